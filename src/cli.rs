@@ -1,0 +1,307 @@
+//! What the user can type: the verbs, their flags, and the `WXTOKEN_*` twin of each flag.
+//! Types and help texts only; nothing is looked up or checked against the machine here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// No duration that a person gives here can sensibly be longer: a token lives two hours, WeChat promises less than a day.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keeps WeChat access tokens fresh in files, and hands them out.
+///
+/// One place asks WeChat, everybody else reads: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
+#[derive(Debug, Parser)]
+#[command(name = "wxtoken", version, disable_help_subcommand = true)]
+#[command(after_help = "Every flag has a twin in the environment: --refresh-before is WXTOKEN_REFRESH_BEFORE. \
+                        The flag wins.\nNew here? `wxtoken demo` shows the whole job, no account needed.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+impl Cli {
+    /// Reads the command line; on a mistake says so and leaves with status 2.
+    pub(crate) fn from_command_line() -> Cli {
+        Cli::from_arg_matches(&Cli::definition().get_matches()).unwrap_or_else(|err| err.exit())
+    }
+
+    /// The parser's definition. Values from the environment are left out of `--help`: `WXTOKEN_REJECTED` holds a token.
+    fn definition() -> clap::Command {
+        let hidden = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
+        hidden(Cli::command()).mut_subcommands(hidden)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where documents are published [default: $STATE_DIRECTORY, else /var/lib/wxtoken for root, else ~/.local/state/wxtoken]
+    #[arg(long, global = true, env = "WXTOKEN_DIR", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Say more on stderr; twice for each step, three times for the network's own words
+    #[arg(short, long, global = true, env = "WXTOKEN_VERBOSE", action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Say nothing on stderr; the exit status tells
+    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Ask WeChat for a token when one is due, and publish it
+    Fetch(Fetch),
+    /// Print the published token with the life it has left
+    Get(Get),
+    /// Hand out the published token over HTTP, to allowed addresses only
+    Serve(Serve),
+    /// Show what is published and how long it lasts, without the token
+    Status(Status),
+    /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
+    Mock(Mock),
+    /// Show the whole job against the stand-in, in one command; ends by itself
+    Demo(Demo),
+}
+
+impl Verb {
+    /// The verb as typed, for messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Verb::Fetch(_) => "fetch",
+            Verb::Get(_) => "get",
+            Verb::Serve(_) => "serve",
+            Verb::Status(_) => "status",
+            Verb::Mock(_) => "mock",
+            Verb::Demo(_) => "demo",
+        }
+    }
+}
+
+/// Which of WeChat's two families of tokens an account uses; they do not affect each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Api {
+    /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
+    Stable,
+    /// GET /cgi-bin/token: every call mints a new token, and the one before dies five minutes later
+    Classic,
+}
+
+/// The one account of the command line; its name is `default`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Account")]
+pub(crate) struct Account {
+    /// The account's AppID
+    #[arg(long, env = "WXTOKEN_APPID", value_name = "ID")]
+    pub(crate) appid: Option<String>,
+
+    /// The file with the AppSecret, `-` for stdin [default: $CREDENTIALS_DIRECTORY/default.secret, else $WXTOKEN_SECRET]
+    #[arg(long, env = "WXTOKEN_SECRET_FILE", value_name = "PATH")]
+    pub(crate) secret_file: Option<PathBuf>,
+
+    /// Which of WeChat's token APIs to ask
+    #[arg(long, env = "WXTOKEN_API", value_enum, default_value_t = Api::Stable)]
+    pub(crate) api: Api,
+
+    /// WeChat's address; https, or http on loopback
+    #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL", default_value = "https://api.weixin.qq.com")]
+    pub(crate) base_url: String,
+
+    /// Trust the certificates in this file too, beside the public ones
+    #[arg(long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// A token is due when this much of its life is left
+    #[arg(long, env = "WXTOKEN_REFRESH_BEFORE", value_name = "DUR", default_value = "5m", value_parser = duration)]
+    pub(crate) refresh_before: Duration,
+
+    /// The account's document [default: DIR/default.json]
+    #[arg(short, long, env = "WXTOKEN_FILE", value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    #[command(flatten)]
+    pub(crate) account: Account,
+
+    /// Mint a new token now, even if none is due
+    #[arg(long, env = "WXTOKEN_FORCE")]
+    pub(crate) force: bool,
+
+    /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
+    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", conflicts_with = "force")]
+    pub(crate) rejected: Option<String>,
+
+    /// How long the whole run may take, waiting for another fetch and retries included
+    #[arg(long, env = "WXTOKEN_TIMEOUT", value_name = "DUR", default_value = "30s", value_parser = some_duration)]
+    pub(crate) timeout: Duration,
+
+    /// The document's permissions, in octal
+    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", default_value = "0600", value_parser = mode)]
+    pub(crate) mode: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) account: Account,
+
+    /// The bare token instead of a line of JSON
+    #[arg(short, long, env = "WXTOKEN_RAW")]
+    pub(crate) raw: bool,
+
+    /// Fail (status 3) unless the token lives at least this long
+    #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = duration)]
+    pub(crate) min_life: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) account: Account,
+
+    /// Where to listen: ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH; port 0 picks a free one
+    #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:7200")]
+    pub(crate) listen: Vec<String>,
+
+    /// Who may ask: an address or a network [default: loopback only]
+    #[arg(long, env = "WXTOKEN_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+
+    /// How many connections to hold at once; beyond it the one idle for longest makes room
+    #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: u32,
+}
+
+/// How `status` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A line for people
+    Text,
+    /// For programs
+    Json,
+    /// For node_exporter's textfile collector
+    Prometheus,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) account: Account,
+
+    /// How to write it
+    #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// Leave with status 3 unless the token lives at least this long
+    #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = duration)]
+    pub(crate) min_life: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mock {
+    /// Where to listen; loopback only, port 0 picks a free one
+    #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: String,
+
+    /// An account that exists, and its secret [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
+    #[arg(long = "account", env = "WXTOKEN_ACCOUNT", value_name = "APPID:SECRET", value_delimiter = ',')]
+    pub(crate) accounts: Vec<String>,
+
+    /// How long a token lives
+    #[arg(long, env = "WXTOKEN_LIFE", value_name = "DUR", default_value = "2h", value_parser = some_duration)]
+    pub(crate) life: Duration,
+
+    /// How long a replaced token goes on working
+    #[arg(long, env = "WXTOKEN_OVERLAP", value_name = "DUR", default_value = "5m", value_parser = duration)]
+    pub(crate) overlap: Duration,
+
+    /// Answer so instead of keeping the rules: errcode:N, http:N, slow:SECONDS, hang, reset, garbage, html, empty,
+    /// huge, truncated and more (see the manual); POST /mock/fault changes it while it runs
+    #[arg(long, env = "WXTOKEN_FAULT", value_name = "KIND[:N]")]
+    pub(crate) fault: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Go on serving until Ctrl-C
+    #[arg(long, env = "WXTOKEN_KEEP")]
+    pub(crate) keep: bool,
+}
+
+/// A duration as people write it: `90s`, `30m`, `2h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<u64>() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => humantime::parse_duration(text).map_err(|_| "expected a duration like 90s, 30m or 2h".to_owned())?,
+    };
+    // Also what catches `2M`, which is two months to humantime and two minutes to whoever typed it.
+    if parsed > LONGEST { Err("longer than a day".to_owned()) } else { Ok(parsed) }
+}
+
+/// A duration that is not nothing.
+fn some_duration(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|d| if d.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(d) })
+}
+
+/// Permissions in octal, three or four digits; whoever publishes must be able to read and replace the document.
+fn mode(text: &str) -> Result<u32, String> {
+    if !matches!(text.len(), 3 | 4) {
+        return Err("expected three or four octal digits, like 0640".to_owned());
+    }
+    let mode = u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, like 0640".to_owned())?;
+    if mode & 0o600 != 0o600 {
+        return Err("the owner must be able to read and write it (06..)".to_owned());
+    }
+    if mode & !0o666 != 0 {
+        return Err("a document is not a program: only read and write bits, like 0640".to_owned());
+    }
+    Ok(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_twin_in_the_environment() {
+        for command in Cli::definition().get_subcommands().chain([&Cli::definition()]) {
+            for arg in command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+                let long = arg.get_long().expect("every flag has a long name");
+                let twin = format!("WXTOKEN_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(twin.as_str()), "--{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn durations_are_what_people_mean() {
+        assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for nonsense in ["", "-1", "soon", "2M", "3d", "1e9", "99999999999999999999"] {
+            assert!(duration(nonsense).is_err(), "{nonsense}");
+        }
+        assert!(some_duration("0").is_err());
+    }
+
+    #[test]
+    fn a_mode_is_octal_and_lets_its_owner_in() {
+        assert_eq!(mode("0640"), Ok(0o640));
+        assert_eq!(mode("644"), Ok(0o644));
+        for wrong in ["", "64", "06400", "648", "0o640", "0400", "0040", "0755", "+640"] {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the process's exit status says. The table is in the manual, under EXIT STATUS; scripts depend on it.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit statuses, least to worst: with several accounts the run's status is the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Exit {
+    /// Done; for `fetch`: a live token is published, new or already there.
+    Done = 0,
+    /// Anything else: cannot read, cannot write, internal.
+    Failure = 1,
+    /// Usage or configuration; clap's own status for a wrong command line.
+    Usage = 2,
+    /// No usable token: missing, unreadable, expired, or less than `--min-life` left.
+    NoToken = 3,
+    /// WeChat refused: a person must act or a quota must pass, retrying soon is pointless.
+    Refused = 4,
+    /// WeChat was not reached, is busy, or answered nonsense; the next run may succeed.
+    Unreachable = 5,
+    /// Another `fetch` held the lock until the deadline.
+    Locked = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Put under an error as its context, this decides the status that the process leaves with.
+///
+/// An error without it is [`Exit::Failure`].
+#[derive(Debug)]
+pub(crate) struct Because {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Because {}
+
+impl Exit {
+    /// An error that says `message` and leaves with this status.
+    pub(crate) fn error(self, message: impl Into<String>) -> anyhow::Error {
+        Because { exit: self, message: message.into() }.into()
+    }
+
+    /// The status that an error asks for.
+    pub(crate) fn of(err: &anyhow::Error) -> Exit {
+        err.chain().find_map(|cause| cause.downcast_ref::<Because>()).map_or(Exit::Failure, |because| because.exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_keeps_its_status_under_any_context() {
+        let err = Err::<(), _>(Exit::NoToken.error("no token")).context("default").unwrap_err();
+        assert_eq!(Exit::of(&err), Exit::NoToken);
+        assert_eq!(format!("{err:#}"), "default: no token");
+        assert_eq!(Exit::of(&anyhow::anyhow!("anything else")), Exit::Failure);
+    }
+}

@@ -1,0 +1,124 @@
+//! Lines on stderr: one for a failure, more with `-v`. Never stdout, and never a panic when nobody listens.
+//!
+//! How much is said is settled once, by `set_level`, before the first line.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::OnceLock;
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Nothing (`-q`).
+    Silent,
+    /// Failures, and what an operator should hear of at once.
+    Failures,
+    /// What was done (`-v`).
+    Deeds,
+    /// Each step on the way (`-vv`).
+    Steps,
+    /// What the network libraries say, too (`-vvv`).
+    Network,
+}
+
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+/// Settles how much is said: `-q`, or the number of `-v`.
+pub(crate) fn set_level(quiet: bool, verbose: u8) {
+    let level = match verbose {
+        _ if quiet => Level::Silent,
+        0 => Level::Failures,
+        1 => Level::Deeds,
+        2 => Level::Steps,
+        _ => Level::Network,
+    };
+    let _ = LEVEL.set(level); // The first word stands; there is only one caller.
+    if level == Level::Network && log::set_logger(&NetworkLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
+
+/// Whether lines of this level are written.
+pub(crate) fn says(level: Level) -> bool {
+    level <= LEVEL.get().copied().unwrap_or(Level::Failures)
+}
+
+/// Writes `wxtoken: …` on stderr, if lines of this level are written.
+pub(crate) fn line(level: Level, message: fmt::Arguments<'_>) {
+    if says(level) {
+        let mut text = format!("wxtoken: {message}").replace('\n', " ");
+        text.push('\n');
+        // One write, so that lines of several processes do not mix. Nobody to tell when stderr is gone.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// A failure, or what an operator should hear of at once.
+macro_rules! failure {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Failures, format_args!($($arg)*)) };
+}
+
+/// What was done; said with `-v`.
+macro_rules! deed {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Deeds, format_args!($($arg)*)) };
+}
+
+/// A step on the way; said with `-vv`.
+macro_rules! step {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Steps, format_args!($($arg)*)) };
+}
+
+pub(crate) use {deed, failure, step};
+
+/// Text from outside, made safe to print: control, bidirectional and invisible characters are escaped, and it ends
+/// after `max` characters. Chinese stays Chinese.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(4 * max));
+    for c in text.chars().take(max) {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(max).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Carries what ureq and rustls log to stderr. Trace lines hold requests with the secret in them; Cargo.toml compiles
+/// them out of every library at once.
+struct NetworkLog;
+
+impl log::Log for NetworkLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Debug
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let text = record.args().to_string();
+            line(Level::Network, format_args!("{}: {}", record.target(), printable(&text, 1000)));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_send_cannot_move_the_cursor() {
+        assert_eq!(printable("invalid ip \u{1b}[2J\r\nwxtoken: ok", 99), "invalid ip \\u{1b}[2J\\r\\nwxtoken: ok");
+        assert_eq!(printable("a\u{202e}b", 9), "a\\u{202e}b");
+        assert_eq!(printable("无效的 appid, \"x\"", 99), "无效的 appid, \"x\"");
+        assert_eq!(printable("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn the_libraries_cannot_write_trace_lines_at_all() {
+        assert_eq!(log::STATIC_MAX_LEVEL, log::LevelFilter::Debug);
+    }
+}
