@@ -11,6 +11,24 @@ mod cli;
 mod exit;
 mod report;
 mod secret;
+mod clock;
+
+// Mechanism: nothing about WeChat in it.
+mod atomic;
+mod lock;
+
+// Rules: what a token and a refusal mean. No clock, no I/O.
+mod token;
+mod errcode;
+
+// Edges: what the outside says, where tokens come from, and where they are published.
+mod config;
+mod appsecret;
+mod source;
+mod store;
+
+// The one story.
+mod refresh;
 
 // The verbs: each is a paragraph.
 mod cmd;

@@ -1,11 +1,34 @@
 //! The verbs. Each file is one of them and reads as its own specification; nothing else decides an exit status.
 
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, Result};
+
 use crate::cli::{Cli, Verb};
 use crate::exit::Exit;
 
+mod fetch;
+mod get;
+mod published;
+mod status;
+
 /// Does what was typed; an error carries its exit status (see [`Exit::error`]).
-pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
+pub(crate) fn run(cli: Cli) -> Result<Exit> {
     match cli.verb {
+        Verb::Fetch(args) => fetch::run(&cli.common, &args),
+        Verb::Get(args) => get::run(&cli.common, &args),
+        Verb::Status(args) => status::run(&cli.common, &args),
         _ => Err(Exit::Usage.error("not here yet")),
+    }
+}
+
+/// Writes the answer to stdout. A reader that has gone away is no error; a full disk is.
+fn answer(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
+            Err(err).context("cannot write to stdout")
+        }
+        _ => Ok(()),
     }
 }

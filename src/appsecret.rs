@@ -1,0 +1,143 @@
+//! Where the AppSecret comes from: a file, systemd's credentials, or the environment. Never an argument, and no
+//! message ever holds it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::cli;
+use crate::exit::Exit;
+use crate::report::step;
+use crate::secret::Secret;
+
+/// WeChat's are 32 characters.
+const MAX_SECRET: usize = 256;
+
+/// Reads `account`'s AppSecret: `--secret-file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
+pub(crate) fn read(name: &str, account: &cli::Account) -> anyhow::Result<Secret> {
+    if let Some(path) = &account.secret_file {
+        if path.as_os_str() == "-" {
+            return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
+        }
+        return read_file(path, Others::Forbidden);
+    }
+    if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let path = Path::new(&credentials).join(format!("{name}.secret"));
+        if path.exists() {
+            return read_file(&path, Others::GroupMayRead);
+        }
+    }
+    match std::env::var("WXTOKEN_SECRET") {
+        Ok(secret) => check(Ok(Zeroizing::new(secret.into_bytes())), "WXTOKEN_SECRET"),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Exit::Usage.error("WXTOKEN_SECRET is not an AppSecret")),
+        Err(std::env::VarError::NotPresent) => Err(Exit::Usage.error(format!(
+            "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or WXTOKEN_SECRET"
+        ))),
+    }
+}
+
+/// Whether somebody beside the owner may read a secret's file.
+#[derive(Clone, Copy)]
+enum Others {
+    Forbidden,
+    /// systemd grants access to a credential by an ACL, whose mask shows up as the group's bits.
+    GroupMayRead,
+}
+
+fn read_file(path: &Path, others: Others) -> anyhow::Result<Secret> {
+    let name = format!("secret file {}", path.display());
+    let problem = |err: std::io::Error| Exit::Usage.error(format!("cannot read {name}: {err}"));
+    let mut file = File::open(path).map_err(problem)?;
+    // Of the file that was opened: the name may stand for another one by now.
+    let mode = file.metadata().map_err(problem)?.permissions().mode() & 0o7777;
+    let (forbidden, expected) = match others {
+        Others::Forbidden => (0o077, "0600"),
+        Others::GroupMayRead => (0o037, "0440"),
+    };
+    if mode & forbidden != 0 {
+        return Err(Exit::Usage.error(format!(
+            "{name} can be read by others: mode {mode:04o}, expected {expected}; run chmod {expected} on it"
+        )));
+    }
+    check(read_bytes(&mut file), &name)
+}
+
+fn read_bytes(source: &mut dyn Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    source.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes)?; // A secret, its newline, and one byte to see more.
+    Ok(bytes)
+}
+
+/// Trims the newline that editors and `echo` leave, and refuses what cannot be an AppSecret.
+fn check(bytes: std::io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Secret> {
+    let bytes = bytes.map_err(|err| Exit::Usage.error(format!("cannot read {from}: {err}")))?;
+    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let finding = match line {
+        [] => "is empty",
+        line if line.contains(&b'\n') => "has more than one line",
+        line if line.len() > MAX_SECRET => "is too long for an AppSecret",
+        line if !line.iter().all(u8::is_ascii_graphic) => {
+            "has blanks or characters that no AppSecret has"
+        }
+        line => {
+            step!("AppSecret read from {from}");
+            return Ok(Secret::new(String::from_utf8_lossy(line).into_owned()));
+        }
+    };
+    Err(Exit::Usage.error(format!("{from} {finding}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(bytes: &[u8]) -> Result<Secret, String> {
+        check(Ok(Zeroizing::new(bytes.to_vec())), "it").map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn a_secret_is_trimmed_of_its_newline_and_of_nothing_else() {
+        for line in ["S3CR3T", "S3CR3T\n", "S3CR3T\r\n"] {
+            assert_eq!(checked(line.as_bytes()).unwrap().expose(), "S3CR3T");
+        }
+        for wrong in [
+            "",
+            "\n",
+            " S3CR3T",
+            "S3CR3T ",
+            "S3CR3T\n\n",
+            "S3\nCR3T",
+            "S3CR3T\u{e9}",
+            &"S".repeat(257),
+        ] {
+            let err = checked(wrong.as_bytes()).expect_err(wrong);
+            assert!(!err.contains("S3"), "{err}");
+        }
+        assert!(checked(&[b'S', 0xff, 0]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_by_name_and_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.secret");
+        std::fs::write(&path, "S3CR3T\n").unwrap();
+        for mode in [0o604, 0o640, 0o644, 0o666, 0o620, 0o602] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let err = read_file(&path, Others::Forbidden).unwrap_err().to_string();
+            assert!(err.contains("shop.secret") && err.contains(&format!("{mode:04o}")), "{err}");
+            assert!(!err.contains("S3CR3T"), "{err}");
+        }
+        for mode in [0o600, 0o400] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_file(&path, Others::Forbidden).unwrap().expose(), "S3CR3T");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        assert!(read_file(&path, Others::GroupMayRead).is_ok(), "as systemd makes credentials");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(read_file(&path, Others::GroupMayRead).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! Replaces a file so that readers see the old content or the new, whole, at every instant, power loss included.
+//! Knows nothing of what is in it, and takes no lock: whoever calls holds one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// A file about to be replaced. What can fail on this machine has been tried when it exists; dropping it without
+/// [`Replacement::publish`] leaves the old file as it was.
+pub(crate) struct Replacement {
+    target: PathBuf,
+    dir: PathBuf,
+    temp: PathBuf,
+    file: File,
+    published: bool,
+}
+
+impl Replacement {
+    /// Makes ready to replace `target`: the temporary file beside it exists, has its mode, and holds `room` bytes on
+    /// the disk, so that a full disk, a directory that cannot be written, or a target that cannot be
+    /// replaced is found out now.
+    ///
+    /// The temporary file has one fixed name: what a killed run left behind is swept away by the next. The caller
+    /// holds the lock that makes this safe.
+    pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
+        let (dir, temp) = neighbours(target)?;
+        check_target(target)?;
+
+        match fs::remove_file(&temp) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(err)
+                    .with_context(|| format!("cannot remove leftover {}", temp.display()));
+            }
+            _ => {}
+        }
+        // The mode at creation can only be narrower than `mode` (umask); content comes after it is set exactly.
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode & 0o600)
+            .open(&temp)
+            .with_context(|| format!("cannot create {}", temp.display()))?;
+        let mut replacement =
+            Replacement { target: target.to_owned(), dir, temp, file, published: false };
+        replacement
+            .reserve(mode, room)
+            .with_context(|| format!("cannot write {}", replacement.temp.display()))?;
+        Ok(replacement)
+    }
+
+    /// Takes real blocks on the disk. Creating a file or seeking in it would succeed on a full one.
+    fn reserve(&mut self, mode: u32, room: usize) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))?;
+        self.file.write_all(&vec![b' '; room])?;
+        self.file.sync_all()
+    }
+
+    /// Makes `content` what readers of the target see from now on.
+    pub(crate) fn publish(mut self, content: &[u8]) -> Result<()> {
+        self.fill(content).with_context(|| format!("cannot write {}", self.temp.display()))?;
+        fs::rename(&self.temp, &self.target)
+            .with_context(|| format!("cannot replace {}", self.target.display()))?;
+        self.published = true;
+        // Until the directory is on the disk too, a power cut could bring the old file back.
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .with_context(|| format!("cannot sync directory {}", self.dir.display()))
+    }
+
+    fn fill(&mut self, content: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(content)?;
+        self.file.set_len(content.len() as u64)?;
+        // Also where errors of earlier writes come out: closing the file would swallow them.
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.temp); // The next run sweeps it away, should this fail.
+        }
+    }
+}
+
+/// The directory of `target` and the name of its temporary file there.
+fn neighbours(target: &Path) -> Result<(PathBuf, PathBuf)> {
+    let Some(name) = target.file_name() else { bail!("{} is not a file's name", target.display()) };
+    let dir = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut temp = std::ffi::OsString::from(".");
+    temp.push(name);
+    temp.push(".tmp");
+    Ok((dir.clone(), dir.join(temp)))
+}
+
+/// Makes the directory of `target` if it is missing, open to those who may read a file of `mode` in it.
+pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
+    let (dir, _) = neighbours(target)?;
+    let readers = mode & 0o044;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700 | readers | readers >> 2)
+        .create(&dir)
+        .with_context(|| format!("cannot create directory {}", dir.display()))
+}
+
+/// Refuses what `rename` would refuse, or would replace by something else than its owner meant.
+fn check_target(target: &Path) -> Result<()> {
+    let metadata = match fs::symlink_metadata(target) {
+        Ok(metadata) => metadata,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => {
+            return Err(err).with_context(|| format!("cannot look at {}", target.display()));
+        }
+    };
+    if metadata.file_type().is_symlink() {
+        bail!("{} is a symbolic link: name the file that it points to", target.display());
+    }
+    if !metadata.is_file() {
+        bail!("{} is not a regular file", target.display());
+    }
+    if is_mount_point(target) {
+        bail!(
+            "{} is mounted on its own and cannot be replaced: mount its directory, not the file",
+            target.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether the file itself is a mount point, as when a container is given one file: `rename` says EBUSY there.
+fn is_mount_point(target: &Path) -> bool {
+    let (Ok(target), Ok(mounts)) =
+        (target.canonicalize(), fs::read_to_string("/proc/self/mountinfo"))
+    else {
+        return false; // Not to be found out here; then `rename` will tell.
+    };
+    // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
+    let escaped = target
+        .to_string_lossy()
+        .replace('\\', "\\134")
+        .replace(' ', "\\040")
+        .replace('\t', "\\011");
+    mounts.lines().any(|mount| mount.split(' ').nth(4) == Some(escaped.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_new_content_replaces_the_old_with_exactly_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("doc.json");
+        for (mode, content) in [(0o644, "first, and longer"), (0o640, "second")] {
+            Replacement::prepare(&target, mode, 4096).unwrap().publish(content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), content);
+            assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, mode);
+        }
+        assert_eq!(names_in(dir.path()), ["doc.json"]);
+    }
+
+    #[test]
+    fn giving_up_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("doc.json");
+        fs::write(&target, "old").unwrap();
+        drop(Replacement::prepare(&target, 0o600, 4096).unwrap());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(names_in(dir.path()), ["doc.json"]);
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_run_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".doc.json.tmp"), "half a docu").unwrap();
+        Replacement::prepare(&dir.path().join("doc.json"), 0o600, 16)
+            .unwrap()
+            .publish(b"new")
+            .unwrap();
+        assert_eq!(names_in(dir.path()), ["doc.json"]);
+    }
+
+    #[test]
+    fn a_target_that_is_no_plain_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+        for (target, finding) in
+            [(link.as_path(), "symbolic link"), (dir.path(), "not a regular file")]
+        {
+            let err = format!("{:#}", Replacement::prepare(target, 0o600, 16).err().unwrap());
+            assert!(err.contains(finding) && err.contains(&target.display().to_string()), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_made_lets_in_those_who_may_read_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, expected) in [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)] {
+            let made = dir.path().join(format!("{mode:o}"));
+            make_dir_of(&made.join("doc.json"), mode).unwrap();
+            assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, expected);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What stands published for an account, and whether it can be used: what `get` and `status` have in common.
+//! Reads one file; asks nobody.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use time::UtcDateTime;
+
+use crate::cli::{self, Common};
+use crate::config;
+use crate::report::printable;
+use crate::store::{Found, reader};
+use crate::token::Document;
+
+/// An account's document as it stands now.
+pub(super) struct Published {
+    pub(super) account: &'static str,
+    pub(super) path: PathBuf,
+    /// The document, where there is one that belongs to this account; else why not.
+    pub(super) document: Result<Document, Trouble>,
+    /// How long its token may be promised to work; zero where there is none.
+    pub(super) life: Duration,
+    pub(super) is_due: bool,
+    now: UtcDateTime,
+}
+
+/// Why there is no document.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Missing,
+    Unreadable(String),
+    Foreign { appid: String },
+}
+
+impl Published {
+    pub(super) fn look(
+        common: &Common,
+        account: &cli::Account,
+        now: UtcDateTime,
+    ) -> Result<Published> {
+        let path = config::document_path(common, account)?;
+        let document = match reader::read(&path) {
+            Ok(Found::Document(document)) => match &account.appid {
+                Some(appid) if *appid != document.appid => {
+                    Err(Trouble::Foreign { appid: document.appid })
+                }
+                _ => Ok(document),
+            },
+            Ok(Found::Nothing) => Err(Trouble::Missing),
+            Ok(Found::Damaged(damage)) => {
+                Err(Trouble::Unreadable(format!("{} is no document: {damage}", path.display())))
+            }
+            Err(err) => Err(Trouble::Unreadable(format!("{err:#}"))),
+        };
+        let judged = document.as_ref().ok();
+        let life = judged
+            .map_or(Duration::ZERO, |it| it.promise(now, account.api, account.refresh_before));
+        let is_due = judged.is_none_or(|it| it.is_due(now, account.refresh_before));
+        Ok(Published { account: config::DEFAULT_ACCOUNT, path, document, life, is_due, now })
+    }
+
+    /// The document, if its token may be used for at least `min_life`; else what to tell the person.
+    pub(super) fn usable(&self, min_life: Duration) -> Result<&Document, Unusable<'_>> {
+        match &self.document {
+            // Never a token with nothing left, whatever was asked for.
+            Ok(document) if !self.life.is_zero() && self.life >= min_life => Ok(document),
+            _ => Err(Unusable { published: self, min_life }),
+        }
+    }
+}
+
+/// Why a token cannot be used, in words.
+pub(super) struct Unusable<'a> {
+    published: &'a Published,
+    min_life: Duration,
+}
+
+impl fmt::Display for Unusable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Published { account, path, life, .. } = self.published;
+        let path = path.display();
+        write!(f, "{account}: ")?;
+        match &self.published.document {
+            Err(Trouble::Missing) => {
+                write!(
+                    f,
+                    "no token: {path} does not exist; run wxtoken fetch, with the same --dir or --file"
+                )
+            }
+            Err(Trouble::Unreadable(what)) => write!(f, "no token: {what}"),
+            Err(Trouble::Foreign { appid }) => {
+                write!(f, "no token: {path} belongs to {}, another account", printable(appid, 64))
+            }
+            Ok(document) if life.is_zero() => {
+                let ago =
+                    (self.published.now - document.expires_at()).whole_seconds().max(0) as u64;
+                let ago = humantime::format_duration(Duration::from_secs(ago));
+                write!(
+                    f,
+                    "the token expired at {} ({ago} ago): run wxtoken fetch, and see why nobody did",
+                    document.expires()
+                )
+            }
+            Ok(_) => write!(
+                f,
+                "the token has {} left, less than --min-life {}",
+                humantime::format_duration(*life),
+                humantime::format_duration(self.min_life)
+            ),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `wxtoken status`: what is published, since when and until when. Never the token; asks nobody.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::published::{Published, Trouble};
+use crate::cli::{Common, Format, Status};
+use crate::clock::{Clock, SystemClock};
+use crate::exit::Exit;
+use crate::report::printable;
+
+pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
+    let published = Published::look(common, &args.account, SystemClock.now())?;
+    let row = Row::of(&published);
+    super::answer(&match args.format {
+        Format::Text => text(&row, Look::of_stdout()),
+        Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: [&row] })?),
+        Format::Prometheus => prometheus(&published),
+    })?;
+    // The answer stands on stdout either way; the status and the line on stderr are for the probe that asked.
+    published
+        .usable(args.min_life)
+        .map(|_| Exit::Done)
+        .map_err(|why| Exit::NoToken.error(why.to_string()))
+}
+
+#[derive(Serialize)]
+struct Accounts<'a> {
+    accounts: [&'a Row<'a>; 1],
+}
+
+/// One account, as it is told.
+#[derive(Serialize)]
+struct Row<'a> {
+    account: &'a str,
+    /// `live`, `due` (live, and time for the next), `expired`, `missing`, `unreadable` or `foreign`.
+    state: &'static str,
+    /// Seconds for which the token may be promised to work.
+    expires_in: u64,
+    file: String,
+    #[serde(flatten)]
+    token: Option<Token>,
+}
+
+#[derive(Serialize)]
+struct Token {
+    appid: String,
+    created_at: String,
+    expires_at: String,
+    /// The first 8 hex digits of the token's SHA-256, as in logs.
+    token_sha256: String,
+    #[serde(skip)]
+    share_left: f64,
+}
+
+impl<'a> Row<'a> {
+    fn of(published: &'a Published) -> Row<'a> {
+        let state = match &published.document {
+            Ok(_) if published.life.is_zero() => "expired",
+            Ok(_) if published.is_due => "due",
+            Ok(_) => "live",
+            Err(Trouble::Missing) => "missing",
+            Err(Trouble::Unreadable(_)) => "unreadable",
+            Err(Trouble::Foreign { .. }) => "foreign",
+        };
+        let token = published.document.as_ref().ok().map(|document| Token {
+            appid: printable(&document.appid, 64),
+            created_at: document.created(),
+            expires_at: document.expires(),
+            token_sha256: document.token.fingerprint(),
+            share_left: published.life.as_secs_f64() / document.expires_in.as_secs_f64(),
+        });
+        Row {
+            account: published.account,
+            state,
+            expires_in: published.life.as_secs(),
+            file: published.path.display().to_string(),
+            token,
+        }
+    }
+}
+
+/// How to write for who looks.
+#[derive(Clone, Copy)]
+struct Look {
+    bar: bool,
+    colour: bool,
+}
+
+impl Look {
+    /// A bar where a person looks, colour unless they said no (<https://no-color.org>).
+    fn of_stdout() -> Look {
+        let bar = std::io::stdout().is_terminal();
+        Look {
+            bar,
+            colour: bar && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+fn text(row: &Row<'_>, look: Look) -> String {
+    let (on, off) = match row.state {
+        _ if !look.colour => ("", ""),
+        "live" => ("\x1b[32m", "\x1b[0m"),
+        "due" => ("\x1b[33m", "\x1b[0m"),
+        _ => ("\x1b[31m", "\x1b[0m"),
+    };
+    let mut line = format!("{}  {on}{}{off}", row.account, row.state);
+    match &row.token {
+        None => write!(line, "  {}", row.file),
+        Some(token) => {
+            let left = humantime::format_duration(std::time::Duration::from_secs(row.expires_in));
+            let bar = if look.bar { format!("  {on}{}{off}", bar(token.share_left)) } else { String::new() };
+            let Token { appid, created_at, expires_at, token_sha256, .. } = token;
+            write!(line, "  {left} left{bar}  since {created_at}  until {expires_at}  {appid}  token {token_sha256}")
+        }
+    }
+    .unwrap_or_default(); // Writing to a String cannot fail.
+    line.push('\n');
+    line
+}
+
+/// How much is left, as twelve cells; the first stands as long as anything is left.
+fn bar(share: f64) -> String {
+    const CELLS: usize = 12;
+    let full = ((share * CELLS as f64).ceil() as usize).min(CELLS);
+    "█".repeat(full) + &"░".repeat(CELLS - full)
+}
+
+/// For node_exporter's textfile collector: instants, not ages, so that it stays true while it lies there.
+fn prometheus(published: &Published) -> String {
+    let (created, expiry) = match &published.document {
+        Ok(document) => {
+            (document.created_at.unix_timestamp(), document.expires_at().unix_timestamp())
+        }
+        Err(_) => (0, 0),
+    };
+    let account = published.account;
+    format!(
+        "# HELP wxtoken_token_created_timestamp_seconds When the published token was asked for; 0 if there is none.\n\
+         # TYPE wxtoken_token_created_timestamp_seconds gauge\n\
+         wxtoken_token_created_timestamp_seconds{{account=\"{account}\"}} {created}\n\
+         # HELP wxtoken_token_expiry_timestamp_seconds When the published token ends; 0 if there is none.\n\
+         # TYPE wxtoken_token_expiry_timestamp_seconds gauge\n\
+         wxtoken_token_expiry_timestamp_seconds{{account=\"{account}\"}} {expiry}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: &'static str, expires_in: u64) -> Row<'static> {
+        let token = Token {
+            appid: "wx1".to_owned(),
+            created_at: "2026-11-22T05:34:46Z".to_owned(),
+            expires_at: "2026-11-22T07:34:46Z".to_owned(),
+            token_sha256: "ba7816bf".to_owned(),
+            share_left: expires_in as f64 / 7200.0,
+        };
+        Row {
+            account: "default",
+            state,
+            expires_in,
+            file: "/d/default.json".to_owned(),
+            token: Some(token),
+        }
+    }
+
+    #[test]
+    fn a_file_gets_a_plain_line_and_a_person_a_bar() {
+        let plain = "default  live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n";
+        assert_eq!(text(&row("live", 3600), Look { bar: false, colour: false }), plain);
+        let seen = text(&row("live", 3600), Look { bar: true, colour: true });
+        assert!(seen.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{seen}");
+        let seen = text(&row("live", 3600), Look { bar: true, colour: false });
+        assert!(seen.contains("██████░░░░░░") && !seen.contains('\x1b'), "{seen}");
+    }
+
+    #[test]
+    fn the_bar_is_empty_only_when_nothing_is_left() {
+        assert_eq!(bar(1.0), "█".repeat(12));
+        assert_eq!(bar(0.001), format!("█{}", "░".repeat(11)));
+        assert_eq!(bar(0.0), "░".repeat(12));
+        assert_eq!(bar(7.0), "█".repeat(12));
+    }
+}

@@ -1,0 +1,72 @@
+//! A lock between processes, as a value: held while it lives. The lock file itself is never removed:
+//! two processes could then hold "the" lock on two different files.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::clock::Clock;
+
+/// How often a held lock is tried again; short against the second or so that a refresh takes.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The lock; let go when it is dropped, or when the process ends, however it ends.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the lock at `path` until `deadline`; `None` if somebody else held it all along.
+    pub(crate) fn acquire(
+        path: &Path,
+        clock: &dyn Clock,
+        deadline: Instant,
+    ) -> Result<Option<Lock>> {
+        // Only its owner may open it: whoever can open a lock file can also hold it for ever.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("cannot open lock {}", path.display()))?;
+        loop {
+            // Spelled out: since Rust 1.89 `file.try_lock_exclusive()` and its like could be std's own.
+            match fs2::FileExt::try_lock_exclusive(&file) {
+                Ok(()) => return Ok(Some(Lock { _file: file })),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => {
+                    return Err(err).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+            if clock.until(deadline).is_zero() {
+                return Ok(None);
+            }
+            clock.sleep(RETRY.min(clock.until(deadline)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn the_lock_has_one_holder_and_is_free_again_when_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let at_once = || Lock::acquire(&path, &SystemClock, Instant::now()).unwrap();
+        let held = at_once().expect("the lock is free");
+        assert!(at_once().is_none(), "the lock is held");
+        drop(held);
+        assert!(at_once().is_some());
+        assert!(path.exists(), "the lock file stays");
+    }
+}

@@ -1,0 +1,467 @@
+//! The one story: is a new token due? Then lock, look again, ask, publish. Clock, source and store come in as
+//! arguments, so that a simulation can tell it without waiting.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::report::{deed, step};
+use crate::secret::Secret;
+use crate::source::{Ask, AskError, Grant, Source};
+use crate::store::{Found, Store};
+use crate::token::Document;
+
+/// How long to wait before each further try of what is transient; jitter is added.
+const PAUSES: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// One try may take this long, so that an answer that never comes leaves time for another.
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a token is asked for.
+#[derive(Debug)]
+pub(crate) enum Want {
+    /// One that is not due.
+    Live,
+    /// Another one, whatever the time.
+    Another,
+    /// One that is not this one: WeChat rejected it.
+    NotThis(Secret),
+}
+
+/// What came of it. In every case the document is what is published now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nobody was asked: what is published is good.
+    Kept(Document),
+    /// Another token than before is published.
+    Renewed(Document),
+    /// WeChat gave the token that was published already: normal on `stable`. The document has the life WeChat states.
+    Confirmed(Document),
+}
+
+/// Why there is no new token. What was published stays as it is.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The source gave none.
+    Asking(AskError),
+    /// Somebody else was at it until the deadline.
+    Held,
+    /// Something on this machine is in the way.
+    Local(anyhow::Error),
+    /// The place is taken by another account's document.
+    Foreign { appid: String },
+}
+
+impl Failure {
+    /// What the process's status says of it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Asking(err) => err.exit(),
+            Failure::Held => Exit::Locked,
+            Failure::Local(_) => Exit::Failure,
+            Failure::Foreign { .. } => Exit::Usage,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Asking(err) => err.fmt(f),
+            Failure::Held => f.write_str(
+                "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
+            ),
+            Failure::Local(err) => write!(f, "{err:#}"),
+            Failure::Foreign { appid } => write!(
+                f,
+                "the document there belongs to {appid}; give this account its own --file or --dir, or remove it"
+            ),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(err: anyhow::Error) -> Failure {
+        Failure::Local(err)
+    }
+}
+
+/// One account's refresh: who it is, when its token is due, and what the story works with.
+pub(crate) struct Refresh<'a> {
+    pub(crate) appid: &'a str,
+    pub(crate) refresh_before: Duration,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) store: &'a dyn Store,
+}
+
+impl Refresh<'_> {
+    /// Sees to it that the token wanted is published, by `deadline`.
+    ///
+    /// However many do this at once, one of them asks: the others wait for the lock, look again, and find it done.
+    pub(crate) fn run(&self, want: &Want, deadline: Instant) -> Result<Outcome, Failure> {
+        if let Judgement::Keep(document) = self.judge(want)? {
+            return Ok(Outcome::Kept(document));
+        }
+        let mut turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
+        let published = match self.judge(want)? {
+            Judgement::Keep(document) => {
+                step!("another process has published {}", document.token.fingerprint());
+                return Ok(Outcome::Kept(document));
+            }
+            Judgement::Replace(published) => published,
+        };
+        turn.prepare()?; // Before asking: a local fault must not cost a mint.
+        let (grant, asked_at) = self.ask(want, deadline).map_err(Failure::Asking)?;
+        let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
+        turn.publish(&document)?;
+
+        let life = humantime::format_duration(document.expires_in);
+        let name = document.token.fingerprint();
+        if published.is_some_and(|published| published.token == document.token) {
+            deed!("fetch: WeChat confirmed token {name}, {life} left");
+            Ok(Outcome::Confirmed(document))
+        } else {
+            deed!("fetch: published token {name}, lives {life}");
+            Ok(Outcome::Renewed(document))
+        }
+    }
+
+    /// Whether what is published now will do.
+    fn judge(&self, want: &Want) -> Result<Judgement, Failure> {
+        let document = match self.store.read()? {
+            Found::Nothing => return Ok(Judgement::Replace(None)),
+            Found::Damaged(damage) => {
+                // A new token is the cure.
+                deed!("fetch: the published document is damaged: {damage}");
+                return Ok(Judgement::Replace(None));
+            }
+            Found::Document(document) => document,
+        };
+        if document.appid != self.appid {
+            return Err(Failure::Foreign { appid: crate::report::printable(&document.appid, 64) });
+        }
+        let keep = match want {
+            Want::Another => false,
+            Want::NotThis(rejected) if document.token == *rejected => false,
+            Want::Live | Want::NotThis(_) => {
+                !document.is_due(self.clock.now(), self.refresh_before)
+            }
+        };
+        Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
+    }
+
+    /// Asks for what is wanted; gives the instant from before the request that was answered, too.
+    fn ask(&self, want: &Want, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
+        match want {
+            Want::Live => self.ask_patiently(Ask::Good, deadline),
+            Want::Another => self.ask_patiently(Ask::Another, deadline),
+            Want::NotThis(rejected) => {
+                // If somebody else replaced it at WeChat, the good one can be had without forcing a further one,
+                // which would kill theirs in turn and counts against 20 a day.
+                let answer = self.ask_patiently(Ask::Good, deadline)?;
+                if answer.0.token == *rejected {
+                    self.ask_patiently(Ask::Another, deadline)
+                } else {
+                    Ok(answer)
+                }
+            }
+        }
+    }
+
+    /// Asks again what is transient, while there is time.
+    fn ask_patiently(&self, how: Ask, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let asked_at = self.clock.now();
+            let timeout = self.clock.until(deadline).min(TRY_TIMEOUT);
+            if timeout.is_zero() {
+                return Err(AskError::Unreachable {
+                    what: "no time left to ask".to_owned(),
+                    may_pass: true,
+                });
+            }
+            let err = match self.source.ask(how, timeout) {
+                Ok(grant) => return Ok((grant, asked_at)),
+                Err(err) => err,
+            };
+            let Some(pause) =
+                pauses.next().map(|pause| with_jitter(*pause, RandomState::new().hash_one(0)))
+            else {
+                return Err(err);
+            };
+            if !err.is_transient() || self.clock.until(deadline) <= pause {
+                return Err(err);
+            }
+            step!("{err}; trying again in {} ms", pause.as_millis());
+            self.clock.sleep(pause);
+        }
+    }
+}
+
+/// What to do about what is published.
+enum Judgement {
+    Keep(Document),
+    Replace(Option<Document>),
+}
+
+/// `pause` and up to a quarter more, so that many who failed together do not come back together.
+fn with_jitter(pause: Duration, random: u64) -> Duration {
+    pause + pause.mul_f64((random % 1000) as f64 / 4000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    use anyhow::{Result, bail};
+
+    use super::*;
+    use crate::errcode::{Call, Platform, Refusal};
+    use crate::store::Turn;
+
+    const MARGIN: Duration = Duration::from_secs(300);
+    const LIFE: Duration = Duration::from_secs(7200);
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// A clock that stands still unless somebody sleeps.
+    struct Stopped {
+        start: Instant,
+        passed: Cell<Duration>,
+    }
+
+    impl Clock for Stopped {
+        fn now(&self) -> UtcDateTime {
+            UtcDateTime::UNIX_EPOCH + self.passed.get()
+        }
+        fn instant(&self) -> Instant {
+            self.start + self.passed.get()
+        }
+        fn sleep(&self, span: Duration) {
+            self.passed.set(self.passed.get() + span);
+        }
+    }
+
+    /// A source that answers what it was told to, and notes how it was asked.
+    #[derive(Default)]
+    struct Script {
+        answers: RefCell<VecDeque<Result<&'static str, AskError>>>,
+        asked: RefCell<Vec<Ask>>,
+    }
+
+    impl Source for Script {
+        fn ask(&self, how: Ask, _: Duration) -> Result<Grant, AskError> {
+            self.asked.borrow_mut().push(how);
+            let answer =
+                self.answers.borrow_mut().pop_front().expect("asked more often than expected");
+            answer.map(|token| Grant { token: Secret::new(token.to_owned()), expires_in: LIFE })
+        }
+    }
+
+    /// A store in memory; what goes on in it can be scripted.
+    #[derive(Clone, Default)]
+    struct Memory {
+        document: Rc<RefCell<Option<Document>>>,
+        held: bool,
+        full: bool,
+        /// What another process publishes while this one waits for its turn.
+        meanwhile: Option<Document>,
+    }
+
+    impl Store for Memory {
+        fn read(&self) -> Result<Found> {
+            Ok(self.document.borrow().clone().map_or(Found::Nothing, Found::Document))
+        }
+        fn turn<'a>(&'a self, _: &dyn Clock, _: Instant) -> Result<Option<Box<dyn Turn + 'a>>> {
+            if let Some(document) = &self.meanwhile {
+                self.document.replace(Some(document.clone()));
+            }
+            Ok((!self.held).then(|| Box::new(self.clone()) as Box<dyn Turn>))
+        }
+    }
+
+    impl Turn for Memory {
+        fn prepare(&mut self) -> Result<()> {
+            if self.full { bail!("no space left on device") } else { Ok(()) }
+        }
+        fn publish(&mut self, document: &Document) -> Result<()> {
+            self.document.replace(Some(document.clone()));
+            Ok(())
+        }
+    }
+
+    struct World {
+        clock: Stopped,
+        wechat: Script,
+        store: Memory,
+    }
+
+    impl World {
+        fn new(answers: impl IntoIterator<Item = Result<&'static str, AskError>>) -> World {
+            World {
+                clock: Stopped { start: Instant::now(), passed: Cell::default() },
+                wechat: Script {
+                    answers: RefCell::new(answers.into_iter().collect()),
+                    ..Script::default()
+                },
+                store: Memory::default(),
+            }
+        }
+        fn publishing(self, token: &str) -> World {
+            self.store.document.replace(Some(self.document(token)));
+            self
+        }
+        fn document(&self, token: &str) -> Document {
+            Document::new("wx1", Secret::new(token.to_owned()), LIFE, self.clock.now())
+        }
+        fn run(&self, want: Want) -> Result<Outcome, Failure> {
+            Refresh {
+                appid: "wx1",
+                refresh_before: MARGIN,
+                clock: &self.clock,
+                source: &self.wechat,
+                store: &self.store,
+            }
+            .run(&want, self.clock.instant() + TIMEOUT)
+        }
+        fn asked(&self) -> Vec<Ask> {
+            self.wechat.asked.borrow().clone()
+        }
+    }
+
+    fn not(token: &str) -> Want {
+        Want::NotThis(Secret::new(token.to_owned()))
+    }
+
+    fn refused(code: i64) -> Result<&'static str, AskError> {
+        Err(AskError::Refused(Refusal::new(code, "", Call::Asking, Platform::Official)))
+    }
+
+    #[test]
+    fn a_token_is_asked_for_when_there_is_none_and_again_only_when_due() {
+        let world = World::new([Ok("T1"), Ok("T2")]);
+        assert_eq!(world.run(Want::Live).unwrap(), Outcome::Renewed(world.document("T1")));
+        world.clock.sleep(LIFE - MARGIN - Duration::from_secs(1));
+        assert!(matches!(world.run(Want::Live).unwrap(), Outcome::Kept(_)));
+        world.clock.sleep(Duration::from_secs(1));
+        assert_eq!(world.run(Want::Live).unwrap(), Outcome::Renewed(world.document("T2")));
+        assert_eq!(world.asked(), [Ask::Good, Ask::Good]);
+    }
+
+    #[test]
+    fn who_waited_for_the_lock_looks_again_and_does_not_ask() {
+        let mut world = World::new([]);
+        world.store.meanwhile = Some(world.document("T1"));
+        assert_eq!(world.run(Want::Live).unwrap(), Outcome::Kept(world.document("T1")));
+    }
+
+    #[test]
+    fn what_cannot_be_published_is_not_asked_for() {
+        let mut world = World::new([]);
+        world.store.full = true;
+        assert_eq!(world.run(Want::Another).unwrap_err().exit(), Exit::Failure);
+        world.store.held = true;
+        assert_eq!(world.run(Want::Another).unwrap_err().exit(), Exit::Locked);
+    }
+
+    #[test]
+    fn another_accounts_document_is_not_replaced() {
+        let world = World::new([]);
+        let foreign = Document { appid: "wx2".to_owned(), ..world.document("T1") };
+        world.store.document.replace(Some(foreign));
+        let failure = world.run(Want::Another).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("wx2"), "{failure}");
+    }
+
+    #[test]
+    fn a_failure_leaves_what_is_published() {
+        for failure in [
+            refused(40164),
+            Err(AskError::Nonsense("an empty body".to_owned())),
+            Err(AskError::Status(302)),
+            Err(AskError::Unreachable { what: "TLS".to_owned(), may_pass: false }),
+        ] {
+            let world = World::new([failure]).publishing("T1");
+            let before = world.store.document.borrow().clone();
+            assert!(world.run(Want::Another).is_err());
+            assert_eq!(*world.store.document.borrow(), before);
+            assert_eq!(world.asked().len(), 1, "what is permanent is not tried again");
+        }
+    }
+
+    #[test]
+    fn what_is_transient_is_tried_after_about_one_two_and_four_seconds() {
+        let world = World::new([refused(-1), Err(AskError::Status(502)), refused(-1), Ok("T1")]);
+        world.run(Want::Live).unwrap();
+        let waited = world.clock.passed.get();
+        assert!(
+            (Duration::from_secs(7)..Duration::from_millis(8751)).contains(&waited),
+            "{waited:?}"
+        );
+        assert_eq!(
+            world.store.document.borrow().as_ref().unwrap().created_at,
+            world.document("").created_at
+        );
+
+        let world = World::new((0..4).map(|_| refused(-1)));
+        assert_eq!(world.run(Want::Live).unwrap_err().exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn nobody_waits_past_the_deadline() {
+        let world = World::new((0..4).map(|_| refused(-1)));
+        let refresh = Refresh {
+            appid: "wx1",
+            refresh_before: MARGIN,
+            clock: &world.clock,
+            source: &world.wechat,
+            store: &world.store,
+        };
+        let deadline = world.clock.instant() + Duration::from_millis(2500);
+        assert!(refresh.run(&Want::Live, deadline).is_err());
+        assert!(world.clock.instant() < deadline);
+        assert_eq!(world.asked().len(), 2);
+    }
+
+    #[test]
+    fn a_rejected_token_is_replaced_only_while_it_is_the_published_one() {
+        let world = World::new([]).publishing("T2");
+        assert!(matches!(world.run(not("T1")).unwrap(), Outcome::Kept(_)));
+
+        let world = World::new([Ok("T2")]).publishing("T1");
+        assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
+        assert_eq!(world.asked(), [Ask::Good], "WeChat had another already");
+
+        let world = World::new([Ok("T1"), Ok("T2")]).publishing("T1");
+        assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
+        assert_eq!(world.asked(), [Ask::Good, Ask::Another]);
+
+        let world = World::new([Ok("T1"), Ok("T1")]).publishing("T1");
+        assert_eq!(world.run(not("T1")).unwrap(), Outcome::Confirmed(world.document("T1")));
+    }
+
+    #[test]
+    fn the_same_token_again_is_no_change_and_brings_the_life_wechat_states() {
+        let world = World::new([Ok("T1")]).publishing("T1");
+        world.clock.sleep(LIFE - MARGIN);
+        assert_eq!(world.run(Want::Live).unwrap(), Outcome::Confirmed(world.document("T1")));
+    }
+
+    #[test]
+    fn jitter_adds_up_to_a_quarter_and_never_takes_away() {
+        let second = Duration::from_secs(1);
+        assert_eq!(with_jitter(second, 0), second);
+        assert_eq!(with_jitter(second, 999), Duration::from_micros(1_249_750));
+        for random in 0..5000 {
+            assert!((second..Duration::from_millis(1250)).contains(&with_jitter(second, random)));
+        }
+    }
+}

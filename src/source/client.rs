@@ -1,0 +1,288 @@
+//! The one HTTPS client: roots, proxy, bounds, and errors without a URL in them. Knows nothing of tokens,
+//! and tries once.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use ureq::http::Uri;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+
+use super::AskError;
+use crate::report::printable;
+
+/// An answer's body is this long at most; WeChat's are under 1 KiB.
+const MAX_BODY: u64 = 64 * 1024;
+
+/// An answer's head is this long at most.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Connecting may take this long, proxy and TLS included, so that a dead address leaves time for another try.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server to talk to.
+pub(crate) struct Client {
+    base: String,
+    tls: TlsConfig,
+    proxy: Option<ureq::Proxy>,
+}
+
+/// A whole answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Client {
+    /// A client for the server at `base`: `https://HOST[/PREFIX]`, or `http://` on loopback.
+    pub(crate) fn new(base: &str, ca_file: Option<&Path>) -> Result<Client> {
+        let uri = check_base(base)?;
+        Ok(Client {
+            base: base.trim_end_matches('/').to_owned(),
+            tls: tls(ca_file)?,
+            proxy: proxy(&uri)?,
+        })
+    }
+
+    /// Sends a GET with these parameters in its query.
+    pub(crate) fn get(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        timeout: Duration,
+    ) -> Result<Answer, AskError> {
+        let request = self.agent(timeout).get(format!("{}{path}", self.base));
+        finish(request.query_pairs(query.iter().copied()).call())
+    }
+
+    /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
+    pub(crate) fn post_json(
+        &self,
+        path: &str,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Answer, AskError> {
+        let request = self.agent(timeout).post(format!("{}{path}", self.base));
+        finish(request.header("Content-Type", "application/json").send(body))
+    }
+
+    fn agent(&self, timeout: Duration) -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .max_response_header_size(MAX_HEAD)
+            .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
+            .proxy(self.proxy.clone())
+            .tls_config(self.tls.clone())
+            .build()
+            .new_agent()
+    }
+}
+
+fn finish(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, AskError> {
+    let mut response = response.map_err(|err| explain(&err))?;
+    // ureq's limit is exclusive.
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(MAX_BODY + 1)
+        .read_to_vec()
+        .map_err(|err| explain(&err))?;
+    Ok(Answer { status: response.status().as_u16(), body })
+}
+
+/// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
+fn explain(err: &ureq::Error) -> AskError {
+    let unreachable = |what: String, may_pass| AskError::Unreachable { what, may_pass };
+    match err {
+        ureq::Error::Timeout(_) => unreachable("no answer in time".to_owned(), true),
+        ureq::Error::HostNotFound => {
+            unreachable("the host name has no address (DNS)".to_owned(), true)
+        }
+        ureq::Error::ConnectionFailed => unreachable("the connection failed".to_owned(), true),
+        ureq::Error::ConnectProxyFailed(said) => {
+            unreachable(format!("the proxy refused: {}", printable(said, 100)), false)
+        }
+        ureq::Error::InvalidProxyUrl => {
+            unreachable("the proxy's address is not valid".to_owned(), false)
+        }
+        ureq::Error::Rustls(err) => unreachable(format!("TLS: {err}"), false),
+        ureq::Error::Tls(what) => unreachable(format!("TLS: {what}"), false),
+        // How an unfit certificate comes: rustls's own error inside. It will not pass, and it may be an attack.
+        ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
+            unreachable(format!("TLS: {}", printable(&err.to_string(), 200)), false)
+        }
+        ureq::Error::Io(err) => unreachable(printable(&err.to_string(), 200), true),
+        ureq::Error::BodyExceedsLimit(_) => {
+            AskError::Nonsense(format!("a body of more than {MAX_BODY} bytes"))
+        }
+        ureq::Error::LargeResponseHeader(..) => {
+            AskError::Nonsense(format!("a head of more than {MAX_HEAD} bytes"))
+        }
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
+            AskError::Nonsense("it is not HTTP".to_owned())
+        }
+        // What is left cannot arise from a base that was checked; its words could hold the URL.
+        _ => unreachable("the HTTP client gave up".to_owned(), false),
+    }
+}
+
+/// Takes `https://HOST[:PORT][/PREFIX]`, and `http://` on loopback. What is refused is not repeated: it may hold a password.
+fn check_base(base: &str) -> Result<Uri> {
+    let uri: Uri = base.parse().map_err(|_| anyhow!("--base-url is not a URL"))?;
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| anyhow!("--base-url has no host"))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        bail!("--base-url must not hold a user or password");
+    }
+    if uri.query().is_some() {
+        bail!("--base-url must not have a query");
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if is_loopback(host) => Ok(uri),
+        Some("http") => bail!(
+            "--base-url must be https:// (http:// only to loopback): the AppSecret would cross the network in clear"
+        ),
+        _ => bail!("--base-url must begin with https://"),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Certificates are always verified: against Mozilla's roots, and those in `ca_file` too.
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
+    let Some(path) = ca_file else { return Ok(TlsConfig::builder().build()) };
+    let pem =
+        std::fs::read(path).with_context(|| format!("cannot read --ca-file {}", path.display()))?;
+    let mut roots: Vec<Certificate<'static>> = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => roots.push(certificate),
+            Ok(_) => {}
+            Err(_) => bail!("--ca-file {} is not PEM", path.display()),
+        }
+    }
+    if roots.is_empty() {
+        bail!("--ca-file {} has no certificate in it", path.display());
+    }
+    let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    roots.extend(public.iter().map(|certificate| Certificate::from_der(certificate).to_owned()));
+    Ok(TlsConfig::builder().root_certs(RootCerts::from(roots)).build())
+}
+
+/// The proxy for `target`, from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never for loopback.
+///
+/// ureq would read them too, but it goes direct when it cannot parse one, takes `HTTP_PROXY` for https, and
+/// overlooks `NO_PROXY` entries after a blank.
+fn proxy(target: &Uri) -> Result<Option<ureq::Proxy>> {
+    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let either = |upper: &'static str, lower: &'static str| {
+        read(upper).map(|value| (upper, value)).or_else(|| read(lower).map(|value| (lower, value)))
+    };
+    let host = target.host().unwrap_or_default();
+    let Some((name, value)) =
+        either("HTTPS_PROXY", "https_proxy").or_else(|| either("ALL_PROXY", "all_proxy"))
+    else {
+        return Ok(None);
+    };
+    if is_loopback(host) {
+        return Ok(None);
+    }
+    let exempt = either("NO_PROXY", "no_proxy").map(|(_, list)| list).unwrap_or_default();
+    parse_proxy(value.trim(), &exempt)
+        // The value is not repeated: it may hold a password.
+        .map_err(|_| {
+            anyhow!(
+                "{name} is not a proxy's address (like http://proxy:3128); refusing to go round it"
+            )
+        })
+        .map(|proxy| (!proxy.is_no_proxy(target)).then_some(proxy))
+}
+
+fn parse_proxy(address: &str, exempt: &str) -> Result<ureq::Proxy, ureq::Error> {
+    let given = ureq::Proxy::new(address)?;
+    let mut proxy = ureq::Proxy::builder(given.protocol())
+        .host(given.host())
+        .port(given.port())
+        .resolve_target(given.resolve_target());
+    if let Some(username) = given.username() {
+        proxy = proxy.username(username);
+    }
+    if let Some(password) = given.password() {
+        proxy = proxy.password(password);
+    }
+    for entry in exempt.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        proxy = proxy.no_proxy(entry);
+    }
+    proxy.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_goes_to_https_or_stays_on_this_machine() {
+        for fine in [
+            "https://api.weixin.qq.com",
+            "https://proxy.example:8443/wx/",
+            "http://127.0.0.1:7201",
+            "http://localhost",
+            "http://[::1]:80",
+            "http://127.9.9.9",
+        ] {
+            assert!(check_base(fine).is_ok(), "{fine}");
+        }
+        for wrong in [
+            "",
+            "api.weixin.qq.com",
+            "/cgi-bin",
+            "ftp://api.weixin.qq.com",
+            "http://api.weixin.qq.com",
+            "http://127.0.0.1.example",
+            "http://10.0.0.1",
+            "https://",
+            "https://user:S3CR3T@api.weixin.qq.com",
+            "https://api.weixin.qq.com/?secret=S3CR3T",
+            "https://api weixin/S3CR3T",
+        ] {
+            let err = check_base(wrong).expect_err(wrong).to_string();
+            assert!(!err.contains("S3CR3T"), "{err}");
+        }
+    }
+
+    #[test]
+    fn no_client_error_repeats_the_url() {
+        for err in [
+            ureq::Error::BadUri("https://x/?secret=S3CR3T".to_owned()),
+            ureq::Error::RequireHttpsOnly("http://x/?secret=S3CR3T".to_owned()),
+            ureq::Error::Other("https://x/?secret=S3CR3T".into()),
+        ] {
+            let explained = explain(&err);
+            assert!(!format!("{explained} {explained:?}").contains("S3CR3T"), "{explained}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_entries_may_have_blanks_around_them() {
+        let proxy =
+            parse_proxy("http://u:p%40ss@proxy:3128", "a.example, .weixin.qq.com ,,b").unwrap();
+        assert!(proxy.is_no_proxy(&"https://api.weixin.qq.com".parse().unwrap()));
+        assert!(!proxy.is_no_proxy(&"https://qyapi.example".parse().unwrap()));
+        assert_eq!((proxy.host(), proxy.port(), proxy.password()), ("proxy", 3128, Some("p@ss")));
+        assert!(parse_proxy("nonsense://x", "").is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Where new tokens come from. A source asks once and says what came of it; whether, when and how often to ask
+//! is not its business.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::errcode::{Class, Refusal};
+use crate::exit::Exit;
+use crate::secret::Secret;
+
+pub(crate) mod client;
+pub(crate) mod wechat;
+
+/// How to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// For a token that is good. On `stable` that is the current one, until its last five minutes.
+    Good,
+    /// For another token than the current one. On `stable` WeChat does this at most every 30 s and 20 times a day.
+    Another,
+}
+
+/// What WeChat gave.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) token: Secret,
+    /// How long WeChat says that it lives, counted from some instant after the request was sent.
+    pub(crate) expires_in: Duration,
+}
+
+/// One who can be asked for a token.
+pub(crate) trait Source {
+    /// Asks once, and is back with an answer or an error within `timeout`.
+    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError>;
+}
+
+/// Why there is no token. None of these ever holds a URL, a body or a secret.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// WeChat answered, with an errcode.
+    Refused(Refusal),
+    /// WeChat, or something on the way, answered with a bare HTTP status.
+    Status(u16),
+    /// No answer: connection, DNS, TLS, time.
+    Unreachable {
+        what: String,
+        /// Whether another try a second later could go better.
+        may_pass: bool,
+    },
+    /// An answer that makes no sense; says which.
+    Nonsense(String),
+}
+
+impl AskError {
+    /// Whether it is worth another try within seconds.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            AskError::Refused(refusal) => refusal.class() == Class::Transient,
+            AskError::Status(status) => *status >= 500,
+            AskError::Unreachable { may_pass, .. } => *may_pass,
+            AskError::Nonsense(_) => false,
+        }
+    }
+
+    /// What the process's status says of it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            AskError::Refused(refusal) => refusal.class().exit(),
+            // Nothing that time would mend: a wrong path, or a body whose length got lost on the way.
+            AskError::Status(404 | 412) => Exit::Refused,
+            _ => Exit::Unreachable,
+        }
+    }
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::Refused(refusal) => refusal.fmt(f),
+            AskError::Status(404) => {
+                f.write_str("HTTP 404: Wrong API path or host; check --base-url. 接口地址错误，请检查域名与路径。")
+            }
+            AskError::Status(412) => f.write_str(
+                "HTTP 412: Request lost its Content-Length on the way; a proxy sent it chunked. \
+                 请求缺少 Content-Length（被分块传输），请检查代理。",
+            ),
+            AskError::Status(status @ 300..=399) => write!(
+                f,
+                "HTTP {status}: WeChat does not redirect, so this is not WeChat; check --base-url and the proxy. \
+                 收到重定向，并非微信的应答，请检查 --base-url 与代理。"
+            ),
+            AskError::Status(status) => write!(
+                f,
+                "HTTP {status} without an errcode: a gateway or proxy answered; try again, check the proxy. \
+                 网关或代理返回了错误，请稍后重试或检查代理。"
+            ),
+            AskError::Unreachable { what, .. } => write!(
+                f,
+                "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
+            ),
+            AskError::Nonsense(what) => write!(
+                f,
+                "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
+                 应答无法识别，请检查是否有代理或认证网关拦截。"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}

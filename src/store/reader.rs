@@ -1,0 +1,169 @@
+//! Reads published documents, once or again and again. Takes no lock and writes nothing: the file is whole at every
+//! instant.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::Found;
+use crate::token::{Document, MAX_DOCUMENT};
+
+/// What is published at `path`.
+pub(crate) fn read(path: &Path) -> Result<Found> {
+    read_version(path).map(|(found, _)| found)
+}
+
+/// Reads the document at `path`, and which version of the file that was; no version where there is no file.
+fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
+        Err(err) => return Err(err).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let reading = || format!("cannot read {}", path.display());
+    // Of the open file: the name may stand for another one by now.
+    let version = Version::of(&file.metadata().with_context(reading)?);
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
+    let found = if bytes.len() > MAX_DOCUMENT {
+        Found::Damaged("it is too long for a document".to_owned())
+    } else {
+        Document::parse(&bytes)
+            .map_or_else(|damage| Found::Damaged(damage.to_string()), Found::Document)
+    };
+    Ok((found, Some(version)))
+}
+
+/// A reader that looks at the file each time and reads it only when it has been replaced.
+pub(crate) struct Watched {
+    path: PathBuf,
+    version: Option<Version>,
+    document: Option<Document>,
+}
+
+impl Watched {
+    pub(crate) fn new(path: &Path) -> Watched {
+        Watched { path: path.to_owned(), version: None, document: None }
+    }
+
+    /// The published document as of now, and whether it is another than at the last look.
+    ///
+    /// The price of a look is one `stat`. When the file cannot be read or is no document, that is reported once
+    /// (an `Err`), and the last good document stays: a failure never costs a good token. When it is gone, so is
+    /// the document: somebody withdrew it.
+    pub(crate) fn look(&mut self) -> Result<bool> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if self.version == Some(Version::of(&metadata)) => Ok(false),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                self.version = None;
+                Ok(self.document.take().is_some())
+            }
+            // `read_version` finds the same trouble, and words it.
+            _ => {
+                let (found, version) = read_version(&self.path)?;
+                self.version = version;
+                match found {
+                    Found::Document(document) => self.document = Some(document),
+                    Found::Nothing => self.document = None,
+                    Found::Damaged(damage) => {
+                        return Err(anyhow!("{} is no document: {damage}", self.path.display()));
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// The document at the last look.
+    pub(crate) fn document(&self) -> Option<&Document> {
+        self.document.as_ref()
+    }
+}
+
+/// What identifies one state of a file without reading it; it changes when the file is replaced or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(metadata: &fs::Metadata) -> Version {
+        Version {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(path: &Path, token: &str) {
+        let text = format!(
+            r#"{{"appid":"wx1","access_token":"{token}","expires_in":7200,"created_at":"2026-11-22T05:34:46Z"}}"#
+        );
+        let new = path.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, path).unwrap();
+    }
+
+    fn token(watched: &Watched) -> Option<&str> {
+        watched.document().map(|document| document.token.expose())
+    }
+
+    #[test]
+    fn what_is_no_document_is_damaged_not_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        for damage in ["", "{}", &" ".repeat(MAX_DOCUMENT + 1)] {
+            fs::write(&path, damage).unwrap();
+            assert!(matches!(read(&path).unwrap(), Found::Damaged(_)));
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(read(&path).unwrap(), Found::Nothing));
+        fs::create_dir(&path).unwrap();
+        assert!(read(&path).is_err());
+    }
+
+    #[test]
+    fn a_watched_document_is_read_again_when_it_is_replaced_and_only_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let mut watched = Watched::new(&path);
+        assert!(!watched.look().unwrap() && watched.document().is_none());
+        put(&path, "T1");
+        assert!(watched.look().unwrap());
+        assert!(!watched.look().unwrap());
+        assert_eq!(token(&watched), Some("T1"));
+        put(&path, "T2");
+        assert!(watched.look().unwrap());
+        assert_eq!(token(&watched), Some("T2"));
+    }
+
+    #[test]
+    fn damage_is_reported_once_and_costs_no_good_token_but_removal_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let mut watched = Watched::new(&path);
+        put(&path, "T1");
+        watched.look().unwrap();
+        fs::write(&path, r#"{"access_token":"T2"#).unwrap();
+        assert!(watched.look().is_err());
+        assert!(!watched.look().unwrap(), "said once");
+        assert_eq!(token(&watched), Some("T1"));
+        fs::remove_file(&path).unwrap();
+        assert!(watched.look().unwrap());
+        assert_eq!(token(&watched), None);
+    }
+}

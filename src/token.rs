@@ -1,0 +1,267 @@
+//! What a token is worth at an instant: how long it is left, whether it is due, what may be promised of it.
+//! Pure: no clock and no I/O, `now` always comes in.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cli::Api;
+use crate::secret::Secret;
+
+/// How long WeChat's classic API lets a token live on after it issued the next one.
+/// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
+pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
+
+/// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
+const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
+
+/// The longest token we take; WeChat asks to reserve 512 characters.
+const MAX_TOKEN: usize = 2048;
+
+/// The longest life we believe; WeChat says 7200 s, "a value within".
+const MAX_EXPIRES_IN: u64 = 86_400;
+
+/// No document is longer: a token of [`MAX_TOKEN`], an AppID, and room for fields that others add.
+pub(crate) const MAX_DOCUMENT: usize = 8 * 1024;
+
+/// What is published for an account: the token, and what is needed to tell how long it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Document {
+    pub(crate) appid: String,
+    pub(crate) token: Secret,
+    /// What WeChat said, counted from `created_at`.
+    pub(crate) expires_in: Duration,
+    /// The instant *before* the request was sent, in whole seconds rounded down: WeChat's count began later.
+    pub(crate) created_at: UtcDateTime,
+}
+
+/// A document as it stands in the file. Readers ignore fields they do not know.
+#[derive(Deserialize, Serialize)]
+struct Written<'a> {
+    appid: String,
+    access_token: std::borrow::Cow<'a, str>,
+    expires_in: u64,
+    created_at: String,
+}
+
+/// Why bytes are no document. Never quotes them: a token may be among them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Damage(String);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Document {
+    /// A document for a token that was asked for at `asked_at`.
+    pub(crate) fn new(
+        appid: &str,
+        token: Secret,
+        expires_in: Duration,
+        asked_at: UtcDateTime,
+    ) -> Document {
+        let created_at = asked_at.replace_nanosecond(0).unwrap_or(asked_at); // 0 is in range.
+        Document { appid: appid.to_owned(), token, expires_in, created_at }
+    }
+
+    /// Reads a document from a file's bytes.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Document, Damage> {
+        // serde_json's own words quote what it did not expect, so only the place is told.
+        let written: Written<'_> = serde_json::from_slice(bytes).map_err(|err| {
+            let what = match err.classify() {
+                _ if bytes.is_empty() => return Damage("it is empty".to_owned()),
+                serde_json::error::Category::Eof => "it ends too soon",
+                serde_json::error::Category::Data => "a field is missing or of the wrong type",
+                _ => "it is not JSON",
+            };
+            Damage(format!("{what} (line {}, column {})", err.line(), err.column()))
+        })?;
+        if !is_token(&written.access_token) {
+            return Err(Damage("access_token is not a token".to_owned()));
+        }
+        let expires_in = life(written.expires_in)
+            .ok_or_else(|| Damage(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
+        let created_at = UtcDateTime::parse(&written.created_at, &Rfc3339)
+            .map_err(|_| Damage("created_at is not an RFC 3339 time".to_owned()))?;
+        Ok(Document {
+            appid: written.appid,
+            token: Secret::new(written.access_token.into_owned()),
+            expires_in,
+            created_at,
+        })
+    }
+
+    /// The document as it stands in the file: one line of JSON.
+    pub(crate) fn to_line(&self) -> Secret {
+        let written = Written {
+            appid: self.appid.clone(),
+            access_token: self.token.expose().into(),
+            expires_in: self.expires_in.as_secs(),
+            created_at: self.created(),
+        };
+        let mut line = serde_json::to_string(&written).unwrap_or_default(); // Strings and a number always serialize.
+        line.push('\n');
+        Secret::new(line)
+    }
+
+    /// How long the token still lives: within `[0, expires_in]`, whatever the clock says.
+    pub(crate) fn left(&self, now: UtcDateTime) -> Duration {
+        let age = now - self.created_at;
+        self.expires_in.saturating_sub(age.try_into().unwrap_or(Duration::ZERO)) // Made in the future: its age is 0.
+    }
+
+    /// Whether it is time to ask for the next token.
+    pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
+        self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
+    }
+
+    /// What may be promised to someone who takes the token now: it works that long, unless somebody outside kills it.
+    /// In whole seconds, rounded down; zero means that there is no token to hand out.
+    pub(crate) fn promise(&self, now: UtcDateTime, api: Api, refresh_before: Duration) -> Duration {
+        let left = self.left(now);
+        let promise = match api {
+            Api::Stable => left,
+            // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
+            Api::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
+        };
+        Duration::from_secs(promise.as_secs())
+    }
+
+    /// When it was asked for, as RFC 3339 in UTC.
+    pub(crate) fn created(&self) -> String {
+        rfc3339(self.created_at)
+    }
+
+    /// When it ends, as RFC 3339 in UTC.
+    pub(crate) fn expires(&self) -> String {
+        rfc3339(self.expires_at())
+    }
+
+    /// When it ends.
+    pub(crate) fn expires_at(&self) -> UtcDateTime {
+        self.created_at.saturating_add(time::Duration::seconds(self.expires_in.as_secs() as i64))
+    }
+}
+
+fn rfc3339(at: UtcDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string()) // Only a year beyond 9999 has no RFC 3339 form.
+}
+
+/// Whether `text` can be a token: non-empty printable ASCII without spaces, at most 2 KiB.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A life that can be believed: 1 s to a day.
+pub(crate) fn life(secs: u64) -> Option<Duration> {
+    (1..=MAX_EXPIRES_IN).contains(&secs).then(|| Duration::from_secs(secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARGIN: Duration = Duration::from_secs(300);
+
+    fn at(text: &str) -> UtcDateTime {
+        UtcDateTime::parse(text, &Rfc3339).unwrap()
+    }
+
+    fn made_at(text: &str) -> Document {
+        Document::new("wx1", Secret::new("T1".to_owned()), Duration::from_secs(7200), at(text))
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_document_survives_being_written_and_read() {
+        let document = made_at("2026-11-22T05:34:46.987654321Z");
+        let line = document.to_line();
+        assert_eq!(
+            line.expose(),
+            "{\"appid\":\"wx1\",\"access_token\":\"T1\",\"expires_in\":7200,\"created_at\":\"2026-11-22T05:34:46Z\"}\n"
+        );
+        assert_eq!(Document::parse(line.expose().as_bytes()), Ok(document));
+    }
+
+    #[test]
+    fn readers_ignore_fields_they_do_not_know_and_take_any_offset() {
+        let parsed = Document::parse(
+            br#"{"v":2,"created_at":"2026-11-22T13:34:46+08:00","expires_in":7200,"access_token":"T1","appid":"wx1"}"#,
+        );
+        assert_eq!(parsed, Ok(made_at("2026-11-22T05:34:46Z")));
+    }
+
+    #[test]
+    fn damage_is_named_without_quoting_what_is_damaged() {
+        let whole = made_at("2026-11-22T05:34:46Z").to_line();
+        for end in 0..whole.expose().len() - 2 {
+            assert!(Document::parse(&whole.expose().as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+        for wrong in [
+            r#"{"appid":"wx1","access_token":["S3CR3T"],"expires_in":7200,"created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"{"appid":"wx1","access_token":"T","expires_in":"S3CR3T","created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"{"appid":"wx1","access_token":"T","expires_in":1,"created_at":"S3CR3T"}"#,
+            r#"{"appid":"wx1","access_token":"S3CR3T \u0007","expires_in":1,"created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"{"appid":"wx1","access_token":"T","expires_in":0,"created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"{"appid":"wx1","access_token":"","expires_in":1,"created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"["S3CR3T"]"#,
+            "S3CR3T",
+        ] {
+            let damage = Document::parse(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(!damage.contains("S3CR3T"), "{damage}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_due_exactly_at_the_margin_and_not_a_second_before() {
+        let document = made_at("2026-11-22T00:00:00Z");
+        assert!(!document.is_due(at("2026-11-22T01:54:59Z"), MARGIN));
+        assert!(document.is_due(at("2026-11-22T01:55:00Z"), MARGIN));
+        assert!(document.is_due(at("2026-11-23T00:00:00Z"), MARGIN));
+    }
+
+    #[test]
+    fn a_token_from_the_future_is_due_and_never_lives_longer_than_it_was_given() {
+        let document = made_at("2026-11-22T00:00:00Z");
+        assert!(
+            !document.is_due(at("2026-11-21T23:59:00Z"), MARGIN),
+            "a minute of skew is no news"
+        );
+        assert!(document.is_due(at("2026-11-21T23:58:59Z"), MARGIN));
+        assert_eq!(document.left(at("2020-01-01T00:00:00Z")), secs(7200));
+        assert_eq!(document.left(at("9999-01-01T00:00:00Z")), secs(0));
+    }
+
+    #[test]
+    fn a_promise_is_rounded_down() {
+        let document = made_at("2026-11-22T00:00:00Z");
+        let promise = |now| document.promise(at(now), Api::Stable, MARGIN);
+        assert_eq!(promise("2026-11-22T00:00:00.1Z"), secs(7199));
+        assert_eq!(promise("2026-11-22T01:59:58.9Z"), secs(1));
+        assert_eq!(promise("2026-11-22T01:59:59.1Z"), secs(0), "less than a second is no token");
+    }
+
+    #[test]
+    fn a_classic_token_is_promised_no_longer_than_an_early_refresh_lets_it_live() {
+        let document = made_at("2026-11-22T00:00:00Z");
+        let hour = secs(3600);
+        let promise = |now, margin| document.promise(at(now), Api::Classic, margin);
+        // The default margin is the overlap: what is left.
+        assert_eq!(promise("2026-11-22T00:00:00Z", MARGIN), secs(7200));
+        assert_eq!(promise("2026-11-22T01:59:00Z", MARGIN), secs(60));
+        // Replaced an hour early, it may die an hour less five minutes early.
+        assert_eq!(promise("2026-11-22T00:00:00Z", hour), secs(3900));
+        assert_eq!(promise("2026-11-22T01:00:00Z", hour), secs(300));
+        assert_eq!(promise("2026-11-22T01:30:00Z", hour), secs(300));
+        assert_eq!(promise("2026-11-22T01:59:00Z", hour), secs(60));
+        assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Api::Stable, hour), secs(7200));
+    }
+}
