@@ -271,7 +271,8 @@ fn some_duration(text: &str) -> Result<Duration, String> {
 
 /// Permissions in octal, three or four digits; whoever publishes must be able to read and replace the document.
 fn mode(text: &str) -> Result<u32, String> {
-    if !matches!(text.len(), 3 | 4) {
+    // Checked here, not by from_str_radix, which takes a sign.
+    if !matches!(text.len(), 3 | 4) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err("expected three or four octal digits, like 0640".to_owned());
     }
     let mode =

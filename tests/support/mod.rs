@@ -1,0 +1,399 @@
+//! The vocabulary of the tests: a sandbox with an account in it, WeChat's stand-in, a server, and what a run left
+//! behind. Everything is the real binary on real sockets; nothing sleeps to be lucky.
+#![allow(dead_code)] // Each test file uses its own part of it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const APPID: &str = "wx0123456789abcdef";
+pub const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+
+/// No step of a test takes longer than this, unless something hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary under test, with nothing of the caller's environment that could reach it.
+pub fn wxtoken() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let proxy = name.to_lowercase().ends_with("_proxy");
+        let systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR"].contains(&&*name);
+        if name.starts_with("WXTOKEN_") || proxy || systemd {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(mut command: Command) -> Ran {
+        let output = command.output().expect("wxtoken starts");
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the exit status; shows everything when it is another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Ran {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "\n--- stdout\n{}\n--- stderr\n{}\n---",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Asserts that nothing was said.
+    #[track_caller]
+    pub fn silent(self) -> Ran {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), ("", ""));
+        self
+    }
+
+    /// Asserts that stderr is one line with all of this in it, and stdout is empty.
+    #[track_caller]
+    pub fn says(self, parts: &[&str]) -> Ran {
+        assert_eq!(self.stdout, "", "stdout of a failure is empty");
+        assert_eq!(self.stderr.lines().count(), 1, "one line per failure:\n{}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|err| panic!("{err}: {}", self.stdout))
+    }
+}
+
+/// A directory with an account's secret in it, and the flags that go with it.
+pub struct Sandbox {
+    dir: TempDir,
+    base_url: String,
+    pub api: &'static str,
+}
+
+impl Sandbox {
+    /// A sandbox whose account asks `wechat`.
+    pub fn against(wechat: &WeChat) -> Sandbox {
+        Sandbox::asking(&wechat.url())
+    }
+
+    /// A sandbox whose account asks at `base_url`.
+    pub fn asking(base_url: &str) -> Sandbox {
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox { dir, base_url: base_url.to_owned(), api: "stable" };
+        write_with_mode(&sandbox.path("secret"), &format!("{SECRET}\n"), 0o600);
+        sandbox
+    }
+
+    /// The same account on the classic API.
+    pub fn on_classic(self) -> Sandbox {
+        Sandbox { api: "classic", ..self }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the account's document is published.
+    pub fn document_path(&self) -> PathBuf {
+        self.path("state/default.json")
+    }
+
+    /// The published document's bytes.
+    pub fn document_bytes(&self) -> Vec<u8> {
+        fs::read(self.document_path()).expect("a document is published")
+    }
+
+    /// The published document.
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&self.document_bytes()).expect("the document is JSON")
+    }
+
+    /// The published token.
+    pub fn token(&self) -> String {
+        self.document()["access_token"].as_str().expect("the document has a token").to_owned()
+    }
+
+    /// Publishes a document as `fetch` would have, asked for `age` seconds ago.
+    pub fn publish(&self, token: &str, expires_in: i64, age: i64) {
+        let created_at = time::UtcDateTime::now() - time::Duration::seconds(age);
+        let created_at = created_at.format(&time::format_description::well_known::Rfc3339).unwrap();
+        let document = serde_json::json!({
+            "appid": APPID, "access_token": token, "expires_in": expires_in, "created_at": created_at,
+        });
+        fs::create_dir_all(self.path("state")).unwrap();
+        let new = self.path("state/new");
+        write_with_mode(&new, &document.to_string(), 0o600);
+        fs::rename(new, self.document_path()).unwrap();
+    }
+
+    /// `wxtoken ARGS…` here, not yet run: with the account's flags where the verb takes them.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = wxtoken();
+        command.args(args).arg("--dir").arg(self.path("state")).env("HOME", self.dir.path());
+        command.args(["--appid", APPID, "--api", self.api]);
+        if args[0].as_ref() == "fetch" {
+            command.arg("--secret-file").arg(self.path("secret")).args(["--base-url", &self.base_url]);
+        }
+        command
+    }
+
+    /// Runs `wxtoken ARGS…` here.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
+        Ran::of(self.command(args))
+    }
+
+    /// Names in the directory of documents, sorted.
+    pub fn published_names(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path("state")) else { return Vec::new() };
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// `wxtoken serve ARGS…` here, listening on a free loopback port unless ARGS say otherwise.
+    pub fn serve(&self, args: &[&str]) -> Server {
+        let mut command = self.command(&["serve"]);
+        command.args(args);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        Server::start(command, args.iter().filter(|arg| **arg == "--listen").count().max(1))
+    }
+}
+
+pub fn write_with_mode(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A wxtoken that listens; ends with the test.
+pub struct Server {
+    child: Child,
+    /// What it said on its "listening on" lines, in their order.
+    pub addresses: Vec<String>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Server {
+    /// Starts it, and waits for this many "listening on" lines.
+    #[track_caller]
+    pub fn start(mut command: Command, listeners: usize) -> Server {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wxtoken starts");
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        // Read all along, so that a talkative server never waits for us.
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let mut addresses = Vec::new();
+        for _ in 0..listeners {
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            let Some(address) = line.trim_end().strip_prefix("listening on ") else {
+                let _ = child.kill();
+                panic!("not listening: {line:?} {}", stderr.join().unwrap());
+            };
+            addresses.push(address.to_owned());
+        }
+        Server { child, addresses, stderr: Some(stderr) }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its (first) TCP address.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0].strip_prefix("http://").expect("it listens on TCP").parse().unwrap()
+    }
+
+    /// GETs `path`.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// Sends these bytes, and reads all that comes until the connection is closed.
+    #[track_caller]
+    pub fn send(&self, request: &str) -> Response {
+        exchange(self.address(), request.as_bytes())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end; the status and what it said on stderr.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.stderr.take().unwrap().join().unwrap())
+    }
+
+    /// Ends it by SIGTERM; what it said on stderr.
+    #[track_caller]
+    pub fn stop(self) -> String {
+        self.signal("TERM");
+        let (status, stderr) = self.end();
+        assert_eq!(status.code(), Some(0), "SIGTERM is a clean end:\n{stderr}");
+        stderr
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// WeChat's stand-in: `wxtoken mock`, with the sandbox's account.
+pub struct WeChat {
+    server: Server,
+}
+
+impl WeChat {
+    pub fn start() -> WeChat {
+        WeChat::with(&[])
+    }
+
+    pub fn with(args: &[&str]) -> WeChat {
+        let mut command = wxtoken();
+        command.args(["mock", "--listen", "127.0.0.1:0", "--account", &format!("{APPID}:{SECRET}")]).args(args);
+        WeChat { server: Server::start(command, 1) }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.addresses[0].clone()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Answers so from now on; `none` for by the rules again.
+    #[track_caller]
+    pub fn fault(&self, fault: &str) {
+        let length = fault.len();
+        let request = format!(
+            "POST /mock/fault HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{fault}"
+        );
+        let response = self.server.send(&request);
+        assert!((200..300).contains(&response.status), "{fault}: {} {}", response.status, response.body);
+    }
+
+    /// A stranger kills every live token.
+    #[track_caller]
+    pub fn kill_tokens(&self) {
+        let request = "POST /mock/kill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert!((200..300).contains(&self.server.send(request).status));
+    }
+
+    /// How often it was asked so far, by route.
+    pub fn calls(&self) -> Value {
+        self.server.get("/mock/calls").json()
+    }
+
+    /// How often it was asked for a token, on either API.
+    pub fn asked(&self) -> u64 {
+        let calls = self.calls();
+        calls["token"].as_u64().unwrap() + calls["stable_token"].as_u64().unwrap()
+    }
+
+    /// How many tokens it made.
+    pub fn mints(&self) -> u64 {
+        self.calls()["mints"].as_u64().unwrap()
+    }
+
+    /// Whether it takes this token.
+    pub fn is_alive(&self, token: &str) -> bool {
+        !self.server.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")).json()["ip_list"].is_null()
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Response {
+    /// Reads an answer's bytes; status 0 where there is none.
+    pub fn parse(bytes: &[u8]) -> Response {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Response { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|err| panic!("{err}: {self:?}"))
+    }
+}
+
+/// Connects to `address`, with patience but without end.
+#[track_caller]
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends these bytes, and reads all that comes until the connection is closed.
+#[track_caller]
+pub fn exchange(address: SocketAddr, request: &[u8]) -> Response {
+    let mut stream = connect(address);
+    let _ = stream.write_all(request); // Who refuses may not read it all.
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer); // Nor end politely.
+    Response::parse(&answer)
+}
+
+/// Says loudly that a test could not run here, and why. In CI that is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "SKIPPED in CI: {why}");
+    eprintln!("\n*** SKIPPED: {why} ***\n");
+}
