@@ -12,6 +12,9 @@ mod exit;
 mod report;
 mod secret;
 
+// WeChat's stand-in, for tests and for trying things out.
+mod mock;
+
 // The verbs: each is a paragraph.
 mod cmd;
 
