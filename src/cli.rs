@@ -235,13 +235,13 @@ pub(crate) struct Mock {
     #[arg(long, env = "WXTOKEN_LIFE", value_name = "DUR", default_value = "2h", value_parser = some_duration)]
     pub(crate) life: Duration,
 
-    /// How long a replaced token goes on working
+    /// How long a replaced token goes on working; with less life left than this, stable_token hands out a new one
     #[arg(long, env = "WXTOKEN_OVERLAP", value_name = "DUR", default_value = "5m", value_parser = duration)]
     pub(crate) overlap: Duration,
 
-    /// Answer so instead of keeping the rules: errcode:N, http:N, slow:SECONDS, hang, reset, garbage, html, empty,
-    /// huge, truncated and more (see the manual); POST /mock/fault changes it while it runs
-    #[arg(long, env = "WXTOKEN_FAULT", value_name = "KIND[:N]")]
+    /// Answer so instead of keeping the rules, for the next TIMES calls or until POST /mock/fault says otherwise:
+    /// errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more (GET /mock/faults and the manual list them)
+    #[arg(long, env = "WXTOKEN_FAULT", value_name = "KIND[:N][@TIMES]")]
     pub(crate) fault: Option<String>,
 }
 

@@ -30,6 +30,9 @@ mod store;
 // The one story.
 mod refresh;
 
+// WeChat's stand-in, for tests and for trying things out.
+mod mock;
+
 // The verbs: each is a paragraph.
 mod cmd;
 

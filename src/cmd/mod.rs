@@ -9,6 +9,7 @@ use crate::exit::Exit;
 
 mod fetch;
 mod get;
+mod mock;
 mod published;
 mod status;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Fetch(args) => fetch::run(&cli.common, &args),
         Verb::Get(args) => get::run(&cli.common, &args),
         Verb::Status(args) => status::run(&cli.common, &args),
+        Verb::Mock(args) => mock::run(&args),
         _ => Err(Exit::Usage.error("not here yet")),
     }
 }

@@ -1,0 +1,160 @@
+//! `mock`: WeChat's stand-in, from its listening line on stdout until a signal ends it.
+//! Checks what was typed; the rules and the faults are the `mock` room's.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::cli;
+use crate::exit::Exit;
+use crate::mock::{Clock, Fault, StandIn, Terms, WeChat};
+use crate::report::printable;
+use crate::secret::Secret;
+
+/// The account that exists when none is named. Its secret keeps nothing safe: it opens only the stand-in.
+const APPID: &str = "wx0123456789abcdef";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Listens, says where, and stands in for WeChat until SIGTERM or SIGINT.
+pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
+    let listen = loopback(&args.listen)?;
+    let accounts = accounts(&args.accounts)?;
+    let fault = args.fault.as_deref().map(fault).transpose()?.flatten();
+    let terms = terms(args)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    LocalSet::new().block_on(&runtime, async {
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        let asked_to_stop = asked_to_stop().context("cannot watch for signals")?;
+        announce(listener.local_addr().context("cannot tell where it listens")?)
+            .context("cannot write to stdout")?;
+
+        let clock = Clock::start();
+        let wechat = WeChat::new(accounts, terms, clock.now());
+        tokio::task::spawn_local(StandIn::new(wechat, fault, clock).serve(listener));
+        asked_to_stop.await;
+        Ok(Exit::Done)
+    })
+}
+
+/// The one line of stdout; whoever started us waits for it.
+fn announce(addr: SocketAddr) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on http://{addr}")?;
+    stdout.flush()
+}
+
+/// Ends with the first SIGTERM or SIGINT; they are watched for from now on.
+fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    Ok(poll_fn(move |cx| {
+        let came = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    }))
+}
+
+/// The address to listen on. The stand-in believes everybody who can reach it, so nobody else can.
+fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
+    let usage =
+        |what: &str| Exit::Usage.error(format!("--listen {}: {what}", printable(text, 100)));
+    let addr: SocketAddr =
+        text.parse().map_err(|_| usage("expected ADDRESS:PORT, like 127.0.0.1:0"))?;
+    if !addr.ip().to_canonical().is_loopback() {
+        return Err(usage(
+            "not a loopback address; the stand-in is for this host only, like 127.0.0.1:0",
+        ));
+    }
+    Ok(addr)
+}
+
+/// The accounts that exist. An argument that is no account may be a bare secret: it is named by its place.
+fn accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
+    if texts.is_empty() {
+        return Ok(vec![(APPID.to_owned(), Secret::new(SECRET.to_owned()))]);
+    }
+    let mut accounts: Vec<(String, Secret)> = Vec::with_capacity(texts.len());
+    for (at, text) in texts.iter().enumerate() {
+        let usage = |what: &str| {
+            Err(Exit::Usage
+                .error(format!("--account number {}: {what}, expected APPID:SECRET", at + 1)))
+        };
+        match text.split_once(':') {
+            None => return usage("no colon"),
+            Some(("", _)) => return usage("no AppID before the colon"),
+            Some((_, "")) => return usage("no secret after the colon"),
+            Some((appid, _)) if accounts.iter().any(|(known, _)| known == appid) => {
+                return usage("an AppID for the second time");
+            }
+            Some((appid, secret)) => {
+                accounts.push((appid.to_owned(), Secret::new(secret.to_owned())))
+            }
+        }
+    }
+    Ok(accounts)
+}
+
+fn fault(text: &str) -> anyhow::Result<Option<Fault>> {
+    Fault::parse_or_none(text)
+        .map_err(|why| Exit::Usage.error(format!("--fault {}: {why}", printable(text, 100))))
+}
+
+fn terms(args: &cli::Mock) -> anyhow::Result<Terms> {
+    if args.life < Duration::from_secs(1) {
+        return Err(Exit::Usage
+            .error("--life: a token lives at least a second, WeChat counts in whole ones"));
+    }
+    Ok(Terms { life: args.life, overlap: args.overlap })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused<T: std::fmt::Debug>(answer: anyhow::Result<T>) -> String {
+        let err = answer.unwrap_err();
+        assert_eq!(Exit::of(&err), Exit::Usage);
+        err.to_string()
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        for here in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert!(loopback(here).is_ok(), "{here}");
+        }
+        for elsewhere in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
+            assert!(refused(loopback(elsewhere)).contains("not a loopback address"), "{elsewhere}");
+        }
+        for nonsense in ["", "127.0.0.1", "localhost:80", ":80", "127.0.0.1:99999"] {
+            assert!(refused(loopback(nonsense)).contains("expected ADDRESS:PORT"), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_account_is_named_by_its_place_and_never_shown() {
+        for wrong in ["hush-hush", ":hush-hush", "hush-hush:"] {
+            let message = refused(accounts(&["wx1:s".to_owned(), wrong.to_owned()]));
+            assert!(message.starts_with("--account number 2: no "), "{message}");
+            assert!(!message.contains("hush"), "{message}");
+        }
+        let twice = refused(accounts(&["wx1:hush".to_owned(), "wx1:hush".to_owned()]));
+        assert!(twice.contains("for the second time") && !twice.contains("hush"), "{twice}");
+    }
+
+    #[test]
+    fn a_secret_may_hold_colons_and_there_is_an_account_without_any() {
+        assert_eq!(accounts(&["wx1:a:b".to_owned()]).unwrap()[0].1.expose(), "a:b");
+        assert_eq!(accounts(&[]).unwrap()[0].0, "wx0123456789abcdef");
+    }
+}
