@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// No duration that a person gives here can sensibly be longer: a token lives two hours, WeChat promises less than a day.
@@ -49,7 +50,7 @@ pub(crate) struct Common {
     pub(crate) verbose: u8,
 
     /// Say nothing on stderr; the exit status tells
-    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", conflicts_with = "verbose")]
+    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new(), conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
 
@@ -136,7 +137,7 @@ pub(crate) struct Fetch {
     pub(crate) account: Account,
 
     /// Mint a new token now, even if none is due
-    #[arg(long, env = "WXTOKEN_FORCE")]
+    #[arg(long, env = "WXTOKEN_FORCE", value_parser = BoolishValueParser::new())]
     pub(crate) force: bool,
 
     /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
@@ -158,7 +159,7 @@ pub(crate) struct Get {
     pub(crate) account: Account,
 
     /// The bare token instead of a line of JSON
-    #[arg(short, long, env = "WXTOKEN_RAW")]
+    #[arg(short, long, env = "WXTOKEN_RAW", value_parser = BoolishValueParser::new())]
     pub(crate) raw: bool,
 
     /// Fail (status 3) unless the token lives at least this long
@@ -248,7 +249,7 @@ pub(crate) struct Mock {
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Go on serving until Ctrl-C
-    #[arg(long, env = "WXTOKEN_KEEP")]
+    #[arg(long, env = "WXTOKEN_KEEP", value_parser = BoolishValueParser::new())]
     pub(crate) keep: bool,
 }
 
@@ -288,6 +289,8 @@ fn mode(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::builder::TypedValueParser;
+
     use super::*;
 
     #[test]
@@ -310,6 +313,17 @@ mod tests {
                     "--{long}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_switch_in_the_environment_takes_what_people_write() {
+        for (value, expected) in
+            [("1", true), ("yes", true), ("true", true), ("0", false), ("no", false)]
+        {
+            let parsed =
+                BoolishValueParser::new().parse_ref(&Cli::definition(), None, value.as_ref());
+            assert_eq!(parsed.ok(), Some(expected), "{value}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The vocabulary of the tests: a sandbox with an account in it, WeChat's stand-in, a server, and what a run left
 //! behind. Everything is the real binary on real sockets; nothing sleeps to be lucky.
-#![allow(dead_code)] // Each test file uses its own part of it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its own part of it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -26,7 +26,8 @@ pub fn wxtoken() -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let proxy = name.to_lowercase().ends_with("_proxy");
-        let systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR"].contains(&&*name);
+        let systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR"]
+            .contains(&&*name);
         if name.starts_with("WXTOKEN_") || proxy || systemd {
             command.env_remove(name);
         }
@@ -160,7 +161,10 @@ impl Sandbox {
         command.args(args).arg("--dir").arg(self.path("state")).env("HOME", self.dir.path());
         command.args(["--appid", APPID, "--api", self.api]);
         if args[0].as_ref() == "fetch" {
-            command.arg("--secret-file").arg(self.path("secret")).args(["--base-url", &self.base_url]);
+            command
+                .arg("--secret-file")
+                .arg(self.path("secret"))
+                .args(["--base-url", &self.base_url]);
         }
         command
     }
@@ -174,7 +178,8 @@ impl Sandbox {
     /// Names in the directory of documents, sorted.
     pub fn published_names(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path("state")) else { return Vec::new() };
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -207,7 +212,8 @@ impl Server {
     /// Starts it, and waits for this many "listening on" lines.
     #[track_caller]
     pub fn start(mut command: Command, listeners: usize) -> Server {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wxtoken starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wxtoken starts");
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = child.stderr.take().unwrap();
         // Read all along, so that a talkative server never waits for us.
@@ -252,7 +258,10 @@ impl Server {
 
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -291,7 +300,9 @@ impl WeChat {
 
     pub fn with(args: &[&str]) -> WeChat {
         let mut command = wxtoken();
-        command.args(["mock", "--listen", "127.0.0.1:0", "--account", &format!("{APPID}:{SECRET}")]).args(args);
+        command
+            .args(["mock", "--listen", "127.0.0.1:0", "--account", &format!("{APPID}:{SECRET}")])
+            .args(args);
         WeChat { server: Server::start(command, 1) }
     }
 
@@ -311,7 +322,12 @@ impl WeChat {
             "POST /mock/fault HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{fault}"
         );
         let response = self.server.send(&request);
-        assert!((200..300).contains(&response.status), "{fault}: {} {}", response.status, response.body);
+        assert!(
+            (200..300).contains(&response.status),
+            "{fault}: {} {}",
+            response.status,
+            response.body
+        );
     }
 
     /// A stranger kills every live token.

@@ -1,0 +1,100 @@
+//! Promise 4: what is handed out works for as long as it says.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::*;
+
+fn expires_in(ran: Ran) -> i64 {
+    ran.exits(0).json()["expires_in"].as_i64().unwrap()
+}
+
+#[test]
+fn time_is_counted_from_before_the_request() {
+    let wechat = WeChat::with(&["--fault", "slow:2"]);
+    let sandbox = Sandbox::against(&wechat);
+    let before = time::UtcDateTime::now();
+    sandbox.run(&["fetch"]).exits(0);
+    let rfc3339 = &time::format_description::well_known::Rfc3339;
+    let created_at =
+        time::UtcDateTime::parse(sandbox.document()["created_at"].as_str().unwrap(), rfc3339)
+            .unwrap();
+    assert!((created_at - before).abs() < time::Duration::seconds(2), "{created_at} for {before}");
+    assert!(sandbox.document()["created_at"].as_str().unwrap().ends_with('Z'));
+    assert!(expires_in(sandbox.run(&["get"])) <= 7198);
+}
+
+#[test]
+fn what_is_handed_out_is_what_is_left() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7000);
+    let left = expires_in(sandbox.run(&["get"]));
+    assert!((190..=200).contains(&left), "{left}");
+}
+
+#[test]
+fn a_token_with_nothing_left_is_no_token() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7200);
+    for args in [&["get"][..], &["get", "-r"], &["get", "--min-life", "0"]] {
+        sandbox.run(args).exits(3).says(&["expired", "wxtoken fetch"]);
+    }
+    sandbox.run(&["status"]).exits(3);
+}
+
+#[test]
+fn min_life_is_what_the_caller_needs() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 6600);
+    sandbox.run(&["get", "--min-life", "9m"]).exits(0);
+    sandbox.run(&["get", "--min-life", "601"]).exits(3).says(&["less than --min-life 10m 1s"]);
+    sandbox.run(&["status", "-q", "--min-life", "9m"]).exits(0);
+    sandbox.run(&["status", "-q", "--min-life", "601"]).exits(3);
+}
+
+#[test]
+fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1").on_classic();
+    sandbox.publish("T1", 7200, 1200);
+    let promised = |margin| expires_in(sandbox.run(&["get", "--refresh-before", margin]));
+    assert!((5990..=6000).contains(&promised("5m")));
+    assert!((2690..=2700).contains(&promised("1h")), "until it is due in 2400 s, and the overlap");
+    assert_eq!(promised("2h"), 300, "it is due: only the overlap is sure");
+}
+
+#[test]
+fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.publish("T1", 7200, -3600);
+    assert_eq!(expires_in(sandbox.run(&["get"])), 7200);
+    sandbox.run(&["fetch"]).exits(0);
+    assert_ne!(sandbox.token(), "T1", "a token from the future is due");
+}
+
+/// With lives short enough to watch: whoever takes a token can use it for as long as was said, at every instant of
+/// several generations, while it is refreshed early.
+#[test]
+fn every_token_handed_out_outlives_its_promise() {
+    let wechat = WeChat::with(&["--life", "4s", "--overlap", "2s"]);
+    let sandbox = Sandbox::against(&wechat);
+    let over = Instant::now() + Duration::from_secs(9);
+    let mut held: Vec<(String, Instant)> = Vec::new();
+    let mut tokens = std::collections::HashSet::new();
+    while Instant::now() < over {
+        sandbox.run(&["fetch", "--refresh-before", "2s"]).exits(0).silent();
+        let taken_at = Instant::now();
+        let got = sandbox.run(&["get"]).exits(0).json();
+        let token = got["access_token"].as_str().unwrap().to_owned();
+        tokens.insert(token.clone());
+        held.push((token, taken_at + Duration::from_secs(got["expires_in"].as_u64().unwrap())));
+        held.retain(|(token, promised)| {
+            let alive = wechat.is_alive(token);
+            // Asked before the promise was over, so the answer must be yes.
+            assert!(alive || Instant::now() > *promised, "dead before its time");
+            Instant::now() < *promised
+        });
+    }
+    assert!(tokens.len() >= 3, "{} generations are too few to show anything", tokens.len());
+}
