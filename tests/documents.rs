@@ -6,9 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use support::{Ran, Server, wxtoken};
+
+mod support;
 
 const WXTOKEN: &str = env!("CARGO_BIN_EXE_wxtoken");
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
@@ -51,6 +55,25 @@ fn every_variable_in_the_help_is_in_the_manual_and_the_other_way_round() {
 }
 
 #[test]
+fn every_fault_of_the_mock_is_in_the_manual_and_the_other_way_round() {
+    // Whoever asks for a fault that there is not is told those that there are.
+    let mut command = wxtoken();
+    command.args(["mock", "--fault", "nonsense"]);
+    let told = Ran::of(command).exits(2).says(&["there are errcode:N, "]).stderr;
+    let list = told.trim_end().split_once("there are ").unwrap().1;
+    let faults: BTreeSet<&str> =
+        list.split(", ").map(|form| form.split(':').next().unwrap()).collect();
+
+    let section = manual_section(".Ss mock");
+    let items = section.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let documented: BTreeSet<&str> = items
+        .flat_map(|item| item.split(" , "))
+        .map(|name| name.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(documented, faults);
+}
+
+#[test]
 fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
     let expected: Vec<String> = read("src/exit.rs")
         .lines()
@@ -60,7 +83,8 @@ fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
     assert_eq!(expected, ["0", "1", "2", "3", "4", "5", "6"]);
 
     let manual = manual_section(".Sh EXIT STATUS");
-    let documented: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix(".It ")).collect();
+    let documented: Vec<&str> =
+        manual.lines().filter_map(|line| line.strip_prefix(".It ")).collect();
     assert_eq!(documented, expected, "{MANUAL}");
 
     for readme in READMES {
@@ -81,7 +105,10 @@ fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
 fn the_two_readmes_have_the_same_sections() {
     let [english, chinese] = READMES.map(|readme| {
         let text = prose(&read(readme));
-        let levels = text.lines().filter(|line| line.starts_with('#')).map(|line| line.split(' ').next().map(str::len));
+        let levels = text
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| line.split(' ').next().map(str::len));
         levels.collect::<Vec<_>>()
     });
     assert_eq!(english, chinese);
@@ -101,9 +128,12 @@ fn the_two_readmes_have_the_same_commands() {
 fn the_two_readmes_have_the_same_tables_and_lists() {
     let [english, chinese] = READMES.map(|readme| {
         let text = read(readme);
-        let marks =
-            text.lines().filter_map(|line| ["| ", "- ", "1. ", "2. ", "8. "].iter().find(|m| line.starts_with(**m)));
-        marks.copied().collect::<Vec<_>>()
+        let shapes = text.lines().map(|line| line.split(' ').next().unwrap_or_default());
+        let listed = |shape: &&str| {
+            let item = shape.strip_suffix('.').is_some_and(|number| number.parse::<u8>().is_ok());
+            item || matches!(*shape, "|" | "-")
+        };
+        shapes.filter(listed).map(str::to_owned).collect::<Vec<_>>()
     });
     assert_eq!(english, chinese);
 }
@@ -129,7 +159,9 @@ fn every_command_on_paper_has_a_verb_and_flags_that_exist() {
             for word in words.iter().filter(|word| word.starts_with('-') && word.len() > 1) {
                 let exists = match word.strip_prefix("--") {
                     Some(long) => known.iter().any(|flag| flag.long == long),
-                    None => word.chars().skip(1).all(|c| known.iter().any(|flag| flag.short == Some(c))),
+                    None => {
+                        word.chars().skip(1).all(|c| known.iter().any(|flag| flag.short == Some(c)))
+                    }
                 };
                 assert!(exists, "{paper}: wxtoken {verb} has no {word}");
             }
@@ -143,18 +175,24 @@ fn every_command_on_paper_has_a_verb_and_flags_that_exist() {
 
 #[test]
 fn every_flag_and_variable_named_on_paper_exists() {
-    let flags: BTreeSet<String> =
-        verbs().iter().flat_map(|verb| flags(&help(&[verb]))).map(|flag| format!("--{}", flag.long)).collect();
+    let flags: BTreeSet<String> = verbs()
+        .iter()
+        .flat_map(|verb| flags(&help(&[verb])))
+        .map(|flag| format!("--{}", flag.long))
+        .collect();
     let variables = variables();
     for paper in papers() {
         let text = read(&paper);
         for (at, _) in text.match_indices("WXTOKEN_") {
-            let name: String = text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+            let name: String =
+                text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
             // The prefix alone is how the manual states the rule.
             assert!(name == "WXTOKEN_" || variables.contains(&name), "{paper}: {name}");
         }
         if READMES.contains(&paper.as_str()) {
-            for span in prose(&text).split('`').skip(1).step_by(2).filter(|span| span.starts_with("--")) {
+            for span in
+                prose(&text).split('`').skip(1).step_by(2).filter(|span| span.starts_with("--"))
+            {
                 let flag = span.split(' ').next().unwrap_or_default();
                 assert!(flags.contains(flag), "{paper}: {flag}");
             }
@@ -167,7 +205,9 @@ fn every_file_that_the_readmes_install_or_link_is_there() {
     for readme in READMES {
         let text = read(readme);
         let words = text.split(|c: char| c.is_whitespace() || "()`，：。".contains(c));
-        for word in words.filter(|word| ["contrib/", "man/", "./man/"].iter().any(|dir| word.starts_with(dir))) {
+        for word in words
+            .filter(|word| ["contrib/", "man/", "./man/"].iter().any(|dir| word.starts_with(dir)))
+        {
             let (directory, name) = word.rsplit_once('/').expect("it has a slash");
             let (prefix, suffix) = name.split_once('*').unwrap_or((name, ""));
             let found = fs::read_dir(in_tree(directory)).unwrap().any(|entry| {
@@ -186,8 +226,13 @@ fn the_changelog_knows_this_version() {
 
 #[test]
 fn every_shell_snippet_is_shell() {
-    for block in READMES.iter().flat_map(|readme| blocks(&read(readme))).filter(|block| block.language == "sh") {
-        let bash = Command::new("bash").args(["-n", "-c", &block.text]).output().expect("bash runs");
+    for block in READMES
+        .iter()
+        .flat_map(|readme| blocks(&read(readme)))
+        .filter(|block| block.language == "sh")
+    {
+        let bash =
+            Command::new("bash").args(["-n", "-c", &block.text]).output().expect("bash runs");
         assert!(bash.status.success(), "{}\n{}", block.text, String::from_utf8_lossy(&bash.stderr));
     }
 }
@@ -196,14 +241,19 @@ fn every_shell_snippet_is_shell() {
 fn what_is_pasted_from_the_readme_works() {
     // The account that `mock` has unless told otherwise, and that the README's placeholder is.
     let secret = "0123456789abcdef0123456789abcdef";
-    let mock = Mock::start();
+    let mut mock = wxtoken();
+    mock.args(["mock", "--listen", "127.0.0.1:0"]);
+    let mock = Server::start(mock, 1);
     let home = tempfile::tempdir().unwrap();
     let mut script: String = blocks(&read("README.md"))
         .iter()
         .filter(|block| block.marks.contains("test: mock"))
         .map(Block::as_script)
         .collect();
-    assert!(script.contains("fetch") && script.contains("--rejected"), "the README has lost its marks:\n{script}");
+    assert!(
+        script.contains("fetch") && script.contains("--rejected"),
+        "the README has lost its marks:\n{script}"
+    );
     // After all of it, the token that was rejected is no longer handed out.
     script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
 
@@ -216,7 +266,7 @@ fn what_is_pasted_from_the_readme_works() {
         .env("PATH", path)
         .env("HOME", home.path())
         .env("WXTOKEN_DIR", home.path().join("state"))
-        .env("WXTOKEN_BASE_URL", &mock.url)
+        .env("WXTOKEN_BASE_URL", &mock.addresses[0])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -226,50 +276,14 @@ fn what_is_pasted_from_the_readme_works() {
     writeln!(bash.stdin.take().unwrap(), "{secret}").unwrap();
     let output = bash.wait_with_output().unwrap();
 
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{script}\n{stdout}\n{stderr}", output.status);
-    assert!(stdout.contains(r#"{"access_token":""#) && stdout.contains(r#""expires_in":"#), "{stdout}");
+    assert!(
+        stdout.contains(r#"{"access_token":""#) && stdout.contains(r#""expires_in":"#),
+        "{stdout}"
+    );
     assert!(!stdout.contains(secret) && !stderr.contains(secret), "the secret is shown");
-}
-
-/// A running `wxtoken mock`; it ends with the test.
-struct Mock {
-    url: String,
-    process: Child,
-    lines: BufReader<PipeReader>,
-}
-
-impl Mock {
-    /// Starts it on a free port, and waits for the line with its address.
-    fn start() -> Mock {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let process = Command::new(WXTOKEN)
-            .args(["mock", "--listen", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().unwrap())
-            .stderr(writer)
-            .spawn()
-            .unwrap();
-        let mut mock = Mock { url: String::new(), process, lines: BufReader::new(reader) };
-        let mut said = String::new();
-        while mock.url.is_empty() {
-            let before = said.len();
-            let read = mock.lines.read_line(&mut said).unwrap();
-            assert_ne!(read, 0, "wxtoken mock ended, having said: {said}");
-            if let Some((_, port)) = said[before..].split_once("127.0.0.1:") {
-                let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-                mock.url = format!("http://127.0.0.1:{port}");
-            }
-        }
-        mock
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        let _ = self.process.kill(); // It may have ended by itself.
-        let _ = self.process.wait();
-    }
 }
 
 // What there is to read.
@@ -288,16 +302,17 @@ fn papers() -> Vec<String> {
     let mut papers = READMES.map(str::to_owned).to_vec();
     papers.extend([MANUAL.to_owned(), "contrib/cron.d/wxtoken".to_owned()]);
     for entry in fs::read_dir(in_tree("contrib/systemd")).unwrap() {
-        papers.push(format!("contrib/systemd/{}", entry.unwrap().file_name().into_string().unwrap()));
+        papers
+            .push(format!("contrib/systemd/{}", entry.unwrap().file_name().into_string().unwrap()));
     }
     papers
 }
 
 /// What `wxtoken VERB --help` prints, nothing of the tests' own environment in it.
 fn help(verb: &[&str]) -> String {
-    let output = Command::new(WXTOKEN).args(verb).arg("--help").env_clear().output().unwrap();
-    assert!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let mut command = wxtoken();
+    command.args(verb).arg("--help");
+    Ran::of(command).exits(0).stdout
 }
 
 /// The verbs that the help lists.
@@ -333,7 +348,9 @@ impl Flag {
 fn flags(help: &str) -> BTreeSet<Flag> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     // `-h` is everybody's; a verb's help lists it again, the same.
-    lines.filter_map(|line| Flag::from_words(line.split([' ', ',']).filter(|word| !word.is_empty()))).collect()
+    lines
+        .filter_map(|line| Flag::from_words(line.split([' ', ',']).filter(|word| !word.is_empty())))
+        .collect()
 }
 
 /// The manual from a `.Sh` or `.Ss` line to the next.
@@ -354,8 +371,11 @@ fn manual_flags(subsection: &str) -> BTreeSet<Flag> {
     let items = section.lines().filter_map(|line| line.strip_prefix(".It Fl "));
     items
         .filter_map(|item| {
-            let words: Vec<String> =
-                item.split(' ').filter(|word| *word != "," && *word != "Fl").map(|word| format!("-{word}")).collect();
+            let words: Vec<String> = item
+                .split(' ')
+                .filter(|word| *word != "," && *word != "Fl")
+                .map(|word| format!("-{word}"))
+                .collect();
             Flag::from_words(words.iter().map(String::as_str))
         })
         .collect()
@@ -366,7 +386,11 @@ fn variables() -> BTreeSet<String> {
     let mut variables = BTreeSet::from(["WXTOKEN_SECRET".to_owned()]);
     for verb in verbs() {
         let help = help(&[&verb]);
-        variables.extend(help.split("[env: ").skip(1).map(|rest| rest.split([']', '=']).next().unwrap().to_owned()));
+        variables.extend(
+            help.split("[env: ")
+                .skip(1)
+                .map(|rest| rest.split([']', '=']).next().unwrap().to_owned()),
+        );
     }
     variables
 }
@@ -381,7 +405,8 @@ struct Block {
 
 impl Block {
     fn without_comments(&self) -> String {
-        let lines = self.text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim_end());
+        let lines =
+            self.text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim_end());
         format!("{} {}\n{}", self.language, self.marks, lines.collect::<Vec<_>>().join("\n"))
     }
 
@@ -397,8 +422,15 @@ fn blocks(markdown: &str) -> Vec<Block> {
     let mut before = "";
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
-            let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
-            let marks = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")).unwrap_or_default();
+            let text = lines
+                .by_ref()
+                .take_while(|line| *line != "```")
+                .map(|line| format!("{line}\n"))
+                .collect();
+            let marks = before
+                .strip_prefix("<!-- ")
+                .and_then(|rest| rest.strip_suffix(" -->"))
+                .unwrap_or_default();
             blocks.push(Block { language: language.to_owned(), text, marks: marks.to_owned() });
         }
         before = line;
@@ -415,19 +447,29 @@ fn prose(markdown: &str) -> String {
 fn code(paper: &str) -> Vec<String> {
     let text = read(paper);
     if READMES.contains(&paper) {
-        let spans = prose(&text).split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        blocks(&text).iter().flat_map(|block| block.text.lines()).map(str::to_owned).chain(spans).collect()
+        let spans =
+            prose(&text).split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        blocks(&text)
+            .iter()
+            .flat_map(|block| block.text.lines())
+            .map(str::to_owned)
+            .chain(spans)
+            .collect()
     } else if paper == MANUAL {
         let mut literal = false;
         let mut lines = Vec::new();
         for line in text.lines() {
             literal = line.starts_with(".Bd ") || (literal && line != ".Ed");
-            lines.extend(literal.then_some(line).or_else(|| line.strip_prefix(".Dl ")).map(str::to_owned));
+            lines.extend(
+                literal.then_some(line).or_else(|| line.strip_prefix(".Dl ")).map(str::to_owned),
+            );
         }
         lines
     } else {
         // Of the comments, those that are a line to switch on.
-        let lines = text.lines().map(|line| line.strip_prefix("#*").map_or(line.to_owned(), |rest| format!("*{rest}")));
+        let lines = text
+            .lines()
+            .map(|line| line.strip_prefix("#*").map_or(line.to_owned(), |rest| format!("*{rest}")));
         lines.filter(|line| !line.starts_with('#')).collect()
     }
 }
@@ -437,8 +479,10 @@ fn calls(paper: &str) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     for line in code(paper) {
         // What Docker, cron and sudo have before the program.
-        let line =
-            line.replace("\", \"", " ").replace("* * * * * wxtoken wxtoken ", "wxtoken ").replace("* * * * * ", "");
+        let line = line
+            .replace("\", \"", " ")
+            .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
+            .replace("* * * * * ", "");
         for command in line.split(['|', ';', '&', '(', ')', '"', '=', '>', '#']) {
             let command = command.trim().strip_prefix("sudo -u www-data").unwrap_or(command);
             let mut words = command.split_whitespace().map(str::to_owned);
