@@ -11,7 +11,7 @@ use support::*;
 #[test]
 fn a_reader_sees_only_whole_documents_while_fetch_is_killed_200_times() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on_classic();
+    let sandbox = Sandbox::against(&wechat).on("classic");
     let started = Instant::now();
     sandbox.run(&["fetch", "--force"]).exits(0);
     let usual = started.elapsed();

@@ -72,7 +72,7 @@ fn no_fault_of_wechat_touches_the_published_document() {
                 for (api, (fault, exit)) in
                     faults.iter().flat_map(|fault| [("stable", fault), ("classic", fault)])
                 {
-                    let sandbox = Sandbox { api, ..Sandbox::against(&wechat) };
+                    let sandbox = Sandbox::against(&wechat).on(api);
                     sandbox.publish("T_STILL_GOOD", 7200, 7100);
                     let before = sandbox.document_bytes();
                     wechat.fault(fault);

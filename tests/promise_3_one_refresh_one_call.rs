@@ -8,7 +8,7 @@ use support::*;
 fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::with(&["--fault", "slow:1"]);
-        let sandbox = Sandbox { api, ..Sandbox::against(&wechat) };
+        let sandbox = Sandbox::against(&wechat).on(api);
         twenty_at_once(&sandbox);
         assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{api}");
     }
@@ -17,7 +17,7 @@ fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
 #[test]
 fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
-    let sandbox = Sandbox::against(&wechat).on_classic();
+    let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.publish("T_DUE", 7200, 7000);
     twenty_at_once(&sandbox);
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
@@ -27,7 +27,7 @@ fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
 #[test]
 fn twenty_rejections_of_one_token_are_one_mint() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on_classic();
+    let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let dead = sandbox.token();
     wechat.kill_tokens();
@@ -67,7 +67,7 @@ fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
 fn force_mints_whatever_the_time() {
     let wechat = WeChat::start();
     for api in ["stable", "classic"] {
-        let sandbox = Sandbox { api, ..Sandbox::against(&wechat) };
+        let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let first = sandbox.token();
         sandbox.run(&["fetch", "--force"]).exits(0).silent();

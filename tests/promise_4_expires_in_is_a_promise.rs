@@ -55,7 +55,7 @@ fn min_life_is_what_the_caller_needs() {
 
 #[test]
 fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1").on_classic();
+    let sandbox = Sandbox::asking("http://127.0.0.1:1").on("classic");
     sandbox.publish("T1", 7200, 1200);
     let promised = |margin| expires_in(sandbox.run(&["get", "--refresh-before", margin]));
     assert!((5990..=6000).contains(&promised("5m")));

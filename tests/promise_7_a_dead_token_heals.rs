@@ -22,7 +22,7 @@ fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Ran {
 fn a_dead_token_is_replaced_by_one_that_lives() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox { api, ..Sandbox::against(&wechat) };
+        let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let dead = sandbox.token();
         wechat.kill_tokens();

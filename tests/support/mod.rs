@@ -96,7 +96,7 @@ impl Ran {
 pub struct Sandbox {
     dir: TempDir,
     base_url: String,
-    pub api: &'static str,
+    api: &'static str,
 }
 
 impl Sandbox {
@@ -113,9 +113,9 @@ impl Sandbox {
         sandbox
     }
 
-    /// The same account on the classic API.
-    pub fn on_classic(self) -> Sandbox {
-        Sandbox { api: "classic", ..self }
+    /// The same account on this API, `stable` or `classic`.
+    pub fn on(self, api: &'static str) -> Sandbox {
+        Sandbox { api, ..self }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
