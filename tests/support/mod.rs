@@ -85,6 +85,15 @@ impl Ran {
         self
     }
 
+    /// Asserts that all of this is on stderr, on as many lines as it takes.
+    #[track_caller]
+    pub fn says_something(self, parts: &[&str]) -> Ran {
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in:\n{}", self.stderr);
+        }
+        self
+    }
+
     /// stdout as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

@@ -1,0 +1,147 @@
+//! How `fetch` reaches WeChat: TLS is always verified, and proxies are gone through, never round.
+
+mod support;
+#[path = "support/tls.rs"]
+mod tls;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use support::*;
+use tls::TlsFront;
+
+/// The stand-in behind TLS, and a sandbox that asks there, without trusting it yet.
+fn behind_tls(name: &str) -> (WeChat, TlsFront, Sandbox) {
+    let wechat = WeChat::start();
+    let front = TlsFront::before(wechat.address(), name);
+    let sandbox = Sandbox::asking(&format!("https://localhost:{}", front.address.port()));
+    write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+    (wechat, front, sandbox)
+}
+
+fn ca_file(sandbox: &Sandbox) -> String {
+    sandbox.path("ca.pem").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let (wechat, front, sandbox) = behind_tls("localhost");
+    for api in ["stable", "classic"] {
+        let sandbox =
+            Sandbox::asking(&format!("https://localhost:{}", front.address.port())).on(api);
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()), "{api}");
+    }
+    // And not when it is not: no second try, no word about the secret, nothing asked.
+    let asked = wechat.asked();
+    sandbox.run(&["fetch"]).exits(5).says(&["TLS", "certificate"]);
+    assert_eq!((wechat.asked(), front.handshakes.load(Ordering::Relaxed)), (asked, 2));
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let (wechat, _front, sandbox) = behind_tls("api.example");
+    sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(5).says(&["TLS", "certificate"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
+#[test]
+fn a_ca_file_without_a_certificate_is_an_error_not_an_empty_trust() {
+    let (_wechat, _front, sandbox) = behind_tls("localhost");
+    for (content, finding) in [
+        ("", "no certificate"),
+        ("hello", "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\n!", "ca.pem"),
+    ] {
+        write_with_mode(&sandbox.path("ca.pem"), content, 0o644);
+        sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(2).says(&[finding]);
+    }
+    sandbox.run(&["fetch", "--ca-file", "/nonexistent.pem"]).exits(2).says(&["/nonexistent.pem"]);
+}
+
+#[test]
+fn http_is_for_loopback_only() {
+    for url in [
+        "http://api.weixin.qq.com",
+        "http://10.0.0.1",
+        "ftp://127.0.0.1",
+        "https://u:S@localhost",
+        "localhost",
+    ] {
+        Sandbox::asking(url).run(&["fetch"]).exits(2).says(&["--base-url"]);
+    }
+}
+
+/// A CONNECT proxy that notes what it was asked for, and leads every tunnel to `target`.
+fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1)
+            {
+                head.push(byte[0]);
+            }
+            let _ = asked.send(String::from_utf8_lossy(&head).into_owned());
+            let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+            let server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (server, client);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn a_proxy_from_the_environment_is_gone_through() {
+    let wechat = WeChat::start();
+    let front = TlsFront::before(wechat.address(), "wechat.test");
+    let (proxy, heard) = proxy_to(front.address);
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        // A name that only the proxy can resolve.
+        let sandbox = Sandbox::asking("https://wechat.test");
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        let mut fetch = sandbox.command(&["fetch", "--ca-file", &ca_file(&sandbox)]);
+        fetch.env(name, format!("http://user:pass@{proxy}"));
+        Ran::of(fetch).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()));
+        let head = heard.recv().unwrap();
+        assert!(head.starts_with("CONNECT wechat.test:443 "), "{head}");
+        assert!(!head.contains(SECRET), "{head}");
+    }
+}
+
+#[test]
+fn no_proxy_exempts_and_a_proxy_that_makes_no_sense_is_not_gone_round() {
+    let (wechat, _front, sandbox) = behind_tls("localhost");
+    let fetch = |variables: &[(&str, &str)]| {
+        let mut fetch = sandbox.command(&["fetch", "--force", "--ca-file", &ca_file(&sandbox)]);
+        fetch.envs(variables.iter().copied());
+        Ran::of(fetch)
+    };
+    // Loopback never goes through a proxy; this one would not answer.
+    fetch(&[("HTTPS_PROXY", "http://127.0.0.1:1")]).exits(0);
+    let elsewhere = Sandbox::asking("https://wechat.test");
+    let mut exempt = elsewhere.command(&["fetch", "--timeout", "2"]);
+    exempt.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", "a.example, .test");
+    let ran = Ran::of(exempt).exits(5);
+    assert!(
+        !ran.stderr.contains("refused"),
+        "it asked the proxy, which is not there: {}",
+        ran.stderr
+    );
+    let mut nonsense = elsewhere.command(&["fetch"]);
+    nonsense.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
+    let ran = Ran::of(nonsense).exits(2);
+    assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
+    ran.says(&["HTTPS_PROXY", "proxy"]);
+    assert_eq!(wechat.asked(), 1);
+}

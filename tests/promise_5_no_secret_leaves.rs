@@ -1,0 +1,235 @@
+//! Promise 5: the AppSecret is in nothing that wxtoken says or shows, a token in no log; with every fault, at the
+//! highest verbosity.
+
+mod support;
+#[path = "support/tls.rs"]
+mod tls;
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Instant;
+
+use support::*;
+use tls::TlsFront;
+
+/// Whatever of a secret could be recognized: itself, as hex (how a library dumps bytes), in a URL.
+fn disguises(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let spaced: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let reversed: String = secret.chars().rev().collect();
+    vec![secret.to_owned(), hex, spaced.join(" "), reversed]
+}
+
+#[track_caller]
+fn assert_hides(text: &str, secret: &str, when: &str) {
+    for disguise in disguises(secret) {
+        assert!(!text.contains(&disguise), "{when}: {secret:?} is in:\n{text}");
+    }
+}
+
+#[test]
+fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
+    let faults = [
+        "none",
+        "errcode:40013",
+        "errcode:40164",
+        "errcode:-1",
+        "http:502",
+        "http:404",
+        "slow:1",
+        "hang",
+        "reset",
+        "close",
+        "lost",
+        "nothttp",
+        "garbage",
+        "html",
+        "empty",
+        "redirect",
+        "echo",
+        "escape",
+        "array",
+        "null",
+        "depth",
+        "huge",
+        "truncated",
+        "half",
+        "notoken",
+        "longtoken",
+        "badtoken",
+        "zero",
+        "string",
+        "both",
+    ];
+    std::thread::scope(|scope| {
+        for faults in faults.chunks(8) {
+            scope.spawn(move || {
+                let wechat = WeChat::start();
+                let front = TlsFront::before(wechat.address(), "localhost");
+                let secure = format!("https://localhost:{}", front.address.port());
+                for fault in faults {
+                    wechat.fault(fault);
+                    // In clear, over TLS, and over TLS that is not trusted.
+                    for (url, trusted) in
+                        [(wechat.url(), true), (secure.clone(), true), (secure.clone(), false)]
+                    {
+                        for api in ["classic", "stable"] {
+                            let sandbox = Sandbox::asking(&url).on(api);
+                            write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+                            let mut fetch = sandbox.command(&["fetch", "-vvv", "--timeout", "1s"]);
+                            if trusted {
+                                fetch.arg("--ca-file").arg(sandbox.path("ca.pem"));
+                            }
+                            let ran = Ran::of(fetch);
+                            let when = format!("{fault} on {api} at {url}");
+                            assert!(
+                                ran.stderr.lines().count() > 3,
+                                "{when}: -vvv says a lot:\n{}",
+                                ran.stderr
+                            );
+                            assert_hides(&ran.stderr, SECRET, &when);
+                            assert_eq!(ran.stdout, "", "{when}");
+                            if sandbox.document_path().exists() {
+                                assert_hides(&ran.stderr, &sandbox.token(), &when);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_secret_is_in_no_argument_and_no_file_of_ours() {
+    let wechat = WeChat::with(&["--fault", "hang"]);
+    let sandbox = Sandbox::against(&wechat);
+    let mut fetch = sandbox.command(&["fetch", "-vvv"]).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while wechat.asked() == 0 {
+        assert!(Instant::now() < deadline, "fetch never asked");
+    }
+    let proc = |name: &str| {
+        let bytes = std::fs::read(format!("/proc/{}/{name}", fetch.id())).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    assert!(proc("cmdline").contains("fetch"));
+    assert_hides(&proc("cmdline"), SECRET, "in /proc/PID/cmdline");
+    assert_hides(&proc("environ"), SECRET, "in /proc/PID/environ");
+    for name in sandbox.published_names() {
+        assert_hides(
+            &std::fs::read_to_string(sandbox.path("state").join(&name)).unwrap(),
+            SECRET,
+            &name,
+        );
+    }
+    fetch.kill().unwrap();
+    fetch.wait().unwrap();
+}
+
+#[test]
+fn the_secret_is_taken_from_stdin_a_credential_and_the_environment_too() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let fetch = || {
+        let mut command = wxtoken();
+        command.args([
+            "fetch",
+            "--force",
+            "--api",
+            "classic",
+            "--appid",
+            APPID,
+            "--base-url",
+            &wechat.url(),
+            "--dir",
+        ]);
+        command.arg(sandbox.path("state")).stderr(Stdio::piped()).stdout(Stdio::piped());
+        command
+    };
+
+    let mut from_stdin = fetch();
+    let mut child = from_stdin.args(["--secret-file", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{SECRET}\r\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+
+    let mut from_environment = fetch();
+    from_environment.env("WXTOKEN_SECRET", SECRET);
+    Ran::of(from_environment).exits(0).silent();
+
+    // As systemd makes it: readable through an ACL whose mask looks like the group's bits.
+    std::fs::create_dir(sandbox.path("credentials")).unwrap();
+    write_with_mode(&sandbox.path("credentials/default.secret"), SECRET, 0o440);
+    let mut from_credential = fetch();
+    from_credential
+        .env("CREDENTIALS_DIRECTORY", sandbox.path("credentials"))
+        .env("WXTOKEN_SECRET", "wrong");
+    Ran::of(from_credential).exits(0).silent();
+
+    let none = fetch();
+    Ran::of(none).exits(2).says(&["--secret-file", "WXTOKEN_SECRET"]);
+    assert_eq!(wechat.mints(), 3);
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_refused_by_name_and_mode() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    for mode in [0o644, 0o640, 0o604] {
+        write_with_mode(&sandbox.path("secret"), SECRET, mode);
+        let ran = sandbox.run(&["fetch"]).exits(2);
+        assert_hides(&ran.stderr, SECRET, "a refused file");
+        ran.says(&["secret", &format!("mode {mode:04o}"), "0600"]);
+    }
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// Whatever is put where it does not belong, the message names the place and not the content.
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    for content in [
+        "",
+        "S3CR3T S3CR3T",
+        "S3CR3T\nS3CR3T\n",
+        "{\"secret\":\"S3CR3T S3CR3T\"}",
+        &"S3CR3T".repeat(100),
+    ] {
+        write_with_mode(&sandbox.path("secret"), content, 0o600);
+        let ran = sandbox.run(&["fetch"]).exits(2);
+        assert_hides(&ran.stderr, "S3CR3T", content);
+        ran.says(&["secret file"]);
+    }
+    let mut swapped = wxtoken();
+    swapped.args(["fetch", "--appid", "S3CR3T S3CR3T"]).env("WXTOKEN_SECRET", "S3CR3T\u{e9}");
+    swapped.args(["--base-url", "https://x/?secret=S3CR3T"]);
+    let ran = Ran::of(swapped).exits(2);
+    assert_hides(&ran.stderr, "S3CR3T", "everything wrong");
+    ran.says(&["--appid", "WXTOKEN_SECRET", "--base-url"]);
+}
+
+#[test]
+fn help_shows_no_value_from_the_environment() {
+    for verb in ["fetch", "get", "serve", "status", "mock", "demo"] {
+        let mut command = wxtoken();
+        command.args([verb, "--help"]);
+        for name in ["SECRET", "REJECTED", "ACCOUNT", "APPID", "SECRET_FILE"] {
+            command.env(format!("WXTOKEN_{name}"), "S3CR3T");
+        }
+        assert_hides(&Ran::of(command).exits(0).stdout, "S3CR3T", verb);
+    }
+}
+
+#[test]
+fn readers_work_without_any_secret_and_never_show_the_token_but_on_stdout() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    std::fs::remove_file(sandbox.path("secret")).unwrap();
+    let token = sandbox.token();
+    assert_eq!(sandbox.run(&["get", "-r", "-vvv"]).exits(0).stderr, "");
+    for format in ["text", "json", "prometheus"] {
+        let ran = sandbox.run(&["status", "-vvv", "--format", format]).exits(0);
+        assert_hides(&format!("{}{}", ran.stdout, ran.stderr), &token, format);
+    }
+}
