@@ -14,8 +14,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// One place asks WeChat, everybody else reads: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
 #[derive(Debug, Parser)]
 #[command(name = "wxtoken", version, disable_help_subcommand = true)]
-#[command(after_help = "Every flag has a twin in the environment: --refresh-before is WXTOKEN_REFRESH_BEFORE. \
-                        The flag wins.\nNew here? `wxtoken demo` shows the whole job, no account needed.")]
+#[command(
+    after_help = "Every flag has a twin in the environment: --refresh-before is WXTOKEN_REFRESH_BEFORE. \
+                        The flag wins.\nNew here? `wxtoken demo` shows the whole job, no account needed."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -107,7 +109,12 @@ pub(crate) struct Account {
     pub(crate) api: Api,
 
     /// WeChat's address; https, or http on loopback
-    #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL", default_value = "https://api.weixin.qq.com")]
+    #[arg(
+        long,
+        env = "WXTOKEN_BASE_URL",
+        value_name = "URL",
+        default_value = "https://api.weixin.qq.com"
+    )]
     pub(crate) base_url: String,
 
     /// Trust the certificates in this file too, beside the public ones
@@ -165,7 +172,13 @@ pub(crate) struct Serve {
     pub(crate) account: Account,
 
     /// Where to listen: ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH; port 0 picks a free one
-    #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:7200")]
+    #[arg(
+        long,
+        env = "WXTOKEN_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7200"
+    )]
     pub(crate) listen: Vec<String>,
 
     /// Who may ask: an address or a network [default: loopback only]
@@ -210,7 +223,12 @@ pub(crate) struct Mock {
     pub(crate) listen: String,
 
     /// An account that exists, and its secret [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
-    #[arg(long = "account", env = "WXTOKEN_ACCOUNT", value_name = "APPID:SECRET", value_delimiter = ',')]
+    #[arg(
+        long = "account",
+        env = "WXTOKEN_ACCOUNT",
+        value_name = "APPID:SECRET",
+        value_delimiter = ','
+    )]
     pub(crate) accounts: Vec<String>,
 
     /// How long a token lives
@@ -238,7 +256,8 @@ pub(crate) struct Demo {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(secs) => Duration::from_secs(secs),
-        Err(_) => humantime::parse_duration(text).map_err(|_| "expected a duration like 90s, 30m or 2h".to_owned())?,
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "expected a duration like 90s, 30m or 2h".to_owned())?,
     };
     // Also what catches `2M`, which is two months to humantime and two minutes to whoever typed it.
     if parsed > LONGEST { Err("longer than a day".to_owned()) } else { Ok(parsed) }
@@ -246,7 +265,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// A duration that is not nothing.
 fn some_duration(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|d| if d.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(d) })
+    duration(text)
+        .and_then(|d| if d.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(d) })
 }
 
 /// Permissions in octal, three or four digits; whoever publishes must be able to read and replace the document.
@@ -254,7 +274,8 @@ fn mode(text: &str) -> Result<u32, String> {
     if !matches!(text.len(), 3 | 4) {
         return Err("expected three or four octal digits, like 0640".to_owned());
     }
-    let mode = u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, like 0640".to_owned())?;
+    let mode =
+        u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, like 0640".to_owned())?;
     if mode & 0o600 != 0o600 {
         return Err("the owner must be able to read and write it (06..)".to_owned());
     }
@@ -276,10 +297,17 @@ mod tests {
     #[test]
     fn every_flag_has_its_twin_in_the_environment() {
         for command in Cli::definition().get_subcommands().chain([&Cli::definition()]) {
-            for arg in command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+            for arg in command
+                .get_arguments()
+                .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+            {
                 let long = arg.get_long().expect("every flag has a long name");
                 let twin = format!("WXTOKEN_{}", long.to_uppercase().replace('-', "_"));
-                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(twin.as_str()), "--{long}");
+                assert_eq!(
+                    arg.get_env().and_then(|env| env.to_str()),
+                    Some(twin.as_str()),
+                    "--{long}"
+                );
             }
         }
     }

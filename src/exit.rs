@@ -53,7 +53,9 @@ impl Exit {
 
     /// The status that an error asks for.
     pub(crate) fn of(err: &anyhow::Error) -> Exit {
-        err.chain().find_map(|cause| cause.downcast_ref::<Because>()).map_or(Exit::Failure, |because| because.exit)
+        err.chain()
+            .find_map(|cause| cause.downcast_ref::<Because>())
+            .map_or(Exit::Failure, |because| because.exit)
     }
 }
 

@@ -12,6 +12,9 @@ mod exit;
 mod report;
 mod secret;
 
+// Edges: where the process meets the world.
+mod server;
+
 // The verbs: each is a paragraph.
 mod cmd;
 

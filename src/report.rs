@@ -111,7 +111,10 @@ mod tests {
 
     #[test]
     fn what_strangers_send_cannot_move_the_cursor() {
-        assert_eq!(printable("invalid ip \u{1b}[2J\r\nwxtoken: ok", 99), "invalid ip \\u{1b}[2J\\r\\nwxtoken: ok");
+        assert_eq!(
+            printable("invalid ip \u{1b}[2J\r\nwxtoken: ok", 99),
+            "invalid ip \\u{1b}[2J\\r\\nwxtoken: ok"
+        );
         assert_eq!(printable("a\u{202e}b", 9), "a\\u{202e}b");
         assert_eq!(printable("无效的 appid, \"x\"", 99), "无效的 appid, \"x\"");
         assert_eq!(printable("abcdef", 3), "abc…");
