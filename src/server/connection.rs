@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::House;
 use super::crowd::Presence;
@@ -39,12 +40,23 @@ const SENDING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a kept-alive connection may be silent: longer than the minute between two runs of a cron job is no use.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
+/// After how much silence a connection gives back its parser and buffers, most of what it costs: who asks more often
+/// than this is better off keeping them.
+const CALM_AFTER: Duration = Duration::from_secs(1);
+
+/// How much of a request is read before there is a parser for it: all of an SDK's.
+const READ_AHEAD: usize = 2 * 1024; // bytes
+
 /// How long a refused peer has to read why and to hang up, before the connection is cut.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// How much of what a refused peer still sends is read and thrown away. A connection that is closed with bytes unread
 /// is reset, and the peer may lose the answer; this much covers a megabyte sent by mistake.
 const FAREWELL_BYTES: usize = 2 * 1024 * 1024; // bytes
+
+/// How much of a method and of a host is shown in a line: all of a real one.
+const LONGEST_METHOD_SHOWN: usize = 10; // characters
+const LONGEST_HOST_SHOWN: usize = 60; // characters
 
 /// What is under way on a connection, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +85,14 @@ impl Talk {
         Talk { phase: Cell::new(Phase::Fresh(now)), unread: Cell::new(false) }
     }
 
-    /// When it is enough; `None` while it is we who keep the peer waiting.
-    fn deadline(&self) -> Option<Instant> {
+    /// When it is enough.
+    fn deadline(&self) -> Instant {
         match self.phase.get() {
-            Phase::Fresh(since) | Phase::Arriving(since) => Some(since + ARRIVAL_LIMIT),
-            Phase::Answering => None,
-            Phase::Sending(since) => Some(since + SENDING_LIMIT),
-            Phase::Idle(since) => Some(since + IDLE_LIMIT),
+            Phase::Fresh(since) | Phase::Arriving(since) => since + ARRIVAL_LIMIT,
+            // It is we who keep the peer waiting; an answer has limits of its own.
+            Phase::Answering => Instant::now() + IDLE_LIMIT,
+            Phase::Sending(since) => since + SENDING_LIMIT,
+            Phase::Idle(since) => since + IDLE_LIMIT,
         }
     }
 
@@ -104,8 +117,8 @@ impl Talk {
 
 /// The stream as hyper sees it, telling the talk what comes and goes.
 struct Overheard {
-    stream: Stream,
-    talk: Rc<Talk>,
+    calm: Calm,
+    line: Rc<Line>,
 }
 
 impl AsyncRead for Overheard {
@@ -114,10 +127,15 @@ impl AsyncRead for Overheard {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.calm.ahead.is_empty() {
+            let length = buf.remaining().min(self.calm.ahead.len());
+            buf.put_slice(&self.calm.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.calm.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.talk.heard_something();
+            self.line.talk.heard_something();
         }
         Poll::Ready(Ok(()))
     }
@@ -129,8 +147,10 @@ impl AsyncWrite for Overheard {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.talk.phase.get() {
-            Phase::Answering | Phase::Sending(_) => Pin::new(&mut self.stream).poll_write(cx, buf),
+        match self.line.talk.phase.get() {
+            Phase::Answering | Phase::Sending(_) => {
+                Pin::new(&mut self.calm.stream).poll_write(cx, buf)
+            }
             // No answer of ours is due, so this is hyper's own to what it could not parse: a bare status. It is kept
             // back, and what callers can rely on is written when hyper has ended.
             Phase::Fresh(_) | Phase::Arriving(_) | Phase::Idle(_) => Poll::Ready(Ok(buf.len())),
@@ -139,13 +159,13 @@ impl AsyncWrite for Overheard {
 
     /// hyper comes here when it has no more to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.talk.sent_everything();
+        ready!(Pin::new(&mut self.calm.stream).poll_flush(cx))?;
+        self.line.talk.sent_everything();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.calm.stream).poll_shutdown(cx)
     }
 }
 
@@ -157,6 +177,8 @@ enum End {
     Unparsed(Refusal),
     /// The peer took too long.
     Late,
+    /// Not at all: nothing has been asked for a while, and more may come.
+    Quiet,
 }
 
 /// Serves one peer until either side has had enough.
@@ -167,36 +189,30 @@ pub(super) async fn serve(
     house: Rc<House>,
     presence: Presence,
 ) {
-    let presence = Rc::new(presence);
-    until_sent_out(&presence, async {
-        let talk = Rc::new(Talk::begun_at(Instant::now()));
-        let (end, stream) = exchange(stream, peer, loopback_only, &house, &presence, &talk).await;
-        // Into half an answer no other one can be written.
-        let can_speak = !matches!(talk.phase.get(), Phase::Answering | Phase::Sending(_));
-        let last_words = match end {
-            End::Done => None,
-            End::Unparsed(refusal) => can_speak.then_some(refusal),
-            End::Late => {
-                house.tally.late.add_one();
-                // Whoever said nothing did not ask anything.
-                (can_speak && !talk.nothing_under_way()).then_some(Refusal::TooSlow)
+    let now = Instant::now();
+    let line = Rc::new(Line { peer, loopback_only, house, presence, talk: Talk::begun_at(now) });
+    until_sent_out(&line.presence, async {
+        let mut alarm = pin!(sleep_until(now + ARRIVAL_LIMIT));
+        let mut calm = Calm { stream, ahead: Bytes::new() };
+        let end = loop {
+            if let Some(end) = line.silence(&mut calm, alarm.as_mut()).await {
+                break end;
+            }
+            // Boxed, so that the silent ones do not keep room for what a request needs.
+            let (end, after) = Box::pin(exchange(calm, &line, alarm.as_mut())).await;
+            calm = after;
+            if !matches!(end, End::Quiet) {
+                break end;
             }
         };
-        if let Some(refusal) = &last_words {
-            deed!("serve: (no request) {} {peer}", refusal.status().as_u16());
-        }
-        if last_words.is_some() || talk.unread.get() {
-            presence.leaves();
-            farewell(stream, last_words.as_ref()).await;
-        }
+        line.part(calm.stream, end).await;
     })
     .await;
 }
 
-/// Tells a peer that is not allowed so, without reading a byte first.
-pub(super) async fn turn_away(stream: Stream, presence: Presence) {
-    presence.leaves();
-    until_sent_out(&presence, farewell(stream, Some(&Refusal::Forbidden))).await;
+/// Lets a peer that was turned away read why and hang up.
+pub(super) async fn turned_away(stream: Stream, presence: Presence) {
+    until_sent_out(&presence, farewell(stream, None)).await;
 }
 
 /// Runs `life` to its end, or until the connection has to make room.
@@ -209,58 +225,117 @@ async fn until_sent_out(presence: &Presence, life: impl Future<Output = ()>) {
     .await;
 }
 
-/// Requests and answers, until there are no more.
-async fn exchange(
+/// A connection while no request is under way: no parser, no buffers.
+struct Calm {
     stream: Stream,
+    /// What has been read of the next request, if it has begun after all.
+    ahead: Bytes,
+}
+
+/// What is known of a connection for as long as it lasts.
+struct Line {
     peer: Peer,
     loopback_only: bool,
-    house: &Rc<House>,
-    presence: &Rc<Presence>,
-    talk: &Rc<Talk>,
-) -> (End, Stream) {
-    let service = {
-        let (house, presence, talk) = (Rc::clone(house), Rc::clone(presence), Rc::clone(talk));
-        service_fn(move |request| {
-            ready(Ok::<_, Infallible>(answer(
-                &request,
-                peer,
-                loopback_only,
-                &house,
-                &presence,
-                &talk,
-            )))
+    house: Rc<House>,
+    presence: Presence,
+    talk: Talk,
+}
+
+impl Line {
+    /// Waits for the next request to begin; an end, if the connection ends before.
+    async fn silence(&self, calm: &mut Calm, mut alarm: Pin<&mut Sleep>) -> Option<End> {
+        poll_fn(|cx| {
+            if !calm.ahead.is_empty() {
+                return Poll::Ready(None);
+            }
+            // Read rather than asked for: a stream that nobody has tried yet says that it is ready.
+            let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
+            let mut buf = ReadBuf::uninit(&mut bytes);
+            if let Poll::Ready(read) = Pin::new(&mut calm.stream).poll_read(cx, &mut buf) {
+                if read.is_err() || buf.filled().is_empty() {
+                    return Poll::Ready(Some(End::Done));
+                }
+                self.talk.heard_something();
+                calm.ahead = Bytes::copy_from_slice(buf.filled());
+                return Poll::Ready(None);
+            }
+            if self.house.crowd.is_closing() {
+                return Poll::Ready(Some(End::Done));
+            }
+            poll_alarm(alarm.as_mut(), self.talk.deadline(), cx).map(|()| Some(End::Late))
         })
+        .await
+    }
+
+    /// Says what is still to be said, and closes.
+    async fn part(&self, stream: Stream, end: End) {
+        // Into half an answer no other one can be written.
+        let can_speak = !matches!(self.talk.phase.get(), Phase::Answering | Phase::Sending(_));
+        let last_words = match end {
+            End::Done | End::Quiet => None,
+            End::Unparsed(refusal) => can_speak.then_some(refusal),
+            End::Late => {
+                self.house.tally.late.add_one();
+                // Whoever said nothing did not ask anything.
+                (can_speak && !self.talk.nothing_under_way()).then_some(Refusal::TooSlow)
+            }
+        };
+        if let Some(refusal) = &last_words {
+            deed!("serve: (no request) {} {}", refusal.status().as_u16(), self.peer);
+        }
+        if last_words.is_some() || self.talk.unread.get() {
+            self.presence.leaves();
+            farewell(stream, last_words.as_ref()).await;
+        }
+    }
+}
+
+/// Ready when `deadline` has passed. The alarm is set forward only when it rings, so a request costs no timer.
+fn poll_alarm(mut alarm: Pin<&mut Sleep>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        if deadline < alarm.deadline() {
+            alarm.as_mut().reset(deadline);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        alarm.as_mut().reset(deadline);
+    }
+}
+
+/// Requests and answers, until there are no more, or none for a while.
+async fn exchange(calm: Calm, line: &Rc<Line>, mut alarm: Pin<&mut Sleep>) -> (End, Calm) {
+    let service = {
+        let line = Rc::clone(line);
+        service_fn(move |request| ready(Ok::<_, Infallible>(answer(&request, &line))))
     };
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         // Somebody who shuts down his side after asking still gets his answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(Overheard { stream, talk: Rc::clone(talk) }), service);
-    let end = {
-        let mut alarm = pin!(sleep_until(Instant::now() + ARRIVAL_LIMIT));
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
-                return Poll::Ready(result.map_or_else(end_of, |()| End::Done));
-            }
-            if house.crowd.is_closing() && talk.nothing_under_way() {
-                return Poll::Ready(End::Done);
-            }
-            // The alarm is set forward only when it rings: a request costs no timer.
-            loop {
-                let deadline = talk.deadline().unwrap_or_else(|| Instant::now() + IDLE_LIMIT);
-                if deadline < alarm.deadline() {
-                    alarm.as_mut().reset(deadline);
-                }
-                ready!(alarm.as_mut().poll(cx));
-                if deadline <= Instant::now() {
-                    return Poll::Ready(End::Late);
-                }
-                alarm.as_mut().reset(deadline);
-            }
-        })
-        .await
-    };
-    (end, http.into_parts().io.into_inner().stream)
+        .serve_connection(TokioIo::new(Overheard { calm, line: Rc::clone(line) }), service);
+    let talk = &line.talk;
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+            return Poll::Ready(result.map_or_else(end_of, |()| End::Done));
+        }
+        if talk.nothing_under_way() && line.house.crowd.is_closing() {
+            return Poll::Ready(End::Done);
+        }
+        let Phase::Idle(since) = talk.phase.get() else {
+            return poll_alarm(alarm.as_mut(), talk.deadline(), cx).map(|()| End::Late);
+        };
+        poll_alarm(alarm.as_mut(), since + CALM_AFTER, cx).map(|()| End::Quiet)
+    })
+    .await;
+    let http = http.into_parts();
+    let mut calm = http.io.into_inner().calm;
+    if matches!(end, End::Quiet) && !http.read_buf.is_empty() {
+        talk.heard_something();
+        calm.ahead = http.read_buf;
+    }
+    (end, calm)
 }
 
 fn end_of(err: hyper::Error) -> End {
@@ -276,23 +351,16 @@ fn end_of(err: hyper::Error) -> End {
 }
 
 /// Answers one request.
-fn answer(
-    request: &Request<Incoming>,
-    peer: Peer,
-    loopback_only: bool,
-    house: &House,
-    presence: &Presence,
-    talk: &Talk,
-) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, line: &Line) -> Response<Full<Bytes>> {
+    let Line { peer, house, talk, .. } = line;
     let asked_at = Instant::now();
     talk.phase.set(Phase::Answering);
-    let answer = route::answer(request, loopback_only, &*house.tokens);
     // No route reads a body: where it ends is left open, and with it where the next request begins.
     talk.unread.set(!request.body().is_end_stream());
-    let mut response = match answer {
+    let mut response = match route::answer(request, line.loopback_only, &*house.tokens) {
         Ok(body) => reply::response(body),
         Err(refusal) => {
-            note(&refusal, request, peer, house, asked_at);
+            line.note(&refusal, request, asked_at);
             talk.unread.set(talk.unread.get() || refusal.closes());
             refusal.response()
         }
@@ -301,10 +369,10 @@ fn answer(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     house.tally.answered.add_one();
-    presence.served();
+    line.presence.served();
     talk.phase.set(Phase::Sending(asked_at));
     if report::says(Level::Deeds) {
-        let method = report::printable(request.method().as_str(), 10);
+        let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) =
             (route::printable_path(request.uri().path()), response.status().as_u16());
         deed!("serve: {method} {path} {status} {peer} {}us", asked_at.elapsed().as_micros());
@@ -312,24 +380,28 @@ fn answer(
     response
 }
 
-/// Lets the operator know of a refusal that may be an attack, or a proxy in the way.
-fn note(refusal: &Refusal, request: &Request<Incoming>, peer: Peer, house: &House, now: Instant) {
-    match refusal {
-        Refusal::Forwarded => {
-            house.tally.forwarded.add_one();
-            house.tally.refused(peer, "the request was forwarded by a proxy", now.into_std());
+impl Line {
+    /// Lets the operator know of a refusal that may be an attack, or a proxy in the way.
+    fn note(&self, refusal: &Refusal, request: &Request<Incoming>, now: Instant) {
+        let tally = &self.house.tally;
+        match refusal {
+            Refusal::Forwarded => {
+                tally.forwarded.add_one();
+                tally.refused(self.peer, "the request was forwarded by a proxy", now.into_std());
+            }
+            Refusal::Misdirected => {
+                tally.misdirected.add_one();
+                let host =
+                    request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+                let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+                tally.refused(
+                    self.peer,
+                    format_args!("it asked a loopback address for host {host}"),
+                    now.into_std(),
+                );
+            }
+            _ => {}
         }
-        Refusal::Misdirected => {
-            house.tally.misdirected.add_one();
-            let host = request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            let host = report::printable(&String::from_utf8_lossy(host), 60);
-            house.tally.refused(
-                peer,
-                format_args!("asked for host {host}, on a loopback address"),
-                now.into_std(),
-            );
-        }
-        _ => {}
     }
 }
 
@@ -356,8 +428,8 @@ async fn farewell(mut stream: Stream, last_words: Option<&Refusal>) {
 /// Reads what is there and forgets it. The buffer is not part of the future: ten thousand of them would add up.
 async fn discard(stream: &mut Stream) -> io::Result<usize> {
     poll_fn(|cx| {
-        let mut bytes = [0; 16 * 1024];
-        let mut buf = ReadBuf::new(&mut bytes);
+        let mut bytes = [MaybeUninit::uninit(); 16 * 1024];
+        let mut buf = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
     })

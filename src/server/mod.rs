@@ -29,6 +29,7 @@ pub(crate) use listen::Listen;
 
 use crowd::Crowd;
 use listen::{Bound, Listener, Peer, Stream};
+use reply::Refusal;
 use tally::Tally;
 
 use crate::report::deed;
@@ -164,17 +165,18 @@ async fn admit(stream: Stream, peer: Peer, loopback_only: bool, house: &Rc<House
     if let Peer::Ip(ip) = peer
         && !house.allow.contains(ip)
     {
-        let now = Instant::now();
+        stream.say_at_once(&Refusal::Forbidden.bytes());
         house.tally.strangers.add_one();
-        house.tally.refused(peer, "not in --allow", now);
-        let room = !crowd.is_full() || crowd.send_a_leaver_out();
-        if room {
+        house.tally.refused(peer, "not in --allow", Instant::now());
+        if !crowd.is_full() || crowd.send_a_leaver_out() {
             wait_for_room(crowd).await;
-            spawn_local(connection::turn_away(stream, crowd.enter()));
+            let presence = crowd.enter();
+            presence.leaves();
+            spawn_local(connection::turned_away(stream, presence));
         }
         return;
     }
-    if crowd.is_full() {
+    if crowd.is_full() && !crowd.send_a_leaver_out() {
         house.tally.crowded_out(crowd.capacity(), Instant::now());
         crowd.send_one_out();
     }
