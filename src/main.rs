@@ -12,6 +12,7 @@ mod exit;
 mod report;
 mod secret;
 mod clock;
+mod signals;
 
 // Mechanism: nothing about WeChat in it.
 mod atomic;
@@ -20,18 +21,20 @@ mod lock;
 // Rules: what a token and a refusal mean. No clock, no I/O.
 mod token;
 mod errcode;
+mod wire;
 
-// Edges: what the outside says, where tokens come from, and where they are published.
+// Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;
 mod appsecret;
 mod source;
 mod store;
+mod server;
+
+// WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
+mod mock;
 
 // The one story.
 mod refresh;
-
-// WeChat's stand-in, for tests and for trying things out.
-mod mock;
 
 // The verbs: each is a paragraph.
 mod cmd;

@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Verb};
 use crate::exit::Exit;
 
+mod demo;
 mod fetch;
 mod get;
 mod mock;
 mod published;
+mod serve;
 mod status;
 
 /// Does what was typed; an error carries its exit status (see [`Exit::error`]).
@@ -18,9 +20,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
     match cli.verb {
         Verb::Fetch(args) => fetch::run(&cli.common, &args),
         Verb::Get(args) => get::run(&cli.common, &args),
+        Verb::Serve(args) => serve::run(&cli.common, &args),
         Verb::Status(args) => status::run(&cli.common, &args),
         Verb::Mock(args) => mock::run(&args),
-        _ => Err(Exit::Usage.error("not here yet")),
+        Verb::Demo(args) => demo::run(&args),
     }
 }
 

@@ -1,0 +1,227 @@
+//! Who may ask: addresses and networks, as sorted ranges. Knows nothing of names or of who forwarded what.
+
+use std::net::IpAddr;
+
+use cidr::errors::NetworkParseError;
+use cidr::{IpCidr, IpInet};
+
+use crate::exit::Exit;
+use crate::report;
+
+/// The longest entry that an error repeats in full: `ffff:…:255.255.255.255/128` has 49 characters.
+const LONGEST_ENTRY: usize = 60;
+
+/// The addresses that may ask. Empty means nobody.
+///
+/// Each family's ranges are sorted and disjoint, so ten thousand networks are looked up in 14 comparisons.
+#[derive(Debug, Default)]
+pub(crate) struct Allowlist {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Allowlist {
+    /// This machine only: what holds when nothing was said.
+    pub(crate) fn loopback() -> Allowlist {
+        let v4 = (u32::from_be_bytes([127, 0, 0, 0]), u32::from_be_bytes([127, 255, 255, 255]));
+        Allowlist { v4: vec![v4], v6: vec![(1, 1)] }
+    }
+
+    /// Reads addresses (`10.1.2.3`) and networks (`10.0.0.0/8`); the error names every entry that is neither.
+    pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Allowlist> {
+        let mut list = Allowlist::default();
+        let mut faults = Vec::new();
+        for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
+            match entry.parse::<IpCidr>() {
+                Ok(network) => list.add(network),
+                Err(err) => faults.push(format!(
+                    "{}: {}",
+                    report::printable(entry, LONGEST_ENTRY),
+                    fault(entry, &err)
+                )),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Exit::Usage.error(format!("--allow: {}", faults.join("; "))));
+        }
+        list.v4 = disjoint(list.v4);
+        list.v6 = disjoint(list.v6);
+        Ok(list)
+    }
+
+    /// Whether a caller at this address may ask. An IPv4 address is the same one when a v6 socket shows it.
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => holds(&self.v4, u32::from(ip)),
+            IpAddr::V6(ip) => holds(&self.v6, u128::from(ip)),
+        }
+    }
+
+    fn add(&mut self, network: IpCidr) {
+        match (network.first_address(), network.last_address()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => self.v4.push((first.into(), last.into())),
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                match (first.to_ipv4_mapped(), last.to_ipv4_mapped()) {
+                    (Some(first), Some(last)) => self.v4.push((first.into(), last.into())),
+                    _ => self.v6.push((first.into(), last.into())),
+                }
+            }
+            _ => unreachable!("a network's ends are of one family"),
+        }
+    }
+}
+
+/// Why an entry is not taken, and what to write instead if that is plain.
+fn fault(entry: &str, err: &NetworkParseError) -> String {
+    match (err, entry.parse::<IpInet>()) {
+        (NetworkParseError::InvalidHostPart, Ok(inet)) => {
+            format!(
+                "bits are set beyond the prefix, write {} or {}",
+                inet.network(),
+                inet.address()
+            )
+        }
+        (
+            NetworkParseError::NetworkLengthTooLongError(_)
+            | NetworkParseError::NetworkLengthParseError(_),
+            _,
+        ) => "the prefix length must be 0 to 32, or to 128 for IPv6".to_owned(),
+        _ => "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8".to_owned(),
+    }
+}
+
+/// The same addresses as ranges that are sorted and do not overlap.
+fn disjoint<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+fn holds<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
+    let after = ranges.partition_point(|range| range.0 <= address);
+    after > 0 && address <= ranges[after - 1].1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(entries: &[&str], ip: &str) -> bool {
+        Allowlist::parse(entries).expect("good entries").contains(ip.parse().expect("an address"))
+    }
+
+    #[test]
+    fn an_address_is_allowed_exactly_where_a_network_holds_it() {
+        for (entry, ip, expected) in [
+            ("10.0.0.0/8", "10.0.0.0", true),
+            ("10.0.0.0/8", "10.255.255.255", true),
+            ("10.0.0.0/8", "9.255.255.255", false),
+            ("10.0.0.0/8", "11.0.0.0", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3/32", "10.1.2.4", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("::1", "::1", true),
+            ("::1", "127.0.0.1", false),
+            // The same address, as a dual-stack socket shows it, and as somebody may write it.
+            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("::ffff:10.0.0.0/104", "10.1.1.1", true),
+            ("::ffff:10.0.0.0/104", "::ffff:11.1.1.1", false),
+            ("::ffff:10.1.1.1", "10.1.1.1", true),
+            ("::ffff:0:0/96", "192.0.2.1", true),
+            // Everybody of one family is nobody of the other.
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "::1", false),
+            ("0.0.0.0/0", "::ffff:192.0.2.1", true),
+            ("::/0", "2001:db8::1", true),
+            ("::/0", "192.0.2.1", false),
+            ("::/0", "::ffff:192.0.2.1", false),
+        ] {
+            assert_eq!(allows(&[entry], ip), expected, "{entry} {ip}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_allows_nobody() {
+        assert!(!allows(&[], "127.0.0.1") && !allows(&[], "::1"));
+    }
+
+    #[test]
+    fn loopback_is_the_whole_of_127_and_one_address_of_v6() {
+        let list = Allowlist::loopback();
+        for (ip, expected) in [
+            ("127.0.0.1", true),
+            ("127.255.255.255", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("126.255.255.255", false),
+            ("128.0.0.0", false),
+            ("::", false),
+            ("::2", false),
+        ] {
+            assert_eq!(list.contains(ip.parse().expect("an address")), expected, "{ip}");
+        }
+    }
+
+    #[test]
+    fn networks_may_overlap_repeat_and_come_in_any_order() {
+        let entries = [
+            "10.2.0.0/16",
+            "10.0.0.0/8",
+            "10.2.0.0/16",
+            "192.0.2.0/25",
+            "192.0.2.128/25",
+            "10.9.9.9",
+            " ::1 ",
+        ];
+        for ip in ["10.0.0.1", "10.2.3.4", "10.200.0.1", "192.0.2.127", "192.0.2.128", "::1"] {
+            assert!(allows(&entries, ip), "{ip}");
+        }
+        for ip in ["9.0.0.1", "11.0.0.1", "192.0.3.0", "::2"] {
+            assert!(!allows(&entries, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn among_ten_thousand_networks_each_is_found_and_nothing_else() {
+        let entries: Vec<String> =
+            (0..10_000).map(|n| format!("10.{}.{}.0/25", n / 256, n % 256)).collect();
+        let list = Allowlist::parse(&entries).expect("good entries");
+        for n in 0..10_000 {
+            let at = |last: u8| IpAddr::from([10, (n / 256) as u8, (n % 256) as u8, last]);
+            assert!(list.contains(at(0)) && list.contains(at(127)) && !list.contains(at(128)));
+        }
+    }
+
+    #[test]
+    fn every_bad_entry_is_named_with_what_is_wrong() {
+        let entries = [
+            "10.0.0.1/8",
+            "10.0.0.0/8",
+            "nonsense\u{1b}[2J",
+            "",
+            "10.0.0.0/33",
+            "010.0.0.0/8",
+            "1.2.3.4/x",
+            "10/8",
+        ];
+        let err = Allowlist::parse(&entries).expect_err("bad entries");
+        assert_eq!(Exit::of(&err), Exit::Usage);
+        let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
+        let length = "the prefix length must be 0 to 32, or to 128 for IPv6";
+        assert_eq!(
+            err.to_string(),
+            format!(
+                "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
+                 nonsense\\u{{1b}}[2J: {expected}; : {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
+                 1.2.3.4/x: {length}; 10/8: {expected}"
+            )
+        );
+    }
+}

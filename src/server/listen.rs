@@ -1,0 +1,390 @@
+//! Where to listen: what the user wrote, the sockets made of it, and the streams that come out of them.
+//! Who may connect is not asked here.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use anyhow::Context as _;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::exit::Exit;
+use crate::report;
+
+/// How many connections may wait to be accepted: a burst of callers finds room while one answer is written.
+const BACKLOG: i32 = 1024;
+
+/// Who may use a unix socket: its owner and group. There is no other check.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The longest address that an error repeats in full; a socket's path ends at 107 bytes.
+const LONGEST_ADDRESS: usize = 120;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Reads `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which is 127.0.0.1) and `unix:PATH`; the error names
+    /// every entry that is none of them.
+    pub(crate) fn parse_all<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Vec<Listen>> {
+        let mut faults = Vec::new();
+        let mut parsed = Vec::new();
+        for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
+            match Listen::parse(entry) {
+                Some(listen) => parsed.push(listen),
+                None => faults.push(format!(
+                    "{}: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+                    report::printable(entry, LONGEST_ADDRESS)
+                )),
+            }
+        }
+        if faults.is_empty() {
+            Ok(parsed)
+        } else {
+            Err(Exit::Usage.error(format!("--listen: {}", faults.join("; "))))
+        }
+    }
+
+    fn parse(entry: &str) -> Option<Listen> {
+        if let Some(path) = entry.strip_prefix("unix:") {
+            // The kernel's own check of the length, before anything is done.
+            return (!path.is_empty() && SockAddr::unix(path).is_ok())
+                .then(|| Listen::Unix(path.into()));
+        }
+        if let Some(port) = entry.strip_prefix("localhost:") {
+            let port = format!("127.0.0.1:{port}").parse().ok()?;
+            return Some(Listen::Tcp(port));
+        }
+        let mut address: SocketAddr = entry.parse().ok()?;
+        if let IpAddr::V4(mapped) = address.ip().to_canonical() {
+            address.set_ip(mapped.into());
+        }
+        Some(Listen::Tcp(address))
+    }
+
+    /// Whether only this machine can connect, over the network stack: then every Host must be a loopback one.
+    fn is_loopback(&self) -> bool {
+        matches!(self, Listen::Tcp(address) if address.ip().is_loopback())
+    }
+
+    fn is_v4_on(&self, port: u16) -> bool {
+        matches!(self, Listen::Tcp(address) if address.is_ipv4() && address.port() == port)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "http://{address}"),
+            Listen::Unix(path) => {
+                write!(f, "unix:{}", report::printable(&path.to_string_lossy(), LONGEST_ADDRESS))
+            }
+        }
+    }
+}
+
+/// A socket that listens; a unix socket's file goes when this is dropped.
+pub(super) struct Bound {
+    socket: Socket,
+    /// With the port that was really given.
+    at: Listen,
+    file: Option<SocketFile>,
+}
+
+impl Bound {
+    /// Binds them all, or none: those bound before a failure are closed again.
+    pub(super) fn all(wanted: &[Listen]) -> anyhow::Result<Vec<Bound>> {
+        wanted
+            .iter()
+            .map(|at| Bound::one(at, wanted).with_context(|| format!("cannot listen on {at}")))
+            .collect()
+    }
+
+    fn one(at: &Listen, all: &[Listen]) -> anyhow::Result<Bound> {
+        let (socket, file) = match at {
+            Listen::Tcp(address) => {
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                if address.is_ipv6() && address.ip().is_unspecified() {
+                    // `[::]` takes IPv4 callers too, unless somebody listens for those on the same port.
+                    let beside_v4 = address.port() != 0
+                        && all.iter().any(|other| other.is_v4_on(address.port()));
+                    socket.set_only_v6(beside_v4)?;
+                }
+                // A restart need not wait for the last run's connections to time out.
+                socket.set_reuse_address(true)?;
+                // Accepted sockets inherit it: an answer must not wait for the acknowledgement of the one before.
+                socket.set_tcp_nodelay(true)?;
+                socket.bind(&(*address).into())?;
+                (socket, None)
+            }
+            Listen::Unix(path) => {
+                make_way(path)?;
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.bind(&SockAddr::unix(path)?)?;
+                let file = SocketFile::at(path)?;
+                // Nobody can connect before `listen`, so nobody gets in under the umask's mode.
+                fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+                (socket, Some(file))
+            }
+        };
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let at = match socket.local_addr()?.as_socket() {
+            Some(address) => Listen::Tcp(address),
+            None => at.clone(),
+        };
+        Ok(Bound { socket, at, file })
+    }
+
+    pub(super) fn at(&self) -> &Listen {
+        &self.at
+    }
+
+    /// Takes the socket into the runtime that is running.
+    pub(super) fn start(self) -> io::Result<Listener> {
+        let loopback = self.at.is_loopback();
+        let socket = match self.at {
+            Listen::Tcp(_) => Accepting::Tcp(TcpListener::from_std(self.socket.into())?),
+            Listen::Unix(_) => Accepting::Unix(UnixListener::from_std(self.socket.into())?),
+        };
+        Ok(Listener { socket, loopback, _file: self.file })
+    }
+}
+
+/// Removes a socket that a run left behind; anything else at `path` stays, and is an error.
+fn make_way(path: &Path) -> anyhow::Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        anyhow::bail!(
+            "something else is there, and it is not a socket; move it away or choose another path"
+        );
+    }
+    match StdUnixStream::connect(path) {
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Whatever else it says, somebody may be there.
+        Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::AddrInUse).into()),
+    }
+}
+
+/// A unix socket's name in the file system.
+struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), id: (found.dev(), found.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another run may have taken the name over: what is removed is our own socket.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.id)
+        {
+            let _ = fs::remove_file(&self.path); // The next run replaces it.
+        }
+    }
+}
+
+/// Where connections come from.
+pub(super) struct Listener {
+    socket: Accepting,
+    /// Whether it listens on a loopback address, so that every Host must be one.
+    pub(super) loopback: bool,
+    _file: Option<SocketFile>,
+}
+
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Accepting::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::Ip(address.ip().to_canonical())))
+            }
+            Accepting::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Local))
+            }
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Ip(IpAddr),
+    /// A process that may open the unix socket.
+    Local,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Ip(ip) => ip.fmt(f),
+            Peer::Local => f.write_str("unix"),
+        }
+    }
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Says something to a peer who has just connected, and nothing after it. There is room for it in the kernel;
+    /// where it fails, the peer is gone.
+    pub(super) fn say_at_once(&self, bytes: &[u8]) {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        };
+        let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn addresses_are_literal_and_each_bad_one_is_named() {
+        let tcp = |text: &str| Listen::Tcp(text.parse().expect("an address"));
+        let good = [
+            "0.0.0.0:7200",
+            "[::]:7200",
+            "localhost:0",
+            "[::ffff:127.0.0.1]:80",
+            "unix:/run/wxtoken.sock",
+            " [::1]:1 ",
+        ];
+        assert_eq!(
+            Listen::parse_all(&good).expect("good addresses"),
+            [
+                tcp("0.0.0.0:7200"),
+                tcp("[::]:7200"),
+                tcp("127.0.0.1:0"),
+                tcp("127.0.0.1:80"),
+                Listen::Unix("/run/wxtoken.sock".into()),
+                tcp("[::1]:1"),
+            ]
+        );
+        let long = format!("unix:/{}", "x".repeat(200));
+        let bad = [
+            "7200",
+            "",
+            ":7200",
+            "example.com:80",
+            "::1:80",
+            "1.2.3.4",
+            "1.2.3.4:70000",
+            "unix:",
+            "localhost:x",
+            &long,
+        ];
+        let err = Listen::parse_all(&bad).expect_err("bad addresses");
+        assert_eq!(Exit::of(&err), Exit::Usage);
+        assert_eq!(err.to_string().matches("expected ADDRESS:PORT").count(), bad.len(), "{err}");
+    }
+
+    #[test]
+    fn v4_and_v6_wildcards_share_a_port() {
+        let free =
+            Bound::all(&[Listen::Tcp((Ipv4Addr::UNSPECIFIED, 0).into())]).expect("a free port");
+        let Listen::Tcp(address) = free[0].at().clone() else { panic!("not TCP") };
+        drop(free);
+        let both = [
+            Listen::Tcp(address),
+            Listen::Tcp(format!("[::]:{}", address.port()).parse().expect("an address")),
+        ];
+        match Bound::all(&both) {
+            Ok(bound) => assert_eq!(bound.len(), 2),
+            // A machine without IPv6 has nothing to share.
+            Err(err) => assert!(format!("{err:#}").contains("family not supported"), "{err:#}"),
+        }
+    }
+
+    #[test]
+    fn a_left_behind_socket_is_replaced_and_nothing_else_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("socket");
+        let wanted = [Listen::Unix(path.clone())];
+
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+        let first = Bound::all(&wanted).expect("a stale socket is in nobody's way");
+        assert_eq!(fs::metadata(&path).expect("a socket").permissions().mode() & 0o777, 0o660);
+        let err = Bound::all(&wanted).map(|_| ()).expect_err("somebody listens");
+        assert!(format!("{err:#}").contains("in use"), "{err:#}");
+        drop(first);
+        assert!(!path.exists(), "the file goes with the listener");
+
+        fs::write(&path, "precious").expect("a file");
+        let err = Bound::all(&wanted).map(|_| ()).expect_err("a file is in the way");
+        assert!(format!("{err:#}").contains("not a socket"), "{err:#}");
+        assert_eq!(fs::read(&path).expect("a file"), b"precious");
+    }
+}
