@@ -4,6 +4,9 @@
 //! of the process, the one story, and the verbs. A module uses only what stands above it; modules of one
 //! group do not know each other.
 
+// stdout is the answer's and stderr is `report`'s, and neither may panic on a closed pipe; nor may an unwrap. Tests may.
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 // Leaves: they know nothing of ours.

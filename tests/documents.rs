@@ -2,7 +2,6 @@
 //! What the verbs do in detail is tested elsewhere.
 
 // A helper that cannot go on panics, as a test does; clippy.toml speaks of the tests themselves only.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

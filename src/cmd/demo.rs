@@ -173,7 +173,8 @@ fn tell(stage: &Stage, keep: bool) -> Result<()> {
     expect(&stage.run(&["fetch"], &url)?, 0)?;
     aside(format_args!("WeChat was asked {} in all", times(asked(wechat)?)))?;
 
-    let server = stage.start(&["serve", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"])?;
+    let server =
+        stage.start(&["serve", "--quiet", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"])?;
     command("serve --allow 127.0.0.1                # for other hosts: allowed addresses only")?;
     prompt(format_args!("curl http://{server}/token"))?;
     aside(shortened(&http(server, Ipv4Addr::LOCALHOST, "GET", "/token", "")?.1))?;

@@ -1,6 +1,6 @@
 //! The vocabulary of the tests: a sandbox with an account in it, WeChat's stand-in, a server, and what a run left
 //! behind. Everything is the real binary on real sockets; nothing sleeps to be lucky.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its own part of it.
+#![allow(dead_code, unreachable_pub)] // Each test file uses its own part of it.
 
 use std::ffi::OsStr;
 use std::fs;
