@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hyper::body::Bytes;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local, yield_now};
@@ -151,8 +152,12 @@ async fn accept(listener: Listener, house: Rc<House>) {
                 ) => {}
             Err(err) => {
                 house.tally.not_accepted(&err, Instant::now());
-                // Mostly descriptors or memory are short, and whoever is idle holds some.
-                house.crowd.send_one_out();
+                if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
+                    Errno::from_io_error(&err)
+                {
+                    // What is short, whoever is idle holds some of.
+                    house.crowd.send_one_out();
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -55,7 +55,7 @@ impl Tally {
         self.crowded_out.add_one();
         if let Some(more) = self.crowding.turn(now) {
             failure!(
-                "serve: {capacity} connections are open, the one idle for longest makes room \
+                "serve: all {capacity} places for connections are taken, whoever is idle for longest makes room \
                  (--max-connections, ulimit -n){more}"
             );
         }
