@@ -21,7 +21,6 @@ use anyhow::Context;
 use hyper::body::Bytes;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +33,7 @@ use reply::Refusal;
 use tally::Tally;
 
 use crate::report::deed;
+use crate::signals::End;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
 /// was accepted a moment before somebody made room for it.
@@ -114,29 +114,6 @@ async fn listen_until_told(listening: Vec<Bound>, house: Rc<House>) -> anyhow::R
     })
     .await;
     Ok(())
-}
-
-/// The signals that end it.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl End {
-    fn awaited() -> io::Result<End> {
-        Ok(End {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn signalled(&mut self) {
-        poll_fn(|cx| match (self.terminate.poll_recv(cx), self.interrupt.poll_recv(cx)) {
-            (Poll::Pending, Poll::Pending) => Poll::Pending,
-            _ => Poll::Ready(()),
-        })
-        .await;
-    }
 }
 
 /// Takes connections for as long as it is let. No failure to accept ends it.
