@@ -57,21 +57,21 @@ fn the_document_is_found_by_file_dir_state_directory_and_home() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let document = sandbox.document_path();
-    let get = |set: &dyn Fn(&mut Command)| {
+    let get = |set: &dyn Fn(&mut Command) -> &mut Command| {
         let mut command = wxtoken();
         command.args(["get", "-r"]);
         set(&mut command);
         assert_eq!(Ran::of(command).exits(0).stdout, "T1\n");
     };
-    get(&|command| drop(command.arg("-f").arg(&document)));
-    get(&|command| drop(command.env("WXTOKEN_FILE", &document)));
-    get(&|command| drop(command.env("WXTOKEN_DIR", sandbox.path("state"))));
+    get(&|command| command.arg("-f").arg(&document));
+    get(&|command| command.env("WXTOKEN_FILE", &document));
+    get(&|command| command.env("WXTOKEN_DIR", sandbox.path("state")));
     get(&|command| {
-        drop(command.env("STATE_DIRECTORY", format!("{}:/b", sandbox.path("state").display())))
+        command.env("STATE_DIRECTORY", format!("{}:/b", sandbox.path("state").display()))
     });
+    // The flag wins.
     get(&|command| {
-        // The flag wins.
-        command.env("WXTOKEN_DIR", "/nonexistent").arg("--dir").arg(sandbox.path("state"));
+        command.env("WXTOKEN_DIR", "/nonexistent").arg("--dir").arg(sandbox.path("state"))
     });
 }
 
