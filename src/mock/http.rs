@@ -25,6 +25,7 @@ use super::fault::{ENTRIES, Entry, Fault, Kind};
 use super::rules::{Api, Credentials, Grant, WeChat};
 use super::wire::Wire;
 use crate::report;
+use crate::secret::Secret;
 
 /// Room for any call that makes sense, and for some that do not.
 const MAX_HEAD: usize = 64 * 1024;
@@ -137,7 +138,7 @@ impl StandIn {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE)
-            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
             .serve_connection(
                 TokioIo::new(stream),
                 service_fn(|request| Box::pin(self.respond(request))),
@@ -382,11 +383,6 @@ impl StableRequest {
 impl From<Grant> for Right {
     /// Success has no errcode here.
     fn from(grant: Grant) -> Right {
-        report::deed!(
-            "mock: handed out {} for {} s",
-            grant.token.fingerprint(),
-            grant.expires_in_secs
-        );
         Right::Object(Map::from_iter([
             ("access_token".to_owned(), json!(grant.token.expose())),
             ("expires_in".to_owned(), json!(grant.expires_in_secs)),
@@ -407,13 +403,23 @@ fn told(fault: Option<Fault>) -> String {
     fault.map_or("none\n".to_owned(), |fault| format!("{fault}\n"))
 }
 
-/// An answer's status and errcode, for the log; never its text, which can repeat the secret.
+/// An answer's status, and its errcode or the token's fingerprint, for the log; never its text, which can repeat the
+/// secret.
 fn described(answer: &Answer) -> String {
-    let errcode = serde_json::from_slice(&answer.body)
-        .ok()
-        .and_then(|body: Value| body.get("errcode")?.as_i64());
-    errcode
-        .map_or(answer.status.to_string(), |errcode| format!("{} errcode {errcode}", answer.status))
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let mut line = answer.status.to_string();
+    if let Some(errcode) = body.get("errcode").and_then(Value::as_i64) {
+        line += &format!(" errcode {errcode}");
+    }
+    if let Some(token) = body.get("access_token").and_then(Value::as_str) {
+        let token = Secret::new(token.to_owned());
+        line += &format!(
+            " token {} for {} s",
+            token.fingerprint(),
+            body.get("expires_in").unwrap_or(&Value::Null)
+        );
+    }
+    line
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {

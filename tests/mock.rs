@@ -1,0 +1,400 @@
+//! `wxtoken mock`: the real binary, spoken to over a bare socket, since a library would hide what some faults do.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const APPID: &str = "wx0123456789abcdef";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A right answer comes well within this; the slowest fault that can be typed is a second.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// A running stand-in; killed when dropped.
+struct StandIn {
+    child: Child,
+    addr: SocketAddr,
+}
+
+/// What came back on a connection, and how it ended.
+#[derive(Debug)]
+struct Answer {
+    bytes: Vec<u8>,
+    end: End,
+}
+
+#[derive(Debug, PartialEq)]
+enum End {
+    Closed,
+    Reset,
+    /// Neither closed nor enough said within our patience.
+    Open,
+    /// More than anybody should read.
+    Endless,
+}
+
+fn mock(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
+    command
+        .arg("mock")
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A run that is expected to end by itself.
+fn refused(args: &[&str]) -> String {
+    let Output { status, stdout, stderr } = mock(args).output().expect("the binary runs");
+    let stderr = String::from_utf8(stderr).expect("text");
+    assert_eq!((status.code(), stdout.as_slice()), (Some(2), &b""[..]), "{args:?}: {stderr}");
+    assert!(!stderr.contains("hush"), "{args:?}: {stderr}");
+    stderr
+}
+
+impl StandIn {
+    #[track_caller]
+    fn start(args: &[&str]) -> StandIn {
+        let mut child = mock(args).spawn().expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+        let addr =
+            line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}"));
+        StandIn { addr: addr.parse().expect("an address"), child }
+    }
+
+    fn send(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.addr).expect("connects");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        // A refusal can come before everything is written.
+        let _ = stream.write_all(request);
+        let mut answer = Answer { bytes: Vec::new(), end: End::Endless };
+        let mut chunk = [0; 16 * 1024];
+        let started = Instant::now();
+        while answer.bytes.len() < 1024 * 1024 {
+            answer.end = match stream.read(&mut chunk) {
+                Ok(0) => End::Closed,
+                Ok(n) => {
+                    answer.bytes.extend_from_slice(&chunk[..n]);
+                    if started.elapsed() < PATIENCE {
+                        answer.end = End::Endless;
+                        continue;
+                    }
+                    End::Open
+                }
+                Err(err) if err.kind() == ErrorKind::ConnectionReset => End::Reset,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => End::Open,
+                Err(err) => panic!("{err}"),
+            };
+            break;
+        }
+        answer
+    }
+
+    fn get(&self, target: &str) -> Answer {
+        self.send(
+            format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+    }
+
+    fn post(&self, target: &str, body: &str) -> Answer {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.send((head + body).as_bytes())
+    }
+
+    fn token(&self) -> Value {
+        self.get(&format!(
+            "/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={SECRET}"
+        ))
+        .json()
+    }
+
+    fn stable(&self, force: bool) -> Answer {
+        let body = json!({ "grant_type": "client_credential", "appid": APPID, "secret": SECRET, "force_refresh": force });
+        self.post("/cgi-bin/stable_token", &body.to_string())
+    }
+
+    /// The errcode that using a token gets; 0 if it is honoured.
+    fn used(&self, answer: &Value) -> i64 {
+        let token = answer["access_token"].as_str().expect("a token");
+        let answer = self.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")).json();
+        if answer["ip_list"][0].is_string() {
+            0
+        } else {
+            answer["errcode"].as_i64().expect("an errcode")
+        }
+    }
+
+    fn calls(&self) -> Value {
+        self.get("/mock/calls").json()
+    }
+
+    fn fault(&self, fault: &str) {
+        let answer = self.post("/mock/fault", fault);
+        assert_eq!((answer.status(), answer.body()), (200, format!("{fault}\n").as_bytes()));
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("a signal");
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Answer {
+    /// 0 where there is no HTTP.
+    fn status(&self) -> u16 {
+        let line = self.bytes.strip_prefix(b"HTTP/1.1 ").and_then(|line| line.get(..3));
+        line.and_then(|status| std::str::from_utf8(status).ok()?.parse().ok()).unwrap_or(0)
+    }
+
+    fn body(&self) -> &[u8] {
+        let blank = self.bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        blank.map_or(&[], |at| &self.bytes[at + 4..])
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_slice(self.body()).unwrap_or_else(|err| panic!("{err}: {self:?}"))
+    }
+
+    /// What WeChat answers on a good day, to the letter.
+    fn is_right(&self) -> bool {
+        let Ok(Value::Object(body)) = serde_json::from_slice(self.body()) else { return false };
+        let length = format!("content-length: {}\r\n", self.body().len());
+        self.end == End::Closed
+            && self.status() == 200
+            && String::from_utf8_lossy(&self.bytes).to_lowercase().contains(&length)
+            && body.keys().eq(["access_token", "expires_in"])
+            && body["access_token"].as_str().is_some_and(|token| token.len() == 136)
+            && body["expires_in"].as_u64().is_some_and(|left| (1..=7200).contains(&left))
+    }
+}
+
+#[test]
+fn it_leaves_with_status_0_when_a_signal_asks_it_to() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mut stand_in = StandIn::start(&[]);
+        stand_in.signal(signal);
+        assert_eq!(stand_in.child.wait().expect("it ends").code(), Some(0));
+    }
+}
+
+#[test]
+fn the_classic_api_mints_on_every_call_and_the_stable_one_does_not() {
+    let wechat = StandIn::start(&[]);
+    let (first, second) = (wechat.token(), wechat.token());
+    assert_ne!(first["access_token"], second["access_token"]);
+    let stable = wechat.stable(false);
+    assert!(stable.is_right(), "{stable:?}");
+    assert_eq!(stable.json()["access_token"], wechat.stable(false).json()["access_token"]);
+    for token in [&first, &second, &stable.json()] {
+        assert_eq!(wechat.used(token), 0);
+    }
+    assert_eq!(
+        wechat.calls(),
+        json!({ "token": 2, "stable_token": 2, "forced": 0, "get_api_domain_ip": 3, "other": 0, "mints": 3 })
+    );
+}
+
+#[test]
+fn without_an_overlap_a_replaced_token_dies_at_once() {
+    let wechat = StandIn::start(&["--overlap", "0"]);
+    let first = wechat.token();
+    assert_eq!(wechat.used(&first), 0);
+    wechat.token();
+    assert_eq!(wechat.used(&first), 40001);
+}
+
+#[test]
+fn a_token_past_its_life_is_expired_and_not_merely_unknown() {
+    let wechat = StandIn::start(&["--life", "1s", "--overlap", "0"]);
+    let token = wechat.stable(false).json();
+    assert_eq!(token["expires_in"], 1);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(wechat.used(&token), 42001);
+}
+
+#[test]
+fn a_second_forced_call_soon_after_answers_the_current_token() {
+    let wechat = StandIn::start(&[]);
+    let before = wechat.stable(false).json();
+    let forced = wechat.stable(true).json();
+    assert_ne!(before["access_token"], forced["access_token"]);
+    assert_eq!(forced["access_token"], wechat.stable(true).json()["access_token"]);
+    assert_eq!(wechat.used(&before), 0, "one forced call leaves the grace period");
+    let calls = wechat.calls();
+    assert_eq!(
+        (&calls["stable_token"], &calls["forced"], &calls["mints"]),
+        (&json!(3), &json!(2), &json!(2))
+    );
+}
+
+#[test]
+fn a_stranger_can_kill_every_token() {
+    let wechat = StandIn::start(&[]);
+    let (classic, stable) = (wechat.token(), wechat.stable(false).json());
+    assert_eq!(wechat.post("/mock/kill", "").json(), json!({ "killed": 2 }));
+    assert_eq!((wechat.used(&classic), wechat.used(&stable)), (40001, 40001));
+    assert_ne!(wechat.stable(false).json()["access_token"], stable["access_token"]);
+}
+
+#[test]
+fn accounts_are_those_that_were_named() {
+    let wechat = StandIn::start(&["--account", "wx1:one", "--account", "wx2:two"]);
+    let code = |appid, secret| {
+        let query = format!("grant_type=client_credential&appid={appid}&secret={secret}");
+        wechat.get(&format!("/cgi-bin/token?{query}")).json()["errcode"].as_i64()
+    };
+    assert_eq!((code("wx1", "one"), code("wx2", "two")), (None, None));
+    assert_eq!((code("wx1", "two"), code(APPID, SECRET)), (Some(40125), Some(40013)));
+}
+
+#[test]
+fn calls_that_are_not_wechats_way_are_refused_as_wechat_does() {
+    let wechat = StandIn::start(&[]);
+    let chunked = b"POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let answer = wechat.send(chunked);
+    assert_eq!((answer.status(), answer.body()), (412, &b""[..]));
+    assert_eq!(wechat.get("/cgi-bin/stable_token").json()["errcode"], 43002);
+    assert_eq!(wechat.post("/cgi-bin/stable_token", "").json()["errcode"], 44002);
+    assert_eq!(wechat.post("/cgi-bin/stable_token", "{").json()["errcode"], 47001);
+    assert_eq!(wechat.get("/cgi-bin/get_api_domain_ip").json()["errcode"], 41001);
+    assert_eq!(wechat.get("/cgi-bin/nowhere").status(), 404);
+    let head = String::from_utf8(wechat.get("/cgi-bin/token").bytes).expect("text");
+    assert!(head.contains("content-type: application/json; encoding=utf-8\r\n"), "{head}");
+}
+
+#[test]
+fn a_head_or_a_body_beyond_its_limit_is_refused() {
+    let wechat = StandIn::start(&[]);
+    let body = |len| wechat.post("/cgi-bin/stable_token", &"x".repeat(len)).status();
+    assert_eq!((body(64 * 1024), body(64 * 1024 + 1)), (200, 413));
+    let query = |len| wechat.get(&format!("/cgi-bin/token?{}", "x".repeat(len))).status();
+    assert_eq!(query(60 * 1024), 200);
+    assert!(matches!(query(70 * 1024), 414 | 431));
+    assert!(wechat.stable(false).is_right(), "and it goes on");
+}
+
+#[test]
+fn every_fault_that_is_listed_does_something_and_only_as_often_as_it_was_told() {
+    let wechat = StandIn::start(&[]);
+    let Value::Array(faults) = wechat.get("/mock/faults").json() else { panic!("a list") };
+    assert!(faults.len() > 30, "{faults:?}");
+    for fault in faults {
+        let example = fault["example"].as_str().expect("an example");
+        wechat.fault(&format!("{example}@1"));
+        let answer = wechat.stable(false);
+        assert!(!answer.is_right(), "{example}: {answer:?}");
+        let after = wechat.stable(false);
+        assert!(after.is_right(), "after {example}: {after:?}");
+    }
+}
+
+#[test]
+fn a_fault_lasts_until_it_is_taken_off() {
+    let wechat = StandIn::start(&["--fault", "errcode:40164"]);
+    for _ in 0..3 {
+        let answer = wechat.stable(false).json();
+        assert_eq!(answer["errcode"], 40164);
+        let text = answer["errmsg"].as_str().expect("a text");
+        assert!(
+            text.starts_with(
+                "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: "
+            ),
+            "{text}"
+        );
+    }
+    assert_eq!(wechat.calls()["stable_token"], 3, "a call counts whatever became of it");
+    wechat.fault("none");
+    assert!(wechat.stable(false).is_right());
+    let wrong = wechat.post("/mock/fault", "no such thing");
+    assert_eq!(wrong.status(), 400);
+    assert!(wrong.body().starts_with(b"no such fault; there are errcode:N"), "{wrong:?}");
+    assert!(wechat.stable(false).is_right(), "a wrong one changes nothing");
+}
+
+#[test]
+fn faults_break_the_wire_in_their_own_ways() {
+    let wechat = StandIn::start(&[]);
+    let struck = |fault: &str| {
+        wechat.fault(&format!("{fault}@1"));
+        wechat.stable(false)
+    };
+    for (fault, end) in [("hang", End::Open), ("close", End::Closed), ("reset", End::Reset)] {
+        let answer = struck(fault);
+        assert_eq!((&answer.end, answer.bytes.len()), (&end, 0), "{fault}");
+    }
+    assert_eq!(wechat.calls()["mints"], 0, "none of these asked the rules");
+    let lost = struck("lost");
+    assert_eq!((lost.end, lost.bytes.len()), (End::Reset, 0));
+    assert_eq!(wechat.calls()["mints"], 1);
+    assert_eq!(struck("huge").end, End::Endless);
+    assert_eq!(struck("drip").end, End::Open);
+    assert_eq!(struck("nothttp").status(), 0);
+    assert_eq!(struck("redirect").status(), 302);
+    let echo = struck("echo").json();
+    assert!(echo["errmsg"].as_str().is_some_and(|text| text.contains(SECRET)), "{echo}");
+}
+
+#[test]
+fn neither_a_secret_nor_a_token_is_said_with_v() {
+    let mut wechat = StandIn::start(&["-v"]);
+    let (classic, stable) = (wechat.token(), wechat.stable(false).json());
+    wechat.used(&stable);
+    wechat.fault("echo@1");
+    wechat.stable(false);
+    wechat.signal(rustix::process::Signal::TERM);
+    let mut said = String::new();
+    wechat.child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert!(said.starts_with("wxtoken: mock: GET /cgi-bin/token: 200 token "), "{said}");
+    for quiet in [
+        SECRET,
+        classic["access_token"].as_str().unwrap(),
+        stable["access_token"].as_str().unwrap(),
+        "?",
+    ] {
+        assert!(!said.contains(quiet), "{said}");
+    }
+}
+
+#[test]
+fn fifty_clients_at_once_are_all_answered() {
+    let wechat = StandIn::start(&[]);
+    let tokens: Vec<String> = std::thread::scope(|scope| {
+        let ask =
+            || (0..10).map(|_| wechat.token()["access_token"].to_string()).collect::<Vec<_>>();
+        let clients: Vec<_> = (0..50).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("an answer")).collect()
+    });
+    let distinct: std::collections::BTreeSet<&String> = tokens.iter().collect();
+    assert_eq!((tokens.len(), distinct.len()), (500, 500));
+    assert_eq!(wechat.calls()["mints"], 500);
+}
+
+#[test]
+fn what_cannot_be_is_a_usage_error_that_shows_no_secret() {
+    assert!(refused(&["--listen", "0.0.0.0:0"]).contains("not a loopback address"));
+    assert!(refused(&["--listen", "somewhere"]).contains("expected ADDRESS:PORT"));
+    for account in ["hush", ":hush", "hush:"] {
+        assert!(refused(&["--account", account]).contains("--account number 1: no "));
+    }
+    assert!(refused(&["--fault", "hangs"]).contains("no such fault; there are errcode:N"));
+    assert!(refused(&["--life", "500ms"]).contains("--life"));
+}
