@@ -29,40 +29,10 @@ fn assert_hides(text: &str, secret: &str, when: &str) {
 
 #[test]
 fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
-    let faults = [
-        "none",
-        "errcode:40013",
-        "errcode:40164",
-        "errcode:-1",
-        "http:502",
-        "http:404",
-        "slow:1",
-        "hang",
-        "reset",
-        "close",
-        "lost",
-        "nothttp",
-        "garbage",
-        "html",
-        "empty",
-        "redirect",
-        "echo",
-        "escape",
-        "array",
-        "null",
-        "depth",
-        "huge",
-        "truncated",
-        "half",
-        "notoken",
-        "longtoken",
-        "badtoken",
-        "zero",
-        "string",
-        "both",
-    ];
+    let mut faults = WeChat::start().faults();
+    faults.extend(["none", "errcode:-1", "errcode:40013", "http:404"].map(str::to_owned));
     std::thread::scope(|scope| {
-        for faults in faults.chunks(8) {
+        for faults in faults.chunks(faults.len().div_ceil(6)) {
             scope.spawn(move || {
                 let wechat = WeChat::start();
                 let front = TlsFront::before(wechat.address(), "localhost");

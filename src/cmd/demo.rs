@@ -19,14 +19,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::cli::Demo;
 use crate::exit::Exit;
+use crate::mock;
 use crate::report::printable;
 use crate::signals::End;
-
-/// The stand-in's account.
-const APPID: &str = "wx0123456789abcdef";
-
-/// Its AppSecret, known to everybody.
-const APPSECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A machine of this network that nobody allowed; all of 127.0.0.0/8 is this host.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -87,7 +82,7 @@ impl Stage {
             .create_new(true)
             .mode(0o600)
             .open(stage.dir.join("secret"))
-            .and_then(|mut file| file.write_all(APPSECRET.as_bytes()))
+            .and_then(|mut file| file.write_all(mock::SECRET.as_bytes()))
             .context("cannot write the stand-in's secret")?;
         Ok(stage)
     }
@@ -140,7 +135,7 @@ impl Stage {
         let secret = self.dir.join("secret");
         let mut command = self.wxtoken(words)?;
         command
-            .env("WXTOKEN_APPID", APPID)
+            .env("WXTOKEN_APPID", mock::APPID)
             .env("WXTOKEN_SECRET_FILE", secret)
             .env("WXTOKEN_BASE_URL", wechat);
         command.output().context("cannot start wxtoken")
@@ -150,8 +145,7 @@ impl Stage {
 /// The story. Every line of it is what really happened; a step that goes otherwise ends it.
 fn tell(stage: &Stage, keep: bool) -> Result<()> {
     let document = stage.dir.join("default.json");
-    let account = format!("{APPID}:{APPSECRET}");
-    let wechat = stage.start(&["mock", "--account", &account])?;
+    let wechat = stage.start(&["mock"])?;
     let url = format!("http://{wechat}");
 
     say("wxtoken demo: one place asks WeChat for the token, everybody else reads it.")?;

@@ -1,26 +1,20 @@
 //! `mock`: WeChat's stand-in, from its listening line on stdout until a signal ends it.
 //! Checks what was typed; the rules and the faults are the `mock` room's.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::cli;
 use crate::exit::Exit;
-use crate::mock::{Clock, Fault, StandIn, Terms, WeChat};
+use crate::mock::{APPID, Clock, Fault, SECRET, StandIn, Terms, WeChat};
 use crate::report::printable;
 use crate::secret::Secret;
-
-/// The account that exists when none is named. Its secret keeps nothing safe: it opens only the stand-in.
-const APPID: &str = "wx0123456789abcdef";
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+use crate::signals::End;
 
 /// Listens, says where, and stands in for WeChat until SIGTERM or SIGINT.
 pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
@@ -37,14 +31,14 @@ pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        let asked_to_stop = asked_to_stop().context("cannot watch for signals")?;
+        let mut end = End::awaited().context("cannot wait for signals")?;
         announce(listener.local_addr().context("cannot tell where it listens")?)
             .context("cannot write to stdout")?;
 
         let clock = Clock::start();
         let wechat = WeChat::new(accounts, terms, clock.now());
         tokio::task::spawn_local(StandIn::new(wechat, fault, clock).serve(listener));
-        asked_to_stop.await;
+        end.signalled().await;
         Ok(Exit::Done)
     })
 }
@@ -54,15 +48,6 @@ fn announce(addr: SocketAddr) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on http://{addr}")?;
     stdout.flush()
-}
-
-/// Ends with the first SIGTERM or SIGINT; they are watched for from now on.
-fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
-    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    Ok(poll_fn(move |cx| {
-        let came = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-        if came { Poll::Ready(()) } else { Poll::Pending }
-    }))
 }
 
 /// The address to listen on. The stand-in believes everybody who can reach it, so nobody else can.

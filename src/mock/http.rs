@@ -20,9 +20,10 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use super::api::Api;
 use super::effect::{Answer, Effect, Right, in_place, spoil};
 use super::fault::{ENTRIES, Entry, Fault, Kind};
-use super::rules::{Api, Credentials, Grant, WeChat};
+use super::rules::{Credentials, Grant, WeChat};
 use super::wire::Wire;
 use crate::report;
 use crate::secret::Secret;

@@ -5,19 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use super::api::Api;
 use super::errmsg;
 use crate::secret::Secret;
-
-/// The APIs that the rules are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Api {
-    /// GET /cgi-bin/token
-    Token,
-    /// POST /cgi-bin/stable_token
-    StableToken,
-    /// GET /cgi-bin/get_api_domain_ip: the cheapest call that needs a live token
-    DomainIp,
-}
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -339,6 +339,13 @@ impl WeChat {
         );
     }
 
+    /// Every fault that it knows, with an example of its number.
+    pub fn faults(&self) -> Vec<String> {
+        let listed = self.server.get("/mock/faults").json();
+        let entries = listed.as_array().expect("a list").iter();
+        entries.map(|entry| entry["example"].as_str().expect("an example").to_owned()).collect()
+    }
+
     /// A stranger kills every live token.
     #[track_caller]
     pub fn kill_tokens(&self) {
