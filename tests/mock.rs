@@ -87,9 +87,11 @@ impl StandIn {
                     }
                     End::Open
                 }
+                // A read with a timeout is interrupted when the process is stopped and goes on.
+                Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 Err(err) if err.kind() == ErrorKind::ConnectionReset => End::Reset,
                 Err(err) if err.kind() == ErrorKind::WouldBlock => End::Open,
-                Err(err) => panic!("{err}"),
+                Err(err) => panic!("{err:?}"),
             };
             break;
         }
