@@ -8,7 +8,6 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::cli;
 use crate::exit::Exit;
 use crate::report::step;
 use crate::secret::Secret;
@@ -16,9 +15,9 @@ use crate::secret::Secret;
 /// WeChat's are 32 characters.
 const MAX_SECRET: usize = 256;
 
-/// Reads `account`'s AppSecret: `--secret-file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
-pub(crate) fn read(name: &str, account: &cli::Account) -> anyhow::Result<Secret> {
-    if let Some(path) = &account.secret_file {
+/// Reads the AppSecret of account `name`: `--secret-file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
+pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
+    if let Some(path) = file {
         if path.as_os_str() == "-" {
             return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
         }
@@ -26,7 +25,8 @@ pub(crate) fn read(name: &str, account: &cli::Account) -> anyhow::Result<Secret>
     }
     if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&credentials).join(format!("{name}.secret"));
-        if path.exists() {
+        // One that is there and cannot be read is an error, not a reason to look elsewhere.
+        if !matches!(path.try_exists(), Ok(false)) {
             return read_file(&path, Others::GroupMayRead);
         }
     }
@@ -59,7 +59,7 @@ fn read_file(path: &Path, others: Others) -> anyhow::Result<Secret> {
     };
     if mode & forbidden != 0 {
         return Err(Exit::Usage.error(format!(
-            "{name} can be read by others: mode {mode:04o}, expected {expected}; run chmod {expected} on it"
+            "{name} is open to others: mode {mode:04o}, expected {expected}; run chmod {expected} on it"
         )));
     }
     check(read_bytes(&mut file), &name)

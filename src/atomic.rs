@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 /// [`Replacement::publish`] leaves the old file as it was.
 pub(crate) struct Replacement {
     target: PathBuf,
-    dir: PathBuf,
+    dir: File,
     temp: PathBuf,
     file: File,
     published: bool,
@@ -28,6 +28,8 @@ impl Replacement {
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
         let (dir, temp) = neighbours(target)?;
         check_target(target)?;
+        let open =
+            File::open(&dir).with_context(|| format!("cannot open directory {}", dir.display()))?;
 
         match fs::remove_file(&temp) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -44,7 +46,7 @@ impl Replacement {
             .open(&temp)
             .with_context(|| format!("cannot create {}", temp.display()))?;
         let mut replacement =
-            Replacement { target: target.to_owned(), dir, temp, file, published: false };
+            Replacement { target: target.to_owned(), dir: open, temp, file, published: false };
         replacement
             .reserve(mode, room)
             .with_context(|| format!("cannot write {}", replacement.temp.display()))?;
@@ -65,9 +67,9 @@ impl Replacement {
             .with_context(|| format!("cannot replace {}", self.target.display()))?;
         self.published = true;
         // Until the directory is on the disk too, a power cut could bring the old file back.
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .with_context(|| format!("cannot sync directory {}", self.dir.display()))
+        self.dir
+            .sync_all()
+            .with_context(|| format!("cannot sync the directory of {}", self.target.display()))
     }
 
     fn fill(&mut self, content: &[u8]) -> io::Result<()> {

@@ -1,11 +1,18 @@
 //! What the user can type: the verbs, their flags, and the `WXTOKEN_*` twin of each flag.
 //! Types and help texts only; nothing is looked up or checked against the machine here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
+
+use crate::api::Api;
 
 /// No duration that a person gives here can sensibly be longer: a token lives two hours, WeChat promises less than a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,13 +36,59 @@ pub(crate) struct Cli {
 impl Cli {
     /// Reads the command line; on a mistake says so and leaves with status 2.
     pub(crate) fn from_command_line() -> Cli {
-        Cli::from_arg_matches(&Cli::definition().get_matches()).unwrap_or_else(|err| err.exit())
+        Cli::parse(std::env::args_os()).unwrap_or_else(|err| err.exit())
+    }
+
+    fn parse<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Cli, clap::Error> {
+        let matches = Cli::definition().try_get_matches_from(words)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        let typed = matches.subcommand().map(|(_, matches)| matches).unwrap_or(&matches);
+        // Not clap's own `conflicts_with`: that would let a variable conflict with a flag, which wins.
+        match choose(typed, "quiet", "verbose")? {
+            Choice::First => cli.common.verbose = 0,
+            Choice::Second => cli.common.quiet = false,
+        }
+        if let Verb::Fetch(fetch) = &mut cli.verb {
+            match choose(typed, "force", "rejected")? {
+                Choice::First => fetch.rejected = None,
+                Choice::Second => fetch.force = false,
+            }
+        }
+        Ok(cli)
     }
 
     /// The parser's definition. Values from the environment are left out of `--help`: `WXTOKEN_REJECTED` holds a token.
     fn definition() -> clap::Command {
         let hidden = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
         hidden(Cli::command()).mut_subcommands(hidden)
+    }
+}
+
+/// Which of two arguments counts.
+enum Choice {
+    First,
+    Second,
+}
+
+/// Settles which of two arguments that exclude each other counts: the one that was typed; else the first, if it is
+/// set. Typing both is an error.
+fn choose(
+    matches: &ArgMatches,
+    first: &'static str,
+    second: &'static str,
+) -> Result<Choice, clap::Error> {
+    let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+    match (is_typed(first), is_typed(second)) {
+        (true, true) => {
+            let message = format!("--{first} and --{second} cannot be used together\n");
+            Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+        }
+        (false, true) => Ok(Choice::Second),
+        (true, false) => Ok(Choice::First),
+        (false, false) if matches.get_flag(first) => Ok(Choice::First),
+        (false, false) => Ok(Choice::Second),
     }
 }
 
@@ -50,7 +103,7 @@ pub(crate) struct Common {
     pub(crate) verbose: u8,
 
     /// Say nothing on stderr; the exit status tells
-    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new(), conflicts_with = "verbose")]
+    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
 }
 
@@ -82,15 +135,6 @@ impl Verb {
             Verb::Demo(_) => "demo",
         }
     }
-}
-
-/// Which of WeChat's two families of tokens an account uses; they do not affect each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Api {
-    /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
-    Stable,
-    /// GET /cgi-bin/token: every call mints a new token, and the one before dies five minutes later
-    Classic,
 }
 
 /// The one account of the command line; its name is `default`.
@@ -141,7 +185,7 @@ pub(crate) struct Fetch {
     pub(crate) force: bool,
 
     /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
-    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", conflicts_with = "force")]
+    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN")]
     pub(crate) rejected: Option<String>,
 
     /// How long the whole run may take, waiting for another fetch and retries included

@@ -1,6 +1,7 @@
-//! The time, as an argument: the wall clock for what is written down, a monotonic one for deadlines, and waiting.
+//! Time and chance, as an argument: the wall clock for what is written down, a monotonic one for deadlines, waiting.
 //! A simulation brings its own and waits for nothing.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
@@ -13,6 +14,8 @@ pub(crate) trait Clock {
     fn instant(&self) -> Instant;
     /// Lets time pass.
     fn sleep(&self, span: Duration);
+    /// A chance number, so that many who failed together do not come back together. Not for secrets.
+    fn chance(&self) -> u64;
 
     /// How long it is until `deadline`; zero once it has passed.
     fn until(&self, deadline: Instant) -> Duration {
@@ -34,5 +37,9 @@ impl Clock for SystemClock {
 
     fn sleep(&self, span: Duration) {
         std::thread::sleep(span);
+    }
+
+    fn chance(&self) -> u64 {
+        RandomState::new().hash_one(0)
     }
 }

@@ -2,15 +2,44 @@
 //! once. Reads no secret and no document.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::api::Api;
 use crate::cli;
 use crate::exit::Exit;
+use crate::token::Document;
 
 /// The name of the account that is given on the command line.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
+/// An account, as far as everybody needs to know it. What only `fetch` needs is not in here.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// What people call it.
+    pub(crate) name: String,
+    /// WeChat's name for it; a reader may do without.
+    pub(crate) appid: Option<String>,
+    pub(crate) api: Api,
+    /// Its token is due when this much life is left.
+    pub(crate) refresh_before: Duration,
+    /// Where its document is published.
+    pub(crate) document: PathBuf,
+}
+
+/// The account of the command line.
+pub(crate) fn account(common: &cli::Common, given: &cli::Account) -> anyhow::Result<Account> {
+    let (document, appid) = both(document_path(common, given), appid(given))?;
+    Ok(Account {
+        name: DEFAULT_ACCOUNT.to_owned(),
+        appid,
+        api: given.api,
+        refresh_before: given.refresh_before,
+        document,
+    })
+}
+
 /// Where documents are published.
-pub(crate) fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
+fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
     if let Some(dir) = &common.dir {
         return Ok(dir.clone());
     }
@@ -33,10 +62,7 @@ pub(crate) fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
 }
 
 /// The account's document.
-pub(crate) fn document_path(
-    common: &cli::Common,
-    account: &cli::Account,
-) -> anyhow::Result<PathBuf> {
+fn document_path(common: &cli::Common, account: &cli::Account) -> anyhow::Result<PathBuf> {
     let path = match &account.file {
         Some(path) => path.clone(),
         None => directory(common)?.join(format!("{DEFAULT_ACCOUNT}.json")),
@@ -52,14 +78,29 @@ pub(crate) fn document_path(
     Ok(path)
 }
 
-/// The account's AppID, where one is needed.
-pub(crate) fn appid(account: &cli::Account) -> anyhow::Result<&str> {
+/// The account's AppID; an empty one, as in a file of variables that nobody filled in, is none.
+fn appid(account: &cli::Account) -> anyhow::Result<Option<String>> {
     match account.appid.as_deref() {
-        None | Some("") => Err(Exit::Usage.error("no account: give --appid, or set WXTOKEN_APPID")),
-        Some(appid) if is_appid(appid) => Ok(appid),
+        None | Some("") => Ok(None),
+        Some(appid) if is_appid(appid) => Ok(Some(appid.to_owned())),
         // Not repeated: whoever mixed up AppID and AppSecret would see the secret in a log.
         Some(_) => Err(Exit::Usage
             .error("--appid is not an AppID (letters, digits, - and _, like wx0123456789abcdef)")),
+    }
+}
+
+impl Account {
+    /// Whether a document is this account's; anybody's will do where no AppID is known.
+    pub(crate) fn owns(&self, document: &Document) -> bool {
+        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+    }
+
+    /// This account and its AppID, where one is needed.
+    pub(crate) fn with_appid(self) -> anyhow::Result<(Account, String)> {
+        match self.appid.clone() {
+            Some(appid) => Ok((self, appid)),
+            None => Err(Exit::Usage.error("no account: give --appid, or set WXTOKEN_APPID")),
+        }
     }
 }
 
@@ -73,19 +114,11 @@ fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// All of these results, or one error that tells every problem among them, under the worst status.
-pub(crate) fn all<A, B, C>(
-    a: anyhow::Result<A>,
-    b: anyhow::Result<B>,
-    c: anyhow::Result<C>,
-) -> anyhow::Result<(A, B, C)> {
-    match (a, b, c) {
-        (Ok(a), Ok(b), Ok(c)) => Ok((a, b, c)),
-        (a, b, c) => {
-            let problems: Vec<_> = [a.err(), b.err(), c.err()].into_iter().flatten().collect();
-            let exit = problems.iter().map(Exit::of).max().unwrap_or(Exit::Failure);
-            let told: Vec<_> = problems.iter().map(|problem| format!("{problem:#}")).collect();
-            Err(exit.error(told.join("; ")))
-        }
+/// Both results, or one error that tells the problems of both, under the worse status.
+pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => Err(Exit::of(&a).max(Exit::of(&b)).error(format!("{a:#}; {b:#}"))),
+        (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => Err(problem),
     }
 }

@@ -28,12 +28,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Put under an error as its context, this decides the status that the process leaves with.
-///
-/// An error without it is [`Exit::Failure`].
+/// An error that knows the status which the process leaves with. Any context may be put over it.
 #[derive(Debug)]
-pub(crate) struct Because {
-    pub(crate) exit: Exit,
+struct Because {
+    exit: Exit,
     message: String,
 }
 
@@ -51,7 +49,7 @@ impl Exit {
         Because { exit: self, message: message.into() }.into()
     }
 
-    /// The status that an error asks for.
+    /// The status that an error asks for; [`Exit::Failure`] if it asks for none.
     pub(crate) fn of(err: &anyhow::Error) -> Exit {
         err.chain()
             .find_map(|cause| cause.downcast_ref::<Because>())

@@ -1,4 +1,4 @@
-//! A lock between processes, as a value: held while it lives. The lock file itself is never removed:
+//! A lock between processes (flock, through fs2), as a value: held while it lives. The lock file itself is never removed:
 //! two processes could then hold "the" lock on two different files.
 
 use std::fs::{File, OpenOptions};
@@ -36,7 +36,7 @@ impl Lock {
             .open(path)
             .with_context(|| format!("cannot open lock {}", path.display()))?;
         loop {
-            // Spelled out: since Rust 1.89 `file.try_lock_exclusive()` and its like could be std's own.
+            // Spelled out: fs2's other names, such as `file.unlock()`, have been std's own since Rust 1.89.
             match fs2::FileExt::try_lock_exclusive(&file) {
                 Ok(()) => return Ok(Some(Lock { _file: file })),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}

@@ -10,12 +10,15 @@
 use std::process::ExitCode;
 
 // Leaves: they know nothing of ours.
-mod cli;
+mod api;
 mod exit;
 mod report;
 mod secret;
 mod clock;
 mod signals;
+
+// What the user can type.
+mod cli;
 
 // Mechanism: nothing about WeChat in it.
 mod atomic;
@@ -24,7 +27,7 @@ mod lock;
 // Rules: what a token and a refusal mean. No clock, no I/O.
 mod token;
 mod errcode;
-mod wire;
+mod answer;
 
 // Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;
@@ -36,8 +39,9 @@ mod server;
 // WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
 mod mock;
 
-// The one story.
+// The one story, and what `serve` tells of its outcome.
 mod refresh;
+mod handout;
 
 // The verbs: each is a paragraph.
 mod cmd;

@@ -1,15 +1,14 @@
 //! The one story: is a new token due? Then lock, look again, ask, publish. Clock, source and store come in as
-//! arguments, so that a simulation can tell it without waiting.
+//! arguments, so that a simulation can tell it without waiting. What came of it is for the verbs to say.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
 use crate::clock::Clock;
 use crate::exit::Exit;
-use crate::report::{deed, step};
+use crate::report::{printable, step};
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source};
 use crate::store::{Found, Store};
@@ -21,6 +20,10 @@ const PAUSES: [Duration; 3] =
 
 /// One try may take this long, so that an answer that never comes leaves time for another.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// With less time than this before the deadline WeChat is not asked any more: it might mint a token, and nobody would
+/// wait for the answer. On the classic API that kills the published one.
+const LEAST_TRY: Duration = Duration::from_millis(500);
 
 /// Why a token is asked for.
 #[derive(Debug)]
@@ -93,6 +96,8 @@ impl From<anyhow::Error> for Failure {
 
 /// One account's refresh: who it is, when its token is due, and what the story works with.
 pub(crate) struct Refresh<'a> {
+    /// What people call the account.
+    pub(crate) name: &'a str,
     pub(crate) appid: &'a str,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
@@ -105,46 +110,42 @@ impl Refresh<'_> {
     ///
     /// However many do this at once, one of them asks: the others wait for the lock, look again, and find it done.
     pub(crate) fn run(&self, want: &Want, deadline: Instant) -> Result<Outcome, Failure> {
-        if let Judgement::Keep(document) = self.judge(want)? {
+        if let Judgement::Keep(document) = self.judge(self.store.read()?, want)? {
             return Ok(Outcome::Kept(document));
         }
-        let mut turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
-        let published = match self.judge(want)? {
+        let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
+        let published = match self.judge(turn.read()?, want)? {
             Judgement::Keep(document) => {
-                step!("another process has published {}", document.token.fingerprint());
+                step!(
+                    "{}: somebody else has published {}",
+                    self.name,
+                    document.token.fingerprint()
+                );
                 return Ok(Outcome::Kept(document));
             }
             Judgement::Replace(published) => published,
         };
-        turn.prepare()?; // Before asking: a local fault must not cost a mint.
+        let prepared = turn.prepare()?; // Before asking: a local fault must not cost a mint.
         let (grant, asked_at) = self.ask(want, deadline).map_err(Failure::Asking)?;
         let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
-        turn.publish(&document)?;
+        prepared.publish(&document)?;
 
-        let life = humantime::format_duration(document.expires_in);
-        let name = document.token.fingerprint();
-        if published.is_some_and(|published| published.token == document.token) {
-            deed!("fetch: WeChat confirmed token {name}, {life} left");
-            Ok(Outcome::Confirmed(document))
-        } else {
-            deed!("fetch: published token {name}, lives {life}");
-            Ok(Outcome::Renewed(document))
-        }
+        let is_the_same = published.is_some_and(|published| published.token == document.token);
+        Ok(if is_the_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
     }
 
-    /// Whether what is published now will do.
-    fn judge(&self, want: &Want) -> Result<Judgement, Failure> {
-        let document = match self.store.read()? {
+    /// Whether what was found will do.
+    fn judge(&self, found: Found, want: &Want) -> Result<Judgement, Failure> {
+        let document = match found {
             Found::Nothing => return Ok(Judgement::Replace(None)),
             Found::Damaged(damage) => {
-                // A new token is the cure.
-                deed!("fetch: the published document is damaged: {damage}");
+                step!("{}: {damage}; a new token is the cure", self.name);
                 return Ok(Judgement::Replace(None));
             }
             Found::Document(document) => document,
         };
         if document.appid != self.appid {
-            return Err(Failure::Foreign { appid: crate::report::printable(&document.appid, 64) });
+            return Err(Failure::Foreign { appid: printable(&document.appid, 64) });
         }
         let keep = match want {
             Want::Another => false,
@@ -177,28 +178,24 @@ impl Refresh<'_> {
     /// Asks again what is transient, while there is time.
     fn ask_patiently(&self, how: Ask, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
         let mut pauses = PAUSES.iter();
+        if self.clock.until(deadline) < LEAST_TRY {
+            let what = "no time is left to ask; give more --timeout".to_owned();
+            return Err(AskError::Unreachable { what, may_pass: true });
+        }
         loop {
             let asked_at = self.clock.now();
-            let timeout = self.clock.until(deadline).min(TRY_TIMEOUT);
-            if timeout.is_zero() {
-                return Err(AskError::Unreachable {
-                    what: "no time left to ask".to_owned(),
-                    may_pass: true,
-                });
-            }
-            let err = match self.source.ask(how, timeout) {
+            let err = match self.source.ask(how, self.clock.until(deadline).min(TRY_TIMEOUT)) {
                 Ok(grant) => return Ok((grant, asked_at)),
                 Err(err) => err,
             };
-            let Some(pause) =
-                pauses.next().map(|pause| with_jitter(*pause, RandomState::new().hash_one(0)))
+            let Some(pause) = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()))
             else {
                 return Err(err);
             };
-            if !err.is_transient() || self.clock.until(deadline) <= pause {
+            if !err.is_transient() || self.clock.until(deadline) < pause + LEAST_TRY {
                 return Err(err);
             }
-            step!("{err}; trying again in {} ms", pause.as_millis());
+            step!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
             self.clock.sleep(pause);
         }
     }
@@ -218,14 +215,16 @@ fn with_jitter(pause: Duration, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
-    use std::collections::VecDeque;
+    use std::collections::{HashSet, VecDeque};
     use std::rc::Rc;
 
     use anyhow::{Result, bail};
 
     use super::*;
+    use crate::api::Api;
     use crate::errcode::{Call, Platform, Refusal};
-    use crate::store::Turn;
+    use crate::mock;
+    use crate::store::{Prepared, Turn};
 
     const MARGIN: Duration = Duration::from_secs(300);
     const LIFE: Duration = Duration::from_secs(7200);
@@ -246,6 +245,9 @@ mod tests {
         }
         fn sleep(&self, span: Duration) {
             self.passed.set(self.passed.get() + span);
+        }
+        fn chance(&self) -> u64 {
+            499
         }
     }
 
@@ -279,7 +281,7 @@ mod tests {
         fn read(&self) -> Result<Found> {
             Ok(self.document.borrow().clone().map_or(Found::Nothing, Found::Document))
         }
-        fn turn<'a>(&'a self, _: &dyn Clock, _: Instant) -> Result<Option<Box<dyn Turn + 'a>>> {
+        fn turn(&self, _: &dyn Clock, _: Instant) -> Result<Option<Box<dyn Turn>>> {
             if let Some(document) = &self.meanwhile {
                 self.document.replace(Some(document.clone()));
             }
@@ -288,10 +290,16 @@ mod tests {
     }
 
     impl Turn for Memory {
-        fn prepare(&mut self) -> Result<()> {
-            if self.full { bail!("no space left on device") } else { Ok(()) }
+        fn read(&self) -> Result<Found> {
+            Store::read(self)
         }
-        fn publish(&mut self, document: &Document) -> Result<()> {
+        fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>> {
+            if self.full { bail!("no space left on device") } else { Ok(self) }
+        }
+    }
+
+    impl Prepared for Memory {
+        fn publish(self: Box<Self>, document: &Document) -> Result<()> {
             self.document.replace(Some(document.clone()));
             Ok(())
         }
@@ -322,14 +330,18 @@ mod tests {
             Document::new("wx1", Secret::new(token.to_owned()), LIFE, self.clock.now())
         }
         fn run(&self, want: Want) -> Result<Outcome, Failure> {
+            self.run_within(TIMEOUT, want)
+        }
+        fn run_within(&self, timeout: Duration, want: Want) -> Result<Outcome, Failure> {
             Refresh {
+                name: "default",
                 appid: "wx1",
                 refresh_before: MARGIN,
                 clock: &self.clock,
                 source: &self.wechat,
                 store: &self.store,
             }
-            .run(&want, self.clock.instant() + TIMEOUT)
+            .run(&want, self.clock.instant() + timeout)
         }
         fn asked(&self) -> Vec<Ask> {
             self.wechat.asked.borrow().clone()
@@ -401,11 +413,9 @@ mod tests {
     fn what_is_transient_is_tried_after_about_one_two_and_four_seconds() {
         let world = World::new([refused(-1), Err(AskError::Status(502)), refused(-1), Ok("T1")]);
         world.run(Want::Live).unwrap();
-        let waited = world.clock.passed.get();
-        assert!(
-            (Duration::from_secs(7)..Duration::from_millis(8751)).contains(&waited),
-            "{waited:?}"
-        );
+        let waited: Duration =
+            PAUSES.map(|pause| with_jitter(pause, world.clock.chance())).iter().sum();
+        assert_eq!(world.clock.passed.get(), waited);
         assert_eq!(
             world.store.document.borrow().as_ref().unwrap().created_at,
             world.document("").created_at
@@ -418,17 +428,108 @@ mod tests {
     #[test]
     fn nobody_waits_past_the_deadline() {
         let world = World::new((0..4).map(|_| refused(-1)));
-        let refresh = Refresh {
-            appid: "wx1",
-            refresh_before: MARGIN,
-            clock: &world.clock,
-            source: &world.wechat,
-            store: &world.store,
-        };
-        let deadline = world.clock.instant() + Duration::from_millis(2500);
-        assert!(refresh.run(&Want::Live, deadline).is_err());
-        assert!(world.clock.instant() < deadline);
+        assert!(world.run_within(Duration::from_secs(3), Want::Live).is_err());
+        assert!(world.clock.passed.get() < Duration::from_secs(3));
         assert_eq!(world.asked().len(), 2);
+    }
+
+    #[test]
+    fn nobody_asks_who_could_not_hear_the_answer() {
+        let world = World::new([]);
+        let failure =
+            world.run_within(LEAST_TRY - Duration::from_millis(1), Want::Live).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert!(failure.to_string().contains("--timeout"), "{failure}");
+        // Nor does anybody wait for a try that there is no time for.
+        let world = World::new([refused(-1)]);
+        let failure = world.run_within(PAUSES[0] + LEAST_TRY, Want::Live).unwrap_err();
+        assert!(
+            failure.to_string().contains("busy"),
+            "the real reason, not the lack of time: {failure}"
+        );
+        assert_eq!(world.clock.passed.get(), Duration::ZERO);
+    }
+
+    /// Whoever takes a token can use it for as long as was said, at any second of many generations of it: WeChat's own
+    /// rules say when one is dead.
+    #[test]
+    fn promise_4_a_token_outlives_what_was_promised_with_it() {
+        for (api, margin) in [
+            (Api::Classic, MARGIN),
+            (Api::Classic, Duration::from_secs(3600)),
+            (Api::Stable, MARGIN),
+            (Api::Stable, Duration::from_secs(60)),
+        ] {
+            let clock = Stopped { start: Instant::now(), passed: Cell::default() };
+            let wechat = Rules::new(&clock, api);
+            let store = Memory::default();
+            let mut held: Vec<(Secret, Duration)> = Vec::new();
+            let mut generations = HashSet::new();
+            for second in 0..50_000 {
+                if second % 60 == 0 {
+                    let refresh = Refresh {
+                        name: "default",
+                        appid: "wx1",
+                        refresh_before: margin,
+                        clock: &clock,
+                        source: &wechat,
+                        store: &store,
+                    };
+                    refresh.run(&Want::Live, clock.instant() + TIMEOUT).unwrap();
+                }
+                let document = store.document.borrow().clone().unwrap();
+                let promise = document.promise(clock.now(), api, margin);
+                assert!(!promise.is_zero(), "there is a token at every second");
+                generations.insert(document.token.fingerprint());
+                held.push((document.token, clock.passed.get() + promise));
+                held.retain(|(token, until)| {
+                    assert!(
+                        clock.passed.get() >= *until || wechat.is_alive(token),
+                        "{api:?} at {second}"
+                    );
+                    clock.passed.get() < *until
+                });
+                held.dedup_by(|later, earlier| later.0 == earlier.0 && later.1 <= earlier.1);
+                clock.sleep(Duration::from_secs(1));
+            }
+            assert!(generations.len() >= 6, "{} generations", generations.len());
+        }
+    }
+
+    /// The stand-in's rules as a source, without the wire.
+    struct Rules<'a> {
+        clock: &'a Stopped,
+        api: Api,
+        wechat: RefCell<mock::WeChat>,
+    }
+
+    impl<'a> Rules<'a> {
+        fn new(clock: &'a Stopped, api: Api) -> Rules<'a> {
+            let terms = mock::Terms { life: LIFE, overlap: Duration::from_secs(300) };
+            let accounts = vec![("wx1".to_owned(), Secret::new("s".to_owned()))];
+            Rules {
+                clock,
+                api,
+                wechat: RefCell::new(mock::WeChat::new(accounts, terms, Duration::ZERO)),
+            }
+        }
+        fn is_alive(&self, token: &Secret) -> bool {
+            self.wechat.borrow_mut().honour(token.expose(), self.clock.passed.get()).is_ok()
+        }
+    }
+
+    impl Source for Rules<'_> {
+        fn ask(&self, _: Ask, _: Duration) -> Result<Grant, AskError> {
+            let who =
+                mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
+            let mut wechat = self.wechat.borrow_mut();
+            let grant = match self.api {
+                Api::Classic => wechat.token(who, self.clock.passed.get()),
+                Api::Stable => wechat.stable_token(who, self.clock.passed.get()),
+            }
+            .expect("the rules are kept");
+            Ok(Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) })
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a token is worth at an instant: how long it is left, whether it is due, what may be promised of it.
-//! Pure: no clock and no I/O, `now` always comes in.
+//! The published document: its form in bytes, and what its token is worth at an instant: how long it is left, whether
+//! it is due, what may be promised of it. Pure: no clock and no I/O, `now` always comes in.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::Api;
+use crate::api::Api;
 use crate::secret::Secret;
 
 /// How long WeChat's classic API lets a token live on after it issued the next one.

@@ -140,5 +140,34 @@ fn verbose_tells_what_was_done_and_names_the_token_by_its_fingerprint() {
         "{published}"
     );
     let kept = sandbox.run(&["fetch", "-v"]).exits(0).stderr;
-    assert!(kept.contains("is not due"), "{kept}");
+    assert!(kept.contains("not due: token "), "{kept}");
+}
+
+/// A variable stands in for a flag, and gives way to one.
+#[test]
+fn a_flag_wins_over_a_variable_that_says_otherwise() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = sandbox.command(args);
+        command.envs(variables.iter().copied());
+        Ran::of(command)
+    };
+    run(&["get", "-q"], &[("WXTOKEN_VERBOSE", "1")]).exits(3).silent();
+    let ran = run(&["get", "-v"], &[("WXTOKEN_QUIET", "1")]).exits(3);
+    assert!(ran.stderr.contains("no token"), "{}", ran.stderr);
+    run(&["get"], &[("WXTOKEN_QUIET", "yes"), ("WXTOKEN_VERBOSE", "0")]).exits(3).silent();
+    run(&["fetch"], &[("WXTOKEN_FORCE", "0")]).exits(0).silent();
+    run(&["fetch", "--rejected", "T"], &[("WXTOKEN_FORCE", "1")]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1, "T is not the published one, and nobody forced anything");
+    run(&["fetch", "--force"], &[("WXTOKEN_REJECTED", "T")]).exits(0);
+    assert_eq!(wechat.mints(), 2);
+    run(&["fetch", "--force", "--rejected", "T"], &[])
+        .exits(2)
+        .says_something(&["--force and --rejected"]);
+    run(&["get", "-q", "-v"], &[]).exits(2).says_something(&["--quiet and --verbose"]);
+    // As in a file of variables that nobody filled in.
+    let mut unset = wxtoken();
+    unset.args(["get", "-r", "--dir"]).arg(sandbox.path("state")).env("WXTOKEN_APPID", "");
+    Ran::of(unset).exits(0);
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,23 +26,23 @@ use crate::signals::End;
 /// A machine of this network that nobody allowed; all of 127.0.0.0/8 is this host.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// How long any one step may take.
+/// How long a server may take to answer.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &Demo) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stage = Arc::new(Stage::set()?);
-    let outcome = runtime.block_on(play(&stage, args.keep));
-    // Also what ends a story that was interrupted: its next step finds nobody there.
-    stage.strike();
+    let outcome = runtime.block_on(play(args.keep));
+    // A story that was interrupted may still be at its last step, which finds nobody there.
     runtime.shutdown_background();
     outcome.map(|()| Exit::Done)
 }
 
-/// Tells the story, to its end or to Ctrl-C; with `keep`, goes on until then.
-async fn play(stage: &Arc<Stage>, keep: bool) -> Result<()> {
+/// Tells the story, to its end or to Ctrl-C; with `keep`, goes on until then. Leaves nothing behind.
+async fn play(keep: bool) -> Result<()> {
+    // First of all: from here on an end is an orderly one.
     let mut end = End::awaited().context("cannot wait for signals")?;
-    let teller = Arc::clone(stage);
+    let stage = Arc::new(Stage::set()?);
+    let teller = Arc::clone(&stage);
     let mut story = tokio::task::spawn_blocking(move || tell(&teller, keep));
     let mut interrupted = pin!(end.signalled());
     let told = poll_fn(|cx| {
@@ -50,23 +50,24 @@ async fn play(stage: &Arc<Stage>, keep: bool) -> Result<()> {
             return Poll::Ready(None);
         }
         Pin::new(&mut story).poll(cx).map(Some)
-    });
-    match told.await {
+    })
+    .await;
+    let outcome = match told {
         None => Ok(()),
-        Some(told) => {
-            told.context("the story broke off")??;
-            if keep {
-                interrupted.await;
-            }
-            Ok(())
-        }
+        Some(told) => told.context("the story broke off").and_then(|outcome| outcome),
+    };
+    if keep && outcome.is_ok() && story.is_finished() {
+        interrupted.await;
     }
+    stage.strike();
+    outcome
 }
 
 /// Where the story plays: a directory with a secret in it, and the processes on it.
 struct Stage {
     dir: PathBuf,
-    servers: Mutex<Vec<Child>>,
+    /// `None` once the story is over: nothing is started any more.
+    servers: Mutex<Option<Vec<Child>>>,
 }
 
 impl Stage {
@@ -76,7 +77,7 @@ impl Stage {
             .mode(0o700)
             .create(&dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
-        let stage = Stage { dir, servers: Mutex::default() };
+        let stage = Stage { dir, servers: Mutex::new(Some(Vec::new())) };
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -89,13 +90,12 @@ impl Stage {
 
     /// Ends the servers and removes the directory.
     fn strike(&self) {
-        if let Ok(mut servers) = self.servers.lock() {
-            for mut server in servers.drain(..) {
-                let _ = server.kill(); // It may have ended already, by the same Ctrl-C.
-                let _ = server.wait();
-            }
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut server in servers.take().into_iter().flatten() {
+            let _ = server.kill(); // It may have ended already, by the same Ctrl-C.
+            let _ = server.wait();
         }
-        let _ = fs::remove_dir_all(&self.dir); // Told already, or struck twice.
+        let _ = fs::remove_dir_all(&self.dir); // What is in a temporary directory goes some day anyway.
     }
 
     /// This very program, with nothing of the caller's environment that would change the story.
@@ -117,10 +117,16 @@ impl Stage {
 
     /// Starts one that listens; its address.
     fn start(&self, words: &[&str]) -> Result<SocketAddr> {
-        let mut child =
-            self.wxtoken(words)?.stdout(Stdio::piped()).spawn().context("cannot start wxtoken")?;
-        let stdout = child.stdout.take().context("no stdout")?;
-        self.servers.lock().map_err(|_| anyhow::anyhow!("the stage broke down"))?.push(child);
+        let stdout = {
+            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            let servers = servers.as_mut().context("the demo was ended")?;
+            let mut command = self.wxtoken(words)?;
+            let mut child =
+                command.stdout(Stdio::piped()).spawn().context("cannot start wxtoken")?;
+            let stdout = child.stdout.take();
+            servers.push(child);
+            stdout.context("no stdout")?
+        };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let address = line

@@ -14,59 +14,61 @@ use crate::secret::Secret;
 use crate::source::client::Client;
 use crate::source::wechat::WeChat;
 use crate::store::file::FileStore;
-use crate::{appsecret, config, token};
-
-pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
-    let deadline = SystemClock.instant() + args.timeout;
-    let account = &args.account;
-    let path = config::document_path(common, account)?;
-    let want = want(args)?;
-    let (appid, secret, client) = config::all(
-        config::appid(account),
-        appsecret::read(config::DEFAULT_ACCOUNT, account),
-        Client::new(&account.base_url, account.ca_file.as_deref())
-            .map_err(|err| Exit::Usage.error(format!("{err:#}"))),
-    )?;
-
-    let refresh = Refresh {
-        appid,
-        refresh_before: account.refresh_before,
-        clock: &SystemClock,
-        source: &WeChat::new(client, account.api, appid, secret),
-        store: &FileStore::new(&path, args.mode),
-    };
-    let outcome = refresh.run(&want, deadline).map_err(|failure| {
-        failure.exit().error(format!("{}: {failure}", config::DEFAULT_ACCOUNT))
-    })?;
-
-    match (&outcome, &want) {
-        (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            Err(Exit::Unreachable.error(format!("{}: {AGAIN}", config::DEFAULT_ACCOUNT)))
-        }
-        (Outcome::Confirmed(_), Want::Another) => {
-            failure!("fetch: {}: {AGAIN}", config::DEFAULT_ACCOUNT);
-            Ok(Exit::Done)
-        }
-        (Outcome::Kept(document), _) => {
-            let left = humantime::format_duration(document.promise(
-                SystemClock.now(),
-                account.api,
-                account.refresh_before,
-            ));
-            deed!(
-                "fetch: {}: token {} is not due, {left} left",
-                config::DEFAULT_ACCOUNT,
-                document.token.fingerprint()
-            );
-            Ok(Exit::Done)
-        }
-        _ => Ok(Exit::Done),
-    }
-}
+use crate::token::{self, Document};
+use crate::{appsecret, config};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
 const AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
-                     20 times a day; try again later. 微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。";
+                     20 times a day; try again later. \
+                     微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。";
+
+pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
+    let deadline = SystemClock.instant() + args.timeout;
+    let given = &args.account;
+    let client = Client::new(&given.base_url, given.ca_file.as_deref())
+        .map_err(|err| Exit::Usage.error(format!("{err:#}")));
+    let (((account, appid), secret), (client, want)) = config::both(
+        config::both(
+            config::account(common, given).and_then(config::Account::with_appid),
+            appsecret::read(config::DEFAULT_ACCOUNT, given.secret_file.as_deref()),
+        ),
+        config::both(client, want(args)),
+    )?;
+    let name = account.name.as_str();
+
+    let refresh = Refresh {
+        name,
+        appid: &appid,
+        refresh_before: account.refresh_before,
+        clock: &SystemClock,
+        source: &WeChat::new(client, account.api, &appid, secret),
+        store: &FileStore::new(&account.document, args.mode),
+    };
+    let outcome = refresh
+        .run(&want, deadline)
+        .map_err(|failure| failure.exit().error(format!("{name}: {failure}")))?;
+
+    let describe = |document: &Document| {
+        let life = document.promise(SystemClock.now(), account.api, account.refresh_before);
+        format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
+    };
+    match (&outcome, &want) {
+        (Outcome::Confirmed(_), Want::NotThis(_)) => {
+            return Err(Exit::Unreachable.error(format!("{name}: {AGAIN}")));
+        }
+        (Outcome::Confirmed(_), Want::Another) => failure!("fetch: {name}: {AGAIN}"),
+        (Outcome::Confirmed(document), Want::Live) => {
+            deed!("fetch: {name}: WeChat confirmed token {}", describe(document));
+        }
+        (Outcome::Renewed(document), _) => {
+            deed!("fetch: {name}: published token {}", describe(document));
+        }
+        (Outcome::Kept(document), _) => {
+            deed!("fetch: {name}: not due: token {}", describe(document));
+        }
+    }
+    Ok(Exit::Done)
+}
 
 /// What is asked for.
 fn want(args: &Fetch) -> Result<Want> {
@@ -82,9 +84,12 @@ fn want(args: &Fetch) -> Result<Want> {
         }
         Some("-") => {
             let mut text = Zeroizing::new(String::new());
-            std::io::stdin().take(8192).read_to_string(&mut text).map_err(|err| {
-                Exit::Usage.error(format!("cannot read the rejected token from stdin: {err}"))
-            })?;
+            std::io::stdin()
+                .take(8192) // More than any token and its line end.
+                .read_to_string(&mut text)
+                .map_err(|err| {
+                    Exit::Usage.error(format!("cannot read the rejected token from stdin: {err}"))
+                })?;
             text.trim().to_owned()
         }
         Some(token) => token.to_owned(),

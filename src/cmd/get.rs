@@ -6,16 +6,17 @@ use super::published::Published;
 use crate::cli::{Common, Get};
 use crate::clock::{Clock, SystemClock};
 use crate::exit::Exit;
-use crate::wire;
+use crate::{answer, config};
 
 pub(crate) fn run(common: &Common, args: &Get) -> Result<Exit> {
-    let published = Published::look(common, &args.account, SystemClock.now())?;
+    let account = config::account(common, &args.account)?;
+    let published = Published::look(&account, SystemClock.now());
     let document =
         published.usable(args.min_life).map_err(|why| Exit::NoToken.error(why.to_string()))?;
     let answer = if args.raw {
         document.token.expose().to_owned()
     } else {
-        wire::token(&document.token, published.life)
+        answer::token(&document.token, published.life)
     };
     super::answer(&format!("{answer}\n"))?;
     Ok(Exit::Done)

@@ -2,22 +2,18 @@
 //! Reads one file; asks nobody.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
 use time::UtcDateTime;
 
-use crate::cli::{self, Common};
-use crate::config;
+use crate::config::Account;
 use crate::report::printable;
 use crate::store::{Found, reader};
 use crate::token::Document;
 
 /// An account's document as it stands now.
-pub(super) struct Published {
-    pub(super) account: &'static str,
-    pub(super) path: PathBuf,
+pub(super) struct Published<'a> {
+    pub(super) account: &'a Account,
     /// The document, where there is one that belongs to this account; else why not.
     pub(super) document: Result<Document, Trouble>,
     /// How long its token may be promised to work; zero where there is none.
@@ -34,31 +30,20 @@ pub(super) enum Trouble {
     Foreign { appid: String },
 }
 
-impl Published {
-    pub(super) fn look(
-        common: &Common,
-        account: &cli::Account,
-        now: UtcDateTime,
-    ) -> Result<Published> {
-        let path = config::document_path(common, account)?;
-        let document = match reader::read(&path) {
-            Ok(Found::Document(document)) => match &account.appid {
-                Some(appid) if *appid != document.appid => {
-                    Err(Trouble::Foreign { appid: document.appid })
-                }
-                _ => Ok(document),
-            },
+impl Published<'_> {
+    pub(super) fn look(account: &Account, now: UtcDateTime) -> Published<'_> {
+        let document = match reader::read(&account.document) {
+            Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
+            Ok(Found::Document(document)) => Err(Trouble::Foreign { appid: document.appid }),
             Ok(Found::Nothing) => Err(Trouble::Missing),
-            Ok(Found::Damaged(damage)) => {
-                Err(Trouble::Unreadable(format!("{} is no document: {damage}", path.display())))
-            }
+            Ok(Found::Damaged(damage)) => Err(Trouble::Unreadable(damage)),
             Err(err) => Err(Trouble::Unreadable(format!("{err:#}"))),
         };
         let judged = document.as_ref().ok();
         let life = judged
             .map_or(Duration::ZERO, |it| it.promise(now, account.api, account.refresh_before));
         let is_due = judged.is_none_or(|it| it.is_due(now, account.refresh_before));
-        Ok(Published { account: config::DEFAULT_ACCOUNT, path, document, life, is_due, now })
+        Published { account, document, life, is_due, now }
     }
 
     /// The document, if its token may be used for at least `min_life`; else what to tell the person.
@@ -73,15 +58,15 @@ impl Published {
 
 /// Why a token cannot be used, in words.
 pub(super) struct Unusable<'a> {
-    published: &'a Published,
+    published: &'a Published<'a>,
     min_life: Duration,
 }
 
 impl fmt::Display for Unusable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Published { account, path, life, .. } = self.published;
-        let path = path.display();
-        write!(f, "{account}: ")?;
+        let Published { account, life, .. } = self.published;
+        let path = account.document.display();
+        write!(f, "{}: ", account.name)?;
         match &self.published.document {
             Err(Trouble::Missing) => {
                 write!(

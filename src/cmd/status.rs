@@ -9,11 +9,13 @@ use serde::Serialize;
 use super::published::{Published, Trouble};
 use crate::cli::{Common, Format, Status};
 use crate::clock::{Clock, SystemClock};
+use crate::config;
 use crate::exit::Exit;
 use crate::report::printable;
 
 pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
-    let published = Published::look(common, &args.account, SystemClock.now())?;
+    let account = config::account(common, &args.account)?;
+    let published = Published::look(&account, SystemClock.now());
     let row = Row::of(&published);
     super::answer(&match args.format {
         Format::Text => text(&row, Look::of_stdout()),
@@ -57,7 +59,7 @@ struct Token {
 }
 
 impl<'a> Row<'a> {
-    fn of(published: &'a Published) -> Row<'a> {
+    fn of(published: &'a Published<'_>) -> Row<'a> {
         let state = match &published.document {
             Ok(_) if published.life.is_zero() => "expired",
             Ok(_) if published.is_due => "due",
@@ -74,10 +76,10 @@ impl<'a> Row<'a> {
             share_left: published.life.as_secs_f64() / document.expires_in.as_secs_f64(),
         });
         Row {
-            account: published.account,
+            account: &published.account.name,
             state,
             expires_in: published.life.as_secs(),
-            file: published.path.display().to_string(),
+            file: published.account.document.display().to_string(),
             token,
         }
     }
@@ -131,14 +133,14 @@ fn bar(share: f64) -> String {
 }
 
 /// For node_exporter's textfile collector: instants, not ages, so that it stays true while it lies there.
-fn prometheus(published: &Published) -> String {
+fn prometheus(published: &Published<'_>) -> String {
     let (created, expiry) = match &published.document {
         Ok(document) => {
             (document.created_at.unix_timestamp(), document.expires_at().unix_timestamp())
         }
         Err(_) => (0, 0),
     };
-    let account = published.account;
+    let account = &published.account.name;
     format!(
         "# HELP wxtoken_token_created_timestamp_seconds When the published token was asked for; 0 if there is none.\n\
          # TYPE wxtoken_token_created_timestamp_seconds gauge\n\

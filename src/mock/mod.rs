@@ -16,4 +16,6 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) use fault::Fault;
 pub(crate) use http::{Clock, StandIn};
+#[cfg(test)]
+pub(crate) use rules::Credentials;
 pub(crate) use rules::{Terms, WeChat};

@@ -143,8 +143,9 @@ fn check_base(base: &str) -> Result<Uri> {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         bail!("--base-url must not hold a user or password");
     }
-    if uri.query().is_some() {
-        bail!("--base-url must not have a query");
+    // The URI forgets a fragment, and the API's path would land behind it.
+    if uri.query().is_some() || base.contains('#') {
+        bail!("--base-url must not have a query or a fragment");
     }
     match uri.scheme_str() {
         Some("https") => Ok(uri),
@@ -257,6 +258,7 @@ mod tests {
             "https://",
             "https://user:S3CR3T@api.weixin.qq.com",
             "https://api.weixin.qq.com/?secret=S3CR3T",
+            "https://api.weixin.qq.com/#S3CR3T",
             "https://api weixin/S3CR3T",
         ] {
             let err = check_base(wrong).expect_err(wrong).to_string();

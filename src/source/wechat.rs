@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Answer, Client};
 use super::{Ask, AskError, Grant, Source};
-use crate::cli::Api;
+use crate::api::Api;
 use crate::errcode::{Call, Platform, Refusal};
 use crate::secret::Secret;
 use crate::token;

@@ -4,15 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use super::{Found, Store, Turn, reader};
+use super::{Found, Prepared, Store, Turn, reader};
 use crate::atomic::{self, Replacement};
 use crate::clock::Clock;
 use crate::lock::Lock;
 use crate::token::{Document, MAX_DOCUMENT};
 
 /// A document in a file.
+#[derive(Clone)]
 pub(crate) struct FileStore {
     path: PathBuf,
     mode: u32,
@@ -35,37 +36,38 @@ impl Store for FileStore {
         reader::read(&self.path)
     }
 
-    fn turn<'a>(
-        &'a self,
-        clock: &dyn Clock,
-        deadline: Instant,
-    ) -> Result<Option<Box<dyn Turn + 'a>>> {
+    fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
         atomic::make_dir_of(&self.path, self.mode)?;
         let lock = Lock::acquire(&self.lock_path(), clock, deadline)?;
-        Ok(lock.map(|lock| {
-            Box::new(FileTurn { store: self, replacement: None, _lock: lock }) as Box<dyn Turn>
-        }))
+        Ok(lock.map(|lock| Box::new(FileTurn { store: self.clone(), lock }) as Box<dyn Turn>))
     }
 }
 
-struct FileTurn<'a> {
-    store: &'a FileStore,
+struct FileTurn {
+    store: FileStore,
+    lock: Lock,
+}
+
+impl Turn for FileTurn {
+    fn read(&self) -> Result<Found> {
+        self.store.read()
+    }
+
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>> {
+        let replacement = Replacement::prepare(&self.store.path, self.store.mode, MAX_DOCUMENT)?;
+        Ok(Box::new(PreparedFile { replacement, _lock: self.lock }))
+    }
+}
+
+struct PreparedFile {
     // Before the lock, so that an unused temporary file is gone before the next holder makes its own.
-    replacement: Option<Replacement>,
+    replacement: Replacement,
     _lock: Lock,
 }
 
-impl Turn for FileTurn<'_> {
-    fn prepare(&mut self) -> Result<()> {
-        self.replacement =
-            Some(Replacement::prepare(&self.store.path, self.store.mode, MAX_DOCUMENT)?);
-        Ok(())
-    }
-
-    fn publish(&mut self, document: &Document) -> Result<()> {
-        let replacement =
-            self.replacement.take().ok_or_else(|| anyhow!("publishing without having prepared"))?;
-        replacement.publish(document.to_line().expose().as_bytes())
+impl Prepared for PreparedFile {
+    fn publish(self: Box<Self>, document: &Document) -> Result<()> {
+        self.replacement.publish(document.to_line().expose().as_bytes())
     }
 }
 
@@ -87,11 +89,11 @@ mod tests {
         let document =
             Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);
         assert!(matches!(store.read().unwrap(), Found::Nothing));
-        let mut turn = store.turn(&SystemClock, Instant::now()).unwrap().unwrap();
+        let turn = store.turn(&SystemClock, Instant::now()).unwrap().unwrap();
         assert!(store.turn(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");
-        turn.prepare().unwrap();
+        let prepared = turn.prepare().unwrap();
         assert!(matches!(store.read().unwrap(), Found::Nothing), "not before it is published");
-        turn.publish(&document).unwrap();
+        prepared.publish(&document).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
     }

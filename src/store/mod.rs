@@ -15,7 +15,7 @@ pub(crate) mod reader;
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    /// Something that is no document; says what is wrong with it.
+    /// Something that is no document; says where, and what is wrong with it.
     Damaged(String),
     Document(Document),
 }
@@ -26,18 +26,20 @@ pub(crate) trait Store {
     fn read(&self) -> Result<Found>;
 
     /// Waits until it is this process's turn to publish; `None` if it was somebody else's until `deadline`.
-    fn turn<'a>(
-        &'a self,
-        clock: &dyn Clock,
-        deadline: Instant,
-    ) -> Result<Option<Box<dyn Turn + 'a>>>;
+    fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>>;
 }
 
 /// The turn to publish; it passes on when this is dropped.
 pub(crate) trait Turn {
-    /// Tries all that can fail here, so that WeChat is not asked for a token that could not be published.
-    fn prepare(&mut self) -> Result<()>;
+    /// What is published now; nobody else publishes until the turn is over.
+    fn read(&self) -> Result<Found>;
 
+    /// Tries all that can fail here, so that WeChat is not asked for a token that could not be published.
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>>;
+}
+
+/// A turn in which everything is ready; dropped unused, it leaves what is published as it is.
+pub(crate) trait Prepared {
     /// Makes this the document that readers see, from now on.
-    fn publish(&mut self, document: &Document) -> Result<()>;
+    fn publish(self: Box<Self>, document: &Document) -> Result<()>;
 }

@@ -1,6 +1,7 @@
 //! Reads published documents, once or again and again. Takes no lock and writes nothing: the file is whole at every
 //! instant.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -28,11 +29,12 @@ fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
     let version = Version::of(&file.metadata().with_context(reading)?);
     let mut bytes = Vec::new();
     file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
+    let damaged =
+        |what: &dyn Display| Found::Damaged(format!("{} is no document: {what}", path.display()));
     let found = if bytes.len() > MAX_DOCUMENT {
-        Found::Damaged("it is too long for a document".to_owned())
+        damaged(&"it is too long")
     } else {
-        Document::parse(&bytes)
-            .map_or_else(|damage| Found::Damaged(damage.to_string()), Found::Document)
+        Document::parse(&bytes).map_or_else(|what| damaged(&what), Found::Document)
     };
     Ok((found, Some(version)))
 }
@@ -51,9 +53,9 @@ impl Watched {
 
     /// The published document as of now, and whether it is another than at the last look.
     ///
-    /// The price of a look is one `stat`. When the file cannot be read or is no document, that is reported once
-    /// (an `Err`), and the last good document stays: a failure never costs a good token. When it is gone, so is
-    /// the document: somebody withdrew it.
+    /// The price of a look is one `stat`. An `Err` says that the file is no document (at the look that found it so)
+    /// or cannot be read (at every look until it can); the last good document, if there was one, stays: a failure
+    /// never costs a good token. When the file is gone, so is the document: somebody withdrew it.
     pub(crate) fn look(&mut self) -> Result<bool> {
         match fs::metadata(&self.path) {
             Ok(metadata) if self.version == Some(Version::of(&metadata)) => Ok(false),
@@ -68,9 +70,7 @@ impl Watched {
                 match found {
                     Found::Document(document) => self.document = Some(document),
                     Found::Nothing => self.document = None,
-                    Found::Damaged(damage) => {
-                        return Err(anyhow!("{} is no document: {damage}", self.path.display()));
-                    }
+                    Found::Damaged(damage) => return Err(anyhow!(damage)),
                 }
                 Ok(true)
             }

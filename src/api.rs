@@ -1,0 +1,12 @@
+//! The APIs by which WeChat gives tokens, by the names that people give them.
+
+use clap::ValueEnum;
+
+/// Which of WeChat's two families of tokens an account uses; they do not affect each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Api {
+    /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
+    Stable,
+    /// GET /cgi-bin/token: every call mints a new token, and the one before dies five minutes later
+    Classic,
+}

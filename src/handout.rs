@@ -1,0 +1,167 @@
+//! What `serve` hands out for each account: the published document's token with the life it has now. Reads documents
+//! as they are replaced; takes no lock, asks nobody, and lets `now` come in.
+
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use time::UtcDateTime;
+
+use crate::answer;
+use crate::config::Account;
+use crate::report::{failure, printable, step};
+use crate::store::reader::Watched;
+
+/// One account's document, and what was last made of it.
+pub(crate) struct Handout {
+    account: Account,
+    watched: Watched,
+    /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
+    trouble: Option<String>,
+    /// The life promised and the answer that says so: the same for all who ask within a second.
+    answer: Option<(Duration, Bytes)>,
+}
+
+impl Handout {
+    pub(crate) fn of(account: Account) -> Handout {
+        let watched = Watched::new(&account.document);
+        Handout { account, watched, trouble: None, answer: None }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.account.name
+    }
+
+    /// The answer to hand out now; `None` if there is no live token.
+    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<Bytes> {
+        match self.watched.look() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.answer = None;
+                self.trouble = None;
+                if let Some(document) = self.watched.document() {
+                    let fingerprint = document.token.fingerprint();
+                    step!("serve: {}: token {fingerprint} is published", self.account.name);
+                }
+            }
+            Err(err) => {
+                let stays = self
+                    .watched
+                    .document()
+                    .map_or("", |_| "; the last good token stays while it lives");
+                self.report(format!("{err:#}{stays}"));
+            }
+        }
+        let document = self.watched.document()?;
+        if !self.account.owns(document) {
+            let whose = printable(&document.appid, 64);
+            let path = self.account.document.display();
+            self.report(format!(
+                "{path} belongs to {whose}, another account; nothing is handed out"
+            ));
+            return None;
+        }
+        let promise = document.promise(now, self.account.api, self.account.refresh_before);
+        if promise.is_zero() {
+            return None;
+        }
+        match &self.answer {
+            Some((life, answer)) if *life == promise => Some(answer.clone()),
+            _ => {
+                let answer = Bytes::from(answer::token(&document.token, promise));
+                self.answer = Some((promise, answer.clone()));
+                Some(answer)
+            }
+        }
+    }
+
+    fn report(&mut self, trouble: String) {
+        if self.trouble.as_ref() != Some(&trouble) {
+            failure!("serve: {}: {trouble}", self.account.name);
+            self.trouble = Some(trouble);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use time::format_description::well_known::Rfc3339;
+
+    use super::*;
+    use crate::api::Api;
+
+    fn at(text: &str) -> UtcDateTime {
+        UtcDateTime::parse(text, &Rfc3339).unwrap()
+    }
+
+    fn put(dir: &Path, appid: &str, token: &str) {
+        let text = format!(
+            r#"{{"appid":"{appid}","access_token":"{token}","expires_in":7200,"created_at":"2026-11-22T00:00:00Z"}}"#
+        );
+        fs::write(dir.join("new"), text).unwrap();
+        fs::rename(dir.join("new"), dir.join("default.json")).unwrap();
+    }
+
+    fn handout(dir: &Path) -> Handout {
+        Handout::of(Account {
+            name: "default".to_owned(),
+            appid: Some("wx1".to_owned()),
+            api: Api::Stable,
+            refresh_before: Duration::from_secs(300),
+            document: dir.join("default.json"),
+        })
+    }
+
+    fn answered(handout: &mut Handout, now: &str) -> Option<String> {
+        handout.answer(at(now)).map(|answer| String::from_utf8(answer.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_life_counts_down_and_a_token_that_ran_out_is_not_handed_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut handout = handout(dir.path());
+        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00Z"), None);
+        put(dir.path(), "wx1", "T1");
+        let expected = |life| Some(format!(r#"{{"access_token":"T1","expires_in":{life}}}"#));
+        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00Z"), expected(7200));
+        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00.5Z"), expected(7199));
+        assert_eq!(answered(&mut handout, "2026-11-22T00:00:01Z"), expected(7199));
+        assert_eq!(answered(&mut handout, "2026-11-22T01:59:59Z"), expected(1));
+        assert_eq!(answered(&mut handout, "2026-11-22T01:59:59.1Z"), None);
+        assert_eq!(answered(&mut handout, "2026-11-22T03:00:00Z"), None);
+    }
+
+    #[test]
+    fn another_token_is_handed_out_as_soon_as_it_is_published_and_for_this_account_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut handout = handout(dir.path());
+        let now = "2026-11-22T01:00:00Z";
+        for token in ["T1", "T2"] {
+            put(dir.path(), "wx1", token);
+            assert!(answered(&mut handout, now).unwrap().contains(token));
+        }
+        put(dir.path(), "wx2", "T3");
+        assert_eq!(answered(&mut handout, now), None);
+        assert!(handout.trouble.as_ref().unwrap().contains("belongs to wx2"));
+        put(dir.path(), "wx1", "T4");
+        assert!(answered(&mut handout, now).unwrap().contains("T4"));
+        assert_eq!(handout.trouble, None);
+    }
+
+    #[test]
+    fn a_damaged_document_costs_no_good_token_while_that_one_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut handout = handout(dir.path());
+        fs::write(dir.path().join("default.json"), "{").unwrap();
+        assert_eq!(answered(&mut handout, "2026-11-22T01:00:00Z"), None);
+        assert!(!handout.trouble.as_ref().unwrap().contains("stays"), "there is none to stay");
+        put(dir.path(), "wx1", "T1");
+        assert!(answered(&mut handout, "2026-11-22T01:00:00Z").is_some());
+        fs::write(dir.path().join("default.json"), "{").unwrap();
+        assert!(answered(&mut handout, "2026-11-22T01:00:00Z").unwrap().contains("T1"));
+        assert!(handout.trouble.as_ref().unwrap().contains("the last good token stays"));
+        assert_eq!(answered(&mut handout, "2026-11-22T02:00:00Z"), None);
+    }
+}
