@@ -136,8 +136,10 @@ impl Stage {
         address.with_context(|| format!("wxtoken {} is not listening", words[0]))
     }
 
-    /// Runs one to its end.
+    /// Runs one to its end. The stage is not struck meanwhile: a `fetch` would make the directory anew.
     fn run(&self, words: &[&str], wechat: &str) -> Result<Output> {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.as_ref().context("the demo was ended")?;
         let secret = self.dir.join("secret");
         let mut command = self.wxtoken(words)?;
         command
