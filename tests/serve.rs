@@ -257,6 +257,26 @@ fn a_body_may_have_16_kib_and_a_larger_one_is_not_waited_for() {
     }
 }
 
+#[test]
+fn who_sends_a_megabyte_reads_why_it_is_refused() {
+    let sandbox = published("T1");
+    let server = sandbox.serve(&[]);
+    let megabyte = "x".repeat(1_000_000);
+    for (headers, status) in [
+        (format!("Host: localhost\r\nContent-Length: 1000000\r\n\r\n{megabyte}"), 413),
+        (format!("Host: localhost\r\nVia: x\r\nContent-Length: 1000000\r\n\r\n{megabyte}"), 403),
+        (format!("Host: localhost\r\nCookie: {megabyte}\r\n\r\n"), 431),
+        (format!("no colon\r\n\r\n{megabyte}"), 400),
+    ] {
+        for _ in 0..10 {
+            let mut caller = server.caller();
+            caller.say(format!("POST /token HTTP/1.1\r\n{headers}"));
+            assert_eq!(caller.answer().status, status);
+            assert!(caller.is_closed(), "it is hung up on politely: {status}");
+        }
+    }
+}
+
 /// What follows a body cannot be a request of its own: nobody smuggles one past whoever forwards them.
 #[test]
 fn a_body_is_answered_once_and_nothing_in_it_is_taken_for_a_request() {
@@ -581,7 +601,7 @@ fn a_signal_ends_it_cleanly_with_an_answer_in_flight() {
         assert_hands_out(&idle.get("/token"), "T1");
         server.signal(signal);
         eventually("it takes no more callers", || TcpStream::connect(server.address()).is_err());
-        assert!(!sandbox.path("socket").exists(), "its file goes at once");
+        eventually("its socket's file goes, too", || !sandbox.path("socket").exists());
         assert!(idle.is_closed(), "who is idle is not waited for");
         flying.say("\r\n");
         let response = flying.answer();
