@@ -5,13 +5,15 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 pub const APPID: &str = "wx0123456789abcdef";
@@ -214,6 +216,7 @@ pub struct Server {
     child: Child,
     /// What it said on its "listening on" lines, in their order.
     pub addresses: Vec<String>,
+    stdout: BufReader<ChildStdout>,
     stderr: Option<std::thread::JoinHandle<String>>,
 }
 
@@ -241,7 +244,7 @@ impl Server {
             };
             addresses.push(address.to_owned());
         }
-        Server { child, addresses, stderr: Some(stderr) }
+        Server { child, addresses, stdout: said, stderr: Some(stderr) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -265,6 +268,26 @@ impl Server {
         exchange(self.address(), request.as_bytes())
     }
 
+    /// A connection to it that is kept.
+    #[track_caller]
+    pub fn caller(&self) -> Caller<TcpStream> {
+        Caller::over(connect(self.address()))
+    }
+
+    /// What of its memory is in RAM.
+    #[track_caller]
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
@@ -283,10 +306,18 @@ impl Server {
     /// Ends it by SIGTERM; what it said on stderr.
     #[track_caller]
     pub fn stop(self) -> String {
+        self.stop_and_tell().1
+    }
+
+    /// Ends it by SIGTERM; what it said on stdout after its addresses, and on stderr.
+    #[track_caller]
+    pub fn stop_and_tell(mut self) -> (String, String) {
         self.signal("TERM");
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).unwrap();
         let (status, stderr) = self.end();
         assert_eq!(status.code(), Some(0), "SIGTERM is a clean end:\n{stderr}");
-        stderr
+        (stdout, stderr)
     }
 }
 
@@ -414,14 +445,101 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Connects to `address` from `source`, an address of this machine: friend and stranger on one host.
+#[track_caller]
+pub fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let source: IpAddr = source.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+    socket.connect(&address.into()).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+/// Connects to a `unix:PATH` that a server said it listens on.
+#[track_caller]
+pub fn connect_unix(listening: &str) -> UnixStream {
+    let path = listening.strip_prefix("unix:").expect("it listens on a unix socket");
+    let stream = UnixStream::connect(path).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 /// Sends these bytes, and reads all that comes until the connection is closed.
 #[track_caller]
 pub fn exchange(address: SocketAddr, request: &[u8]) -> Response {
-    let mut stream = connect(address);
+    exchange_over(connect(address), request)
+}
+
+/// The same over a connection that is there.
+pub fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> Response {
     let _ = stream.write_all(request); // Who refuses may not read it all.
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer); // Nor end politely.
     Response::parse(&answer)
+}
+
+/// One end of a connection that is kept: answers are read one by one, as long as they say they are.
+pub struct Caller<S> {
+    stream: BufReader<S>,
+}
+
+impl<S: Read + Write> Caller<S> {
+    pub fn over(stream: S) -> Caller<S> {
+        Caller { stream: BufReader::new(stream) }
+    }
+
+    #[track_caller]
+    pub fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(text.as_ref()).expect("the other side reads");
+    }
+
+    /// GETs `path`, and keeps the connection.
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Response {
+        self.say(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        self.answer()
+    }
+
+    /// The next answer, whose body is as long as it says.
+    #[track_caller]
+    pub fn answer(&mut self) -> Response {
+        let mut answer = self.answer_to_head();
+        let length: usize = answer.header("content-length").expect("a length").parse().unwrap();
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("all of the body");
+        answer.body = String::from_utf8(body).unwrap();
+        answer
+    }
+
+    /// The next answer, without a body: that to a HEAD.
+    #[track_caller]
+    pub fn answer_to_head(&mut self) -> Response {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let read = self.stream.read_until(b'\n', &mut head).expect("an answer");
+            assert!(read > 0, "closed: {:?}", String::from_utf8_lossy(&head));
+        }
+        Response::parse(&head)
+    }
+
+    /// Waits for the other side to close; whether it did so politely and said nothing more.
+    #[track_caller]
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).is_ok() && rest.is_empty()
+    }
+}
+
+/// Waits until it is so, with patience but without end.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Says loudly that a test could not run here, and why. In CI that is a failure.
