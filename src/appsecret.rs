@@ -9,7 +9,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
-use crate::report::step;
+use crate::report::debug;
 use crate::secret::Secret;
 
 /// WeChat's are 32 characters.
@@ -84,7 +84,7 @@ fn check(bytes: std::io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Resu
             "has blanks or characters that no AppSecret has"
         }
         line => {
-            step!("AppSecret read from {from}");
+            debug!("AppSecret read from {from}");
             return Ok(Secret::new(String::from_utf8_lossy(line).into_owned()));
         }
     };

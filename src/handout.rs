@@ -8,7 +8,7 @@ use time::UtcDateTime;
 
 use crate::answer;
 use crate::config::Account;
-use crate::report::{failure, printable, step};
+use crate::report::{debug, error, printable};
 use crate::store::reader::Watched;
 
 /// One account's document, and what was last made of it.
@@ -40,7 +40,7 @@ impl Handout {
                 self.trouble = None;
                 if let Some(document) = self.watched.document() {
                     let fingerprint = document.token.fingerprint();
-                    step!("serve: {}: token {fingerprint} is published", self.account.name);
+                    debug!("serve: {}: token {fingerprint} is published", self.account.name);
                 }
             }
             Err(err) => {
@@ -76,7 +76,7 @@ impl Handout {
 
     fn report(&mut self, trouble: String) {
         if self.trouble.as_ref() != Some(&trouble) {
-            failure!("serve: {}: {trouble}", self.account.name);
+            error!("serve: {}: {trouble}", self.account.name);
             self.trouble = Some(trouble);
         }
     }

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(exit) => exit.into(),
         Err(err) => {
-            report::failure!("{verb}: {err:#}");
+            report::error!("{verb}: {err:#}");
             exit::Exit::of(&err).into()
         }
     }

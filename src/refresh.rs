@@ -8,7 +8,7 @@ use time::UtcDateTime;
 
 use crate::clock::Clock;
 use crate::exit::Exit;
-use crate::report::{printable, step};
+use crate::report::{debug, printable};
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source};
 use crate::store::{Found, Store};
@@ -116,7 +116,7 @@ impl Refresh<'_> {
         let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
         let published = match self.judge(turn.read()?, want)? {
             Judgement::Keep(document) => {
-                step!(
+                debug!(
                     "{}: somebody else has published {}",
                     self.name,
                     document.token.fingerprint()
@@ -139,7 +139,7 @@ impl Refresh<'_> {
         let document = match found {
             Found::Nothing => return Ok(Judgement::Replace(None)),
             Found::Damaged(damage) => {
-                step!("{}: {damage}; a new token is the cure", self.name);
+                debug!("{}: {damage}; a new token is the cure", self.name);
                 return Ok(Judgement::Replace(None));
             }
             Found::Document(document) => document,
@@ -195,7 +195,7 @@ impl Refresh<'_> {
             if !err.is_transient() || self.clock.until(deadline) < pause + LEAST_TRY {
                 return Err(err);
             }
-            step!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
+            debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
             self.clock.sleep(pause);
         }
     }

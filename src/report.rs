@@ -12,11 +12,11 @@ pub(crate) enum Level {
     /// Nothing (`-q`).
     Silent,
     /// Failures, and what an operator should hear of at once.
-    Failures,
+    Error,
     /// What was done (`-v`).
-    Deeds,
+    Info,
     /// Each step on the way (`-vv`).
-    Steps,
+    Debug,
     /// What the network libraries say, too (`-vvv`).
     Network,
 }
@@ -27,9 +27,9 @@ static LEVEL: OnceLock<Level> = OnceLock::new();
 pub(crate) fn set_level(quiet: bool, verbose: u8) {
     let level = match verbose {
         _ if quiet => Level::Silent,
-        0 => Level::Failures,
-        1 => Level::Deeds,
-        2 => Level::Steps,
+        0 => Level::Error,
+        1 => Level::Info,
+        2 => Level::Debug,
         _ => Level::Network,
     };
     let _ = LEVEL.set(level); // The first word stands; there is only one caller.
@@ -40,7 +40,7 @@ pub(crate) fn set_level(quiet: bool, verbose: u8) {
 
 /// Whether lines of this level are written.
 pub(crate) fn says(level: Level) -> bool {
-    level <= LEVEL.get().copied().unwrap_or(Level::Failures)
+    level <= LEVEL.get().copied().unwrap_or(Level::Error)
 }
 
 /// Writes `wxtoken: …` on stderr, if lines of this level are written.
@@ -54,21 +54,21 @@ pub(crate) fn line(level: Level, message: fmt::Arguments<'_>) {
 }
 
 /// A failure, or what an operator should hear of at once.
-macro_rules! failure {
-    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Failures, format_args!($($arg)*)) };
+macro_rules! error {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Error, format_args!($($arg)*)) };
 }
 
 /// What was done; said with `-v`.
-macro_rules! deed {
-    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Deeds, format_args!($($arg)*)) };
+macro_rules! info {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Info, format_args!($($arg)*)) };
 }
 
 /// A step on the way; said with `-vv`.
-macro_rules! step {
-    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Steps, format_args!($($arg)*)) };
+macro_rules! debug {
+    ($($arg:tt)*) => { $crate::report::line($crate::report::Level::Debug, format_args!($($arg)*)) };
 }
 
-pub(crate) use {deed, failure, step};
+pub(crate) use {debug, error, info};
 
 /// Text from outside, made safe to print: control, bidirectional and invisible characters are escaped, and it ends
 /// after `max` characters. Chinese stays Chinese.

@@ -9,7 +9,7 @@ use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::exit::Exit;
 use crate::refresh::{Outcome, Refresh, Want};
-use crate::report::{deed, failure};
+use crate::report::{error, info};
 use crate::secret::Secret;
 use crate::source::client::Client;
 use crate::source::wechat::WeChat;
@@ -56,15 +56,15 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
             return Err(Exit::Unreachable.error(format!("{name}: {AGAIN}")));
         }
-        (Outcome::Confirmed(_), Want::Another) => failure!("fetch: {name}: {AGAIN}"),
+        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {AGAIN}"),
         (Outcome::Confirmed(document), Want::Live) => {
-            deed!("fetch: {name}: WeChat confirmed token {}", describe(document));
+            info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }
         (Outcome::Renewed(document), _) => {
-            deed!("fetch: {name}: published token {}", describe(document));
+            info!("fetch: {name}: published token {}", describe(document));
         }
         (Outcome::Kept(document), _) => {
-            deed!("fetch: {name}: not due: token {}", describe(document));
+            info!("fetch: {name}: not due: token {}", describe(document));
         }
     }
     Ok(Exit::Done)

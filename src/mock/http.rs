@@ -126,7 +126,7 @@ impl StandIn {
                     });
                 }
                 Err(err) => {
-                    report::failure!("mock: cannot accept a connection: {err}");
+                    report::error!("mock: cannot accept a connection: {err}");
                     sleep(PAUSE).await;
                 }
             }
@@ -177,11 +177,11 @@ impl StandIn {
         let path = report::printable(&call.path, 100);
         match effect {
             Effect::Answer(answer) => {
-                report::deed!("mock: {} {path}: {}", call.method, described(&answer));
+                report::info!("mock: {} {path}: {}", call.method, described(&answer));
                 Ok(response(answer))
             }
             Effect::Wire(wire) => {
-                report::deed!("mock: {} {path}: {wire}", call.method);
+                report::info!("mock: {} {path}: {wire}", call.method);
                 Err(wire)
             }
         }

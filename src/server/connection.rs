@@ -26,7 +26,7 @@ use super::crowd::Presence;
 use super::listen::{Peer, Stream};
 use super::reply::{self, Refusal};
 use super::route;
-use crate::report::{self, Level, deed};
+use crate::report::{self, Level, info};
 
 /// The largest request line and headers together: an SDK sends a few hundred bytes. hyper reads no less than this.
 const MAX_HEAD: usize = 8 * 1024; // bytes
@@ -277,7 +277,7 @@ impl Line {
             }
         };
         if let Some(refusal) = &last_words {
-            deed!("serve: (no request) {} {}", refusal.status().as_u16(), self.peer);
+            info!("serve: (no request) {} {}", refusal.status().as_u16(), self.peer);
         }
         if last_words.is_some() || self.talk.unread.get() {
             self.presence.leaves();
@@ -369,11 +369,11 @@ fn answer(request: &Request<Incoming>, line: &Line) -> Response<Full<Bytes>> {
     house.tally.answered.add_one();
     line.presence.served();
     talk.phase.set(Phase::Sending(asked_at));
-    if report::says(Level::Deeds) {
+    if report::says(Level::Info) {
         let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) =
             (route::printable_path(request.uri().path()), response.status().as_u16());
-        deed!("serve: {method} {path} {status} {peer} {}us", asked_at.elapsed().as_micros());
+        info!("serve: {method} {path} {status} {peer} {}us", asked_at.elapsed().as_micros());
     }
     response
 }

@@ -32,7 +32,7 @@ use listen::{Bound, Listener, Peer, Stream};
 use reply::Refusal;
 use tally::Tally;
 
-use crate::report::deed;
+use crate::report::info;
 use crate::signals::End;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
@@ -75,7 +75,7 @@ pub(crate) fn serve(options: Options, tokens: Rc<dyn Tokens>) -> anyhow::Result<
     let listening = Bound::all(&options.listen)?;
     let capacity = capacity(options.max_connections, listening.len());
     if capacity < options.max_connections {
-        deed!("serve: no more than {capacity} connections at once, by ulimit -n");
+        info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
     let house = House {
         allow: options.allow,

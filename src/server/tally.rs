@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::report::failure;
+use crate::report::error;
 
 /// How often an operator hears of the same kind of trouble: often enough to see it, too seldom to fill a disk.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ impl Tally {
     /// Somebody was refused, and why; the operator hears of it.
     pub(super) fn refused(&self, who: impl fmt::Display, why: impl fmt::Display, now: Instant) {
         if let Some(more) = self.refusals.turn(now) {
-            failure!("serve: refused {who}: {why}{more}");
+            error!("serve: refused {who}: {why}{more}");
         }
     }
 
@@ -54,7 +54,7 @@ impl Tally {
     pub(super) fn crowded_out(&self, capacity: usize, now: Instant) {
         self.crowded_out.add_one();
         if let Some(more) = self.crowding.turn(now) {
-            failure!(
+            error!(
                 "serve: all {capacity} places for connections are taken, whoever is idle for longest makes room \
                  (--max-connections, ulimit -n){more}"
             );
@@ -65,7 +65,7 @@ impl Tally {
     pub(super) fn not_accepted(&self, err: &std::io::Error, now: Instant) {
         self.not_accepted.add_one();
         if let Some(more) = self.accepting.turn(now) {
-            failure!("serve: cannot accept a connection: {err}{more}");
+            error!("serve: cannot accept a connection: {err}{more}");
         }
     }
 }
