@@ -9,6 +9,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
+use crate::owner;
 use crate::report::debug;
 use crate::secret::Secret;
 
@@ -49,10 +50,16 @@ enum Others {
 
 fn read_file(path: &Path, others: Others) -> anyhow::Result<Secret> {
     let name = format!("secret file {}", path.display());
-    let problem = |err: std::io::Error| Exit::Usage.error(format!("cannot read {name}: {err}"));
+    let problem = |err: std::io::Error| {
+        Exit::Usage.error(format!("cannot read {name}: {}", owner::explain(err, path)))
+    };
     let mut file = File::open(path).map_err(problem)?;
     // Of the file that was opened: the name may stand for another one by now.
-    let mode = file.metadata().map_err(problem)?.permissions().mode() & 0o7777;
+    let metadata = file.metadata().map_err(problem)?;
+    if metadata.is_dir() {
+        return Err(Exit::Usage.error(format!("{name} is a directory")));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
     let (forbidden, expected) = match others {
         Others::Forbidden => (0o077, "0600"),
         Others::GroupMayRead => (0o037, "0440"),

@@ -3,7 +3,8 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -62,14 +63,30 @@ impl Replacement {
 
     /// Makes `content` what readers of the target see from now on.
     pub(crate) fn publish(mut self, content: &[u8]) -> Result<()> {
+        self.check_temp()?;
         self.fill(content).with_context(|| format!("cannot write {}", self.temp.display()))?;
         fs::rename(&self.temp, &self.target)
             .with_context(|| format!("cannot replace {}", self.target.display()))?;
         self.published = true;
         // Until the directory is on the disk too, a power cut could bring the old file back.
-        self.dir
-            .sync_all()
-            .with_context(|| format!("cannot sync the directory of {}", self.target.display()))
+        self.dir.sync_all().with_context(|| {
+            format!("{} is replaced, but its directory cannot be synced", self.target.display())
+        })
+    }
+
+    /// Whether the temporary file is still ours. It is not when the lock did not keep another process out, on a file
+    /// system without working locks or because somebody removed the lock file: then the name stands for a file that is
+    /// not yet filled, and renaming that one would publish blanks.
+    fn check_temp(&self) -> Result<()> {
+        let ours = self.file.metadata()?;
+        match fs::symlink_metadata(&self.temp) {
+            Ok(found) if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            _ => bail!(
+                "another process is replacing {} in spite of the lock: was the lock file removed, or does this file \
+                 system have no locks?",
+                self.target.display()
+            ),
+        }
     }
 
     fn fill(&mut self, content: &[u8]) -> io::Result<()> {
@@ -83,7 +100,8 @@ impl Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        if !self.published {
+        // A name that is another process's by now is theirs to remove.
+        if !self.published && self.check_temp().is_ok() {
             let _ = fs::remove_file(&self.temp); // The next run sweeps it away, should this fail.
         }
     }
@@ -106,11 +124,14 @@ fn neighbours(target: &Path) -> Result<(PathBuf, PathBuf)> {
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let (dir, _) = neighbours(target)?;
     let readers = mode & 0o044;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700 | readers | readers >> 2)
-        .create(&dir)
-        .with_context(|| format!("cannot create directory {}", dir.display()))
+    let make = || {
+        if !dir.exists() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            fs::set_permissions(&dir, Permissions::from_mode(0o700 | readers | readers >> 2))?; // Whatever the umask.
+        }
+        Ok::<_, io::Error>(())
+    };
+    make().with_context(|| format!("cannot create directory {}", dir.display()))
 }
 
 /// Refuses what `rename` would refuse, or would replace by something else than its owner meant.
@@ -128,6 +149,7 @@ fn check_target(target: &Path) -> Result<()> {
     if !metadata.is_file() {
         bail!("{} is not a regular file", target.display());
     }
+    check_may_replace(target, &metadata)?;
     if is_mount_point(target) {
         bail!(
             "{} is mounted on its own and cannot be replaced: mount its directory, not the file",
@@ -137,20 +159,46 @@ fn check_target(target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a file that the kernel would not let us rename over, with the directory writable and all.
+fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
+    // unlink(2): in a sticky directory only the owners of file and directory may, and root.
+    let (dir, _) = neighbours(target)?;
+    let dir = fs::metadata(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let user = rustix::process::geteuid();
+    let owners = [dir.uid(), metadata.uid()];
+    if dir.mode() & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
+        bail!(
+            "{} belongs to another user, in a sticky directory: it cannot be replaced",
+            target.display()
+        );
+    }
+    // An immutable file (chattr +i, +a) cannot be opened for writing, by EPERM and not by EACCES; nothing is written.
+    match OpenOptions::new().write(true).open(target) {
+        Err(err) if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {
+            bail!("{} is immutable (lsattr, chattr -i): it cannot be replaced", target.display())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the file itself is a mount point, as when a container is given one file: `rename` says EBUSY there.
 fn is_mount_point(target: &Path) -> bool {
-    let (Ok(target), Ok(mounts)) =
-        (target.canonicalize(), fs::read_to_string("/proc/self/mountinfo"))
-    else {
+    let (Ok(target), Ok(mounts)) = (target.canonicalize(), fs::read("/proc/self/mountinfo")) else {
         return false; // Not to be found out here; then `rename` will tell.
     };
-    // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
-    let escaped = target
-        .to_string_lossy()
-        .replace('\\', "\\134")
-        .replace(' ', "\\040")
-        .replace('\t', "\\011");
-    mounts.lines().any(|mount| mount.split(' ').nth(4) == Some(escaped.as_str()))
+    // proc_pid_mountinfo(5): the fifth field, with blanks, line ends and backslashes in octal.
+    let escaped: Vec<u8> = target
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .flat_map(|byte| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+            _ => vec![*byte],
+        })
+        .collect();
+    mounts
+        .split(|byte| *byte == b'\n')
+        .any(|mount| mount.split(|byte| *byte == b' ').nth(4) == Some(escaped.as_slice()))
 }
 
 #[cfg(test)]
@@ -185,6 +233,19 @@ mod tests {
         fs::write(&target, "old").unwrap();
         drop(Replacement::prepare(&target, 0o600, 4096).unwrap());
         assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(names_in(dir.path()), ["doc.json"]);
+    }
+
+    #[test]
+    fn who_was_not_kept_out_by_the_lock_publishes_nothing_but_whole_documents() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("doc.json");
+        let first = Replacement::prepare(&target, 0o600, 4096).unwrap();
+        let second = Replacement::prepare(&target, 0o600, 4096).unwrap();
+        let err = first.publish(b"first").unwrap_err().to_string();
+        assert!(err.contains("in spite of the lock") && !target.exists(), "{err}");
+        second.publish(b"second").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "second");
         assert_eq!(names_in(dir.path()), ["doc.json"]);
     }
 

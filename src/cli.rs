@@ -60,9 +60,16 @@ impl Cli {
     }
 
     /// The parser's definition. Values from the environment are left out of `--help`: `WXTOKEN_REJECTED` holds a token.
+    /// An empty variable is none: files of variables have them for what nobody filled in.
     fn definition() -> clap::Command {
-        let hidden = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
-        hidden(Cli::command()).mut_subcommands(hidden)
+        let is_empty = |arg: &clap::Arg| {
+            arg.get_env()
+                .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+        };
+        let settle = |arg: clap::Arg| {
+            if is_empty(&arg) { arg.env(None::<&str>) } else { arg.hide_env_values(true) }
+        };
+        Cli::command().mut_args(settle).mut_subcommands(|verb| verb.mut_args(settle))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What flags and environment mean, checked: which account, which file, which directory. All problems are told at
 //! once. Reads no secret and no document.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,8 +46,8 @@ fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
         return Ok(dir.clone());
     }
     // systemd.exec(5): a list, when the unit asks for several.
-    if let Some(dirs) = var("STATE_DIRECTORY") {
-        return Ok(PathBuf::from(dirs.split(':').next().unwrap_or(&dirs)));
+    if let Some(first) = var("STATE_DIRECTORY").as_deref().and_then(first_of_list) {
+        return Ok(first);
     }
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/wxtoken"));
@@ -61,10 +63,16 @@ fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
         })
 }
 
+fn first_of_list(list: &OsStr) -> Option<PathBuf> {
+    let mut parts = list.as_bytes().split(|byte| *byte == b':');
+    parts.find(|part| !part.is_empty()).map(|part| PathBuf::from(OsStr::from_bytes(part)))
+}
+
 /// The account's document.
 fn document_path(common: &cli::Common, account: &cli::Account) -> anyhow::Result<PathBuf> {
     let path = match &account.file {
-        Some(path) => path.clone(),
+        // Without a slash at its end, which would make it a directory's name.
+        Some(path) => path.components().collect(),
         None => directory(common)?.join(format!("{DEFAULT_ACCOUNT}.json")),
     };
     if path.file_name().is_none() {
@@ -110,8 +118,8 @@ fn is_appid(text: &str) -> bool {
 }
 
 /// A variable that is set and not empty.
-fn var(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn var(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Both results, or one error that tells the problems of both, under the worse status.

@@ -1,15 +1,16 @@
 //! A lock between processes (flock, through fs2), as a value: held while it lives. The lock file itself is never removed:
 //! two processes could then hold "the" lock on two different files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::clock::Clock;
+use crate::owner;
 
 /// How often a held lock is tried again; short against the second or so that a refresh takes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -26,19 +27,26 @@ impl Lock {
         clock: &dyn Clock,
         deadline: Instant,
     ) -> Result<Option<Lock>> {
+        let opening = || format!("cannot open lock {}", path.display());
         // Only its owner may open it: whoever can open a lock file can also hold it for ever.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot open lock {}", path.display()))?;
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(path)?;
+            if file.metadata()?.permissions().mode() & 0o077 != 0 {
+                file.set_permissions(Permissions::from_mode(0o600))?;
+            }
+            Ok::<_, io::Error>(file)
+        };
+        let mut file = open().map_err(|err| owner::explain(err, path)).with_context(opening)?;
         loop {
             // Spelled out: fs2's other names, such as `file.unlock()`, have been std's own since Rust 1.89.
             match fs2::FileExt::try_lock_exclusive(&file) {
-                Ok(()) => return Ok(Some(Lock { _file: file })),
+                Ok(()) if is_at(&file, path) => return Ok(Some(Lock { _file: file })),
+                // Somebody removed the lock file while we waited, against the rules: the one there now counts.
+                Ok(()) => {
+                    file = open().map_err(|err| owner::explain(err, path)).with_context(opening)?
+                }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 Err(err) => {
@@ -50,6 +58,14 @@ impl Lock {
             }
             clock.sleep(RETRY.min(clock.until(deadline)));
         }
+    }
+}
+
+/// Whether `path` still stands for this very file.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ mod report;
 mod secret;
 mod clock;
 mod signals;
+mod owner;
 
 // What the user can type.
 mod cli;

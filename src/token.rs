@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcDateTime};
 
 use crate::api::Api;
 use crate::secret::Secret;
@@ -86,8 +86,12 @@ impl Document {
         }
         let expires_in = life(written.expires_in)
             .ok_or_else(|| Damage(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
-        let created_at = UtcDateTime::parse(&written.created_at, &Rfc3339)
-            .map_err(|_| Damage("created_at is not an RFC 3339 time".to_owned()))?;
+        // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
+        let created_at = OffsetDateTime::parse(&written.created_at, &Rfc3339)
+            .ok()
+            .and_then(OffsetDateTime::checked_to_utc)
+            .filter(|at| (1970..=9000).contains(&at.year()))
+            .ok_or_else(|| Damage("created_at is not an RFC 3339 time".to_owned()))?;
         Ok(Document {
             appid: written.appid,
             token: Secret::new(written.access_token.into_owned()),
@@ -212,6 +216,8 @@ mod tests {
             r#"{"appid":"wx1","access_token":"S3CR3T \u0007","expires_in":1,"created_at":"2026-11-22T05:34:46Z"}"#,
             r#"{"appid":"wx1","access_token":"T","expires_in":0,"created_at":"2026-11-22T05:34:46Z"}"#,
             r#"{"appid":"wx1","access_token":"","expires_in":1,"created_at":"2026-11-22T05:34:46Z"}"#,
+            r#"{"appid":"wx1","access_token":"T","expires_in":1,"created_at":"9999-12-31T23:59:59-23:59"}"#,
+            r#"{"appid":"wx1","access_token":"T","expires_in":1,"created_at":"0000-01-01T00:00:00+23:59"}"#,
             r#"["S3CR3T"]"#,
             "S3CR3T",
         ] {

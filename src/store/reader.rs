@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 use super::Found;
+use crate::owner;
 use crate::token::{Document, MAX_DOCUMENT};
 
 /// What is published at `path`.
@@ -19,12 +20,19 @@ pub(crate) fn read(path: &Path) -> Result<Found> {
 
 /// Reads the document at `path`, and which version of the file that was; no version where there is no file.
 fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
+    let reading = || format!("cannot read {}", path.display());
+    // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(anyhow!("it is not a regular file")).with_context(reading),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
+        Err(err) => return Err(err).with_context(reading),
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
-        Err(err) => return Err(err).with_context(|| format!("cannot read {}", path.display())),
+        Err(err) => return Err(owner::explain(err, path)).with_context(reading),
     };
-    let reading = || format!("cannot read {}", path.display());
     // Of the open file: the name may stand for another one by now.
     let version = Version::of(&file.metadata().with_context(reading)?);
     let mut bytes = Vec::new();
