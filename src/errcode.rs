@@ -2,7 +2,7 @@
 //! Data and look-up; never asks anybody. Decided by the code, never by the text, which WeChat has changed often.
 
 use crate::exit::Exit;
-use crate::report::printable;
+use crate::report::{printable, without_long_words};
 
 /// What kind of trouble an errcode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,10 @@ pub(crate) fn meaning_of(code: i64, call: Call, platform: Platform) -> &'static 
         .unwrap_or(&UNKNOWN)
 }
 
+/// The longest word of WeChat's own in an errmsg is the rid, of 26 characters; a longer one is a secret or a token that
+/// somebody on the way has put there.
+const LONGEST_WORD: usize = 28;
+
 /// A refusal as WeChat answered it, its text made safe to print.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -224,7 +228,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// `text` is WeChat's `errmsg`: from outside, of any length and content.
     pub(crate) fn new(code: i64, text: &str, call: Call, platform: Platform) -> Refusal {
-        Refusal { code, meaning: meaning_of(code, call, platform), text: printable(text, 300) }
+        Refusal {
+            code,
+            meaning: meaning_of(code, call, platform),
+            text: printable(&without_long_words(text, LONGEST_WORD), 300),
+        }
     }
 
     pub(crate) fn class(&self) -> Class {

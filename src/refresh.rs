@@ -18,7 +18,8 @@ use crate::token::Document;
 const PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// One try may take this long, so that an answer that never comes leaves time for another.
+/// One try may take this long, or half of the time that is left if that is more, so that an answer that never comes
+/// leaves time for another, and more --timeout is also more patience.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// With less time than this before the deadline WeChat is not asked any more: it might mint a token, and nobody would
@@ -110,21 +111,25 @@ impl Refresh<'_> {
     ///
     /// However many do this at once, one of them asks: the others wait for the lock, look again, and find it done.
     pub(crate) fn run(&self, want: &Want, deadline: Instant) -> Result<Outcome, Failure> {
-        if let Judgement::Keep(document) = self.judge(self.store.read()?, want)? {
-            return Ok(Outcome::Kept(document));
-        }
-        let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
-        let published = match self.judge(turn.read()?, want)? {
-            Judgement::Keep(document) => {
-                debug!(
-                    "{}: somebody else has published {}",
-                    self.name,
-                    document.token.fingerprint()
-                );
-                return Ok(Outcome::Kept(document));
-            }
+        let before = match self.judge(self.store.read()?, want)? {
+            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
             Judgement::Replace(published) => published,
         };
+        let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
+        let published = match self.judge(turn.read()?, want)? {
+            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
+            Judgement::Replace(published) => published,
+        };
+        // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
+        // it is the same token again, or one that is due from the start.
+        if let Some(document) = published.clone().filter(|_| published != before) {
+            let is_the_same = before.is_some_and(|before| before.token == document.token);
+            return Ok(if is_the_same {
+                Outcome::Confirmed(document)
+            } else {
+                Outcome::Kept(document)
+            });
+        }
         let prepared = turn.prepare()?; // Before asking: a local fault must not cost a mint.
         let (grant, asked_at) = self.ask(want, deadline).map_err(Failure::Asking)?;
         let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
@@ -150,9 +155,9 @@ impl Refresh<'_> {
         let keep = match want {
             Want::Another => false,
             Want::NotThis(rejected) if document.token == *rejected => false,
-            Want::Live | Want::NotThis(_) => {
-                !document.is_due(self.clock.now(), self.refresh_before)
-            }
+            // Another than the rejected one: it will do while it lives, due or not.
+            Want::NotThis(_) => !document.left(self.clock.now()).is_zero(),
+            Want::Live => !document.is_due(self.clock.now(), self.refresh_before),
         };
         Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
     }
@@ -175,6 +180,11 @@ impl Refresh<'_> {
         }
     }
 
+    fn try_timeout(&self, deadline: Instant) -> Duration {
+        let left = self.clock.until(deadline);
+        left.min(TRY_TIMEOUT.max(left / 2))
+    }
+
     /// Asks again what is transient, while there is time.
     fn ask_patiently(&self, how: Ask, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
         let mut pauses = PAUSES.iter();
@@ -184,7 +194,7 @@ impl Refresh<'_> {
         }
         loop {
             let asked_at = self.clock.now();
-            let err = match self.source.ask(how, self.clock.until(deadline).min(TRY_TIMEOUT)) {
+            let err = match self.source.ask(how, self.try_timeout(deadline)) {
                 Ok(grant) => return Ok((grant, asked_at)),
                 Err(err) => err,
             };
@@ -333,6 +343,9 @@ mod tests {
             self.run_within(TIMEOUT, want)
         }
         fn run_within(&self, timeout: Duration, want: Want) -> Result<Outcome, Failure> {
+            self.refresh().run(&want, self.clock.instant() + timeout)
+        }
+        fn refresh(&self) -> Refresh<'_> {
             Refresh {
                 name: "default",
                 appid: "wx1",
@@ -341,7 +354,6 @@ mod tests {
                 source: &self.wechat,
                 store: &self.store,
             }
-            .run(&want, self.clock.instant() + timeout)
         }
         fn asked(&self) -> Vec<Ask> {
             self.wechat.asked.borrow().clone()
@@ -372,6 +384,36 @@ mod tests {
         let mut world = World::new([]);
         world.store.meanwhile = Some(world.document("T1"));
         assert_eq!(world.run(Want::Live).unwrap(), Outcome::Kept(world.document("T1")));
+    }
+
+    #[test]
+    fn what_wechat_said_to_somebody_else_meanwhile_is_the_answer_for_all_who_waited() {
+        // A token that is due from the start, which WeChat may give with 300 s left.
+        let mut world = World::new([]);
+        let short = Document { expires_in: MARGIN, ..world.document("T1") };
+        world.store.meanwhile = Some(short.clone());
+        assert_eq!(world.run(Want::Live).unwrap(), Outcome::Kept(short));
+
+        // The rejected token again: who asked has told WeChat already.
+        let mut world = World::new([]).publishing("T1");
+        let again = Document { expires_in: LIFE / 2, ..world.document("T1") };
+        world.store.meanwhile = Some(again.clone());
+        assert_eq!(world.run(not("T1")).unwrap(), Outcome::Confirmed(again));
+
+        // Another one, minted by force.
+        let mut world = World::new([]).publishing("T1");
+        world.store.meanwhile = Some(world.document("T2"));
+        assert_eq!(world.run(Want::Another).unwrap(), Outcome::Kept(world.document("T2")));
+    }
+
+    #[test]
+    fn a_slow_wechat_gets_half_of_the_time_there_is_or_ten_seconds() {
+        let world = World::new([]);
+        let refresh = world.refresh();
+        for (left, expected) in [(60, 30), (30, 15), (12, 10), (10, 10), (3, 3)] {
+            let deadline = world.clock.instant() + Duration::from_secs(left);
+            assert_eq!(refresh.try_timeout(deadline), Duration::from_secs(expected));
+        }
     }
 
     #[test]

@@ -145,3 +145,38 @@ fn no_proxy_exempts_and_a_proxy_that_makes_no_sense_is_not_gone_round() {
     ran.says(&["HTTPS_PROXY", "proxy"]);
     assert_eq!(wechat.asked(), 1);
 }
+
+/// The one who waits holds the lock, so nobody may make it wait for longer than it was told.
+#[test]
+fn a_proxy_that_answers_byte_by_byte_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut drip = b"HTTP/1.1 200 OK\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+                while drip.next().is_some_and(|byte| client.write_all(&[*byte]).is_ok()) {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            });
+        }
+    });
+    let sandbox = Sandbox::asking("https://wechat.test");
+    let mut fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
+    fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
+    let begun = std::time::Instant::now();
+    Ran::of(fetch).exits(5).says(&["no answer in time"]);
+    // Not a measurement: without a bound it would go on for ever.
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_proxy_variable_that_is_not_text_is_an_error_too() {
+    use std::os::unix::ffi::OsStrExt;
+    let sandbox = Sandbox::asking("https://wechat.test");
+    for value in [&b"http://u:\xe9@127.0.0.1:1"[..], b"http://127.0.0.1:99999"] {
+        let mut fetch = sandbox.command(&["fetch"]);
+        fetch.env("HTTPS_PROXY", std::ffi::OsStr::from_bytes(value));
+        Ran::of(fetch).exits(2).says(&["HTTPS_PROXY", "refusing to go round it"]);
+    }
+}

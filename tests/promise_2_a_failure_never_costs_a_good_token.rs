@@ -191,6 +191,48 @@ fn a_target_that_cannot_be_replaced_costs_no_call() {
     assert_eq!(wechat.asked(), 0);
 }
 
+#[test]
+fn a_slash_at_the_end_of_a_file_name_does_no_harm() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let file = format!("{}/", sandbox.path("state/x.json").display());
+    sandbox.run(&["fetch", "--file", &file]).exits(0).silent();
+    sandbox.run(&["get", "--file", &file]).exits(0);
+    assert_eq!(sandbox.published_names(), ["x.json", "x.lock"]);
+}
+
+#[test]
+fn a_fifo_keeps_nobody_waiting() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    fs::create_dir_all(sandbox.path("state")).unwrap();
+    assert!(Command::new("mkfifo").arg(sandbox.document_path()).status().unwrap().success());
+    sandbox.run(&["get"]).exits(3).says(&["not a regular file"]);
+    sandbox.run(&["status"]).exits(3).says_something(&["not a regular file"]);
+    sandbox.run(&["fetch"]).exits(1).says(&["not a regular file"]);
+    let ca_file = sandbox.document_path();
+    sandbox
+        .run(&["fetch", "--ca-file", ca_file.to_str().unwrap()])
+        .exits(2)
+        .says(&["not a regular file"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
+#[test]
+fn a_time_beyond_all_times_is_damage_like_any_other() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    fs::create_dir_all(sandbox.path("state")).unwrap();
+    for time in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59"] {
+        let text = format!(
+            r#"{{"appid":"{APPID}","access_token":"T","expires_in":7200,"created_at":"{time}"}}"#
+        );
+        write_with_mode(&sandbox.document_path(), &text, 0o600);
+        sandbox.run(&["get"]).exits(3).says(&["created_at"]);
+        sandbox.run(&["fetch"]).exits(0).silent();
+    }
+}
+
 /// Runs a shell script where it may mount: a full disk and a read-only one are real here. `$DIR` is the sandbox's
 /// directory of documents, `$FETCH` the command.
 fn where_one_may_mount(sandbox: &Sandbox, script: &str) -> Option<Ran> {

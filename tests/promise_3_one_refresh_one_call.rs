@@ -36,6 +36,46 @@ fn twenty_rejections_of_one_token_are_one_mint() {
     assert!(wechat.is_alive(&sandbox.token()));
 }
 
+/// What WeChat answered to one of them is the answer for all who waited for it, whatever it was.
+#[test]
+fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
+    // A token that is due from the start.
+    let wechat = WeChat::with(&["--life", "5m", "--fault", "slow:1"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    at_once((0..20).map(|_| sandbox.command(&["fetch"])).collect());
+    assert_eq!(wechat.mints(), 1);
+    // The same by force.
+    wechat.fault("slow:1");
+    at_once((0..20).map(|_| sandbox.command(&["fetch", "--force"])).collect());
+    assert_eq!(wechat.mints(), 2);
+
+    // A rejected token that WeChat gives again, within 30 s of the last forced one.
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    sandbox.run(&["fetch", "--force"]).exits(0);
+    wechat.fault("slow:1");
+    let token = sandbox.token();
+    let before = wechat.calls()["forced"].as_u64().unwrap();
+    let children: Vec<_> = (0..20)
+        .map(|_| {
+            let mut fetch = sandbox.command(&["fetch", "--rejected", &token]);
+            fetch.stderr(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{stderr}");
+        assert!(stderr.contains("the same token again"), "{stderr}");
+    }
+    assert_eq!(
+        wechat.calls()["forced"].as_u64().unwrap() - before,
+        1,
+        "of the 20 that there are in a day"
+    );
+}
+
 #[test]
 fn a_fresh_token_is_not_asked_for_again() {
     let wechat = WeChat::start();

@@ -5,6 +5,7 @@ use std::io::Read;
 use anyhow::Result;
 use zeroize::Zeroizing;
 
+use crate::api::Api;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::exit::Exit;
@@ -48,6 +49,17 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
         .run(&want, deadline)
         .map_err(|failure| failure.exit().error(format!("{name}: {failure}")))?;
 
+    if let Outcome::Renewed(document) = &outcome
+        && account.api == Api::Classic
+        && document.expires_in <= account.refresh_before
+    {
+        let (life, margin) = (document.expires_in, account.refresh_before);
+        let [life, margin] = [life, margin].map(humantime::format_duration);
+        error!(
+            "fetch: {name}: --refresh-before {margin} is no less than the token's whole life of {life}: every run mints \
+             another and kills the one before"
+        );
+    }
     let describe = |document: &Document| {
         let life = document.promise(SystemClock.now(), account.api, account.refresh_before);
         format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))

@@ -1,13 +1,17 @@
 //! The one HTTPS client: roots, proxy, bounds, and errors without a URL in them. Knows nothing of tokens,
 //! and tries once.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use zeroize::Zeroizing;
 
 use super::AskError;
 use crate::report::printable;
@@ -20,6 +24,12 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Connecting may take this long, proxy and TLS included, so that a dead address leaves time for another try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much later than ureq we give up ourselves, so that its better words come first.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// A file of certificates is this long at most; a whole system's bundle has about 220 KiB.
+const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
 /// A server to talk to.
 pub(crate) struct Client {
@@ -53,18 +63,20 @@ impl Client {
         timeout: Duration,
     ) -> Result<Answer, AskError> {
         let request = self.agent(timeout).get(format!("{}{path}", self.base));
-        finish(request.query_pairs(query.iter().copied()).call())
+        let request = request.query_pairs(query.iter().copied());
+        within(timeout, move || finish(request.call()))
     }
 
     /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
     pub(crate) fn post_json(
         &self,
         path: &str,
-        body: &[u8],
+        body: Zeroizing<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, AskError> {
         let request = self.agent(timeout).post(format!("{}{path}", self.base));
-        finish(request.header("Content-Type", "application/json").send(body))
+        let request = request.header("Content-Type", "application/json");
+        within(timeout, move || finish(request.send(body.as_slice())))
     }
 
     fn agent(&self, timeout: Duration) -> ureq::Agent {
@@ -83,15 +95,42 @@ impl Client {
     }
 }
 
+/// Runs an exchange in a thread of its own, and goes on without it when it is late.
+///
+/// ureq has its own timeouts and they do nearly all of this, but a proxy that answers CONNECT byte by byte gets round
+/// them (3.5.2), and whoever waits here holds the lock.
+fn within(
+    timeout: Duration,
+    exchange: impl FnOnce() -> Result<Answer, AskError> + Send + 'static,
+) -> Result<Answer, AskError> {
+    let (done, answer) = mpsc::channel();
+    let late = || AskError::Unreachable { what: "no answer in time".to_owned(), may_pass: true };
+    thread::Builder::new()
+        .name("exchange".to_owned())
+        .spawn(move || {
+            let _ = done.send(exchange()); // Nobody may be waiting any more.
+        })
+        .map_err(|err| AskError::Unreachable {
+            what: format!("cannot start a thread: {err}"),
+            may_pass: true,
+        })?;
+    match answer.recv_timeout(timeout + GRACE) {
+        Ok(answer) => answer,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(late()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(AskError::Unreachable { what: "the HTTP client failed".to_owned(), may_pass: true })
+        }
+    }
+}
+
 fn finish(
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<Answer, AskError> {
     let mut response = response.map_err(|err| explain(&err))?;
-    // ureq's limit is exclusive.
     let body = response
         .body_mut()
         .with_config()
-        .limit(MAX_BODY + 1)
+        .limit(MAX_BODY)
         .read_to_vec()
         .map_err(|err| explain(&err))?;
     Ok(Answer { status: response.status().as_u16(), body })
@@ -106,9 +145,11 @@ fn explain(err: &ureq::Error) -> AskError {
             unreachable("the host name has no address (DNS)".to_owned(), true)
         }
         ureq::Error::ConnectionFailed => unreachable("the connection failed".to_owned(), true),
-        ureq::Error::ConnectProxyFailed(said) => {
-            unreachable(format!("the proxy refused: {}", printable(said, 100)), false)
-        }
+        // A proxy that wants a password or forbids the host will not change its mind; one that is busy will.
+        ureq::Error::ConnectProxyFailed(said) => unreachable(
+            format!("the proxy refused: {}", printable(said, 100)),
+            !said.contains("responded 4"),
+        ),
         ureq::Error::InvalidProxyUrl => {
             unreachable("the proxy's address is not valid".to_owned(), false)
         }
@@ -136,6 +177,9 @@ fn explain(err: &ureq::Error) -> AskError {
 /// Takes `https://HOST[:PORT][/PREFIX]`, and `http://` on loopback. What is refused is not repeated: it may hold a password.
 fn check_base(base: &str) -> Result<Uri> {
     let uri: Uri = base.parse().map_err(|_| anyhow!("--base-url is not a URL"))?;
+    if has_bad_port(&uri) {
+        bail!("--base-url has a port that is none");
+    }
     let host = uri
         .host()
         .filter(|host| !host.is_empty())
@@ -157,6 +201,14 @@ fn check_base(base: &str) -> Result<Uri> {
     }
 }
 
+/// Whether a port is given that is not one; the client would take the scheme's own instead.
+fn has_bad_port(uri: &Uri) -> bool {
+    let after_host = uri
+        .authority()
+        .map_or("", |authority| authority.as_str().rsplit([']', '@']).next().unwrap_or(""));
+    after_host.contains(':') && uri.port_u16().is_none()
+}
+
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -166,8 +218,14 @@ fn is_loopback(host: &str) -> bool {
 /// Certificates are always verified: against Mozilla's roots, and those in `ca_file` too.
 fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
     let Some(path) = ca_file else { return Ok(TlsConfig::builder().build()) };
-    let pem =
-        std::fs::read(path).with_context(|| format!("cannot read --ca-file {}", path.display()))?;
+    let reading = || format!("cannot read --ca-file {}", path.display());
+    if !std::fs::metadata(path).with_context(reading)?.is_file() {
+        bail!("--ca-file {} is not a regular file", path.display());
+    }
+    let mut pem = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_CA_FILE).read_to_end(&mut pem))
+        .with_context(reading)?;
     let mut roots: Vec<Certificate<'static>> = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
         match item {
@@ -189,8 +247,8 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
 /// ureq would read them too, but it goes direct when it cannot parse one, takes `HTTP_PROXY` for https, and
 /// overlooks `NO_PROXY` entries after a blank.
 fn proxy(target: &Uri) -> Result<Option<ureq::Proxy>> {
-    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let either = |upper: &'static str, lower: &'static str| {
+    let read = |name: &'static str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let either = |upper, lower| {
         read(upper).map(|value| (upper, value)).or_else(|| read(lower).map(|value| (lower, value)))
     };
     let host = target.host().unwrap_or_default();
@@ -202,15 +260,18 @@ fn proxy(target: &Uri) -> Result<Option<ureq::Proxy>> {
     if is_loopback(host) {
         return Ok(None);
     }
-    let exempt = either("NO_PROXY", "no_proxy").map(|(_, list)| list).unwrap_or_default();
-    parse_proxy(value.trim(), &exempt)
-        // The value is not repeated: it may hold a password.
-        .map_err(|_| {
-            anyhow!(
-                "{name} is not a proxy's address (like http://proxy:3128); refusing to go round it"
-            )
-        })
-        .map(|proxy| (!proxy.is_no_proxy(target)).then_some(proxy))
+    let exempt =
+        either("NO_PROXY", "no_proxy").map(|(_, list)| list.to_string_lossy().into_owned());
+    // The value is not repeated: it may hold a password.
+    let nonsense = || {
+        anyhow!("{name} is not a proxy's address (like http://proxy:3128); refusing to go round it")
+    };
+    let address = value.to_str().ok_or_else(nonsense)?.trim();
+    if address.parse::<Uri>().is_ok_and(|uri| has_bad_port(&uri)) {
+        return Err(nonsense());
+    }
+    let proxy = parse_proxy(address, &exempt.unwrap_or_default()).map_err(|_| nonsense())?;
+    Ok((!proxy.is_no_proxy(target)).then_some(proxy))
 }
 
 fn parse_proxy(address: &str, exempt: &str) -> Result<ureq::Proxy, ureq::Error> {
@@ -260,6 +321,9 @@ mod tests {
             "https://api.weixin.qq.com/?secret=S3CR3T",
             "https://api.weixin.qq.com/#S3CR3T",
             "https://api weixin/S3CR3T",
+            "https://api.weixin.qq.com:99999",
+            "https://api.weixin.qq.com:",
+            "http://[::1]:x",
         ] {
             let err = check_base(wrong).expect_err(wrong).to_string();
             assert!(!err.contains("S3CR3T"), "{err}");

@@ -56,7 +56,7 @@ impl WeChat {
             force_refresh,
         };
         let body = Zeroizing::new(serde_json::to_vec(&request).unwrap_or_default()); // Strings always serialize.
-        self.client.post_json("/cgi-bin/stable_token", &body, timeout)
+        self.client.post_json("/cgi-bin/stable_token", body, timeout)
     }
 
     fn ask_classic(&self, timeout: Duration) -> Result<Answer, AskError> {
@@ -73,17 +73,20 @@ fn judge(answer: &Answer, secret: &Secret) -> Result<Grant, AskError> {
         return Err(AskError::Status(answer.status));
     }
     let success = (200..300).contains(&answer.status);
-    let body: Value = match serde_json::from_slice(&answer.body) {
+    // Whatever some gateway did to the text of a refusal, its errcode still counts.
+    let text = String::from_utf8_lossy(&answer.body);
+    let text = text.trim_start_matches('\u{feff}');
+    let body: Value = match serde_json::from_str(text) {
         Ok(body @ Value::Object(_)) => body,
         _ if !success => return Err(AskError::Status(answer.status)),
         Ok(_) => return Err(AskError::Nonsense("JSON, but not an object".to_owned())),
-        Err(_) if answer.body.is_empty() => {
+        Err(_) if text.is_empty() => {
             return Err(AskError::Nonsense("an empty body".to_owned()));
         }
         Err(err) if err.is_eof() => {
             return Err(AskError::Nonsense("JSON that ends too soon".to_owned()));
         }
-        Err(_) if looks_like_html(&answer.body) => {
+        Err(_) if text.trim_start().starts_with('<') => {
             return Err(AskError::Nonsense("an HTML page instead of JSON".to_owned()));
         }
         Err(_) => return Err(AskError::Nonsense("not JSON".to_owned())),
@@ -132,14 +135,13 @@ fn judge(answer: &Answer, secret: &Secret) -> Result<Grant, AskError> {
 /// A number, or a numeric string: SDKs have met both.
 fn whole_number(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(number) => number.as_i64(),
+        // 7200.0 is whole, too; beyond 2^53 a float cannot tell.
+        Value::Number(number) => number.as_i64().or_else(|| {
+            number.as_f64().filter(|it| it.fract() == 0.0 && it.abs() < 9e15).map(|it| it as i64)
+        }),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
-}
-
-fn looks_like_html(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"<")
 }
 
 #[cfg(test)]
@@ -156,6 +158,8 @@ mod tests {
         for (status, body) in [
             (200, r#"{"access_token":"T1","expires_in":7200}"#),
             (200, r#"{"errcode":0,"errmsg":"ok","access_token":"T1","expires_in":7200}"#),
+            (200, r#"{"errcode":0.0,"access_token":"T1","expires_in":7.2e3}"#),
+            (200, "\u{feff}{\"access_token\":\"T1\",\"expires_in\":7200}"),
             (200, r#"{"errcode":"0","access_token":"T1","expires_in":"7200","new":[1]}"#),
             (500, r#"{"access_token":"T1","expires_in":7200}"#),
         ] {
@@ -222,6 +226,13 @@ mod tests {
                 let _ = judge(&Answer { status: 200, body }, &Secret::new("x".to_owned())); // Any verdict, no panic.
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_in_broken_text_is_still_that_refusal() {
+        let body = b"{\"errcode\":40164,\"errmsg\":\"\xce\xde\xd0\xa7 invalid ip 203.0.113.9, not in whitelist\"}".to_vec();
+        let err = judge(&Answer { status: 200, body }, &Secret::new("x".to_owned())).unwrap_err();
+        assert!(err.to_string().contains("Add IP 203.0.113.9"), "{err}");
     }
 
     #[test]
