@@ -331,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn a_ca_file_adds_to_the_public_roots_and_does_not_replace_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+        let config = tls(Some(&path)).unwrap();
+        let RootCerts::Specific(roots) = config.root_certs() else { panic!("not a list of roots") };
+        assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
+        assert!(roots.len() > 100, "the public ones are many");
+        assert!(!config.disable_verification() && !tls(None).unwrap().disable_verification());
+    }
+
+    #[test]
     fn no_client_error_repeats_the_url() {
         for err in [
             ureq::Error::BadUri("https://x/?secret=S3CR3T".to_owned()),
