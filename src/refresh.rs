@@ -122,8 +122,12 @@ impl Refresh<'_> {
         };
         // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
         // it is the same token again, or one that is due from the start.
-        if let Some(document) = published.clone().filter(|_| published != before) {
+        if let Some(document) = &published
+            && published != before
+            && !document.left(self.clock.now()).is_zero()
+        {
             let is_the_same = before.is_some_and(|before| before.token == document.token);
+            let document = document.clone();
             return Ok(if is_the_same {
                 Outcome::Confirmed(document)
             } else {
