@@ -223,7 +223,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) account: Account,
 
-    /// Where to listen: ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH; port 0 picks a free one
+    /// Where to listen: IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one
     #[arg(
         long,
         env = "WXTOKEN_LISTEN",
