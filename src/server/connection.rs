@@ -187,7 +187,7 @@ pub(super) async fn serve(
 ) {
     let now = Instant::now();
     let line = Rc::new(Line { peer, loopback_only, house, presence, talk: Talk::begun_at(now) });
-    until_sent_out(&line.presence, async {
+    let life = pin!(async {
         let mut alarm = pin!(sleep_until(now + ARRIVAL_LIMIT));
         let mut calm = Calm { stream, ahead: Bytes::new() };
         let end = loop {
@@ -202,23 +202,13 @@ pub(super) async fn serve(
             }
         };
         line.part(calm.stream, end).await;
-    })
-    .await;
+    });
+    line.presence.until_sent_out(life).await;
 }
 
 /// Lets a peer that was turned away read why and hang up.
 pub(super) async fn turned_away(stream: Stream, presence: Presence) {
-    until_sent_out(&presence, farewell(stream, None)).await;
-}
-
-/// Runs `life` to its end, or until the connection has to make room.
-async fn until_sent_out(presence: &Presence, life: impl Future<Output = ()>) {
-    let mut life = pin!(life);
-    poll_fn(|cx| match presence.poll_sent_out(cx) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => life.as_mut().poll(cx),
-    })
-    .await;
+    presence.until_sent_out(pin!(farewell(stream, None))).await;
 }
 
 /// A connection while no request is under way: no parser, no buffers.

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -25,7 +27,8 @@ pub(super) struct Crowd {
     turns: Cell<u64>,
     queue: RefCell<BTreeMap<Rank, Rc<Seat>>>,
     closing: Cell<bool>,
-    empty: Notify,
+    /// Rung whenever somebody has gone.
+    gone: Notify,
 }
 
 /// What the crowd knows about one connection.
@@ -50,7 +53,7 @@ impl Crowd {
             turns: Cell::new(0),
             queue: RefCell::default(),
             closing: Cell::new(false),
-            empty: Notify::new(),
+            gone: Notify::new(),
         })
     }
 
@@ -61,11 +64,6 @@ impl Crowd {
     /// Whether a newcomer needs somebody else's place. Who was sent out counts as gone.
     pub(super) fn is_full(&self) -> bool {
         self.present.get() - self.sent_out.get() >= self.capacity
-    }
-
-    /// Whether as many are here as may be, those who are on their way out included.
-    pub(super) fn is_packed(&self) -> bool {
-        self.present.get() >= self.capacity
     }
 
     pub(super) fn enter(self: &Rc<Crowd>) -> Presence {
@@ -108,10 +106,10 @@ impl Crowd {
         self.closing.get()
     }
 
-    /// Waits until nobody is here.
-    pub(super) async fn emptied(&self) {
-        while self.present.get() > 0 {
-            self.empty.notified().await;
+    /// Waits until no more than `count` are here, those who are on their way out included.
+    pub(super) async fn at_most(&self, count: usize) {
+        while self.present.get() > count {
+            self.gone.notified().await;
         }
     }
 
@@ -145,7 +143,7 @@ impl Presence {
     }
 
     /// Ready when this connection was sent out; until then `cx` is woken for that, and when the house closes.
-    pub(super) fn poll_sent_out(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_sent_out(&self, cx: &Context<'_>) -> Poll<()> {
         if self.seat.rank.get().is_none() {
             return Poll::Ready(());
         }
@@ -155,6 +153,18 @@ impl Presence {
             None => *waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// Runs `life` to its end; `None` if this connection is sent out before.
+    pub(super) async fn until_sent_out<T>(
+        &self,
+        mut life: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        poll_fn(|cx| match self.poll_sent_out(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => life.as_mut().poll(cx).map(Some),
+        })
+        .await
     }
 
     fn queue_as(&self, rank: Option<Rank>) {
@@ -176,9 +186,7 @@ impl Drop for Presence {
         }
         self.queue_as(None);
         crowd.present.set(crowd.present.get() - 1);
-        if crowd.present.get() == 0 {
-            crowd.empty.notify_waiters();
-        }
+        crowd.gone.notify_waiters();
     }
 }
 
@@ -198,9 +206,8 @@ mod tests {
         first.served();
         assert!(crowd.send_one_out());
         assert_eq!([&first, &second, &third].map(is_out), [false, true, false]);
-        assert!(!crowd.is_full() && crowd.is_packed());
+        assert!(!crowd.is_full());
         drop(second);
-        assert!(!crowd.is_packed());
         assert!(crowd.send_one_out());
         assert_eq!([&first, &third].map(is_out), [false, true]);
     }
@@ -225,7 +232,7 @@ mod tests {
         let crowd = Crowd::new(2);
         for round in 0..10 {
             let (one, two) = (crowd.enter(), crowd.enter());
-            assert!(crowd.is_packed());
+            assert!(crowd.is_full());
             if round % 2 == 0 {
                 crowd.send_one_out();
             }

@@ -21,7 +21,7 @@ use anyhow::Context;
 use hyper::body::Bytes;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use allow::Allowlist;
@@ -107,7 +107,7 @@ async fn listen_until_told(listening: Vec<Bound>, house: Rc<House>) -> anyhow::R
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
     house.crowd.close();
-    let mut emptied = pin!(timeout(CLOSING_LIMIT, house.crowd.emptied()));
+    let mut emptied = pin!(timeout(CLOSING_LIMIT, house.crowd.at_most(0)));
     let mut again = pin!(end.signalled());
     poll_fn(|cx| {
         if emptied.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }
@@ -142,34 +142,40 @@ async fn accept(listener: Listener, house: Rc<House>) {
 }
 
 /// Lets a peer in if its address is allowed; others make room for it, but never for a stranger.
+///
+/// Its place is taken before the one who makes room has gone: another listener that is full at the same moment must see
+/// that this one is not free. What is waited for afterwards is a descriptor.
 async fn admit(stream: Stream, peer: Peer, loopback_only: bool, house: &Rc<House>) {
     let crowd = &house.crowd;
-    if let Peer::Ip(ip) = peer
-        && !house.allow.contains(ip)
-    {
+    let is_allowed = match peer {
+        Peer::Ip(ip) => house.allow.contains(ip),
+        Peer::Local => true,
+    };
+    let presence = if is_allowed {
+        if crowd.is_full() && !crowd.send_a_leaver_out() {
+            house.tally.crowded_out(crowd.capacity(), Instant::now());
+            crowd.send_one_out();
+        }
+        crowd.enter()
+    } else {
         stream.say_at_once(&Refusal::Forbidden.bytes());
         house.tally.strangers.add_one();
         house.tally.refused(peer, "not in --allow", Instant::now());
-        if !crowd.is_full() || crowd.send_a_leaver_out() {
-            wait_for_room(crowd).await;
-            let presence = crowd.enter();
-            presence.leaves();
-            spawn_local(connection::turned_away(stream, presence));
+        if crowd.is_full() && !crowd.send_a_leaver_out() {
+            return;
         }
+        let presence = crowd.enter();
+        presence.leaves();
+        presence
+    };
+    // Where there is room for few, it may have been sent out for the next one by now.
+    if presence.until_sent_out(pin!(crowd.at_most(crowd.capacity()))).await.is_none() {
         return;
     }
-    if crowd.is_full() && !crowd.send_a_leaver_out() {
-        house.tally.crowded_out(crowd.capacity(), Instant::now());
-        crowd.send_one_out();
-    }
-    wait_for_room(crowd).await;
-    spawn_local(connection::serve(stream, peer, loopback_only, Rc::clone(house), crowd.enter()));
-}
-
-/// Waits until whoever was sent out is gone, so that its descriptor is free.
-async fn wait_for_room(crowd: &Crowd) {
-    while crowd.is_packed() {
-        yield_now().await;
+    if is_allowed {
+        spawn_local(connection::serve(stream, peer, loopback_only, Rc::clone(house), presence));
+    } else {
+        spawn_local(connection::turned_away(stream, presence));
     }
 }
 
@@ -187,4 +193,64 @@ fn capacity(wanted: usize, listeners: usize) -> usize {
     }
     let allowed = getrlimit(Resource::Nofile).current.map_or(needed, |soft| soft.min(needed));
     usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(wanted).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    struct Nobody;
+
+    impl Tokens for Nobody {
+        fn accounts(&self) -> &[String] {
+            &[]
+        }
+
+        fn token(&self, _: &str) -> Option<Bytes> {
+            None
+        }
+    }
+
+    /// Two listeners accept at the same moment; what each of their peers sees afterwards.
+    async fn two_at_once(capacity: usize) -> usize {
+        let house = Rc::new(House {
+            allow: Allowlist::default(),
+            tokens: Rc::new(Nobody),
+            crowd: Crowd::new(capacity),
+            tally: Tally::default(),
+        });
+        let mut peers = Vec::new();
+        for arrivals in [capacity, 2] {
+            let mut admitting = Vec::new();
+            for _ in 0..arrivals {
+                let (ours, theirs) = UnixStream::pair().expect("a pair");
+                peers.push(theirs);
+                let house = Rc::clone(&house);
+                admitting.push(spawn_local(async move {
+                    admit(Stream::Unix(ours), Peer::Local, false, &house).await;
+                }));
+            }
+            for task in admitting {
+                timeout(Duration::from_secs(5), task).await.expect("no wait is endless").expect("");
+            }
+        }
+        let mut open = 0;
+        for peer in &mut peers {
+            let closed = timeout(Duration::from_millis(50), peer.read(&mut [0])).await;
+            open += usize::from(closed.is_err());
+        }
+        open
+    }
+
+    #[test]
+    fn two_newcomers_never_share_one_freed_place() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        for capacity in 1..=3 {
+            let open = LocalSet::new().block_on(&runtime, two_at_once(capacity));
+            assert_eq!(open, capacity);
+        }
+    }
 }
