@@ -7,6 +7,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use hyper::body::Bytes;
 
+use super::announce;
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
@@ -24,7 +25,7 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
         config::both(Listen::parse_all(&args.listen), allow),
     )?;
     let options = Options { listen, allow, max_connections: args.max_connections as usize };
-    server::serve(options, Rc::new(Published::of(Handout::of(account))))?;
+    server::serve(options, Rc::new(Published::of(Handout::of(account))), announce)?;
     Ok(Exit::Done)
 }
 

@@ -11,7 +11,7 @@ mod route;
 mod tally;
 
 use std::future::poll_fn;
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -33,7 +33,7 @@ use reply::Refusal;
 use tally::Tally;
 
 use crate::report::info;
-use crate::signals::End;
+use crate::signals::Shutdown;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
 /// was accepted a moment before somebody made room for it.
@@ -70,10 +70,14 @@ struct House {
     tally: Tally,
 }
 
-/// Listens and answers until SIGTERM or SIGINT.
-pub(crate) fn serve(options: Options, tokens: Rc<dyn Tokens>) -> anyhow::Result<()> {
-    let listening = Bound::all(&options.listen)?;
-    let capacity = capacity(options.max_connections, listening.len());
+/// Listens and answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect.
+pub(crate) fn serve(
+    options: Options,
+    tokens: Rc<dyn Tokens>,
+    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let bound = Bound::all(&options.listen)?;
+    let capacity = capacity(options.max_connections, bound.len());
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
@@ -86,29 +90,31 @@ pub(crate) fn serve(options: Options, tokens: Rc<dyn Tokens>) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.context("cannot start the event loop")?;
     // What is still running when this returns ends with it.
-    LocalSet::new().block_on(&runtime, listen_until_told(listening, Rc::new(house)))
+    LocalSet::new().block_on(&runtime, accept_until_told(bound, listening, Rc::new(house)))
 }
 
-async fn listen_until_told(listening: Vec<Bound>, house: Rc<House>) -> anyhow::Result<()> {
-    let mut end = End::awaited().context("cannot wait for signals")?;
-    let announcement: String =
-        listening.iter().map(|bound| format!("listening on {}\n", bound.at())).collect();
+async fn accept_until_told(
+    bound: Vec<Bound>,
+    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+    house: Rc<House>,
+) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+    let addresses: Vec<Listen> = bound.iter().map(|bound| bound.at().clone()).collect();
     let mut accepting = Vec::new();
-    for bound in listening {
+    for bound in bound {
         let listener = bound.start().context("cannot listen")?;
         accepting.push(spawn_local(accept(listener, Rc::clone(&house))));
     }
-    // Nobody has to read it.
-    let _ = io::stdout().write_all(announcement.as_bytes()).and_then(|()| io::stdout().flush());
+    listening(&addresses)?;
 
-    end.signalled().await;
+    shutdown.requested().await;
     for task in accepting {
         task.abort();
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
     house.crowd.close();
     let mut emptied = pin!(timeout(CLOSING_LIMIT, house.crowd.at_most(0)));
-    let mut again = pin!(end.signalled());
+    let mut again = pin!(shutdown.requested());
     poll_fn(|cx| {
         if emptied.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }
     })
