@@ -25,7 +25,8 @@ use super::House;
 use super::crowd::Presence;
 use super::listen::{Peer, Stream};
 use super::reply::{self, Refusal};
-use super::route;
+use super::route::{self, Route};
+use super::tokens::{Lookup, Tokens};
 use crate::report::{self, Level, info};
 
 /// The largest request line and headers together: an SDK sends a few hundred bytes. hyper reads no less than this.
@@ -61,8 +62,6 @@ enum Phase {
     Fresh(Instant),
     /// Some of a request is here.
     Arriving(Instant),
-    /// The answer is being found.
-    Answering,
     /// The answer is being written.
     Sending(Instant),
     /// Between requests.
@@ -85,8 +84,6 @@ impl Talk {
     fn deadline(&self) -> Instant {
         match self.phase.get() {
             Phase::Fresh(since) | Phase::Arriving(since) => since + ARRIVAL_LIMIT,
-            // It is we who keep the peer waiting; an answer has limits of its own.
-            Phase::Answering => Instant::now() + IDLE_LIMIT,
             Phase::Sending(since) => since + SENDING_LIMIT,
             Phase::Idle(since) => since + IDLE_LIMIT,
         }
@@ -100,7 +97,7 @@ impl Talk {
         match self.phase.get() {
             Phase::Fresh(since) => self.phase.set(Phase::Arriving(since)),
             Phase::Idle(_) => self.phase.set(Phase::Arriving(Instant::now())),
-            Phase::Arriving(_) | Phase::Answering | Phase::Sending(_) => {}
+            Phase::Arriving(_) | Phase::Sending(_) => {}
         }
     }
 
@@ -144,9 +141,7 @@ impl AsyncWrite for Overheard {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.line.talk.phase.get() {
-            Phase::Answering | Phase::Sending(_) => {
-                Pin::new(&mut self.calm.stream).poll_write(cx, buf)
-            }
+            Phase::Sending(_) => Pin::new(&mut self.calm.stream).poll_write(cx, buf),
             // No answer of ours is due, so this is hyper's own to what it could not parse: a bare status. It is kept
             // back, and what callers can rely on is written when hyper has ended.
             Phase::Fresh(_) | Phase::Arriving(_) | Phase::Idle(_) => Poll::Ready(Ok(buf.len())),
@@ -256,7 +251,7 @@ impl Line {
     /// Says what is still to be said, and closes.
     async fn part(&self, stream: Stream, end: End) {
         // Into half an answer no other one can be written.
-        let can_speak = !matches!(self.talk.phase.get(), Phase::Answering | Phase::Sending(_));
+        let can_speak = !matches!(self.talk.phase.get(), Phase::Sending(_));
         let last_words = match end {
             End::Done | End::Quiet => None,
             End::Unparsed(refusal) => can_speak.then_some(refusal),
@@ -338,17 +333,35 @@ fn end_of(err: hyper::Error) -> End {
     }
 }
 
+/// The body of a 200, or why there is none. Whatever an answer has to wait for is waited for here.
+fn look_up(route: Route<'_>, tokens: &dyn Tokens) -> Result<Bytes, Refusal> {
+    match route {
+        Route::Health => Ok(reply::OK),
+        Route::Ready => match tokens.not_ready() {
+            none if none.is_empty() => Ok(reply::OK),
+            accounts => Err(Refusal::NotReady(accounts)),
+        },
+        Route::Token(account) => match tokens.token(account) {
+            Lookup::Token(body) => Ok(body),
+            Lookup::NoToken => Err(Refusal::NoToken),
+            Lookup::NoSuchAccount => Err(Refusal::NoSuchAccount),
+            Lookup::WhichAccount => Err(Refusal::WhichAccount),
+        },
+    }
+}
+
 /// Answers one request.
 fn answer(request: &Request<Incoming>, line: &Line) -> Response<Full<Bytes>> {
     let Line { peer, house, talk, .. } = line;
-    let asked_at = Instant::now();
-    talk.phase.set(Phase::Answering);
+    let asked_at = report::says(Level::Info).then(Instant::now);
     // No route reads a body: where it ends is left open, and with it where the next request begins.
     talk.unread.set(!request.body().is_end_stream());
-    let mut response = match route::answer(request, line.loopback_only, &*house.tokens) {
+    let found =
+        route::route(request, line.loopback_only).and_then(|route| look_up(route, &*house.tokens));
+    let mut response = match found {
         Ok(body) => reply::response(body),
         Err(refusal) => {
-            line.note(&refusal, request, asked_at);
+            line.note(&refusal, request);
             talk.unread.set(talk.unread.get() || refusal.closes());
             refusal.response()
         }
@@ -358,8 +371,8 @@ fn answer(request: &Request<Incoming>, line: &Line) -> Response<Full<Bytes>> {
     }
     house.tally.answered.add_one();
     line.presence.served();
-    talk.phase.set(Phase::Sending(asked_at));
-    if report::says(Level::Info) {
+    talk.phase.set(Phase::Sending(Instant::now()));
+    if let Some(asked_at) = asked_at {
         let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) =
             (route::printable_path(request.uri().path()), response.status().as_u16());
@@ -370,7 +383,8 @@ fn answer(request: &Request<Incoming>, line: &Line) -> Response<Full<Bytes>> {
 
 impl Line {
     /// Lets the operator know of a refusal that may be an attack, or a proxy in the way.
-    fn note(&self, refusal: &Refusal, request: &Request<Incoming>, now: Instant) {
+    fn note(&self, refusal: &Refusal, request: &Request<Incoming>) {
+        let now = Instant::now();
         let tally = &self.house.tally;
         match refusal {
             Refusal::Forwarded => {
@@ -422,4 +436,44 @@ async fn discard(stream: &mut Stream) -> io::Result<usize> {
         Poll::Ready(Ok(buf.filled().len()))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where `shop` has a token and the other accounts have none.
+    struct Accounts(&'static [&'static str]);
+
+    impl Tokens for Accounts {
+        fn token(&self, account: Option<&str>) -> Lookup {
+            match (account, self.0) {
+                (None, [_, _, ..]) => Lookup::WhichAccount,
+                (Some("shop"), _) | (None, ["shop"]) => Lookup::Token(Bytes::from("T1")),
+                (Some(name), known) if known.contains(&name) => Lookup::NoToken,
+                _ => Lookup::NoSuchAccount,
+            }
+        }
+
+        fn not_ready(&self) -> Vec<String> {
+            self.0.iter().filter(|name| **name != "shop").map(|name| (*name).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_found_is_answered_and_what_is_not_says_why() {
+        let (one, two) = (Accounts(&["shop"]), Accounts(&["shop", "branch"]));
+        for (tokens, route, expected) in [
+            (&one, Route::Token(None), Ok(Bytes::from("T1"))),
+            (&two, Route::Token(None), Err(Refusal::WhichAccount)),
+            (&two, Route::Token(Some("shop")), Ok(Bytes::from("T1"))),
+            (&two, Route::Token(Some("branch")), Err(Refusal::NoToken)),
+            (&two, Route::Token(Some("other")), Err(Refusal::NoSuchAccount)),
+            (&one, Route::Ready, Ok(reply::OK)),
+            (&two, Route::Ready, Err(Refusal::NotReady(vec!["branch".to_owned()]))),
+            (&two, Route::Health, Ok(reply::OK)),
+        ] {
+            assert_eq!(look_up(route, tokens), expected, "{route:?}");
+        }
+    }
 }

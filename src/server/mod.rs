@@ -9,6 +9,7 @@ mod listen;
 mod reply;
 mod route;
 mod tally;
+mod tokens;
 
 use std::future::poll_fn;
 use std::io;
@@ -18,7 +19,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use hyper::body::Bytes;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::{LocalSet, spawn_local};
@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use allow::Allowlist;
 pub(crate) use listen::Listen;
+pub(crate) use tokens::{Lookup, Tokens};
 
 use crowd::Crowd;
 use listen::{Bound, Listener, Peer, Stream};
@@ -44,15 +45,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long answers under way may take to finish after SIGTERM: well under the 90 s after which systemd kills.
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
-
-/// What the listener asks of the rest of the house. Called for each request: it may read files, and nothing slower.
-pub(crate) trait Tokens {
-    /// The accounts' names, in the order in which people wrote them.
-    fn accounts(&self) -> &[String];
-
-    /// The JSON to hand out for an account now; `None` if it has no live token.
-    fn token(&self, account: &str) -> Option<Bytes>;
-}
 
 /// What the user decides.
 #[derive(Debug)]
@@ -210,12 +202,12 @@ mod tests {
     struct Nobody;
 
     impl Tokens for Nobody {
-        fn accounts(&self) -> &[String] {
-            &[]
+        fn token(&self, _: Option<&str>) -> Lookup {
+            Lookup::NoSuchAccount
         }
 
-        fn token(&self, _: &str) -> Option<Bytes> {
-            None
+        fn not_ready(&self) -> Vec<String> {
+            Vec::new()
         }
     }
 
