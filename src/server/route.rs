@@ -4,12 +4,11 @@ use hyper::body::Body;
 use hyper::header::{self, HeaderName};
 use hyper::{Method, Request, Version};
 
+use super::caller::Caller;
 use super::host;
-use super::reply::Refusal;
+use super::limits::MAX_BODY;
+use super::reply::Rejection;
 use crate::report;
-
-/// The largest body that is taken: WeChat's own requests have a few hundred bytes.
-const MAX_BODY: u64 = 16 * 1024; // bytes
 
 /// The longest path that is shown as it is; a longer one may well be a token in the wrong place.
 const LONGEST_PATH_SHOWN: usize = 40; // characters
@@ -24,34 +23,31 @@ pub(super) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    fn of(path: &'a str) -> Result<Route<'a>, Refusal> {
+    fn of(path: &'a str) -> Result<Route<'a>, Rejection> {
         match path {
             "/healthz" => Ok(Route::Health),
             "/readyz" => Ok(Route::Ready),
             "/token" => Ok(Route::Token(None)),
             _ => match path.strip_prefix("/token/") {
                 Some(account) => Ok(Route::Token(Some(account))),
-                None => Err(Refusal::NoSuchRoute),
+                None => Err(Rejection::NotFound),
             },
         }
     }
 }
 
-/// What a request asks for, or why it gets nothing. `loopback_only` is for a listener on a loopback address.
-pub(super) fn route<B: Body>(
-    request: &Request<B>,
-    loopback_only: bool,
-) -> Result<Route<'_>, Refusal> {
+/// What a request asks for, or why it gets nothing.
+pub(super) fn route<B: Body>(request: &Request<B>, caller: Caller) -> Result<Route<'_>, Rejection> {
     // Trusted proxies would be known here: from one of them, the client's own address is checked instead.
     if request.headers().keys().any(is_forwarding) {
-        return Err(Refusal::Forwarded);
+        return Err(Rejection::Forwarded);
     }
-    check_host(request, loopback_only)?;
+    check_host(request, caller)?;
     check_body(request)?;
     let route = Route::of(request.uri().path())?;
     match *request.method() {
         Method::GET | Method::HEAD => Ok(route),
-        _ => Err(Refusal::MethodNotAllowed),
+        _ => Err(Rejection::MethodNotAllowed),
     }
 }
 
@@ -73,29 +69,33 @@ fn is_forwarding(name: &HeaderName) -> bool {
 }
 
 /// hyper takes a request without a Host, or with two; neither says whom it is meant for.
-fn check_host<B>(request: &Request<B>, loopback_only: bool) -> Result<(), Refusal> {
+fn check_host<B>(request: &Request<B>, caller: Caller) -> Result<(), Rejection> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        return Err(Refusal::BadRequest("the request has more than one Host header; send one"));
+        return Err(Rejection::BadRequest("the request has more than one Host header; send one"));
     }
     if host.is_none() && request.version() >= Version::HTTP_11 {
-        return Err(Refusal::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
+        return Err(Rejection::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
     }
-    if loopback_only {
+    if caller.to_loopback {
         let named = host.is_none_or(|host| host.to_str().is_ok_and(host::is_loopback));
         let target =
             request.uri().authority().is_none_or(|authority| host::is_loopback(authority.as_str()));
         if !named || !target {
-            return Err(Refusal::Misdirected);
+            return Err(Rejection::Misdirected);
         }
     }
     Ok(())
 }
 
-fn check_body<B: Body>(request: &Request<B>) -> Result<(), Refusal> {
+fn check_body<B: Body>(request: &Request<B>) -> Result<(), Rejection> {
     // A body of unknown length is never read: the connection ends with the answer.
-    if request.body().size_hint().lower() > MAX_BODY { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+    if request.body().size_hint().lower() > MAX_BODY {
+        Err(Rejection::BodyTooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// The path as a log line may show it: never the query, and nothing long enough to be a token.
@@ -109,7 +109,10 @@ pub(super) fn printable_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
+    use crate::server::caller::Peer;
     use http_body_util::{Empty, Full};
     use hyper::body::Bytes;
 
@@ -121,6 +124,9 @@ mod tests {
         request.body(Empty::new()).expect("a request")
     }
 
+    const TO_LOOPBACK: Caller = Caller { peer: Peer::Ip(HERE), to_loopback: true };
+    const TO_ELSEWHERE: Caller = Caller { peer: Peer::Ip(HERE), to_loopback: false };
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const LOCAL: (&str, &str) = ("host", "localhost:7200");
 
     #[test]
@@ -137,16 +143,16 @@ mod tests {
             ("/token//shop", Ok(Route::Token(Some("/shop")))),
             ("/healthz", Ok(Route::Health)),
             ("/readyz", Ok(Route::Ready)),
-            ("/", Err(Refusal::NoSuchRoute)),
-            ("/tokens", Err(Refusal::NoSuchRoute)),
-            ("/tokenshop", Err(Refusal::NoSuchRoute)),
-            ("//token", Err(Refusal::NoSuchRoute)),
-            ("/Token", Err(Refusal::NoSuchRoute)),
-            ("/healthz/", Err(Refusal::NoSuchRoute)),
-            ("/metrics2", Err(Refusal::NoSuchRoute)),
-            ("/%74oken", Err(Refusal::NoSuchRoute)),
+            ("/", Err(Rejection::NotFound)),
+            ("/tokens", Err(Rejection::NotFound)),
+            ("/tokenshop", Err(Rejection::NotFound)),
+            ("//token", Err(Rejection::NotFound)),
+            ("/Token", Err(Rejection::NotFound)),
+            ("/healthz/", Err(Rejection::NotFound)),
+            ("/metrics2", Err(Rejection::NotFound)),
+            ("/%74oken", Err(Rejection::NotFound)),
         ] {
-            assert_eq!(route(&get(path, &[LOCAL]), true), expected, "{path}");
+            assert_eq!(route(&get(path, &[LOCAL]), TO_LOOPBACK), expected, "{path}");
         }
     }
 
@@ -158,15 +164,15 @@ mod tests {
                     Request::builder().method(method).uri(path).header("host", "localhost");
                 let request = request.body(Empty::<Bytes>::new()).expect("a request");
                 assert_eq!(
-                    route(&request, true),
-                    Err(Refusal::MethodNotAllowed),
+                    route(&request, TO_LOOPBACK),
+                    Err(Rejection::MethodNotAllowed),
                     "{method} {path}"
                 );
             }
         }
         let request =
             Request::post("/nowhere").header("host", "localhost").body(Empty::<Bytes>::new());
-        assert_eq!(route(&request.expect("a request"), true), Err(Refusal::NoSuchRoute));
+        assert_eq!(route(&request.expect("a request"), TO_LOOPBACK), Err(Rejection::NotFound));
     }
 
     #[test]
@@ -186,37 +192,44 @@ mod tests {
         ] {
             for value in ["127.0.0.1", ""] {
                 let request = get("/nowhere", &[(name, value)]);
-                assert_eq!(route(&request, false), Err(Refusal::Forwarded), "{name}: {value}");
+                assert_eq!(
+                    route(&request, TO_ELSEWHERE),
+                    Err(Rejection::Forwarded),
+                    "{name}: {value}"
+                );
             }
         }
         for name in ["X-Forward", "X-Request-Id", "Traceparent", "X-Real", "Client-IP-Policy"] {
-            assert!(route(&get("/token", &[LOCAL, (name, "x")]), true).is_ok(), "{name}");
+            assert!(route(&get("/token", &[LOCAL, (name, "x")]), TO_LOOPBACK).is_ok(), "{name}");
         }
     }
 
     #[test]
     fn a_loopback_listener_answers_only_to_loopback_names() {
         let evil = ("host", "evil.example");
-        assert_eq!(route(&get("/token", &[evil]), true), Err(Refusal::Misdirected));
-        assert!(route(&get("/token", &[evil]), false).is_ok());
+        assert_eq!(route(&get("/token", &[evil]), TO_LOOPBACK), Err(Rejection::Misdirected));
+        assert!(route(&get("/token", &[evil]), TO_ELSEWHERE).is_ok());
         assert_eq!(
-            route(&get("http://evil.example/token", &[LOCAL]), true),
-            Err(Refusal::Misdirected)
+            route(&get("http://evil.example/token", &[LOCAL]), TO_LOOPBACK),
+            Err(Rejection::Misdirected)
         );
-        assert_eq!(route(&get("http://localhost/token", &[evil]), true), Err(Refusal::Misdirected));
-        assert!(route(&get("http://127.0.0.1:1/token", &[LOCAL]), true).is_ok());
+        assert_eq!(
+            route(&get("http://localhost/token", &[evil]), TO_LOOPBACK),
+            Err(Rejection::Misdirected)
+        );
+        assert!(route(&get("http://127.0.0.1:1/token", &[LOCAL]), TO_LOOPBACK).is_ok());
     }
 
     #[test]
     fn a_request_has_exactly_one_host_unless_it_is_from_1996() {
-        for loopback_only in [true, false] {
+        for caller in [TO_LOOPBACK, TO_ELSEWHERE] {
             for hosts in [&[][..], &[LOCAL, LOCAL]] {
                 let request = get("/token", hosts);
-                assert!(matches!(route(&request, loopback_only), Err(Refusal::BadRequest(_))));
+                assert!(matches!(route(&request, caller), Err(Rejection::BadRequest(_))));
             }
             let mut old = get("/token", &[]);
             *old.version_mut() = Version::HTTP_10;
-            assert!(route(&old, loopback_only).is_ok());
+            assert!(route(&old, caller).is_ok());
         }
     }
 
@@ -225,10 +238,10 @@ mod tests {
         let ask = |bytes: usize| {
             let request =
                 get("/token", &[LOCAL]).map(|_| Full::new(Bytes::from(vec![b'x'; bytes])));
-            route(&request, true).map(|_| ())
+            route(&request, TO_LOOPBACK).map(|_| ())
         };
         assert!(ask(16 * 1024).is_ok());
-        assert_eq!(ask(16 * 1024 + 1), Err(Refusal::BodyTooLarge));
+        assert_eq!(ask(16 * 1024 + 1), Err(Rejection::BodyTooLarge));
     }
 
     #[test]

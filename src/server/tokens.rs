@@ -1,4 +1,4 @@
-//! What the listener asks of the rest of the house, and nothing about how it is found.
+//! What the listener asks of the rest of the program, and nothing about how it is found.
 
 use hyper::body::Bytes;
 
