@@ -9,8 +9,8 @@ use hyper::{Response, StatusCode};
 
 use super::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 
-/// In how many seconds a caller should ask again when there is no live token. Nobody knows when the next `fetch` will be:
-/// this is soon enough after it, and too seldom to be a load.
+/// In how many seconds a caller should ask again when there is no live token. Nobody knows when the next `fetch` will
+/// be: this is soon enough after it, and too seldom to be a load.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("10");
 
 /// The body of an endpoint that only says yes.
