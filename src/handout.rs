@@ -27,10 +27,6 @@ impl Handout {
         Handout { account, watched, trouble: None, answer: None }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.account.name
-    }
-
     /// The answer to hand out now; `None` if there is no live token.
     pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<Bytes> {
         match self.watched.look() {

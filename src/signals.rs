@@ -7,21 +7,21 @@ use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT, caught from now on.
-pub(crate) struct End {
+pub(crate) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl End {
-    pub(crate) fn awaited() -> io::Result<End> {
-        Ok(End {
+impl Shutdown {
+    pub(crate) fn listen() -> io::Result<Shutdown> {
+        Ok(Shutdown {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     /// Ready when the next of them has come.
-    pub(crate) async fn signalled(&mut self) {
+    pub(crate) async fn requested(&mut self) {
         poll_fn(|cx| match (self.terminate.poll_recv(cx), self.interrupt.poll_recv(cx)) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
             _ => Poll::Ready(()),

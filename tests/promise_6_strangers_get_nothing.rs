@@ -254,8 +254,22 @@ fn a_refused_connection_does_not_stay_open_for_one_who_says_nothing_and_does_not
     drop(strangers);
 }
 
-const FORWARDING: [&str; 5] =
-    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"];
+const FORWARDING: [&str; 14] = [
+    "Forwarded",
+    "Via",
+    "X-Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "X-Forwarded-Of-The-Future",
+];
 
 #[test]
 fn a_forwarded_request_is_refused_whoever_it_says_it_is_from() {

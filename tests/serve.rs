@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -534,6 +535,21 @@ fn it_listens_on_several_addresses_and_says_which() {
     assert_hands_out(&Caller::over(connect_unix(unix)).get("/token"), "T1");
     assert_eq!(server.stop(), "");
     assert!(!sandbox.path("socket").exists(), "its file goes with it");
+}
+
+#[test]
+fn nobody_has_to_read_where_it_listens() {
+    let sandbox = published("T1");
+    let listen = format!("unix:{}", sandbox.path("socket").display());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut server =
+        sandbox.command(&["serve", "--listen", &listen]).stdout(writer).spawn().unwrap();
+    eventually("it listens", || UnixStream::connect(sandbox.path("socket")).is_ok());
+    let response = Caller::over(connect_unix(&listen)).get("/token");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_hands_out(&response, "T1");
 }
 
 #[test]

@@ -539,3 +539,28 @@ fn thousands_of_strangers_take_nobodys_place() {
     assert!(stderr.contains("not in --allow"), "{stderr}");
     assert!(stderr.lines().count() < 10, "{stderr}");
 }
+
+#[test]
+fn two_listeners_that_are_full_at_the_same_moment_both_let_their_newcomer_in() {
+    let both = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    for capacity in ["1", "4"] {
+        let calm = Calm::before_the_storm(&[&both[..], &["--max-connections", capacity]].concat());
+        let other: SocketAddr =
+            calm.server.addresses[1].strip_prefix("http://").unwrap().parse().unwrap();
+        let mut kept = crowd(4, calm.address());
+        for _ in 0..20 {
+            let begun_at = Instant::now();
+            calm.server.signal("STOP");
+            let newcomers = [connect(calm.address()), connect(other)];
+            calm.server.signal("CONT");
+            kept.extend(newcomers);
+            // Each listener goes on accepting.
+            ask_honestly_until_answered(&calm.server);
+            let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            assert_is_the_token(&exchange(other, request));
+            assert!(begun_at.elapsed() < NOTICEABLE, "{:?}", begun_at.elapsed());
+        }
+        drop(kept);
+        calm.returns();
+    }
+}

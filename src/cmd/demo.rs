@@ -21,7 +21,7 @@ use crate::cli::Demo;
 use crate::exit::Exit;
 use crate::mock;
 use crate::report::printable;
-use crate::signals::End;
+use crate::signals::Shutdown;
 
 /// A machine of this network that nobody allowed; all of 127.0.0.0/8 is this host.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -40,11 +40,11 @@ pub(crate) fn run(args: &Demo) -> Result<Exit> {
 /// Tells the story, to its end or to Ctrl-C; with `keep`, goes on until then. Leaves nothing behind.
 async fn play(keep: bool) -> Result<()> {
     // First of all: from here on an end is an orderly one.
-    let mut end = End::awaited().context("cannot wait for signals")?;
+    let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
     let stage = Arc::new(Stage::set()?);
     let teller = Arc::clone(&stage);
     let mut story = tokio::task::spawn_blocking(move || tell(&teller, keep));
-    let mut interrupted = pin!(end.signalled());
+    let mut interrupted = pin!(shutdown.requested());
     let told = poll_fn(|cx| {
         if interrupted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);

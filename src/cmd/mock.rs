@@ -1,7 +1,6 @@
 //! `mock`: WeChat's stand-in, from its listening line on stdout until a signal ends it.
 //! Checks what was typed; the rules and the faults are the `mock` room's.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,12 +8,13 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
+use super::announce;
 use crate::cli;
 use crate::exit::Exit;
 use crate::mock::{APPID, Clock, Fault, SECRET, StandIn, Terms, WeChat};
 use crate::report::printable;
 use crate::secret::Secret;
-use crate::signals::End;
+use crate::signals::Shutdown;
 
 /// Listens, says where, and stands in for WeChat until SIGTERM or SIGINT.
 pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
@@ -31,23 +31,16 @@ pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        let mut end = End::awaited().context("cannot wait for signals")?;
-        announce(listener.local_addr().context("cannot tell where it listens")?)
-            .context("cannot write to stdout")?;
+        let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+        let addr = listener.local_addr().context("cannot tell where it listens")?;
+        announce(&[format!("http://{addr}")])?;
 
         let clock = Clock::start();
         let wechat = WeChat::new(accounts, terms, clock.now());
         tokio::task::spawn_local(StandIn::new(wechat, fault, clock).serve(listener));
-        end.signalled().await;
+        shutdown.requested().await;
         Ok(Exit::Done)
     })
-}
-
-/// The one line of stdout; whoever started us waits for it.
-fn announce(addr: SocketAddr) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "listening on http://{addr}")?;
-    stdout.flush()
 }
 
 /// The address to listen on. The stand-in believes everybody who can reach it, so nobody else can.

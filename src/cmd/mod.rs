@@ -1,5 +1,6 @@
 //! The verbs. Each file is one of them and reads as its own specification; nothing else decides an exit status.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
@@ -36,4 +37,10 @@ fn answer(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says where callers are awaited, a line for each address. Whoever started us may wait for these lines.
+fn announce<A: Display>(addresses: &[A]) -> Result<()> {
+    let lines: String = addresses.iter().map(|at| format!("listening on {at}\n")).collect();
+    answer(&lines)
 }

@@ -16,6 +16,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::caller::{Caller, Peer};
 use crate::exit::Exit;
 use crate::report;
 
@@ -154,12 +155,12 @@ impl Bound {
 
     /// Takes the socket into the runtime that is running.
     pub(super) fn start(self) -> io::Result<Listener> {
-        let loopback = self.at.is_loopback();
+        let is_loopback = self.at.is_loopback();
         let socket = match self.at {
             Listen::Tcp(_) => Accepting::Tcp(TcpListener::from_std(self.socket.into())?),
             Listen::Unix(_) => Accepting::Unix(UnixListener::from_std(self.socket.into())?),
         };
-        Ok(Listener { socket, loopback, _file: self.file })
+        Ok(Listener { socket, is_loopback, _file: self.file })
     }
 }
 
@@ -205,8 +206,7 @@ impl Drop for SocketFile {
 /// Where connections come from.
 pub(super) struct Listener {
     socket: Accepting,
-    /// Whether it listens on a loopback address, so that every Host must be one.
-    pub(super) loopback: bool,
+    is_loopback: bool,
     _file: Option<SocketFile>,
 }
 
@@ -216,34 +216,18 @@ enum Accepting {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match &self.socket {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Caller)> {
+        let (stream, peer) = match &self.socket {
             Accepting::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Peer::Ip(address.ip().to_canonical())))
+                (Stream::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
             }
             Accepting::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Local))
+                (Stream::Unix(stream), Peer::Local)
             }
-        }
-    }
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    Ip(IpAddr),
-    /// A process that may open the unix socket.
-    Local,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Ip(ip) => ip.fmt(f),
-            Peer::Local => f.write_str("unix"),
-        }
+        };
+        Ok((stream, Caller { peer, to_loopback: self.is_loopback }))
     }
 }
 

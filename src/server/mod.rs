@@ -1,58 +1,43 @@
 //! Hands out tokens over HTTP/1.1, on one thread: who may connect, what they may ask, and how long they may take.
-//! Knows nothing of where tokens come from; [`Tokens`] is all it asks of the rest of the house.
+//! Knows nothing of where tokens come from; [`Tokens`] is all it asks of the rest of the program.
+//!
+//! A file here uses only those that stand above it.
 
+mod limits;
+mod tokens;
+mod caller;
 mod allow;
-mod connection;
-mod crowd;
 mod host;
-mod listen;
+mod throttle;
+mod connections;
 mod reply;
 mod route;
-mod tally;
+mod shared;
+mod listen;
+mod connection;
+mod admit;
 
-use std::future::poll_fn;
-use std::io::{self, Write};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use hyper::body::Bytes;
-use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::task::{LocalSet, spawn_local, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout;
 
 pub(crate) use allow::Allowlist;
 pub(crate) use listen::Listen;
+pub(crate) use tokens::{Lookup, Tokens};
 
-use crowd::Crowd;
-use listen::{Bound, Listener, Peer, Stream};
-use reply::Refusal;
-use tally::Tally;
+use connections::Connections;
+use limits::SHUTDOWN_TIMEOUT;
+use listen::Bound;
+use shared::Shared;
+use throttle::ThrottledLog;
 
 use crate::report::info;
-use crate::signals::End;
-
-/// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
-/// was accepted a moment before somebody made room for it.
-const RESERVED_DESCRIPTORS: u64 = 24;
-
-/// How long to leave the kernel alone when it cannot accept: without descriptors it would say so again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long answers under way may take to finish after SIGTERM: well under the 90 s after which systemd kills.
-const CLOSING_LIMIT: Duration = Duration::from_secs(5);
-
-/// What the listener asks of the rest of the house. Called for each request: it may read files, and nothing slower.
-pub(crate) trait Tokens {
-    /// The accounts' names, in the order in which people wrote them.
-    fn accounts(&self) -> &[String];
-
-    /// The JSON to hand out for an account now; `None` if it has no live token.
-    fn token(&self, account: &str) -> Option<Bytes>;
-}
+use crate::signals::Shutdown;
 
 /// What the user decides.
 #[derive(Debug)]
@@ -62,129 +47,54 @@ pub(crate) struct Options {
     pub(crate) max_connections: usize,
 }
 
-/// What all connections share.
-struct House {
-    allow: Allowlist,
+/// Listens and answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect.
+pub(crate) fn serve(
+    options: Options,
     tokens: Rc<dyn Tokens>,
-    crowd: Rc<Crowd>,
-    tally: Tally,
-}
-
-/// Listens and answers until SIGTERM or SIGINT.
-pub(crate) fn serve(options: Options, tokens: Rc<dyn Tokens>) -> anyhow::Result<()> {
-    let listening = Bound::all(&options.listen)?;
-    let capacity = capacity(options.max_connections, listening.len());
+    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let bound = Bound::all(&options.listen)?;
+    let capacity = admit::capacity(options.max_connections, bound.len());
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
-    let house = House {
+    let shared = Rc::new(Shared {
         allow: options.allow,
         tokens,
-        crowd: Crowd::new(capacity),
-        tally: Tally::default(),
-    };
+        connections: Connections::new(capacity),
+        log: ThrottledLog::default(),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.context("cannot start the event loop")?;
     // What is still running when this returns ends with it.
-    LocalSet::new().block_on(&runtime, listen_until_told(listening, Rc::new(house)))
+    LocalSet::new().block_on(&runtime, run(bound, listening, shared))
 }
 
-async fn listen_until_told(listening: Vec<Bound>, house: Rc<House>) -> anyhow::Result<()> {
-    let mut end = End::awaited().context("cannot wait for signals")?;
-    let announcement: String =
-        listening.iter().map(|bound| format!("listening on {}\n", bound.at())).collect();
+async fn run(
+    bound: Vec<Bound>,
+    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+    shared: Rc<Shared>,
+) -> anyhow::Result<()> {
+    let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+    let addresses: Vec<Listen> = bound.iter().map(|bound| bound.at().clone()).collect();
     let mut accepting = Vec::new();
-    for bound in listening {
+    for bound in bound {
         let listener = bound.start().context("cannot listen")?;
-        accepting.push(spawn_local(accept(listener, Rc::clone(&house))));
+        accepting.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
     }
-    // Nobody has to read it.
-    let _ = io::stdout().write_all(announcement.as_bytes()).and_then(|()| io::stdout().flush());
+    listening(&addresses)?;
 
-    end.signalled().await;
+    shutdown.requested().await;
     for task in accepting {
         task.abort();
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
-    house.crowd.close();
-    let mut emptied = pin!(timeout(CLOSING_LIMIT, house.crowd.emptied()));
-    let mut again = pin!(end.signalled());
+    shared.connections.drain();
+    let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, shared.connections.at_most(0)));
+    let mut again = pin!(shutdown.requested());
     poll_fn(|cx| {
-        if emptied.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }
+        if drained.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }
     })
     .await;
     Ok(())
-}
-
-/// Takes connections for as long as it is let. No failure to accept ends it.
-async fn accept(listener: Listener, house: Rc<House>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => admit(stream, peer, listener.loopback, &house).await,
-            // The peer's own affair: it was gone before its turn.
-            Err(err)
-                if matches!(
-                    err.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) => {}
-            Err(err) => {
-                house.tally.not_accepted(&err, Instant::now());
-                if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
-                    Errno::from_io_error(&err)
-                {
-                    // What is short, whoever is idle holds some of.
-                    house.crowd.send_one_out();
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Lets a peer in if its address is allowed; others make room for it, but never for a stranger.
-async fn admit(stream: Stream, peer: Peer, loopback_only: bool, house: &Rc<House>) {
-    let crowd = &house.crowd;
-    if let Peer::Ip(ip) = peer
-        && !house.allow.contains(ip)
-    {
-        stream.say_at_once(&Refusal::Forbidden.bytes());
-        house.tally.strangers.add_one();
-        house.tally.refused(peer, "not in --allow", Instant::now());
-        if !crowd.is_full() || crowd.send_a_leaver_out() {
-            wait_for_room(crowd).await;
-            let presence = crowd.enter();
-            presence.leaves();
-            spawn_local(connection::turned_away(stream, presence));
-        }
-        return;
-    }
-    if crowd.is_full() && !crowd.send_a_leaver_out() {
-        house.tally.crowded_out(crowd.capacity(), Instant::now());
-        crowd.send_one_out();
-    }
-    wait_for_room(crowd).await;
-    spawn_local(connection::serve(stream, peer, loopback_only, Rc::clone(house), crowd.enter()));
-}
-
-/// Waits until whoever was sent out is gone, so that its descriptor is free.
-async fn wait_for_room(crowd: &Crowd) {
-    while crowd.is_packed() {
-        yield_now().await;
-    }
-}
-
-/// How many connections the descriptors allow, up to `wanted`; the limit is raised as far as it is needed and allowed.
-fn capacity(wanted: usize, listeners: usize) -> usize {
-    let reserved = RESERVED_DESCRIPTORS + 2 * listeners.saturating_sub(1) as u64;
-    let needed = (wanted as u64).saturating_add(reserved);
-    let limit = getrlimit(Resource::Nofile);
-    let within = |limit: Option<u64>| limit.is_none_or(|limit| needed <= limit);
-    if !within(limit.current) {
-        let raised = limit.maximum.map_or(needed, |hard| hard.min(needed));
-        // If it is not allowed after all, the old limit stands, and is what is read below.
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    }
-    let allowed = getrlimit(Resource::Nofile).current.map_or(needed, |soft| soft.min(needed));
-    usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(wanted).max(1)
 }

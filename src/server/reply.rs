@@ -7,7 +7,10 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
-/// In how many seconds a caller may ask again when there is no live token: a `fetch` takes that long at most.
+use super::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
+
+/// In how many seconds a caller should ask again when there is no live token. Nobody knows when the next `fetch` will
+/// be: this is soon enough after it, and too seldom to be a load.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("10");
 
 /// The body of an endpoint that only says yes.
@@ -15,7 +18,7 @@ pub(super) const OK: Bytes = Bytes::from_static(br#"{"status":"ok"}"#);
 
 /// Why a request is not answered with what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     /// Not HTTP, or HTTP that can be read in two ways; the text says which.
     BadRequest(&'static str),
     /// The peer's address is not allowed.
@@ -29,8 +32,8 @@ pub(super) enum Refusal {
     /// The head is larger than is read.
     HeadTooLarge,
     /// It did not arrive in time.
-    TooSlow,
-    NoSuchRoute,
+    RequestTimeout,
+    NotFound,
     NoSuchAccount,
     /// `/token` where there are several accounts.
     WhichAccount,
@@ -40,88 +43,101 @@ pub(super) enum Refusal {
     NotReady(Vec<String>),
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Refusal::Forbidden | Refusal::Forwarded => StatusCode::FORBIDDEN,
-            Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Refusal::NoSuchRoute | Refusal::NoSuchAccount | Refusal::WhichAccount => {
+            Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Rejection::Forbidden | Rejection::Forwarded => StatusCode::FORBIDDEN,
+            Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Rejection::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => {
                 StatusCode::NOT_FOUND
             }
-            Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::NoToken | Refusal::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::NoToken | Rejection::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Whether nothing more is read from this caller.
     pub(super) fn closes(&self) -> bool {
         match self {
-            Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::Forwarded => true,
-            Refusal::BodyTooLarge | Refusal::HeadTooLarge | Refusal::TooSlow => true,
-            Refusal::Misdirected
-            | Refusal::MethodNotAllowed
-            | Refusal::NoToken
-            | Refusal::NotReady(_) => false,
-            Refusal::NoSuchRoute | Refusal::NoSuchAccount | Refusal::WhichAccount => false,
+            Rejection::BadRequest(_) | Rejection::Forbidden | Rejection::Forwarded => true,
+            Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
+            Rejection::Misdirected
+            | Rejection::MethodNotAllowed
+            | Rejection::NoToken
+            | Rejection::NotReady(_) => false,
+            Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => false,
         }
     }
 
     /// What programs read.
     fn error(&self) -> &'static str {
         match self {
-            Refusal::BadRequest(_) => "bad_request",
-            Refusal::Forbidden => "forbidden",
-            Refusal::Forwarded => "forwarded",
-            Refusal::Misdirected => "misdirected",
-            Refusal::BodyTooLarge => "body_too_large",
-            Refusal::HeadTooLarge => "head_too_large",
-            Refusal::TooSlow => "request_timeout",
-            Refusal::NoSuchRoute => "not_found",
-            Refusal::NoSuchAccount => "no_such_account",
-            Refusal::WhichAccount => "which_account",
-            Refusal::MethodNotAllowed => "method_not_allowed",
-            Refusal::NoToken => "no_token",
-            Refusal::NotReady(_) => "not_ready",
+            Rejection::BadRequest(_) => "bad_request",
+            Rejection::Forbidden => "forbidden",
+            Rejection::Forwarded => "forwarded",
+            Rejection::Misdirected => "misdirected",
+            Rejection::BodyTooLarge => "body_too_large",
+            Rejection::HeadTooLarge => "head_too_large",
+            Rejection::RequestTimeout => "request_timeout",
+            Rejection::NotFound => "not_found",
+            Rejection::NoSuchAccount => "no_such_account",
+            Rejection::WhichAccount => "which_account",
+            Rejection::MethodNotAllowed => "method_not_allowed",
+            Rejection::NoToken => "no_token",
+            Rejection::NotReady(_) => "not_ready",
         }
     }
 
     /// What people read: what to do, and nothing about this machine.
     fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Refusal::BadRequest(what) => what,
-            Refusal::Forbidden => {
+            Rejection::BadRequest(what) => what,
+            Rejection::Forbidden => {
                 "your address is not allowed here; on the server, add it to serve's --allow"
             }
-            Refusal::Forwarded => {
+            Rejection::Forwarded => {
                 "this request was forwarded by a proxy; ask the server directly, without proxy headers"
             }
-            Refusal::Misdirected => {
+            Rejection::Misdirected => {
                 "this server listens on loopback and answers only to localhost, 127.0.0.1 and [::1]; \
                  to serve other hosts, have it listen on another address"
             }
-            Refusal::BodyTooLarge => "the body is larger than 16 KiB; no route here needs one",
-            Refusal::HeadTooLarge => {
-                "the request line and headers are larger than 8 KiB; send fewer or shorter headers"
+            Rejection::BodyTooLarge => {
+                return Cow::Owned(format!(
+                    "the body is larger than {} KiB; no route here needs one",
+                    MAX_BODY / 1024
+                ));
             }
-            Refusal::TooSlow => "the request did not arrive within 10 seconds; send it at once",
-            Refusal::NoSuchRoute => {
+            Rejection::HeadTooLarge => {
+                return Cow::Owned(format!(
+                    "the request line and headers are larger than {} KiB; send fewer or shorter headers",
+                    MAX_HEAD / 1024
+                ));
+            }
+            Rejection::RequestTimeout => {
+                return Cow::Owned(format!(
+                    "the request did not arrive within {} seconds; send it at once",
+                    REQUEST_TIMEOUT.as_secs()
+                ));
+            }
+            Rejection::NotFound => {
                 "no such path; there are /token, /token/ACCOUNT, /healthz and /readyz"
             }
-            Refusal::NoSuchAccount => {
+            Rejection::NoSuchAccount => {
                 "no account of this name here; `wxtoken status` on the server lists them"
             }
-            Refusal::WhichAccount => {
+            Rejection::WhichAccount => {
                 "there are several accounts here; name one: GET /token/ACCOUNT"
             }
-            Refusal::MethodNotAllowed => "use GET or HEAD",
-            Refusal::NoToken => {
+            Rejection::MethodNotAllowed => "use GET or HEAD",
+            Rejection::NoToken => {
                 "there is no live token to hand out; run `wxtoken status` on the server to see why"
             }
-            Refusal::NotReady(accounts) => {
+            Rejection::NotReady(accounts) => {
                 return Cow::Owned(format!(
                     "no live token for {}; run `wxtoken status` on the server to see why",
                     accounts.join(", ")
@@ -186,11 +202,22 @@ mod tests {
 
     #[test]
     fn an_answer_outside_of_http_looks_like_one_inside() {
-        let text = String::from_utf8(Refusal::TooSlow.bytes()).expect("text");
+        let text = String::from_utf8(Rejection::RequestTimeout.bytes()).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
         assert!(head.contains("\r\ncache-control: no-store\r\n"), "{head}");
         assert!(head.ends_with(&format!("\r\ncontent-length: {}", body.len())), "{head}");
         assert!(body.starts_with(r#"{"error":"request_timeout","message":""#), "{body}");
+    }
+
+    #[test]
+    fn a_limit_is_named_in_the_unit_people_use() {
+        for (rejection, limit) in [
+            (Rejection::BodyTooLarge, "larger than 16 KiB;"),
+            (Rejection::HeadTooLarge, "larger than 8 KiB;"),
+            (Rejection::RequestTimeout, "within 10 seconds;"),
+        ] {
+            assert!(rejection.message().contains(limit), "{}", rejection.message());
+        }
     }
 }

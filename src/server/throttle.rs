@@ -1,4 +1,5 @@
-//! What the listener counts, and the few lines it says about strangers: at most one in a while, however many they are.
+//! The few lines that tell the operator of strangers and of overload: at most one of a kind in a while, however many
+//! they are. Counts only what it holds back.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,51 +10,24 @@ use crate::report::error;
 /// How often an operator hears of the same kind of trouble: often enough to see it, too seldom to fill a disk.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// A number that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Counter(Cell<u64>);
-
-impl Counter {
-    pub(super) fn add_one(&self) {
-        self.0.set(self.0.get() + 1);
-    }
+pub(super) struct ThrottledLog {
+    rejected: Throttle,
+    evicted: Throttle,
+    not_accepted: Throttle,
 }
 
-/// What has happened since the start.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    /// Requests that were answered, with whatever status.
-    pub(super) answered: Counter,
-    /// Connections from addresses that are not allowed.
-    pub(super) strangers: Counter,
-    /// Requests refused because they were forwarded.
-    pub(super) forwarded: Counter,
-    /// Requests refused because they were meant for another host.
-    pub(super) misdirected: Counter,
-    /// Connections that ended because a request or its sender was too slow.
-    pub(super) late: Counter,
-    /// Connections that were dropped to make room for a newer one.
-    pub(super) crowded_out: Counter,
-    /// Connections that could not be accepted.
-    pub(super) not_accepted: Counter,
-
-    refusals: Throttle,
-    crowding: Throttle,
-    accepting: Throttle,
-}
-
-impl Tally {
-    /// Somebody was refused, and why; the operator hears of it.
-    pub(super) fn refused(&self, who: impl fmt::Display, why: impl fmt::Display, now: Instant) {
-        if let Some(more) = self.refusals.turn(now) {
+impl ThrottledLog {
+    /// Somebody was refused, and why.
+    pub(super) fn rejected(&self, who: impl fmt::Display, why: impl fmt::Display) {
+        if let Some(more) = self.rejected.turn(Instant::now()) {
             error!("serve: refused {who}: {why}{more}");
         }
     }
 
-    /// A connection was dropped to make room.
-    pub(super) fn crowded_out(&self, capacity: usize, now: Instant) {
-        self.crowded_out.add_one();
-        if let Some(more) = self.crowding.turn(now) {
+    /// A connection that may still be of use is closed to make room.
+    pub(super) fn evicted(&self, capacity: usize) {
+        if let Some(more) = self.evicted.turn(Instant::now()) {
             error!(
                 "serve: all {capacity} places for connections are taken, whoever is idle for longest makes room \
                  (--max-connections, ulimit -n){more}"
@@ -62,9 +36,8 @@ impl Tally {
     }
 
     /// A connection could not be accepted.
-    pub(super) fn not_accepted(&self, err: &std::io::Error, now: Instant) {
-        self.not_accepted.add_one();
-        if let Some(more) = self.accepting.turn(now) {
+    pub(super) fn not_accepted(&self, err: &std::io::Error) {
+        if let Some(more) = self.not_accepted.turn(Instant::now()) {
             error!("serve: cannot accept a connection: {err}{more}");
         }
     }

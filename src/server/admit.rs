@@ -1,0 +1,171 @@
+//! Who gets in: takes connections, refuses addresses that are not allowed, and makes room where there is none.
+//! Reads nothing of what callers send.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::caller::{Caller, Peer};
+use super::connection;
+use super::listen::{Listener, Stream};
+use super::reply::Rejection;
+use super::shared::Shared;
+
+/// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
+/// was accepted a moment before somebody made room for it.
+const RESERVED_DESCRIPTORS: u64 = 24;
+
+/// How long to leave the kernel alone when it cannot accept: without descriptors it would say so again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes connections for as long as it is let. No failure to accept ends it.
+pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, caller)) => admit(stream, caller, &shared).await,
+            // The peer's own affair: it was gone before its turn.
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) => {}
+            Err(err) => {
+                shared.log.not_accepted(&err);
+                if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
+                    Errno::from_io_error(&err)
+                {
+                    // What is short, whoever is idle holds some of.
+                    shared.connections.evict();
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Lets a caller in if its address is allowed; others make room for it, but never for a stranger.
+///
+/// Its slot is claimed before the one who makes room has gone: another listener that is full at the same moment must
+/// see that this one is not free. What is waited for afterwards is a descriptor.
+async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
+    let connections = &shared.connections;
+    let is_allowed = match caller.peer {
+        Peer::Ip(ip) => shared.allow.contains(ip),
+        Peer::Local => true,
+    };
+    if !is_allowed {
+        stream.say_at_once(&Rejection::Forbidden.bytes());
+        shared.log.rejected(caller.peer, "not in --allow");
+    }
+    if connections.is_full() && !connections.evict_leaving() {
+        if !is_allowed {
+            return;
+        }
+        shared.log.evicted(connections.capacity());
+        connections.evict();
+    }
+    let slot = connections.claim();
+    if !is_allowed {
+        slot.leaving();
+    }
+    // Where there is room for few, it may have been evicted for the next one by now.
+    let room = pin!(connections.at_most(connections.capacity()));
+    if slot.until_evicted(room).await.is_none() {
+        return;
+    }
+    if is_allowed {
+        spawn_local(connection::serve(stream, caller, Rc::clone(shared), slot));
+    } else {
+        spawn_local(connection::turn_away(stream, slot));
+    }
+}
+
+/// How many connections the descriptors allow, up to `wanted`; the limit is raised as far as it is needed and allowed.
+pub(super) fn capacity(wanted: usize, listeners: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS + 2 * listeners.saturating_sub(1) as u64;
+    let needed = (wanted as u64).saturating_add(reserved);
+    let limit = getrlimit(Resource::Nofile);
+    let within = |limit: Option<u64>| limit.is_none_or(|limit| needed <= limit);
+    if !within(limit.current) {
+        let raised = limit.maximum.map_or(needed, |hard| hard.min(needed));
+        // If it is not allowed after all, the old limit stands, and is what is read below.
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
+    }
+    let allowed = getrlimit(Resource::Nofile).current.map_or(needed, |soft| soft.min(needed));
+    usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(wanted).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+    use tokio::task::LocalSet;
+    use tokio::time::timeout;
+
+    use crate::server::allow::Allowlist;
+    use crate::server::connections::Connections;
+    use crate::server::throttle::ThrottledLog;
+    use crate::server::tokens::{Lookup, Tokens};
+
+    struct NoAccounts;
+
+    impl Tokens for NoAccounts {
+        fn token(&self, _: Option<&str>) -> Lookup {
+            Lookup::NoSuchAccount
+        }
+
+        fn not_ready(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
+    async fn two_at_once(capacity: usize) -> usize {
+        let shared = Rc::new(Shared {
+            allow: Allowlist::default(),
+            tokens: Rc::new(NoAccounts),
+            connections: Connections::new(capacity),
+            log: ThrottledLog::default(),
+        });
+        let mut peers = Vec::new();
+        for arrivals in [capacity, 2] {
+            let mut admitting = Vec::new();
+            for _ in 0..arrivals {
+                let (ours, theirs) = UnixStream::pair().expect("a pair");
+                peers.push(theirs);
+                let shared = Rc::clone(&shared);
+                admitting.push(spawn_local(async move {
+                    let caller = Caller { peer: Peer::Local, to_loopback: false };
+                    admit(Stream::Unix(ours), caller, &shared).await;
+                }));
+            }
+            for task in admitting {
+                timeout(Duration::from_secs(5), task).await.expect("no wait is endless").expect("");
+            }
+        }
+        let mut open = 0;
+        for peer in &mut peers {
+            let closed = timeout(Duration::from_millis(50), peer.read(&mut [0])).await;
+            open += usize::from(closed.is_err());
+        }
+        open
+    }
+
+    #[test]
+    fn two_newcomers_never_share_one_freed_place() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        for capacity in 1..=3 {
+            let open = LocalSet::new().block_on(&runtime, two_at_once(capacity));
+            assert_eq!(open, capacity);
+        }
+    }
+}
