@@ -6,25 +6,29 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, caught from now on.
-pub(crate) struct Shutdown {
-    terminate: Signal,
-    interrupt: Signal,
-}
+/// The signals that ask the process to end, caught from now on.
+pub(crate) struct Shutdown(Vec<Signal>);
 
 impl Shutdown {
+    /// SIGTERM and SIGINT.
     pub(crate) fn listen() -> io::Result<Shutdown> {
-        Ok(Shutdown {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Shutdown::by(&[SignalKind::terminate(), SignalKind::interrupt()])
+    }
+
+    /// SIGTERM, SIGINT and SIGHUP: for what a terminal takes with it when it is closed.
+    pub(crate) fn listen_with_hangup() -> io::Result<Shutdown> {
+        Shutdown::by(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+    }
+
+    fn by(kinds: &[SignalKind]) -> io::Result<Shutdown> {
+        kinds.iter().map(|kind| signal(*kind)).collect::<io::Result<_>>().map(Shutdown)
     }
 
     /// Ready when the next of them has come.
     pub(crate) async fn requested(&mut self) {
-        poll_fn(|cx| match (self.terminate.poll_recv(cx), self.interrupt.poll_recv(cx)) {
-            (Poll::Pending, Poll::Pending) => Poll::Pending,
-            _ => Poll::Ready(()),
+        poll_fn(|cx| match self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         })
         .await;
     }

@@ -78,19 +78,11 @@ impl Calm {
 
     /// Asks as an honest caller again and again while `storm` goes on, and is answered in bounded time.
     fn endures<T: Send>(&self, storm: impl FnOnce() -> T + Send) -> T {
-        self.endures_asked(ask_honestly, storm)
-    }
-
-    fn endures_asked<T: Send>(
-        &self,
-        ask: fn(&Server) -> Duration,
-        storm: impl FnOnce() -> T + Send,
-    ) -> T {
         thread::scope(|scope| {
             let storm = scope.spawn(storm);
             let (mut answers, mut longest) = (0, Duration::ZERO);
             while !storm.is_finished() || answers < 10 {
-                longest = longest.max(ask(&self.server));
+                longest = longest.max(ask_honestly(&self.server));
                 answers += 1;
                 assert!(longest < NOTICEABLE, "honest caller {answers} waited for {longest:?}");
                 // Honest callers do not hurry.
@@ -126,20 +118,6 @@ fn published() -> Sandbox {
 fn ask_honestly(server: &Server) -> Duration {
     let asked_at = Instant::now();
     assert_is_the_token(&server.get("/token"));
-    asked_at.elapsed()
-}
-
-/// The same, but who is hung up on without a word asks again, as HTTP clients do: in a small house into which hundreds
-/// come within a millisecond, the one waiting for longest may be one whose request has not arrived yet.
-#[track_caller]
-fn ask_honestly_until_answered(server: &Server) -> Duration {
-    let asked_at = Instant::now();
-    let mut response = server.get("/token");
-    while response.status == 0 && asked_at.elapsed() < NOTICEABLE {
-        eprintln!("an honest caller was hung up on, and asks again");
-        response = server.get("/token");
-    }
-    assert_is_the_token(&response);
     asked_at.elapsed()
 }
 
@@ -471,7 +449,7 @@ fn a_body_without_end_is_not_read_to_the_end() {
 #[test]
 fn two_hundred_find_room_where_there_are_64_descriptors() {
     let calm = Calm::with_descriptors(64, 0);
-    let kept = calm.endures_asked(ask_honestly_until_answered, || {
+    let kept = calm.endures(|| {
         let mut kept = crowd(200, calm.address());
         // Some say nothing, some are in the middle of a request.
         for stream in kept.iter_mut().step_by(2) {
@@ -479,7 +457,7 @@ fn two_hundred_find_room_where_there_are_64_descriptors() {
         }
         // And each is let in again when it comes again.
         for _ in 0..200 {
-            ask_honestly_until_answered(&calm.server);
+            ask_honestly(&calm.server);
         }
         kept
     });
@@ -494,10 +472,10 @@ fn two_hundred_find_room_where_there_are_64_descriptors() {
 fn where_there_are_no_descriptors_left_it_goes_on_as_soon_as_there_are() {
     // It counts on 40 connections, and the kernel refuses long before.
     let calm = Calm::with_descriptors(64, 44);
-    let kept = calm.endures_asked(ask_honestly_until_answered, || {
+    let kept = calm.endures(|| {
         let kept = crowd(30, calm.address());
         for _ in 0..20 {
-            ask_honestly_until_answered(&calm.server);
+            ask_honestly(&calm.server);
         }
         kept
     });
@@ -555,7 +533,7 @@ fn two_listeners_that_are_full_at_the_same_moment_both_let_their_newcomer_in() {
             calm.server.signal("CONT");
             kept.extend(newcomers);
             // Each listener goes on accepting.
-            ask_honestly_until_answered(&calm.server);
+            ask_honestly(&calm.server);
             let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             assert_is_the_token(&exchange(other, request));
             assert!(begun_at.elapsed() < NOTICEABLE, "{:?}", begun_at.elapsed());

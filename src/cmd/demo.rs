@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Demo) -> Result<Exit> {
 /// Tells the story, to its end or to Ctrl-C; with `keep`, goes on until then. Leaves nothing behind.
 async fn play(keep: bool) -> Result<()> {
     // First of all: from here on an end is an orderly one.
-    let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+    let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;
     let stage = Arc::new(Stage::set()?);
     let teller = Arc::clone(&stage);
     let mut story = tokio::task::spawn_blocking(move || tell(&teller, keep));

@@ -31,7 +31,7 @@ pub(super) fn run(args: &cli::Mock) -> anyhow::Result<Exit> {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+        let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;
         let addr = listener.local_addr().context("cannot tell where it listens")?;
         announce(&[format!("http://{addr}")])?;
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,7 +41,9 @@ pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
                     Errno::from_io_error(&err)
                 {
                     // What is short, whoever is idle holds some of.
-                    shared.connections.evict();
+                    if shared.connections.next_stays_for(Instant::now()).is_none() {
+                        shared.connections.evict();
+                    }
                 }
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -63,14 +65,19 @@ async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
         stream.say_at_once(&Rejection::Forbidden.bytes());
         shared.log.rejected(caller.peer, "not in --allow");
     }
-    if connections.is_full() && !connections.evict_leaving() {
+    while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {
             return;
         }
-        shared.log.evicted(connections.capacity());
-        connections.evict();
+        match connections.next_stays_for(Instant::now()) {
+            Some(rest) => sleep(rest).await,
+            None => {
+                shared.log.evicted(connections.capacity());
+                connections.evict();
+            }
+        }
     }
-    let slot = connections.claim();
+    let slot = connections.claim(Instant::now());
     if !is_allowed {
         slot.leaving();
     }

@@ -372,8 +372,9 @@ fn answer(request: &Request<Incoming>, connection: &Connection) -> Response<Full
     if state.unread.get() || shared.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    slot.answered();
-    state.phase.set(Phase::Writing(Instant::now()));
+    let answered_at = Instant::now();
+    slot.answered(answered_at.into_std());
+    state.phase.set(Phase::Writing(answered_at));
     if let Some(asked_at) = asked_at {
         let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) =

@@ -1,5 +1,5 @@
 //! Which connections are open, and which one is evicted when a newcomer finds all places taken: never the newcomer, and
-//! never somebody who was just answered. Reads and writes nothing.
+//! never somebody who has just come or was just answered. Reads and writes nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -7,8 +7,13 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+/// Who has come this recently, or was answered, is not evicted: his request may be on its way. With few places and many
+/// who come at once, the newest wait in the kernel's queue instead.
+const LEAST_STAY: Duration = Duration::from_millis(100);
 
 /// The order of eviction: first whoever has had the last answer, then whoever has been waiting for longest, be it in
 /// silence or in the middle of a request.
@@ -36,6 +41,7 @@ pub(super) struct Connections {
 struct Entry {
     /// Its place in the queue; `None` once it was evicted.
     rank: Cell<Option<Rank>>,
+    ranked_at: Cell<Instant>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -68,12 +74,25 @@ impl Connections {
     }
 
     /// A newcomer's place. It may be one too many: evict somebody before, and wait for [`Self::at_most`] afterwards.
-    pub(super) fn claim(self: &Rc<Connections>) -> Slot {
+    pub(super) fn claim(self: &Rc<Connections>, now: Instant) -> Slot {
         let rank = Rank::Waiting(self.next_rank());
-        let entry = Rc::new(Entry { rank: Cell::new(Some(rank)), waker: RefCell::new(None) });
+        let entry = Entry {
+            rank: Cell::new(Some(rank)),
+            ranked_at: Cell::new(now),
+            waker: RefCell::new(None),
+        };
+        let entry = Rc::new(entry);
         self.queue.borrow_mut().insert(rank, Rc::clone(&entry));
         self.open.set(self.open.get() + 1);
         Slot { connections: Rc::clone(self), entry }
+    }
+
+    /// How long the connection that is next to go must be let stay yet; `None` if it may be evicted now.
+    pub(super) fn next_stays_for(&self, now: Instant) -> Option<Duration> {
+        let queue = self.queue.borrow();
+        let (_, entry) = queue.first_key_value()?;
+        let rest = LEAST_STAY.checked_sub(now.duration_since(entry.ranked_at.get()))?;
+        (!rest.is_zero()).then_some(rest)
     }
 
     /// Evicts the connection that is next to go. `false` if there is none.
@@ -125,7 +144,8 @@ impl Entry {
 
 impl Slot {
     /// The caller was answered just now: it is the last to go.
-    pub(super) fn answered(&self) {
+    pub(super) fn answered(&self, now: Instant) {
+        self.entry.ranked_at.set(now);
         self.queue_again(Rank::Waiting);
     }
 
@@ -187,6 +207,10 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn is_evicted(slot: &Slot) -> bool {
         slot.poll_evicted(&Context::from_waker(Waker::noop())).is_ready()
     }
@@ -195,9 +219,9 @@ mod tests {
     fn whoever_has_waited_for_longest_makes_room() {
         let connections = Connections::new(3);
         let (first, second, third) =
-            (connections.claim(), connections.claim(), connections.claim());
+            (connections.claim(now()), connections.claim(now()), connections.claim(now()));
         assert!(connections.is_full());
-        first.answered();
+        first.answered(now());
         assert!(connections.evict());
         assert_eq!([&first, &second, &third].map(is_evicted), [false, true, false]);
         assert!(!connections.is_full());
@@ -209,23 +233,36 @@ mod tests {
     #[test]
     fn whoever_has_had_the_last_answer_goes_before_all_others() {
         let connections = Connections::new(3);
-        let (first, second) = (connections.claim(), connections.claim());
+        let (first, second) = (connections.claim(now()), connections.claim(now()));
         assert!(!connections.evict_leaving());
         second.leaving();
         assert!(connections.evict_leaving());
         assert_eq!([&first, &second].map(is_evicted), [false, true]);
         // Too late to come back, and nobody goes twice.
-        second.answered();
+        second.answered(now());
         assert!(!connections.evict_leaving());
         assert!(connections.evict());
         assert!(!connections.evict());
     }
 
     #[test]
+    fn who_has_just_come_or_was_just_answered_is_let_stay_for_a_moment() {
+        let connections = Connections::new(2);
+        assert_eq!(connections.next_stays_for(now()), None);
+        let come = now();
+        let (first, _second) = (connections.claim(come), connections.claim(come));
+        assert_eq!(connections.next_stays_for(come), Some(LEAST_STAY));
+        assert_eq!(connections.next_stays_for(come + LEAST_STAY / 2), Some(LEAST_STAY / 2));
+        assert_eq!(connections.next_stays_for(come + LEAST_STAY), None);
+        first.answered(come + LEAST_STAY);
+        assert_eq!(connections.next_stays_for(come + LEAST_STAY), None, "the second is next");
+    }
+
+    #[test]
     fn a_closed_connection_is_not_counted() {
         let connections = Connections::new(2);
         for round in 0..10 {
-            let (one, two) = (connections.claim(), connections.claim());
+            let (one, two) = (connections.claim(now()), connections.claim(now()));
             assert!(connections.is_full());
             if round % 2 == 0 {
                 connections.evict();

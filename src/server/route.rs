@@ -10,8 +10,9 @@ use super::limits::MAX_BODY;
 use super::reply::Rejection;
 use crate::report;
 
-/// The longest path that is shown as it is; a longer one may well be a token in the wrong place.
-const LONGEST_PATH_SHOWN: usize = 40; // characters
+/// How much of a path a log line shows, and of a word in it: a longer one may be a secret or a token in the wrong place.
+const LONGEST_PATH_SHOWN: usize = 60; // characters
+const LONGEST_WORD_SHOWN: usize = 28; // characters
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +101,7 @@ fn check_body<B: Body>(request: &Request<B>) -> Result<(), Rejection> {
 
 /// The path as a log line may show it: never the query, and nothing long enough to be a token.
 pub(super) fn printable_path(path: &str) -> String {
-    if path.chars().nth(LONGEST_PATH_SHOWN).is_some() {
-        format!("/…({} bytes)", path.len())
-    } else {
-        report::printable(path, LONGEST_PATH_SHOWN)
-    }
+    report::printable(&report::without_long_words(path, LONGEST_WORD_SHOWN), LONGEST_PATH_SHOWN)
 }
 
 #[cfg(test)]
@@ -247,8 +244,9 @@ mod tests {
     #[test]
     fn a_log_line_shows_no_path_that_could_hold_a_token() {
         assert_eq!(printable_path("/token/shop"), "/token/shop");
-        assert_eq!(printable_path(&format!("/{}", "x".repeat(39))), format!("/{}", "x".repeat(39)));
-        assert_eq!(printable_path(&format!("/token/{}", "x".repeat(150))), "/…(157 bytes)");
+        assert_eq!(printable_path("/cgi-bin/ticket/getticket"), "/cgi-bin/ticket/getticket");
+        assert_eq!(printable_path(&format!("/token/{}", "x".repeat(32))), "/token/[…]");
+        assert_eq!(printable_path(&"/x".repeat(100)).chars().count(), 61);
         assert_eq!(printable_path("/\u{1b}[2J\u{202e}"), "/\\u{1b}[2J\\u{202e}");
     }
 }
