@@ -120,7 +120,12 @@ fn a_demo_that_is_interrupted_at_any_moment_leaves_nothing_behind() {
         let mut child =
             demo(dir.path(), &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(millisecond));
-        std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        // As by `kill`, by Ctrl-C, and by a terminal that is closed.
+        let signal = ["-TERM", "-INT", "-HUP"][millisecond as usize % 3];
+        std::process::Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status()
+            .unwrap();
         child.wait().unwrap();
         let left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.path()).collect();

@@ -689,3 +689,13 @@ fn verbose_is_a_line_for_each_request_and_otherwise_it_is_silent() {
     .map(|line| format!("wxtoken: serve: {line} "));
     assert_eq!(said, expected, "{stderr}");
 }
+
+#[test]
+fn a_hangup_does_not_end_it() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    let server = sandbox.serve(&[]);
+    server.signal("HUP");
+    assert_eq!(server.get("/token").status, 200);
+    assert_eq!(server.stop(), "");
+}

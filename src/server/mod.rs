@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -76,6 +77,9 @@ async fn run(
     shared: Rc<Shared>,
 ) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
+    // By custom SIGHUP asks a server to read anew what it serves from; here that is done for each request. Caught, it
+    // does not end the process.
+    let _hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
     let addresses: Vec<Listen> = bound.iter().map(|bound| bound.at().clone()).collect();
     let mut accepting = Vec::new();
     for bound in bound {
