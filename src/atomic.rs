@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::owner;
+
 /// A file about to be replaced. What can fail on this machine has been tried when it exists; dropping it without
 /// [`Replacement::publish`] leaves the old file as it was.
 pub(crate) struct Replacement {
@@ -56,6 +58,7 @@ impl Replacement {
 
     /// Takes real blocks on the disk. Creating a file or seeking in it would succeed on a full one.
     fn reserve(&mut self, mode: u32, room: usize) -> io::Result<()> {
+        owner::give_to_owner_of_dir(&self.file, &self.temp)?;
         self.file.set_permissions(Permissions::from_mode(mode))?;
         self.file.write_all(&vec![b' '; room])?;
         self.file.sync_all()

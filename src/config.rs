@@ -14,6 +14,9 @@ use crate::token::Document;
 /// The name of the account that is given on the command line.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
+/// Where root's documents are, and those of the units in contrib.
+pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
+
 /// An account, as far as everybody needs to know it. What only `fetch` needs is not in here.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -50,7 +53,7 @@ fn directory(common: &cli::Common) -> anyhow::Result<PathBuf> {
         return Ok(first);
     }
     if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/wxtoken"));
+        return Ok(PathBuf::from(SYSTEM_DIR));
     }
     // XDG Base Directory: a relative path in it is to be ignored.
     let state = var("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());

@@ -152,7 +152,7 @@ static TABLE: &[Meaning] = &[
         "Too many calls this minute; try again in the next.",
         "分钟级频率超限，请下一分钟再试。"),
     meaning(&[45009], ANY_CALL, OFFICIAL, Class::Quota,
-        "Daily quota is used up; use --api stable, or clear the quota (10 per month).",
+        "Daily quota is used up; --api stable has a far larger one, or clear the quota (10 per month).",
         "当日调用次数已用完；建议改用 stable_token（--api stable），或清零（每月 10 次）。"),
     meaning(&[45009], ANY_CALL, WORK, Class::Quota,
         "Rate limited; repeated wrong secrets ban this IP for an hour.",

@@ -32,10 +32,11 @@ impl Lock {
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(path)?;
+            let file = owner::open_plain(&mut options, path)?;
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600))?;
             }
+            owner::give_to_owner_of_dir(&file, path)?;
             Ok::<_, io::Error>(file)
         };
         let mut file = open().map_err(|err| owner::explain(err, path)).with_context(opening)?;

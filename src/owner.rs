@@ -1,19 +1,53 @@
-//! Whose file it is, for messages: "permission denied" alone does not tell that somebody once ran `fetch` as root.
+//! Whose file it is: for messages, and so that root, who may do everything, leaves nothing behind that its owner cannot
+//! use. Changes nobody's file but those it is given open.
 
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
-/// The same error; if it is a lack of permission, with who owns `path` and who we are.
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+/// The same error; if it is a lack of permission, with who owns `path`, who we are, and what to do.
 pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
-    let us = rustix::process::geteuid().as_raw();
+    let us = geteuid().as_raw();
     match std::fs::metadata(path) {
         Ok(found) if err.kind() == io::ErrorKind::PermissionDenied && found.uid() != us => {
             let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-            let whose =
-                format!("{err}: it is user {owner}'s, mode {mode:04o}, and this is user {us}");
-            io::Error::new(err.kind(), whose)
+            io::Error::new(
+                err.kind(),
+                format!(
+                    "{err}: it is user {owner}'s, mode {mode:04o}, and this is user {us}; run as user {owner}, or \
+                     chown it"
+                ),
+            )
         }
         _ => err,
     }
+}
+
+/// Opens a file whose mode or owner is to be changed: never what a link of somebody else's leads to.
+pub(crate) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() <= 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a plain file with one name"))
+    }
+}
+
+/// Gives a file that root has made to the owner of its directory. Whoever debugs as root would else lock out the
+/// service. Does nothing for other users, who own what they make.
+pub(crate) fn give_to_owner_of_dir(file: &File, path: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (dir, file_metadata) = (std::fs::metadata(dir)?, file.metadata()?);
+    if file_metadata.uid() == dir.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(dir.uid()), Some(dir.gid()))
 }

@@ -1,16 +1,18 @@
 //! `wxtoken fetch`: asks WeChat for a token when one is due, and publishes it. Prints nothing.
 
 use std::io::Read;
+use std::time::Duration;
 
 use anyhow::Result;
 use zeroize::Zeroizing;
 
+use super::published::Published;
 use crate::api::Api;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::exit::Exit;
 use crate::refresh::{Outcome, Refresh, Want};
-use crate::report::{error, info};
+use crate::report::{debug, error, info};
 use crate::secret::Secret;
 use crate::source::client::Client;
 use crate::source::wechat::WeChat;
@@ -37,17 +39,26 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     )?;
     let name = account.name.as_str();
 
+    let store = FileStore::new(&account.document, args.mode);
     let refresh = Refresh {
         name,
         appid: &appid,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source: &WeChat::new(client, account.api, &appid, secret),
-        store: &FileStore::new(&account.document, args.mode),
+        store: &store,
     };
-    let outcome = refresh
-        .run(&want, deadline)
-        .map_err(|failure| failure.exit().error(format!("{name}: {failure}")))?;
+    let outcome = refresh.run(&want, deadline).map_err(|failure| {
+        // Whether it can wait until the morning.
+        let urgency = match Published::look(&account, SystemClock.now()).life {
+            Duration::ZERO => "no live token is published".to_owned(),
+            life => format!("the published token lives for {}", humantime::format_duration(life)),
+        };
+        failure.exit().error(format!("{name}: {failure} ({urgency})"))
+    })?;
+    if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle_mode()) {
+        debug!("{name}: the document keeps its mode: {err}");
+    }
 
     if let Outcome::Renewed(document) = &outcome
         && account.api == Api::Classic
@@ -106,6 +117,11 @@ fn want(args: &Fetch) -> Result<Want> {
         }
         Some(token) => token.to_owned(),
     };
+    if rejected.is_empty() {
+        return Err(
+            Exit::Usage.error("--rejected is empty: it takes the token that WeChat rejected")
+        );
+    }
     if !token::is_token(&rejected) {
         return Err(Exit::Usage.error("--rejected is not a token"));
     }

@@ -2,11 +2,12 @@
 //! Reads one file; asks nobody.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use time::UtcDateTime;
 
-use crate::config::Account;
+use crate::config::{Account, SYSTEM_DIR};
 use crate::report::printable;
 use crate::store::{Found, reader};
 use crate::token::Document;
@@ -72,7 +73,11 @@ impl fmt::Display for Unusable<'_> {
                 write!(
                     f,
                     "no token: {path} does not exist; run wxtoken fetch, with the same --dir or --file"
-                )
+                )?;
+                if Path::new(SYSTEM_DIR).exists() && !account.document.starts_with(SYSTEM_DIR) {
+                    write!(f, "; or is it the one in --dir {SYSTEM_DIR}?")?;
+                }
+                Ok(())
             }
             Err(Trouble::Unreadable(what)) => write!(f, "no token: {what}"),
             Err(Trouble::Foreign { appid }) => {

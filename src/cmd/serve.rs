@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account};
 use crate::exit::Exit;
 use crate::handout::Handout;
+use crate::report::error;
 use crate::server::{self, Allowlist, Listen, Lookup, Options, Tokens};
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
@@ -24,6 +25,11 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
         config::account(common, &args.account),
         config::both(Listen::parse_all(&args.listen), allow),
     )?;
+    if let (true, Some(address)) =
+        (args.allow.is_empty(), listen.iter().find(|it| it.is_beyond_loopback()))
+    {
+        error!("serve: listens on {address} and allows nobody beyond this host: give --allow");
+    }
     let options = Options { listen, allow, max_connections: args.max_connections as usize };
     server::serve(options, Rc::new(Accounts::of([account])), announce)?;
     Ok(Exit::Done)

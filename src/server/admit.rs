@@ -57,12 +57,13 @@ pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
 /// see that this one is not free. What is waited for afterwards is a descriptor.
 async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
-    let is_allowed = match caller.peer {
-        Peer::Ip(ip) => shared.allow.contains(ip),
-        Peer::Local => true,
+    let stranger = match caller.peer {
+        Peer::Ip(ip) if !shared.allow.contains(ip) => Some(ip),
+        Peer::Ip(_) | Peer::Local => None,
     };
-    if !is_allowed {
-        stream.say_at_once(&Rejection::Forbidden.bytes());
+    let is_allowed = stranger.is_none();
+    if let Some(address) = stranger {
+        stream.say_at_once(&Rejection::Forbidden(address).bytes());
         shared.log.rejected(caller.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {

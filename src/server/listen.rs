@@ -37,6 +37,11 @@ pub(crate) enum Listen {
 }
 
 impl Listen {
+    /// Whether other hosts can reach it.
+    pub(crate) fn is_beyond_loopback(&self) -> bool {
+        matches!(self, Listen::Tcp(address) if !address.ip().to_canonical().is_loopback())
+    }
+
     /// Reads `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which is 127.0.0.1) and `unix:PATH`; the error names
     /// every entry that is none of them.
     pub(crate) fn parse_all<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Vec<Listen>> {

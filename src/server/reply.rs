@@ -1,6 +1,7 @@
 //! What is answered: the bodies, statuses and headers that callers rely on. Decides nothing.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -22,7 +23,7 @@ pub(super) enum Rejection {
     /// Not HTTP, or HTTP that can be read in two ways; the text says which.
     BadRequest(&'static str),
     /// The peer's address is not allowed.
-    Forbidden,
+    Forbidden(IpAddr),
     /// It came through a proxy that nobody said to trust.
     Forwarded,
     /// Meant for another host.
@@ -47,7 +48,7 @@ impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Rejection::Forbidden | Rejection::Forwarded => StatusCode::FORBIDDEN,
+            Rejection::Forbidden(_) | Rejection::Forwarded => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -63,7 +64,7 @@ impl Rejection {
     /// Whether nothing more is read from this caller.
     pub(super) fn closes(&self) -> bool {
         match self {
-            Rejection::BadRequest(_) | Rejection::Forbidden | Rejection::Forwarded => true,
+            Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded => true,
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
             Rejection::Misdirected
             | Rejection::MethodNotAllowed
@@ -77,7 +78,7 @@ impl Rejection {
     fn error(&self) -> &'static str {
         match self {
             Rejection::BadRequest(_) => "bad_request",
-            Rejection::Forbidden => "forbidden",
+            Rejection::Forbidden(_) => "forbidden",
             Rejection::Forwarded => "forwarded",
             Rejection::Misdirected => "misdirected",
             Rejection::BodyTooLarge => "body_too_large",
@@ -96,8 +97,10 @@ impl Rejection {
     fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Rejection::BadRequest(what) => what,
-            Rejection::Forbidden => {
-                "your address is not allowed here; on the server, add it to serve's --allow"
+            Rejection::Forbidden(address) => {
+                return Cow::Owned(format!(
+                    "your address {address} is not allowed here; on the server, add it to serve's --allow"
+                ));
             }
             Rejection::Forwarded => {
                 "this request was forwarded by a proxy; ask the server directly, without proxy headers"

@@ -36,6 +36,8 @@ pub(crate) struct Client {
     base: String,
     tls: TlsConfig,
     proxy: Option<ureq::Proxy>,
+    /// Whom it talks to, for messages: the host, and the proxy without its password.
+    route: String,
 }
 
 /// A whole answer.
@@ -48,11 +50,13 @@ impl Client {
     /// A client for the server at `base`: `https://HOST[/PREFIX]`, or `http://` on loopback.
     pub(crate) fn new(base: &str, ca_file: Option<&Path>) -> Result<Client> {
         let uri = check_base(base)?;
-        Ok(Client {
-            base: base.trim_end_matches('/').to_owned(),
-            tls: tls(ca_file)?,
-            proxy: proxy(&uri)?,
-        })
+        let proxy = proxy(&uri)?;
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let route = match &proxy {
+            Some(proxy) => format!("{host} through the proxy {}:{}", proxy.host(), proxy.port()),
+            None => host.to_owned(),
+        };
+        Ok(Client { base: base.trim_end_matches('/').to_owned(), tls: tls(ca_file)?, proxy, route })
     }
 
     /// Sends a GET with these parameters in its query.
@@ -64,7 +68,7 @@ impl Client {
     ) -> Result<Answer, AskError> {
         let request = self.agent(timeout).get(format!("{}{path}", self.base));
         let request = request.query_pairs(query.iter().copied());
-        within(timeout, move || finish(request.call()))
+        self.told(within(timeout, move || finish(request.call())))
     }
 
     /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
@@ -76,7 +80,17 @@ impl Client {
     ) -> Result<Answer, AskError> {
         let request = self.agent(timeout).post(format!("{}{path}", self.base));
         let request = request.header("Content-Type", "application/json");
-        within(timeout, move || finish(request.send(body.as_slice())))
+        self.told(within(timeout, move || finish(request.send(body.as_slice()))))
+    }
+
+    /// The same outcome; where nobody was reached, with who that was.
+    fn told(&self, outcome: Result<Answer, AskError>) -> Result<Answer, AskError> {
+        outcome.map_err(|err| match err {
+            AskError::Unreachable { what, may_pass } => {
+                AskError::Unreachable { what: format!("{what} ({})", self.route), may_pass }
+            }
+            err => err,
+        })
     }
 
     fn agent(&self, timeout: Duration) -> ureq::Agent {

@@ -1,6 +1,9 @@
 //! The store that is a file beside its lock: `DIR/ACCOUNT.json`, `DIR/ACCOUNT.lock`. Here is the writing; who only
 //! reads needs `reader`, and no lock.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +13,7 @@ use super::{Found, Prepared, Store, Turn, reader};
 use crate::atomic::{self, Replacement};
 use crate::clock::Clock;
 use crate::lock::Lock;
+use crate::owner;
 use crate::token::{Document, MAX_DOCUMENT};
 
 /// A document in a file.
@@ -23,6 +27,15 @@ impl FileStore {
     /// The store at `path`, whose document is published with `mode`.
     pub(crate) fn new(path: &Path, mode: u32) -> FileStore {
         FileStore { path: path.to_owned(), mode }
+    }
+
+    /// Gives the published document the mode that it should have: it may have been published with another one.
+    pub(crate) fn settle_mode(&self) -> io::Result<()> {
+        let file = owner::open_plain(OpenOptions::new().read(true), &self.path)?;
+        if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
+            file.set_permissions(Permissions::from_mode(self.mode))?;
+        }
+        Ok(())
     }
 
     /// The lock beside the document; never the document itself, which is replaced under it.

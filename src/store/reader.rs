@@ -37,8 +37,12 @@ fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
     let version = Version::of(&file.metadata().with_context(reading)?);
     let mut bytes = Vec::new();
     file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
-    let damaged =
-        |what: &dyn Display| Found::Damaged(format!("{} is no document: {what}", path.display()));
+    let damaged = |what: &dyn Display| {
+        Found::Damaged(format!(
+            "{} is no document: {what}; wxtoken fetch replaces it",
+            path.display()
+        ))
+    };
     let found = if bytes.len() > MAX_DOCUMENT {
         damaged(&"it is too long")
     } else {
