@@ -54,11 +54,14 @@ async fn play(keep: bool) -> Result<()> {
     .await;
     let outcome = match told {
         None => Ok(()),
-        Some(told) => told.context("the story broke off").and_then(|outcome| outcome),
+        Some(told) => {
+            let outcome = told.context("the story broke off").and_then(|outcome| outcome);
+            if keep && outcome.is_ok() {
+                interrupted.await;
+            }
+            outcome
+        }
     };
-    if keep && outcome.is_ok() && story.is_finished() {
-        interrupted.await;
-    }
     stage.strike();
     outcome
 }
