@@ -230,6 +230,12 @@ fn every_shell_snippet_is_shell() {
         .flat_map(|readme| blocks(&read(readme)))
         .filter(|block| block.language == "sh")
     {
+        // Pasted into zsh, a comment behind a command is its arguments, and a quote in any comment opens a string.
+        for (at, _) in block.text.match_indices('#') {
+            let start = block.text[..at].rfind('\n').map_or(0, |end| end + 1);
+            let comment = block.text[at..].lines().next().unwrap_or_default();
+            assert!(at == start && !comment.contains(['\'', '"', '`', '(', '*', '?']), "{comment}");
+        }
         let bash =
             Command::new("bash").args(["-n", "-c", &block.text]).output().expect("bash runs");
         assert!(bash.status.success(), "{}\n{}", block.text, String::from_utf8_lossy(&bash.stderr));
@@ -404,9 +410,8 @@ struct Block {
 
 impl Block {
     fn without_comments(&self) -> String {
-        let lines =
-            self.text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim_end());
-        format!("{} {}\n{}", self.language, self.marks, lines.collect::<Vec<_>>().join("\n"))
+        let lines: Vec<&str> = self.text.lines().filter(|line| !line.starts_with("# ")).collect();
+        format!("{} {}\n{}", self.language, self.marks, lines.join("\n"))
     }
 
     fn as_script(&self) -> String {
@@ -482,8 +487,11 @@ fn calls(paper: &str) -> Vec<Vec<String>> {
             .replace("\", \"", " ")
             .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
             .replace("* * * * * ", "");
-        for command in line.split(['|', ';', '&', '(', ')', '"', '=', '>', '#']) {
-            let command = command.trim().strip_prefix("sudo -u www-data").unwrap_or(command);
+        for command in line.split(['|', ';', '&', '(', ')', '"', '\'', '=', '>', '#']) {
+            let command = ["sudo -u www-data ", "sudo ", "exec "]
+                .iter()
+                .find_map(|before| command.trim().strip_prefix(before))
+                .unwrap_or(command);
             let mut words = command.split_whitespace().map(str::to_owned);
             if words.next().is_some_and(|program| program.rsplit('/').next() == Some("wxtoken")) {
                 calls.push(words.collect());
