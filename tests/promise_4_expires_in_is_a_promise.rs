@@ -1,5 +1,5 @@
 //! Promise 4: what is handed out works for as long as it says. That it does so at every second of many generations is
-//! told in virtual time, beside the story: `promise_4_a_token_outlives_what_was_promised_with_it` in src/refresh.rs.
+//! told in virtual time, beside the story: `promise_4_a_token_outlives_what_was_promised_with_it` in src/refresh/tests.rs.
 
 mod support;
 

@@ -1,0 +1,230 @@
+//! The one story: is a new token due? Then lock, look again, ask, publish. Clock, source and store come in as
+//! arguments, so that a simulation can tell it without waiting. What came of it is for the verbs to say.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::report::{debug, printable};
+use crate::secret::Secret;
+use crate::source::{Ask, AskError, Grant, Source};
+use crate::store::{Found, Store};
+use crate::token::Document;
+
+/// How long to wait before each further try of what is transient; jitter is added.
+const PAUSES: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// One try may take this long, or half of the time that is left if that is more, so that an answer that never comes
+/// leaves time for another, and more --timeout is also more patience.
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// With less time than this before the deadline WeChat is not asked any more: it might mint a token, and nobody would
+/// wait for the answer. On the classic API that kills the published one.
+const LEAST_TRY: Duration = Duration::from_millis(500);
+
+/// Why a token is asked for.
+#[derive(Debug)]
+pub(crate) enum Want {
+    /// One that is not due.
+    Live,
+    /// Another one, whatever the time.
+    Another,
+    /// One that is not this one: WeChat rejected it.
+    NotThis(Secret),
+}
+
+/// What came of it. In every case the document is what is published now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nobody was asked: what is published is good.
+    Kept(Document),
+    /// Another token than before is published.
+    Renewed(Document),
+    /// WeChat gave the token that was published already: normal on `stable`. The document has the life WeChat states.
+    Confirmed(Document),
+}
+
+/// Why there is no new token. What was published stays as it is.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The source gave none.
+    Asking(AskError),
+    /// Somebody else was at it until the deadline.
+    Held,
+    /// Something on this machine is in the way.
+    Local(anyhow::Error),
+    /// The place is taken by another account's document.
+    Foreign { appid: String },
+}
+
+impl Failure {
+    /// What the process's status says of it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Asking(err) => err.exit(),
+            Failure::Held => Exit::Locked,
+            Failure::Local(_) => Exit::Failure,
+            Failure::Foreign { .. } => Exit::Usage,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Asking(err) => err.fmt(f),
+            Failure::Held => f.write_str(
+                "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
+            ),
+            Failure::Local(err) => write!(f, "{err:#}"),
+            Failure::Foreign { appid } => write!(
+                f,
+                "the document there belongs to {appid}; give this account its own --file or --dir, or remove it"
+            ),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(err: anyhow::Error) -> Failure {
+        Failure::Local(err)
+    }
+}
+
+/// One account's refresh: who it is, when its token is due, and what the story works with.
+pub(crate) struct Refresh<'a> {
+    /// What people call the account.
+    pub(crate) name: &'a str,
+    pub(crate) appid: &'a str,
+    pub(crate) refresh_before: Duration,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) store: &'a dyn Store,
+}
+
+impl Refresh<'_> {
+    /// Sees to it that the token wanted is published, by `deadline`.
+    ///
+    /// However many do this at once, one of them asks: the others wait for the lock, look again, and find it done.
+    pub(crate) fn run(&self, want: &Want, deadline: Instant) -> Result<Outcome, Failure> {
+        let before = match self.judge(self.store.read()?, want)? {
+            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
+            Judgement::Replace(published) => published,
+        };
+        let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
+        let published = match self.judge(turn.read()?, want)? {
+            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
+            Judgement::Replace(published) => published,
+        };
+        // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
+        // it is the same token again, or one that is due from the start.
+        if let Some(document) = &published
+            && published != before
+            && !document.left(self.clock.now()).is_zero()
+        {
+            let is_the_same = before.is_some_and(|before| before.token == document.token);
+            let document = document.clone();
+            return Ok(if is_the_same {
+                Outcome::Confirmed(document)
+            } else {
+                Outcome::Kept(document)
+            });
+        }
+        let prepared = turn.prepare()?; // Before asking: a local fault must not cost a mint.
+        let (grant, asked_at) = self.ask(want, deadline).map_err(Failure::Asking)?;
+        let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
+        prepared.publish(&document)?;
+
+        let is_the_same = published.is_some_and(|published| published.token == document.token);
+        Ok(if is_the_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
+    }
+
+    /// Whether what was found will do.
+    fn judge(&self, found: Found, want: &Want) -> Result<Judgement, Failure> {
+        let document = match found {
+            Found::Nothing => return Ok(Judgement::Replace(None)),
+            Found::Damaged(damage) => {
+                debug!("{}: {damage}; a new token is the cure", self.name);
+                return Ok(Judgement::Replace(None));
+            }
+            Found::Document(document) => document,
+        };
+        if document.appid != self.appid {
+            return Err(Failure::Foreign { appid: printable(&document.appid, 64) });
+        }
+        let keep = match want {
+            Want::Another => false,
+            Want::NotThis(rejected) if document.token == *rejected => false,
+            // Another than the rejected one: it will do while it lives, due or not.
+            Want::NotThis(_) => !document.left(self.clock.now()).is_zero(),
+            Want::Live => !document.is_due(self.clock.now(), self.refresh_before),
+        };
+        Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
+    }
+
+    /// Asks for what is wanted; gives the instant from before the request that was answered, too.
+    fn ask(&self, want: &Want, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
+        match want {
+            Want::Live => self.ask_patiently(Ask::Good, deadline),
+            Want::Another => self.ask_patiently(Ask::Another, deadline),
+            Want::NotThis(rejected) => {
+                // If somebody else replaced it at WeChat, the good one can be had without forcing a further one,
+                // which would kill theirs in turn and counts against 20 a day.
+                let answer = self.ask_patiently(Ask::Good, deadline)?;
+                if answer.0.token == *rejected {
+                    self.ask_patiently(Ask::Another, deadline)
+                } else {
+                    Ok(answer)
+                }
+            }
+        }
+    }
+
+    fn try_timeout(&self, deadline: Instant) -> Duration {
+        let left = self.clock.until(deadline);
+        left.min(TRY_TIMEOUT.max(left / 2))
+    }
+
+    /// Asks again what is transient, while there is time.
+    fn ask_patiently(&self, how: Ask, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
+        let mut pauses = PAUSES.iter();
+        if self.clock.until(deadline) < LEAST_TRY {
+            let what = "no time is left to ask; give more --timeout".to_owned();
+            return Err(AskError::Unreachable { what, may_pass: true });
+        }
+        loop {
+            let asked_at = self.clock.now();
+            let err = match self.source.ask(how, self.try_timeout(deadline)) {
+                Ok(grant) => return Ok((grant, asked_at)),
+                Err(err) => err,
+            };
+            let Some(pause) = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()))
+            else {
+                return Err(err);
+            };
+            if !err.is_transient() || self.clock.until(deadline) < pause + LEAST_TRY {
+                return Err(err);
+            }
+            debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
+            self.clock.sleep(pause);
+        }
+    }
+}
+
+/// What to do about what is published.
+enum Judgement {
+    Keep(Document),
+    Replace(Option<Document>),
+}
+
+/// `pause` and up to a quarter more, so that many who failed together do not come back together.
+fn with_jitter(pause: Duration, random: u64) -> Duration {
+    pause + pause.mul_f64((random % 1000) as f64 / 4000.0)
+}
+
+#[cfg(test)]
+mod tests;
