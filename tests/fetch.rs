@@ -92,3 +92,23 @@ fn a_failure_says_how_urgent_it_is() {
         .exits(5)
         .says(&[here, "(the published token lives for 3m"]);
 }
+
+/// An answer of exactly 64 KiB is read, and one of a byte more is not.
+#[test]
+fn an_answer_is_read_up_to_its_limit_and_no_further() {
+    use std::io::{Read, Write};
+    for (length, exit) in [(64 * 1024, 0), (64 * 1024 + 1, 5)] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let wechat = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let _ = client.read(&mut [0; 8192]).unwrap();
+            let answer = r#"{"access_token":"T1","expires_in":7200}"#;
+            let padding = " ".repeat(length - answer.len());
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let _ = client.write_all(format!("{head}{answer}{padding}").as_bytes());
+        });
+        Sandbox::asking(&url).run(&["fetch"]).exits(exit);
+        wechat.join().unwrap();
+    }
+}
