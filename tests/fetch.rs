@@ -102,7 +102,12 @@ fn an_answer_is_read_up_to_its_limit_and_no_further() {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let wechat = std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            let _ = client.read(&mut [0; 8192]).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
             let answer = r#"{"access_token":"T1","expires_in":7200}"#;
             let padding = " ".repeat(length - answer.len());
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
