@@ -9,6 +9,9 @@
 //!
 //! Each round drives one after the other, and ratios are of one round, so that whatever else the machine does happens
 //! to all of them alike. nginx's CPU is its worker's; its memory is the master's and the worker's together.
+//!
+//! Most of what is resident are pages of the binary and of libc. The static build (README, In a container) has fewer:
+//! `RUSTFLAGS='-C target-feature=+crt-static' cargo bench --target x86_64-unknown-linux-gnu --bench serve`
 
 mod support;
 
