@@ -87,7 +87,8 @@ fn check(bytes: std::io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Resu
         [] => "is empty",
         line if line.contains(&b'\n') => "has more than one line",
         line if line.len() > MAX_SECRET => "is too long for an AppSecret",
-        line if !line.iter().all(u8::is_ascii_graphic) => {
+        // Nor could another one be told again in what a gateway echoes, escaped or percent-encoded, to be left out there.
+        line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
             "has blanks or characters that no AppSecret has"
         }
         line => {
@@ -115,6 +116,9 @@ mod tests {
             "",
             "\n",
             " S3CR3T",
+            "S3+CR3T",
+            "S3CR3T=",
+            "S3%CR3T",
             "S3CR3T ",
             "S3CR3T\n\n",
             "S3\nCR3T",
