@@ -43,6 +43,7 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let refresh = Refresh {
         name,
         appid: &appid,
+        api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source: &WeChat::new(client, account.api, &appid, secret),
