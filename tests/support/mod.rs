@@ -124,7 +124,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// The same account on this API, `stable` or `classic`.
+    /// The same account on this API: `stable`, `classic` or `work`.
     pub fn on(self, api: &'static str) -> Sandbox {
         Sandbox { api, ..self }
     }
@@ -399,10 +399,10 @@ impl WeChat {
         self.server.get("/mock/calls").json()
     }
 
-    /// How often it was asked for a token, on either API.
+    /// How often it was asked for a token, on any API.
     pub fn asked(&self) -> u64 {
         let calls = self.calls();
-        calls["token"].as_u64().unwrap() + calls["stable_token"].as_u64().unwrap()
+        ["token", "stable_token", "gettoken"].map(|api| calls[api].as_u64().unwrap()).iter().sum()
     }
 
     /// How many tokens it made.
@@ -412,7 +412,8 @@ impl WeChat {
 
     /// Whether it takes this token.
     pub fn is_alive(&self, token: &str) -> bool {
-        !self.server.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")).json()["ip_list"].is_null()
+        let path = format!("/cgi-bin/get_api_domain_ip?access_token={token}");
+        self.server.get(&path).json()["ip_list"][0].is_string()
     }
 }
 
