@@ -148,7 +148,7 @@ impl Verb {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Account")]
 pub(crate) struct Account {
-    /// The account's AppID
+    /// The account's AppID; for work, the corp's ID
     #[arg(long, env = "WXTOKEN_APPID", value_name = "ID")]
     pub(crate) appid: Option<String>,
 
@@ -160,14 +160,9 @@ pub(crate) struct Account {
     #[arg(long, env = "WXTOKEN_API", value_enum, default_value_t = Api::Stable)]
     pub(crate) api: Api,
 
-    /// WeChat's address; https, or http on loopback
-    #[arg(
-        long,
-        env = "WXTOKEN_BASE_URL",
-        value_name = "URL",
-        default_value = "https://api.weixin.qq.com"
-    )]
-    pub(crate) base_url: String,
+    /// WeChat's address; https, or http on loopback [default: https://api.weixin.qq.com, for work https://qyapi.weixin.qq.com]
+    #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
+    pub(crate) base_url: Option<String>,
 
     /// Trust the certificates in this file too, beside the public ones
     #[arg(long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
@@ -274,7 +269,7 @@ pub(crate) struct Mock {
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: String,
 
-    /// An account that exists, and its secret [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
+    /// An account that exists, and its secret; for each app of a corp, the corp's ID and the app's [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
     #[arg(
         long = "account",
         env = "WXTOKEN_ACCOUNT",

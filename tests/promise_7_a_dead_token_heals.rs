@@ -20,7 +20,7 @@ fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Ran {
 
 #[test]
 fn a_dead_token_is_replaced_by_one_that_lives() {
-    for api in ["stable", "classic"] {
+    for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);

@@ -21,14 +21,26 @@ use crate::token::{self, Document};
 use crate::{appsecret, config};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-const AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
+fn again(api: Api) -> &'static str {
+    match api {
+        Api::Stable | Api::Classic => FORCED_AGAIN,
+        Api::Work => WORK_AGAIN,
+    }
+}
+
+const FORCED_AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
                      20 times a day; try again later. \
                      微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。";
+
+const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If \
+                          WeCom refuses it, look whether it is the right app's, and what errcode it is. \
+                          企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。";
 
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let given = &args.account;
-    let client = Client::new(&given.base_url, given.ca_file.as_deref())
+    let base_url = given.base_url.as_deref().unwrap_or(given.api.base_url());
+    let client = Client::new(base_url, given.ca_file.as_deref())
         .map_err(|err| Exit::Usage.error(format!("{err:#}")));
     let (((account, appid), secret), (client, want)) = config::both(
         config::both(
@@ -78,9 +90,9 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     };
     match (&outcome, &want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {AGAIN}")));
+            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.api))));
         }
-        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {AGAIN}"),
+        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {}", again(account.api)),
         (Outcome::Confirmed(document), Want::Live) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }
