@@ -160,7 +160,7 @@ pub(crate) struct Account {
     #[arg(long, env = "WXTOKEN_API", value_enum, default_value_t = Api::Stable)]
     pub(crate) api: Api,
 
-    /// WeChat's address; https, or http on loopback [default: https://api.weixin.qq.com, for work https://qyapi.weixin.qq.com]
+    /// WeChat's address; https, or http on loopback [default: that of api.weixin.qq.com, for work of qyapi.weixin.qq.com]
     #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
     pub(crate) base_url: Option<String>,
 

@@ -320,6 +320,29 @@ fn a_full_disk_is_found_out_before_wechat_is_asked() {
     assert_eq!(wechat.asked(), 0);
 }
 
+/// On classic a token with a long life is cut before the call, which takes room for a second file.
+#[test]
+fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let script = r#"
+        mount -t tmpfs -o size=64k tmpfs "$DIR"
+        touch "$DIR/default.lock"
+        now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+        echo '{"appid":"wx0123456789abcdef","access_token":"T","expires_in":7200,"created_at":"'$now'"}' > "$DIR/default.json"
+        before=$(cat "$DIR/default.json")
+        dd if=/dev/zero of="$DIR/filler" bs=4k 2>/dev/null || true
+        truncate -s -8k "$DIR/filler"
+        status=0; eval "$FETCH --force" || status=$?
+        [ "$before" = "$(cat "$DIR/default.json")" ]
+        [ ! -e "$DIR/.default.json.tmp" ] && [ ! -e "$DIR/.default.json.now" ]
+        exit $status
+    "#;
+    let Some(ran) = where_one_may_mount(&sandbox, script) else { return };
+    ran.exits(1).says(&["cannot write", ".default.json.now", "No space left"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
 #[test]
 fn a_read_only_directory_is_found_out_before_wechat_is_asked() {
     let wechat = WeChat::start();
