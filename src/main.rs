@@ -17,6 +17,7 @@ mod secret;
 mod clock;
 mod signals;
 mod owner;
+mod revision;
 
 // What the user can type.
 mod cli;

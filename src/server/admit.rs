@@ -58,7 +58,7 @@ pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
 async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
     let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.allow.contains(ip) => Some(ip),
+        Peer::Ip(ip) if !shared.access.get().admits(ip) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();
@@ -118,28 +118,21 @@ mod tests {
     use tokio::task::LocalSet;
     use tokio::time::timeout;
 
-    use crate::server::allow::Allowlist;
+    use std::cell::RefCell;
+
+    use crate::server::access::Access;
     use crate::server::connections::Connections;
+    use crate::server::reload::Reloaded;
     use crate::server::throttle::ThrottledLog;
-    use crate::server::tokens::{Lookup, Tokens};
-
-    struct NoAccounts;
-
-    impl Tokens for NoAccounts {
-        fn token(&self, _: Option<&str>) -> Lookup {
-            Lookup::NoSuchAccount
-        }
-
-        fn not_ready(&self) -> Vec<String> {
-            Vec::new()
-        }
-    }
+    use crate::server::tokens::NoTokens;
 
     /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
         let shared = Rc::new(Shared {
-            allow: Allowlist::default(),
-            tokens: Rc::new(NoAccounts),
+            access: Reloaded::new("", Vec::new(), || Ok(Access::default()))
+                .expect("nothing to read"),
+            tokens: Rc::new(NoTokens),
+            storms: RefCell::default(),
             connections: Connections::new(capacity),
             log: ThrottledLog::default(),
         });

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -20,16 +21,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::answer;
 use super::caller::Caller;
 use super::connections::Slot;
 use super::limits::{
-    IDLE_TIMEOUT, LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT, RESPONSE_TIMEOUT,
+    ANSWER_TIMEOUT, IDLE_TIMEOUT, LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT,
+    RESPONSE_TIMEOUT,
 };
 use super::listen::Stream;
-use super::reply::{self, Rejection};
-use super::route::{self, Route};
+use super::reply::{Rejection, Reply};
+use super::route;
 use super::shared::Shared;
-use super::tokens::{Lookup, Tokens};
 use crate::report::{self, Level, info};
 
 /// How much of a request is read before there is a parser for it: all of an SDK's.
@@ -46,6 +48,8 @@ enum Phase {
     New(Instant),
     /// Some of a request is here.
     Reading(Instant),
+    /// All that is needed of it is here, and what to answer is being found out.
+    Answering(Instant),
     /// The answer is being written.
     Writing(Instant),
     /// Between requests.
@@ -68,6 +72,7 @@ impl State {
     fn deadline(&self) -> Instant {
         match self.phase.get() {
             Phase::New(since) | Phase::Reading(since) => since + REQUEST_TIMEOUT,
+            Phase::Answering(since) => since + ANSWER_TIMEOUT,
             Phase::Writing(since) => since + RESPONSE_TIMEOUT,
             Phase::Idle(since) => since + IDLE_TIMEOUT,
         }
@@ -86,7 +91,7 @@ impl State {
         match self.phase.get() {
             Phase::New(since) => self.phase.set(Phase::Reading(since)),
             Phase::Idle(_) => self.phase.set(Phase::Reading(Instant::now())),
-            Phase::Reading(_) | Phase::Writing(_) => {}
+            Phase::Reading(_) | Phase::Answering(_) | Phase::Writing(_) => {}
         }
     }
 
@@ -250,15 +255,13 @@ impl Connection {
     }
 
     /// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
-    fn report(&self, rejection: &Rejection, request: &Request<Incoming>) {
+    fn report(&self, rejection: &Rejection, request: &Parts) {
         let log = &self.shared.log;
         match rejection {
-            Rejection::Forwarded => {
-                log.rejected(self.caller.peer, "the request was forwarded by a proxy");
-            }
+            Rejection::Forwarded(why) => log.rejected(self.caller.peer, why),
             Rejection::Misdirected => {
                 let host =
-                    request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+                    request.headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
                 let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
                 log.rejected(
                     self.caller.peer,
@@ -292,7 +295,11 @@ async fn answer_requests(
 ) -> (Option<End>, Parked) {
     let service = {
         let connection = Rc::clone(connection);
-        service_fn(move |request| ready(Ok::<_, Infallible>(answer(&request, &connection))))
+        service_fn(move |request| {
+            let connection = Rc::clone(&connection);
+            // hyper keeps it where it cannot stay pinned by itself.
+            Box::pin(async move { Ok::<_, Infallible>(answer(request, &connection).await) })
+        })
     };
     let tracked = Tracked { parked, connection: Rc::clone(connection) };
     let mut http = http1::Builder::new()
@@ -311,7 +318,8 @@ async fn answer_requests(
         if let Phase::Idle(_) = state.phase.get() {
             // hyper's parser and buffers are most of what a connection costs. To make them anew for each request takes
             // about a tenth more CPU, and all connections together have one set of them instead of one each.
-            return Poll::Ready(None);
+            // What is unread is no request: with it the connection ends.
+            return Poll::Ready(state.unread.get().then_some(End::Done));
         }
         poll_deadline(timer.as_mut(), state.deadline(), cx).map(|()| Some(End::TimedOut))
     })
@@ -337,49 +345,34 @@ fn end_of(err: hyper::Error) -> End {
     }
 }
 
-/// The body of a 200, or why there is none. Whatever an answer has to wait for is waited for here.
-fn look_up(route: Route<'_>, tokens: &dyn Tokens) -> Result<Bytes, Rejection> {
-    match route {
-        Route::Health => Ok(reply::OK),
-        Route::Ready => match tokens.not_ready() {
-            none if none.is_empty() => Ok(reply::OK),
-            accounts => Err(Rejection::NotReady(accounts)),
-        },
-        Route::Token(account) => match tokens.token(account) {
-            Lookup::Token(body) => Ok(body),
-            Lookup::NoToken => Err(Rejection::NoToken),
-            Lookup::NoSuchAccount => Err(Rejection::NoSuchAccount),
-            Lookup::WhichAccount => Err(Rejection::WhichAccount),
-        },
-    }
-}
-
 /// Answers one request.
-fn answer(request: &Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
     let Connection { caller, shared, slot, state } = connection;
-    let asked_at = report::says(Level::Info).then(Instant::now);
-    // No route reads a body: where it ends is left open, and with it where the next request begins.
-    state.unread.set(!request.body().is_end_stream());
-    let found = route::route(request, *caller).and_then(|route| look_up(route, &*shared.tokens));
-    let mut response = match found {
-        Ok(body) => reply::response(body),
-        Err(rejection) => {
-            connection.report(&rejection, request);
-            state.unread.set(state.unread.get() || rejection.closes());
-            rejection.response()
-        }
-    };
+    let asked_at = Instant::now();
+    let (head, mut body) = request.into_parts();
+    // Where a body ends that is not read is left open, and with it where the next request begins.
+    let has_body = !body.is_end_stream();
+    state.unread.set(has_body);
+    if !has_body {
+        state.phase.set(Phase::Answering(asked_at));
+    }
+    let answered = answer::answer(&head, &mut body, *caller, shared).await;
+    state.unread.set(has_body && !body.is_end_stream());
+    if let Err(rejection) = &answered {
+        connection.report(rejection, &head);
+        state.unread.set(state.unread.get() || rejection.closes());
+    }
+    let mut response = answered.map_or_else(|rejection| rejection.response(), Reply::response);
     if state.unread.get() || shared.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let answered_at = Instant::now();
     slot.answered(answered_at.into_std());
     state.phase.set(Phase::Writing(answered_at));
-    if let Some(asked_at) = asked_at {
-        let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
-        let (path, status) =
-            (route::printable_path(request.uri().path()), response.status().as_u16());
-        let took = asked_at.elapsed().as_micros();
+    if report::says(Level::Info) {
+        let method = report::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
+        let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
+        let took = (answered_at - asked_at).as_micros();
         info!("serve: {method} {path} {status} {} {took}us", caller.peer);
     }
     response
@@ -415,44 +408,4 @@ async fn discard(stream: &mut Stream) -> io::Result<usize> {
         Poll::Ready(Ok(buf.filled().len()))
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where `shop` has a token and the other accounts have none.
-    struct Accounts(&'static [&'static str]);
-
-    impl Tokens for Accounts {
-        fn token(&self, account: Option<&str>) -> Lookup {
-            match (account, self.0) {
-                (None, [_, _, ..]) => Lookup::WhichAccount,
-                (Some("shop"), _) | (None, ["shop"]) => Lookup::Token(Bytes::from("T1")),
-                (Some(name), known) if known.contains(&name) => Lookup::NoToken,
-                _ => Lookup::NoSuchAccount,
-            }
-        }
-
-        fn not_ready(&self) -> Vec<String> {
-            self.0.iter().filter(|name| **name != "shop").map(|name| (*name).to_owned()).collect()
-        }
-    }
-
-    #[test]
-    fn what_is_found_is_answered_and_what_is_not_says_why() {
-        let (one, two) = (Accounts(&["shop"]), Accounts(&["shop", "branch"]));
-        for (tokens, route, expected) in [
-            (&one, Route::Token(None), Ok(Bytes::from("T1"))),
-            (&two, Route::Token(None), Err(Rejection::WhichAccount)),
-            (&two, Route::Token(Some("shop")), Ok(Bytes::from("T1"))),
-            (&two, Route::Token(Some("branch")), Err(Rejection::NoToken)),
-            (&two, Route::Token(Some("other")), Err(Rejection::NoSuchAccount)),
-            (&one, Route::Ready, Ok(reply::OK)),
-            (&two, Route::Ready, Err(Rejection::NotReady(vec!["branch".to_owned()]))),
-            (&two, Route::Health, Ok(reply::OK)),
-        ] {
-            assert_eq!(look_up(route, tokens), expected, "{route:?}");
-        }
-    }
 }

@@ -102,7 +102,7 @@ impl fmt::Display for Listen {
 }
 
 /// A socket that listens; a unix socket's file goes when this is dropped.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     socket: Socket,
     /// With the port that was really given.
     at: Listen,
@@ -111,7 +111,7 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Binds them all, or none: those bound before a failure are closed again.
-    pub(super) fn all(wanted: &[Listen]) -> anyhow::Result<Vec<Bound>> {
+    pub(crate) fn all(wanted: &[Listen]) -> anyhow::Result<Vec<Bound>> {
         wanted
             .iter()
             .map(|at| Bound::one(at, wanted).with_context(|| format!("cannot listen on {at}")))
