@@ -1,5 +1,5 @@
-//! Where new tokens come from. A source asks once and says what came of it; whether, when and how often to ask
-//! is not its business.
+//! Where new tokens come from, and who can tell whether one is alive. A source asks once and says what came of it;
+//! whether, when and how often to ask is not its business.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,7 +34,26 @@ pub(crate) trait Source {
     fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError>;
 }
 
-/// Why there is no token. None of these ever holds a URL, a body or a secret.
+/// One who can tell whether a token is alive.
+#[cfg_attr(not(test), expect(dead_code, reason = "for who looks after tokens that are published"))]
+pub(crate) trait Probe {
+    /// Uses the token once for nothing, and is back with what that says of it within `timeout`.
+    fn probe(&self, token: &Secret, timeout: Duration) -> Pulse;
+}
+
+/// What a probe says of a token.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "as with Probe"))]
+pub(crate) enum Pulse {
+    /// WeChat honours it.
+    Alive,
+    /// WeChat says that it is expired, replaced, or none of its own.
+    Dead,
+    /// WeChat, or whatever is in the way, said something else: of a refused address, for instance, or nothing at all.
+    Unknown(AskError),
+}
+
+/// Why there is no token, or no word about one. None of these ever holds a URL, a body, a secret or a token.
 #[derive(Debug)]
 pub(crate) enum AskError {
     /// WeChat answered, with an errcode.
@@ -59,6 +78,19 @@ impl AskError {
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
             AskError::Nonsense(_) => false,
+        }
+    }
+
+    /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for who asks on a schedule of its own"))]
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            AskError::Refused(refusal) => refusal.retry_after(),
+            // A path or a proxy that a person must mend, who will say so or start us anew.
+            AskError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
+            // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
+            AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
+            AskError::Status(_) | AskError::Unreachable { .. } | AskError::Nonsense(_) => None,
         }
     }
 
@@ -108,3 +140,24 @@ impl fmt::Display for AskError {
 }
 
 impl std::error::Error for AskError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_must_mend_is_not_asked_for_again_at_once() {
+        let unreachable = |may_pass| AskError::Unreachable { what: String::new(), may_pass };
+        for (err, expected) in [
+            (AskError::Status(404), Some(3600)),
+            (AskError::Status(412), Some(3600)),
+            (AskError::Status(302), None),
+            (AskError::Status(502), None),
+            (unreachable(true), None),
+            (unreachable(false), Some(300)),
+            (AskError::Nonsense("an HTML page".to_owned()), None),
+        ] {
+            assert_eq!(err.retry_after().map(|wait| wait.as_secs()), expected, "{err}");
+        }
+    }
+}

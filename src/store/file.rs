@@ -110,4 +110,10 @@ mod tests {
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
     }
+
+    #[test]
+    fn a_store_can_be_used_from_any_thread() {
+        fn assert_shared<T: Send + Sync>() {}
+        assert_shared::<FileStore>();
+    }
 }
