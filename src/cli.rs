@@ -145,7 +145,7 @@ impl Verb {
 }
 
 /// The one account of the command line; its name is `default`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Account")]
 pub(crate) struct Account {
     /// The account's AppID
@@ -236,6 +236,14 @@ pub(crate) struct Serve {
     /// Who may ask: an address or a network [default: loopback only]
     #[arg(long, env = "WXTOKEN_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
+
+    /// Ask WeChat too, when a token is due and when somebody needs one: this host is the one place that asks
+    #[arg(long, env = "WXTOKEN_REFRESH", value_parser = BoolishValueParser::new())]
+    pub(crate) refresh: bool,
+
+    /// With --refresh, the document's permissions, in octal
+    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", default_value = "0600", value_parser = mode)]
+    pub(crate) mode: u32,
 
     /// How many connections to hold at once; beyond it the one idle for longest makes room
     #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", default_value_t = 1024,

@@ -41,8 +41,9 @@ mod server;
 // WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
 mod mock;
 
-// The one story, and what `serve` tells of its outcome.
+// The one story, who tells it again and again, and what `serve` tells of its outcome.
 mod refresh;
+mod keeper;
 mod handout;
 
 // The verbs: each is a paragraph.

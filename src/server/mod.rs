@@ -46,7 +46,7 @@ pub(crate) use access::Access;
 pub(crate) use allow::Allowlist;
 pub(crate) use listen::{Bound, Listen};
 pub(crate) use reload::Reloaded;
-pub(crate) use tokens::{Lack, Obtained, Seen, SeenToken, Token, Tokens, Wish};
+pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
 use limits::SHUTDOWN_TIMEOUT;

@@ -35,7 +35,6 @@ pub(crate) trait Source {
 }
 
 /// One who can tell whether a token is alive.
-#[cfg_attr(not(test), expect(dead_code, reason = "for who looks after tokens that are published"))]
 pub(crate) trait Probe {
     /// Uses the token once for nothing, and is back with what that says of it within `timeout`.
     fn probe(&self, token: &Secret, timeout: Duration) -> Pulse;
@@ -43,7 +42,6 @@ pub(crate) trait Probe {
 
 /// What a probe says of a token.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "as with Probe"))]
 pub(crate) enum Pulse {
     /// WeChat honours it.
     Alive,
@@ -68,6 +66,8 @@ pub(crate) enum AskError {
     },
     /// An answer that makes no sense; says which.
     Nonsense(String),
+    /// Nobody was asked: it is not to be asked for now.
+    Withheld,
 }
 
 impl AskError {
@@ -77,12 +77,11 @@ impl AskError {
             AskError::Refused(refusal) => refusal.class() == Class::Transient,
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
-            AskError::Nonsense(_) => false,
+            AskError::Nonsense(_) | AskError::Withheld => false,
         }
     }
 
     /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who asks on a schedule of its own"))]
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             AskError::Refused(refusal) => refusal.retry_after(),
@@ -91,6 +90,7 @@ impl AskError {
             // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
             AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
             AskError::Status(_) | AskError::Unreachable { .. } | AskError::Nonsense(_) => None,
+            AskError::Withheld => None,
         }
     }
 
@@ -130,6 +130,7 @@ impl fmt::Display for AskError {
                 f,
                 "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
             ),
+            AskError::Withheld => f.write_str("another token is not asked for now"),
             AskError::Nonsense(what) => write!(
                 f,
                 "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
