@@ -87,7 +87,7 @@ impl AskError {
     /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
     pub(crate) fn may_have_minted(&self) -> bool {
         match self {
-            AskError::Refused(_) => false,
+            AskError::Refused(_) | AskError::Withheld => false,
             // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
             AskError::Status(status) => !(300..500).contains(status) || *status == 408,
             AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
