@@ -124,6 +124,8 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Show what is published and how long it lasts, without the token
     Status(Status),
+    /// Make a client's key: print it once, and the line for the server's keys file
+    Key(Key),
     /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
     Mock(Mock),
     /// Show the whole job against the stand-in, in one command; ends by itself
@@ -138,6 +140,7 @@ impl Verb {
             Verb::Get(_) => "get",
             Verb::Serve(_) => "serve",
             Verb::Status(_) => "status",
+            Verb::Key(_) => "key",
             Verb::Mock(_) => "mock",
             Verb::Demo(_) => "demo",
         }
@@ -269,6 +272,17 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// Whose key it is, for the server's log
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The accounts that it is for [default: all]
+    #[arg(value_name = "ACCOUNT", value_delimiter = ',')]
+    pub(crate) accounts: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Mock {
     /// Where to listen; loopback only, port 0 picks a free one
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
@@ -355,6 +369,7 @@ mod tests {
             for arg in command
                 .get_arguments()
                 .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+                .filter(|arg| !arg.is_positional())
             {
                 let long = arg.get_long().expect("every flag has a long name");
                 let twin = format!("WXTOKEN_{}", long.to_uppercase().replace('-', "_"));
