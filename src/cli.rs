@@ -236,9 +236,23 @@ pub(crate) struct Serve {
     )]
     pub(crate) listen: Vec<String>,
 
-    /// Who may ask: an address or a network [default: loopback only]
+    /// Who may ask: an address or a network [default: loopback only, if there is no --allow-file]
     #[arg(long, env = "WXTOKEN_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
+
+    /// More of them, separated by lines, blanks or commas; read again when it changes. Loopback is not implied
+    #[arg(long, env = "WXTOKEN_ALLOW_FILE", value_name = "PATH")]
+    pub(crate) allow_file: Option<PathBuf>,
+
+    /// A proxy whose X-Forwarded-For or Forwarded is believed: an address, a network, or `unix` for one that comes over
+    /// the unix socket
+    #[arg(long, env = "WXTOKEN_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxy: Vec<String>,
+
+    /// Who asks needs a key from this file too, beside its address: lines NAME SHA256 [ACCOUNT,…] of `wxtoken key`; read
+    /// again when it changes
+    #[arg(long, env = "WXTOKEN_KEYS", value_name = "PATH")]
+    pub(crate) keys: Option<PathBuf>,
 
     /// How many connections to hold at once; beyond it the one idle for longest makes room
     #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", default_value_t = 1024,

@@ -14,13 +14,13 @@ use tokio::task::LocalSet;
 use super::announce;
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Account};
+use crate::config::{self, Account, DEFAULT_ACCOUNT};
 use crate::exit::Exit;
 use crate::handout::Handout;
 use crate::report::error;
 use crate::server::{
-    self, Access, Allowlist, Bound, Lack, Listen, Obtained, Options, Reloaded, Seen, SeenToken,
-    Token, Tokens, Wish,
+    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Seen, SeenToken, Sources, Token,
+    Tokens, Wish,
 };
 
 /// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
@@ -30,22 +30,21 @@ const NO_TOKEN: &str =
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
-    let access = {
-        let allow = args.allow.clone();
-        Reloaded::new("access rules", Vec::new(), move || {
-            let allow = match allow.as_slice() {
-                [] => Allowlist::loopback(),
-                given => Allowlist::parse(given)?,
-            };
-            Ok(Access { allow, ..Access::default() })
-        })
+    let sources = Sources {
+        allow: args.allow.clone(),
+        allow_file: args.allow_file.clone(),
+        trusted_proxies: args.trusted_proxy.clone(),
+        keys: args.keys.clone(),
     };
-    let (account, (listen, access)) = config::both(
-        config::account(common, &args.account),
-        config::both(Listen::parse_all(&args.listen), access),
-    )?;
+    let imply_loopback = sources.imply_loopback();
+    let account = config::account(common, &args.account);
+    // Whatever else is wrong with the account, it has this name.
+    let names = vec![DEFAULT_ACCOUNT.to_owned()];
+    let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
+    let (account, (listen, access)) =
+        config::both(account, config::both(Listen::parse_all(&args.listen), access))?;
     if let (true, Some(address)) =
-        (args.allow.is_empty(), listen.iter().find(|it| it.is_beyond_loopback()))
+        (imply_loopback, listen.iter().find(|it| it.is_beyond_loopback()))
     {
         error!("serve: listens on {address} and allows nobody beyond this host: give --allow");
     }
