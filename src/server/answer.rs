@@ -196,28 +196,13 @@ impl<'a> Visitor<'a> {
     }
 
     /// The account of this name among those that the key may see; the only one of them, if none is named.
-    fn find(&self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
-        let names = self.shared.tokens.names();
-        match name {
-            Some(name) => match names.binary_search_by(|known| known.as_str().cmp(name)) {
-                Ok(account) if scope(key).holds(name) => Ok(account),
-                _ => Err(Rejection::NoSuchAccount),
-            },
-            None => {
-                let mut seen = self.visible(key);
-                match (seen.next(), seen.next()) {
-                    (Some(account), None) => Ok(account),
-                    (None, _) => Err(Rejection::NoSuchAccount),
-                    _ => Err(Rejection::WhichAccount),
-                }
-            }
-        }
+    fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
+        scope(key).find(self.shared.tokens.names(), name)
     }
 
     /// The accounts that the key may see.
-    fn visible(&self, key: Option<&Key>) -> impl Iterator<Item = usize> {
-        let names = self.shared.tokens.names().iter().enumerate();
-        names.filter(move |(_, name)| scope(key).holds(name)).map(|(account, _)| account)
+    fn visible(&self, key: Option<&'a Key>) -> impl Iterator<Item = usize> {
+        scope(key).visible(self.shared.tokens.names())
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {

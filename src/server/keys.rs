@@ -30,6 +30,29 @@ impl Scope {
             Scope::Only(accounts) => accounts.iter().any(|name| name == account),
         }
     }
+
+    /// The places of those accounts among all, whose names are sorted.
+    pub(super) fn visible(&self, names: &[String]) -> impl Iterator<Item = usize> {
+        let places = names.iter().enumerate();
+        places.filter(|(_, name)| self.holds(name)).map(|(place, _)| place)
+    }
+
+    /// The account of this name; the only one that may be seen, if none is named. One that may not be seen is as good as
+    /// none.
+    pub(super) fn find(&self, names: &[String], name: Option<&str>) -> Result<usize, Rejection> {
+        let Some(name) = name else {
+            let mut visible = self.visible(names);
+            return match (visible.next(), visible.next()) {
+                (Some(place), None) => Ok(place),
+                (None, _) => Err(Rejection::NoSuchAccount),
+                _ => Err(Rejection::WhichAccount),
+            };
+        };
+        match names.binary_search_by(|known| known.as_str().cmp(name)) {
+            Ok(place) if self.holds(name) => Ok(place),
+            _ => Err(Rejection::NoSuchAccount),
+        }
+    }
 }
 
 /// One client's key.
@@ -170,6 +193,31 @@ mod tests {
             assert_eq!(sees(stranger, "shop"), None);
         }
         assert!(read("# nobody\n", &["shop"]).unwrap().find(b"").is_none());
+    }
+
+    #[test]
+    fn an_account_that_a_key_may_not_see_does_not_exist_for_it() {
+        let names = ["branch", "mall", "shop"].map(str::to_owned);
+        let only =
+            |accounts: &[&str]| Scope::Only(accounts.iter().map(|it| (*it).to_owned()).collect());
+        let (shop, two) = (only(&["shop"]), only(&["shop", "branch"]));
+        for (scope, name, expected) in [
+            (&Scope::All, Some("mall"), Ok(1)),
+            (&Scope::All, None, Err(Rejection::WhichAccount)),
+            (&Scope::All, Some("nobody"), Err(Rejection::NoSuchAccount)),
+            (&shop, Some("shop"), Ok(2)),
+            (&shop, None, Ok(2)),
+            (&shop, Some("mall"), Err(Rejection::NoSuchAccount)),
+            (&shop, Some("nobody"), Err(Rejection::NoSuchAccount)),
+            (&two, Some("branch"), Ok(0)),
+            (&two, None, Err(Rejection::WhichAccount)),
+            (&two, Some("mall"), Err(Rejection::NoSuchAccount)),
+            (&only(&["nobody"]), None, Err(Rejection::NoSuchAccount)),
+        ] {
+            assert_eq!(scope.find(&names, name), expected, "{scope:?} {name:?}");
+        }
+        assert_eq!(two.visible(&names).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(Scope::All.find(&names[..1], None), Ok(0));
     }
 
     #[test]
