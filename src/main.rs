@@ -26,10 +26,11 @@ mod cli;
 mod atomic;
 mod lock;
 
-// Rules: what a token and a refusal mean. No clock, no I/O.
+// Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
 mod token;
 mod errcode;
 mod answer;
+mod key;
 
 // Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;

@@ -58,7 +58,7 @@ pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
 async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
     let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.access.get().admits(ip) => Some(ip),
+        Peer::Ip(ip) if !shared.access.get().admits(caller.peer) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();

@@ -14,6 +14,7 @@ mod route;
 
 // Who asks, and whether he may.
 mod caller;
+mod roster;
 mod allow;
 mod host;
 mod forwarded;
@@ -42,8 +43,7 @@ use anyhow::Context;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub(crate) use access::Access;
-pub(crate) use allow::Allowlist;
+pub(crate) use access::{Access, Sources};
 pub(crate) use listen::{Bound, Listen};
 pub(crate) use reload::Reloaded;
 pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
