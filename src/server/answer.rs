@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -17,11 +17,12 @@ use super::caller::{Caller, Peer};
 use super::forwarded;
 use super::keys::{Key, Scope};
 use super::limits::MAX_BODY;
-use super::reply::{Rejection, Reply};
+use super::metrics;
+use super::reply::{self, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Obtained, Token, Wish};
+use super::tokens::{Lack, Obtained, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::secret::Secret;
 use crate::token;
@@ -36,7 +37,7 @@ const NOT_A_KEY: &str =
 
 /// What ends an SDK's loop: a code that no SDK asks again after.
 const CALM_DOWN: Rejection = Rejection::WeChat(
-    45011,
+    reply::CALM_DOWN,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
 );
@@ -74,13 +75,20 @@ pub(super) async fn answer(
         Visitor { client, access: &access, shared }.visit(route, head, body).await
     }
     .await;
-    match (&route, &answered) {
+    let counts = &shared.counts;
+    if let Err(rejection) = &answered {
+        counts.refused(rejection.error());
+    }
+    let answered = match (&route, &answered) {
         (Ok(Route::Compatible(_)), Err(rejection)) => match wechat::refusal(rejection, client) {
             Some(refusal) => Ok(Reply::Json(refusal)),
             None => answered,
         },
         _ => answered,
-    }
+    };
+    let status = answered.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
+    counts.answered(route.map_or(route::NO_ROUTE, Route::label), status);
+    answered
 }
 
 impl Visitor<'_> {
@@ -97,7 +105,8 @@ impl Visitor<'_> {
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
-            Route::Page | Route::Metrics => Err(Rejection::NotFound),
+            Route::Page => Err(Rejection::NotFound),
+            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
@@ -151,6 +160,11 @@ impl Visitor<'_> {
     fn visible(&self, key: Option<&Key>) -> impl Iterator<Item = usize> {
         let names = self.shared.tokens.names().iter().enumerate();
         names.filter(move |(_, name)| scope(key).holds(name)).map(|(account, _)| account)
+    }
+
+    /// What is known of the accounts that the key may see.
+    fn seen(&self, key: Option<&Key>) -> Vec<Seen> {
+        self.visible(key).map(|account| self.shared.tokens.seen(account)).collect()
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
