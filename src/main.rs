@@ -18,6 +18,7 @@ mod clock;
 mod signals;
 mod owner;
 mod revision;
+mod exposition;
 
 // What the user can type.
 mod cli;

@@ -244,6 +244,8 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
+            self.shared.counts.answered(route::NO_ROUTE, rejection.status());
+            self.shared.counts.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {

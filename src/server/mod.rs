@@ -26,7 +26,9 @@ mod storm;
 mod reload;
 mod throttle;
 mod connections;
+mod counts;
 mod shared;
+mod metrics;
 mod answer;
 mod listen;
 mod connection;
@@ -49,6 +51,7 @@ pub(crate) use reload::Reloaded;
 pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
+use counts::Counts;
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
 use shared::Shared;
@@ -81,6 +84,7 @@ pub(crate) async fn serve(
         access: options.access,
         tokens,
         connections: Connections::new(capacity),
+        counts: Counts::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
