@@ -25,6 +25,7 @@ mod cli;
 // Mechanism: nothing about WeChat in it.
 mod atomic;
 mod lock;
+mod systemd;
 
 // Rules: what a token and a refusal mean. No clock, no I/O.
 mod token;
