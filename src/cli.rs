@@ -254,6 +254,18 @@ pub(crate) struct Serve {
     #[arg(long, env = "WXTOKEN_KEYS", value_name = "PATH")]
     pub(crate) keys: Option<PathBuf>,
 
+    /// Speak HTTPS, with the certificate in this file; its issuers' come after it
+    #[arg(long, env = "WXTOKEN_TLS_CERT", value_name = "PEM")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key
+    #[arg(long, env = "WXTOKEN_TLS_KEY", value_name = "PEM")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Ask callers for a certificate, too: one that the authorities in this file have signed
+    #[arg(long, env = "WXTOKEN_TLS_CLIENT_CA", value_name = "PEM")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
     /// Ask WeChat too, when a token is due and when somebody needs one: this host is the one place that asks
     #[arg(long, env = "WXTOKEN_REFRESH", value_parser = BoolishValueParser::new())]
     pub(crate) refresh: bool,

@@ -26,6 +26,7 @@ mod cli;
 // Mechanism: nothing about WeChat in it.
 mod atomic;
 mod lock;
+mod systemd;
 
 // Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
 mod token;

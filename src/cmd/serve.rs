@@ -22,9 +22,10 @@ use crate::keeper::{Keeper, Word};
 use crate::report::error;
 use crate::secret::Secret;
 use crate::server::{
-    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Seen, SeenToken, Sources, Token,
-    Tokens, Wish,
+    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
+    TlsFiles, Token, Tokens, Wish,
 };
+use crate::systemd;
 
 /// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
 /// that is, and too seldom to be a load.
@@ -49,15 +50,18 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     // Whatever else is wrong with the account, it has this name.
     let names = vec![DEFAULT_ACCOUNT.to_owned()];
     let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
-    let (tokens, (listen, access)) =
-        config::both(tokens(common, args), config::both(Listen::parse_all(&args.listen), access))?;
-    if let (true, Some(address)) =
-        (imply_loopback, listen.iter().find(|it| it.is_beyond_loopback()))
+    let ((tokens, tls), (listen, access)) = config::both(
+        config::both(tokens(common, args), tls(args)),
+        config::both(Listen::parse_all(&args.listen), access),
+    )?;
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let bound = Bound::passed_or(&listen, scheme)?;
+    if let (true, Some(bound)) =
+        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        error!("serve: listens on {address} and allows nobody beyond this host: give --allow");
+        error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let bound = Bound::all(&listen)?;
-    let options = Options { access, max_connections: args.max_connections as usize };
+    let options = Options { access, tls, max_connections: args.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -67,14 +71,33 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     let tokens = Rc::new(tokens);
     let served = LocalSet::new().block_on(&runtime, async {
         let keeping = tokens.keep();
+        let listening = |addresses: &[String]| {
+            announce(addresses)?;
+            systemd::ready(&tokens.status(addresses));
+            Ok(())
+        };
         let served =
-            server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, announce).await;
+            server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await;
         keeping.iter().for_each(|task| task.abort());
         let _ = timeout(SETTLING_TIMEOUT, tokens.settled()).await; // Then it ends with the process.
         served
     });
     runtime.shutdown_background();
     served.map(|()| Exit::Done)
+}
+
+/// What HTTPS is made of, if it is asked for.
+fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
+    let files = TlsFiles::given(
+        args.tls_cert.as_deref(),
+        args.tls_key.as_deref(),
+        args.tls_client_ca.as_deref(),
+    )?;
+    let reloaded = |files: TlsFiles| {
+        let paths = files.paths();
+        Reloaded::new("certificates", paths, move || Tls::read(&files, SystemClock.now()))
+    };
+    files.map(reloaded).transpose()
 }
 
 /// The accounts, and with `--refresh` those who keep their tokens alive.
@@ -112,6 +135,13 @@ impl Accounts {
             .map(|(account, keeper)| (Handout::of(account), keeper.map(Rc::new)))
             .unzip();
         Accounts { names, handouts: RefCell::new(handouts), keepers }
+    }
+
+    /// What it does, for whoever asks systemd.
+    fn status(&self, addresses: &[String]) -> String {
+        let (count, addresses) = (self.names.len(), addresses.join(", "));
+        let accounts = if count == 1 { "account" } else { "accounts" };
+        format!("serving {count} {accounts} on {addresses}")
     }
 
     fn keep(&self) -> Vec<JoinHandle<()>> {
