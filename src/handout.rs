@@ -9,7 +9,13 @@ use time::UtcDateTime;
 use crate::answer;
 use crate::config::Account;
 use crate::report::{debug, error, printable};
+use crate::secret::Secret;
+use crate::server::Token;
 use crate::store::reader::Watched;
+use crate::token::{CLASSIC_OVERLAP, Document};
+
+/// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
+const REMEMBERED: Duration = CLASSIC_OVERLAP;
 
 /// One account's document, and what was last made of it.
 pub(crate) struct Handout {
@@ -17,27 +23,42 @@ pub(crate) struct Handout {
     watched: Watched,
     /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
     trouble: Option<String>,
-    /// The life promised and the answer that says so: the same for all who ask within a second.
-    answer: Option<(Duration, Bytes)>,
+    /// The answer for all who ask within a second.
+    answer: Option<Token>,
+    /// How many other tokens there have been.
+    generation: u64,
+    /// The token of this generation.
+    current: Option<Secret>,
+    /// The one before, and when it was found replaced.
+    previous: Option<(Secret, UtcDateTime)>,
 }
 
 impl Handout {
     pub(crate) fn of(account: Account) -> Handout {
         let watched = Watched::new(&account.document);
-        Handout { account, watched, trouble: None, answer: None }
+        Handout {
+            account,
+            watched,
+            trouble: None,
+            answer: None,
+            generation: 0,
+            current: None,
+            previous: None,
+        }
     }
 
-    /// The answer to hand out now; `None` if there is no live token.
-    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<Bytes> {
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The document as of now, if it is this account's. Trouble with it is told once.
+    pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
         match self.watched.look() {
             Ok(false) => {}
             Ok(true) => {
                 self.answer = None;
                 self.trouble = None;
-                if let Some(document) = self.watched.document() {
-                    let fingerprint = document.token.fingerprint();
-                    debug!("serve: {}: token {fingerprint} is published", self.account.name);
-                }
+                self.note_token(now);
             }
             Err(err) => {
                 let stays = self
@@ -56,18 +77,49 @@ impl Handout {
             ));
             return None;
         }
-        let promise = document.promise(now, self.account.api, self.account.refresh_before);
-        if promise.is_zero() {
+        self.watched.document()
+    }
+
+    /// What to hand out now; `None` if there is no live token.
+    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<Token> {
+        let (api, refresh_before) = (self.account.api, self.account.refresh_before);
+        let document = self.document(now)?;
+        let life = document.promise(now, api, refresh_before);
+        if life.is_zero() {
             return None;
         }
-        match &self.answer {
-            Some((life, answer)) if *life == promise => Some(answer.clone()),
-            _ => {
-                let answer = Bytes::from(answer::token(&document.token, promise));
-                self.answer = Some((promise, answer.clone()));
-                Some(answer)
-            }
+        if self.answer.as_ref().is_none_or(|answer| answer.life != life) {
+            let json = Bytes::from(answer::token(&self.watched.document()?.token, life));
+            self.answer = Some(Token { json, life, generation: self.generation });
         }
+        self.answer.clone()
+    }
+
+    /// The token of the last look.
+    pub(crate) fn current(&self) -> Option<&Secret> {
+        self.current.as_ref()
+    }
+
+    /// Whether this is the account's token, or was until a moment ago.
+    pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
+        if self.document(now).is_some_and(|document| document.token.is(token)) {
+            return true;
+        }
+        let is_recent = |at: UtcDateTime| now - at < REMEMBERED;
+        self.previous.as_ref().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
+    }
+
+    fn note_token(&mut self, now: UtcDateTime) {
+        let found = self.watched.document().map(|document| &document.token);
+        if found == self.current.as_ref() {
+            return;
+        }
+        let found = found.cloned();
+        if let Some(token) = &found {
+            debug!("serve: {}: token {} is published", self.account.name, token.fingerprint());
+        }
+        self.generation += 1;
+        self.previous = std::mem::replace(&mut self.current, found).map(|token| (token, now));
     }
 
     fn report(&mut self, trouble: String) {
@@ -111,7 +163,7 @@ mod tests {
     }
 
     fn answered(handout: &mut Handout, now: &str) -> Option<String> {
-        handout.answer(at(now)).map(|answer| String::from_utf8(answer.to_vec()).unwrap())
+        handout.answer(at(now)).map(|token| String::from_utf8(token.json.to_vec()).unwrap())
     }
 
     #[test]
@@ -144,6 +196,24 @@ mod tests {
         put(dir.path(), "wx1", "T4");
         assert!(answered(&mut handout, now).unwrap().contains("T4"));
         assert_eq!(handout.trouble, None);
+    }
+
+    #[test]
+    fn a_token_is_known_until_the_overlap_after_its_replacement_has_passed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut handout = handout(dir.path());
+        put(dir.path(), "wx1", "T1");
+        let first = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        put(dir.path(), "wx1", "T2");
+        let second = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        assert_ne!(first.generation, second.generation);
+        let mut knows = |token, now| handout.is_token(token, at(now));
+        assert!(knows("T1", "2026-11-22T01:04:59Z") && knows("T2", "2026-11-22T01:04:59Z"));
+        assert!(!knows("T1", "2026-11-22T01:05:00Z") && knows("T2", "2026-11-22T01:05:00Z"));
+        assert!(!knows("", "2026-11-22T01:00:00Z") && !knows("T3", "2026-11-22T01:00:00Z"));
+        // The same token with another life is the same generation.
+        put(dir.path(), "wx1", "T2");
+        assert_eq!(handout.answer(at("2026-11-22T01:00:00Z")).unwrap(), second);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// A text that no log, error or panic can show; its memory is wiped when it is dropped.
@@ -18,6 +19,11 @@ impl Secret {
     /// The text itself. Whoever calls this sends it somewhere.
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is the text, found out in a time that tells nothing about where it differs.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 
     /// The first 8 hex digits of its SHA-256: a name for a token that gives nothing away.

@@ -1,8 +1,9 @@
-//! The signals that ask the process to end. Only what runs an event loop waits for them.
+//! The signals that ask the process to end, or to read anew what it works from. Only what runs an event loop waits for
+//! them.
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -31,5 +32,19 @@ impl Shutdown {
             false => Poll::Pending,
         })
         .await;
+    }
+}
+
+/// SIGHUP, caught from now on: by custom a server reads anew what it works from, and does not end.
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    pub(crate) fn listen() -> io::Result<Hangup> {
+        signal(SignalKind::hangup()).map(Hangup)
+    }
+
+    /// Ready when the next one has come.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_recv(cx).map(|_| ())
     }
 }

@@ -1,72 +1,252 @@
-//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Never asks WeChat, and never reads
-//! the AppSecret.
+//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Asks WeChat only with `--refresh`;
+//! without, it does not even read the AppSecret.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use hyper::body::Bytes;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::timeout;
 
-use super::announce;
+use super::{announce, asking};
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Account};
+use crate::config::{self, Account, DEFAULT_ACCOUNT};
 use crate::exit::Exit;
 use crate::handout::Handout;
+use crate::keeper::{Keeper, Word};
 use crate::report::error;
-use crate::server::{self, Allowlist, Listen, Lookup, Options, Tokens};
+use crate::secret::Secret;
+use crate::server::{
+    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
+    TlsFiles, Token, Tokens, Wish,
+};
+use crate::systemd;
+
+/// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
+/// that is, and too seldom to be a load.
+const NO_TOKEN: &str =
+    "there is no live token to hand out; run `wxtoken status` on the server to see why";
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// So many accounts are refreshed at once; the others wait their turn.
+const MAX_REFRESHING: usize = 16;
+
+/// How long a refresh that is under way may take when all else has ended: its answer would be lost.
+const SETTLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
-    let allow = match args.allow.as_slice() {
-        [] => Ok(Allowlist::loopback()),
-        given => Allowlist::parse(given),
+    let sources = Sources {
+        allow: args.allow.clone(),
+        allow_file: args.allow_file.clone(),
+        trusted_proxies: args.trusted_proxy.clone(),
+        keys: args.keys.clone(),
     };
-    let (account, (listen, allow)) = config::both(
-        config::account(common, &args.account),
-        config::both(Listen::parse_all(&args.listen), allow),
+    let imply_loopback = sources.imply_loopback();
+    // Whatever else is wrong with the account, it has this name.
+    let names = vec![DEFAULT_ACCOUNT.to_owned()];
+    let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
+    let ((tokens, tls), (listen, access)) = config::both(
+        config::both(tokens(common, args), tls(args)),
+        config::both(Listen::parse_all(&args.listen), access),
     )?;
-    if let (true, Some(address)) =
-        (args.allow.is_empty(), listen.iter().find(|it| it.is_beyond_loopback()))
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let bound = Bound::passed_or(&listen, scheme)?;
+    if let (true, Some(bound)) =
+        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        error!("serve: listens on {address} and allows nobody beyond this host: give --allow");
+        error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let options = Options { listen, allow, max_connections: args.max_connections as usize };
-    server::serve(options, Rc::new(Accounts::of([account])), announce)?;
-    Ok(Exit::Done)
+    let options = Options { access, tls, max_connections: args.max_connections as usize };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_REFRESHING)
+        .build()
+        .context("cannot start the event loop")?;
+    let tokens = Rc::new(tokens);
+    let served = LocalSet::new().block_on(&runtime, async {
+        let keeping = tokens.keep();
+        let listening = |addresses: &[String]| {
+            announce(addresses)?;
+            systemd::ready(&tokens.status(addresses));
+            Ok(())
+        };
+        let served =
+            server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await;
+        keeping.iter().for_each(|task| task.abort());
+        let _ = timeout(SETTLING_TIMEOUT, tokens.settled()).await; // Then it ends with the process.
+        served
+    });
+    runtime.shutdown_background();
+    served.map(|()| Exit::Done)
 }
 
-/// Where the listener gets its tokens: the accounts' published documents, by the accounts' names.
-struct Accounts(RefCell<BTreeMap<String, Handout>>);
+/// What HTTPS is made of, if it is asked for.
+fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
+    let files = TlsFiles::given(
+        args.tls_cert.as_deref(),
+        args.tls_key.as_deref(),
+        args.tls_client_ca.as_deref(),
+    )?;
+    let reloaded = |files: TlsFiles| {
+        let paths = files.paths();
+        Reloaded::new("certificates", paths, move || Tls::read(&files, SystemClock.now()))
+    };
+    files.map(reloaded).transpose()
+}
+
+/// The accounts, and with `--refresh` those who keep their tokens alive.
+fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
+    let account = config::account(common, &args.account);
+    if !args.refresh {
+        return Ok(Accounts::of([(account?, None)]));
+    }
+    let account = account.and_then(Account::with_appid);
+    let ((account, appid), source) = config::both(account, asking::source(&args.account))?;
+    let wechat = source.wechat(&account, &appid);
+    let connect = {
+        let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
+        move || Ok(asking::source(&given)?.wechat(&account, &appid))
+    };
+    let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);
+    Ok(Accounts::of([(account, Some(keeper))]))
+}
+
+/// Where the listener gets its tokens: the accounts' published documents, and those who see to it that there are some.
+struct Accounts {
+    /// Sorted; an account's place is its number.
+    names: Vec<String>,
+    handouts: RefCell<Vec<Handout>>,
+    keepers: Vec<Option<Rc<Keeper>>>,
+}
 
 impl Accounts {
-    fn of(accounts: impl IntoIterator<Item = Account>) -> Accounts {
-        let by_name = |account: Account| (account.name.clone(), Handout::of(account));
-        Accounts(RefCell::new(accounts.into_iter().map(by_name).collect()))
+    fn of(accounts: impl IntoIterator<Item = (Account, Option<Keeper>)>) -> Accounts {
+        let mut accounts: Vec<_> = accounts.into_iter().collect();
+        accounts.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let names = accounts.iter().map(|(account, _)| account.name.clone()).collect();
+        let (handouts, keepers) = accounts
+            .into_iter()
+            .map(|(account, keeper)| (Handout::of(account), keeper.map(Rc::new)))
+            .unzip();
+        Accounts { names, handouts: RefCell::new(handouts), keepers }
+    }
+
+    /// What it does, for whoever asks systemd.
+    fn status(&self, addresses: &[String]) -> String {
+        let (count, addresses) = (self.names.len(), addresses.join(", "));
+        let accounts = if count == 1 { "account" } else { "accounts" };
+        format!("serving {count} {accounts} on {addresses}")
+    }
+
+    fn keep(&self) -> Vec<JoinHandle<()>> {
+        self.keepers.iter().flatten().map(Keeper::keep).collect()
+    }
+
+    async fn settled(&self) {
+        for keeper in self.keepers.iter().flatten() {
+            keeper.settled().await;
+        }
+    }
+
+    /// The token that is published now and lives.
+    fn current(&self, account: usize) -> Option<Secret> {
+        let token = self.token(account).is_some();
+        let mut handouts = self.handouts.borrow_mut();
+        let document = handouts[account].document(SystemClock.now()).filter(|_| token)?;
+        Some(document.token.clone())
+    }
+
+    /// Sees to it that there is such a token.
+    async fn see_to(&self, account: usize, wish: &Wish) -> Result<(), Lack> {
+        let none = || Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER };
+        let current = self.current(account);
+        let Some(keeper) = &self.keepers[account] else {
+            return current.map(drop).ok_or_else(none);
+        };
+        match (wish, current) {
+            (_, None) => keeper.revive().await,
+            (Wish::Live, Some(_)) => Ok(()),
+            (Wish::Honoured, Some(current)) => keeper.settle(&current, Word::Implied).await,
+            (Wish::NotThis(rejected), Some(current)) if *rejected != current => Ok(()),
+            (Wish::NotThis(_), Some(current)) => keeper.settle(&current, Word::Given).await,
+        }
     }
 }
 
 impl Tokens for Accounts {
-    fn token(&self, account: Option<&str>) -> Lookup {
-        let mut accounts = self.0.borrow_mut();
-        let found = match account {
-            Some(name) => accounts.get_mut(name),
-            None if accounts.len() > 1 => return Lookup::WhichAccount,
-            None => accounts.values_mut().next(),
-        };
-        match found.map(|handout| handout.answer(SystemClock.now())) {
-            Some(Some(answer)) => Lookup::Token(answer),
-            Some(None) => Lookup::NoToken,
-            None => Lookup::NoSuchAccount,
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn has_appid(&self, account: usize, appid: &str) -> bool {
+        let handout = &mut self.handouts.borrow_mut()[account];
+        match &handout.account().appid {
+            Some(known) => known == appid,
+            // Whoever only reads need not have been told it: the document knows.
+            None => {
+                handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid)
+            }
         }
     }
 
-    fn not_ready(&self) -> Vec<String> {
-        let (mut accounts, now) = (self.0.borrow_mut(), SystemClock.now());
-        let waiting = accounts.iter_mut().filter_map(|(name, handout)| {
-            let has_token = handout.answer(now).is_some();
-            (!has_token).then(|| name.clone())
+    fn token(&self, account: usize) -> Option<Token> {
+        let handout = &mut self.handouts.borrow_mut()[account];
+        let token = handout.answer(SystemClock.now())?;
+        let is_dead = |keeper: &Rc<Keeper>| handout.current().is_some_and(|it| keeper.is_dead(it));
+        (!self.keepers[account].as_ref().is_some_and(is_dead)).then_some(token)
+    }
+
+    fn ticket(&self, _account: usize, _kind: &str) -> Option<Bytes> {
+        None
+    }
+
+    fn holder_of(&self, token: &str) -> Option<usize> {
+        let now = SystemClock.now();
+        self.handouts.borrow_mut().iter_mut().position(|handout| handout.is_token(token, now))
+    }
+
+    fn can_refresh(&self) -> bool {
+        self.keepers.iter().any(Option::is_some)
+    }
+
+    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
+        Box::pin(async move {
+            let seen_to = self.see_to(account, &wish).await;
+            match (self.token(account), seen_to) {
+                // What was said of one token does not hold for another.
+                (Some(token), Ok(())) => Obtained::Token(token),
+                (_, Err(lack)) => Obtained::None(lack),
+                (None, Ok(())) => {
+                    Obtained::None(Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER })
+                }
+            }
+        })
+    }
+
+    fn seen(&self, account: usize) -> Seen {
+        let (mut handouts, now) = (self.handouts.borrow_mut(), SystemClock.now());
+        let handout = &mut handouts[account];
+        let (name, appid) = (handout.account().name.clone(), handout.account().appid.clone());
+        let (api, refresh_before) = (handout.account().api, handout.account().refresh_before);
+        let token = handout.document(now).map(|document| SeenToken {
+            created_at: document.created_at,
+            expires_at: document.expires_at(),
+            life: document.promise(now, api, refresh_before),
+            expires_in: document.expires_in,
+            fingerprint: document.token.fingerprint(),
         });
-        waiting.collect()
+        let asking = self.keepers[account].as_ref().map(|keeper| keeper.seen());
+        Seen { name, appid, token, asking }
+    }
+
+    fn hangup(&self) {
+        self.keepers.iter().flatten().for_each(|keeper| keeper.hangup());
     }
 }
 
@@ -74,15 +254,14 @@ impl Tokens for Accounts {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::api::Api;
 
-    fn account(dir: &Path, name: &str) -> Account {
+    fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
         Account {
             name: name.to_owned(),
-            appid: None,
+            appid: appid.map(str::to_owned),
             api: Api::Stable,
             refresh_before: Duration::from_secs(300),
             document: dir.join(name),
@@ -90,29 +269,24 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_found_by_its_exact_name_or_by_being_the_only_one() {
+    fn accounts_are_in_the_order_of_their_names_and_know_their_appids() {
         let dir = tempfile::tempdir().unwrap();
         // Still alive when nobody runs this test any more.
         let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
         fs::write(dir.path().join("shop"), document).unwrap();
-        let accounts =
-            |names: &[&str]| Accounts::of(names.iter().map(|name| account(dir.path(), name)));
-        let is_token = |lookup| matches!(lookup, Lookup::Token(json) if json.starts_with(br#"{"access_token":"T1","#));
-
-        let one = accounts(&["shop"]);
-        assert!(is_token(one.token(None)) && is_token(one.token(Some("shop"))));
-        assert_eq!(one.not_ready(), [""; 0]);
-        for other in ["", "Shop", "shop/", "%73hop", "../shop", "/shop", "shop\0"] {
-            assert_eq!(one.token(Some(other)), Lookup::NoSuchAccount, "{other:?}");
-        }
-
-        let several = accounts(&["shop", "branch", "another"]);
-        assert_eq!(several.token(None), Lookup::WhichAccount);
-        assert!(is_token(several.token(Some("shop"))));
-        assert_eq!(several.token(Some("branch")), Lookup::NoToken);
-        assert_eq!(several.not_ready(), ["another", "branch"]);
-
-        assert_eq!(accounts(&[]).token(None), Lookup::NoSuchAccount);
-        assert_eq!(accounts(&["branch"]).token(None), Lookup::NoToken);
+        let accounts = Accounts::of([
+            (account(dir.path(), "shop", None), None),
+            (account(dir.path(), "branch", Some("wx2")), None),
+            (account(dir.path(), "again", Some("wx1")), None),
+        ]);
+        assert_eq!(accounts.names(), ["again", "branch", "shop"]);
+        let with = |appid| [0, 1, 2].map(|account| accounts.has_appid(account, appid));
+        assert_eq!(with("wx1"), [true, false, true], "the document of the last one knows");
+        assert_eq!(with("wx2"), [false, true, false]);
+        assert_eq!(with("WX1"), [false, false, false]);
+        assert!(accounts.token(2).unwrap().json.starts_with(br#"{"access_token":"T1","#));
+        assert_eq!(accounts.token(1), None);
+        assert_eq!(accounts.holder_of("T1"), Some(2));
+        assert_eq!(accounts.holder_of("T2"), None);
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Caller {
     pub(super) to_loopback: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Peer {
     /// An IPv4 address is one even if a v6 socket showed it.
     Ip(IpAddr),

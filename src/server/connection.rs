@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
@@ -20,24 +20,28 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::answer::{self, Answered};
 use super::caller::Caller;
 use super::connections::Slot;
 use super::limits::{
-    IDLE_TIMEOUT, LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT, RESPONSE_TIMEOUT,
+    ANSWER_TIMEOUT, IDLE_TIMEOUT, LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT,
+    RESPONSE_TIMEOUT,
 };
 use super::listen::Stream;
-use super::reply::{self, Rejection};
-use super::route::{self, Route};
+use super::reply::{Rejection, Reply};
+use super::route;
 use super::shared::Shared;
-use super::tokens::{Lookup, Tokens};
+use super::tls;
 use crate::report::{self, Level, info};
 
 /// How much of a request is read before there is a parser for it: all of an SDK's.
 const READ_AHEAD: usize = 2 * 1024; // bytes
 
-/// How much of a method and of a host is shown in a line: all of a real one.
+/// How much of a method is shown in a line: all of a real one.
 const LONGEST_METHOD_SHOWN: usize = 10; // characters
-const LONGEST_HOST_SHOWN: usize = 60; // characters
+
+/// What a caller is told who speaks HTTP where TLS is expected.
+const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask https://… here";
 
 /// What is under way on a connection, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,8 @@ enum Phase {
     New(Instant),
     /// Some of a request is here.
     Reading(Instant),
+    /// All that is needed of it is here, and what to answer is being found out.
+    Answering(Instant),
     /// The answer is being written.
     Writing(Instant),
     /// Between requests.
@@ -68,6 +74,7 @@ impl State {
     fn deadline(&self) -> Instant {
         match self.phase.get() {
             Phase::New(since) | Phase::Reading(since) => since + REQUEST_TIMEOUT,
+            Phase::Answering(since) => since + ANSWER_TIMEOUT,
             Phase::Writing(since) => since + RESPONSE_TIMEOUT,
             Phase::Idle(since) => since + IDLE_TIMEOUT,
         }
@@ -86,7 +93,7 @@ impl State {
         match self.phase.get() {
             Phase::New(since) => self.phase.set(Phase::Reading(since)),
             Phase::Idle(_) => self.phase.set(Phase::Reading(Instant::now())),
-            Phase::Reading(_) | Phase::Writing(_) => {}
+            Phase::Reading(_) | Phase::Answering(_) | Phase::Writing(_) => {}
         }
     }
 
@@ -182,6 +189,8 @@ pub(super) async fn serve(stream: Stream, caller: Caller, shared: Rc<Shared>, sl
     let connection = Rc::new(Connection { caller, shared, slot, state: State::new(now) });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
+        // Boxed, as what follows: what a handshake needs is needed only once.
+        let Some(stream) = Box::pin(connection.open(stream, timer.as_mut())).await else { return };
         let mut parked = Parked { stream, ahead: Bytes::new() };
         let end = loop {
             if let Some(end) = connection.next_request(&mut parked, timer.as_mut()).await {
@@ -205,29 +214,72 @@ pub(super) async fn turn_away(stream: Stream, slot: Slot) {
 }
 
 impl Connection {
-    /// Waits for the next request to begin; an end, if the connection ends before.
-    async fn next_request(&self, parked: &mut Parked, mut timer: Pin<&mut Sleep>) -> Option<End> {
+    /// The stream on which HTTP is spoken: where there is TLS, that after the handshake. `None` if the connection has
+    /// ended meanwhile.
+    async fn open(&self, stream: Stream, mut timer: Pin<&mut Sleep>) -> Option<Stream> {
+        let (socket, tls) = match (stream, &self.shared.tls) {
+            (Stream::Tcp(socket), Some(tls)) => (socket, tls),
+            (stream, _) => return Some(stream),
+        };
+        let mut first = [0];
+        let look = |cx: &mut Context<'_>| socket.poll_peek(cx, &mut ReadBuf::new(&mut first));
+        let seen = self.in_time(timer.as_mut(), look).await.ok()?.ok()?;
+        if seen > 0 && first != [tls::HANDSHAKE] {
+            let end = End::Unparsed(Rejection::BadRequest(SPEAKS_HTTPS));
+            self.close(Stream::Tcp(socket), end).await;
+            return None;
+        }
+        let mut handshake = pin!(tls.get().accept(socket));
+        match self.in_time(timer, |cx| handshake.as_mut().poll(cx)).await.ok()? {
+            Ok(secured) => Some(Stream::Tls(Box::new(secured))),
+            Err((err, socket)) => {
+                if let Some(why) = tls::failure(&err) {
+                    self.shared.log.no_handshake(self.caller.peer, why);
+                }
+                // A client that has sent its request behind the handshake is to read the alert all the same.
+                self.state.unread.set(true);
+                self.close(Stream::Tcp(socket), End::Done).await;
+                None
+            }
+        }
+    }
+
+    /// Polls until it is ready; an end, if the connection ends before.
+    async fn in_time<T>(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, End> {
         poll_fn(|cx| {
+            if let Poll::Ready(ready) = poll(cx) {
+                return Poll::Ready(Ok(ready));
+            }
+            if self.shared.connections.is_draining() {
+                return Poll::Ready(Err(End::Done));
+            }
+            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Err(End::TimedOut))
+        })
+        .await
+    }
+
+    /// Waits for the next request to begin; an end, if the connection ends before.
+    async fn next_request(&self, parked: &mut Parked, timer: Pin<&mut Sleep>) -> Option<End> {
+        let begun = self.in_time(timer, |cx| {
             if !parked.ahead.is_empty() {
                 return Poll::Ready(None);
             }
             // Read rather than asked for: a stream that nobody has tried yet says that it is ready.
             let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
             let mut buf = ReadBuf::uninit(&mut bytes);
-            if let Poll::Ready(read) = Pin::new(&mut parked.stream).poll_read(cx, &mut buf) {
-                if read.is_err() || buf.filled().is_empty() {
-                    return Poll::Ready(Some(End::Done));
-                }
-                self.state.received_something();
-                parked.ahead = Bytes::copy_from_slice(buf.filled());
-                return Poll::Ready(None);
-            }
-            if self.shared.connections.is_draining() {
+            let read = ready!(Pin::new(&mut parked.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
                 return Poll::Ready(Some(End::Done));
             }
-            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Some(End::TimedOut))
-        })
-        .await
+            self.state.received_something();
+            parked.ahead = Bytes::copy_from_slice(buf.filled());
+            Poll::Ready(None)
+        });
+        begun.await.unwrap_or_else(Some)
     }
 
     /// Says what is still to be said, and closes.
@@ -241,31 +293,13 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
+            self.shared.counts.answered(route::NO_ROUTE, rejection.status());
+            self.shared.counts.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {
             self.slot.leaving();
             lingering_close(stream, rejection.as_ref()).await;
-        }
-    }
-
-    /// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
-    fn report(&self, rejection: &Rejection, request: &Request<Incoming>) {
-        let log = &self.shared.log;
-        match rejection {
-            Rejection::Forwarded => {
-                log.rejected(self.caller.peer, "the request was forwarded by a proxy");
-            }
-            Rejection::Misdirected => {
-                let host =
-                    request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-                let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
-                log.rejected(
-                    self.caller.peer,
-                    format_args!("it asked a loopback address for host {host}"),
-                );
-            }
-            _ => {}
         }
     }
 }
@@ -292,7 +326,11 @@ async fn answer_requests(
 ) -> (Option<End>, Parked) {
     let service = {
         let connection = Rc::clone(connection);
-        service_fn(move |request| ready(Ok::<_, Infallible>(answer(&request, &connection))))
+        service_fn(move |request| {
+            let connection = Rc::clone(&connection);
+            // hyper keeps it where it cannot stay pinned by itself.
+            Box::pin(async move { Ok::<_, Infallible>(answer(request, &connection).await) })
+        })
     };
     let tracked = Tracked { parked, connection: Rc::clone(connection) };
     let mut http = http1::Builder::new()
@@ -311,7 +349,8 @@ async fn answer_requests(
         if let Phase::Idle(_) = state.phase.get() {
             // hyper's parser and buffers are most of what a connection costs. To make them anew for each request takes
             // about a tenth more CPU, and all connections together have one set of them instead of one each.
-            return Poll::Ready(None);
+            // What is unread is no request: with it the connection ends.
+            return Poll::Ready(state.unread.get().then_some(End::Done));
         }
         poll_deadline(timer.as_mut(), state.deadline(), cx).map(|()| Some(End::TimedOut))
     })
@@ -337,50 +376,35 @@ fn end_of(err: hyper::Error) -> End {
     }
 }
 
-/// The body of a 200, or why there is none. Whatever an answer has to wait for is waited for here.
-fn look_up(route: Route<'_>, tokens: &dyn Tokens) -> Result<Bytes, Rejection> {
-    match route {
-        Route::Health => Ok(reply::OK),
-        Route::Ready => match tokens.not_ready() {
-            none if none.is_empty() => Ok(reply::OK),
-            accounts => Err(Rejection::NotReady(accounts)),
-        },
-        Route::Token(account) => match tokens.token(account) {
-            Lookup::Token(body) => Ok(body),
-            Lookup::NoToken => Err(Rejection::NoToken),
-            Lookup::NoSuchAccount => Err(Rejection::NoSuchAccount),
-            Lookup::WhichAccount => Err(Rejection::WhichAccount),
-        },
-    }
-}
-
 /// Answers one request.
-fn answer(request: &Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
     let Connection { caller, shared, slot, state } = connection;
-    let asked_at = report::says(Level::Info).then(Instant::now);
-    // No route reads a body: where it ends is left open, and with it where the next request begins.
-    state.unread.set(!request.body().is_end_stream());
-    let found = route::route(request, *caller).and_then(|route| look_up(route, &*shared.tokens));
-    let mut response = match found {
-        Ok(body) => reply::response(body),
-        Err(rejection) => {
-            connection.report(&rejection, request);
-            state.unread.set(state.unread.get() || rejection.closes());
-            rejection.response()
-        }
-    };
+    let asked_at = Instant::now();
+    let (head, mut body) = request.into_parts();
+    // Where a body ends that is not read is left open, and with it where the next request begins.
+    let has_body = !body.is_end_stream();
+    state.unread.set(has_body);
+    if !has_body {
+        state.phase.set(Phase::Answering(asked_at));
+    }
+    let Answered { client, key, answer } = answer::answer(&head, &mut body, *caller, shared).await;
+    state.unread.set(has_body && !body.is_end_stream());
+    if let Err(rejection) = &answer {
+        state.unread.set(state.unread.get() || rejection.closes());
+    }
+    let mut response = answer.map_or_else(|rejection| rejection.response(), Reply::response);
     if state.unread.get() || shared.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let answered_at = Instant::now();
     slot.answered(answered_at.into_std());
     state.phase.set(Phase::Writing(answered_at));
-    if let Some(asked_at) = asked_at {
-        let method = report::printable(request.method().as_str(), LONGEST_METHOD_SHOWN);
-        let (path, status) =
-            (route::printable_path(request.uri().path()), response.status().as_u16());
-        let took = asked_at.elapsed().as_micros();
-        info!("serve: {method} {path} {status} {} {took}us", caller.peer);
+    if report::says(Level::Info) {
+        let method = report::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
+        let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
+        let took = (answered_at - asked_at).as_micros();
+        let key = key.map_or_else(String::new, |name| format!(" {name}"));
+        info!("serve: {method} {path} {status} {client} {took}us{key}");
     }
     response
 }
@@ -415,44 +439,4 @@ async fn discard(stream: &mut Stream) -> io::Result<usize> {
         Poll::Ready(Ok(buf.filled().len()))
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where `shop` has a token and the other accounts have none.
-    struct Accounts(&'static [&'static str]);
-
-    impl Tokens for Accounts {
-        fn token(&self, account: Option<&str>) -> Lookup {
-            match (account, self.0) {
-                (None, [_, _, ..]) => Lookup::WhichAccount,
-                (Some("shop"), _) | (None, ["shop"]) => Lookup::Token(Bytes::from("T1")),
-                (Some(name), known) if known.contains(&name) => Lookup::NoToken,
-                _ => Lookup::NoSuchAccount,
-            }
-        }
-
-        fn not_ready(&self) -> Vec<String> {
-            self.0.iter().filter(|name| **name != "shop").map(|name| (*name).to_owned()).collect()
-        }
-    }
-
-    #[test]
-    fn what_is_found_is_answered_and_what_is_not_says_why() {
-        let (one, two) = (Accounts(&["shop"]), Accounts(&["shop", "branch"]));
-        for (tokens, route, expected) in [
-            (&one, Route::Token(None), Ok(Bytes::from("T1"))),
-            (&two, Route::Token(None), Err(Rejection::WhichAccount)),
-            (&two, Route::Token(Some("shop")), Ok(Bytes::from("T1"))),
-            (&two, Route::Token(Some("branch")), Err(Rejection::NoToken)),
-            (&two, Route::Token(Some("other")), Err(Rejection::NoSuchAccount)),
-            (&one, Route::Ready, Ok(reply::OK)),
-            (&two, Route::Ready, Err(Rejection::NotReady(vec!["branch".to_owned()]))),
-            (&two, Route::Health, Ok(reply::OK)),
-        ] {
-            assert_eq!(look_up(route, tokens), expected, "{route:?}");
-        }
-    }
 }

@@ -3,93 +3,116 @@
 //!
 //! A file here uses only those that stand above it.
 
-mod limits;
+// What it asks of others, and how much callers may ask of it.
 mod tokens;
+mod limits;
+
+// What is answered, and in whose shape.
+mod reply;
+mod wechat;
+mod route;
+
+// Who asks, and whether he may.
 mod caller;
+mod roster;
 mod allow;
 mod host;
+mod forwarded;
+mod keys;
+mod access;
+mod storm;
+
+// Connections, and what goes on in them.
+mod reload;
 mod throttle;
 mod connections;
-mod reply;
-mod route;
+mod counts;
+mod tls;
 mod shared;
+mod metrics;
+mod answer;
 mod listen;
 mod connection;
 mod admit;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{LocalSet, spawn_local};
-use tokio::time::timeout;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub(crate) use allow::Allowlist;
-pub(crate) use listen::Listen;
-pub(crate) use tokens::{Lookup, Tokens};
+pub(crate) use access::{Access, Sources};
+pub(crate) use listen::{Bound, Listen, Scheme};
+pub(crate) use reload::Reloaded;
+pub(crate) use tls::{Tls, TlsFiles};
+pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
+use counts::Counts;
 use limits::SHUTDOWN_TIMEOUT;
-use listen::Bound;
+use reload::Reload;
 use shared::Shared;
 use throttle::ThrottledLog;
 
 use crate::report::info;
-use crate::signals::Shutdown;
+use crate::signals::{Hangup, Shutdown};
+use crate::systemd;
+
+/// How often files are looked at that may have changed: a new key or certificate counts two looks later.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the user decides.
-#[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) listen: Vec<Listen>,
-    pub(crate) allow: Allowlist,
+    pub(crate) access: Reloaded<Access>,
+    /// HTTPS over TCP.
+    pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
 }
 
-/// Listens and answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect.
-pub(crate) fn serve(
+/// Answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect. Runs in a `LocalSet`.
+pub(crate) async fn serve(
+    bound: Vec<Bound>,
     options: Options,
     tokens: Rc<dyn Tokens>,
-    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+    listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let bound = Bound::all(&options.listen)?;
     let capacity = admit::capacity(options.max_connections, bound.len());
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
     let shared = Rc::new(Shared {
-        allow: options.allow,
+        access: options.access,
+        tls: options.tls,
         tokens,
         connections: Connections::new(capacity),
+        counts: Counts::default(),
+        storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.context("cannot start the event loop")?;
-    // What is still running when this returns ends with it.
-    LocalSet::new().block_on(&runtime, run(bound, listening, shared))
-}
-
-async fn run(
-    bound: Vec<Bound>,
-    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
-    shared: Rc<Shared>,
-) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
-    // By custom SIGHUP asks a server to read anew what it serves from; here that is done for each request. Caught, it
-    // does not end the process.
-    let _hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
-    let addresses: Vec<Listen> = bound.iter().map(|bound| bound.at().clone()).collect();
-    let mut accepting = Vec::new();
+    let reloading = spawn_local(reload(
+        Rc::clone(&shared),
+        Hangup::listen().context("cannot wait for signals")?,
+    ));
+    let addresses: Vec<String> = bound.iter().map(Bound::to_string).collect();
+    let mut tasks = vec![reloading];
     for bound in bound {
         let listener = bound.start().context("cannot listen")?;
-        accepting.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
+        tasks.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
     }
     listening(&addresses)?;
+    if let Some(every) = systemd::alive_interval() {
+        spawn_local(stay_alive(every)); // To the very end.
+    }
 
     shutdown.requested().await;
-    for task in accepting {
+    systemd::stopping();
+    for task in tasks {
         task.abort();
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
@@ -101,4 +124,37 @@ async fn run(
     })
     .await;
     Ok(())
+}
+
+/// Takes up what changes in files, by itself or because SIGHUP says so.
+async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut files: Vec<&dyn Reload> = vec![&shared.access];
+    files.extend(shared.tls.as_ref().map(|tls| tls as &dyn Reload));
+    loop {
+        let is_told = poll_fn(|cx| match hangup.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => looks.poll_tick(cx).map(|_| false),
+        })
+        .await;
+        if is_told {
+            systemd::reloading();
+            files.iter().for_each(|file| file.reload());
+            shared.tokens.hangup();
+            systemd::reloaded();
+        } else {
+            files.iter().for_each(|file| file.reload_if_changed());
+        }
+    }
+}
+
+/// Lets systemd know, as often as this, that the event loop turns.
+async fn stay_alive(every: Duration) {
+    let mut turns = interval(every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        systemd::alive();
+    }
 }

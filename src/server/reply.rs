@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -9,13 +10,61 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
+use super::tokens::Lack;
 
-/// In how many seconds a caller should ask again when there is no live token. Nobody knows when the next `fetch` will
-/// be: this is soon enough after it, and too seldom to be a load.
-const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("10");
+/// When a caller should ask again where nobody knows better: soon enough after the next `fetch`, whenever that is, and
+/// too seldom to be a load.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// The body of an endpoint that only says yes.
-pub(super) const OK: Bytes = Bytes::from_static(br#"{"status":"ok"}"#);
+/// WeChat's errcode for who asks too often.
+pub(super) const CALM_DOWN: i64 = 45011;
+
+/// What is answered when nothing stands against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Json(Bytes),
+    /// Prometheus's text.
+    Metrics(String),
+    /// A page for people.
+    Page(String),
+}
+
+impl Reply {
+    /// The answer of a route that only says yes.
+    pub(super) const OK: Reply = Reply::Json(Bytes::from_static(br#"{"status":"ok"}"#));
+
+    pub(super) fn response(self) -> Response<Full<Bytes>> {
+        match self {
+            Reply::Json(body) => response(body, JSON),
+            Reply::Metrics(text) => response(text.into(), METRICS),
+            Reply::Page(html) => {
+                let mut response = response(html.into(), PAGE);
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+                headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+                response
+            }
+        }
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const PAGE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// The page needs its own style and nothing else from anywhere, and is nobody's frame.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
+/// How somebody without a key is told to show one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// To a program.
+    Bearer,
+    /// To a browser, which asks its user for a name and a password then.
+    Basic,
+}
 
 /// Why a request is not answered with what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +73,10 @@ pub(super) enum Rejection {
     BadRequest(&'static str),
     /// The peer's address is not allowed.
     Forbidden(IpAddr),
-    /// It came through a proxy that nobody said to trust.
-    Forwarded,
+    /// It came through a proxy, and for whom is not to be trusted; the text says why.
+    Forwarded(&'static str),
+    /// A key is asked for, and there was none or an unknown one; the text says which.
+    Unauthorized(&'static str, Challenge),
     /// Meant for another host.
     Misdirected,
     /// The body is larger than any route takes.
@@ -38,17 +89,21 @@ pub(super) enum Rejection {
     NoSuchAccount,
     /// `/token` where there are several accounts.
     WhichAccount,
-    MethodNotAllowed,
-    NoToken,
-    /// The accounts that have no live token.
+    /// The methods that the route takes.
+    MethodNotAllowed(&'static str),
+    NoToken(Lack),
+    /// The accounts that have no live token; empty where it must not be said which.
     NotReady(Vec<String>),
+    /// What only one of WeChat's own routes can say: the errcode, and what people read.
+    WeChat(i64, &'static str),
 }
 
 impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Rejection::Forbidden(_) | Rejection::Forwarded => StatusCode::FORBIDDEN,
+            Rejection::Unauthorized(..) => StatusCode::UNAUTHORIZED,
+            Rejection::Forbidden(_) | Rejection::Forwarded(_) => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -56,30 +111,34 @@ impl Rejection {
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => {
                 StatusCode::NOT_FOUND
             }
-            Rejection::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Rejection::NoToken | Rejection::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::NoToken(_) | Rejection::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::WeChat(..) => StatusCode::OK,
         }
     }
 
     /// Whether nothing more is read from this caller.
     pub(super) fn closes(&self) -> bool {
         match self {
-            Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded => true,
+            Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded(_) => true,
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
-            Rejection::Misdirected
-            | Rejection::MethodNotAllowed
-            | Rejection::NoToken
-            | Rejection::NotReady(_) => false,
+            Rejection::Unauthorized(..)
+            | Rejection::Misdirected
+            | Rejection::MethodNotAllowed(_)
+            | Rejection::NoToken(_)
+            | Rejection::NotReady(_)
+            | Rejection::WeChat(..) => false,
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => false,
         }
     }
 
-    /// What programs read.
-    fn error(&self) -> &'static str {
+    /// What programs and metrics read.
+    pub(super) fn error(&self) -> &'static str {
         match self {
             Rejection::BadRequest(_) => "bad_request",
             Rejection::Forbidden(_) => "forbidden",
-            Rejection::Forwarded => "forwarded",
+            Rejection::Forwarded(_) => "forwarded",
+            Rejection::Unauthorized(..) => "unauthorized",
             Rejection::Misdirected => "misdirected",
             Rejection::BodyTooLarge => "body_too_large",
             Rejection::HeadTooLarge => "head_too_large",
@@ -87,23 +146,25 @@ impl Rejection {
             Rejection::NotFound => "not_found",
             Rejection::NoSuchAccount => "no_such_account",
             Rejection::WhichAccount => "which_account",
-            Rejection::MethodNotAllowed => "method_not_allowed",
-            Rejection::NoToken => "no_token",
+            Rejection::MethodNotAllowed(_) => "method_not_allowed",
+            Rejection::NoToken(_) => "no_token",
             Rejection::NotReady(_) => "not_ready",
+            Rejection::WeChat(CALM_DOWN, _) => "calm_down",
+            Rejection::WeChat(..) => "bad_request",
         }
     }
 
     /// What people read: what to do, and nothing about this machine.
-    fn message(&self) -> Cow<'static, str> {
+    pub(super) fn message(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            Rejection::BadRequest(what) => what,
+            Rejection::BadRequest(what)
+            | Rejection::Forwarded(what)
+            | Rejection::Unauthorized(what, _)
+            | Rejection::WeChat(_, what) => what,
             Rejection::Forbidden(address) => {
                 return Cow::Owned(format!(
                     "your address {address} is not allowed here; on the server, add it to serve's --allow"
                 ));
-            }
-            Rejection::Forwarded => {
-                "this request was forwarded by a proxy; ask the server directly, without proxy headers"
             }
             Rejection::Misdirected => {
                 "this server listens on loopback and answers only to localhost, 127.0.0.1 and [::1]; \
@@ -111,7 +172,7 @@ impl Rejection {
             }
             Rejection::BodyTooLarge => {
                 return Cow::Owned(format!(
-                    "the body is larger than {} KiB; no route here needs one",
+                    "the body is larger than {} KiB; no route here needs that much",
                     MAX_BODY / 1024
                 ));
             }
@@ -128,7 +189,8 @@ impl Rejection {
                 ));
             }
             Rejection::NotFound => {
-                "no such path; there are /token, /token/ACCOUNT, /healthz and /readyz"
+                "no such path; there are /token, /token/ACCOUNT, /ticket/TYPE, /ticket/ACCOUNT/TYPE, /healthz, /readyz, \
+                 /metrics, and some of WeChat's own under /cgi-bin"
             }
             Rejection::NoSuchAccount => {
                 "no account of this name here; `wxtoken status` on the server lists them"
@@ -136,9 +198,10 @@ impl Rejection {
             Rejection::WhichAccount => {
                 "there are several accounts here; name one: GET /token/ACCOUNT"
             }
-            Rejection::MethodNotAllowed => "use GET or HEAD",
-            Rejection::NoToken => {
-                "there is no live token to hand out; run `wxtoken status` on the server to see why"
+            Rejection::MethodNotAllowed(allowed) => return Cow::Owned(format!("use {allowed}")),
+            Rejection::NoToken(lack) => &lack.why,
+            Rejection::NotReady(accounts) if accounts.is_empty() => {
+                "not every account has a live token; run `wxtoken status` on the server to see why"
             }
             Rejection::NotReady(accounts) => {
                 return Cow::Owned(format!(
@@ -154,13 +217,22 @@ impl Rejection {
     }
 
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
-        let mut response = response(Bytes::from(self.body()));
+        let mut response = response(Bytes::from(self.body()), JSON);
         *response.status_mut() = self.status();
-        let (name, value) = match self.status() {
-            StatusCode::METHOD_NOT_ALLOWED => {
-                (header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+        let retry_after = |span: Duration| HeaderValue::from(span.as_secs().max(1));
+        let (name, value) = match self {
+            Rejection::MethodNotAllowed(allowed) => {
+                (header::ALLOW, HeaderValue::from_static(allowed))
             }
-            StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, RETRY_AFTER_SECS),
+            Rejection::Unauthorized(_, challenge) => {
+                let challenge = match challenge {
+                    Challenge::Bearer => "Bearer",
+                    Challenge::Basic => "Basic realm=\"wxtoken\"",
+                };
+                (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+            }
+            Rejection::NoToken(lack) => (header::RETRY_AFTER, retry_after(lack.retry_after)),
+            Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(RETRY_AFTER)),
             _ => return response,
         };
         response.headers_mut().insert(name, value);
@@ -171,7 +243,7 @@ impl Rejection {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let (status, body) = (self.status(), self.body());
         let mut text = format!("HTTP/1.1 {status}\r\n");
-        for (name, value) in FIXED {
+        for (name, value) in [(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED) {
             text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
         }
         text.push_str(&format!(
@@ -182,17 +254,17 @@ impl Rejection {
     }
 }
 
-/// The headers of every answer.
-const FIXED: [(HeaderName, HeaderValue); 3] = [
-    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+/// The headers of every answer, beside its type.
+const FIXED: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
-/// A 200 with this JSON; hyper adds the length and the date.
-pub(super) fn response(body: Bytes) -> Response<Full<Bytes>> {
+/// A 200 with this body; hyper adds the length and the date.
+fn response(body: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().reserve(FIXED.len() + 1);
+    response.headers_mut().reserve(FIXED.len() + 2);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     for (name, value) in FIXED {
         response.headers_mut().insert(name, value);
     }

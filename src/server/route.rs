@@ -1,13 +1,14 @@
-//! What a request asks for: the checks in their order, then the paths. Asks for no token.
+//! What a request asks for: whom it is meant for, its path, its method. Asks for no token and for no key.
 
 use hyper::body::Body;
-use hyper::header::{self, HeaderName};
-use hyper::{Method, Request, Version};
+use hyper::header;
+use hyper::http::request::Parts;
+use hyper::{Method, Version};
 
-use super::caller::Caller;
 use super::host;
 use super::limits::MAX_BODY;
 use super::reply::Rejection;
+use super::wechat::Compatible;
 use crate::report;
 
 /// How much of a path a log line shows, and of a word in it: a longer one may be a secret or a token in the wrong place.
@@ -17,72 +18,97 @@ const LONGEST_WORD_SHOWN: usize = 28; // characters
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
+    /// The page for people.
+    Page,
     Health,
     Ready,
+    Metrics,
     /// An account's token; the only account's, if none is named.
     Token(Option<&'a str>),
+    /// The same for a ticket, and its type.
+    Ticket(Option<&'a str>, &'a str),
+    Compatible(Compatible),
 }
 
+/// What metrics name a request that asks for no route.
+pub(super) const NO_ROUTE: &str = "other";
+
+const READING: &str = "GET, HEAD";
+const TELLING: &str = "GET, HEAD, POST";
+const POSTING: &str = "POST";
+
 impl<'a> Route<'a> {
-    fn of(path: &'a str) -> Result<Route<'a>, Rejection> {
-        match path {
-            "/healthz" => Ok(Route::Health),
-            "/readyz" => Ok(Route::Ready),
-            "/token" => Ok(Route::Token(None)),
-            _ => match path.strip_prefix("/token/") {
-                Some(account) => Ok(Route::Token(Some(account))),
-                None => Err(Rejection::NotFound),
+    pub(super) fn of(path: &'a str) -> Result<Route<'a>, Rejection> {
+        Ok(match path {
+            "/" => Route::Page,
+            "/healthz" => Route::Health,
+            "/readyz" => Route::Ready,
+            "/metrics" => Route::Metrics,
+            "/token" => Route::Token(None),
+            "/cgi-bin/token" => Route::Compatible(Compatible::Token),
+            "/cgi-bin/stable_token" => Route::Compatible(Compatible::StableToken),
+            "/cgi-bin/gettoken" => Route::Compatible(Compatible::GetToken),
+            "/cgi-bin/ticket/getticket" => Route::Compatible(Compatible::GetTicket),
+            _ => match (path.strip_prefix("/token/"), path.strip_prefix("/ticket/")) {
+                (Some(account), _) => Route::Token(Some(account)),
+                (_, Some(rest)) => match rest.split_once('/') {
+                    Some((account, kind)) => Route::Ticket(Some(account), kind),
+                    None => Route::Ticket(None, rest),
+                },
+                _ => return Err(Rejection::NotFound),
             },
+        })
+    }
+
+    /// Whether it needs no key: it tells nothing but whether all is well.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Route::Health | Route::Ready)
+    }
+
+    /// Whether this method is taken; `telling` says whether rejected tokens can be told.
+    pub(super) fn check_method(self, method: &Method, telling: bool) -> Result<(), Rejection> {
+        let allowed = match self {
+            Route::Token(_) if telling => TELLING,
+            Route::Compatible(Compatible::StableToken) => POSTING,
+            _ => READING,
+        };
+        let is_allowed = allowed.split(", ").any(|allowed| allowed == method.as_str());
+        if is_allowed { Ok(()) } else { Err(Rejection::MethodNotAllowed(allowed)) }
+    }
+
+    /// The route as metrics name it: never what a client chose.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Route::Page => "/",
+            Route::Health => "/healthz",
+            Route::Ready => "/readyz",
+            Route::Metrics => "/metrics",
+            Route::Token(_) => "/token",
+            Route::Ticket(..) => "/ticket",
+            Route::Compatible(Compatible::Token) => "/cgi-bin/token",
+            Route::Compatible(Compatible::StableToken) => "/cgi-bin/stable_token",
+            Route::Compatible(Compatible::GetToken) => "/cgi-bin/gettoken",
+            Route::Compatible(Compatible::GetTicket) => "/cgi-bin/ticket/getticket",
         }
     }
 }
 
-/// What a request asks for, or why it gets nothing.
-pub(super) fn route<B: Body>(request: &Request<B>, caller: Caller) -> Result<Route<'_>, Rejection> {
-    // Trusted proxies would be known here: from one of them, the client's own address is checked instead.
-    if request.headers().keys().any(is_forwarding) {
-        return Err(Rejection::Forwarded);
-    }
-    check_host(request, caller)?;
-    check_body(request)?;
-    let route = Route::of(request.uri().path())?;
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(route),
-        _ => Err(Rejection::MethodNotAllowed),
-    }
-}
-
-/// Whether a header says that the request was forwarded. Then the peer is a proxy, and its being allowed says nothing
-/// about whoever asked it.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str(); // In lower case, however it was sent.
-    name.starts_with("x-forwarded")
-        || matches!(
-            name,
-            "forwarded"
-                | "via"
-                | "x-real-ip"
-                | "x-client-ip"
-                | "x-cluster-client-ip"
-                | "true-client-ip"
-                | "cf-connecting-ip"
-        )
-}
-
-/// hyper takes a request without a Host, or with two; neither says whom it is meant for.
-fn check_host<B>(request: &Request<B>, caller: Caller) -> Result<(), Rejection> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+/// Whom the request is meant for. hyper takes a request without a Host, or with two; neither says it.
+///
+/// A request that came directly `to_loopback` must name a loopback host.
+pub(super) fn check_host(request: &Parts, to_loopback: bool) -> Result<(), Rejection> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Rejection::BadRequest("the request has more than one Host header; send one"));
     }
-    if host.is_none() && request.version() >= Version::HTTP_11 {
+    if host.is_none() && request.version >= Version::HTTP_11 {
         return Err(Rejection::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
     }
-    if caller.to_loopback {
+    if to_loopback {
         let named = host.is_none_or(|host| host.to_str().is_ok_and(host::is_loopback));
         let target =
-            request.uri().authority().is_none_or(|authority| host::is_loopback(authority.as_str()));
+            request.uri.authority().is_none_or(|authority| host::is_loopback(authority.as_str()));
         if !named || !target {
             return Err(Rejection::Misdirected);
         }
@@ -90,13 +116,9 @@ fn check_host<B>(request: &Request<B>, caller: Caller) -> Result<(), Rejection> 
     Ok(())
 }
 
-fn check_body<B: Body>(request: &Request<B>) -> Result<(), Rejection> {
-    // A body of unknown length is never read: the connection ends with the answer.
-    if request.body().size_hint().lower() > MAX_BODY {
-        Err(Rejection::BodyTooLarge)
-    } else {
-        Ok(())
-    }
+/// Whether the body is said to be larger than any route takes. One of unknown length is measured when it is read.
+pub(super) fn check_body(body: &impl Body) -> Result<(), Rejection> {
+    if body.size_hint().lower() > MAX_BODY { Err(Rejection::BodyTooLarge) } else { Ok(()) }
 }
 
 /// The path as a log line may show it: never the query, and nothing long enough to be a token.
@@ -106,139 +128,125 @@ pub(super) fn printable_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use super::*;
-    use crate::server::caller::Peer;
-    use http_body_util::{Empty, Full};
+    use http_body_util::Full;
+    use hyper::Request;
     use hyper::body::Bytes;
 
-    fn get(path: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
-        let mut request = Request::get(path);
+    fn get(target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(Empty::new()).expect("a request")
+        request.body(()).expect("a request").into_parts().0
     }
 
-    const TO_LOOPBACK: Caller = Caller { peer: Peer::Ip(HERE), to_loopback: true };
-    const TO_ELSEWHERE: Caller = Caller { peer: Peer::Ip(HERE), to_loopback: false };
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const LOCAL: (&str, &str) = ("host", "localhost:7200");
 
     #[test]
-    fn a_path_is_an_account_or_nothing() {
+    fn a_path_is_a_route_or_nothing() {
         for (path, expected) in [
-            ("/token", Ok(Route::Token(None))),
-            ("/token?secret=x", Ok(Route::Token(None))),
-            ("/token/shop", Ok(Route::Token(Some("shop")))),
+            ("/", Some(Route::Page)),
+            ("/token", Some(Route::Token(None))),
+            ("/token/shop", Some(Route::Token(Some("shop")))),
             // What is no account's name is found to be none where the accounts are known.
-            ("/token/", Ok(Route::Token(Some("")))),
-            ("/token/shop/", Ok(Route::Token(Some("shop/")))),
-            ("/token/%73hop", Ok(Route::Token(Some("%73hop")))),
-            ("/token/../shop", Ok(Route::Token(Some("../shop")))),
-            ("/token//shop", Ok(Route::Token(Some("/shop")))),
-            ("/healthz", Ok(Route::Health)),
-            ("/readyz", Ok(Route::Ready)),
-            ("/", Err(Rejection::NotFound)),
-            ("/tokens", Err(Rejection::NotFound)),
-            ("/tokenshop", Err(Rejection::NotFound)),
-            ("//token", Err(Rejection::NotFound)),
-            ("/Token", Err(Rejection::NotFound)),
-            ("/healthz/", Err(Rejection::NotFound)),
-            ("/metrics2", Err(Rejection::NotFound)),
-            ("/%74oken", Err(Rejection::NotFound)),
+            ("/token/", Some(Route::Token(Some("")))),
+            ("/token/shop/", Some(Route::Token(Some("shop/")))),
+            ("/token/%73hop", Some(Route::Token(Some("%73hop")))),
+            ("/token/../shop", Some(Route::Token(Some("../shop")))),
+            ("/token//shop", Some(Route::Token(Some("/shop")))),
+            ("/ticket/jsapi", Some(Route::Ticket(None, "jsapi"))),
+            ("/ticket/shop/jsapi", Some(Route::Ticket(Some("shop"), "jsapi"))),
+            ("/ticket/shop/js/api", Some(Route::Ticket(Some("shop"), "js/api"))),
+            ("/healthz", Some(Route::Health)),
+            ("/readyz", Some(Route::Ready)),
+            ("/metrics", Some(Route::Metrics)),
+            ("/cgi-bin/token", Some(Route::Compatible(Compatible::Token))),
+            ("/cgi-bin/ticket/getticket", Some(Route::Compatible(Compatible::GetTicket))),
+            ("/cgi-bin/token/", None),
+            ("/cgi-bin/clear_quota", None),
+            ("/ticket", None),
+            ("/tokens", None),
+            ("/tokenshop", None),
+            ("//token", None),
+            ("/Token", None),
+            ("/healthz/", None),
+            ("/metrics2", None),
+            ("/%74oken", None),
         ] {
-            assert_eq!(route(&get(path, &[LOCAL]), TO_LOOPBACK), expected, "{path}");
+            assert_eq!(Route::of(path).ok(), expected, "{path}");
         }
     }
 
     #[test]
-    fn known_paths_are_read_and_nothing_else_is_done_with_them() {
-        for path in ["/token/shop", "/token/other", "/healthz", "/readyz"] {
+    fn known_paths_are_read_and_little_else_is_done_with_them() {
+        let takes = |path: &str, method: &str, telling: bool| {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            Route::of(path).expect("a route").check_method(&method, telling)
+        };
+        for path in [
+            "/",
+            "/token/shop",
+            "/ticket/jsapi",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/cgi-bin/token",
+        ] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(takes(path, method, false), Ok(()), "{method} {path}");
+            }
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", "PATCH"] {
-                let request =
-                    Request::builder().method(method).uri(path).header("host", "localhost");
-                let request = request.body(Empty::<Bytes>::new()).expect("a request");
-                assert_eq!(
-                    route(&request, TO_LOOPBACK),
-                    Err(Rejection::MethodNotAllowed),
-                    "{method} {path}"
-                );
+                let expected = Err(Rejection::MethodNotAllowed("GET, HEAD"));
+                assert_eq!(takes(path, method, false), expected, "{method} {path}");
             }
         }
-        let request =
-            Request::post("/nowhere").header("host", "localhost").body(Empty::<Bytes>::new());
-        assert_eq!(route(&request.expect("a request"), TO_LOOPBACK), Err(Rejection::NotFound));
-    }
-
-    #[test]
-    fn a_forwarded_request_is_refused_before_anything_else_is_looked_at() {
-        for name in [
-            "Forwarded",
-            "Via",
-            "X-Forwarded",
-            "X-Forwarded-For",
-            "X-Forwarded-Proto",
-            "X-Forwarded-Whatever",
-            "X-Real-IP",
-            "X-Client-IP",
-            "X-Cluster-Client-IP",
-            "True-Client-IP",
-            "CF-Connecting-IP",
-        ] {
-            for value in ["127.0.0.1", ""] {
-                let request = get("/nowhere", &[(name, value)]);
-                assert_eq!(
-                    route(&request, TO_ELSEWHERE),
-                    Err(Rejection::Forwarded),
-                    "{name}: {value}"
-                );
-            }
-        }
-        for name in ["X-Forward", "X-Request-Id", "Traceparent", "X-Real", "Client-IP-Policy"] {
-            assert!(route(&get("/token", &[LOCAL, (name, "x")]), TO_LOOPBACK).is_ok(), "{name}");
-        }
+        assert_eq!(takes("/token", "POST", true), Ok(()));
+        assert_eq!(
+            takes("/token", "PUT", true),
+            Err(Rejection::MethodNotAllowed("GET, HEAD, POST"))
+        );
+        assert!(takes("/readyz", "POST", true).is_err());
+        assert_eq!(takes("/cgi-bin/stable_token", "POST", false), Ok(()));
+        assert_eq!(
+            takes("/cgi-bin/stable_token", "GET", false),
+            Err(Rejection::MethodNotAllowed("POST"))
+        );
     }
 
     #[test]
     fn a_loopback_listener_answers_only_to_loopback_names() {
         let evil = ("host", "evil.example");
-        assert_eq!(route(&get("/token", &[evil]), TO_LOOPBACK), Err(Rejection::Misdirected));
-        assert!(route(&get("/token", &[evil]), TO_ELSEWHERE).is_ok());
-        assert_eq!(
-            route(&get("http://evil.example/token", &[LOCAL]), TO_LOOPBACK),
-            Err(Rejection::Misdirected)
-        );
-        assert_eq!(
-            route(&get("http://localhost/token", &[evil]), TO_LOOPBACK),
-            Err(Rejection::Misdirected)
-        );
-        assert!(route(&get("http://127.0.0.1:1/token", &[LOCAL]), TO_LOOPBACK).is_ok());
+        for (target, host, expected) in [
+            ("/token", LOCAL, Ok(())),
+            ("/token", evil, Err(Rejection::Misdirected)),
+            ("http://evil.example/token", LOCAL, Err(Rejection::Misdirected)),
+            ("http://localhost/token", evil, Err(Rejection::Misdirected)),
+            ("http://127.0.0.1:1/token", LOCAL, Ok(())),
+        ] {
+            assert_eq!(check_host(&get(target, &[host]), true), expected, "{target} {host:?}");
+            assert_eq!(check_host(&get(target, &[host]), false), Ok(()), "{target} {host:?}");
+        }
     }
 
     #[test]
     fn a_request_has_exactly_one_host_unless_it_is_from_1996() {
-        for caller in [TO_LOOPBACK, TO_ELSEWHERE] {
+        for to_loopback in [true, false] {
             for hosts in [&[][..], &[LOCAL, LOCAL]] {
-                let request = get("/token", hosts);
-                assert!(matches!(route(&request, caller), Err(Rejection::BadRequest(_))));
+                let checked = check_host(&get("/token", hosts), to_loopback);
+                assert!(matches!(checked, Err(Rejection::BadRequest(_))));
             }
             let mut old = get("/token", &[]);
-            *old.version_mut() = Version::HTTP_10;
-            assert!(route(&old, caller).is_ok());
+            old.version = Version::HTTP_10;
+            assert!(check_host(&old, to_loopback).is_ok());
         }
     }
 
     #[test]
     fn a_body_is_small() {
-        let ask = |bytes: usize| {
-            let request =
-                get("/token", &[LOCAL]).map(|_| Full::new(Bytes::from(vec![b'x'; bytes])));
-            route(&request, TO_LOOPBACK).map(|_| ())
-        };
-        assert!(ask(16 * 1024).is_ok());
-        assert_eq!(ask(16 * 1024 + 1), Err(Rejection::BodyTooLarge));
+        let body = |bytes: usize| check_body(&Full::new(Bytes::from(vec![b'x'; bytes])));
+        assert!(body(16 * 1024).is_ok());
+        assert_eq!(body(16 * 1024 + 1), Err(Rejection::BodyTooLarge));
     }
 
     #[test]

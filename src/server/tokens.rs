@@ -1,24 +1,148 @@
 //! What the listener asks of the rest of the program, and nothing about how it is found.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
 use hyper::body::Bytes;
+use time::UtcDateTime;
 
-/// Where tokens come from. Called for each request: it may read files, and nothing slower.
+use crate::secret::Secret;
+
+/// The accounts whose tokens are handed out. An account is called by its place in the list of names.
 pub(crate) trait Tokens {
-    /// What to hand out now for the account of this name; without a name, for the only account there is.
-    fn token(&self, account: Option<&str>) -> Lookup;
+    /// The accounts' names, sorted.
+    fn names(&self) -> &[String];
 
-    /// The names of the accounts that have no live token now.
-    fn not_ready(&self) -> Vec<String>;
+    /// Whether the account has this AppID.
+    fn has_appid(&self, account: usize, appid: &str) -> bool;
+
+    /// What to hand out now; `None` without a live token. Called for each request: it may look at files, and nothing
+    /// slower.
+    fn token(&self, account: usize) -> Option<Token>;
+
+    /// A ticket of this type, as JSON; `None` without a live one.
+    fn ticket(&self, account: usize, kind: &str) -> Option<Bytes>;
+
+    /// The account whose token this is, or was until a moment ago.
+    fn holder_of(&self, token: &str) -> Option<usize>;
+
+    /// Whether WeChat can be asked on demand.
+    fn can_refresh(&self) -> bool;
+
+    /// Sees to it that there is such a token, and waits for it, but not for long.
+    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>>;
+
+    /// What is known of an account, for people and for metrics.
+    fn seen(&self, account: usize) -> Seen;
+
+    /// The operator has mended something: what was refused may be tried again at once.
+    fn hangup(&self);
 }
 
-/// What became of looking for a token.
+/// A live token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Lookup {
-    /// The JSON to answer with.
-    Token(Bytes),
-    /// The account has no live token.
-    NoToken,
-    NoSuchAccount,
-    /// No account was named, and there are several.
-    WhichAccount,
+pub(crate) struct Token {
+    /// The JSON to answer with: the token, and the life promised with it.
+    pub(crate) json: Bytes,
+    /// The life promised.
+    pub(crate) life: Duration,
+    /// Another number for each other token of the account.
+    pub(crate) generation: u64,
+}
+
+/// What token is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A live one, where there was none.
+    Live,
+    /// One that WeChat honours: a client has given reason to doubt the current one.
+    Honoured,
+    /// Another than this one, which WeChat rejected as a client says.
+    NotThis(Secret),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Obtained {
+    Token(Token),
+    /// There is none, why, and when to ask again.
+    None(Lack),
+}
+
+/// Why there is no token to hand out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    /// A sentence for people, without a secret in it.
+    pub(crate) why: String,
+    pub(crate) retry_after: Duration,
+}
+
+/// An account as people and metrics see it. Nothing in it is secret.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) appid: Option<String>,
+    /// The published token; `None` where there is none.
+    pub(crate) token: Option<SeenToken>,
+    /// What this process asked of WeChat; `None` where it does not ask.
+    pub(crate) asking: Option<SeenAsking>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SeenToken {
+    pub(crate) created_at: UtcDateTime,
+    pub(crate) expires_at: UtcDateTime,
+    /// How long it may be promised to work; zero once it has expired.
+    pub(crate) life: Duration,
+    /// How long it lived when it was new.
+    pub(crate) expires_in: Duration,
+    /// The first 8 hex digits of its SHA-256.
+    pub(crate) fingerprint: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenAsking {
+    /// When WeChat last gave a token.
+    pub(crate) succeeded_at: Option<UtcDateTime>,
+    /// The last failure, if there was no success after it: when, and what to do, in both languages.
+    pub(crate) failure: Option<(UtcDateTime, String)>,
+    /// When WeChat is to be asked again at the latest.
+    pub(crate) next_at: Option<UtcDateTime>,
+    /// How often WeChat was asked, by what came of it: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0
+    /// where there is none.
+    pub(crate) attempts: Vec<(&'static str, i64, u64)>,
+}
+
+/// Where there are no accounts at all.
+#[cfg(test)]
+pub(super) struct NoTokens;
+
+#[cfg(test)]
+impl Tokens for NoTokens {
+    fn names(&self) -> &[String] {
+        &[]
+    }
+    fn has_appid(&self, _: usize, _: &str) -> bool {
+        false
+    }
+    fn token(&self, _: usize) -> Option<Token> {
+        None
+    }
+    fn ticket(&self, _: usize, _: &str) -> Option<Bytes> {
+        None
+    }
+    fn holder_of(&self, _: &str) -> Option<usize> {
+        None
+    }
+    fn can_refresh(&self) -> bool {
+        false
+    }
+    fn obtain(&self, _: usize, _: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
+        Box::pin(async { Obtained::None(Lack { why: String::new(), retry_after: Duration::ZERO }) })
+    }
+    fn seen(&self, _: usize) -> Seen {
+        Seen::default()
+    }
+    fn hangup(&self) {}
 }

@@ -36,7 +36,6 @@ pub(crate) trait Source {
 }
 
 /// One who can tell whether a token is alive.
-#[cfg_attr(not(test), expect(dead_code, reason = "for who looks after tokens that are published"))]
 pub(crate) trait Probe {
     /// Uses the token once for nothing, and is back with what that says of it within `timeout`.
     fn probe(&self, token: &Secret, timeout: Duration) -> Pulse;
@@ -44,7 +43,6 @@ pub(crate) trait Probe {
 
 /// What a probe says of a token.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "as with Probe"))]
 pub(crate) enum Pulse {
     /// WeChat honours it.
     Alive,
@@ -73,6 +71,8 @@ pub(crate) enum AskError {
     Nonsense(String),
     /// The published token again, whose time is over.
     Spent,
+    /// Nobody was asked: it is not to be asked for now.
+    Withheld,
 }
 
 impl AskError {
@@ -82,7 +82,7 @@ impl AskError {
             AskError::Refused(refusal) => refusal.class() == Class::Transient,
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
-            AskError::Nonsense(_) => false,
+            AskError::Nonsense(_) | AskError::Withheld => false,
             // Our count begins before the request was sent, so it ends some seconds before WeChat's.
             AskError::Spent => true,
         }
@@ -91,7 +91,7 @@ impl AskError {
     /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
     pub(crate) fn may_have_minted(&self) -> bool {
         match self {
-            AskError::Refused(_) | AskError::Spent => false,
+            AskError::Refused(_) | AskError::Spent | AskError::Withheld => false,
             // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
             AskError::Status(status) => !(300..500).contains(status) || *status == 408,
             AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
@@ -110,7 +110,8 @@ impl AskError {
             AskError::Status(_)
             | AskError::Unreachable { .. }
             | AskError::Nonsense(_)
-            | AskError::Spent => None,
+            | AskError::Spent
+            | AskError::Withheld => None,
         }
     }
 
@@ -150,6 +151,7 @@ impl fmt::Display for AskError {
                 f,
                 "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
             ),
+            AskError::Withheld => f.write_str("another token is not asked for now"),
             AskError::Nonsense(what) => write!(
                 f,
                 "the answer makes no sense: {what}. Is there a proxy or portal in the way? \

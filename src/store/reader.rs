@@ -4,22 +4,22 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::Found;
 use crate::owner;
+use crate::revision::Revision;
 use crate::token::{Document, MAX_DOCUMENT};
 
 /// What is published at `path`.
 pub(crate) fn read(path: &Path) -> Result<Found> {
-    read_version(path).map(|(found, _)| found)
+    read_revision(path).map(|(found, _)| found)
 }
 
-/// Reads the document at `path`, and which version of the file that was; no version where there is no file.
-fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
+/// Reads the document at `path`, and which revision of the file that was; none where there is no file.
+fn read_revision(path: &Path) -> Result<(Found, Option<Revision>)> {
     let reading = || format!("cannot read {}", path.display());
     // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
     match fs::metadata(path) {
@@ -34,7 +34,7 @@ fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
         Err(err) => return Err(owner::explain(err, path)).with_context(reading),
     };
     // Of the open file: the name may stand for another one by now.
-    let version = Version::of(&file.metadata().with_context(reading)?);
+    let revision = Revision::of(&file.metadata().with_context(reading)?);
     let mut bytes = Vec::new();
     file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
     let damaged = |what: &dyn Display| {
@@ -48,19 +48,19 @@ fn read_version(path: &Path) -> Result<(Found, Option<Version>)> {
     } else {
         Document::parse(&bytes).map_or_else(|what| damaged(&what), Found::Document)
     };
-    Ok((found, Some(version)))
+    Ok((found, Some(revision)))
 }
 
 /// A reader that looks at the file each time and reads it only when it has been replaced.
 pub(crate) struct Watched {
     path: PathBuf,
-    version: Option<Version>,
+    revision: Option<Revision>,
     document: Option<Document>,
 }
 
 impl Watched {
     pub(crate) fn new(path: &Path) -> Watched {
-        Watched { path: path.to_owned(), version: None, document: None }
+        Watched { path: path.to_owned(), revision: None, document: None }
     }
 
     /// The published document as of now, and whether it is another than at the last look.
@@ -70,15 +70,15 @@ impl Watched {
     /// never costs a good token. When the file is gone, so is the document: somebody withdrew it.
     pub(crate) fn look(&mut self) -> Result<bool> {
         match fs::metadata(&self.path) {
-            Ok(metadata) if self.version == Some(Version::of(&metadata)) => Ok(false),
+            Ok(metadata) if self.revision == Some(Revision::of(&metadata)) => Ok(false),
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                self.version = None;
+                self.revision = None;
                 Ok(self.document.take().is_some())
             }
-            // `read_version` finds the same trouble, and words it.
+            // `read_revision` finds the same trouble, and words it.
             _ => {
-                let (found, version) = read_version(&self.path)?;
-                self.version = version;
+                let (found, revision) = read_revision(&self.path)?;
+                self.revision = revision;
                 match found {
                     Found::Document(document) => self.document = Some(document),
                     Found::Nothing => self.document = None,
@@ -92,28 +92,6 @@ impl Watched {
     /// The document at the last look.
     pub(crate) fn document(&self) -> Option<&Document> {
         self.document.as_ref()
-    }
-}
-
-/// What identifies one state of a file without reading it; it changes when the file is replaced or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(metadata: &fs::Metadata) -> Version {
-        Version {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
     }
 }
 

@@ -1,0 +1,355 @@
+//! One request, from its head to what is answered: the checks in their order, and then the route. Knows nothing of
+//! connections.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::access::Access;
+use super::caller::{Caller, Peer};
+use super::forwarded::{self, Client};
+use super::keys::{self, Key, Keys, Scope};
+use super::limits::MAX_BODY;
+use super::metrics;
+use super::reply::{self, Challenge, Rejection, Reply};
+use super::route::{self, Route};
+use super::shared::Shared;
+use super::storm::{Verdict, Who};
+use super::tokens::{Lack, Obtained, Seen, Token, Wish};
+use super::wechat::{self, Asked, AskedTicket, Compatible};
+use crate::report;
+use crate::secret::Secret;
+use crate::token;
+
+/// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
+/// and too seldom to be a load.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// How much of a host is shown in a line: all of a real one.
+const LONGEST_HOST_SHOWN: usize = 60; // characters
+
+const NO_KEY: &str = "a key is needed here: send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one";
+const NOT_A_KEY: &str =
+    "this key is not in the server's keys file; was it copied whole, and was it taken out?";
+
+/// What ends an SDK's loop: a code that no SDK asks again after.
+const CALM_DOWN: Rejection = Rejection::WeChat(
+    reply::CALM_DOWN,
+    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
+     were handed and keep coming back with, so its refusal has another reason",
+);
+
+/// What came of a request, and who had made it.
+pub(super) struct Answered {
+    pub(super) client: Peer,
+    /// What the key is called that was shown.
+    pub(super) key: Option<Rc<str>>,
+    pub(super) answer: Result<Reply, Rejection>,
+}
+
+/// Somebody whose address is good.
+#[derive(Clone, Copy)]
+struct Visitor<'a> {
+    client: Peer,
+    access: &'a Access,
+    shared: &'a Shared,
+    /// What the key is called that he has shown.
+    key_name: &'a OnceCell<Rc<str>>,
+}
+
+/// Answers a request; in an error `body` may be unread.
+pub(super) async fn answer(
+    head: &Parts,
+    body: &mut Incoming,
+    caller: Caller,
+    shared: &Shared,
+) -> Answered {
+    let access = shared.access.get();
+    let route = Route::of(head.uri.path());
+    let mut client = Client::Direct(caller.peer);
+    let key_name = OnceCell::new();
+    let answer = async {
+        client = forwarded::client(&head.headers, caller.peer, &access.proxies)?;
+        if let Peer::Ip(ip) = client.peer()
+            && !access.allow.contains(ip)
+        {
+            return Err(Rejection::Forbidden(ip));
+        }
+        // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
+        let is_direct = matches!(client, Client::Direct(_));
+        route::check_host(head, caller.to_loopback && is_direct)?;
+        route::check_body(body)?;
+        let route = route.clone()?;
+        route.check_method(&head.method, shared.tokens.can_refresh())?;
+        let visitor =
+            Visitor { client: client.peer(), access: &access, shared, key_name: &key_name };
+        visitor.visit(route, head, body).await
+    }
+    .await;
+    let counts = &shared.counts;
+    if let Err(rejection) = &answer {
+        counts.refused(rejection.error());
+        tell_operator(rejection, &head.headers, client, caller.peer, shared);
+    }
+    let client = client.peer();
+    let answer = match (&route, &answer) {
+        (Ok(Route::Compatible(_)), Err(rejection)) => match wechat::refusal(rejection, client) {
+            Some(refusal) => Ok(Reply::Json(refusal)),
+            None => answer,
+        },
+        _ => answer,
+    };
+    let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
+    counts.answered(route.map_or(route::NO_ROUTE, Route::label), status);
+    Answered { client, key: key_name.into_inner(), answer }
+}
+
+/// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
+fn tell_operator(
+    rejection: &Rejection,
+    headers: &HeaderMap,
+    client: Client,
+    peer: Peer,
+    shared: &Shared,
+) {
+    let who = match client {
+        Client::Direct(peer) => peer.to_string(),
+        Client::Behind(ip) => format!("{ip} through {peer}"),
+    };
+    match rejection {
+        Rejection::Forbidden(_) => shared.log.rejected(who, "not in --allow"),
+        Rejection::Forwarded(why) => shared.log.rejected(who, why),
+        Rejection::Unauthorized(NOT_A_KEY, _) => {
+            shared.log.rejected(who, "it showed a key that is not in the keys file");
+        }
+        Rejection::Misdirected => {
+            let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            shared.log.rejected(who, format_args!("it asked a loopback address for host {host}"));
+        }
+        _ => {}
+    }
+}
+
+impl<'a> Visitor<'a> {
+    async fn visit(
+        self,
+        route: Route<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Reply, Rejection> {
+        if let Route::Compatible(compatible) = route {
+            return self.compatible(compatible, head, body).await.map(Reply::Json);
+        }
+        let key = match route {
+            route if route.is_open() => None,
+            // Of all routes, this one is for people.
+            Route::Page => self.key_of(&head.headers, Challenge::Basic)?,
+            _ => self.key_of(&head.headers, Challenge::Bearer)?,
+        };
+        match route {
+            Route::Health => Ok(Reply::OK),
+            Route::Ready => self.ready(),
+            Route::Page => Err(Rejection::NotFound),
+            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
+            Route::Token(name) => {
+                let account = self.find(name, key)?;
+                let token = if head.method == Method::POST {
+                    let rejected = rejected(&read(body).await?)?;
+                    self.obtain(account, Wish::NotThis(rejected)).await?
+                } else {
+                    self.token(account).await?
+                };
+                Ok(Reply::Json(token.json))
+            }
+            Route::Ticket(name, kind) => {
+                let account = self.find(name, key)?;
+                self.shared.tokens.ticket(account, kind).map(Reply::Json).ok_or_else(no_ticket)
+            }
+            Route::Compatible(_) => unreachable!("answered above"),
+        }
+    }
+
+    /// The key that the visitor shows; `None` where none is asked for.
+    fn key_of(
+        self,
+        headers: &HeaderMap,
+        challenge: Challenge,
+    ) -> Result<Option<&'a Key>, Rejection> {
+        let Some(keys) = &self.access.keys else { return Ok(None) };
+        let shown = keys::shown(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
+        self.known(keys, &shown, challenge).map(Some)
+    }
+
+    /// The key that was shown, if it is one.
+    fn known(
+        self,
+        keys: &'a Keys,
+        shown: &[u8],
+        challenge: Challenge,
+    ) -> Result<&'a Key, Rejection> {
+        let key = keys.find(shown).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
+        self.key_name.get_or_init(|| Rc::clone(&key.name));
+        Ok(key)
+    }
+
+    /// The account of this name among those that the key may see; the only one of them, if none is named.
+    fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
+        scope(key).find(self.shared.tokens.names(), name)
+    }
+
+    /// The accounts that the key may see.
+    fn visible(&self, key: Option<&'a Key>) -> impl Iterator<Item = usize> {
+        scope(key).visible(self.shared.tokens.names())
+    }
+
+    /// What is known of the accounts that the key may see.
+    fn seen(&self, key: Option<&Key>) -> Vec<Seen> {
+        self.visible(key).map(|account| self.shared.tokens.seen(account)).collect()
+    }
+
+    fn ready(&self) -> Result<Reply, Rejection> {
+        let tokens = &self.shared.tokens;
+        let names = tokens.names().iter().enumerate();
+        let waiting = names.filter(|(account, _)| tokens.token(*account).is_none());
+        let waiting: Vec<String> = waiting.map(|(_, name)| name.clone()).collect();
+        match (&self.access.keys, waiting.is_empty()) {
+            (_, true) => Ok(Reply::OK),
+            (None, false) => Err(Rejection::NotReady(waiting)),
+            // This route needs no key, and whoever has none is not to learn which accounts there are.
+            (Some(_), false) => Err(Rejection::NotReady(Vec::new())),
+        }
+    }
+
+    /// The account's token, if need be a new one.
+    async fn token(&self, account: usize) -> Result<Token, Rejection> {
+        match self.shared.tokens.token(account) {
+            Some(token) => Ok(token),
+            None => self.obtain(account, Wish::Live).await,
+        }
+    }
+
+    async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
+        match self.shared.tokens.obtain(account, wish).await {
+            Obtained::Token(token) => Ok(token),
+            Obtained::None(lack) => Err(Rejection::NoToken(lack)),
+        }
+    }
+
+    /// Answers on one of WeChat's own routes.
+    async fn compatible(
+        &self,
+        compatible: Compatible,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Bytes, Rejection> {
+        let query = head.uri.query().unwrap_or_default();
+        let asked = match compatible {
+            Compatible::Token => Asked::of_token(query)?,
+            Compatible::StableToken => Asked::of_stable_token(&read(body).await?)?,
+            Compatible::GetToken => Asked::of_gettoken(query)?,
+            Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
+        };
+        let key = match (&self.access.keys, asked.key()) {
+            (None, _) => None,
+            (Some(keys), Ok(secret)) => {
+                Some(self.known(keys, secret.expose().as_bytes(), Challenge::Bearer)?)
+            }
+            (Some(_), Err(missing)) if !head.headers.contains_key(header::AUTHORIZATION) => {
+                return Err(missing);
+            }
+            (Some(_), Err(_)) => self.key_of(&head.headers, Challenge::Bearer)?,
+        };
+        let tokens = &self.shared.tokens;
+        let account = self.visible(key).find(|account| tokens.has_appid(*account, &asked.appid));
+        let account = account.ok_or(Rejection::NoSuchAccount)?;
+        let token = self.token_for_sdk(account, key, asked.force).await?;
+        Ok(match compatible {
+            Compatible::GetToken => wechat::with_errcode_zero(&token.json),
+            _ => token.json,
+        })
+    }
+
+    /// The token, for a client that can say only by asking again that WeChat rejected it.
+    async fn token_for_sdk(
+        &self,
+        account: usize,
+        key: Option<&Key>,
+        force: bool,
+    ) -> Result<Token, Rejection> {
+        let who = Who { account, client: self.client, key: key.map(|key| Rc::clone(&key.name)) };
+        let token = self.token(account).await?;
+        let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
+        let token = match verdict {
+            Verdict::End => return Err(CALM_DOWN),
+            Verdict::HandOut if !force => token,
+            // A doubt that cannot be settled is no reason to keep the token back.
+            Verdict::HandOut | Verdict::Doubt => {
+                self.obtain(account, Wish::Honoured).await.unwrap_or(token)
+            }
+        };
+        self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
+        Ok(token)
+    }
+
+    /// A ticket for somebody who shows the token that it goes with.
+    fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
+        let tokens = &self.shared.tokens;
+        let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
+            let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
+            Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+        })?;
+        let ticket = tokens.ticket(account, &asked.kind).ok_or_else(no_ticket)?;
+        Ok(wechat::with_errcode_zero(&ticket))
+    }
+}
+
+fn scope(key: Option<&Key>) -> &Scope {
+    key.map_or(&Scope::All, |key| &key.scope)
+}
+
+fn no_ticket() -> Rejection {
+    let why = "there is no live ticket of this type here; run `wxtoken status` on the server to see which there are";
+    Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+}
+
+/// Reads a whole body, as long as it is small.
+async fn read(body: &mut Incoming) -> Result<Bytes, Rejection> {
+    let whole = Limited::new(body, MAX_BODY as usize).collect().await;
+    let whole = whole.map_err(|err| {
+        if err.is::<http_body_util::LengthLimitError>() {
+            Rejection::BodyTooLarge
+        } else {
+            Rejection::BadRequest("the body broke off; send it whole")
+        }
+    })?;
+    Ok(whole.to_bytes())
+}
+
+/// What a client says of a token.
+#[derive(Deserialize)]
+struct Report {
+    rejected: Zeroizing<String>,
+}
+
+/// The token that a client says WeChat rejected.
+fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
+    // serde_json's own words may quote the token.
+    let report: Report = serde_json::from_slice(body).map_err(|_| {
+        Rejection::BadRequest(r#"expected {"rejected":"TOKEN"}, the token that WeChat rejected"#)
+    })?;
+    if !token::is_token(&report.rejected) {
+        return Err(Rejection::BadRequest(
+            "what was rejected is not a token; send the access_token as it was handed out",
+        ));
+    }
+    Ok(Secret::new(report.rejected.to_string()))
+}

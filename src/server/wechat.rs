@@ -1,0 +1,168 @@
+//! WeChat's own routes, so that an SDK can be pointed here unchanged: what it sends, and refusals in the shape that it
+//! understands. Looks nothing up.
+//!
+//! Some SDKs ask again without end when a token route says 40001, 40014 or 42001, so none of these is ever said here.
+
+use hyper::body::Bytes;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::caller::Peer;
+use super::reply::Rejection;
+use crate::secret::Secret;
+
+/// One of WeChat's routes that is answered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compatible {
+    /// GET /cgi-bin/token
+    Token,
+    /// POST /cgi-bin/stable_token
+    StableToken,
+    /// GET /cgi-bin/gettoken, WeCom's
+    GetToken,
+    /// GET /cgi-bin/ticket/getticket
+    GetTicket,
+}
+
+/// What an SDK asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) appid: String,
+    /// The client's key, where WeChat would have the AppSecret.
+    pub(super) secret: Secret,
+    /// The SDK wants another token than the current one.
+    pub(super) force: bool,
+}
+
+/// What an SDK asks of getticket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AskedTicket {
+    pub(super) access_token: Secret,
+    pub(super) kind: String,
+}
+
+const GRANT_TYPE: &str = "client_credential";
+
+/// WeChat's words for what it cannot read.
+const MISSING_APPID: Rejection = Rejection::WeChat(41002, "appid missing");
+const MISSING_CORPID: Rejection = Rejection::WeChat(41002, "corpid missing");
+const MISSING_SECRET: Rejection =
+    Rejection::WeChat(41004, "appsecret missing: send your wxtoken key as the secret");
+const INVALID_GRANT_TYPE: Rejection =
+    Rejection::WeChat(40002, "invalid grant_type: it must be client_credential");
+const MISSING_ACCESS_TOKEN: Rejection = Rejection::WeChat(41001, "access_token missing");
+const INVALID_TICKET_TYPE: Rejection = Rejection::WeChat(40097, "invalid args: type missing");
+
+/// stable_token's body.
+#[derive(Deserialize)]
+struct StableBody {
+    #[serde(default)]
+    grant_type: String,
+    #[serde(default)]
+    appid: String,
+    #[serde(default)]
+    secret: Zeroizing<String>,
+    #[serde(default)]
+    force_refresh: bool,
+}
+
+impl Asked {
+    /// Reads the query of /cgi-bin/token.
+    pub(super) fn of_token(query: &str) -> Result<Asked, Rejection> {
+        let [appid, secret, grant_type] = parameters(query, ["appid", "secret", "grant_type"]);
+        Asked { appid, secret: Secret::new(secret), force: false }.checked(&grant_type)
+    }
+
+    /// Reads the body of /cgi-bin/stable_token.
+    pub(super) fn of_stable_token(body: &[u8]) -> Result<Asked, Rejection> {
+        if body.is_empty() {
+            return Err(Rejection::WeChat(44002, "empty post data"));
+        }
+        // serde_json's own words may quote the key.
+        let body: StableBody = serde_json::from_slice(body).map_err(|_| {
+            Rejection::WeChat(47001, "data format error: it is not the JSON of stable_token")
+        })?;
+        let secret = Secret::new(body.secret.to_string());
+        Asked { appid: body.appid, secret, force: body.force_refresh }.checked(&body.grant_type)
+    }
+
+    /// Reads the query of WeCom's /cgi-bin/gettoken.
+    pub(super) fn of_gettoken(query: &str) -> Result<Asked, Rejection> {
+        let [appid, secret] = parameters(query, ["corpid", "corpsecret"]);
+        if appid.is_empty() {
+            return Err(MISSING_CORPID);
+        }
+        Ok(Asked { appid, secret: Secret::new(secret), force: false })
+    }
+
+    /// In WeChat's order: the AppID is looked at before anything else.
+    fn checked(self, grant_type: &str) -> Result<Asked, Rejection> {
+        match self {
+            Asked { appid, .. } if appid.is_empty() => Err(MISSING_APPID),
+            _ if grant_type != GRANT_TYPE => Err(INVALID_GRANT_TYPE),
+            asked => Ok(asked),
+        }
+    }
+
+    /// The key that was sent; an error where there is none.
+    pub(super) fn key(&self) -> Result<&Secret, Rejection> {
+        if self.secret.expose().is_empty() { Err(MISSING_SECRET) } else { Ok(&self.secret) }
+    }
+}
+
+impl AskedTicket {
+    /// Reads the query of /cgi-bin/ticket/getticket.
+    pub(super) fn of_query(query: &str) -> Result<AskedTicket, Rejection> {
+        let [access_token, kind] = parameters(query, ["access_token", "type"]);
+        match (access_token.is_empty(), kind.is_empty()) {
+            (true, _) => Err(MISSING_ACCESS_TOKEN),
+            (_, true) => Err(INVALID_TICKET_TYPE),
+            _ => Ok(AskedTicket { access_token: Secret::new(access_token), kind }),
+        }
+    }
+}
+
+/// These parameters of a query, decoded; empty where there is none.
+fn parameters<const N: usize>(query: &str, names: [&str; N]) -> [String; N] {
+    let find = |name| {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs
+            .find(|(found, _)| found == name)
+            .map_or_else(String::new, |(_, value)| value.into_owned())
+    };
+    names.map(find)
+}
+
+/// WeCom's answers carry an errcode on success, too.
+pub(super) fn with_errcode_zero(json: &[u8]) -> Bytes {
+    [br#"{"errcode":0,"errmsg":"ok","#, json.strip_prefix(b"{").unwrap_or(json)].concat().into()
+}
+
+/// A refusal as WeChat would put it, in an HTTP 200; `None` for what is wrong before there is a route.
+pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
+    let message = rejection.message();
+    let (errcode, errmsg) = match rejection {
+        Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
+        Rejection::Forbidden(ip) => {
+            (40164, format!("invalid ip {ip}, not in whitelist: {message}"))
+        }
+        Rejection::Forwarded(_) => {
+            (40164, format!("invalid ip {client}, not in whitelist: {message}"))
+        }
+        Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
+        Rejection::NoSuchAccount | Rejection::WhichAccount => {
+            (40013, format!("invalid appid: {message}"))
+        }
+        Rejection::NoToken(_) => (-1, format!("system error: {message}")),
+        Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
+        Rejection::MethodNotAllowed(_) => (43001, "require GET method".to_owned()),
+        Rejection::BadRequest(_)
+        | Rejection::Misdirected
+        | Rejection::BodyTooLarge
+        | Rejection::HeadTooLarge
+        | Rejection::RequestTimeout
+        | Rejection::NotFound
+        | Rejection::NotReady(_) => return None,
+    };
+    Some(serde_json::json!({"errcode": errcode, "errmsg": errmsg}).to_string().into())
+}
