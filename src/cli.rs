@@ -190,7 +190,7 @@ pub(crate) struct Fetch {
     pub(crate) force: bool,
 
     /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
-    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN")]
+    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) rejected: Option<String>,
 
     /// How long the whole run may take, waiting for another fetch and retries included

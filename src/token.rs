@@ -18,6 +18,9 @@ pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
 const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
+/// With less life than this a token is over before anybody has used it.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
+
 /// The longest token we take; WeChat asks to reserve 512 characters.
 const MAX_TOKEN: usize = 2048;
 
@@ -134,11 +137,13 @@ impl Document {
     }
 
     /// This document, of an answer with the same token as `before`, as it must stand where WeChat states a whole life for
-    /// it each time: it ends when `before` does, or sooner. `None` if that is over.
-    pub(crate) fn no_longer_than(self, before: &Document) -> Option<Document> {
+    /// it each time: it ends when `before` does, or sooner. `None` if that is as good as over.
+    pub(crate) fn no_longer_than(self, before: &Document, now: UtcDateTime) -> Option<Document> {
+        if before.left(now) < LEAST_LIFE {
+            return None;
+        }
         let left = Duration::from_secs(before.left(self.created_at).as_secs());
-        let expires_in = self.expires_in.min(left);
-        (!expires_in.is_zero()).then_some(Document { expires_in, ..self })
+        Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
     /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was
@@ -353,12 +358,13 @@ mod tests {
         let before = made_at("2026-11-22T00:00:00Z");
         let again = |asked_at, expires_in| {
             let again = Document { expires_in: secs(expires_in), ..made_at(asked_at) };
-            again.no_longer_than(&before).map(|document| document.expires())
+            again.no_longer_than(&before, at(asked_at)).map(|document| document.expires())
         };
         let ends = |text: &str| Some(text.to_owned());
         assert_eq!(again("2026-11-22T01:00:00Z", 7200), ends("2026-11-22T02:00:00Z"));
         assert_eq!(again("2026-11-22T01:00:00Z", 1800), ends("2026-11-22T01:30:00Z"));
-        assert_eq!(again("2026-11-22T01:59:59Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58.1Z", 7200), None);
         assert_eq!(again("2026-11-22T02:00:00Z", 7200), None);
         assert_eq!(again("2026-11-22T09:00:00Z", 7200), None);
         // Nor does a clock that was set back give it more than it ever had.

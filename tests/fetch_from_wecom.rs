@@ -155,3 +155,22 @@ fn twenty_rejections_at_once_are_one_call() {
     }
     assert_eq!(wechat.asked(), 2);
 }
+
+/// WeCom gives no other token before the old one has ended; whoever asks at that moment waits for it, and is not sent
+/// away.
+#[test]
+fn who_asks_when_a_token_has_just_ended_gets_the_next_one() {
+    let wechat = WeChat::with(&["--life", "3s"]);
+    let sandbox = on_work(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let first = sandbox.token();
+    let secret = sandbox.path("secret").to_str().unwrap().to_owned();
+    let server =
+        sandbox.serve(&["--refresh", "--secret-file", &secret, "--base-url", &wechat.url()]);
+    eventually("the next token is handed out", || {
+        let answer = server.get("/token");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["access_token"] != first
+    });
+    assert_eq!(wechat.mints(), 2);
+}

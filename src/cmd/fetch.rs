@@ -121,6 +121,12 @@ fn want(args: &Fetch) -> Result<Want> {
                 })?;
             text.trim().to_owned()
         }
+        // A token may begin with one; with two, it is far more often missing.
+        Some(flag) if flag.starts_with("--") => {
+            return Err(Exit::Usage.error(
+                "--rejected is followed by a flag; if that is the token, give it on stdin: --rejected -",
+            ));
+        }
         Some(token) => token.to_owned(),
     };
     if rejected.is_empty() {

@@ -272,7 +272,7 @@ impl Refresh<'_> {
             // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
             // an answer that we did not hear.
             (Api::Work, Some(published)) if published.token == grant.token => {
-                document(asked_at).no_longer_than(published)
+                document(asked_at).no_longer_than(published, asked_at)
             }
             (Api::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
         }
