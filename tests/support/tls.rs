@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -24,6 +24,8 @@ impl TlsFront {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // By the same name as the certificate's, OpenSSL would take that for one that signed itself.
+        ca.distinguished_name.push(DnType::CommonName, "the tests' authority");
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&ca, &ca_key);
