@@ -123,7 +123,9 @@ impl Tokens for Accounts {
         let handout = &mut handouts[account];
         let (name, appid) = (handout.account().name.clone(), handout.account().appid.clone());
         let (api, refresh_before) = (handout.account().api, handout.account().refresh_before);
-        let token = handout.document(now).map(|document| SeenToken {
+        let document = handout.document(now);
+        let appid = appid.or_else(|| document.map(|document| document.appid.clone()));
+        let token = document.map(|document| SeenToken {
             created_at: document.created_at,
             expires_at: document.expires_at(),
             life: document.promise(now, api, refresh_before),

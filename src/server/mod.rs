@@ -28,6 +28,7 @@ mod connections;
 mod counts;
 mod shared;
 mod metrics;
+mod page;
 mod answer;
 mod listen;
 mod connection;
