@@ -26,11 +26,13 @@ mod cli;
 // Mechanism: nothing about WeChat in it.
 mod atomic;
 mod lock;
+mod systemd;
 
-// Rules: what a token and a refusal mean. No clock, no I/O.
+// Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
 mod token;
 mod errcode;
 mod answer;
+mod key;
 
 // Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;
@@ -42,8 +44,9 @@ mod server;
 // WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
 mod mock;
 
-// The one story, and what `serve` tells of its outcome.
+// The one story, who tells it again and again, and what `serve` tells of its outcome.
 mod refresh;
+mod keeper;
 mod handout;
 
 // The verbs: each is a paragraph.

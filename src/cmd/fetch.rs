@@ -6,19 +6,18 @@ use std::time::Duration;
 use anyhow::Result;
 use zeroize::Zeroizing;
 
+use super::asking;
 use super::published::Published;
 use crate::api::Api;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
+use crate::config;
 use crate::exit::Exit;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::source::client::Client;
-use crate::source::wechat::WeChat;
 use crate::store::file::FileStore;
 use crate::token::{self, Document};
-use crate::{appsecret, config};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
 const AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
@@ -28,24 +27,20 @@ const AGAIN: &str = "WeChat gave the same token again: on the stable API it mint
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let given = &args.account;
-    let client = Client::new(&given.base_url, given.ca_file.as_deref())
-        .map_err(|err| Exit::Usage.error(format!("{err:#}")));
-    let (((account, appid), secret), (client, want)) = config::both(
-        config::both(
-            config::account(common, given).and_then(config::Account::with_appid),
-            appsecret::read(config::DEFAULT_ACCOUNT, given.secret_file.as_deref()),
-        ),
-        config::both(client, want(args)),
-    )?;
+    let account = config::account(common, given).and_then(config::Account::with_appid);
+    let (((account, appid), source), want) =
+        config::both(config::both(account, asking::source(given)), want(args))?;
+    let wechat = source.wechat(&account, &appid);
     let name = account.name.as_str();
 
     let store = FileStore::new(&account.document, args.mode);
     let refresh = Refresh {
         name,
         appid: &appid,
+        api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
-        source: &WeChat::new(client, account.api, &appid, secret),
+        source: &wechat,
         store: &store,
     };
     let outcome = refresh.run(&want, deadline).map_err(|failure| {

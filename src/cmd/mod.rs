@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Verb};
 use crate::exit::Exit;
 
+mod asking;
 mod demo;
 mod fetch;
 mod get;
+mod key;
 mod mock;
 mod published;
 mod serve;
@@ -23,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Get(args) => get::run(&cli.common, &args),
         Verb::Serve(args) => serve::run(&cli.common, &args),
         Verb::Status(args) => status::run(&cli.common, &args),
+        Verb::Key(args) => key::run(&args),
         Verb::Mock(args) => mock::run(&args),
         Verb::Demo(args) => demo::run(&args),
     }

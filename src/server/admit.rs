@@ -16,6 +16,7 @@ use super::connection;
 use super::listen::{Listener, Stream};
 use super::reply::Rejection;
 use super::shared::Shared;
+use super::tls::ACCESS_DENIED;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
 /// was accepted a moment before somebody made room for it.
@@ -59,13 +60,17 @@ async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
     shared.counts.accepted();
     let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.access.get().admits(ip) => Some(ip),
+        Peer::Ip(ip) if !shared.access.get().admits(caller.peer) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();
     if let Some(address) = stranger {
         let rejection = Rejection::Forbidden(address);
-        stream.say_at_once(&rejection.bytes());
+        match (&stream, &shared.tls) {
+            // No handshake is spent on a stranger.
+            (Stream::Tcp(_), Some(_)) => stream.say_at_once(&ACCESS_DENIED),
+            _ => stream.say_at_once(&rejection.bytes()),
+        }
         shared.counts.refused(rejection.error());
         shared.log.rejected(caller.peer, "not in --allow");
     }
@@ -135,6 +140,7 @@ mod tests {
         let shared = Rc::new(Shared {
             access: Reloaded::new("", Vec::new(), || Ok(Access::default()))
                 .expect("nothing to read"),
+            tls: None,
             tokens: Rc::new(NoTokens),
             storms: RefCell::default(),
             connections: Connections::new(capacity),

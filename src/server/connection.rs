@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -21,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::answer;
+use super::answer::{self, Answered};
 use super::caller::Caller;
 use super::connections::Slot;
 use super::limits::{
@@ -32,14 +31,17 @@ use super::listen::Stream;
 use super::reply::{Rejection, Reply};
 use super::route;
 use super::shared::Shared;
+use super::tls;
 use crate::report::{self, Level, info};
 
 /// How much of a request is read before there is a parser for it: all of an SDK's.
 const READ_AHEAD: usize = 2 * 1024; // bytes
 
-/// How much of a method and of a host is shown in a line: all of a real one.
+/// How much of a method is shown in a line: all of a real one.
 const LONGEST_METHOD_SHOWN: usize = 10; // characters
-const LONGEST_HOST_SHOWN: usize = 60; // characters
+
+/// What a caller is told who speaks HTTP where TLS is expected.
+const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask https://… here";
 
 /// What is under way on a connection, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +189,8 @@ pub(super) async fn serve(stream: Stream, caller: Caller, shared: Rc<Shared>, sl
     let connection = Rc::new(Connection { caller, shared, slot, state: State::new(now) });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
+        // Boxed, as what follows: what a handshake needs is needed only once.
+        let Some(stream) = Box::pin(connection.open(stream, timer.as_mut())).await else { return };
         let mut parked = Parked { stream, ahead: Bytes::new() };
         let end = loop {
             if let Some(end) = connection.next_request(&mut parked, timer.as_mut()).await {
@@ -210,29 +214,72 @@ pub(super) async fn turn_away(stream: Stream, slot: Slot) {
 }
 
 impl Connection {
-    /// Waits for the next request to begin; an end, if the connection ends before.
-    async fn next_request(&self, parked: &mut Parked, mut timer: Pin<&mut Sleep>) -> Option<End> {
+    /// The stream on which HTTP is spoken: where there is TLS, that after the handshake. `None` if the connection has
+    /// ended meanwhile.
+    async fn open(&self, stream: Stream, mut timer: Pin<&mut Sleep>) -> Option<Stream> {
+        let (socket, tls) = match (stream, &self.shared.tls) {
+            (Stream::Tcp(socket), Some(tls)) => (socket, tls),
+            (stream, _) => return Some(stream),
+        };
+        let mut first = [0];
+        let look = |cx: &mut Context<'_>| socket.poll_peek(cx, &mut ReadBuf::new(&mut first));
+        let seen = self.in_time(timer.as_mut(), look).await.ok()?.ok()?;
+        if seen > 0 && first != [tls::HANDSHAKE] {
+            let end = End::Unparsed(Rejection::BadRequest(SPEAKS_HTTPS));
+            self.close(Stream::Tcp(socket), end).await;
+            return None;
+        }
+        let mut handshake = pin!(tls.get().accept(socket));
+        match self.in_time(timer, |cx| handshake.as_mut().poll(cx)).await.ok()? {
+            Ok(secured) => Some(Stream::Tls(Box::new(secured))),
+            Err((err, socket)) => {
+                if let Some(why) = tls::failure(&err) {
+                    self.shared.log.no_handshake(self.caller.peer, why);
+                }
+                // A client that has sent its request behind the handshake is to read the alert all the same.
+                self.state.unread.set(true);
+                self.close(Stream::Tcp(socket), End::Done).await;
+                None
+            }
+        }
+    }
+
+    /// Polls until it is ready; an end, if the connection ends before.
+    async fn in_time<T>(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, End> {
         poll_fn(|cx| {
+            if let Poll::Ready(ready) = poll(cx) {
+                return Poll::Ready(Ok(ready));
+            }
+            if self.shared.connections.is_draining() {
+                return Poll::Ready(Err(End::Done));
+            }
+            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Err(End::TimedOut))
+        })
+        .await
+    }
+
+    /// Waits for the next request to begin; an end, if the connection ends before.
+    async fn next_request(&self, parked: &mut Parked, timer: Pin<&mut Sleep>) -> Option<End> {
+        let begun = self.in_time(timer, |cx| {
             if !parked.ahead.is_empty() {
                 return Poll::Ready(None);
             }
             // Read rather than asked for: a stream that nobody has tried yet says that it is ready.
             let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
             let mut buf = ReadBuf::uninit(&mut bytes);
-            if let Poll::Ready(read) = Pin::new(&mut parked.stream).poll_read(cx, &mut buf) {
-                if read.is_err() || buf.filled().is_empty() {
-                    return Poll::Ready(Some(End::Done));
-                }
-                self.state.received_something();
-                parked.ahead = Bytes::copy_from_slice(buf.filled());
-                return Poll::Ready(None);
-            }
-            if self.shared.connections.is_draining() {
+            let read = ready!(Pin::new(&mut parked.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
                 return Poll::Ready(Some(End::Done));
             }
-            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Some(End::TimedOut))
-        })
-        .await
+            self.state.received_something();
+            parked.ahead = Bytes::copy_from_slice(buf.filled());
+            Poll::Ready(None)
+        });
+        begun.await.unwrap_or_else(Some)
     }
 
     /// Says what is still to be said, and closes.
@@ -253,24 +300,6 @@ impl Connection {
         if rejection.is_some() || self.state.unread.get() {
             self.slot.leaving();
             lingering_close(stream, rejection.as_ref()).await;
-        }
-    }
-
-    /// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
-    fn report(&self, rejection: &Rejection, request: &Parts) {
-        let log = &self.shared.log;
-        match rejection {
-            Rejection::Forwarded(why) => log.rejected(self.caller.peer, why),
-            Rejection::Misdirected => {
-                let host =
-                    request.headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-                let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
-                log.rejected(
-                    self.caller.peer,
-                    format_args!("it asked a loopback address for host {host}"),
-                );
-            }
-            _ => {}
         }
     }
 }
@@ -358,13 +387,12 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     if !has_body {
         state.phase.set(Phase::Answering(asked_at));
     }
-    let answered = answer::answer(&head, &mut body, *caller, shared).await;
+    let Answered { client, key, answer } = answer::answer(&head, &mut body, *caller, shared).await;
     state.unread.set(has_body && !body.is_end_stream());
-    if let Err(rejection) = &answered {
-        connection.report(rejection, &head);
+    if let Err(rejection) = &answer {
         state.unread.set(state.unread.get() || rejection.closes());
     }
-    let mut response = answered.map_or_else(|rejection| rejection.response(), Reply::response);
+    let mut response = answer.map_or_else(|rejection| rejection.response(), Reply::response);
     if state.unread.get() || shared.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -375,7 +403,8 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
         let method = report::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
         let took = (answered_at - asked_at).as_micros();
-        info!("serve: {method} {path} {status} {} {took}us", caller.peer);
+        let key = key.map_or_else(String::new, |name| format!(" {name}"));
+        info!("serve: {method} {path} {status} {client} {took}us{key}");
     }
     response
 }

@@ -9,10 +9,13 @@ use super::counts::Counts;
 use super::reload::Reloaded;
 use super::storm::Storms;
 use super::throttle::ThrottledLog;
+use super::tls::Tls;
 use super::tokens::Tokens;
 
 pub(super) struct Shared {
     pub(super) access: Reloaded<Access>,
+    /// What is needed to speak TLS, which then all callers over TCP must do.
+    pub(super) tls: Option<Reloaded<Tls>>,
     pub(super) tokens: Rc<dyn Tokens>,
     pub(super) connections: Rc<Connections>,
     pub(super) counts: Counts,
