@@ -33,6 +33,8 @@ enum Condition {
     /// There is a token, and nobody has renewed it in time.
     EndsSoon,
     Expired,
+    /// It has life left, and WeChat says that it is dead.
+    Dead,
     Missing,
 }
 
@@ -42,6 +44,7 @@ impl Condition {
         match &seen.token {
             None => Condition::Missing,
             Some(token) if token.life.is_zero() => Condition::Expired,
+            Some(token) if token.is_dead => Condition::Dead,
             Some(token) if token.life < NEAR_THE_END => Condition::EndsSoon,
             Some(_) if failed => Condition::Failing,
             Some(_) => Condition::Live,
@@ -53,7 +56,7 @@ impl Condition {
         match self {
             Condition::Live => ("well", "✓"),
             Condition::Failing | Condition::EndsSoon => ("wary", "!"),
-            Condition::Expired | Condition::Missing => ("ill", "✗"),
+            Condition::Expired | Condition::Dead | Condition::Missing => ("ill", "✗"),
         }
     }
 
@@ -63,6 +66,7 @@ impl Condition {
             Condition::Failing => both("not renewed", "刷新失败"),
             Condition::EndsSoon => both("ends soon", "即将到期"),
             Condition::Expired => both("expired", "已过期"),
+            Condition::Dead => both("dead", "已失效"),
             Condition::Missing => both("no token", "没有 token"),
         }
     }
@@ -138,7 +142,9 @@ fn header(worst: Condition, accounts: &[(Condition, &Seen)]) -> String {
         Condition::Failing | Condition::EndsSoon => {
             both("Working, but not for long", "仍可用，但需尽快处理")
         }
-        Condition::Expired | Condition::Missing => both("No live token", "没有可用的 token"),
+        Condition::Expired | Condition::Dead | Condition::Missing => {
+            both("No live token", "没有可用的 token")
+        }
     };
     let whom = match worst {
         Condition::Live if all == 0 => String::new(),
@@ -199,10 +205,14 @@ fn life(token: &SeenToken, now: UtcDateTime) -> String {
         format!("<b>{english}</b> {}", both("past its end", format_args!("已过期 {chinese}")))
     } else {
         let (english, chinese) = span(token.life.as_secs());
-        format!("<b>{english}</b> {}", both("left", format_args!("剩余 {chinese}")))
+        let left = match token.is_dead {
+            false => both("left", format_args!("剩余 {chinese}")),
+            true => both("too early", format_args!("提前 {chinese}失效")),
+        };
+        format!("<b>{english}</b> {left}")
     };
     let share = token.life.as_secs_f64() / token.expires_in.as_secs_f64().max(1.0);
-    let percent = (share * 100.0).clamp(0.0, 100.0);
+    let percent = if token.is_live() { (share * 100.0).min(100.0) } else { 0.0 };
     format!(
         "<p class=\"left\">{words}</p>\n<div class=\"bar\" role=\"meter\" aria-label=\"life left\" aria-valuemin=\"0\" \
          aria-valuemax=\"100\" aria-valuenow=\"{percent:.0}\"><i style=\"width:{percent:.1}%\"></i></div>\n"
@@ -222,6 +232,13 @@ fn advice(condition: Condition, seen: &Seen, now: UtcDateTime) -> String {
             both(
                 "There is no document, or it cannot be read, or it is another account's; <code>wxtoken status</code> says which.",
                 "没有 token 文件，或无法读取，或属于其他账号；原因见 <code>wxtoken status</code>。",
+            ),
+        ),
+        (Condition::Dead, None) => (
+            both("WeChat does not honour it any more", "微信已不认可该 token"),
+            both(
+                "Another one is asked for as soon as may be. Does another program ask WeChat with the same AppSecret?",
+                "将尽快重新获取。请检查是否有其他程序使用同一 AppSecret 获取 token。",
             ),
         ),
         (Condition::EndsSoon | Condition::Expired, None) if seen.asking.is_none() => (
@@ -331,6 +348,7 @@ mod tests {
             created_at: at(life - 7200),
             expires_at: at(life),
             life: Duration::from_secs(life.max(0) as u64),
+            is_dead: false,
             expires_in: Duration::from_secs(7200),
             fingerprint: "1f93603d".to_owned(),
         };
@@ -347,6 +365,11 @@ mod tests {
             attempts: Vec::new(),
         };
         Seen { asking: Some(asking), ..seen }
+    }
+
+    fn dead(mut seen: Seen) -> Seen {
+        seen.token.as_mut().unwrap().is_dead = true;
+        seen
     }
 
     fn missing(name: &str) -> Seen {
@@ -464,6 +487,14 @@ mod tests {
             (
                 asking(account("a", -500), Some(REFUSAL)),
                 &["expired 已过期", "203.0.113.9 加入公众号", "in 45 s", "45 秒后"],
+            ),
+            (
+                dead(asking(account("a", 3000), None)),
+                &["dead 已失效", "50 min", "too early", "width:0.0%", "same AppSecret", "其他程序"],
+            ),
+            (
+                dead(asking(account("a", 3000), Some(REFUSAL))),
+                &["dead 已失效", "203.0.113.9 加入公众号"],
             ),
             (
                 asking(missing("a"), Some(REFUSAL)),
