@@ -124,6 +124,8 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Show what is published and how long it lasts, without the token
     Status(Status),
+    /// Make a client's key: print it once, and the line for the server's keys file
+    Key(Key),
     /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
     Mock(Mock),
     /// Show the whole job against the stand-in, in one command; ends by itself
@@ -138,6 +140,7 @@ impl Verb {
             Verb::Get(_) => "get",
             Verb::Serve(_) => "serve",
             Verb::Status(_) => "status",
+            Verb::Key(_) => "key",
             Verb::Mock(_) => "mock",
             Verb::Demo(_) => "demo",
         }
@@ -233,9 +236,23 @@ pub(crate) struct Serve {
     )]
     pub(crate) listen: Vec<String>,
 
-    /// Who may ask: an address or a network [default: loopback only]
+    /// Who may ask: an address or a network [default: loopback only, if there is no --allow-file]
     #[arg(long, env = "WXTOKEN_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
+
+    /// More of them, separated by lines, blanks or commas; read again when it changes. Loopback is not implied
+    #[arg(long, env = "WXTOKEN_ALLOW_FILE", value_name = "PATH")]
+    pub(crate) allow_file: Option<PathBuf>,
+
+    /// A proxy whose X-Forwarded-For or Forwarded is believed: an address, a network, or `unix` for one that comes over
+    /// the unix socket
+    #[arg(long, env = "WXTOKEN_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxy: Vec<String>,
+
+    /// Who asks needs a key from this file too, beside its address: lines NAME SHA256 [ACCOUNT,…] of `wxtoken key`; read
+    /// again when it changes
+    #[arg(long, env = "WXTOKEN_KEYS", value_name = "PATH")]
+    pub(crate) keys: Option<PathBuf>,
 
     /// Speak HTTPS, with the certificate in this file; its issuers' come after it
     #[arg(long, env = "WXTOKEN_TLS_CERT", value_name = "PEM")]
@@ -286,6 +303,17 @@ pub(crate) struct Status {
     /// Leave with status 3 unless the token lives at least this long
     #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = duration)]
     pub(crate) min_life: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// Whose key it is, for the server's log
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The accounts that it is for [default: all]
+    #[arg(value_name = "ACCOUNT", value_delimiter = ',')]
+    pub(crate) accounts: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -375,6 +403,7 @@ mod tests {
             for arg in command
                 .get_arguments()
                 .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+                .filter(|arg| !arg.is_positional())
             {
                 let long = arg.get_long().expect("every flag has a long name");
                 let twin = format!("WXTOKEN_{}", long.to_uppercase().replace('-', "_"));

@@ -18,6 +18,7 @@ mod clock;
 mod signals;
 mod owner;
 mod revision;
+mod exposition;
 
 // What the user can type.
 mod cli;
@@ -27,10 +28,11 @@ mod atomic;
 mod lock;
 mod systemd;
 
-// Rules: what a token and a refusal mean. No clock, no I/O.
+// Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
 mod token;
 mod errcode;
 mod answer;
+mod key;
 
 // Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;

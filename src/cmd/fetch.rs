@@ -37,6 +37,7 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let refresh = Refresh {
         name,
         appid: &appid,
+        api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source: &wechat,

@@ -12,6 +12,7 @@ mod asking;
 mod demo;
 mod fetch;
 mod get;
+mod key;
 mod mock;
 mod published;
 mod serve;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Get(args) => get::run(&cli.common, &args),
         Verb::Serve(args) => serve::run(&cli.common, &args),
         Verb::Status(args) => status::run(&cli.common, &args),
+        Verb::Key(args) => key::run(&args),
         Verb::Mock(args) => mock::run(&args),
         Verb::Demo(args) => demo::run(&args),
     }

@@ -15,15 +15,15 @@ use tokio::time::timeout;
 use super::{announce, asking};
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Account};
+use crate::config::{self, Account, DEFAULT_ACCOUNT};
 use crate::exit::Exit;
 use crate::handout::Handout;
 use crate::keeper::{Keeper, Word};
 use crate::report::error;
 use crate::secret::Secret;
 use crate::server::{
-    self, Access, Allowlist, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen,
-    SeenToken, Tls, TlsFiles, Token, Tokens, Wish,
+    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
+    TlsFiles, Token, Tokens, Wish,
 };
 use crate::systemd;
 
@@ -40,16 +40,16 @@ const MAX_REFRESHING: usize = 16;
 const SETTLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
-    let access = {
-        let allow = args.allow.clone();
-        Reloaded::new("access rules", Vec::new(), move || {
-            let allow = match allow.as_slice() {
-                [] => Allowlist::loopback(),
-                given => Allowlist::parse(given)?,
-            };
-            Ok(Access { allow, ..Access::default() })
-        })
+    let sources = Sources {
+        allow: args.allow.clone(),
+        allow_file: args.allow_file.clone(),
+        trusted_proxies: args.trusted_proxy.clone(),
+        keys: args.keys.clone(),
     };
+    let imply_loopback = sources.imply_loopback();
+    // Whatever else is wrong with the account, it has this name.
+    let names = vec![DEFAULT_ACCOUNT.to_owned()];
+    let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
     let ((tokens, tls), (listen, access)) = config::both(
         config::both(tokens(common, args), tls(args)),
         config::both(Listen::parse_all(&args.listen), access),
@@ -57,7 +57,7 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = Bound::passed_or(&listen, scheme)?;
     if let (true, Some(bound)) =
-        (args.allow.is_empty(), bound.iter().find(|bound| bound.is_beyond_loopback()))
+        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }

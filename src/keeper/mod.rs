@@ -592,6 +592,7 @@ impl Errand {
         let refresh = Refresh {
             name: &self.name,
             appid: &self.appid,
+            api: self.api,
             refresh_before: self.refresh_before,
             clock: &SystemClock,
             source: &source,

@@ -1,23 +1,80 @@
 //! Who may ask, as far as files and flags say it: addresses, proxies, keys. It can change while the server runs.
 
-use std::net::IpAddr;
+use std::path::PathBuf;
 
-use super::allow::Allowlist;
+use super::allow::{self, Allowlist};
+use super::caller::Peer;
+use super::forwarded::Proxies;
 use super::keys::Keys;
+use crate::exit::Exit;
+use crate::report::error;
 
 /// Who may ask. Both the address and, where there are keys, the key must be good.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
-    pub(crate) allow: Allowlist,
-    /// Whose word counts about whom they ask for; empty means nobody's.
-    pub(crate) proxies: Allowlist,
+    pub(super) allow: Allowlist,
+    pub(super) proxies: Proxies,
     /// `None` where no key is asked for.
-    pub(crate) keys: Option<Keys>,
+    pub(super) keys: Option<Keys>,
+}
+
+/// Where it stands who may ask, as the user gave it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) allow: Vec<String>,
+    pub(crate) allow_file: Option<PathBuf>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) keys: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Whether nothing was said, so that only this machine may ask.
+    pub(crate) fn imply_loopback(&self) -> bool {
+        self.allow.is_empty() && self.allow_file.is_none()
+    }
+
+    /// The files that are read.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.allow_file.iter().chain(&self.keys).cloned().collect()
+    }
+
+    /// Finds out who may ask for these accounts; the error tells of all that is wrong. Where that is nobody, it says so.
+    pub(crate) fn read(&self, accounts: &[String]) -> anyhow::Result<Access> {
+        let mut problems = Vec::new();
+        let mut sound = |problem: anyhow::Error| problems.push(format!("{problem:#}"));
+        let given = allow::of_flag("--allow", &self.allow).map_err(&mut sound).unwrap_or_default();
+        let listed = self.allow_file.as_deref().map(allow::of_file).transpose();
+        let listed = listed.map_err(&mut sound).unwrap_or_default().unwrap_or_default();
+        let proxies = Proxies::parse(&self.trusted_proxies).map_err(&mut sound).unwrap_or_default();
+        let keys = self.keys.as_ref().map(|path| Keys::read(path, accounts));
+        let keys = keys.transpose().map_err(&mut sound).unwrap_or_default();
+        if !problems.is_empty() {
+            return Err(Exit::Usage.error(problems.join("; ")));
+        }
+        let allow = match self.imply_loopback() {
+            true => Allowlist::loopback(),
+            false => Allowlist::of(given.into_iter().chain(listed)),
+        };
+        if let (Some(path), true) = (&self.allow_file, allow.is_empty()) {
+            error!("serve: allow file {} holds no address: nobody gets in", path.display());
+        }
+        if let (Some(path), true) = (&self.keys, keys.as_ref().is_some_and(Keys::is_empty)) {
+            error!(
+                "serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one",
+                path.display()
+            );
+        }
+        Ok(Access { allow, proxies, keys })
+    }
 }
 
 impl Access {
-    /// Whether somebody at this address may speak at all: for himself, or as a proxy for somebody else.
-    pub(super) fn admits(&self, ip: IpAddr) -> bool {
-        self.allow.contains(ip) || self.proxies.contains(ip)
+    /// Whether somebody at the other end of a connection may speak at all: for himself, or as a proxy for somebody else.
+    pub(super) fn admits(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Ip(ip) => self.allow.contains(ip) || self.proxies.trusts(peer),
+            // Its file's mode is who may.
+            Peer::Local => true,
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! Who may ask: addresses and networks, as sorted ranges. Knows nothing of names or of who forwarded what.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use cidr::errors::NetworkParseError;
 use cidr::{IpCidr, IpInet};
 
+use super::roster::Roster;
 use crate::exit::Exit;
 use crate::report;
 
 /// The longest entry that an error repeats in full: `ffff:…:255.255.255.255/128` has 49 characters.
 const LONGEST_ENTRY: usize = 60;
+
+/// A longer word in a file is not repeated at all: somebody may have put a key there. An address has none so long.
+const LONGEST_WORD: usize = 28;
 
 /// The addresses that may ask. Empty means nobody.
 ///
@@ -27,26 +32,19 @@ impl Allowlist {
         Allowlist { v4: vec![v4], v6: vec![(1, 1)] }
     }
 
-    /// Reads addresses (`10.1.2.3`) and networks (`10.0.0.0/8`); the error names every entry that is neither.
-    pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Allowlist> {
+    /// The addresses of these networks.
+    pub(super) fn of(networks: impl IntoIterator<Item = IpCidr>) -> Allowlist {
         let mut list = Allowlist::default();
-        let mut faults = Vec::new();
-        for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
-            match entry.parse::<IpCidr>() {
-                Ok(network) => list.add(network),
-                Err(err) => faults.push(format!(
-                    "{}: {}",
-                    report::printable(entry, LONGEST_ENTRY),
-                    fault(entry, &err)
-                )),
-            }
-        }
-        if !faults.is_empty() {
-            return Err(Exit::Usage.error(format!("--allow: {}", faults.join("; "))));
+        for network in networks {
+            list.add(network);
         }
         list.v4 = disjoint(list.v4);
         list.v6 = disjoint(list.v6);
-        Ok(list)
+        list
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// Whether a caller at this address may ask. An IPv4 address is the same one when a v6 socket shows it.
@@ -69,6 +67,54 @@ impl Allowlist {
             _ => unreachable!("a network's ends are of one family"),
         }
     }
+}
+
+/// The addresses (`10.1.2.3`) and networks (`10.0.0.0/8`) that a flag gives; the error names every entry that is neither.
+pub(super) fn of_flag<S: AsRef<str>>(
+    flag: &str,
+    entries: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Vec<IpCidr>> {
+    let mut networks = Vec::new();
+    let mut faults = Vec::new();
+    for entry in entries {
+        let entry = entry.as_ref().trim();
+        match network(entry) {
+            Ok(network) => networks.push(network),
+            Err(fault) => {
+                faults.push(format!("{}: {fault}", report::printable(entry, LONGEST_ENTRY)));
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(networks)
+    } else {
+        Err(Exit::Usage.error(format!("{flag}: {}", faults.join("; "))))
+    }
+}
+
+/// The same of a file, where commas and blanks are as good as lines.
+pub(super) fn of_file(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
+    let roster = Roster::read("allow file", path)?;
+    let mut networks = Vec::new();
+    let mut faults = Vec::new();
+    for (number, line) in roster.lines() {
+        let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
+        for entry in line.split(is_between).filter(|entry| !entry.is_empty()) {
+            match network(entry) {
+                Ok(network) => networks.push(network),
+                Err(fault) => {
+                    let shown = report::without_long_words(entry, LONGEST_WORD);
+                    let shown = report::printable(&shown, LONGEST_ENTRY);
+                    faults.push((number, format!("{shown}: {fault}")));
+                }
+            }
+        }
+    }
+    if faults.is_empty() { Ok(networks) } else { Err(roster.faulty(&faults)) }
+}
+
+fn network(entry: &str) -> Result<IpCidr, String> {
+    entry.parse().map_err(|err| fault(entry, &err))
 }
 
 /// Why an entry is not taken, and what to write instead if that is plain.
@@ -112,8 +158,12 @@ fn holds<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
 mod tests {
     use super::*;
 
+    fn listed<S: AsRef<str>>(entries: &[S]) -> Allowlist {
+        Allowlist::of(of_flag("--allow", entries).expect("good entries"))
+    }
+
     fn allows(entries: &[&str], ip: &str) -> bool {
-        Allowlist::parse(entries).expect("good entries").contains(ip.parse().expect("an address"))
+        listed(entries).contains(ip.parse().expect("an address"))
     }
 
     #[test]
@@ -192,7 +242,7 @@ mod tests {
     fn among_ten_thousand_networks_each_is_found_and_nothing_else() {
         let entries: Vec<String> =
             (0..10_000).map(|n| format!("10.{}.{}.0/25", n / 256, n % 256)).collect();
-        let list = Allowlist::parse(&entries).expect("good entries");
+        let list = listed(&entries);
         for n in 0..10_000 {
             let at = |last: u8| IpAddr::from([10, (n / 256) as u8, (n % 256) as u8, last]);
             assert!(list.contains(at(0)) && list.contains(at(127)) && !list.contains(at(128)));
@@ -211,7 +261,7 @@ mod tests {
             "1.2.3.4/x",
             "10/8",
         ];
-        let err = Allowlist::parse(&entries).expect_err("bad entries");
+        let err = of_flag("--allow", entries).expect_err("bad entries");
         assert_eq!(Exit::of(&err), Exit::Usage);
         let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
         let length = "the prefix length must be 0 to 32, or to 128 for IPv6";
@@ -221,6 +271,38 @@ mod tests {
                 "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
                  nonsense\\u{{1b}}[2J: {expected}; : {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
                  1.2.3.4/x: {length}; 10/8: {expected}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_file_is_a_list_too_and_its_faults_are_told_by_their_lines() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("allow");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("a file");
+            of_file(&path).map(Allowlist::of).map_err(|err| format!("{err:#}"))
+        };
+        let list = read("# ours\r\n10.0.0.0/8,192.0.2.1\t2001:db8::/32 # and theirs\r\n,\n::1")
+            .expect("good");
+        for (ip, expected) in [
+            ("10.1.1.1", true),
+            ("192.0.2.1", true),
+            ("2001:db8::9", true),
+            ("::1", true),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(list.contains(ip.parse().expect("an address")), expected, "{ip}");
+        }
+        assert!(read("# nobody\n\n").expect("good").is_empty());
+        let key = "wxk_0000000000000000000000000000000000000000000";
+        let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
+        assert_eq!(
+            read(&format!("10.0.0.0/8\n10.0.0.1/8 host\n\n{key}")).expect_err("bad"),
+            format!(
+                "allow file {}: line 2: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
+                 line 2: host: {expected}; line 4: […]: {expected}",
+                path.display()
             )
         );
     }

@@ -1,28 +1,31 @@
 //! One request, from its head to what is answered: the checks in their order, and then the route. Knows nothing of
 //! connections.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::access::Access;
 use super::caller::{Caller, Peer};
-use super::forwarded;
-use super::keys::{Key, Scope};
+use super::forwarded::{self, Client};
+use super::keys::{self, Key, Keys, Scope};
 use super::limits::MAX_BODY;
-use super::reply::{Rejection, Reply};
+use super::metrics;
+use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Obtained, Token, Wish};
+use super::tokens::{Lack, Obtained, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
+use crate::report;
 use crate::secret::Secret;
 use crate::token;
 
@@ -30,16 +33,27 @@ use crate::token;
 /// and too seldom to be a load.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// How much of a host is shown in a line: all of a real one.
+const LONGEST_HOST_SHOWN: usize = 60; // characters
+
 const NO_KEY: &str = "a key is needed here: send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one";
 const NOT_A_KEY: &str =
     "this key is not in the server's keys file; was it copied whole, and was it taken out?";
 
 /// What ends an SDK's loop: a code that no SDK asks again after.
 const CALM_DOWN: Rejection = Rejection::WeChat(
-    45011,
+    reply::CALM_DOWN,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
 );
+
+/// What came of a request, and who had made it.
+pub(super) struct Answered {
+    pub(super) client: Peer,
+    /// What the key is called that was shown.
+    pub(super) key: Option<Rc<str>>,
+    pub(super) answer: Result<Reply, Rejection>,
+}
 
 /// Somebody whose address is good.
 #[derive(Clone, Copy)]
@@ -47,6 +61,8 @@ struct Visitor<'a> {
     client: Peer,
     access: &'a Access,
     shared: &'a Shared,
+    /// What the key is called that he has shown.
+    key_name: &'a OnceCell<Rc<str>>,
 }
 
 /// Answers a request; in an error `body` may be unread.
@@ -55,35 +71,75 @@ pub(super) async fn answer(
     body: &mut Incoming,
     caller: Caller,
     shared: &Shared,
-) -> Result<Reply, Rejection> {
+) -> Answered {
     let access = shared.access.get();
     let route = Route::of(head.uri.path());
-    let mut client = caller.peer;
-    let answered = async {
+    let mut client = Client::Direct(caller.peer);
+    let key_name = OnceCell::new();
+    let answer = async {
         client = forwarded::client(&head.headers, caller.peer, &access.proxies)?;
-        if let Peer::Ip(ip) = client
+        if let Peer::Ip(ip) = client.peer()
             && !access.allow.contains(ip)
         {
             return Err(Rejection::Forbidden(ip));
         }
-        // Whoever asks for somebody else has checked whom it was meant for.
-        route::check_host(head, caller.to_loopback && client == caller.peer)?;
+        // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
+        let is_direct = matches!(client, Client::Direct(_));
+        route::check_host(head, caller.to_loopback && is_direct)?;
         route::check_body(body)?;
         let route = route.clone()?;
         route.check_method(&head.method, shared.tokens.can_refresh())?;
-        Visitor { client, access: &access, shared }.visit(route, head, body).await
+        let visitor =
+            Visitor { client: client.peer(), access: &access, shared, key_name: &key_name };
+        visitor.visit(route, head, body).await
     }
     .await;
-    match (&route, &answered) {
+    let counts = &shared.counts;
+    if let Err(rejection) = &answer {
+        counts.refused(rejection.error());
+        tell_operator(rejection, &head.headers, client, caller.peer, shared);
+    }
+    let client = client.peer();
+    let answer = match (&route, &answer) {
         (Ok(Route::Compatible(_)), Err(rejection)) => match wechat::refusal(rejection, client) {
             Some(refusal) => Ok(Reply::Json(refusal)),
-            None => answered,
+            None => answer,
         },
-        _ => answered,
+        _ => answer,
+    };
+    let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
+    counts.answered(route.map_or(route::NO_ROUTE, Route::label), status);
+    Answered { client, key: key_name.into_inner(), answer }
+}
+
+/// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
+fn tell_operator(
+    rejection: &Rejection,
+    headers: &HeaderMap,
+    client: Client,
+    peer: Peer,
+    shared: &Shared,
+) {
+    let who = match client {
+        Client::Direct(peer) => peer.to_string(),
+        Client::Behind(ip) => format!("{ip} through {peer}"),
+    };
+    match rejection {
+        Rejection::Forbidden(_) => shared.log.rejected(who, "not in --allow"),
+        Rejection::Forwarded(why) => shared.log.rejected(who, why),
+        Rejection::Unauthorized(NOT_A_KEY, _) => {
+            shared.log.rejected(who, "it showed a key that is not in the keys file");
+        }
+        Rejection::Misdirected => {
+            let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            shared.log.rejected(who, format_args!("it asked a loopback address for host {host}"));
+        }
+        _ => {}
     }
 }
 
-impl Visitor<'_> {
+impl<'a> Visitor<'a> {
     async fn visit(
         self,
         route: Route<'_>,
@@ -93,11 +149,17 @@ impl Visitor<'_> {
         if let Route::Compatible(compatible) = route {
             return self.compatible(compatible, head, body).await.map(Reply::Json);
         }
-        let key = if route.is_open() { None } else { self.key_of(&head.headers)? };
+        let key = match route {
+            route if route.is_open() => None,
+            // Of all routes, this one is for people.
+            Route::Page => self.key_of(&head.headers, Challenge::Basic)?,
+            _ => self.key_of(&head.headers, Challenge::Bearer)?,
+        };
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
-            Route::Page | Route::Metrics => Err(Rejection::NotFound),
+            Route::Page => Err(Rejection::NotFound),
+            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
@@ -116,41 +178,42 @@ impl Visitor<'_> {
         }
     }
 
-    /// The key that the visitor has shown; `None` where none is asked for.
-    fn key_of(&self, headers: &HeaderMap) -> Result<Option<&Key>, Rejection> {
+    /// The key that the visitor shows; `None` where none is asked for.
+    fn key_of(
+        self,
+        headers: &HeaderMap,
+        challenge: Challenge,
+    ) -> Result<Option<&'a Key>, Rejection> {
         let Some(keys) = &self.access.keys else { return Ok(None) };
-        let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = presented.and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        let bearer = bearer.ok_or(Rejection::Unauthorized(NO_KEY))?;
-        keys.find(bearer).map(Some).ok_or(Rejection::Unauthorized(NOT_A_KEY))
+        let shown = keys::shown(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
+        self.known(keys, &shown, challenge).map(Some)
+    }
+
+    /// The key that was shown, if it is one.
+    fn known(
+        self,
+        keys: &'a Keys,
+        shown: &[u8],
+        challenge: Challenge,
+    ) -> Result<&'a Key, Rejection> {
+        let key = keys.find(shown).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
+        self.key_name.get_or_init(|| Rc::clone(&key.name));
+        Ok(key)
     }
 
     /// The account of this name among those that the key may see; the only one of them, if none is named.
-    fn find(&self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
-        let names = self.shared.tokens.names();
-        match name {
-            Some(name) => match names.binary_search_by(|known| known.as_str().cmp(name)) {
-                Ok(account) if scope(key).holds(name) => Ok(account),
-                _ => Err(Rejection::NoSuchAccount),
-            },
-            None => {
-                let mut seen = self.visible(key);
-                match (seen.next(), seen.next()) {
-                    (Some(account), None) => Ok(account),
-                    (None, _) => Err(Rejection::NoSuchAccount),
-                    _ => Err(Rejection::WhichAccount),
-                }
-            }
-        }
+    fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
+        scope(key).find(self.shared.tokens.names(), name)
     }
 
     /// The accounts that the key may see.
-    fn visible(&self, key: Option<&Key>) -> impl Iterator<Item = usize> {
-        let names = self.shared.tokens.names().iter().enumerate();
-        names.filter(move |(_, name)| scope(key).holds(name)).map(|(account, _)| account)
+    fn visible(&self, key: Option<&'a Key>) -> impl Iterator<Item = usize> {
+        scope(key).visible(self.shared.tokens.names())
+    }
+
+    /// What is known of the accounts that the key may see.
+    fn seen(&self, key: Option<&Key>) -> Vec<Seen> {
+        self.visible(key).map(|account| self.shared.tokens.seen(account)).collect()
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
@@ -158,7 +221,12 @@ impl Visitor<'_> {
         let names = tokens.names().iter().enumerate();
         let waiting = names.filter(|(account, _)| tokens.token(*account).is_none());
         let waiting: Vec<String> = waiting.map(|(_, name)| name.clone()).collect();
-        if waiting.is_empty() { Ok(Reply::OK) } else { Err(Rejection::NotReady(waiting)) }
+        match (&self.access.keys, waiting.is_empty()) {
+            (_, true) => Ok(Reply::OK),
+            (None, false) => Err(Rejection::NotReady(waiting)),
+            // This route needs no key, and whoever has none is not to learn which accounts there are.
+            (Some(_), false) => Err(Rejection::NotReady(Vec::new())),
+        }
     }
 
     /// The account's token, if need be a new one.
@@ -190,11 +258,15 @@ impl Visitor<'_> {
             Compatible::GetToken => Asked::of_gettoken(query)?,
             Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
         };
-        let key = match &self.access.keys {
-            None => None,
-            Some(keys) => {
-                Some(keys.find(asked.key()?.expose()).ok_or(Rejection::Unauthorized(NOT_A_KEY))?)
+        let key = match (&self.access.keys, asked.key()) {
+            (None, _) => None,
+            (Some(keys), Ok(secret)) => {
+                Some(self.known(keys, secret.expose().as_bytes(), Challenge::Bearer)?)
             }
+            (Some(_), Err(missing)) if !head.headers.contains_key(header::AUTHORIZATION) => {
+                return Err(missing);
+            }
+            (Some(_), Err(_)) => self.key_of(&head.headers, Challenge::Bearer)?,
         };
         let tokens = &self.shared.tokens;
         let account = self.visible(key).find(|account| tokens.has_appid(*account, &asked.appid));

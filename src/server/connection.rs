@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -21,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::answer;
+use super::answer::{self, Answered};
 use super::caller::Caller;
 use super::connections::Slot;
 use super::limits::{
@@ -38,9 +37,8 @@ use crate::report::{self, Level, info};
 /// How much of a request is read before there is a parser for it: all of an SDK's.
 const READ_AHEAD: usize = 2 * 1024; // bytes
 
-/// How much of a method and of a host is shown in a line: all of a real one.
+/// How much of a method is shown in a line: all of a real one.
 const LONGEST_METHOD_SHOWN: usize = 10; // characters
-const LONGEST_HOST_SHOWN: usize = 60; // characters
 
 /// What a caller is told who speaks HTTP where TLS is expected.
 const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask https://… here";
@@ -295,29 +293,13 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
+            self.shared.counts.answered(route::NO_ROUTE, rejection.status());
+            self.shared.counts.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {
             self.slot.leaving();
             lingering_close(stream, rejection.as_ref()).await;
-        }
-    }
-
-    /// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
-    fn report(&self, rejection: &Rejection, request: &Parts) {
-        let log = &self.shared.log;
-        match rejection {
-            Rejection::Forwarded(why) => log.rejected(self.caller.peer, why),
-            Rejection::Misdirected => {
-                let host =
-                    request.headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-                let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
-                log.rejected(
-                    self.caller.peer,
-                    format_args!("it asked a loopback address for host {host}"),
-                );
-            }
-            _ => {}
         }
     }
 }
@@ -405,13 +387,12 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     if !has_body {
         state.phase.set(Phase::Answering(asked_at));
     }
-    let answered = answer::answer(&head, &mut body, *caller, shared).await;
+    let Answered { client, key, answer } = answer::answer(&head, &mut body, *caller, shared).await;
     state.unread.set(has_body && !body.is_end_stream());
-    if let Err(rejection) = &answered {
-        connection.report(rejection, &head);
+    if let Err(rejection) = &answer {
         state.unread.set(state.unread.get() || rejection.closes());
     }
-    let mut response = answered.map_or_else(|rejection| rejection.response(), Reply::response);
+    let mut response = answer.map_or_else(|rejection| rejection.response(), Reply::response);
     if state.unread.get() || shared.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -422,7 +403,8 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
         let method = report::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
         let took = (answered_at - asked_at).as_micros();
-        info!("serve: {method} {path} {status} {} {took}us", caller.peer);
+        let key = key.map_or_else(String::new, |name| format!(" {name}"));
+        info!("serve: {method} {path} {status} {client} {took}us{key}");
     }
     response
 }

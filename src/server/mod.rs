@@ -14,6 +14,7 @@ mod route;
 
 // Who asks, and whether he may.
 mod caller;
+mod roster;
 mod allow;
 mod host;
 mod forwarded;
@@ -25,8 +26,10 @@ mod storm;
 mod reload;
 mod throttle;
 mod connections;
+mod counts;
 mod tls;
 mod shared;
+mod metrics;
 mod answer;
 mod listen;
 mod connection;
@@ -43,14 +46,14 @@ use anyhow::Context;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub(crate) use access::Access;
-pub(crate) use allow::Allowlist;
+pub(crate) use access::{Access, Sources};
 pub(crate) use listen::{Bound, Listen, Scheme};
 pub(crate) use reload::Reloaded;
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
+use counts::Counts;
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
 use shared::Shared;
@@ -87,6 +90,7 @@ pub(crate) async fn serve(
         tls: options.tls,
         tokens,
         connections: Connections::new(capacity),
+        counts: Counts::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });

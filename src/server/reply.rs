@@ -16,6 +16,9 @@ use super::tokens::Lack;
 /// too seldom to be a load.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// WeChat's errcode for who asks too often.
+pub(super) const CALM_DOWN: i64 = 45011;
+
 /// What is answered when nothing stands against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -54,6 +57,15 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
+/// How somebody without a key is told to show one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// To a program.
+    Bearer,
+    /// To a browser, which asks its user for a name and a password then.
+    Basic,
+}
+
 /// Why a request is not answered with what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
@@ -64,7 +76,7 @@ pub(super) enum Rejection {
     /// It came through a proxy, and for whom is not to be trusted; the text says why.
     Forwarded(&'static str),
     /// A key is asked for, and there was none or an unknown one; the text says which.
-    Unauthorized(&'static str),
+    Unauthorized(&'static str, Challenge),
     /// Meant for another host.
     Misdirected,
     /// The body is larger than any route takes.
@@ -80,7 +92,7 @@ pub(super) enum Rejection {
     /// The methods that the route takes.
     MethodNotAllowed(&'static str),
     NoToken(Lack),
-    /// The accounts that have no live token.
+    /// The accounts that have no live token; empty where it must not be said which.
     NotReady(Vec<String>),
     /// What only one of WeChat's own routes can say: the errcode, and what people read.
     WeChat(i64, &'static str),
@@ -90,7 +102,7 @@ impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Rejection::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Rejection::Unauthorized(..) => StatusCode::UNAUTHORIZED,
             Rejection::Forbidden(_) | Rejection::Forwarded(_) => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -110,7 +122,7 @@ impl Rejection {
         match self {
             Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded(_) => true,
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
-            Rejection::Unauthorized(_)
+            Rejection::Unauthorized(..)
             | Rejection::Misdirected
             | Rejection::MethodNotAllowed(_)
             | Rejection::NoToken(_)
@@ -120,13 +132,13 @@ impl Rejection {
         }
     }
 
-    /// What programs read.
-    fn error(&self) -> &'static str {
+    /// What programs and metrics read.
+    pub(super) fn error(&self) -> &'static str {
         match self {
             Rejection::BadRequest(_) => "bad_request",
             Rejection::Forbidden(_) => "forbidden",
             Rejection::Forwarded(_) => "forwarded",
-            Rejection::Unauthorized(_) => "unauthorized",
+            Rejection::Unauthorized(..) => "unauthorized",
             Rejection::Misdirected => "misdirected",
             Rejection::BodyTooLarge => "body_too_large",
             Rejection::HeadTooLarge => "head_too_large",
@@ -137,7 +149,8 @@ impl Rejection {
             Rejection::MethodNotAllowed(_) => "method_not_allowed",
             Rejection::NoToken(_) => "no_token",
             Rejection::NotReady(_) => "not_ready",
-            Rejection::WeChat(..) => "wechat",
+            Rejection::WeChat(CALM_DOWN, _) => "calm_down",
+            Rejection::WeChat(..) => "bad_request",
         }
     }
 
@@ -146,7 +159,7 @@ impl Rejection {
         Cow::Borrowed(match self {
             Rejection::BadRequest(what)
             | Rejection::Forwarded(what)
-            | Rejection::Unauthorized(what)
+            | Rejection::Unauthorized(what, _)
             | Rejection::WeChat(_, what) => what,
             Rejection::Forbidden(address) => {
                 return Cow::Owned(format!(
@@ -187,6 +200,9 @@ impl Rejection {
             }
             Rejection::MethodNotAllowed(allowed) => return Cow::Owned(format!("use {allowed}")),
             Rejection::NoToken(lack) => &lack.why,
+            Rejection::NotReady(accounts) if accounts.is_empty() => {
+                "not every account has a live token; run `wxtoken status` on the server to see why"
+            }
             Rejection::NotReady(accounts) => {
                 return Cow::Owned(format!(
                     "no live token for {}; run `wxtoken status` on the server to see why",
@@ -208,8 +224,12 @@ impl Rejection {
             Rejection::MethodNotAllowed(allowed) => {
                 (header::ALLOW, HeaderValue::from_static(allowed))
             }
-            Rejection::Unauthorized(_) => {
-                (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            Rejection::Unauthorized(_, challenge) => {
+                let challenge = match challenge {
+                    Challenge::Bearer => "Bearer",
+                    Challenge::Basic => "Basic realm=\"wxtoken\"",
+                };
+                (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
             }
             Rejection::NoToken(lack) => (header::RETRY_AFTER, retry_after(lack.retry_after)),
             Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(RETRY_AFTER)),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::access::Access;
 use super::connections::Connections;
+use super::counts::Counts;
 use super::reload::Reloaded;
 use super::storm::Storms;
 use super::throttle::ThrottledLog;
@@ -17,6 +18,7 @@ pub(super) struct Shared {
     pub(super) tls: Option<Reloaded<Tls>>,
     pub(super) tokens: Rc<dyn Tokens>,
     pub(super) connections: Rc<Connections>,
+    pub(super) counts: Counts,
     pub(super) storms: RefCell<Storms>,
     pub(super) log: ThrottledLog,
 }

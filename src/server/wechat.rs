@@ -149,7 +149,7 @@ pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
         Rejection::Forwarded(_) => {
             (40164, format!("invalid ip {client}, not in whitelist: {message}"))
         }
-        Rejection::Unauthorized(_) => (40125, format!("invalid appsecret: {message}")),
+        Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
         Rejection::NoSuchAccount | Rejection::WhichAccount => {
             (40013, format!("invalid appid: {message}"))
         }

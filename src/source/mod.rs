@@ -8,6 +8,7 @@ use crate::errcode::{Class, Refusal};
 use crate::exit::Exit;
 use crate::secret::Secret;
 
+mod gate;
 pub(crate) mod client;
 pub(crate) mod wechat;
 
@@ -63,6 +64,8 @@ pub(crate) enum AskError {
         what: String,
         /// Whether another try a second later could go better.
         may_pass: bool,
+        /// Whether the request may have arrived all the same; `false` if it was surely never sent.
+        may_have_arrived: bool,
     },
     /// An answer that makes no sense; says which.
     Nonsense(String),
@@ -78,6 +81,17 @@ impl AskError {
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
             AskError::Nonsense(_) | AskError::Withheld => false,
+        }
+    }
+
+    /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
+    pub(crate) fn may_have_minted(&self) -> bool {
+        match self {
+            AskError::Refused(_) | AskError::Withheld => false,
+            // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
+            AskError::Status(status) => !(300..500).contains(status) || *status == 408,
+            AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
+            AskError::Nonsense(_) => true,
         }
     }
 
@@ -148,7 +162,11 @@ mod tests {
 
     #[test]
     fn what_a_person_must_mend_is_not_asked_for_again_at_once() {
-        let unreachable = |may_pass| AskError::Unreachable { what: String::new(), may_pass };
+        let unreachable = |may_pass| AskError::Unreachable {
+            what: String::new(),
+            may_pass,
+            may_have_arrived: true,
+        };
         for (err, expected) in [
             (AskError::Status(404), Some(3600)),
             (AskError::Status(412), Some(3600)),
@@ -159,6 +177,28 @@ mod tests {
             (AskError::Nonsense("an HTML page".to_owned()), None),
         ] {
             assert_eq!(err.retry_after().map(|wait| wait.as_secs()), expected, "{err}");
+        }
+    }
+
+    #[test]
+    fn only_a_clear_answer_or_no_request_at_all_means_that_nothing_was_minted() {
+        let unreachable = |may_have_arrived| AskError::Unreachable {
+            what: String::new(),
+            may_pass: true,
+            may_have_arrived,
+        };
+        for (err, expected) in [
+            (unreachable(true), true),
+            (unreachable(false), false),
+            (AskError::Nonsense("an empty body".to_owned()), true),
+            (AskError::Status(200), true),
+            (AskError::Status(302), false),
+            (AskError::Status(404), false),
+            (AskError::Status(408), true),
+            (AskError::Status(412), false),
+            (AskError::Status(502), true),
+        ] {
+            assert_eq!(err.may_have_minted(), expected, "{err}");
         }
     }
 }

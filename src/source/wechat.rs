@@ -82,6 +82,10 @@ impl WeChat {
 fn judge(answer: &Answer, secret: &Secret) -> Result<Grant, AskError> {
     let body = object(answer)?;
     if let Some(code @ ..=-1 | code @ 1..) = errcode(&body)? {
+        // Whichever of the two is wrong: a token was minted, perhaps.
+        if body["access_token"].as_str().is_some_and(token::is_token) {
+            return Err(AskError::Nonsense(format!("an access_token and errcode {code} in one")));
+        }
         return Err(refused(code, &body, secret, Call::Asking, Platform::Official));
     }
     if !is_success(answer) && body["access_token"].is_null() {
@@ -219,7 +223,8 @@ mod tests {
             (200, r#"{"errcode":"40013","errmsg":7}"#, Exit::Refused),
             (502, r#"{"errcode":40013}"#, Exit::Refused),
             (200, r#"{"errcode":-1,"errmsg":"system error"}"#, Exit::Unreachable),
-            (200, r#"{"errcode":40001,"access_token":"T1","expires_in":7200}"#, Exit::Refused),
+            (200, r#"{"errcode":40001,"access_token":"","expires_in":0}"#, Exit::Refused),
+            (200, r#"{"errcode":40001,"access_token":"T1","expires_in":7200}"#, Exit::Unreachable),
             (302, r#"{"access_token":"T1","expires_in":7200}"#, Exit::Unreachable),
             (404, "", Exit::Refused),
             (412, "", Exit::Refused),

@@ -164,6 +164,16 @@ impl Sandbox {
         self.document()["access_token"].as_str().expect("the document has a token").to_owned()
     }
 
+    /// How many seconds the published document gives its token from now on.
+    pub fn left(&self) -> f64 {
+        let document = self.document();
+        let rfc3339 = &time::format_description::well_known::Rfc3339;
+        let created_at = document["created_at"].as_str().expect("a time");
+        let created_at = time::UtcDateTime::parse(created_at, rfc3339).expect("a time");
+        let life = document["expires_in"].as_f64().expect("a life");
+        (created_at - time::UtcDateTime::now()).as_seconds_f64() + life
+    }
+
     /// Publishes a document as `fetch` would have, asked for `age` seconds ago.
     pub fn publish(&self, token: &str, expires_in: i64, age: i64) {
         let created_at = time::UtcDateTime::now() - time::Duration::seconds(age);
