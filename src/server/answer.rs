@@ -19,12 +19,14 @@ use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
 use super::limits::MAX_BODY;
 use super::metrics;
+use super::page;
 use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
 use super::tokens::{Lack, Obtained, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
+use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::secret::Secret;
 use crate::token;
@@ -158,7 +160,7 @@ impl<'a> Visitor<'a> {
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
-            Route::Page => Err(Rejection::NotFound),
+            Route::Page => Ok(Reply::Page(page::html(&self.seen(key), SystemClock.now()))),
             Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;
