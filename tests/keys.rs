@@ -260,6 +260,35 @@ fn without_a_key_one_learns_that_something_is_not_ready_and_not_what() {
 }
 
 #[test]
+fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    let series = || {
+        let response = server.send(&request("/metrics", &bearer(&php.key)));
+        let lines = response.body.lines().filter(|line| !line.starts_with('#'));
+        let named = lines.filter_map(|line| line.rsplit_once(' '));
+        named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+    };
+    let tried = |n: usize| {
+        for key in [format!("wxk_{n}"), format!("{n}\"}} {n}"), String::new()] {
+            for target in ["/token", "/metrics", "/"] {
+                assert_eq!(server.send(&request(target, &bearer(&key))).status, 401);
+                assert_eq!(server.send(&request(target, &basic(&key, &key))).status, 401);
+            }
+        }
+        series()
+    };
+    tried(0);
+    let (before, after) = (tried(1), tried(2));
+    let names =
+        |series: &[(String, String)]| series.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&after));
+    let unauthorized = "wxtoken_http_refused_total{reason=\"unauthorized\"}".to_owned();
+    assert!(after.contains(&(unauthorized, "54".to_owned())), "{after:#?}");
+}
+
+#[test]
 fn an_sdk_sends_its_key_as_the_secret() {
     let php = made("php");
     let server = Guarded::by(&[&php.line]);
