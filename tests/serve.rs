@@ -151,7 +151,6 @@ fn other_paths_and_accounts_are_not_found() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for path in [
-        "/",
         "/tokens",
         "/Token",
         "/healthz/",

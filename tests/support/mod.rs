@@ -28,8 +28,19 @@ pub fn wxtoken() -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let proxy = name.to_lowercase().ends_with("_proxy");
-        let systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR"]
-            .contains(&&*name);
+        let systemd = [
+            "STATE_DIRECTORY",
+            "CREDENTIALS_DIRECTORY",
+            "XDG_STATE_HOME",
+            "NO_COLOR",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+        ]
+        .contains(&&*name);
         if name.starts_with("WXTOKEN_") || proxy || systemd {
             command.env_remove(name);
         }
@@ -270,7 +281,9 @@ impl Server {
 
     /// Its (first) TCP address.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0].strip_prefix("http://").expect("it listens on TCP").parse().unwrap()
+        let url = &self.addresses[0];
+        let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        address.expect("it listens on TCP").parse().unwrap()
     }
 
     /// GETs `path`.
@@ -507,6 +520,11 @@ impl<S: Read + Write> Caller<S> {
         Caller { stream: BufReader::new(stream) }
     }
 
+    /// What it speaks over.
+    pub fn stream(&self) -> &S {
+        self.stream.get_ref()
+    }
+
     #[track_caller]
     pub fn say(&mut self, text: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(text.as_ref()).expect("the other side reads");
@@ -539,6 +557,11 @@ impl<S: Read + Write> Caller<S> {
             assert!(read > 0, "closed: {:?}", String::from_utf8_lossy(&head));
         }
         Response::parse(&head)
+    }
+
+    /// Reads all that comes until the connection ends, however it ends.
+    pub fn read_all(&mut self, all: &mut Vec<u8>) {
+        let _ = self.stream.read_to_end(all);
     }
 
     /// Waits for the other side to close; whether it did so politely and said nothing more.
