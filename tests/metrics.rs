@@ -20,12 +20,6 @@ fn serving(args: &[&str]) -> (Sandbox, Server) {
     (sandbox, server)
 }
 
-/// A server that asks WeChat itself.
-fn refreshing(sandbox: &Sandbox, wechat: &WeChat) -> Server {
-    let (secret, url) = (sandbox.path("secret"), wechat.url());
-    sandbox.serve(&["--refresh", "--secret-file", secret.to_str().unwrap(), "--base-url", &url])
-}
-
 /// The series of an answer and their values.
 #[track_caller]
 fn series(response: &Response) -> BTreeMap<String, u64> {
@@ -58,7 +52,7 @@ fn talkative() -> (Sandbox, WeChat, Server) {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
     let sandbox = Sandbox::against(&wechat);
-    let server = refreshing(&sandbox, &wechat);
+    let server = sandbox.serve_refreshing(&[]);
     eventually("WeChat has refused", || {
         !counted(&server, "wxtoken_fetch_attempts_total").is_empty()
     });
@@ -312,7 +306,7 @@ fn what_came_of_asking_wechat_is_told_by_result_and_errcode() {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
     let sandbox = Sandbox::against(&wechat);
-    let server = refreshing(&sandbox, &wechat);
+    let server = sandbox.serve_refreshing(&[]);
     let refused =
         r#"wxtoken_fetch_attempts_total{account="default",result="refused",errcode="40164"}"#;
     let look = || series(&server.get("/metrics"));

@@ -68,6 +68,63 @@ fn the_page_tells_how_the_account_is_now_and_never_the_token() {
     }
 }
 
+#[test]
+fn a_refusal_is_on_the_page_with_its_remedy_in_both_languages_and_no_secret() {
+    let wechat = WeChat::start();
+    wechat.fault("errcode:40164");
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let failure = "Last failure";
+    eventually("the refusal is on the page", || server.get("/").body.contains(failure));
+    let page = server.get("/").body;
+    for word in ["(40164)", "API IP allowlist", "白名单", "Next try", "in ", "后</span>"] {
+        assert!(page.contains(word), "{word:?} is not in {page}");
+    }
+    // WeChat's text goes with it, whatever is in it: all that was asked, a terminal's escapes.
+    for fault in ["echo", "escape"] {
+        wechat.fault(fault);
+        server.signal("HUP");
+        eventually("the next refusal is on the page", || server.get("/").body.contains("(40013)"));
+        for path in ["/", "/metrics"] {
+            let body = server.get(path).body;
+            assert!(!body.contains(SECRET) && !body.contains('\x1b'), "{fault} {path}: {body}");
+        }
+        wechat.fault("errcode:40164");
+        server.signal("HUP");
+        eventually("the first refusal is back", || server.get("/").body.contains("(40164)"));
+    }
+    wechat.fault("none");
+    server.signal("HUP");
+    eventually("all is well", || server.get("/").body.contains("All is well"));
+    assert!(!server.get("/").body.contains(failure), "what is mended is no news");
+}
+
+#[test]
+fn a_token_that_wechat_says_is_dead_is_not_shown_as_live() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("there is a token", || server.get("/").body.contains("All is well"));
+    let tell_that_it_is_rejected = || {
+        let body = serde_json::json!({"rejected": sandbox.token()}).to_string();
+        let length = body.len();
+        server.send(&format!(
+            "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        ))
+    };
+    wechat.kill_tokens();
+    assert_eq!(tell_that_it_is_rejected().status, 200);
+    assert!(server.get("/").body.contains("All is well"), "it was replaced");
+    // And at once again: too soon to ask for yet another one.
+    wechat.kill_tokens();
+    assert_eq!(tell_that_it_is_rejected().status, 503);
+    let page = server.get("/").body;
+    for word in ["<title>✗", "No live token", "dead", "已失效", "too early"] {
+        assert!(page.contains(word), "{word:?} is not in {page}");
+    }
+    assert!(server.get("/metrics").body.contains("\nwxtoken_token_live{account=\"default\"} 0\n"));
+}
+
 /// A browser that shows one page and is gone.
 struct Browser {
     /// Its profile, and what it draws.

@@ -181,21 +181,30 @@ fn article(condition: Condition, seen: &Seen, now: UtcDateTime) -> String {
     if let Some(token) = &seen.token {
         text += &life(token, now);
     }
-    text += "<dl>\n";
+    let rows = rows(seen, now);
+    if !rows.is_empty() {
+        text += &format!("<dl>\n{rows}</dl>\n");
+    }
+    text + &advice(condition, seen, now) + "</article>\n"
+}
+
+/// What is known of an account's token, and of the asking for it.
+fn rows(seen: &Seen, now: UtcDateTime) -> String {
+    let mut rows = String::new();
     if let Some(token) = &seen.token {
-        text += &row("Created", "创建", moment(token.created_at, now));
-        text += &row("Ends", "到期", moment(token.expires_at, now));
+        rows += &row("Created", "创建", moment(token.created_at, now));
+        rows += &row("Ends", "到期", moment(token.expires_at, now));
     }
     if let Some(SeenAsking { succeeded_at, next_at, .. }) = &seen.asking {
         let never = || both("not yet", "尚无");
         let moment = |at: &Option<UtcDateTime>| at.map_or_else(never, |at| moment(at, now));
-        text += &row("Refreshed", "刷新", moment(succeeded_at));
-        text += &row("Next try", "下次尝试", moment(next_at));
+        rows += &row("Refreshed", "刷新", moment(succeeded_at));
+        rows += &row("Next try", "下次尝试", moment(next_at));
     }
     if let Some(token) = &seen.token {
-        text += &row("Fingerprint", "指纹", format!("<code>{}</code>", shown(&token.fingerprint)));
+        rows += &row("Fingerprint", "指纹", format!("<code>{}</code>", shown(&token.fingerprint)));
     }
-    text + "</dl>\n" + &advice(condition, seen, now) + "</article>\n"
+    rows
 }
 
 /// How much life a token has left, in words and as a bar.

@@ -225,6 +225,13 @@ impl Sandbox {
         }
         Server::start(command, args.iter().filter(|arg| **arg == "--listen").count().max(1))
     }
+
+    /// `wxtoken serve --refresh ARGS…` here: one that asks WeChat itself.
+    pub fn serve_refreshing(&self, args: &[&str]) -> Server {
+        let secret = self.path("secret");
+        let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &self.base_url];
+        self.serve(&[&["--refresh"], &account[..], args].concat())
+    }
 }
 
 pub fn write_with_mode(path: &Path, text: &str, mode: u32) {
