@@ -60,17 +60,10 @@ impl Guarded {
         self.sandbox.serve(&[&["--keys", path.to_str().unwrap()], args].concat())
     }
 
-    /// Runs `serve` where it cannot start.
+    /// Runs `serve` where it must not start.
+    #[track_caller]
     fn refused(&self) -> Ran {
-        let path = self.path();
-        let ran = self.sandbox.run(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--keys",
-            path.to_str().unwrap(),
-        ]);
-        ran.exits(2)
+        self.sandbox.serve_refused(&["--keys", self.path().to_str().unwrap()])
     }
 }
 
@@ -370,11 +363,9 @@ fn a_file_that_is_missing_or_that_others_can_write_is_no_keys_file() {
     guarded.refused().says(&[&format!("{name} is not a plain file")]);
     // All that is wrong with who may ask, at once.
     let path = guarded.path();
-    let args =
-        ["serve", "--allow", "nowhere", "--trusted-proxy", "everybody", "--allow-file", "/nowhere"];
-    let mut command = guarded.sandbox.command(&args);
-    command.args(["--listen", "127.0.0.1:0"]).arg("--keys").arg(path);
-    Ran::of(command).exits(2).says(&[
+    let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "everybody"];
+    args.extend(["--allow-file", "/nowhere", "--keys", path.to_str().unwrap()]);
+    guarded.sandbox.serve_refused(&args).says(&[
         "--allow: nowhere:",
         "--trusted-proxy: everybody:",
         "cannot read allow file /nowhere:",
