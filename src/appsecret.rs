@@ -1,15 +1,13 @@
 //! Where the AppSecret comes from: a file, systemd's credentials, or the environment. Never an argument, and no
 //! message ever holds it.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
-use crate::owner;
+use crate::owner::{self, Readers};
 use crate::report::debug;
 use crate::secret::Secret;
 
@@ -22,13 +20,13 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
         if path.as_os_str() == "-" {
             return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
         }
-        return read_file(path, Others::Forbidden);
+        return read_file(path, Readers::Owner);
     }
     if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&credentials).join(format!("{name}.secret"));
         // One that is there and cannot be read is an error, not a reason to look elsewhere.
         if !matches!(path.try_exists(), Ok(false)) {
-            return read_file(&path, Others::GroupMayRead);
+            return read_file(&path, Readers::OwnerAndGroup);
         }
     }
     match std::env::var("WXTOKEN_SECRET") {
@@ -40,35 +38,10 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     }
 }
 
-/// Whether somebody beside the owner may read a secret's file.
-#[derive(Clone, Copy)]
-enum Others {
-    Forbidden,
-    /// systemd grants access to a credential by an ACL, whose mask shows up as the group's bits.
-    GroupMayRead,
-}
-
-fn read_file(path: &Path, others: Others) -> anyhow::Result<Secret> {
+fn read_file(path: &Path, readers: Readers) -> anyhow::Result<Secret> {
     let name = format!("secret file {}", path.display());
-    let problem = |err: std::io::Error| {
-        Exit::Usage.error(format!("cannot read {name}: {}", owner::explain(err, path)))
-    };
-    let mut file = File::open(path).map_err(problem)?;
-    // Of the file that was opened: the name may stand for another one by now.
-    let metadata = file.metadata().map_err(problem)?;
-    if metadata.is_dir() {
-        return Err(Exit::Usage.error(format!("{name} is a directory")));
-    }
-    let mode = metadata.permissions().mode() & 0o7777;
-    let (forbidden, expected) = match others {
-        Others::Forbidden => (0o077, "0600"),
-        Others::GroupMayRead => (0o037, "0440"),
-    };
-    if mode & forbidden != 0 {
-        return Err(Exit::Usage.error(format!(
-            "{name} is open to others: mode {mode:04o}, expected {expected}; run chmod {expected} on it"
-        )));
-    }
+    let mut file = owner::open_secret(path, readers)
+        .map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
     check(read_bytes(&mut file), &name)
 }
 
@@ -101,6 +74,8 @@ fn check(bytes: std::io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn checked(bytes: &[u8]) -> Result<Secret, String> {
@@ -138,17 +113,17 @@ mod tests {
         std::fs::write(&path, "S3CR3T\n").unwrap();
         for mode in [0o604, 0o640, 0o644, 0o666, 0o620, 0o602] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let err = read_file(&path, Others::Forbidden).unwrap_err().to_string();
+            let err = read_file(&path, Readers::Owner).unwrap_err().to_string();
             assert!(err.contains("shop.secret") && err.contains(&format!("{mode:04o}")), "{err}");
             assert!(!err.contains("S3CR3T"), "{err}");
         }
         for mode in [0o600, 0o400] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read_file(&path, Others::Forbidden).unwrap().expose(), "S3CR3T");
+            assert_eq!(read_file(&path, Readers::Owner).unwrap().expose(), "S3CR3T");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
-        assert!(read_file(&path, Others::GroupMayRead).is_ok(), "as systemd makes credentials");
+        assert!(read_file(&path, Readers::OwnerAndGroup).is_ok(), "as systemd makes credentials");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(read_file(&path, Others::GroupMayRead).is_err());
+        assert!(read_file(&path, Readers::OwnerAndGroup).is_err());
     }
 }

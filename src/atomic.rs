@@ -18,6 +18,7 @@ pub(crate) struct Replacement {
     dir: File,
     temp: PathBuf,
     file: File,
+    mode: u32,
     published: bool,
 }
 
@@ -29,18 +30,18 @@ impl Replacement {
     /// The temporary file has one fixed name: what a killed run left behind is swept away by the next. The caller
     /// holds the lock that makes this safe.
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (dir, temp) = neighbours(target)?;
+        let (_, temp) = neighbours(target)?;
+        sweep(&interim(&temp))?;
+        Replacement::prepare_at(temp, target, mode, room)
+    }
+
+    fn prepare_at(temp: PathBuf, target: &Path, mode: u32, room: usize) -> Result<Replacement> {
+        let (dir, _) = neighbours(target)?;
         check_target(target)?;
-        let open =
+        let dir =
             File::open(&dir).with_context(|| format!("cannot open directory {}", dir.display()))?;
 
-        match fs::remove_file(&temp) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                return Err(err)
-                    .with_context(|| format!("cannot remove leftover {}", temp.display()));
-            }
-            _ => {}
-        }
+        sweep(&temp)?;
         // The mode at creation can only be narrower than `mode` (umask); content comes after it is set exactly.
         let file = OpenOptions::new()
             .write(true)
@@ -48,20 +49,28 @@ impl Replacement {
             .mode(mode & 0o600)
             .open(&temp)
             .with_context(|| format!("cannot create {}", temp.display()))?;
-        let mut replacement =
-            Replacement { target: target.to_owned(), dir: open, temp, file, published: false };
+        let target = target.to_owned();
+        let mut replacement = Replacement { target, dir, temp, file, mode, published: false };
         replacement
-            .reserve(mode, room)
+            .reserve(room)
             .with_context(|| format!("cannot write {}", replacement.temp.display()))?;
         Ok(replacement)
     }
 
     /// Takes real blocks on the disk. Creating a file or seeking in it would succeed on a full one.
-    fn reserve(&mut self, mode: u32, room: usize) -> io::Result<()> {
+    fn reserve(&mut self, room: usize) -> io::Result<()> {
         owner::give_to_owner_of_dir(&self.file, &self.temp)?;
-        self.file.set_permissions(Permissions::from_mode(mode))?;
+        self.file.set_permissions(Permissions::from_mode(self.mode))?;
         self.file.write_all(&vec![b' '; room])?;
         self.file.sync_all()
+    }
+
+    /// Makes `content` what readers of the target see for now. This replacement stays as ready as it was, also if that
+    /// fails.
+    pub(crate) fn publish_for_now(&self, content: &[u8]) -> Result<()> {
+        self.check_temp()?;
+        let temp = interim(&self.temp);
+        Replacement::prepare_at(temp, &self.target, self.mode, content.len())?.publish(content)
     }
 
     /// Makes `content` what readers of the target see from now on.
@@ -121,6 +130,21 @@ fn neighbours(target: &Path) -> Result<(PathBuf, PathBuf)> {
     temp.push(name);
     temp.push(".tmp");
     Ok((dir.clone(), dir.join(temp)))
+}
+
+/// The name of the temporary file for what is published while the one at `temp` is kept ready.
+fn interim(temp: &Path) -> PathBuf {
+    temp.with_extension("now")
+}
+
+/// Removes what a killed run left behind.
+fn sweep(temp: &Path) -> Result<()> {
+    match fs::remove_file(temp) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("cannot remove leftover {}", temp.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the directory of `target` if it is missing, open to those who may read a file of `mode` in it.
@@ -226,6 +250,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&target).unwrap(), content);
             assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, mode);
         }
+        assert_eq!(names_in(dir.path()), ["doc.json"]);
+    }
+
+    #[test]
+    fn what_is_published_for_now_has_its_mode_and_the_last_word_is_still_to_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("doc.json");
+        fs::write(&target, "old").unwrap();
+        let replacement = Replacement::prepare(&target, 0o640, 4096).unwrap();
+        for content in ["for now", "and now"] {
+            replacement.publish_for_now(content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), content);
+            assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o640);
+            assert_eq!(names_in(dir.path()), [".doc.json.tmp", "doc.json"]);
+        }
+        replacement.publish(b"new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        // What a run that was killed in between leaves is swept away.
+        fs::write(dir.path().join(".doc.json.now"), "left over").unwrap();
+        drop(Replacement::prepare(&target, 0o640, 4096).unwrap());
         assert_eq!(names_in(dir.path()), ["doc.json"]);
     }
 

@@ -18,7 +18,7 @@ pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
 
 /// An account, as far as everybody needs to know it. What only `fetch` needs is not in here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Account {
     /// What people call it.
     pub(crate) name: String,

@@ -1,6 +1,8 @@
 //! WeChat's refusals: what an errcode means, what the process's status says of it, and what a person can do.
 //! Data and look-up; never asks anybody. Decided by the code, never by the text, which WeChat has changed often.
 
+use std::time::Duration;
+
 use crate::exit::Exit;
 use crate::report::{printable, without_long_words};
 
@@ -157,7 +159,7 @@ static TABLE: &[Meaning] = &[
     meaning(&[45009], ANY_CALL, WORK, Class::Quota,
         "Rate limited; repeated wrong secrets ban this IP for an hour.",
         "频率超限；Secret 多次错误会封禁该 IP 一小时。"),
-    meaning(&[45033], USING, WORK, Class::Quota,
+    meaning(&[45033], ANY_CALL, WORK, Class::Quota,
         "Too many parallel calls.",
         "并发超限，请降低并发。"),
     meaning(&[48006], ANY_CALL, BOTH, Class::Quota,
@@ -166,6 +168,9 @@ static TABLE: &[Meaning] = &[
     meaning(&[48001, 48002], USING, BOTH, Class::Permission,
         "The account/app lacks permission for this API.",
         "该账号／应用无此接口权限。"),
+    meaning(&[301002], USING, WORK, Class::Permission,
+        "The token is another app's, which lacks permission for this API.",
+        "该 token 属于其他应用，无此接口权限。"),
     meaning(&[48004], USING, BOTH, Class::Permission,
         "API blocked for violations; see the admin console.",
         "接口因违规被封禁，请登录后台查看。"),
@@ -213,6 +218,20 @@ pub(crate) fn meaning_of(code: i64, call: Call, platform: Platform) -> &'static 
         .unwrap_or(&UNKNOWN)
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// How long it is pointless to ask again after a refusal, where its class alone does not tell.
+static WAITS: &[(&[i64], Duration)] = &[
+    // The window of this quota is a minute.
+    (&[45011], MINUTE),
+    // Calls that run side by side are over in seconds.
+    (&[45033], Duration::from_secs(10)),
+    // WeChat says itself for how long an address that an admin refused is blocked: once, and twice.
+    (&[89507], HOUR),
+    (&[89506], Duration::from_secs(24 * 60 * 60)),
+];
+
 /// The longest word of WeChat's own in an errmsg is the rid, of 26 characters; a longer one is a secret or a token that
 /// somebody on the way has put there.
 const LONGEST_WORD: usize = 28;
@@ -237,6 +256,27 @@ impl Refusal {
 
     pub(crate) fn class(&self) -> Class {
         self.meaning.class
+    }
+
+    /// How long it is pointless to ask again; `None` if it may help within seconds.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Some((_, wait)) = WAITS.iter().find(|(codes, _)| codes.contains(&self.code)) {
+            return Some(*wait);
+        }
+        match self.class() {
+            Class::Transient | Class::TokenDead => None,
+            // An admin acts, and within minutes WeChat knows it; asking meanwhile costs nothing but the call.
+            Class::Allowlist => Some(5 * MINUTE),
+            // A day's quota ends with the day, and when that is only WeChat knows; an hour is late enough.
+            Class::Quota => Some(HOUR),
+            // A person must mend it, and will say so or start us anew. Until then every call could do harm: WeCom
+            // bans an address for an hour that goes on with a wrong secret.
+            Class::Credentials
+            | Class::Request
+            | Class::Permission
+            | Class::Account
+            | Class::Unknown => Some(HOUR),
+        }
     }
 
     /// The caller's address as WeChat saw it, when the text tells. IPv4 where it tells both.
@@ -302,6 +342,51 @@ mod tests {
             assert_eq!(row.class.exit(), Exit::Refused, "{row:?}");
         }
         assert_eq!(asking(12345, "?").class().exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn how_long_asking_again_is_pointless_depends_on_who_must_act() {
+        let wait = |code, call, platform| Refusal::new(code, "", call, platform).retry_after();
+        for (code, expected) in [
+            (-1, None),
+            (45033, Some(10)),
+            (45011, Some(60)),
+            (40164, Some(300)),
+            (61004, Some(300)),
+            (45035, Some(300)),
+            (89501, Some(300)),
+            (89503, Some(300)),
+            (89505, Some(300)),
+            (89507, Some(3600)),
+            (89506, Some(86_400)),
+            (45009, Some(3600)),
+            (48006, Some(3600)),
+            (40001, Some(3600)),
+            (40013, Some(3600)),
+            (40125, Some(3600)),
+            (40243, Some(3600)),
+            (41004, Some(3600)),
+            (50004, Some(3600)),
+            (61024, Some(3600)),
+            (77777, Some(3600)),
+        ] {
+            for platform in [Platform::Official, Platform::Work] {
+                let wait = wait(code, Call::Asking, platform).map(|wait| wait.as_secs());
+                assert_eq!(wait, expected, "{code} {platform:?}");
+            }
+        }
+        assert_eq!(wait(60020, Call::Using, Platform::Work), Some(5 * MINUTE));
+        assert_eq!(wait(48001, Call::Using, Platform::Official), Some(HOUR));
+        assert_eq!(wait(40001, Call::Using, Platform::Official), None, "a new one is the cure");
+        // Whatever is worth another try within seconds is worth it now, and nothing else is.
+        for row in TABLE {
+            for (code, call) in
+                row.codes.iter().flat_map(|c| row.calls.iter().map(move |it| (*c, *it)))
+            {
+                let at_once = matches!(row.class, Class::Transient | Class::TokenDead);
+                assert_eq!(wait(code, call, row.platforms[0]).is_none(), at_once, "{code}");
+            }
+        }
     }
 
     #[test]

@@ -95,6 +95,11 @@ impl Handout {
         self.answer.clone()
     }
 
+    /// The token of the last look.
+    pub(crate) fn current(&self) -> Option<&Secret> {
+        self.current.as_ref()
+    }
+
     /// Whether this is the account's token, or was until a moment ago.
     pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
         if self.document(now).is_some_and(|document| document.token.is(token)) {

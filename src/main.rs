@@ -18,6 +18,7 @@ mod clock;
 mod signals;
 mod owner;
 mod revision;
+mod exposition;
 
 // What the user can type.
 mod cli;
@@ -25,6 +26,7 @@ mod cli;
 // Mechanism: nothing about WeChat in it.
 mod atomic;
 mod lock;
+mod systemd;
 
 // Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
 mod token;
@@ -42,8 +44,9 @@ mod server;
 // WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
 mod mock;
 
-// The one story, and what `serve` tells of its outcome.
+// The one story, who tells it again and again, and what `serve` tells of its outcome.
 mod refresh;
+mod keeper;
 mod handout;
 
 // The verbs: each is a paragraph.

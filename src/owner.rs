@@ -1,5 +1,5 @@
-//! Whose file it is: for messages, and so that root, who may do everything, leaves nothing behind that its owner cannot
-//! use. Changes nobody's file but those it is given open.
+//! Whose file it is, and who else may read it: for messages, so that a secret is nobody else's, and so that root, who may
+//! do everything, leaves nothing behind that its owner cannot use. Changes nobody's file but those it is given open.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -25,6 +25,36 @@ pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
         }
         _ => err,
     }
+}
+
+/// Who may read a file that holds a secret.
+#[derive(Clone, Copy)]
+pub(crate) enum Readers {
+    Owner,
+    /// Its group, too. systemd grants access to a credential by an ACL, whose mask shows up as the group's bits, and
+    /// Debian lets servers read private keys through the group ssl-cert.
+    OwnerAndGroup,
+}
+
+/// Opens a file that holds a secret; one that others can read, or replace what is in it, is an error.
+pub(crate) fn open_secret(path: &Path, readers: Readers) -> io::Result<File> {
+    let file = File::open(path).map_err(|err| explain(err, path))?;
+    // Of the file that was opened: the name may stand for another one by now.
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mode = metadata.mode() & 0o7777;
+    let (forbidden, expected) = match readers {
+        Readers::Owner => (0o077, "0600"),
+        Readers::OwnerAndGroup => (0o037, "0640"),
+    };
+    if mode & forbidden != 0 {
+        return Err(io::Error::other(format!(
+            "it is open to others: mode {mode:04o}, expected {expected}; run chmod {expected} on it"
+        )));
+    }
+    Ok(file)
 }
 
 /// Opens a file whose mode or owner is to be changed: never what a link of somebody else's leads to.

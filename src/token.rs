@@ -18,6 +18,9 @@ pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
 const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
+/// With less life than this a token is over before anybody has used it.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
+
 /// The longest token we take; WeChat asks to reserve 512 characters.
 const MAX_TOKEN: usize = 2048;
 
@@ -119,6 +122,36 @@ impl Document {
         self.expires_in.saturating_sub(age.try_into().unwrap_or(Duration::ZERO)) // Made in the future: its age is 0.
     }
 
+    /// This document as it must stand if WeChat may have issued another token since `asked_at`, unknown to anybody: it
+    /// ends an overlap later. `None` if it ends by then anyway. It never ends later than before, and never at once.
+    pub(crate) fn if_replaced(&self, asked_at: UtcDateTime) -> Option<Document> {
+        if self.left(asked_at) <= CLASSIC_OVERLAP {
+            return None;
+        }
+        // One from the future would not grow old until then.
+        let created_at = self.created_at.min(asked_at.replace_nanosecond(0).unwrap_or(asked_at));
+        let age = Duration::try_from(asked_at - created_at).unwrap_or_default();
+        let expires_in = Duration::from_secs((age + CLASSIC_OVERLAP).as_secs());
+        let expires_in = expires_in.min(self.expires_in);
+        Some(Document { expires_in, created_at, ..self.clone() })
+    }
+
+    /// This document, of an answer with the same token as `before`, as it must stand where WeChat states a whole life for
+    /// it each time: it ends when `before` does, or sooner. `None` if that is as good as over.
+    pub(crate) fn no_longer_than(self, before: &Document, now: UtcDateTime) -> Option<Document> {
+        if before.left(now) < LEAST_LIFE {
+            return None;
+        }
+        let left = Duration::from_secs(before.left(self.created_at).as_secs());
+        Some(Document { expires_in: self.expires_in.min(left), ..self })
+    }
+
+    /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was
+    /// merely cut by [`Document::if_replaced`], or put back.
+    pub(crate) fn is_news_since(&self, before: &Document) -> bool {
+        self.token != before.token || self.created_at > before.created_at
+    }
+
     /// Whether it is time to ask for the next token.
     pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
         self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
@@ -129,7 +162,7 @@ impl Document {
     pub(crate) fn promise(&self, now: UtcDateTime, api: Api, refresh_before: Duration) -> Duration {
         let left = self.left(now);
         let promise = match api {
-            Api::Stable => left,
+            Api::Stable | Api::Work => left,
             // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
             Api::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
@@ -152,7 +185,8 @@ impl Document {
     }
 }
 
-fn rfc3339(at: UtcDateTime) -> String {
+/// As RFC 3339 in UTC.
+pub(crate) fn rfc3339(at: UtcDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string()) // Only a year beyond 9999 has no RFC 3339 form.
 }
 
@@ -269,5 +303,71 @@ mod tests {
         assert_eq!(promise("2026-11-22T01:30:00Z", hour), secs(300));
         assert_eq!(promise("2026-11-22T01:59:00Z", hour), secs(60));
         assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Api::Stable, hour), secs(7200));
+    }
+
+    #[test]
+    fn a_token_that_may_have_been_replaced_ends_after_the_overlap_at_the_latest() {
+        let document = made_at("2026-11-22T00:00:00Z");
+        for (asked_at, expires_in) in [
+            ("2026-11-22T00:00:00Z", Some(300)),
+            ("2026-11-22T00:00:00.9Z", Some(300)),
+            ("2026-11-22T01:00:00Z", Some(3900)),
+            ("2026-11-22T01:00:00.9Z", Some(3900)),
+            ("2026-11-22T01:54:59Z", Some(7199)),
+            // It ends by then anyway.
+            ("2026-11-22T01:55:00Z", None),
+            ("2026-11-22T01:59:59Z", None),
+            ("2026-11-22T03:00:00Z", None),
+        ] {
+            let cut = document.if_replaced(at(asked_at));
+            assert_eq!(cut.as_ref().map(|cut| cut.expires_in.as_secs()), expires_in, "{asked_at}");
+            let Some(cut) = cut else { continue };
+            assert_eq!((&cut.token, cut.created_at), (&document.token, document.created_at));
+            assert!(cut.expires_at() <= at(asked_at) + CLASSIC_OVERLAP, "{asked_at}");
+            assert!(cut.left(at(asked_at)) > secs(298), "never at once: {asked_at}");
+            assert_eq!(cut.if_replaced(at(asked_at)), None, "and never twice: {asked_at}");
+            assert!(!cut.is_news_since(&document) && !document.is_news_since(&cut));
+        }
+    }
+
+    #[test]
+    fn a_token_from_the_future_that_may_have_been_replaced_grows_old_at_once() {
+        let short = Document { expires_in: secs(200), ..made_at("2026-11-22T00:00:00Z") };
+        let hour_before = at("2026-11-21T23:00:00.5Z");
+        assert_eq!(short.if_replaced(hour_before), None);
+        let cut = made_at("2026-11-22T00:00:00Z").if_replaced(hour_before).unwrap();
+        assert_eq!(
+            (cut.created(), cut.expires_in.as_secs()),
+            ("2026-11-21T23:00:00Z".to_owned(), 300)
+        );
+        assert!(!cut.is_news_since(&made_at("2026-11-22T00:00:00Z")));
+    }
+
+    #[test]
+    fn an_answer_is_news_and_another_life_of_the_same_token_is_none() {
+        let before = made_at("2026-11-22T00:00:00Z");
+        assert!(!before.is_news_since(&before));
+        assert!(!Document { expires_in: secs(9), ..before.clone() }.is_news_since(&before));
+        assert!(made_at("2026-11-22T00:00:01Z").is_news_since(&before));
+        let another = Document { token: Secret::new("T2".to_owned()), ..before.clone() };
+        assert!(another.is_news_since(&before));
+    }
+
+    #[test]
+    fn the_same_token_again_never_ends_later_where_each_answer_states_a_whole_life() {
+        let before = made_at("2026-11-22T00:00:00Z");
+        let again = |asked_at, expires_in| {
+            let again = Document { expires_in: secs(expires_in), ..made_at(asked_at) };
+            again.no_longer_than(&before, at(asked_at)).map(|document| document.expires())
+        };
+        let ends = |text: &str| Some(text.to_owned());
+        assert_eq!(again("2026-11-22T01:00:00Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:00:00Z", 1800), ends("2026-11-22T01:30:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58.1Z", 7200), None);
+        assert_eq!(again("2026-11-22T02:00:00Z", 7200), None);
+        assert_eq!(again("2026-11-22T09:00:00Z", 7200), None);
+        // Nor does a clock that was set back give it more than it ever had.
+        assert_eq!(again("2026-11-21T00:00:00Z", 86_400), ends("2026-11-21T02:00:00Z"));
     }
 }

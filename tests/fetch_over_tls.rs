@@ -48,6 +48,69 @@ fn a_certificate_for_another_name_is_refused() {
     assert_eq!(wechat.asked(), 0);
 }
 
+/// Before hands are shaken no request is sent, and none can have killed the published token.
+#[test]
+fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
+    let costs = |sandbox: Sandbox, proxy: Option<SocketAddr>| {
+        let sandbox = sandbox.on("classic");
+        sandbox.publish("T_STILL_GOOD", 7200, 1000);
+        let before = sandbox.document();
+        let mut fetch = sandbox.command(&["fetch", "--force", "--timeout", "1s"]);
+        fetch.args(["--ca-file", &ca_file(&sandbox)]);
+        if let Some(proxy) = proxy {
+            fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
+        }
+        let stderr = Ran::of(fetch).exits(5).stderr;
+        let is_cut = sandbox.document() != before;
+        assert_eq!(is_cut, stderr.contains("ends at 20"), "{stderr}");
+        is_cut
+    };
+    let (_wechat, front, sandbox) = behind_tls("api.example");
+    assert!(!costs(sandbox, None), "a certificate for another name");
+    let behind_proxy = || {
+        let sandbox = Sandbox::asking("https://api.example");
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        sandbox
+    };
+    for answer in [
+        &b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"[..],
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        b"HTTP/1.1 200 Connection established\r\n\r\nand then no TLS at all, whatever comes",
+        b"",
+    ] {
+        let proxy = saying(answer);
+        assert!(!costs(behind_proxy(), Some(proxy)), "{}", String::from_utf8_lossy(answer));
+    }
+
+    // And what fails right after it: the same proxy, the same server, and no answer.
+    let (wechat, front) = {
+        let wechat = WeChat::with(&["--fault", "hang"]);
+        let front = TlsFront::before(wechat.address(), "api.example");
+        (wechat, front)
+    };
+    let sandbox = Sandbox::asking("https://api.example");
+    write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+    assert!(costs(sandbox, Some(proxy_to(front.address).0)), "WeChat heard it");
+    assert_eq!(wechat.asked(), 1);
+}
+
+/// Somebody who answers all that is said to him so, and closes.
+fn saying(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut said = [0; 4096];
+            let _ = client.read(&mut said);
+            let _ = client.write_all(answer);
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            while client.read(&mut said).is_ok_and(|read| read > 0) {}
+        }
+    });
+    address
+}
+
 #[test]
 fn a_ca_file_without_a_certificate_is_an_error_not_an_empty_trust() {
     let (_wechat, _front, sandbox) = behind_tls("localhost");

@@ -224,17 +224,14 @@ fn both_the_address_and_the_key_must_be_good() {
     let server = guarded.serve(&args);
     for target in ["/token", "/healthz", "/readyz", "/"] {
         for (source, key, expected) in [
-            ("127.0.0.2", &php.key[..], if target == "/" { 404 } else { 200 }),
+            ("127.0.0.2", &php.key[..], 200),
             ("127.0.0.2", "", if target.ends_with('z') { 200 } else { 401 }),
             ("127.0.0.3", &php.key, 403),
             ("127.0.0.3", "", 403),
         ] {
             let stream = connect_from(source, server.address());
             let response = exchange_over(stream, request(target, &bearer(key)).as_bytes());
-            assert!(
-                response.status == expected || (expected == 404 && response.status == 200),
-                "{target} {source} {key:?} {response:?}"
-            );
+            assert_eq!(response.status, expected, "{target} {source} {key:?} {response:?}");
         }
     }
     // Nor is a unix socket's mode a key.
@@ -253,6 +250,35 @@ fn without_a_key_one_learns_that_something_is_not_ready_and_not_what() {
     assert_eq!((response.status, &response.json()["error"]), (503, &"not_ready".into()));
     assert!(!response.body.contains("default"), "{response:?}");
     assert!(guarded.sandbox.serve(&[]).get("/readyz").body.contains("default"));
+}
+
+#[test]
+fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    let series = || {
+        let response = server.send(&request("/metrics", &bearer(&php.key)));
+        let lines = response.body.lines().filter(|line| !line.starts_with('#'));
+        let named = lines.filter_map(|line| line.rsplit_once(' '));
+        named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+    };
+    let tried = |n: usize| {
+        for key in [format!("wxk_{n}"), format!("{n}\"}} {n}"), String::new()] {
+            for target in ["/token", "/metrics", "/"] {
+                assert_eq!(server.send(&request(target, &bearer(&key))).status, 401);
+                assert_eq!(server.send(&request(target, &basic(&key, &key))).status, 401);
+            }
+        }
+        series()
+    };
+    tried(0);
+    let (before, after) = (tried(1), tried(2));
+    let names =
+        |series: &[(String, String)]| series.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&after));
+    let unauthorized = "wxtoken_http_refused_total{reason=\"unauthorized\"}".to_owned();
+    assert!(after.contains(&(unauthorized, "54".to_owned())), "{after:#?}");
 }
 
 #[test]

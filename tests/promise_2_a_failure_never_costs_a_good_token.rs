@@ -56,7 +56,7 @@ const FAULTS: &[(&str, i32)] = &[
     ("negative", 5),
     ("forever", 5),
     ("fraction", 5),
-    ("both", 4),
+    ("both", 5),
 ];
 
 /// The faults that are none: right answers in another dress.
@@ -69,14 +69,15 @@ fn no_fault_of_wechat_touches_the_published_document() {
         for faults in FAULTS.chunks(FAULTS.len().div_ceil(8)) {
             scope.spawn(move || {
                 let wechat = WeChat::start();
+                let apis = ["stable", "classic", "work"];
                 for (api, (fault, exit)) in
-                    faults.iter().flat_map(|fault| [("stable", fault), ("classic", fault)])
+                    faults.iter().flat_map(|fault| apis.map(|api| (api, fault)))
                 {
                     let sandbox = Sandbox::against(&wechat).on(api);
                     sandbox.publish("T_STILL_GOOD", 7200, 7100);
                     let before = sandbox.document_bytes();
                     wechat.fault(fault);
-                    let ran = sandbox.run(&["fetch", "--timeout", "2s"]);
+                    let ran = sandbox.run(&["fetch", "--timeout", "1s"]);
                     assert_eq!(ran.status.code(), Some(*exit), "{api} {fault}: {}", ran.stderr);
                     ran.says(&["wxtoken: fetch: default: "]);
                     assert_eq!(sandbox.document_bytes(), before, "{api} {fault}");
@@ -90,6 +91,54 @@ fn no_fault_of_wechat_touches_the_published_document() {
             });
         }
     });
+}
+
+/// On classic every call that WeChat hears kills the published token five minutes later, whatever we hear of it. What
+/// says surely that it heard none, or did nothing, costs nothing.
+#[test]
+fn no_fault_costs_a_token_that_lives_longer_more_than_an_unheard_call_does() {
+    let is_sure = |fault: &str| {
+        fault.starts_with("errcode:")
+            || ["http:301", "http:403", "http:404", "http:412", "redirect", "echo", "escape"]
+                .contains(&fault)
+    };
+    std::thread::scope(|scope| {
+        for faults in FAULTS.chunks(FAULTS.len().div_ceil(8)) {
+            scope.spawn(move || {
+                let wechat = WeChat::start();
+                for (fault, exit) in faults {
+                    let sandbox = Sandbox::against(&wechat).on("classic");
+                    sandbox.publish("T_STILL_GOOD", 7200, 1000);
+                    let before = sandbox.document();
+                    wechat.fault(fault);
+                    let ran = sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(*exit);
+                    let left = sandbox.left();
+                    assert_eq!(sandbox.token(), "T_STILL_GOOD", "{fault}");
+                    if is_sure(fault) {
+                        assert_eq!(sandbox.document(), before, "{fault}");
+                        assert!(!ran.stderr.contains("ends at"), "{fault}: {}", ran.stderr);
+                    } else {
+                        assert!((295.0..=300.0).contains(&left), "{fault}: {left} s");
+                        ran.says(&["the published token", "ends at 20", "有效期已改为"]);
+                    }
+                    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+                    assert_eq!(sandbox.run(&["get", "-r"]).exits(0).stdout, "T_STILL_GOOD\n");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_call_that_was_never_sent_costs_nothing() {
+    for base_url in ["http://127.0.0.1:1", "https://wechat.invalid", "https://127.0.0.1:1"] {
+        let sandbox = Sandbox::asking(base_url).on("classic");
+        sandbox.publish("T_STILL_GOOD", 7200, 1000);
+        let before = sandbox.document();
+        let ran = sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
+        assert!(!ran.stderr.contains("ends at"), "{base_url}: {}", ran.stderr);
+        assert_eq!(sandbox.document(), before, "{base_url}");
+    }
 }
 
 #[test]
@@ -268,6 +317,29 @@ fn a_full_disk_is_found_out_before_wechat_is_asked() {
     "#;
     let Some(ran) = where_one_may_mount(&sandbox, script) else { return };
     ran.exits(1).says(&["cannot write", "No space left"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// On classic a token with a long life is cut before the call, which takes room for a second file.
+#[test]
+fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let script = r#"
+        mount -t tmpfs -o size=64k tmpfs "$DIR"
+        touch "$DIR/default.lock"
+        now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+        echo '{"appid":"wx0123456789abcdef","access_token":"T","expires_in":7200,"created_at":"'$now'"}' > "$DIR/default.json"
+        before=$(cat "$DIR/default.json")
+        dd if=/dev/zero of="$DIR/filler" bs=4k 2>/dev/null || true
+        truncate -s -8k "$DIR/filler"
+        status=0; eval "$FETCH --force" || status=$?
+        [ "$before" = "$(cat "$DIR/default.json")" ]
+        [ ! -e "$DIR/.default.json.tmp" ] && [ ! -e "$DIR/.default.json.now" ]
+        exit $status
+    "#;
+    let Some(ran) = where_one_may_mount(&sandbox, script) else { return };
+    ran.exits(1).says(&["cannot write", ".default.json.now", "No space left"]);
     assert_eq!(wechat.asked(), 0);
 }
 

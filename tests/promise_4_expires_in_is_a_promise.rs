@@ -1,7 +1,9 @@
 //! Promise 4: what is handed out works for as long as it says. That it does so at every second of many generations is
-//! told in virtual time, beside the story: `promise_4_a_token_outlives_what_was_promised_with_it` in src/refresh/tests.rs.
+//! told in virtual time, beside the story: `promise_4_…` in src/refresh/tests.rs.
 
 mod support;
+
+use std::process::Stdio;
 
 use support::*;
 
@@ -70,4 +72,87 @@ fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
     assert_eq!(expires_in(sandbox.run(&["get"])), 7200);
     sandbox.run(&["fetch"]).exits(0);
     assert_ne!(sandbox.token(), "T1", "a token from the future is due");
+}
+
+/// What `get`, `serve` and those who read the file themselves are promised.
+fn promised(sandbox: &Sandbox, server: &Server) -> [f64; 3] {
+    let served = server.get("/token").json()["expires_in"].as_f64().unwrap();
+    [expires_in(sandbox.run(&["get"])) as f64, served, sandbox.left()]
+}
+
+/// A call that WeChat heard has killed the published token, and nobody knows whether it did.
+#[test]
+fn after_a_lost_answer_nobody_is_promised_more_than_the_overlap() {
+    for (api, fault) in [
+        ("classic", "lost"),
+        ("classic", "hang"),
+        ("classic", "truncated"),
+        ("stable", "lost"),
+        ("stable", "hang"),
+    ] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let token = sandbox.token();
+        let server = sandbox.serve(&[]);
+        assert!(promised(&sandbox, &server).iter().all(|life| *life > 7000.0));
+        wechat.fault(fault);
+        let ran = sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
+        ran.says(&["the published token", "ends at 20", "the published token lives for 4m"]);
+        let lives = promised(&sandbox, &server);
+        assert!(
+            lives.iter().all(|life| (290.0..=300.0).contains(life)),
+            "{api} {fault}: {lives:?}"
+        );
+        wechat.fault("none");
+        assert!(wechat.is_alive(&token) && sandbox.token() == token, "{api} {fault}");
+
+        // The next run finds it due, and heals it: on stable with what was lost, at no further cost.
+        let forced = wechat.calls()["forced"].clone();
+        sandbox.run(&["fetch"]).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()));
+        assert!(sandbox.left() > 7000.0, "{api} {fault}");
+        assert_eq!(wechat.calls()["forced"], forced);
+        assert_eq!(sandbox.token() == token, (api, fault) == ("stable", "hang"), "{api} {fault}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_for_a_moment_only_costs_another_try() {
+    for api in ["stable", "classic"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let token = sandbox.token();
+        wechat.fault("lost@1");
+        sandbox.run(&["fetch", "--force"]).exits(0).silent();
+        assert!(sandbox.token() != token && wechat.is_alive(&sandbox.token()), "{api}");
+        assert!(sandbox.left() > 7000.0, "{api}");
+        let expected = if api == "stable" { (2, 1) } else { (3, 0) };
+        assert_eq!((wechat.mints(), wechat.calls()["forced"].as_u64().unwrap()), expected, "{api}");
+    }
+}
+
+/// Nobody is left to say that it was we who asked.
+#[test]
+fn a_fetch_that_is_killed_while_it_asks_leaves_no_promise_that_does_not_hold() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let (token, server) = (sandbox.token(), sandbox.serve(&[]));
+    wechat.fault("hang");
+    let asked = wechat.asked();
+    let mut fetch = sandbox.command(&["fetch", "--force"]);
+    let mut fetch = fetch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("WeChat hears it", || wechat.asked() > asked);
+    fetch.kill().unwrap();
+    fetch.wait().unwrap();
+    let lives = promised(&sandbox, &server);
+    assert!(lives.iter().all(|life| (290.0..=300.0).contains(life)), "{lives:?}");
+    assert_eq!(sandbox.token(), token);
+
+    wechat.fault("none");
+    sandbox.run(&["fetch"]).exits(0).silent();
+    assert!(sandbox.token() != token && wechat.is_alive(&sandbox.token()));
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
 }

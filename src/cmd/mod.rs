@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, Verb};
 use crate::exit::Exit;
 
+mod asking;
 mod demo;
 mod fetch;
 mod get;

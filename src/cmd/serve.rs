@@ -1,5 +1,5 @@
-//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Never asks WeChat, and never reads
-//! the AppSecret.
+//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Asks WeChat only with `--refresh`;
+//! without, it does not even read the AppSecret.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,25 +9,35 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper::body::Bytes;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::timeout;
 
-use super::announce;
+use super::{announce, asking};
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, DEFAULT_ACCOUNT};
 use crate::exit::Exit;
 use crate::handout::Handout;
+use crate::keeper::{Keeper, Word};
 use crate::report::error;
+use crate::secret::Secret;
 use crate::server::{
-    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Seen, SeenToken, Sources, Token,
-    Tokens, Wish,
+    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
+    TlsFiles, Token, Tokens, Wish,
 };
+use crate::systemd;
 
 /// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
 /// that is, and too seldom to be a load.
 const NO_TOKEN: &str =
     "there is no live token to hand out; run `wxtoken status` on the server to see why";
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// So many accounts are refreshed at once; the others wait their turn.
+const MAX_REFRESHING: usize = 16;
+
+/// How long a refresh that is under way may take when all else has ended: its answer would be lost.
+const SETTLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     let sources = Sources {
@@ -37,40 +47,135 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
         keys: args.keys.clone(),
     };
     let imply_loopback = sources.imply_loopback();
-    let account = config::account(common, &args.account);
     // Whatever else is wrong with the account, it has this name.
     let names = vec![DEFAULT_ACCOUNT.to_owned()];
     let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
-    let (account, (listen, access)) =
-        config::both(account, config::both(Listen::parse_all(&args.listen), access))?;
-    if let (true, Some(address)) =
-        (imply_loopback, listen.iter().find(|it| it.is_beyond_loopback()))
+    let ((tokens, tls), (listen, access)) = config::both(
+        config::both(tokens(common, args), tls(args)),
+        config::both(Listen::parse_all(&args.listen), access),
+    )?;
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let bound = Bound::passed_or(&listen, scheme)?;
+    if let (true, Some(bound)) =
+        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        error!("serve: listens on {address} and allows nobody beyond this host: give --allow");
+        error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let bound = Bound::all(&listen)?;
-    let options = Options { access, max_connections: args.max_connections as usize };
-    let tokens = Rc::new(Accounts::of([account]));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.context("cannot start the event loop")?;
-    // What is still running when this returns ends with it.
-    LocalSet::new().block_on(&runtime, server::serve(bound, options, tokens, announce))?;
-    Ok(Exit::Done)
+    let options = Options { access, tls, max_connections: args.max_connections as usize };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_REFRESHING)
+        .build()
+        .context("cannot start the event loop")?;
+    let tokens = Rc::new(tokens);
+    let served = LocalSet::new().block_on(&runtime, async {
+        let keeping = tokens.keep();
+        let listening = |addresses: &[String]| {
+            announce(addresses)?;
+            systemd::ready(&tokens.status(addresses));
+            Ok(())
+        };
+        let served =
+            server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await;
+        keeping.iter().for_each(|task| task.abort());
+        let _ = timeout(SETTLING_TIMEOUT, tokens.settled()).await; // Then it ends with the process.
+        served
+    });
+    runtime.shutdown_background();
+    served.map(|()| Exit::Done)
 }
 
-/// Where the listener gets its tokens: the accounts' published documents.
+/// What HTTPS is made of, if it is asked for.
+fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
+    let files = TlsFiles::given(
+        args.tls_cert.as_deref(),
+        args.tls_key.as_deref(),
+        args.tls_client_ca.as_deref(),
+    )?;
+    let reloaded = |files: TlsFiles| {
+        let paths = files.paths();
+        Reloaded::new("certificates", paths, move || Tls::read(&files, SystemClock.now()))
+    };
+    files.map(reloaded).transpose()
+}
+
+/// The accounts, and with `--refresh` those who keep their tokens alive.
+fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
+    let account = config::account(common, &args.account);
+    if !args.refresh {
+        return Ok(Accounts::of([(account?, None)]));
+    }
+    let account = account.and_then(Account::with_appid);
+    let ((account, appid), source) = config::both(account, asking::source(&args.account))?;
+    let wechat = source.wechat(&account, &appid);
+    let connect = {
+        let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
+        move || Ok(asking::source(&given)?.wechat(&account, &appid))
+    };
+    let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);
+    Ok(Accounts::of([(account, Some(keeper))]))
+}
+
+/// Where the listener gets its tokens: the accounts' published documents, and those who see to it that there are some.
 struct Accounts {
     /// Sorted; an account's place is its number.
     names: Vec<String>,
     handouts: RefCell<Vec<Handout>>,
+    keepers: Vec<Option<Rc<Keeper>>>,
 }
 
 impl Accounts {
-    fn of(accounts: impl IntoIterator<Item = Account>) -> Accounts {
-        let mut accounts: Vec<Account> = accounts.into_iter().collect();
-        accounts.sort_by(|a, b| a.name.cmp(&b.name));
-        let names = accounts.iter().map(|account| account.name.clone()).collect();
-        Accounts { names, handouts: RefCell::new(accounts.into_iter().map(Handout::of).collect()) }
+    fn of(accounts: impl IntoIterator<Item = (Account, Option<Keeper>)>) -> Accounts {
+        let mut accounts: Vec<_> = accounts.into_iter().collect();
+        accounts.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let names = accounts.iter().map(|(account, _)| account.name.clone()).collect();
+        let (handouts, keepers) = accounts
+            .into_iter()
+            .map(|(account, keeper)| (Handout::of(account), keeper.map(Rc::new)))
+            .unzip();
+        Accounts { names, handouts: RefCell::new(handouts), keepers }
+    }
+
+    /// What it does, for whoever asks systemd.
+    fn status(&self, addresses: &[String]) -> String {
+        let (count, addresses) = (self.names.len(), addresses.join(", "));
+        let accounts = if count == 1 { "account" } else { "accounts" };
+        format!("serving {count} {accounts} on {addresses}")
+    }
+
+    fn keep(&self) -> Vec<JoinHandle<()>> {
+        self.keepers.iter().flatten().map(Keeper::keep).collect()
+    }
+
+    async fn settled(&self) {
+        for keeper in self.keepers.iter().flatten() {
+            keeper.settled().await;
+        }
+    }
+
+    /// The token that is published now and lives.
+    fn current(&self, account: usize) -> Option<Secret> {
+        let token = self.token(account).is_some();
+        let mut handouts = self.handouts.borrow_mut();
+        let document = handouts[account].document(SystemClock.now()).filter(|_| token)?;
+        Some(document.token.clone())
+    }
+
+    /// Sees to it that there is such a token.
+    async fn see_to(&self, account: usize, wish: &Wish) -> Result<(), Lack> {
+        let none = || Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER };
+        let current = self.current(account);
+        let Some(keeper) = &self.keepers[account] else {
+            return current.map(drop).ok_or_else(none);
+        };
+        match (wish, current) {
+            (_, None) => keeper.revive().await,
+            (Wish::Live, Some(_)) => Ok(()),
+            (Wish::Honoured, Some(current)) => keeper.settle(&current, Word::Implied).await,
+            (Wish::NotThis(rejected), Some(current)) if *rejected != current => Ok(()),
+            (Wish::NotThis(_), Some(current)) => keeper.settle(&current, Word::Given).await,
+        }
     }
 }
 
@@ -91,7 +196,10 @@ impl Tokens for Accounts {
     }
 
     fn token(&self, account: usize) -> Option<Token> {
-        self.handouts.borrow_mut()[account].answer(SystemClock.now())
+        let handout = &mut self.handouts.borrow_mut()[account];
+        let token = handout.answer(SystemClock.now())?;
+        let is_dead = |keeper: &Rc<Keeper>| handout.current().is_some_and(|it| keeper.is_dead(it));
+        (!self.keepers[account].as_ref().is_some_and(is_dead)).then_some(token)
     }
 
     fn ticket(&self, _account: usize, _kind: &str) -> Option<Bytes> {
@@ -104,16 +212,20 @@ impl Tokens for Accounts {
     }
 
     fn can_refresh(&self) -> bool {
-        false
+        self.keepers.iter().any(Option::is_some)
     }
 
-    fn obtain(&self, account: usize, _wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
-        let token = self.token(account);
-        Box::pin(async {
-            token.map_or_else(
-                || Obtained::None(Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER }),
-                Obtained::Token,
-            )
+    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
+        Box::pin(async move {
+            let seen_to = self.see_to(account, &wish).await;
+            match (self.token(account), seen_to) {
+                // What was said of one token does not hold for another.
+                (Some(token), Ok(())) => Obtained::Token(token),
+                (_, Err(lack)) => Obtained::None(lack),
+                (None, Ok(())) => {
+                    Obtained::None(Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER })
+                }
+            }
         })
     }
 
@@ -122,17 +234,23 @@ impl Tokens for Accounts {
         let handout = &mut handouts[account];
         let (name, appid) = (handout.account().name.clone(), handout.account().appid.clone());
         let (api, refresh_before) = (handout.account().api, handout.account().refresh_before);
-        let token = handout.document(now).map(|document| SeenToken {
+        let document = handout.document(now);
+        let appid = appid.or_else(|| document.map(|document| document.appid.clone()));
+        let keeper = self.keepers[account].as_ref();
+        let token = document.map(|document| SeenToken {
             created_at: document.created_at,
             expires_at: document.expires_at(),
             life: document.promise(now, api, refresh_before),
+            is_dead: keeper.is_some_and(|keeper| keeper.is_dead(&document.token)),
             expires_in: document.expires_in,
             fingerprint: document.token.fingerprint(),
         });
-        Seen { name, appid, token, asking: None }
+        Seen { name, appid, token, asking: keeper.map(|keeper| keeper.seen()) }
     }
 
-    fn hangup(&self) {}
+    fn hangup(&self) {
+        self.keepers.iter().flatten().for_each(|keeper| keeper.hangup());
+    }
 }
 
 #[cfg(test)]
@@ -160,9 +278,9 @@ mod tests {
         let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
         fs::write(dir.path().join("shop"), document).unwrap();
         let accounts = Accounts::of([
-            account(dir.path(), "shop", None),
-            account(dir.path(), "branch", Some("wx2")),
-            account(dir.path(), "again", Some("wx1")),
+            (account(dir.path(), "shop", None), None),
+            (account(dir.path(), "branch", Some("wx2")), None),
+            (account(dir.path(), "again", Some("wx1")), None),
         ]);
         assert_eq!(accounts.names(), ["again", "branch", "shop"]);
         let with = |appid| [0, 1, 2].map(|account| accounts.has_appid(account, appid));

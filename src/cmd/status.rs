@@ -11,6 +11,7 @@ use crate::cli::{Common, Format, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::exit::Exit;
+use crate::exposition::{Exposition, TOKEN_CREATED, TOKEN_EXPIRY};
 use crate::report::printable;
 
 pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
@@ -132,7 +133,7 @@ fn bar(share: f64) -> String {
     "█".repeat(full) + &"░".repeat(CELLS - full)
 }
 
-/// For node_exporter's textfile collector: instants, not ages, so that it stays true while it lies there.
+/// For node_exporter's textfile collector.
 fn prometheus(published: &Published<'_>) -> String {
     let (created, expiry) = match &published.document {
         Ok(document) => {
@@ -140,15 +141,11 @@ fn prometheus(published: &Published<'_>) -> String {
         }
         Err(_) => (0, 0),
     };
-    let account = &published.account.name;
-    format!(
-        "# HELP wxtoken_token_created_timestamp_seconds When the published token was asked for; 0 if there is none.\n\
-         # TYPE wxtoken_token_created_timestamp_seconds gauge\n\
-         wxtoken_token_created_timestamp_seconds{{account=\"{account}\"}} {created}\n\
-         # HELP wxtoken_token_expiry_timestamp_seconds When the published token ends; 0 if there is none.\n\
-         # TYPE wxtoken_token_expiry_timestamp_seconds gauge\n\
-         wxtoken_token_expiry_timestamp_seconds{{account=\"{account}\"}} {expiry}\n"
-    )
+    let account = [("account", published.account.name.as_str())];
+    let mut exposition = Exposition::default();
+    exposition.write(&TOKEN_CREATED, [(account, created)]);
+    exposition.write(&TOKEN_EXPIRY, [(account, expiry)]);
+    exposition.into_text()
 }
 
 #[cfg(test)]

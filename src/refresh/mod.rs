@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
+use crate::api::Api;
 use crate::clock::Clock;
 use crate::exit::Exit;
 use crate::report::{debug, printable};
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source};
 use crate::store::{Found, Store};
-use crate::token::Document;
+use crate::token::{CLASSIC_OVERLAP, Document, rfc3339};
+
+use stake::Stake;
+
+mod stake;
 
 /// How long to wait before each further try of what is transient; jitter is added.
 const PAUSES: [Duration; 3] =
@@ -48,11 +53,14 @@ pub(crate) enum Outcome {
     Confirmed(Document),
 }
 
-/// Why there is no new token. What was published stays as it is.
+/// Why there is no new token. What was published stays published; in one case for a shorter time.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The source gave none.
+    /// The source gave none, and what is published is as good as before.
     Asking(AskError),
+    /// The source may have minted one and we have not heard of it: the published one may be dying, and its document
+    /// says so now.
+    Lost { why: AskError, ends_at: UtcDateTime },
     /// Somebody else was at it until the deadline.
     Held,
     /// Something on this machine is in the way.
@@ -62,10 +70,18 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Asking(why) | Failure::Lost { why, .. } => why.retry_after(),
+            Failure::Held | Failure::Local(_) | Failure::Foreign { .. } => None,
+        }
+    }
+
     /// What the process's status says of it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Failure::Asking(err) => err.exit(),
+            Failure::Asking(why) | Failure::Lost { why, .. } => why.exit(),
             Failure::Held => Exit::Locked,
             Failure::Local(_) => Exit::Failure,
             Failure::Foreign { .. } => Exit::Usage,
@@ -76,7 +92,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Asking(err) => err.fmt(f),
+            Failure::Asking(why) => why.fmt(f),
+            Failure::Lost { why, ends_at } => {
+                let ends = rfc3339(*ends_at);
+                write!(
+                    f,
+                    "{why} The answer may be lost, and the published token with it: it ends at {ends} now; run again \
+                     for another. 应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，请再次运行。"
+                )
+            }
             Failure::Held => f.write_str(
                 "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
             ),
@@ -100,6 +124,7 @@ pub(crate) struct Refresh<'a> {
     /// What people call the account.
     pub(crate) name: &'a str,
     pub(crate) appid: &'a str,
+    pub(crate) api: Api,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) source: &'a dyn Source,
@@ -123,7 +148,7 @@ impl Refresh<'_> {
         // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
         // it is the same token again, or one that is due from the start.
         if let Some(document) = &published
-            && published != before
+            && before.as_ref().is_none_or(|before| document.is_news_since(before))
             && !document.left(self.clock.now()).is_zero()
         {
             let is_the_same = before.is_some_and(|before| before.token == document.token);
@@ -134,10 +159,13 @@ impl Refresh<'_> {
                 Outcome::Kept(document)
             });
         }
-        let prepared = turn.prepare()?; // Before asking: a local fault must not cost a mint.
-        let (grant, asked_at) = self.ask(want, deadline).map_err(Failure::Asking)?;
-        let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
-        prepared.publish(&document)?;
+        // Before asking: a local fault must not cost a mint.
+        let mut stake = Stake::new(self.name, published.as_ref(), turn.prepare()?);
+        let document = match self.ask(want, &mut stake, deadline) {
+            Ok(document) => document,
+            Err(failure) => return Err(stake.give_up(failure)),
+        };
+        stake.win(&document)?;
 
         let is_the_same = published.is_some_and(|published| published.token == document.token);
         Ok(if is_the_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
@@ -166,52 +194,117 @@ impl Refresh<'_> {
         Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
     }
 
-    /// Asks for what is wanted; gives the instant from before the request that was answered, too.
-    fn ask(&self, want: &Want, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
-        match want {
-            Want::Live => self.ask_patiently(Ask::Good, deadline),
-            Want::Another => self.ask_patiently(Ask::Another, deadline),
-            Want::NotThis(rejected) => {
-                // If somebody else replaced it at WeChat, the good one can be had without forcing a further one,
-                // which would kill theirs in turn and counts against 20 a day.
-                let answer = self.ask_patiently(Ask::Good, deadline)?;
-                if answer.0.token == *rejected {
-                    self.ask_patiently(Ask::Another, deadline)
-                } else {
-                    Ok(answer)
+    /// Asks for what is wanted, and again what is transient, while there is time; gives the document to publish.
+    fn ask(
+        &self,
+        want: &Want,
+        stake: &mut Stake<'_>,
+        deadline: Instant,
+    ) -> Result<Document, Failure> {
+        let published = stake.published();
+        // Somebody else may have replaced the unwanted one at WeChat, or we did and lost the answer: then the good one
+        // is another, and can be had without forcing a further one. That would kill it in turn, and the one before it
+        // at once, and counts against 20 a day.
+        let (unwanted, mut how) = match want {
+            Want::Live => (None, Ask::Good),
+            Want::NotThis(rejected) => (Some(rejected), Ask::Good),
+            Want::Another => {
+                let is_ending = published.is_some_and(|document| {
+                    let left = document.left(self.clock.now());
+                    !left.is_zero() && left <= CLASSIC_OVERLAP
+                });
+                let how = if is_ending { Ask::Good } else { Ask::Another };
+                (published.map(|document| &document.token), how)
+            }
+        };
+        let mut unheard_since = None;
+        let mut pauses = PAUSES.iter();
+        self.check_time(deadline)?;
+        loop {
+            let asked_at = self.clock.now();
+            if self.kills(how) {
+                stake.brace(asked_at)?;
+            }
+            let err = match self.source.ask(how, self.try_timeout(deadline)) {
+                Ok(grant) if Some(&grant.token) == unwanted && self.can_force(how) => {
+                    self.check_time(deadline)?;
+                    how = Ask::Another;
+                    continue;
+                }
+                Ok(grant) => match self.document_of(grant, asked_at, unheard_since, published) {
+                    Some(document) => return Ok(document),
+                    None => AskError::Spent,
+                },
+                Err(err) => err,
+            };
+            if err.may_have_minted() {
+                unheard_since.get_or_insert(asked_at);
+                if self.kills(how) {
+                    stake.lose();
+                    how = Ask::Good;
                 }
             }
+            let pause = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()));
+            match pause {
+                Some(pause)
+                    if err.is_transient() && self.clock.until(deadline) >= pause + LEAST_TRY =>
+                {
+                    debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
+                    self.clock.sleep(pause);
+                }
+                _ => return Err(Failure::Asking(err)),
+            }
         }
+    }
+
+    /// The document for what was granted in answer to a request of `asked_at`, after others whose answers were lost since
+    /// `unheard_since`; `None` if the token's time is over.
+    fn document_of(
+        &self,
+        grant: Grant,
+        asked_at: UtcDateTime,
+        unheard_since: Option<UtcDateTime>,
+        published: Option<&Document>,
+    ) -> Option<Document> {
+        let document = |at| Document::new(self.appid, grant.token.clone(), grant.expires_in, at);
+        match (self.api, published) {
+            (Api::Stable | Api::Classic, _) => Some(document(asked_at)),
+            // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
+            // an answer that we did not hear.
+            (Api::Work, Some(published)) if published.token == grant.token => {
+                document(asked_at).no_longer_than(published, asked_at)
+            }
+            (Api::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
+        }
+    }
+
+    /// Whether asking so makes WeChat replace the token that it gave last.
+    fn kills(&self, how: Ask) -> bool {
+        match self.api {
+            Api::Classic => true,
+            Api::Stable => how == Ask::Another,
+            Api::Work => false,
+        }
+    }
+
+    /// Whether WeChat can be asked for more than `how` does.
+    fn can_force(&self, how: Ask) -> bool {
+        self.api == Api::Stable && how == Ask::Good
+    }
+
+    /// Whether there is time to hear an answer.
+    fn check_time(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.clock.until(deadline) < LEAST_TRY {
+            let what = "no time is left to ask; give more --timeout".to_owned();
+            let unasked = AskError::Unreachable { what, may_pass: true, may_have_arrived: false };
+            return Err(Failure::Asking(unasked));
+        }
+        Ok(())
     }
 
     fn try_timeout(&self, deadline: Instant) -> Duration {
         let left = self.clock.until(deadline);
         left.min(TRY_TIMEOUT.max(left / 2))
-    }
-
-    /// Asks again what is transient, while there is time.
-    fn ask_patiently(&self, how: Ask, deadline: Instant) -> Result<(Grant, UtcDateTime), AskError> {
-        let mut pauses = PAUSES.iter();
-        if self.clock.until(deadline) < LEAST_TRY {
-            let what = "no time is left to ask; give more --timeout".to_owned();
-            return Err(AskError::Unreachable { what, may_pass: true });
-        }
-        loop {
-            let asked_at = self.clock.now();
-            let err = match self.source.ask(how, self.try_timeout(deadline)) {
-                Ok(grant) => return Ok((grant, asked_at)),
-                Err(err) => err,
-            };
-            let Some(pause) = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()))
-            else {
-                return Err(err);
-            };
-            if !err.is_transient() || self.clock.until(deadline) < pause + LEAST_TRY {
-                return Err(err);
-            }
-            debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
-            self.clock.sleep(pause);
-        }
     }
 }
 

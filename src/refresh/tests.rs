@@ -3,12 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
 
 use super::*;
-use crate::api::Api;
 use crate::errcode::{Call, Platform, Refusal};
 use crate::mock;
 use crate::store::{Prepared, Turn};
@@ -38,16 +38,19 @@ impl Clock for Stopped {
     }
 }
 
-/// A source that answers what it was told to, and notes how it was asked.
+/// A source that answers what it was told to, and notes how it was asked and what was published then.
 #[derive(Default)]
 struct Script {
     answers: RefCell<VecDeque<Result<&'static str, AskError>>>,
     asked: RefCell<Vec<Ask>>,
+    store: Memory,
+    published_then: RefCell<Vec<Option<Document>>>,
 }
 
 impl Source for Script {
     fn ask(&self, how: Ask, _: Duration) -> Result<Grant, AskError> {
         self.asked.borrow_mut().push(how);
+        self.published_then.borrow_mut().push(self.store.document.borrow().clone());
         let answer = self.answers.borrow_mut().pop_front().expect("asked more often than expected");
         answer.map(|token| Grant { token: Secret::new(token.to_owned()), expires_in: LIFE })
     }
@@ -59,6 +62,8 @@ struct Memory {
     document: Rc<RefCell<Option<Document>>>,
     held: bool,
     full: bool,
+    /// There is room for one more file, and not for two.
+    nearly_full: bool,
     /// What another process publishes while this one waits for its turn.
     meanwhile: Option<Document>,
 }
@@ -85,6 +90,13 @@ impl Turn for Memory {
 }
 
 impl Prepared for Memory {
+    fn publish_for_now(&self, document: &Document) -> Result<()> {
+        if self.nearly_full {
+            bail!("no space left on device")
+        }
+        self.document.replace(Some(document.clone()));
+        Ok(())
+    }
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
         self.document.replace(Some(document.clone()));
         Ok(())
@@ -93,20 +105,27 @@ impl Prepared for Memory {
 
 struct World {
     clock: Stopped,
+    api: Api,
     wechat: Script,
     store: Memory,
 }
 
 impl World {
     fn new(answers: impl IntoIterator<Item = Result<&'static str, AskError>>) -> World {
+        let store = Memory::default();
         World {
             clock: Stopped { start: Instant::now(), passed: Cell::default() },
+            api: Api::Stable,
             wechat: Script {
                 answers: RefCell::new(answers.into_iter().collect()),
+                store: store.clone(),
                 ..Script::default()
             },
-            store: Memory::default(),
+            store,
         }
+    }
+    fn on(self, api: Api) -> World {
+        World { api, ..self }
     }
     fn publishing(self, token: &str) -> World {
         self.store.document.replace(Some(self.document(token)));
@@ -125,6 +144,7 @@ impl World {
         Refresh {
             name: "default",
             appid: "wx1",
+            api: self.api,
             refresh_before: MARGIN,
             clock: &self.clock,
             source: &self.wechat,
@@ -134,6 +154,33 @@ impl World {
     fn asked(&self) -> Vec<Ask> {
         self.wechat.asked.borrow().clone()
     }
+    fn published(&self) -> Option<Document> {
+        self.store.document.borrow().clone()
+    }
+    /// What readers saw at each call.
+    fn published_then(&self) -> Vec<Option<Document>> {
+        self.wechat.published_then.borrow().clone()
+    }
+    /// The document with this token, cut by a call now.
+    fn cut(&self, document: &Document) -> Document {
+        document.if_replaced(self.clock.now()).expect("it has more than the overlap left")
+    }
+}
+
+/// No answer; the request was sent, or it was not.
+fn unreachable(may_have_arrived: bool) -> Result<&'static str, AskError> {
+    let what = "no answer in time".to_owned();
+    Err(AskError::Unreachable { what, may_pass: false, may_have_arrived })
+}
+
+/// The same, and worth another try.
+fn lost_for_now() -> Result<&'static str, AskError> {
+    let what = "no answer in time".to_owned();
+    Err(AskError::Unreachable { what, may_pass: true, may_have_arrived: true })
+}
+
+fn nonsense() -> Result<&'static str, AskError> {
+    Err(AskError::Nonsense("an empty body".to_owned()))
 }
 
 fn not(token: &str) -> Want {
@@ -172,6 +219,7 @@ fn what_wechat_said_to_somebody_else_meanwhile_is_the_answer_for_all_who_waited(
 
     // The rejected token again: who asked has told WeChat already.
     let mut world = World::new([]).publishing("T1");
+    world.clock.sleep(Duration::from_secs(1));
     let again = Document { expires_in: LIFE / 2, ..world.document("T1") };
     world.store.meanwhile = Some(again.clone());
     assert_eq!(world.run(not("T1")).unwrap(), Outcome::Confirmed(again));
@@ -215,14 +263,16 @@ fn another_accounts_document_is_not_replaced() {
 fn a_failure_leaves_what_is_published() {
     for failure in [
         refused(40164),
-        Err(AskError::Nonsense("an empty body".to_owned())),
+        nonsense(),
         Err(AskError::Status(302)),
-        Err(AskError::Unreachable { what: "TLS".to_owned(), may_pass: false }),
+        unreachable(true),
+        unreachable(false),
     ] {
         let world = World::new([failure]).publishing("T1");
-        let before = world.store.document.borrow().clone();
-        assert!(world.run(Want::Another).is_err());
-        assert_eq!(*world.store.document.borrow(), before);
+        let before = world.published();
+        world.clock.sleep(LIFE - MARGIN);
+        assert!(world.run(Want::Live).is_err());
+        assert_eq!(world.published(), before);
         assert_eq!(world.asked().len(), 1, "what is permanent is not tried again");
     }
 }
@@ -267,6 +317,199 @@ fn nobody_asks_who_could_not_hear_the_answer() {
     assert_eq!(world.clock.passed.get(), Duration::ZERO);
 }
 
+#[test]
+fn a_document_is_cut_before_a_call_that_kills_its_token_and_before_no_other() {
+    for (api, want, is_killed) in [
+        (Api::Classic, Want::Live, true),
+        (Api::Classic, Want::Another, true),
+        (Api::Classic, not("T1"), true),
+        (Api::Stable, Want::Live, false),
+        (Api::Stable, Want::Another, true),
+        (Api::Stable, not("T1"), false),
+    ] {
+        let world = World::new([Ok("T2")]).on(api).publishing("T1");
+        world.clock.sleep(LIFE / 2);
+        let before = world.published().unwrap();
+        let refresh = Refresh { refresh_before: LIFE, ..world.refresh() };
+        let outcome = refresh.run(&want, world.clock.instant() + TIMEOUT).unwrap();
+        assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{api:?} {want:?}");
+        let then = if is_killed { world.cut(&before) } else { before };
+        assert_eq!(world.published_then(), [Some(then)], "{api:?} {want:?}");
+    }
+    // On stable, only once it has been found out that the rejected one is still the good one.
+    let world = World::new([Ok("T1"), Ok("T2")]).publishing("T1");
+    let before = world.published().unwrap();
+    world.run(not("T1")).unwrap();
+    assert_eq!(world.published_then(), [Some(before.clone()), Some(world.cut(&before))]);
+    // And what ends within the overlap anyway is left alone.
+    let world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+    world.clock.sleep(LIFE - MARGIN);
+    let before = world.published();
+    world.run(Want::Live).unwrap();
+    assert_eq!(world.published_then(), [before]);
+}
+
+#[test]
+fn a_document_is_put_back_only_when_it_is_sure_that_nothing_was_minted() {
+    for (failure, is_sure) in [
+        (refused(40164), true),
+        (Err(AskError::Status(403)), true),
+        (unreachable(false), true),
+        (unreachable(true), false),
+        (nonsense(), false),
+        (Err(AskError::Status(200)), false),
+    ] {
+        let what = format!("{failure:?}");
+        let world = World::new([failure]).on(Api::Classic).publishing("T1");
+        world.clock.sleep(LIFE / 2);
+        let before = world.published().unwrap();
+        let failure = world.run(Want::Another).unwrap_err();
+        if is_sure {
+            assert!(matches!(failure, Failure::Asking(_)), "{what}: {failure}");
+            assert_eq!(world.published(), Some(before), "{what}");
+        } else {
+            let cut = world.cut(&before);
+            assert!(failure.to_string().contains(&cut.expires()), "{what}: {failure}");
+            assert!(matches!(failure, Failure::Lost { .. }), "{what}: {failure}");
+            assert_eq!(world.published(), Some(cut), "{what}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
+    let world = World::new([lost_for_now(), refused(45009)]).on(Api::Classic).publishing("T1");
+    let before = world.published().unwrap();
+    let cut = world.cut(&before);
+    let failure = world.run(Want::Another).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Refused);
+    assert_eq!(failure.retry_after(), Some(Duration::from_secs(3600)));
+    assert!(failure.to_string().contains(&cut.expires()), "{failure}");
+    assert_eq!(world.published(), Some(cut.clone()));
+    // The second call is no reason to cut once more, nor is the next run's.
+    assert_eq!(world.published_then(), [Some(cut.clone()), Some(cut.clone())]);
+    world.wechat.answers.borrow_mut().push_back(refused(45009));
+    world.run(Want::Another).unwrap_err();
+    assert_eq!(world.published(), Some(cut), "and no refusal puts back what was lost before");
+
+    let world =
+        World::new([refused(-1), lost_for_now(), Ok("T3")]).on(Api::Classic).publishing("T1");
+    assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T3")));
+}
+
+/// WeCom may state a whole life each time for a token that is nearly over.
+#[test]
+fn on_work_the_same_token_again_keeps_its_end_and_is_asked_for_once() {
+    for want in [Want::Live, Want::Another, not("T1")] {
+        let world = World::new([Ok("T1")]).on(Api::Work).publishing("T1");
+        let end = world.published().unwrap().expires_at();
+        world.clock.sleep(LIFE - MARGIN);
+        let Outcome::Confirmed(document) = world.run(want).unwrap() else {
+            panic!("it is the same")
+        };
+        assert_eq!((document.expires_at(), document.expires_in), (end, MARGIN));
+        assert_eq!(world.published(), Some(document.clone()));
+        // Who waited for the lock meanwhile has the answer, too.
+        let mut waiting = World::new([]).on(Api::Work).publishing("T1");
+        waiting.clock.sleep(LIFE - MARGIN);
+        waiting.store.meanwhile = Some(document.clone());
+        assert_eq!(waiting.run(not("T1")).unwrap(), Outcome::Confirmed(document));
+    }
+    let world = World::new([Ok("T2")]).on(Api::Work).publishing("T1");
+    assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
+}
+
+#[test]
+fn on_work_a_token_whose_time_is_over_is_asked_for_until_it_is_another() {
+    let world = World::new([Ok("T1"), Ok("T1"), Ok("T2")]).on(Api::Work).publishing("T1");
+    world.clock.sleep(LIFE);
+    assert!(
+        matches!(world.run(Want::Live).unwrap(), Outcome::Renewed(it) if it.token.expose() == "T2")
+    );
+    let world = World::new([(); 4].map(|()| Ok("T1"))).on(Api::Work).publishing("T1");
+    let before = world.published();
+    world.clock.sleep(LIFE);
+    let failure = world.run(Want::Live).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Unreachable);
+    assert!(failure.to_string().contains("clock"), "{failure}");
+    assert_eq!(world.published(), before);
+}
+
+#[test]
+fn on_work_a_life_is_counted_from_the_first_call_that_may_have_begun_it() {
+    let world = World::new([refused(-1), lost_for_now(), Ok("T2")]).on(Api::Work).publishing("T1");
+    world.clock.sleep(LIFE);
+    let first = world.clock.passed.get() + with_jitter(PAUSES[0], world.clock.chance());
+    world.run(Want::Live).unwrap();
+    let created_at = world.published().unwrap().created_at - UtcDateTime::UNIX_EPOCH;
+    assert_eq!(created_at.whole_seconds() as u64, first.as_secs());
+    assert!(world.clock.passed.get() > first + PAUSES[1], "the answer came later");
+}
+
+#[test]
+fn on_work_no_call_kills_anything() {
+    for failure in [unreachable(true), nonsense(), refused(40001)] {
+        let world = World::new([failure]).on(Api::Work).publishing("T1");
+        let before = world.published();
+        assert!(matches!(world.run(Want::Another), Err(Failure::Asking(_))));
+        assert_eq!(world.published(), before);
+        assert_eq!(world.asked().len(), 1);
+    }
+}
+
+/// Forcing once more would kill what the lost answer holds, and the published token at once.
+#[test]
+fn after_a_lost_forced_answer_the_good_token_is_asked_for() {
+    for want in [Want::Another, not("T1")] {
+        let is_rejected = matches!(want, Want::NotThis(_));
+        let first = if is_rejected { vec![Ok("T1")] } else { vec![] };
+        let script = first.into_iter().chain([lost_for_now(), Ok("T2")]);
+        let world = World::new(script).publishing("T1");
+        assert_eq!(world.run(want).unwrap(), Outcome::Renewed(world.document("T2")));
+        let expected = [Ask::Good, Ask::Another, Ask::Good];
+        assert_eq!(world.asked(), expected[usize::from(!is_rejected)..]);
+    }
+    // It was lost before it arrived.
+    let world = World::new([lost_for_now(), Ok("T1"), Ok("T2")]).publishing("T1");
+    assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T2")));
+    assert_eq!(world.asked(), [Ask::Another, Ask::Good, Ask::Another]);
+    // By a run that is over, or dead.
+    let world = World::new([unreachable(true), Ok("T2")]).publishing("T1");
+    world.run(Want::Another).unwrap_err();
+    world.clock.sleep(Duration::from_secs(60));
+    assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T2")));
+    assert_eq!(world.asked(), [Ask::Another, Ask::Good]);
+}
+
+#[test]
+fn who_waited_behind_one_who_got_no_answer_asks_for_himself() {
+    for want in [Want::Live, Want::Another, not("T1")] {
+        let mut world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+        world.clock.sleep(LIFE / 2);
+        // Cut by a holder of the lock who died while he asked.
+        world.store.meanwhile = world.published().map(|document| world.cut(&document));
+        let refresh = Refresh { refresh_before: LIFE / 2, ..world.refresh() };
+        let outcome = refresh.run(&want, world.clock.instant() + TIMEOUT).unwrap();
+        assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{want:?}");
+        // And one that looked when it was cut, and again when it was put back.
+        let mut world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+        world.store.meanwhile = world.published();
+        let cut = world.cut(&world.published().unwrap());
+        world.store.document.replace(Some(cut));
+        let outcome = world.run(Want::Another).unwrap();
+        assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{want:?}");
+    }
+}
+
+#[test]
+fn a_document_that_cannot_be_cut_is_a_local_fault_and_costs_no_call() {
+    let mut world = World::new([]).on(Api::Classic).publishing("T1");
+    world.store.nearly_full = true;
+    let before = world.published();
+    assert_eq!(world.run(Want::Another).unwrap_err().exit(), Exit::Failure);
+    assert_eq!(world.published(), before);
+}
+
 /// Whoever takes a token can use it for as long as was said, at any second of many generations of it: WeChat's own
 /// rules say when one is dead.
 #[test]
@@ -278,73 +521,224 @@ fn promise_4_a_token_outlives_what_was_promised_with_it() {
         (Api::Stable, Duration::from_secs(60)),
     ] {
         let clock = Stopped { start: Instant::now(), passed: Cell::default() };
-        let wechat = Rules::new(&clock, api);
-        let store = Memory::default();
-        let mut held: Vec<(Secret, Duration)> = Vec::new();
-        let mut generations = HashSet::new();
+        let town = Town::new(&clock, api, margin);
         for second in 0..50_000 {
             if second % 60 == 0 {
-                let refresh = Refresh {
-                    name: "default",
-                    appid: "wx1",
-                    refresh_before: margin,
-                    clock: &clock,
-                    source: &wechat,
-                    store: &store,
-                };
-                refresh.run(&Want::Live, clock.instant() + TIMEOUT).unwrap();
+                town.run(&Want::Live, []);
             }
-            let document = store.document.borrow().clone().unwrap();
-            let promise = document.promise(clock.now(), api, margin);
-            assert!(!promise.is_zero(), "there is a token at every second");
-            generations.insert(document.token.fingerprint());
-            held.push((document.token, clock.passed.get() + promise));
-            held.retain(|(token, until)| {
-                assert!(
-                    clock.passed.get() >= *until || wechat.is_alive(token),
-                    "{api:?} at {second}"
-                );
-                clock.passed.get() < *until
-            });
-            held.dedup_by(|later, earlier| later.0 == earlier.0 && later.1 <= earlier.1);
-            clock.sleep(Duration::from_secs(1));
+            assert!(town.read(), "there is a token at every second");
+            town.pass_a_second();
         }
-        assert!(generations.len() >= 6, "{} generations", generations.len());
+        assert!(town.generations() >= 6, "{} generations", town.generations());
     }
 }
 
-/// The stand-in's rules as a source, without the wire.
-struct Rules<'a> {
+/// The same where nearly every second call goes wrong: answers are lost behind a mint, and wxtoken dies behind one.
+#[test]
+fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
+    for (api, margin) in [
+        (Api::Classic, MARGIN),
+        (Api::Classic, Duration::from_secs(3600)),
+        (Api::Stable, MARGIN),
+        (Api::Stable, Duration::from_secs(60)),
+        (Api::Work, MARGIN),
+    ] {
+        let clock = Stopped { start: Instant::now(), passed: Cell::default() };
+        let town = Town::new(&clock, api, margin);
+        let mut chance: u64 = 1;
+        let mut fates = || {
+            const FATES: [Fate; 8] = [
+                Fate::Answered,
+                Fate::Lost,
+                Fate::Answered,
+                Fate::Death,
+                Fate::Refused,
+                Fate::Lost,
+                Fate::NeverHeard,
+                Fate::NeverSent,
+            ];
+            let fates = [(); 4].map(|()| {
+                chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                FATES[(chance >> 61) as usize]
+            });
+            match api {
+                // What was minted in an earlier run, WeCom alone can tell: there each run has its answer, at last.
+                Api::Work => vec![Fate::Lost],
+                Api::Stable | Api::Classic => fates.to_vec(),
+            }
+        };
+        let mut again_at = u64::MAX;
+        for minute in 0..1500 {
+            let published = town.published();
+            match minute {
+                // Whoever forces takes back all promises beyond the overlap, and no other.
+                _ if minute % 50 == 49 => {
+                    town.held
+                        .borrow_mut()
+                        .retain(|(_, until)| *until <= clock.passed.get() + CLASSIC_OVERLAP);
+                    town.run(&Want::Another, fates());
+                    let is_cut = town.published().zip(published).is_some_and(|(now, before)| {
+                        !now.is_news_since(&before) && now.expires_in < before.expires_in
+                    });
+                    again_at = if is_cut { minute + 1 } else { u64::MAX };
+                }
+                // The same person, a minute later.
+                _ if minute == again_at => town.run(&Want::Another, fates()),
+                _ => town.run(&Want::Live, fates()),
+            }
+            for _ in 0..60 {
+                town.read();
+                town.pass_a_second();
+            }
+        }
+        assert!(town.generations() > 10, "{} generations", town.generations());
+        let lost = town.lost.get();
+        assert!(lost > 3, "{api:?}: {lost} answers were lost");
+    }
+}
+
+/// What the way to WeChat does to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    /// By somebody who is busy.
+    Refused,
+    NeverSent,
+    /// It did not arrive, and we cannot know.
+    NeverHeard,
+    /// It was done; the answer did not arrive.
+    Lost,
+    /// It was done, and that was the last of us.
+    Death,
+}
+
+/// WeChat by the stand-in's rules, without the wire; wxtoken, and those who read what it publishes, each second.
+struct Town<'a> {
     clock: &'a Stopped,
     api: Api,
+    margin: Duration,
     wechat: RefCell<mock::WeChat>,
+    store: Memory,
+    /// What the next calls come to; then all is well.
+    fates: RefCell<VecDeque<Fate>>,
+    /// Each token that was taken, and until when it was promised.
+    held: RefCell<Vec<(Secret, Duration)>>,
+    seen: RefCell<HashSet<String>>,
+    /// How many answers were lost whose call had minted a token.
+    lost: Cell<u64>,
 }
 
-impl<'a> Rules<'a> {
-    fn new(clock: &'a Stopped, api: Api) -> Rules<'a> {
+impl<'a> Town<'a> {
+    fn new(clock: &'a Stopped, api: Api, margin: Duration) -> Town<'a> {
         let terms = mock::Terms { life: LIFE, overlap: Duration::from_secs(300) };
         let accounts = vec![("wx1".to_owned(), Secret::new("s".to_owned()))];
-        Rules {
+        Town {
             clock,
             api,
+            margin,
             wechat: RefCell::new(mock::WeChat::new(accounts, terms, Duration::ZERO)),
+            store: Memory::default(),
+            fates: RefCell::default(),
+            held: RefCell::default(),
+            seen: RefCell::default(),
+            lost: Cell::default(),
         }
     }
-    fn is_alive(&self, token: &Secret) -> bool {
-        self.wechat.borrow_mut().honour(token.expose(), self.clock.passed.get()).is_ok()
+
+    /// A run of wxtoken, whose calls fare so.
+    fn run(&self, want: &Want, fates: impl IntoIterator<Item = Fate>) {
+        self.fates.replace(fates.into_iter().collect());
+        let refresh = Refresh {
+            name: "default",
+            appid: "wx1",
+            api: self.api,
+            refresh_before: self.margin,
+            clock: self.clock,
+            source: self,
+            store: &self.store,
+        };
+        let deadline = self.clock.instant() + TIMEOUT;
+        // What it says of it is no matter here; dying, least of all.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| refresh.run(want, deadline)))
+            && !panic.is::<Fate>()
+        {
+            resume_unwind(panic);
+        }
+    }
+
+    fn published(&self) -> Option<Document> {
+        self.store.document.borrow().clone()
+    }
+
+    /// Somebody takes the token, if there is one.
+    fn read(&self) -> bool {
+        let Some(document) = self.published() else { return false };
+        let promise = document.promise(self.clock.now(), self.api, self.margin);
+        self.seen.borrow_mut().insert(document.token.fingerprint());
+        self.held.borrow_mut().push((document.token, self.clock.passed.get() + promise));
+        !promise.is_zero()
+    }
+
+    /// Every token that was taken is used while it was promised to work.
+    fn pass_a_second(&self) {
+        let mut held = self.held.borrow_mut();
+        let now = self.clock.passed.get();
+        held.retain(|(token, until)| {
+            let is_alive = self.wechat.borrow_mut().honour(token.expose(), now).is_ok();
+            assert!(now >= *until || is_alive, "{:?} at {now:?}, until {until:?}", self.api);
+            now < *until
+        });
+        held.dedup_by(|later, earlier| later.0 == earlier.0 && later.1 <= earlier.1);
+        self.clock.sleep(Duration::from_secs(1));
+    }
+
+    fn generations(&self) -> usize {
+        self.seen.borrow().len()
+    }
+
+    fn grant(&self, how: Ask) -> Result<Grant, AskError> {
+        let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
+        let (mut wechat, now) = (self.wechat.borrow_mut(), self.clock.passed.get());
+        let granted = match (self.api, how) {
+            (Api::Classic, _) => wechat.token(who, now),
+            (Api::Stable, Ask::Good) => wechat.stable_token(who, now),
+            (Api::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
+            (Api::Work, _) => wechat.work_token(who, now),
+        };
+        let grant = granted.map_err(|refusal| {
+            let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };
+            err
+        })?;
+        Ok(Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) })
     }
 }
 
-impl Source for Rules<'_> {
-    fn ask(&self, _: Ask, _: Duration) -> Result<Grant, AskError> {
-        let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
-        let mut wechat = self.wechat.borrow_mut();
-        let grant = match self.api {
-            Api::Classic => wechat.token(who, self.clock.passed.get()),
-            Api::Stable => wechat.stable_token(who, self.clock.passed.get()),
+impl Source for Town<'_> {
+    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+        let fate = self.fates.borrow_mut().pop_front().unwrap_or(Fate::Answered);
+        let silence = |may_have_arrived| {
+            for _ in 0..timeout.as_secs() {
+                self.read();
+                self.pass_a_second();
+            }
+            let what = "no answer in time".to_owned();
+            Err(AskError::Unreachable { what, may_pass: true, may_have_arrived })
+        };
+        match fate {
+            Fate::Answered => self.grant(how),
+            Fate::Refused => refused(-1).map(|_| unreachable!("a refusal")),
+            Fate::NeverSent => silence(false),
+            Fate::NeverHeard => silence(true),
+            Fate::Lost | Fate::Death => {
+                let mints = self.wechat.borrow().mints();
+                let _ = self.grant(how); // A refusal is lost as well.
+                self.lost.set(self.lost.get() + self.wechat.borrow().mints() - mints);
+                if fate == Fate::Death {
+                    resume_unwind(Box::new(fate));
+                }
+                silence(true)
+            }
         }
-        .expect("the rules are kept");
-        Ok(Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) })
     }
 }
 

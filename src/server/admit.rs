@@ -16,6 +16,7 @@ use super::connection;
 use super::listen::{Listener, Stream};
 use super::reply::Rejection;
 use super::shared::Shared;
+use super::tls::ACCESS_DENIED;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
 /// was accepted a moment before somebody made room for it.
@@ -57,13 +58,20 @@ pub(super) async fn accept(listener: Listener, shared: Rc<Shared>) {
 /// see that this one is not free. What is waited for afterwards is a descriptor.
 async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
+    shared.counts.accepted();
     let stranger = match caller.peer {
         Peer::Ip(ip) if !shared.access.get().admits(caller.peer) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();
     if let Some(address) = stranger {
-        stream.say_at_once(&Rejection::Forbidden(address).bytes());
+        let rejection = Rejection::Forbidden(address);
+        match (&stream, &shared.tls) {
+            // No handshake is spent on a stranger.
+            (Stream::Tcp(_), Some(_)) => stream.say_at_once(&ACCESS_DENIED),
+            _ => stream.say_at_once(&rejection.bytes()),
+        }
+        shared.counts.refused(rejection.error());
         shared.log.rejected(caller.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {
@@ -122,6 +130,7 @@ mod tests {
 
     use crate::server::access::Access;
     use crate::server::connections::Connections;
+    use crate::server::counts::Counts;
     use crate::server::reload::Reloaded;
     use crate::server::throttle::ThrottledLog;
     use crate::server::tokens::NoTokens;
@@ -131,9 +140,11 @@ mod tests {
         let shared = Rc::new(Shared {
             access: Reloaded::new("", Vec::new(), || Ok(Access::default()))
                 .expect("nothing to read"),
+            tls: None,
             tokens: Rc::new(NoTokens),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
+            counts: Counts::default(),
             log: ThrottledLog::default(),
         });
         let mut peers = Vec::new();

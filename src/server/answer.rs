@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -19,12 +19,15 @@ use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
 use super::limits::MAX_BODY;
-use super::reply::{Challenge, Rejection, Reply};
+use super::metrics;
+use super::page;
+use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Obtained, Token, Wish};
+use super::tokens::{Lack, Obtained, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
+use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::secret::Secret;
 use crate::token;
@@ -42,7 +45,7 @@ const NOT_A_KEY: &str =
 
 /// What ends an SDK's loop: a code that no SDK asks again after.
 const CALM_DOWN: Rejection = Rejection::WeChat(
-    45011,
+    reply::CALM_DOWN,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
 );
@@ -94,7 +97,9 @@ pub(super) async fn answer(
         visitor.visit(route, head, body).await
     }
     .await;
+    let counts = &shared.counts;
     if let Err(rejection) = &answer {
+        counts.refused(rejection.error());
         tell_operator(rejection, &head.headers, client, caller.peer, shared);
     }
     let client = client.peer();
@@ -105,6 +110,8 @@ pub(super) async fn answer(
         },
         _ => answer,
     };
+    let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
+    counts.answered(route.map_or(route::NO_ROUTE, Route::label), status);
     Answered { client, key: key_name.into_inner(), answer }
 }
 
@@ -154,7 +161,8 @@ impl<'a> Visitor<'a> {
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
-            Route::Page | Route::Metrics => Err(Rejection::NotFound),
+            Route::Page => Ok(Reply::Page(page::html(&self.seen(key), SystemClock.now()))),
+            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
@@ -204,6 +212,11 @@ impl<'a> Visitor<'a> {
     /// The accounts that the key may see.
     fn visible(&self, key: Option<&'a Key>) -> impl Iterator<Item = usize> {
         scope(key).visible(self.shared.tokens.names())
+    }
+
+    /// What is known of the accounts that the key may see.
+    fn seen(&self, key: Option<&Key>) -> Vec<Seen> {
+        self.visible(key).map(|account| self.shared.tokens.seen(account)).collect()
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {

@@ -31,6 +31,7 @@ use super::listen::Stream;
 use super::reply::{Rejection, Reply};
 use super::route;
 use super::shared::Shared;
+use super::tls;
 use crate::report::{self, Level, info};
 
 /// How much of a request is read before there is a parser for it: all of an SDK's.
@@ -38,6 +39,9 @@ const READ_AHEAD: usize = 2 * 1024; // bytes
 
 /// How much of a method is shown in a line: all of a real one.
 const LONGEST_METHOD_SHOWN: usize = 10; // characters
+
+/// What a caller is told who speaks HTTP where TLS is expected.
+const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask https://… here";
 
 /// What is under way on a connection, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +189,8 @@ pub(super) async fn serve(stream: Stream, caller: Caller, shared: Rc<Shared>, sl
     let connection = Rc::new(Connection { caller, shared, slot, state: State::new(now) });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
+        // Boxed, as what follows: what a handshake needs is needed only once.
+        let Some(stream) = Box::pin(connection.open(stream, timer.as_mut())).await else { return };
         let mut parked = Parked { stream, ahead: Bytes::new() };
         let end = loop {
             if let Some(end) = connection.next_request(&mut parked, timer.as_mut()).await {
@@ -208,29 +214,73 @@ pub(super) async fn turn_away(stream: Stream, slot: Slot) {
 }
 
 impl Connection {
-    /// Waits for the next request to begin; an end, if the connection ends before.
-    async fn next_request(&self, parked: &mut Parked, mut timer: Pin<&mut Sleep>) -> Option<End> {
+    /// The stream on which HTTP is spoken: where there is TLS, that after the handshake. `None` if the connection has
+    /// ended meanwhile.
+    async fn open(&self, stream: Stream, mut timer: Pin<&mut Sleep>) -> Option<Stream> {
+        let (socket, tls) = match (stream, &self.shared.tls) {
+            (Stream::Tcp(socket), Some(tls)) => (socket, tls),
+            (stream, _) => return Some(stream),
+        };
+        let mut first = [0];
+        let look = |cx: &mut Context<'_>| socket.poll_peek(cx, &mut ReadBuf::new(&mut first));
+        let seen = self.in_time(timer.as_mut(), look).await.ok()?.ok()?;
+        if seen > 0 && first != [tls::HANDSHAKE] {
+            let end = End::Unparsed(Rejection::BadRequest(SPEAKS_HTTPS));
+            self.close(Stream::Tcp(socket), end).await;
+            return None;
+        }
+        let mut handshake = pin!(tls.get().accept(socket));
+        match self.in_time(timer, |cx| handshake.as_mut().poll(cx)).await.ok()? {
+            Ok(secured) => Some(Stream::Tls(Box::new(secured))),
+            Err((err, socket)) => {
+                if let Some(why) = tls::failure(&err) {
+                    self.shared.counts.refused("handshake");
+                    self.shared.log.no_handshake(self.caller.peer, why);
+                }
+                // A client that has sent its request behind the handshake is to read the alert all the same.
+                self.state.unread.set(true);
+                self.close(Stream::Tcp(socket), End::Done).await;
+                None
+            }
+        }
+    }
+
+    /// Polls until it is ready; an end, if the connection ends before.
+    async fn in_time<T>(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, End> {
         poll_fn(|cx| {
+            if let Poll::Ready(ready) = poll(cx) {
+                return Poll::Ready(Ok(ready));
+            }
+            if self.shared.connections.is_draining() {
+                return Poll::Ready(Err(End::Done));
+            }
+            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Err(End::TimedOut))
+        })
+        .await
+    }
+
+    /// Waits for the next request to begin; an end, if the connection ends before.
+    async fn next_request(&self, parked: &mut Parked, timer: Pin<&mut Sleep>) -> Option<End> {
+        let begun = self.in_time(timer, |cx| {
             if !parked.ahead.is_empty() {
                 return Poll::Ready(None);
             }
             // Read rather than asked for: a stream that nobody has tried yet says that it is ready.
             let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
             let mut buf = ReadBuf::uninit(&mut bytes);
-            if let Poll::Ready(read) = Pin::new(&mut parked.stream).poll_read(cx, &mut buf) {
-                if read.is_err() || buf.filled().is_empty() {
-                    return Poll::Ready(Some(End::Done));
-                }
-                self.state.received_something();
-                parked.ahead = Bytes::copy_from_slice(buf.filled());
-                return Poll::Ready(None);
-            }
-            if self.shared.connections.is_draining() {
+            let read = ready!(Pin::new(&mut parked.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
                 return Poll::Ready(Some(End::Done));
             }
-            poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Some(End::TimedOut))
-        })
-        .await
+            self.state.received_something();
+            parked.ahead = Bytes::copy_from_slice(buf.filled());
+            Poll::Ready(None)
+        });
+        begun.await.unwrap_or_else(Some)
     }
 
     /// Says what is still to be said, and closes.
@@ -244,6 +294,8 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
+            self.shared.counts.answered(route::NO_ROUTE, rejection.status());
+            self.shared.counts.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {

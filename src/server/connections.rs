@@ -29,6 +29,8 @@ pub(super) struct Connections {
     open: Cell<usize>,
     /// How many of the open ones have been evicted and are not closed yet.
     evicted: Cell<usize>,
+    /// How many have been evicted that might still have been of use.
+    evictions: Cell<u64>,
     /// How many ranks have been given, so that each is another one.
     ranks: Cell<u64>,
     queue: RefCell<BTreeMap<Rank, Rc<Entry>>>,
@@ -57,6 +59,7 @@ impl Connections {
             capacity,
             open: Cell::new(0),
             evicted: Cell::new(0),
+            evictions: Cell::new(0),
             ranks: Cell::new(0),
             queue: RefCell::default(),
             draining: Cell::new(false),
@@ -66,6 +69,15 @@ impl Connections {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// How many have been evicted so far, without those that had had their last answer.
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.get()
     }
 
     /// Whether a newcomer needs somebody else's place. Who was evicted has given up his.
@@ -98,7 +110,10 @@ impl Connections {
     /// Evicts the connection that is next to go. `false` if there is none.
     pub(super) fn evict(&self) -> bool {
         let next = self.queue.borrow_mut().pop_first();
-        let Some((_, entry)) = next else { return false };
+        let Some((rank, entry)) = next else { return false };
+        if let Rank::Waiting(_) = rank {
+            self.evictions.set(self.evictions.get() + 1);
+        }
         entry.rank.set(None);
         self.evicted.set(self.evicted.get() + 1);
         entry.wake();
@@ -243,6 +258,7 @@ mod tests {
         assert!(!connections.evict_leaving());
         assert!(connections.evict());
         assert!(!connections.evict());
+        assert_eq!(connections.evictions(), 1, "who had had the last answer was going anyway");
     }
 
     #[test]

@@ -8,7 +8,8 @@ pub(super) const MAX_HEAD: usize = 8 * 1024; // bytes
 /// The largest body that is taken: WeChat's own requests have a few hundred bytes.
 pub(super) const MAX_BODY: u64 = 16 * 1024; // bytes
 
-/// How long a request may take to arrive, from its first byte; the first one, from the connection's beginning.
+/// How long a request may take to arrive, from its first byte; the first one, from the connection's beginning, its TLS
+/// handshake included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take to find out what to answer: longer than anybody waits for WeChat here.

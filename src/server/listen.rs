@@ -1,5 +1,5 @@
-//! Where to listen: what the user wrote, the sockets made of it, and the streams that come out of them.
-//! Who may connect is not asked here.
+//! Where to listen: what the user wrote, the sockets made of it or passed by systemd, and the streams that come out of
+//! them. Who may connect is not asked here.
 
 use std::fmt;
 use std::fs;
@@ -17,8 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::caller::{Caller, Peer};
+use super::tls::Secured;
 use crate::exit::Exit;
 use crate::report;
+use crate::systemd::{self, Passed};
 
 /// How many connections may wait to be accepted: a burst of callers finds room while one answer is written.
 const BACKLOG: i32 = 1024;
@@ -36,12 +38,14 @@ pub(crate) enum Listen {
     Unix(PathBuf),
 }
 
-impl Listen {
-    /// Whether other hosts can reach it.
-    pub(crate) fn is_beyond_loopback(&self) -> bool {
-        matches!(self, Listen::Tcp(address) if !address.ip().to_canonical().is_loopback())
-    }
+/// What is spoken over TCP. The callers of a unix socket are on this machine: with them it is always plain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
 
+impl Listen {
     /// Reads `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which is 127.0.0.1) and `unix:PATH`; the error names
     /// every entry that is none of them.
     pub(crate) fn parse_all<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Vec<Listen>> {
@@ -73,11 +77,14 @@ impl Listen {
             let port = format!("127.0.0.1:{port}").parse().ok()?;
             return Some(Listen::Tcp(port));
         }
-        let mut address: SocketAddr = entry.parse().ok()?;
+        entry.parse().ok().map(Listen::tcp)
+    }
+
+    fn tcp(mut address: SocketAddr) -> Listen {
         if let IpAddr::V4(mapped) = address.ip().to_canonical() {
             address.set_ip(mapped.into());
         }
-        Some(Listen::Tcp(address))
+        Listen::Tcp(address)
     }
 
     /// Whether only this machine can connect, over the network stack: then every Host must be a loopback one.
@@ -90,36 +97,84 @@ impl Listen {
     }
 }
 
-impl fmt::Display for Listen {
+/// Where callers find it, as a URL where there is one for it.
+#[derive(Debug)]
+struct Address {
+    at: Listen,
+    scheme: Scheme,
+}
+
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listen::Tcp(address) => write!(f, "http://{address}"),
-            Listen::Unix(path) => {
+        match (&self.at, self.scheme) {
+            (Listen::Tcp(address), Scheme::Http) => write!(f, "http://{address}"),
+            (Listen::Tcp(address), Scheme::Https) => write!(f, "https://{address}"),
+            (Listen::Unix(path), _) => {
                 write!(f, "unix:{}", report::printable(&path.to_string_lossy(), LONGEST_ADDRESS))
             }
         }
     }
 }
 
-/// A socket that listens; a unix socket's file goes when this is dropped.
+/// A socket that listens; the file of a unix socket that we made goes when this is dropped.
 pub(crate) struct Bound {
     socket: Socket,
     /// With the port that was really given.
-    at: Listen,
+    address: Address,
+    /// What systemd calls it, if it was passed.
+    name: Option<String>,
     file: Option<SocketFile>,
 }
 
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}
+
 impl Bound {
-    /// Binds them all, or none: those bound before a failure are closed again.
-    pub(crate) fn all(wanted: &[Listen]) -> anyhow::Result<Vec<Bound>> {
-        wanted
-            .iter()
-            .map(|at| Bound::one(at, wanted).with_context(|| format!("cannot listen on {at}")))
-            .collect()
+    /// Takes what systemd has passed, and else binds what the user wrote: where there is a socket unit, it says where to
+    /// listen.
+    pub(crate) fn passed_or(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<Bound>> {
+        match systemd::passed()? {
+            passed if passed.is_empty() => Bound::all(wanted, scheme),
+            passed => passed.into_iter().map(|passed| Bound::of(passed, scheme)).collect(),
+        }
     }
 
-    fn one(at: &Listen, all: &[Listen]) -> anyhow::Result<Bound> {
-        let (socket, file) = match at {
+    fn of(passed: Passed, scheme: Scheme) -> anyhow::Result<Bound> {
+        let Passed { socket, name } = passed;
+        let local = socket.local_addr()?;
+        let at = match local.as_socket() {
+            Some(address) => {
+                socket.set_tcp_nodelay(true)?;
+                Listen::tcp(address)
+            }
+            // An abstract one is written as systemd does.
+            None => Listen::Unix(match (local.as_pathname(), local.as_abstract_namespace()) {
+                (Some(path), _) => path.to_owned(),
+                (None, name) => {
+                    format!("@{}", String::from_utf8_lossy(name.unwrap_or_default())).into()
+                }
+            }),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Bound { socket, address: Address { at, scheme }, name, file: None })
+    }
+
+    /// Binds them all, or none: those bound before a failure are closed again.
+    fn all(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<Bound>> {
+        let bind = |at: &Listen| {
+            let address = Address { at: at.clone(), scheme };
+            let cannot = format!("cannot listen on {address}");
+            Bound::one(address, wanted).context(cannot)
+        };
+        wanted.iter().map(bind).collect()
+    }
+
+    fn one(Address { at, scheme }: Address, all: &[Listen]) -> anyhow::Result<Bound> {
+        let (socket, file) = match &at {
             Listen::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
                 if address.is_ipv6() && address.ip().is_unspecified() {
@@ -149,19 +204,20 @@ impl Bound {
         socket.set_nonblocking(true)?;
         let at = match socket.local_addr()?.as_socket() {
             Some(address) => Listen::Tcp(address),
-            None => at.clone(),
+            None => at,
         };
-        Ok(Bound { socket, at, file })
+        Ok(Bound { socket, address: Address { at, scheme }, name: None, file })
     }
 
-    pub(super) fn at(&self) -> &Listen {
-        &self.at
+    /// Whether other hosts can reach it.
+    pub(crate) fn is_beyond_loopback(&self) -> bool {
+        matches!(self.address.at, Listen::Tcp(address) if !address.ip().is_loopback())
     }
 
     /// Takes the socket into the runtime that is running.
     pub(super) fn start(self) -> io::Result<Listener> {
-        let is_loopback = self.at.is_loopback();
-        let socket = match self.at {
+        let is_loopback = self.address.at.is_loopback();
+        let socket = match self.address.at {
             Listen::Tcp(_) => Accepting::Tcp(TcpListener::from_std(self.socket.into())?),
             Listen::Unix(_) => Accepting::Unix(UnixListener::from_std(self.socket.into())?),
         };
@@ -236,11 +292,13 @@ impl Listener {
     }
 }
 
-/// A connection of either kind.
+/// A connection of any kind.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Over TCP, after the handshake. Boxed: it is much larger than the others.
+    Tls(Box<Secured>),
 }
 
 impl Stream {
@@ -250,6 +308,7 @@ impl Stream {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tls(_) => return, // He has been spoken with: he has not just connected.
         };
         let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
     }
@@ -264,6 +323,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(secured) => secured.stream().poll_read(cx, buf),
         }
     }
 }
@@ -277,6 +337,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(secured) => secured.stream().poll_write(cx, buf),
         }
     }
 
@@ -284,6 +345,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(secured) => secured.stream().poll_flush(cx),
         }
     }
 
@@ -291,6 +353,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(secured) => secured.stream().poll_shutdown(cx),
         }
     }
 }
@@ -342,15 +405,15 @@ mod tests {
 
     #[test]
     fn v4_and_v6_wildcards_share_a_port() {
-        let free =
-            Bound::all(&[Listen::Tcp((Ipv4Addr::UNSPECIFIED, 0).into())]).expect("a free port");
-        let Listen::Tcp(address) = free[0].at().clone() else { panic!("not TCP") };
+        let free = Bound::all(&[Listen::Tcp((Ipv4Addr::UNSPECIFIED, 0).into())], Scheme::Http)
+            .expect("a free port");
+        let Listen::Tcp(address) = free[0].address.at else { panic!("not TCP") };
         drop(free);
         let both = [
             Listen::Tcp(address),
             Listen::Tcp(format!("[::]:{}", address.port()).parse().expect("an address")),
         ];
-        match Bound::all(&both) {
+        match Bound::all(&both, Scheme::Http) {
             Ok(bound) => assert_eq!(bound.len(), 2),
             // A machine without IPv6 has nothing to share.
             Err(err) => assert!(format!("{err:#}").contains("family not supported"), "{err:#}"),
@@ -364,15 +427,15 @@ mod tests {
         let wanted = [Listen::Unix(path.clone())];
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
-        let first = Bound::all(&wanted).expect("a stale socket is in nobody's way");
+        let first = Bound::all(&wanted, Scheme::Http).expect("a stale socket is in nobody's way");
         assert_eq!(fs::metadata(&path).expect("a socket").permissions().mode() & 0o777, 0o660);
-        let err = Bound::all(&wanted).map(|_| ()).expect_err("somebody listens");
+        let err = Bound::all(&wanted, Scheme::Http).map(|_| ()).expect_err("somebody listens");
         assert!(format!("{err:#}").contains("in use"), "{err:#}");
         drop(first);
         assert!(!path.exists(), "the file goes with the listener");
 
         fs::write(&path, "precious").expect("a file");
-        let err = Bound::all(&wanted).map(|_| ()).expect_err("a file is in the way");
+        let err = Bound::all(&wanted, Scheme::Http).map(|_| ()).expect_err("a file is in the way");
         assert!(format!("{err:#}").contains("not a socket"), "{err:#}");
         assert_eq!(fs::read(&path).expect("a file"), b"precious");
     }

@@ -26,7 +26,11 @@ mod storm;
 mod reload;
 mod throttle;
 mod connections;
+mod counts;
+mod tls;
 mod shared;
+mod metrics;
+mod page;
 mod answer;
 mod listen;
 mod connection;
@@ -44,11 +48,13 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::{Access, Sources};
-pub(crate) use listen::{Bound, Listen};
+pub(crate) use listen::{Bound, Listen, Scheme};
 pub(crate) use reload::Reloaded;
-pub(crate) use tokens::{Lack, Obtained, Seen, SeenToken, Token, Tokens, Wish};
+pub(crate) use tls::{Tls, TlsFiles};
+pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
+use counts::Counts;
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
 use shared::Shared;
@@ -56,6 +62,7 @@ use throttle::ThrottledLog;
 
 use crate::report::info;
 use crate::signals::{Hangup, Shutdown};
+use crate::systemd;
 
 /// How often files are looked at that may have changed: a new key or certificate counts two looks later.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +70,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What the user decides.
 pub(crate) struct Options {
     pub(crate) access: Reloaded<Access>,
+    /// HTTPS over TCP.
+    pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
 }
 
@@ -71,7 +80,7 @@ pub(crate) async fn serve(
     bound: Vec<Bound>,
     options: Options,
     tokens: Rc<dyn Tokens>,
-    listening: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+    listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let capacity = admit::capacity(options.max_connections, bound.len());
     if capacity < options.max_connections {
@@ -79,8 +88,10 @@ pub(crate) async fn serve(
     }
     let shared = Rc::new(Shared {
         access: options.access,
+        tls: options.tls,
         tokens,
         connections: Connections::new(capacity),
+        counts: Counts::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
@@ -89,15 +100,19 @@ pub(crate) async fn serve(
         Rc::clone(&shared),
         Hangup::listen().context("cannot wait for signals")?,
     ));
-    let addresses: Vec<Listen> = bound.iter().map(|bound| bound.at().clone()).collect();
+    let addresses: Vec<String> = bound.iter().map(Bound::to_string).collect();
     let mut tasks = vec![reloading];
     for bound in bound {
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
     }
     listening(&addresses)?;
+    if let Some(every) = systemd::alive_interval() {
+        spawn_local(stay_alive(every)); // To the very end.
+    }
 
     shutdown.requested().await;
+    systemd::stopping();
     for task in tasks {
         task.abort();
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
@@ -116,6 +131,8 @@ pub(crate) async fn serve(
 async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut files: Vec<&dyn Reload> = vec![&shared.access];
+    files.extend(shared.tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
         let is_told = poll_fn(|cx| match hangup.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
@@ -123,10 +140,22 @@ async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
         })
         .await;
         if is_told {
-            shared.access.reload();
+            systemd::reloading();
+            files.iter().for_each(|file| file.reload());
             shared.tokens.hangup();
+            systemd::reloaded();
         } else {
-            shared.access.reload_if_changed();
+            files.iter().for_each(|file| file.reload_if_changed());
         }
+    }
+}
+
+/// Lets systemd know, as often as this, that the event loop turns.
+async fn stay_alive(every: Duration) {
+    let mut turns = interval(every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        systemd::alive();
     }
 }

@@ -16,6 +16,9 @@ use super::tokens::Lack;
 /// too seldom to be a load.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// WeChat's errcode for who asks too often.
+pub(super) const CALM_DOWN: i64 = 45011;
+
 /// What is answered when nothing stands against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -129,8 +132,8 @@ impl Rejection {
         }
     }
 
-    /// What programs read.
-    fn error(&self) -> &'static str {
+    /// What programs and metrics read.
+    pub(super) fn error(&self) -> &'static str {
         match self {
             Rejection::BadRequest(_) => "bad_request",
             Rejection::Forbidden(_) => "forbidden",
@@ -146,7 +149,8 @@ impl Rejection {
             Rejection::MethodNotAllowed(_) => "method_not_allowed",
             Rejection::NoToken(_) => "no_token",
             Rejection::NotReady(_) => "not_ready",
-            Rejection::WeChat(..) => "wechat",
+            Rejection::WeChat(CALM_DOWN, _) => "calm_down",
+            Rejection::WeChat(..) => "bad_request",
         }
     }
 

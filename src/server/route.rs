@@ -1,7 +1,5 @@
 //! What a request asks for: whom it is meant for, its path, its method. Asks for no token and for no key.
 
-use std::fmt;
-
 use hyper::body::Body;
 use hyper::header;
 use hyper::http::request::Parts;
@@ -31,6 +29,9 @@ pub(super) enum Route<'a> {
     Ticket(Option<&'a str>, &'a str),
     Compatible(Compatible),
 }
+
+/// What metrics name a request that asks for no route.
+pub(super) const NO_ROUTE: &str = "other";
 
 const READING: &str = "GET, HEAD";
 const TELLING: &str = "GET, HEAD, POST";
@@ -74,12 +75,10 @@ impl<'a> Route<'a> {
         let is_allowed = allowed.split(", ").any(|allowed| allowed == method.as_str());
         if is_allowed { Ok(()) } else { Err(Rejection::MethodNotAllowed(allowed)) }
     }
-}
 
-/// The route as metrics name it: never what a client chose.
-impl fmt::Display for Route<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The route as metrics name it: never what a client chose.
+    pub(super) fn label(self) -> &'static str {
+        match self {
             Route::Page => "/",
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
@@ -90,7 +89,7 @@ impl fmt::Display for Route<'_> {
             Route::Compatible(Compatible::StableToken) => "/cgi-bin/stable_token",
             Route::Compatible(Compatible::GetToken) => "/cgi-bin/gettoken",
             Route::Compatible(Compatible::GetTicket) => "/cgi-bin/ticket/getticket",
-        })
+        }
     }
 }
 

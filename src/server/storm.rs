@@ -12,9 +12,13 @@ use std::time::{Duration, Instant};
 use super::caller::Peer;
 use super::tokens::Token;
 
-/// Who asks again this soon after having been handed the current token may have been refused with it: an SDK does so
-/// after one call of WeChat, which takes a second or two at worst.
-const SOON: Duration = Duration::from_secs(10);
+/// Who asks again this soon after having been handed the current token may have been refused with it: nobody's cache
+/// forgets a token so early that has much life left. Some SDKs ask only once after each failed call, so that there may
+/// be minutes between two of them.
+const EARLY: Duration = Duration::from_secs(5 * 60);
+
+/// Who loops asks again after one call of WeChat, which takes a second or two at worst.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// How often a client gets the same token without a pause before its loop is ended. wechatpy's recursion breaks its
 /// process at 489.
@@ -64,11 +68,11 @@ impl Storms {
     /// What to make of it that `who` asks for the current token now.
     pub(super) fn judge(&mut self, who: &Who, token: &Token, now: Instant) -> Verdict {
         let Some(handed) = self.0.get_mut(who) else { return Verdict::HandOut };
-        if handed.generation != token.generation || now.duration_since(handed.at) > SOON {
+        if handed.generation != token.generation || now.duration_since(handed.at) > EARLY {
             return Verdict::HandOut;
         }
         let patience = if token.life > WIDEST_MARGIN { PATIENCE } else { PATIENCE_NEAR_THE_END };
-        if handed.times < patience {
+        if handed.times < patience || now.duration_since(handed.at) > AT_ONCE {
             return Verdict::Doubt;
         }
         // The loop ends with one refusal. Whoever asks on after that did not loop.
@@ -79,14 +83,14 @@ impl Storms {
     /// Notes that `who` is handed this token.
     pub(super) fn handed(&mut self, who: Who, token: &Token, now: Instant) {
         if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&who) {
-            self.0.retain(|_, handed| now.duration_since(handed.at) <= SOON);
+            self.0.retain(|_, handed| now.duration_since(handed.at) <= EARLY);
             if self.0.len() >= MAX_REMEMBERED {
                 return;
             }
         }
         let fresh = Handed { generation: token.generation, at: now, times: 0 };
         let handed = self.0.entry(who).or_insert(fresh);
-        if handed.generation != token.generation || now.duration_since(handed.at) > SOON {
+        if handed.generation != token.generation || now.duration_since(handed.at) > AT_ONCE {
             handed.generation = token.generation;
             handed.times = 0;
         }
@@ -122,18 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn asking_again_within_seconds_is_a_doubt_and_later_is_none() {
+    fn asking_again_within_minutes_is_a_doubt_and_later_is_none() {
         let (mut storms, start) = (Storms::default(), Instant::now());
         let at = |secs: u64| start + Duration::from_secs(secs);
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
         assert_eq!(ask(&mut storms, &one, &t1, at(0)), Verdict::HandOut);
-        assert_eq!(ask(&mut storms, &one, &t1, at(10)), Verdict::Doubt);
-        assert_eq!(ask(&mut storms, &one, &t1, at(21)), Verdict::HandOut);
-        assert_eq!(ask(&mut storms, &client(2), &t1, at(21)), Verdict::HandOut, "another client");
-        assert_eq!(ask(&mut storms, &one, &t2, at(22)), Verdict::HandOut, "another token");
-        assert_eq!(ask(&mut storms, &one, &t2, at(22)), Verdict::Doubt);
+        assert_eq!(ask(&mut storms, &one, &t1, at(300)), Verdict::Doubt);
+        assert_eq!(ask(&mut storms, &one, &t1, at(601)), Verdict::HandOut);
+        assert_eq!(ask(&mut storms, &client(2), &t1, at(601)), Verdict::HandOut, "another client");
+        assert_eq!(ask(&mut storms, &one, &t2, at(602)), Verdict::HandOut, "another token");
+        assert_eq!(ask(&mut storms, &one, &t2, at(602)), Verdict::Doubt);
         let other_key = Who { key: Some("php".into()), ..one };
-        assert_eq!(ask(&mut storms, &other_key, &t2, at(22)), Verdict::HandOut, "another key");
+        assert_eq!(ask(&mut storms, &other_key, &t2, at(602)), Verdict::HandOut, "another key");
     }
 
     #[test]
@@ -144,6 +148,8 @@ mod tests {
             for _ in 0..patience {
                 assert_ne!(ask(&mut storms, &one, &t1, now), Verdict::End);
             }
+            let calm = now + AT_ONCE + Duration::from_secs(1);
+            assert_eq!(storms.judge(&one, &t1, calm), Verdict::Doubt, "no loop is this slow");
             assert_eq!(ask(&mut storms, &one, &t1, now), Verdict::End);
             assert_eq!(ask(&mut storms, &one, &t1, now), Verdict::Doubt, "it did not loop");
         }
@@ -157,7 +163,7 @@ mod tests {
             storms.handed(Who { account: n, ..client(1) }, &t1, start);
         }
         assert_eq!(storms.0.len(), MAX_REMEMBERED);
-        let later = start + SOON + Duration::from_secs(1);
+        let later = start + EARLY + Duration::from_secs(1);
         storms.handed(client(2), &t1, later);
         assert_eq!(storms.0.len(), 1);
         assert_eq!(storms.judge(&client(2), &t1, later), Verdict::Doubt);

@@ -14,6 +14,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 pub(super) struct ThrottledLog {
     rejected: Throttle,
     evicted: Throttle,
+    no_handshake: Throttle,
     not_accepted: Throttle,
 }
 
@@ -22,6 +23,13 @@ impl ThrottledLog {
     pub(super) fn rejected(&self, who: impl fmt::Display, why: impl fmt::Display) {
         if let Some(more) = self.rejected.turn(Instant::now()) {
             error!("serve: refused {who}: {why}{more}");
+        }
+    }
+
+    /// Somebody who may speak with us, and could not.
+    pub(super) fn no_handshake(&self, who: impl fmt::Display, why: impl fmt::Display) {
+        if let Some(more) = self.no_handshake.turn(Instant::now()) {
+            error!("serve: no TLS with {who}: {why}{more}");
         }
     }
 

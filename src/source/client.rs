@@ -11,9 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use zeroize::Zeroizing;
 
 use super::AskError;
+use super::gate::Gate;
 use crate::report::printable;
 
 /// An answer's body is this long at most; WeChat's are under 1 KiB.
@@ -66,9 +69,10 @@ impl Client {
         query: &[(&str, &str)],
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let request = self.agent(timeout).get(format!("{}{path}", self.base));
+        let gate = self.gate();
+        let request = self.agent(timeout, &gate).get(format!("{}{path}", self.base));
         let request = request.query_pairs(query.iter().copied());
-        self.told(within(timeout, move || finish(request.call())))
+        self.told(within(timeout, move || finish(request.call())), &gate)
     }
 
     /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
@@ -78,23 +82,40 @@ impl Client {
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let request = self.agent(timeout).post(format!("{}{path}", self.base));
+        let gate = self.gate();
+        let request = self.agent(timeout, &gate).post(format!("{}{path}", self.base));
         let request = request.header("Content-Type", "application/json");
-        self.told(within(timeout, move || finish(request.send(body.as_slice()))))
+        self.told(within(timeout, move || finish(request.send(body.as_slice()))), &gate)
     }
 
-    /// The same outcome; where nobody was reached, with who that was.
-    fn told(&self, outcome: Result<Answer, AskError>) -> Result<Answer, AskError> {
-        outcome.map_err(|err| match err {
-            AskError::Unreachable { what, may_pass } => {
-                AskError::Unreachable { what: format!("{what} ({})", self.route), may_pass }
+    /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
+    fn told(&self, outcome: Result<Answer, AskError>, gate: &Gate) -> Result<Answer, AskError> {
+        outcome.map_err(|err| {
+            let was_sent = !gate.shut();
+            match err {
+                AskError::Unreachable { what, may_pass, .. } => AskError::Unreachable {
+                    what: format!("{what} ({})", self.route),
+                    may_pass,
+                    may_have_arrived: was_sent,
+                },
+                // What made no sense came from a proxy.
+                AskError::Nonsense(what) if !was_sent => AskError::Unreachable {
+                    what: format!("{what} ({})", self.route),
+                    may_pass: false,
+                    may_have_arrived: false,
+                },
+                err => err,
             }
-            err => err,
         })
     }
 
-    fn agent(&self, timeout: Duration) -> ureq::Agent {
-        ureq::Agent::config_builder()
+    fn gate(&self) -> Gate {
+        Gate::new(self.proxy.is_some())
+    }
+
+    /// A client for one exchange, whose request passes `gate`.
+    fn agent(&self, timeout: Duration, gate: &Gate) -> ureq::Agent {
+        let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
             .max_redirects(0)
@@ -104,8 +125,9 @@ impl Client {
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
             .proxy(self.proxy.clone())
             .tls_config(self.tls.clone())
-            .build()
-            .new_agent()
+            .build();
+        let connector = DefaultConnector::default().chain(gate.clone());
+        ureq::Agent::with_parts(config, connector, DefaultResolver::default())
     }
 }
 
@@ -118,23 +140,24 @@ fn within(
     exchange: impl FnOnce() -> Result<Answer, AskError> + Send + 'static,
 ) -> Result<Answer, AskError> {
     let (done, answer) = mpsc::channel();
-    let late = || AskError::Unreachable { what: "no answer in time".to_owned(), may_pass: true };
     thread::Builder::new()
         .name("exchange".to_owned())
         .spawn(move || {
             let _ = done.send(exchange()); // Nobody may be waiting any more.
         })
-        .map_err(|err| AskError::Unreachable {
-            what: format!("cannot start a thread: {err}"),
-            may_pass: true,
-        })?;
+        .map_err(|err| unreachable(format!("cannot start a thread: {err}"), true))?;
     match answer.recv_timeout(timeout + GRACE) {
         Ok(answer) => answer,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(late()),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(unreachable("no answer in time", true)),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
-            Err(AskError::Unreachable { what: "the HTTP client failed".to_owned(), may_pass: true })
+            Err(unreachable("the HTTP client failed", true))
         }
     }
+}
+
+/// No answer; whether the request arrived is told later.
+fn unreachable(what: impl Into<String>, may_pass: bool) -> AskError {
+    AskError::Unreachable { what: what.into(), may_pass, may_have_arrived: true }
 }
 
 fn finish(
@@ -152,21 +175,16 @@ fn finish(
 
 /// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
 fn explain(err: &ureq::Error) -> AskError {
-    let unreachable = |what: String, may_pass| AskError::Unreachable { what, may_pass };
     match err {
-        ureq::Error::Timeout(_) => unreachable("no answer in time".to_owned(), true),
-        ureq::Error::HostNotFound => {
-            unreachable("the host name has no address (DNS)".to_owned(), true)
-        }
-        ureq::Error::ConnectionFailed => unreachable("the connection failed".to_owned(), true),
+        ureq::Error::Timeout(_) => unreachable("no answer in time", true),
+        ureq::Error::HostNotFound => unreachable("the host name has no address (DNS)", true),
+        ureq::Error::ConnectionFailed => unreachable("the connection failed", true),
         // A proxy that wants a password or forbids the host will not change its mind; one that is busy will.
         ureq::Error::ConnectProxyFailed(said) => unreachable(
             format!("the proxy refused: {}", printable(said, 100)),
             !said.contains("responded 4"),
         ),
-        ureq::Error::InvalidProxyUrl => {
-            unreachable("the proxy's address is not valid".to_owned(), false)
-        }
+        ureq::Error::InvalidProxyUrl => unreachable("the proxy's address is not valid", false),
         ureq::Error::Rustls(err) => unreachable(format!("TLS: {err}"), false),
         ureq::Error::Tls(what) => unreachable(format!("TLS: {what}"), false),
         // How an unfit certificate comes: rustls's own error inside. It will not pass, and it may be an attack.
@@ -184,7 +202,7 @@ fn explain(err: &ureq::Error) -> AskError {
             AskError::Nonsense("it is not HTTP".to_owned())
         }
         // What is left cannot arise from a base that was checked; its words could hold the URL.
-        _ => unreachable("the HTTP client gave up".to_owned(), false),
+        _ => unreachable("the HTTP client gave up", false),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Where new tokens come from. A source asks once and says what came of it; whether, when and how often to ask
-//! is not its business.
+//! Where new tokens come from, and who can tell whether one is alive. A source asks once and says what came of it;
+//! whether, when and how often to ask is not its business.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use crate::errcode::{Class, Refusal};
 use crate::exit::Exit;
 use crate::secret::Secret;
 
+mod gate;
 pub(crate) mod client;
 pub(crate) mod wechat;
 
@@ -34,7 +35,24 @@ pub(crate) trait Source {
     fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError>;
 }
 
-/// Why there is no token. None of these ever holds a URL, a body or a secret.
+/// One who can tell whether a token is alive.
+pub(crate) trait Probe {
+    /// Uses the token once for nothing, and is back with what that says of it within `timeout`.
+    fn probe(&self, token: &Secret, timeout: Duration) -> Pulse;
+}
+
+/// What a probe says of a token.
+#[derive(Debug)]
+pub(crate) enum Pulse {
+    /// WeChat honours it.
+    Alive,
+    /// WeChat says that it is expired, replaced, or none of its own.
+    Dead,
+    /// WeChat, or whatever is in the way, said something else: of a refused address, for instance, or nothing at all.
+    Unknown(AskError),
+}
+
+/// Why there is no token, or no word about one. None of these ever holds a URL, a body, a secret or a token.
 #[derive(Debug)]
 pub(crate) enum AskError {
     /// WeChat answered, with an errcode.
@@ -46,9 +64,15 @@ pub(crate) enum AskError {
         what: String,
         /// Whether another try a second later could go better.
         may_pass: bool,
+        /// Whether the request may have arrived all the same; `false` if it was surely never sent.
+        may_have_arrived: bool,
     },
     /// An answer that makes no sense; says which.
     Nonsense(String),
+    /// The published token again, whose time is over.
+    Spent,
+    /// Nobody was asked: it is not to be asked for now.
+    Withheld,
 }
 
 impl AskError {
@@ -58,7 +82,36 @@ impl AskError {
             AskError::Refused(refusal) => refusal.class() == Class::Transient,
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
-            AskError::Nonsense(_) => false,
+            AskError::Nonsense(_) | AskError::Withheld => false,
+            // Our count begins before the request was sent, so it ends some seconds before WeChat's.
+            AskError::Spent => true,
+        }
+    }
+
+    /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
+    pub(crate) fn may_have_minted(&self) -> bool {
+        match self {
+            AskError::Refused(_) | AskError::Spent | AskError::Withheld => false,
+            // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
+            AskError::Status(status) => !(300..500).contains(status) || *status == 408,
+            AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
+            AskError::Nonsense(_) => true,
+        }
+    }
+
+    /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            AskError::Refused(refusal) => refusal.retry_after(),
+            // A path or a proxy that a person must mend, who will say so or start us anew.
+            AskError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
+            // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
+            AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
+            AskError::Status(_)
+            | AskError::Unreachable { .. }
+            | AskError::Nonsense(_)
+            | AskError::Spent
+            | AskError::Withheld => None,
         }
     }
 
@@ -98,13 +151,66 @@ impl fmt::Display for AskError {
                 f,
                 "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
             ),
+            AskError::Withheld => f.write_str("another token is not asked for now"),
             AskError::Nonsense(what) => write!(
                 f,
                 "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
                  应答无法识别，请检查是否有代理或认证网关拦截。"
+            ),
+            AskError::Spent => f.write_str(
+                "WeCom gave the token again whose time is over: it gives another within seconds, or is this host's \
+                 clock wrong? 企业微信仍返回已到期的 token，请稍后再试，或检查本机时间。",
             ),
         }
     }
 }
 
 impl std::error::Error for AskError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_must_mend_is_not_asked_for_again_at_once() {
+        let unreachable = |may_pass| AskError::Unreachable {
+            what: String::new(),
+            may_pass,
+            may_have_arrived: true,
+        };
+        for (err, expected) in [
+            (AskError::Status(404), Some(3600)),
+            (AskError::Status(412), Some(3600)),
+            (AskError::Status(302), None),
+            (AskError::Status(502), None),
+            (unreachable(true), None),
+            (unreachable(false), Some(300)),
+            (AskError::Nonsense("an HTML page".to_owned()), None),
+            (AskError::Spent, None),
+        ] {
+            assert_eq!(err.retry_after().map(|wait| wait.as_secs()), expected, "{err}");
+        }
+    }
+
+    #[test]
+    fn only_a_clear_answer_or_no_request_at_all_means_that_nothing_was_minted() {
+        let unreachable = |may_have_arrived| AskError::Unreachable {
+            what: String::new(),
+            may_pass: true,
+            may_have_arrived,
+        };
+        for (err, expected) in [
+            (unreachable(true), true),
+            (unreachable(false), false),
+            (AskError::Nonsense("an empty body".to_owned()), true),
+            (AskError::Status(200), true),
+            (AskError::Status(302), false),
+            (AskError::Status(404), false),
+            (AskError::Status(408), true),
+            (AskError::Status(412), false),
+            (AskError::Status(502), true),
+        ] {
+            assert_eq!(err.may_have_minted(), expected, "{err}");
+        }
+    }
+}

@@ -79,6 +79,10 @@ struct PreparedFile {
 }
 
 impl Prepared for PreparedFile {
+    fn publish_for_now(&self, document: &Document) -> Result<()> {
+        self.replacement.publish_for_now(document.to_line().expose().as_bytes())
+    }
+
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
         self.replacement.publish(document.to_line().expose().as_bytes())
     }
@@ -106,8 +110,18 @@ mod tests {
         assert!(store.turn(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");
         let prepared = turn.prepare().unwrap();
         assert!(matches!(store.read().unwrap(), Found::Nothing), "not before it is published");
+        let short = Document { expires_in: Duration::from_secs(300), ..document.clone() };
+        prepared.publish_for_now(&short).unwrap();
+        assert!(matches!(store.read().unwrap(), Found::Document(found) if found == short));
+        assert!(store.turn(&SystemClock, Instant::now()).unwrap().is_none(), "still ours");
         prepared.publish(&document).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
+    }
+
+    #[test]
+    fn a_store_can_be_used_from_any_thread() {
+        fn assert_shared<T: Send + Sync>() {}
+        assert_shared::<FileStore>();
     }
 }

@@ -38,8 +38,11 @@ pub(crate) trait Turn {
     fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>>;
 }
 
-/// A turn in which everything is ready; dropped unused, it leaves what is published as it is.
+/// A turn in which everything is ready for the last word; dropped without one, it leaves what is published as it is.
 pub(crate) trait Prepared {
+    /// Makes this the document that readers see for now. All stays as ready as it was, also if that fails.
+    fn publish_for_now(&self, document: &Document) -> Result<()>;
+
     /// Makes this the document that readers see, from now on.
     fn publish(self: Box<Self>, document: &Document) -> Result<()>;
 }

@@ -1,0 +1,100 @@
+//! When WeChat is asked next: soon after what passes by itself, rarely after what a person must mend, and never in a
+//! tight loop. Pure: what happened and chance come in.
+
+use std::time::Duration;
+
+use time::UtcDateTime;
+
+use crate::api::Api;
+use crate::token::Document;
+
+/// The pause after a first failure that may pass by itself; each further one in a row doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest such pause: WeChat's coming back is noticed within a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The shortest pause after WeChat gave a token that is due from the start.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest such pause. WeChat's own advice for stable_token is to ask at least once in five minutes.
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
+/// is known to be.
+pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, chance: u64) -> Duration {
+    let pause = pointless.unwrap_or_else(|| {
+        let doubled = FIRST_PAUSE * 2u32.pow(in_a_row.saturating_sub(1).min(8));
+        doubled.min(LONGEST_PAUSE)
+    });
+    // Up to a tenth more, so that many who failed together do not come back together.
+    pause + pause.mul_f64((chance % 1000) as f64 / 10_000.0)
+}
+
+/// The margin at which a token is due. A classic one that is due from the start would be replaced at once, for ever.
+pub(super) fn margin(document: &Document, api: Api, refresh_before: Duration) -> Duration {
+    match api {
+        Api::Classic => refresh_before.min(document.expires_in / 2),
+        _ => refresh_before,
+    }
+}
+
+/// How long it is until the token is due; zero once it is.
+pub(super) fn until_due(document: &Document, now: UtcDateTime, margin: Duration) -> Duration {
+    if document.is_due(now, margin) {
+        return Duration::ZERO;
+    }
+    // A second at least: what is left is counted in whole ones.
+    document.left(now).saturating_sub(margin).max(SHORTEST_WAIT)
+}
+
+/// How long to leave WeChat alone after it gave a token that is still due: in normal mode stable_token gives the same
+/// one until its last five minutes, whatever our margin.
+pub(super) fn wait_while_due(left: Duration) -> Duration {
+    (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_never_come_together() {
+        let pauses = [1, 2, 3, 4, 5, 6, 7, 1000].map(|n| pause(n, None, 0).as_secs());
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(6, None, 999).as_secs(), 65);
+        assert!((0..5000).all(|chance| (secs(60)..=secs(66)).contains(&pause(9, None, chance))));
+    }
+
+    #[test]
+    fn what_is_known_to_be_pointless_is_tried_rarely_from_the_first_time_on() {
+        assert_eq!(pause(1, Some(secs(3600)), 0), secs(3600));
+        assert_eq!(pause(5, Some(secs(300)), 500), secs(315));
+    }
+
+    #[test]
+    fn a_due_token_is_left_alone_for_a_quarter_of_what_is_left() {
+        assert_eq!(wait_while_due(secs(7200)), secs(300));
+        assert_eq!(wait_while_due(secs(400)), secs(100));
+        assert_eq!(wait_while_due(secs(0)), secs(1));
+    }
+
+    #[test]
+    fn a_token_is_due_at_its_margin_which_is_less_than_its_life_where_asking_kills() {
+        let now = UtcDateTime::UNIX_EPOCH;
+        let token = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), now);
+        let until = |at, margin| until_due(&token, now + secs(at), margin);
+        assert_eq!(until(0, secs(300)), secs(6900));
+        assert_eq!(until(6899, secs(300)), secs(1));
+        assert_eq!(until(6900, secs(300)), secs(0));
+        assert_eq!(until(9000, secs(300)), secs(0));
+        assert_eq!(margin(&token, Api::Classic, secs(9000)), secs(3600));
+        assert_eq!(margin(&token, Api::Classic, secs(300)), secs(300));
+        assert_eq!(margin(&token, Api::Stable, secs(9000)), secs(9000));
+    }
+}

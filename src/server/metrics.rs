@@ -1,0 +1,175 @@
+//! What Prometheus reads: the tokens' instants, what came of asking WeChat, and what callers got. Counts nothing itself,
+//! and has no label that a caller can choose.
+
+use time::UtcDateTime;
+
+use super::shared::Shared;
+use super::tokens::{Seen, SeenAsking, SeenToken};
+use crate::exposition::{Exposition, Metric, NO_LABELS, TOKEN_CREATED, TOKEN_EXPIRY};
+
+const BUILD: Metric = Metric::gauge("wxtoken_build_info", "Which wxtoken this is; always 1.");
+
+const TOKEN_LIVE: Metric = Metric::gauge(
+    "wxtoken_token_live",
+    "Whether there is a token to hand out: 1, or 0 where it has expired, WeChat says it is dead, or there is none.",
+);
+
+const FETCH_SUCCESS: Metric = Metric::gauge(
+    "wxtoken_fetch_last_success_timestamp_seconds",
+    "When WeChat last gave a token; 0 if it has not since the process began.",
+);
+const FETCH_FAILURE: Metric = Metric::gauge(
+    "wxtoken_fetch_last_failure_timestamp_seconds",
+    "When WeChat last gave no token, if it has given none since; 0 if all is well.",
+);
+const FETCH_NEXT: Metric = Metric::gauge(
+    "wxtoken_fetch_next_timestamp_seconds",
+    "When WeChat is to be asked again at the latest; 0 if that is not settled.",
+);
+const FETCH_ATTEMPTS: Metric = Metric::counter(
+    "wxtoken_fetch_attempts_total",
+    "How often WeChat was asked, by what came of it; errcode is 0 where WeChat named none.",
+);
+
+const REQUESTS: Metric = Metric::counter(
+    "wxtoken_http_requests_total",
+    "Requests that were answered, by route and HTTP status; what is no route is other.",
+);
+const REFUSALS: Metric = Metric::counter(
+    "wxtoken_http_refused_total",
+    "Callers who did not get what they asked for, by reason; forbidden ones may not have asked yet.",
+);
+
+const CONNECTIONS: Metric =
+    Metric::gauge("wxtoken_connections", "Connections that are open, this one included.");
+const CONNECTIONS_LIMIT: Metric = Metric::gauge(
+    "wxtoken_connections_limit",
+    "How many connections may be open; with one more, whoever is idle for longest makes room.",
+);
+const ACCEPTED: Metric = Metric::counter(
+    "wxtoken_connections_accepted_total",
+    "Connections that have come in, strangers' included.",
+);
+const EVICTED: Metric = Metric::counter(
+    "wxtoken_connections_evicted_total",
+    "Connections that were closed to make room for others.",
+);
+
+/// The answer of /metrics, about these accounts.
+pub(super) fn text(accounts: &[Seen], shared: &Shared) -> String {
+    let mut exposition = Exposition::default();
+    exposition.write(&BUILD, [([("version", env!("CARGO_PKG_VERSION"))], 1)]);
+    write_accounts(&mut exposition, accounts);
+
+    let answers = shared.counts.answers();
+    let labelled = answers.into_iter().map(|((route, status), count)| {
+        ([("route", route.to_owned()), ("status", status.to_string())], count)
+    });
+    exposition.write(&REQUESTS, labelled);
+    let refusals = shared.counts.refusals();
+    let labelled = refusals.into_iter().map(|(reason, count)| ([("reason", reason)], count));
+    exposition.write(&REFUSALS, labelled);
+
+    let connections = &shared.connections;
+    exposition.write(&CONNECTIONS, [(NO_LABELS, connections.open())]);
+    exposition.write(&CONNECTIONS_LIMIT, [(NO_LABELS, connections.capacity())]);
+    exposition.write(&ACCEPTED, [(NO_LABELS, shared.counts.connections())]);
+    exposition.write(&EVICTED, [(NO_LABELS, connections.evictions())]);
+    exposition.into_text()
+}
+
+fn write_accounts(exposition: &mut Exposition, accounts: &[Seen]) {
+    let tokens = |instant: fn(&SeenToken) -> UtcDateTime| {
+        let known = accounts.iter().map(move |seen| (seen, seen.token.as_ref().map(instant)));
+        known.map(|(seen, at)| ([("account", &seen.name)], secs(at)))
+    };
+    exposition.write(&TOKEN_CREATED, tokens(|token| token.created_at));
+    exposition.write(&TOKEN_EXPIRY, tokens(|token| token.expires_at));
+    let live = accounts.iter().map(|seen| {
+        let is_live = seen.token.as_ref().is_some_and(SeenToken::is_live);
+        ([("account", &seen.name)], u8::from(is_live))
+    });
+    exposition.write(&TOKEN_LIVE, live);
+
+    let asking = accounts.iter().filter_map(|seen| Some((seen, seen.asking.as_ref()?)));
+    let fetches = |instant: fn(&SeenAsking) -> Option<UtcDateTime>| {
+        let known = asking.clone().map(move |(seen, asking)| (seen, instant(asking)));
+        known.map(|(seen, at)| ([("account", &seen.name)], secs(at)))
+    };
+    exposition.write(&FETCH_SUCCESS, fetches(|asking| asking.succeeded_at));
+    exposition.write(&FETCH_FAILURE, fetches(|asking| asking.failure.as_ref().map(|(at, _)| *at)));
+    exposition.write(&FETCH_NEXT, fetches(|asking| asking.next_at));
+    let attempts = asking.flat_map(|(seen, asking)| {
+        asking.attempts.iter().map(|(result, errcode, count)| {
+            let (account, result) = (seen.name.clone(), (*result).to_owned());
+            let labels =
+                [("account", account), ("result", result), ("errcode", errcode.to_string())];
+            (labels, *count)
+        })
+    });
+    exposition.write(&FETCH_ATTEMPTS, attempts);
+}
+
+fn secs(at: Option<UtcDateTime>) -> i64 {
+    at.map_or(0, UtcDateTime::unix_timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(secs: i64) -> UtcDateTime {
+        UtcDateTime::from_unix_timestamp(secs).unwrap()
+    }
+
+    fn told(accounts: &[Seen]) -> Vec<String> {
+        let mut exposition = Exposition::default();
+        write_accounts(&mut exposition, accounts);
+        let text = exposition.into_text();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_account_is_told_by_instants_and_0_is_never() {
+        let token = SeenToken {
+            created_at: at(1_000),
+            expires_at: at(8_200),
+            life: Duration::from_secs(100),
+            is_dead: true,
+            expires_in: Duration::from_secs(7200),
+            fingerprint: "ba7816bf".to_owned(),
+        };
+        let attempts = vec![("ok", 0, 3), ("refused", 40164, 2)];
+        let asking = SeenAsking {
+            succeeded_at: Some(at(1_001)),
+            failure: Some((at(8_000), "WeChat refused".to_owned())),
+            next_at: None,
+            attempts,
+        };
+        let shop = Seen {
+            name: "shop".to_owned(),
+            token: Some(token),
+            asking: Some(asking),
+            ..Seen::default()
+        };
+        let branch = Seen { name: "branch".to_owned(), ..Seen::default() };
+        assert_eq!(
+            told(&[branch, shop]),
+            [
+                r#"wxtoken_token_created_timestamp_seconds{account="branch"} 0"#,
+                r#"wxtoken_token_created_timestamp_seconds{account="shop"} 1000"#,
+                r#"wxtoken_token_expiry_timestamp_seconds{account="branch"} 0"#,
+                r#"wxtoken_token_expiry_timestamp_seconds{account="shop"} 8200"#,
+                r#"wxtoken_token_live{account="branch"} 0"#,
+                r#"wxtoken_token_live{account="shop"} 0"#,
+                r#"wxtoken_fetch_last_success_timestamp_seconds{account="shop"} 1001"#,
+                r#"wxtoken_fetch_last_failure_timestamp_seconds{account="shop"} 8000"#,
+                r#"wxtoken_fetch_next_timestamp_seconds{account="shop"} 0"#,
+                r#"wxtoken_fetch_attempts_total{account="shop",result="ok",errcode="0"} 3"#,
+                r#"wxtoken_fetch_attempts_total{account="shop",result="refused",errcode="40164"} 2"#,
+            ]
+        );
+    }
+}
