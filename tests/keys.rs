@@ -204,7 +204,9 @@ fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
     let response = server.get("/");
     assert_eq!(response.status, 401);
     assert_eq!(response.header("www-authenticate"), Some("Basic realm=\"wxtoken\""));
-    assert_ne!(server.send(&request("/", &basic("", &php.key))).status, 401);
+    let page = server.send(&request("/", &basic("me", &php.key)));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(server.send(&request("/", &bearer(&php.key))).status, 200);
     // What is not there or not done is so without a key, too.
     assert_eq!(server.get("/nowhere").status, 404);
     assert_eq!(server.send(&request("/token", "").replace("GET", "DELETE")).status, 405);
@@ -222,7 +224,7 @@ fn both_the_address_and_the_key_must_be_good() {
     let socket = format!("unix:{}", guarded.sandbox.path("socket").display());
     let args = ["--listen", "127.0.0.1:0", "--listen", &socket, "--allow", "127.0.0.2"];
     let server = guarded.serve(&args);
-    for target in ["/token", "/healthz", "/readyz", "/"] {
+    for target in ["/token", "/healthz", "/readyz", "/metrics", "/"] {
         for (source, key, expected) in [
             ("127.0.0.2", &php.key[..], 200),
             ("127.0.0.2", "", if target.ends_with('z') { 200 } else { 401 }),
