@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -214,6 +214,14 @@ impl Sandbox {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    /// Runs `wxtoken serve ARGS…` here, which must not start. Its address is taken, so that it ends in any case.
+    #[track_caller]
+    pub fn serve_refused(&self, args: &[&str]) -> Ran {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        self.run(&[&["serve", "--listen", &address], args].concat()).exits(2)
     }
 
     /// `wxtoken serve ARGS…` here, listening on a free loopback port unless ARGS say otherwise.
