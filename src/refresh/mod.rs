@@ -71,7 +71,6 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who asks on a schedule of its own"))]
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Asking(why) | Failure::Lost { why, .. } => why.retry_after(),
