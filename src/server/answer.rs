@@ -25,7 +25,7 @@ use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Obtained, Seen, Token, Wish};
+use super::tokens::{Lack, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
@@ -241,10 +241,7 @@ impl<'a> Visitor<'a> {
     }
 
     async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
-        match self.shared.tokens.obtain(account, wish).await {
-            Obtained::Token(token) => Ok(token),
-            Obtained::None(lack) => Err(Rejection::NoToken(lack)),
-        }
+        self.shared.tokens.obtain(account, wish).await.map_err(Rejection::NoToken)
     }
 
     /// Answers on one of WeChat's own routes.
@@ -294,10 +291,7 @@ impl<'a> Visitor<'a> {
         let token = match verdict {
             Verdict::End => return Err(CALM_DOWN),
             Verdict::HandOut if !force => token,
-            // A doubt that cannot be settled is no reason to keep the token back.
-            Verdict::HandOut | Verdict::Doubt => {
-                self.obtain(account, Wish::Honoured).await.unwrap_or(token)
-            }
+            Verdict::HandOut | Verdict::Doubt => self.obtain(account, Wish::Honoured).await?,
         };
         self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
         Ok(token)

@@ -31,13 +31,20 @@ pub(crate) trait Tokens {
     fn can_refresh(&self) -> bool;
 
     /// Sees to it that there is such a token, and waits for it, but not for long.
-    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>>;
+    fn obtain(
+        &self,
+        account: usize,
+        wish: Wish,
+    ) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>>;
 
     /// What is known of an account, for people and for metrics.
     fn seen(&self, account: usize) -> Seen;
 
     /// The operator has mended something: what was refused may be tried again at once.
     fn hangup(&self);
+
+    /// The process is about to end: nothing more is asked on schedule, and what is under way is waited for.
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 }
 
 /// A live token.
@@ -60,14 +67,6 @@ pub(crate) enum Wish {
     Honoured,
     /// Another than this one, which WeChat rejected as a client says.
     NotThis(Secret),
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Obtained {
-    Token(Token),
-    /// There is none, why, and when to ask again.
-    None(Lack),
 }
 
 /// Why there is no token to hand out.
@@ -147,11 +146,14 @@ impl Tokens for NoTokens {
     fn can_refresh(&self) -> bool {
         false
     }
-    fn obtain(&self, _: usize, _: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
-        Box::pin(async { Obtained::None(Lack { why: String::new(), retry_after: Duration::ZERO }) })
+    fn obtain(&self, _: usize, _: Wish) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>> {
+        Box::pin(async { Err(Lack { why: String::new(), retry_after: Duration::ZERO }) })
     }
     fn seen(&self, _: usize) -> Seen {
         Seen::default()
     }
     fn hangup(&self) {}
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async {})
+    }
 }
