@@ -2,11 +2,23 @@
 
 use clap::ValueEnum;
 
-/// Which of WeChat's two families of tokens an account uses; they do not affect each other.
+/// Which of WeChat's families of tokens an account uses; they do not affect each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Api {
     /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
     Stable,
     /// GET /cgi-bin/token: every call mints a new token, and the one before dies five minutes later
     Classic,
+    /// GET /cgi-bin/gettoken of WeCom (企业微信): asking again gives the same token while it lives
+    Work,
+}
+
+impl Api {
+    /// Where WeChat answers it.
+    pub(crate) fn base_url(self) -> &'static str {
+        match self {
+            Api::Stable | Api::Classic => "https://api.weixin.qq.com",
+            Api::Work => "https://qyapi.weixin.qq.com",
+        }
+    }
 }

@@ -151,7 +151,7 @@ impl Verb {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Account")]
 pub(crate) struct Account {
-    /// The account's AppID
+    /// The account's AppID; for work, the corp's ID
     #[arg(long, env = "WXTOKEN_APPID", value_name = "ID")]
     pub(crate) appid: Option<String>,
 
@@ -163,14 +163,9 @@ pub(crate) struct Account {
     #[arg(long, env = "WXTOKEN_API", value_enum, default_value_t = Api::Stable)]
     pub(crate) api: Api,
 
-    /// WeChat's address; https, or http on loopback
-    #[arg(
-        long,
-        env = "WXTOKEN_BASE_URL",
-        value_name = "URL",
-        default_value = "https://api.weixin.qq.com"
-    )]
-    pub(crate) base_url: String,
+    /// WeChat's address; https, or http on loopback [default: that of api.weixin.qq.com, for work of qyapi.weixin.qq.com]
+    #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
+    pub(crate) base_url: Option<String>,
 
     /// Trust the certificates in this file too, beside the public ones
     #[arg(long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
@@ -195,7 +190,7 @@ pub(crate) struct Fetch {
     pub(crate) force: bool,
 
     /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
-    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN")]
+    #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) rejected: Option<String>,
 
     /// How long the whole run may take, waiting for another fetch and retries included
@@ -322,7 +317,7 @@ pub(crate) struct Mock {
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: String,
 
-    /// An account that exists, and its secret [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
+    /// An account that exists, and its secret; for each app of a corp, the corp's ID and the app's [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
     #[arg(
         long = "account",
         env = "WXTOKEN_ACCOUNT",

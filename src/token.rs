@@ -20,6 +20,9 @@ pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
 const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
+/// With less life than this a token is over before anybody has used it.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
+
 /// The longest token we take; WeChat asks to reserve 512 characters.
 const MAX_TOKEN: usize = 2048;
 
@@ -156,6 +159,16 @@ impl Document {
         Some(Document { expires_in, created_at, ..self.clone() })
     }
 
+    /// This document, of an answer with the same token as `before`, as it must stand where WeChat states a whole life for
+    /// it each time: it ends when `before` does, or sooner. `None` if that is as good as over.
+    pub(crate) fn no_longer_than(self, before: &Document, now: UtcDateTime) -> Option<Document> {
+        if before.left(now) < LEAST_LIFE {
+            return None;
+        }
+        let left = Duration::from_secs(before.left(self.created_at).as_secs());
+        Some(Document { expires_in: self.expires_in.min(left), ..self })
+    }
+
     /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was
     /// merely cut by [`Document::if_replaced`], or put back.
     pub(crate) fn is_news_since(&self, before: &Document) -> bool {
@@ -172,7 +185,7 @@ impl Document {
     pub(crate) fn promise(&self, now: UtcDateTime, api: Api, refresh_before: Duration) -> Duration {
         let left = self.left(now);
         let promise = match api {
-            Api::Stable => left,
+            Api::Stable | Api::Work => left,
             // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
             Api::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
@@ -424,5 +437,23 @@ mod tests {
         assert!(made_at("2026-11-22T00:00:01Z").is_news_since(&before));
         let another = Document { token: Secret::new("T2".to_owned()), ..before.clone() };
         assert!(another.is_news_since(&before));
+    }
+
+    #[test]
+    fn the_same_token_again_never_ends_later_where_each_answer_states_a_whole_life() {
+        let before = made_at("2026-11-22T00:00:00Z");
+        let again = |asked_at, expires_in| {
+            let again = Document { expires_in: secs(expires_in), ..made_at(asked_at) };
+            again.no_longer_than(&before, at(asked_at)).map(|document| document.expires())
+        };
+        let ends = |text: &str| Some(text.to_owned());
+        assert_eq!(again("2026-11-22T01:00:00Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:00:00Z", 1800), ends("2026-11-22T01:30:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58Z", 7200), ends("2026-11-22T02:00:00Z"));
+        assert_eq!(again("2026-11-22T01:59:58.1Z", 7200), None);
+        assert_eq!(again("2026-11-22T02:00:00Z", 7200), None);
+        assert_eq!(again("2026-11-22T09:00:00Z", 7200), None);
+        // Nor does a clock that was set back give it more than it ever had.
+        assert_eq!(again("2026-11-21T00:00:00Z", 86_400), ends("2026-11-21T02:00:00Z"));
     }
 }

@@ -1,13 +1,15 @@
 //! `GET /metrics`: what Prometheus reads, by its own tool's judgement; what is counted, and that no caller adds a series.
+//! And that the alerts and the dashboard in contrib ask for what there is.
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use support::*;
 
 /// A server with a live token.
@@ -45,24 +47,48 @@ fn value(server: &Server, metric: &str) -> u64 {
     series(&server.get("/metrics"))[metric]
 }
 
-#[test]
-fn promtool_finds_nothing_to_say_about_the_answer() {
-    let (_sandbox, server) = serving(&[]);
+/// A server that has something to tell of everything: of asking WeChat, too, in vain and not.
+fn talkative() -> (Sandbox, WeChat, Server) {
+    let wechat = WeChat::start();
+    wechat.fault("errcode:40164");
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("WeChat has refused", || {
+        !counted(&server, "wxtoken_fetch_attempts_total").is_empty()
+    });
+    wechat.fault("none");
+    server.signal("HUP"); // The operator has mended it: now, and not in minutes.
+    eventually("WeChat has given a token", || server.get("/readyz").status == 200);
     server.get("/token");
     server.get("/nowhere");
+    (sandbox, wechat, server)
+}
+
+/// What promtool says of what it is given on stdin, and whether it is content; `None` where it is missing.
+fn promtool(args: &[&str], stdin: &str) -> Option<(String, bool)> {
     let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let Ok(mut promtool) = promtool else { return skip("promtool is missing") };
-    let mut stdin = promtool.stdin.take().unwrap();
-    stdin.write_all(server.get("/metrics").body.as_bytes()).unwrap();
-    drop(stdin);
+    let Ok(mut promtool) = promtool else {
+        skip("promtool is missing");
+        return None;
+    };
+    promtool.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&said).as_ref()), (Some(0), ""));
+    Some((String::from_utf8_lossy(&said).into_owned(), output.status.success()))
+}
+
+#[test]
+fn promtool_finds_nothing_to_say_about_the_answer() {
+    let (_sandbox, _wechat, server) = talkative();
+    let body = server.get("/metrics").body;
+    assert!(body.contains("wxtoken_fetch_attempts_total{"), "{body}");
+    let said = promtool(&["check", "metrics"], &body);
+    assert!(said.is_none_or(|said| said == (String::new(), true)));
 }
 
 #[test]
@@ -273,4 +299,109 @@ fn whatever_callers_send_the_series_are_no_more_than_before() {
         known.iter().all(|name| !name.contains("evil") && !name.contains("key-")),
         "{known:#?}"
     );
+}
+
+#[test]
+fn what_came_of_asking_wechat_is_told_by_result_and_errcode() {
+    let wechat = WeChat::start();
+    wechat.fault("errcode:40164");
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let refused =
+        r#"wxtoken_fetch_attempts_total{account="default",result="refused",errcode="40164"}"#;
+    let look = || series(&server.get("/metrics"));
+    eventually("WeChat has refused", || look().contains_key(refused));
+    let (before, now) = (look(), time::UtcDateTime::now().unix_timestamp() as u64);
+    let instant = |series: &BTreeMap<String, u64>, what: &str| {
+        series[&format!("wxtoken_fetch_{what}timestamp_seconds{{account=\"default\"}}")]
+    };
+    assert!((now - 30..=now).contains(&instant(&before, "last_failure_")), "{before:#?}");
+    assert_eq!(instant(&before, "last_success_"), 0);
+    assert!(instant(&before, "next_") > now, "not at once: {before:#?}");
+    assert_eq!(before[r#"wxtoken_token_live{account="default"}"#], 0);
+
+    wechat.fault("none");
+    server.signal("HUP");
+    eventually("WeChat has given a token", || {
+        look()[r#"wxtoken_token_live{account="default"}"#] == 1
+    });
+    let after = look();
+    assert_eq!(instant(&after, "last_failure_"), 0, "all is well");
+    let created = after[r#"wxtoken_token_created_timestamp_seconds{account="default"}"#];
+    assert!((created..created + 30).contains(&instant(&after, "last_success_")), "{after:#?}");
+    assert_eq!(after[refused], before[refused]);
+    let ok = r#"wxtoken_fetch_attempts_total{account="default",result="ok",errcode="0"}"#;
+    assert_eq!(after[ok], 1, "{after:#?}");
+}
+
+// The alerts and the dashboard in contrib.
+
+fn contrib(path: &str) -> String {
+    let path = format!("{}/contrib/{path}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
+}
+
+/// The metrics that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_of_name(c)).filter(|word| word.starts_with("wxtoken_"));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_metric_that_contrib_names_is_told() {
+    let (_sandbox, _wechat, server) = talkative();
+    let told: BTreeSet<String> = series(&server.get("/metrics"))
+        .into_keys()
+        .map(|series| series.split('{').next().unwrap().to_owned())
+        .collect();
+    for (path, at_least) in [
+        ("prometheus/wxtoken.rules.yml", 6),
+        ("prometheus/wxtoken.rules.test.yml", 6),
+        ("grafana/wxtoken.json", 9),
+    ] {
+        let named = named(&contrib(path));
+        assert!(named.len() >= at_least, "{path}: {named:?}");
+        let unknown: Vec<_> = named.difference(&told).collect();
+        assert_eq!(unknown, Vec::<&String>::new(), "{path}");
+    }
+}
+
+/// All values under this key, however deep.
+fn values<'a>(json: &'a Value, key: &str) -> Vec<&'a Value> {
+    let nested: Vec<&Value> = match json {
+        Value::Object(map) => map.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => Vec::new(),
+    };
+    let own = json.get(key).into_iter();
+    own.chain(nested.into_iter().flat_map(|value| values(value, key))).collect()
+}
+
+#[test]
+fn the_dashboard_asks_whatever_source_its_reader_picks_and_in_valid_promql() {
+    let dashboard: Value = serde_json::from_str(&contrib("grafana/wxtoken.json")).unwrap();
+    let variables: Vec<_> = values(&dashboard["templating"], "name");
+    assert_eq!(variables, ["datasource", "job", "instance"]);
+    for source in values(&dashboard, "datasource") {
+        assert_eq!(source["uid"], "${datasource}");
+    }
+    let ids: BTreeSet<i64> =
+        values(&dashboard["panels"], "id").iter().filter_map(|id| id.as_i64()).collect();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+
+    let mut rules = "groups:\n  - name: dashboard\n    rules:\n".to_owned();
+    for expr in values(&dashboard, "expr") {
+        let expr = expr.as_str().unwrap().replace("$__rate_interval", "1m");
+        assert!(expr.contains(r#"{job=~"$job",instance=~"$instance"}"#), "{expr}");
+        rules += &format!("      - {{ record: 'dashboard:expr', expr: '{expr}' }}\n");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, &rules).unwrap();
+    let Some((said, content)) = promtool(&["check", "rules", file.path().to_str().unwrap()], "")
+    else {
+        return;
+    };
+    assert!(content, "{said}\n{rules}");
 }

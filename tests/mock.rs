@@ -209,7 +209,7 @@ fn the_classic_api_mints_on_every_call_and_the_stable_one_does_not() {
     }
     assert_eq!(
         wechat.calls(),
-        json!({ "token": 2, "stable_token": 2, "forced": 0, "get_api_domain_ip": 3, "other": 0, "mints": 3 })
+        json!({ "token": 2, "stable_token": 2, "forced": 0, "gettoken": 0, "get_api_domain_ip": 3, "getcallbackip": 0, "other": 0, "mints": 3 })
     );
 }
 
@@ -264,6 +264,53 @@ fn accounts_are_those_that_were_named() {
     };
     assert_eq!((code("wx1", "one"), code("wx2", "two")), (None, None));
     assert_eq!((code("wx1", "two"), code(APPID, SECRET)), (Some(40125), Some(40013)));
+}
+
+#[test]
+fn wecoms_token_is_the_same_while_it_lives_and_its_answers_have_wecoms_shape() {
+    let wechat = StandIn::start(&["--account", "ww1:one", "--account", "ww1:two"]);
+    let gettoken =
+        |secret| wechat.get(&format!("/cgi-bin/gettoken?corpid=ww1&corpsecret={secret}")).json();
+    let (one, two) = (gettoken("one"), gettoken("two"));
+    assert_eq!(one, gettoken("one"));
+    assert_ne!(one["access_token"], two["access_token"]);
+    assert_eq!(
+        (&one["errcode"], &one["errmsg"], &one["expires_in"]),
+        (&json!(0), &json!("ok"), &json!(7200))
+    );
+    let token = one["access_token"].as_str().expect("a token");
+    for call in ["get_api_domain_ip", "getcallbackip"] {
+        let used = wechat.get(&format!("/cgi-bin/{call}?access_token={token}")).json();
+        assert!(used["ip_list"][0].is_string() && used["errcode"] == 0, "{used}");
+    }
+    assert_eq!(wechat.post("/mock/kill", "").json(), json!({ "killed": 2 }));
+    for call in ["get_api_domain_ip", "getcallbackip"] {
+        let used = wechat.get(&format!("/cgi-bin/{call}?access_token={token}")).json();
+        assert_eq!((&used["ip_list"], &used["errcode"]), (&json!([]), &json!(40014)));
+        let text = used["errmsg"].as_str().expect("a text");
+        assert!(text.starts_with("invalid access_token, hint: ["), "{text}");
+    }
+    let wrong = gettoken("three");
+    assert_eq!((&wrong["errcode"], wrong.get("ip_list")), (&json!(40001), None));
+    let calls = wechat.calls();
+    let counted = ["gettoken", "get_api_domain_ip", "getcallbackip", "mints", "token"]
+        .map(|name| calls[name].as_u64().expect("a count"));
+    assert_eq!(counted, [4, 2, 2, 2, 0]);
+}
+
+#[test]
+fn the_callback_addresses_are_for_who_has_a_token() {
+    let wechat = StandIn::start(&[]);
+    let token = wechat.token()["access_token"].as_str().expect("a token").to_owned();
+    let callback =
+        |token: &str| wechat.get(&format!("/cgi-bin/getcallbackip?access_token={token}")).json();
+    let answer = callback(&token);
+    assert!(answer["ip_list"][0].is_string() && answer.get("errcode").is_none(), "{answer}");
+    assert_eq!(
+        (&callback("fake")["errcode"], &callback("")["errcode"]),
+        (&json!(40001), &json!(41001))
+    );
+    assert_eq!(wechat.calls()["getcallbackip"], 3);
 }
 
 #[test]

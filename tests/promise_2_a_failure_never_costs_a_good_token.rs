@@ -69,14 +69,15 @@ fn no_fault_of_wechat_touches_the_published_document() {
         for faults in FAULTS.chunks(FAULTS.len().div_ceil(8)) {
             scope.spawn(move || {
                 let wechat = WeChat::start();
+                let apis = ["stable", "classic", "work"];
                 for (api, (fault, exit)) in
-                    faults.iter().flat_map(|fault| [("stable", fault), ("classic", fault)])
+                    faults.iter().flat_map(|fault| apis.map(|api| (api, fault)))
                 {
                     let sandbox = Sandbox::against(&wechat).on(api);
                     sandbox.publish("T_STILL_GOOD", 7200, 7100);
                     let before = sandbox.document_bytes();
                     wechat.fault(fault);
-                    let ran = sandbox.run(&["fetch", "--timeout", "2s"]);
+                    let ran = sandbox.run(&["fetch", "--timeout", "1s"]);
                     assert_eq!(ran.status.code(), Some(*exit), "{api} {fault}: {}", ran.stderr);
                     ran.says(&["wxtoken: fetch: default: "]);
                     assert_eq!(sandbox.document_bytes(), before, "{api} {fault}");
@@ -316,6 +317,29 @@ fn a_full_disk_is_found_out_before_wechat_is_asked() {
     "#;
     let Some(ran) = where_one_may_mount(&sandbox, script) else { return };
     ran.exits(1).says(&["cannot write", "No space left"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// On classic a token with a long life is cut before the call, which takes room for a second file.
+#[test]
+fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let script = r#"
+        mount -t tmpfs -o size=64k tmpfs "$DIR"
+        touch "$DIR/default.lock"
+        now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+        echo '{"appid":"wx0123456789abcdef","access_token":"T","expires_in":7200,"created_at":"'$now'"}' > "$DIR/default.json"
+        before=$(cat "$DIR/default.json")
+        dd if=/dev/zero of="$DIR/filler" bs=4k 2>/dev/null || true
+        truncate -s -8k "$DIR/filler"
+        status=0; eval "$FETCH --force" || status=$?
+        [ "$before" = "$(cat "$DIR/default.json")" ]
+        [ ! -e "$DIR/.default.json.tmp" ] && [ ! -e "$DIR/.default.json.now" ]
+        exit $status
+    "#;
+    let Some(ran) = where_one_may_mount(&sandbox, script) else { return };
+    ran.exits(1).says(&["cannot write", ".default.json.now", "No space left"]);
     assert_eq!(wechat.asked(), 0);
 }
 

@@ -6,7 +6,7 @@ use support::*;
 
 #[test]
 fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
-    for api in ["stable", "classic"] {
+    for api in ["stable", "classic", "work"] {
         let wechat = WeChat::with(&["--fault", "slow:1"]);
         let sandbox = Sandbox::against(&wechat).on(api);
         twenty_at_once(&sandbox);

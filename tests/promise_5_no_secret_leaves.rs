@@ -43,7 +43,7 @@ fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
                     for (url, trusted) in
                         [(wechat.url(), true), (secure.clone(), true), (secure.clone(), false)]
                     {
-                        for api in ["classic", "stable"] {
+                        for api in ["classic", "stable", "work"] {
                             let sandbox = Sandbox::asking(&url).on(api);
                             write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
                             let mut fetch = sandbox.command(&["fetch", "-vvv", "--timeout", "1s"]);

@@ -20,7 +20,7 @@ fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Ran {
 
 #[test]
 fn a_dead_token_is_replaced_by_one_that_lives() {
-    for api in ["stable", "classic"] {
+    for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
@@ -63,6 +63,23 @@ fn a_forced_answer_that_is_the_old_token_again_is_reported_as_such() {
     // Within 30 s of the last forced refresh WeChat does not do another, and does not say so.
     let ran = fetch_rejected(&sandbox, &sandbox.token()).exits(5);
     ran.says(&["the same token again", "30 s", "每天最多 20 次"]);
+}
+
+/// WeCom's begin with any of the characters that are in them.
+#[test]
+fn a_token_may_begin_with_a_dash_and_a_flag_is_not_taken_for_one() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    for token in ["-I_0", "-", "--force"] {
+        sandbox.publish(token, 7200, 0);
+        fetch_rejected(&sandbox, token).exits(0).silent();
+        assert_ne!(sandbox.token(), token);
+    }
+    sandbox.publish("-I_0", 7200, 0);
+    sandbox.run(&["fetch", "--rejected", "-I_0"]).exits(0).silent();
+    assert_ne!(sandbox.token(), "-I_0");
+    let ran = sandbox.run(&["fetch", "--rejected", "--force"]).exits(2);
+    ran.says(&["followed by a flag", "--rejected -"]);
 }
 
 #[test]

@@ -91,6 +91,29 @@ fn health_is_the_process_and_readiness_is_a_live_token() {
 }
 
 #[test]
+fn a_probe_is_answered_at_once_whatever_wechat_does_and_asks_it_nothing() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    wechat.fault("hang");
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("WeChat is being asked", || wechat.asked() == 1);
+    let asked_at = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(server.get("/healthz").status, 200);
+        assert_refuses(&server.get("/readyz"), 503, "not_ready");
+    }
+    // Whose token is good is ready, though WeChat says nothing.
+    sandbox.publish("T1", 7200, 0);
+    for _ in 0..20 {
+        for path in ["/healthz", "/readyz", "/metrics", "/"] {
+            assert_eq!(server.get(path).status, 200, "{path}");
+        }
+    }
+    assert!(asked_at.elapsed() < Duration::from_secs(4), "{:?}", asked_at.elapsed());
+    assert_eq!(wechat.asked(), 1);
+}
+
+#[test]
 fn head_is_get_without_the_body() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
@@ -128,7 +151,6 @@ fn other_paths_and_accounts_are_not_found() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for path in [
-        "/",
         "/tokens",
         "/Token",
         "/healthz/",

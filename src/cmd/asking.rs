@@ -18,7 +18,8 @@ pub(super) struct Asking {
 
 /// What the flags say of it; reads the AppSecret.
 pub(super) fn source(given: &cli::Account) -> Result<Asking> {
-    let client = Client::new(&given.base_url, given.ca_file.as_deref())
+    let base_url = given.base_url.as_deref().unwrap_or(given.api.base_url());
+    let client = Client::new(base_url, given.ca_file.as_deref())
         .map_err(|err| Exit::Usage.error(format!("{err:#}")));
     let secret = appsecret::read(DEFAULT_ACCOUNT, given.secret_file.as_deref());
     let (client, secret) = config::both(client, secret)?;

@@ -20,9 +20,20 @@ use crate::store::file::FileStore;
 use crate::token::{self, Document};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-const AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
+fn again(api: Api) -> &'static str {
+    match api {
+        Api::Stable | Api::Classic => FORCED_AGAIN,
+        Api::Work => WORK_AGAIN,
+    }
+}
+
+const FORCED_AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
                      20 times a day; try again later. \
                      微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。";
+
+const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If \
+                          WeCom refuses it, look whether it is the right app's, and what errcode it is. \
+                          企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。";
 
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
@@ -72,9 +83,9 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     };
     match (&outcome, &want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {AGAIN}")));
+            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.api))));
         }
-        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {AGAIN}"),
+        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {}", again(account.api)),
         (Outcome::Confirmed(document), Want::Live) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }
@@ -109,6 +120,12 @@ fn want(args: &Fetch) -> Result<Want> {
                     Exit::Usage.error(format!("cannot read the rejected token from stdin: {err}"))
                 })?;
             text.trim().to_owned()
+        }
+        // A token may begin with one; with two, it is far more often missing.
+        Some(flag) if flag.starts_with("--") => {
+            return Err(Exit::Usage.error(
+                "--rejected is followed by a flag; if that is the token, give it on stdin: --rejected -",
+            ));
         }
         Some(token) => token.to_owned(),
     };

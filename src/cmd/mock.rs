@@ -72,8 +72,11 @@ fn accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
             None => return usage("no colon"),
             Some(("", _)) => return usage("no AppID before the colon"),
             Some((_, "")) => return usage("no secret after the colon"),
-            Some((appid, _)) if accounts.iter().any(|(known, _)| known == appid) => {
-                return usage("an AppID for the second time");
+            // Each app of a corp has a secret of its own.
+            Some((appid, secret))
+                if accounts.iter().any(|known| known.0 == appid && known.1.expose() == secret) =>
+            {
+                return usage("an account for the second time");
             }
             Some((appid, secret)) => {
                 accounts.push((appid.to_owned(), Secret::new(secret.to_owned())))

@@ -211,15 +211,18 @@ impl Tokens for Accounts {
         let handout = &mut handouts[account];
         let (name, appid) = (handout.account().name.clone(), handout.account().appid.clone());
         let (api, refresh_before) = (handout.account().api, handout.account().refresh_before);
-        let token = handout.document(now).map(|document| SeenToken {
+        let document = handout.document(now);
+        let appid = appid.or_else(|| document.map(|document| document.appid.clone()));
+        let keeper = self.keepers[account].as_ref();
+        let token = document.map(|document| SeenToken {
             created_at: document.created_at,
             expires_at: document.expires_at(),
             life: document.promise(now, api, refresh_before),
+            is_dead: keeper.is_some_and(|keeper| keeper.is_dead(&document.token)),
             expires_in: document.expires_in,
             fingerprint: document.token.fingerprint(),
         });
-        let asking = self.keepers[account].as_ref().map(|keeper| keeper.seen());
-        Seen { name, appid, token, asking }
+        Seen { name, appid, token, asking: keeper.map(|keeper| keeper.seen()) }
     }
 
     fn hangup(&self) {

@@ -138,7 +138,7 @@ impl Source for Noted<'_> {
             Err(AskError::Status(_)) => ("http_status", 0),
             Err(AskError::Unreachable { .. }) => ("unreachable", 0),
             Err(AskError::Nonsense(_)) => ("nonsense", 0),
-            Err(AskError::Withheld) => return answer,
+            Err(AskError::Spent | AskError::Withheld) => return answer,
         });
         answer
     }

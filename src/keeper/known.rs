@@ -114,7 +114,7 @@ impl Known {
     pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
         let per_day = match api {
             Api::Stable => FORCED_PER_DAY_ON_STABLE,
-            Api::Classic => FORCED_PER_DAY_ON_CLASSIC,
+            Api::Classic | Api::Work => FORCED_PER_DAY_ON_CLASSIC,
         };
         Known {
             name: name.to_owned(),
@@ -249,7 +249,7 @@ impl Known {
             // Meanwhile it may end, or somebody else may have it replaced.
             (true, Err(Withheld::DayUsedUp(rest))) => match self.api {
                 Api::Classic => rest.min(due_in),
-                Api::Stable => rest.min(until(self.not_before)),
+                Api::Stable | Api::Work => rest.min(until(self.not_before)),
             },
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));

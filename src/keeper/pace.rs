@@ -45,11 +45,13 @@ pub(super) fn until_due(
 }
 
 /// How long to leave WeChat alone after it gave a token that is still due, and has this much left. On the classic API
-/// the next question would kill it. On stable it brings the same one until the last five minutes, whatever our margin.
+/// the next question would kill it. On stable it brings the same one until the last five minutes, whatever our margin,
+/// and on work until the end, which a question just before it waits out.
 pub(super) fn wait_while_due(api: Api, left: Duration) -> Duration {
     match api {
         Api::Classic => (left / 2).max(SHORTEST_WAIT),
         Api::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        Api::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
     }
 }
 

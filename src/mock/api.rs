@@ -6,6 +6,8 @@ pub(crate) enum Api {
     Token,
     /// POST /cgi-bin/stable_token
     StableToken,
-    /// GET /cgi-bin/get_api_domain_ip: the cheapest call that needs a live token
+    /// GET /cgi-bin/gettoken, and every call with one of its tokens: WeCom has words of its own
+    Work,
+    /// GET /cgi-bin/get_api_domain_ip and its like: the cheapest calls that need a live token
     DomainIp,
 }

@@ -60,6 +60,17 @@ impl From<Right> for Answer {
     }
 }
 
+impl Right {
+    /// As WeCom says that all is well.
+    pub(crate) fn with_errcode_0(mut self) -> Right {
+        if let Right::Object(object) = &mut self {
+            object.insert("errcode".to_owned(), json!(0));
+            object.insert("errmsg".to_owned(), json!("ok"));
+        }
+        self
+    }
+}
+
 impl From<Refusal> for Right {
     fn from(refusal: Refusal) -> Right {
         let Refusal { errcode, errmsg } = refusal;

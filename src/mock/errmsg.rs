@@ -5,10 +5,17 @@ use super::api::Api;
 /// The address that refusals for an address name; one that is reserved for documentation.
 const CALLER: &str = "203.0.113.9";
 
-/// WeChat's text for `errcode`, without the rid. Those of accounts under punishment or waiting for a confirmation were
+/// WeChat's text for `errcode`, without the rid or hint. Those of accounts under punishment or waiting for a confirmation were
 /// never seen in the wild: they are in WeChat's manner only.
 pub(crate) fn of(errcode: i64, api: Api) -> String {
     let known = match errcode {
+        40001 if api == Api::Work => "invalid credential",
+        40013 if api == Api::Work => "invalid corpid",
+        41002 if api == Api::Work => "corpid missing",
+        41004 if api == Api::Work => "corpsecret missing",
+        45009 if api == Api::Work => "api freq out of limit",
+        45033 if api == Api::Work => "api concurrent out of limit",
+        60020 if api == Api::Work => "not allow to access from your ip",
         -1 => "system error",
         0 => "ok",
         40001 => "invalid credential, access_token is invalid or not latest",
@@ -52,6 +59,15 @@ pub(crate) fn of(errcode: i64, api: Api) -> String {
 /// The same with its rid, as it stands in an answer.
 pub(crate) fn with_rid(errcode: i64, api: Api, rid: &str) -> String {
     format!("{} rid: {rid}", of(errcode, api))
+}
+
+/// WeCom's way: a hint of 25 digits, the caller's address, and where to read on.
+pub(crate) fn with_hint(errcode: i64, hint: &str) -> String {
+    format!(
+        "{}, hint: [{hint}], from ip: {CALLER}, \
+         more info at https://open.work.weixin.qq.com/devtool/query?e={errcode}",
+        of(errcode, Api::Work)
+    )
 }
 
 #[cfg(test)]

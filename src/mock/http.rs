@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use super::api::Api;
 use super::effect::{Answer, Effect, Right, in_place, spoil};
 use super::fault::{ENTRIES, Entry, Fault, Kind};
-use super::rules::{Credentials, Grant, WeChat};
+use super::rules::{Credentials, Grant, Refusal, WeChat};
 use super::wire::Wire;
 use crate::report;
 use crate::secret::Secret;
@@ -52,7 +52,9 @@ struct Calls {
     /// Forced ones too.
     stable_token: u64,
     forced: u64,
+    gettoken: u64,
     get_api_domain_ip: u64,
+    getcallbackip: u64,
     /// Neither these nor `/mock/…`.
     other: u64,
 }
@@ -76,7 +78,9 @@ struct Call {
 enum Asked {
     Token,
     StableToken(Result<StableRequest, i64>),
+    WorkToken,
     DomainIp,
+    CallbackIp,
     Nothing,
 }
 
@@ -245,15 +249,17 @@ impl StandIn {
                 wechat.forced_stable_token(request.credentials(), now)
             }
             Asked::StableToken(Ok(request)) => wechat.stable_token(request.credentials(), now),
-            Asked::DomainIp => match wechat.honour(&call.parameter("access_token"), now) {
-                Ok(()) => {
-                    return Right::Object(Map::from_iter([(
-                        "ip_list".to_owned(),
-                        json!(addresses()),
-                    )]));
-                }
-                Err(refusal) => Err(refusal),
-            },
+            Asked::WorkToken => {
+                let [appid, secret] = ["corpid", "corpsecret"].map(|name| call.parameter(name));
+                let who = Credentials { appid: &appid, grant_type: "", secret: &secret };
+                let granted = wechat.work_token(who, now).map(Right::from);
+                return granted.map_or_else(Right::from, Right::with_errcode_0);
+            }
+            Asked::DomainIp | Asked::CallbackIp => {
+                let token = call.parameter("access_token");
+                let honoured = wechat.honour(&token, now);
+                return used(honoured, wechat.is_of_work(&token));
+            }
         };
         granted.map_or_else(Right::from, Right::from)
     }
@@ -266,7 +272,9 @@ impl StandIn {
                 calls.stable_token += 1;
                 calls.forced += u64::from(request.as_ref().is_ok_and(|request| request.forced));
             }
+            Asked::WorkToken => calls.gettoken += 1,
             Asked::DomainIp => calls.get_api_domain_ip += 1,
+            Asked::CallbackIp => calls.getcallbackip += 1,
             Asked::Nothing => calls.other += 1,
         }
         self.calls.set(calls);
@@ -281,7 +289,9 @@ impl StandIn {
                     "token": calls.token,
                     "stable_token": calls.stable_token,
                     "forced": calls.forced,
+                    "gettoken": calls.gettoken,
                     "get_api_domain_ip": calls.get_api_domain_ip,
+                    "getcallbackip": calls.getcallbackip,
                     "other": calls.other,
                     "mints": self.wechat.borrow().mints(),
                 }))
@@ -318,7 +328,9 @@ impl Call {
         match self.path.as_str() {
             "/cgi-bin/token" => Asked::Token,
             "/cgi-bin/stable_token" => Asked::StableToken(StableRequest::parse(&self.body)),
+            "/cgi-bin/gettoken" => Asked::WorkToken,
             "/cgi-bin/get_api_domain_ip" => Asked::DomainIp,
+            "/cgi-bin/getcallbackip" => Asked::CallbackIp,
             _ => Asked::Nothing,
         }
     }
@@ -351,7 +363,8 @@ impl Asked {
         match self {
             Asked::Token => Api::Token,
             Asked::StableToken(_) => Api::StableToken,
-            Asked::DomainIp | Asked::Nothing => Api::DomainIp,
+            Asked::WorkToken => Api::Work,
+            Asked::DomainIp | Asked::CallbackIp | Asked::Nothing => Api::DomainIp,
         }
     }
 }
@@ -388,6 +401,24 @@ impl From<Grant> for Right {
             ("access_token".to_owned(), json!(grant.token.expose())),
             ("expires_in".to_owned(), json!(grant.expires_in_secs)),
         ]))
+    }
+}
+
+/// The answer to a call that used a token: WeCom has a list in its refusals too, an empty one.
+fn used(honoured: Result<(), Refusal>, is_of_work: bool) -> Right {
+    let list = |addresses: &[&str]| ("ip_list".to_owned(), json!(addresses));
+    match honoured {
+        Ok(()) => {
+            let right = Right::Object(Map::from_iter([list(&addresses())]));
+            if is_of_work { right.with_errcode_0() } else { right }
+        }
+        Err(refusal) => {
+            let mut right = Right::from(refusal);
+            if let (true, Right::Object(object)) = (is_of_work, &mut right) {
+                object.extend([list(&[])]);
+            }
+            right
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! WeChat's rules for tokens as a state machine: what a call is answered, what it mints and what it kills.
 //! The time comes in (since the Unix epoch); HTTP, faults and the clock are somebody else's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -60,16 +60,19 @@ pub(crate) struct Refusal {
 
 /// WeChat, as far as tokens go.
 pub(crate) struct WeChat {
-    accounts: BTreeMap<String, Account>,
+    accounts: Vec<Account>,
     terms: Terms,
     chance: Chance,
     mints: u64,
 }
 
+/// An account, or an app of a corp: several have one ID then, and a secret each.
 struct Account {
+    appid: String,
     secret: Secret,
     classic: Family,
     stable: Family,
+    work: Family,
     classic_per_day: Quota,
     stable_per_day: Quota,
     stable_per_minute: Quota,
@@ -99,20 +102,22 @@ struct Quota {
 }
 
 impl WeChat {
-    /// `accounts` are pairs of AppID and secret; the days of the quotas begin `now`.
+    /// `accounts` are pairs of AppID and secret; the days of the quotas begin `now`. Of several with one AppID, all are
+    /// WeCom's and the first is WeChat's.
     pub(crate) fn new(accounts: Vec<(String, Secret)>, terms: Terms, now: Duration) -> WeChat {
-        let account = |secret| Account {
+        let account = |(appid, secret)| Account {
+            appid,
             secret,
             classic: Family::default(),
             stable: Family::default(),
+            work: Family::default(),
             classic_per_day: Quota::new(CLASSIC_PER_DAY, DAY, now),
             stable_per_day: Quota::new(STABLE_PER_DAY, DAY, now),
             stable_per_minute: Quota::new(STABLE_PER_MINUTE, MINUTE, now),
             forced_per_day: Quota::new(FORCED_PER_DAY, DAY, now),
             forced_at: None,
         };
-        let accounts =
-            accounts.into_iter().map(|(appid, secret)| (appid, account(secret))).collect();
+        let accounts = accounts.into_iter().map(account).collect();
         WeChat { accounts, terms, chance: Chance::new(), mints: 0 }
     }
 
@@ -139,14 +144,23 @@ impl WeChat {
         self.try_forced(who, now).map_err(|errcode| self.refusal(errcode, Api::StableToken, now))
     }
 
+    /// GET /cgi-bin/gettoken of WeCom: the same token while it lives, and always a whole life stated for it. The grant
+    /// type is not looked at.
+    pub(crate) fn work_token(
+        &mut self,
+        who: Credentials<'_>,
+        now: Duration,
+    ) -> Result<Grant, Refusal> {
+        self.try_work(who, now).map_err(|errcode| self.refusal(errcode, Api::Work, now))
+    }
+
     /// Any API that takes a token: whether this one is honoured.
     pub(crate) fn honour(&mut self, token: &str, now: Duration) -> Result<(), Refusal> {
-        let families =
-            self.accounts.values().flat_map(|account| [&account.classic, &account.stable]);
-        let known =
-            families.flat_map(|family| &family.0).find(|known| known.text.expose() == token);
+        let tokens = self.accounts.iter().flat_map(Account::families).flat_map(|family| &family.0);
+        let known = tokens.into_iter().find(|known| known.text.expose() == token);
         let errcode = match known {
             Some(token) if token.is_live(now) => return Ok(()),
+            _ if self.is_of_work(token) => return Err(self.refusal(40014, Api::Work, now)),
             _ if token.is_empty() => 41001,
             // Past its time; one that was replaced or killed before that is "not latest" for ever.
             Some(token) if token.dies_at == token.expires_at => 42001,
@@ -155,12 +169,15 @@ impl WeChat {
         Err(self.refusal(errcode, Api::DomainIp, now))
     }
 
+    /// Whether this is a token of WeCom's, or was one.
+    pub(crate) fn is_of_work(&self, token: &str) -> bool {
+        let mut tokens = self.accounts.iter().flat_map(|account| &account.work.0);
+        tokens.any(|known| known.text.expose() == token)
+    }
+
     /// A stranger's doing: every live token dies at once. How many died.
     pub(crate) fn kill(&mut self, now: Duration) -> usize {
-        let families = self
-            .accounts
-            .values_mut()
-            .flat_map(|account| [&mut account.classic, &mut account.stable]);
+        let families = self.accounts.iter_mut().flat_map(Account::families_mut);
         let live = families.flat_map(|family| &mut family.0).filter(|token| token.is_live(now));
         live.map(|token| token.dies_at = now).count()
     }
@@ -172,7 +189,16 @@ impl WeChat {
 
     /// The refusal with this code, in WeChat's words.
     pub(crate) fn refusal(&mut self, errcode: i64, api: Api, now: Duration) -> Refusal {
-        Refusal { errcode, errmsg: errmsg::with_rid(errcode, api, &self.rid(now)) }
+        let errmsg = match api {
+            Api::Work => errmsg::with_hint(errcode, &self.hint(now)),
+            _ => errmsg::with_rid(errcode, api, &self.rid(now)),
+        };
+        Refusal { errcode, errmsg }
+    }
+
+    /// The same in WeCom's: the time, and fifteen digits of chance.
+    fn hint(&mut self, now: Duration) -> String {
+        format!("{:010}{:015}", now.as_secs(), self.chance.next() % 10u64.pow(15))
     }
 
     /// A request's name in WeChat's logs. The first group is the time.
@@ -180,6 +206,27 @@ impl WeChat {
         let chance = self.chance.next();
         // The time wraps in 2106, as WeChat's will; two groups of chance.
         format!("{:08x}-{:08x}-{:08x}", now.as_secs() as u32, chance as u32, chance >> 32)
+    }
+
+    fn try_work(&mut self, who: Credentials<'_>, now: Duration) -> Result<Grant, i64> {
+        match who {
+            Credentials { secret: "", .. } => return Err(41004),
+            Credentials { appid: "", .. } => return Err(41002),
+            _ => {}
+        }
+        let mut apps =
+            self.accounts.iter_mut().filter(|account| account.appid == who.appid).peekable();
+        apps.peek().ok_or(40013)?;
+        let app = apps.find(|account| account.secret.expose() == who.secret).ok_or(40001)?;
+        let live = app.work.0.back().filter(|token| token.is_live(now));
+        let expires_in_secs = self.terms.life.as_secs();
+        Ok(match live {
+            Some(token) => Grant { token: token.text.clone(), expires_in_secs },
+            None => {
+                self.mints += 1;
+                app.work.mint(self.chance.word(), self.terms.life, now)
+            }
+        })
     }
 
     fn try_token(&mut self, who: Credentials<'_>, now: Duration) -> Result<Grant, i64> {
@@ -217,14 +264,11 @@ impl WeChat {
 }
 
 /// The account, if the caller is who it says. In WeChat's order: the AppID is looked at before anything else.
-fn admit<'a>(
-    accounts: &'a mut BTreeMap<String, Account>,
-    who: Credentials<'_>,
-) -> Result<&'a mut Account, i64> {
+fn admit<'a>(accounts: &'a mut [Account], who: Credentials<'_>) -> Result<&'a mut Account, i64> {
     if who.appid.is_empty() {
         return Err(41002);
     }
-    let account = accounts.get_mut(who.appid).ok_or(40013)?;
+    let account = accounts.iter_mut().find(|account| account.appid == who.appid).ok_or(40013)?;
     match who {
         _ if who.grant_type != "client_credential" => Err(40002),
         _ if who.secret.is_empty() => Err(41004),
@@ -234,6 +278,14 @@ fn admit<'a>(
 }
 
 impl Account {
+    fn families(&self) -> [&Family; 3] {
+        [&self.classic, &self.stable, &self.work]
+    }
+
+    fn families_mut(&mut self) -> [&mut Family; 3] {
+        [&mut self.classic, &mut self.stable, &mut self.work]
+    }
+
     /// Counts a call of stable_token, if there is room for it.
     fn take_stable(&mut self, now: Duration) -> Result<(), i64> {
         if !self.stable_per_minute.take(now) {
@@ -328,9 +380,14 @@ impl Chance {
 
     /// A token as WeChat's look: a small number, an underscore, and 133 characters.
     fn token(&mut self) -> Secret {
+        Secret::new(format!("{}_{}", 60 + self.next() % 40, self.word().expose()))
+    }
+
+    /// 133 characters, as WeCom's tokens look.
+    fn word(&mut self) -> Secret {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-        let mut text = format!("{}_", 60 + self.next() % 40);
+        let mut text = String::with_capacity(133);
         let mut chance = 0;
         for n in 0..133 {
             // Ten characters of six bits from each draw.
@@ -555,6 +612,64 @@ mod tests {
         assert_eq!(honours(&mut wechat, &stable, at(10)), Err(40001));
         assert!(wechat.stable_token(US, at(11)).unwrap().token != stable.token);
         assert_eq!(wechat.kill(at(12)), 1);
+    }
+
+    #[test]
+    fn wecom_gives_the_same_token_while_it_lives_and_always_states_a_whole_life() {
+        let mut wechat = wechat();
+        let first = wechat.work_token(US, at(0)).unwrap();
+        let again = wechat.work_token(US, at(7199)).unwrap();
+        assert!(first.token == again.token);
+        assert_eq!((first.expires_in_secs, again.expires_in_secs), (7200, 7200));
+        assert_eq!(honours(&mut wechat, &first, at(7199)), Ok(()));
+        assert_eq!(honours(&mut wechat, &first, at(7200)), Err(40014), "as for a fake one");
+        let next = wechat.work_token(US, at(7200)).unwrap();
+        assert!(next.token != first.token);
+        assert_eq!((wechat.mints(), wechat.kill(at(7201))), (2, 1));
+        assert_eq!(honours(&mut wechat, &next, at(7201)), Err(40014));
+        assert!(wechat.work_token(US, at(7202)).unwrap().token != next.token);
+        assert!(wechat.is_of_work(next.token.expose()));
+        let official = wechat.token(US, at(7202)).unwrap();
+        assert!(!wechat.is_of_work(official.token.expose()));
+    }
+
+    #[test]
+    fn each_app_of_a_corp_has_its_own_token() {
+        let terms = Terms { life: Duration::from_secs(7200), overlap: Duration::from_secs(300) };
+        let accounts =
+            ["hush", "psst"].map(|secret| (APPID.to_owned(), Secret::new(secret.to_owned())));
+        let mut wechat = WeChat::new(accounts.to_vec(), terms, START);
+        let (one, other) = (US, Credentials { secret: "psst", ..US });
+        let first = wechat.work_token(one, at(0)).unwrap();
+        assert!(wechat.work_token(other, at(0)).unwrap().token != first.token);
+        assert!(wechat.work_token(one, at(1)).unwrap().token == first.token);
+        assert_eq!(
+            wechat.token(other, at(1)).unwrap_err().errcode,
+            40125,
+            "WeChat knows the first"
+        );
+    }
+
+    #[test]
+    fn wecom_looks_at_the_presence_of_a_secret_first_and_has_words_of_its_own() {
+        let mut wechat = wechat();
+        let mut refused = |appid, secret| {
+            let who = Credentials { appid, grant_type: "", secret };
+            wechat.work_token(who, at(0)).unwrap_err()
+        };
+        for (appid, secret, errcode) in
+            [("", "", 41004), ("", "x", 41002), ("ww1", "x", 40013), (APPID, "x", 40001)]
+        {
+            assert_eq!(refused(appid, secret).errcode, errcode);
+        }
+        let text = refused("ww1", "x").errmsg;
+        let rest = text.strip_prefix("invalid corpid, hint: [").expect("WeCom's text");
+        let (hint, rest) = rest.split_once(']').expect("a hint");
+        assert!(hint.len() == 25 && hint.starts_with(&START.as_secs().to_string()), "{hint}");
+        assert_eq!(
+            rest,
+            ", from ip: 203.0.113.9, more info at https://open.work.weixin.qq.com/devtool/query?e=40013"
+        );
     }
 
     #[test]

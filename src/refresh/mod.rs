@@ -161,11 +161,10 @@ impl Refresh<'_> {
         }
         // Before asking: a local fault must not cost a mint.
         let mut stake = Stake::new(self.name, published.as_ref(), turn.prepare()?);
-        let (grant, asked_at) = match self.ask(want, &mut stake, deadline) {
-            Ok(answer) => answer,
+        let document = match self.ask(want, &mut stake, deadline) {
+            Ok(document) => document,
             Err(failure) => return Err(stake.give_up(failure)),
         };
-        let document = Document::new(self.appid, grant.token, grant.expires_in, asked_at);
         stake.win(&document)?;
 
         let is_the_same = published.is_some_and(|published| published.token == document.token);
@@ -195,14 +194,13 @@ impl Refresh<'_> {
         Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
     }
 
-    /// Asks for what is wanted, and again what is transient, while there is time; gives the instant from before the
-    /// request that was answered, too.
+    /// Asks for what is wanted, and again what is transient, while there is time; gives the document to publish.
     fn ask(
         &self,
         want: &Want,
         stake: &mut Stake<'_>,
         deadline: Instant,
-    ) -> Result<(Grant, UtcDateTime), Failure> {
+    ) -> Result<Document, Failure> {
         let published = stake.published();
         // Somebody else may have replaced the unwanted one at WeChat, or we did and lost the answer: then the good one
         // is another, and can be had without forcing a further one. That would kill it in turn, and the one before it
@@ -219,6 +217,7 @@ impl Refresh<'_> {
                 (published.map(|document| &document.token), how)
             }
         };
+        let mut unheard_since = None;
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
@@ -232,12 +231,18 @@ impl Refresh<'_> {
                     how = Ask::Another;
                     continue;
                 }
-                Ok(grant) => return Ok((grant, asked_at)),
+                Ok(grant) => match self.document_of(grant, asked_at, unheard_since, published) {
+                    Some(document) => return Ok(document),
+                    None => AskError::Spent,
+                },
                 Err(err) => err,
             };
-            if self.kills(how) && err.may_have_minted() {
-                stake.lose();
-                how = Ask::Good;
+            if err.may_have_minted() {
+                unheard_since.get_or_insert(asked_at);
+                if self.kills(how) {
+                    stake.lose();
+                    how = Ask::Good;
+                }
             }
             let pause = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()));
             match pause {
@@ -252,11 +257,33 @@ impl Refresh<'_> {
         }
     }
 
+    /// The document for what was granted in answer to a request of `asked_at`, after others whose answers were lost since
+    /// `unheard_since`; `None` if the token's time is over.
+    fn document_of(
+        &self,
+        grant: Grant,
+        asked_at: UtcDateTime,
+        unheard_since: Option<UtcDateTime>,
+        published: Option<&Document>,
+    ) -> Option<Document> {
+        let document = |at| Document::new(self.appid, grant.token.clone(), grant.expires_in, at);
+        match (self.api, published) {
+            (Api::Stable | Api::Classic, _) => Some(document(asked_at)),
+            // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
+            // an answer that we did not hear.
+            (Api::Work, Some(published)) if published.token == grant.token => {
+                document(asked_at).no_longer_than(published, asked_at)
+            }
+            (Api::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
+        }
+    }
+
     /// Whether asking so makes WeChat replace the token that it gave last.
     fn kills(&self, how: Ask) -> bool {
         match self.api {
             Api::Classic => true,
             Api::Stable => how == Ask::Another,
+            Api::Work => false,
         }
     }
 

@@ -397,6 +397,66 @@ fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
     assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T3")));
 }
 
+/// WeCom may state a whole life each time for a token that is nearly over.
+#[test]
+fn on_work_the_same_token_again_keeps_its_end_and_is_asked_for_once() {
+    for want in [Want::Live, Want::Another, not("T1")] {
+        let world = World::new([Ok("T1")]).on(Api::Work).publishing("T1");
+        let end = world.published().unwrap().expires_at();
+        world.clock.sleep(LIFE - MARGIN);
+        let Outcome::Confirmed(document) = world.run(want).unwrap() else {
+            panic!("it is the same")
+        };
+        assert_eq!((document.expires_at(), document.expires_in), (end, MARGIN));
+        assert_eq!(world.published(), Some(document.clone()));
+        // Who waited for the lock meanwhile has the answer, too.
+        let mut waiting = World::new([]).on(Api::Work).publishing("T1");
+        waiting.clock.sleep(LIFE - MARGIN);
+        waiting.store.meanwhile = Some(document.clone());
+        assert_eq!(waiting.run(not("T1")).unwrap(), Outcome::Confirmed(document));
+    }
+    let world = World::new([Ok("T2")]).on(Api::Work).publishing("T1");
+    assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
+}
+
+#[test]
+fn on_work_a_token_whose_time_is_over_is_asked_for_until_it_is_another() {
+    let world = World::new([Ok("T1"), Ok("T1"), Ok("T2")]).on(Api::Work).publishing("T1");
+    world.clock.sleep(LIFE);
+    assert!(
+        matches!(world.run(Want::Live).unwrap(), Outcome::Renewed(it) if it.token.expose() == "T2")
+    );
+    let world = World::new([(); 4].map(|()| Ok("T1"))).on(Api::Work).publishing("T1");
+    let before = world.published();
+    world.clock.sleep(LIFE);
+    let failure = world.run(Want::Live).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Unreachable);
+    assert!(failure.to_string().contains("clock"), "{failure}");
+    assert_eq!(world.published(), before);
+}
+
+#[test]
+fn on_work_a_life_is_counted_from_the_first_call_that_may_have_begun_it() {
+    let world = World::new([refused(-1), lost_for_now(), Ok("T2")]).on(Api::Work).publishing("T1");
+    world.clock.sleep(LIFE);
+    let first = world.clock.passed.get() + with_jitter(PAUSES[0], world.clock.chance());
+    world.run(Want::Live).unwrap();
+    let created_at = world.published().unwrap().created_at - UtcDateTime::UNIX_EPOCH;
+    assert_eq!(created_at.whole_seconds() as u64, first.as_secs());
+    assert!(world.clock.passed.get() > first + PAUSES[1], "the answer came later");
+}
+
+#[test]
+fn on_work_no_call_kills_anything() {
+    for failure in [unreachable(true), nonsense(), refused(40001)] {
+        let world = World::new([failure]).on(Api::Work).publishing("T1");
+        let before = world.published();
+        assert!(matches!(world.run(Want::Another), Err(Failure::Asking(_))));
+        assert_eq!(world.published(), before);
+        assert_eq!(world.asked().len(), 1);
+    }
+}
+
 /// Forcing once more would kill what the lost answer holds, and the published token at once.
 #[test]
 fn after_a_lost_forced_answer_the_good_token_is_asked_for() {
@@ -481,6 +541,7 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
         (Api::Classic, Duration::from_secs(3600)),
         (Api::Stable, MARGIN),
         (Api::Stable, Duration::from_secs(60)),
+        (Api::Work, MARGIN),
     ] {
         let clock = Stopped { start: Instant::now(), passed: Cell::default() };
         let town = Town::new(&clock, api, margin);
@@ -496,13 +557,18 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
                 Fate::NeverHeard,
                 Fate::NeverSent,
             ];
-            [(); 4].map(|()| {
+            let fates = [(); 4].map(|()| {
                 chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 FATES[(chance >> 61) as usize]
-            })
+            });
+            match api {
+                // What was minted in an earlier run, WeCom alone can tell: there each run has its answer, at last.
+                Api::Work => vec![Fate::Lost],
+                Api::Stable | Api::Classic => fates.to_vec(),
+            }
         };
         let mut again_at = u64::MAX;
-        for minute in 0..3000 {
+        for minute in 0..1500 {
             let published = town.published();
             match minute {
                 // Whoever forces takes back all promises beyond the overlap, and no other.
@@ -525,9 +591,9 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
                 town.pass_a_second();
             }
         }
-        assert!(town.generations() > 20, "{} generations", town.generations());
+        assert!(town.generations() > 10, "{} generations", town.generations());
         let lost = town.lost.get();
-        assert!(lost > 20, "{api:?}: {lost} answers were lost");
+        assert!(lost > 3, "{api:?}: {lost} answers were lost");
     }
 }
 
@@ -593,7 +659,11 @@ impl<'a> Town<'a> {
         };
         let deadline = self.clock.instant() + TIMEOUT;
         // What it says of it is no matter here; dying, least of all.
-        let _ = catch_unwind(AssertUnwindSafe(|| refresh.run(want, deadline)));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| refresh.run(want, deadline)))
+            && !panic.is::<Fate>()
+        {
+            resume_unwind(panic);
+        }
     }
 
     fn published(&self) -> Option<Document> {
@@ -626,16 +696,20 @@ impl<'a> Town<'a> {
         self.seen.borrow().len()
     }
 
-    fn grant(&self, how: Ask) -> Grant {
+    fn grant(&self, how: Ask) -> Result<Grant, AskError> {
         let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
         let (mut wechat, now) = (self.wechat.borrow_mut(), self.clock.passed.get());
-        let grant = match (self.api, how) {
+        let granted = match (self.api, how) {
             (Api::Classic, _) => wechat.token(who, now),
             (Api::Stable, Ask::Good) => wechat.stable_token(who, now),
             (Api::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
-        }
-        .expect("the quota is not spent");
-        Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) }
+            (Api::Work, _) => wechat.work_token(who, now),
+        };
+        let grant = granted.map_err(|refusal| {
+            let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };
+            err
+        })?;
+        Ok(Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) })
     }
 }
 
@@ -651,16 +725,16 @@ impl Source for Town<'_> {
             Err(AskError::Unreachable { what, may_pass: true, may_have_arrived })
         };
         match fate {
-            Fate::Answered => Ok(self.grant(how)),
-            Fate::Refused => refused(-1).map(|_| unreachable!()),
+            Fate::Answered => self.grant(how),
+            Fate::Refused => refused(-1).map(|_| unreachable!("a refusal")),
             Fate::NeverSent => silence(false),
             Fate::NeverHeard => silence(true),
             Fate::Lost | Fate::Death => {
                 let mints = self.wechat.borrow().mints();
-                self.grant(how);
+                let _ = self.grant(how); // A refusal is lost as well.
                 self.lost.set(self.lost.get() + self.wechat.borrow().mints() - mints);
                 if fate == Fate::Death {
-                    resume_unwind(Box::new("killed"));
+                    resume_unwind(Box::new(fate));
                 }
                 silence(true)
             }

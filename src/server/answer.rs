@@ -1,6 +1,7 @@
 //! One request, from its head to what is answered: the checks in their order, and then the route. Knows nothing of
 //! connections.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,12 +20,14 @@ use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
 use super::limits::MAX_BODY;
 use super::metrics;
+use super::page;
 use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
 use super::tokens::{Lack, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
+use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::secret::Secret;
 use crate::token::{self, TicketType};
@@ -120,22 +123,22 @@ fn tell_operator(
     peer: Peer,
     shared: &Shared,
 ) {
-    let who = match client {
-        Client::Direct(peer) => peer.to_string(),
-        Client::Behind(ip) => format!("{ip} through {peer}"),
-    };
-    match rejection {
-        Rejection::Forbidden(_) => shared.log.rejected(who, "not in --allow"),
-        Rejection::Forwarded(why) => shared.log.rejected(who, why),
+    let why = match rejection {
+        Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
+        Rejection::Forwarded(why) => Cow::Borrowed(*why),
         Rejection::Unauthorized(NOT_A_KEY, _) => {
-            shared.log.rejected(who, "it showed a key that is not in the keys file");
+            Cow::Borrowed("it showed a key that is not in the keys file")
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
             let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
-            shared.log.rejected(who, format_args!("it asked a loopback address for host {host}"));
+            Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
-        _ => {}
+        _ => return,
+    };
+    match client {
+        Client::Direct(peer) => shared.log.rejected(peer, why),
+        Client::Behind(ip) => shared.log.rejected(format_args!("{ip} through {peer}"), why),
     }
 }
 
@@ -158,7 +161,7 @@ impl<'a> Visitor<'a> {
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
-            Route::Page => Err(Rejection::NotFound),
+            Route::Page => Ok(Reply::Page(page::html(&self.seen(key), SystemClock.now()))),
             Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;

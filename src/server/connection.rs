@@ -234,6 +234,7 @@ impl Connection {
             Ok(secured) => Some(Stream::Tls(Box::new(secured))),
             Err((err, socket)) => {
                 if let Some(why) = tls::failure(&err) {
+                    self.shared.counts.refused("handshake");
                     self.shared.log.no_handshake(self.caller.peer, why);
                 }
                 // A client that has sent its request behind the handshake is to read the alert all the same.

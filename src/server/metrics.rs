@@ -9,6 +9,11 @@ use crate::exposition::{Exposition, Metric, NO_LABELS, TOKEN_CREATED, TOKEN_EXPI
 
 const BUILD: Metric = Metric::gauge("wxtoken_build_info", "Which wxtoken this is; always 1.");
 
+const TOKEN_LIVE: Metric = Metric::gauge(
+    "wxtoken_token_live",
+    "Whether there is a token to hand out: 1, or 0 where it has expired, WeChat says it is dead, or there is none.",
+);
+
 const FETCH_SUCCESS: Metric = Metric::gauge(
     "wxtoken_fetch_last_success_timestamp_seconds",
     "When WeChat last gave a token; 0 if it has not since the process began.",
@@ -80,6 +85,11 @@ fn write_accounts(exposition: &mut Exposition, accounts: &[Seen]) {
     };
     exposition.write(&TOKEN_CREATED, tokens(|token| token.created_at));
     exposition.write(&TOKEN_EXPIRY, tokens(|token| token.expires_at));
+    let live = accounts.iter().map(|seen| {
+        let is_live = seen.token.as_ref().is_some_and(SeenToken::is_live);
+        ([("account", &seen.name)], u8::from(is_live))
+    });
+    exposition.write(&TOKEN_LIVE, live);
 
     let asking = accounts.iter().filter_map(|seen| Some((seen, seen.asking.as_ref()?)));
     let fetches = |instant: fn(&SeenAsking) -> Option<UtcDateTime>| {
@@ -126,7 +136,8 @@ mod tests {
         let token = SeenToken {
             created_at: at(1_000),
             expires_at: at(8_200),
-            life: Duration::ZERO,
+            life: Duration::from_secs(100),
+            is_dead: true,
             expires_in: Duration::from_secs(7200),
             fingerprint: "ba7816bf".to_owned(),
         };
@@ -151,6 +162,8 @@ mod tests {
                 r#"wxtoken_token_created_timestamp_seconds{account="shop"} 1000"#,
                 r#"wxtoken_token_expiry_timestamp_seconds{account="branch"} 0"#,
                 r#"wxtoken_token_expiry_timestamp_seconds{account="shop"} 8200"#,
+                r#"wxtoken_token_live{account="branch"} 0"#,
+                r#"wxtoken_token_live{account="shop"} 0"#,
                 r#"wxtoken_fetch_last_success_timestamp_seconds{account="shop"} 1001"#,
                 r#"wxtoken_fetch_last_failure_timestamp_seconds{account="shop"} 8000"#,
                 r#"wxtoken_fetch_next_timestamp_seconds{account="shop"} 0"#,

@@ -30,6 +30,7 @@ mod counts;
 mod tls;
 mod shared;
 mod metrics;
+mod page;
 mod answer;
 mod listen;
 mod connection;

@@ -95,6 +95,8 @@ pub(crate) struct SeenToken {
     pub(crate) expires_at: UtcDateTime,
     /// How long it may be promised to work; zero once it has expired.
     pub(crate) life: Duration,
+    /// WeChat has said that it is dead, whatever life it had left.
+    pub(crate) is_dead: bool,
     /// How long it lived when it was new.
     pub(crate) expires_in: Duration,
     /// The first 8 hex digits of its SHA-256.
@@ -112,6 +114,13 @@ pub(crate) struct SeenAsking {
     /// How often WeChat was asked, by what came of it: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0
     /// where there is none.
     pub(crate) attempts: Vec<(&'static str, i64, u64)>,
+}
+
+impl SeenToken {
+    /// Whether it is handed out.
+    pub(super) fn is_live(&self) -> bool {
+        !self.life.is_zero() && !self.is_dead
+    }
 }
 
 /// Where there are no accounts at all.

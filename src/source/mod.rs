@@ -69,6 +69,8 @@ pub(crate) enum AskError {
     },
     /// An answer that makes no sense; says which.
     Nonsense(String),
+    /// The published token again, whose time is over.
+    Spent,
     /// Nobody was asked: it is not to be asked for now.
     Withheld,
 }
@@ -81,13 +83,15 @@ impl AskError {
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
             AskError::Nonsense(_) | AskError::Withheld => false,
+            // Our count begins before the request was sent, so it ends some seconds before WeChat's.
+            AskError::Spent => true,
         }
     }
 
     /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
     pub(crate) fn may_have_minted(&self) -> bool {
         match self {
-            AskError::Refused(_) | AskError::Withheld => false,
+            AskError::Refused(_) | AskError::Spent | AskError::Withheld => false,
             // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
             AskError::Status(status) => !(300..500).contains(status) || *status == 408,
             AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
@@ -103,8 +107,11 @@ impl AskError {
             AskError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
             // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
             AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
-            AskError::Status(_) | AskError::Unreachable { .. } | AskError::Nonsense(_) => None,
-            AskError::Withheld => None,
+            AskError::Status(_)
+            | AskError::Unreachable { .. }
+            | AskError::Nonsense(_)
+            | AskError::Spent
+            | AskError::Withheld => None,
         }
     }
 
@@ -150,6 +157,10 @@ impl fmt::Display for AskError {
                 "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
                  应答无法识别，请检查是否有代理或认证网关拦截。"
             ),
+            AskError::Spent => f.write_str(
+                "WeCom gave the token again whose time is over: it gives another within seconds, or is this host's \
+                 clock wrong? 企业微信仍返回已到期的 token，请稍后再试，或检查本机时间。",
+            ),
         }
     }
 }
@@ -175,6 +186,7 @@ mod tests {
             (unreachable(true), None),
             (unreachable(false), Some(300)),
             (AskError::Nonsense("an HTML page".to_owned()), None),
+            (AskError::Spent, None),
         ] {
             assert_eq!(err.retry_after().map(|wait| wait.as_secs()), expected, "{err}");
         }

@@ -1,5 +1,5 @@
-//! Asks WeChat (公众号, 服务号, 小程序) for a token, or whether one is alive: one request, one verdict. The JSON body
-//! decides, not the HTTP status.
+//! Asks WeChat (公众号, 服务号, 小程序) or WeCom (企业微信) for a token, or whether one is alive: one request, one verdict.
+//! The JSON body decides, not the HTTP status.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::errcode::{Call, Class, Platform, Refusal};
 use crate::secret::Secret;
 use crate::token;
 
-/// One account at WeChat.
+/// One account at WeChat, or one app of a corp at WeCom.
 pub(crate) struct WeChat {
     client: Client,
     api: Api,
@@ -39,8 +39,10 @@ impl Source for WeChat {
             Api::Stable => self.ask_stable(how == Ask::Another, timeout),
             // Every call mints another.
             Api::Classic => self.ask_classic(timeout),
+            // Nothing but its end makes it give another.
+            Api::Work => self.ask_work(timeout),
         }?;
-        judge(&answer, &self.secret)
+        judge(&answer, &self.secret, self.platform())
     }
 }
 
@@ -49,7 +51,7 @@ impl Probe for WeChat {
     fn probe(&self, token: &Secret, timeout: Duration) -> Pulse {
         let query = [("access_token", token.expose())];
         match self.client.get("/cgi-bin/get_api_domain_ip", &query, timeout) {
-            Ok(answer) => pulse(&answer, token, Platform::Official),
+            Ok(answer) => pulse(&answer, token, self.platform()),
             Err(err) => Pulse::Unknown(err),
         }
     }
@@ -76,17 +78,31 @@ impl WeChat {
             [("grant_type", GRANT_TYPE), ("appid", &self.appid), ("secret", self.secret.expose())];
         self.client.get("/cgi-bin/token", &query, timeout)
     }
+
+    /// <https://developer.work.weixin.qq.com/document/path/91039>
+    fn ask_work(&self, timeout: Duration) -> Result<Answer, AskError> {
+        let query = [("corpid", self.appid.as_str()), ("corpsecret", self.secret.expose())];
+        self.client.get("/cgi-bin/gettoken", &query, timeout)
+    }
+
+    /// Whose errcodes it hears.
+    fn platform(&self) -> Platform {
+        match self.api {
+            Api::Stable | Api::Classic => Platform::Official,
+            Api::Work => Platform::Work,
+        }
+    }
 }
 
 /// What an answer says: a grant, a refusal, or nothing that makes sense.
-fn judge(answer: &Answer, secret: &Secret) -> Result<Grant, AskError> {
+fn judge(answer: &Answer, secret: &Secret, platform: Platform) -> Result<Grant, AskError> {
     let body = object(answer)?;
     if let Some(code @ ..=-1 | code @ 1..) = errcode(&body)? {
         // Whichever of the two is wrong: a token was minted, perhaps.
         if body["access_token"].as_str().is_some_and(token::is_token) {
             return Err(AskError::Nonsense(format!("an access_token and errcode {code} in one")));
         }
-        return Err(refused(code, &body, secret, Call::Asking, Platform::Official));
+        return Err(refused(code, &body, secret, Call::Asking, platform));
     }
     if !is_success(answer) && body["access_token"].is_null() {
         return Err(AskError::Status(answer.status));
@@ -202,7 +218,11 @@ mod tests {
     use crate::exit::Exit;
 
     fn judged(status: u16, body: &str) -> Result<Grant, AskError> {
-        judge(&Answer { status, body: body.as_bytes().to_vec() }, &Secret::new("S3CR3T".to_owned()))
+        judged_on(Platform::Official, status, body.as_bytes())
+    }
+
+    fn judged_on(platform: Platform, status: u16, body: &[u8]) -> Result<Grant, AskError> {
+        judge(&Answer { status, body: body.to_vec() }, &Secret::new("S3CR3T".to_owned()), platform)
     }
 
     #[test]
@@ -231,6 +251,20 @@ mod tests {
             (502, "<html>", Exit::Unreachable),
         ] {
             assert_eq!(judged(status, body).expect_err(body).exit(), exit, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn wecom_says_errcode_0_when_all_is_well_and_its_codes_are_its_own() {
+        let body = br#"{"errcode":0,"errmsg":"ok","access_token":"T1","expires_in":7200}"#;
+        assert!(judged_on(Platform::Work, 200, body).is_ok());
+        let body = br#"{"errcode":40001,"errmsg":"invalid credential, hint: [1589168158000000000000000], from ip: 203.0.113.9, more info at https://open.work.weixin.qq.com/devtool/query?e=40001"}"#;
+        let err = judged_on(Platform::Work, 200, body).unwrap_err();
+        assert!(!err.is_transient() && err.exit() == Exit::Refused);
+        let shown = err.to_string();
+        for part in ["do not retry", "banned for an hour", "切勿反复重试", "from ip: 203.0.113.9"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
         }
     }
 
@@ -271,20 +305,19 @@ mod tests {
     fn every_truncation_and_flipped_byte_is_survived() {
         let whole = br#"{"access_token":"T1","expires_in":7200,"errcode":0}"#;
         for cut in 0..whole.len() {
-            let body = whole[..cut].to_vec();
-            assert!(judge(&Answer { status: 200, body }, &Secret::new("x".to_owned())).is_err());
+            assert!(judged_on(Platform::Official, 200, &whole[..cut]).is_err());
             for bit in 0..8 {
                 let mut body = whole.to_vec();
                 body[cut] ^= 1 << bit;
-                let _ = judge(&Answer { status: 200, body }, &Secret::new("x".to_owned())); // Any verdict, no panic.
+                let _ = judged_on(Platform::Official, 200, &body); // Any verdict, no panic.
             }
         }
     }
 
     #[test]
     fn a_refusal_in_broken_text_is_still_that_refusal() {
-        let body = b"{\"errcode\":40164,\"errmsg\":\"\xce\xde\xd0\xa7 invalid ip 203.0.113.9, not in whitelist\"}".to_vec();
-        let err = judge(&Answer { status: 200, body }, &Secret::new("x".to_owned())).unwrap_err();
+        let body = b"{\"errcode\":40164,\"errmsg\":\"\xce\xde\xd0\xa7 invalid ip 203.0.113.9, not in whitelist\"}";
+        let err = judged_on(Platform::Official, 200, body).unwrap_err();
         assert!(err.to_string().contains("Add IP 203.0.113.9"), "{err}");
     }
 

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,19 @@ pub fn wxtoken() -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let proxy = name.to_lowercase().ends_with("_proxy");
-        let systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR"]
-            .contains(&&*name);
+        let systemd = [
+            "STATE_DIRECTORY",
+            "CREDENTIALS_DIRECTORY",
+            "XDG_STATE_HOME",
+            "NO_COLOR",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+        ]
+        .contains(&&*name);
         if name.starts_with("WXTOKEN_") || proxy || systemd {
             command.env_remove(name);
         }
@@ -124,7 +135,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// The same account on this API, `stable` or `classic`.
+    /// The same account on this API: `stable`, `classic` or `work`.
     pub fn on(self, api: &'static str) -> Sandbox {
         Sandbox { api, ..self }
     }
@@ -213,11 +224,12 @@ impl Sandbox {
         names
     }
 
-    /// `wxtoken serve --refresh ARGS…` here, as [`Sandbox::serve`] does it.
-    pub fn keep(&self, args: &[&str]) -> Server {
-        let secret = self.path("secret");
-        let asking = ["--refresh", "--secret-file", secret.to_str().unwrap(), "--base-url"];
-        self.serve(&[&asking[..], &[&self.base_url], args].concat())
+    /// Runs `wxtoken serve ARGS…` here, which must not start. Its address is taken, so that it ends in any case.
+    #[track_caller]
+    pub fn serve_refused(&self, args: &[&str]) -> Ran {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        self.run(&[&["serve", "--listen", &address], args].concat()).exits(2)
     }
 
     /// `wxtoken serve ARGS…` here, listening on a free loopback port unless ARGS say otherwise.
@@ -228,6 +240,13 @@ impl Sandbox {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         Server::start(command, args.iter().filter(|arg| **arg == "--listen").count().max(1))
+    }
+
+    /// `wxtoken serve --refresh ARGS…` here: one that asks WeChat itself.
+    pub fn serve_refreshing(&self, args: &[&str]) -> Server {
+        let secret = self.path("secret");
+        let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &self.base_url];
+        self.serve(&[&["--refresh"], &account[..], args].concat())
     }
 }
 
@@ -284,7 +303,9 @@ impl Server {
 
     /// Its (first) TCP address.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0].strip_prefix("http://").expect("it listens on TCP").parse().unwrap()
+        let url = &self.addresses[0];
+        let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        address.expect("it listens on TCP").parse().unwrap()
     }
 
     /// GETs `path`.
@@ -440,10 +461,10 @@ impl WeChat {
         self.server.get("/mock/calls").json()
     }
 
-    /// How often it was asked for a token, on either API.
+    /// How often it was asked for a token, on any API.
     pub fn asked(&self) -> u64 {
         let calls = self.calls();
-        calls["token"].as_u64().unwrap() + calls["stable_token"].as_u64().unwrap()
+        ["token", "stable_token", "gettoken"].map(|api| calls[api].as_u64().unwrap()).iter().sum()
     }
 
     /// How often it was asked whether a token is alive.
@@ -458,7 +479,8 @@ impl WeChat {
 
     /// Whether it takes this token.
     pub fn is_alive(&self, token: &str) -> bool {
-        !self.server.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")).json()["ip_list"].is_null()
+        let path = format!("/cgi-bin/get_api_domain_ip?access_token={token}");
+        self.server.get(&path).json()["ip_list"][0].is_string()
     }
 }
 
@@ -546,6 +568,11 @@ impl<S: Read + Write> Caller<S> {
         Caller { stream: BufReader::new(stream) }
     }
 
+    /// What it speaks over.
+    pub fn stream(&self) -> &S {
+        self.stream.get_ref()
+    }
+
     #[track_caller]
     pub fn say(&mut self, text: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(text.as_ref()).expect("the other side reads");
@@ -578,6 +605,11 @@ impl<S: Read + Write> Caller<S> {
             assert!(read > 0, "closed: {:?}", String::from_utf8_lossy(&head));
         }
         Response::parse(&head)
+    }
+
+    /// Reads all that comes until the connection ends, however it ends.
+    pub fn read_all(&mut self, all: &mut Vec<u8>) {
+        let _ = self.stream.read_to_end(all);
     }
 
     /// Waits for the other side to close; whether it did so politely and said nothing more.

@@ -1,16 +1,188 @@
-//! Real TLS in front of the stand-in: an authority, a certificate, and a server that decrypts and passes on.
+//! Real TLS: an authority and the certificates it signs, a server in front of the stand-in that decrypts and passes on,
+//! and clients that offer what a test wants them to.
 #![allow(dead_code, unreachable_pub)] // As in the vocabulary.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SignatureAlgorithm,
+};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 
-/// A TLS server with a certificate for `localhost`, and the authority that signed it.
+use crate::support::{Caller, Sandbox, connect, write_with_mode};
+
+/// An authority of the test's own.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Clone)]
+pub struct Identity {
+    pub cert: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Told apart by their names, as real ones are.
+        static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for `localhost` and 127.0.0.1, with the usual kind of key.
+    pub fn sign(&self) -> Identity {
+        self.sign_for(&["localhost", "127.0.0.1"], |_| {})
+    }
+
+    /// One with a key of this kind.
+    pub fn sign_with(&self, kind: &'static SignatureAlgorithm) -> Identity {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.sign_params(params, KeyPair::generate_for(kind).unwrap())
+    }
+
+    /// One for these names, changed by `change`.
+    pub fn sign_for(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        self.sign_params(params, KeyPair::generate().unwrap())
+    }
+
+    /// One that clients show.
+    pub fn sign_client(&self) -> Identity {
+        self.sign_for(&["client.test"], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    fn sign_params(&self, mut params: CertificateParams, key: KeyPair) -> Identity {
+        params.distinguished_name.push(DnType::CommonName, "somebody");
+        let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Identity { cert, key: key.serialize_pem() }
+    }
+}
+
+impl Identity {
+    /// Puts it where [`Identity::flags`] say.
+    pub fn put(&self, sandbox: &Sandbox) {
+        write_with_mode(&sandbox.path("cert.pem"), &self.cert, 0o644);
+        write_with_mode(&sandbox.path("key.pem"), &self.key, 0o600);
+    }
+
+    /// The flags of a server that has such an identity in its sandbox.
+    pub fn flags(sandbox: &Sandbox) -> Vec<String> {
+        let path = |name| sandbox.path(name).display().to_string();
+        ["--tls-cert".to_owned(), path("cert.pem"), "--tls-key".to_owned(), path("key.pem")].into()
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+/// A TLS client, with what it offers; its connections share what they need to be resumed.
+pub struct TlsClient {
+    config: ClientConfig,
+}
+
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+impl TlsClient {
+    /// One that trusts `ca` and offers all it can.
+    pub fn trusting(ca: &Authority) -> TlsClient {
+        TlsClient::offering(ca, rustls::ALL_VERSIONS, |_| true, None)
+    }
+
+    /// One that offers these versions of TLS, and of the ciphers those whose names are chosen; and shows this
+    /// certificate if it is asked for one.
+    pub fn offering(
+        ca: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+        ciphers: impl Fn(&str) -> bool,
+        identity: Option<&Identity>,
+    ) -> TlsClient {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
+        let all = rustls::crypto::ring::default_provider();
+        let chosen =
+            |suite: &&rustls::SupportedCipherSuite| ciphers(&format!("{:?}", suite.suite()));
+        let cipher_suites = all.cipher_suites.iter().filter(chosen).copied().collect();
+        let provider = Arc::new(CryptoProvider { cipher_suites, ..all });
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(it) => builder.with_client_auth_cert(it.chain(), it.private_key()).unwrap(),
+        };
+        TlsClient { config }
+    }
+
+    /// The same, which offers these protocols.
+    pub fn speaking(mut self, protocols: &[&str]) -> TlsClient {
+        self.config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// The same, which never comes back to a session.
+    pub fn forgetful(mut self) -> TlsClient {
+        self.config.resumption = Resumption::disabled();
+        self
+    }
+
+    /// A connection whose handshake has not begun.
+    #[track_caller]
+    pub fn over(&self, socket: TcpStream) -> TlsStream {
+        let name = "localhost".try_into().unwrap();
+        let session = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();
+        StreamOwned::new(session, socket)
+    }
+
+    /// A connection after its handshake; or why there is none.
+    pub fn try_connect(&self, address: SocketAddr) -> io::Result<TlsStream> {
+        let mut stream = self.over(connect(address));
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(stream)
+    }
+
+    /// A connection after its handshake, which is kept.
+    #[track_caller]
+    pub fn caller(&self, address: SocketAddr) -> Caller<TlsStream> {
+        Caller::over(self.try_connect(address).expect("a handshake"))
+    }
+}
+
+/// A TLS server with a certificate of its own authority's.
 pub struct TlsFront {
     pub address: SocketAddr,
     pub ca_pem: String,
@@ -21,24 +193,14 @@ pub struct TlsFront {
 impl TlsFront {
     /// Passes what it decrypts on to `backend`. The certificate is for `name`.
     pub fn before(backend: SocketAddr, name: &str) -> TlsFront {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::from_params(&ca, &ca_key);
-        let certificate = CertificateParams::new(vec![name.to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-
+        let authority = Authority::new();
+        let identity = authority.sign_for(&[name], |_| {});
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], private)
+            .with_single_cert(identity.chain(), identity.private_key())
             .unwrap();
         let config = Arc::new(config);
 
@@ -52,10 +214,9 @@ impl TlsFront {
                 std::thread::spawn(move || pass_on(client, backend, config, &counter));
             }
         });
-        TlsFront { address, ca_pem, handshakes }
+        TlsFront { address, ca_pem: authority.pem, handshakes }
     }
 }
-
 /// One request, one answer: wxtoken's client keeps no connection.
 fn pass_on(
     client: TcpStream,
