@@ -9,11 +9,12 @@ use time::UtcDateTime;
 
 use crate::answer;
 use crate::config::Account;
-use crate::report::{debug, error, printable};
+use crate::report::{debug, error, info, printable};
 use crate::secret::Secret;
 use crate::server::Token;
-use crate::store::reader::Watched;
-use crate::token::{CLASSIC_OVERLAP, Document};
+use crate::store::Found;
+use crate::store::reader::{self, Watched};
+use crate::token::{CLASSIC_OVERLAP, Document, TicketType};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
@@ -96,9 +97,35 @@ impl Handout {
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// Whether this is the account's token, or was until a moment ago.
+    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Read each time: SDKs
+    /// keep a ticket for as long as it lives.
+    pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+        let name = &self.account.name;
+        let document = match reader::read_ticket(&self.account.ticket_document(kind)) {
+            Ok(Found::Document(document)) if self.account.owns(&document) => document,
+            Ok(Found::Document(document)) => {
+                let whose = printable(&document.appid, 64);
+                info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
+                return None;
+            }
+            Ok(Found::Nothing) => return None,
+            Ok(Found::Damaged(damage)) => {
+                info!("serve: {name}: {damage}");
+                return None;
+            }
+            Err(err) => {
+                info!("serve: {name}: {err:#}");
+                return None;
+            }
+        };
+        let life = Duration::from_secs(document.left(now).as_secs());
+        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
+    }
+
+    /// Whether this is the account's token and lives, or was it until a moment ago.
     pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
-        if self.document(now).is_some_and(|document| document.token.is(token)) {
+        let is_it = |document: &Document| !document.left(now).is_zero() && document.token.is(token);
+        if self.document(now).is_some_and(is_it) {
             return true;
         }
         let is_recent = |at: UtcDateTime| now - at < REMEMBERED;

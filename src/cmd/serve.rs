@@ -25,6 +25,7 @@ use crate::server::{
     Token, Tokens, Wish,
 };
 use crate::systemd;
+use crate::token::TicketType;
 
 /// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
 /// that is, and too seldom to be a load.
@@ -177,8 +178,8 @@ impl Tokens for Accounts {
         self.current(account).map(|(_, token)| token)
     }
 
-    fn ticket(&self, _account: usize, _kind: &str) -> Option<Bytes> {
-        None
+    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
+        self.handouts.borrow()[account].ticket(kind, SystemClock.now())
     }
 
     fn holder_of(&self, token: &str) -> Option<usize> {

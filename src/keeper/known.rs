@@ -430,3 +430,6 @@ fn lack(withheld: Withheld) -> Lack {
     };
     Lack { why: why.to_owned(), retry_after }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::secret::Secret;
-use crate::token;
+use crate::token::{self, TicketType};
 
 /// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
 /// and too seldom to be a load.
@@ -175,7 +175,8 @@ impl<'a> Visitor<'a> {
             }
             Route::Ticket(name, kind) => {
                 let account = self.find(name, key)?;
-                self.shared.tokens.ticket(account, kind).map(Reply::Json).ok_or_else(no_ticket)
+                let kind = TicketType::of(kind).ok_or(Rejection::NotFound)?;
+                self.shared.tokens.ticket(account, &kind).map(Reply::Json).ok_or_else(no_ticket)
             }
             Route::Compatible(_) => unreachable!("answered above"),
         }
@@ -314,7 +315,8 @@ fn scope(key: Option<&Key>) -> &Scope {
 }
 
 fn no_ticket() -> Rejection {
-    let why = "there is no live ticket of this type here; run `wxtoken status` on the server to see which there are";
+    let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
+               account's ACCOUNT.json";
     Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
 }
 

@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use time::UtcDateTime;
 
 use crate::secret::Secret;
+use crate::token::TicketType;
 
 /// The accounts whose tokens are handed out. An account is called by its place in the list of names.
 pub(crate) trait Tokens {
@@ -22,7 +23,7 @@ pub(crate) trait Tokens {
     fn token(&self, account: usize) -> Option<Token>;
 
     /// A ticket of this type, as JSON; `None` without a live one.
-    fn ticket(&self, account: usize, kind: &str) -> Option<Bytes>;
+    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes>;
 
     /// The account whose token this is, or was until a moment ago.
     fn holder_of(&self, token: &str) -> Option<usize>;
@@ -137,7 +138,7 @@ impl Tokens for NoTokens {
     fn token(&self, _: usize) -> Option<Token> {
         None
     }
-    fn ticket(&self, _: usize, _: &str) -> Option<Bytes> {
+    fn ticket(&self, _: usize, _: &TicketType) -> Option<Bytes> {
         None
     }
     fn holder_of(&self, _: &str) -> Option<usize> {
