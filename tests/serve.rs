@@ -346,6 +346,72 @@ fn a_request_that_does_not_arrive_in_ten_seconds_is_a_408_and_silence_just_ends(
     assert!(silent.is_closed(), "nothing was asked, nothing is answered");
 }
 
+/// Ten seconds are for the request; what is waited for afterwards is WeChat.
+#[test]
+fn a_body_that_came_late_and_in_time_is_answered_though_wechat_takes_long() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    wechat.fault("hang");
+    let body = rejected(&sandbox.token());
+    let mut caller = server.caller();
+    let length = body.len();
+    caller.say(format!(
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    // Not to be lucky: this is how late it comes.
+    std::thread::sleep(Duration::from_secs(2));
+    caller.say(body);
+    let response = caller.answer();
+    assert_refuses(&response, 503, "no_token");
+    assert_eq!(response.header("connection"), None, "it is kept");
+}
+
+#[test]
+fn what_is_pipelined_behind_another_request_may_wait_for_wechat() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    let dead = sandbox.token();
+    wechat.kill_tokens();
+    wechat.fault("slow:1");
+    let mut caller = server.caller();
+    let second = posting("/token", &rejected(&dead));
+    caller.say(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{second}"));
+    assert_eq!(caller.answer().status, 200);
+    assert_hands_out(&caller.answer(), &sandbox.token());
+    assert_ne!(sandbox.token(), dead);
+}
+
+/// RFC 9110, 10.1.1: curl, .NET and others hold a body back until they are told to go on.
+#[test]
+fn who_waits_to_be_told_to_go_on_is_told_so_or_refused() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    let body = rejected("T0");
+    let asking = |path: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let mut caller = server.caller();
+    for _ in 0..2 {
+        caller.say(asking("/token", body.len()));
+        assert_eq!(caller.answer_to_head().head.trim_end(), "HTTP/1.1 100 Continue");
+        caller.say(&body);
+        assert_hands_out(&caller.answer(), &sandbox.token());
+    }
+    for (path, length, status) in [("/token", 16 * 1024 + 1, 413), ("/metrics", 2, 405)] {
+        let mut caller = server.caller();
+        caller.say(asking(path, length));
+        assert_eq!(caller.answer().status, status, "{path}");
+    }
+}
+
 #[test]
 fn without_a_live_token_it_is_503_and_when_to_ask_again() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
@@ -50,6 +50,9 @@ const CALM_DOWN: Rejection = Rejection::WeChat(
      were handed and keep coming back with, so its refusal has another reason",
 );
 
+/// A body, as it arrives.
+type RequestBody<'a> = dyn Body<Data = Bytes, Error = hyper::Error> + Unpin + 'a;
+
 /// What came of a request, and who had made it.
 pub(super) struct Answered {
     pub(super) client: Peer,
@@ -71,7 +74,7 @@ struct Visitor<'a> {
 /// Answers a request; in an error `body` may be unread.
 pub(super) async fn answer(
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody<'_>,
     caller: Caller,
     shared: &Shared,
 ) -> Answered {
@@ -89,7 +92,7 @@ pub(super) async fn answer(
         // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
         let is_direct = matches!(client, Client::Direct(_));
         route::check_host(head, caller.to_loopback && is_direct)?;
-        route::check_body(body)?;
+        route::check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, shared.tokens.can_refresh())?;
         let visitor =
@@ -147,7 +150,7 @@ impl<'a> Visitor<'a> {
         self,
         route: Route<'_>,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
         if let Route::Compatible(compatible) = route {
             return self.compatible(compatible, head, body).await.map(Reply::Json);
@@ -250,7 +253,7 @@ impl<'a> Visitor<'a> {
         &self,
         compatible: Compatible,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
         let asked = match compatible {
@@ -321,7 +324,7 @@ fn no_ticket() -> Rejection {
 }
 
 /// Reads a whole body, as long as it is small.
-async fn read(body: &mut Incoming) -> Result<Bytes, Rejection> {
+async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection> {
     let whole = Limited::new(body, MAX_BODY as usize).collect().await;
     let whole = whole.map_err(|err| {
         if err.is::<http_body_util::LengthLimitError>() {
