@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -786,4 +787,23 @@ fn a_hangup_does_not_end_it() {
     server.signal("HUP");
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(server.stop(), "");
+}
+
+/// Whoever opens a pipe waits for somebody to write to it.
+#[test]
+fn a_hangup_waits_for_no_writer_of_a_secret_that_has_become_a_pipe() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&["-v"]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    fs::remove_file(sandbox.path("secret")).unwrap();
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(sandbox.path("secret")).status();
+    assert!(made.expect("mkfifo runs").success());
+    server.signal("HUP");
+    // It is taken up some time after this; an answer after that shows that it was.
+    wechat.kill_tokens();
+    let response = server.tell_rejected(&sandbox.token());
+    assert_hands_out(&response, &sandbox.token());
+    let stderr = server.stop();
+    assert!(stderr.contains("could be read again; the last good AppSecret stays"), "{stderr}");
 }
