@@ -105,11 +105,17 @@ fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
     let wechat = source.wechat(&account, &appid);
     let connect = {
         let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
-        // What was typed or piped in is gone.
-        let is_gone = given.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        move || match is_gone {
-            true => Ok(None),
-            false => Ok(Some(asking::source(&given)?.wechat(&account, &appid))),
+        move || match given.secret_file.as_deref() {
+            // What was typed or piped in is gone.
+            Some(path) if path.as_os_str() == "-" => Ok(None),
+            // And who waited for a writer would have all callers wait.
+            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                let path = path.display();
+                Err(Exit::Usage.error(format!(
+                    "secret file {path} is no plain file, which could be read again"
+                )))
+            }
+            _ => Ok(Some(asking::source(&given)?.wechat(&account, &appid))),
         }
     };
     let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);

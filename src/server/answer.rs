@@ -6,13 +6,13 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::access::Access;
-use super::body;
+use super::body::{self, RequestBody};
 use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
@@ -67,7 +67,7 @@ struct Visitor<'a> {
 /// Answers a request; in an error `body` may be unread.
 pub(super) async fn answer(
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody<'_>,
     caller: Caller,
     shared: &Shared,
 ) -> Answered {
@@ -85,7 +85,7 @@ pub(super) async fn answer(
         // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
         let is_direct = matches!(client, Client::Direct(_));
         route::check_host(head, caller.to_loopback && is_direct)?;
-        route::check_body(body)?;
+        route::check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, shared.tokens.can_refresh())?;
         let visitor =
@@ -143,7 +143,7 @@ impl<'a> Visitor<'a> {
         self,
         route: Route<'_>,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
         if let Route::Compatible(compatible) = route {
             return self.compatible(compatible, head, body).await.map(Reply::Json);
@@ -246,7 +246,7 @@ impl<'a> Visitor<'a> {
         &self,
         compatible: Compatible,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
         let asked = match compatible {

@@ -371,6 +371,26 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
 }
 
 #[test]
+fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
+    let mut sim = Sim::on(Api::Work);
+    let document = sim.document("T1", 7200);
+    sim.found_dead("T1");
+    let mut questions = 0;
+    let until = sim.elapsed + secs(3600);
+    while sim.elapsed < until {
+        let (wait, errand) = sim.next(Some(&document));
+        sim.pass(wait);
+        if wait.is_zero() {
+            sim.run(errand, outcome(Ok(Outcome::Confirmed(document.clone()))));
+            questions += 1;
+            let step = sim.step(&Wish::Live, Some("T1"));
+            assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
+        }
+    }
+    assert!((100..=121).contains(&questions), "{questions}");
+}
+
+#[test]
 fn what_another_process_publishes_is_a_new_beginning() {
     let mut sim = Sim::on(Api::Stable);
     sim.found_dead("T1");
