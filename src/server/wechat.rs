@@ -171,6 +171,7 @@ pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
         | Rejection::HeadTooLarge
         | Rejection::RequestTimeout
         | Rejection::NotFound
+        | Rejection::CannotReplace(_)
         | Rejection::NotReady(_) => return None,
     };
     Some(serde_json::json!({"errcode": errcode, "errmsg": errmsg}).to_string().into())
