@@ -134,7 +134,9 @@ fn tell_operator(
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            // A client that is set up wrongly may have its key there.
+            let host = report::without_long_words(&String::from_utf8_lossy(host));
+            let host = report::printable(&host, LONGEST_HOST_SHOWN);
             Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
         _ => return,
