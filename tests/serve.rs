@@ -192,6 +192,19 @@ fn nothing_but_get_and_head_is_done_and_405_says_so() {
 }
 
 #[test]
+fn who_tells_of_a_rejected_token_where_none_is_replaced_hears_where_to_tell_it() {
+    let sandbox = published("T1");
+    let server = sandbox.serve(&[]);
+    let body = r#"{"rejected":"T1"}"#;
+    let length = body.len();
+    let response = server.send(&format!(
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    assert_refuses(&response, 405, "method_not_allowed");
+    assert!(response.body.contains("wxtoken fetch --rejected -"), "{}", response.body);
+}
+
+#[test]
 fn what_is_not_http_is_a_400_and_the_end() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);

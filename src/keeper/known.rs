@@ -25,9 +25,10 @@ const PULSE_HOLDS_AT_MOST: Duration = Duration::from_secs(2 * 60);
 /// How often an operator hears of the same trouble again.
 const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
 
-/// Forced mints in a day. WeChat has 20 on stable; on classic every mint is one, and this is a tenth of the quota.
+/// Forced mints in a day. WeChat has 20 on stable; elsewhere every question counts as one, and this is a tenth of
+/// classic's quota.
 const FORCED_PER_DAY_ON_STABLE: usize = 20;
-const FORCED_PER_DAY_ON_CLASSIC: usize = 200;
+const FORCED_PER_DAY_ELSEWHERE: usize = 200;
 
 /// What is known, as of the last answer.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ impl Known {
     pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
         let per_day = match api {
             Api::Stable => FORCED_PER_DAY_ON_STABLE,
-            Api::Classic | Api::Work => FORCED_PER_DAY_ON_CLASSIC,
+            Api::Classic | Api::Work => FORCED_PER_DAY_ELSEWHERE,
         };
         Known {
             name: name.to_owned(),
@@ -213,8 +214,8 @@ impl Known {
     fn remedy(&mut self, now: Instant) -> Errand {
         let may_force = self.forced.check(now).is_ok();
         match &self.dead {
-            // A question on classic brings another one anyway.
-            Some(dead) if may_force || self.api != Api::Classic => Errand::Settle(Doubt {
+            // On stable a plain question counts nothing.
+            Some(dead) if may_force || self.api == Api::Stable => Errand::Settle(Doubt {
                 token: dead.clone(),
                 is_probed: false,
                 is_told: true,
@@ -248,8 +249,8 @@ impl Known {
             (true, Err(Withheld::TooSoon(rest))) => rest,
             // Meanwhile it may end, or somebody else may have it replaced.
             (true, Err(Withheld::DayUsedUp(rest))) => match self.api {
-                Api::Classic => rest.min(due_in),
-                Api::Stable | Api::Work => rest.min(until(self.not_before)),
+                Api::Stable => rest.min(until(self.not_before)),
+                Api::Classic | Api::Work => rest.min(due_in),
             },
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));

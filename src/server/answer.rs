@@ -6,19 +6,16 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
-use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::access::Access;
+use super::body::{self, RequestBody};
 use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
-use super::limits::MAX_BODY;
 use super::metrics;
 use super::page;
 use super::reply::{self, Challenge, Rejection, Reply};
@@ -29,8 +26,7 @@ use super::tokens::{Lack, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
-use crate::secret::Secret;
-use crate::token::{self, TicketType};
+use crate::token::TicketType;
 
 /// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
 /// and too seldom to be a load.
@@ -49,9 +45,6 @@ const CALM_DOWN: Rejection = Rejection::WeChat(
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
 );
-
-/// A body, as it arrives.
-type RequestBody<'a> = dyn Body<Data = Bytes, Error = hyper::Error> + Unpin + 'a;
 
 /// What came of a request, and who had made it.
 pub(super) struct Answered {
@@ -171,7 +164,7 @@ impl<'a> Visitor<'a> {
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
-                    let rejected = rejected(&read(body).await?)?;
+                    let rejected = body::rejected(&body::read(body).await?)?;
                     self.obtain(account, Wish::NotThis(rejected)).await?
                 } else {
                     self.token(account).await?
@@ -260,7 +253,7 @@ impl<'a> Visitor<'a> {
         let query = head.uri.query().unwrap_or_default();
         let asked = match compatible {
             Compatible::Token => Asked::of_token(query)?,
-            Compatible::StableToken => Asked::of_stable_token(&read(body).await?)?,
+            Compatible::StableToken => Asked::of_stable_token(&body::read(body).await?)?,
             Compatible::GetToken => Asked::of_gettoken(query)?,
             Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
         };
@@ -323,37 +316,4 @@ fn no_ticket() -> Rejection {
     let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
                account's ACCOUNT.json";
     Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
-}
-
-/// Reads a whole body, as long as it is small.
-async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection> {
-    let whole = Limited::new(body, MAX_BODY as usize).collect().await;
-    let whole = whole.map_err(|err| {
-        if err.is::<http_body_util::LengthLimitError>() {
-            Rejection::BodyTooLarge
-        } else {
-            Rejection::BadRequest("the body broke off; send it whole")
-        }
-    })?;
-    Ok(whole.to_bytes())
-}
-
-/// What a client says of a token.
-#[derive(Deserialize)]
-struct Report {
-    rejected: Zeroizing<String>,
-}
-
-/// The token that a client says WeChat rejected.
-fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
-    // serde_json's own words may quote the token.
-    let report: Report = serde_json::from_slice(body).map_err(|_| {
-        Rejection::BadRequest(r#"expected {"rejected":"TOKEN"}, the token that WeChat rejected"#)
-    })?;
-    if !token::is_token(&report.rejected) {
-        return Err(Rejection::BadRequest(
-            "what was rejected is not a token; send the access_token as it was handed out",
-        ));
-    }
-    Ok(Secret::new(report.rejected.to_string()))
 }

@@ -72,7 +72,11 @@ impl<'a> Route<'a> {
             _ => READING,
         };
         let is_allowed = allowed.split(", ").any(|allowed| allowed == method.as_str());
-        if is_allowed { Ok(()) } else { Err(Rejection::MethodNotAllowed(allowed)) }
+        match self {
+            _ if is_allowed => Ok(()),
+            Route::Token(_) if method == Method::POST => Err(Rejection::CannotReplace(allowed)),
+            _ => Err(Rejection::MethodNotAllowed(allowed)),
+        }
     }
 
     /// The route as metrics name it: never what a client chose.
@@ -196,7 +200,12 @@ mod tests {
                 assert_eq!(takes(path, method, false), Ok(()), "{method} {path}");
             }
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", "PATCH"] {
-                let expected = Err(Rejection::MethodNotAllowed("GET, HEAD"));
+                let expected = match (path, method) {
+                    ("/token" | "/token/shop", "POST") => {
+                        Err(Rejection::CannotReplace("GET, HEAD"))
+                    }
+                    _ => Err(Rejection::MethodNotAllowed("GET, HEAD")),
+                };
                 assert_eq!(takes(path, method, false), expected, "{method} {path}");
             }
         }

@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::body;
 use super::caller::Peer;
 use super::reply::Rejection;
 use crate::secret::Secret;
@@ -80,10 +81,10 @@ impl Asked {
         if body.is_empty() {
             return Err(Rejection::WeChat(44002, "empty post data"));
         }
-        // serde_json's own words may quote the key.
-        let body: StableBody = serde_json::from_slice(body).map_err(|_| {
-            Rejection::WeChat(47001, "data format error: it is not the JSON of stable_token")
-        })?;
+        let body: StableBody = body::object(body).ok_or(Rejection::WeChat(
+            47001,
+            "data format error: it is not the JSON of stable_token",
+        ))?;
         let secret = Secret::new(body.secret.to_string());
         Asked { appid: body.appid, secret, force: body.force_refresh }.checked(&body.grant_type)
     }
@@ -170,6 +171,7 @@ pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
         | Rejection::HeadTooLarge
         | Rejection::RequestTimeout
         | Rejection::NotFound
+        | Rejection::CannotReplace(_)
         | Rejection::NotReady(_) => return None,
     };
     Some(serde_json::json!({"errcode": errcode, "errmsg": errmsg}).to_string().into())

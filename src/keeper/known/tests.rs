@@ -278,7 +278,7 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
 
 #[test]
 fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
-    for (api, per_day) in [(Api::Stable, 20), (Api::Classic, 200)] {
+    for (api, per_day) in [(Api::Stable, 20), (Api::Classic, 200), (Api::Work, 200)] {
         let mut sim = Sim::on(api);
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
@@ -360,12 +360,14 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
     }
     assert!((12..=13).contains(&questions), "{questions}");
 
-    // Every question on classic makes a token, so it waits until that is due anyway.
-    let mut sim = Sim::on(Api::Classic);
-    sim.use_up_the_day();
-    sim.found_dead("T200");
-    let document = sim.document("T200", 7200);
-    assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
+    // Elsewhere every question counts, and the next one is that which is due.
+    for api in [Api::Classic, Api::Work] {
+        let mut sim = Sim::on(api);
+        sim.use_up_the_day();
+        sim.found_dead("T200");
+        let document = sim.document("T200", 7200);
+        assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
+    }
 }
 
 #[test]
@@ -421,13 +423,15 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
     for (api, margin, life, expected) in [
         (Api::Stable, 300, 7200, 0..=1),
         (Api::Classic, 300, 7200, 0..=1),
-        // As the token is when asked for again: the same until its last five minutes.
+        // Asked for again it is the same: on stable until its last five minutes, on work until its end.
         (Api::Stable, 9000, 7200, 11..=12),
         (Api::Classic, 9000, 7200, 0..=1),
         (Api::Stable, 300, 60, 200..=1000),
         (Api::Classic, 300, 60, 100..=130),
         (Api::Stable, 300, 1, 1800..=3600),
         (Api::Classic, 300, 1, 1800..=3600),
+        (Api::Work, 9000, 7200, 11..=12),
+        (Api::Work, 300, 60, 60..=130),
     ] {
         let mut sim = Sim::with(api, secs(margin));
         let mut document: Option<Document> = None;
@@ -439,6 +443,9 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
                 let left = document.as_ref().map_or(secs(0), |document| document.left(sim.wall()));
                 let given = match document.take() {
                     Some(document) if api == Api::Stable && left > secs(life.min(300) / 2) => {
+                        Document { expires_in: left, created_at: sim.wall(), ..document }
+                    }
+                    Some(document) if api == Api::Work && !left.is_zero() => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
                     _ => sim.document(&format!("T{asked}"), life),
