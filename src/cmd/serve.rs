@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper::body::Bytes;
@@ -27,11 +26,9 @@ use crate::server::{
 use crate::systemd;
 use crate::token::TicketType;
 
-/// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
-/// that is, and too seldom to be a load.
+/// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
     "there is no live token to hand out; run `wxtoken status` on the server to see why";
-const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
@@ -205,9 +202,7 @@ impl Tokens for Accounts {
         Box::pin(async move {
             match &self.keepers[account] {
                 Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
-                None => self
-                    .token(account)
-                    .ok_or_else(|| Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER }),
+                None => self.token(account).ok_or_else(|| Lack::for_now(NO_TOKEN)),
             }
         })
     }
@@ -249,6 +244,7 @@ impl Tokens for Accounts {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::api::Api;

@@ -335,10 +335,6 @@ impl Known {
             self.succeeded_at = Some(wall);
             news.push(News::Published(document.token.fingerprint()));
         }
-        if is_dead && self.api == Api::Work {
-            // Nothing makes WeCom give another, so it is asked again as rarely as if something did.
-            self.forced.note(now);
-        }
         if is_dead || document.is_due(wall, self.refresh_before) {
             self.not_before = now + pace::wait_while_due(self.api, document.left(wall));
         }

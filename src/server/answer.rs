@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
@@ -27,10 +27,6 @@ use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::token::TicketType;
-
-/// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
-/// and too seldom to be a load.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// How much of a host is shown in a line: all of a real one.
 const LONGEST_HOST_SHOWN: usize = 60; // characters
@@ -127,7 +123,9 @@ fn tell_operator(
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            // A client that is set up wrongly may have its key there.
+            let host = report::without_long_words(&String::from_utf8_lossy(host));
+            let host = report::printable(&host, LONGEST_HOST_SHOWN);
             Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
         _ => return,
@@ -299,7 +297,7 @@ impl<'a> Visitor<'a> {
         let tokens = &self.shared.tokens;
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
-            Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+            Rejection::NoToken(Lack::for_now(why))
         })?;
         let ticket = tokens.ticket(account, &asked.kind).ok_or_else(no_ticket)?;
         Ok(wechat::with_errcode_zero(&ticket))
@@ -313,5 +311,5 @@ fn scope(key: Option<&Key>) -> &Scope {
 fn no_ticket() -> Rejection {
     let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
                account's ACCOUNT.json";
-    Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+    Rejection::NoToken(Lack::for_now(why))
 }

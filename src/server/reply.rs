@@ -12,10 +12,6 @@ use hyper::{Response, StatusCode};
 use super::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 use super::tokens::Lack;
 
-/// When a caller should ask again where nobody knows better: soon enough after the next `fetch`, whenever that is, and
-/// too seldom to be a load.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
-
 /// WeChat's errcode for who asks too often.
 pub(super) const CALM_DOWN: i64 = 45011;
 
@@ -241,7 +237,7 @@ impl Rejection {
                 (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
             }
             Rejection::NoToken(lack) => (header::RETRY_AFTER, retry_after(lack.retry_after)),
-            Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(RETRY_AFTER)),
+            Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(Lack::RETRY_AFTER)),
             _ => return response,
         };
         response.headers_mut().insert(name, value);

@@ -11,9 +11,8 @@ use super::reply::Rejection;
 use super::wechat::Compatible;
 use crate::report;
 
-/// How much of a path a log line shows, and of a word in it: a longer one may be a secret or a token in the wrong place.
+/// How much of a path a log line shows.
 const LONGEST_PATH_SHOWN: usize = 60; // characters
-const LONGEST_WORD_SHOWN: usize = 28; // characters
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +126,7 @@ pub(super) fn check_body(body: &impl Body) -> Result<(), Rejection> {
 
 /// The path as a log line may show it: never the query, and nothing long enough to be a token.
 pub(super) fn printable_path(path: &str) -> String {
-    report::printable(&report::without_long_words(path, LONGEST_WORD_SHOWN), LONGEST_PATH_SHOWN)
+    report::printable(&report::without_long_words(path), LONGEST_PATH_SHOWN)
 }
 
 #[cfg(test)]

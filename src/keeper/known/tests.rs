@@ -381,7 +381,8 @@ fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
         let (wait, errand) = sim.next(Some(&document));
         sim.pass(wait);
         if wait.is_zero() {
-            sim.run(errand, outcome(Ok(Outcome::Confirmed(document.clone()))));
+            let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
+            sim.run(errand, Report { has_forced: true, ..confirmed });
             questions += 1;
             let step = sim.step(&Wish::Live, Some("T1"));
             assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
