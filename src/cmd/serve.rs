@@ -170,9 +170,10 @@ impl Tokens for Accounts {
         let handout = &mut self.handouts.borrow_mut()[account];
         match &handout.account().appid {
             Some(known) => known == appid,
-            // Whoever only reads need not have been told it: the document knows.
+            // Whoever only reads need not have been told it: the document knows. It does not change its account often.
             None => {
-                handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid)
+                handout.last_document().is_some_and(|document| document.appid == appid)
+                    || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
             }
         }
     }

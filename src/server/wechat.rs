@@ -125,15 +125,15 @@ impl AskedTicket {
     }
 }
 
-/// These parameters of a query, decoded; empty where there is none.
+/// These parameters of a query, decoded; empty where there is none. The first of a name counts.
 fn parameters<const N: usize>(query: &str, names: [&str; N]) -> [String; N] {
-    let find = |name| {
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs
-            .find(|(found, _)| found == name)
-            .map_or_else(String::new, |(_, value)| value.into_owned())
-    };
-    names.map(find)
+    let mut values = names.map(|_| None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if let Some(place) = names.iter().position(|wanted| *wanted == name) {
+            values[place].get_or_insert_with(|| value.into_owned());
+        }
+    }
+    values.map(Option::unwrap_or_default)
 }
 
 /// WeCom's answers carry an errcode on success, too.
