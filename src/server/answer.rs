@@ -283,17 +283,19 @@ impl<'a> Visitor<'a> {
         let who = Who { account, client: self.client, key: key.map(|key| Rc::clone(&key.name)) };
         let token = self.token(account).await?;
         let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
-        let is_doubted = force || verdict == Verdict::Doubt;
-        let token = match verdict {
+        match verdict {
             Verdict::End => return Err(CALM_DOWN),
+            Verdict::HandOut if !force => return Ok(token),
             // Without --refresh nobody can find out.
-            _ if is_doubted && self.shared.tokens.can_refresh() => {
-                self.obtain(account, Wish::Honoured).await?
-            }
-            Verdict::HandOut | Verdict::Doubt => token,
-        };
-        self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
-        Ok(token)
+            _ if !self.shared.tokens.can_refresh() => return Ok(token),
+            Verdict::HandOut | Verdict::Doubt => {}
+        }
+        let honoured = self.obtain(account, Wish::Honoured).await?;
+        if honoured.generation != token.generation {
+            let mut storms = self.shared.storms.borrow_mut();
+            storms.handed_another(&who, &honoured, Instant::now());
+        }
+        Ok(honoured)
     }
 
     /// A ticket for somebody who shows the token that it goes with.
