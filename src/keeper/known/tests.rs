@@ -473,3 +473,41 @@ fn a_clock_that_was_set_costs_one_question() {
     sim.pass(secs(5));
     assert_eq!(sim.next(Some(&document)).0, secs(6895));
 }
+
+#[test]
+fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
+    for (later, is_dead) in [(Pulse::Alive, false), (Pulse::Dead, true)] {
+        let mut sim = Sim::on(Api::Stable);
+        let document = sim.document("T1", 7200);
+        let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
+        let failure = Failure::Asking(AskError::Status(502));
+        let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
+        let pause = news.iter().find_map(|news| match news {
+            News::Failed { pause, .. } => Some(*pause),
+            _ => None,
+        });
+        let pause = pause.expect("the failure is told, and when it is tried again");
+        let (wait, errand) = sim.next(Some(&document));
+        assert_eq!(wait, pause);
+        assert!(matches!(&errand, Errand::Settle(doubt) if doubt.is_probed), "{errand:?}");
+        sim.pass(pause);
+        let news = sim.run(errand, pulse(later));
+        assert_eq!(news.contains(&News::WellAgain), !is_dead, "{news:?}");
+        assert_eq!(sim.known.is_dead(&token("T1")), is_dead);
+        assert_eq!(sim.known.seen().failure.is_none(), !is_dead);
+    }
+}
+
+#[test]
+fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
+    let mut sim = Sim::on(Api::Stable);
+    sim.begin(Errand::Refresh);
+    sim.end(outcome(Err(Failure::Asking(AskError::Status(502)))));
+    let document = sim.document("T1", 7200);
+    let (wait, errand) = sim.next(Some(&document));
+    assert!(wait < secs(5), "{wait:?}");
+    sim.pass(wait);
+    let news = sim.run(errand, outcome(Ok(Outcome::Kept(document.clone()))));
+    assert_eq!(news, [News::WellAgain]);
+    assert!(sim.next(Some(&document)).0 > secs(6000));
+}
