@@ -53,6 +53,7 @@ fn main() {
     let asked = format!(
         "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret={key}"
     );
+    let plain = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret=any";
     let in_turn = write(dir, "in_turn.lua", &in_turn(CLIENTS));
     let behind_proxy = [&with_keys[..], &proxy].concat();
 
@@ -67,6 +68,7 @@ fn main() {
         check("10,000 networks", &["--allow-file", &many], "/token", &[]),
         check("a key, one of 10", &with_keys, "/token", &["-H", &bearer]),
         check("through a proxy", &proxy, "/token", &["-H", "X-Forwarded-For: 10.1.2.3"]),
+        check("/cgi-bin/token", &[], plain, &[]),
         check("/cgi-bin/token with a key", &with_keys, &asked, &[]),
         check("the same, 4,000 clients of a proxy", &behind_proxy, &asked, &["-s", &in_turn]),
     ];
@@ -84,6 +86,7 @@ fn main() {
         support::row(&what, &driven.ratio(nth, 0, CPU), LITTLE);
     }
     support::row("10,000 networks : 10 networks", &driven.ratio(2, 1, CPU), "target: at most 1");
+    support::row("/cgi-bin/token : /token, both with a key", &driven.ratio(6, 3, CPU), LITTLE);
     for (nth, check) in checks.iter().enumerate() {
         let what = format!("{}{}", name(check), FIGURES[CPU].1);
         support::row(&what, &driven.figure(nth, CPU), "");
