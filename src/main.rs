@@ -20,6 +20,11 @@ mod owner;
 mod revision;
 mod exposition;
 
+// What people write, wherever they write it.
+mod network;
+mod listen;
+mod endpoint;
+
 // What the user can type.
 mod cli;
 

@@ -19,10 +19,11 @@ use crate::config::{self, Account, DEFAULT_ACCOUNT};
 use crate::exit::Exit;
 use crate::handout::Handout;
 use crate::keeper::{Keeper, Word};
+use crate::listen::Listen;
 use crate::report::error;
 use crate::secret::Secret;
 use crate::server::{
-    self, Bound, Lack, Listen, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
+    self, Bound, Lack, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
     TlsFiles, Token, Tokens, Wish,
 };
 use crate::systemd;

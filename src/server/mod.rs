@@ -48,7 +48,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::{Access, Sources};
-pub(crate) use listen::{Bound, Listen, Scheme};
+pub(crate) use listen::{Bound, Scheme};
 pub(crate) use reload::Reloaded;
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};

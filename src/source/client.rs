@@ -2,14 +2,12 @@
 //! and tries once.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use ureq::http::Uri;
+use anyhow::{Context, Result, bail};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
@@ -17,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::AskError;
 use super::gate::Gate;
+use crate::endpoint::{BaseUrl, Proxy};
 use crate::report::printable;
 
 /// An answer's body is this long at most; WeChat's are under 1 KiB.
@@ -36,9 +35,9 @@ const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
 /// A server to talk to.
 pub(crate) struct Client {
-    base: String,
+    base: BaseUrl,
     tls: TlsConfig,
-    proxy: Option<ureq::Proxy>,
+    proxy: Option<Proxy>,
     /// Whom it talks to, for messages: the host, and the proxy without its password.
     route: String,
 }
@@ -50,16 +49,15 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client for the server at `base`: `https://HOST[/PREFIX]`, or `http://` on loopback.
-    pub(crate) fn new(base: &str, ca_file: Option<&Path>) -> Result<Client> {
-        let uri = check_base(base)?;
-        let proxy = proxy(&uri)?;
-        let host = uri.authority().map_or("", |authority| authority.as_str());
+    /// A client for the server at `base`, by way of the environment's proxy.
+    pub(crate) fn new(base: BaseUrl, ca_file: Option<&Path>) -> Result<Client> {
+        let proxy = Proxy::of_environment(&base)?;
+        let host = base.authority();
         let route = match &proxy {
-            Some(proxy) => format!("{host} through the proxy {}:{}", proxy.host(), proxy.port()),
+            Some(proxy) => format!("{host} through the proxy {}", proxy.authority()),
             None => host.to_owned(),
         };
-        Ok(Client { base: base.trim_end_matches('/').to_owned(), tls: tls(ca_file)?, proxy, route })
+        Ok(Client { base, tls: tls(ca_file)?, proxy, route })
     }
 
     /// Sends a GET with these parameters in its query.
@@ -70,7 +68,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Answer, AskError> {
         let gate = self.gate();
-        let request = self.agent(timeout, &gate).get(format!("{}{path}", self.base));
+        let request = self.agent(timeout, &gate).get(self.base.with(path));
         let request = request.query_pairs(query.iter().copied());
         self.told(within(timeout, move || finish(request.call())), &gate)
     }
@@ -83,7 +81,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Answer, AskError> {
         let gate = self.gate();
-        let request = self.agent(timeout, &gate).post(format!("{}{path}", self.base));
+        let request = self.agent(timeout, &gate).post(self.base.with(path));
         let request = request.header("Content-Type", "application/json");
         self.told(within(timeout, move || finish(request.send(body.as_slice()))), &gate)
     }
@@ -123,7 +121,7 @@ impl Client {
             .max_idle_connections(0)
             .max_response_header_size(MAX_HEAD)
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
-            .proxy(self.proxy.clone())
+            .proxy(self.proxy.as_ref().map(Proxy::for_client))
             .tls_config(self.tls.clone())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
@@ -206,47 +204,6 @@ fn explain(err: &ureq::Error) -> AskError {
     }
 }
 
-/// Takes `https://HOST[:PORT][/PREFIX]`, and `http://` on loopback. What is refused is not repeated: it may hold a password.
-fn check_base(base: &str) -> Result<Uri> {
-    let uri: Uri = base.parse().map_err(|_| anyhow!("--base-url is not a URL"))?;
-    if has_bad_port(&uri) {
-        bail!("--base-url has a port that is none");
-    }
-    let host = uri
-        .host()
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| anyhow!("--base-url has no host"))?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        bail!("--base-url must not hold a user or password");
-    }
-    // The URI forgets a fragment, and the API's path would land behind it.
-    if uri.query().is_some() || base.contains('#') {
-        bail!("--base-url must not have a query or a fragment");
-    }
-    match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if is_loopback(host) => Ok(uri),
-        Some("http") => bail!(
-            "--base-url must be https:// (http:// only to loopback): the AppSecret would cross the network in clear"
-        ),
-        _ => bail!("--base-url must begin with https://"),
-    }
-}
-
-/// Whether a port is given that is not one; the client would take the scheme's own instead.
-fn has_bad_port(uri: &Uri) -> bool {
-    let after_host = uri
-        .authority()
-        .map_or("", |authority| authority.as_str().rsplit([']', '@']).next().unwrap_or(""));
-    after_host.contains(':') && uri.port_u16().is_none()
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
-}
-
 /// Certificates are always verified: against Mozilla's roots, and those in `ca_file` too.
 fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
     let Some(path) = ca_file else { return Ok(TlsConfig::builder().build()) };
@@ -274,93 +231,9 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
     Ok(TlsConfig::builder().root_certs(RootCerts::from(roots)).build())
 }
 
-/// The proxy for `target`, from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never for loopback.
-///
-/// ureq would read them too, but it goes direct when it cannot parse one, takes `HTTP_PROXY` for https, and
-/// overlooks `NO_PROXY` entries after a blank.
-fn proxy(target: &Uri) -> Result<Option<ureq::Proxy>> {
-    let read = |name: &'static str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let either = |upper, lower| {
-        read(upper).map(|value| (upper, value)).or_else(|| read(lower).map(|value| (lower, value)))
-    };
-    let host = target.host().unwrap_or_default();
-    let Some((name, value)) =
-        either("HTTPS_PROXY", "https_proxy").or_else(|| either("ALL_PROXY", "all_proxy"))
-    else {
-        return Ok(None);
-    };
-    if is_loopback(host) {
-        return Ok(None);
-    }
-    let exempt =
-        either("NO_PROXY", "no_proxy").map(|(_, list)| list.to_string_lossy().into_owned());
-    // The value is not repeated: it may hold a password.
-    let nonsense = || {
-        anyhow!("{name} is not a proxy's address (like http://proxy:3128); refusing to go round it")
-    };
-    let address = value.to_str().ok_or_else(nonsense)?.trim();
-    if address.parse::<Uri>().is_ok_and(|uri| has_bad_port(&uri)) {
-        return Err(nonsense());
-    }
-    let proxy = parse_proxy(address, &exempt.unwrap_or_default()).map_err(|_| nonsense())?;
-    Ok((!proxy.is_no_proxy(target)).then_some(proxy))
-}
-
-fn parse_proxy(address: &str, exempt: &str) -> Result<ureq::Proxy, ureq::Error> {
-    let given = ureq::Proxy::new(address)?;
-    let mut proxy = ureq::Proxy::builder(given.protocol())
-        .host(given.host())
-        .port(given.port())
-        .resolve_target(given.resolve_target());
-    if let Some(username) = given.username() {
-        proxy = proxy.username(username);
-    }
-    if let Some(password) = given.password() {
-        proxy = proxy.password(password);
-    }
-    for entry in exempt.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        proxy = proxy.no_proxy(entry);
-    }
-    proxy.build()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_secret_goes_to_https_or_stays_on_this_machine() {
-        for fine in [
-            "https://api.weixin.qq.com",
-            "https://proxy.example:8443/wx/",
-            "http://127.0.0.1:7201",
-            "http://localhost",
-            "http://[::1]:80",
-            "http://127.9.9.9",
-        ] {
-            assert!(check_base(fine).is_ok(), "{fine}");
-        }
-        for wrong in [
-            "",
-            "api.weixin.qq.com",
-            "/cgi-bin",
-            "ftp://api.weixin.qq.com",
-            "http://api.weixin.qq.com",
-            "http://127.0.0.1.example",
-            "http://10.0.0.1",
-            "https://",
-            "https://user:S3CR3T@api.weixin.qq.com",
-            "https://api.weixin.qq.com/?secret=S3CR3T",
-            "https://api.weixin.qq.com/#S3CR3T",
-            "https://api weixin/S3CR3T",
-            "https://api.weixin.qq.com:99999",
-            "https://api.weixin.qq.com:",
-            "http://[::1]:x",
-        ] {
-            let err = check_base(wrong).expect_err(wrong).to_string();
-            assert!(!err.contains("S3CR3T"), "{err}");
-        }
-    }
 
     #[test]
     fn a_ca_file_adds_to_the_public_roots_and_does_not_replace_them() {
@@ -387,15 +260,5 @@ mod tests {
             let explained = explain(&err);
             assert!(!format!("{explained} {explained:?}").contains("S3CR3T"), "{explained}");
         }
-    }
-
-    #[test]
-    fn no_proxy_entries_may_have_blanks_around_them() {
-        let proxy =
-            parse_proxy("http://u:p%40ss@proxy:3128", "a.example, .weixin.qq.com ,,b").unwrap();
-        assert!(proxy.is_no_proxy(&"https://api.weixin.qq.com".parse().unwrap()));
-        assert!(!proxy.is_no_proxy(&"https://qyapi.example".parse().unwrap()));
-        assert_eq!((proxy.host(), proxy.port(), proxy.password()), ("proxy", 3128, Some("p@ss")));
-        assert!(parse_proxy("nonsense://x", "").is_err());
     }
 }
