@@ -22,7 +22,7 @@ pub(super) fn source(given: &cli::Account) -> Result<Asking> {
     let base_url = given.base_url.as_deref().unwrap_or(given.api.base_url());
     let client = BaseUrl::parse(base_url)
         .map_err(|finding| anyhow!("--base-url {finding}"))
-        .and_then(|base| Client::new(base, given.ca_file.as_deref()))
+        .and_then(|base| Client::new(&[base], None, given.ca_file.as_deref()))
         .map_err(|err| Exit::Usage.error(format!("{err:#}")));
     let secret = appsecret::read(DEFAULT_ACCOUNT, given.secret_file.as_deref());
     let (client, secret) = config::both(client, secret)?;

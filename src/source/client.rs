@@ -1,11 +1,12 @@
-//! The one HTTPS client: roots, proxy, bounds, and errors without a URL in them. Knows nothing of tokens,
-//! and tries once.
+//! The one HTTPS client: roots, proxy, bounds, and errors without a URL in them. Knows nothing of tokens, and sends a
+//! request once: to the next server only what surely never reached the one before.
 
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
@@ -33,13 +34,27 @@ const GRACE: Duration = Duration::from_millis(100);
 /// A file of certificates is this long at most; a whole system's bundle has about 220 KiB.
 const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
-/// A server to talk to.
+/// Servers to talk to: all of them are WeChat, and the next one is for when one cannot be reached.
 pub(crate) struct Client {
-    base: BaseUrl,
+    routes: Vec<Route>,
     tls: TlsConfig,
+}
+
+/// A server, and the way there.
+struct Route {
+    base: BaseUrl,
     proxy: Option<Proxy>,
-    /// Whom it talks to, for messages: the host, and the proxy without its password.
-    route: String,
+}
+
+/// For messages: the host, and the proxy without its password.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.base.authority())?;
+        match &self.proxy {
+            Some(proxy) => write!(f, " through the proxy {}", proxy.authority()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A whole answer.
@@ -49,15 +64,20 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client for the server at `base`, by way of the environment's proxy.
-    pub(crate) fn new(base: BaseUrl, ca_file: Option<&Path>) -> Result<Client> {
-        let proxy = Proxy::of_environment(&base)?;
-        let host = base.authority();
-        let route = match &proxy {
-            Some(proxy) => format!("{host} through the proxy {}", proxy.authority()),
-            None => host.to_owned(),
+    /// A client for these servers, through this proxy, else through the environment's.
+    pub(crate) fn new(
+        bases: &[BaseUrl],
+        proxy: Option<&Proxy>,
+        ca_file: Option<&Path>,
+    ) -> Result<Client> {
+        let route = |base: &BaseUrl| {
+            let proxy = match proxy {
+                Some(given) => Some(given.clone()),
+                None => Proxy::of_environment(base)?,
+            };
+            Ok(Route { base: base.clone(), proxy })
         };
-        Ok(Client { base, tls: tls(ca_file)?, proxy, route })
+        Ok(Client { routes: bases.iter().map(route).collect::<Result<_>>()?, tls: tls(ca_file)? })
     }
 
     /// Sends a GET with these parameters in its query.
@@ -67,10 +87,10 @@ impl Client {
         query: &[(&str, &str)],
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let gate = self.gate();
-        let request = self.agent(timeout, &gate).get(self.base.with(path));
-        let request = request.query_pairs(query.iter().copied());
-        self.told(within(timeout, move || finish(request.call())), &gate)
+        self.exchange(timeout, |agent, base| {
+            let request = agent.get(base.with(path)).query_pairs(query.iter().copied());
+            move || finish(request.call())
+        })
     }
 
     /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
@@ -80,48 +100,65 @@ impl Client {
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let gate = self.gate();
-        let request = self.agent(timeout, &gate).post(self.base.with(path));
-        let request = request.header("Content-Type", "application/json");
-        self.told(within(timeout, move || finish(request.send(body.as_slice()))), &gate)
-    }
-
-    /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
-    fn told(&self, outcome: Result<Answer, AskError>, gate: &Gate) -> Result<Answer, AskError> {
-        outcome.map_err(|err| {
-            let was_sent = !gate.shut();
-            match err {
-                AskError::Unreachable { what, may_pass, .. } => AskError::Unreachable {
-                    what: format!("{what} ({})", self.route),
-                    may_pass,
-                    may_have_arrived: was_sent,
-                },
-                // What made no sense came from a proxy.
-                AskError::Nonsense(what) if !was_sent => AskError::Unreachable {
-                    what: format!("{what} ({})", self.route),
-                    may_pass: false,
-                    may_have_arrived: false,
-                },
-                err => err,
-            }
+        self.exchange(timeout, |agent, base| {
+            let request = agent.post(base.with(path)).header("Content-Type", "application/json");
+            let body = body.clone();
+            move || finish(request.send(body.as_slice()))
         })
     }
 
-    fn gate(&self) -> Gate {
-        Gate::new(self.proxy.is_some())
+    /// Asks the first server, and the next one where no connection could be made: then nothing was sent, and nothing is
+    /// asked for twice.
+    fn exchange<E>(
+        &self,
+        timeout: Duration,
+        prepare: impl Fn(&ureq::Agent, &BaseUrl) -> E,
+    ) -> Result<Answer, AskError>
+    where
+        E: FnOnce() -> Result<Answer, AskError> + Send + 'static,
+    {
+        let deadline = Instant::now() + timeout;
+        let mut missed = Vec::new();
+        let mut routes = self.routes.iter();
+        while let Some(route) = routes.next() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What is left is for the others, too.
+            let connecting = CONNECT_TIMEOUT.min(left / (routes.len() as u32 + 1));
+            let gate = Gate::new(route.proxy.is_some());
+            let agent = self.agent(route, left, connecting, &gate);
+            let outcome = within(left, connecting, &gate, prepare(&agent, &route.base));
+            match route.told(outcome, &gate) {
+                Err(AskError::Unreachable { what, may_pass, may_have_arrived }) => {
+                    missed.push(what);
+                    let is_next_better = may_pass && !may_have_arrived && routes.len() > 0;
+                    if !is_next_better {
+                        let what = missed.join("; ");
+                        return Err(AskError::Unreachable { what, may_pass, may_have_arrived });
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(unreachable("there is no server to ask", false))
     }
 
     /// A client for one exchange, whose request passes `gate`.
-    fn agent(&self, timeout: Duration, gate: &Gate) -> ureq::Agent {
+    fn agent(
+        &self,
+        route: &Route,
+        timeout: Duration,
+        connecting: Duration,
+        gate: &Gate,
+    ) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
-            .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
+            .timeout_connect(Some(connecting))
             .max_redirects(0)
             .http_status_as_error(false)
             .max_idle_connections(0)
             .max_response_header_size(MAX_HEAD)
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
-            .proxy(self.proxy.as_ref().map(Proxy::for_client))
+            .proxy(route.proxy.as_ref().map(Proxy::for_client))
             .tls_config(self.tls.clone())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
@@ -129,12 +166,38 @@ impl Client {
     }
 }
 
-/// Runs an exchange in a thread of its own, and goes on without it when it is late.
+impl Route {
+    /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
+    fn told(&self, outcome: Result<Answer, AskError>, gate: &Gate) -> Result<Answer, AskError> {
+        outcome.map_err(|err| {
+            let was_sent = !gate.shut();
+            match err {
+                AskError::Unreachable { what, may_pass, .. } => AskError::Unreachable {
+                    what: format!("{what} ({self})"),
+                    may_pass,
+                    may_have_arrived: was_sent,
+                },
+                // What made no sense came from a proxy.
+                AskError::Nonsense(what) if !was_sent => AskError::Unreachable {
+                    what: format!("{what} ({self})"),
+                    may_pass: false,
+                    may_have_arrived: false,
+                },
+                err => err,
+            }
+        })
+    }
+}
+
+/// Runs an exchange in a thread of its own, and goes on without it when it is late: when nothing has passed `gate` in
+/// the time for `connecting`, or there is no answer in all the time there is.
 ///
 /// ureq has its own timeouts and they do nearly all of this, but a proxy that answers CONNECT byte by byte gets round
 /// them (3.5.2), and whoever waits here holds the lock.
 fn within(
     timeout: Duration,
+    connecting: Duration,
+    gate: &Gate,
     exchange: impl FnOnce() -> Result<Answer, AskError> + Send + 'static,
 ) -> Result<Answer, AskError> {
     let (done, answer) = mpsc::channel();
@@ -144,12 +207,14 @@ fn within(
             let _ = done.send(exchange()); // Nobody may be waiting any more.
         })
         .map_err(|err| unreachable(format!("cannot start a thread: {err}"), true))?;
-    match answer.recv_timeout(timeout + GRACE) {
+    let mut landed = answer.recv_timeout(connecting + GRACE);
+    if matches!(landed, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
+        landed = answer.recv_timeout(timeout - connecting);
+    }
+    match landed {
         Ok(answer) => answer,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(unreachable("no answer in time", true)),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            Err(unreachable("the HTTP client failed", true))
-        }
+        Err(RecvTimeoutError::Timeout) => Err(unreachable("no answer in time", true)),
+        Err(RecvTimeoutError::Disconnected) => Err(unreachable("the HTTP client failed", true)),
     }
 }
 
@@ -233,7 +298,85 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// Somebody who takes one connection, and does this with it once the request has come; how many have come is told.
+    fn server(
+        scheme: &str,
+        act: impl FnOnce(&mut std::net::TcpStream) + Send + 'static,
+    ) -> (BaseUrl, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let (asked, times) = mpsc::channel();
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = client.read(&mut head); // One read: it is short.
+            asked.send(()).unwrap();
+            act(&mut client);
+        });
+        (BaseUrl::parse(&base).unwrap(), times)
+    }
+
+    fn answering() -> (BaseUrl, mpsc::Receiver<()>) {
+        server("http", |client| {
+            client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        })
+    }
+
+    /// Nobody: a port that was free a moment ago.
+    fn nobody() -> BaseUrl {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        BaseUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
+    }
+
+    fn ask(bases: &[BaseUrl], timeout: Duration) -> Result<Answer, AskError> {
+        Client::new(bases, None, None).unwrap().get("/", &[], timeout)
+    }
+
+    #[test]
+    fn where_no_connection_can_be_made_the_next_server_is_asked() {
+        // It takes the connection, and never shakes hands.
+        let (silent, _asked) = server("https", |client| {
+            let _ = client.read(&mut [0; 4096]);
+        });
+        for dead in [nobody(), silent] {
+            let (live, asked) = answering();
+            assert!(ask(&[dead, live], Duration::from_secs(4)).is_ok());
+            assert!(asked.try_recv().is_ok());
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_not_sent_to_another_server() {
+        // Gone without an answer, and silent until we are.
+        for leaves in [true, false] {
+            let (deaf, asked) = server("http", move |client| {
+                if !leaves {
+                    let _ = client.read(&mut [0; 4096]);
+                }
+            });
+            let (next, asked_next) = answering();
+            let outcome = ask(&[deaf, next], Duration::from_secs(1));
+            let Err(AskError::Unreachable { may_have_arrived, .. }) = outcome else {
+                panic!("an answer, from whom?")
+            };
+            assert!(may_have_arrived);
+            assert!(asked.try_recv().is_ok() && asked_next.try_recv().is_err());
+        }
+    }
+
+    #[test]
+    fn whom_nobody_could_reach_are_all_named() {
+        let (one, other) = (nobody(), nobody());
+        let outcome = ask(&[one.clone(), other.clone()], Duration::from_secs(4));
+        let Err(AskError::Unreachable { what, may_have_arrived, .. }) = outcome else { panic!() };
+        assert!(what.contains(one.authority()) && what.contains(other.authority()), "{what}");
+        assert!(!may_have_arrived);
+    }
 
     #[test]
     fn a_ca_file_adds_to_the_public_roots_and_does_not_replace_them() {

@@ -419,7 +419,8 @@ mod tests {
             String::from_utf8(head).unwrap()
         });
         let secret = Secret::new("S3CR3T".to_owned());
-        let wechat = WeChat::new(Client::new(base, None).unwrap(), Api::Stable, "wx1", secret);
+        let client = Client::new(&[base], None, None).unwrap();
+        let wechat = WeChat::new(client, Api::Stable, "wx1", secret);
         let (token, timeout) = (Secret::new("T0KEN+/".to_owned()), Duration::from_secs(10));
         assert!(matches!(wechat.probe(&token, timeout), Pulse::Dead));
         let head = answering.join().unwrap();
