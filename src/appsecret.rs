@@ -14,20 +14,14 @@ use crate::secret::Secret;
 /// WeChat's are 32 characters.
 const MAX_SECRET: usize = 256;
 
-/// Reads the AppSecret of account `name`: `--secret-file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
-pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
-    if let Some(path) = file {
-        if path.as_os_str() == "-" {
-            return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
-        }
-        return read_file(path, Readers::Owner);
+/// Reads the AppSecret of the account that is given on the command line, called `name`: that of `--secret-file`, else
+/// `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
+pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
+    if file.is_some_and(|path| path.as_os_str() == "-") {
+        return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
     }
-    if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(&credentials).join(format!("{name}.secret"));
-        // One that is there and cannot be read is an error, not a reason to look elsewhere.
-        if !matches!(path.try_exists(), Ok(false)) {
-            return read_file(&path, Readers::OwnerAndGroup);
-        }
+    if let Some(secret) = file_or_credential(name, file) {
+        return secret;
     }
     match std::env::var("WXTOKEN_SECRET") {
         Ok(secret) => check(Ok(Zeroizing::new(secret.into_bytes())), "WXTOKEN_SECRET"),
@@ -36,6 +30,28 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
             "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or WXTOKEN_SECRET"
         ))),
     }
+}
+
+/// Reads the AppSecret of an account of the config: that of its `secret_file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`.
+/// A variable would be for all accounts, and no two have the same.
+pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
+    file_or_credential(name, file).unwrap_or_else(|| {
+        let what =
+            format!("no AppSecret: give secret_file, or a systemd credential named {name}.secret");
+        Err(Exit::Usage.error(what))
+    })
+}
+
+/// The secret in `file`, else in the account's credential, where there is one.
+fn file_or_credential(name: &str, file: Option<&Path>) -> Option<anyhow::Result<Secret>> {
+    if let Some(path) = file {
+        return Some(read_file(path, Readers::Owner));
+    }
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(&credentials).join(format!("{name}.secret"));
+    // One that is there and cannot be read is an error, not a reason to look elsewhere.
+    let is_there = !matches!(path.try_exists(), Ok(false));
+    is_there.then(|| read_file(&path, Readers::OwnerAndGroup))
 }
 
 fn read_file(path: &Path, readers: Readers) -> anyhow::Result<Secret> {

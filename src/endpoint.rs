@@ -1,6 +1,7 @@
 //! Where WeChat is and the way there, as people write it, checked: base URLs and proxies. What is refused is not
 //! repeated: it may hold a password. Connects to nobody.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::{Result, anyhow};
@@ -67,14 +68,25 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// A proxy's address, its password included. To be shown are host and port alone.
+/// A proxy's address, its password included. What is shown are host and port alone.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy(ureq::Proxy);
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.authority())
+    }
+}
 
 /// What is said of anything else, after the name of what was read.
 const NO_PROXY_ADDRESS: &str = "is not a proxy's address (like http://proxy:3128)";
 
 impl Proxy {
+    /// Reads one.
+    pub(crate) fn parse(address: &str) -> Result<Proxy, &'static str> {
+        Proxy::exempting(address, "")
+    }
+
     /// The proxy for `target`, from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never for loopback.
     ///
     /// ureq would read them too, but it goes direct when it cannot parse one, takes `HTTP_PROXY` for https, and
@@ -183,15 +195,12 @@ mod tests {
 
     #[test]
     fn a_proxy_is_told_by_host_and_port_alone() {
-        let proxy = Proxy::exempting("http://u:p%40ss@proxy:3128", "").unwrap();
+        let proxy = Proxy::parse("http://u:p%40ss@proxy:3128").unwrap();
         assert_eq!(proxy.authority(), "proxy:3128");
         assert_eq!(proxy.for_client().password(), Some("p@ss"));
-        assert_eq!(
-            Proxy::exempting("socks5://proxy", "").map(|it| it.authority()).unwrap(),
-            "proxy:1080"
-        );
+        assert_eq!(Proxy::parse("socks5://proxy").map(|it| it.authority()).unwrap(), "proxy:1080");
         for wrong in ["", "nonsense://x", "http://", "http://proxy:x", "http://u:p@proxy:99999"] {
-            assert_eq!(Proxy::exempting(wrong, "").err(), Some(NO_PROXY_ADDRESS), "{wrong}");
+            assert_eq!(Proxy::parse(wrong).err(), Some(NO_PROXY_ADDRESS), "{wrong}");
         }
     }
 

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(exit) => exit.into(),
         Err(err) => {
-            report::error!("{verb}: {err:#}");
+            for line in exit::Exit::lines(&err) {
+                report::error!("{verb}: {line}");
+            }
             exit::Exit::of(&err).into()
         }
     }

@@ -12,10 +12,11 @@ use hyper::body::Bytes;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::timeout;
 
-use super::{announce, asking};
+use super::announce;
+use super::asking::{Link, Linker};
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Account, DEFAULT_ACCOUNT};
+use crate::config::{self, Account, Config, Contact, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
 use crate::exit::Exit;
 use crate::handout::Handout;
 use crate::keeper::{Keeper, Word};
@@ -41,19 +42,27 @@ const MAX_REFRESHING: usize = 16;
 const SETTLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
+    let secrets = match args.refresh {
+        Some(true) => Secrets::Needed,
+        Some(false) => Secrets::Unneeded,
+        None => Secrets::NeededToRefresh,
+    };
+    let config = Config::read(common, &args.account, secrets)?;
+    let settings = config.serve(args);
     let sources = Sources {
-        allow: args.allow.clone(),
-        allow_file: args.allow_file.clone(),
-        trusted_proxies: args.trusted_proxy.clone(),
-        keys: args.keys.clone(),
+        allow: settings.allow.clone(),
+        allow_file: settings.allow_file.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        keys: settings.keys.clone(),
     };
     let imply_loopback = sources.imply_loopback();
-    // Whatever else is wrong with the account, it has this name.
-    let names = vec![DEFAULT_ACCOUNT.to_owned()];
+    let meant = config.meant(&[])?;
+    let names = meant.names();
     let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
+    let tokens = tokens(meant, settings.refresh, config.mode(args.mode));
     let ((tokens, tls), (listen, access)) = config::both(
-        config::both(tokens(common, args), tls(args)),
-        config::both(Listen::parse_all(&args.listen), access),
+        config::both(tokens, tls(&settings)),
+        config::both(Listen::parse_all(&settings.listen), access),
     )?;
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = Bound::passed_or(&listen, scheme)?;
@@ -62,7 +71,7 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let options = Options { access, tls, max_connections: args.max_connections as usize };
+    let options = Options { access, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -88,11 +97,11 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
 }
 
 /// What HTTPS is made of, if it is asked for.
-fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
+fn tls(settings: &config::Serve) -> Result<Option<Reloaded<Tls>>> {
     let files = TlsFiles::given(
-        args.tls_cert.as_deref(),
-        args.tls_key.as_deref(),
-        args.tls_client_ca.as_deref(),
+        settings.tls_cert.as_deref(),
+        settings.tls_key.as_deref(),
+        settings.tls_client_ca.as_deref(),
     )?;
     let reloaded = |files: TlsFiles| {
         let paths = files.paths();
@@ -102,20 +111,38 @@ fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
 }
 
 /// The accounts, and with `--refresh` those who keep their tokens alive.
-fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
-    let account = config::account(common, &args.account);
-    if !args.refresh {
-        return Ok(Accounts::of([(account?, None)]));
-    }
-    let account = account.and_then(Account::with_appid);
-    let ((account, appid), source) = config::both(account, asking::source(&args.account))?;
-    let wechat = source.wechat(&account, &appid);
-    let connect = {
-        let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
-        move || Ok(asking::source(&given)?.wechat(&account, &appid))
+fn tokens(meant: Meant, is_refreshed: bool, mode: u32) -> Result<Accounts> {
+    let linker = Rc::new(Linker::default());
+    let keeper = |(account, appid): (Account, String), contact: Contact, link: Option<Link>| {
+        let wechat = link.map(|link| link.wechat(&account, &appid));
+        let connect = {
+            let (linker, account, appid) = (Rc::clone(&linker), account.clone(), appid.clone());
+            move || Ok(linker.link(&account.name, &contact)?.wechat(&account, &appid))
+        };
+        let keeper = Keeper::of(account.clone(), appid, mode, wechat, connect);
+        (account, Some(keeper))
     };
-    let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);
-    Ok(Accounts::of([(account, Some(keeper))]))
+    match meant {
+        Meant::Given(account, _) if !is_refreshed => Ok(Accounts::of([(account?, None)])),
+        Meant::Given(account, contact) => {
+            let account = account.and_then(Account::with_appid);
+            let link = linker.link(DEFAULT_ACCOUNT, &contact);
+            let (account, link) = config::both(account, link)?;
+            Ok(Accounts::of([keeper(account, contact, Some(link))]))
+        }
+        Meant::OfFile(entries) if !is_refreshed => {
+            Ok(Accounts::of(entries.into_iter().map(|entry| (entry.account, None))))
+        }
+        Meant::OfFile(entries) => {
+            let accounts = entries.into_iter().map(|Entry { account, contact, .. }| {
+                // One account's trouble is no reason not to serve the others.
+                let link = linker.link(&account.name, &contact);
+                let link = link.map_err(|err| error!("serve: {err:#}")).ok();
+                Ok(keeper(account.with_appid()?, contact, link))
+            });
+            accounts.collect::<Result<Vec<_>>>().map(Accounts::of)
+        }
+    }
 }
 
 /// Where the listener gets its tokens: the accounts' published documents, and those who see to it that there are some.

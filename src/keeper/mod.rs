@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use time::UtcDateTime;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
@@ -69,7 +69,8 @@ pub(crate) struct Keeper {
     appid: String,
     store: FileStore,
     connect: Connect,
-    wechat: RefCell<Arc<WeChat>>,
+    /// `None` as long as it could not be made.
+    wechat: RefCell<Option<Arc<WeChat>>>,
     tally: Arc<Tally>,
     state: RefCell<State>,
     /// Notified when the schedule has to think again.
@@ -157,12 +158,13 @@ impl Flight {
 }
 
 impl Keeper {
-    /// A keeper for an account whose document is published with `mode`. It asks `wechat`, until `connect` makes another.
+    /// A keeper for an account whose document is published with `mode`. It asks `wechat`, until `connect` makes another;
+    /// where there is none yet, it tries to make it when it needs it.
     pub(crate) fn of(
         account: Account,
         appid: String,
         mode: u32,
-        wechat: WeChat,
+        wechat: Option<WeChat>,
         connect: impl Fn() -> anyhow::Result<WeChat> + 'static,
     ) -> Keeper {
         let now = Instant::now();
@@ -185,7 +187,7 @@ impl Keeper {
             store: FileStore::new(&account.document, mode),
             account,
             appid,
-            wechat: RefCell::new(Arc::new(wechat)),
+            wechat: RefCell::new(wechat.map(Arc::new)),
             connect: Box::new(connect),
             tally: Arc::default(),
             state: RefCell::new(state),
@@ -230,11 +232,13 @@ impl Keeper {
     pub(crate) fn hangup(&self) {
         match (self.connect)() {
             Ok(wechat) => {
-                self.wechat.replace(Arc::new(wechat));
+                self.wechat.replace(Some(Arc::new(wechat)));
             }
-            Err(err) => {
+            Err(err) if self.wechat.borrow().is_some() => {
                 error!("serve: {}: {err:#}; the last good AppSecret stays", self.account.name);
             }
+            // Told when it is needed, which is now.
+            Err(_) => {}
         }
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
@@ -365,9 +369,28 @@ impl Keeper {
             .is_some_and(|(honoured, at)| honoured == token && at.elapsed() < holds)
     }
 
+    /// WeChat, to be asked.
+    fn wechat(&self) -> anyhow::Result<Arc<WeChat>> {
+        let mut wechat = self.wechat.borrow_mut();
+        if wechat.is_none() {
+            *wechat = Some(Arc::new((self.connect)()?));
+        }
+        wechat.clone().context("there is nobody to ask")
+    }
+
     /// Does a job in a thread of its own, whoever goes on waiting for it.
     fn fly(self: &Rc<Keeper>, job: Job) -> Rc<Flight> {
         let flight = Rc::new(Flight::default());
+        let wechat = match self.wechat() {
+            Ok(wechat) => wechat,
+            Err(err) => {
+                let outcome = Err(Failure::Local(err));
+                let report = Report::Refreshed { outcome, is_dead: false };
+                let landed = self.land(report, None, self.tally.forced());
+                let _ = flight.landing.set(landed); // It is new.
+                return flight;
+            }
+        };
         self.state.borrow_mut().flight = Some(Rc::clone(&flight));
         let errand = Errand {
             name: self.account.name.clone(),
@@ -375,7 +398,7 @@ impl Keeper {
             api: self.account.api,
             refresh_before: self.account.refresh_before,
             store: self.store.clone(),
-            wechat: Arc::clone(&self.wechat.borrow()),
+            wechat,
             tally: Arc::clone(&self.tally),
         };
         let doubted = match &job {

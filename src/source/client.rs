@@ -37,7 +37,7 @@ const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 /// Servers to talk to: all of them are WeChat, and the next one is for when one cannot be reached.
 pub(crate) struct Client {
     routes: Vec<Route>,
-    tls: TlsConfig,
+    trust: Trust,
 }
 
 /// A server, and the way there.
@@ -65,11 +65,7 @@ pub(crate) struct Answer {
 
 impl Client {
     /// A client for these servers, through this proxy, else through the environment's.
-    pub(crate) fn new(
-        bases: &[BaseUrl],
-        proxy: Option<&Proxy>,
-        ca_file: Option<&Path>,
-    ) -> Result<Client> {
+    pub(crate) fn new(bases: &[BaseUrl], proxy: Option<&Proxy>, trust: Trust) -> Result<Client> {
         let route = |base: &BaseUrl| {
             let proxy = match proxy {
                 Some(given) => Some(given.clone()),
@@ -77,7 +73,7 @@ impl Client {
             };
             Ok(Route { base: base.clone(), proxy })
         };
-        Ok(Client { routes: bases.iter().map(route).collect::<Result<_>>()?, tls: tls(ca_file)? })
+        Ok(Client { routes: bases.iter().map(route).collect::<Result<_>>()?, trust })
     }
 
     /// Sends a GET with these parameters in its query.
@@ -159,7 +155,7 @@ impl Client {
             .max_response_header_size(MAX_HEAD)
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
             .proxy(route.proxy.as_ref().map(Proxy::for_client))
-            .tls_config(self.tls.clone())
+            .tls_config(self.trust.0.clone())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
         ureq::Agent::with_parts(config, connector, DefaultResolver::default())
@@ -269,31 +265,42 @@ fn explain(err: &ureq::Error) -> AskError {
     }
 }
 
-/// Certificates are always verified: against Mozilla's roots, and those in `ca_file` too.
-fn tls(ca_file: Option<&Path>) -> Result<TlsConfig> {
-    let Some(path) = ca_file else { return Ok(TlsConfig::builder().build()) };
-    let reading = || format!("cannot read --ca-file {}", path.display());
-    if !std::fs::metadata(path).with_context(reading)?.is_file() {
-        bail!("--ca-file {} is not a regular file", path.display());
+/// Whose certificates are trusted. They are always verified. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Trust(TlsConfig);
+
+impl Trust {
+    /// Mozilla's roots.
+    pub(crate) fn public() -> Trust {
+        Trust(TlsConfig::builder().build())
     }
-    let mut pem = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_CA_FILE).read_to_end(&mut pem))
-        .with_context(reading)?;
-    let mut roots: Vec<Certificate<'static>> = Vec::new();
-    for item in ureq::tls::parse_pem(&pem) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => roots.push(certificate),
-            Ok(_) => {}
-            Err(_) => bail!("--ca-file {} is not PEM", path.display()),
+
+    /// Those, and what is in a CA file.
+    pub(crate) fn with(path: &Path) -> Result<Trust> {
+        let reading = || format!("cannot read CA file {}", path.display());
+        if !std::fs::metadata(path).with_context(reading)?.is_file() {
+            bail!("CA file {} is not a regular file", path.display());
         }
+        let mut pem = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_CA_FILE).read_to_end(&mut pem))
+            .with_context(reading)?;
+        let mut roots: Vec<Certificate<'static>> = Vec::new();
+        for item in ureq::tls::parse_pem(&pem) {
+            match item {
+                Ok(PemItem::Certificate(certificate)) => roots.push(certificate),
+                Ok(_) => {}
+                Err(_) => bail!("CA file {} is not PEM", path.display()),
+            }
+        }
+        if roots.is_empty() {
+            bail!("CA file {} has no certificate in it", path.display());
+        }
+        let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        roots
+            .extend(public.iter().map(|certificate| Certificate::from_der(certificate).to_owned()));
+        Ok(Trust(TlsConfig::builder().root_certs(RootCerts::from(roots)).build()))
     }
-    if roots.is_empty() {
-        bail!("--ca-file {} has no certificate in it", path.display());
-    }
-    let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
-    roots.extend(public.iter().map(|certificate| Certificate::from_der(certificate).to_owned()));
-    Ok(TlsConfig::builder().root_certs(RootCerts::from(roots)).build())
 }
 
 #[cfg(test)]
@@ -334,7 +341,7 @@ mod tests {
     }
 
     fn ask(bases: &[BaseUrl], timeout: Duration) -> Result<Answer, AskError> {
-        Client::new(bases, None, None).unwrap().get("/", &[], timeout)
+        Client::new(bases, None, Trust::public()).unwrap().get("/", &[], timeout)
     }
 
     #[test]
@@ -386,11 +393,11 @@ mod tests {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-        let config = tls(Some(&path)).unwrap();
+        let Trust(config) = Trust::with(&path).unwrap();
         let RootCerts::Specific(roots) = config.root_certs() else { panic!("not a list of roots") };
         assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
         assert!(roots.len() > 100, "the public ones are many");
-        assert!(!config.disable_verification() && !tls(None).unwrap().disable_verification());
+        assert!(!config.disable_verification() && !Trust::public().0.disable_verification());
     }
 
     #[test]

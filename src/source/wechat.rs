@@ -214,6 +214,7 @@ fn whole_number(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Trust;
     use super::*;
     use crate::endpoint::BaseUrl;
     use crate::exit::Exit;
@@ -419,7 +420,7 @@ mod tests {
             String::from_utf8(head).unwrap()
         });
         let secret = Secret::new("S3CR3T".to_owned());
-        let client = Client::new(&[base], None, None).unwrap();
+        let client = Client::new(&[base], None, Trust::public()).unwrap();
         let wechat = WeChat::new(client, Api::Stable, "wx1", secret);
         let (token, timeout) = (Secret::new("T0KEN+/".to_owned()), Duration::from_secs(10));
         assert!(matches!(wechat.probe(&token, timeout), Pulse::Dead));
