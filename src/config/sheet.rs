@@ -380,3 +380,154 @@ fn distance(one: &str, other: &str) -> usize {
     }
     row[other.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_name(name: &str) -> Result<(), &'static str> {
+        if secret::may_hold_appsecret(name) { Err("no name") } else { Ok(()) }
+    }
+
+    fn problems_of(text: &str) -> Vec<String> {
+        let read = |top: &mut Table<'_>| {
+            top.get("name", Value::text);
+            top.get("path", Value::path);
+            top.get("number", Value::integer);
+            top.list("words", Value::text);
+            top.tables("account", is_name, |_, table| {
+                table.need("appid", "no appid", Value::text).map(str::to_owned)
+            });
+        };
+        Sheet::read("f", Path::new("/d"), text, read).1.into_problems()
+    }
+
+    #[test]
+    fn a_value_is_taken_for_what_it_is_and_its_line_is_told() {
+        for (text, expected) in [
+            ("name = 'x'\npath = 'a/b'\nnumber = 0x10\nwords = ['a', 'b']", &[][..]),
+            ("words = 'a'", &[]),
+            ("name = 1", &["f:1: name: expected a string in quotes, found an integer"]),
+            ("\r\n\r\nname = 1.5", &["f:3: name: expected a string in quotes, found a float"]),
+            ("path = ''", &["f:1: path: expected a path"]),
+            ("number = '1'", &["f:1: number: expected a whole number, found a string"]),
+            ("number = 99999999999999999999", &["f:1: number: the number is too large"]),
+            (
+                "words = [\n'a',\n1,\n]",
+                &["f:3: words: entry 2: expected a string in quotes, found an integer"],
+            ),
+            (
+                "account = 1",
+                &["f:1: account: expected a table like [account.shop], found an integer"],
+            ),
+            (
+                "[[account]]",
+                &["f:1: account: expected a table like [account.shop], found an array"],
+            ),
+            ("\n[account.a]", &["f:2: account.a: no appid"]),
+            (
+                "[account]\nb.appid = 1",
+                &["f:2: account.b.appid: expected a string in quotes, found an integer"],
+            ),
+            ("nam = 1", &["f:1: nam: there is no such key; is it name?"]),
+            ("Name = 1", &["f:1: Name: there is no such key; is it name?"]),
+            (
+                "z = 1",
+                &["f:1: z: there is no such key; there are name, path, number, words, account"],
+            ),
+        ] {
+            assert_eq!(problems_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_what_can_be_seen_beside_it() {
+        for (text, expected) in [
+            ("name = x", &["f:1: string values must be quoted, expected literal string"][..]),
+            ("name = 'a'\nname = 'b'", &["f:2: duplicate key"]),
+            // What was made of the broken line is nobody's problem, and what is missing may be in it.
+            (
+                "number = x\n[account.a]\nappid 'wx1'",
+                &[
+                    "f:1: string values must be quoted, expected literal string",
+                    "f:3: key with no value, expected `=`",
+                ],
+            ),
+            (
+                "name = 1\n[account.a",
+                &[
+                    "f:1: name: expected a string in quotes, found an integer",
+                    "f:2: unclosed table, expected `]`",
+                ],
+            ),
+        ] {
+            assert_eq!(problems_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_shown_by_no_problem_wherever_it_stands() {
+        let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+        for text in [
+            "name = '{}'",
+            "name = 'https://x/?secret={}'",
+            "name = {}",
+            "name = '{}",
+            "path = '/etc/{}'",
+            "words = '{}'",
+            "words = ['a', '{}']",
+            "words = [['{}']]",
+            "number = '{}'",
+            "account = '{}'",
+            "[account.{}]",
+            "[account.'{} ']\nx = 1",
+            "[account.a.{}]",
+            "[account.a]\nappid = ['{}']",
+            "{} = 1",
+            "'{} ' = 1",
+            "{}",
+            "[{}]",
+            "name.{} = 1",
+            "secret = '{}'",
+            "AppSecret = '{}'",
+        ] {
+            let problems = problems_of(&text.replace("{}", secret));
+            assert!(!problems.is_empty(), "{text}");
+            assert!(!problems.join("\n").contains(secret), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_flipped_byte_is_survived() {
+        let whole =
+            "name = 'a'\nwords = [\"b\", 'c']\n[account.shop]\nappid = 'wx1' # it\n[account.'x']\n";
+        for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
+            let _ = problems_of(&whole[..cut]); // Any problems, no panic.
+            for bit in 0..7 {
+                let mut bytes = whole.as_bytes().to_vec();
+                bytes[cut] ^= 1 << bit;
+                let _ = problems_of(&String::from_utf8(bytes).unwrap());
+            }
+        }
+        assert_eq!(problems_of(whole), ["f:5: account.x: no appid"]);
+        assert!(!problems_of(&"[".repeat(100_000)).is_empty());
+    }
+
+    #[test]
+    fn a_misspelt_name_is_near_to_what_was_meant_and_to_nothing_else() {
+        let known = ["appid", "allow", "secret_file", "base_url"];
+        for (name, expected) in [
+            ("app_id", Some("appid")),
+            ("APPID", Some("appid")),
+            ("alow", Some("allow")),
+            ("base-url", Some("base_url")),
+            ("secretfile", Some("secret_file")),
+            ("url", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name, &known), expected, "{name}");
+        }
+        assert_eq!(nearest("x", &[]), None);
+    }
+}
