@@ -1,6 +1,7 @@
 //! What `serve` hands out for each account: the published document's token with the life it has now. Reads documents
 //! as they are replaced; takes no lock, asks nobody, and lets `now` come in.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -8,11 +9,12 @@ use time::UtcDateTime;
 
 use crate::answer;
 use crate::config::Account;
-use crate::report::{debug, error, printable};
+use crate::report::{debug, error, info, printable};
 use crate::secret::Secret;
 use crate::server::Token;
-use crate::store::reader::Watched;
-use crate::token::{CLASSIC_OVERLAP, Document};
+use crate::store::Found;
+use crate::store::reader::{self, Watched};
+use crate::token::{CLASSIC_OVERLAP, Document, TicketType};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
@@ -28,9 +30,9 @@ pub(crate) struct Handout {
     /// How many other tokens there have been.
     generation: u64,
     /// The token of this generation.
-    current: Option<Secret>,
+    current: Option<Rc<Secret>>,
     /// The one before, and when it was found replaced.
-    previous: Option<(Secret, UtcDateTime)>,
+    previous: Option<(Rc<Secret>, UtcDateTime)>,
 }
 
 impl Handout {
@@ -80,8 +82,8 @@ impl Handout {
         self.watched.document()
     }
 
-    /// What to hand out now; `None` if there is no live token.
-    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<Token> {
+    /// What to hand out now, and the token in it; `None` if there is no live one.
+    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<(Rc<Secret>, Token)> {
         let (api, refresh_before) = (self.account.api, self.account.refresh_before);
         let document = self.document(now)?;
         let life = document.promise(now, api, refresh_before);
@@ -92,17 +94,38 @@ impl Handout {
             let json = Bytes::from(answer::token(&self.watched.document()?.token, life));
             self.answer = Some(Token { json, life, generation: self.generation });
         }
-        self.answer.clone()
+        Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// The token of the last look.
-    pub(crate) fn current(&self) -> Option<&Secret> {
-        self.current.as_ref()
+    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Read each time: SDKs
+    /// keep a ticket for as long as it lives.
+    pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+        let name = &self.account.name;
+        let document = match reader::read_ticket(&self.account.ticket_document(kind)) {
+            Ok(Found::Document(document)) if self.account.owns(&document) => document,
+            Ok(Found::Document(document)) => {
+                let whose = printable(&document.appid, 64);
+                info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
+                return None;
+            }
+            Ok(Found::Nothing) => return None,
+            Ok(Found::Damaged(damage)) => {
+                info!("serve: {name}: {damage}");
+                return None;
+            }
+            Err(err) => {
+                info!("serve: {name}: {err:#}");
+                return None;
+            }
+        };
+        let life = Duration::from_secs(document.left(now).as_secs());
+        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
     }
 
-    /// Whether this is the account's token, or was until a moment ago.
+    /// Whether this is the account's token and lives, or was it until a moment ago.
     pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
-        if self.document(now).is_some_and(|document| document.token.is(token)) {
+        let is_it = |document: &Document| !document.left(now).is_zero() && document.token.is(token);
+        if self.document(now).is_some_and(is_it) {
             return true;
         }
         let is_recent = |at: UtcDateTime| now - at < REMEMBERED;
@@ -111,10 +134,10 @@ impl Handout {
 
     fn note_token(&mut self, now: UtcDateTime) {
         let found = self.watched.document().map(|document| &document.token);
-        if found == self.current.as_ref() {
+        if found == self.current.as_deref() {
             return;
         }
-        let found = found.cloned();
+        let found = found.cloned().map(Rc::new);
         if let Some(token) = &found {
             debug!("serve: {}: token {} is published", self.account.name, token.fingerprint());
         }
@@ -163,7 +186,7 @@ mod tests {
     }
 
     fn answered(handout: &mut Handout, now: &str) -> Option<String> {
-        handout.answer(at(now)).map(|token| String::from_utf8(token.json.to_vec()).unwrap())
+        handout.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
     }
 
     #[test]
@@ -203,9 +226,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut handout = handout(dir.path());
         put(dir.path(), "wx1", "T1");
-        let first = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        let (_, first) = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
         put(dir.path(), "wx1", "T2");
-        let second = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        let (secret, second) = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        assert_eq!(secret.expose(), "T2");
         assert_ne!(first.generation, second.generation);
         let mut knows = |token, now| handout.is_token(token, at(now));
         assert!(knows("T1", "2026-11-22T01:04:59Z") && knows("T2", "2026-11-22T01:04:59Z"));
@@ -213,7 +237,7 @@ mod tests {
         assert!(!knows("", "2026-11-22T01:00:00Z") && !knows("T3", "2026-11-22T01:00:00Z"));
         // The same token with another life is the same generation.
         put(dir.path(), "wx1", "T2");
-        assert_eq!(handout.answer(at("2026-11-22T01:00:00Z")).unwrap(), second);
+        assert_eq!(handout.answer(at("2026-11-22T01:00:00Z")).unwrap(), (secret, second));
     }
 
     #[test]

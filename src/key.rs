@@ -20,6 +20,7 @@ const LONGEST_ACCOUNT: usize = 32;
 
 const NOT_A_LINE: &str = "expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints";
 const NOT_A_NAME: &str = "a name begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'";
+const A_KEYS_NAME: &str = "a name does not begin with wxk_, which keys begin with";
 const NOT_A_DIGEST: &str = "the second word must be a SHA-256 in 64 hex digits";
 pub(crate) const NOT_AN_ACCOUNT: &str = "an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'";
 const TOO_MANY_WORDS: &str =
@@ -62,6 +63,9 @@ impl Line {
         if !is_name(name) {
             return Err(NOT_A_NAME);
         }
+        if name.starts_with(PREFIX) {
+            return Err(A_KEYS_NAME);
+        }
         if !accounts.iter().all(|account| is_account(account)) {
             return Err(NOT_AN_ACCOUNT);
         }
@@ -71,7 +75,7 @@ impl Line {
     /// Reads a line; the error is the same whatever stands there, which may be a key in the wrong place.
     pub(crate) fn parse(text: &str) -> Result<Line, &'static str> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        if words.iter().any(|word| word.starts_with(PREFIX)) {
+        if words.iter().take(2).any(|word| word.starts_with(PREFIX)) {
             return Err(THE_KEY_ITSELF);
         }
         match words[..] {
@@ -147,9 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for accounts in [&[][..], &["shop"], &["shop", "0-branch_2"]] {
+        for accounts in [&[][..], &["shop"], &["shop", "0-branch_2"], &["wxk_"]] {
             let accounts = accounts.iter().map(|account| (*account).to_owned()).collect();
-            let line = Line { name: "php.web-1".into(), digest: digest(b"K"), accounts };
+            let line = Line::new("php.web-1", digest(b"K"), accounts).unwrap();
             assert_eq!(Line::parse(&line.to_string()), Ok(line));
         }
         let spread = Line::parse(&format!(" \tphp\t {}  shop ", OF_ZEROS.to_uppercase())).unwrap();
@@ -182,9 +186,11 @@ mod tests {
             (format!("key:  {key}"), THE_KEY_ITSELF),
             (format!("php {key}"), THE_KEY_ITSELF),
             (key.to_owned(), THE_KEY_ITSELF),
+            (format!("php {OF_ZEROS} {key}"), NOT_AN_ACCOUNT),
         ] {
             assert_eq!(Line::parse(&line), Err(expected), "{line}");
         }
+        assert_eq!(Line::new("wxk_php", digest(b"K"), vec![]), Err(A_KEYS_NAME));
         assert!(Line::parse(&format!("{} {OF_ZEROS} {}", long(64), long(32))).is_ok());
     }
 }

@@ -1,9 +1,11 @@
 //! The published document: its form in bytes, and what its token is worth at an instant: how long it is left, whether
-//! it is due, what may be promised of it. Pure: no clock and no I/O, `now` always comes in.
+//! it is due, what may be promised of it. A ticket's document is the same but for one name. Pure: no clock and no I/O,
+//! `now` always comes in.
 
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
@@ -34,6 +36,7 @@ pub(crate) const MAX_DOCUMENT: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document {
     pub(crate) appid: String,
+    /// Or the ticket.
     pub(crate) token: Secret,
     /// What WeChat said, counted from `created_at`.
     pub(crate) expires_in: Duration,
@@ -46,6 +49,18 @@ pub(crate) struct Document {
 struct Written<'a> {
     appid: String,
     access_token: std::borrow::Cow<'a, str>,
+    expires_in: u64,
+    created_at: String,
+}
+
+/// A ticket's document as it stands in the file.
+#[derive(Deserialize)]
+struct WrittenTicket<'a> {
+    appid: String,
+    ticket: std::borrow::Cow<'a, str>,
+    /// A token's document is no ticket's, whatever else is in it.
+    #[serde(default)]
+    access_token: Option<IgnoredAny>,
     expires_in: u64,
     created_at: String,
 }
@@ -72,21 +87,29 @@ impl Document {
         Document { appid: appid.to_owned(), token, expires_in, created_at }
     }
 
-    /// Reads a document from a file's bytes.
+    /// Reads a token's document from a file's bytes.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Document, Damage> {
-        // serde_json's own words quote what it did not expect, so only the place is told.
-        let written: Written<'_> = serde_json::from_slice(bytes).map_err(|err| {
-            let what = match err.classify() {
-                _ if bytes.is_empty() => return Damage("it is empty".to_owned()),
-                serde_json::error::Category::Eof => "it ends too soon",
-                serde_json::error::Category::Data => "a field is missing or of the wrong type",
-                _ => "it is not JSON",
-            };
-            Damage(format!("{what} (line {}, column {})", err.line(), err.column()))
-        })?;
+        let written: Written<'_> = parse_json(bytes)?;
         if !is_token(&written.access_token) {
             return Err(Damage("access_token is not a token".to_owned()));
         }
+        Document::checked(written)
+    }
+
+    /// Reads a ticket's document from a file's bytes.
+    pub(crate) fn parse_ticket(bytes: &[u8]) -> Result<Document, Damage> {
+        let WrittenTicket { appid, ticket, access_token, expires_in, created_at } =
+            parse_json(bytes)?;
+        if access_token.is_some() {
+            return Err(Damage("it has an access_token and is no ticket's".to_owned()));
+        }
+        if !is_token(&ticket) {
+            return Err(Damage("ticket is not a ticket".to_owned()));
+        }
+        Document::checked(Written { appid, access_token: ticket, expires_in, created_at })
+    }
+
+    fn checked(written: Written<'_>) -> Result<Document, Damage> {
         let expires_in = life(written.expires_in)
             .ok_or_else(|| Damage(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
         // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
@@ -185,6 +208,19 @@ impl Document {
     }
 }
 
+/// serde_json's own words quote what it did not expect, so only the place is told.
+fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damage> {
+    serde_json::from_slice(bytes).map_err(|err| {
+        let what = match err.classify() {
+            _ if bytes.is_empty() => return Damage("it is empty".to_owned()),
+            serde_json::error::Category::Eof => "it ends too soon",
+            serde_json::error::Category::Data => "a field is missing or of the wrong type",
+            _ => "it is not JSON",
+        };
+        Damage(format!("{what} (line {}, column {})", err.line(), err.column()))
+    })
+}
+
 /// As RFC 3339 in UTC.
 pub(crate) fn rfc3339(at: UtcDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string()) // Only a year beyond 9999 has no RFC 3339 form.
@@ -193,6 +229,25 @@ pub(crate) fn rfc3339(at: UtcDateTime) -> String {
 /// Whether `text` can be a token: non-empty printable ASCII without spaces, at most 2 KiB.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What a ticket is for: `jsapi`, `wx_card`, … Never a path, as it becomes a part of a file's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TicketType(String);
+
+impl TicketType {
+    /// The type of this name, if it can be one: small letters, digits and underscores, 32 at most.
+    pub(crate) fn of(name: &str) -> Option<TicketType> {
+        let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_type = (1..=32).contains(&name.len()) && name.bytes().all(is_good);
+        is_type.then(|| TicketType(name.to_owned()))
+    }
+}
+
+impl fmt::Display for TicketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A life that can be believed: 1 s to a day.
@@ -235,6 +290,37 @@ mod tests {
             br#"{"v":2,"created_at":"2026-11-22T13:34:46+08:00","expires_in":7200,"access_token":"T1","appid":"wx1"}"#,
         );
         assert_eq!(parsed, Ok(made_at("2026-11-22T05:34:46Z")));
+    }
+
+    #[test]
+    fn a_ticket_is_read_like_a_token_and_neither_is_the_other() {
+        let rest = r#""expires_in":7200,"created_at":"2026-11-22T05:34:46Z","appid":"wx1"}"#;
+        let ticket = format!(r#"{{"ticket":"T1",{rest}"#);
+        assert_eq!(Document::parse_ticket(ticket.as_bytes()), Ok(made_at("2026-11-22T05:34:46Z")));
+        assert!(Document::parse(ticket.as_bytes()).is_err());
+        for wrong in [
+            format!(r#"{{"access_token":"S3CR3T",{rest}"#),
+            format!(r#"{{"access_token":"S3CR3T","ticket":"S3CR3T",{rest}"#),
+            format!(r#"{{"ticket":"",{rest}"#),
+            format!(r#"{{"ticket":"S3CR3T S3CR3T",{rest}"#),
+            format!(r#"{{"ticket":["S3CR3T"],{rest}"#),
+            r#"{"ticket":"S3CR3T","appid":"wx1","expires_in":0,"created_at":"2026-11-22T05:34:46Z"}"#
+                .to_owned(),
+            String::new(),
+        ] {
+            let damage = Document::parse_ticket(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(!damage.contains("S3CR3T"), "{damage}");
+        }
+    }
+
+    #[test]
+    fn a_tickets_type_is_a_word_and_never_a_path() {
+        for name in ["jsapi", "wx_card", "agent_config", "2", &"x".repeat(32)] {
+            assert_eq!(TicketType::of(name).unwrap().to_string(), name);
+        }
+        for wrong in ["", "JSAPI", "a.b", "../x", "a/b", "a b", "jsapi\0", "é", &"x".repeat(33)] {
+            assert_eq!(TicketType::of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -223,9 +223,7 @@ fn a_proxy_may_come_over_the_unix_socket_if_that_is_said() {
 #[test]
 fn an_empty_list_of_proxies_is_nobodys_and_a_mistaken_one_starts_nothing() {
     let sandbox = sandbox();
-    let serve = |proxies: &str| {
-        sandbox.run(&["serve", "--listen", "127.0.0.1:0", "--trusted-proxy", proxies]).exits(2)
-    };
+    let serve = |proxies: &str| sandbox.serve_refused(&["--trusted-proxy", proxies]);
     serve("").says(&["--trusted-proxy: : expected an address or a network"]);
     serve("127.0.0.1,*").says(&["--trusted-proxy: *: expected"]);
     serve("127.0.0.1/8").says(&["write 127.0.0.0/8 or 127.0.0.1"]);
@@ -306,8 +304,7 @@ fn all_that_is_wrong_with_the_file_is_told_at_once() {
     let sandbox = sandbox();
     let path = sandbox.path("allow");
     let file = path.to_str().unwrap();
-    let serve =
-        || sandbox.run(&["serve", "--listen", "127.0.0.1:0", "--allow-file", file]).exits(2);
+    let serve = || sandbox.serve_refused(&["--allow-file", file]);
     write_with_mode(&path, &format!("10.0.0.0/8\n10.0.0.1/8, host # x\n\n{TOKEN}\n"), 0o600);
     let ran = serve().says(&[
         &format!("wxtoken: serve: allow file {file}: line 2: 10.0.0.1/8: bits are set beyond the prefix, "),

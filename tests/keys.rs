@@ -60,17 +60,10 @@ impl Guarded {
         self.sandbox.serve(&[&["--keys", path.to_str().unwrap()], args].concat())
     }
 
-    /// Runs `serve` where it cannot start.
+    /// Runs `serve` where it must not start.
+    #[track_caller]
     fn refused(&self) -> Ran {
-        let path = self.path();
-        let ran = self.sandbox.run(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--keys",
-            path.to_str().unwrap(),
-        ]);
-        ran.exits(2)
+        self.sandbox.serve_refused(&["--keys", self.path().to_str().unwrap()])
     }
 }
 
@@ -211,7 +204,9 @@ fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
     let response = server.get("/");
     assert_eq!(response.status, 401);
     assert_eq!(response.header("www-authenticate"), Some("Basic realm=\"wxtoken\""));
-    assert_ne!(server.send(&request("/", &basic("", &php.key))).status, 401);
+    let page = server.send(&request("/", &basic("me", &php.key)));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(server.send(&request("/", &bearer(&php.key))).status, 200);
     // What is not there or not done is so without a key, too.
     assert_eq!(server.get("/nowhere").status, 404);
     assert_eq!(server.send(&request("/token", "").replace("GET", "DELETE")).status, 405);
@@ -229,7 +224,7 @@ fn both_the_address_and_the_key_must_be_good() {
     let socket = format!("unix:{}", guarded.sandbox.path("socket").display());
     let args = ["--listen", "127.0.0.1:0", "--listen", &socket, "--allow", "127.0.0.2"];
     let server = guarded.serve(&args);
-    for target in ["/token", "/healthz", "/readyz", "/"] {
+    for target in ["/token", "/healthz", "/readyz", "/metrics", "/"] {
         for (source, key, expected) in [
             ("127.0.0.2", &php.key[..], 200),
             ("127.0.0.2", "", if target.ends_with('z') { 200 } else { 401 }),
@@ -396,11 +391,9 @@ fn a_file_that_is_missing_or_that_others_can_write_is_no_keys_file() {
     guarded.refused().says(&[&format!("{name} is not a plain file")]);
     // All that is wrong with who may ask, at once.
     let path = guarded.path();
-    let args =
-        ["serve", "--allow", "nowhere", "--trusted-proxy", "everybody", "--allow-file", "/nowhere"];
-    let mut command = guarded.sandbox.command(&args);
-    command.args(["--listen", "127.0.0.1:0"]).arg("--keys").arg(path);
-    Ran::of(command).exits(2).says(&[
+    let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "everybody"];
+    args.extend(["--allow-file", "/nowhere", "--keys", path.to_str().unwrap()]);
+    guarded.sandbox.serve_refused(&args).says(&[
         "--allow: nowhere:",
         "--trusted-proxy: everybody:",
         "cannot read allow file /nowhere:",

@@ -1,5 +1,5 @@
 //! Promise 6: who is not allowed gets 403 and learns nothing about accounts; empty means nobody, never everybody; a
-//! forwarded request is refused, not taken at the proxy's address.
+//! forwarded request is refused, not taken at the proxy's address, unless the proxy is trusted and says for whom.
 
 mod support;
 
@@ -309,6 +309,49 @@ fn a_forwarded_request_is_refused_whoever_it_says_it_is_from() {
         // Before the Host and the path are looked at.
         let request = format!("GET /x HTTP/1.1\r\nHost: evil.example\r\n{name}: 127.0.0.1\r\n\r\n");
         assert_eq!(server.send(&request).json()["error"], "forwarded");
+    }
+}
+
+#[test]
+fn trust_in_one_proxy_is_no_trust_in_another_nor_in_one_that_does_not_say_for_whom() {
+    let sandbox = sandbox();
+    let server = sandbox.serve(&["--allow", "127.0.0.0/8", "--trusted-proxy", "127.0.0.2"]);
+    for name in FORWARDING {
+        for value in ["127.0.0.1", "for=127.0.0.1"] {
+            let request = format!(
+                "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{name}: {value}\r\n\r\n"
+            );
+            let ask = |source: &str| {
+                exchange_over(connect_from(source, server.address()), request.as_bytes())
+            };
+            let response = ask("127.0.0.1");
+            assert_eq!(response.status, 403, "{name} {response:?}");
+            assert_eq!(response.json()["error"], "forwarded", "{name}");
+            let says = matches!(
+                (name, value),
+                ("X-Forwarded-For", "127.0.0.1") | ("Forwarded", "for=127.0.0.1")
+            );
+            let response = ask("127.0.0.2");
+            assert_eq!(response.status, if says { 200 } else { 403 }, "{name} {response:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stranger_cannot_tell_whether_there_are_keys_or_proxies() {
+    let sandbox = sandbox();
+    let keys = sandbox.path("keys");
+    write_with_mode(&keys, "# nobody\n", 0o600);
+    let guarded = ["--keys", keys.to_str().unwrap(), "--trusted-proxy", "127.0.0.2,unix"];
+    let ask = |args: &[&str], sends: &[u8]| {
+        strangers_answer(&sandbox.serve(&[&["--allow", "127.0.0.1"], args].concat()), sends)
+    };
+    for sends in [
+        GET_TOKEN,
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic K\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n",
+    ] {
+        assert_eq!(ask(&[], sends.as_bytes()), ask(&guarded, sends.as_bytes()));
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hyper::body::Bytes;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::timeout;
 
 use super::announce;
 use super::asking::{Link, Linker};
@@ -19,15 +18,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, Config, Contact, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
 use crate::exit::Exit;
 use crate::handout::Handout;
-use crate::keeper::{Keeper, Word};
+use crate::keeper::Keeper;
 use crate::listen::Listen;
 use crate::report::error;
 use crate::secret::Secret;
 use crate::server::{
-    self, Bound, Lack, Obtained, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls,
-    TlsFiles, Token, Tokens, Wish,
+    self, Bound, Lack, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls, TlsFiles, Token,
+    Tokens, Wish,
 };
 use crate::systemd;
+use crate::token::TicketType;
 
 /// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
 /// that is, and too seldom to be a load.
@@ -37,9 +37,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
-
-/// How long a refresh that is under way may take when all else has ended: its answer would be lost.
-const SETTLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     let secrets = match args.refresh {
@@ -80,18 +77,15 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
         .context("cannot start the event loop")?;
     let tokens = Rc::new(tokens);
     let served = LocalSet::new().block_on(&runtime, async {
-        let keeping = tokens.keep();
+        tokens.keep();
         let listening = |addresses: &[String]| {
             announce(addresses)?;
             systemd::ready(&tokens.status(addresses));
             Ok(())
         };
-        let served =
-            server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await;
-        keeping.iter().for_each(|task| task.abort());
-        let _ = timeout(SETTLING_TIMEOUT, tokens.settled()).await; // Then it ends with the process.
-        served
+        server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await
     });
+    // What is still under way ends with the process.
     runtime.shutdown_background();
     served.map(|()| Exit::Done)
 }
@@ -117,7 +111,12 @@ fn tokens(meant: Meant, is_refreshed: bool, mode: u32) -> Result<Accounts> {
         let wechat = link.map(|link| link.wechat(&account, &appid));
         let connect = {
             let (linker, account, appid) = (Rc::clone(&linker), account.clone(), appid.clone());
-            move || Ok(linker.link(&account.name, &contact)?.wechat(&account, &appid))
+            // What was typed or piped in is gone.
+            let is_gone = contact.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-");
+            move || match is_gone {
+                true => Ok(None),
+                false => Ok(Some(linker.link(&account.name, &contact)?.wechat(&account, &appid))),
+            }
         };
         let keeper = Keeper::of(account.clone(), appid, mode, wechat, connect);
         (account, Some(keeper))
@@ -151,6 +150,8 @@ struct Accounts {
     names: Vec<String>,
     handouts: RefCell<Vec<Handout>>,
     keepers: Vec<Option<Rc<Keeper>>>,
+    /// The schedules that are followed.
+    keeping: RefCell<Vec<JoinHandle<()>>>,
 }
 
 impl Accounts {
@@ -162,7 +163,7 @@ impl Accounts {
             .into_iter()
             .map(|(account, keeper)| (Handout::of(account), keeper.map(Rc::new)))
             .unzip();
-        Accounts { names, handouts: RefCell::new(handouts), keepers }
+        Accounts { names, handouts: RefCell::new(handouts), keepers, keeping: RefCell::default() }
     }
 
     /// What it does, for whoever asks systemd.
@@ -172,38 +173,16 @@ impl Accounts {
         format!("serving {count} {accounts} on {addresses}")
     }
 
-    fn keep(&self) -> Vec<JoinHandle<()>> {
-        self.keepers.iter().flatten().map(Keeper::keep).collect()
+    /// Follows the schedules from now on.
+    fn keep(&self) {
+        self.keeping.replace(self.keepers.iter().flatten().map(Keeper::keep).collect());
     }
 
-    async fn settled(&self) {
-        for keeper in self.keepers.iter().flatten() {
-            keeper.settled().await;
-        }
-    }
-
-    /// The token that is published now and lives.
-    fn current(&self, account: usize) -> Option<Secret> {
-        let token = self.token(account).is_some();
-        let mut handouts = self.handouts.borrow_mut();
-        let document = handouts[account].document(SystemClock.now()).filter(|_| token)?;
-        Some(document.token.clone())
-    }
-
-    /// Sees to it that there is such a token.
-    async fn see_to(&self, account: usize, wish: &Wish) -> Result<(), Lack> {
-        let none = || Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER };
-        let current = self.current(account);
-        let Some(keeper) = &self.keepers[account] else {
-            return current.map(drop).ok_or_else(none);
-        };
-        match (wish, current) {
-            (_, None) => keeper.revive().await,
-            (Wish::Live, Some(_)) => Ok(()),
-            (Wish::Honoured, Some(current)) => keeper.settle(&current, Word::Implied).await,
-            (Wish::NotThis(rejected), Some(current)) if *rejected != current => Ok(()),
-            (Wish::NotThis(_), Some(current)) => keeper.settle(&current, Word::Given).await,
-        }
+    /// The token that is published now, lives, and is not known to be dead.
+    fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.handouts.borrow_mut()[account].answer(SystemClock.now())?;
+        let keeper = self.keepers[account].as_ref();
+        (!keeper.is_some_and(|keeper| keeper.is_dead(&secret))).then_some((secret, token))
     }
 }
 
@@ -224,14 +203,11 @@ impl Tokens for Accounts {
     }
 
     fn token(&self, account: usize) -> Option<Token> {
-        let handout = &mut self.handouts.borrow_mut()[account];
-        let token = handout.answer(SystemClock.now())?;
-        let is_dead = |keeper: &Rc<Keeper>| handout.current().is_some_and(|it| keeper.is_dead(it));
-        (!self.keepers[account].as_ref().is_some_and(is_dead)).then_some(token)
+        self.current(account).map(|(_, token)| token)
     }
 
-    fn ticket(&self, _account: usize, _kind: &str) -> Option<Bytes> {
-        None
+    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
+        self.handouts.borrow()[account].ticket(kind, SystemClock.now())
     }
 
     fn holder_of(&self, token: &str) -> Option<usize> {
@@ -243,16 +219,17 @@ impl Tokens for Accounts {
         self.keepers.iter().any(Option::is_some)
     }
 
-    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
+    fn obtain(
+        &self,
+        account: usize,
+        wish: Wish,
+    ) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>> {
         Box::pin(async move {
-            let seen_to = self.see_to(account, &wish).await;
-            match (self.token(account), seen_to) {
-                // What was said of one token does not hold for another.
-                (Some(token), Ok(())) => Obtained::Token(token),
-                (_, Err(lack)) => Obtained::None(lack),
-                (None, Ok(())) => {
-                    Obtained::None(Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER })
-                }
+            match &self.keepers[account] {
+                Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
+                None => self
+                    .token(account)
+                    .ok_or_else(|| Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER }),
             }
         })
     }
@@ -278,6 +255,15 @@ impl Tokens for Accounts {
 
     fn hangup(&self) {
         self.keepers.iter().flatten().for_each(|keeper| keeper.hangup());
+    }
+
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.keeping.take().iter().for_each(JoinHandle::abort);
+        Box::pin(async {
+            for keeper in self.keepers.iter().flatten() {
+                keeper.settled().await;
+            }
+        })
     }
 }
 

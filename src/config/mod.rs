@@ -16,7 +16,7 @@ use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
 use crate::report::{printable, without_long_words};
-use crate::token::Document;
+use crate::token::{Document, TicketType};
 
 pub(crate) use file::Secrets;
 
@@ -429,6 +429,18 @@ impl Account {
     /// Whether a document is this account's; anybody's will do where no AppID is known.
     pub(crate) fn owns(&self, document: &Document) -> bool {
         self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+    }
+
+    /// Where its ticket of this type is published: beside its token's document.
+    pub(crate) fn ticket_document(&self, kind: &TicketType) -> PathBuf {
+        let mut name = match self.document.extension() {
+            Some(extension) if extension == "json" => self.document.file_stem(),
+            _ => self.document.file_name(),
+        }
+        .unwrap_or_default()
+        .to_owned();
+        name.push(format!(".{kind}.json"));
+        self.document.with_file_name(name)
     }
 
     /// This account and its AppID, where one is needed.

@@ -14,10 +14,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest such pause: WeChat's coming back is noticed within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The shortest pause after WeChat gave a token that is due from the start.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// WeChat is never asked twice within this time, whatever there is reason for.
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest such pause. WeChat's own advice for stable_token is to ask at least once in five minutes.
+/// How long WeChat may be left alone with a token that is due, where asking costs nothing. Its own advice for
+/// stable_token is to ask at least once in five minutes.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
@@ -31,27 +32,27 @@ pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, chance: u64) -> 
     pause + pause.mul_f64((chance % 1000) as f64 / 10_000.0)
 }
 
-/// The margin at which a token is due. A classic one that is due from the start would be replaced at once, for ever.
-pub(super) fn margin(document: &Document, api: Api, refresh_before: Duration) -> Duration {
-    match api {
-        Api::Classic => refresh_before.min(document.expires_in / 2),
-        _ => refresh_before,
-    }
-}
-
 /// How long it is until the token is due; zero once it is.
-pub(super) fn until_due(document: &Document, now: UtcDateTime, margin: Duration) -> Duration {
-    if document.is_due(now, margin) {
+pub(super) fn until_due(
+    document: &Document,
+    now: UtcDateTime,
+    refresh_before: Duration,
+) -> Duration {
+    if document.is_due(now, refresh_before) {
         return Duration::ZERO;
     }
-    // A second at least: what is left is counted in whole ones.
-    document.left(now).saturating_sub(margin).max(SHORTEST_WAIT)
+    document.left(now).saturating_sub(refresh_before).max(SHORTEST_WAIT)
 }
 
-/// How long to leave WeChat alone after it gave a token that is still due: in normal mode stable_token gives the same
-/// one until its last five minutes, whatever our margin.
-pub(super) fn wait_while_due(left: Duration) -> Duration {
-    (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+/// How long to leave WeChat alone after it gave a token that is still due, and has this much left. On the classic API
+/// the next question would kill it. On stable it brings the same one until the last five minutes, whatever our margin,
+/// and on work until the end, which a question just before it waits out.
+pub(super) fn wait_while_due(api: Api, left: Duration) -> Duration {
+    match api {
+        Api::Classic => (left / 2).max(SHORTEST_WAIT),
+        Api::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        Api::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+    }
 }
 
 #[cfg(test)]
@@ -78,23 +79,20 @@ mod tests {
     }
 
     #[test]
-    fn a_due_token_is_left_alone_for_a_quarter_of_what_is_left() {
-        assert_eq!(wait_while_due(secs(7200)), secs(300));
-        assert_eq!(wait_while_due(secs(400)), secs(100));
-        assert_eq!(wait_while_due(secs(0)), secs(1));
+    fn a_due_token_is_left_alone_for_a_part_of_what_is_left() {
+        let stable = [7200, 400, 0].map(|left| wait_while_due(Api::Stable, secs(left)));
+        assert_eq!(stable, [secs(300), secs(100), secs(1)]);
+        let classic = [7200, 400, 0].map(|left| wait_while_due(Api::Classic, secs(left)));
+        assert_eq!(classic, [secs(3600), secs(200), secs(1)]);
     }
 
     #[test]
-    fn a_token_is_due_at_its_margin_which_is_less_than_its_life_where_asking_kills() {
+    fn a_token_is_due_at_its_margin() {
         let now = UtcDateTime::UNIX_EPOCH;
         let token = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), now);
-        let until = |at, margin| until_due(&token, now + secs(at), margin);
-        assert_eq!(until(0, secs(300)), secs(6900));
-        assert_eq!(until(6899, secs(300)), secs(1));
-        assert_eq!(until(6900, secs(300)), secs(0));
-        assert_eq!(until(9000, secs(300)), secs(0));
-        assert_eq!(margin(&token, Api::Classic, secs(9000)), secs(3600));
-        assert_eq!(margin(&token, Api::Classic, secs(300)), secs(300));
-        assert_eq!(margin(&token, Api::Stable, secs(9000)), secs(9000));
+        let until = |at| until_due(&token, now + secs(at), secs(300));
+        assert_eq!([0, 6899, 6900, 9000].map(until), [6900, 1, 0, 0].map(secs));
+        let between = now + Duration::from_millis(6_899_900);
+        assert_eq!(until_due(&token, between, secs(300)), secs(1), "it is never a busy wait");
     }
 }

@@ -1,6 +1,7 @@
 //! One request, from its head to what is answered: the checks in their order, and then the route. Knows nothing of
 //! connections.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,12 +25,12 @@ use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Obtained, Seen, Token, Wish};
+use super::tokens::{Lack, Seen, Token, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::secret::Secret;
-use crate::token;
+use crate::token::{self, TicketType};
 
 /// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
 /// and too seldom to be a load.
@@ -122,22 +123,22 @@ fn tell_operator(
     peer: Peer,
     shared: &Shared,
 ) {
-    let who = match client {
-        Client::Direct(peer) => peer.to_string(),
-        Client::Behind(ip) => format!("{ip} through {peer}"),
-    };
-    match rejection {
-        Rejection::Forbidden(_) => shared.log.rejected(who, "not in --allow"),
-        Rejection::Forwarded(why) => shared.log.rejected(who, why),
+    let why = match rejection {
+        Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
+        Rejection::Forwarded(why) => Cow::Borrowed(*why),
         Rejection::Unauthorized(NOT_A_KEY, _) => {
-            shared.log.rejected(who, "it showed a key that is not in the keys file");
+            Cow::Borrowed("it showed a key that is not in the keys file")
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
             let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
-            shared.log.rejected(who, format_args!("it asked a loopback address for host {host}"));
+            Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
-        _ => {}
+        _ => return,
+    };
+    match client {
+        Client::Direct(peer) => shared.log.rejected(peer, why),
+        Client::Behind(ip) => shared.log.rejected(format_args!("{ip} through {peer}"), why),
     }
 }
 
@@ -174,7 +175,8 @@ impl<'a> Visitor<'a> {
             }
             Route::Ticket(name, kind) => {
                 let account = self.find(name, key)?;
-                self.shared.tokens.ticket(account, kind).map(Reply::Json).ok_or_else(no_ticket)
+                let kind = TicketType::of(kind).ok_or(Rejection::NotFound)?;
+                self.shared.tokens.ticket(account, &kind).map(Reply::Json).ok_or_else(no_ticket)
             }
             Route::Compatible(_) => unreachable!("answered above"),
         }
@@ -240,10 +242,7 @@ impl<'a> Visitor<'a> {
     }
 
     async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
-        match self.shared.tokens.obtain(account, wish).await {
-            Obtained::Token(token) => Ok(token),
-            Obtained::None(lack) => Err(Rejection::NoToken(lack)),
-        }
+        self.shared.tokens.obtain(account, wish).await.map_err(Rejection::NoToken)
     }
 
     /// Answers on one of WeChat's own routes.
@@ -293,10 +292,7 @@ impl<'a> Visitor<'a> {
         let token = match verdict {
             Verdict::End => return Err(CALM_DOWN),
             Verdict::HandOut if !force => token,
-            // A doubt that cannot be settled is no reason to keep the token back.
-            Verdict::HandOut | Verdict::Doubt => {
-                self.obtain(account, Wish::Honoured).await.unwrap_or(token)
-            }
+            Verdict::HandOut | Verdict::Doubt => self.obtain(account, Wish::Honoured).await?,
         };
         self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
         Ok(token)
@@ -319,7 +315,8 @@ fn scope(key: Option<&Key>) -> &Scope {
 }
 
 fn no_ticket() -> Rejection {
-    let why = "there is no live ticket of this type here; run `wxtoken status` on the server to see which there are";
+    let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
+               account's ACCOUNT.json";
     Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
 }
 

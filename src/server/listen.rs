@@ -25,7 +25,7 @@ use crate::systemd::{self, Passed};
 /// How many connections may wait to be accepted: a burst of callers finds room while one answer is written.
 const BACKLOG: i32 = 1024;
 
-/// Who may use a unix socket: its owner and group. There is no other check.
+/// Who may use a unix socket: its owner and group. Addresses they have none, so nothing else is checked but a key.
 const SOCKET_MODE: u32 = 0o660;
 
 /// The longest address that is shown in full; a socket's path ends at 107 bytes.

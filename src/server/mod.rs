@@ -51,7 +51,7 @@ pub(crate) use access::{Access, Sources};
 pub(crate) use listen::{Bound, Scheme};
 pub(crate) use reload::Reloaded;
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use tokens::{Lack, Obtained, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
+pub(crate) use tokens::{Lack, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
 use connections::Connections;
 use counts::Counts;
@@ -118,7 +118,10 @@ pub(crate) async fn serve(
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
     shared.connections.drain();
-    let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, shared.connections.at_most(0)));
+    let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
+        shared.tokens.wind_up().await;
+        shared.connections.at_most(0).await;
+    }));
     let mut again = pin!(shutdown.requested());
     poll_fn(|cx| {
         if drained.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }

@@ -20,12 +20,12 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 /// Who loops asks again after one call of WeChat, which takes a second or two at worst.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// How often a client gets the same token without a pause before its loop is ended. wechatpy's recursion breaks its
-/// process at 489.
-const PATIENCE: u32 = 20;
+/// How often a client gets the same token without a pause before its loop is ended: more often than a host starts
+/// workers at once. wechatpy's recursion breaks its process at 489.
+const PATIENCE: u32 = 100;
 
 /// The same for a token with little life left, which some SDKs do not cache any more.
-const PATIENCE_NEAR_THE_END: u32 = 200;
+const PATIENCE_NEAR_THE_END: u32 = 400;
 
 /// With no more than this left there are SDKs that cache nothing; silenceper/wechat has the widest margin.
 const WIDEST_MARGIN: Duration = Duration::from_secs(1500);

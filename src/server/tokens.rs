@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use time::UtcDateTime;
 
 use crate::secret::Secret;
+use crate::token::TicketType;
 
 /// The accounts whose tokens are handed out. An account is called by its place in the list of names.
 pub(crate) trait Tokens {
@@ -22,7 +23,7 @@ pub(crate) trait Tokens {
     fn token(&self, account: usize) -> Option<Token>;
 
     /// A ticket of this type, as JSON; `None` without a live one.
-    fn ticket(&self, account: usize, kind: &str) -> Option<Bytes>;
+    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes>;
 
     /// The account whose token this is, or was until a moment ago.
     fn holder_of(&self, token: &str) -> Option<usize>;
@@ -31,13 +32,20 @@ pub(crate) trait Tokens {
     fn can_refresh(&self) -> bool;
 
     /// Sees to it that there is such a token, and waits for it, but not for long.
-    fn obtain(&self, account: usize, wish: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>>;
+    fn obtain(
+        &self,
+        account: usize,
+        wish: Wish,
+    ) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>>;
 
     /// What is known of an account, for people and for metrics.
     fn seen(&self, account: usize) -> Seen;
 
     /// The operator has mended something: what was refused may be tried again at once.
     fn hangup(&self);
+
+    /// The process is about to end: nothing more is asked on schedule, and what is under way is waited for.
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 }
 
 /// A live token.
@@ -60,14 +68,6 @@ pub(crate) enum Wish {
     Honoured,
     /// Another than this one, which WeChat rejected as a client says.
     NotThis(Secret),
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Obtained {
-    Token(Token),
-    /// There is none, why, and when to ask again.
-    None(Lack),
 }
 
 /// Why there is no token to hand out.
@@ -138,7 +138,7 @@ impl Tokens for NoTokens {
     fn token(&self, _: usize) -> Option<Token> {
         None
     }
-    fn ticket(&self, _: usize, _: &str) -> Option<Bytes> {
+    fn ticket(&self, _: usize, _: &TicketType) -> Option<Bytes> {
         None
     }
     fn holder_of(&self, _: &str) -> Option<usize> {
@@ -147,11 +147,14 @@ impl Tokens for NoTokens {
     fn can_refresh(&self) -> bool {
         false
     }
-    fn obtain(&self, _: usize, _: Wish) -> Pin<Box<dyn Future<Output = Obtained> + '_>> {
-        Box::pin(async { Obtained::None(Lack { why: String::new(), retry_after: Duration::ZERO }) })
+    fn obtain(&self, _: usize, _: Wish) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>> {
+        Box::pin(async { Err(Lack { why: String::new(), retry_after: Duration::ZERO }) })
     }
     fn seen(&self, _: usize) -> Seen {
         Seen::default()
     }
     fn hangup(&self) {}
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async {})
+    }
 }

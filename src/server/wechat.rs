@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::caller::Peer;
 use super::reply::Rejection;
 use crate::secret::Secret;
+use crate::token::TicketType;
 
 /// One of WeChat's routes that is answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) struct Asked {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AskedTicket {
     pub(super) access_token: Secret,
-    pub(super) kind: String,
+    pub(super) kind: TicketType,
 }
 
 const GRANT_TYPE: &str = "client_credential";
@@ -51,7 +52,8 @@ const MISSING_SECRET: Rejection =
 const INVALID_GRANT_TYPE: Rejection =
     Rejection::WeChat(40002, "invalid grant_type: it must be client_credential");
 const MISSING_ACCESS_TOKEN: Rejection = Rejection::WeChat(41001, "access_token missing");
-const INVALID_TICKET_TYPE: Rejection = Rejection::WeChat(40097, "invalid args: type missing");
+const INVALID_TICKET_TYPE: Rejection =
+    Rejection::WeChat(40097, "invalid args: type, such as jsapi, is missing or is none");
 
 /// stable_token's body.
 #[derive(Deserialize)]
@@ -114,11 +116,11 @@ impl AskedTicket {
     /// Reads the query of /cgi-bin/ticket/getticket.
     pub(super) fn of_query(query: &str) -> Result<AskedTicket, Rejection> {
         let [access_token, kind] = parameters(query, ["access_token", "type"]);
-        match (access_token.is_empty(), kind.is_empty()) {
-            (true, _) => Err(MISSING_ACCESS_TOKEN),
-            (_, true) => Err(INVALID_TICKET_TYPE),
-            _ => Ok(AskedTicket { access_token: Secret::new(access_token), kind }),
+        if access_token.is_empty() {
+            return Err(MISSING_ACCESS_TOKEN);
         }
+        let kind = TicketType::of(&kind).ok_or(INVALID_TICKET_TYPE)?;
+        Ok(AskedTicket { access_token: Secret::new(access_token), kind })
     }
 }
 
@@ -138,9 +140,15 @@ pub(super) fn with_errcode_zero(json: &[u8]) -> Bytes {
     [br#"{"errcode":0,"errmsg":"ok","#, json.strip_prefix(b"{").unwrap_or(json)].concat().into()
 }
 
+/// Where there is such a number, some SDK asks again, and one or two look for it in the text, too. What WeChat told us
+/// is told on so that people still know it.
+const ENDLESS: [(&str, &str); 3] = [("40001", "40-001"), ("40014", "40-014"), ("42001", "42-001")];
+
 /// A refusal as WeChat would put it, in an HTTP 200; `None` for what is wrong before there is a route.
 pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
     let message = rejection.message();
+    let message =
+        ENDLESS.iter().fold(message.into_owned(), |it, (code, told)| it.replace(code, told));
     let (errcode, errmsg) = match rejection {
         Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
         Rejection::Forbidden(ip) => {

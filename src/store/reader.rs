@@ -11,15 +11,23 @@ use anyhow::{Context, Result, anyhow};
 use super::Found;
 use crate::owner;
 use crate::revision::Revision;
-use crate::token::{Document, MAX_DOCUMENT};
+use crate::token::{Damage, Document, MAX_DOCUMENT};
 
-/// What is published at `path`.
+/// What a file's bytes are read as.
+type Parse = fn(&[u8]) -> Result<Document, Damage>;
+
+/// The token that is published at `path`.
 pub(crate) fn read(path: &Path) -> Result<Found> {
-    read_revision(path).map(|(found, _)| found)
+    read_revision(path, Document::parse).map(|(found, _)| found)
+}
+
+/// The ticket that is published at `path`.
+pub(crate) fn read_ticket(path: &Path) -> Result<Found> {
+    read_revision(path, Document::parse_ticket).map(|(found, _)| found)
 }
 
 /// Reads the document at `path`, and which revision of the file that was; none where there is no file.
-fn read_revision(path: &Path) -> Result<(Found, Option<Revision>)> {
+fn read_revision(path: &Path, parse: Parse) -> Result<(Found, Option<Revision>)> {
     let reading = || format!("cannot read {}", path.display());
     // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
     match fs::metadata(path) {
@@ -46,7 +54,7 @@ fn read_revision(path: &Path) -> Result<(Found, Option<Revision>)> {
     let found = if bytes.len() > MAX_DOCUMENT {
         damaged(&"it is too long")
     } else {
-        Document::parse(&bytes).map_or_else(|what| damaged(&what), Found::Document)
+        parse(&bytes).map_or_else(|what| damaged(&what), Found::Document)
     };
     Ok((found, Some(revision)))
 }
@@ -77,7 +85,7 @@ impl Watched {
             }
             // `read_revision` finds the same trouble, and words it.
             _ => {
-                let (found, revision) = read_revision(&self.path)?;
+                let (found, revision) = read_revision(&self.path, Document::parse)?;
                 self.revision = revision;
                 match found {
                     Found::Document(document) => self.document = Some(document),

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -176,15 +176,23 @@ impl Sandbox {
 
     /// Publishes a document as `fetch` would have, asked for `age` seconds ago.
     pub fn publish(&self, token: &str, expires_in: i64, age: i64) {
-        let created_at = time::UtcDateTime::now() - time::Duration::seconds(age);
-        let created_at = created_at.format(&time::format_description::well_known::Rfc3339).unwrap();
         let document = serde_json::json!({
-            "appid": APPID, "access_token": token, "expires_in": expires_in, "created_at": created_at,
+            "appid": APPID, "access_token": token, "expires_in": expires_in, "created_at": time_ago(age),
         });
         fs::create_dir_all(self.path("state")).unwrap();
         let new = self.path("state/new");
         write_with_mode(&new, &document.to_string(), 0o600);
         fs::rename(new, self.document_path()).unwrap();
+    }
+
+    /// Publishes the account's ticket of this type, asked for `age` seconds ago.
+    pub fn publish_ticket(&self, kind: &str, ticket: &str, expires_in: i64, age: i64) {
+        let document = serde_json::json!({
+            "appid": APPID, "ticket": ticket, "expires_in": expires_in, "created_at": time_ago(age),
+        });
+        fs::create_dir_all(self.path("state")).unwrap();
+        let path = self.path(&format!("state/default.{kind}.json"));
+        write_with_mode(&path, &document.to_string(), 0o600);
     }
 
     /// `wxtoken ARGS…` here, not yet run: with the account's flags where the verb takes them.
@@ -216,6 +224,14 @@ impl Sandbox {
         names
     }
 
+    /// Runs `wxtoken serve ARGS…` here, which must not start. Its address is taken, so that it ends in any case.
+    #[track_caller]
+    pub fn serve_refused(&self, args: &[&str]) -> Ran {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        self.run(&[&["serve", "--listen", &address], args].concat()).exits(2)
+    }
+
     /// `wxtoken serve ARGS…` here, listening on a free loopback port unless ARGS say otherwise.
     pub fn serve(&self, args: &[&str]) -> Server {
         let mut command = self.command(&["serve"]);
@@ -232,6 +248,12 @@ impl Sandbox {
         let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &self.base_url];
         self.serve(&[&["--refresh"], &account[..], args].concat())
     }
+}
+
+/// So many seconds ago, as documents write it.
+fn time_ago(secs: i64) -> String {
+    let at = time::UtcDateTime::now() - time::Duration::seconds(secs);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap()
 }
 
 pub fn write_with_mode(path: &Path, text: &str, mode: u32) {
@@ -298,6 +320,18 @@ impl Server {
         exchange(self.address(), request.as_bytes())
     }
 
+    /// POSTs `body` to `path`.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &str) -> Response {
+        self.send(&posting(path, body))
+    }
+
+    /// Says that WeChat rejected this token.
+    #[track_caller]
+    pub fn tell_rejected(&self, token: &str) -> Response {
+        self.post("/token", &rejected(token))
+    }
+
     /// A connection to it that is kept.
     #[track_caller]
     pub fn caller(&self) -> Caller<TcpStream> {
@@ -358,6 +392,19 @@ impl Drop for Server {
     }
 }
 
+/// A request that POSTs `body` to `path`, and ends the connection.
+pub fn posting(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+/// The body that says that this token was rejected.
+pub fn rejected(token: &str) -> String {
+    serde_json::json!({ "rejected": token }).to_string()
+}
+
 /// WeChat's stand-in: `wxtoken mock`, with the sandbox's account.
 pub struct WeChat {
     server: Server,
@@ -387,11 +434,7 @@ impl WeChat {
     /// Answers so from now on; `none` for by the rules again.
     #[track_caller]
     pub fn fault(&self, fault: &str) {
-        let length = fault.len();
-        let request = format!(
-            "POST /mock/fault HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{fault}"
-        );
-        let response = self.server.send(&request);
+        let response = self.server.post("/mock/fault", fault);
         assert!(
             (200..300).contains(&response.status),
             "{fault}: {} {}",
@@ -410,8 +453,7 @@ impl WeChat {
     /// A stranger kills every live token.
     #[track_caller]
     pub fn kill_tokens(&self) {
-        let request = "POST /mock/kill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        assert!((200..300).contains(&self.server.send(request).status));
+        assert!((200..300).contains(&self.server.post("/mock/kill", "").status));
     }
 
     /// How often it was asked so far, by route.
@@ -423,6 +465,11 @@ impl WeChat {
     pub fn asked(&self) -> u64 {
         let calls = self.calls();
         ["token", "stable_token", "gettoken"].map(|api| calls[api].as_u64().unwrap()).iter().sum()
+    }
+
+    /// How often it was asked whether a token is alive.
+    pub fn probes(&self) -> u64 {
+        self.calls()["get_api_domain_ip"].as_u64().unwrap()
     }
 
     /// How many tokens it made.

@@ -1,0 +1,145 @@
+//! What is done in a thread of its own: WeChat is asked whether a token lives, and for another one. It takes as long as
+//! it takes; whoever sent it on its way decides what to make of what it brings back.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::clock::{Clock, SystemClock};
+use crate::refresh::{Failure, Outcome, Refresh, Want};
+use crate::secret::Secret;
+use crate::source::wechat::WeChat;
+use crate::source::{Ask, AskError, Grant, Probe, Pulse, Source};
+use crate::store::file::FileStore;
+
+/// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long WeChat may take to say whether a token is alive: the client waits for what comes of that, too.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// See to it that a token is published that is not due.
+    Refresh,
+    /// See to it that a token is published that WeChat honours.
+    Settle(Doubt),
+}
+
+/// A token that may be dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) token: Secret,
+    /// Whether WeChat is to be asked first whether it lives.
+    pub(super) is_probed: bool,
+    /// Whether there is more than a hint: then it is replaced also where nobody can tell.
+    pub(super) is_told: bool,
+    /// Whether WeChat may be made to replace it.
+    pub(super) may_force: bool,
+}
+
+/// What is brought back.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// What WeChat said of the token, if it was asked.
+    pub(super) pulse: Option<Pulse>,
+    /// What came of asking for another one, if that was done.
+    pub(super) outcome: Option<Result<Outcome, Failure>>,
+    /// Whether WeChat may have replaced its token because of us.
+    pub(super) has_forced: bool,
+    /// The answers to the questions for a token, each by a word for what it was, and the errcode, 0 where there is none.
+    pub(super) answers: Vec<(&'static str, i64)>,
+}
+
+/// What an errand needs.
+pub(super) struct Means {
+    pub(super) name: String,
+    pub(super) appid: String,
+    pub(super) api: Api,
+    pub(super) refresh_before: Duration,
+    pub(super) store: FileStore,
+    pub(super) wechat: Arc<WeChat>,
+}
+
+impl Means {
+    /// Does what is to be done.
+    pub(super) fn run(&self, errand: Errand) -> Report {
+        let doubt = match errand {
+            Errand::Refresh => return self.refresh(&Want::Live, true),
+            Errand::Settle(doubt) => doubt,
+        };
+        let pulse = doubt.is_probed.then(|| self.wechat.probe(&doubt.token, PROBE_TIMEOUT));
+        let is_settled = match &pulse {
+            Some(Pulse::Alive) => true,
+            Some(Pulse::Dead) => false,
+            // Nobody knows, and a hint is no reason to burn a token.
+            Some(Pulse::Unknown(_)) | None => !doubt.is_told,
+        };
+        // On stable a plain question costs nothing, and brings the new one where somebody else has forced it.
+        let may_ask = doubt.may_force || self.api == Api::Stable;
+        let report = match is_settled || !may_ask {
+            true => Report::default(),
+            false => self.refresh(&Want::NotThis(doubt.token), doubt.may_force),
+        };
+        Report { pulse, ..report }
+    }
+
+    fn refresh(&self, want: &Want, may_force: bool) -> Report {
+        let source = Noted {
+            source: &*self.wechat,
+            api: self.api,
+            may_force,
+            has_forced: Cell::new(false),
+            answers: RefCell::default(),
+        };
+        let refresh = Refresh {
+            name: &self.name,
+            appid: &self.appid,
+            api: self.api,
+            refresh_before: self.refresh_before,
+            clock: &SystemClock,
+            source: &source,
+            store: &self.store,
+        };
+        let outcome = refresh.run(want, SystemClock.instant() + REFRESH_TIMEOUT);
+        Report {
+            pulse: None,
+            outcome: Some(outcome),
+            has_forced: source.has_forced.get(),
+            answers: source.answers.into_inner(),
+        }
+    }
+}
+
+/// A source that is not forced where that is not to be, and whose answers are noted.
+struct Noted<'a> {
+    source: &'a dyn Source,
+    api: Api,
+    may_force: bool,
+    has_forced: Cell<bool>,
+    answers: RefCell<Vec<(&'static str, i64)>>,
+}
+
+impl Source for Noted<'_> {
+    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+        if how == Ask::Another && !self.may_force {
+            return Err(AskError::Withheld);
+        }
+        let answer = self.source.ask(how, timeout);
+        let is_forced = how == Ask::Another || self.api == Api::Classic;
+        if is_forced && answer.as_ref().err().is_none_or(AskError::may_have_minted) {
+            self.has_forced.set(true);
+        }
+        self.answers.borrow_mut().push(match &answer {
+            Ok(_) => ("ok", 0),
+            Err(AskError::Refused(refusal)) => ("refused", refusal.code),
+            Err(AskError::Status(_)) => ("http_status", 0),
+            Err(AskError::Unreachable { .. }) => ("unreachable", 0),
+            Err(AskError::Nonsense(_)) => ("nonsense", 0),
+            Err(AskError::Spent | AskError::Withheld) => return answer,
+        });
+        answer
+    }
+}

@@ -1,0 +1,435 @@
+//! What is known of an account's tokens: what WeChat said of them, what failed, what may be asked. And what follows from
+//! it, for somebody who wants a token and for the schedule. Pure: the time comes in, and nobody is asked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+
+use super::errand::{Doubt, Errand, Report};
+use super::pace::{self, SHORTEST_WAIT};
+use super::ration::{Forced, Probes, Withheld};
+use crate::api::Api;
+use crate::refresh::{Failure, Outcome};
+use crate::secret::Secret;
+use crate::server::{Lack, SeenAsking, Wish};
+use crate::source::{AskError, Pulse};
+use crate::token::Document;
+
+/// How long it holds what WeChat said of a token: those who doubt it at once are answered at once.
+const PULSE_HOLDS: Duration = Duration::from_secs(1);
+
+/// How long it may hold where WeChat is not to be asked again so soon.
+const PULSE_HOLDS_AT_MOST: Duration = Duration::from_secs(2 * 60);
+
+/// How often an operator hears of the same trouble again.
+const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
+
+/// Forced mints in a day. WeChat has 20 on stable; on classic every mint is one, and this is a tenth of the quota.
+const FORCED_PER_DAY_ON_STABLE: usize = 20;
+const FORCED_PER_DAY_ON_CLASSIC: usize = 200;
+
+/// What is known, as of the last answer.
+#[derive(Debug)]
+pub(super) struct Known {
+    name: String,
+    api: Api,
+    refresh_before: Duration,
+    under_way: Option<UnderWay>,
+    /// When the last errand began.
+    begun_at: Option<Instant>,
+    /// What WeChat said of a token that was doubted.
+    pulse: Option<Felt>,
+    /// The token that WeChat says is dead.
+    dead: Option<Secret>,
+    /// The failures since the last success.
+    trouble: Option<Trouble>,
+    forced: Forced,
+    probes: Probes,
+    /// Before this a token that is due is left alone: it was when WeChat gave it, too.
+    not_before: Instant,
+    hangups: u64,
+    succeeded_at: Option<UtcDateTime>,
+    next_at: Option<UtcDateTime>,
+    answers: BTreeMap<(&'static str, i64), u64>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    errand: Errand,
+    /// How many hangups there were when it began.
+    hangups: u64,
+}
+
+#[derive(Debug)]
+struct Felt {
+    token: Secret,
+    is_honoured: bool,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    at: UtcDateTime,
+    failure: String,
+    /// What clients are told of it.
+    why: String,
+    /// How often it failed since the operator last said that something was mended.
+    in_a_row: u32,
+    /// Before this another try is pointless.
+    retry_at: Instant,
+    told_at: Option<Instant>,
+}
+
+/// What is next for somebody who wants a token.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// What is published is the answer.
+    HandOut,
+    /// Wait until something changes, or until then, and think again.
+    Wait(Option<Instant>),
+    Begin(Errand),
+    /// There will be none for now.
+    GiveUp(Lack),
+}
+
+/// What the operator should hear of an errand.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// WeChat honours the token of this fingerprint, which was said to be rejected.
+    Honoured(String),
+    /// WeChat says that it is dead.
+    Dead(String),
+    /// It could not be told.
+    Unclear(String),
+    Published(String),
+    Failed {
+        failure: String,
+        pause: Duration,
+    },
+    WellAgain,
+}
+
+impl Known {
+    pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
+        let per_day = match api {
+            Api::Stable => FORCED_PER_DAY_ON_STABLE,
+            Api::Classic | Api::Work => FORCED_PER_DAY_ON_CLASSIC,
+        };
+        Known {
+            name: name.to_owned(),
+            api,
+            refresh_before,
+            under_way: None,
+            begun_at: None,
+            pulse: None,
+            dead: None,
+            trouble: None,
+            forced: Forced::new(per_day),
+            probes: Probes::new(now),
+            not_before: now,
+            hangups: 0,
+            succeeded_at: None,
+            next_at: None,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether WeChat has said that this token is dead: it is nobody's answer then, whatever life it had left.
+    pub(super) fn is_dead(&self, token: &Secret) -> bool {
+        self.dead.as_ref() == Some(token)
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// What to do for somebody with this wish. `current` is the token that is published, lives, and is not dead.
+    pub(super) fn step(&mut self, wish: &Wish, current: Option<&Secret>, now: Instant) -> Step {
+        match (wish, current) {
+            (_, None) => self.revive(now),
+            (Wish::Live, Some(_)) => Step::HandOut,
+            (Wish::NotThis(rejected), Some(current)) if rejected != current => Step::HandOut,
+            (Wish::NotThis(_), Some(current)) => self.settle(current, true, now),
+            (Wish::Honoured, Some(current)) => self.settle(current, false, now),
+        }
+    }
+
+    /// There is no token to hand out.
+    fn revive(&mut self, now: Instant) -> Step {
+        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.stands()) {
+            return Step::GiveUp(trouble.lack(&self.name, now));
+        }
+        if self.is_under_way() {
+            return Step::Wait(None);
+        }
+        if self.dead.is_some()
+            && let Err(withheld) = self.forced.check(now)
+        {
+            return Step::GiveUp(lack(withheld));
+        }
+        match self.rest(now) {
+            Duration::ZERO => Step::Begin(self.remedy(now)),
+            rest => Step::Wait(Some(now + rest)),
+        }
+    }
+
+    /// Somebody doubts the current token. If he `is_told` so by WeChat, he is not content with it unless it is honoured.
+    fn settle(&mut self, current: &Secret, is_told: bool, now: Instant) -> Step {
+        let felt = self.pulse.as_ref().filter(|felt| felt.token == *current);
+        let felt = felt.map(|felt| (felt.is_honoured, now.duration_since(felt.at)));
+        let is_honoured = |holds| felt.is_some_and(|(honoured, ago)| honoured && ago < holds);
+        if is_honoured(PULSE_HOLDS) {
+            return Step::HandOut;
+        }
+        if let Some(UnderWay { errand, .. }) = &self.under_way {
+            // A hint waits for nothing but what answers it.
+            let is_answer = matches!(errand, Errand::Settle(doubt) if doubt.token == *current);
+            return if is_told || is_answer { Step::Wait(None) } else { Step::HandOut };
+        }
+        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| now < trouble.retry_at)
+            && is_told
+        {
+            return Step::GiveUp(trouble.lack(&self.name, now));
+        }
+        let may_force = self.forced.check(now);
+        let was_unclear = felt.is_some_and(|(_, ago)| ago < PULSE_HOLDS);
+        let is_probed = !was_unclear && self.probes.take(now);
+        if !is_probed && (!is_told || is_honoured(PULSE_HOLDS_AT_MOST)) {
+            return Step::HandOut;
+        }
+        match (is_probed, may_force) {
+            (false, Err(withheld)) => Step::GiveUp(lack(withheld)),
+            (_, may_force) => Step::Begin(Errand::Settle(Doubt {
+                token: current.clone(),
+                is_probed,
+                is_told,
+                may_force: may_force.is_ok(),
+            })),
+        }
+    }
+
+    /// What would bring a token, where there is none.
+    fn remedy(&mut self, now: Instant) -> Errand {
+        let may_force = self.forced.check(now).is_ok();
+        match &self.dead {
+            // A question on classic brings another one anyway.
+            Some(dead) if may_force || self.api != Api::Classic => Errand::Settle(Doubt {
+                token: dead.clone(),
+                is_probed: false,
+                is_told: true,
+                may_force,
+            }),
+            _ => Errand::Refresh,
+        }
+    }
+
+    /// How long it is until WeChat is to be asked on schedule, and what for. `document` is what is published.
+    pub(super) fn next(
+        &mut self,
+        document: Option<&Document>,
+        wall: UtcDateTime,
+        now: Instant,
+    ) -> (Duration, Errand) {
+        // Others publish, too.
+        if document.is_some_and(|document| !self.is_dead(&document.token)) {
+            self.dead = None;
+        }
+        let until = |at: Instant| at.saturating_duration_since(now);
+        let due_in = match document.map(|it| pace::until_due(it, wall, self.refresh_before)) {
+            None => Duration::ZERO,
+            // One that was due when WeChat gave it.
+            Some(Duration::ZERO) => until(self.not_before),
+            Some(due_in) => due_in,
+        };
+        let wait = match (self.dead.is_some(), self.forced.check(now)) {
+            (false, _) => due_in,
+            (true, Ok(())) => Duration::ZERO,
+            (true, Err(Withheld::TooSoon(rest))) => rest,
+            // Meanwhile it may end, or somebody else may have it replaced.
+            (true, Err(Withheld::DayUsedUp(rest))) => match self.api {
+                Api::Classic => rest.min(due_in),
+                Api::Stable | Api::Work => rest.min(until(self.not_before)),
+            },
+        };
+        let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
+        let wait = wait.max(retry_in).max(self.rest(now));
+        self.next_at = Some(wall.saturating_add(wait.try_into().unwrap_or_default()));
+        (wait, self.remedy(now))
+    }
+
+    /// How long it is until the next errand may begin.
+    fn rest(&self, now: Instant) -> Duration {
+        self.begun_at.map_or(Duration::ZERO, |at| SHORTEST_WAIT.saturating_sub(now - at))
+    }
+
+    /// An errand begins.
+    pub(super) fn begin(&mut self, errand: Errand, now: Instant) {
+        self.begun_at = Some(now);
+        self.under_way = Some(UnderWay { errand, hangups: self.hangups });
+    }
+
+    /// An errand has ended: remembers what came of it.
+    pub(super) fn end(
+        &mut self,
+        report: Report,
+        wall: UtcDateTime,
+        now: Instant,
+        chance: u64,
+    ) -> Vec<News> {
+        let mut news = Vec::new();
+        let Some(UnderWay { errand, hangups }) = self.under_way.take() else { return news };
+        for answer in report.answers {
+            *self.answers.entry(answer).or_default() += 1;
+        }
+        if let Errand::Settle(doubt) = errand {
+            if report.has_forced {
+                self.forced.note(now);
+            }
+            news.extend(report.pulse.map(|pulse| self.feel(doubt.token, pulse, now)));
+        }
+        match report.outcome {
+            None | Some(Err(Failure::Asking(AskError::Withheld))) => {}
+            Some(Ok(outcome)) => news.extend(self.succeeded(&outcome, wall, now)),
+            Some(Err(failure)) => {
+                news.extend(self.failed(&failure, wall, now, chance));
+                // What was mended meanwhile has not been tried yet.
+                if hangups != self.hangups {
+                    self.forgive(now);
+                }
+            }
+        }
+        news
+    }
+
+    /// WeChat has said something of a token.
+    fn feel(&mut self, token: Secret, pulse: Pulse, now: Instant) -> News {
+        let fingerprint = token.fingerprint();
+        match pulse {
+            Pulse::Dead => {
+                self.dead = Some(token);
+                News::Dead(fingerprint)
+            }
+            Pulse::Alive => {
+                self.pulse = Some(Felt { token, is_honoured: true, at: now });
+                News::Honoured(fingerprint)
+            }
+            Pulse::Unknown(why) => {
+                self.pulse = Some(Felt { token, is_honoured: false, at: now });
+                News::Unclear(why.to_string())
+            }
+        }
+    }
+
+    fn succeeded(&mut self, outcome: &Outcome, wall: UtcDateTime, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        let (Outcome::Kept(document) | Outcome::Renewed(document) | Outcome::Confirmed(document)) =
+            outcome;
+        let is_dead = self.is_dead(&document.token);
+        if !is_dead {
+            self.dead = None;
+            news.extend(self.trouble.take().map(|_| News::WellAgain));
+        }
+        if !matches!(outcome, Outcome::Kept(_)) {
+            self.succeeded_at = Some(wall);
+            news.push(News::Published(document.token.fingerprint()));
+        }
+        if is_dead || document.is_due(wall, self.refresh_before) {
+            self.not_before = now + pace::wait_while_due(self.api, document.left(wall));
+        }
+        news
+    }
+
+    fn failed(
+        &mut self,
+        failure: &Failure,
+        wall: UtcDateTime,
+        now: Instant,
+        chance: u64,
+    ) -> Option<News> {
+        let text = failure.to_string();
+        let in_a_row = self.trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
+        let pause = pace::pause(in_a_row, failure.retry_after(), chance);
+        let known = self.trouble.take().filter(|known| known.failure == text);
+        let told_at = known.and_then(|known| known.told_at);
+        let is_told = told_at.is_some_and(|at| now < at + BETWEEN_LINES);
+        self.trouble = Some(Trouble {
+            at: wall,
+            failure: text.clone(),
+            why: match failure {
+                Failure::Asking(_) | Failure::Lost { .. } => text.clone(),
+                // Of the machine itself clients learn nothing.
+                Failure::Held | Failure::Local(_) | Failure::Foreign { .. } => LOCAL.to_owned(),
+            },
+            in_a_row,
+            retry_at: now + pause,
+            told_at: if is_told { told_at } else { Some(now) },
+        });
+        (!is_told).then_some(News::Failed { failure: text, pause })
+    }
+
+    /// The operator may have mended what was in the way.
+    pub(super) fn hangup(&mut self, now: Instant) {
+        self.hangups += 1;
+        self.not_before = now;
+        self.forgive(now);
+    }
+
+    /// Lets what failed be tried again at once, and be told again should it fail again.
+    fn forgive(&mut self, now: Instant) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.in_a_row = 0;
+            trouble.retry_at = now;
+            trouble.told_at = None;
+        }
+    }
+
+    /// What people and metrics see of it.
+    pub(super) fn seen(&self) -> SeenAsking {
+        let attempts = self.answers.iter();
+        SeenAsking {
+            succeeded_at: self.succeeded_at,
+            failure: self.trouble.as_ref().map(|trouble| (trouble.at, trouble.failure.clone())),
+            next_at: self.next_at,
+            attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether there is no reason to believe that it has been mended.
+    fn stands(&self) -> bool {
+        self.in_a_row > 0
+    }
+
+    fn lack(&self, name: &str, now: Instant) -> Lack {
+        Lack {
+            why: format!("there is no good token: {name}: {}", self.why),
+            retry_after: self.retry_at.saturating_duration_since(now),
+        }
+    }
+}
+
+/// What clients are told of trouble on this machine.
+const LOCAL: &str = "something on the server is in the way, and what it says on stderr tells what; its operator can mend it. \
+                     服务器本地故障，详见其日志，请联系管理员。";
+
+/// What is said where WeChat is not asked for another token now.
+fn lack(withheld: Withheld) -> Lack {
+    let (why, retry_after) = match withheld {
+        Withheld::TooSoon(rest) => (
+            "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then. \
+             30 秒内已强制刷新过，请稍后再试。",
+            rest,
+        ),
+        Withheld::DayUsedUp(rest) => (
+            "tokens were replaced on demand as often as a day allows; who kills them? \
+             当日强制刷新次数已用完，请查明是谁在使 token 失效。",
+            rest,
+        ),
+    };
+    Lack { why: why.to_owned(), retry_after }
+}
+
+#[cfg(test)]
+mod tests;
