@@ -119,7 +119,7 @@ fn choose(
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The config file, with accounts in it [default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is
     /// given here]
@@ -272,7 +272,7 @@ pub(crate) struct Get {
     pub(crate) min_life: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) account: Account,

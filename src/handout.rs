@@ -49,10 +49,6 @@ impl Handout {
         }
     }
 
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
     /// The document as of now, if it is this account's. Trouble with it is told once.
     pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
         match self.watched.look() {

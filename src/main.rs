@@ -53,6 +53,7 @@ mod mock;
 mod refresh;
 mod keeper;
 mod handout;
+mod accounts;
 
 // The verbs: each is a paragraph.
 mod cmd;

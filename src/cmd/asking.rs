@@ -24,8 +24,8 @@ pub(super) struct Link {
 
 impl Link {
     /// WeChat, to be asked for this account.
-    pub(super) fn wechat(self, account: &Account, appid: &str) -> WeChat {
-        WeChat::new(self.client, account.api, appid, self.secret)
+    pub(super) fn wechat(self, account: &Account) -> Result<WeChat> {
+        Ok(WeChat::new(self.client, account.api, account.needed_appid()?, self.secret))
     }
 }
 

@@ -42,10 +42,12 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let (mode, linker) = (config.mode(args.mode), Linker::default());
     match config.meant(&args.names)? {
         Meant::Given(account, contact) => {
-            let account = account.and_then(Account::with_appid);
+            let account = account.and_then(|account| {
+                account.needed_appid()?;
+                Ok(account)
+            });
             let link = linker.link(DEFAULT_ACCOUNT, &contact);
-            let (((account, _), link), want) =
-                config::both(config::both(account, link), want(args))?;
+            let ((account, link), want) = config::both(config::both(account, link), want(args))?;
             fetch(&account, link, &want, mode, deadline).map(|()| Exit::Done)
         }
         Meant::OfFile(entries) => {
@@ -75,12 +77,11 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 /// Sees to it that a token of the account is published, and says what was done.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let name = account.name.as_str();
-    let (_, appid) = account.clone().with_appid()?;
-    let wechat = link.wechat(account, &appid);
+    let wechat = link.wechat(account)?;
     let store = FileStore::new(&account.document, mode);
     let refresh = Refresh {
         name,
-        appid: &appid,
+        appid: account.needed_appid()?,
         api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,

@@ -89,12 +89,13 @@ pub(crate) enum Meant {
 }
 
 impl Meant {
-    /// The accounts' names, whatever else is wrong with them.
-    pub(crate) fn names(&self) -> Vec<String> {
+    /// The accounts' names, whatever else is wrong with them, each with the addresses that may be handed its token.
+    pub(crate) fn allowed(&self) -> Vec<(String, Option<Vec<String>>)> {
         match self {
-            Meant::Given(..) => vec![DEFAULT_ACCOUNT.to_owned()],
+            Meant::Given(..) => vec![(DEFAULT_ACCOUNT.to_owned(), None)],
             Meant::OfFile(entries) => {
-                entries.iter().map(|entry| entry.account.name.clone()).collect()
+                let entries = entries.iter();
+                entries.map(|it| (it.account.name.clone(), it.allow.clone())).collect()
             }
         }
     }
@@ -124,6 +125,16 @@ pub(crate) struct Serve {
     pub(crate) max_connections: u32,
 }
 
+impl Serve {
+    /// Whether it says something else than `before` of what is settled once, when the process starts.
+    pub(crate) fn needs_restart(&self, before: &Serve) -> bool {
+        let Serve { listen, tls_cert, tls_key, tls_client_ca, max_connections, .. } = before;
+        (listen, max_connections) != (&self.listen, &self.max_connections)
+            || (tls_cert, tls_key, tls_client_ca)
+                != (&self.tls_cert, &self.tls_key, &self.tls_client_ca)
+    }
+}
+
 /// What was said, by flags, environment and file.
 pub(crate) struct Config<'a> {
     common: &'a cli::Common,
@@ -132,22 +143,26 @@ pub(crate) struct Config<'a> {
     file: File,
 }
 
+/// The config file: that which is named, else the system's if it is there, unless an account is given without it.
+pub(crate) fn path(common: &cli::Common, given: &cli::Account) -> Option<PathBuf> {
+    let is_given = given.file.is_some() || !matches!(appid(given), Ok(None));
+    let system = || {
+        // One in a directory that we may not enter is not for us.
+        let is_there = matches!(Path::new(SYSTEM_CONFIG).try_exists(), Ok(true));
+        (!is_given && is_there).then(|| PathBuf::from(SYSTEM_CONFIG))
+    };
+    common.config.clone().or_else(system)
+}
+
 impl<'a> Config<'a> {
-    /// Reads the file, if there is one: that which is named, else the system's, unless an account is given without it.
+    /// Reads the file, if there is one.
     pub(crate) fn read(
         common: &'a cli::Common,
         given: &'a cli::Account,
         secrets: Secrets,
     ) -> anyhow::Result<Config<'a>> {
-        let file = match &common.config {
-            Some(path) => File::read(path, secrets)?,
-            None if matches!(appid(given), Ok(None)) && given.file.is_none() => {
-                // One in a directory that we may not enter is not for us.
-                match Path::new(SYSTEM_CONFIG).try_exists() {
-                    Ok(true) => File::read(Path::new(SYSTEM_CONFIG), secrets)?,
-                    _ => File::default(),
-                }
-            }
+        let file = match path(common, given) {
+            Some(path) => File::read(&path, secrets)?,
             None => File::default(),
         };
         let config = Config { common, given, file };
@@ -443,14 +458,13 @@ impl Account {
         self.document.with_file_name(name)
     }
 
-    /// This account and its AppID, where one is needed.
-    pub(crate) fn with_appid(self) -> anyhow::Result<(Account, String)> {
-        match self.appid.clone() {
-            Some(appid) => Ok((self, appid)),
-            None => Err(Exit::Usage.error(
+    /// Its AppID, which whoever asks WeChat needs.
+    pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
+        self.appid.as_deref().ok_or_else(|| {
+            Exit::Usage.error(
                 "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",
-            )),
-        }
+            )
+        })
     }
 }
 

@@ -44,7 +44,6 @@ type Connect = Box<dyn Fn() -> anyhow::Result<Option<WeChat>>>;
 /// What keeps one account's token alive.
 pub(crate) struct Keeper {
     account: Account,
-    appid: String,
     store: FileStore,
     connect: Connect,
     /// `None` as long as it could not be made.
@@ -59,7 +58,6 @@ impl Keeper {
     /// where there is none yet, `connect` has to make it when it is needed.
     pub(crate) fn of(
         account: Account,
-        appid: String,
         mode: u32,
         wechat: Option<WeChat>,
         connect: impl Fn() -> anyhow::Result<Option<WeChat>> + 'static,
@@ -68,7 +66,6 @@ impl Keeper {
         Keeper {
             store: FileStore::new(&account.document, mode),
             account,
-            appid,
             connect: Box::new(connect),
             wechat: RefCell::new(wechat.map(Arc::new)),
             known: RefCell::new(known),
@@ -176,7 +173,7 @@ impl Keeper {
         }
         Ok(Means {
             name: self.account.name.clone(),
-            appid: self.appid.clone(),
+            appid: self.account.needed_appid()?.to_owned(),
             api: self.account.api,
             refresh_before: self.account.refresh_before,
             store: self.store.clone(),

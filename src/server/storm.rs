@@ -36,7 +36,7 @@ const MAX_REMEMBERED: usize = 4096;
 /// A client, as far as one can be told from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Who {
-    pub(super) account: usize,
+    pub(super) account: String,
     pub(super) client: Peer,
     /// The name of its key.
     pub(super) key: Option<Rc<str>>,
@@ -113,7 +113,7 @@ mod tests {
 
     fn client(last: u8) -> Who {
         let client = Peer::Ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
-        Who { account: 0, client, key: None }
+        Who { account: "shop".to_owned(), client, key: None }
     }
 
     /// One who is handed what it asks for, unless it is the end.
@@ -160,7 +160,7 @@ mod tests {
         let (mut storms, start) = (Storms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_REMEMBERED {
-            storms.handed(Who { account: n, ..client(1) }, &t1, start);
+            storms.handed(Who { account: n.to_string(), ..client(1) }, &t1, start);
         }
         assert_eq!(storms.0.len(), MAX_REMEMBERED);
         let later = start + EARLY + Duration::from_secs(1);
