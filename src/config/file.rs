@@ -151,7 +151,11 @@ impl File {
             let twin = known.insert((appid, account.api.unwrap_or_default(), app), name);
             if let Some(twin) = twin {
                 let path = format!("account.{name}.appid");
-                sheet.tell(account.appid_line, &path, &format!("{what} account {twin}"));
+                sheet.tell(
+                    account.appid_line,
+                    &path,
+                    &format!("{what} account {twin}; one of them is enough"),
+                );
             }
         }
     }
@@ -267,7 +271,12 @@ fn base_url(value: Value<'_>) -> Result<String, String> {
 }
 
 fn proxy(value: Value<'_>) -> Result<Proxy, String> {
-    Ok(Proxy::parse(value.secretive_text()?)?)
+    let proxy = Proxy::parse(value.secretive_text()?)?;
+    // Its host is shown, and may be what was meant to be its password.
+    if secret::may_hold_appsecret(&proxy.authority()) {
+        return Err("is not a proxy's address; its host has the form of an AppSecret".to_owned());
+    }
+    Ok(proxy)
 }
 
 /// Where a document is published. The lock stands beside it under this very name.

@@ -2,6 +2,7 @@
 //! a value, or a name that is not plainly one: somebody may have put a secret there. Knows nothing of what keys mean.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -237,11 +238,11 @@ impl<'a> Table<'a> {
             if self.known.contains(&name) {
                 continue;
             }
-            let what = if name.to_ascii_lowercase().contains("secret") {
+            let what = if let Some(near) = nearest(name, &self.known) {
+                format!("there is no such key; is it {near}?")
+            } else if name.to_ascii_lowercase().contains("secret") {
                 "a secret has no place here: put it into a file with mode 0600, and name that in secret_file"
                     .to_owned()
-            } else if let Some(near) = nearest(name, &self.known) {
-                format!("there is no such key; is it {near}?")
             } else {
                 format!("there is no such key; there are {}", self.known.join(", "))
             };
@@ -361,8 +362,9 @@ fn shown(name: &str) -> &str {
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let name = plain(name);
-    let by_distance = known.iter().map(|known| (distance(&name, known), *known));
-    let (distance, nearest) = by_distance.min()?;
+    let by_distance =
+        known.iter().map(|known| (distance(&name, known), Reverse(known.len()), *known));
+    let (distance, _, nearest) = by_distance.min()?;
     (distance <= nearest.len() / 3 && distance <= 2 && name.len() <= LONGEST_NAME)
         .then_some(nearest)
 }
