@@ -110,6 +110,23 @@ impl Home {
         Server::start(command, 1)
     }
 
+    /// The same, whose words go to the file `log`, to be read while it runs.
+    #[track_caller]
+    pub fn serve_with_log(&self, args: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(args);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(self.path("log"));
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.env("STATE_DIRECTORY", self.path("state"));
+        Server::start(shell, 1)
+    }
+
+    /// Whether it has said this.
+    pub fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(self.path("log")).unwrap().contains(text)
+    }
+
     /// What a run said on stderr, with the config called by its name alone.
     pub fn said(&self, ran: &Ran) -> Vec<String> {
         let dir = format!("{}/", self.dir.path().display());
