@@ -73,12 +73,15 @@ impl Drop for Served {
     }
 }
 
-/// All accounts that are served.
+/// All accounts that are served. What is asked about one of them costs no more for there being others.
 pub(crate) struct Accounts {
     /// Sorted; an account's place is its number.
     names: Vec<String>,
     served: Vec<Rc<Served>>,
     by_appid: HashMap<String, Vec<usize>>,
+    /// Those whose AppID only their documents know.
+    anonymous: Vec<usize>,
+    can_refresh: bool,
     holders: RefCell<Holders>,
 }
 
@@ -87,16 +90,20 @@ impl Accounts {
         let mut served: Vec<_> = served.into_iter().collect();
         served.sort_by(|one, other| one.account.name.cmp(&other.account.name));
         let mut by_appid: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut anonymous = Vec::new();
         for (place, it) in served.iter().enumerate() {
-            if let Some(appid) = &it.account.appid {
-                by_appid.entry(appid.clone()).or_default().push(place);
+            match &it.account.appid {
+                Some(appid) => by_appid.entry(appid.clone()).or_default().push(place),
+                None => anonymous.push(place),
             }
         }
         Accounts {
             names: served.iter().map(|it| it.account.name.clone()).collect(),
             holders: RefCell::new(Holders::among(served.len())),
+            can_refresh: served.iter().any(|it| it.keeper.is_some()),
             served,
             by_appid,
+            anonymous,
         }
     }
 
@@ -150,14 +157,11 @@ impl Tokens for Accounts {
     fn with_appid(&self, appid: &str) -> Vec<usize> {
         let mut places = self.by_appid.get(appid).cloned().unwrap_or_default();
         // Whoever only reads need not have been told it: the document knows.
-        for (place, it) in
-            self.served.iter().enumerate().filter(|(_, it)| it.account.appid.is_none())
-        {
-            let mut handout = it.handout.borrow_mut();
-            if handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid) {
-                places.push(place);
-            }
-        }
+        let knows = |place: &usize| {
+            let mut handout = self.served[*place].handout.borrow_mut();
+            handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid)
+        };
+        places.extend(self.anonymous.iter().copied().filter(knows));
         places
     }
 
@@ -181,7 +185,7 @@ impl Tokens for Accounts {
     }
 
     fn can_refresh(&self) -> bool {
-        self.served.iter().any(|it| it.keeper.is_some())
+        self.can_refresh
     }
 
     fn obtain(
