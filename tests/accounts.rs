@@ -516,3 +516,26 @@ fn an_account_that_has_gone_is_not_refreshed_any_more() {
     });
     assert_eq!(home.token("a0").unwrap(), last);
 }
+
+/// Whoever was told the secret once is not asked for it again.
+#[test]
+fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
+    let wechat = WeChat::start();
+    let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
+    home.put_secret("piped", SECRET);
+    let mut command = home.command(&["serve", "--refresh", "--appid", APPID, "--secret-file", "-"]);
+    command.args(["--listen", "127.0.0.1:0", "--base-url", &wechat.url()]);
+    command.stdin(fs::File::open(home.path("piped.secret")).unwrap());
+    let server = Server::start(command, 1);
+    eventually("there is a token", || server.get("/token").status == 200);
+    home.write("[serve]\nallow = '127.0.0.2'\n");
+    eventually("nobody here is allowed", || server.get("/token").status == 403);
+    home.write("[serve]\nallow = '127.0.0.1'\n");
+    eventually("somebody is again", || server.get("/token").status == 200);
+    let token = home.token("default").unwrap();
+    wechat.kill_tokens();
+    let other = server.tell_rejected(&token);
+    assert_eq!(other.status, 200, "{}", other.body);
+    let stderr = server.stop();
+    assert!(!stderr.contains("stdin") && !stderr.contains("last good"), "{stderr}");
+}

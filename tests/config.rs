@@ -3,6 +3,8 @@
 mod support;
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +12,7 @@ use std::process::Command;
 
 use home::{Home, appsecret};
 use support::*;
+use tls::Authority;
 
 /// What `fetch` says of this config, without the words that every line begins with.
 #[track_caller]
@@ -427,10 +430,14 @@ fn paths_begin_where_the_file_is() {
     // Called by a relative path, from elsewhere.
     fetch.args(["fetch", "-c", "../wxtoken.toml"]).current_dir(home.path("secrets"));
     Ran::of(fetch).exits(0).silent();
-    for document in ["here/state/shop.json", "there/mall.json"] {
-        let mode = fs::metadata(home.path(document)).expect(document).permissions().mode();
-        assert_eq!(mode & 0o777, 0o640);
-    }
+    let modes = || {
+        ["here/state/shop.json", "there/mall.json"].map(|document| {
+            fs::metadata(home.path(document)).expect(document).permissions().mode() & 0o777
+        })
+    };
+    assert_eq!(modes(), [0o640, 0o640]);
+    home.run(&["fetch", "--mode", "0600"]).exits(0).silent();
+    assert_eq!(modes(), [0o600, 0o600], "a flag says otherwise");
 }
 
 #[test]
@@ -542,4 +549,62 @@ fn the_systems_config_is_read_where_no_account_is_given() {
     unshare.current_dir(home.path("")).env("STATE_DIRECTORY", home.path("state"));
     unshare.env("WXTOKEN", wxtoken().get_program());
     assert_eq!(Ran::of(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
+}
+
+// What [serve] says.
+
+#[test]
+fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
+    let home = Home::with(
+        "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = ['127.0.0.1:0', 'unix:wx.sock']\nallow_file = 'allow'\n\
+         trusted_proxies = '127.0.0.1'\nkeys = 'keys'\n",
+    );
+    home.publish("shop", "wx1", "T1", 0);
+    let mut key = wxtoken();
+    key.args(["key", "php"]);
+    let printed = Ran::of(key).exits(0).stdout;
+    let word = |label: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        line.trim().to_owned()
+    };
+    write_with_mode(&home.path("keys"), &word("line:"), 0o644);
+    write_with_mode(&home.path("allow"), "127.0.0.1 10.9.9.9", 0o644);
+    let server = Server::start(home.command(&["serve"]), 2);
+    assert_eq!(server.addresses[1], format!("unix:{}", home.path("wx.sock").display()));
+    let ask = |server: &Server, headers: &str| {
+        server
+            .send(&format!(
+                "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+            ))
+            .status
+    };
+    let bearer = format!("Authorization: Bearer {}\r\n", word("key:"));
+    assert_eq!((ask(&server, ""), ask(&server, &bearer)), (401, 200));
+    // The proxy is believed, whoever it asks for.
+    let behind = |address: &str| format!("{bearer}X-Forwarded-For: {address}\r\n");
+    assert_eq!(ask(&server, &behind("10.9.9.9")), 200);
+    assert_eq!(ask(&server, &behind("10.9.9.8")), 403);
+    server.stop();
+
+    write_with_mode(&home.path("other-keys"), "", 0o644);
+    let mut command =
+        home.command(&["serve", "--listen", "127.0.0.1:0", "--trusted-proxy", "10.0.0.1"]);
+    command.arg("--keys").arg(home.path("other-keys"));
+    let server = Server::start(command, 1);
+    assert_eq!(ask(&server, &bearer), 401, "it is in the file that the config names");
+    assert_eq!(ask(&server, &behind("10.9.9.9")), 403, "that is no proxy any more");
+}
+
+#[test]
+fn certificates_are_found_beside_the_file() {
+    let home = Home::with(
+        "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = '127.0.0.1:0'\ntls_cert = 'cert.pem'\ntls_key = 'key.pem'\n",
+    );
+    let ours = Authority::new().sign();
+    write_with_mode(&home.path("cert.pem"), &ours.cert, 0o644);
+    write_with_mode(&home.path("key.pem"), &ours.key, 0o600);
+    let server = Server::start(home.command(&["serve"]), 1);
+    assert!(server.addresses[0].starts_with("https://"), "{:?}", server.addresses);
+    home.write(&home.config().replace("tls_key", "tls_client_ca"));
+    home.run(&["serve"]).exits(2).says(&["--tls-cert needs the certificate's private key"]);
 }
