@@ -310,6 +310,7 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
         "[[S]]",
         "# S\nx = 1",
         "S.S = 'S'",
+        "[account.S]\nappid = 'wx1'\nsecret_file = 'none'\n[account.b]\nappid = 'wx1'\n[account.S2]\nappid = 'wx1'",
     ];
     configs.extend(names.map(|text| ("fetch", text.to_owned())));
     let mut refused = 0;

@@ -183,8 +183,8 @@ impl<'a> Table<'a> {
         table.map(|table| table.read(read))
     }
 
-    /// The tables in the one of this name, under names that the user chose; a problem if `is_name` says what is wrong with
-    /// one.
+    /// The tables in the one of this name, under names that the user chose. One whose name is none, as `is_name` says, is
+    /// a problem, and is left out.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
@@ -209,7 +209,8 @@ impl<'a> Table<'a> {
                 self.sheet.tell(self.sheet.line(name.span()), &path, fault);
             }
             if let Some(table) = self.inner(path, name.span(), value, &like) {
-                made.push(table.read(|table| read(name.get_ref(), table)));
+                let one = table.read(|table| read(name.get_ref(), table));
+                made.extend(fault.is_none().then_some(one));
             }
         }
         made
