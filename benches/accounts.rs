@@ -168,7 +168,7 @@ impl Home {
         fs::create_dir(&state).expect("a directory");
         for n in 0..self.accounts {
             let path = state.join(format!("{}.json", name(n)));
-            support::publish(&path);
+            support::publish(&path, 7200);
             let document = fs::read_to_string(&path).expect("a document");
             fs::write(&path, document.replace("wx0123456789abcdef", &appid(n)))
                 .expect("a document");

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use tokio::task::JoinHandle;
@@ -21,11 +20,9 @@ use crate::secret::Secret;
 use crate::server::{Lack, Seen, SeenToken, Token, Tokens, Wish};
 use crate::token::TicketType;
 
-/// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
-/// that is, and too seldom to be a load.
+/// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
     "there is no live token to hand out; run `wxtoken status` on the server to see why";
-const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// One account that is served.
 pub(crate) struct Served {
@@ -156,10 +153,11 @@ impl Tokens for Accounts {
 
     fn with_appid(&self, appid: &str) -> Vec<usize> {
         let mut places = self.by_appid.get(appid).cloned().unwrap_or_default();
-        // Whoever only reads need not have been told it: the document knows.
+        // Whoever only reads need not have been told it: the document knows. It does not change its account often.
         let knows = |place: &usize| {
             let mut handout = self.served[*place].handout.borrow_mut();
-            handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid)
+            handout.last_document().is_some_and(|document| document.appid == appid)
+                || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
         };
         places.extend(self.anonymous.iter().copied().filter(knows));
         places
@@ -196,9 +194,7 @@ impl Tokens for Accounts {
         Box::pin(async move {
             match &self.served[account].keeper {
                 Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
-                None => self
-                    .token(account)
-                    .ok_or_else(|| Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER }),
+                None => self.token(account).ok_or_else(|| Lack::for_now(NO_TOKEN)),
             }
         })
     }
@@ -248,6 +244,7 @@ impl Tokens for Accounts {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::api::Api;

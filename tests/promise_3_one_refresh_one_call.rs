@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+
 use support::*;
 
 #[test]
@@ -74,6 +76,30 @@ fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
         1,
         "of the 20 that there are in a day"
     );
+}
+
+/// Half of them find the document due by themselves, half through the server.
+#[test]
+fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
+    let wechat = WeChat::with(&["--fault", "slow:1"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.publish("T_OLD", 7200, 7200);
+    let server = sandbox.serve_refreshing(&[]);
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = connect(server.address());
+            let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).unwrap();
+            stream
+        })
+        .collect();
+    twenty_at_once(&sandbox);
+    for mut caller in callers {
+        let mut answer = Vec::new();
+        caller.read_to_end(&mut answer).unwrap();
+        assert_eq!(Response::parse(&answer).json()["access_token"], sandbox.token());
+    }
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
 }
 
 #[test]

@@ -70,6 +70,48 @@ fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
     });
 }
 
+/// The same for the server that asks: on schedule, and when it is told of a rejected token, in its answers and its log.
+#[test]
+fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_answers() {
+    let mut faults = WeChat::start().faults();
+    faults.extend(["none", "errcode:40001", "errcode:40125", "http:404"].map(str::to_owned));
+    std::thread::scope(|scope| {
+        for faults in faults.chunks(faults.len().div_ceil(8)) {
+            scope.spawn(move || {
+                for (nth, fault) in faults.iter().enumerate() {
+                    let wechat = WeChat::start();
+                    let api = ["stable", "classic"][nth % 2];
+                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let server = sandbox.serve_refreshing(&["-vvv"]);
+                    let token = server.get("/token").json()["access_token"].clone();
+                    let token = token.as_str().expect("a token").to_owned();
+                    wechat.fault(fault);
+                    let probes = wechat.probes();
+                    let mut telling = connect(server.address());
+                    telling.write_all(posting("/token", &rejected(&token)).as_bytes()).unwrap();
+                    eventually("WeChat is asked", || wechat.probes() > probes);
+                    let when = format!("{fault} on {api}");
+                    for path in ["/metrics", "/readyz", "/"] {
+                        let answer = server.get(path);
+                        assert_hides(&format!("{answer:?}"), SECRET, &when);
+                        assert_hides(&format!("{answer:?}"), &token, &when);
+                    }
+                    // What is under way has a moment to end, and the client hears of it.
+                    let now = sandbox.token();
+                    let log = server.stop();
+                    let answer = exchange_over(telling, b"");
+                    assert_hides(&format!("{answer:?}"), SECRET, &when);
+                    assert!(log.lines().count() > 3, "{when}: -vvv says a lot:\n{log}");
+                    assert_hides(&log, SECRET, &when);
+                    for token in [token, now, sandbox.token()] {
+                        assert_hides(&log, &token, &when);
+                    }
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     let wechat = WeChat::with(&["--fault", "hang"]);

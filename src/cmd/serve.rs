@@ -201,12 +201,17 @@ impl Maker {
             let linker = Rc::clone(&self.linker);
             let connect = {
                 let account = account.clone();
-                // What was typed or piped in is gone.
-                let is_gone =
-                    contact.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-");
-                move || match is_gone {
-                    true => Ok(None),
-                    false => linker.link(&account.name, &contact)?.wechat(&account).map(Some),
+                move || match contact.secret_file.as_deref() {
+                    // What was typed or piped in is gone.
+                    Some(path) if path.as_os_str() == "-" => Ok(None),
+                    // And who waited for a writer would have all callers wait.
+                    Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                        let path = path.display();
+                        Err(Exit::Usage.error(format!(
+                            "secret file {path} is no plain file, which could be read again"
+                        )))
+                    }
+                    _ => linker.link(&account.name, &contact)?.wechat(&account).map(Some),
                 }
             };
             let wechat = link.and_then(|link| link.wechat(&account).ok());

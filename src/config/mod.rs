@@ -341,7 +341,7 @@ impl<'a> Config<'a> {
         let unknown = names.iter().filter(|name| known.binary_search(&name.as_str()).is_err());
         let unknown: Vec<_> = unknown
             .map(|name| {
-                let shown = without_long_words(name, LONGEST_NAME_SHOWN);
+                let shown = without_long_words(name);
                 let shown = printable(&shown, LONGEST_NAME_SHOWN);
                 let hint = match sheet::nearest(name, &known) {
                     Some(near) => format!("is it {near}?"),

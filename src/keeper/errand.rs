@@ -47,7 +47,7 @@ pub(super) struct Report {
     pub(super) pulse: Option<Pulse>,
     /// What came of asking for another one, if that was done.
     pub(super) outcome: Option<Result<Outcome, Failure>>,
-    /// Whether WeChat may have replaced its token because of us.
+    /// Whether WeChat may have done what it can to replace its token.
     pub(super) has_forced: bool,
     /// The answers to the questions for a token, each by a word for what it was, and the errcode, 0 where there is none.
     pub(super) answers: Vec<(&'static str, i64)>,
@@ -128,7 +128,8 @@ impl Source for Noted<'_> {
             return Err(AskError::Withheld);
         }
         let answer = self.source.ask(how, timeout);
-        let is_forced = how == Ask::Another || self.api == Api::Classic;
+        // Where nothing can be forced, each question is all that can be done about a token.
+        let is_forced = how == Ask::Another || self.api != Api::Stable;
         if is_forced && answer.as_ref().err().is_none_or(AskError::may_have_minted) {
             self.has_forced.set(true);
         }

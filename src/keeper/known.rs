@@ -25,9 +25,10 @@ const PULSE_HOLDS_AT_MOST: Duration = Duration::from_secs(2 * 60);
 /// How often an operator hears of the same trouble again.
 const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
 
-/// Forced mints in a day. WeChat has 20 on stable; on classic every mint is one, and this is a tenth of the quota.
+/// Forced mints in a day. WeChat has 20 on stable; elsewhere every question counts as one, and this is a tenth of
+/// classic's quota.
 const FORCED_PER_DAY_ON_STABLE: usize = 20;
-const FORCED_PER_DAY_ON_CLASSIC: usize = 200;
+const FORCED_PER_DAY_ELSEWHERE: usize = 200;
 
 /// What is known, as of the last answer.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Known {
     pulse: Option<Felt>,
     /// The token that WeChat says is dead.
     dead: Option<Secret>,
+    /// The token that a client says was rejected, while WeChat could neither be asked about it nor for another.
+    unsettled: Option<Secret>,
     /// The failures since the last success.
     trouble: Option<Trouble>,
     forced: Forced,
@@ -114,7 +117,7 @@ impl Known {
     pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
         let per_day = match api {
             Api::Stable => FORCED_PER_DAY_ON_STABLE,
-            Api::Classic | Api::Work => FORCED_PER_DAY_ON_CLASSIC,
+            Api::Classic | Api::Work => FORCED_PER_DAY_ELSEWHERE,
         };
         Known {
             name: name.to_owned(),
@@ -124,6 +127,7 @@ impl Known {
             begun_at: None,
             pulse: None,
             dead: None,
+            unsettled: None,
             trouble: None,
             forced: Forced::new(per_day),
             probes: Probes::new(now),
@@ -213,14 +217,23 @@ impl Known {
     fn remedy(&mut self, now: Instant) -> Errand {
         let may_force = self.forced.check(now).is_ok();
         match &self.dead {
-            // A question on classic brings another one anyway.
-            Some(dead) if may_force || self.api != Api::Classic => Errand::Settle(Doubt {
+            // On stable a plain question counts nothing.
+            Some(dead) if may_force || self.api == Api::Stable => Errand::Settle(Doubt {
                 token: dead.clone(),
                 is_probed: false,
                 is_told: true,
                 may_force,
             }),
-            _ => Errand::Refresh,
+            Some(_) => Errand::Refresh,
+            None => match &self.unsettled {
+                Some(token) => Errand::Settle(Doubt {
+                    token: token.clone(),
+                    is_probed: true,
+                    is_told: true,
+                    may_force,
+                }),
+                None => Errand::Refresh,
+            },
         }
     }
 
@@ -235,9 +248,14 @@ impl Known {
         if document.is_some_and(|document| !self.is_dead(&document.token)) {
             self.dead = None;
         }
+        if document.is_none_or(|document| self.unsettled.as_ref() != Some(&document.token)) {
+            self.unsettled = None;
+        }
         let until = |at: Instant| at.saturating_duration_since(now);
         let due_in = match document.map(|it| pace::until_due(it, wall, self.refresh_before)) {
             None => Duration::ZERO,
+            // What was said to be tried again is, and where nothing is due it is found out that all is well.
+            Some(_) if self.trouble.is_some() => Duration::ZERO,
             // One that was due when WeChat gave it.
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
@@ -248,8 +266,8 @@ impl Known {
             (true, Err(Withheld::TooSoon(rest))) => rest,
             // Meanwhile it may end, or somebody else may have it replaced.
             (true, Err(Withheld::DayUsedUp(rest))) => match self.api {
-                Api::Classic => rest.min(due_in),
-                Api::Stable | Api::Work => rest.min(until(self.not_before)),
+                Api::Stable => rest.min(until(self.not_before)),
+                Api::Classic | Api::Work => rest.min(due_in),
             },
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
@@ -285,6 +303,14 @@ impl Known {
         if let Errand::Settle(doubt) = errand {
             if report.has_forced {
                 self.forced.note(now);
+            }
+            let was_unsettled = self.unsettled.take().is_some();
+            let is_honoured = matches!(report.pulse, Some(Pulse::Alive));
+            if was_unsettled && is_honoured {
+                news.extend(self.trouble.take().map(|_| News::WellAgain));
+            }
+            if doubt.is_told && !is_honoured && matches!(report.outcome, Some(Err(_))) {
+                self.unsettled = Some(doubt.token.clone());
             }
             news.extend(report.pulse.map(|pulse| self.feel(doubt.token, pulse, now)));
         }

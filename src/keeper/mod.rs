@@ -242,6 +242,6 @@ fn tell(name: &str, news: News) {
             let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
             error!("serve: {name}: {failure} (trying again in {pause})");
         }
-        News::WellAgain => error!("serve: {name}: all is well again: WeChat gives tokens"),
+        News::WellAgain => error!("serve: {name}: all is well again"),
     }
 }

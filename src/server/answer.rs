@@ -4,20 +4,17 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
-use serde::Deserialize;
-use zeroize::Zeroizing;
 
+use super::body::{self, RequestBody};
 use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
-use super::limits::MAX_BODY;
 use super::metrics;
 use super::page;
 use super::reply::{self, Challenge, Rejection, Reply};
@@ -29,12 +26,7 @@ use super::tokens::{Lack, Seen, Token, Tokens, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
-use crate::secret::Secret;
-use crate::token::{self, TicketType};
-
-/// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
-/// and too seldom to be a load.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
+use crate::token::TicketType;
 
 /// How much of a host is shown in a line: all of a real one.
 const LONGEST_HOST_SHOWN: usize = 60; // characters
@@ -71,7 +63,7 @@ struct Visitor<'a> {
 /// Answers a request; in an error `body` may be unread.
 pub(super) async fn answer(
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody<'_>,
     caller: Caller,
     shared: &Shared,
 ) -> Answered {
@@ -91,7 +83,7 @@ pub(super) async fn answer(
         // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
         let is_direct = matches!(client, Client::Direct(_));
         route::check_host(head, caller.to_loopback && is_direct)?;
-        route::check_body(body)?;
+        route::check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, tokens.can_refresh())?;
         let visitor =
@@ -136,7 +128,9 @@ fn tell_operator(
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            // A client that is set up wrongly may have its key there.
+            let host = report::without_long_words(&String::from_utf8_lossy(host));
+            let host = report::printable(&host, LONGEST_HOST_SHOWN);
             Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
         _ => return,
@@ -152,7 +146,7 @@ impl<'a> Visitor<'a> {
         self,
         route: Route<'_>,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
         if let Route::Compatible(compatible) = route {
             return self.compatible(compatible, head, body).await.map(Reply::Json);
@@ -171,7 +165,7 @@ impl<'a> Visitor<'a> {
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
-                    let rejected = rejected(&read(body).await?)?;
+                    let rejected = body::rejected(&body::read(body).await?)?;
                     self.obtain(account, Wish::NotThis(rejected)).await?
                 } else {
                     self.token(account).await?
@@ -305,12 +299,12 @@ impl<'a> Visitor<'a> {
         &self,
         compatible: Compatible,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
         let asked = match compatible {
             Compatible::Token => Asked::of_token(query)?,
-            Compatible::StableToken => Asked::of_stable_token(&read(body).await?)?,
+            Compatible::StableToken => Asked::of_stable_token(&body::read(body).await?)?,
             Compatible::GetToken => Asked::of_gettoken(query)?,
             Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
         };
@@ -344,13 +338,19 @@ impl<'a> Visitor<'a> {
         let who = Who { account: name, client: self.client, key };
         let token = self.token(account).await?;
         let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
-        let token = match verdict {
+        match verdict {
             Verdict::End => return Err(CALM_DOWN),
-            Verdict::HandOut if !force => token,
-            Verdict::HandOut | Verdict::Doubt => self.obtain(account, Wish::Honoured).await?,
-        };
-        self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
-        Ok(token)
+            Verdict::HandOut if !force => return Ok(token),
+            // Without --refresh nobody can find out.
+            _ if !self.tokens().can_refresh() => return Ok(token),
+            Verdict::HandOut | Verdict::Doubt => {}
+        }
+        let honoured = self.obtain(account, Wish::Honoured).await?;
+        if honoured.generation != token.generation {
+            let mut storms = self.shared.storms.borrow_mut();
+            storms.handed_another(&who, &honoured, Instant::now());
+        }
+        Ok(honoured)
     }
 
     /// A ticket for somebody who shows the token that it goes with.
@@ -358,7 +358,7 @@ impl<'a> Visitor<'a> {
         let tokens = self.tokens();
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
-            Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+            Rejection::NoToken(Lack::for_now(why))
         })?;
         let ticket = tokens.ticket(self.let_to(account)?, &asked.kind).ok_or_else(no_ticket)?;
         Ok(wechat::with_errcode_zero(&ticket))
@@ -372,38 +372,5 @@ fn scope(key: Option<&Key>) -> &Scope {
 fn no_ticket() -> Rejection {
     let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
                account's ACCOUNT.json";
-    Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
-}
-
-/// Reads a whole body, as long as it is small.
-async fn read(body: &mut Incoming) -> Result<Bytes, Rejection> {
-    let whole = Limited::new(body, MAX_BODY as usize).collect().await;
-    let whole = whole.map_err(|err| {
-        if err.is::<http_body_util::LengthLimitError>() {
-            Rejection::BodyTooLarge
-        } else {
-            Rejection::BadRequest("the body broke off; send it whole")
-        }
-    })?;
-    Ok(whole.to_bytes())
-}
-
-/// What a client says of a token.
-#[derive(Deserialize)]
-struct Report {
-    rejected: Zeroizing<String>,
-}
-
-/// The token that a client says WeChat rejected.
-fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
-    // serde_json's own words may quote the token.
-    let report: Report = serde_json::from_slice(body).map_err(|_| {
-        Rejection::BadRequest(r#"expected {"rejected":"TOKEN"}, the token that WeChat rejected"#)
-    })?;
-    if !token::is_token(&report.rejected) {
-        return Err(Rejection::BadRequest(
-            "what was rejected is not a token; send the access_token as it was handed out",
-        ));
-    }
-    Ok(Secret::new(report.rejected.to_string()))
+    Rejection::NoToken(Lack::for_now(why))
 }

@@ -3,20 +3,21 @@
 //!
 //! A file here uses only those that stand above it.
 
-// What it asks of others, and how much callers may ask of it.
+// What it asks of others, who calls, and how much a caller may take.
 mod tokens;
+mod caller;
 mod limits;
 
 // What is answered, and in whose shape.
 mod reply;
+mod body;
 mod wechat;
+mod host;
 mod route;
 
-// Who asks, and whether he may.
-mod caller;
+// Whether he may.
 mod roster;
 mod allow;
-mod host;
 mod forwarded;
 mod keys;
 mod access;

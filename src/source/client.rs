@@ -123,7 +123,10 @@ impl Client {
             let gate = Gate::new(route.proxy.is_some());
             let agent = self.agent(route, left, connecting, &gate);
             let outcome = within(left, connecting, &gate, prepare(&agent, &route.base));
-            match route.told(outcome, &gate) {
+            let outcome = route.told(outcome, &gate);
+            // One that is late ends, too, connection and thread: in a server they would add up.
+            agent.shutdown();
+            match outcome {
                 Err(AskError::Unreachable { what, may_pass, may_have_arrived }) => {
                     missed.push(what);
                     let is_next_better = may_pass && !may_have_arrived && routes.len() > 0;
@@ -398,6 +401,32 @@ mod tests {
         assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
         assert!(roots.len() > 100, "the public ones are many");
         assert!(!config.disable_verification() && !Trust::public().0.disable_verification());
+    }
+
+    #[test]
+    fn an_exchange_that_is_given_up_ends_and_leaves_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = thread::spawn(move || {
+            let (mut caller, _) = listener.accept().unwrap();
+            caller.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
+            // A byte at a time gets round ureq's timeouts, until the other side is closed.
+            for _ in 0..1000 {
+                if caller.write_all(b"x").is_err() {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            false
+        });
+        let base = BaseUrl::parse("https://wechat.test").unwrap();
+        let proxy_url = Proxy::parse(&format!("http://{address}")).unwrap();
+        let client = Client::new(&[base], Some(&proxy_url), Trust::public()).unwrap();
+        let outcome = client.get("/", &[], Duration::from_secs(1));
+        let Err(AskError::Unreachable { may_have_arrived, .. }) = outcome else {
+            panic!("an answer")
+        };
+        assert!(!may_have_arrived && proxy.join().unwrap());
     }
 
     #[test]

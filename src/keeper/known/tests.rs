@@ -278,7 +278,7 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
 
 #[test]
 fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
-    for (api, per_day) in [(Api::Stable, 20), (Api::Classic, 200)] {
+    for (api, per_day) in [(Api::Stable, 20), (Api::Classic, 200), (Api::Work, 200)] {
         let mut sim = Sim::on(api);
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
@@ -360,12 +360,35 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
     }
     assert!((12..=13).contains(&questions), "{questions}");
 
-    // Every question on classic makes a token, so it waits until that is due anyway.
-    let mut sim = Sim::on(Api::Classic);
-    sim.use_up_the_day();
-    sim.found_dead("T200");
-    let document = sim.document("T200", 7200);
-    assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
+    // Elsewhere every question counts, and the next one is that which is due.
+    for api in [Api::Classic, Api::Work] {
+        let mut sim = Sim::on(api);
+        sim.use_up_the_day();
+        sim.found_dead("T200");
+        let document = sim.document("T200", 7200);
+        assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
+    }
+}
+
+#[test]
+fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
+    let mut sim = Sim::on(Api::Work);
+    let document = sim.document("T1", 7200);
+    sim.found_dead("T1");
+    let mut questions = 0;
+    let until = sim.elapsed + secs(3600);
+    while sim.elapsed < until {
+        let (wait, errand) = sim.next(Some(&document));
+        sim.pass(wait);
+        if wait.is_zero() {
+            let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
+            sim.run(errand, Report { has_forced: true, ..confirmed });
+            questions += 1;
+            let step = sim.step(&Wish::Live, Some("T1"));
+            assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
+        }
+    }
+    assert!((100..=121).contains(&questions), "{questions}");
 }
 
 #[test]
@@ -401,13 +424,15 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
     for (api, margin, life, expected) in [
         (Api::Stable, 300, 7200, 0..=1),
         (Api::Classic, 300, 7200, 0..=1),
-        // As the token is when asked for again: the same until its last five minutes.
+        // Asked for again it is the same: on stable until its last five minutes, on work until its end.
         (Api::Stable, 9000, 7200, 11..=12),
         (Api::Classic, 9000, 7200, 0..=1),
         (Api::Stable, 300, 60, 200..=1000),
         (Api::Classic, 300, 60, 100..=130),
         (Api::Stable, 300, 1, 1800..=3600),
         (Api::Classic, 300, 1, 1800..=3600),
+        (Api::Work, 9000, 7200, 11..=12),
+        (Api::Work, 300, 60, 60..=130),
     ] {
         let mut sim = Sim::with(api, secs(margin));
         let mut document: Option<Document> = None;
@@ -419,6 +444,9 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
                 let left = document.as_ref().map_or(secs(0), |document| document.left(sim.wall()));
                 let given = match document.take() {
                     Some(document) if api == Api::Stable && left > secs(life.min(300) / 2) => {
+                        Document { expires_in: left, created_at: sim.wall(), ..document }
+                    }
+                    Some(document) if api == Api::Work && !left.is_zero() => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
                     _ => sim.document(&format!("T{asked}"), life),
@@ -444,4 +472,42 @@ fn a_clock_that_was_set_costs_one_question() {
     sim.run(errand, outcome(Ok(Outcome::Renewed(document.clone()))));
     sim.pass(secs(5));
     assert_eq!(sim.next(Some(&document)).0, secs(6895));
+}
+
+#[test]
+fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
+    for (later, is_dead) in [(Pulse::Alive, false), (Pulse::Dead, true)] {
+        let mut sim = Sim::on(Api::Stable);
+        let document = sim.document("T1", 7200);
+        let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
+        let failure = Failure::Asking(AskError::Status(502));
+        let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
+        let pause = news.iter().find_map(|news| match news {
+            News::Failed { pause, .. } => Some(*pause),
+            _ => None,
+        });
+        let pause = pause.expect("the failure is told, and when it is tried again");
+        let (wait, errand) = sim.next(Some(&document));
+        assert_eq!(wait, pause);
+        assert!(matches!(&errand, Errand::Settle(doubt) if doubt.is_probed), "{errand:?}");
+        sim.pass(pause);
+        let news = sim.run(errand, pulse(later));
+        assert_eq!(news.contains(&News::WellAgain), !is_dead, "{news:?}");
+        assert_eq!(sim.known.is_dead(&token("T1")), is_dead);
+        assert_eq!(sim.known.seen().failure.is_none(), !is_dead);
+    }
+}
+
+#[test]
+fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
+    let mut sim = Sim::on(Api::Stable);
+    sim.begin(Errand::Refresh);
+    sim.end(outcome(Err(Failure::Asking(AskError::Status(502)))));
+    let document = sim.document("T1", 7200);
+    let (wait, errand) = sim.next(Some(&document));
+    assert!(wait < secs(5), "{wait:?}");
+    sim.pass(wait);
+    let news = sim.run(errand, outcome(Ok(Outcome::Kept(document.clone()))));
+    assert_eq!(news, [News::WellAgain]);
+    assert!(sim.next(Some(&document)).0 > secs(6000));
 }
