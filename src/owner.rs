@@ -57,6 +57,16 @@ pub(crate) fn open_secret(path: &Path, readers: Readers) -> io::Result<File> {
     Ok(file)
 }
 
+/// The same of one that is read again and again. A pipe is an error: it would have us wait for a writer.
+pub(crate) fn open_lasting_secret(path: &Path, readers: Readers) -> io::Result<File> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            Err(io::Error::other("it is no plain file, which could be read again"))
+        }
+        _ => open_secret(path, readers),
+    }
+}
+
 /// Reads a file that says what we do, of no more than `max` bytes: only if nobody but its owner can have written it.
 /// Whoever may read it is not asked. The error is a sentence with `name` in it, which is what people call the file.
 pub(crate) fn read_guarded(name: &str, path: &Path, max: u64) -> Result<Vec<u8>, String> {

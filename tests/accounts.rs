@@ -539,3 +539,18 @@ fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
     let stderr = server.stop();
     assert!(!stderr.contains("stdin") && !stderr.contains("last good"), "{stderr}");
 }
+
+/// It would wait for a writer, and everybody with it.
+#[test]
+fn a_pipe_is_no_place_for_the_secret_of_one_of_many() {
+    let wechat = wechat(2, &[]);
+    let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
+    fs::remove_file(home.path("a0.secret")).unwrap();
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(home.path("a0.secret")).status();
+    assert!(made.unwrap().success());
+    home.run(&["fetch"]).exits(2).says(&["account.a0.secret_file", "no plain file"]);
+    let server = home.serve(&[]);
+    assert_eq!((server.get("/token/a0").status, server.get("/token/a1").status), (503, 200));
+    home.write(&format!("x = 1\n{}", home.config()));
+    home.run(&["fetch"]).exits(2).says_something(&["no such key", "no plain file"]);
+}

@@ -187,7 +187,7 @@ impl Account {
 
     fn check_secret(&self, sheet: &Sheet<'_>) {
         let Some(path) = &self.secret_file else { return };
-        if let Err(err) = owner::open_secret(path, Readers::Owner) {
+        if let Err(err) = owner::open_lasting_secret(path, Readers::Owner) {
             let what = format!("cannot read secret file {}: {err}", path.display());
             sheet.tell(self.secret_line, &format!("account.{}.secret_file", self.name), &what);
         }
