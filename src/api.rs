@@ -3,9 +3,10 @@
 use clap::ValueEnum;
 
 /// Which of WeChat's families of tokens an account uses; they do not affect each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Api {
     /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
+    #[default]
     Stable,
     /// GET /cgi-bin/token: every call mints a new token, and the one before dies five minutes later
     Classic,

@@ -1,7 +1,8 @@
 //! Where the AppSecret comes from: a file, systemd's credentials, or the environment. Never an argument, and no
 //! message ever holds it.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -14,20 +15,17 @@ use crate::secret::Secret;
 /// WeChat's are 32 characters.
 const MAX_SECRET: usize = 256;
 
-/// Reads the AppSecret of account `name`: `--secret-file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
-pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
-    if let Some(path) = file {
-        if path.as_os_str() == "-" {
-            return check(read_bytes(&mut std::io::stdin().lock()), "stdin");
-        }
-        return read_file(path, Readers::Owner);
+/// Reads the AppSecret of the account that is given on the command line, called `name`: that of `--secret-file`, else
+/// `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
+pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
+    if file.is_some_and(|path| path.as_os_str() == "-") {
+        return check(read_bytes(&mut io::stdin().lock()), "stdin");
     }
-    if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(&credentials).join(format!("{name}.secret"));
-        // One that is there and cannot be read is an error, not a reason to look elsewhere.
-        if !matches!(path.try_exists(), Ok(false)) {
-            return read_file(&path, Readers::OwnerAndGroup);
-        }
+    if let Some(path) = file {
+        return read_file(path, owner::open_secret(path, Readers::Owner));
+    }
+    if let Some(secret) = credential(name) {
+        return secret;
     }
     match std::env::var("WXTOKEN_SECRET") {
         Ok(secret) => check(Ok(Zeroizing::new(secret.into_bytes())), "WXTOKEN_SECRET"),
@@ -38,21 +36,43 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     }
 }
 
-fn read_file(path: &Path, readers: Readers) -> anyhow::Result<Secret> {
+/// Reads the AppSecret of an account of the config: that of its `secret_file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`.
+/// A variable would be for all accounts, and no two have the same.
+pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
+    if let Some(path) = file {
+        return read_file(path, owner::open_lasting_secret(path, Readers::Owner));
+    }
+    credential(name).unwrap_or_else(|| {
+        let what =
+            format!("no AppSecret: give secret_file, or a systemd credential named {name}.secret");
+        Err(Exit::Usage.error(what))
+    })
+}
+
+/// The secret in the account's credential, where there is one.
+fn credential(name: &str) -> Option<anyhow::Result<Secret>> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(&credentials).join(format!("{name}.secret"));
+    // One that is there and cannot be read is an error, not a reason to look elsewhere.
+    let is_there = !matches!(path.try_exists(), Ok(false));
+    is_there.then(|| read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)))
+}
+
+/// Reads the secret from the file at `path`, which was opened so.
+fn read_file(path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
     let name = format!("secret file {}", path.display());
-    let mut file = owner::open_secret(path, readers)
-        .map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
+    let mut file = opened.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
     check(read_bytes(&mut file), &name)
 }
 
-fn read_bytes(source: &mut dyn Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn read_bytes(source: &mut dyn Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     source.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes)?; // A secret, its newline, and one byte to see more.
     Ok(bytes)
 }
 
 /// Trims the newline that editors and `echo` leave, and refuses what cannot be an AppSecret.
-fn check(bytes: std::io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Secret> {
+fn check(bytes: io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Secret> {
     let bytes = bytes.map_err(|err| Exit::Usage.error(format!("cannot read {from}: {err}")))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -113,17 +133,25 @@ mod tests {
         std::fs::write(&path, "S3CR3T\n").unwrap();
         for mode in [0o604, 0o640, 0o644, 0o666, 0o620, 0o602] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let err = read_file(&path, Readers::Owner).unwrap_err().to_string();
+            let err = read_file(&path, owner::open_secret(&path, Readers::Owner))
+                .unwrap_err()
+                .to_string();
             assert!(err.contains("shop.secret") && err.contains(&format!("{mode:04o}")), "{err}");
             assert!(!err.contains("S3CR3T"), "{err}");
         }
         for mode in [0o600, 0o400] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read_file(&path, Readers::Owner).unwrap().expose(), "S3CR3T");
+            assert_eq!(
+                read_file(&path, owner::open_secret(&path, Readers::Owner)).unwrap().expose(),
+                "S3CR3T"
+            );
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
-        assert!(read_file(&path, Readers::OwnerAndGroup).is_ok(), "as systemd makes credentials");
+        assert!(
+            read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_ok(),
+            "as systemd makes credentials"
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(read_file(&path, Readers::OwnerAndGroup).is_err());
+        assert!(read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_err());
     }
 }

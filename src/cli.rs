@@ -17,6 +17,9 @@ use crate::api::Api;
 /// No duration that a person gives here can sensibly be longer: a token lives two hours, WeChat promises less than a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// As many connections as a machine can be made to hold.
+const MOST_CONNECTIONS: u32 = 1_000_000;
+
 /// Keeps WeChat access tokens fresh in files, and hands them out.
 ///
 /// One place asks WeChat, everybody else reads: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
@@ -56,7 +59,24 @@ impl Cli {
                 Choice::Second => fetch.force = false,
             }
         }
+        cli.settle_account(typed)?;
         Ok(cli)
+    }
+
+    /// Settles which account is meant where more than one is pointed to: what was typed counts. An account of the
+    /// environment stands back for a config, or an account of it, that was typed; typing both is an error.
+    fn settle_account(&mut self, typed: &ArgMatches) -> Result<(), clap::Error> {
+        let Some((account, has_names)) = self.verb.account() else { return Ok(()) };
+        let is_typed = |id: &&str| typed.value_source(id) == Some(ValueSource::CommandLine);
+        if has_names && is_typed(&"appid") {
+            let message = "ACCOUNT names one of the config's accounts, and --appid gives another here: leave out one of them\n";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
+        }
+        let is_config_typed = has_names || is_typed(&"config");
+        if is_config_typed && !ACCOUNT_IDS.iter().any(is_typed) {
+            account.forget();
+        }
+        Ok(())
     }
 
     /// The parser's definition. Values from the environment are left out of `--help`: `WXTOKEN_REJECTED` holds a token.
@@ -99,8 +119,13 @@ fn choose(
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
+    /// The config file, with accounts in it [default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is
+    /// given here]
+    #[arg(short, long, global = true, env = "WXTOKEN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Where documents are published [default: $STATE_DIRECTORY, else /var/lib/wxtoken for root, else ~/.local/state/wxtoken]
     #[arg(long, global = true, env = "WXTOKEN_DIR", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -145,9 +170,20 @@ impl Verb {
             Verb::Demo(_) => "demo",
         }
     }
+
+    /// The account that is given, where the verb takes one, and whether accounts of the config are named instead.
+    fn account(&mut self) -> Option<(&mut Account, bool)> {
+        match self {
+            Verb::Fetch(fetch) => Some((&mut fetch.account, !fetch.names.is_empty())),
+            Verb::Get(get) => Some((&mut get.account, get.name.is_some())),
+            Verb::Serve(serve) => Some((&mut serve.account, false)),
+            Verb::Status(status) => Some((&mut status.account, !status.names.is_empty())),
+            Verb::Key(_) | Verb::Mock(_) | Verb::Demo(_) => None,
+        }
+    }
 }
 
-/// The one account of the command line; its name is `default`.
+/// The account of the command line; its name is `default`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Account")]
 pub(crate) struct Account {
@@ -159,9 +195,9 @@ pub(crate) struct Account {
     #[arg(long, env = "WXTOKEN_SECRET_FILE", value_name = "PATH")]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// Which of WeChat's token APIs to ask
-    #[arg(long, env = "WXTOKEN_API", value_enum, default_value_t = Api::Stable)]
-    pub(crate) api: Api,
+    /// Which of WeChat's token APIs to ask [default: stable]
+    #[arg(long, env = "WXTOKEN_API", value_enum)]
+    pub(crate) api: Option<Api>,
 
     /// WeChat's address; https, or http on loopback [default: that of api.weixin.qq.com, for work of qyapi.weixin.qq.com]
     #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
@@ -171,17 +207,33 @@ pub(crate) struct Account {
     #[arg(long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// A token is due when this much of its life is left
-    #[arg(long, env = "WXTOKEN_REFRESH_BEFORE", value_name = "DUR", default_value = "5m", value_parser = duration)]
-    pub(crate) refresh_before: Duration,
+    /// A token is due when this much of its life is left [default: 5m]
+    #[arg(long, env = "WXTOKEN_REFRESH_BEFORE", value_name = "DUR", value_parser = duration)]
+    pub(crate) refresh_before: Option<Duration>,
 
     /// The account's document [default: DIR/default.json]
     #[arg(short, long, env = "WXTOKEN_FILE", value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
 }
 
+/// The flags by which an account is given. `refresh_before` is not among them: it may be said of all accounts.
+const ACCOUNT_IDS: [&str; 6] = ["appid", "secret_file", "api", "base_url", "ca_file", "file"];
+
+impl Account {
+    /// Leaves open what [`ACCOUNT_IDS`] say.
+    fn forget(&mut self) {
+        let Account { appid, secret_file, api, base_url, ca_file, refresh_before: _, file } = self;
+        (*appid, *base_url, *api) = (None, None, None);
+        (*secret_file, *ca_file, *file) = (None, None, None);
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
+    /// The config's accounts that are meant [default: all]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) names: Vec<String>,
+
     #[command(flatten)]
     pub(crate) account: Account,
 
@@ -197,13 +249,17 @@ pub(crate) struct Fetch {
     #[arg(long, env = "WXTOKEN_TIMEOUT", value_name = "DUR", default_value = "30s", value_parser = some_duration)]
     pub(crate) timeout: Duration,
 
-    /// The document's permissions, in octal
-    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", default_value = "0600", value_parser = mode)]
-    pub(crate) mode: u32,
+    /// The document's permissions, in octal [default: 0600]
+    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
+    /// The config's account that is meant [default: the only one]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) name: Option<String>,
+
     #[command(flatten)]
     pub(crate) account: Account,
 
@@ -216,19 +272,14 @@ pub(crate) struct Get {
     pub(crate) min_life: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) account: Account,
 
     /// Where to listen: IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one. Repeatable
-    #[arg(
-        long,
-        env = "WXTOKEN_LISTEN",
-        value_name = "ADDR",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7200"
-    )]
+    /// [default: 127.0.0.1:7200]
+    #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) listen: Vec<String>,
 
     /// Who may ask: an address or a network. Repeatable [default: loopback only, if there is no --allow-file]
@@ -262,17 +313,17 @@ pub(crate) struct Serve {
     pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// Ask WeChat too, when a token is due and when somebody needs one: this host is the one place that asks
-    #[arg(long, env = "WXTOKEN_REFRESH", value_parser = BoolishValueParser::new())]
-    pub(crate) refresh: bool,
+    #[arg(long, env = "WXTOKEN_REFRESH", num_args = 0, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) refresh: Option<bool>,
 
-    /// With --refresh, the document's permissions, in octal
-    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", default_value = "0600", value_parser = mode)]
-    pub(crate) mode: u32,
+    /// With --refresh, the document's permissions, in octal [default: 0600]
+    #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
 
-    /// How many connections to hold at once; beyond it the one idle for longest makes room
-    #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", default_value_t = 1024,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) max_connections: u32,
+    /// How many connections to hold at once; beyond it the one idle for longest makes room [default: 1024]
+    #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", value_parser = max_connections)]
+    pub(crate) max_connections: Option<u32>,
 }
 
 /// How `status` writes.
@@ -288,6 +339,10 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
+    /// The config's accounts that are meant [default: all]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) names: Vec<String>,
+
     #[command(flatten)]
     pub(crate) account: Account,
 
@@ -348,7 +403,7 @@ pub(crate) struct Demo {
 }
 
 /// A duration as people write it: `90s`, `30m`, `2h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(secs) => Duration::from_secs(secs),
         Err(_) => humantime::parse_duration(text)
@@ -364,8 +419,14 @@ fn some_duration(text: &str) -> Result<Duration, String> {
         .and_then(|d| if d.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(d) })
 }
 
+/// How many connections to hold: one at least.
+pub(crate) fn max_connections(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=MOST_CONNECTIONS).contains(number));
+    number.ok_or_else(|| format!("expected a number, 1 to {MOST_CONNECTIONS}"))
+}
+
 /// Permissions in octal, three or four digits; whoever publishes must be able to read and replace the document.
-fn mode(text: &str) -> Result<u32, String> {
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
     // Checked here, not by from_str_radix, which takes a sign.
     if !matches!(text.len(), 3 | 4) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err("expected three or four octal digits, like 0640".to_owned());

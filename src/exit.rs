@@ -32,12 +32,12 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 struct Because {
     exit: Exit,
-    message: String,
+    messages: Vec<String>,
 }
 
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.messages.join("; "))
     }
 }
 
@@ -46,7 +46,21 @@ impl std::error::Error for Because {}
 impl Exit {
     /// An error that says `message` and leaves with this status.
     pub(crate) fn error(self, message: impl Into<String>) -> anyhow::Error {
-        Because { exit: self, message: message.into() }.into()
+        self.errors(vec![message.into()])
+    }
+
+    /// An error of several failures, each of which is told on a line of its own.
+    pub(crate) fn errors(self, messages: Vec<String>) -> anyhow::Error {
+        Because { exit: self, messages }.into()
+    }
+
+    /// What to tell of an error, line by line.
+    pub(crate) fn lines(err: &anyhow::Error) -> Vec<String> {
+        match err.downcast_ref::<Because>() {
+            // With nothing put over it.
+            Some(because) if because.to_string() == err.to_string() => because.messages.clone(),
+            _ => vec![format!("{err:#}")],
+        }
     }
 
     /// The status that an error asks for; [`Exit::Failure`] if it asks for none.
@@ -68,5 +82,13 @@ mod tests {
         assert_eq!(Exit::of(&err), Exit::NoToken);
         assert_eq!(format!("{err:#}"), "default: no token");
         assert_eq!(Exit::of(&anyhow::anyhow!("anything else")), Exit::Failure);
+    }
+
+    #[test]
+    fn several_failures_are_several_lines_until_something_is_put_over_them() {
+        let failures = || Exit::Usage.errors(vec!["one".to_owned(), "two".to_owned()]);
+        assert_eq!(Exit::lines(&failures()), ["one", "two"]);
+        assert_eq!(Exit::lines(&failures().context("all")), ["all: one; two"]);
+        assert_eq!(Exit::lines(&anyhow::anyhow!("one").context("all")), ["all: one"]);
     }
 }

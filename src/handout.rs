@@ -49,10 +49,6 @@ impl Handout {
         }
     }
 
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
     /// The document of the last look, whosever it is.
     pub(crate) fn last_document(&self) -> Option<&Document> {
         self.watched.document()

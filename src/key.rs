@@ -22,7 +22,7 @@ const NOT_A_LINE: &str = "expected NAME SHA256 [ACCOUNT,…], the line that `wxt
 const NOT_A_NAME: &str = "a name begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'";
 const A_KEYS_NAME: &str = "a name does not begin with wxk_, which keys begin with";
 const NOT_A_DIGEST: &str = "the second word must be a SHA-256 in 64 hex digits";
-const NOT_AN_ACCOUNT: &str = "an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'";
+pub(crate) const NOT_AN_ACCOUNT: &str = "an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'";
 const TOO_MANY_WORDS: &str =
     "there is a fourth word; accounts are separated by commas, without blanks";
 const THE_KEY_ITSELF: &str =
@@ -106,7 +106,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Whether an account can be called so: `[a-z0-9][a-z0-9_-]{0,31}`.
-fn is_account(text: &str) -> bool {
+pub(crate) fn is_account(text: &str) -> bool {
     let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= LONGEST_ACCOUNT
         && text.bytes().next().is_some_and(is_small)

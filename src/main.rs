@@ -20,6 +20,11 @@ mod owner;
 mod revision;
 mod exposition;
 
+// What people write, wherever they write it.
+mod network;
+mod listen;
+mod endpoint;
+
 // What the user can type.
 mod cli;
 
@@ -48,6 +53,7 @@ mod mock;
 mod refresh;
 mod keeper;
 mod handout;
+mod accounts;
 
 // The verbs: each is a paragraph.
 mod cmd;
@@ -59,7 +65,9 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(exit) => exit.into(),
         Err(err) => {
-            report::error!("{verb}: {err:#}");
+            for line in exit::Exit::lines(&err) {
+                report::error!("{verb}: {line}");
+            }
             exit::Exit::of(&err).into()
         }
     }

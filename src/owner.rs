@@ -2,7 +2,7 @@
 //! do everything, leaves nothing behind that its owner cannot use. Changes nobody's file but those it is given open.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
@@ -55,6 +55,43 @@ pub(crate) fn open_secret(path: &Path, readers: Readers) -> io::Result<File> {
         )));
     }
     Ok(file)
+}
+
+/// The same of one that is read again and again. A pipe is an error: it would have us wait for a writer.
+pub(crate) fn open_lasting_secret(path: &Path, readers: Readers) -> io::Result<File> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            Err(io::Error::other("it is no plain file, which could be read again"))
+        }
+        _ => open_secret(path, readers),
+    }
+}
+
+/// Reads a file that says what we do, of no more than `max` bytes: only if nobody but its owner can have written it.
+/// Whoever may read it is not asked. The error is a sentence with `name` in it, which is what people call the file.
+pub(crate) fn read_guarded(name: &str, path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let failed = |err: io::Error| format!("cannot read {name}: {}", explain(err, path));
+    // A pipe would have us wait for a writer.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let file = options.open(path).map_err(failed)?;
+    // Of the file that was opened: the name may stand for another one by now.
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(format!("{name} is not a plain file, which could be read again"));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(format!(
+            "{name} can be written by others: mode {mode:04o}; run chmod go-w on it"
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(format!("{name} is larger than {} MiB", max / 1024 / 1024));
+    }
+    Ok(bytes)
 }
 
 /// Opens a file whose mode or owner is to be changed: never what a link of somebody else's leads to.

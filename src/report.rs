@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,9 +48,33 @@ pub(crate) fn line(level: Level, message: fmt::Arguments<'_>) {
     if says(level) {
         let mut text = format!("wxtoken: {message}").replace('\n', " ");
         text.push('\n');
-        // One write, so that lines of several processes do not mix. Nobody to tell when stderr is gone.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !progress.is_empty() {
+            text = format!("{ERASE}{text}{progress}");
+        }
+        write(&text);
     }
+}
+
+/// What stands below all lines on a terminal while something goes on; empty, where nothing does.
+static PROGRESS: Mutex<String> = Mutex::new(String::new());
+
+/// To the line's beginning, and away with what stands there.
+const ERASE: &str = "\r\x1b[K";
+
+/// Shows on the terminal at stderr how far something is, in place of what was shown before; nothing, where `text` is
+/// empty.
+pub(crate) fn progress(text: &str) {
+    let mut progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if says(Level::Error) && *progress != text {
+        text.clone_into(&mut progress);
+        write(&format!("{ERASE}{text}"));
+    }
+}
+
+fn write(text: &str) {
+    // One write, so that lines of several processes do not mix. Nobody to tell when stderr is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// A failure, or what an operator should hear of at once.

@@ -39,6 +39,27 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The characters of an AppSecret: hex digits at WeChat, letters, digits, `-` and `_` at WeCom.
+const APPSECRET: usize = 32;
+const CORPSECRET: usize = 43;
+
+/// Whether there is a word in this text that has the form of an AppSecret, so that it is not to be shown.
+pub(crate) fn may_hold_appsecret(text: &str) -> bool {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    text.split(|c| !is_of_word(c)).any(|word| {
+        let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+        match word.len() {
+            APPSECRET => word.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            CORPSECRET => {
+                has(u8::is_ascii_digit)
+                    && has(u8::is_ascii_lowercase)
+                    && has(u8::is_ascii_uppercase)
+            }
+            _ => false,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +70,22 @@ mod tests {
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(…) Some(Secret(…))");
         // echo -n abc | sha256sum
         assert_eq!(secret.fingerprint(), "ba7816bf");
+    }
+
+    #[test]
+    fn a_word_in_the_form_of_an_appsecret_is_noticed_wherever_it_stands() {
+        let wechat = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+        let wecom = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
+        assert_eq!((wechat.len(), wecom.len()), (32, 43));
+        for text in [wechat, wecom, &wechat.to_uppercase()] {
+            assert!(may_hold_appsecret(text), "{text}");
+            assert!(may_hold_appsecret(&format!("https://x/?secret={text}&a=b")), "{text}");
+            assert!(!may_hold_appsecret(&format!("{text}a")), "{text}");
+        }
+        for text in
+            ["", "wx0123456789abcdef", "api.weixin.qq.com", &"x".repeat(32), &"_".repeat(43)]
+        {
+            assert!(!may_hold_appsecret(text), "{text}");
+        }
     }
 }

@@ -16,6 +16,8 @@ mod support;
 const WXTOKEN: &str = env!("CARGO_BIN_EXE_wxtoken");
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const MANUAL: &str = "man/wxtoken.1";
+const MANUAL_OF_CONFIG: &str = "man/wxtoken.toml.5";
+const CONFIG: &str = "contrib/wxtoken.toml";
 
 // Help against manual.
 
@@ -96,6 +98,81 @@ fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
             .collect();
         assert_eq!(documented, expected, "{readme}");
     }
+}
+
+// The config: its keys in the program, in its manual, and in the example.
+
+/// The keys that the program knows, by the table: whoever asks for one that there is not is told those that there are.
+fn keys_of_config() -> [BTreeSet<String>; 3] {
+    let wrong = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[serve]\nzz = 1\n";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wxtoken.toml");
+    fs::write(&path, wrong).unwrap();
+    let mut command = wxtoken();
+    command.arg("status").arg("--config").arg(path);
+    let told = Ran::of(command).exits(2).stderr;
+    let lists: Vec<BTreeSet<String>> = told
+        .lines()
+        .filter_map(|line| line.split_once(": there is no such key; there are "))
+        .map(|(_, list)| list.split(", ").map(str::to_owned).collect())
+        .collect();
+    lists.try_into().expect("one list for each table")
+}
+
+#[test]
+fn every_key_of_the_config_is_in_its_manual_and_the_other_way_round() {
+    for (heading, keys) in
+        ["Of all accounts", "Of one account", "Of serve"].iter().zip(keys_of_config())
+    {
+        let section = section_of(MANUAL_OF_CONFIG, &format!(".Ss {heading}"));
+        let items = section.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+        let documented: BTreeSet<String> =
+            items.map(|item| item.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(documented, keys, "{heading}, manual against program");
+    }
+}
+
+#[test]
+fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_some_of_them() {
+    let example = read(CONFIG);
+    let is_key = |line: &str| {
+        let key = line.strip_prefix('#').unwrap_or(line).split_once(" = ");
+        key.is_some_and(|(key, _)| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        })
+    };
+    let all: String = example
+        .lines()
+        .map(|line| if is_key(line) { line.trim_start_matches('#') } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_ne!(all, example, "some of it is commented out");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("some.toml", &example), ("all.toml", &all)] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        let mut command = wxtoken();
+        command.args(["status", "--format", "json"]).arg("--dir").arg(dir.path());
+        command.arg("--config").arg(path);
+        let ran = Ran::of(command).exits(3);
+        assert!(!ran.stderr.contains(name), "{name}: {}", ran.stderr);
+        assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 3);
+    }
+
+    let mut shown: [BTreeSet<String>; 3] = Default::default();
+    let mut table = 0;
+    for line in all.lines() {
+        match line {
+            "[serve]" => table = 2,
+            line if line.starts_with("[account.") => table = 1,
+            line if is_key(line) => {
+                shown[table].insert(line.split(' ').next().unwrap().to_owned());
+            }
+            _ => {}
+        }
+    }
+    shown[0].extend(["account".to_owned(), "serve".to_owned()]); // They are the tables.
+    assert_eq!(shown, keys_of_config(), "example against program");
 }
 
 // English against Chinese.
@@ -305,7 +382,7 @@ fn read(path: &str) -> String {
 /// Everything in which commands and variables are shown to people.
 fn papers() -> Vec<String> {
     let mut papers = READMES.map(str::to_owned).to_vec();
-    papers.extend([MANUAL.to_owned(), "contrib/cron.d/wxtoken".to_owned()]);
+    papers.extend([MANUAL, MANUAL_OF_CONFIG, CONFIG, "contrib/cron.d/wxtoken"].map(str::to_owned));
     for entry in fs::read_dir(in_tree("contrib/systemd")).unwrap() {
         papers
             .push(format!("contrib/systemd/{}", entry.unwrap().file_name().into_string().unwrap()));
@@ -361,9 +438,15 @@ fn flags(help: &str) -> BTreeSet<Flag> {
 /// The manual from a `.Sh` or `.Ss` line to the next.
 #[track_caller]
 fn manual_section(heading: &str) -> String {
-    let manual = read(MANUAL);
-    let mut lines = manual.lines().skip_while(|line| *line != heading);
-    assert!(lines.next().is_some(), "the manual has no {heading}");
+    section_of(MANUAL, heading)
+}
+
+/// The same of any manual.
+#[track_caller]
+fn section_of(manual: &str, heading: &str) -> String {
+    let text = read(manual);
+    let mut lines = text.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "{manual} has no {heading}");
     lines
         .take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss "))
         .map(|line| format!("{line}\n"))

@@ -1,34 +1,79 @@
 //! Whom to ask, and with which secret: what `fetch` and `serve --refresh` need beyond what readers do. Asks nobody yet.
 
-use anyhow::Result;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
 
 use crate::appsecret;
-use crate::cli;
-use crate::config::{self, Account, DEFAULT_ACCOUNT};
+use crate::config::{self, Account, Contact, DEFAULT_ACCOUNT, Origin};
+use crate::endpoint::BaseUrl;
 use crate::exit::Exit;
+use crate::revision::Revision;
 use crate::secret::Secret;
-use crate::source::client::Client;
+use crate::source::client::{Client, Trust};
 use crate::source::wechat::WeChat;
 
-/// A server, and the AppSecret for it.
-pub(super) struct Asking {
+/// Servers, and the AppSecret for them.
+pub(super) struct Link {
     client: Client,
     secret: Secret,
 }
 
-/// What the flags say of it; reads the AppSecret.
-pub(super) fn source(given: &cli::Account) -> Result<Asking> {
-    let base_url = given.base_url.as_deref().unwrap_or(given.api.base_url());
-    let client = Client::new(base_url, given.ca_file.as_deref())
-        .map_err(|err| Exit::Usage.error(format!("{err:#}")));
-    let secret = appsecret::read(DEFAULT_ACCOUNT, given.secret_file.as_deref());
-    let (client, secret) = config::both(client, secret)?;
-    Ok(Asking { client, secret })
+impl Link {
+    /// WeChat, to be asked for this account.
+    pub(super) fn wechat(self, account: &Account) -> Result<WeChat> {
+        Ok(WeChat::new(self.client, account.api, account.needed_appid()?, self.secret))
+    }
 }
 
-impl Asking {
-    /// WeChat, to be asked for this account.
-    pub(super) fn wechat(self, account: &Account, appid: &str) -> WeChat {
-        WeChat::new(self.client, account.api, appid, self.secret)
+/// Makes links. A CA file that a thousand accounts name is read once, and again when it has changed.
+#[derive(Default)]
+pub(super) struct Linker {
+    trusts: Mutex<HashMap<PathBuf, (Revision, Trust)>>,
+}
+
+impl Linker {
+    /// What is needed to ask for the account called `name`; reads the AppSecret. An error says where it is from.
+    pub(super) fn link(&self, name: &str, contact: &Contact) -> Result<Link> {
+        let secret_file = contact.secret_file.as_deref();
+        let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
+        let (client, secret) = match &contact.origin {
+            Origin::CommandLine => (client, appsecret::read_given(DEFAULT_ACCOUNT, secret_file)),
+            Origin::Config { account, secret_file: place } => (
+                client.with_context(|| account.clone()),
+                appsecret::read(name, secret_file).with_context(|| place.clone()),
+            ),
+        };
+        let (client, secret) = config::both(client, secret)?;
+        Ok(Link { client, secret })
+    }
+
+    fn client(&self, contact: &Contact) -> Result<Client> {
+        let base =
+            |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
+        let bases: Vec<_> = contact.base_urls.iter().map(base).collect::<Result<_>>()?;
+        let trust = match &contact.ca_file {
+            None => Trust::public(),
+            Some(path) => self.trust(path)?,
+        };
+        Client::new(&bases, contact.proxy.as_ref(), trust)
+    }
+
+    fn trust(&self, path: &Path) -> Result<Trust> {
+        let mut trusts = self.trusts.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = fs::metadata(path).ok().as_ref().map(Revision::of);
+        match (trusts.get(path), revision) {
+            (Some((known, trust)), Some(revision)) if *known == revision => Ok(trust.clone()),
+            (_, revision) => {
+                let trust = Trust::with(path)?;
+                if let Some(revision) = revision {
+                    trusts.insert(path.to_owned(), (revision, trust.clone()));
+                }
+                Ok(trust)
+            }
+        }
     }
 }

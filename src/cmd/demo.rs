@@ -114,7 +114,9 @@ impl Stage {
                 command.env_remove(name);
             }
         }
-        command.args(words).env("WXTOKEN_DIR", &self.dir).stdin(Stdio::null());
+        command.args(words).stdin(Stdio::null());
+        // An account of its own, so that no config of this machine is read.
+        command.env("WXTOKEN_DIR", &self.dir).env("WXTOKEN_APPID", mock::APPID);
         Ok(command)
     }
 
@@ -145,10 +147,7 @@ impl Stage {
         servers.as_ref().context("the demo was ended")?;
         let secret = self.dir.join("secret");
         let mut command = self.wxtoken(words)?;
-        command
-            .env("WXTOKEN_APPID", mock::APPID)
-            .env("WXTOKEN_SECRET_FILE", secret)
-            .env("WXTOKEN_BASE_URL", wechat);
+        command.env("WXTOKEN_SECRET_FILE", secret).env("WXTOKEN_BASE_URL", wechat);
         command.output().context("cannot start wxtoken")
     }
 }

@@ -1,17 +1,18 @@
 //! `wxtoken fetch`: asks WeChat for a token when one is due, and publishes it. Prints nothing.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use zeroize::Zeroizing;
 
-use super::asking;
+use super::asking::{Link, Linker};
+use super::many;
 use super::published::Published;
 use crate::api::Api;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
-use crate::config;
+use crate::config::{self, Account, Config, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
 use crate::exit::Exit;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
@@ -37,26 +38,59 @@ const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that
 
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
-    let given = &args.account;
-    let account = config::account(common, given).and_then(config::Account::with_appid);
-    let (((account, appid), source), want) =
-        config::both(config::both(account, asking::source(given)), want(args))?;
-    let wechat = source.wechat(&account, &appid);
-    let name = account.name.as_str();
+    let config = Config::read(common, &args.account, Secrets::Needed)?;
+    let (mode, linker) = (config.mode(args.mode), Linker::default());
+    match config.meant(&args.names)? {
+        Meant::Given(account, contact) => {
+            let account = account.and_then(|account| {
+                account.needed_appid()?;
+                Ok(account)
+            });
+            let link = linker.link(DEFAULT_ACCOUNT, &contact);
+            let ((account, link), want) = config::both(config::both(account, link), want(args))?;
+            fetch(&account, link, &want, mode, deadline).map(|()| Exit::Done)
+        }
+        Meant::OfFile(entries) => {
+            let want = want(args)?;
+            check_number(&want, entries.len(), !args.names.is_empty())?;
+            Ok(many::each("fetch", &entries, |Entry { account, contact, .. }| {
+                let link = linker.link(&account.name, contact)?;
+                fetch(account, link, &want, mode, deadline)
+            }))
+        }
+    }
+}
 
-    let store = FileStore::new(&account.document, args.mode);
+/// What replaces a token is about one account, or about those that were named.
+fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
+    match want {
+        Want::NotThis(_) if accounts > 1 => {
+            Err(Exit::Usage.error("--rejected is about one account's token: name the ACCOUNT"))
+        }
+        Want::Another if accounts > 1 && !are_named => Err(Exit::Usage.error(format!(
+            "--force would replace the tokens of all {accounts} accounts: name those that you mean"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that a token of the account is published, and says what was done.
+fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
+    let name = account.name.as_str();
+    let wechat = link.wechat(account)?;
+    let store = FileStore::new(&account.document, mode);
     let refresh = Refresh {
         name,
-        appid: &appid,
+        appid: account.needed_appid()?,
         api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source: &wechat,
         store: &store,
     };
-    let outcome = refresh.run(&want, deadline).map_err(|failure| {
+    let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
-        let urgency = match Published::look(&account, SystemClock.now()).life {
+        let urgency = match Published::look(account, SystemClock.now()).life {
             Duration::ZERO => "no live token is published".to_owned(),
             life => format!("the published token lives for {}", humantime::format_duration(life)),
         };
@@ -81,7 +115,7 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
         let life = document.promise(SystemClock.now(), account.api, account.refresh_before);
         format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
     };
-    match (&outcome, &want) {
+    match (&outcome, want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
             return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.api))));
         }
@@ -96,7 +130,7 @@ pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
             info!("fetch: {name}: not due: token {}", describe(document));
         }
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// What is asked for.

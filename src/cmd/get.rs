@@ -3,13 +3,15 @@
 use anyhow::Result;
 
 use super::published::Published;
+use crate::answer;
 use crate::cli::{Common, Get};
 use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Secrets};
 use crate::exit::Exit;
-use crate::{answer, config};
 
 pub(crate) fn run(common: &Common, args: &Get) -> Result<Exit> {
-    let account = config::account(common, &args.account)?;
+    let config = Config::read(common, &args.account, Secrets::Unneeded)?;
+    let account = config.account(args.name.as_ref())?;
     let published = Published::look(&account, SystemClock.now());
     let document =
         published.usable(args.min_life).map_err(|why| Exit::NoToken.error(why.to_string()))?;

@@ -13,6 +13,7 @@ mod demo;
 mod fetch;
 mod get;
 mod key;
+mod many;
 mod mock;
 mod published;
 mod serve;

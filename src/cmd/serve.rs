@@ -2,51 +2,41 @@
 //! without, it does not even read the AppSecret.
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use hyper::body::Bytes;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::LocalSet;
 
-use super::{announce, asking};
+use super::announce;
+use super::asking::{Link, Linker};
+use crate::accounts::{Accounts, Served};
 use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Account, DEFAULT_ACCOUNT};
+use crate::config::{self, Account, Config, Contact, DEFAULT_ACCOUNT, Meant, Secrets};
 use crate::exit::Exit;
-use crate::handout::Handout;
 use crate::keeper::Keeper;
+use crate::listen::Listen;
 use crate::report::error;
-use crate::secret::Secret;
 use crate::server::{
-    self, Bound, Lack, Listen, Options, Reloaded, Scheme, Seen, SeenToken, Sources, Tls, TlsFiles,
-    Token, Tokens, Wish,
+    self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
 };
 use crate::systemd;
-use crate::token::TicketType;
-
-/// Why there is no token where nobody asks WeChat.
-const NO_TOKEN: &str =
-    "there is no live token to hand out; run `wxtoken status` on the server to see why";
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
 
 pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
-    let sources = Sources {
-        allow: args.allow.clone(),
-        allow_file: args.allow_file.clone(),
-        trusted_proxies: args.trusted_proxy.clone(),
-        keys: args.keys.clone(),
+    let secrets = match args.refresh {
+        Some(true) => Secrets::Needed,
+        Some(false) => Secrets::Unneeded,
+        None => Secrets::NeededToRefresh,
     };
-    let imply_loopback = sources.imply_loopback();
-    // Whatever else is wrong with the account, it has this name.
-    let names = vec![DEFAULT_ACCOUNT.to_owned()];
-    let access = Reloaded::new("access rules", sources.files(), move || sources.read(&names));
-    let ((tokens, tls), (listen, access)) = config::both(
-        config::both(tokens(common, args), tls(args)),
-        config::both(Listen::parse_all(&args.listen), access),
+    let settings = Config::read(common, &args.account, secrets)?.serve(args);
+    let imply_loopback = sources(&settings, Vec::new()).imply_loopback();
+    let ((service, tls), listen) = config::both(
+        config::both(service(common, args, secrets, &settings), tls(&settings)),
+        Listen::parse_all(&settings.listen),
     )?;
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = Bound::passed_or(&listen, scheme)?;
@@ -55,230 +45,186 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let options = Options { access, tls, max_connections: args.max_connections as usize };
+    let accounts = service.get().tokens.names().len();
+    let options = Options { service, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(MAX_REFRESHING)
         .build()
         .context("cannot start the event loop")?;
-    let tokens = Rc::new(tokens);
-    let served = LocalSet::new().block_on(&runtime, async {
-        tokens.keep();
-        let listening = |addresses: &[String]| {
-            announce(addresses)?;
-            systemd::ready(&tokens.status(addresses));
-            Ok(())
-        };
-        server::serve(bound, options, Rc::clone(&tokens) as Rc<dyn Tokens>, listening).await
-    });
+    let listening = |addresses: &[String]| {
+        announce(addresses)?;
+        systemd::ready(&status(accounts, addresses));
+        Ok(())
+    };
+    let served = LocalSet::new()
+        .block_on(&runtime, async { server::serve(bound, options, listening).await });
     // What is still under way ends with the process.
     runtime.shutdown_background();
     served.map(|()| Exit::Done)
 }
 
 /// What HTTPS is made of, if it is asked for.
-fn tls(args: &Serve) -> Result<Option<Reloaded<Tls>>> {
+fn tls(settings: &config::Serve) -> Result<Option<Reloaded<Tls>>> {
     let files = TlsFiles::given(
-        args.tls_cert.as_deref(),
-        args.tls_key.as_deref(),
-        args.tls_client_ca.as_deref(),
+        settings.tls_cert.as_deref(),
+        settings.tls_key.as_deref(),
+        settings.tls_client_ca.as_deref(),
     )?;
-    let reloaded = |files: TlsFiles| {
-        let paths = files.paths();
-        Reloaded::new("certificates", paths, move || Tls::read(&files, SystemClock.now()))
+    let reloaded = |tls: TlsFiles| {
+        Reloaded::new("certificates", move |files| {
+            tls.paths().iter().for_each(|path| files.note(path));
+            Tls::read(&tls, SystemClock.now())
+        })
     };
     files.map(reloaded).transpose()
 }
 
-/// The accounts, and with `--refresh` those who keep their tokens alive.
-fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
-    let account = config::account(common, &args.account);
-    if !args.refresh {
-        return Ok(Accounts::of([(account?, None)]));
-    }
-    let account = account.and_then(Account::with_appid);
-    let ((account, appid), source) = config::both(account, asking::source(&args.account))?;
-    let wechat = source.wechat(&account, &appid);
-    let connect = {
-        let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
-        move || match given.secret_file.as_deref() {
-            // What was typed or piped in is gone.
-            Some(path) if path.as_os_str() == "-" => Ok(None),
-            // And who waited for a writer would have all callers wait.
-            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
-                let path = path.display();
-                Err(Exit::Usage.error(format!(
-                    "secret file {path} is no plain file, which could be read again"
-                )))
-            }
-            _ => Ok(Some(asking::source(&given)?.wechat(&account, &appid))),
-        }
+/// What it does, for whoever asks systemd.
+fn status(accounts: usize, addresses: &[String]) -> String {
+    let (noun, addresses) =
+        (if accounts == 1 { "account" } else { "accounts" }, addresses.join(", "));
+    format!("serving {accounts} {noun} on {addresses}")
+}
+
+/// What is handed out and who may have it, by flags, config and the files that they name.
+fn service(
+    common: &Common,
+    args: &Serve,
+    secrets: Secrets,
+    at_start: &config::Serve,
+) -> Result<Reloaded<Service>> {
+    let (common, args, at_start) = (common.clone(), args.clone(), at_start.clone());
+    let what = match config::path(&common, &args.account) {
+        Some(_) => "accounts and access rules",
+        None => "access rules",
     };
-    let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);
-    Ok(Accounts::of([(account, Some(keeper))]))
+    let maker = Maker::default();
+    Reloaded::new(what, move |files: &mut Files| {
+        if let Some(path) = config::path(&common, &args.account) {
+            files.note(&path);
+        }
+        let config = Config::read(&common, &args.account, secrets)?;
+        let settings = config.serve(&args);
+        let meant = config.meant(&[])?;
+        let sources = sources(&settings, meant.allowed());
+        sources.files().for_each(|path| files.note(path));
+        let accounts = maker.accounts(meant, settings.refresh, config.mode(args.mode));
+        let (accounts, access) = config::both(accounts, sources.read())?;
+        if settings.needs_restart(&at_start) {
+            error!(
+                "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
+            );
+        }
+        Ok(Service { access, tokens: Rc::new(maker.take(accounts)) })
+    })
 }
 
-/// Where the listener gets its tokens: the accounts' published documents, and those who see to it that there are some.
-struct Accounts {
-    /// Sorted; an account's place is its number.
-    names: Vec<String>,
-    handouts: RefCell<Vec<Handout>>,
-    keepers: Vec<Option<Rc<Keeper>>>,
-    /// The schedules that are followed.
-    keeping: RefCell<Vec<JoinHandle<()>>>,
-}
-
-impl Accounts {
-    fn of(accounts: impl IntoIterator<Item = (Account, Option<Keeper>)>) -> Accounts {
-        let mut accounts: Vec<_> = accounts.into_iter().collect();
-        accounts.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        let names = accounts.iter().map(|(account, _)| account.name.clone()).collect();
-        let (handouts, keepers) = accounts
-            .into_iter()
-            .map(|(account, keeper)| (Handout::of(account), keeper.map(Rc::new)))
-            .unzip();
-        Accounts { names, handouts: RefCell::new(handouts), keepers, keeping: RefCell::default() }
-    }
-
-    /// What it does, for whoever asks systemd.
-    fn status(&self, addresses: &[String]) -> String {
-        let (count, addresses) = (self.names.len(), addresses.join(", "));
-        let accounts = if count == 1 { "account" } else { "accounts" };
-        format!("serving {count} {accounts} on {addresses}")
-    }
-
-    /// Follows the schedules from now on.
-    fn keep(&self) {
-        self.keeping.replace(self.keepers.iter().flatten().map(Keeper::keep).collect());
-    }
-
-    /// The token that is published now, lives, and is not known to be dead.
-    fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
-        let (secret, token) = self.handouts.borrow_mut()[account].answer(SystemClock.now())?;
-        let keeper = self.keepers[account].as_ref();
-        (!keeper.is_some_and(|keeper| keeper.is_dead(&secret))).then_some((secret, token))
+fn sources(settings: &config::Serve, accounts: Vec<(String, Option<Vec<String>>)>) -> Sources {
+    Sources {
+        allow: settings.allow.clone(),
+        allow_file: settings.allow_file.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        keys: settings.keys.clone(),
+        accounts,
     }
 }
 
-impl Tokens for Accounts {
-    fn names(&self) -> &[String] {
-        &self.names
-    }
+/// All that an account which is served is made of.
+#[derive(Clone, Debug, PartialEq)]
+struct Plan {
+    account: Account,
+    /// How to ask for it, and the mode of its document; `None` where WeChat is not asked.
+    refresh: Option<(Contact, u32)>,
+}
 
-    fn has_appid(&self, account: usize, appid: &str) -> bool {
-        let handout = &mut self.handouts.borrow_mut()[account];
-        match &handout.account().appid {
-            Some(known) => known == appid,
-            // Whoever only reads need not have been told it: the document knows. It does not change its account often.
-            None => {
-                handout.last_document().is_some_and(|document| document.appid == appid)
-                    || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
+/// Makes the accounts that are served, and makes them anew: one that is as it was stays, with all that is known of it.
+#[derive(Default)]
+struct Maker {
+    linker: Rc<Linker>,
+    /// By their names.
+    made: RefCell<HashMap<String, Made>>,
+}
+
+type Made = (Plan, Rc<Served>);
+
+impl Maker {
+    fn accounts(&self, meant: Meant, is_refreshed: bool, mode: u32) -> Result<Vec<Made>> {
+        let plan =
+            |account, contact| Plan { account, refresh: is_refreshed.then_some((contact, mode)) };
+        match meant {
+            Meant::OfFile(entries) => {
+                let plans = entries.into_iter().map(|it| plan(it.account, it.contact));
+                Ok(plans.map(|plan| self.known(&plan).unwrap_or_else(|| self.make(plan))).collect())
+            }
+            Meant::Given(account, _) if !is_refreshed => {
+                let plan = Plan { account: account?, refresh: None };
+                Ok(vec![self.known(&plan).unwrap_or_else(|| self.make(plan))])
+            }
+            Meant::Given(account, contact) => {
+                let account = account.and_then(|account| {
+                    account.needed_appid()?;
+                    Ok(account)
+                });
+                if let Ok(account) = &account
+                    && let Some(known) = self.known(&plan(account.clone(), contact.clone()))
+                {
+                    return Ok(vec![known]);
+                }
+                // What is wrong with an account of the command line is told at once.
+                let link = self.linker.link(DEFAULT_ACCOUNT, &contact);
+                let (account, link) = config::both(account, link)?;
+                Ok(vec![self.make_with(plan(account, contact), Some(link))])
             }
         }
     }
 
-    fn token(&self, account: usize) -> Option<Token> {
-        self.current(account).map(|(_, token)| token)
+    /// The account that is served already, if it was made of the same.
+    fn known(&self, plan: &Plan) -> Option<Made> {
+        self.made.borrow().get(&plan.account.name).filter(|(known, _)| known == plan).cloned()
     }
 
-    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
-        self.handouts.borrow()[account].ticket(kind, SystemClock.now())
-    }
-
-    fn holder_of(&self, token: &str) -> Option<usize> {
-        let now = SystemClock.now();
-        self.handouts.borrow_mut().iter_mut().position(|handout| handout.is_token(token, now))
-    }
-
-    fn can_refresh(&self) -> bool {
-        self.keepers.iter().any(Option::is_some)
-    }
-
-    fn obtain(
-        &self,
-        account: usize,
-        wish: Wish,
-    ) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>> {
-        Box::pin(async move {
-            match &self.keepers[account] {
-                Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
-                None => self.token(account).ok_or_else(|| Lack::for_now(NO_TOKEN)),
-            }
-        })
-    }
-
-    fn seen(&self, account: usize) -> Seen {
-        let (mut handouts, now) = (self.handouts.borrow_mut(), SystemClock.now());
-        let handout = &mut handouts[account];
-        let (name, appid) = (handout.account().name.clone(), handout.account().appid.clone());
-        let (api, refresh_before) = (handout.account().api, handout.account().refresh_before);
-        let document = handout.document(now);
-        let appid = appid.or_else(|| document.map(|document| document.appid.clone()));
-        let keeper = self.keepers[account].as_ref();
-        let token = document.map(|document| SeenToken {
-            created_at: document.created_at,
-            expires_at: document.expires_at(),
-            life: document.promise(now, api, refresh_before),
-            is_dead: keeper.is_some_and(|keeper| keeper.is_dead(&document.token)),
-            expires_in: document.expires_in,
-            fingerprint: document.token.fingerprint(),
+    /// One account's trouble is no reason not to serve the others: it is told, and where WeChat is to be asked it is tried
+    /// again.
+    fn make(&self, plan: Plan) -> Made {
+        let link = plan.refresh.as_ref().and_then(|(contact, _)| {
+            let link = self.linker.link(&plan.account.name, contact);
+            link.map_err(|err| error!("serve: {err:#}")).ok()
         });
-        Seen { name, appid, token, asking: keeper.map(|keeper| keeper.seen()) }
+        self.make_with(plan, link)
     }
 
-    fn hangup(&self) {
-        self.keepers.iter().flatten().for_each(|keeper| keeper.hangup());
+    fn make_with(&self, plan: Plan, link: Option<Link>) -> Made {
+        let account = plan.account.clone();
+        let keeper = plan.refresh.clone().map(|(contact, mode)| {
+            let linker = Rc::clone(&self.linker);
+            let connect = {
+                let account = account.clone();
+                move || match contact.secret_file.as_deref() {
+                    // What was typed or piped in is gone.
+                    Some(path) if path.as_os_str() == "-" => Ok(None),
+                    // And who waited for a writer would have all callers wait.
+                    Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                        let path = path.display();
+                        Err(Exit::Usage.error(format!(
+                            "secret file {path} is no plain file, which could be read again"
+                        )))
+                    }
+                    _ => linker.link(&account.name, &contact)?.wechat(&account).map(Some),
+                }
+            };
+            let wechat = link.and_then(|link| link.wechat(&account).ok());
+            Keeper::of(account.clone(), mode, wechat, connect)
+        });
+        (plan, Rc::new(Served::of(account, keeper)))
     }
 
-    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        self.keeping.take().iter().for_each(JoinHandle::abort);
-        Box::pin(async {
-            for keeper in self.keepers.iter().flatten() {
-                keeper.settled().await;
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::api::Api;
-
-    fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
-        Account {
-            name: name.to_owned(),
-            appid: appid.map(str::to_owned),
-            api: Api::Stable,
-            refresh_before: Duration::from_secs(300),
-            document: dir.join(name),
-        }
-    }
-
-    #[test]
-    fn accounts_are_in_the_order_of_their_names_and_know_their_appids() {
-        let dir = tempfile::tempdir().unwrap();
-        // Still alive when nobody runs this test any more.
-        let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
-        fs::write(dir.path().join("shop"), document).unwrap();
-        let accounts = Accounts::of([
-            (account(dir.path(), "shop", None), None),
-            (account(dir.path(), "branch", Some("wx2")), None),
-            (account(dir.path(), "again", Some("wx1")), None),
-        ]);
-        assert_eq!(accounts.names(), ["again", "branch", "shop"]);
-        let with = |appid| [0, 1, 2].map(|account| accounts.has_appid(account, appid));
-        assert_eq!(with("wx1"), [true, false, true], "the document of the last one knows");
-        assert_eq!(with("wx2"), [false, true, false]);
-        assert_eq!(with("WX1"), [false, false, false]);
-        assert!(accounts.token(2).unwrap().json.starts_with(br#"{"access_token":"T1","#));
-        assert_eq!(accounts.token(1), None);
-        assert_eq!(accounts.holder_of("T1"), Some(2));
-        assert_eq!(accounts.holder_of("T2"), None);
+    /// These are what is served from now on.
+    fn take(&self, made: Vec<Made>) -> Accounts {
+        let accounts = Accounts::of(made.iter().map(|(_, served)| Rc::clone(served)));
+        let by_name = made.into_iter().map(|it| (it.0.account.name.clone(), it));
+        self.made.replace(by_name.collect());
+        accounts
     }
 }

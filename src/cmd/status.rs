@@ -2,37 +2,41 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use time::UtcDateTime;
 
 use super::published::{Published, Trouble};
 use crate::cli::{Common, Format, Status};
 use crate::clock::{Clock, SystemClock};
-use crate::config;
+use crate::config::{Config, Secrets};
 use crate::exit::Exit;
 use crate::exposition::{Exposition, TOKEN_CREATED, TOKEN_EXPIRY};
 use crate::report::printable;
+use crate::token::Document;
 
 pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
-    let account = config::account(common, &args.account)?;
-    let published = Published::look(&account, SystemClock.now());
-    let row = Row::of(&published);
+    let config = Config::read(common, &args.account, Secrets::Unneeded)?;
+    let accounts = config.accounts(&args.names)?;
+    let now = SystemClock.now();
+    let published: Vec<_> = accounts.iter().map(|account| Published::look(account, now)).collect();
+    let rows: Vec<_> = published.iter().map(Row::of).collect();
     super::answer(&match args.format {
-        Format::Text => text(&row, Look::of_stdout()),
-        Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: [&row] })?),
+        Format::Text => text(&rows, Look::of_stdout()),
+        Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
         Format::Prometheus => prometheus(&published),
     })?;
-    // The answer stands on stdout either way; the status and the line on stderr are for the probe that asked.
-    published
-        .usable(args.min_life)
-        .map(|_| Exit::Done)
-        .map_err(|why| Exit::NoToken.error(why.to_string()))
+    // The answer stands on stdout either way; the status and the lines on stderr are for the probe that asked.
+    let unusable = published.iter().filter_map(|it| it.usable(args.min_life).err());
+    let unusable: Vec<_> = unusable.map(|why| why.to_string()).collect();
+    if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors(unusable)) }
 }
 
 #[derive(Serialize)]
 struct Accounts<'a> {
-    accounts: [&'a Row<'a>; 1],
+    accounts: &'a [Row<'a>],
 }
 
 /// One account, as it is told.
@@ -104,26 +108,49 @@ impl Look {
     }
 }
 
-fn text(row: &Row<'_>, look: Look) -> String {
-    let (on, off) = match row.state {
-        _ if !look.colour => ("", ""),
-        "live" => ("\x1b[32m", "\x1b[0m"),
-        "due" => ("\x1b[33m", "\x1b[0m"),
-        _ => ("\x1b[31m", "\x1b[0m"),
+/// A line for each account, in columns.
+fn text(rows: &[Row<'_>], look: Look) -> String {
+    let left = |row: &Row<'_>| {
+        format!("{} left", humantime::format_duration(Duration::from_secs(row.expires_in)))
     };
-    let mut line = format!("{}  {on}{}{off}", row.account, row.state);
-    match &row.token {
-        None => write!(line, "  {}", row.file),
-        Some(token) => {
-            let left = humantime::format_duration(std::time::Duration::from_secs(row.expires_in));
-            let bar = if look.bar { format!("  {on}{}{off}", bar(token.share_left)) } else { String::new() };
-            let Token { appid, created_at, expires_at, token_sha256, .. } = token;
-            write!(line, "  {left} left{bar}  since {created_at}  until {expires_at}  {appid}  token {token_sha256}")
-        }
+    let widest = |cells: &mut dyn Iterator<Item = usize>| cells.max().unwrap_or_default();
+    let with_token = || rows.iter().filter(|row| row.token.is_some());
+    let account_width = widest(&mut rows.iter().map(|row| row.account.len()));
+    let state_width = widest(&mut rows.iter().map(|row| row.state.len()));
+    let left_width = widest(&mut with_token().map(|row| left(row).len()));
+    let appid_width =
+        widest(&mut rows.iter().filter_map(|row| row.token.as_ref()).map(|it| it.appid.len()));
+
+    let mut lines = String::new();
+    for row in rows {
+        let (on, off) = match row.state {
+            _ if !look.colour => ("", ""),
+            "live" => ("\x1b[32m", "\x1b[0m"),
+            "due" => ("\x1b[33m", "\x1b[0m"),
+            _ => ("\x1b[31m", "\x1b[0m"),
+        };
+        let Row { account, state, file, .. } = row;
+        let line = match &row.token {
+            None => {
+                writeln!(lines, "{account:account_width$}  {on}{state:state_width$}{off}  {file}")
+            }
+            Some(token) => {
+                let left = left(row);
+                let bar = match look.bar {
+                    true => format!("  {on}{}{off}", bar(token.share_left)),
+                    false => String::new(),
+                };
+                let Token { appid, created_at, expires_at, token_sha256, .. } = token;
+                writeln!(
+                    lines,
+                    "{account:account_width$}  {on}{state:state_width$}{off}  {left:left_width$}{bar}  since {created_at}  \
+                     until {expires_at}  {appid:appid_width$}  token {token_sha256}"
+                )
+            }
+        };
+        line.unwrap_or_default(); // Writing to a String cannot fail.
     }
-    .unwrap_or_default(); // Writing to a String cannot fail.
-    line.push('\n');
-    line
+    lines
 }
 
 /// How much is left, as twelve cells; the first stands as long as anything is left.
@@ -134,17 +161,16 @@ fn bar(share: f64) -> String {
 }
 
 /// For node_exporter's textfile collector.
-fn prometheus(published: &Published<'_>) -> String {
-    let (created, expiry) = match &published.document {
-        Ok(document) => {
-            (document.created_at.unix_timestamp(), document.expires_at().unix_timestamp())
-        }
-        Err(_) => (0, 0),
+fn prometheus(published: &[Published<'_>]) -> String {
+    let instants = |instant: fn(&Document) -> UtcDateTime| {
+        published.iter().map(move |it| {
+            let at = it.document.as_ref().map_or(0, |it| instant(it).unix_timestamp());
+            ([("account", it.account.name.as_str())], at)
+        })
     };
-    let account = [("account", published.account.name.as_str())];
     let mut exposition = Exposition::default();
-    exposition.write(&TOKEN_CREATED, [(account, created)]);
-    exposition.write(&TOKEN_EXPIRY, [(account, expiry)]);
+    exposition.write(&TOKEN_CREATED, instants(|document| document.created_at));
+    exposition.write(&TOKEN_EXPIRY, instants(Document::expires_at));
     exposition.into_text()
 }
 
@@ -172,11 +198,26 @@ mod tests {
     #[test]
     fn a_file_gets_a_plain_line_and_a_person_a_bar() {
         let plain = "default  live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n";
-        assert_eq!(text(&row("live", 3600), Look { bar: false, colour: false }), plain);
-        let seen = text(&row("live", 3600), Look { bar: true, colour: true });
+        assert_eq!(text(&[row("live", 3600)], Look { bar: false, colour: false }), plain);
+        let seen = text(&[row("live", 3600)], Look { bar: true, colour: true });
         assert!(seen.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{seen}");
-        let seen = text(&row("live", 3600), Look { bar: true, colour: false });
+        let seen = text(&[row("live", 3600)], Look { bar: true, colour: false });
         assert!(seen.contains("██████░░░░░░") && !seen.contains('\x1b'), "{seen}");
+    }
+
+    #[test]
+    fn many_accounts_stand_in_columns() {
+        let mut rows = [row("live", 3600), row("expired", 0), row("missing", 0)];
+        (rows[0].account, rows[1].account, rows[2].token) = ("a", "branch_2", None);
+        let lines = text(&rows, Look { bar: false, colour: false });
+        let expected = "a         live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
+                        branch_2  expired  0s left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
+                        default   missing  /d/default.json\n";
+        assert_eq!(lines, expected);
+        // Colours take no room.
+        let coloured = text(&rows, Look { bar: false, colour: true });
+        let plain = coloured.replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "");
+        assert_eq!(plain, expected);
     }
 
     #[test]

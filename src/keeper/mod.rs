@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tokio::time::{timeout, timeout_at};
@@ -44,31 +44,30 @@ type Connect = Box<dyn Fn() -> anyhow::Result<Option<WeChat>>>;
 /// What keeps one account's token alive.
 pub(crate) struct Keeper {
     account: Account,
-    appid: String,
     store: FileStore,
     connect: Connect,
-    wechat: RefCell<Arc<WeChat>>,
+    /// `None` as long as it could not be made.
+    wechat: RefCell<Option<Arc<WeChat>>>,
     known: RefCell<Known>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
 
 impl Keeper {
-    /// A keeper for an account whose document is published with `mode`. It asks `wechat`, until `connect` makes another.
+    /// A keeper for an account whose document is published with `mode`. It asks `wechat`, until `connect` makes another;
+    /// where there is none yet, `connect` has to make it when it is needed.
     pub(crate) fn of(
         account: Account,
-        appid: String,
         mode: u32,
-        wechat: WeChat,
+        wechat: Option<WeChat>,
         connect: impl Fn() -> anyhow::Result<Option<WeChat>> + 'static,
     ) -> Keeper {
         let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
         Keeper {
             store: FileStore::new(&account.document, mode),
             account,
-            appid,
             connect: Box::new(connect),
-            wechat: RefCell::new(Arc::new(wechat)),
+            wechat: RefCell::new(wechat.map(Arc::new)),
             known: RefCell::new(known),
             changed: Notify::new(),
         }
@@ -143,29 +142,43 @@ impl Keeper {
     /// Has this done in a thread of its own, whoever goes on waiting for it.
     fn begin(self: &Rc<Keeper>, errand: Errand) {
         self.known.borrow_mut().begin(errand.clone(), Instant::now());
-        let means = Means {
-            name: self.account.name.clone(),
-            appid: self.appid.clone(),
-            api: self.account.api,
-            refresh_before: self.account.refresh_before,
-            store: self.store.clone(),
-            wechat: Arc::clone(&self.wechat.borrow()),
-        };
-        let done = spawn_blocking(move || means.run(errand));
+        let done = self.means().map(|means| spawn_blocking(move || means.run(errand)));
         let keeper = Rc::clone(self);
         spawn_local(async move {
-            // What a panic says may hold anything.
-            let report = done.await.unwrap_or_else(|_| Report {
-                outcome: Some(Err(Failure::Local(anyhow!(
-                    "a refresh broke off by a fault in wxtoken itself; please report it"
-                )))),
+            let failed = |failure| Report {
+                outcome: Some(Err(Failure::Local(failure))),
                 ..Report::default()
-            });
+            };
+            let report = match done {
+                // What a panic says may hold anything.
+                Ok(done) => done.await.unwrap_or_else(|_| {
+                    failed(anyhow!(
+                        "a refresh broke off by a fault in wxtoken itself; please report it"
+                    ))
+                }),
+                Err(err) => failed(err),
+            };
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
             let news = keeper.known.borrow_mut().end(report, wall, now, chance);
             keeper.changed.notify_waiters();
             news.into_iter().for_each(|news| tell(&keeper.account.name, news));
         });
+    }
+
+    /// What an errand needs; an error if there is still nobody to ask.
+    fn means(&self) -> anyhow::Result<Means> {
+        let mut wechat = self.wechat.borrow_mut();
+        if wechat.is_none() {
+            *wechat = (self.connect)()?.map(Arc::new);
+        }
+        Ok(Means {
+            name: self.account.name.clone(),
+            appid: self.account.needed_appid()?.to_owned(),
+            api: self.account.api,
+            refresh_before: self.account.refresh_before,
+            store: self.store.clone(),
+            wechat: wechat.clone().context("there is no AppSecret")?,
+        })
     }
 
     fn is_under_way(&self) -> bool {
@@ -186,8 +199,10 @@ impl Keeper {
     /// The operator may have mended what was in the way: reads the AppSecret again, and asks at once what was put off.
     pub(crate) fn hangup(&self) {
         match (self.connect)() {
-            Ok(Some(wechat)) => drop(self.wechat.replace(Arc::new(wechat))),
+            Ok(Some(wechat)) => drop(self.wechat.replace(Some(Arc::new(wechat)))),
             Ok(None) => {}
+            // That there is none yet is told when it is asked for, which is now.
+            Err(_) if self.wechat.borrow().is_none() => {}
             Err(err) => {
                 error!("serve: {}: {err:#}; the last good AppSecret stays", self.account.name);
             }

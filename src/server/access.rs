@@ -16,6 +16,8 @@ pub(crate) struct Access {
     pub(super) proxies: Proxies,
     /// `None` where no key is asked for.
     pub(super) keys: Option<Keys>,
+    /// By the accounts' places: who may have its token, of those who may ask; `None` where all of them may.
+    accounts: Vec<Option<Allowlist>>,
 }
 
 /// Where it stands who may ask, as the user gave it.
@@ -25,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) allow_file: Option<PathBuf>,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) keys: Option<PathBuf>,
+    /// The accounts, in the order of their names, each with who may have its token.
+    pub(crate) accounts: Vec<(String, Option<Vec<String>>)>,
 }
 
 impl Sources {
@@ -34,20 +38,28 @@ impl Sources {
     }
 
     /// The files that are read.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.allow_file.iter().chain(&self.keys).cloned().collect()
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.allow_file.iter().chain(&self.keys)
     }
 
-    /// Finds out who may ask for these accounts; the error tells of all that is wrong. Where that is nobody, it says so.
-    pub(crate) fn read(&self, accounts: &[String]) -> anyhow::Result<Access> {
+    /// Finds out who may ask, and for which accounts; the error tells of all that is wrong. Where that is nobody, it says
+    /// so.
+    pub(crate) fn read(&self) -> anyhow::Result<Access> {
         let mut problems = Vec::new();
         let mut sound = |problem: anyhow::Error| problems.push(format!("{problem:#}"));
         let given = allow::of_flag("--allow", &self.allow).map_err(&mut sound).unwrap_or_default();
         let listed = self.allow_file.as_deref().map(allow::of_file).transpose();
         let listed = listed.map_err(&mut sound).unwrap_or_default().unwrap_or_default();
         let proxies = Proxies::parse(&self.trusted_proxies).map_err(&mut sound).unwrap_or_default();
-        let keys = self.keys.as_ref().map(|path| Keys::read(path, accounts));
+        let names: Vec<String> = self.accounts.iter().map(|(name, _)| name.clone()).collect();
+        let keys = self.keys.as_ref().map(|path| Keys::read(path, &names));
         let keys = keys.transpose().map_err(&mut sound).unwrap_or_default();
+        let list = |(name, allow): &(String, Option<Vec<String>>)| {
+            let allow = allow.as_ref()?;
+            let networks = allow::of_flag(&format!("account.{name}.allow"), allow);
+            Some(Allowlist::of(networks.map_err(&mut sound).unwrap_or_default()))
+        };
+        let accounts = self.accounts.iter().map(list).collect();
         if !problems.is_empty() {
             return Err(Exit::Usage.error(problems.join("; ")));
         }
@@ -64,7 +76,7 @@ impl Sources {
                 path.display()
             );
         }
-        Ok(Access { allow, proxies, keys })
+        Ok(Access { allow, proxies, keys, accounts })
     }
 }
 
@@ -75,6 +87,14 @@ impl Access {
             Peer::Ip(ip) => self.allow.contains(ip) || self.proxies.trusts(peer),
             // Its file's mode is who may.
             Peer::Local => true,
+        }
+    }
+
+    /// Whether somebody may have the token of the account at this place, as far as his address goes.
+    pub(super) fn lets(&self, client: Peer, account: usize) -> bool {
+        match (client, self.accounts.get(account)) {
+            (Peer::Ip(ip), Some(Some(allow))) => allow.contains(ip),
+            _ => true,
         }
     }
 }

@@ -60,7 +60,7 @@ async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let connections = &shared.connections;
     shared.counts.accepted();
     let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.access.get().admits(caller.peer) => Some(ip),
+        Peer::Ip(ip) if !shared.service.get().access.admits(caller.peer) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();
@@ -132,16 +132,18 @@ mod tests {
     use crate::server::connections::Connections;
     use crate::server::counts::Counts;
     use crate::server::reload::Reloaded;
+    use crate::server::service::Service;
     use crate::server::throttle::ThrottledLog;
     use crate::server::tokens::NoTokens;
 
     /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
         let shared = Rc::new(Shared {
-            access: Reloaded::new("", Vec::new(), || Ok(Access::default()))
-                .expect("nothing to read"),
+            service: Reloaded::new("", |_| {
+                Ok(Service { access: Access::default(), tokens: Rc::new(NoTokens) })
+            })
+            .expect("nothing to read"),
             tls: None,
-            tokens: Rc::new(NoTokens),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counts: Counts::default(),

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use cidr::errors::NetworkParseError;
-use cidr::{IpCidr, IpInet};
+use cidr::IpCidr;
 
 use super::roster::Roster;
 use crate::exit::Exit;
-use crate::report;
+use crate::{network, report};
 
 /// The longest entry that an error repeats in full: `ffff:…:255.255.255.255/128` has 49 characters.
 const LONGEST_ENTRY: usize = 60;
@@ -75,7 +74,7 @@ pub(super) fn of_flag<S: AsRef<str>>(
     let mut faults = Vec::new();
     for entry in entries {
         let entry = entry.as_ref().trim();
-        match network(entry) {
+        match network::parse(entry) {
             Ok(network) => networks.push(network),
             Err(fault) => {
                 faults.push(format!("{}: {fault}", report::printable(entry, LONGEST_ENTRY)));
@@ -97,7 +96,7 @@ pub(super) fn of_file(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
     for (number, line) in roster.lines() {
         let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
         for entry in line.split(is_between).filter(|entry| !entry.is_empty()) {
-            match network(entry) {
+            match network::parse(entry) {
                 Ok(network) => networks.push(network),
                 Err(fault) => {
                     // Somebody may have put a key there.
@@ -109,29 +108,6 @@ pub(super) fn of_file(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
         }
     }
     if faults.is_empty() { Ok(networks) } else { Err(roster.faulty(&faults)) }
-}
-
-fn network(entry: &str) -> Result<IpCidr, String> {
-    entry.parse().map_err(|err| fault(entry, &err))
-}
-
-/// Why an entry is not taken, and what to write instead if that is plain.
-fn fault(entry: &str, err: &NetworkParseError) -> String {
-    match (err, entry.parse::<IpInet>()) {
-        (NetworkParseError::InvalidHostPart, Ok(inet)) => {
-            format!(
-                "bits are set beyond the prefix, write {} or {}",
-                inet.network(),
-                inet.address()
-            )
-        }
-        (
-            NetworkParseError::NetworkLengthTooLongError(_)
-            | NetworkParseError::NetworkLengthParseError(_),
-            _,
-        ) => "the prefix length must be 0 to 32, or to 128 for IPv6".to_owned(),
-        _ => "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8".to_owned(),
-    }
 }
 
 /// The same addresses as ranges that are sorted and do not overlap.

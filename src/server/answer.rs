@@ -11,7 +11,6 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 
-use super::access::Access;
 use super::body::{self, RequestBody};
 use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
@@ -20,9 +19,10 @@ use super::metrics;
 use super::page;
 use super::reply::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
+use super::service::Service;
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Seen, Token, Wish};
+use super::tokens::{Lack, Seen, Token, Tokens, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
@@ -54,7 +54,7 @@ pub(super) struct Answered {
 #[derive(Clone, Copy)]
 struct Visitor<'a> {
     client: Peer,
-    access: &'a Access,
+    service: &'a Service,
     shared: &'a Shared,
     /// What the key is called that he has shown.
     key_name: &'a OnceCell<Rc<str>>,
@@ -67,7 +67,9 @@ pub(super) async fn answer(
     caller: Caller,
     shared: &Shared,
 ) -> Answered {
-    let access = shared.access.get();
+    // One state of it for the whole request, whatever changes meanwhile.
+    let service = shared.service.get();
+    let Service { access, tokens } = &*service;
     let route = Route::of(head.uri.path());
     let mut client = Client::Direct(caller.peer);
     let key_name = OnceCell::new();
@@ -83,9 +85,9 @@ pub(super) async fn answer(
         route::check_host(head, caller.to_loopback && is_direct)?;
         route::check_body(&body)?;
         let route = route.clone()?;
-        route.check_method(&head.method, shared.tokens.can_refresh())?;
+        route.check_method(&head.method, tokens.can_refresh())?;
         let visitor =
-            Visitor { client: client.peer(), access: &access, shared, key_name: &key_name };
+            Visitor { client: client.peer(), service: &service, shared, key_name: &key_name };
         visitor.visit(route, head, body).await
     }
     .await;
@@ -117,6 +119,9 @@ fn tell_operator(
 ) {
     let why = match rejection {
         Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
+        Rejection::ForbiddenAccount(_) => {
+            Cow::Borrowed("not in the allow of the account that it asked for")
+        }
         Rejection::Forwarded(why) => Cow::Borrowed(*why),
         Rejection::Unauthorized(NOT_A_KEY, _) => {
             Cow::Borrowed("it showed a key that is not in the keys file")
@@ -170,7 +175,7 @@ impl<'a> Visitor<'a> {
             Route::Ticket(name, kind) => {
                 let account = self.find(name, key)?;
                 let kind = TicketType::of(kind).ok_or(Rejection::NotFound)?;
-                self.shared.tokens.ticket(account, &kind).map(Reply::Json).ok_or_else(no_ticket)
+                self.tokens().ticket(account, &kind).map(Reply::Json).ok_or_else(no_ticket)
             }
             Route::Compatible(_) => unreachable!("answered above"),
         }
@@ -182,7 +187,7 @@ impl<'a> Visitor<'a> {
         headers: &HeaderMap,
         challenge: Challenge,
     ) -> Result<Option<&'a Key>, Rejection> {
-        let Some(keys) = &self.access.keys else { return Ok(None) };
+        let Some(keys) = &self.service.access.keys else { return Ok(None) };
         let shown = keys::shown(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
         self.known(keys, &shown, challenge).map(Some)
     }
@@ -199,29 +204,79 @@ impl<'a> Visitor<'a> {
         Ok(key)
     }
 
-    /// The account of this name among those that the key may see; the only one of them, if none is named.
+    fn tokens(self) -> &'a dyn Tokens {
+        &*self.service.tokens
+    }
+
+    /// The account of this name among those that the key may see; the only one that is for this client, if none is named.
     fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
-        scope(key).find(self.shared.tokens.names(), name)
+        match name {
+            Some(name) => {
+                let account = scope(key).find(self.tokens().names(), name)?;
+                self.let_to(account)
+            }
+            None => keys::only(&self.visible(key)),
+        }
     }
 
-    /// The accounts that the key may see.
-    fn visible(&self, key: Option<&'a Key>) -> impl Iterator<Item = usize> {
-        scope(key).visible(self.shared.tokens.names())
+    /// The account, if it is for clients at this address.
+    fn let_to(self, account: usize) -> Result<usize, Rejection> {
+        match self.client {
+            Peer::Ip(ip) if !self.service.access.lets(self.client, account) => {
+                Err(Rejection::ForbiddenAccount(ip))
+            }
+            _ => Ok(account),
+        }
     }
 
-    /// What is known of the accounts that the key may see.
-    fn seen(&self, key: Option<&Key>) -> Vec<Seen> {
-        self.visible(key).map(|account| self.shared.tokens.seen(account)).collect()
+    /// The accounts that the key may see, and that are for this client.
+    fn visible(self, key: Option<&Key>) -> Vec<usize> {
+        let mut visible = scope(key).visible(self.tokens().names());
+        visible.retain(|account| self.service.access.lets(self.client, *account));
+        visible
+    }
+
+    /// What is known of them.
+    fn seen(self, key: Option<&Key>) -> Vec<Seen> {
+        self.visible(key).into_iter().map(|account| self.tokens().seen(account)).collect()
+    }
+
+    /// The account with this AppID that the key may see, and that is for this client; of several, the one on the API that
+    /// the route is of.
+    fn find_by_appid(
+        self,
+        appid: &str,
+        route: Compatible,
+        key: Option<&Key>,
+    ) -> Result<usize, Rejection> {
+        let tokens = self.tokens();
+        let mut accounts = tokens.with_appid(appid);
+        accounts.retain(|account| scope(key).holds(&tokens.names()[*account]));
+        let known = accounts.clone();
+        accounts.retain(|account| self.let_to(*account).is_ok());
+        if let ([], [refused, ..]) = (&*accounts, &*known) {
+            return self.let_to(*refused);
+        }
+        if accounts.len() > 1 {
+            accounts.retain(|account| route.api() == Some(tokens.api(*account)));
+            if accounts.is_empty() {
+                return Err(Rejection::WhichAccount);
+            }
+        }
+        keys::only(&accounts)
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
-        let tokens = &self.shared.tokens;
-        let names = tokens.names().iter().enumerate();
-        let waiting = names.filter(|(account, _)| tokens.token(*account).is_none());
-        let waiting: Vec<String> = waiting.map(|(_, name)| name.clone()).collect();
-        match (&self.access.keys, waiting.is_empty()) {
+        let (tokens, access) = (self.tokens(), &self.service.access);
+        let mut waiting: Vec<_> = (0..tokens.names().len()).collect();
+        waiting.retain(|account| tokens.token(*account).is_none());
+        match (&access.keys, waiting.is_empty()) {
             (_, true) => Ok(Reply::OK),
-            (None, false) => Err(Rejection::NotReady(waiting)),
+            (None, false) => {
+                waiting.retain(|account| access.lets(self.client, *account));
+                let names = waiting.into_iter().map(|account| tokens.names()[account].clone());
+                Err(Rejection::NotReady(names.collect()))
+            }
             // This route needs no key, and whoever has none is not to learn which accounts there are.
             (Some(_), false) => Err(Rejection::NotReady(Vec::new())),
         }
@@ -229,14 +284,14 @@ impl<'a> Visitor<'a> {
 
     /// The account's token, if need be a new one.
     async fn token(&self, account: usize) -> Result<Token, Rejection> {
-        match self.shared.tokens.token(account) {
+        match self.tokens().token(account) {
             Some(token) => Ok(token),
             None => self.obtain(account, Wish::Live).await,
         }
     }
 
     async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
-        self.shared.tokens.obtain(account, wish).await.map_err(Rejection::NoToken)
+        self.tokens().obtain(account, wish).await.map_err(Rejection::NoToken)
     }
 
     /// Answers on one of WeChat's own routes.
@@ -253,7 +308,7 @@ impl<'a> Visitor<'a> {
             Compatible::GetToken => Asked::of_gettoken(query)?,
             Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
         };
-        let key = match (&self.access.keys, asked.key()) {
+        let key = match (&self.service.access.keys, asked.key()) {
             (None, _) => None,
             (Some(keys), Ok(secret)) => {
                 Some(self.known(keys, secret.expose().as_bytes(), Challenge::Bearer)?)
@@ -263,9 +318,7 @@ impl<'a> Visitor<'a> {
             }
             (Some(_), Err(_)) => self.key_of(&head.headers, Challenge::Bearer)?,
         };
-        let tokens = &self.shared.tokens;
-        let account = self.visible(key).find(|account| tokens.has_appid(*account, &asked.appid));
-        let account = account.ok_or(Rejection::NoSuchAccount)?;
+        let account = self.find_by_appid(&asked.appid, compatible, key)?;
         let token = self.token_for_sdk(account, key, asked.force).await?;
         Ok(match compatible {
             Compatible::GetToken => wechat::with_errcode_zero(&token.json),
@@ -280,14 +333,16 @@ impl<'a> Visitor<'a> {
         key: Option<&Key>,
         force: bool,
     ) -> Result<Token, Rejection> {
-        let who = Who { account, client: self.client, key: key.map(|key| Rc::clone(&key.name)) };
+        let name = self.tokens().names()[account].clone();
+        let key = key.map(|key| Rc::clone(&key.name));
+        let who = Who { account: name, client: self.client, key };
         let token = self.token(account).await?;
         let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
         match verdict {
             Verdict::End => return Err(CALM_DOWN),
             Verdict::HandOut if !force => return Ok(token),
             // Without --refresh nobody can find out.
-            _ if !self.shared.tokens.can_refresh() => return Ok(token),
+            _ if !self.tokens().can_refresh() => return Ok(token),
             Verdict::HandOut | Verdict::Doubt => {}
         }
         let honoured = self.obtain(account, Wish::Honoured).await?;
@@ -300,12 +355,12 @@ impl<'a> Visitor<'a> {
 
     /// A ticket for somebody who shows the token that it goes with.
     fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
-        let tokens = &self.shared.tokens;
+        let tokens = self.tokens();
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
             Rejection::NoToken(Lack::for_now(why))
         })?;
-        let ticket = tokens.ticket(account, &asked.kind).ok_or_else(no_ticket)?;
+        let ticket = tokens.ticket(self.let_to(account)?, &asked.kind).ok_or_else(no_ticket)?;
         Ok(wechat::with_errcode_zero(&ticket))
     }
 }

@@ -16,10 +16,14 @@ use super::reply::Rejection;
 use super::roster::Roster;
 use crate::key::{self, Digest, Line};
 
+/// So many accounts are named in an error.
+const MOST_NAMED: usize = 10;
+
 /// The accounts that somebody may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     All,
+    /// In the order of their names.
     Only(Vec<String>),
 }
 
@@ -27,31 +31,37 @@ impl Scope {
     pub(super) fn holds(&self, account: &str) -> bool {
         match self {
             Scope::All => true,
-            Scope::Only(accounts) => accounts.iter().any(|name| name == account),
+            Scope::Only(accounts) => {
+                accounts.binary_search_by(|name| name.as_str().cmp(account)).is_ok()
+            }
         }
     }
 
     /// The places of those accounts among all, whose names are sorted.
-    pub(super) fn visible(&self, names: &[String]) -> impl Iterator<Item = usize> {
-        let places = names.iter().enumerate();
-        places.filter(|(_, name)| self.holds(name)).map(|(place, _)| place)
+    pub(super) fn visible(&self, names: &[String]) -> Vec<usize> {
+        match self {
+            Scope::All => (0..names.len()).collect(),
+            Scope::Only(accounts) => {
+                accounts.iter().filter_map(|name| names.binary_search(name).ok()).collect()
+            }
+        }
     }
 
-    /// The account of this name; the only one that may be seen, if none is named. One that may not be seen is as good as
-    /// none.
-    pub(super) fn find(&self, names: &[String], name: Option<&str>) -> Result<usize, Rejection> {
-        let Some(name) = name else {
-            let mut visible = self.visible(names);
-            return match (visible.next(), visible.next()) {
-                (Some(place), None) => Ok(place),
-                (None, _) => Err(Rejection::NoSuchAccount),
-                _ => Err(Rejection::WhichAccount),
-            };
-        };
+    /// The account of this name. One that may not be seen is as good as none.
+    pub(super) fn find(&self, names: &[String], name: &str) -> Result<usize, Rejection> {
         match names.binary_search_by(|known| known.as_str().cmp(name)) {
             Ok(place) if self.holds(name) => Ok(place),
             _ => Err(Rejection::NoSuchAccount),
         }
+    }
+}
+
+/// The account that is meant where none is named: the only one.
+pub(super) fn only(accounts: &[usize]) -> Result<usize, Rejection> {
+    match accounts {
+        [only] => Ok(*only),
+        [] => Err(Rejection::NoSuchAccount),
+        _ => Err(Rejection::WhichAccount),
     }
 }
 
@@ -68,7 +78,7 @@ pub(super) struct Key {
 pub(crate) struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Reads a keys file, for `accounts`. Others may read it, too: a digest of 256 random bits tells nothing of them.
+    /// Reads a keys file, for `accounts`, whose names are sorted. Others may read it, too: a digest of 256 random bits tells nothing of them.
     pub(super) fn read(path: &Path, accounts: &[String]) -> anyhow::Result<Keys> {
         let roster = Roster::read("keys file", path)?;
         let mut keys = Vec::new();
@@ -86,8 +96,13 @@ impl Keys {
                 faults.push((number, format!("the same SHA-256 as on line {before}")));
             }
             // Neither is it said what stands there instead of an account.
-            if !line.accounts.iter().all(|name| accounts.contains(name)) {
-                let here = accounts.join(", ");
+            if !line.accounts.iter().all(|name| accounts.binary_search(name).is_ok()) {
+                let here = accounts.iter().take(MOST_NAMED).map(String::as_str);
+                let here = here.collect::<Vec<_>>().join(", ");
+                let here = match accounts.len().saturating_sub(MOST_NAMED) {
+                    0 => here,
+                    more => format!("{here} and {more} more"),
+                };
                 faults.push((
                     number,
                     format!("is for an account that is not served here; there are {here}"),
@@ -99,7 +114,9 @@ impl Keys {
                 scope: if line.accounts.is_empty() {
                     Scope::All
                 } else {
-                    Scope::Only(line.accounts)
+                    let mut accounts = line.accounts;
+                    accounts.sort();
+                    Scope::Only(accounts)
                 },
             });
         }
@@ -206,26 +223,30 @@ mod tests {
     #[test]
     fn an_account_that_a_key_may_not_see_does_not_exist_for_it() {
         let names = ["branch", "mall", "shop"].map(str::to_owned);
-        let only =
+        let of =
             |accounts: &[&str]| Scope::Only(accounts.iter().map(|it| (*it).to_owned()).collect());
-        let (shop, two) = (only(&["shop"]), only(&["shop", "branch"]));
+        let (shop, two) = (of(&["shop"]), of(&["branch", "shop"]));
         for (scope, name, expected) in [
-            (&Scope::All, Some("mall"), Ok(1)),
-            (&Scope::All, None, Err(Rejection::WhichAccount)),
-            (&Scope::All, Some("nobody"), Err(Rejection::NoSuchAccount)),
-            (&shop, Some("shop"), Ok(2)),
-            (&shop, None, Ok(2)),
-            (&shop, Some("mall"), Err(Rejection::NoSuchAccount)),
-            (&shop, Some("nobody"), Err(Rejection::NoSuchAccount)),
-            (&two, Some("branch"), Ok(0)),
-            (&two, None, Err(Rejection::WhichAccount)),
-            (&two, Some("mall"), Err(Rejection::NoSuchAccount)),
-            (&only(&["nobody"]), None, Err(Rejection::NoSuchAccount)),
+            (&Scope::All, "mall", Ok(1)),
+            (&Scope::All, "nobody", Err(Rejection::NoSuchAccount)),
+            (&shop, "shop", Ok(2)),
+            (&shop, "mall", Err(Rejection::NoSuchAccount)),
+            (&shop, "nobody", Err(Rejection::NoSuchAccount)),
+            (&two, "branch", Ok(0)),
+            (&two, "mall", Err(Rejection::NoSuchAccount)),
         ] {
             assert_eq!(scope.find(&names, name), expected, "{scope:?} {name:?}");
         }
-        assert_eq!(two.visible(&names).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(Scope::All.find(&names[..1], None), Ok(0));
+        for (scope, expected) in [
+            (&Scope::All, Err(Rejection::WhichAccount)),
+            (&shop, Ok(2)),
+            (&two, Err(Rejection::WhichAccount)),
+            (&of(&["nobody"]), Err(Rejection::NoSuchAccount)),
+        ] {
+            assert_eq!(only(&scope.visible(&names)), expected, "{scope:?}");
+        }
+        assert_eq!(two.visible(&names), [0, 2]);
+        assert_eq!(only(&Scope::All.visible(&names[..1])), Ok(0));
     }
 
     #[test]

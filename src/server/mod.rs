@@ -23,6 +23,9 @@ mod keys;
 mod access;
 mod storm;
 
+// Both together.
+mod service;
+
 // Connections, and what goes on in them.
 mod reload;
 mod throttle;
@@ -48,9 +51,10 @@ use anyhow::Context;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub(crate) use access::{Access, Sources};
-pub(crate) use listen::{Bound, Listen, Scheme};
-pub(crate) use reload::Reloaded;
+pub(crate) use access::Sources;
+pub(crate) use listen::{Bound, Scheme};
+pub(crate) use reload::{Files, Reloaded};
+pub(crate) use service::Service;
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use tokens::{Lack, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
 
@@ -70,7 +74,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the user decides.
 pub(crate) struct Options {
-    pub(crate) access: Reloaded<Access>,
+    pub(crate) service: Reloaded<Service>,
     /// HTTPS over TCP.
     pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
@@ -80,7 +84,6 @@ pub(crate) struct Options {
 pub(crate) async fn serve(
     bound: Vec<Bound>,
     options: Options,
-    tokens: Rc<dyn Tokens>,
     listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let capacity = admit::capacity(options.max_connections, bound.len());
@@ -88,9 +91,8 @@ pub(crate) async fn serve(
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
     let shared = Rc::new(Shared {
-        access: options.access,
+        service: options.service,
         tls: options.tls,
-        tokens,
         connections: Connections::new(capacity),
         counts: Counts::default(),
         storms: RefCell::default(),
@@ -107,6 +109,7 @@ pub(crate) async fn serve(
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
     }
+    shared.service.get().tokens.keep();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(stay_alive(every)); // To the very end.
@@ -120,7 +123,7 @@ pub(crate) async fn serve(
     }
     shared.connections.drain();
     let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
-        shared.tokens.wind_up().await;
+        shared.service.get().tokens.wind_up().await;
         shared.connections.at_most(0).await;
     }));
     let mut again = pin!(shutdown.requested());
@@ -135,7 +138,7 @@ pub(crate) async fn serve(
 async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut files: Vec<&dyn Reload> = vec![&shared.access];
+    let mut files: Vec<&dyn Reload> = vec![&shared.service];
     files.extend(shared.tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
         let is_told = poll_fn(|cx| match hangup.poll(cx) {
@@ -146,11 +149,13 @@ async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
         if is_told {
             systemd::reloading();
             files.iter().for_each(|file| file.reload());
-            shared.tokens.hangup();
+            shared.service.get().tokens.hangup();
             systemd::reloaded();
         } else {
             files.iter().for_each(|file| file.reload_if_changed());
         }
+        // Some of them may be new.
+        shared.service.get().tokens.keep();
     }
 }
 

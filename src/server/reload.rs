@@ -3,50 +3,64 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::exit::Exit;
 use crate::report::{error, info};
 use crate::revision::Revision;
 
-/// What the revisions of some files were; `None` where there was no file.
+/// The files that something is made of, each with its state before it was read; `None` where there was no file.
+#[derive(Debug, Default)]
+pub(crate) struct Files(Vec<(PathBuf, Option<Revision>)>);
+
+impl Files {
+    /// Notes that this file is read from now on.
+    pub(crate) fn note(&mut self, path: &Path) {
+        self.0.push((path.to_owned(), revision(path)));
+    }
+
+    fn revisions(&self) -> Revisions {
+        self.0.iter().map(|(_, revision)| *revision).collect()
+    }
+
+    /// The states now.
+    fn look(&self) -> Revisions {
+        self.0.iter().map(|(path, _)| revision(path)).collect()
+    }
+}
+
 type Revisions = Vec<Option<Revision>>;
+
+/// Makes it, and notes what it reads for that.
+type Read<T> = Box<dyn Fn(&mut Files) -> anyhow::Result<T>>;
 
 /// Something made of files.
 pub(crate) struct Reloaded<T> {
     /// What people call it.
     what: &'static str,
-    files: Vec<PathBuf>,
-    read: Box<dyn Fn() -> anyhow::Result<T>>,
+    read: Read<T>,
     current: RefCell<Rc<T>>,
     /// The files that `current` was made of, or last could not be.
-    tried: RefCell<Revisions>,
+    tried: RefCell<Files>,
     /// The files at the last look.
     seen: RefCell<Revisions>,
 }
 
 impl<T> Reloaded<T> {
-    /// Makes it for the first time; `files` are those which `read` reads.
+    /// Makes it for the first time.
     pub(crate) fn new(
         what: &'static str,
-        files: Vec<PathBuf>,
-        read: impl Fn() -> anyhow::Result<T> + 'static,
+        read: impl Fn(&mut Files) -> anyhow::Result<T> + 'static,
     ) -> anyhow::Result<Reloaded<T>> {
-        let revisions = revisions(&files);
-        let current = RefCell::new(Rc::new(read()?));
-        let tried = RefCell::new(revisions.clone());
-        Ok(Reloaded {
-            what,
-            files,
-            read: Box::new(read),
-            current,
-            tried,
-            seen: RefCell::new(revisions),
-        })
+        let mut files = Files::default();
+        let current = RefCell::new(Rc::new(read(&mut files)?));
+        let seen = RefCell::new(files.revisions());
+        Ok(Reloaded { what, read: Box::new(read), current, tried: RefCell::new(files), seen })
     }
 
     /// The last good one.
-    pub(super) fn get(&self) -> Rc<T> {
+    pub(crate) fn get(&self) -> Rc<T> {
         Rc::clone(&self.current.borrow())
     }
 }
@@ -63,34 +77,40 @@ pub(super) trait Reload {
 
 impl<T> Reload for Reloaded<T> {
     fn reload(&self) {
-        if self.files.is_empty() {
+        if self.tried.borrow().0.is_empty() {
             return;
         }
-        let revisions = revisions(&self.files);
-        self.seen.replace(revisions.clone());
-        self.tried.replace(revisions);
-        match (self.read)() {
+        let mut files = Files::default();
+        match (self.read)(&mut files) {
             Ok(new) => {
                 self.current.replace(Rc::new(new));
                 info!("serve: read {} again", self.what);
             }
-            Err(err) => error!("serve: {err:#}; the last good {} stay", self.what),
+            Err(err) => {
+                let mut lines = Exit::lines(&err);
+                if let Some(last) = lines.last_mut() {
+                    *last += &format!("; the last good {} stay", self.what);
+                }
+                lines.iter().for_each(|line| error!("serve: {line}"));
+            }
         }
+        self.seen.replace(files.revisions());
+        self.tried.replace(files);
     }
 
     fn reload_if_changed(&self) {
-        let now = revisions(&self.files);
+        let now = self.tried.borrow().look();
         let settled = *self.seen.borrow() == now;
         if !settled {
             self.seen.replace(now);
-        } else if *self.tried.borrow() != now {
+        } else if self.tried.borrow().revisions() != now {
             self.reload();
         }
     }
 }
 
-fn revisions(files: &[PathBuf]) -> Revisions {
-    files.iter().map(|path| fs::metadata(path).ok().as_ref().map(Revision::of)).collect()
+fn revision(path: &Path) -> Option<Revision> {
+    fs::metadata(path).ok().as_ref().map(Revision::of)
 }
 
 #[cfg(test)]
@@ -98,11 +118,11 @@ mod tests {
     use super::*;
 
     fn number_in(path: PathBuf) -> Reloaded<u32> {
-        let read = {
-            let path = path.clone();
-            move || Ok(fs::read_to_string(&path)?.trim().parse::<u32>()?)
+        let read = move |files: &mut Files| {
+            files.note(&path);
+            Ok(fs::read_to_string(&path)?.trim().parse::<u32>()?)
         };
-        Reloaded::new("numbers", vec![path], read).unwrap()
+        Reloaded::new("numbers", read).unwrap()
     }
 
     #[test]
@@ -139,5 +159,38 @@ mod tests {
         fs::write(&path, "22").unwrap();
         number.reload();
         assert_eq!(*number.get(), 22);
+    }
+
+    #[test]
+    fn a_file_that_the_others_name_is_watched_as_long_as_they_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("list"), "one").unwrap();
+        fs::write(at("one"), "1").unwrap();
+        let named = {
+            let dir = dir.path().to_owned();
+            move |files: &mut Files| {
+                let list = dir.join("list");
+                files.note(&list);
+                let named = dir.join(fs::read_to_string(list)?);
+                files.note(&named);
+                Ok(fs::read_to_string(named)?)
+            }
+        };
+        let number = Reloaded::new("numbers", named).unwrap();
+        let look = |expected: &str| {
+            number.reload_if_changed();
+            number.reload_if_changed();
+            assert_eq!(*number.get(), expected);
+        };
+        fs::write(at("list"), "two").unwrap();
+        look("1");
+        // It was missing, and has come.
+        fs::write(at("two"), "22").unwrap();
+        look("22");
+        fs::write(at("one"), "111").unwrap();
+        look("22");
+        fs::write(at("two"), "222").unwrap();
+        look("222");
     }
 }

@@ -85,6 +85,8 @@ pub(super) enum Rejection {
     NoSuchAccount,
     /// `/token` where there are several accounts.
     WhichAccount,
+    /// The client's address, where the account is not for it.
+    ForbiddenAccount(IpAddr),
     /// The methods that the route takes.
     MethodNotAllowed(&'static str),
     /// The same for who tells of a rejected token where nobody asks WeChat for another.
@@ -101,7 +103,9 @@ impl Rejection {
         match self {
             Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
             Rejection::Unauthorized(..) => StatusCode::UNAUTHORIZED,
-            Rejection::Forbidden(_) | Rejection::Forwarded(_) => StatusCode::FORBIDDEN,
+            Rejection::Forbidden(_) | Rejection::Forwarded(_) | Rejection::ForbiddenAccount(_) => {
+                StatusCode::FORBIDDEN
+            }
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -124,6 +128,7 @@ impl Rejection {
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
             Rejection::Unauthorized(..)
             | Rejection::Misdirected
+            | Rejection::ForbiddenAccount(_)
             | Rejection::MethodNotAllowed(_)
             | Rejection::CannotReplace(_)
             | Rejection::NoToken(_)
@@ -138,6 +143,7 @@ impl Rejection {
         match self {
             Rejection::BadRequest(_) => "bad_request",
             Rejection::Forbidden(_) => "forbidden",
+            Rejection::ForbiddenAccount(_) => "forbidden_account",
             Rejection::Forwarded(_) => "forwarded",
             Rejection::Unauthorized(..) => "unauthorized",
             Rejection::Misdirected => "misdirected",
@@ -165,6 +171,12 @@ impl Rejection {
             Rejection::Forbidden(address) => {
                 return Cow::Owned(format!(
                     "your address {address} is not allowed here; on the server, add it to serve's --allow"
+                ));
+            }
+            Rejection::ForbiddenAccount(address) => {
+                return Cow::Owned(format!(
+                    "your address {address} is not allowed to have this account's token; on the server, add it to the \
+                     account's allow"
                 ));
             }
             Rejection::Misdirected => {

@@ -1,12 +1,7 @@
 //! A file that says who may ask, line by line. It is read only if nobody but its owner can have written it; whoever may
 //! read it is not asked. Knows nothing of what its lines mean.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-
-use rustix::fs::OFlags;
 
 use crate::exit::Exit;
 use crate::owner;
@@ -28,30 +23,8 @@ impl Roster {
     /// Reads the file at `path`, which is a `what`.
     pub(super) fn read(what: &str, path: &Path) -> anyhow::Result<Roster> {
         let name = format!("{what} {}", path.display());
-        let refused = |finding: String| Exit::Usage.error(format!("{name} {finding}"));
-        let failed = |err: io::Error| {
-            Exit::Usage.error(format!("cannot read {name}: {}", owner::explain(err, path)))
-        };
-        // A pipe would have us wait for a writer.
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
-        let file = options.open(path).map_err(failed)?;
-        // Of the file that was opened: the name may stand for another one by now.
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(refused("is not a plain file, which could be read again".to_owned()));
-        }
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o022 != 0 {
-            return Err(refused(format!(
-                "can be written by others: mode {mode:04o}; run chmod go-w on it"
-            )));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_SIZE {
-            return Err(refused(format!("is larger than {} MiB", MAX_SIZE / 1024 / 1024)));
-        }
+        let bytes =
+            owner::read_guarded(&name, path, MAX_SIZE).map_err(|fault| Exit::Usage.error(fault))?;
         // A comment may be in whatever encoding an editor has; what is not UTF-8 elsewhere is no name and no address.
         Ok(Roster { name, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
@@ -85,6 +58,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;

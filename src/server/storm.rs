@@ -39,7 +39,7 @@ const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
 /// A client, as far as one can be told from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Who {
-    pub(super) account: usize,
+    pub(super) account: String,
     pub(super) client: Peer,
     /// The name of its key.
     pub(super) key: Option<Rc<str>>,
@@ -129,7 +129,7 @@ mod tests {
 
     fn client(last: u8) -> Who {
         let client = Peer::Ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
-        Who { account: 0, client, key: None }
+        Who { account: "shop".to_owned(), client, key: None }
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         let (mut storms, start) = (Storms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_REMEMBERED {
-            storms.judge(&Who { account: n, ..client(1) }, &t1, start);
+            storms.judge(&Who { account: n.to_string(), ..client(1) }, &t1, start);
         }
         assert_eq!(storms.handed.len(), MAX_REMEMBERED);
         let later = start + EARLY + Duration::from_secs(1);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use time::UtcDateTime;
 
+use crate::api::Api;
 use crate::secret::Secret;
 use crate::token::TicketType;
 
@@ -15,8 +16,11 @@ pub(crate) trait Tokens {
     /// The accounts' names, sorted.
     fn names(&self) -> &[String];
 
-    /// Whether the account has this AppID.
-    fn has_appid(&self, account: usize, appid: &str) -> bool;
+    /// The accounts that have this AppID: several, where they are apps of one corp, or on more than one API.
+    fn with_appid(&self, appid: &str) -> Vec<usize>;
+
+    /// The API that the account's token is of.
+    fn api(&self, account: usize) -> Api;
 
     /// What to hand out now; `None` without a live token. Called for each request: it may look at files, and nothing
     /// slower.
@@ -40,6 +44,9 @@ pub(crate) trait Tokens {
 
     /// What is known of an account, for people and for metrics.
     fn seen(&self, account: usize) -> Seen;
+
+    /// Follows the accounts' schedules from now on, where it does not do so already.
+    fn keep(&self);
 
     /// The operator has mended something: what was refused may be tried again at once.
     fn hangup(&self);
@@ -143,8 +150,11 @@ impl Tokens for NoTokens {
     fn names(&self) -> &[String] {
         &[]
     }
-    fn has_appid(&self, _: usize, _: &str) -> bool {
-        false
+    fn with_appid(&self, _: &str) -> Vec<usize> {
+        Vec::new()
+    }
+    fn api(&self, _: usize) -> Api {
+        Api::default()
     }
     fn token(&self, _: usize) -> Option<Token> {
         None
@@ -164,6 +174,7 @@ impl Tokens for NoTokens {
     fn seen(&self, _: usize) -> Seen {
         Seen::default()
     }
+    fn keep(&self) {}
     fn hangup(&self) {}
     fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         Box::pin(async {})

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::body;
 use super::caller::Peer;
 use super::reply::Rejection;
+use crate::api::Api;
 use crate::secret::Secret;
 use crate::token::TicketType;
 
@@ -113,6 +114,18 @@ impl Asked {
     }
 }
 
+impl Compatible {
+    /// The API that this is a route of; none, where it hands out no tokens.
+    pub(super) fn api(self) -> Option<Api> {
+        match self {
+            Compatible::Token => Some(Api::Classic),
+            Compatible::StableToken => Some(Api::Stable),
+            Compatible::GetToken => Some(Api::Work),
+            Compatible::GetTicket => None,
+        }
+    }
+}
+
 impl AskedTicket {
     /// Reads the query of /cgi-bin/ticket/getticket.
     pub(super) fn of_query(query: &str) -> Result<AskedTicket, Rejection> {
@@ -154,6 +167,10 @@ pub(super) fn with_errcode_zero(json: &[u8]) -> Bytes {
 /// is told on so that people still know it.
 const ENDLESS: [(&str, &str); 3] = [("40001", "40-001"), ("40014", "40-014"), ("42001", "42-001")];
 
+/// What is said where an AppID is not enough to tell which account is meant.
+const SEVERAL_APPS: &str = "invalid appid: several accounts here have it, such as the apps of one corp; on the server, \
+                            give each client a key for its own account";
+
 /// A refusal as WeChat would put it, in an HTTP 200; `None` for what is wrong before there is a route.
 pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
     let message = rejection.message();
@@ -161,16 +178,15 @@ pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
         ENDLESS.iter().fold(message.into_owned(), |it, (code, told)| it.replace(code, told));
     let (errcode, errmsg) = match rejection {
         Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
-        Rejection::Forbidden(ip) => {
+        Rejection::Forbidden(ip) | Rejection::ForbiddenAccount(ip) => {
             (40164, format!("invalid ip {ip}, not in whitelist: {message}"))
         }
         Rejection::Forwarded(_) => {
             (40164, format!("invalid ip {client}, not in whitelist: {message}"))
         }
         Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
-        Rejection::NoSuchAccount | Rejection::WhichAccount => {
-            (40013, format!("invalid appid: {message}"))
-        }
+        Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
+        Rejection::WhichAccount => (40013, SEVERAL_APPS.to_owned()),
         Rejection::NoToken(_) => (-1, format!("system error: {message}")),
         Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
         Rejection::MethodNotAllowed(_) => (43001, "require GET method".to_owned()),

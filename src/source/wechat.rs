@@ -214,7 +214,9 @@ fn whole_number(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Trust;
     use super::*;
+    use crate::endpoint::BaseUrl;
     use crate::exit::Exit;
 
     fn judged(status: u16, body: &str) -> Result<Grant, AskError> {
@@ -402,6 +404,7 @@ mod tests {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
+        let base = BaseUrl::parse(&base).unwrap();
         // Answers once, and is gone.
         let answering = std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
@@ -417,7 +420,8 @@ mod tests {
             String::from_utf8(head).unwrap()
         });
         let secret = Secret::new("S3CR3T".to_owned());
-        let wechat = WeChat::new(Client::new(&base, None).unwrap(), Api::Stable, "wx1", secret);
+        let client = Client::new(&[base], None, Trust::public()).unwrap();
+        let wechat = WeChat::new(client, Api::Stable, "wx1", secret);
         let (token, timeout) = (Secret::new("T0KEN+/".to_owned()), Duration::from_secs(10));
         assert!(matches!(wechat.probe(&token, timeout), Pulse::Dead));
         let head = answering.join().unwrap();

@@ -1,0 +1,280 @@
+//! The accounts that `serve` hands out tokens of: the published document of each, and who sees to it that there is one.
+//! Which accounts there are never changes; other ones take their place, with what has not changed of the old ones.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use hyper::body::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::api::Api;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Account;
+use crate::handout::Handout;
+use crate::keeper::Keeper;
+use crate::secret::Secret;
+use crate::server::{Lack, Seen, SeenToken, Token, Tokens, Wish};
+use crate::token::TicketType;
+
+/// Why there is no token where nobody asks WeChat.
+const NO_TOKEN: &str =
+    "there is no live token to hand out; run `wxtoken status` on the server to see why";
+
+/// One account that is served.
+pub(crate) struct Served {
+    account: Account,
+    handout: RefCell<Handout>,
+    keeper: Option<Rc<Keeper>>,
+    /// Its keeper's schedule, if that is followed.
+    keeping: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Served {
+    pub(crate) fn of(account: Account, keeper: Option<Keeper>) -> Served {
+        Served {
+            handout: RefCell::new(Handout::of(account.clone())),
+            account,
+            keeper: keeper.map(Rc::new),
+            keeping: RefCell::default(),
+        }
+    }
+
+    fn keep(&self) {
+        if let Some(keeper) = &self.keeper {
+            self.keeping.borrow_mut().get_or_insert_with(|| keeper.keep());
+        }
+    }
+
+    fn let_go(&self) {
+        if let Some(keeping) = self.keeping.take() {
+            keeping.abort();
+        }
+    }
+
+    /// The token that is published now, lives, and is not known to be dead.
+    fn current(&self) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.handout.borrow_mut().answer(SystemClock.now())?;
+        let is_dead = self.keeper.as_ref().is_some_and(|keeper| keeper.is_dead(&secret));
+        (!is_dead).then_some((secret, token))
+    }
+}
+
+impl Drop for Served {
+    /// Nobody serves it any more, so nobody refreshes it.
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// All accounts that are served. What is asked about one of them costs no more for there being others.
+pub(crate) struct Accounts {
+    /// Sorted; an account's place is its number.
+    names: Vec<String>,
+    served: Vec<Rc<Served>>,
+    by_appid: HashMap<String, Vec<usize>>,
+    /// Those whose AppID only their documents know.
+    anonymous: Vec<usize>,
+    can_refresh: bool,
+    holders: RefCell<Holders>,
+}
+
+impl Accounts {
+    pub(crate) fn of(served: impl IntoIterator<Item = Rc<Served>>) -> Accounts {
+        let mut served: Vec<_> = served.into_iter().collect();
+        served.sort_by(|one, other| one.account.name.cmp(&other.account.name));
+        let mut by_appid: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut anonymous = Vec::new();
+        for (place, it) in served.iter().enumerate() {
+            match &it.account.appid {
+                Some(appid) => by_appid.entry(appid.clone()).or_default().push(place),
+                None => anonymous.push(place),
+            }
+        }
+        Accounts {
+            names: served.iter().map(|it| it.account.name.clone()).collect(),
+            holders: RefCell::new(Holders::among(served.len())),
+            can_refresh: served.iter().any(|it| it.keeper.is_some()),
+            served,
+            by_appid,
+            anonymous,
+        }
+    }
+
+    fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.served[account].current()?;
+        self.holders.borrow_mut().note(account, &secret, &token);
+        Some((secret, token))
+    }
+}
+
+/// Whose token is which, of those that were handed out lately: found without a look at each account's document.
+struct Holders {
+    hasher: RandomState,
+    by_token: HashMap<u64, usize>,
+    /// By the accounts' places: the generation of the token that was noted last.
+    noted: Vec<Option<u64>>,
+}
+
+impl Holders {
+    fn among(accounts: usize) -> Holders {
+        Holders {
+            hasher: RandomState::new(),
+            by_token: HashMap::new(),
+            noted: vec![None; accounts],
+        }
+    }
+
+    fn note(&mut self, account: usize, secret: &Secret, token: &Token) {
+        if self.noted[account] == Some(token.generation) {
+            return;
+        }
+        // Those of today and yesterday are enough.
+        if self.by_token.len() > 32 * self.noted.len() {
+            self.by_token.clear();
+        }
+        self.by_token.insert(self.hasher.hash_one(secret.expose()), account);
+        self.noted[account] = Some(token.generation);
+    }
+
+    /// The account that may be the token's.
+    fn guess(&self, token: &str) -> Option<usize> {
+        self.by_token.get(&self.hasher.hash_one(token)).copied()
+    }
+}
+
+impl Tokens for Accounts {
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn with_appid(&self, appid: &str) -> Vec<usize> {
+        let mut places = self.by_appid.get(appid).cloned().unwrap_or_default();
+        // Whoever only reads need not have been told it: the document knows. It does not change its account often.
+        let knows = |place: &usize| {
+            let mut handout = self.served[*place].handout.borrow_mut();
+            handout.last_document().is_some_and(|document| document.appid == appid)
+                || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
+        };
+        places.extend(self.anonymous.iter().copied().filter(knows));
+        places
+    }
+
+    fn api(&self, account: usize) -> Api {
+        self.served[account].account.api
+    }
+
+    fn token(&self, account: usize) -> Option<Token> {
+        self.current(account).map(|(_, token)| token)
+    }
+
+    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
+        self.served[account].handout.borrow().ticket(kind, SystemClock.now())
+    }
+
+    fn holder_of(&self, token: &str) -> Option<usize> {
+        let now = SystemClock.now();
+        let is_of = |place: &usize| self.served[*place].handout.borrow_mut().is_token(token, now);
+        let guess = self.holders.borrow().guess(token);
+        guess.filter(is_of).or_else(|| (0..self.served.len()).find(is_of))
+    }
+
+    fn can_refresh(&self) -> bool {
+        self.can_refresh
+    }
+
+    fn obtain(
+        &self,
+        account: usize,
+        wish: Wish,
+    ) -> Pin<Box<dyn Future<Output = Result<Token, Lack>> + '_>> {
+        Box::pin(async move {
+            match &self.served[account].keeper {
+                Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
+                None => self.token(account).ok_or_else(|| Lack::for_now(NO_TOKEN)),
+            }
+        })
+    }
+
+    fn seen(&self, account: usize) -> Seen {
+        let Served { account, handout, keeper, .. } = &*self.served[account];
+        let (mut handout, now) = (handout.borrow_mut(), SystemClock.now());
+        let document = handout.document(now);
+        let token = document.map(|document| SeenToken {
+            created_at: document.created_at,
+            expires_at: document.expires_at(),
+            life: document.promise(now, account.api, account.refresh_before),
+            is_dead: keeper.as_ref().is_some_and(|keeper| keeper.is_dead(&document.token)),
+            expires_in: document.expires_in,
+            fingerprint: document.token.fingerprint(),
+        });
+        Seen {
+            name: account.name.clone(),
+            appid: account
+                .appid
+                .clone()
+                .or_else(|| document.map(|document| document.appid.clone())),
+            token,
+            asking: keeper.as_ref().map(|keeper| keeper.seen()),
+        }
+    }
+
+    fn keep(&self) {
+        self.served.iter().for_each(|it| it.keep());
+    }
+
+    fn hangup(&self) {
+        self.served.iter().filter_map(|it| it.keeper.as_ref()).for_each(|keeper| keeper.hangup());
+    }
+
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.served.iter().for_each(|it| it.let_go());
+        Box::pin(async {
+            for keeper in self.served.iter().filter_map(|it| it.keeper.as_ref()) {
+                keeper.settled().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::Api;
+
+    fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
+        Account {
+            name: name.to_owned(),
+            appid: appid.map(str::to_owned),
+            api: Api::Stable,
+            refresh_before: Duration::from_secs(300),
+            document: dir.join(name),
+        }
+    }
+
+    #[test]
+    fn accounts_are_in_the_order_of_their_names_and_know_their_appids() {
+        let dir = tempfile::tempdir().unwrap();
+        // Still alive when nobody runs this test any more.
+        let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
+        fs::write(dir.path().join("shop"), document).unwrap();
+        let of = [("shop", None), ("branch", Some("wx2")), ("again", Some("wx1"))];
+        let of = of.map(|(name, appid)| Served::of(account(dir.path(), name, appid), None));
+        let accounts = Accounts::of(of.map(Rc::new));
+        assert_eq!(accounts.names(), ["again", "branch", "shop"]);
+        assert_eq!(accounts.with_appid("wx1"), [0, 2], "the document of the last one knows");
+        assert_eq!(accounts.with_appid("wx2"), [1]);
+        assert!(accounts.with_appid("WX1").is_empty());
+        assert!(accounts.token(2).unwrap().json.starts_with(br#"{"access_token":"T1","#));
+        assert_eq!(accounts.token(1), None);
+        assert_eq!(accounts.holder_of("T1"), Some(2));
+        assert_eq!(accounts.holder_of("T2"), None);
+    }
+}

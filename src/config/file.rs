@@ -1,0 +1,316 @@
+//! The config file: its keys, and what may stand behind each. Every problem of a file is told at once. What is left out
+//! in it is left open here; reads no secret.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::sheet::{Sheet, Table, Value};
+use crate::api::Api;
+use crate::cli;
+use crate::endpoint::{BaseUrl, Proxy};
+use crate::exit::Exit;
+use crate::key;
+use crate::listen::{self, Listen};
+use crate::network;
+use crate::owner::{self, Readers};
+use crate::secret;
+
+/// The largest file that is read: a thousand accounts have a twentieth of it.
+const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
+
+/// How many problems are told: more than a person mends before looking again.
+const MAX_TOLD: usize = 100;
+
+/// WeChat's have 18 characters.
+const LONGEST_APPID: usize = 64;
+
+/// What stands in the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) dir: Option<PathBuf>,
+    pub(super) refresh_before: Option<Duration>,
+    pub(super) mode: Option<u32>,
+    /// In the order of their names.
+    pub(super) accounts: Vec<Account>,
+    pub(super) serve: Serve,
+}
+
+/// An `[account.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) appid: String,
+    pub(super) api: Option<Api>,
+    pub(super) secret_file: Option<PathBuf>,
+    /// None, where WeChat's own is meant.
+    pub(super) base_urls: Vec<String>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) refresh_before: Option<Duration>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) allow: Option<Vec<String>>,
+    /// The lines where it begins, and where these of its keys are.
+    pub(super) line: usize,
+    pub(super) appid_line: usize,
+    pub(super) secret_line: usize,
+}
+
+/// `[serve]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Serve {
+    pub(super) listen: Option<Vec<String>>,
+    pub(super) allow: Option<Vec<String>>,
+    pub(super) allow_file: Option<PathBuf>,
+    pub(super) trusted_proxies: Option<Vec<String>>,
+    pub(super) keys: Option<PathBuf>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+    pub(super) tls_client_ca: Option<PathBuf>,
+    pub(super) refresh: Option<bool>,
+    pub(super) max_connections: Option<u32>,
+}
+
+/// Whether the accounts' secrets will be needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Needed,
+    Unneeded,
+    /// If the file itself says that `serve` refreshes.
+    NeededToRefresh,
+}
+
+impl File {
+    /// Reads the file at `path`. If anything is wrong with it, also secret files that are open to others are among the
+    /// problems, where they are needed; else each is its account's own trouble.
+    pub(super) fn read(path: &Path, secrets: Secrets) -> anyhow::Result<File> {
+        let name = path.display().to_string();
+        let usage = |problem| Exit::Usage.error(problem);
+        let bytes =
+            owner::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
+        let text = match std::str::from_utf8(&bytes) {
+            // Windows' Notepad begins a file so.
+            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+            Err(err) => {
+                let before = &bytes[..err.valid_up_to()];
+                let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+                return Err(usage(format!("{name}:{line}: this is not UTF-8; save the file so")));
+            }
+        };
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let (mut file, sheet) = Sheet::read(&name, dir, text, File::of);
+        file.path = path.to_owned();
+        file.check_twins(&sheet);
+        let are_needed = match secrets {
+            Secrets::Needed => true,
+            Secrets::Unneeded => false,
+            Secrets::NeededToRefresh => file.serve.refresh == Some(true),
+        };
+        if are_needed && sheet.has_problems() {
+            for account in &file.accounts {
+                account.check_secret(&sheet);
+            }
+        }
+        let mut problems = sheet.into_problems();
+        if problems.len() > MAX_TOLD {
+            let more = format!("{name}: and {} more", problems.len() - MAX_TOLD);
+            problems.truncate(MAX_TOLD);
+            problems.push(more);
+        }
+        if problems.is_empty() { Ok(file) } else { Err(Exit::Usage.errors(problems)) }
+    }
+
+    fn of(top: &mut Table<'_>) -> File {
+        File {
+            path: PathBuf::new(),
+            dir: top.get("dir", Value::path),
+            refresh_before: top.get("refresh_before", duration),
+            mode: top.get("mode", mode),
+            accounts: top.tables("account", check_name, Account::of),
+            serve: top.table("serve", Serve::of).unwrap_or_default(),
+        }
+    }
+
+    /// Tells of accounts that are one and the same at WeChat: each would replace the other's token.
+    fn check_twins(&self, sheet: &Sheet<'_>) {
+        let mut known = HashMap::new();
+        for account in &self.accounts {
+            let Account { name, appid, secret_file, .. } = account;
+            let (app, what) = match account.api.unwrap_or_default() {
+                Api::Work if secret_file.is_none() => continue,
+                // A corp has many apps, with a secret each.
+                Api::Work => (secret_file, "the same corp and secret_file as"),
+                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
+            };
+            if appid.is_empty() {
+                continue;
+            }
+            let twin = known.insert((appid, account.api.unwrap_or_default(), app), name);
+            if let Some(twin) = twin {
+                let path = format!("account.{name}.appid");
+                sheet.tell(
+                    account.appid_line,
+                    &path,
+                    &format!("{what} account {twin}; one of them is enough"),
+                );
+            }
+        }
+    }
+
+    /// A line of the file, as messages name it.
+    pub(super) fn line(&self, line: usize) -> String {
+        format!("{}:{line}", self.path.display())
+    }
+}
+
+impl Account {
+    fn of(name: &str, table: &mut Table<'_>) -> Account {
+        Account {
+            name: name.to_owned(),
+            appid: table.need("appid", "it has no appid", appid).unwrap_or_default(),
+            api: table.get("api", api),
+            secret_file: table.get("secret_file", Value::path),
+            base_urls: table.filled_list("base_url", base_url).unwrap_or_default(),
+            proxy: table.get("proxy", proxy),
+            ca_file: table.get("ca_file", Value::path),
+            refresh_before: table.get("refresh_before", duration),
+            file: table.get("file", document),
+            allow: table.filled_list("allow", network),
+            line: table.line_of(""),
+            appid_line: table.line_of("appid"),
+            secret_line: table.line_of("secret_file"),
+        }
+    }
+
+    fn check_secret(&self, sheet: &Sheet<'_>) {
+        let Some(path) = &self.secret_file else { return };
+        if let Err(err) = owner::open_lasting_secret(path, Readers::Owner) {
+            let what = format!("cannot read secret file {}: {err}", path.display());
+            sheet.tell(self.secret_line, &format!("account.{}.secret_file", self.name), &what);
+        }
+    }
+}
+
+impl Serve {
+    fn of(table: &mut Table<'_>) -> Serve {
+        Serve {
+            listen: table.filled_list("listen", listen),
+            allow: table.filled_list("allow", network),
+            allow_file: table.get("allow_file", Value::path),
+            trusted_proxies: table.list("trusted_proxies", trusted_proxy),
+            keys: table.get("keys", Value::path),
+            tls_cert: table.get("tls_cert", Value::path),
+            tls_key: table.get("tls_key", Value::path),
+            tls_client_ca: table.get("tls_client_ca", Value::path),
+            refresh: table.get("refresh", Value::flag),
+            max_connections: table.get("max_connections", max_connections),
+        }
+    }
+}
+
+/// Whether an account can be called so.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if secret::may_hold_appsecret(name) {
+        Err("an account's name in the form of an AppSecret; give it a short one")
+    } else if key::is_account(name) {
+        Ok(())
+    } else {
+        Err(key::NOT_AN_ACCOUNT)
+    }
+}
+
+/// What is wrong with an AppID. Not repeated: whoever mixed up AppID and AppSecret would see the secret in a log.
+pub(super) fn check_appid(text: &str) -> Result<(), &'static str> {
+    let is_of_appid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if secret::may_hold_appsecret(text) {
+        Err("has the form of an AppSecret, and is not an AppID (like wx0123456789abcdef)")
+    } else if (1..=LONGEST_APPID).contains(&text.len()) && text.bytes().all(is_of_appid) {
+        Ok(())
+    } else {
+        Err("is not an AppID (letters, digits, - and _, like wx0123456789abcdef)")
+    }
+}
+
+fn appid(value: Value<'_>) -> Result<String, String> {
+    let text = value.secretive_text()?;
+    check_appid(text).map(|()| text.to_owned()).map_err(str::to_owned)
+}
+
+fn api(value: Value<'_>) -> Result<Api, String> {
+    let text = value.text()?;
+    Api::from_str(text, false).map_err(|_| {
+        let names = Api::value_variants().iter().filter_map(Api::to_possible_value);
+        let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+        format!("there is no such api; there are {}", names.join(", "))
+    })
+}
+
+/// A duration as people write it; a bare number is seconds.
+fn duration(value: Value<'_>) -> Result<Duration, String> {
+    if value.is_integer() {
+        return cli::duration(&value.integer()?.to_string());
+    }
+    cli::duration(value.text()?)
+}
+
+/// Permissions. A number would be 640 to one reader and 0o1200 to another.
+fn mode(value: Value<'_>) -> Result<u32, String> {
+    if value.is_integer() {
+        return Err(value.unexpected("octal digits in quotes, like \"0640\""));
+    }
+    cli::mode(value.text()?)
+}
+
+fn base_url(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    BaseUrl::parse(text)?;
+    Ok(text.to_owned())
+}
+
+fn proxy(value: Value<'_>) -> Result<Proxy, String> {
+    let proxy = Proxy::parse(value.secretive_text()?)?;
+    // Its host is shown, and may be what was meant to be its password.
+    if secret::may_hold_appsecret(&proxy.authority()) {
+        return Err("is not a proxy's address; its host has the form of an AppSecret".to_owned());
+    }
+    Ok(proxy)
+}
+
+/// Where a document is published. The lock stands beside it under this very name.
+fn document(value: Value<'_>) -> Result<PathBuf, String> {
+    // Without a slash at its end, which would make it a directory's name.
+    let path: PathBuf = value.path()?.components().collect();
+    match (path.file_name(), path.extension()) {
+        (None, _) => Err("is not a file's name".to_owned()),
+        (_, Some(extension)) if extension == "lock" => {
+            Err("would be its own lock; end it in .json".to_owned())
+        }
+        _ => Ok(path),
+    }
+}
+
+fn network(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?.trim();
+    network::parse(text)?;
+    Ok(text.to_owned())
+}
+
+fn trusted_proxy(value: Value<'_>) -> Result<String, String> {
+    if value.text()?.trim() == "unix" { Ok("unix".to_owned()) } else { network(value) }
+}
+
+fn listen(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?.trim();
+    let text = match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => format!("unix:{}", value.beside(path).display()),
+        _ => text.to_owned(),
+    };
+    Listen::parse(&text).map(|_| text).ok_or_else(|| listen::EXPECTED.to_owned())
+}
+
+fn max_connections(value: Value<'_>) -> Result<u32, String> {
+    cli::max_connections(&value.integer()?.to_string())
+}

@@ -1,0 +1,483 @@
+//! What flags, environment and config file mean together, checked: which accounts, which documents, how `serve` serves.
+//! A flag wins over the environment, that over the file, and that over what holds by default; this is the one place where
+//! that is settled. Reads no secret and no document.
+
+mod sheet;
+mod file;
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::cli;
+use crate::endpoint::Proxy;
+use crate::exit::Exit;
+use crate::report::{printable, without_long_words};
+use crate::token::{Document, TicketType};
+
+pub(crate) use file::Secrets;
+
+use file::File;
+
+/// The name of the account that is given on the command line.
+pub(crate) const DEFAULT_ACCOUNT: &str = "default";
+
+/// Where root's documents are, and those of the units in contrib.
+pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
+
+/// The config that is read where none is named.
+const SYSTEM_CONFIG: &str = "/etc/wxtoken/wxtoken.toml";
+
+// What holds where nothing is said.
+const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
+const MODE: u32 = 0o600;
+const LISTEN: &str = "127.0.0.1:7200";
+const MAX_CONNECTIONS: u32 = 1024;
+
+/// So many accounts are named in an error.
+const MOST_NAMED: usize = 10;
+
+/// A name that is longer is none, and may be a secret.
+const LONGEST_NAME_SHOWN: usize = 28;
+
+/// An account, as far as everybody needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// What people call it.
+    pub(crate) name: String,
+    /// WeChat's name for it; a reader may do without.
+    pub(crate) appid: Option<String>,
+    pub(crate) api: Api,
+    /// Its token is due when this much life is left.
+    pub(crate) refresh_before: Duration,
+    /// Where its document is published.
+    pub(crate) document: PathBuf,
+}
+
+/// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
+/// beyond what readers do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contact {
+    /// One after the other, where the one before cannot be reached.
+    pub(crate) base_urls: Vec<String>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) secret_file: Option<PathBuf>,
+    pub(crate) origin: Origin,
+}
+
+/// Where it is said how to ask for an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    CommandLine,
+    /// The lines in the config, as messages name them: of the account, and of its secret file.
+    Config {
+        account: String,
+        secret_file: String,
+    },
+}
+
+/// The accounts that are meant.
+pub(crate) enum Meant {
+    /// The one of the command line, or what is wrong with it.
+    Given(anyhow::Result<Account>, Contact),
+    /// Those of the file.
+    OfFile(Vec<Entry>),
+}
+
+impl Meant {
+    /// The accounts' names, whatever else is wrong with them, each with the addresses that may be handed its token.
+    pub(crate) fn allowed(&self) -> Vec<(String, Option<Vec<String>>)> {
+        match self {
+            Meant::Given(..) => vec![(DEFAULT_ACCOUNT.to_owned(), None)],
+            Meant::OfFile(entries) => {
+                let entries = entries.iter();
+                entries.map(|it| (it.account.name.clone(), it.allow.clone())).collect()
+            }
+        }
+    }
+}
+
+/// All that is settled about an account of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) account: Account,
+    pub(crate) contact: Contact,
+    /// The addresses that may be handed its token, of those who may ask at all; `None` where all of them may.
+    pub(crate) allow: Option<Vec<String>>,
+}
+
+/// How `serve` serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Serve {
+    pub(crate) listen: Vec<String>,
+    pub(crate) allow: Vec<String>,
+    pub(crate) allow_file: Option<PathBuf>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) keys: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    pub(crate) refresh: bool,
+    pub(crate) max_connections: u32,
+}
+
+impl Serve {
+    /// Whether it says something else than `before` of what is settled once, when the process starts.
+    pub(crate) fn needs_restart(&self, before: &Serve) -> bool {
+        let Serve { listen, tls_cert, tls_key, tls_client_ca, max_connections, .. } = before;
+        (listen, max_connections) != (&self.listen, &self.max_connections)
+            || (tls_cert, tls_key, tls_client_ca)
+                != (&self.tls_cert, &self.tls_key, &self.tls_client_ca)
+    }
+}
+
+/// What was said, by flags, environment and file.
+pub(crate) struct Config<'a> {
+    common: &'a cli::Common,
+    given: &'a cli::Account,
+    /// An empty one, where there is none.
+    file: File,
+}
+
+/// The config file: that which is named, else the system's if it is there, unless an account is given without it.
+pub(crate) fn path(common: &cli::Common, given: &cli::Account) -> Option<PathBuf> {
+    let is_given = given.file.is_some() || !matches!(appid(given), Ok(None));
+    let system = || {
+        // One in a directory that we may not enter is not for us.
+        let is_there = matches!(Path::new(SYSTEM_CONFIG).try_exists(), Ok(true));
+        (!is_given && is_there).then(|| PathBuf::from(SYSTEM_CONFIG))
+    };
+    common.config.clone().or_else(system)
+}
+
+impl<'a> Config<'a> {
+    /// Reads the file, if there is one.
+    pub(crate) fn read(
+        common: &'a cli::Common,
+        given: &'a cli::Account,
+        secrets: Secrets,
+    ) -> anyhow::Result<Config<'a>> {
+        let file = match path(common, given) {
+            Some(path) => File::read(&path, secrets)?,
+            None => File::default(),
+        };
+        let config = Config { common, given, file };
+        config.check_conflicts()?;
+        Ok(config)
+    }
+
+    /// The accounts that are meant: of those in the file the ones of these names, else all.
+    pub(crate) fn meant(&self, names: &[String]) -> anyhow::Result<Meant> {
+        if !self.is_account_given() {
+            self.check_names(names)?;
+            let dir = self.directory()?;
+            let accounts = self.file.accounts.iter();
+            let mut entries: Vec<_> = accounts.map(|account| self.entry(account, &dir)).collect();
+            check_documents(&entries)?;
+            entries.retain(|entry| names.is_empty() || names.contains(&entry.account.name));
+            Ok(Meant::OfFile(entries))
+        } else if names.is_empty() {
+            Ok(Meant::Given(self.account_given(), self.contact_given()))
+        } else {
+            Err(Exit::Usage.error(
+                "ACCOUNT is the name of an account in a config, and there is none; give --config, or leave it out",
+            ))
+        }
+    }
+
+    /// The same, for readers.
+    pub(crate) fn accounts(&self, names: &[String]) -> anyhow::Result<Vec<Account>> {
+        Ok(match self.meant(names)? {
+            Meant::Given(account, _) => vec![account?],
+            Meant::OfFile(entries) => entries.into_iter().map(|entry| entry.account).collect(),
+        })
+    }
+
+    /// The account of this name, or the only one.
+    pub(crate) fn account(&self, name: Option<&String>) -> anyhow::Result<Account> {
+        let mut accounts = self.accounts(name.map_or(&[], std::slice::from_ref))?;
+        match (accounts.pop(), accounts.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(Exit::Usage.error(format!(
+                "which ACCOUNT? {} has {}",
+                self.file.path.display(),
+                self.named()
+            ))),
+        }
+    }
+
+    /// The permissions of documents that are published.
+    pub(crate) fn mode(&self, given: Option<u32>) -> u32 {
+        given.or(self.file.mode).unwrap_or(MODE)
+    }
+
+    /// How to serve.
+    pub(crate) fn serve(&self, given: &cli::Serve) -> Serve {
+        let file = &self.file.serve;
+        let path = |given: &Option<PathBuf>, file: &Option<PathBuf>| given.clone().or(file.clone());
+        // A flag's list has something in it, where the flag is given.
+        let list = |given: &[String], file: &Option<Vec<String>>| match given {
+            [] => file.clone().unwrap_or_default(),
+            given => given.to_owned(),
+        };
+        let mut listen = list(&given.listen, &file.listen);
+        if listen.is_empty() {
+            listen.push(LISTEN.to_owned());
+        }
+        Serve {
+            listen,
+            allow: list(&given.allow, &file.allow),
+            allow_file: path(&given.allow_file, &file.allow_file),
+            trusted_proxies: list(&given.trusted_proxy, &file.trusted_proxies),
+            keys: path(&given.keys, &file.keys),
+            tls_cert: path(&given.tls_cert, &file.tls_cert),
+            tls_key: path(&given.tls_key, &file.tls_key),
+            tls_client_ca: path(&given.tls_client_ca, &file.tls_client_ca),
+            refresh: given.refresh.or(file.refresh).unwrap_or(false),
+            max_connections: given
+                .max_connections
+                .or(file.max_connections)
+                .unwrap_or(MAX_CONNECTIONS),
+        }
+    }
+
+    /// Without `--appid`, what else is said of an account here would be said of none: that is not passed over.
+    fn check_conflicts(&self) -> anyhow::Result<()> {
+        if self.is_account_given() {
+            return Ok(());
+        }
+        let cli::Account { secret_file, api, base_url, ca_file, file, .. } = self.given;
+        let stray = [
+            ("--secret-file", secret_file.is_some()),
+            ("--api", api.is_some()),
+            ("--base-url", base_url.is_some()),
+            ("--ca-file", ca_file.is_some()),
+            ("--file", file.is_some()),
+        ];
+        match stray.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Exit::Usage.error(format!(
+                "{flag} (or its variable) goes with --appid, and the accounts are those of {}: say it there, or give --appid",
+                self.file.path.display()
+            ))),
+        }
+    }
+
+    /// Whether the account is that of the command line, and not those of the file.
+    fn is_account_given(&self) -> bool {
+        self.file.accounts.is_empty() || !matches!(appid(self.given), Ok(None))
+    }
+
+    /// The account of the command line.
+    fn account_given(&self) -> anyhow::Result<Account> {
+        let (document, appid) = both(self.document_given(), appid(self.given))?;
+        Ok(Account {
+            name: DEFAULT_ACCOUNT.to_owned(),
+            appid,
+            api: self.given.api.unwrap_or_default(),
+            refresh_before: self.refresh_before(None),
+            document,
+        })
+    }
+
+    /// How to ask for it.
+    fn contact_given(&self) -> Contact {
+        let given = self.given;
+        let api = given.api.unwrap_or_default();
+        Contact {
+            base_urls: vec![given.base_url.clone().unwrap_or_else(|| api.base_url().to_owned())],
+            proxy: None,
+            ca_file: given.ca_file.clone(),
+            secret_file: given.secret_file.clone(),
+            origin: Origin::CommandLine,
+        }
+    }
+
+    /// An account of the file.
+    fn entry(&self, account: &file::Account, dir: &Path) -> Entry {
+        let api = account.api.unwrap_or_default();
+        let base_urls = match account.base_urls.as_slice() {
+            [] => vec![api.base_url().to_owned()],
+            given => given.to_owned(),
+        };
+        let document = || dir.join(format!("{}.json", account.name));
+        let place =
+            |line, key: &str| format!("{}: account.{}{key}", self.file.line(line), account.name);
+        Entry {
+            account: Account {
+                name: account.name.clone(),
+                appid: Some(account.appid.clone()),
+                api,
+                refresh_before: self.refresh_before(account.refresh_before),
+                document: account.file.clone().unwrap_or_else(document),
+            },
+            contact: Contact {
+                base_urls,
+                proxy: account.proxy.clone(),
+                ca_file: account.ca_file.clone(),
+                secret_file: account.secret_file.clone(),
+                origin: Origin::Config {
+                    account: place(account.line, ""),
+                    secret_file: place(account.secret_line, ".secret_file"),
+                },
+            },
+            allow: account.allow.clone(),
+        }
+    }
+
+    fn refresh_before(&self, of_account: Option<Duration>) -> Duration {
+        let given = self.given.refresh_before.or(of_account);
+        given.or(self.file.refresh_before).unwrap_or(REFRESH_BEFORE)
+    }
+
+    /// Tells which of these names are no account's.
+    fn check_names(&self, names: &[String]) -> anyhow::Result<()> {
+        let known: Vec<&str> =
+            self.file.accounts.iter().map(|account| account.name.as_str()).collect();
+        let unknown = names.iter().filter(|name| known.binary_search(&name.as_str()).is_err());
+        let unknown: Vec<_> = unknown
+            .map(|name| {
+                let shown = without_long_words(name);
+                let shown = printable(&shown, LONGEST_NAME_SHOWN);
+                let hint = match sheet::nearest(name, &known) {
+                    Some(near) => format!("is it {near}?"),
+                    None => format!("there are {}", self.named()),
+                };
+                format!("there is no account {shown} in {}; {hint}", self.file.path.display())
+            })
+            .collect();
+        if unknown.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(unknown)) }
+    }
+
+    /// The names of the file's accounts, as far as a line holds them.
+    fn named(&self) -> String {
+        let names = self.file.accounts.iter().map(|account| account.name.as_str());
+        let names: Vec<_> = names.take(MOST_NAMED).collect();
+        match self.file.accounts.len() - names.len() {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names.join(", ")),
+        }
+    }
+
+    /// Where documents are published.
+    fn directory(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = self.common.dir.as_ref().or(self.file.dir.as_ref()) {
+            return Ok(dir.clone());
+        }
+        // systemd.exec(5): a list, when the unit asks for several.
+        if let Some(first) = var("STATE_DIRECTORY").as_deref().and_then(first_of_list) {
+            return Ok(first);
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok(PathBuf::from(SYSTEM_DIR));
+        }
+        // XDG Base Directory: a relative path in it is to be ignored.
+        let state = var("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        state
+            .or_else(|| var("HOME").map(|home| Path::new(&home).join(".local/state")))
+            .map(|state| state.join("wxtoken"))
+            .ok_or_else(|| {
+                Exit::Usage.error(
+                    "cannot tell where documents are published: give --dir (HOME is not set)",
+                )
+            })
+    }
+
+    /// The document of the account that is given.
+    fn document_given(&self) -> anyhow::Result<PathBuf> {
+        let path = match &self.given.file {
+            // Without a slash at its end, which would make it a directory's name.
+            Some(path) => path.components().collect(),
+            None => self.directory()?.join(format!("{DEFAULT_ACCOUNT}.json")),
+        };
+        if path.file_name().is_none() {
+            return Err(
+                Exit::Usage.error(format!("--file {} is not a file's name", path.display()))
+            );
+        }
+        // The lock stands beside the document under this very name.
+        if path.extension().is_some_and(|extension| extension == "lock") {
+            return Err(Exit::Usage.error(format!(
+                "--file {} would be its own lock; end it in .json",
+                path.display()
+            )));
+        }
+        Ok(path)
+    }
+}
+
+/// Two accounts with one document would replace each other's token for ever.
+fn check_documents(entries: &[Entry]) -> anyhow::Result<()> {
+    let mut known = HashMap::new();
+    let mut problems = Vec::new();
+    for Entry { account, contact, .. } in entries {
+        let twin = known.insert(&account.document, &account.name);
+        if let (Some(twin), Origin::Config { account: place, .. }) = (twin, &contact.origin) {
+            let document = account.document.display();
+            problems.push(format!("{place}: its document {document} is account {twin}'s, too"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(problems)) }
+}
+
+fn first_of_list(list: &OsStr) -> Option<PathBuf> {
+    let mut parts = list.as_bytes().split(|byte| *byte == b':');
+    parts.find(|part| !part.is_empty()).map(|part| PathBuf::from(OsStr::from_bytes(part)))
+}
+
+/// The account's AppID; an empty one, as in a file of variables that nobody filled in, is none.
+fn appid(account: &cli::Account) -> anyhow::Result<Option<String>> {
+    match account.appid.as_deref() {
+        None | Some("") => Ok(None),
+        Some(appid) => match file::check_appid(appid) {
+            Ok(()) => Ok(Some(appid.to_owned())),
+            Err(fault) => Err(Exit::Usage.error(format!("--appid {fault}"))),
+        },
+    }
+}
+
+impl Account {
+    /// Whether a document is this account's; anybody's will do where no AppID is known.
+    pub(crate) fn owns(&self, document: &Document) -> bool {
+        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+    }
+
+    /// Where its ticket of this type is published: beside its token's document.
+    pub(crate) fn ticket_document(&self, kind: &TicketType) -> PathBuf {
+        let mut name = match self.document.extension() {
+            Some(extension) if extension == "json" => self.document.file_stem(),
+            _ => self.document.file_name(),
+        }
+        .unwrap_or_default()
+        .to_owned();
+        name.push(format!(".{kind}.json"));
+        self.document.with_file_name(name)
+    }
+
+    /// Its AppID, which whoever asks WeChat needs.
+    pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
+        self.appid.as_deref().ok_or_else(|| {
+            Exit::Usage.error(
+                "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",
+            )
+        })
+    }
+}
+
+/// A variable that is set and not empty.
+fn var(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Both results, or one error that tells the problems of both, under the worse status.
+pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => Err(Exit::of(&a).max(Exit::of(&b)).error(format!("{a:#}; {b:#}"))),
+        (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => Err(problem),
+    }
+}

@@ -1,0 +1,135 @@
+//! A directory with a config in it, and what goes with its accounts.
+#![allow(dead_code, unreachable_pub)] // As in the vocabulary.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Ran, Server, write_with_mode, wxtoken};
+
+/// An AppSecret as WeChat makes them, for account number `n`.
+pub fn appsecret(n: usize) -> String {
+    format!("{n:032x}")
+}
+
+pub struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    /// A directory with this config. Its documents are in `state`, unless it says otherwise.
+    pub fn with(config: &str) -> Home {
+        let home = Home { dir: tempfile::tempdir().unwrap() };
+        home.write(config);
+        home
+    }
+
+    /// The config of accounts `a0`, `a1` and so on, whose AppIDs are `wx0`, `wx1` and so on, who ask at `base_url`; with
+    /// `more` at its end. Their secrets are there.
+    pub fn of_accounts(count: usize, base_url: &str, more: &str) -> Home {
+        let accounts = (0..count).map(|n| {
+            format!(
+                "[account.a{n}]\nappid = \"wx{n}\"\nsecret_file = \"a{n}.secret\"\nbase_url = \"{base_url}\"\n"
+            )
+        });
+        let home = Home::with(&format!("{}{more}", accounts.collect::<String>()));
+        (0..count).for_each(|n| home.put_secret(&format!("a{n}"), &appsecret(n)));
+        home
+    }
+
+    /// The flags by which a stand-in knows those accounts.
+    pub fn accounts_of_mock(count: usize) -> Vec<String> {
+        (0..count).flat_map(|n| ["--account".into(), format!("wx{n}:{}", appsecret(n))]).collect()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Replaces the config, as an editor does.
+    pub fn write(&self, config: &str) {
+        write_with_mode(&self.path("new"), config, 0o644);
+        fs::rename(self.path("new"), self.path("wxtoken.toml")).unwrap();
+    }
+
+    /// The config as it stands.
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.path("wxtoken.toml")).unwrap()
+    }
+
+    /// Writes `NAME.secret`.
+    pub fn put_secret(&self, name: &str, secret: &str) {
+        write_with_mode(&self.path(&format!("{name}.secret")), secret, 0o600);
+    }
+
+    /// Publishes an account's document as `fetch` would have, asked for `age` seconds ago.
+    pub fn publish(&self, name: &str, appid: &str, token: &str, age: i64) {
+        let created_at = time::UtcDateTime::now() - time::Duration::seconds(age);
+        let created_at = created_at.format(&time::format_description::well_known::Rfc3339).unwrap();
+        let document = serde_json::json!({
+            "appid": appid, "access_token": token, "expires_in": 7200, "created_at": created_at,
+        });
+        fs::create_dir_all(self.path("state")).unwrap();
+        write_with_mode(&self.path("state/new"), &document.to_string(), 0o600);
+        fs::rename(self.path("state/new"), self.document_path(name)).unwrap();
+    }
+
+    pub fn document_path(&self, name: &str) -> PathBuf {
+        self.path(&format!("state/{name}.json"))
+    }
+
+    /// The token that is published for an account; `None` without a document.
+    pub fn token(&self, name: &str) -> Option<String> {
+        let document: Value =
+            serde_json::from_slice(&fs::read(self.document_path(name)).ok()?).unwrap();
+        Some(document["access_token"].as_str().unwrap().to_owned())
+    }
+
+    /// `wxtoken ARGS…` here, with no other setting than the config.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = wxtoken();
+        command.args(args).arg("--config").arg(self.path("wxtoken.toml"));
+        command.env("HOME", self.dir.path()).env("STATE_DIRECTORY", self.path("state"));
+        command
+    }
+
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
+        Ran::of(self.command(args))
+    }
+
+    /// `wxtoken serve ARGS…` here, on a free loopback port.
+    #[track_caller]
+    pub fn serve(&self, args: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(args);
+        Server::start(command, 1)
+    }
+
+    /// The same, whose words go to the file `log`, to be read while it runs.
+    #[track_caller]
+    pub fn serve_with_log(&self, args: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(args);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(self.path("log"));
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.env("STATE_DIRECTORY", self.path("state"));
+        Server::start(shell, 1)
+    }
+
+    /// Whether it has said this.
+    pub fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(self.path("log")).unwrap().contains(text)
+    }
+
+    /// What a run said on stderr, with the config called by its name alone.
+    pub fn said(&self, ran: &Ran) -> Vec<String> {
+        let dir = format!("{}/", self.dir.path().display());
+        ran.stderr.replace(&dir, "").lines().map(str::to_owned).collect()
+    }
+}
