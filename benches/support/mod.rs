@@ -65,6 +65,10 @@ impl Spread {
         self.0.sort_by(f64::total_cmp);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn min(&self) -> f64 {
         self.0.first().copied().unwrap_or(f64::NAN)
     }
