@@ -23,7 +23,7 @@ fn main() {
     let Some(nothing) = support::peer("true") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let document = dir.path().join("default.json");
-    support::publish(&document);
+    support::publish(&document, 7200);
 
     let mut get = support::wxtoken();
     get.args(["get", "-r", "--file"]).arg(&document);

@@ -120,7 +120,7 @@ pub(crate) enum Verb {
     Fetch(Fetch),
     /// Print the published token with the life it has left
     Get(Get),
-    /// Hand out the published token over HTTP, to allowed addresses only
+    /// Hand out the published token over HTTP or HTTPS, to allowed callers only; with --refresh ask WeChat, too
     Serve(Serve),
     /// Show what is published and how long it lasts, without the token
     Status(Status),
@@ -221,7 +221,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) account: Account,
 
-    /// Where to listen: IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one
+    /// Where to listen: IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one. Repeatable
     #[arg(
         long,
         env = "WXTOKEN_LISTEN",
@@ -231,7 +231,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) listen: Vec<String>,
 
-    /// Who may ask: an address or a network [default: loopback only, if there is no --allow-file]
+    /// Who may ask: an address or a network. Repeatable [default: loopback only, if there is no --allow-file]
     #[arg(long, env = "WXTOKEN_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
 
@@ -240,7 +240,7 @@ pub(crate) struct Serve {
     pub(crate) allow_file: Option<PathBuf>,
 
     /// A proxy whose X-Forwarded-For or Forwarded is believed: an address, a network, or `unix` for one that comes over
-    /// the unix socket
+    /// the unix socket. Repeatable; whom it asks for needs --allow
     #[arg(long, env = "WXTOKEN_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) trusted_proxy: Vec<String>,
 
@@ -253,7 +253,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "WXTOKEN_TLS_CERT", value_name = "PEM")]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// The certificate's private key
+    /// The certificate's private key, in a file that others cannot read
     #[arg(long, env = "WXTOKEN_TLS_KEY", value_name = "PEM")]
     pub(crate) tls_key: Option<PathBuf>,
 
@@ -302,11 +302,11 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
-    /// Whose key it is, for the server's log
+    /// Whose key it is, for the server's log: letters, digits, `.`, `_` and `-`
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
-    /// The accounts that it is for [default: all]
+    /// The accounts that it is for, their names alone [default: all]
     #[arg(value_name = "ACCOUNT", value_delimiter = ',')]
     pub(crate) accounts: Vec<String>,
 }

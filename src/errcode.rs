@@ -232,10 +232,6 @@ static WAITS: &[(&[i64], Duration)] = &[
     (&[89506], Duration::from_secs(24 * 60 * 60)),
 ];
 
-/// The longest word of WeChat's own in an errmsg is the rid, of 26 characters; a longer one is a secret or a token that
-/// somebody on the way has put there.
-const LONGEST_WORD: usize = 28;
-
 /// A refusal as WeChat answered it, its text made safe to print.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -245,12 +241,13 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// `text` is WeChat's `errmsg`: from outside, of any length and content.
+    /// `text` is WeChat's `errmsg`: from outside, of any length and content; somebody on the way may have put a secret or
+    /// a token there.
     pub(crate) fn new(code: i64, text: &str, call: Call, platform: Platform) -> Refusal {
         Refusal {
             code,
             meaning: meaning_of(code, call, platform),
-            text: printable(&without_long_words(text, LONGEST_WORD), 300),
+            text: printable(&without_long_words(text), 300),
         }
     }
 

@@ -53,6 +53,11 @@ impl Handout {
         &self.account
     }
 
+    /// The document of the last look, whosever it is.
+    pub(crate) fn last_document(&self) -> Option<&Document> {
+        self.watched.document()
+    }
+
     /// The document as of now, if it is this account's. Trouble with it is told once.
     pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
         match self.watched.look() {

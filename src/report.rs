@@ -86,9 +86,13 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// The same text without any word that is as long as a secret or a token: more than `longest` letters, digits, `-` and
-/// `_` in a row. For text whose writer may have put one in it.
-pub(crate) fn without_long_words(text: &str, longest: usize) -> String {
+/// A longer word may be a secret, a key or a token: an AppSecret has 32 characters. The longest that people need to read
+/// is WeChat's name for a call, of 26.
+const LONGEST_WORD: usize = 28;
+
+/// The same text without any word that is as long as a secret or a token: more than [`LONGEST_WORD`] letters, digits,
+/// `-` and `_` in a row. For text whose writer may have put one in it.
+pub(crate) fn without_long_words(text: &str) -> String {
     let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -96,15 +100,12 @@ pub(crate) fn without_long_words(text: &str, longest: usize) -> String {
         let end =
             rest[start..].find(|c| !is_of_word(c)).map_or(rest.len(), |length| start + length);
         out.push_str(&rest[..start]);
-        out.push_str(if end - start > longest { "[…]" } else { &rest[start..end] });
+        out.push_str(if end - start > LONGEST_WORD { "[…]" } else { &rest[start..end] });
         rest = &rest[end..];
     }
     out.push_str(rest);
     out
 }
-
-/// Words of a library are shown up to this length; an AppSecret has 32 characters.
-const LONGEST_WORD: usize = 28;
 
 /// Carries what ureq and rustls log to stderr. Trace lines hold requests with the secret in them; Cargo.toml compiles
 /// them out of every library at once.
@@ -117,7 +118,7 @@ impl log::Log for NetworkLog {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            let text = without_long_words(&record.args().to_string(), LONGEST_WORD);
+            let text = without_long_words(&record.args().to_string());
             line(Level::Network, format_args!("{}: {}", record.target(), printable(&text, 1000)));
         }
     }
@@ -142,10 +143,12 @@ mod tests {
 
     #[test]
     fn a_word_as_long_as_a_token_is_left_out() {
-        assert_eq!(without_long_words("a=abcd&b=abcde, 无 ab-_c", 4), "a=abcd&b=[…], 无 […]");
-        assert_eq!(without_long_words("", 4), "");
+        let (short, long) = ("x".repeat(LONGEST_WORD), "-_0".repeat(10));
+        let text = format!("a={short}&b={long}, 无 {long}");
+        assert_eq!(without_long_words(&text), format!("a={short}&b=[…], 无 […]"));
+        assert_eq!(without_long_words(""), "");
         let rid = "invalid appid rid: 6aac005a-01bfdbee-79769285";
-        assert_eq!(without_long_words(rid, 28), rid);
+        assert_eq!(without_long_words(rid), rid);
     }
 
     #[test]

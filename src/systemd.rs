@@ -83,7 +83,12 @@ fn send(name: &OsStr, state: &str) -> io::Result<()> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(TELL_TIMEOUT))?;
-    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+    loop {
+        match socket.send_to_addr(state.as_bytes(), &address) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {} // By the next signal.
+            sent => return sent.map(drop),
+        }
+    }
 }
 
 /// A socket that was passed, and what it is called.

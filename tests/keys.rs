@@ -532,6 +532,17 @@ fn a_key_is_in_no_log_and_its_name_is_the_last_word_of_its_line() {
 }
 
 #[test]
+fn a_key_that_is_sent_as_the_host_is_not_told_on() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]).serve(&[]);
+    let host = format!("{}.test", php.key);
+    let request = format!("GET /token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    assert_eq!(server.send(&request).status, 421);
+    let stderr = server.stop();
+    assert!(stderr.contains("for host […].test"), "{stderr}");
+}
+
+#[test]
 fn without_a_keys_file_nobody_asks_for_one() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -191,6 +192,19 @@ fn nothing_but_get_and_head_is_done_and_405_says_so() {
 }
 
 #[test]
+fn who_tells_of_a_rejected_token_where_none_is_replaced_hears_where_to_tell_it() {
+    let sandbox = published("T1");
+    let server = sandbox.serve(&[]);
+    let body = r#"{"rejected":"T1"}"#;
+    let length = body.len();
+    let response = server.send(&format!(
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    assert_refuses(&response, 405, "method_not_allowed");
+    assert!(response.body.contains("wxtoken fetch --rejected -"), "{}", response.body);
+}
+
+#[test]
 fn what_is_not_http_is_a_400_and_the_end() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
@@ -344,6 +358,72 @@ fn a_request_that_does_not_arrive_in_ten_seconds_is_a_408_and_silence_just_ends(
         assert!(late.is_closed());
     }
     assert!(silent.is_closed(), "nothing was asked, nothing is answered");
+}
+
+/// Ten seconds are for the request; what is waited for afterwards is WeChat.
+#[test]
+fn a_body_that_came_late_and_in_time_is_answered_though_wechat_takes_long() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    wechat.fault("hang");
+    let body = rejected(&sandbox.token());
+    let mut caller = server.caller();
+    let length = body.len();
+    caller.say(format!(
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    // Not to be lucky: this is how late it comes.
+    std::thread::sleep(Duration::from_secs(2));
+    caller.say(body);
+    let response = caller.answer();
+    assert_refuses(&response, 503, "no_token");
+    assert_eq!(response.header("connection"), None, "it is kept");
+}
+
+#[test]
+fn what_is_pipelined_behind_another_request_may_wait_for_wechat() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    let dead = sandbox.token();
+    wechat.kill_tokens();
+    wechat.fault("slow:1");
+    let mut caller = server.caller();
+    let second = posting("/token", &rejected(&dead));
+    caller.say(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{second}"));
+    assert_eq!(caller.answer().status, 200);
+    assert_hands_out(&caller.answer(), &sandbox.token());
+    assert_ne!(sandbox.token(), dead);
+}
+
+/// RFC 9110, 10.1.1: curl, .NET and others hold a body back until they are told to go on.
+#[test]
+fn who_waits_to_be_told_to_go_on_is_told_so_or_refused() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    let body = rejected("T0");
+    let asking = |path: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let mut caller = server.caller();
+    for _ in 0..2 {
+        caller.say(asking("/token", body.len()));
+        assert_eq!(caller.answer_to_head().head.trim_end(), "HTTP/1.1 100 Continue");
+        caller.say(&body);
+        assert_hands_out(&caller.answer(), &sandbox.token());
+    }
+    for (path, length, status) in [("/token", 16 * 1024 + 1, 413), ("/metrics", 2, 405)] {
+        let mut caller = server.caller();
+        caller.say(asking(path, length));
+        assert_eq!(caller.answer().status, status, "{path}");
+    }
 }
 
 #[test]
@@ -720,4 +800,23 @@ fn a_hangup_does_not_end_it() {
     server.signal("HUP");
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(server.stop(), "");
+}
+
+/// Whoever opens a pipe waits for somebody to write to it.
+#[test]
+fn a_hangup_waits_for_no_writer_of_a_secret_that_has_become_a_pipe() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&["-v"]);
+    eventually("a token", || server.get("/readyz").status == 200);
+    fs::remove_file(sandbox.path("secret")).unwrap();
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(sandbox.path("secret")).status();
+    assert!(made.expect("mkfifo runs").success());
+    server.signal("HUP");
+    // It is taken up some time after this; an answer after that shows that it was.
+    wechat.kill_tokens();
+    let response = server.tell_rejected(&sandbox.token());
+    assert_hands_out(&response, &sandbox.token());
+    let stderr = server.stop();
+    assert!(stderr.contains("could be read again; the last good AppSecret stays"), "{stderr}");
 }

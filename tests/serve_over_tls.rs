@@ -575,6 +575,22 @@ fn descriptors_of_nobody(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
+fn who_asks_and_never_reads_is_given_up_and_costs_no_memory() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let mut caller = TlsClient::trusting(&authority).try_connect(server.address()).unwrap();
+    let memory = server.memory();
+    let requests = REQUEST.repeat(1000);
+    let begun_at = Instant::now();
+    // At some time nobody takes them any more, and then nobody is there.
+    while caller.write_all(requests.as_bytes()).is_ok() {
+        assert!(begun_at.elapsed() < PATIENCE, "it answers without end");
+        assert!(server.memory() < memory + 8 * 1024 * 1024, "answers pile up");
+    }
+    assert!(begun_at.elapsed() < PATIENCE);
+}
+
+#[test]
 fn who_is_in_the_middle_of_a_handshake_makes_room_for_who_comes_later() {
     let (authority, sandbox) = secured();
     let server = serve(&sandbox, &["--max-connections", "2"]);

@@ -158,7 +158,7 @@ fn where_nothing_can_be_published_wechat_is_not_asked_and_clients_hear_whose_fau
         assert!(!message.contains("state") && !message.contains("wx1"), "{message}");
         assert!(seconds <= 3, "{seconds}");
         let stderr = server.stop();
-        assert!(stderr.contains(said) && stderr.contains("not tried again for"), "{stderr}");
+        assert!(stderr.contains(said) && stderr.contains("trying again in"), "{stderr}");
         assert!(stderr.lines().count() <= 3, "the same trouble is told once:\n{stderr}");
     }
     assert_eq!(wechat.asked(), 0);

@@ -46,7 +46,12 @@ impl Manager {
     #[track_caller]
     fn told(&self) -> String {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).expect("it is told something");
+        let length = loop {
+            match self.socket.recv(&mut bytes) {
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("it is told something"),
+            }
+        };
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 

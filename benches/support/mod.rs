@@ -1,6 +1,10 @@
-//! The vocabulary of the benchmarks: rounds that take turns, what came out of them, and the processes being compared.
-//! Judges nothing: a target is printed beside the figure, and whoever reads decides.
+//! The vocabulary of the benchmarks: rounds in which those compared take turns, what came out of them, and what /proc
+//! tells of a process. Judges nothing: a target is printed beside the figure, and whoever reads decides.
 #![allow(dead_code, unreachable_pub)] // Each benchmark uses its own part of it.
+
+pub mod idle;
+pub mod load;
+pub mod servers;
 
 use std::env;
 use std::fs;
@@ -46,11 +50,12 @@ pub fn wxtoken() -> Command {
     command
 }
 
-/// Publishes a document with [`TOKEN`] in it, two hours from its end.
-pub fn publish(path: &Path) {
+/// Publishes a document with [`TOKEN`] in it, which lives so many seconds from now on.
+pub fn publish(path: &Path, expires_in: u64) {
     let now = UtcDateTime::from(SystemTime::now()).format(&Rfc3339).expect("a time has a form");
     let document = serde_json::json!({
-        "appid": "wx0123456789abcdef", "access_token": TOKEN, "expires_in": 7200, "created_at": now,
+        "appid": "wx0123456789abcdef", "access_token": TOKEN, "expires_in": expires_in,
+        "created_at": now,
     });
     fs::write(path, format!("{document}\n")).expect("a document");
 }
@@ -83,6 +88,45 @@ impl Spread {
             (Some(lower), Some(upper)) => (lower + upper) / 2.0,
             _ => f64::NAN,
         }
+    }
+}
+
+/// What came out of rounds in which several took turns: each one's figures in each round.
+pub struct Rounds<const FIGURES: usize>(Vec<Vec<[f64; FIGURES]>>);
+
+impl<const FIGURES: usize> Rounds<FIGURES> {
+    /// Has all of them driven in each round: forth in one and back in the next, so that nobody always comes after the
+    /// same one.
+    pub fn of(
+        rounds: usize,
+        those: usize,
+        mut drive: impl FnMut(usize) -> [f64; FIGURES],
+    ) -> Rounds<FIGURES> {
+        let one = |round: usize| {
+            let mut figures = vec![[0.0; FIGURES]; those];
+            for turn in 0..those {
+                let nth = if round.is_multiple_of(2) { turn } else { those - 1 - turn };
+                figures[nth] = drive(nth);
+            }
+            figures
+        };
+        Rounds((0..rounds).map(one).collect())
+    }
+
+    /// One of somebody's figures.
+    pub fn figure(&self, of: usize, which: usize) -> Spread {
+        self.spread(|round| round[of][which])
+    }
+
+    /// Somebody's figure by another one's of the same round, so that whatever else the machine did happened to both.
+    pub fn ratio(&self, of: usize, to: usize, which: usize) -> Spread {
+        self.spread(|round| round[of][which] / round[to][which])
+    }
+
+    fn spread(&self, of: impl Fn(&[[f64; FIGURES]]) -> f64) -> Spread {
+        let mut spread = Spread::default();
+        self.0.iter().for_each(|round| spread.add(of(round)));
+        spread
     }
 }
 
@@ -147,12 +191,15 @@ pub fn proportional(pid: u32) -> f64 {
     proc_number(pid, "smaps_rollup", "Pss:")
 }
 
-/// The CPU time a process has used, its own and the kernel's on its behalf, in seconds.
+/// The CPU time a process has used, its own and the kernel's on its behalf, in seconds. To the nanosecond: the ticks of
+/// /proc/PID/stat are too long for short rounds.
 pub fn cpu(pid: u32) -> f64 {
-    const USER_HZ: f64 = 100.0; // What Linux counts in towards user space, whatever it counts in itself.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
-    // After the name, which may contain anything: the state is the first field, utime and stime the 12th and 13th.
-    let (_, fields) = stat.rsplit_once(')').expect("a name");
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / USER_HZ
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let spent = threads.map(|thread| {
+        let schedstat = thread.expect("a thread").path().join("schedstat");
+        let text = fs::read_to_string(schedstat).expect("the kernel tells");
+        let nanoseconds = text.split_whitespace().next().and_then(|number| number.parse().ok());
+        nanoseconds.unwrap_or(f64::NAN) / 1e9
+    });
+    spent.sum()
 }

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper::body::Bytes;
@@ -27,11 +26,9 @@ use crate::server::{
 use crate::systemd;
 use crate::token::TicketType;
 
-/// Why there is no token where nobody asks WeChat, and when to ask again: soon enough after the next `fetch`, whenever
-/// that is, and too seldom to be a load.
+/// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
     "there is no live token to hand out; run `wxtoken status` on the server to see why";
-const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
@@ -105,11 +102,17 @@ fn tokens(common: &Common, args: &Serve) -> Result<Accounts> {
     let wechat = source.wechat(&account, &appid);
     let connect = {
         let (account, appid, given) = (account.clone(), appid.clone(), args.account.clone());
-        // What was typed or piped in is gone.
-        let is_gone = given.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        move || match is_gone {
-            true => Ok(None),
-            false => Ok(Some(asking::source(&given)?.wechat(&account, &appid))),
+        move || match given.secret_file.as_deref() {
+            // What was typed or piped in is gone.
+            Some(path) if path.as_os_str() == "-" => Ok(None),
+            // And who waited for a writer would have all callers wait.
+            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                let path = path.display();
+                Err(Exit::Usage.error(format!(
+                    "secret file {path} is no plain file, which could be read again"
+                )))
+            }
+            _ => Ok(Some(asking::source(&given)?.wechat(&account, &appid))),
         }
     };
     let keeper = Keeper::of(account.clone(), appid, args.mode, wechat, connect);
@@ -167,9 +170,10 @@ impl Tokens for Accounts {
         let handout = &mut self.handouts.borrow_mut()[account];
         match &handout.account().appid {
             Some(known) => known == appid,
-            // Whoever only reads need not have been told it: the document knows.
+            // Whoever only reads need not have been told it: the document knows. It does not change its account often.
             None => {
-                handout.document(SystemClock.now()).is_some_and(|document| document.appid == appid)
+                handout.last_document().is_some_and(|document| document.appid == appid)
+                    || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
             }
         }
     }
@@ -199,9 +203,7 @@ impl Tokens for Accounts {
         Box::pin(async move {
             match &self.keepers[account] {
                 Some(keeper) => keeper.obtain(&wish, || self.current(account)).await,
-                None => self
-                    .token(account)
-                    .ok_or_else(|| Lack { why: NO_TOKEN.to_owned(), retry_after: RETRY_AFTER }),
+                None => self.token(account).ok_or_else(|| Lack::for_now(NO_TOKEN)),
             }
         })
     }
@@ -243,6 +245,7 @@ impl Tokens for Accounts {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::api::Api;

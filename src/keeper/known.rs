@@ -43,6 +43,8 @@ pub(super) struct Known {
     pulse: Option<Felt>,
     /// The token that WeChat says is dead.
     dead: Option<Secret>,
+    /// The token that a client says was rejected, while WeChat could neither be asked about it nor for another.
+    unsettled: Option<Secret>,
     /// The failures since the last success.
     trouble: Option<Trouble>,
     /// Those of forcing alone: what is merely asked for can be had all the same.
@@ -127,6 +129,7 @@ impl Known {
             begun_at: None,
             pulse: None,
             dead: None,
+            unsettled: None,
             trouble: None,
             forcing_trouble: None,
             forced: Forced::new(per_day),
@@ -234,7 +237,16 @@ impl Known {
                 is_told: true,
                 may_force,
             }),
-            _ => Errand::Refresh,
+            Some(_) => Errand::Refresh,
+            None => match &self.unsettled {
+                Some(token) => Errand::Settle(Doubt {
+                    token: token.clone(),
+                    is_probed: true,
+                    is_told: true,
+                    may_force,
+                }),
+                None => Errand::Refresh,
+            },
         }
     }
 
@@ -249,9 +261,14 @@ impl Known {
         if document.is_some_and(|document| !self.is_dead(&document.token)) {
             self.dead = None;
         }
+        if document.is_none_or(|document| self.unsettled.as_ref() != Some(&document.token)) {
+            self.unsettled = None;
+        }
         let until = |at: Instant| at.saturating_duration_since(now);
         let due_in = match document.map(|it| pace::until_due(it, wall, self.refresh_before)) {
             None => Duration::ZERO,
+            // What was said to be tried again is, and where nothing is due it is found out that all is well.
+            Some(_) if self.trouble.is_some() => Duration::ZERO,
             // One that was due when WeChat gave it.
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
@@ -265,11 +282,6 @@ impl Known {
                 Api::Classic | Api::Work => due_in,
             }),
         };
-        // A client's word has come to nothing, and nobody needs what failed then.
-        let is_needed = self.dead.is_some() || due_in.is_zero();
-        if !is_needed && self.trouble.as_ref().is_some_and(|it| it.retry_at <= now) {
-            self.trouble = None;
-        }
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
         let wait = wait.max(retry_in).max(self.rest(now));
         self.next_at = Some(wall.saturating_add(wait.try_into().unwrap_or_default()));
@@ -303,6 +315,14 @@ impl Known {
         if let Errand::Settle(doubt) = errand {
             if report.has_forced {
                 self.forced.note(now);
+            }
+            let was_unsettled = self.unsettled.take().is_some();
+            let is_honoured = matches!(report.pulse, Some(Pulse::Alive));
+            if was_unsettled && is_honoured {
+                news.extend(self.trouble.take().map(|_| News::WellAgain));
+            }
+            if doubt.is_told && !is_honoured && matches!(report.outcome, Some(Err(_))) {
+                self.unsettled = Some(doubt.token.clone());
             }
             news.extend(report.pulse.map(|pulse| self.feel(doubt.token, pulse, now)));
         }

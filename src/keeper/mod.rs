@@ -225,8 +225,8 @@ fn tell(name: &str, news: News) {
         News::Published(token) => info!("serve: {name}: token {token} is published"),
         News::Failed { failure, pause } => {
             let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
-            error!("serve: {name}: {failure} (not tried again for {pause})");
+            error!("serve: {name}: {failure} (trying again in {pause})");
         }
-        News::WellAgain => error!("serve: {name}: all is well again: WeChat gives tokens"),
+        News::WellAgain => error!("serve: {name}: all is well again"),
     }
 }

@@ -13,9 +13,6 @@ use crate::report;
 /// The longest entry that an error repeats in full: `ffff:…:255.255.255.255/128` has 49 characters.
 const LONGEST_ENTRY: usize = 60;
 
-/// A longer word in a file is not repeated at all: somebody may have put a key there. An address has none so long.
-const LONGEST_WORD: usize = 28;
-
 /// The addresses that may ask. Empty means nobody.
 ///
 /// Each family's ranges are sorted and disjoint, so ten thousand networks are looked up in 14 comparisons.
@@ -103,7 +100,8 @@ pub(super) fn of_file(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
             match network(entry) {
                 Ok(network) => networks.push(network),
                 Err(fault) => {
-                    let shown = report::without_long_words(entry, LONGEST_WORD);
+                    // Somebody may have put a key there.
+                    let shown = report::without_long_words(entry);
                     let shown = report::printable(&shown, LONGEST_ENTRY);
                     faults.push((number, format!("{shown}: {fault}")));
                 }

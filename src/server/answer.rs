@@ -4,15 +4,15 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::access::Access;
-use super::body;
+use super::body::{self, RequestBody};
 use super::caller::{Caller, Peer};
 use super::forwarded::{self, Client};
 use super::keys::{self, Key, Keys, Scope};
@@ -27,10 +27,6 @@ use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
 use crate::token::TicketType;
-
-/// When a client should ask again where nobody asks WeChat here: soon enough after the next `fetch`, whenever that is,
-/// and too seldom to be a load.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// How much of a host is shown in a line: all of a real one.
 const LONGEST_HOST_SHOWN: usize = 60; // characters
@@ -67,7 +63,7 @@ struct Visitor<'a> {
 /// Answers a request; in an error `body` may be unread.
 pub(super) async fn answer(
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody<'_>,
     caller: Caller,
     shared: &Shared,
 ) -> Answered {
@@ -85,7 +81,7 @@ pub(super) async fn answer(
         // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
         let is_direct = matches!(client, Client::Direct(_));
         route::check_host(head, caller.to_loopback && is_direct)?;
-        route::check_body(body)?;
+        route::check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, shared.tokens.can_refresh())?;
         let visitor =
@@ -127,7 +123,9 @@ fn tell_operator(
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            let host = report::printable(&String::from_utf8_lossy(host), LONGEST_HOST_SHOWN);
+            // A client that is set up wrongly may have its key there.
+            let host = report::without_long_words(&String::from_utf8_lossy(host));
+            let host = report::printable(&host, LONGEST_HOST_SHOWN);
             Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
         _ => return,
@@ -143,7 +141,7 @@ impl<'a> Visitor<'a> {
         self,
         route: Route<'_>,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
         if let Route::Compatible(compatible) = route {
             return self.compatible(compatible, head, body).await.map(Reply::Json);
@@ -246,7 +244,7 @@ impl<'a> Visitor<'a> {
         &self,
         compatible: Compatible,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
         let asked = match compatible {
@@ -285,13 +283,19 @@ impl<'a> Visitor<'a> {
         let who = Who { account, client: self.client, key: key.map(|key| Rc::clone(&key.name)) };
         let token = self.token(account).await?;
         let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
-        let token = match verdict {
+        match verdict {
             Verdict::End => return Err(CALM_DOWN),
-            Verdict::HandOut if !force => token,
-            Verdict::HandOut | Verdict::Doubt => self.obtain(account, Wish::Honoured).await?,
-        };
-        self.shared.storms.borrow_mut().handed(who, &token, Instant::now());
-        Ok(token)
+            Verdict::HandOut if !force => return Ok(token),
+            // Without --refresh nobody can find out.
+            _ if !self.shared.tokens.can_refresh() => return Ok(token),
+            Verdict::HandOut | Verdict::Doubt => {}
+        }
+        let honoured = self.obtain(account, Wish::Honoured).await?;
+        if honoured.generation != token.generation {
+            let mut storms = self.shared.storms.borrow_mut();
+            storms.handed_another(&who, &honoured, Instant::now());
+        }
+        Ok(honoured)
     }
 
     /// A ticket for somebody who shows the token that it goes with.
@@ -299,7 +303,7 @@ impl<'a> Visitor<'a> {
         let tokens = &self.shared.tokens;
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
-            Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+            Rejection::NoToken(Lack::for_now(why))
         })?;
         let ticket = tokens.ticket(account, &asked.kind).ok_or_else(no_ticket)?;
         Ok(wechat::with_errcode_zero(&ticket))
@@ -313,5 +317,5 @@ fn scope(key: Option<&Key>) -> &Scope {
 fn no_ticket() -> Rejection {
     let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
                account's ACCOUNT.json";
-    Rejection::NoToken(Lack { why: why.to_owned(), retry_after: RETRY_AFTER })
+    Rejection::NoToken(Lack::for_now(why))
 }

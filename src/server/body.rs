@@ -1,7 +1,7 @@
 //! What a request's body says. It is small, it is a JSON object, and no answer quotes it: there is a token or a key in it.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -10,8 +10,11 @@ use super::reply::Rejection;
 use crate::secret::Secret;
 use crate::token;
 
+/// A body, as it arrives.
+pub(super) type RequestBody<'a> = dyn Body<Data = Bytes, Error = hyper::Error> + Unpin + 'a;
+
 /// Reads a whole body, as long as it is small.
-pub(super) async fn read(body: &mut Incoming) -> Result<Bytes, Rejection> {
+pub(super) async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection> {
     let whole = Limited::new(body, MAX_BODY as usize).collect().await;
     let whole = whole.map_err(|err| {
         if err.is::<LengthLimitError>() {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http_body_util::Full;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -50,6 +50,8 @@ enum Phase {
     New(Instant),
     /// Some of a request is here.
     Reading(Instant),
+    /// Its head is here, and its body is waited for.
+    Arriving(Instant),
     /// All that is needed of it is here, and what to answer is being found out.
     Answering(Instant),
     /// The answer is being written.
@@ -73,7 +75,9 @@ impl State {
     /// When it is enough.
     fn deadline(&self) -> Instant {
         match self.phase.get() {
-            Phase::New(since) | Phase::Reading(since) => since + REQUEST_TIMEOUT,
+            Phase::New(since) | Phase::Reading(since) | Phase::Arriving(since) => {
+                since + REQUEST_TIMEOUT
+            }
             Phase::Answering(since) => since + ANSWER_TIMEOUT,
             Phase::Writing(since) => since + RESPONSE_TIMEOUT,
             Phase::Idle(since) => since + IDLE_TIMEOUT,
@@ -89,11 +93,16 @@ impl State {
         matches!(self.phase.get(), Phase::Writing(_))
     }
 
+    /// Whether there is a request that hyper could parse, and its answer is not written yet.
+    fn is_asked(&self) -> bool {
+        matches!(self.phase.get(), Phase::Arriving(_) | Phase::Answering(_) | Phase::Writing(_))
+    }
+
     fn received_something(&self) {
         match self.phase.get() {
             Phase::New(since) => self.phase.set(Phase::Reading(since)),
             Phase::Idle(_) => self.phase.set(Phase::Reading(Instant::now())),
-            Phase::Reading(_) | Phase::Answering(_) | Phase::Writing(_) => {}
+            Phase::Reading(_) | Phase::Arriving(_) | Phase::Answering(_) | Phase::Writing(_) => {}
         }
     }
 
@@ -152,7 +161,8 @@ impl AsyncWrite for Tracked {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.connection.state.is_writing() {
+        if self.connection.state.is_asked() {
+            // Ours, or hyper's own 100 (Continue) to somebody who waits for it with his body.
             Pin::new(&mut self.parked.stream).poll_write(cx, buf)
         } else {
             // No answer of ours is due, so this is hyper's own to what it could not parse: a bare status. It is kept
@@ -170,6 +180,39 @@ impl AsyncWrite for Tracked {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.parked.stream).poll_shutdown(cx)
+    }
+}
+
+/// A request's body as the route sees it: the state follows whether it is waited for. A body that no route reads is not.
+struct Arriving<'a> {
+    body: Incoming,
+    state: &'a State,
+    /// When the request began to arrive.
+    since: Instant,
+}
+
+impl Body for Arriving<'_> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.state.phase.set(match polled {
+            Poll::Pending => Phase::Arriving(self.since),
+            Poll::Ready(_) => Phase::Answering(Instant::now()),
+        });
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -381,13 +424,17 @@ fn end_of(err: hyper::Error) -> End {
 async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
     let Connection { caller, shared, slot, state } = connection;
     let asked_at = Instant::now();
-    let (head, mut body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let since = match state.phase.get() {
+        Phase::New(since) | Phase::Reading(since) => since,
+        // It came in one piece with the one before.
+        _ => asked_at,
+    };
+    let mut body = Arriving { body, state, since };
     // Where a body ends that is not read is left open, and with it where the next request begins.
     let has_body = !body.is_end_stream();
     state.unread.set(has_body);
-    if !has_body {
-        state.phase.set(Phase::Answering(asked_at));
-    }
+    state.phase.set(Phase::Answering(asked_at));
     let Answered { client, key, answer } = answer::answer(&head, &mut body, *caller, shared).await;
     state.unread.set(has_body && !body.is_end_stream());
     if let Err(rejection) = &answer {

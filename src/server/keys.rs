@@ -59,7 +59,7 @@ impl Scope {
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) name: Rc<str>,
-    digest: Digest,
+    digest: Words,
     pub(super) scope: Scope,
 }
 
@@ -95,7 +95,7 @@ impl Keys {
             }
             keys.push(Key {
                 name: line.name.into(),
-                digest: line.digest,
+                digest: words(&line.digest),
                 scope: if line.accounts.is_empty() {
                     Scope::All
                 } else {
@@ -112,11 +112,19 @@ impl Keys {
 
     /// The key that this is. All are compared, each in constant time.
     pub(super) fn find(&self, presented: &[u8]) -> Option<&Key> {
-        let presented = key::digest(presented);
+        let presented = words(&key::digest(presented));
         self.0.iter().fold(None, |found, key| {
             if key.digest.ct_eq(&presented).into() { Some(key) } else { found }
         })
     }
+}
+
+/// A digest as it is compared: word by word costs an eighth of byte by byte.
+type Words = [u64; 4];
+
+fn words(digest: &Digest) -> Words {
+    let (words, _) = digest.as_chunks();
+    std::array::from_fn(|n| u64::from_ne_bytes(words[n]))
 }
 
 /// What a request shows as its key: a bearer's token, or the password of whatever user; `None` where it shows nothing.

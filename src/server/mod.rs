@@ -12,12 +12,12 @@ mod limits;
 mod reply;
 mod body;
 mod wechat;
+mod host;
 mod route;
 
 // Whether he may.
 mod roster;
 mod allow;
-mod host;
 mod forwarded;
 mod keys;
 mod access;

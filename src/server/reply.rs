@@ -12,10 +12,6 @@ use hyper::{Response, StatusCode};
 use super::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 use super::tokens::Lack;
 
-/// When a caller should ask again where nobody knows better: soon enough after the next `fetch`, whenever that is, and
-/// too seldom to be a load.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
-
 /// WeChat's errcode for who asks too often.
 pub(super) const CALM_DOWN: i64 = 45011;
 
@@ -91,6 +87,8 @@ pub(super) enum Rejection {
     WhichAccount,
     /// The methods that the route takes.
     MethodNotAllowed(&'static str),
+    /// The same for who tells of a rejected token where nobody asks WeChat for another.
+    CannotReplace(&'static str),
     NoToken(Lack),
     /// The accounts that have no live token; empty where it must not be said which.
     NotReady(Vec<String>),
@@ -111,7 +109,9 @@ impl Rejection {
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => {
                 StatusCode::NOT_FOUND
             }
-            Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
+                StatusCode::METHOD_NOT_ALLOWED
+            }
             Rejection::NoToken(_) | Rejection::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::WeChat(..) => StatusCode::OK,
         }
@@ -125,6 +125,7 @@ impl Rejection {
             Rejection::Unauthorized(..)
             | Rejection::Misdirected
             | Rejection::MethodNotAllowed(_)
+            | Rejection::CannotReplace(_)
             | Rejection::NoToken(_)
             | Rejection::NotReady(_)
             | Rejection::WeChat(..) => false,
@@ -146,7 +147,7 @@ impl Rejection {
             Rejection::NotFound => "not_found",
             Rejection::NoSuchAccount => "no_such_account",
             Rejection::WhichAccount => "which_account",
-            Rejection::MethodNotAllowed(_) => "method_not_allowed",
+            Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => "method_not_allowed",
             Rejection::NoToken(_) => "no_token",
             Rejection::NotReady(_) => "not_ready",
             Rejection::WeChat(CALM_DOWN, _) => "calm_down",
@@ -199,6 +200,10 @@ impl Rejection {
                 "there are several accounts here; name one: GET /token/ACCOUNT"
             }
             Rejection::MethodNotAllowed(allowed) => return Cow::Owned(format!("use {allowed}")),
+            Rejection::CannotReplace(_) => {
+                "this server hands out what is published and replaces nothing: tell it on the host that fetches, with \
+                 `wxtoken fetch --rejected -`, or run serve with --refresh there"
+            }
             Rejection::NoToken(lack) => &lack.why,
             Rejection::NotReady(accounts) if accounts.is_empty() => {
                 "not every account has a live token; run `wxtoken status` on the server to see why"
@@ -221,7 +226,7 @@ impl Rejection {
         *response.status_mut() = self.status();
         let retry_after = |span: Duration| HeaderValue::from(span.as_secs().max(1));
         let (name, value) = match self {
-            Rejection::MethodNotAllowed(allowed) => {
+            Rejection::MethodNotAllowed(allowed) | Rejection::CannotReplace(allowed) => {
                 (header::ALLOW, HeaderValue::from_static(allowed))
             }
             Rejection::Unauthorized(_, challenge) => {
@@ -232,7 +237,7 @@ impl Rejection {
                 (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
             }
             Rejection::NoToken(lack) => (header::RETRY_AFTER, retry_after(lack.retry_after)),
-            Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(RETRY_AFTER)),
+            Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(Lack::RETRY_AFTER)),
             _ => return response,
         };
         response.headers_mut().insert(name, value);

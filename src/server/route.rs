@@ -11,9 +11,8 @@ use super::reply::Rejection;
 use super::wechat::Compatible;
 use crate::report;
 
-/// How much of a path a log line shows, and of a word in it: a longer one may be a secret or a token in the wrong place.
+/// How much of a path a log line shows.
 const LONGEST_PATH_SHOWN: usize = 60; // characters
-const LONGEST_WORD_SHOWN: usize = 28; // characters
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +72,11 @@ impl<'a> Route<'a> {
             _ => READING,
         };
         let is_allowed = allowed.split(", ").any(|allowed| allowed == method.as_str());
-        if is_allowed { Ok(()) } else { Err(Rejection::MethodNotAllowed(allowed)) }
+        match self {
+            _ if is_allowed => Ok(()),
+            Route::Token(_) if method == Method::POST => Err(Rejection::CannotReplace(allowed)),
+            _ => Err(Rejection::MethodNotAllowed(allowed)),
+        }
     }
 
     /// The route as metrics name it: never what a client chose.
@@ -123,7 +126,7 @@ pub(super) fn check_body(body: &impl Body) -> Result<(), Rejection> {
 
 /// The path as a log line may show it: never the query, and nothing long enough to be a token.
 pub(super) fn printable_path(path: &str) -> String {
-    report::printable(&report::without_long_words(path, LONGEST_WORD_SHOWN), LONGEST_PATH_SHOWN)
+    report::printable(&report::without_long_words(path), LONGEST_PATH_SHOWN)
 }
 
 #[cfg(test)]
@@ -197,7 +200,12 @@ mod tests {
                 assert_eq!(takes(path, method, false), Ok(()), "{method} {path}");
             }
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", "PATCH"] {
-                let expected = Err(Rejection::MethodNotAllowed("GET, HEAD"));
+                let expected = match (path, method) {
+                    ("/token" | "/token/shop", "POST") => {
+                        Err(Rejection::CannotReplace("GET, HEAD"))
+                    }
+                    _ => Err(Rejection::MethodNotAllowed("GET, HEAD")),
+                };
                 assert_eq!(takes(path, method, false), expected, "{method} {path}");
             }
         }

@@ -30,8 +30,11 @@ const PATIENCE_NEAR_THE_END: u32 = 400;
 /// With no more than this left there are SDKs that cache nothing; silenceper/wechat has the widest margin.
 const WIDEST_MARGIN: Duration = Duration::from_secs(1500);
 
-/// So many clients are remembered; more than that are not all in a loop.
-const MAX_REMEMBERED: usize = 4096;
+/// So many clients are remembered, in a megabyte or two; more than that are not all in a loop.
+const MAX_REMEMBERED: usize = 16_384;
+
+/// How often it is looked who of them can be forgotten.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
 
 /// A client, as far as one can be told from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +58,11 @@ pub(super) enum Verdict {
 
 /// What was handed out lately.
 #[derive(Debug, Default)]
-pub(super) struct Storms(HashMap<Who, Handed>);
+pub(super) struct Storms {
+    handed: HashMap<Who, Handed>,
+    /// When those were last forgotten whose time has passed.
+    swept_at: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Handed {
@@ -65,37 +72,46 @@ struct Handed {
 }
 
 impl Storms {
-    /// What to make of it that `who` asks for the current token now.
+    /// What to make of it that `who` asks for the current token now. Unless it is the end, it is taken for handed out.
     pub(super) fn judge(&mut self, who: &Who, token: &Token, now: Instant) -> Verdict {
-        let Some(handed) = self.0.get_mut(who) else { return Verdict::HandOut };
-        if handed.generation != token.generation || now.duration_since(handed.at) > EARLY {
+        let Some(handed) = self.handed.get_mut(who) else {
+            self.remember(who, token, now);
             return Verdict::HandOut;
-        }
+        };
+        let is_same = handed.generation == token.generation;
+        let age = now.duration_since(handed.at);
         let patience = if token.life > WIDEST_MARGIN { PATIENCE } else { PATIENCE_NEAR_THE_END };
-        if handed.times < patience || now.duration_since(handed.at) > AT_ONCE {
-            return Verdict::Doubt;
+        if is_same && age <= AT_ONCE && handed.times >= patience {
+            // The loop ends with one refusal. Whoever asks on after that did not loop.
+            handed.times = 0;
+            return Verdict::End;
         }
-        // The loop ends with one refusal. Whoever asks on after that did not loop.
-        handed.times = 0;
-        Verdict::End
+        let times = if is_same && age <= AT_ONCE { handed.times + 1 } else { 1 };
+        *handed = Handed { generation: token.generation, at: now, times };
+        if is_same && age <= EARLY { Verdict::Doubt } else { Verdict::HandOut }
     }
 
-    /// Notes that `who` is handed this token.
-    pub(super) fn handed(&mut self, who: Who, token: &Token, now: Instant) {
-        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&who) {
-            self.0.retain(|_, handed| now.duration_since(handed.at) <= EARLY);
-            if self.0.len() >= MAX_REMEMBERED {
+    /// Notes that `who` was handed another token than the one that was current when it asked.
+    pub(super) fn handed_another(&mut self, who: &Who, token: &Token, now: Instant) {
+        if let Some(handed) = self.handed.get_mut(who) {
+            *handed = Handed { generation: token.generation, at: now, times: 1 };
+        }
+    }
+
+    fn remember(&mut self, who: &Who, token: &Token, now: Instant) {
+        if self.handed.len() >= MAX_REMEMBERED {
+            // Not for each newcomer: there may be many, and all of the others as new.
+            if self.swept_at.is_some_and(|at| now.duration_since(at) < BETWEEN_SWEEPS) {
+                return;
+            }
+            self.swept_at = Some(now);
+            self.handed.retain(|_, handed| now.duration_since(handed.at) <= EARLY);
+            if self.handed.len() >= MAX_REMEMBERED {
                 return;
             }
         }
-        let fresh = Handed { generation: token.generation, at: now, times: 0 };
-        let handed = self.0.entry(who).or_insert(fresh);
-        if handed.generation != token.generation || now.duration_since(handed.at) > AT_ONCE {
-            handed.generation = token.generation;
-            handed.times = 0;
-        }
-        handed.at = now;
-        handed.times += 1;
+        let handed = Handed { generation: token.generation, at: now, times: 1 };
+        self.handed.insert(who.clone(), handed);
     }
 }
 
@@ -116,28 +132,19 @@ mod tests {
         Who { account: 0, client, key: None }
     }
 
-    /// One who is handed what it asks for, unless it is the end.
-    fn ask(storms: &mut Storms, who: &Who, token: &Token, now: Instant) -> Verdict {
-        let verdict = storms.judge(who, token, now);
-        if verdict != Verdict::End {
-            storms.handed(who.clone(), token, now);
-        }
-        verdict
-    }
-
     #[test]
     fn asking_again_within_minutes_is_a_doubt_and_later_is_none() {
         let (mut storms, start) = (Storms::default(), Instant::now());
         let at = |secs: u64| start + Duration::from_secs(secs);
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        assert_eq!(ask(&mut storms, &one, &t1, at(0)), Verdict::HandOut);
-        assert_eq!(ask(&mut storms, &one, &t1, at(300)), Verdict::Doubt);
-        assert_eq!(ask(&mut storms, &one, &t1, at(601)), Verdict::HandOut);
-        assert_eq!(ask(&mut storms, &client(2), &t1, at(601)), Verdict::HandOut, "another client");
-        assert_eq!(ask(&mut storms, &one, &t2, at(602)), Verdict::HandOut, "another token");
-        assert_eq!(ask(&mut storms, &one, &t2, at(602)), Verdict::Doubt);
+        assert_eq!(storms.judge(&one, &t1, at(0)), Verdict::HandOut);
+        assert_eq!(storms.judge(&one, &t1, at(300)), Verdict::Doubt);
+        assert_eq!(storms.judge(&one, &t1, at(601)), Verdict::HandOut);
+        assert_eq!(storms.judge(&client(2), &t1, at(601)), Verdict::HandOut, "another client");
+        assert_eq!(storms.judge(&one, &t2, at(602)), Verdict::HandOut, "another token");
+        assert_eq!(storms.judge(&one, &t2, at(602)), Verdict::Doubt);
         let other_key = Who { key: Some("php".into()), ..one };
-        assert_eq!(ask(&mut storms, &other_key, &t2, at(602)), Verdict::HandOut, "another key");
+        assert_eq!(storms.judge(&other_key, &t2, at(602)), Verdict::HandOut, "another key");
     }
 
     #[test]
@@ -146,12 +153,10 @@ mod tests {
             let (mut storms, now) = (Storms::default(), Instant::now());
             let (one, t1) = (client(1), token(1, life));
             for _ in 0..patience {
-                assert_ne!(ask(&mut storms, &one, &t1, now), Verdict::End);
+                assert_ne!(storms.judge(&one, &t1, now), Verdict::End);
             }
-            let calm = now + AT_ONCE + Duration::from_secs(1);
-            assert_eq!(storms.judge(&one, &t1, calm), Verdict::Doubt, "no loop is this slow");
-            assert_eq!(ask(&mut storms, &one, &t1, now), Verdict::End);
-            assert_eq!(ask(&mut storms, &one, &t1, now), Verdict::Doubt, "it did not loop");
+            assert_eq!(storms.judge(&one, &t1, now), Verdict::End);
+            assert_eq!(storms.judge(&one, &t1, now), Verdict::Doubt, "it did not loop");
         }
     }
 
@@ -160,12 +165,30 @@ mod tests {
         let (mut storms, start) = (Storms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_REMEMBERED {
-            storms.handed(Who { account: n, ..client(1) }, &t1, start);
+            storms.judge(&Who { account: n, ..client(1) }, &t1, start);
         }
-        assert_eq!(storms.0.len(), MAX_REMEMBERED);
+        assert_eq!(storms.handed.len(), MAX_REMEMBERED);
         let later = start + EARLY + Duration::from_secs(1);
-        storms.handed(client(2), &t1, later);
-        assert_eq!(storms.0.len(), 1);
+        assert_eq!(storms.judge(&client(2), &t1, later), Verdict::HandOut);
+        assert_eq!(storms.handed.len(), 1);
         assert_eq!(storms.judge(&client(2), &t1, later), Verdict::Doubt);
+    }
+
+    #[test]
+    fn nobody_who_asks_slowly_is_in_a_loop() {
+        let (mut storms, start, t1) = (Storms::default(), Instant::now(), token(1, 7200));
+        for n in 0..1000 {
+            let now = start + (AT_ONCE + Duration::from_secs(1)) * n;
+            assert_ne!(storms.judge(&client(1), &t1, now), Verdict::End);
+        }
+    }
+
+    #[test]
+    fn who_is_handed_another_token_and_asks_again_is_doubted_about_that_one() {
+        let (mut storms, now) = (Storms::default(), Instant::now());
+        let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
+        storms.judge(&one, &t1, now);
+        storms.handed_another(&one, &t2, now);
+        assert_eq!(storms.judge(&one, &t2, now), Verdict::Doubt);
     }
 }

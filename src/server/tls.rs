@@ -165,6 +165,12 @@ pub(super) fn failure(err: &io::Error) -> Option<String> {
         Error::NoCertificatesPresented => {
             "it showed no certificate, and --tls-client-ca asks for one".to_owned()
         }
+        // Mostly what openssl makes where no extension is asked for.
+        Error::InvalidCertificate(CertificateError::Other(why)) => {
+            format!(
+                "its certificate is not fit for a client ({why}); it must be of version 3, and no CA's own"
+            )
+        }
         Error::InvalidCertificate(why) => {
             format!("its certificate does not hold against --tls-client-ca: {why}")
         }

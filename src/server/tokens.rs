@@ -78,6 +78,17 @@ pub(crate) struct Lack {
     pub(crate) retry_after: Duration,
 }
 
+impl Lack {
+    /// When to ask again where nobody knows better: soon enough after the next `fetch`, whenever that is, and too seldom
+    /// to be a load.
+    pub(super) const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+    /// One of which nobody knows when it ends.
+    pub(crate) fn for_now(why: &str) -> Lack {
+        Lack { why: why.to_owned(), retry_after: Lack::RETRY_AFTER }
+    }
+}
+
 /// An account as people and metrics see it. Nothing in it is secret.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {

@@ -69,10 +69,10 @@ impl Client {
         query: &[(&str, &str)],
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let gate = self.gate();
-        let request = self.agent(timeout, &gate).get(format!("{}{path}", self.base));
+        let exchange = self.exchange(timeout);
+        let request = exchange.agent.get(format!("{}{path}", self.base));
         let request = request.query_pairs(query.iter().copied());
-        self.told(within(timeout, move || finish(request.call())), &gate)
+        self.outcome(exchange, timeout, move || request.call())
     }
 
     /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
@@ -82,16 +82,22 @@ impl Client {
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, AskError> {
-        let gate = self.gate();
-        let request = self.agent(timeout, &gate).post(format!("{}{path}", self.base));
+        let exchange = self.exchange(timeout);
+        let request = exchange.agent.post(format!("{}{path}", self.base));
         let request = request.header("Content-Type", "application/json");
-        self.told(within(timeout, move || finish(request.send(body.as_slice()))), &gate)
+        self.outcome(exchange, timeout, move || request.send(body.as_slice()))
     }
 
-    /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
-    fn told(&self, outcome: Result<Answer, AskError>, gate: &Gate) -> Result<Answer, AskError> {
-        outcome.map_err(|err| {
-            let was_sent = !gate.shut();
+    /// What comes of it within `timeout`; where there is no answer, with who was to give it, and whether the request can
+    /// have arrived.
+    fn outcome(
+        &self,
+        exchange: Exchange,
+        timeout: Duration,
+        send: impl FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
+    ) -> Result<Answer, AskError> {
+        let outcome = within(timeout, move || finish(send())).map_err(|err| {
+            let was_sent = !exchange.gate.shut();
             match err {
                 AskError::Unreachable { what, may_pass, .. } => AskError::Unreachable {
                     what: format!("{what} ({})", self.route),
@@ -106,15 +112,14 @@ impl Client {
                 },
                 err => err,
             }
-        })
+        });
+        // One that is late ends, too, connection and thread: in a server they would add up.
+        exchange.agent.shutdown();
+        outcome
     }
 
-    fn gate(&self) -> Gate {
-        Gate::new(self.proxy.is_some())
-    }
-
-    /// A client for one exchange, whose request passes `gate`.
-    fn agent(&self, timeout: Duration, gate: &Gate) -> ureq::Agent {
+    fn exchange(&self, timeout: Duration) -> Exchange {
+        let gate = Gate::new(self.proxy.is_some());
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
@@ -127,8 +132,16 @@ impl Client {
             .tls_config(self.tls.clone())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
-        ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+        let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
+        Exchange { agent, gate }
     }
+}
+
+/// One request and its answer.
+struct Exchange {
+    agent: ureq::Agent,
+    /// What the request passes when it is sent.
+    gate: Gate,
 }
 
 /// Runs an exchange in a thread of its own, and goes on without it when it is late.
@@ -326,6 +339,9 @@ fn parse_proxy(address: &str, exempt: &str) -> Result<ureq::Proxy, ureq::Error> 
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -375,6 +391,33 @@ mod tests {
         assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
         assert!(roots.len() > 100, "the public ones are many");
         assert!(!config.disable_verification() && !tls(None).unwrap().disable_verification());
+    }
+
+    #[test]
+    fn an_exchange_that_is_given_up_ends_and_leaves_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = thread::spawn(move || {
+            let (mut caller, _) = listener.accept().unwrap();
+            caller.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
+            // A byte at a time gets round ureq's timeouts, until the other side is closed.
+            for _ in 0..1000 {
+                if caller.write_all(b"x").is_err() {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            false
+        });
+        let client = Client {
+            proxy: Some(ureq::Proxy::new(&format!("http://{address}")).unwrap()),
+            ..Client::new("https://wechat.test", None).unwrap()
+        };
+        let outcome = client.get("/", &[], Duration::from_secs(1));
+        let Err(AskError::Unreachable { may_have_arrived, .. }) = outcome else {
+            panic!("an answer")
+        };
+        assert!(!may_have_arrived && proxy.join().unwrap());
     }
 
     #[test]

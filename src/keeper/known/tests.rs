@@ -379,7 +379,7 @@ fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
     let report = Report { was_forcing: true, ..outcome(Err(refused(45009))) };
     sim.run(errand, Report { pulse: Some(unknown()), ..report });
     assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut, "nobody knows that it is dead");
-    assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
+    assert_eq!(sim.next(Some(&document)).0, secs(6900));
     assert_eq!(sim.known.seen().failure, None);
 
     sim.found_dead("T1");
@@ -395,16 +395,24 @@ fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
 }
 
 #[test]
-fn a_word_that_came_to_nothing_is_forgotten_with_its_pause() {
-    let mut sim = Sim::on(Api::Stable);
+fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
+    let mut sim = Sim::on(Api::Work);
     let document = sim.document("T1", 7200);
-    let Step::Begin(errand) = sim.told("T1") else { panic!("nobody asks") };
-    sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(refused(-1))) });
-    sim.next(Some(&document));
-    assert!(sim.known.seen().failure.is_some());
-    sim.pass(secs(2));
-    assert_eq!(sim.next(Some(&document)).0, secs(6898));
-    assert_eq!(sim.known.seen().failure, None, "the token has been good all along");
+    sim.found_dead("T1");
+    let mut questions = 0;
+    let until = sim.elapsed + secs(3600);
+    while sim.elapsed < until {
+        let (wait, errand) = sim.next(Some(&document));
+        sim.pass(wait);
+        if wait.is_zero() {
+            let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
+            sim.run(errand, Report { has_forced: true, ..confirmed });
+            questions += 1;
+            let step = sim.step(&Wish::Live, Some("T1"));
+            assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
+        }
+    }
+    assert!((100..=121).contains(&questions), "{questions}");
 }
 
 #[test]
@@ -488,4 +496,42 @@ fn a_clock_that_was_set_costs_one_question() {
     sim.run(errand, outcome(Ok(Outcome::Renewed(document.clone()))));
     sim.pass(secs(5));
     assert_eq!(sim.next(Some(&document)).0, secs(6895));
+}
+
+#[test]
+fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
+    for (later, is_dead) in [(Pulse::Alive, false), (Pulse::Dead, true)] {
+        let mut sim = Sim::on(Api::Stable);
+        let document = sim.document("T1", 7200);
+        let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
+        let failure = Failure::Asking(AskError::Status(502));
+        let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
+        let pause = news.iter().find_map(|news| match news {
+            News::Failed { pause, .. } => Some(*pause),
+            _ => None,
+        });
+        let pause = pause.expect("the failure is told, and when it is tried again");
+        let (wait, errand) = sim.next(Some(&document));
+        assert_eq!(wait, pause);
+        assert!(matches!(&errand, Errand::Settle(doubt) if doubt.is_probed), "{errand:?}");
+        sim.pass(pause);
+        let news = sim.run(errand, pulse(later));
+        assert_eq!(news.contains(&News::WellAgain), !is_dead, "{news:?}");
+        assert_eq!(sim.known.is_dead(&token("T1")), is_dead);
+        assert_eq!(sim.known.seen().failure.is_none(), !is_dead);
+    }
+}
+
+#[test]
+fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
+    let mut sim = Sim::on(Api::Stable);
+    sim.begin(Errand::Refresh);
+    sim.end(outcome(Err(Failure::Asking(AskError::Status(502)))));
+    let document = sim.document("T1", 7200);
+    let (wait, errand) = sim.next(Some(&document));
+    assert!(wait < secs(5), "{wait:?}");
+    sim.pass(wait);
+    let news = sim.run(errand, outcome(Ok(Outcome::Kept(document.clone()))));
+    assert_eq!(news, [News::WellAgain]);
+    assert!(sim.next(Some(&document)).0 > secs(6000));
 }
