@@ -49,6 +49,8 @@ pub(super) struct Report {
     pub(super) outcome: Option<Result<Outcome, Failure>>,
     /// Whether WeChat may have done what it can to replace its token.
     pub(super) has_forced: bool,
+    /// Whether the last question was for more than the good token: a failure is one of that alone.
+    pub(super) was_forcing: bool,
     /// The answers to the questions for a token, each by a word for what it was, and the errcode, 0 where there is none.
     pub(super) answers: Vec<(&'static str, i64)>,
 }
@@ -92,6 +94,7 @@ impl Means {
             api: self.api,
             may_force,
             has_forced: Cell::new(false),
+            was_forcing: Cell::new(false),
             answers: RefCell::default(),
         };
         let refresh = Refresh {
@@ -108,6 +111,7 @@ impl Means {
             pulse: None,
             outcome: Some(outcome),
             has_forced: source.has_forced.get(),
+            was_forcing: source.was_forcing.get(),
             answers: source.answers.into_inner(),
         }
     }
@@ -119,6 +123,7 @@ struct Noted<'a> {
     api: Api,
     may_force: bool,
     has_forced: Cell<bool>,
+    was_forcing: Cell<bool>,
     answers: RefCell<Vec<(&'static str, i64)>>,
 }
 
@@ -127,6 +132,7 @@ impl Source for Noted<'_> {
         if how == Ask::Another && !self.may_force {
             return Err(AskError::Withheld);
         }
+        self.was_forcing.set(how == Ask::Another);
         let answer = self.source.ask(how, timeout);
         // Where nothing can be forced, each question is all that can be done about a token.
         let is_forced = how == Ask::Another || self.api != Api::Stable;

@@ -47,6 +47,8 @@ pub(super) struct Known {
     unsettled: Option<Secret>,
     /// The failures since the last success.
     trouble: Option<Trouble>,
+    /// Those of forcing alone: what is merely asked for can be had all the same.
+    forcing_trouble: Option<Trouble>,
     forced: Forced,
     probes: Probes,
     /// Before this a token that is due is left alone: it was when WeChat gave it, too.
@@ -129,6 +131,7 @@ impl Known {
             dead: None,
             unsettled: None,
             trouble: None,
+            forcing_trouble: None,
             forced: Forced::new(per_day),
             probes: Probes::new(now),
             not_before: now,
@@ -161,16 +164,18 @@ impl Known {
 
     /// There is no token to hand out.
     fn revive(&mut self, now: Instant) -> Step {
-        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.stands()) {
+        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.stands())
+            && (now < trouble.retry_at || self.is_under_way())
+        {
             return Step::GiveUp(trouble.lack(&self.name, now));
         }
         if self.is_under_way() {
             return Step::Wait(None);
         }
         if self.dead.is_some()
-            && let Err(withheld) = self.forced.check(now)
+            && let Err(lack) = self.may_force(now)
         {
-            return Step::GiveUp(lack(withheld));
+            return Step::GiveUp(lack);
         }
         match self.rest(now) {
             Duration::ZERO => Step::Begin(self.remedy(now)),
@@ -196,14 +201,14 @@ impl Known {
         {
             return Step::GiveUp(trouble.lack(&self.name, now));
         }
-        let may_force = self.forced.check(now);
+        let may_force = self.may_force(now);
         let was_unclear = felt.is_some_and(|(_, ago)| ago < PULSE_HOLDS);
         let is_probed = !was_unclear && self.probes.take(now);
         if !is_probed && (!is_told || is_honoured(PULSE_HOLDS_AT_MOST)) {
             return Step::HandOut;
         }
         match (is_probed, may_force) {
-            (false, Err(withheld)) => Step::GiveUp(lack(withheld)),
+            (false, Err(lack)) => Step::GiveUp(lack),
             (_, may_force) => Step::Begin(Errand::Settle(Doubt {
                 token: current.clone(),
                 is_probed,
@@ -213,9 +218,17 @@ impl Known {
         }
     }
 
+    /// Whether WeChat may be made to replace its token.
+    fn may_force(&mut self, now: Instant) -> Result<(), Lack> {
+        if let Some(trouble) = self.forcing_trouble.as_ref().filter(|it| now < it.retry_at) {
+            return Err(trouble.lack(&self.name, now));
+        }
+        self.forced.check(now).map_err(lack)
+    }
+
     /// What would bring a token, where there is none.
     fn remedy(&mut self, now: Instant) -> Errand {
-        let may_force = self.forced.check(now).is_ok();
+        let may_force = self.may_force(now).is_ok();
         match &self.dead {
             // On stable a plain question counts nothing.
             Some(dead) if may_force || self.api == Api::Stable => Errand::Settle(Doubt {
@@ -260,15 +273,14 @@ impl Known {
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
         };
-        let wait = match (self.dead.is_some(), self.forced.check(now)) {
+        let wait = match (self.dead.is_some(), self.may_force(now)) {
             (false, _) => due_in,
             (true, Ok(())) => Duration::ZERO,
-            (true, Err(Withheld::TooSoon(rest))) => rest,
             // Meanwhile it may end, or somebody else may have it replaced.
-            (true, Err(Withheld::DayUsedUp(rest))) => match self.api {
-                Api::Stable => rest.min(until(self.not_before)),
-                Api::Classic | Api::Work => rest.min(due_in),
-            },
+            (true, Err(lack)) => lack.retry_after.min(match self.api {
+                Api::Stable => until(self.not_before),
+                Api::Classic | Api::Work => due_in,
+            }),
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
         let wait = wait.max(retry_in).max(self.rest(now));
@@ -315,10 +327,23 @@ impl Known {
             news.extend(report.pulse.map(|pulse| self.feel(doubt.token, pulse, now)));
         }
         match report.outcome {
-            None | Some(Err(Failure::Asking(AskError::Withheld))) => {}
-            Some(Ok(outcome)) => news.extend(self.succeeded(&outcome, wall, now)),
+            None => {}
+            Some(Ok(outcome)) => {
+                if report.was_forcing {
+                    self.forcing_trouble = None;
+                }
+                news.extend(self.succeeded(&outcome, wall, now));
+            }
+            // WeChat gave the doubted token again.
+            Some(Err(Failure::Asking(AskError::Withheld))) => {
+                self.not_before = now + pace::LONGEST_WAIT;
+            }
             Some(Err(failure)) => {
-                news.extend(self.failed(&failure, wall, now, chance));
+                let trouble = match report.was_forcing {
+                    true => &mut self.forcing_trouble,
+                    false => &mut self.trouble,
+                };
+                news.extend(Trouble::note(trouble, &failure, wall, now, chance));
                 // What was mended meanwhile has not been tried yet.
                 if hangups != self.hangups {
                     self.forgive(now);
@@ -366,20 +391,52 @@ impl Known {
         news
     }
 
-    fn failed(
-        &mut self,
+    /// The operator may have mended what was in the way.
+    pub(super) fn hangup(&mut self, now: Instant) {
+        self.hangups += 1;
+        self.not_before = now;
+        self.forgive(now);
+    }
+
+    /// Lets what failed be tried again at once, and be told again should it fail again.
+    fn forgive(&mut self, now: Instant) {
+        for trouble in [&mut self.trouble, &mut self.forcing_trouble].into_iter().flatten() {
+            trouble.in_a_row = 0;
+            trouble.retry_at = now;
+            trouble.told_at = None;
+        }
+    }
+
+    /// What people and metrics see of it.
+    pub(super) fn seen(&self) -> SeenAsking {
+        let attempts = self.answers.iter();
+        // That nothing can be forced is no trouble as long as nobody needs it.
+        let forcing_trouble = self.forcing_trouble.as_ref().filter(|_| self.dead.is_some());
+        let trouble = self.trouble.as_ref().or(forcing_trouble);
+        SeenAsking {
+            succeeded_at: self.succeeded_at,
+            failure: trouble.map(|trouble| (trouble.at, trouble.failure.clone())),
+            next_at: self.next_at,
+            attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
+        }
+    }
+}
+
+impl Trouble {
+    /// Notes one more failure, and says whether that is news.
+    fn note(
+        trouble: &mut Option<Trouble>,
         failure: &Failure,
         wall: UtcDateTime,
         now: Instant,
         chance: u64,
     ) -> Option<News> {
         let text = failure.to_string();
-        let in_a_row = self.trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
+        let in_a_row = trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
         let pause = pace::pause(in_a_row, failure.retry_after(), chance);
-        let known = self.trouble.take().filter(|known| known.failure == text);
-        let told_at = known.and_then(|known| known.told_at);
+        let told_at = trouble.take().filter(|it| it.failure == text).and_then(|it| it.told_at);
         let is_told = told_at.is_some_and(|at| now < at + BETWEEN_LINES);
-        self.trouble = Some(Trouble {
+        *trouble = Some(Trouble {
             at: wall,
             failure: text.clone(),
             why: match failure {
@@ -394,35 +451,6 @@ impl Known {
         (!is_told).then_some(News::Failed { failure: text, pause })
     }
 
-    /// The operator may have mended what was in the way.
-    pub(super) fn hangup(&mut self, now: Instant) {
-        self.hangups += 1;
-        self.not_before = now;
-        self.forgive(now);
-    }
-
-    /// Lets what failed be tried again at once, and be told again should it fail again.
-    fn forgive(&mut self, now: Instant) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.in_a_row = 0;
-            trouble.retry_at = now;
-            trouble.told_at = None;
-        }
-    }
-
-    /// What people and metrics see of it.
-    pub(super) fn seen(&self) -> SeenAsking {
-        let attempts = self.answers.iter();
-        SeenAsking {
-            succeeded_at: self.succeeded_at,
-            failure: self.trouble.as_ref().map(|trouble| (trouble.at, trouble.failure.clone())),
-            next_at: self.next_at,
-            attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
-        }
-    }
-}
-
-impl Trouble {
     /// Whether there is no reason to believe that it has been mended.
     fn stands(&self) -> bool {
         self.in_a_row > 0

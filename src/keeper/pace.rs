@@ -14,12 +14,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest such pause: WeChat's coming back is noticed within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// WeChat is never asked twice within this time, whatever there is reason for.
+/// For want of a token WeChat is never asked twice within this time.
 pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long WeChat may be left alone with a token that is due, where asking costs nothing. Its own advice for
 /// stable_token is to ask at least once in five minutes.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
 /// is known to be.

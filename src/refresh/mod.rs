@@ -97,8 +97,8 @@ impl fmt::Display for Failure {
                 let ends = rfc3339(*ends_at);
                 write!(
                     f,
-                    "{why} The answer may be lost, and the published token with it: it ends at {ends} now; run again \
-                     for another. 应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，请再次运行。"
+                    "{why} The answer may be lost, and the published token with it: it ends at {ends} now; the next \
+                     refresh brings another. 应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
                 )
             }
             Failure::Held => f.write_str(

@@ -370,6 +370,30 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
     }
 }
 
+/// As if another program had used up the 20 of a day: the good token can be had all the same.
+#[test]
+fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
+    let mut sim = Sim::on(Api::Stable);
+    let document = sim.document("T1", 7200);
+    let Step::Begin(errand) = sim.told("T1") else { panic!("nobody asks") };
+    let report = Report { was_forcing: true, ..outcome(Err(refused(45009))) };
+    sim.run(errand, Report { pulse: Some(unknown()), ..report });
+    assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut, "nobody knows that it is dead");
+    assert_eq!(sim.next(Some(&document)).0, secs(6900));
+    assert_eq!(sim.known.seen().failure, None);
+
+    sim.found_dead("T1");
+    let lack = given_up(sim.step(&Wish::Live, Some("T1")));
+    assert!(lack.why.contains("45009") && lack.retry_after > secs(3000), "{lack:?}");
+    assert!(sim.known.seen().failure.is_some());
+    let (wait, errand) = sim.next(Some(&document));
+    assert!(wait <= SHORTEST_WAIT && !doubt(errand.clone()).may_force, "a plain question, at once");
+    sim.run(errand, outcome(Ok(Outcome::Confirmed(document.clone()))));
+    assert_eq!(sim.next(Some(&document)).0, secs(300), "and then now and then");
+    sim.pass(secs(3600));
+    assert!(doubt(sim.next(Some(&document)).1).may_force, "until forcing is worth another try");
+}
+
 #[test]
 fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
     let mut sim = Sim::on(Api::Work);
