@@ -248,6 +248,7 @@ mod tests {
 
     use super::*;
     use crate::api::Api;
+    use crate::store::Place;
 
     fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
         Account {
@@ -255,7 +256,7 @@ mod tests {
             appid: appid.map(str::to_owned),
             api: Api::Stable,
             refresh_before: Duration::from_secs(300),
-            document: dir.join(name),
+            place: Place::File(dir.join(name)),
         }
     }
 

@@ -12,9 +12,8 @@ use crate::config::Account;
 use crate::report::{debug, error, info, printable};
 use crate::secret::Secret;
 use crate::server::Token;
-use crate::store::Found;
-use crate::store::reader::{self, Watched};
-use crate::token::{CLASSIC_OVERLAP, Document, TicketType};
+use crate::store::{Found, Watch};
+use crate::token::{CLASSIC_OVERLAP, Document, Kind, TicketType};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
@@ -22,7 +21,7 @@ const REMEMBERED: Duration = CLASSIC_OVERLAP;
 /// One account's document, and what was last made of it.
 pub(crate) struct Handout {
     account: Account,
-    watched: Watched,
+    watched: Box<dyn Watch>,
     /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
     trouble: Option<String>,
     /// The answer for all who ask within a second.
@@ -37,7 +36,7 @@ pub(crate) struct Handout {
 
 impl Handout {
     pub(crate) fn of(account: Account) -> Handout {
-        let watched = Watched::new(&account.document);
+        let watched = account.place.watch(&Kind::Token);
         Handout {
             account,
             watched,
@@ -74,7 +73,7 @@ impl Handout {
         let document = self.watched.document()?;
         if !self.account.owns(document) {
             let whose = printable(&document.appid, 64);
-            let path = self.account.document.display();
+            let path = &self.account.place;
             self.report(format!(
                 "{path} belongs to {whose}, another account; nothing is handed out"
             ));
@@ -102,7 +101,7 @@ impl Handout {
     /// keep a ticket for as long as it lives.
     pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
         let name = &self.account.name;
-        let document = match reader::read_ticket(&self.account.ticket_document(kind)) {
+        let document = match self.account.place.read(&Kind::Ticket(kind.clone())) {
             Ok(Found::Document(document)) if self.account.owns(&document) => document,
             Ok(Found::Document(document)) => {
                 let whose = printable(&document.appid, 64);
@@ -163,6 +162,7 @@ mod tests {
 
     use super::*;
     use crate::api::Api;
+    use crate::store::Place;
 
     fn at(text: &str) -> UtcDateTime {
         UtcDateTime::parse(text, &Rfc3339).unwrap()
@@ -182,7 +182,7 @@ mod tests {
             appid: Some("wx1".to_owned()),
             api: Api::Stable,
             refresh_before: Duration::from_secs(300),
-            document: dir.join("default.json"),
+            place: Place::File(dir.join("default.json")),
         })
     }
 

@@ -54,12 +54,12 @@ struct Written<'a> {
 }
 
 /// A ticket's document as it stands in the file.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct WrittenTicket<'a> {
     appid: String,
     ticket: std::borrow::Cow<'a, str>,
     /// A token's document is no ticket's, whatever else is in it.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     access_token: Option<IgnoredAny>,
     expires_in: u64,
     created_at: String,
@@ -87,8 +87,15 @@ impl Document {
         Document { appid: appid.to_owned(), token, expires_in, created_at }
     }
 
-    /// Reads a token's document from a file's bytes.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Document, Damage> {
+    /// Reads a document of this kind from a file's bytes.
+    pub(crate) fn parse(kind: &Kind, bytes: &[u8]) -> Result<Document, Damage> {
+        match kind {
+            Kind::Token => Document::parse_token(bytes),
+            Kind::Ticket(_) => Document::parse_ticket(bytes),
+        }
+    }
+
+    fn parse_token(bytes: &[u8]) -> Result<Document, Damage> {
         let written: Written<'_> = parse_json(bytes)?;
         if !is_token(&written.access_token) {
             return Err(Damage("access_token is not a token".to_owned()));
@@ -96,8 +103,7 @@ impl Document {
         Document::checked(written)
     }
 
-    /// Reads a ticket's document from a file's bytes.
-    pub(crate) fn parse_ticket(bytes: &[u8]) -> Result<Document, Damage> {
+    fn parse_ticket(bytes: &[u8]) -> Result<Document, Damage> {
         let WrittenTicket { appid, ticket, access_token, expires_in, created_at } =
             parse_json(bytes)?;
         if access_token.is_some() {
@@ -126,15 +132,27 @@ impl Document {
         })
     }
 
-    /// The document as it stands in the file: one line of JSON.
-    pub(crate) fn to_line(&self) -> Secret {
-        let written = Written {
-            appid: self.appid.clone(),
-            access_token: self.token.expose().into(),
-            expires_in: self.expires_in.as_secs(),
-            created_at: self.created(),
+    /// The document as it stands in the file, being one of this kind: one line of JSON.
+    pub(crate) fn to_line(&self, kind: &Kind) -> Secret {
+        let appid = self.appid.clone();
+        let token = self.token.expose().into();
+        let (expires_in, created_at) = (self.expires_in.as_secs(), self.created());
+        let line = match kind {
+            Kind::Token => serde_json::to_string(&Written {
+                appid,
+                access_token: token,
+                expires_in,
+                created_at,
+            }),
+            Kind::Ticket(_) => serde_json::to_string(&WrittenTicket {
+                appid,
+                ticket: token,
+                access_token: None,
+                expires_in,
+                created_at,
+            }),
         };
-        let mut line = serde_json::to_string(&written).unwrap_or_default(); // Strings and a number always serialize.
+        let mut line = line.unwrap_or_default(); // Strings and a number always serialize.
         line.push('\n');
         Secret::new(line)
     }
@@ -231,8 +249,15 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// What a document holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Token,
+    Ticket(TicketType),
+}
+
 /// What a ticket is for: `jsapi`, `wx_card`, … Never a path, as it becomes a part of a file's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TicketType(String);
 
 impl TicketType {
@@ -276,17 +301,20 @@ mod tests {
     #[test]
     fn a_document_survives_being_written_and_read() {
         let document = made_at("2026-11-22T05:34:46.987654321Z");
-        let line = document.to_line();
+        let line = document.to_line(&Kind::Token);
         assert_eq!(
             line.expose(),
             "{\"appid\":\"wx1\",\"access_token\":\"T1\",\"expires_in\":7200,\"created_at\":\"2026-11-22T05:34:46Z\"}\n"
         );
-        assert_eq!(Document::parse(line.expose().as_bytes()), Ok(document));
+        assert_eq!(Document::parse_token(line.expose().as_bytes()), Ok(document.clone()));
+        let ticket = document.to_line(&Kind::Ticket(TicketType::of("jsapi").unwrap()));
+        assert_eq!(ticket.expose(), line.expose().replace("access_token", "ticket"));
+        assert_eq!(Document::parse_ticket(ticket.expose().as_bytes()), Ok(document));
     }
 
     #[test]
     fn readers_ignore_fields_they_do_not_know_and_take_any_offset() {
-        let parsed = Document::parse(
+        let parsed = Document::parse_token(
             br#"{"v":2,"created_at":"2026-11-22T13:34:46+08:00","expires_in":7200,"access_token":"T1","appid":"wx1"}"#,
         );
         assert_eq!(parsed, Ok(made_at("2026-11-22T05:34:46Z")));
@@ -297,7 +325,7 @@ mod tests {
         let rest = r#""expires_in":7200,"created_at":"2026-11-22T05:34:46Z","appid":"wx1"}"#;
         let ticket = format!(r#"{{"ticket":"T1",{rest}"#);
         assert_eq!(Document::parse_ticket(ticket.as_bytes()), Ok(made_at("2026-11-22T05:34:46Z")));
-        assert!(Document::parse(ticket.as_bytes()).is_err());
+        assert!(Document::parse_token(ticket.as_bytes()).is_err());
         for wrong in [
             format!(r#"{{"access_token":"S3CR3T",{rest}"#),
             format!(r#"{{"access_token":"S3CR3T","ticket":"S3CR3T",{rest}"#),
@@ -325,9 +353,12 @@ mod tests {
 
     #[test]
     fn damage_is_named_without_quoting_what_is_damaged() {
-        let whole = made_at("2026-11-22T05:34:46Z").to_line();
+        let whole = made_at("2026-11-22T05:34:46Z").to_line(&Kind::Token);
         for end in 0..whole.expose().len() - 2 {
-            assert!(Document::parse(&whole.expose().as_bytes()[..end]).is_err(), "cut at {end}");
+            assert!(
+                Document::parse_token(&whole.expose().as_bytes()[..end]).is_err(),
+                "cut at {end}"
+            );
         }
         for wrong in [
             r#"{"appid":"wx1","access_token":["S3CR3T"],"expires_in":7200,"created_at":"2026-11-22T05:34:46Z"}"#,
@@ -341,7 +372,7 @@ mod tests {
             r#"["S3CR3T"]"#,
             "S3CR3T",
         ] {
-            let damage = Document::parse(wrong.as_bytes()).unwrap_err().to_string();
+            let damage = Document::parse_token(wrong.as_bytes()).unwrap_err().to_string();
             assert!(!damage.contains("S3CR3T"), "{damage}");
         }
     }

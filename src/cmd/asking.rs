@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -13,6 +13,7 @@ use crate::endpoint::BaseUrl;
 use crate::exit::Exit;
 use crate::revision::Revision;
 use crate::secret::Secret;
+use crate::source::Upstream;
 use crate::source::client::{Client, Trust};
 use crate::source::wechat::WeChat;
 
@@ -23,9 +24,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// WeChat, to be asked for this account.
-    pub(super) fn wechat(self, account: &Account) -> Result<WeChat> {
-        Ok(WeChat::new(self.client, account.api, account.needed_appid()?, self.secret))
+    /// Who is to be asked for this account.
+    pub(super) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
+        Ok(Arc::new(WeChat::new(self.client, account.api, account.needed_appid()?, self.secret)))
     }
 }
 

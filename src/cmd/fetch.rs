@@ -17,8 +17,7 @@ use crate::exit::Exit;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::store::file::FileStore;
-use crate::token::{self, Document};
+use crate::token::{self, Document, Kind};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
 fn again(api: Api) -> &'static str {
@@ -77,16 +76,16 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 /// Sees to it that a token of the account is published, and says what was done.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let name = account.name.as_str();
-    let wechat = link.wechat(account)?;
-    let store = FileStore::new(&account.document, mode);
+    let upstream = link.upstream(account)?;
+    let store = account.place.store(&Kind::Token, mode);
     let refresh = Refresh {
         name,
         appid: account.needed_appid()?,
         api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
-        source: &wechat,
-        store: &store,
+        source: &*upstream,
+        store: &*store,
     };
     let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
@@ -96,8 +95,8 @@ fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instan
         };
         failure.exit().error(format!("{name}: {failure} ({urgency})"))
     })?;
-    if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle_mode()) {
-        debug!("{name}: the document keeps its mode: {err}");
+    if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle()) {
+        debug!("{name}: the document keeps its mode: {err:#}");
     }
 
     if let Outcome::Renewed(document) = &outcome

@@ -9,8 +9,8 @@ use time::UtcDateTime;
 
 use crate::config::{Account, SYSTEM_DIR};
 use crate::report::printable;
-use crate::store::{Found, reader};
-use crate::token::Document;
+use crate::store::Found;
+use crate::token::{Document, Kind};
 
 /// An account's document as it stands now.
 pub(super) struct Published<'a> {
@@ -33,7 +33,7 @@ pub(super) enum Trouble {
 
 impl Published<'_> {
     pub(super) fn look(account: &Account, now: UtcDateTime) -> Published<'_> {
-        let document = match reader::read(&account.document) {
+        let document = match account.place.read(&Kind::Token) {
             Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
             Ok(Found::Document(document)) => Err(Trouble::Foreign { appid: document.appid }),
             Ok(Found::Nothing) => Err(Trouble::Missing),
@@ -66,7 +66,7 @@ pub(super) struct Unusable<'a> {
 impl fmt::Display for Unusable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Published { account, life, .. } = self.published;
-        let path = account.document.display();
+        let path = &account.place;
         write!(f, "{}: ", account.name)?;
         match &self.published.document {
             Err(Trouble::Missing) => {
@@ -74,7 +74,8 @@ impl fmt::Display for Unusable<'_> {
                     f,
                     "no token: {path} does not exist; run wxtoken fetch, with the same --dir or --file"
                 )?;
-                if Path::new(SYSTEM_DIR).exists() && !account.document.starts_with(SYSTEM_DIR) {
+                if Path::new(SYSTEM_DIR).exists() && !account.place.is_under(Path::new(SYSTEM_DIR))
+                {
                     write!(f, "; or is it the one in --dir {SYSTEM_DIR}?")?;
                 }
                 Ok(())

@@ -211,11 +211,11 @@ impl Maker {
                             "secret file {path} is no plain file, which could be read again"
                         )))
                     }
-                    _ => linker.link(&account.name, &contact)?.wechat(&account).map(Some),
+                    _ => linker.link(&account.name, &contact)?.upstream(&account).map(Some),
                 }
             };
-            let wechat = link.and_then(|link| link.wechat(&account).ok());
-            Keeper::of(account.clone(), mode, wechat, connect)
+            let upstream = link.and_then(|link| link.upstream(&account).ok());
+            Keeper::of(account.clone(), mode, upstream, connect)
         });
         (plan, Rc::new(Served::of(account, keeper)))
     }

@@ -84,7 +84,7 @@ impl<'a> Row<'a> {
             account: &published.account.name,
             state,
             expires_in: published.life.as_secs(),
-            file: published.account.document.display().to_string(),
+            file: published.account.place.to_string(),
             token,
         }
     }

@@ -16,7 +16,8 @@ use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
 use crate::report::{printable, without_long_words};
-use crate::token::{Document, TicketType};
+use crate::store::Place;
+use crate::token::Document;
 
 pub(crate) use file::Secrets;
 
@@ -53,8 +54,8 @@ pub(crate) struct Account {
     pub(crate) api: Api,
     /// Its token is due when this much life is left.
     pub(crate) refresh_before: Duration,
-    /// Where its document is published.
-    pub(crate) document: PathBuf,
+    /// Where its documents are published.
+    pub(crate) place: Place,
 }
 
 /// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
@@ -280,7 +281,7 @@ impl<'a> Config<'a> {
             appid,
             api: self.given.api.unwrap_or_default(),
             refresh_before: self.refresh_before(None),
-            document,
+            place: Place::File(document),
         })
     }
 
@@ -313,7 +314,7 @@ impl<'a> Config<'a> {
                 appid: Some(account.appid.clone()),
                 api,
                 refresh_before: self.refresh_before(account.refresh_before),
-                document: account.file.clone().unwrap_or_else(document),
+                place: Place::File(account.file.clone().unwrap_or_else(document)),
             },
             contact: Contact {
                 base_urls,
@@ -415,9 +416,9 @@ fn check_documents(entries: &[Entry]) -> anyhow::Result<()> {
     let mut known = HashMap::new();
     let mut problems = Vec::new();
     for Entry { account, contact, .. } in entries {
-        let twin = known.insert(&account.document, &account.name);
+        let twin = known.insert(&account.place, &account.name);
         if let (Some(twin), Origin::Config { account: place, .. }) = (twin, &contact.origin) {
-            let document = account.document.display();
+            let document = &account.place;
             problems.push(format!("{place}: its document {document} is account {twin}'s, too"));
         }
     }
@@ -444,18 +445,6 @@ impl Account {
     /// Whether a document is this account's; anybody's will do where no AppID is known.
     pub(crate) fn owns(&self, document: &Document) -> bool {
         self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
-    }
-
-    /// Where its ticket of this type is published: beside its token's document.
-    pub(crate) fn ticket_document(&self, kind: &TicketType) -> PathBuf {
-        let mut name = match self.document.extension() {
-            Some(extension) if extension == "json" => self.document.file_stem(),
-            _ => self.document.file_name(),
-        }
-        .unwrap_or_default()
-        .to_owned();
-        name.push(format!(".{kind}.json"));
-        self.document.with_file_name(name)
     }
 
     /// Its AppID, which whoever asks WeChat needs.

@@ -9,9 +9,8 @@ use crate::api::Api;
 use crate::clock::{Clock, SystemClock};
 use crate::refresh::{Failure, Outcome, Refresh, Want};
 use crate::secret::Secret;
-use crate::source::wechat::WeChat;
-use crate::source::{Ask, AskError, Grant, Probe, Pulse, Source};
-use crate::store::file::FileStore;
+use crate::source::{Ask, AskError, Grant, Pulse, Source, Upstream};
+use crate::store::Store;
 
 /// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,8 +60,8 @@ pub(super) struct Means {
     pub(super) appid: String,
     pub(super) api: Api,
     pub(super) refresh_before: Duration,
-    pub(super) store: FileStore,
-    pub(super) wechat: Arc<WeChat>,
+    pub(super) store: Arc<dyn Store + Send + Sync>,
+    pub(super) upstream: Arc<dyn Upstream>,
 }
 
 impl Means {
@@ -72,7 +71,7 @@ impl Means {
             Errand::Refresh => return self.refresh(&Want::Live, true),
             Errand::Settle(doubt) => doubt,
         };
-        let pulse = doubt.is_probed.then(|| self.wechat.probe(&doubt.token, PROBE_TIMEOUT));
+        let pulse = doubt.is_probed.then(|| self.upstream.probe(&doubt.token, PROBE_TIMEOUT));
         let is_settled = match &pulse {
             Some(Pulse::Alive) => true,
             Some(Pulse::Dead) => false,
@@ -90,7 +89,7 @@ impl Means {
 
     fn refresh(&self, want: &Want, may_force: bool) -> Report {
         let source = Noted {
-            source: &*self.wechat,
+            source: &*self.upstream,
             api: self.api,
             may_force,
             has_forced: Cell::new(false),
@@ -104,7 +103,7 @@ impl Means {
             refresh_before: self.refresh_before,
             clock: &SystemClock,
             source: &source,
-            store: &self.store,
+            store: &*self.store,
         };
         let outcome = refresh.run(want, SystemClock.instant() + REFRESH_TIMEOUT);
         Report {

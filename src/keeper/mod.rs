@@ -26,9 +26,9 @@ use crate::refresh::Failure;
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, Wish};
-use crate::source::wechat::WeChat;
-use crate::store::file::FileStore;
+use crate::source::Upstream;
 use crate::store::{Found, Store};
+use crate::token::Kind;
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
 
@@ -39,35 +39,35 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
-type Connect = Box<dyn Fn() -> anyhow::Result<Option<WeChat>>>;
+type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
 
 /// What keeps one account's token alive.
 pub(crate) struct Keeper {
     account: Account,
-    store: FileStore,
+    store: Arc<dyn Store + Send + Sync>,
     connect: Connect,
     /// `None` as long as it could not be made.
-    wechat: RefCell<Option<Arc<WeChat>>>,
+    upstream: RefCell<Option<Arc<dyn Upstream>>>,
     known: RefCell<Known>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
 
 impl Keeper {
-    /// A keeper for an account whose document is published with `mode`. It asks `wechat`, until `connect` makes another;
+    /// A keeper for an account whose document is published with `mode`. It asks `upstream`, until `connect` makes another;
     /// where there is none yet, `connect` has to make it when it is needed.
     pub(crate) fn of(
         account: Account,
         mode: u32,
-        wechat: Option<WeChat>,
-        connect: impl Fn() -> anyhow::Result<Option<WeChat>> + 'static,
+        upstream: Option<Arc<dyn Upstream>>,
+        connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
         let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
         Keeper {
-            store: FileStore::new(&account.document, mode),
+            store: account.place.store(&Kind::Token, mode),
             account,
             connect: Box::new(connect),
-            wechat: RefCell::new(wechat.map(Arc::new)),
+            upstream: RefCell::new(upstream),
             known: RefCell::new(known),
             changed: Notify::new(),
         }
@@ -167,9 +167,9 @@ impl Keeper {
 
     /// What an errand needs; an error if there is still nobody to ask.
     fn means(&self) -> anyhow::Result<Means> {
-        let mut wechat = self.wechat.borrow_mut();
-        if wechat.is_none() {
-            *wechat = (self.connect)()?.map(Arc::new);
+        let mut upstream = self.upstream.borrow_mut();
+        if upstream.is_none() {
+            *upstream = (self.connect)()?;
         }
         Ok(Means {
             name: self.account.name.clone(),
@@ -177,7 +177,7 @@ impl Keeper {
             api: self.account.api,
             refresh_before: self.account.refresh_before,
             store: self.store.clone(),
-            wechat: wechat.clone().context("there is no AppSecret")?,
+            upstream: upstream.clone().context("there is no AppSecret")?,
         })
     }
 
@@ -199,10 +199,10 @@ impl Keeper {
     /// The operator may have mended what was in the way: reads the AppSecret again, and asks at once what was put off.
     pub(crate) fn hangup(&self) {
         match (self.connect)() {
-            Ok(Some(wechat)) => drop(self.wechat.replace(Some(Arc::new(wechat)))),
+            Ok(Some(upstream)) => drop(self.upstream.replace(Some(upstream))),
             Ok(None) => {}
             // That there is none yet is told when it is asked for, which is now.
-            Err(_) if self.wechat.borrow().is_none() => {}
+            Err(_) if self.upstream.borrow().is_none() => {}
             Err(err) => {
                 error!("serve: {}: {err:#}; the last good AppSecret stays", self.account.name);
             }

@@ -41,6 +41,11 @@ pub(crate) trait Probe {
     fn probe(&self, token: &Secret, timeout: Duration) -> Pulse;
 }
 
+/// What an account's tokens come from, for those who need both.
+pub(crate) trait Upstream: Source + Probe + Send + Sync {}
+
+impl<T: Source + Probe + Send + Sync> Upstream for T {}
+
 /// What a probe says of a token.
 #[derive(Debug)]
 pub(crate) enum Pulse {

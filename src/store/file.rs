@@ -2,7 +2,6 @@
 //! reads needs `reader`, and no lock.
 
 use std::fs::{OpenOptions, Permissions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,28 +13,20 @@ use crate::atomic::{self, Replacement};
 use crate::clock::Clock;
 use crate::lock::Lock;
 use crate::owner;
-use crate::token::{Document, MAX_DOCUMENT};
+use crate::token::{Document, Kind, MAX_DOCUMENT};
 
 /// A document in a file.
 #[derive(Clone)]
-pub(crate) struct FileStore {
+pub(super) struct FileStore {
     path: PathBuf,
+    kind: Kind,
     mode: u32,
 }
 
 impl FileStore {
     /// The store at `path`, whose document is published with `mode`.
-    pub(crate) fn new(path: &Path, mode: u32) -> FileStore {
-        FileStore { path: path.to_owned(), mode }
-    }
-
-    /// Gives the published document the mode that it should have: it may have been published with another one.
-    pub(crate) fn settle_mode(&self) -> io::Result<()> {
-        let file = owner::open_plain(OpenOptions::new().read(true), &self.path)?;
-        if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
-            file.set_permissions(Permissions::from_mode(self.mode))?;
-        }
-        Ok(())
+    pub(super) fn new(path: &Path, kind: &Kind, mode: u32) -> FileStore {
+        FileStore { path: path.to_owned(), kind: kind.clone(), mode }
     }
 
     /// The lock beside the document; never the document itself, which is replaced under it.
@@ -46,13 +37,21 @@ impl FileStore {
 
 impl Store for FileStore {
     fn read(&self) -> Result<Found> {
-        reader::read(&self.path)
+        reader::read(&self.path, &self.kind)
     }
 
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
         atomic::make_dir_of(&self.path, self.mode)?;
         let lock = Lock::acquire(&self.lock_path(), clock, deadline)?;
         Ok(lock.map(|lock| Box::new(FileTurn { store: self.clone(), lock }) as Box<dyn Turn>))
+    }
+
+    fn settle(&self) -> Result<()> {
+        let file = owner::open_plain(OpenOptions::new().read(true), &self.path)?;
+        if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
+            file.set_permissions(Permissions::from_mode(self.mode))?;
+        }
+        Ok(())
     }
 }
 
@@ -68,23 +67,24 @@ impl Turn for FileTurn {
 
     fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>> {
         let replacement = Replacement::prepare(&self.store.path, self.store.mode, MAX_DOCUMENT)?;
-        Ok(Box::new(PreparedFile { replacement, _lock: self.lock }))
+        Ok(Box::new(PreparedFile { replacement, kind: self.store.kind, _lock: self.lock }))
     }
 }
 
 struct PreparedFile {
     // Before the lock, so that an unused temporary file is gone before the next holder makes its own.
     replacement: Replacement,
+    kind: Kind,
     _lock: Lock,
 }
 
 impl Prepared for PreparedFile {
     fn publish_for_now(&self, document: &Document) -> Result<()> {
-        self.replacement.publish_for_now(document.to_line().expose().as_bytes())
+        self.replacement.publish_for_now(document.to_line(&self.kind).expose().as_bytes())
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        self.replacement.publish(document.to_line().expose().as_bytes())
+        self.replacement.publish(document.to_line(&self.kind).expose().as_bytes())
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_published_is_what_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FileStore::new(&dir.path().join("new/shop.json"), 0o600);
+        let store = FileStore::new(&dir.path().join("new/shop.json"), &Kind::Token, 0o600);
         let life = Duration::from_secs(7200);
         let document =
             Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);

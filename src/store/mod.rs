@@ -1,15 +1,79 @@
-//! Where documents are published. A store keeps one account's document, gives one process at a time the turn to
-//! replace it, and knows nothing of when that is due.
+//! Where documents are published. A store keeps an account's documents, gives one process at a time the turn to
+//! replace one, and knows nothing of when that is due.
 
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::clock::Clock;
-use crate::token::Document;
+use crate::token::{Document, Kind, TicketType};
 
-pub(crate) mod file;
-pub(crate) mod reader;
+use file::FileStore;
+use reader::Watched;
+
+mod file;
+mod reader;
+
+/// Where an account's documents are. Which store that is matters to nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// The token in this file, and each ticket in one beside it.
+    File(PathBuf),
+}
+
+impl Place {
+    /// What is published now. Takes no lock, as all who only read.
+    pub(crate) fn read(&self, kind: &Kind) -> Result<Found> {
+        reader::read(&self.path(kind), kind)
+    }
+
+    /// The same for those who look again and again.
+    pub(crate) fn watch(&self, kind: &Kind) -> Box<dyn Watch> {
+        Box::new(Watched::new(&self.path(kind), kind))
+    }
+
+    /// For those who publish; a file is published with `mode`.
+    pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
+        Arc::new(FileStore::new(&self.path(kind), kind, mode))
+    }
+
+    /// Whether it is a file under `dir`.
+    pub(crate) fn is_under(&self, dir: &Path) -> bool {
+        let Place::File(path) = self;
+        path.starts_with(dir)
+    }
+
+    fn path(&self, kind: &Kind) -> PathBuf {
+        let Place::File(path) = self;
+        match kind {
+            Kind::Token => path.clone(),
+            Kind::Ticket(kind) => beside(path, kind),
+        }
+    }
+}
+
+/// Where the token's document is, for people.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place::File(path) = self;
+        path.display().fmt(f)
+    }
+}
+
+/// The file of the ticket of this type, beside the token's.
+fn beside(path: &Path, kind: &TicketType) -> PathBuf {
+    let mut name = match path.extension() {
+        Some(extension) if extension == "json" => path.file_stem(),
+        _ => path.file_name(),
+    }
+    .unwrap_or_default()
+    .to_owned();
+    name.push(format!(".{kind}.json"));
+    path.with_file_name(name)
+}
 
 /// What a store has for an account.
 #[derive(Debug)]
@@ -20,13 +84,30 @@ pub(crate) enum Found {
     Document(Document),
 }
 
-/// One account's place in a store.
+/// One document's place in a store.
 pub(crate) trait Store {
     /// What is published now. An error means that nobody can tell.
     fn read(&self) -> Result<Found>;
 
     /// Waits until it is this process's turn to publish; `None` if it was somebody else's until `deadline`.
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>>;
+
+    /// Gives what is published the mode that it should have: it may have been published with another one.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A reader that looks again and again, at little cost.
+pub(crate) trait Watch {
+    /// Looks whether the document is another than at the last look.
+    ///
+    /// An `Err` says that there is something that is no document, or that nobody can tell; the last good document, if
+    /// there was one, stays: a failure never costs a good token.
+    fn look(&mut self) -> Result<bool>;
+
+    /// The document at the last look.
+    fn document(&self) -> Option<&Document>;
 }
 
 /// The turn to publish; it passes on when this is dropped.

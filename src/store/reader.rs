@@ -8,26 +8,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::Found;
+use super::{Found, Watch};
 use crate::owner;
 use crate::revision::Revision;
-use crate::token::{Damage, Document, MAX_DOCUMENT};
+use crate::token::{Document, Kind, MAX_DOCUMENT};
 
-/// What a file's bytes are read as.
-type Parse = fn(&[u8]) -> Result<Document, Damage>;
-
-/// The token that is published at `path`.
-pub(crate) fn read(path: &Path) -> Result<Found> {
-    read_revision(path, Document::parse).map(|(found, _)| found)
-}
-
-/// The ticket that is published at `path`.
-pub(crate) fn read_ticket(path: &Path) -> Result<Found> {
-    read_revision(path, Document::parse_ticket).map(|(found, _)| found)
+/// What is published at `path`.
+pub(super) fn read(path: &Path, kind: &Kind) -> Result<Found> {
+    read_revision(path, kind).map(|(found, _)| found)
 }
 
 /// Reads the document at `path`, and which revision of the file that was; none where there is no file.
-fn read_revision(path: &Path, parse: Parse) -> Result<(Found, Option<Revision>)> {
+fn read_revision(path: &Path, kind: &Kind) -> Result<(Found, Option<Revision>)> {
     let reading = || format!("cannot read {}", path.display());
     // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
     match fs::metadata(path) {
@@ -54,29 +46,29 @@ fn read_revision(path: &Path, parse: Parse) -> Result<(Found, Option<Revision>)>
     let found = if bytes.len() > MAX_DOCUMENT {
         damaged(&"it is too long")
     } else {
-        parse(&bytes).map_or_else(|what| damaged(&what), Found::Document)
+        Document::parse(kind, &bytes).map_or_else(|what| damaged(&what), Found::Document)
     };
     Ok((found, Some(revision)))
 }
 
 /// A reader that looks at the file each time and reads it only when it has been replaced.
-pub(crate) struct Watched {
+pub(super) struct Watched {
     path: PathBuf,
+    kind: Kind,
     revision: Option<Revision>,
     document: Option<Document>,
 }
 
 impl Watched {
-    pub(crate) fn new(path: &Path) -> Watched {
-        Watched { path: path.to_owned(), revision: None, document: None }
+    pub(super) fn new(path: &Path, kind: &Kind) -> Watched {
+        Watched { path: path.to_owned(), kind: kind.clone(), revision: None, document: None }
     }
+}
 
-    /// The published document as of now, and whether it is another than at the last look.
-    ///
-    /// The price of a look is one `stat`. An `Err` says that the file is no document (at the look that found it so)
-    /// or cannot be read (at every look until it can); the last good document, if there was one, stays: a failure
-    /// never costs a good token. When the file is gone, so is the document: somebody withdrew it.
-    pub(crate) fn look(&mut self) -> Result<bool> {
+impl Watch for Watched {
+    /// The price of a look is one `stat`. An `Err` is told at the look that found the file to be no document, or at every
+    /// look as long as it cannot be read. When the file is gone, so is the document: somebody withdrew it.
+    fn look(&mut self) -> Result<bool> {
         match fs::metadata(&self.path) {
             Ok(metadata) if self.revision == Some(Revision::of(&metadata)) => Ok(false),
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
@@ -85,7 +77,7 @@ impl Watched {
             }
             // `read_revision` finds the same trouble, and words it.
             _ => {
-                let (found, revision) = read_revision(&self.path, Document::parse)?;
+                let (found, revision) = read_revision(&self.path, &self.kind)?;
                 self.revision = revision;
                 match found {
                     Found::Document(document) => self.document = Some(document),
@@ -97,8 +89,7 @@ impl Watched {
         }
     }
 
-    /// The document at the last look.
-    pub(crate) fn document(&self) -> Option<&Document> {
+    fn document(&self) -> Option<&Document> {
         self.document.as_ref()
     }
 }
@@ -126,19 +117,19 @@ mod tests {
         let path = dir.path().join("shop.json");
         for damage in ["", "{}", &" ".repeat(MAX_DOCUMENT + 1)] {
             fs::write(&path, damage).unwrap();
-            assert!(matches!(read(&path).unwrap(), Found::Damaged(_)));
+            assert!(matches!(read(&path, &Kind::Token).unwrap(), Found::Damaged(_)));
         }
         fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path).unwrap(), Found::Nothing));
+        assert!(matches!(read(&path, &Kind::Token).unwrap(), Found::Nothing));
         fs::create_dir(&path).unwrap();
-        assert!(read(&path).is_err());
+        assert!(read(&path, &Kind::Token).is_err());
     }
 
     #[test]
     fn a_watched_document_is_read_again_when_it_is_replaced_and_only_then() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path);
+        let mut watched = Watched::new(&path, &Kind::Token);
         assert!(!watched.look().unwrap() && watched.document().is_none());
         put(&path, "T1");
         assert!(watched.look().unwrap());
@@ -153,7 +144,7 @@ mod tests {
     fn damage_is_reported_once_and_costs_no_good_token_but_removal_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path);
+        let mut watched = Watched::new(&path, &Kind::Token);
         put(&path, "T1");
         watched.look().unwrap();
         fs::write(&path, r#"{"access_token":"T2"#).unwrap();
