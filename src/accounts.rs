@@ -164,7 +164,7 @@ impl Tokens for Accounts {
     }
 
     fn api(&self, account: usize) -> Api {
-        self.served[account].account.api
+        self.served[account].account.family
     }
 
     fn token(&self, account: usize) -> Option<Token> {
@@ -255,6 +255,7 @@ mod tests {
             name: name.to_owned(),
             appid: appid.map(str::to_owned),
             api: Api::Stable,
+            family: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join(name)),
         }

@@ -1,8 +1,8 @@
-//! The APIs by which WeChat gives tokens, by the names that people give them.
+//! The APIs by which tokens are given, by the names that people give them.
 
 use clap::ValueEnum;
 
-/// Which of WeChat's families of tokens an account uses; they do not affect each other.
+/// By which rules an account's token is given. WeChat's families of tokens do not affect each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Api {
     /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
@@ -12,14 +12,18 @@ pub(crate) enum Api {
     Classic,
     /// GET /cgi-bin/gettoken of WeCom (企业微信): asking again gives the same token while it lives
     Work,
+    /// Another wxtoken's, which holds the AppSecret: it gives its token with the life that is promised there
+    #[value(skip)]
+    Mirror,
 }
 
 impl Api {
-    /// Where WeChat answers it.
+    /// Where it is answered, if there is only one such place.
     pub(crate) fn base_url(self) -> &'static str {
         match self {
             Api::Stable | Api::Classic => "https://api.weixin.qq.com",
             Api::Work => "https://qyapi.weixin.qq.com",
+            Api::Mirror => "",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -49,18 +49,40 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     })
 }
 
+/// Reads the key that another wxtoken knows us by: that of `key_file`, else `$CREDENTIALS_DIRECTORY/NAME.key`. Where there is
+/// neither, it has to know us by our address.
+pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
+    let read = |path: &Path, opened| read_file_of("key", path, opened).map(Some);
+    match (file, credential_path(&format!("{name}.key"))) {
+        (Some(path), _) => read(path, owner::open_lasting_secret(path, Readers::Owner)),
+        (None, Some(path)) => read(&path, owner::open_secret(&path, Readers::OwnerAndGroup)),
+        (None, None) => Ok(None),
+    }
+}
+
 /// The secret in the account's credential, where there is one.
 fn credential(name: &str) -> Option<anyhow::Result<Secret>> {
+    let path = credential_path(&format!("{name}.secret"))?;
+    Some(read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)))
+}
+
+/// Where systemd put the credential of this name, if it did.
+fn credential_path(name: &str) -> Option<PathBuf> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY")?;
-    let path = Path::new(&credentials).join(format!("{name}.secret"));
+    let path = Path::new(&credentials).join(name);
     // One that is there and cannot be read is an error, not a reason to look elsewhere.
     let is_there = !matches!(path.try_exists(), Ok(false));
-    is_there.then(|| read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)))
+    is_there.then_some(path)
 }
 
 /// Reads the secret from the file at `path`, which was opened so.
 fn read_file(path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
-    let name = format!("secret file {}", path.display());
+    read_file_of("secret", path, opened)
+}
+
+/// The same of a file of another name.
+fn read_file_of(what: &str, path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
+    let name = format!("{what} file {}", path.display());
     let mut file = opened.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
     check(read_bytes(&mut file), &name)
 }
@@ -79,13 +101,13 @@ fn check(bytes: io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Se
     let finding = match line {
         [] => "is empty",
         line if line.contains(&b'\n') => "has more than one line",
-        line if line.len() > MAX_SECRET => "is too long for an AppSecret",
+        line if line.len() > MAX_SECRET => "is too long for an AppSecret or a key",
         // Nor could another one be told again in what a gateway echoes, escaped or percent-encoded, to be left out there.
         line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
             "has blanks or characters that no AppSecret has"
         }
         line => {
-            debug!("AppSecret read from {from}");
+            debug!("read {from}");
             return Ok(Secret::new(String::from_utf8_lossy(line).into_owned()));
         }
     };

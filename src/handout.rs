@@ -181,6 +181,7 @@ mod tests {
             name: "default".to_owned(),
             appid: Some("wx1".to_owned()),
             api: Api::Stable,
+            family: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join("default.json")),
         })

@@ -20,6 +20,10 @@ pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
 const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
+/// How long a mirror is content with what its source said: whoever replaces a token there by hand is followed within this
+/// time, and a cron job that runs each minute asks each time.
+const FRESH: Duration = Duration::from_secs(30);
+
 /// With less life than this a token is over before anybody has used it.
 const LEAST_LIFE: Duration = Duration::from_secs(2);
 
@@ -198,12 +202,28 @@ impl Document {
         self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
     }
 
+    /// Whether a mirror should hear from its source again, where the token may have been replaced since.
+    pub(crate) fn is_stale(&self, now: UtcDateTime) -> bool {
+        self.stale_in(now).is_zero()
+    }
+
+    /// How long it is until then.
+    pub(crate) fn stale_in(&self, now: UtcDateTime) -> Duration {
+        let age = now - self.created_at;
+        if age < -MAX_CLOCK_SKEW {
+            return Duration::ZERO;
+        }
+        let age = Duration::try_from(age).unwrap_or_default(); // Made in the future: its age is 0.
+        FRESH.saturating_sub(age).min(self.left(now))
+    }
+
     /// What may be promised to someone who takes the token now: it works that long, unless somebody outside kills it.
     /// In whole seconds, rounded down; zero means that there is no token to hand out.
     pub(crate) fn promise(&self, now: UtcDateTime, api: Api, refresh_before: Duration) -> Duration {
         let left = self.left(now);
         let promise = match api {
-            Api::Stable | Api::Work => left,
+            // What a mirror was promised has its source's rules in it.
+            Api::Stable | Api::Work | Api::Mirror => left,
             // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
             Api::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };

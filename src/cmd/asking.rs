@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::api::Api;
 use crate::appsecret;
 use crate::config::{self, Account, Contact, DEFAULT_ACCOUNT, Origin};
 use crate::endpoint::BaseUrl;
@@ -16,17 +17,27 @@ use crate::secret::Secret;
 use crate::source::Upstream;
 use crate::source::client::{Client, Trust};
 use crate::source::wechat::WeChat;
+use crate::source::wxtoken::Wxtoken;
 
-/// Servers, and the AppSecret for them.
+/// Servers, and what makes them answer us: the AppSecret, or a mirror's key.
 pub(super) struct Link {
     client: Client,
-    secret: Secret,
+    secret: Option<Secret>,
 }
 
 impl Link {
     /// Who is to be asked for this account.
     pub(super) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
-        Ok(Arc::new(WeChat::new(self.client, account.api, account.needed_appid()?, self.secret)))
+        Ok(match (account.api, self.secret) {
+            (Api::Mirror, None) => Arc::new(Wxtoken::new(self.client, &account.name)),
+            (Api::Mirror, Some(key)) => {
+                Arc::new(Wxtoken::new(self.client.with_key(&key), &account.name))
+            }
+            (api, secret) => {
+                let secret = secret.context("there is no AppSecret")?;
+                Arc::new(WeChat::new(self.client, api, account.needed_appid()?, secret))
+            }
+        })
     }
 }
 
@@ -42,10 +53,16 @@ impl Linker {
         let secret_file = contact.secret_file.as_deref();
         let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
         let (client, secret) = match &contact.origin {
-            Origin::CommandLine => (client, appsecret::read_given(DEFAULT_ACCOUNT, secret_file)),
+            Origin::CommandLine => {
+                (client, appsecret::read_given(DEFAULT_ACCOUNT, secret_file).map(Some))
+            }
             Origin::Config { account, secret_file: place } => (
                 client.with_context(|| account.clone()),
-                appsecret::read(name, secret_file).with_context(|| place.clone()),
+                match contact.is_mirror {
+                    true => appsecret::read_key(name, secret_file),
+                    false => appsecret::read(name, secret_file).map(Some),
+                }
+                .with_context(|| place.clone()),
             ),
         };
         let (client, secret) = config::both(client, secret)?;

@@ -24,6 +24,7 @@ fn again(api: Api) -> &'static str {
     match api {
         Api::Stable | Api::Classic => FORCED_AGAIN,
         Api::Work => WORK_AGAIN,
+        Api::Mirror => MIRROR_AGAIN,
     }
 }
 
@@ -34,6 +35,10 @@ const FORCED_AGAIN: &str = "WeChat gave the same token again: on the stable API 
 const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If \
                           WeCom refuses it, look whether it is the right app's, and what errcode it is. \
                           企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。";
+
+const MIRROR_AGAIN: &str = "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. If \
+                            WeChat refuses it, look whether it is the right account's, and what errcode it is. \
+                            上级 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。";
 
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;

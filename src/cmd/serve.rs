@@ -168,14 +168,14 @@ impl Maker {
                     Ok(account)
                 });
                 if let Ok(account) = &account
-                    && let Some(known) = self.known(&plan(account.clone(), contact.clone()))
+                    && let Some(known) = self.known(&plan(account.clone(), (*contact).clone()))
                 {
                     return Ok(vec![known]);
                 }
                 // What is wrong with an account of the command line is told at once.
                 let link = self.linker.link(DEFAULT_ACCOUNT, &contact);
                 let (account, link) = config::both(account, link)?;
-                Ok(vec![self.make_with(plan(account, contact), Some(link))])
+                Ok(vec![self.make_with(plan(account, *contact), Some(link))])
             }
         }
     }

@@ -43,9 +43,13 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Account {
     pub(super) name: String,
+    /// Empty, where a mirror was not told.
     pub(super) appid: String,
     pub(super) api: Option<Api>,
     pub(super) secret_file: Option<PathBuf>,
+    /// The other wxtoken that it is a mirror of; none, where WeChat itself is asked.
+    pub(super) from: Vec<String>,
+    pub(super) key_file: Option<PathBuf>,
     /// None, where WeChat's own is meant.
     pub(super) base_urls: Vec<String>,
     pub(super) proxy: Option<Proxy>,
@@ -57,6 +61,7 @@ pub(super) struct Account {
     pub(super) line: usize,
     pub(super) appid_line: usize,
     pub(super) secret_line: usize,
+    pub(super) key_line: usize,
 }
 
 /// `[serve]`.
@@ -143,9 +148,9 @@ impl File {
                 Api::Work if secret_file.is_none() => continue,
                 // A corp has many apps, with a secret each.
                 Api::Work => (secret_file, "the same corp and secret_file as"),
-                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
+                Api::Stable | Api::Classic | Api::Mirror => (&None, "the same appid and api as"),
             };
-            if appid.is_empty() {
+            if appid.is_empty() || !account.from.is_empty() {
                 continue;
             }
             let twin = known.insert((appid, account.api.unwrap_or_default(), app), name);
@@ -168,11 +173,19 @@ impl File {
 
 impl Account {
     fn of(name: &str, table: &mut Table<'_>) -> Account {
-        Account {
+        let (from, key_file) =
+            (table.filled_list("from", from), table.get("key_file", Value::path));
+        let appid = match table.has("from") {
+            true => table.get("appid", appid),
+            false => table.need("appid", "it has no appid, and no from", appid),
+        };
+        let account = Account {
             name: name.to_owned(),
-            appid: table.need("appid", "it has no appid", appid).unwrap_or_default(),
+            appid: appid.unwrap_or_default(),
             api: table.get("api", api),
             secret_file: table.get("secret_file", Value::path),
+            from: from.unwrap_or_default(),
+            key_file,
             base_urls: table.filled_list("base_url", base_url).unwrap_or_default(),
             proxy: table.get("proxy", proxy),
             ca_file: table.get("ca_file", Value::path),
@@ -182,14 +195,36 @@ impl Account {
             line: table.line_of(""),
             appid_line: table.line_of("appid"),
             secret_line: table.line_of("secret_file"),
+            key_line: table.line_of("key_file"),
+        };
+        let strays: &[_] = match table.has("from") {
+            true => &["secret_file", "base_url", "refresh_before"],
+            false => &["key_file"],
+        };
+        for key in strays.iter().filter(|key| table.has(key)) {
+            table.tell(
+                key,
+                match table.has("from") {
+                    true => "is for who asks WeChat; `from` names another wxtoken, which does that",
+                    false => "goes with `from`, the other wxtoken that knows the key",
+                },
+            );
         }
+        account
     }
 
     fn check_secret(&self, sheet: &Sheet<'_>) {
-        let Some(path) = &self.secret_file else { return };
-        if let Err(err) = owner::open_lasting_secret(path, Readers::Owner) {
-            let what = format!("cannot read secret file {}: {err}", path.display());
-            sheet.tell(self.secret_line, &format!("account.{}.secret_file", self.name), &what);
+        let files = [
+            ("secret", &self.secret_file, self.secret_line),
+            ("key", &self.key_file, self.key_line),
+        ];
+        for (kind, path, line) in files {
+            if let Some(path) = path
+                && let Err(err) = owner::open_lasting_secret(path, Readers::Owner)
+            {
+                let what = format!("cannot read {kind} file {}: {err}", path.display());
+                sheet.tell(line, &format!("account.{}.{kind}_file", self.name), &what);
+            }
         }
     }
 }
@@ -268,6 +303,11 @@ fn base_url(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     BaseUrl::parse(text)?;
     Ok(text.to_owned())
+}
+
+/// The same of another wxtoken.
+fn from(value: Value<'_>) -> Result<String, String> {
+    base_url(value).map_err(|fault| fault.replace("the AppSecret would", "key and token would"))
 }
 
 fn proxy(value: Value<'_>) -> Result<Proxy, String> {

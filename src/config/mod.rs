@@ -52,6 +52,8 @@ pub(crate) struct Account {
     /// WeChat's name for it; a reader may do without.
     pub(crate) appid: Option<String>,
     pub(crate) api: Api,
+    /// The API of WeChat's whose routes it is served under.
+    pub(crate) family: Api,
     /// Its token is due when this much life is left.
     pub(crate) refresh_before: Duration,
     /// Where its documents are published.
@@ -66,6 +68,9 @@ pub(crate) struct Contact {
     pub(crate) base_urls: Vec<String>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) ca_file: Option<PathBuf>,
+    /// Whether another wxtoken is asked.
+    pub(crate) is_mirror: bool,
+    /// With the AppSecret; a mirror's with its key.
     pub(crate) secret_file: Option<PathBuf>,
     pub(crate) origin: Origin,
 }
@@ -84,7 +89,7 @@ pub(crate) enum Origin {
 /// The accounts that are meant.
 pub(crate) enum Meant {
     /// The one of the command line, or what is wrong with it.
-    Given(anyhow::Result<Account>, Contact),
+    Given(anyhow::Result<Account>, Box<Contact>),
     /// Those of the file.
     OfFile(Vec<Entry>),
 }
@@ -182,7 +187,7 @@ impl<'a> Config<'a> {
             entries.retain(|entry| names.is_empty() || names.contains(&entry.account.name));
             Ok(Meant::OfFile(entries))
         } else if names.is_empty() {
-            Ok(Meant::Given(self.account_given(), self.contact_given()))
+            Ok(Meant::Given(self.account_given(), Box::new(self.contact_given())))
         } else {
             Err(Exit::Usage.error(
                 "ACCOUNT is the name of an account in a config, and there is none; give --config, or leave it out",
@@ -280,6 +285,7 @@ impl<'a> Config<'a> {
             name: DEFAULT_ACCOUNT.to_owned(),
             appid,
             api: self.given.api.unwrap_or_default(),
+            family: self.given.api.unwrap_or_default(),
             refresh_before: self.refresh_before(None),
             place: Place::File(document),
         })
@@ -293,6 +299,7 @@ impl<'a> Config<'a> {
             base_urls: vec![given.base_url.clone().unwrap_or_else(|| api.base_url().to_owned())],
             proxy: None,
             ca_file: given.ca_file.clone(),
+            is_mirror: false,
             secret_file: given.secret_file.clone(),
             origin: Origin::CommandLine,
         }
@@ -300,19 +307,27 @@ impl<'a> Config<'a> {
 
     /// An account of the file.
     fn entry(&self, account: &file::Account, dir: &Path) -> Entry {
-        let api = account.api.unwrap_or_default();
-        let base_urls = match account.base_urls.as_slice() {
-            [] => vec![api.base_url().to_owned()],
-            given => given.to_owned(),
-        };
-        let document = || dir.join(format!("{}.json", account.name));
         let place =
             |line, key: &str| format!("{}: account.{}{key}", self.file.line(line), account.name);
+        let family = account.api.unwrap_or_default();
+        let is_mirror = !account.from.is_empty();
+        let api = if is_mirror { Api::Mirror } else { family };
+        let base_urls = match (account.from.as_slice(), account.base_urls.as_slice()) {
+            ([], []) => vec![api.base_url().to_owned()],
+            ([], given) => given.to_owned(),
+            (from, _) => from.to_owned(),
+        };
+        let (secret_file, secret_place) = match is_mirror {
+            true => (account.key_file.clone(), place(account.key_line, ".key_file")),
+            false => (account.secret_file.clone(), place(account.secret_line, ".secret_file")),
+        };
+        let document = || dir.join(format!("{}.json", account.name));
         Entry {
             account: Account {
                 name: account.name.clone(),
-                appid: Some(account.appid.clone()),
+                appid: Some(account.appid.clone()).filter(|appid| !appid.is_empty()),
                 api,
+                family,
                 refresh_before: self.refresh_before(account.refresh_before),
                 place: Place::File(account.file.clone().unwrap_or_else(document)),
             },
@@ -320,10 +335,11 @@ impl<'a> Config<'a> {
                 base_urls,
                 proxy: account.proxy.clone(),
                 ca_file: account.ca_file.clone(),
-                secret_file: account.secret_file.clone(),
+                is_mirror,
+                secret_file,
                 origin: Origin::Config {
                     account: place(account.line, ""),
-                    secret_file: place(account.secret_line, ".secret_file"),
+                    secret_file: secret_place,
                 },
             },
             allow: account.allow.clone(),
@@ -449,7 +465,9 @@ impl Account {
 
     /// Its AppID, which whoever asks WeChat needs.
     pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
-        self.appid.as_deref().ok_or_else(|| {
+        // A mirror asks by the account's name.
+        let unneeded = (self.api == Api::Mirror).then_some("");
+        self.appid.as_deref().or(unneeded).ok_or_else(|| {
             Exit::Usage.error(
                 "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",
             )

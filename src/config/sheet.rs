@@ -216,6 +216,11 @@ impl<'a> Table<'a> {
         made
     }
 
+    /// Whether the key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// Tells a problem of a key that is there.
     pub(super) fn tell(&self, key: &str, what: &str) {
         self.sheet.tell(self.line_of(key), &self.path_of(key), what);

@@ -71,6 +71,9 @@ impl Means {
             Errand::Refresh => return self.refresh(&Want::Live, true),
             Errand::Settle(doubt) => doubt,
         };
+        if self.api == Api::Mirror {
+            return self.pass_on(doubt);
+        }
         let pulse = doubt.is_probed.then(|| self.upstream.probe(&doubt.token, PROBE_TIMEOUT));
         let is_settled = match &pulse {
             Some(Pulse::Alive) => true,
@@ -85,6 +88,16 @@ impl Means {
             false => self.refresh(&Want::NotThis(doubt.token), doubt.may_force),
         };
         Report { pulse, ..report }
+    }
+
+    /// Where another wxtoken is asked, that one probes the token, and rations what it forces.
+    fn pass_on(&self, doubt: Doubt) -> Report {
+        let token = doubt.token.clone();
+        let mut report = self.refresh(&Want::NotThis(token), doubt.is_told);
+        if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
+            report.pulse = Some(Pulse::Alive);
+        }
+        report
     }
 
     fn refresh(&self, want: &Want, may_force: bool) -> Report {
@@ -134,7 +147,11 @@ impl Source for Noted<'_> {
         self.was_forcing.set(how == Ask::Another);
         let answer = self.source.ask(how, timeout);
         // Where nothing can be forced, each question is all that can be done about a token.
-        let is_forced = how == Ask::Another || self.api != Api::Stable;
+        let is_forced = match self.api {
+            Api::Stable => how == Ask::Another,
+            Api::Classic | Api::Work => true,
+            Api::Mirror => false,
+        };
         if is_forced && answer.as_ref().err().is_none_or(AskError::may_have_minted) {
             self.has_forced.set(true);
         }
@@ -143,6 +160,8 @@ impl Source for Noted<'_> {
             Err(AskError::Refused(refusal)) => ("refused", refusal.code),
             Err(AskError::Status(_)) => ("http_status", 0),
             Err(AskError::Unreachable { .. }) => ("unreachable", 0),
+            Err(AskError::Central { is_refusal: true, .. }) => ("refused", 0),
+            Err(AskError::Central { .. }) => ("unreachable", 0),
             Err(AskError::Nonsense(_)) => ("nonsense", 0),
             Err(AskError::Spent | AskError::Withheld) => return answer,
         });

@@ -119,7 +119,7 @@ impl Known {
     pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
         let per_day = match api {
             Api::Stable => FORCED_PER_DAY_ON_STABLE,
-            Api::Classic | Api::Work => FORCED_PER_DAY_ELSEWHERE,
+            Api::Classic | Api::Work | Api::Mirror => FORCED_PER_DAY_ELSEWHERE,
         };
         Known {
             name: name.to_owned(),
@@ -265,21 +265,22 @@ impl Known {
             self.unsettled = None;
         }
         let until = |at: Instant| at.saturating_duration_since(now);
-        let due_in = match document.map(|it| pace::until_due(it, wall, self.refresh_before)) {
-            None => Duration::ZERO,
-            // What was said to be tried again is, and where nothing is due it is found out that all is well.
-            Some(_) if self.trouble.is_some() => Duration::ZERO,
-            // One that was due when WeChat gave it.
-            Some(Duration::ZERO) => until(self.not_before),
-            Some(due_in) => due_in,
-        };
+        let due_in =
+            match document.map(|it| pace::until_due(it, wall, self.api, self.refresh_before)) {
+                None => Duration::ZERO,
+                // What was said to be tried again is, and where nothing is due it is found out that all is well.
+                Some(_) if self.trouble.is_some() => Duration::ZERO,
+                // One that was due when WeChat gave it.
+                Some(Duration::ZERO) => until(self.not_before),
+                Some(due_in) => due_in,
+            };
         let wait = match (self.dead.is_some(), self.may_force(now)) {
             (false, _) => due_in,
             (true, Ok(())) => Duration::ZERO,
             // Meanwhile it may end, or somebody else may have it replaced.
             (true, Err(lack)) => lack.retry_after.min(match self.api {
                 Api::Stable => until(self.not_before),
-                Api::Classic | Api::Work => due_in,
+                Api::Classic | Api::Work | Api::Mirror => due_in,
             }),
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));

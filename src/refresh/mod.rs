@@ -123,6 +123,7 @@ impl From<anyhow::Error> for Failure {
 pub(crate) struct Refresh<'a> {
     /// What people call the account.
     pub(crate) name: &'a str,
+    /// Empty where it is not known: a mirror need not be told.
     pub(crate) appid: &'a str,
     pub(crate) api: Api,
     pub(crate) refresh_before: Duration,
@@ -181,7 +182,7 @@ impl Refresh<'_> {
             }
             Found::Document(document) => document,
         };
-        if document.appid != self.appid {
+        if !self.appid.is_empty() && document.appid != self.appid {
             return Err(Failure::Foreign { appid: printable(&document.appid, 64) });
         }
         let keep = match want {
@@ -189,6 +190,7 @@ impl Refresh<'_> {
             Want::NotThis(rejected) if document.token == *rejected => false,
             // Another than the rejected one: it will do while it lives, due or not.
             Want::NotThis(_) => !document.left(self.clock.now()).is_zero(),
+            Want::Live if self.api == Api::Mirror => !document.is_stale(self.clock.now()),
             Want::Live => !document.is_due(self.clock.now(), self.refresh_before),
         };
         Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
@@ -268,7 +270,7 @@ impl Refresh<'_> {
     ) -> Option<Document> {
         let document = |at| Document::new(self.appid, grant.token.clone(), grant.expires_in, at);
         match (self.api, published) {
-            (Api::Stable | Api::Classic, _) => Some(document(asked_at)),
+            (Api::Stable | Api::Classic | Api::Mirror, _) => Some(document(asked_at)),
             // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
             // an answer that we did not hear.
             (Api::Work, Some(published)) if published.token == grant.token => {
@@ -283,13 +285,13 @@ impl Refresh<'_> {
         match self.api {
             Api::Classic => true,
             Api::Stable => how == Ask::Another,
-            Api::Work => false,
+            Api::Work | Api::Mirror => false,
         }
     }
 
     /// Whether WeChat can be asked for more than `how` does.
     fn can_force(&self, how: Ask) -> bool {
-        self.api == Api::Stable && how == Ask::Good
+        matches!(self.api, Api::Stable | Api::Mirror) && how == Ask::Good
     }
 
     /// Whether there is time to hear an answer.

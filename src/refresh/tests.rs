@@ -564,7 +564,7 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
             match api {
                 // What was minted in an earlier run, WeCom alone can tell: there each run has its answer, at last.
                 Api::Work => vec![Fate::Lost],
-                Api::Stable | Api::Classic => fates.to_vec(),
+                Api::Stable | Api::Classic | Api::Mirror => fates.to_vec(),
             }
         };
         let mut again_at = u64::MAX;
@@ -703,7 +703,7 @@ impl<'a> Town<'a> {
             (Api::Classic, _) => wechat.token(who, now),
             (Api::Stable, Ask::Good) => wechat.stable_token(who, now),
             (Api::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
-            (Api::Work, _) => wechat.work_token(who, now),
+            (Api::Work | Api::Mirror, _) => wechat.work_token(who, now),
         };
         let grant = granted.map_err(|refusal| {
             let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };

@@ -18,6 +18,7 @@ use super::AskError;
 use super::gate::Gate;
 use crate::endpoint::{BaseUrl, Proxy};
 use crate::report::printable;
+use crate::secret::Secret;
 
 /// An answer's body is this long at most; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
@@ -34,10 +35,12 @@ const GRACE: Duration = Duration::from_millis(100);
 /// A file of certificates is this long at most; a whole system's bundle has about 220 KiB.
 const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
-/// Servers to talk to: all of them are WeChat, and the next one is for when one cannot be reached.
+/// Servers to talk to: all of them are the same, and the next one is for when one cannot be reached.
 pub(crate) struct Client {
     routes: Vec<Route>,
     trust: Trust,
+    /// What it shows to be let in: `Bearer KEY`.
+    authorization: Option<Secret>,
 }
 
 /// A server, and the way there.
@@ -73,7 +76,14 @@ impl Client {
             };
             Ok(Route { base: base.clone(), proxy })
         };
-        Ok(Client { routes: bases.iter().map(route).collect::<Result<_>>()?, trust })
+        let routes = bases.iter().map(route).collect::<Result<_>>()?;
+        Ok(Client { routes, trust, authorization: None })
+    }
+
+    /// The same client, which shows this key with each request.
+    pub(crate) fn with_key(self, key: &Secret) -> Client {
+        let authorization = Secret::new(format!("Bearer {}", key.expose()));
+        Client { authorization: Some(authorization), ..self }
     }
 
     /// Sends a GET with these parameters in its query.
@@ -85,6 +95,7 @@ impl Client {
     ) -> Result<Answer, AskError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.get(base.with(path)).query_pairs(query.iter().copied());
+            let request = self.authorized(request);
             move || finish(request.call())
         })
     }
@@ -98,9 +109,17 @@ impl Client {
     ) -> Result<Answer, AskError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.post(base.with(path)).header("Content-Type", "application/json");
+            let request = self.authorized(request);
             let body = body.clone();
             move || finish(request.send(body.as_slice()))
         })
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("Authorization", value.expose()),
+            None => request,
+        }
     }
 
     /// Asks the first server, and the next one where no connection could be made: then nothing was sent, and nothing is

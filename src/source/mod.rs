@@ -11,6 +11,7 @@ use crate::secret::Secret;
 mod gate;
 pub(crate) mod client;
 pub(crate) mod wechat;
+pub(crate) mod wxtoken;
 
 /// How to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,12 @@ pub(crate) enum AskError {
     },
     /// An answer that makes no sense; says which.
     Nonsense(String),
+    /// Another wxtoken gave none, or could not be asked.
+    Central {
+        what: String,
+        /// Whether it is pointless to ask again soon.
+        is_refusal: bool,
+    },
     /// The published token again, whose time is over.
     Spent,
     /// Nobody was asked: it is not to be asked for now.
@@ -87,6 +94,7 @@ impl AskError {
             AskError::Refused(refusal) => refusal.class() == Class::Transient,
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
+            AskError::Central { is_refusal, .. } => !is_refusal,
             AskError::Nonsense(_) | AskError::Withheld => false,
             // Our count begins before the request was sent, so it ends some seconds before WeChat's.
             AskError::Spent => true,
@@ -96,7 +104,10 @@ impl AskError {
     /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.
     pub(crate) fn may_have_minted(&self) -> bool {
         match self {
-            AskError::Refused(_) | AskError::Spent | AskError::Withheld => false,
+            AskError::Refused(_)
+            | AskError::Central { .. }
+            | AskError::Spent
+            | AskError::Withheld => false,
             // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
             AskError::Status(status) => !(300..500).contains(status) || *status == 408,
             AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
@@ -112,8 +123,11 @@ impl AskError {
             AskError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
             // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
             AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
+            // A key or an allowlist.
+            AskError::Central { is_refusal: true, .. } => Some(Duration::from_secs(5 * 60)),
             AskError::Status(_)
             | AskError::Unreachable { .. }
+            | AskError::Central { .. }
             | AskError::Nonsense(_)
             | AskError::Spent
             | AskError::Withheld => None,
@@ -125,7 +139,9 @@ impl AskError {
         match self {
             AskError::Refused(refusal) => refusal.class().exit(),
             // Nothing that time would mend: a wrong path, or a body whose length got lost on the way.
-            AskError::Status(404 | 412) => Exit::Refused,
+            AskError::Status(404 | 412) | AskError::Central { is_refusal: true, .. } => {
+                Exit::Refused
+            }
             _ => Exit::Unreachable,
         }
     }
@@ -156,6 +172,7 @@ impl fmt::Display for AskError {
                 f,
                 "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
             ),
+            AskError::Central { what, .. } => f.write_str(what),
             AskError::Withheld => f.write_str("another token is not asked for now"),
             AskError::Nonsense(what) => write!(
                 f,

@@ -40,7 +40,7 @@ impl Source for WeChat {
             // Every call mints another.
             Api::Classic => self.ask_classic(timeout),
             // Nothing but its end makes it give another.
-            Api::Work => self.ask_work(timeout),
+            Api::Work | Api::Mirror => self.ask_work(timeout),
         }?;
         judge(&answer, &self.secret, self.platform())
     }
@@ -89,7 +89,7 @@ impl WeChat {
     fn platform(&self) -> Platform {
         match self.api {
             Api::Stable | Api::Classic => Platform::Official,
-            Api::Work => Platform::Work,
+            Api::Work | Api::Mirror => Platform::Work,
         }
     }
 }
@@ -201,7 +201,7 @@ fn refused(code: i64, body: &Value, sent: &Secret, call: Call, platform: Platfor
 }
 
 /// A number, or a numeric string: SDKs have met both.
-fn whole_number(value: &Value) -> Option<i64> {
+pub(super) fn whole_number(value: &Value) -> Option<i64> {
     match value {
         // 7200.0 is whole, too; beyond 2^53 a float cannot tell.
         Value::Number(number) => number.as_i64().or_else(|| {

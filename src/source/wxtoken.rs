@@ -1,0 +1,182 @@
+//! Asks another wxtoken, the one that holds the AppSecret, for its token: `GET /token/ACCOUNT`, and `POST` where the token
+//! was rejected. What it promises is a life from now on, with its own rules in it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::client::{Answer, Client};
+use super::wechat::whole_number;
+use super::{Ask, AskError, Grant, Probe, Pulse, Source};
+use crate::report::printable;
+use crate::secret::Secret;
+use crate::token;
+
+/// So much of what the other wxtoken says is told.
+const LONGEST_WORDS: usize = 300;
+
+/// One account at another wxtoken.
+pub(crate) struct Wxtoken {
+    client: Client,
+    account: String,
+    /// What it gave last: that is what it is told was rejected.
+    given: Mutex<Option<Secret>>,
+}
+
+#[derive(Serialize)]
+struct Rejected<'a> {
+    rejected: &'a str,
+}
+
+impl Wxtoken {
+    /// The account of this name there. The client shows the key, if one is needed.
+    pub(crate) fn new(client: Client, account: &str) -> Wxtoken {
+        Wxtoken { client, account: account.to_owned(), given: Mutex::default() }
+    }
+
+    fn request(&self, how: Ask, timeout: Duration) -> Result<Answer, AskError> {
+        let path = format!("/token/{}", self.account);
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (how, given) {
+            (Ask::Another, Some(given)) => {
+                let rejected = Rejected { rejected: given.expose() };
+                let body = Zeroizing::new(serde_json::to_vec(&rejected).unwrap_or_default()); // A string always serializes.
+                self.client.post_json(&path, body, timeout)
+            }
+            // Who forces without a reason is told what there is.
+            _ => self.client.get(&path, &[], timeout),
+        }
+    }
+}
+
+impl Source for Wxtoken {
+    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+        let grant = self.request(how, timeout).and_then(|it| judge(&it)).map_err(of_central)?;
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant.token.clone());
+        Ok(grant)
+    }
+}
+
+impl Probe for Wxtoken {
+    /// Whether it is alive is the other one's to find out, when it is told that the token was rejected.
+    fn probe(&self, _: &Secret, _: Duration) -> Pulse {
+        Pulse::Unknown(AskError::Withheld)
+    }
+}
+
+/// The same error, told of another wxtoken and not of WeChat.
+fn of_central(err: AskError) -> AskError {
+    match err {
+        AskError::Unreachable { what, may_pass, .. } => AskError::Central {
+            what: format!(
+                "cannot reach the wxtoken that this is a mirror of: {what}. Is it running, and does a firewall let us \
+                 through? 无法连接上级 wxtoken，请检查其运行状态与网络。"
+            ),
+            is_refusal: !may_pass,
+        },
+        AskError::Nonsense(what) => AskError::Central {
+            what: format!(
+                "the answer is not wxtoken's: {what}; check `from`. 应答并非来自 wxtoken，请检查 from 地址。"
+            ),
+            is_refusal: false,
+        },
+        err => err,
+    }
+}
+
+/// What an answer says: a token, or why there is none.
+fn judge(answer: &Answer) -> Result<Grant, AskError> {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status != 200 {
+        return Err(refused(answer.status, &body));
+    }
+    let token = match body["access_token"].as_str() {
+        Some(text) if token::is_token(text) => Secret::new(text.to_owned()),
+        _ => return Err(AskError::Nonsense("there is no access_token in it".to_owned())),
+    };
+    let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
+    let expires_in = life.and_then(token::life).ok_or_else(|| {
+        AskError::Nonsense("an expires_in that is no life (1 to 86400 s)".to_owned())
+    })?;
+    Ok(Grant { token, expires_in })
+}
+
+/// Why there is no token, by the status and in the other one's words.
+fn refused(status: u16, body: &Value) -> AskError {
+    let what_to_do = match status {
+        401 => {
+            "check key_file: the other wxtoken's keys file has no line for that key. 密钥无效，请检查 key_file。"
+        }
+        403 => {
+            "add this host to its allow list, or the account to the key's line. \
+             请在上级 wxtoken 中放行本机地址，或为该密钥授权此账号。"
+        }
+        404 => {
+            "an account has the same name there as here; check `from`. 上级没有同名账号，请检查名称与 from 地址。"
+        }
+        503 => "it has no live token; see why there. 上级暂无可用 token，请在其上排查。",
+        300..=399 => "check `from`: wxtoken does not redirect. 收到重定向，请检查 from 地址。",
+        _ => "check `from`, and the other wxtoken. 请检查 from 地址与上级 wxtoken。",
+    };
+    // A token or key has no place in them, and whoever else answers may echo what it was sent.
+    let words = match body["message"].as_str() {
+        Some(words) if body["error"].is_string() => {
+            format!(" ({})", printable(words, LONGEST_WORDS))
+        }
+        _ => String::new(),
+    };
+    AskError::Central {
+        what: format!("the wxtoken that this is a mirror of answers {status}{words}: {what_to_do}"),
+        is_refusal: status < 500 && status != 408 && status != 429,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, body: &str) -> Result<(String, u64), AskError> {
+        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() })?;
+        Ok((grant.token.expose().to_owned(), grant.expires_in.as_secs()))
+    }
+
+    #[test]
+    fn a_token_comes_with_the_life_that_is_promised_there() {
+        let answer = judged(200, r#"{"access_token":"T1","expires_in":123}"#);
+        assert_eq!(answer.unwrap(), ("T1".to_owned(), 123));
+        for wrong in [
+            "",
+            "[]",
+            r#"{"expires_in":123}"#,
+            r#"{"access_token":"T 1","expires_in":123}"#,
+            r#"{"access_token":"T1","expires_in":0}"#,
+            r#"{"access_token":"T1"}"#,
+            r#"{"errcode":40001,"errmsg":"invalid credential"}"#,
+        ] {
+            assert!(matches!(judged(200, wrong), Err(AskError::Nonsense(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_a_refusal_and_the_rest_may_pass() {
+        for (status, is_pointless, hint) in [
+            (401, true, "key_file"),
+            (403, true, "allow list"),
+            (404, true, "same name"),
+            (302, true, "redirect"),
+            (429, false, "`from`"),
+            (500, false, "`from`"),
+            (503, false, "no live token"),
+        ] {
+            let body = r#"{"error":"denied","message":"10.0.0.9 is not allowed"}"#;
+            let err = judged(status, body).unwrap_err();
+            assert_eq!(err.is_transient(), !is_pointless, "{status}");
+            let text = err.to_string();
+            assert!(text.contains(hint) && text.contains("10.0.0.9"), "{text}");
+            assert!(!err.may_have_minted());
+        }
+    }
+}
