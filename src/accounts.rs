@@ -257,6 +257,7 @@ mod tests {
             api: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join(name)),
+            tickets: Vec::new(),
         }
     }
 

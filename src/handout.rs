@@ -183,6 +183,7 @@ mod tests {
             api: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join("default.json")),
+            tickets: Vec::new(),
         })
     }
 
