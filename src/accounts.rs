@@ -258,6 +258,7 @@ mod tests {
             family: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join(name)),
+            tickets: Vec::new(),
         }
     }
 

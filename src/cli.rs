@@ -267,6 +267,10 @@ pub(crate) struct Get {
     #[arg(short, long, env = "WXTOKEN_RAW", value_parser = BoolishValueParser::new())]
     pub(crate) raw: bool,
 
+    /// The ticket of this type instead of the token
+    #[arg(long, env = "WXTOKEN_TICKET", value_name = "TYPE")]
+    pub(crate) ticket: Option<String>,
+
     /// Fail (status 3) unless the token lives at least this long
     #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = duration)]
     pub(crate) min_life: Duration,

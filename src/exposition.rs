@@ -34,6 +34,11 @@ pub(crate) const TOKEN_EXPIRY: Metric = Metric::gauge(
     "When the published token ends; 0 if there is none.",
 );
 
+pub(crate) const TICKET_EXPIRY: Metric = Metric::gauge(
+    "wxtoken_ticket_expiry_timestamp_seconds",
+    "When the published ticket of this type ends; 0 if there is none.",
+);
+
 /// The labels of a metric that has one value.
 pub(crate) const NO_LABELS: [(&str, &str); 0] = [];
 

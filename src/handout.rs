@@ -184,6 +184,7 @@ mod tests {
             family: Api::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join("default.json")),
+            tickets: Vec::new(),
         })
     }
 

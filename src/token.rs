@@ -289,6 +289,14 @@ impl TicketType {
     }
 }
 
+/// The types of tickets that an account on this API can have.
+pub(crate) fn ticket_types(api: Api) -> [&'static str; 2] {
+    match api {
+        Api::Stable | Api::Classic => ["jsapi", "wx_card"],
+        Api::Work | Api::Mirror => ["jsapi", "agent_config"],
+    }
+}
+
 impl fmt::Display for TicketType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -85,6 +85,23 @@ fn a_mirror_needs_no_appsecret_and_serves_sdks_under_its_appid() {
 }
 
 #[test]
+fn a_ticket_is_mirrored_like_a_token() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "tickets = [\"jsapi\"]\n");
+    first.run(&["fetch"]).exits(0).silent();
+    let server = first.serve(&[]);
+    let mirror = mirror_of(&server, "tickets = [\"jsapi\"]\n");
+    mirror.run(&["fetch"]).exits(0).silent();
+    let [there, here] = [&first, &mirror].map(|home| {
+        let ticket = home.run(&["get", "a0", "--ticket", "jsapi"]).exits(0).json();
+        (ticket["ticket"].as_str().unwrap().to_owned(), ticket["expires_in"].as_u64().unwrap())
+    });
+    assert_eq!(here.0, there.0);
+    assert!(here.1 <= there.1, "{here:?} {there:?}");
+    assert_eq!(wechat.calls()["tickets"], 1);
+}
+
+#[test]
 fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
@@ -240,7 +257,7 @@ fn what_belongs_to_who_asks_wechat_is_no_business_of_a_mirrors() {
         "wxtoken.toml:4: account.a0.base_url: is for who asks WeChat",
         "wxtoken.toml:5: account.a0.refresh_before: is for who asks WeChat",
         "wxtoken.toml:8: account.a1.key_file: goes with `from`",
-        "wxtoken.toml:9: account.a2: it has no appid, and no from",
+        "wxtoken.toml:9: account.a2: it has no appid",
     ];
     assert_eq!(said.len(), expected.len(), "{said:#?}");
     for (line, expected) in said.iter().zip(expected) {

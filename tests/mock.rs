@@ -209,7 +209,7 @@ fn the_classic_api_mints_on_every_call_and_the_stable_one_does_not() {
     }
     assert_eq!(
         wechat.calls(),
-        json!({ "token": 2, "stable_token": 2, "forced": 0, "gettoken": 0, "get_api_domain_ip": 3, "getcallbackip": 0, "other": 0, "mints": 3 })
+        json!({ "token": 2, "stable_token": 2, "forced": 0, "gettoken": 0, "get_api_domain_ip": 3, "getcallbackip": 0, "tickets": 0, "other": 0, "mints": 3 })
     );
 }
 

@@ -14,10 +14,12 @@ use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, Config, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
 use crate::exit::Exit;
+use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::token::{self, Document, Kind};
+use crate::source::Upstream;
+use crate::token::{self, Document, Kind, TicketType};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
 fn again(api: Api) -> &'static str {
@@ -78,10 +80,62 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
     }
 }
 
-/// Sees to it that a token of the account is published, and says what was done.
+/// Sees to it that the account's token is published, and then its tickets. What is wrong with one ticket costs no other.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
-    let name = account.name.as_str();
     let upstream = link.upstream(account)?;
+    fetch_token(account, &*upstream, want, mode, deadline)?;
+    let mut so_far = Ok(());
+    for kind in &account.tickets {
+        let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline);
+        so_far = config::both(so_far, ticket).map(|_| ());
+    }
+    so_far
+}
+
+/// Sees to it that the account's ticket of this type is published.
+fn fetch_ticket(
+    account: &Account,
+    upstream: &dyn Upstream,
+    kind: &TicketType,
+    mode: u32,
+    deadline: Instant,
+) -> Result<()> {
+    let name = format!("{}: {kind} ticket", account.name);
+    let token_store = account.place.store(&Kind::Token, mode);
+    let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
+    let token = Refresh {
+        name: &name,
+        appid: account.needed_appid()?,
+        api: account.api,
+        refresh_before: account.refresh_before,
+        clock: &SystemClock,
+        source: upstream,
+        store: &*token_store,
+    };
+    let ticket = TicketRefresh { kind, token, upstream, store: &*store };
+    match ticket.run(deadline) {
+        Ok(Outcome::Kept(_)) => {
+            if let Err(err) = store.settle() {
+                debug!("{name}: the document keeps its mode: {err:#}");
+            }
+        }
+        Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
+            info!("fetch: {name}: published {}", document.token.fingerprint());
+        }
+        Err(failure) => return Err(failure.exit().error(format!("{name}: {failure}"))),
+    }
+    Ok(())
+}
+
+/// Sees to it that a token of the account is published, and says what was done.
+fn fetch_token(
+    account: &Account,
+    upstream: &dyn Upstream,
+    want: &Want,
+    mode: u32,
+    deadline: Instant,
+) -> Result<()> {
+    let name = account.name.as_str();
     let store = account.place.store(&Kind::Token, mode);
     let refresh = Refresh {
         name,
@@ -89,7 +143,7 @@ fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instan
         api: account.api,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
-        source: &*upstream,
+        source: upstream,
         store: &*store,
     };
     let outcome = refresh.run(want, deadline).map_err(|failure| {

@@ -15,6 +15,7 @@ use crate::token::{Document, Kind};
 /// An account's document as it stands now.
 pub(super) struct Published<'a> {
     pub(super) account: &'a Account,
+    kind: Kind,
     /// The document, where there is one that belongs to this account; else why not.
     pub(super) document: Result<Document, Trouble>,
     /// How long its token may be promised to work; zero where there is none.
@@ -32,8 +33,14 @@ pub(super) enum Trouble {
 }
 
 impl Published<'_> {
+    /// The account's token.
     pub(super) fn look(account: &Account, now: UtcDateTime) -> Published<'_> {
-        let document = match account.place.read(&Kind::Token) {
+        Published::look_at(account, Kind::Token, now)
+    }
+
+    /// Its document of this kind.
+    pub(super) fn look_at(account: &Account, kind: Kind, now: UtcDateTime) -> Published<'_> {
+        let document = match account.place.read(&kind) {
             Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
             Ok(Found::Document(document)) => Err(Trouble::Foreign { appid: document.appid }),
             Ok(Found::Nothing) => Err(Trouble::Missing),
@@ -41,10 +48,14 @@ impl Published<'_> {
             Err(err) => Err(Trouble::Unreadable(format!("{err:#}"))),
         };
         let judged = document.as_ref().ok();
-        let life = judged
-            .map_or(Duration::ZERO, |it| it.promise(now, account.api, account.refresh_before));
+        let promise = |it: &Document| match kind {
+            Kind::Token => it.promise(now, account.api, account.refresh_before),
+            // The next one leaves it alone.
+            Kind::Ticket(_) => Duration::from_secs(it.left(now).as_secs()),
+        };
+        let life = judged.map_or(Duration::ZERO, promise);
         let is_due = judged.is_none_or(|it| it.is_due(now, account.refresh_before));
-        Published { account, document, life, is_due, now }
+        Published { account, kind, document, life, is_due, now }
     }
 
     /// The document, if its token may be used for at least `min_life`; else what to tell the person.
@@ -65,24 +76,40 @@ pub(super) struct Unusable<'a> {
 
 impl fmt::Display for Unusable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Published { account, life, .. } = self.published;
-        let path = &account.place;
+        let Published { account, kind, life, .. } = self.published;
+        let path = account.place.name_of(kind);
+        let what_is_it = match kind {
+            Kind::Token => "token".to_owned(),
+            Kind::Ticket(kind) => format!("{kind} ticket"),
+        };
         write!(f, "{}: ", account.name)?;
         match &self.published.document {
             Err(Trouble::Missing) => {
                 write!(
                     f,
-                    "no token: {path} does not exist; run wxtoken fetch, with the same --dir or --file"
+                    "no {what_is_it}: {path} does not exist; run wxtoken fetch, with the same --dir or --file"
                 )?;
+                if let Kind::Ticket(kind) = kind
+                    && !account.tickets.contains(kind)
+                {
+                    return write!(
+                        f,
+                        "; first put tickets = [\"{kind}\"] under this account in the config"
+                    );
+                }
                 if Path::new(SYSTEM_DIR).exists() && !account.place.is_under(Path::new(SYSTEM_DIR))
                 {
                     write!(f, "; or is it the one in --dir {SYSTEM_DIR}?")?;
                 }
                 Ok(())
             }
-            Err(Trouble::Unreadable(what)) => write!(f, "no token: {what}"),
+            Err(Trouble::Unreadable(what)) => write!(f, "no {what_is_it}: {what}"),
             Err(Trouble::Foreign { appid }) => {
-                write!(f, "no token: {path} belongs to {}, another account", printable(appid, 64))
+                write!(
+                    f,
+                    "no {what_is_it}: {path} belongs to {}, another account",
+                    printable(appid, 64)
+                )
             }
             Ok(document) if life.is_zero() => {
                 let ago =
@@ -90,13 +117,13 @@ impl fmt::Display for Unusable<'_> {
                 let ago = humantime::format_duration(Duration::from_secs(ago));
                 write!(
                     f,
-                    "the token expired at {} ({ago} ago): run wxtoken fetch, and see why nobody did",
+                    "the {what_is_it} expired at {} ({ago} ago): run wxtoken fetch, and see why nobody did",
                     document.expires()
                 )
             }
             Ok(_) => write!(
                 f,
-                "the token has {} left, less than --min-life {}",
+                "the {what_is_it} has {} left, less than --min-life {}",
                 humantime::format_duration(*life),
                 humantime::format_duration(self.min_life)
             ),

@@ -13,9 +13,9 @@ use crate::cli::{Common, Format, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Secrets};
 use crate::exit::Exit;
-use crate::exposition::{Exposition, TOKEN_CREATED, TOKEN_EXPIRY};
+use crate::exposition::{Exposition, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY};
 use crate::report::printable;
-use crate::token::Document;
+use crate::token::{Document, Kind};
 
 pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
@@ -26,7 +26,7 @@ pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
     super::answer(&match args.format {
         Format::Text => text(&rows, Look::of_stdout()),
         Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
-        Format::Prometheus => prometheus(&published),
+        Format::Prometheus => prometheus(&published, now),
     })?;
     // The answer stands on stdout either way; the status and the lines on stderr are for the probe that asked.
     let unusable = published.iter().filter_map(|it| it.usable(args.min_life).err());
@@ -161,7 +161,7 @@ fn bar(share: f64) -> String {
 }
 
 /// For node_exporter's textfile collector.
-fn prometheus(published: &[Published<'_>]) -> String {
+fn prometheus(published: &[Published<'_>], now: UtcDateTime) -> String {
     let instants = |instant: fn(&Document) -> UtcDateTime| {
         published.iter().map(move |it| {
             let at = it.document.as_ref().map_or(0, |it| instant(it).unix_timestamp());
@@ -171,6 +171,14 @@ fn prometheus(published: &[Published<'_>]) -> String {
     let mut exposition = Exposition::default();
     exposition.write(&TOKEN_CREATED, instants(|document| document.created_at));
     exposition.write(&TOKEN_EXPIRY, instants(Document::expires_at));
+    let tickets = published.iter().flat_map(|it| {
+        it.account.tickets.iter().map(|kind| {
+            let ticket = Published::look_at(it.account, Kind::Ticket(kind.clone()), now);
+            let at = ticket.document.as_ref().map_or(0, |it| it.expires_at().unix_timestamp());
+            ([("account", it.account.name.clone()), ("type", kind.to_string())], at)
+        })
+    });
+    exposition.write(&TICKET_EXPIRY, tickets);
     exposition.into_text()
 }
 

@@ -17,6 +17,7 @@ use crate::listen::{self, Listen};
 use crate::network;
 use crate::owner::{self, Readers};
 use crate::secret;
+use crate::token::{TicketType, ticket_types};
 
 /// The largest file that is read: a thousand accounts have a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
@@ -57,6 +58,7 @@ pub(super) struct Account {
     pub(super) refresh_before: Option<Duration>,
     pub(super) file: Option<PathBuf>,
     pub(super) allow: Option<Vec<String>>,
+    pub(super) tickets: Vec<TicketType>,
     /// The lines where it begins, and where these of its keys are.
     pub(super) line: usize,
     pub(super) appid_line: usize,
@@ -177,12 +179,13 @@ impl Account {
             (table.filled_list("from", from), table.get("key_file", Value::path));
         let appid = match table.has("from") {
             true => table.get("appid", appid),
-            false => table.need("appid", "it has no appid, and no from", appid),
+            false => table.need("appid", "it has no appid", appid),
         };
+        let api = table.get("api", api);
         let account = Account {
             name: name.to_owned(),
             appid: appid.unwrap_or_default(),
-            api: table.get("api", api),
+            api,
             secret_file: table.get("secret_file", Value::path),
             from: from.unwrap_or_default(),
             key_file,
@@ -192,6 +195,7 @@ impl Account {
             refresh_before: table.get("refresh_before", duration),
             file: table.get("file", document),
             allow: table.filled_list("allow", network),
+            tickets: tickets(table, api.unwrap_or_default()),
             line: table.line_of(""),
             appid_line: table.line_of("appid"),
             secret_line: table.line_of("secret_file"),
@@ -317,6 +321,23 @@ fn proxy(value: Value<'_>) -> Result<Proxy, String> {
         return Err("is not a proxy's address; its host has the form of an AppSecret".to_owned());
     }
     Ok(proxy)
+}
+
+/// The types of tickets, each of which an account on this API can have, and once.
+fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
+    let types = ticket_types(api);
+    let of = |value: Value<'_>| {
+        let name = value.text()?;
+        types.iter().find(|it| **it == name).and_then(|name| TicketType::of(name)).ok_or_else(
+            || format!("there is no such ticket on this api; there are {}", types.join(", ")),
+        )
+    };
+    let tickets = table.list("tickets", of).unwrap_or_default();
+    let is_twin = |place: usize| tickets[..place].contains(&tickets[place]);
+    if (0..tickets.len()).any(is_twin) {
+        table.tell("tickets", "names a type twice; once is enough");
+    }
+    tickets
 }
 
 /// Where a document is published. The lock stands beside it under this very name.

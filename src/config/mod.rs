@@ -17,7 +17,7 @@ use crate::endpoint::Proxy;
 use crate::exit::Exit;
 use crate::report::{printable, without_long_words};
 use crate::store::Place;
-use crate::token::Document;
+use crate::token::{Document, TicketType};
 
 pub(crate) use file::Secrets;
 
@@ -58,6 +58,8 @@ pub(crate) struct Account {
     pub(crate) refresh_before: Duration,
     /// Where its documents are published.
     pub(crate) place: Place,
+    /// The types of the tickets that are fetched, too.
+    pub(crate) tickets: Vec<TicketType>,
 }
 
 /// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
@@ -288,6 +290,7 @@ impl<'a> Config<'a> {
             family: self.given.api.unwrap_or_default(),
             refresh_before: self.refresh_before(None),
             place: Place::File(document),
+            tickets: Vec::new(),
         })
     }
 
@@ -330,6 +333,7 @@ impl<'a> Config<'a> {
                 family,
                 refresh_before: self.refresh_before(account.refresh_before),
                 place: Place::File(account.file.clone().unwrap_or_else(document)),
+                tickets: account.tickets.clone(),
             },
             contact: Contact {
                 base_urls,

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use crate::api::Api;
 use crate::clock::{Clock, SystemClock};
+use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Failure, Outcome, Refresh, Want};
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Pulse, Source, Upstream};
 use crate::store::Store;
+use crate::token::TicketType;
 
 /// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -98,6 +100,25 @@ impl Means {
             report.pulse = Some(Pulse::Alive);
         }
         report
+    }
+
+    /// Sees to it that this ticket is published in `store`, and is not due.
+    pub(super) fn run_ticket(
+        &self,
+        kind: &TicketType,
+        store: &dyn Store,
+    ) -> Result<Outcome, Failure> {
+        let token = Refresh {
+            name: &self.name,
+            appid: &self.appid,
+            api: self.api,
+            refresh_before: self.refresh_before,
+            clock: &SystemClock,
+            source: &*self.upstream,
+            store: &*self.store,
+        };
+        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store };
+        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
     }
 
     fn refresh(&self, want: &Want, may_force: bool) -> Report {

@@ -8,6 +8,7 @@ mod pace;
 mod ration;
 mod errand;
 mod known;
+mod ticket;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,9 +29,11 @@ use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, Wish};
 use crate::source::Upstream;
 use crate::store::{Found, Store};
-use crate::token::Kind;
+use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
+use ticket::TicketSchedule;
+use time::UtcDateTime;
 
 /// How long a client waits for a token; SDKs give up after 5 to 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -49,6 +52,8 @@ pub(crate) struct Keeper {
     /// `None` as long as it could not be made.
     upstream: RefCell<Option<Arc<dyn Upstream>>>,
     known: RefCell<Known>,
+    mode: u32,
+    tickets: RefCell<Vec<TicketSchedule>>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
@@ -63,12 +68,16 @@ impl Keeper {
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
         let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
+        let of = |kind: &TicketType| TicketSchedule::new(kind.clone(), Instant::now());
+        let tickets = account.tickets.iter().map(of).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
             account,
             connect: Box::new(connect),
             upstream: RefCell::new(upstream),
             known: RefCell::new(known),
+            mode,
+            tickets: RefCell::new(tickets),
             changed: Notify::new(),
         }
     }
@@ -103,7 +112,70 @@ impl Keeper {
         if wait.is_zero() && !self.is_under_way() {
             self.begin(errand);
         }
-        if wait.is_zero() { LONGEST_SLEEP } else { wait.min(LONGEST_SLEEP) }
+        let is_live = |it: &Document| !it.left(wall).is_zero() && !self.is_dead(&it.token);
+        let tickets_wait = match document.as_ref().is_some_and(is_live) {
+            true => self.follow_tickets(wall, now),
+            // Each is asked for with a token; when there is one, this is thought through again.
+            false => LONGEST_SLEEP,
+        };
+        let wait = if wait.is_zero() { LONGEST_SLEEP } else { wait.min(LONGEST_SLEEP) };
+        wait.min(tickets_wait)
+    }
+
+    /// Begins what is due of the tickets, and says how long it is until the next one is.
+    fn follow_tickets(self: &Rc<Keeper>, wall: UtcDateTime, now: Instant) -> Duration {
+        let mut next = LONGEST_SLEEP;
+        let count = self.tickets.borrow().len();
+        for place in 0..count {
+            let kind = self.tickets.borrow()[place].kind.clone();
+            let found = self.account.place.read(&Kind::Ticket(kind.clone()));
+            let document = match found {
+                Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
+                _ => None,
+            };
+            let margin = self.account.refresh_before;
+            let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
+            match wait {
+                Some(Duration::ZERO) => self.begin_ticket(place, kind),
+                Some(wait) => next = next.min(wait),
+                None => {}
+            }
+        }
+        next
+    }
+
+    /// Has a ticket fetched in a thread of its own.
+    fn begin_ticket(self: &Rc<Keeper>, place: usize, kind: TicketType) {
+        self.tickets.borrow_mut()[place].begin();
+        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+        let means = self.means();
+        let keeper = Rc::clone(self);
+        spawn_local(async move {
+            let outcome = match means {
+                Ok(means) => {
+                    let asked = kind.clone();
+                    let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
+                    // What a panic says may hold anything.
+                    done.await.unwrap_or_else(|_| {
+                        Err(Failure::Local(anyhow!(
+                            "a refresh broke off by a fault in wxtoken itself; please report it"
+                        )))
+                    })
+                }
+                Err(err) => Err(Failure::Local(err)),
+            };
+            let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
+            let pause = keeper.tickets.borrow_mut()[place].end(&outcome, wall, now, chance);
+            keeper.changed.notify_waiters();
+            let name = &keeper.account.name;
+            match (outcome, pause) {
+                (Err(failure), Some(pause)) => {
+                    let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
+                    error!("serve: {name}: {kind} ticket: {failure} (trying again in {pause})");
+                }
+                _ => info!("serve: {name}: the {kind} ticket is live"),
+            }
+        });
     }
 
     /// Sees to it that `look` finds a token as wished, and gives what is found then. It waits, but no longer than a client
@@ -189,7 +261,8 @@ impl Keeper {
     pub(crate) async fn settled(&self) {
         loop {
             let changed = self.changed.notified();
-            if !self.is_under_way() {
+            let tickets = self.tickets.borrow().iter().any(TicketSchedule::is_under_way);
+            if !self.is_under_way() && !tickets {
                 return;
             }
             changed.await;
@@ -208,6 +281,7 @@ impl Keeper {
             }
         }
         self.known.borrow_mut().hangup(Instant::now());
+        self.tickets.borrow_mut().iter_mut().for_each(|it| it.hangup(Instant::now()));
         self.changed.notify_waiters();
     }
 

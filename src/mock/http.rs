@@ -55,6 +55,8 @@ struct Calls {
     gettoken: u64,
     get_api_domain_ip: u64,
     getcallbackip: u64,
+    /// On any of their routes.
+    tickets: u64,
     /// Neither these nor `/mock/…`.
     other: u64,
 }
@@ -81,6 +83,8 @@ enum Asked {
     WorkToken,
     DomainIp,
     CallbackIp,
+    /// Of this type; `None` where there is no such type, and whether by one of WeCom's routes.
+    Ticket(Option<&'static str>, bool),
     Nothing,
 }
 
@@ -255,6 +259,19 @@ impl StandIn {
                 let granted = wechat.work_token(who, now).map(Right::from);
                 return granted.map_or_else(Right::from, Right::with_errcode_0);
             }
+            Asked::Ticket(kind, by_work) => {
+                let token = call.parameter("access_token");
+                let is_foreign = wechat.is_of_work(&token) != *by_work;
+                let granted = match kind {
+                    _ if is_foreign && wechat.honour(&token, now).is_ok() => {
+                        Err(wechat.refusal(if *by_work { 40014 } else { 40001 }, asked.api(), now))
+                    }
+                    Some(kind) => wechat.ticket(&token, kind, now),
+                    None => Err(wechat.refusal(40097, asked.api(), now)),
+                };
+                return granted
+                    .map_or_else(Right::from, |ticket| Right::of_ticket(&ticket).with_errcode_0());
+            }
             Asked::DomainIp | Asked::CallbackIp => {
                 let token = call.parameter("access_token");
                 let honoured = wechat.honour(&token, now);
@@ -275,6 +292,7 @@ impl StandIn {
             Asked::WorkToken => calls.gettoken += 1,
             Asked::DomainIp => calls.get_api_domain_ip += 1,
             Asked::CallbackIp => calls.getcallbackip += 1,
+            Asked::Ticket(..) => calls.tickets += 1,
             Asked::Nothing => calls.other += 1,
         }
         self.calls.set(calls);
@@ -292,6 +310,7 @@ impl StandIn {
                     "gettoken": calls.gettoken,
                     "get_api_domain_ip": calls.get_api_domain_ip,
                     "getcallbackip": calls.getcallbackip,
+                    "tickets": calls.tickets,
                     "other": calls.other,
                     "mints": self.wechat.borrow().mints(),
                 }))
@@ -331,8 +350,19 @@ impl Call {
             "/cgi-bin/gettoken" => Asked::WorkToken,
             "/cgi-bin/get_api_domain_ip" => Asked::DomainIp,
             "/cgi-bin/getcallbackip" => Asked::CallbackIp,
+            "/cgi-bin/ticket/getticket" => {
+                Asked::Ticket(self.one_of("type", &["jsapi", "wx_card"]), false)
+            }
+            "/cgi-bin/get_jsapi_ticket" => Asked::Ticket(Some("jsapi"), true),
+            "/cgi-bin/ticket/get" => Asked::Ticket(self.one_of("type", &["agent_config"]), true),
             _ => Asked::Nothing,
         }
+    }
+
+    /// A parameter that takes these values; `None` if it has another.
+    fn one_of(&self, name: &str, values: &[&'static str]) -> Option<&'static str> {
+        let value = self.parameter(name);
+        values.iter().copied().find(|known| *known == value)
     }
 
     /// A parameter of the query, decoded; empty where there is none.
@@ -363,8 +393,10 @@ impl Asked {
         match self {
             Asked::Token => Api::Token,
             Asked::StableToken(_) => Api::StableToken,
-            Asked::WorkToken => Api::Work,
-            Asked::DomainIp | Asked::CallbackIp | Asked::Nothing => Api::DomainIp,
+            Asked::WorkToken | Asked::Ticket(_, true) => Api::Work,
+            Asked::DomainIp | Asked::CallbackIp | Asked::Ticket(_, false) | Asked::Nothing => {
+                Api::DomainIp
+            }
         }
     }
 }
@@ -399,6 +431,15 @@ impl From<Grant> for Right {
     fn from(grant: Grant) -> Right {
         Right::Object(Map::from_iter([
             ("access_token".to_owned(), json!(grant.token.expose())),
+            ("expires_in".to_owned(), json!(grant.expires_in_secs)),
+        ]))
+    }
+}
+
+impl Right {
+    fn of_ticket(grant: &Grant) -> Right {
+        Right::Object(Map::from_iter([
+            ("ticket".to_owned(), json!(grant.token.expose())),
             ("expires_in".to_owned(), json!(grant.expires_in_secs)),
         ]))
     }

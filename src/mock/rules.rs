@@ -1,7 +1,7 @@
 //! WeChat's rules for tokens as a state machine: what a call is answered, what it mints and what it kills.
 //! The time comes in (since the Unix epoch); HTTP, faults and the clock are somebody else's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ use crate::secret::Secret;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// What one app of a corp has; WeChat names no number for its own.
+const TICKETS_PER_HOUR: u32 = 100;
 
 /// Calls of /cgi-bin/token that a newly registered account has in a day.
 const CLASSIC_PER_DAY: u32 = 2_000;
@@ -73,6 +77,9 @@ struct Account {
     classic: Family,
     stable: Family,
     work: Family,
+    /// By their types.
+    tickets: BTreeMap<&'static str, Family>,
+    tickets_per_hour: Quota,
     classic_per_day: Quota,
     stable_per_day: Quota,
     stable_per_minute: Quota,
@@ -111,6 +118,8 @@ impl WeChat {
             classic: Family::default(),
             stable: Family::default(),
             work: Family::default(),
+            tickets: BTreeMap::new(),
+            tickets_per_hour: Quota::new(TICKETS_PER_HOUR, HOUR, now),
             classic_per_day: Quota::new(CLASSIC_PER_DAY, DAY, now),
             stable_per_day: Quota::new(STABLE_PER_DAY, DAY, now),
             stable_per_minute: Quota::new(STABLE_PER_MINUTE, MINUTE, now),
@@ -167,6 +176,34 @@ impl WeChat {
             _ => 40001,
         };
         Err(self.refusal(errcode, Api::DomainIp, now))
+    }
+
+    /// The ticket of this type, for who shows a token: the same while it lives, and always a whole life stated for it.
+    pub(crate) fn ticket(
+        &mut self,
+        token: &str,
+        kind: &'static str,
+        now: Duration,
+    ) -> Result<Grant, Refusal> {
+        self.honour(token, now)?;
+        let is_of_work = self.is_of_work(token);
+        let is_holder = |account: &&mut Account| {
+            let mut tokens = account.families().into_iter().flat_map(|family| &family.0);
+            tokens.any(|known| known.text.expose() == token)
+        };
+        let Some(account) = self.accounts.iter_mut().find(is_holder) else {
+            return Err(self.refusal(40001, Api::DomainIp, now)); // Not of one that was honoured.
+        };
+        if is_of_work && !account.tickets_per_hour.take(now) {
+            return Err(self.refusal(45009, Api::Work, now));
+        }
+        let family = account.tickets.entry(kind).or_default();
+        let live = family.0.back().filter(|ticket| ticket.is_live(now));
+        let expires_in_secs = self.terms.life.as_secs();
+        Ok(match live {
+            Some(ticket) => Grant { token: ticket.text.clone(), expires_in_secs },
+            None => family.mint(self.chance.word(), self.terms.life, now),
+        })
     }
 
     /// Whether this is a token of WeCom's, or was one.

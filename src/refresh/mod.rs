@@ -17,6 +17,7 @@ use crate::token::{CLASSIC_OVERLAP, Document, rfc3339};
 
 use stake::Stake;
 
+pub(crate) mod ticket;
 mod stake;
 
 /// How long to wait before each further try of what is transient; jitter is added.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::errcode::{Class, Refusal};
 use crate::exit::Exit;
 use crate::secret::Secret;
+use crate::token::TicketType;
 
 mod gate;
 pub(crate) mod client;
@@ -43,9 +44,20 @@ pub(crate) trait Probe {
 }
 
 /// What an account's tokens come from, for those who need both.
-pub(crate) trait Upstream: Source + Probe + Send + Sync {}
+pub(crate) trait Upstream: Source + Probe + Tickets + Send + Sync {}
 
-impl<T: Source + Probe + Send + Sync> Upstream for T {}
+impl<T: Source + Probe + Tickets + Send + Sync> Upstream for T {}
+
+/// One who can be asked for a ticket.
+pub(crate) trait Tickets {
+    /// Asks once for the ticket of this type, with a token, and is back within `timeout`. It kills no ticket and no token.
+    fn ticket(
+        &self,
+        kind: &TicketType,
+        token: &Secret,
+        timeout: Duration,
+    ) -> Result<Grant, AskError>;
+}
 
 /// What a probe says of a token.
 #[derive(Debug)]
@@ -99,6 +111,11 @@ impl AskError {
             // Our count begins before the request was sent, so it ends some seconds before WeChat's.
             AskError::Spent => true,
         }
+    }
+
+    /// Whether it says that the token which was used is dead.
+    pub(crate) fn is_of_dead_token(&self) -> bool {
+        matches!(self, AskError::Refused(refusal) if refusal.class() == Class::TokenDead)
     }
 
     /// Whether WeChat may have done what it was asked for all the same: minted a token that nobody will hear of.

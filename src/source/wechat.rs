@@ -8,11 +8,11 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Answer, Client};
-use super::{Ask, AskError, Grant, Probe, Pulse, Source};
+use super::{Ask, AskError, Grant, Probe, Pulse, Source, Tickets};
 use crate::api::Api;
 use crate::errcode::{Call, Class, Platform, Refusal};
 use crate::secret::Secret;
-use crate::token;
+use crate::token::{self, TicketType};
 
 /// One account at WeChat, or one app of a corp at WeCom.
 pub(crate) struct WeChat {
@@ -57,6 +57,28 @@ impl Probe for WeChat {
     }
 }
 
+impl Tickets for WeChat {
+    /// <https://developers.weixin.qq.com/doc/service/api/webdev/jssdk/api_getticket> and
+    /// <https://developer.work.weixin.qq.com/document/path/90506>
+    fn ticket(
+        &self,
+        kind: &TicketType,
+        token: &Secret,
+        timeout: Duration,
+    ) -> Result<Grant, AskError> {
+        let kind = kind.to_string();
+        let (path, query) = match (self.platform(), kind.as_str()) {
+            (Platform::Official, _) => ("/cgi-bin/ticket/getticket", Some(("type", &*kind))),
+            (Platform::Work, "jsapi") => ("/cgi-bin/get_jsapi_ticket", None),
+            (Platform::Work, _) => ("/cgi-bin/ticket/get", Some(("type", &*kind))),
+        };
+        let token_only = [("access_token", token.expose())];
+        let query: Vec<_> = token_only.into_iter().chain(query).collect();
+        let answer = self.client.get(path, &query, timeout)?;
+        judge_grant(&answer, "ticket", token, Call::Using, self.platform())
+    }
+}
+
 impl WeChat {
     pub(crate) fn new(client: Client, api: Api, appid: &str, secret: Secret) -> WeChat {
         WeChat { client, api, appid: appid.to_owned(), secret }
@@ -96,24 +118,38 @@ impl WeChat {
 
 /// What an answer says: a grant, a refusal, or nothing that makes sense.
 fn judge(answer: &Answer, secret: &Secret, platform: Platform) -> Result<Grant, AskError> {
+    judge_grant(answer, "access_token", secret, Call::Asking, platform)
+}
+
+/// The same of an answer that grants what stands under `key`, to a call in which `sent` was sent.
+fn judge_grant(
+    answer: &Answer,
+    key: &str,
+    sent: &Secret,
+    call: Call,
+    platform: Platform,
+) -> Result<Grant, AskError> {
     let body = object(answer)?;
     if let Some(code @ ..=-1 | code @ 1..) = errcode(&body)? {
         // Whichever of the two is wrong: a token was minted, perhaps.
-        if body["access_token"].as_str().is_some_and(token::is_token) {
-            return Err(AskError::Nonsense(format!("an access_token and errcode {code} in one")));
+        if body[key].as_str().is_some_and(token::is_token) {
+            return Err(AskError::Nonsense(format!(
+                "{} {key} and errcode {code} in one",
+                article(key)
+            )));
         }
-        return Err(refused(code, &body, secret, Call::Asking, platform));
+        return Err(refused(code, &body, sent, call, platform));
     }
-    if !is_success(answer) && body["access_token"].is_null() {
+    if !is_success(answer) && body[key].is_null() {
         return Err(AskError::Status(answer.status));
     }
 
-    let token = match &body["access_token"] {
+    let token = match &body[key] {
         Value::String(text) if token::is_token(text) => Secret::new(text.clone()),
         Value::Null => {
-            return Err(AskError::Nonsense("neither access_token nor errcode".to_owned()));
+            return Err(AskError::Nonsense(format!("neither {key} nor errcode")));
         }
-        _ => return Err(AskError::Nonsense("an access_token that is no token".to_owned())),
+        _ => return Err(AskError::Nonsense(format!("{} {key} that is no token", article(key)))),
     };
     let expires_in = whole_number(&body["expires_in"])
         .and_then(|secs| u64::try_from(secs).ok())
@@ -122,6 +158,10 @@ fn judge(answer: &Answer, secret: &Secret, platform: Platform) -> Result<Grant, 
             AskError::Nonsense("an expires_in that is no life (1 to 86400 s)".to_owned())
         })?;
     Ok(Grant { token, expires_in })
+}
+
+fn article(key: &str) -> &'static str {
+    if key.starts_with('a') { "an" } else { "a" }
 }
 
 /// What an answer to a call that used `token` says of it.

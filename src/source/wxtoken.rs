@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use super::client::{Answer, Client};
 use super::wechat::whole_number;
-use super::{Ask, AskError, Grant, Probe, Pulse, Source};
+use super::{Ask, AskError, Grant, Probe, Pulse, Source, Tickets};
 use crate::report::printable;
 use crate::secret::Secret;
-use crate::token;
+use crate::token::{self, TicketType};
 
 /// So much of what the other wxtoken says is told.
 const LONGEST_WORDS: usize = 300;
@@ -54,9 +54,20 @@ impl Wxtoken {
 
 impl Source for Wxtoken {
     fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
-        let grant = self.request(how, timeout).and_then(|it| judge(&it)).map_err(of_central)?;
+        let grant = self
+            .request(how, timeout)
+            .and_then(|it| judge(&it, "access_token"))
+            .map_err(of_central)?;
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant.token.clone());
         Ok(grant)
+    }
+}
+
+impl Tickets for Wxtoken {
+    /// The one that is published there; it needs no token for that.
+    fn ticket(&self, kind: &TicketType, _: &Secret, timeout: Duration) -> Result<Grant, AskError> {
+        let answer = self.client.get(&format!("/ticket/{}/{kind}", self.account), &[], timeout);
+        answer.and_then(|it| judge(&it, "ticket")).map_err(of_central)
     }
 }
 
@@ -87,15 +98,15 @@ fn of_central(err: AskError) -> AskError {
     }
 }
 
-/// What an answer says: a token, or why there is none.
-fn judge(answer: &Answer) -> Result<Grant, AskError> {
+/// What an answer says: what stands under `key`, or why there is none.
+fn judge(answer: &Answer, key: &str) -> Result<Grant, AskError> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status != 200 {
         return Err(refused(answer.status, &body));
     }
-    let token = match body["access_token"].as_str() {
+    let token = match body[key].as_str() {
         Some(text) if token::is_token(text) => Secret::new(text.to_owned()),
-        _ => return Err(AskError::Nonsense("there is no access_token in it".to_owned())),
+        _ => return Err(AskError::Nonsense(format!("there is no {key} in it"))),
     };
     let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
     let expires_in = life.and_then(token::life).ok_or_else(|| {
@@ -139,7 +150,7 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Result<(String, u64), AskError> {
-        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() })?;
+        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() }, "access_token")?;
         Ok((grant.token.expose().to_owned(), grant.expires_in.as_secs()))
     }
 

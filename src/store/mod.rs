@@ -46,6 +46,11 @@ impl Place {
         path.starts_with(dir)
     }
 
+    /// Where the document of this kind is, for people.
+    pub(crate) fn name_of(&self, kind: &Kind) -> String {
+        self.path(kind).display().to_string()
+    }
+
     fn path(&self, kind: &Kind) -> PathBuf {
         let Place::File(path) = self;
         match kind {

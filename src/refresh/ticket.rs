@@ -1,0 +1,86 @@
+//! An account's ticket: the same story as a token's, told with a source that shows the published token. Where WeChat says
+//! that this one is dead, another is published first, once.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::{Failure, Outcome, Refresh, Want};
+use crate::api::Api;
+use crate::report::debug;
+use crate::secret::Secret;
+use crate::source::{Ask, AskError, Grant, Source, Tickets};
+use crate::store::{Found, Store};
+use crate::token::TicketType;
+
+/// A ticket's refresh, beside that of the token which it needs.
+pub(crate) struct TicketRefresh<'a> {
+    pub(crate) kind: &'a TicketType,
+    /// How the account's token is refreshed.
+    pub(crate) token: Refresh<'a>,
+    pub(crate) upstream: &'a dyn Tickets,
+    /// Where the ticket is published.
+    pub(crate) store: &'a dyn Store,
+}
+
+impl TicketRefresh<'_> {
+    /// Sees to it that a ticket is published that is not due, by `deadline`.
+    pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, Failure> {
+        let source = WithToken { ticket: self, deadline, has_healed: Cell::new(false) };
+        let refresh = Refresh {
+            // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
+            api: Api::Work,
+            source: &source,
+            store: self.store,
+            ..self.token
+        };
+        refresh.run(&Want::Live, deadline)
+    }
+}
+
+/// Asks for a ticket with the token that is published.
+struct WithToken<'a> {
+    ticket: &'a TicketRefresh<'a>,
+    deadline: Instant,
+    has_healed: Cell<bool>,
+}
+
+impl Source for WithToken<'_> {
+    fn ask(&self, _: Ask, timeout: Duration) -> Result<Grant, AskError> {
+        let TicketRefresh { kind, token: refresh, upstream, .. } = self.ticket;
+        let token = self.token()?;
+        let err = match upstream.ticket(kind, &token, timeout) {
+            Err(err) if err.is_of_dead_token() && !self.has_healed.replace(true) => err,
+            answer => return answer,
+        };
+        debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
+        match refresh.run(&Want::NotThis(token.clone()), self.deadline) {
+            Ok(Outcome::Kept(document) | Outcome::Renewed(document)) => {
+                let left = refresh.clock.until(self.deadline);
+                upstream.ticket(kind, &document.token, timeout.min(left))
+            }
+            // The dead one again.
+            Ok(Outcome::Confirmed(_)) => Err(err),
+            Err(Failure::Asking(why) | Failure::Lost { why, .. }) => Err(why),
+            Err(failure) => {
+                debug!("{}: another token cannot be published: {failure}", refresh.name);
+                Err(err)
+            }
+        }
+    }
+}
+
+impl WithToken<'_> {
+    /// The published token, if it lives.
+    fn token(&self) -> Result<Secret, AskError> {
+        let Refresh { store, clock, appid, .. } = &self.ticket.token;
+        match store.read() {
+            Ok(Found::Document(document))
+                if (appid.is_empty() || document.appid == *appid)
+                    && !document.left(clock.now()).is_zero() =>
+            {
+                Ok(document.token)
+            }
+            _ => Err(AskError::Withheld),
+        }
+    }
+}
