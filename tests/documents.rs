@@ -156,7 +156,7 @@ fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_so
         command.arg("--config").arg(path);
         let ran = Ran::of(command).exits(3);
         assert!(!ran.stderr.contains(name), "{name}: {}", ran.stderr);
-        assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 3);
+        assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 4);
     }
 
     let mut shown: [BTreeSet<String>; 3] = Default::default();
