@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
     use crate::api::Api;
-    use crate::store::Place;
+    use crate::place::Place;
 
     fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
         Account {

@@ -1,5 +1,5 @@
-//! Where the AppSecret comes from: a file, systemd's credentials, or the environment. Never an argument, and no
-//! message ever holds it.
+//! Where the AppSecret comes from: a file, systemd's credentials, or the environment; and the key that a mirror has in its
+//! place. Never an argument, and no message ever holds it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secr
         return check(read_bytes(&mut io::stdin().lock()), "stdin");
     }
     if let Some(path) = file {
-        return read_file(path, owner::open_secret(path, Readers::Owner));
+        return read_file("secret", path, owner::open_secret(path, Readers::Owner));
     }
     if let Some(secret) = credential(name) {
         return secret;
@@ -40,7 +40,7 @@ pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secr
 /// A variable would be for all accounts, and no two have the same.
 pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     if let Some(path) = file {
-        return read_file(path, owner::open_lasting_secret(path, Readers::Owner));
+        return read_file("secret", path, owner::open_lasting_secret(path, Readers::Owner));
     }
     credential(name).unwrap_or_else(|| {
         let what =
@@ -52,7 +52,7 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
 /// Reads the key that another wxtoken knows us by: that of `key_file`, else `$CREDENTIALS_DIRECTORY/NAME.key`. Where there is
 /// neither, it has to know us by our address.
 pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-    let read = |path: &Path, opened| read_file_of("key", path, opened).map(Some);
+    let read = |path: &Path, opened| read_file("key", path, opened).map(Some);
     match (file, credential_path(&format!("{name}.key"))) {
         (Some(path), _) => read(path, owner::open_lasting_secret(path, Readers::Owner)),
         (None, Some(path)) => read(&path, owner::open_secret(&path, Readers::OwnerAndGroup)),
@@ -63,7 +63,7 @@ pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option
 /// The secret in the account's credential, where there is one.
 fn credential(name: &str) -> Option<anyhow::Result<Secret>> {
     let path = credential_path(&format!("{name}.secret"))?;
-    Some(read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)))
+    Some(read_file("secret", &path, owner::open_secret(&path, Readers::OwnerAndGroup)))
 }
 
 /// Where systemd put the credential of this name, if it did.
@@ -75,13 +75,8 @@ fn credential_path(name: &str) -> Option<PathBuf> {
     is_there.then_some(path)
 }
 
-/// Reads the secret from the file at `path`, which was opened so.
-fn read_file(path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
-    read_file_of("secret", path, opened)
-}
-
-/// The same of a file of another name.
-fn read_file_of(what: &str, path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
+/// Reads the secret from the file at `path`, which was opened so; `what` says what kind of secret that is.
+fn read_file(what: &str, path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
     let name = format!("{what} file {}", path.display());
     let mut file = opened.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
     check(read_bytes(&mut file), &name)
@@ -104,7 +99,7 @@ fn check(bytes: io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Se
         line if line.len() > MAX_SECRET => "is too long for an AppSecret or a key",
         // Nor could another one be told again in what a gateway echoes, escaped or percent-encoded, to be left out there.
         line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
-            "has blanks or characters that no AppSecret has"
+            "has blanks or characters that no AppSecret or key has"
         }
         line => {
             debug!("read {from}");
@@ -155,7 +150,7 @@ mod tests {
         std::fs::write(&path, "S3CR3T\n").unwrap();
         for mode in [0o604, 0o640, 0o644, 0o666, 0o620, 0o602] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let err = read_file(&path, owner::open_secret(&path, Readers::Owner))
+            let err = read_file("secret", &path, owner::open_secret(&path, Readers::Owner))
                 .unwrap_err()
                 .to_string();
             assert!(err.contains("shop.secret") && err.contains(&format!("{mode:04o}")), "{err}");
@@ -164,16 +159,20 @@ mod tests {
         for mode in [0o600, 0o400] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(
-                read_file(&path, owner::open_secret(&path, Readers::Owner)).unwrap().expose(),
+                read_file("secret", &path, owner::open_secret(&path, Readers::Owner))
+                    .unwrap()
+                    .expose(),
                 "S3CR3T"
             );
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
         assert!(
-            read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_ok(),
+            read_file("secret", &path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_ok(),
             "as systemd makes credentials"
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(read_file(&path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_err());
+        assert!(
+            read_file("secret", &path, owner::open_secret(&path, Readers::OwnerAndGroup)).is_err()
+        );
     }
 }

@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
     use crate::api::Api;
-    use crate::store::Place;
+    use crate::place::Place;
 
     fn at(text: &str) -> UtcDateTime {
         UtcDateTime::parse(text, &Rfc3339).unwrap()

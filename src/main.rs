@@ -17,6 +17,7 @@ mod secret;
 mod clock;
 mod signals;
 mod owner;
+mod place;
 mod revision;
 mod exposition;
 

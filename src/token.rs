@@ -287,13 +287,16 @@ impl TicketType {
         let is_type = (1..=32).contains(&name.len()) && name.bytes().all(is_good);
         is_type.then(|| TicketType(name.to_owned()))
     }
-}
 
-/// The types of tickets that an account on this API can have.
-pub(crate) fn ticket_types(api: Api) -> [&'static str; 2] {
-    match api {
-        Api::Stable | Api::Classic => ["jsapi", "wx_card"],
-        Api::Work | Api::Mirror => ["jsapi", "agent_config"],
+    /// The type of this name, if accounts on this API have such tickets; else a sentence that says which they have.
+    pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
+        let types = match api {
+            Api::Stable | Api::Classic => ["jsapi", "wx_card"],
+            Api::Work | Api::Mirror => ["jsapi", "agent_config"],
+        };
+        let found = types.contains(&name).then(|| TicketType(name.to_owned()));
+        let types = types.join(", ");
+        found.ok_or_else(|| format!("there is no such ticket on this api; there are {types}"))
     }
 }
 

@@ -30,6 +30,16 @@ fn mirror_of(server: &Server, more: &str) -> Home {
     Home::with(&format!("[account.a0]\nfrom = \"http://{}\"\n{more}", server.address()))
 }
 
+/// The server of this host, a mirror of it with its server, and a mirror of that one, which has the token.
+fn chain_behind(first: &Home) -> (Server, Home, Server, Home) {
+    let first_server = first.serve(&["--refresh"]);
+    let second = mirror_of(&first_server, "");
+    let second_server = second.serve(&["--refresh"]);
+    let third = mirror_of(&second_server, "");
+    third.run(&["fetch"]).exits(0).silent();
+    (first_server, second, second_server, third)
+}
+
 /// How many seconds are promised here.
 fn promised(home: &Home) -> u64 {
     home.run(&["get"]).exits(0).json()["expires_in"].as_u64().unwrap()
@@ -50,11 +60,7 @@ fn promise_4_a_chain_of_three_hosts_never_shows_a_longer_life_than_the_first() {
     for api in ["stable", "classic"] {
         let wechat = wechat(&[]);
         let first = central(&wechat, &format!("api = \"{api}\"\nrefresh_before = \"1h\"\n"));
-        let first_server = first.serve(&["--refresh"]);
-        let second = mirror_of(&first_server, "");
-        let second_server = second.serve(&["--refresh"]);
-        let third = mirror_of(&second_server, "");
-        third.run(&["fetch"]).exits(0).silent();
+        let (first_server, _second, second_server, third) = chain_behind(&first);
         // Asked from the end of the chain to its beginning: time works against the last.
         let lives = [promised(&third), life_of(&second_server), life_of(&first_server)];
         let [third_life, second_life, first_life] = lives;
@@ -127,11 +133,7 @@ fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
 fn promise_7_a_dead_token_heals_through_two_mirrors_with_one_mint() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
-    let first_server = first.serve(&["--refresh"]);
-    let second = mirror_of(&first_server, "");
-    let second_server = second.serve(&["--refresh"]);
-    let third = mirror_of(&second_server, "");
-    third.run(&["fetch"]).exits(0).silent();
+    let (_first_server, second, second_server, third) = chain_behind(&first);
     let dead = third.token("a0").unwrap();
     wechat.kill_tokens();
     third.run(&["fetch", "--rejected", &dead]).exits(0).silent();

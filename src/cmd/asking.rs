@@ -29,10 +29,7 @@ impl Link {
     /// Who is to be asked for this account.
     pub(super) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
         Ok(match (account.api, self.secret) {
-            (Api::Mirror, None) => Arc::new(Wxtoken::new(self.client, &account.name)),
-            (Api::Mirror, Some(key)) => {
-                Arc::new(Wxtoken::new(self.client.with_key(&key), &account.name))
-            }
+            (Api::Mirror, key) => Arc::new(Wxtoken::new(self.client, &account.name, key)),
             (api, secret) => {
                 let secret = secret.context("there is no AppSecret")?;
                 Arc::new(WeChat::new(self.client, api, account.needed_appid()?, secret))

@@ -18,7 +18,8 @@ use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::source::Upstream;
+use crate::source::{Source, Upstream};
+use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
@@ -103,15 +104,7 @@ fn fetch_ticket(
     let name = format!("{}: {kind} ticket", account.name);
     let token_store = account.place.store(&Kind::Token, mode);
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
-    let token = Refresh {
-        name: &name,
-        appid: account.needed_appid()?,
-        api: account.api,
-        refresh_before: account.refresh_before,
-        clock: &SystemClock,
-        source: upstream,
-        store: &*token_store,
-    };
+    let token = refresh_of(account, &name, upstream, &*token_store)?;
     let ticket = TicketRefresh { kind, token, upstream, store: &*store };
     match ticket.run(deadline) {
         Ok(Outcome::Kept(_)) => {
@@ -127,6 +120,24 @@ fn fetch_ticket(
     Ok(())
 }
 
+/// The refresh of the account's token, called `name` in what is said of it.
+fn refresh_of<'a>(
+    account: &'a Account,
+    name: &'a str,
+    source: &'a dyn Source,
+    store: &'a dyn Store,
+) -> Result<Refresh<'a>> {
+    Ok(Refresh {
+        name,
+        appid: account.needed_appid()?,
+        api: account.api,
+        refresh_before: account.refresh_before,
+        clock: &SystemClock,
+        source,
+        store,
+    })
+}
+
 /// Sees to it that a token of the account is published, and says what was done.
 fn fetch_token(
     account: &Account,
@@ -137,15 +148,7 @@ fn fetch_token(
 ) -> Result<()> {
     let name = account.name.as_str();
     let store = account.place.store(&Kind::Token, mode);
-    let refresh = Refresh {
-        name,
-        appid: account.needed_appid()?,
-        api: account.api,
-        refresh_before: account.refresh_before,
-        clock: &SystemClock,
-        source: upstream,
-        store: &*store,
-    };
+    let refresh = refresh_of(account, name, upstream, &*store)?;
     let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
         let urgency = match Published::look(account, SystemClock.now()).life {

@@ -4,19 +4,21 @@ use anyhow::Result;
 
 use super::published::Published;
 use crate::answer;
-use crate::api::Api;
 use crate::cli::{Common, Get};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Secrets};
 use crate::exit::Exit;
-use crate::token::{Kind, TicketType, ticket_types};
+use crate::token::{Kind, TicketType};
 
 pub(crate) fn run(common: &Common, args: &Get) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let account = config.account(args.name.as_ref())?;
     let kind = match args.ticket.as_deref() {
         None => Kind::Token,
-        Some(name) => Kind::Ticket(ticket_type(name, account.family)?),
+        Some(name) => Kind::Ticket(
+            TicketType::on(account.family, name)
+                .map_err(|what| Exit::Usage.error(format!("--ticket: {what}")))?,
+        ),
     };
     let published = Published::look_at(&account, kind.clone(), SystemClock.now());
     let document =
@@ -31,14 +33,4 @@ pub(crate) fn run(common: &Common, args: &Get) -> Result<Exit> {
     };
     super::answer(&format!("{answer}\n"))?;
     Ok(Exit::Done)
-}
-
-/// The type of this name, if accounts on this API have such tickets.
-fn ticket_type(name: &str, api: Api) -> Result<TicketType> {
-    let types = ticket_types(api);
-    let found = types.into_iter().find(|known| *known == name).and_then(TicketType::of);
-    found.ok_or_else(|| {
-        let types = types.join(", ");
-        Exit::Usage.error(format!("--ticket: no such ticket on this api; there are {types}"))
-    })
 }

@@ -17,7 +17,7 @@ use crate::listen::{self, Listen};
 use crate::network;
 use crate::owner::{self, Readers};
 use crate::secret;
-use crate::token::{TicketType, ticket_types};
+use crate::token::TicketType;
 
 /// The largest file that is read: a thousand accounts have a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
@@ -175,9 +175,10 @@ impl File {
 
 impl Account {
     fn of(name: &str, table: &mut Table<'_>) -> Account {
+        let is_mirror = table.has("from");
         let (from, key_file) =
             (table.filled_list("from", from), table.get("key_file", Value::path));
-        let appid = match table.has("from") {
+        let appid = match is_mirror {
             true => table.get("appid", appid),
             false => table.need("appid", "it has no appid", appid),
         };
@@ -201,19 +202,14 @@ impl Account {
             secret_line: table.line_of("secret_file"),
             key_line: table.line_of("key_file"),
         };
-        let strays: &[_] = match table.has("from") {
-            true => &["secret_file", "base_url", "refresh_before"],
-            false => &["key_file"],
+        let (strays, what): (&[_], _) = match is_mirror {
+            true => (
+                &["secret_file", "base_url", "refresh_before"],
+                "is for who asks WeChat; `from` names another wxtoken, which does that",
+            ),
+            false => (&["key_file"], "goes with `from`, the other wxtoken that knows the key"),
         };
-        for key in strays.iter().filter(|key| table.has(key)) {
-            table.tell(
-                key,
-                match table.has("from") {
-                    true => "is for who asks WeChat; `from` names another wxtoken, which does that",
-                    false => "goes with `from`, the other wxtoken that knows the key",
-                },
-            );
-        }
+        strays.iter().filter(|key| table.has(key)).for_each(|key| table.tell(key, what));
         account
     }
 
@@ -325,13 +321,7 @@ fn proxy(value: Value<'_>) -> Result<Proxy, String> {
 
 /// The types of tickets, each of which an account on this API can have, and once.
 fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
-    let types = ticket_types(api);
-    let of = |value: Value<'_>| {
-        let name = value.text()?;
-        types.iter().find(|it| **it == name).and_then(|name| TicketType::of(name)).ok_or_else(
-            || format!("there is no such ticket on this api; there are {}", types.join(", ")),
-        )
-    };
+    let of = |value: Value<'_>| TicketType::on(api, value.text()?);
     let tickets = table.list("tickets", of).unwrap_or_default();
     let is_twin = |place: usize| tickets[..place].contains(&tickets[place]);
     if (0..tickets.len()).any(is_twin) {

@@ -15,9 +15,9 @@ use crate::api::Api;
 use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::report::{printable, without_long_words};
-use crate::store::Place;
-use crate::token::{Document, TicketType};
+use crate::token::{Document, Kind, TicketType};
 
 pub(crate) use file::Secrets;
 
@@ -436,9 +436,17 @@ fn check_documents(entries: &[Entry]) -> anyhow::Result<()> {
     let mut known = HashMap::new();
     let mut problems = Vec::new();
     for Entry { account, contact, .. } in entries {
-        let twin = known.insert(&account.place, &account.name);
-        if let (Some(twin), Origin::Config { account: place, .. }) = (twin, &contact.origin) {
-            let document = &account.place;
+        let kinds = account.tickets.iter().map(|kind| Kind::Ticket(kind.clone()));
+        let documents = std::iter::once(Kind::Token).chain(kinds);
+        let documents = documents.map(|kind| account.place.path(&kind));
+        let twins: Vec<_> = documents
+            .filter_map(|it| Some((known.insert(it.clone(), &account.name)?, it)))
+            .collect();
+        // One is enough to see by.
+        if let (Some((twin, document)), Origin::Config { account: place, .. }) =
+            (twins.first(), &contact.origin)
+        {
+            let document = document.display();
             problems.push(format!("{place}: its document {document} is account {twin}'s, too"));
         }
     }

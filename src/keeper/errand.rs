@@ -94,8 +94,7 @@ impl Means {
 
     /// Where another wxtoken is asked, that one probes the token, and rations what it forces.
     fn pass_on(&self, doubt: Doubt) -> Report {
-        let token = doubt.token.clone();
-        let mut report = self.refresh(&Want::NotThis(token), doubt.is_told);
+        let mut report = self.refresh(&Want::NotThis(doubt.token), doubt.is_told);
         if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
             report.pulse = Some(Pulse::Alive);
         }
@@ -108,17 +107,22 @@ impl Means {
         kind: &TicketType,
         store: &dyn Store,
     ) -> Result<Outcome, Failure> {
-        let token = Refresh {
+        let token = self.asking(&*self.upstream);
+        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store };
+        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
+    }
+
+    /// The token's refresh, which asks `source`.
+    fn asking<'a>(&'a self, source: &'a dyn Source) -> Refresh<'a> {
+        Refresh {
             name: &self.name,
             appid: &self.appid,
             api: self.api,
             refresh_before: self.refresh_before,
             clock: &SystemClock,
-            source: &*self.upstream,
+            source,
             store: &*self.store,
-        };
-        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store };
-        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
+        }
     }
 
     fn refresh(&self, want: &Want, may_force: bool) -> Report {
@@ -130,16 +134,7 @@ impl Means {
             was_forcing: Cell::new(false),
             answers: RefCell::default(),
         };
-        let refresh = Refresh {
-            name: &self.name,
-            appid: &self.appid,
-            api: self.api,
-            refresh_before: self.refresh_before,
-            clock: &SystemClock,
-            source: &source,
-            store: &*self.store,
-        };
-        let outcome = refresh.run(want, SystemClock.instant() + REFRESH_TIMEOUT);
+        let outcome = self.asking(&source).run(want, SystemClock.instant() + REFRESH_TIMEOUT);
         Report {
             pulse: None,
             outcome: Some(outcome),

@@ -337,7 +337,7 @@ impl Known {
             }
             // WeChat gave the doubted token again.
             Some(Err(Failure::Asking(AskError::Withheld))) => {
-                self.not_before = now + pace::LONGEST_WAIT;
+                self.not_before = now + pace::wait_after_the_same(self.api);
             }
             Some(Err(failure)) => {
                 let trouble = match report.was_forcing {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use time::UtcDateTime;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tokio::time::{timeout, timeout_at};
@@ -33,7 +34,6 @@ use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
 use ticket::TicketSchedule;
-use time::UtcDateTime;
 
 /// How long a client waits for a token; SDKs give up after 5 to 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -155,12 +155,7 @@ impl Keeper {
                 Ok(means) => {
                     let asked = kind.clone();
                     let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
-                    // What a panic says may hold anything.
-                    done.await.unwrap_or_else(|_| {
-                        Err(Failure::Local(anyhow!(
-                            "a refresh broke off by a fault in wxtoken itself; please report it"
-                        )))
-                    })
+                    done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
                 }
                 Err(err) => Err(Failure::Local(err)),
             };
@@ -222,12 +217,7 @@ impl Keeper {
                 ..Report::default()
             };
             let report = match done {
-                // What a panic says may hold anything.
-                Ok(done) => done.await.unwrap_or_else(|_| {
-                    failed(anyhow!(
-                        "a refresh broke off by a fault in wxtoken itself; please report it"
-                    ))
-                }),
+                Ok(done) => done.await.unwrap_or_else(|_| failed(broke_off())),
                 Err(err) => failed(err),
             };
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
@@ -289,6 +279,11 @@ impl Keeper {
     pub(crate) fn seen(&self) -> SeenAsking {
         self.known.borrow().seen()
     }
+}
+
+/// What is said of a panic: its own words may hold anything.
+fn broke_off() -> anyhow::Error {
+    anyhow!("a refresh broke off by a fault in wxtoken itself; please report it")
 }
 
 /// What is said to a client who has waited long enough.

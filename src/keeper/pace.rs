@@ -19,7 +19,7 @@ pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long WeChat may be left alone with a token that is due, where asking costs nothing. Its own advice for
 /// stable_token is to ask at least once in five minutes.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
 /// is known to be.
@@ -55,10 +55,17 @@ pub(super) fn wait_while_due(api: Api, left: Duration) -> Duration {
     match api {
         Api::Classic => (left / 2).max(SHORTEST_WAIT),
         Api::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
-        // It asked for what was good for us all the same.
-        Api::Work | Api::Mirror => {
-            left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT)
-        }
+        Api::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        // Whoever it is a mirror of may have another at any time.
+        Api::Mirror => Duration::ZERO,
+    }
+}
+
+/// How long to leave WeChat alone after it gave a doubted token again.
+pub(super) fn wait_after_the_same(api: Api) -> Duration {
+    match api {
+        Api::Stable | Api::Classic | Api::Work => LONGEST_WAIT,
+        Api::Mirror => Duration::ZERO,
     }
 }
 

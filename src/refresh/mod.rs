@@ -173,6 +173,11 @@ impl Refresh<'_> {
         Ok(if is_the_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
     }
 
+    /// Whether a document is this account's; anybody's will do where no AppID is known.
+    fn owns(&self, document: &Document) -> bool {
+        self.appid.is_empty() || document.appid == self.appid
+    }
+
     /// Whether what was found will do.
     fn judge(&self, found: Found, want: &Want) -> Result<Judgement, Failure> {
         let document = match found {
@@ -183,7 +188,7 @@ impl Refresh<'_> {
             }
             Found::Document(document) => document,
         };
-        if !self.appid.is_empty() && document.appid != self.appid {
+        if !self.owns(&document) {
             return Err(Failure::Foreign { appid: printable(&document.appid, 64) });
         }
         let keep = match want {

@@ -72,11 +72,10 @@ impl Source for WithToken<'_> {
 impl WithToken<'_> {
     /// The published token, if it lives.
     fn token(&self) -> Result<Secret, AskError> {
-        let Refresh { store, clock, appid, .. } = &self.ticket.token;
-        match store.read() {
+        let refresh = &self.ticket.token;
+        match refresh.store.read() {
             Ok(Found::Document(document))
-                if (appid.is_empty() || document.appid == *appid)
-                    && !document.left(clock.now()).is_zero() =>
+                if refresh.owns(&document) && !document.left(refresh.clock.now()).is_zero() =>
             {
                 Ok(document.token)
             }

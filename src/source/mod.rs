@@ -197,8 +197,8 @@ impl fmt::Display for AskError {
                  应答无法识别，请检查是否有代理或认证网关拦截。"
             ),
             AskError::Spent => f.write_str(
-                "WeCom gave the token again whose time is over: it gives another within seconds, or is this host's \
-                 clock wrong? 企业微信仍返回已到期的 token，请稍后再试，或检查本机时间。",
+                "what was given again is over by this host's count: there is another within seconds, or is this host's \
+                 clock wrong? 仍返回已到期的凭证，请稍后再试，或检查本机时间。",
             ),
         }
     }

@@ -21,6 +21,8 @@ const LONGEST_WORDS: usize = 300;
 /// One account at another wxtoken.
 pub(crate) struct Wxtoken {
     client: Client,
+    /// What the client shows, if that is needed.
+    key: Option<Secret>,
     account: String,
     /// What it gave last: that is what it is told was rejected.
     given: Mutex<Option<Secret>>,
@@ -32,15 +34,29 @@ struct Rejected<'a> {
 }
 
 impl Wxtoken {
-    /// The account of this name there. The client shows the key, if one is needed.
-    pub(crate) fn new(client: Client, account: &str) -> Wxtoken {
-        Wxtoken { client, account: account.to_owned(), given: Mutex::default() }
+    /// The account of this name there, whose token is given to who shows this key, if one is needed.
+    pub(crate) fn new(client: Client, account: &str, key: Option<Secret>) -> Wxtoken {
+        let client = match &key {
+            Some(key) => client.with_key(key),
+            None => client,
+        };
+        Wxtoken { client, key, account: account.to_owned(), given: Mutex::default() }
+    }
+
+    fn given(&self) -> Option<Secret> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What an answer grants under `field`; an error is told of another wxtoken, and shows nothing that was sent.
+    fn judge(&self, answer: Result<Answer, AskError>, field: &str) -> Result<Grant, AskError> {
+        let sent = [self.key.clone(), self.given()];
+        let sent: Vec<_> = sent.iter().flatten().collect();
+        answer.and_then(|answer| judge(&answer, field, &sent)).map_err(of_central)
     }
 
     fn request(&self, how: Ask, timeout: Duration) -> Result<Answer, AskError> {
         let path = format!("/token/{}", self.account);
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (how, given) {
+        match (how, self.given()) {
             (Ask::Another, Some(given)) => {
                 let rejected = Rejected { rejected: given.expose() };
                 let body = Zeroizing::new(serde_json::to_vec(&rejected).unwrap_or_default()); // A string always serializes.
@@ -54,10 +70,7 @@ impl Wxtoken {
 
 impl Source for Wxtoken {
     fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
-        let grant = self
-            .request(how, timeout)
-            .and_then(|it| judge(&it, "access_token"))
-            .map_err(of_central)?;
+        let grant = self.judge(self.request(how, timeout), "access_token")?;
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant.token.clone());
         Ok(grant)
     }
@@ -67,7 +80,7 @@ impl Tickets for Wxtoken {
     /// The one that is published there; it needs no token for that.
     fn ticket(&self, kind: &TicketType, _: &Secret, timeout: Duration) -> Result<Grant, AskError> {
         let answer = self.client.get(&format!("/ticket/{}/{kind}", self.account), &[], timeout);
-        answer.and_then(|it| judge(&it, "ticket")).map_err(of_central)
+        self.judge(answer, "ticket")
     }
 }
 
@@ -98,15 +111,15 @@ fn of_central(err: AskError) -> AskError {
     }
 }
 
-/// What an answer says: what stands under `key`, or why there is none.
-fn judge(answer: &Answer, key: &str) -> Result<Grant, AskError> {
+/// What an answer to a request in which this was `sent` says: what stands under `field`, or why there is none.
+fn judge(answer: &Answer, field: &str, sent: &[&Secret]) -> Result<Grant, AskError> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status != 200 {
-        return Err(refused(answer.status, &body));
+        return Err(refused(answer.status, &body, sent));
     }
-    let token = match body[key].as_str() {
+    let token = match body[field].as_str() {
         Some(text) if token::is_token(text) => Secret::new(text.to_owned()),
-        _ => return Err(AskError::Nonsense(format!("there is no {key} in it"))),
+        _ => return Err(AskError::Nonsense(format!("there is no {field} in it"))),
     };
     let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
     let expires_in = life.and_then(token::life).ok_or_else(|| {
@@ -116,7 +129,7 @@ fn judge(answer: &Answer, key: &str) -> Result<Grant, AskError> {
 }
 
 /// Why there is no token, by the status and in the other one's words.
-fn refused(status: u16, body: &Value) -> AskError {
+fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
     let what_to_do = match status {
         401 => {
             "check key_file: the other wxtoken's keys file has no line for that key. 密钥无效，请检查 key_file。"
@@ -132,9 +145,10 @@ fn refused(status: u16, body: &Value) -> AskError {
         300..=399 => "check `from`: wxtoken does not redirect. 收到重定向，请检查 from 地址。",
         _ => "check `from`, and the other wxtoken. 请检查 from 地址与上级 wxtoken。",
     };
-    // A token or key has no place in them, and whoever else answers may echo what it was sent.
+    // Whoever else answers may echo what it was sent.
+    let echoes = |words: &str| sent.iter().any(|secret| words.contains(secret.expose()));
     let words = match body["message"].as_str() {
-        Some(words) if body["error"].is_string() => {
+        Some(words) if body["error"].is_string() && !echoes(words) => {
             format!(" ({})", printable(words, LONGEST_WORDS))
         }
         _ => String::new(),
@@ -150,7 +164,7 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Result<(String, u64), AskError> {
-        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() }, "access_token")?;
+        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() }, "access_token", &[])?;
         Ok((grant.token.expose().to_owned(), grant.expires_in.as_secs()))
     }
 
@@ -169,6 +183,16 @@ mod tests {
         ] {
             assert!(matches!(judged(200, wrong), Err(AskError::Nonsense(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_echo_of_what_was_sent_is_not_told() {
+        let key = Secret::new("wxk_S3CR3T".to_owned());
+        let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
+        let answer = Answer { status: 401, body };
+        let told = judge(&answer, "access_token", &[&key]).unwrap_err().to_string();
+        assert!(told.contains("answers 401: check key_file"), "{told}");
+        assert!(!told.contains("S3CR3T"), "{told}");
     }
 
     #[test]

@@ -1,28 +1,20 @@
 //! Where documents are published. A store keeps an account's documents, gives one process at a time the turn to
 //! replace one, and knows nothing of when that is due.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::clock::Clock;
-use crate::token::{Document, Kind, TicketType};
+use crate::place::Place;
+use crate::token::{Document, Kind};
 
 use file::FileStore;
 use reader::Watched;
 
 mod file;
 mod reader;
-
-/// Where an account's documents are. Which store that is matters to nobody else.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
-    /// The token in this file, and each ticket in one beside it.
-    File(PathBuf),
-}
 
 impl Place {
     /// What is published now. Takes no lock, as all who only read.
@@ -39,45 +31,6 @@ impl Place {
     pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
         Arc::new(FileStore::new(&self.path(kind), kind, mode))
     }
-
-    /// Whether it is a file under `dir`.
-    pub(crate) fn is_under(&self, dir: &Path) -> bool {
-        let Place::File(path) = self;
-        path.starts_with(dir)
-    }
-
-    /// Where the document of this kind is, for people.
-    pub(crate) fn name_of(&self, kind: &Kind) -> String {
-        self.path(kind).display().to_string()
-    }
-
-    fn path(&self, kind: &Kind) -> PathBuf {
-        let Place::File(path) = self;
-        match kind {
-            Kind::Token => path.clone(),
-            Kind::Ticket(kind) => beside(path, kind),
-        }
-    }
-}
-
-/// Where the token's document is, for people.
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place::File(path) = self;
-        path.display().fmt(f)
-    }
-}
-
-/// The file of the ticket of this type, beside the token's.
-fn beside(path: &Path, kind: &TicketType) -> PathBuf {
-    let mut name = match path.extension() {
-        Some(extension) if extension == "json" => path.file_stem(),
-        _ => path.file_name(),
-    }
-    .unwrap_or_default()
-    .to_owned();
-    name.push(format!(".{kind}.json"));
-    path.with_file_name(name)
 }
 
 /// What a store has for an account.

@@ -535,3 +535,22 @@ fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
     assert_eq!(news, [News::WellAgain]);
     assert!(sim.next(Some(&document)).0 > secs(6000));
 }
+
+/// Whoever replaces the token there is followed, whatever was asked here and however short the token's life is.
+#[test]
+fn a_mirror_is_asked_again_every_half_minute() {
+    let mut sim = Sim::on(Api::Mirror);
+    let document = sim.document("T1", 7200);
+    sim.run(Errand::Refresh, outcome(Ok(Outcome::Renewed(document.clone()))));
+    assert_eq!(sim.next(Some(&document)).0, secs(30));
+    sim.pass(secs(10));
+    let Step::Begin(errand) = sim.step(&Wish::Honoured, Some("T1")) else { panic!("nobody asks") };
+    sim.run(errand, outcome(Err(Failure::Asking(AskError::Withheld))));
+    sim.pass(secs(20));
+    let next = sim.next(Some(&document));
+    assert_eq!(next, (Duration::ZERO, Errand::Refresh), "a hint does not put it off");
+    let ending = sim.document("T1", 100);
+    sim.run(Errand::Refresh, outcome(Ok(Outcome::Confirmed(ending.clone()))));
+    sim.pass(secs(30));
+    assert_eq!(sim.next(Some(&ending)), (Duration::ZERO, Errand::Refresh));
+}
