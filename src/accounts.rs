@@ -259,6 +259,7 @@ mod tests {
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join(name)),
             tickets: Vec::new(),
+            on_change: None,
         }
     }
 

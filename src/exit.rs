@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Unreachable = 5,
     /// Another `fetch` held the lock until the deadline.
     Locked = 6,
+    /// The token is published, and the command that should have run then failed.
+    Hook = 7,
 }
 
 impl From<Exit> for ExitCode {

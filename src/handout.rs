@@ -185,6 +185,7 @@ mod tests {
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join("default.json")),
             tickets: Vec::new(),
+            on_change: None,
         })
     }
 

@@ -32,6 +32,7 @@ mod cli;
 // Mechanism: nothing about WeChat in it.
 mod atomic;
 mod lock;
+mod hook;
 mod systemd;
 
 // Rules: what a token, a refusal and a client's key mean. No clock, no I/O.

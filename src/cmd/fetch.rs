@@ -81,16 +81,28 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
     }
 }
 
-/// Sees to it that the account's token is published, and then its tickets. What is wrong with one ticket costs no other.
+/// Sees to it that the account's token is published, and then its tickets, and that who wants to know of another token
+/// is told. What is wrong with one of them costs no other.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let upstream = link.upstream(account)?;
-    fetch_token(account, &*upstream, want, mode, deadline)?;
+    let is_another = fetch_token(account, &*upstream, want, mode, deadline)?;
     let mut so_far = Ok(());
     for kind in &account.tickets {
         let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline);
         so_far = config::both(so_far, ticket).map(|_| ());
     }
+    if is_another {
+        so_far = config::both(so_far, run_hook(account)).map(|_| ());
+    }
     so_far
+}
+
+/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself.
+fn run_hook(account: &Account) -> Result<()> {
+    let Some(hook) = &account.on_change else { return Ok(()) };
+    debug!("{}: running on_change", account.name);
+    hook.run(&account.name, &account.place.path(&Kind::Token))
+        .map_err(|failure| Exit::Hook.error(format!("{}: {failure}", account.name)))
 }
 
 /// Sees to it that the account's ticket of this type is published.
@@ -138,14 +150,14 @@ fn refresh_of<'a>(
     })
 }
 
-/// Sees to it that a token of the account is published, and says what was done.
+/// Sees to it that a token of the account is published, and says what was done; whether it is another one than before.
 fn fetch_token(
     account: &Account,
     upstream: &dyn Upstream,
     want: &Want,
     mode: u32,
     deadline: Instant,
-) -> Result<()> {
+) -> Result<bool> {
     let name = account.name.as_str();
     let store = account.place.store(&Kind::Token, mode);
     let refresh = refresh_of(account, name, upstream, &*store)?;
@@ -191,7 +203,7 @@ fn fetch_token(
             info!("fetch: {name}: not due: token {}", describe(document));
         }
     }
-    Ok(())
+    Ok(matches!(outcome, Outcome::Renewed(_)))
 }
 
 /// What is asked for.

@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::cli;
 use crate::endpoint::{BaseUrl, Proxy};
 use crate::exit::Exit;
+use crate::hook::Hook;
 use crate::key;
 use crate::listen::{self, Listen};
 use crate::network;
@@ -24,6 +25,9 @@ const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
 
 /// How many problems are told: more than a person mends before looking again.
 const MAX_TOLD: usize = 100;
+
+/// How long the command of `on_change` may take, where nothing is said.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// WeChat's have 18 characters.
 const LONGEST_APPID: usize = 64;
@@ -59,6 +63,7 @@ pub(super) struct Account {
     pub(super) file: Option<PathBuf>,
     pub(super) allow: Option<Vec<String>>,
     pub(super) tickets: Vec<TicketType>,
+    pub(super) on_change: Option<Hook>,
     /// The lines where it begins, and where these of its keys are.
     pub(super) line: usize,
     pub(super) appid_line: usize,
@@ -197,6 +202,7 @@ impl Account {
             file: table.get("file", document),
             allow: table.filled_list("allow", network),
             tickets: tickets(table, api.unwrap_or_default()),
+            on_change: on_change(table),
             line: table.line_of(""),
             appid_line: table.line_of("appid"),
             secret_line: table.line_of("secret_file"),
@@ -291,6 +297,14 @@ fn duration(value: Value<'_>) -> Result<Duration, String> {
     cli::duration(value.text()?)
 }
 
+/// The same, but not none at all.
+fn some_duration(value: Value<'_>) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("expected more than no time at all".to_owned()),
+        some => Ok(some),
+    }
+}
+
 /// Permissions. A number would be 640 to one reader and 0o1200 to another.
 fn mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
@@ -328,6 +342,31 @@ fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
         table.tell("tickets", "names a type twice; once is enough");
     }
     tickets
+}
+
+/// The command that is run when the token changed.
+fn on_change(table: &mut Table<'_>) -> Option<Hook> {
+    let timeout = table.get("on_change_timeout", some_duration);
+    if table.has("on_change_timeout") && !table.has("on_change") {
+        table.tell("on_change_timeout", "goes with on_change, the command that it is about");
+    }
+    let words = table.filled_list("on_change", |word| Ok((word, word.text()?.to_owned())))?;
+    let mut words = words.into_iter();
+    let (first, program) = words.next()?;
+    let args: Vec<_> = words.map(|(_, word)| word).collect();
+    if program.is_empty() {
+        table.tell("on_change", "expected a program as the first word, found an empty one");
+    } else if args.is_empty() && program.contains(char::is_whitespace) {
+        table.tell(
+            "on_change",
+            "is no line for a shell; write [\"systemctl\", \"reload\", \"app\"]",
+        );
+    }
+    let program = match program.contains('/') {
+        true => first.beside(&program).display().to_string(),
+        false => program,
+    };
+    Some(Hook::new(program, args, timeout.unwrap_or(HOOK_TIMEOUT)))
 }
 
 /// Where a document is published. The lock stands beside it under this very name.

@@ -15,6 +15,7 @@ use crate::api::Api;
 use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
+use crate::hook::Hook;
 use crate::place::Place;
 use crate::report::{printable, without_long_words};
 use crate::token::{Document, Kind, TicketType};
@@ -60,6 +61,8 @@ pub(crate) struct Account {
     pub(crate) place: Place,
     /// The types of the tickets that are fetched, too.
     pub(crate) tickets: Vec<TicketType>,
+    /// What is run when its token changed, by whoever published the new one.
+    pub(crate) on_change: Option<Hook>,
 }
 
 /// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
@@ -291,6 +294,7 @@ impl<'a> Config<'a> {
             refresh_before: self.refresh_before(None),
             place: Place::File(document),
             tickets: Vec::new(),
+            on_change: None,
         })
     }
 
@@ -334,6 +338,7 @@ impl<'a> Config<'a> {
                 refresh_before: self.refresh_before(account.refresh_before),
                 place: Place::File(account.file.clone().unwrap_or_else(document)),
                 tickets: account.tickets.clone(),
+                on_change: account.on_change.clone(),
             },
             contact: Contact {
                 base_urls,

@@ -10,7 +10,7 @@ mod errand;
 mod known;
 mod ticket;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use time::UtcDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Account;
-use crate::refresh::Failure;
+use crate::refresh::{Failure, Outcome};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, Wish};
@@ -41,6 +41,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The schedule looks at least this often at what there is: clocks are set, and others publish too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
+/// So many hooks of all accounts run at once: each waits in a thread, and threads are there for asking.
+static HOOKS: Semaphore = Semaphore::const_new(16);
+
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
 type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
 
@@ -54,6 +57,7 @@ pub(crate) struct Keeper {
     known: RefCell<Known>,
     mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
+    hook: Cell<HookState>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
@@ -78,6 +82,7 @@ impl Keeper {
             known: RefCell::new(known),
             mode,
             tickets: RefCell::new(tickets),
+            hook: Cell::new(HookState::Idle),
             changed: Notify::new(),
         }
     }
@@ -220,10 +225,42 @@ impl Keeper {
                 Ok(done) => done.await.unwrap_or_else(|_| failed(broke_off())),
                 Err(err) => failed(err),
             };
+            let is_another = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
             let news = keeper.known.borrow_mut().end(report, wall, now, chance);
             keeper.changed.notify_waiters();
             news.into_iter().for_each(|news| tell(&keeper.account.name, news));
+            if is_another {
+                keeper.run_hook();
+            }
+        });
+    }
+
+    /// Has run what is to be run when the token changed, in a thread of its own: once at a time, and once more if the
+    /// token changed meanwhile.
+    fn run_hook(self: &Rc<Keeper>) {
+        let Some(hook) = self.account.on_change.clone() else { return };
+        if self.hook.get() != HookState::Idle {
+            self.hook.set(HookState::Again);
+            return;
+        }
+        let keeper = Rc::clone(self);
+        self.hook.set(HookState::Again);
+        spawn_local(async move {
+            let (name, place) = (&keeper.account.name, &keeper.account.place);
+            while keeper.hook.replace(HookState::Running) == HookState::Again {
+                let _permit = HOOKS.acquire().await; // It is never closed.
+                let (hook, account) = (hook.clone(), name.clone());
+                let document = place.path(&Kind::Token);
+                let done = spawn_blocking(move || hook.run(&account, &document)).await;
+                match done {
+                    Ok(Ok(())) => info!("serve: {name}: on_change has run"),
+                    Ok(Err(failure)) => error!("serve: {name}: {failure}"),
+                    Err(_) => error!("serve: {name}: {}", broke_off()),
+                }
+            }
+            keeper.hook.set(HookState::Idle);
+            keeper.changed.notify_waiters();
         });
     }
 
@@ -252,7 +289,8 @@ impl Keeper {
         loop {
             let changed = self.changed.notified();
             let tickets = self.tickets.borrow().iter().any(TicketSchedule::is_under_way);
-            if !self.is_under_way() && !tickets {
+            let hook = self.hook.get() != HookState::Idle;
+            if !self.is_under_way() && !tickets && !hook {
                 return;
             }
             changed.await;
@@ -279,6 +317,15 @@ impl Keeper {
     pub(crate) fn seen(&self) -> SeenAsking {
         self.known.borrow().seen()
     }
+}
+
+/// Whether the account's hook runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HookState {
+    Idle,
+    Running,
+    /// And the token has changed since it began.
+    Again,
 }
 
 /// What is said of a panic: its own words may hold anything.

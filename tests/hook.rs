@@ -1,0 +1,300 @@
+//! `on_change`: the command that an account's owner wants run when its token changed. Then, never else; told where the
+//! document is, never what is in it; and whatever becomes of it, the token stays.
+
+mod support;
+#[path = "support/home.rs"]
+mod home;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use home::{Home, appsecret};
+use support::*;
+
+/// A stand-in that knows account `a0`, and a home with that account, whose `on_change` is `argv` as TOML writes it.
+fn home_with(argv: &str, more: &str) -> (WeChat, Home) {
+    let flags = Home::accounts_of_mock(1);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = {argv}\n{more}"));
+    (wechat, home)
+}
+
+/// The same where `on_change` is a program of these lines for `sh`, beside the config.
+fn home_with_script(lines: &str, more: &str) -> (WeChat, Home) {
+    let (wechat, home) = home_with(r#"["./hook", "one", "two words"]"#, more);
+    put_script(&home, lines);
+    (wechat, home)
+}
+
+fn put_script(home: &Home, lines: &str) {
+    // Renamed into place: a script that is being written cannot be run.
+    write_with_mode(&home.path("hook.new"), &format!("#!/bin/sh\n{lines}\n"), 0o755);
+    fs::rename(home.path("hook.new"), home.path("hook")).unwrap();
+}
+
+/// What the hook wrote in the home's file of this name, line by line.
+fn lines(home: &Home, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(home.path(name)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A line for each run, in `runs`.
+const NOTED: &str = r#"echo "$WXTOKEN_ACCOUNT" >> "$(dirname "$0")/runs""#;
+
+// When
+
+#[test]
+fn it_runs_when_the_token_changed_and_never_else() {
+    let (wechat, home) = home_with_script(NOTED, "");
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+    home.run(&["fetch"]).exits(0).silent(); // Not due.
+    assert_eq!(lines(&home, "runs").len(), 1);
+    // Due, and WeChat gives the same token again.
+    let token = home.token("a0").unwrap();
+    home.publish("a0", "wx0", &token, 7000);
+    home.run(&["fetch", "-v"]).exits(0).says_something(&["confirmed"]);
+    assert_eq!(lines(&home, "runs").len(), 1);
+    // Somebody else's rejected token.
+    home.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
+    assert_eq!(lines(&home, "runs").len(), 1);
+    wechat.kill_tokens();
+    home.run(&["fetch", "--rejected", &token]).exits(0).silent();
+    assert_eq!(lines(&home, "runs"), ["a0", "a0"]);
+    // Nothing is published, and nothing changed.
+    wechat.fault("errcode:40164");
+    home.run(&["fetch", "--force", "a0"]).exits(4);
+    assert_eq!(lines(&home, "runs").len(), 2);
+}
+
+#[test]
+fn of_many_who_fetch_at_once_one_runs_it() {
+    let (wechat, home) = home_with_script(NOTED, "");
+    let fetches: Vec<_> = (0..12).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
+    for mut fetch in fetches {
+        assert!(fetch.wait().unwrap().success());
+    }
+    assert_eq!(wechat.mints(), 1);
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+}
+
+#[test]
+fn the_lock_is_free_and_the_document_there_when_it_runs() {
+    // It reads the token, and would wait for its own lock for ever.
+    let script = r#"wxtoken get -r --file "$WXTOKEN_FILE" > "$(dirname "$0")/token" &&
+        flock --nonblock "${WXTOKEN_FILE%.json}.lock" true && echo free > "$(dirname "$0")/lock""#;
+    let (_wechat, home) = home_with_script(script, "");
+    let bin = Path::new(env!("CARGO_BIN_EXE_wxtoken")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut fetch = home.command(&["fetch"]);
+    fetch.env("PATH", path);
+    Ran::of(fetch).exits(0).silent();
+    assert_eq!(lines(&home, "token"), [home.token("a0").unwrap()]);
+    assert_eq!(lines(&home, "lock"), ["free"]);
+}
+
+// With what
+
+#[test]
+fn it_is_an_argv_and_no_shell_sees_it() {
+    let (_wechat, home) = home_with(r#"["touch", "$(id)", "a b;c"]"#, "");
+    let mut fetch = home.command(&["fetch"]);
+    fetch.current_dir(home.path(""));
+    Ran::of(fetch).exits(0).silent();
+    assert!(home.path("$(id)").exists() && home.path("a b;c").exists());
+}
+
+#[test]
+fn it_is_told_the_account_and_the_document_and_neither_token_nor_secret() {
+    let script = r#"cd "$(dirname "$0")"; env > env; cat /proc/$$/cmdline > argv; cat > stdin"#;
+    let (_wechat, home) = home_with_script(script, "");
+    let mut fetch = home.command(&["fetch"]);
+    fetch.env("WXTOKEN_SECRET", appsecret(7)).env("CREDENTIALS_DIRECTORY", home.path("creds"));
+    fetch.env("WXTOKEN_TIMEOUT", "29s").env("NOTIFY_SOCKET", "/nowhere").env("LANG", "zh_CN.UTF-8");
+    Ran::of(fetch).exits(0).silent();
+    let env = lines(&home, "env");
+    let of = |name: &str| env.iter().find_map(|line| line.strip_prefix(&format!("{name}=")));
+    assert_eq!(of("WXTOKEN_ACCOUNT"), Some("a0"));
+    assert_eq!(of("WXTOKEN_FILE"), home.document_path("a0").to_str());
+    assert_eq!(of("LANG"), Some("zh_CN.UTF-8"), "the rest is ours");
+    let ours = env.iter().filter(|line| line.starts_with("WXTOKEN_"));
+    assert_eq!(ours.count(), 2, "{env:?}");
+    assert_eq!([of("CREDENTIALS_DIRECTORY"), of("NOTIFY_SOCKET")], [None, None]);
+    let argv = fs::read_to_string(home.path("argv")).unwrap();
+    assert!(argv.ends_with("/hook\0one\0two words\0"), "{argv}");
+    for secret in [home.token("a0").unwrap(), appsecret(0), appsecret(7)] {
+        assert!(!env.concat().contains(&secret) && !argv.contains(&secret));
+    }
+    assert_eq!(lines(&home, "stdin"), [""; 0]);
+}
+
+#[test]
+fn what_it_says_is_on_stderr_and_stdout_stays_empty() {
+    let (_wechat, home) = home_with_script("echo reloaded; echo warned >&2", "");
+    let ran = home.run(&["fetch"]).exits(0);
+    assert_eq!((&*ran.stdout, &*ran.stderr), ("", "reloaded\nwarned\n"));
+}
+
+// What may become of it
+
+#[test]
+fn a_failed_hook_is_status_7_and_never_a_second_fetch() {
+    let (wechat, home) = home_with_script(&format!("{NOTED}; exit 3"), "");
+    let said =
+        ["a0: the token is published", "/hook exited with status 3", "run it yourself", "手动"];
+    home.run(&["fetch"]).exits(7).says(&said);
+    assert!(home.token("a0").is_some());
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!((wechat.asked(), lines(&home, "runs").len()), (1, 1));
+}
+
+#[test]
+fn one_accounts_failed_hook_is_no_trouble_of_the_others() {
+    let flags = Home::accounts_of_mock(3);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(3, &wechat.url(), "on_change = \"false\"\n");
+    home.run(&["fetch"])
+        .exits(7)
+        .says(&["a2: the token is published", "false exited with status 1"]);
+    assert!(["a0", "a1", "a2"].iter().all(|name| home.token(name).is_some()));
+}
+
+#[test]
+fn a_hook_that_is_not_there_or_cannot_be_run_is_told_with_its_name() {
+    for (argv, said) in [
+        (r#""no-such-program""#, "no-such-program is not there"),
+        (r#"["./hook"]"#, "/hook cannot be run: Permission denied"),
+    ] {
+        let (_wechat, home) = home_with(argv, "");
+        write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
+        home.run(&["fetch"]).exits(7).says(&["the token is published", said]);
+        assert!(home.token("a0").is_some());
+    }
+}
+
+#[test]
+fn a_hook_that_is_killed_is_told_with_the_signal() {
+    let (_wechat, home) = home_with_script("kill -KILL $$", "");
+    home.run(&["fetch"]).exits(7).says(&["/hook was killed by signal 9"]);
+}
+
+/// Neither the one who does not listen, nor those whom he left behind.
+#[test]
+fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
+    let script = r#"trap '' TERM; cd "$(dirname "$0")"
+        (trap '' TERM; echo begun > begun; while :; do sleep 1; done) & echo $! > child; wait"#;
+    let (_wechat, home) = home_with_script(script, "on_change_timeout = \"1s\"\n");
+    let begun = Instant::now();
+    home.run(&["fetch"]).exits(7).says(&["/hook was killed after 1s", "on_change_timeout"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(lines(&home, "begun"), ["begun"]);
+    let child = &lines(&home, "child")[0];
+    let is_gone = || match fs::read_to_string(format!("/proc/{child}/stat")) {
+        Err(_) => true,
+        // Until its new parent looks.
+        Ok(stat) => stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
+    };
+    eventually("the hook's child is gone", is_gone);
+}
+
+#[test]
+fn a_hook_that_listens_to_sigterm_may_put_things_in_order() {
+    let script = r#"cd "$(dirname "$0")"; trap 'echo tidy > tidy; exit 0' TERM; sleep 60 & wait"#;
+    let (_wechat, home) = home_with_script(script, "on_change_timeout = 1\n");
+    home.run(&["fetch"]).exits(7).says(&["was killed after 1s"]);
+    assert_eq!(lines(&home, "tidy"), ["tidy"]);
+}
+
+/// A daemon that it starts holds stderr open, and is none of our business.
+#[test]
+fn a_hook_that_leaves_a_daemon_behind_is_done_when_it_ends_itself() {
+    let script = r#"cd "$(dirname "$0")"; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > child"#;
+    let (_wechat, home) = home_with_script(script, "");
+    home.run(&["fetch"]).exits(0).silent();
+    let child = &lines(&home, "child")[0];
+    assert!(Path::new(&format!("/proc/{child}")).exists(), "it was left alone");
+    let killed = std::process::Command::new("kill").arg(child).status().unwrap();
+    assert!(killed.success());
+}
+
+// In serve
+
+#[test]
+fn serve_runs_it_in_the_background_for_each_token_that_it_publishes() {
+    // It says that it has begun, and goes on when it may.
+    let script = r#"cd "$(dirname "$0")"; echo "$WXTOKEN_FILE" >> runs
+        while [ ! -e go ]; do sleep 0.02; done; echo done >> ended"#;
+    let (wechat, home) = home_with_script(script, "");
+    let server = home.serve(&["--refresh"]);
+    eventually("the hook has begun", || lines(&home, "runs").len() == 1);
+    // While it runs there are answers, and another token.
+    let first = server.get("/token").json()["access_token"].as_str().unwrap().to_owned();
+    wechat.kill_tokens();
+    assert_eq!(server.tell_rejected(&first).status, 200);
+    let second = home.token("a0").unwrap();
+    assert_ne!(second, first);
+    assert_eq!(lines(&home, "runs").len(), 1, "one at a time");
+    fs::write(home.path("go"), "").unwrap();
+    eventually("it ran for the second token, too", || lines(&home, "ended").len() == 2);
+    assert_eq!(lines(&home, "runs"), vec![home.document_path("a0").display().to_string(); 2]);
+    assert_eq!(wechat.mints(), 2);
+    server.stop();
+}
+
+#[test]
+fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
+    let (wechat, home) = home_with_script("exit 5", "");
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("it is told", || home.has_logged("serve: a0: the token is published, and its hook"));
+    assert!(home.has_logged("/hook exited with status 5"));
+    assert_eq!(server.get("/token").status, 200);
+    assert_eq!(wechat.asked(), 1);
+}
+
+#[test]
+fn serve_without_refresh_runs_no_hook() {
+    let (_wechat, home) = home_with_script(NOTED, "");
+    home.publish("a0", "wx0", "T1", 0);
+    let server = home.serve(&[]);
+    assert_eq!(server.get("/token/a0").status, 200);
+    home.publish("a0", "wx0", "T2", 0);
+    eventually("the new one is there", || server.get("/token/a0").body.contains("T2"));
+    server.stop();
+    assert_eq!(lines(&home, "runs"), [""; 0]);
+}
+
+// In the config
+
+#[test]
+fn what_is_no_command_is_told_with_its_line_and_without_its_words() {
+    for (keys, said) in [
+        ("on_change = []", "account.a0.on_change: is empty"),
+        ("on_change = [\"\"]", "expected a program as the first word"),
+        ("on_change = \"systemctl reload app\"", "is no line for a shell; write ["),
+        ("on_change = [\"curl\", 7]", "entry 2: expected a string"),
+        (
+            "on_change = [\"curl\", \"0123456789abcdef0123456789abcdef\"]",
+            "entry 2: this has the form of",
+        ),
+        ("on_change = { run = \"x\" }", "expected a string"),
+        ("on_change = \"true\"\non_change_timeout = 0", "expected more than no time at all"),
+        ("on_change = \"true\"\non_change_timeout = \"soon\"", "account.a0.on_change_timeout"),
+        ("on_change_timeout = \"3s\"", "goes with on_change"),
+        ("on_chnage = \"true\"", "is it on_change?"),
+    ] {
+        let home = Home::of_accounts(1, "http://127.0.0.1:9", &format!("{keys}\n"));
+        let ran = home.run(&["fetch"]).exits(2).says(&["account.a0.", said]);
+        assert!(!ran.stderr.contains("0123456789abcdef0123456789abcdef"));
+    }
+}
+
+#[test]
+fn a_hook_that_is_named_with_a_slash_is_looked_for_beside_the_config() {
+    let (_wechat, home) = home_with(r#"["bin/reload"]"#, "");
+    fs::create_dir(home.path("bin")).unwrap();
+    let script = "#!/bin/sh\ntouch \"$(dirname \"$0\")/ran\"\n";
+    write_with_mode(&home.path("bin/reload"), script, 0o755);
+    home.run(&["fetch"]).exits(0).silent();
+    assert!(home.path("bin/ran").exists());
+}
