@@ -172,7 +172,7 @@ impl Tokens for Accounts {
     }
 
     fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
-        self.served[account].handout.borrow().ticket(kind, SystemClock.now())
+        self.served[account].handout.borrow_mut().ticket(kind, SystemClock.now())
     }
 
     fn holder_of(&self, token: &str) -> Option<usize> {

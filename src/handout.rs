@@ -1,6 +1,7 @@
 //! What `serve` hands out for each account: the published document's token with the life it has now. Reads documents
 //! as they are replaced; takes no lock, asks nobody, and lets `now` come in.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::config::Account;
 use crate::report::{debug, error, info, printable};
 use crate::secret::Secret;
 use crate::server::Token;
-use crate::store::{Found, Watch};
+use crate::store::Watch;
 use crate::token::{CLASSIC_OVERLAP, Document, Kind, TicketType};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
@@ -22,6 +23,8 @@ const REMEMBERED: Duration = CLASSIC_OVERLAP;
 pub(crate) struct Handout {
     account: Account,
     watched: Box<dyn Watch>,
+    /// Those that somebody has asked for.
+    tickets: HashMap<TicketType, Box<dyn Watch>>,
     /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
     trouble: Option<String>,
     /// The answer for all who ask within a second.
@@ -40,6 +43,7 @@ impl Handout {
         Handout {
             account,
             watched,
+            tickets: HashMap::new(),
             trouble: None,
             answer: None,
             generation: 0,
@@ -97,27 +101,24 @@ impl Handout {
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Read each time: SDKs
+    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Looked at each time: SDKs
     /// keep a ticket for as long as it lives.
-    pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+    pub(crate) fn ticket(&mut self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
         let name = &self.account.name;
-        let document = match self.account.place.read(&Kind::Ticket(kind.clone())) {
-            Ok(Found::Document(document)) if self.account.owns(&document) => document,
-            Ok(Found::Document(document)) => {
-                let whose = printable(&document.appid, 64);
-                info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
-                return None;
-            }
-            Ok(Found::Nothing) => return None,
-            Ok(Found::Damaged(damage)) => {
-                info!("serve: {name}: {damage}");
-                return None;
-            }
-            Err(err) => {
-                info!("serve: {name}: {err:#}");
-                return None;
-            }
-        };
+        let place = &self.account.place;
+        let watched = self
+            .tickets
+            .entry(kind.clone())
+            .or_insert_with(|| place.watch(&Kind::Ticket(kind.clone())));
+        if let Err(err) = watched.look() {
+            info!("serve: {name}: {err:#}");
+        }
+        let document = watched.document()?;
+        if !self.account.owns(document) {
+            let whose = printable(&document.appid, 64);
+            info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
+            return None;
+        }
         let life = Duration::from_secs(document.left(now).as_secs());
         (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
     }

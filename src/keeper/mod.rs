@@ -29,7 +29,7 @@ use crate::report::{debug, error, info};
 use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, Wish};
 use crate::source::Upstream;
-use crate::store::{Found, Store};
+use crate::store::Store;
 use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
@@ -107,11 +107,7 @@ impl Keeper {
 
     /// Begins what is due, and says how long it is until one has to look again if nothing changes.
     fn follow_schedule(self: &Rc<Keeper>) -> Duration {
-        let document = match self.store.read() {
-            Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
-            // Nothing, or damage, or a fault that the refresh will tell of.
-            _ => None,
-        };
+        let document = self.store.glance().filter(|document| self.account.owns(document));
         let (wall, now) = (SystemClock.now(), Instant::now());
         let (wait, errand) = self.known.borrow_mut().next(document.as_ref(), wall, now);
         if wait.is_zero() && !self.is_under_way() {
@@ -133,11 +129,8 @@ impl Keeper {
         let count = self.tickets.borrow().len();
         for place in 0..count {
             let kind = self.tickets.borrow()[place].kind.clone();
-            let found = self.account.place.read(&Kind::Ticket(kind.clone()));
-            let document = match found {
-                Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
-                _ => None,
-            };
+            let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+            let document = store.glance().filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
             let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
             match wait {
