@@ -91,9 +91,9 @@ impl Settings {
 fn also(table: &mut Table<'_>) -> Vec<Also> {
     let like = "{ key = \"app:{appid}:token\", format = \"text\" }";
     let rows = table.rows("also", like, |row| {
-        let key = row.need("key", "it has no key", also_key)?;
-        let format = row.need("format", "it has no format", also_format)?;
-        Some(Also { key, format })
+        let key = row.need("key", "it has no key", also_key);
+        let format = row.need("format", "it has no format", also_format);
+        Some(Also { key: key?, format: format? })
     });
     rows.into_iter().flatten().collect()
 }
