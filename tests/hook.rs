@@ -69,6 +69,51 @@ fn it_runs_when_the_token_changed_and_never_else() {
 }
 
 #[test]
+fn it_runs_when_the_token_was_replaced_for_a_ticket_and_not_for_a_ticket_alone() {
+    let (wechat, home) = home_with_script(NOTED, "tickets = [\"jsapi\"]\n");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    // WeChat says so when it is asked for the ticket.
+    home.run(&["fetch"]).exits(0).silent();
+    assert_ne!(home.token("a0").unwrap(), "T_DEAD");
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    home.run(&["fetch"]).exits(0).silent();
+    assert!(home.path("state/a0.jsapi.json").exists());
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+
+    // The same in serve.
+    let token = home.token("a0").unwrap();
+    wechat.kill_tokens();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    let server = home.serve(&["--refresh"]);
+    eventually("it ran again", || lines(&home, "runs") == ["a0", "a0"]);
+    assert_ne!(home.token("a0").unwrap(), token);
+    server.stop();
+}
+
+#[test]
+fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
+    let (wechat, first) = home_with("\"true\"", "");
+    let server = first.serve(&["--refresh"]);
+    let config =
+        format!("[account.a0]\nfrom = \"http://{}\"\non_change = [\"./hook\"]\n", server.address());
+    let mirror = Home::with(&config);
+    put_script(&mirror, NOTED);
+    mirror.run(&["fetch"]).exits(0).silent();
+    assert_eq!(lines(&mirror, "runs"), ["a0"]);
+    // Asked again, and told the same.
+    let token = mirror.token("a0").unwrap();
+    mirror.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
+    mirror.run(&["fetch", "--force"]).exits(0);
+    assert_eq!(mirror.token("a0").unwrap(), token);
+    assert_eq!(lines(&mirror, "runs").len(), 1);
+    wechat.kill_tokens();
+    mirror.run(&["fetch", "--rejected", &token]).exits(0).silent();
+    assert_ne!(mirror.token("a0").unwrap(), token);
+    assert_eq!(lines(&mirror, "runs").len(), 2);
+}
+
+#[test]
 fn of_many_who_fetch_at_once_one_runs_it() {
     let (wechat, home) = home_with_script(NOTED, "");
     let fetches: Vec<_> = (0..12).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();

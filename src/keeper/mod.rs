@@ -156,13 +156,13 @@ impl Keeper {
         let means = self.means();
         let keeper = Rc::clone(self);
         spawn_local(async move {
-            let outcome = match means {
+            let (outcome, has_renewed) = match means {
                 Ok(means) => {
                     let asked = kind.clone();
                     let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
-                    done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+                    done.await.unwrap_or_else(|_| (Err(Failure::Local(broke_off())), false))
                 }
-                Err(err) => Err(Failure::Local(err)),
+                Err(err) => (Err(Failure::Local(err)), false),
             };
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
             let pause = keeper.tickets.borrow_mut()[place].end(&outcome, wall, now, chance);
@@ -174,6 +174,9 @@ impl Keeper {
                     error!("serve: {name}: {kind} ticket: {failure} (trying again in {pause})");
                 }
                 _ => info!("serve: {name}: the {kind} ticket is live"),
+            }
+            if has_renewed {
+                keeper.run_hook();
             }
         });
     }
