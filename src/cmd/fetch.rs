@@ -19,6 +19,7 @@ use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
+use crate::signals::Reprieve;
 use crate::source::{Source, Upstream};
 use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
@@ -99,12 +100,26 @@ fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instan
     so_far
 }
 
-/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself.
+/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not
+/// outlive us: a signal that would end us ends it first.
 fn run_hook(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
-    debug!("{}: running on_change", account.name);
-    hook.run(&account.name, &account.place.path(&Kind::Token))
-        .map_err(|failure| Exit::Hook.error(format!("{}: {failure}", account.name)))
+    let name = &account.name;
+    debug!("{name}: running on_change");
+    let reprieve = Reprieve::begin();
+    let document = account.place.path(&Kind::Token);
+    match hook.run(name, &document, &|| reprieve.is_over()) {
+        Err(failure) if reprieve.is_over() => {
+            // Nobody will be there to tell it later.
+            error!("fetch: {name}: {failure}");
+            Ok(())
+        }
+        Ok(()) => {
+            info!("fetch: {name}: on_change has run");
+            Ok(())
+        }
+        Err(failure) => Err(Exit::Hook.error(format!("{name}: {failure}"))),
+    }
 }
 
 /// Sees to it that the account's ticket of this type is published; tells `has_changed` where the token had to be replaced
