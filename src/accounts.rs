@@ -232,6 +232,7 @@ impl Tokens for Accounts {
 
     fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         self.served.iter().for_each(|it| it.let_go());
+        self.served.iter().filter_map(|it| it.keeper.as_ref()).for_each(|keeper| keeper.wind_up());
         Box::pin(async {
             for keeper in self.served.iter().filter_map(|it| it.keeper.as_ref()) {
                 keeper.settled().await;

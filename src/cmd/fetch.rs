@@ -1,5 +1,6 @@
 //! `wxtoken fetch`: asks WeChat for a token when one is due, and publishes it. Prints nothing.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
+use crate::signals::Reprieve;
 use crate::source::{Source, Upstream};
 use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
@@ -85,40 +87,60 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 /// is told. What is wrong with one of them costs no other.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let upstream = link.upstream(account)?;
-    let is_another = fetch_token(account, &*upstream, want, mode, deadline)?;
+    let has_changed = Cell::new(fetch_token(account, &*upstream, want, mode, deadline)?);
     let mut so_far = Ok(());
     for kind in &account.tickets {
-        let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline);
+        let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline, &has_changed);
         so_far = config::both(so_far, ticket).map(|_| ());
     }
-    if is_another {
+    // After the tickets: whoever is told reads them, too.
+    if has_changed.get() {
         so_far = config::both(so_far, run_hook(account)).map(|_| ());
     }
     so_far
 }
 
-/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself.
+/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not
+/// outlive us: a signal that would end us ends it first.
 fn run_hook(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
-    debug!("{}: running on_change", account.name);
-    hook.run(&account.name, &account.place.path(&Kind::Token))
-        .map_err(|failure| Exit::Hook.error(format!("{}: {failure}", account.name)))
+    let name = &account.name;
+    debug!("{name}: running on_change");
+    let reprieve = Reprieve::begin();
+    let document = account.place.path(&Kind::Token);
+    match hook.run(name, &document, &|| reprieve.is_over()) {
+        Err(failure) if reprieve.is_over() => {
+            // Nobody will be there to tell it later.
+            error!("fetch: {name}: {failure}");
+            Ok(())
+        }
+        Ok(()) => {
+            info!("fetch: {name}: on_change has run");
+            Ok(())
+        }
+        Err(failure) => Err(Exit::Hook.error(format!("{name}: {failure}"))),
+    }
 }
 
-/// Sees to it that the account's ticket of this type is published.
+/// Sees to it that the account's ticket of this type is published; tells `has_changed` where the token had to be replaced
+/// for it.
 fn fetch_ticket(
     account: &Account,
     upstream: &dyn Upstream,
     kind: &TicketType,
     mode: u32,
     deadline: Instant,
+    has_changed: &Cell<bool>,
 ) -> Result<()> {
     let name = format!("{}: {kind} ticket", account.name);
     let token_store = account.place.store(&Kind::Token, mode);
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
     let token = refresh_of(account, &name, upstream, &*token_store)?;
-    let ticket = TicketRefresh { kind, token, upstream, store: &*store };
-    match ticket.run(deadline) {
+    let has_renewed = Cell::default();
+    let ticket = TicketRefresh { kind, token, upstream, store: &*store, has_renewed };
+    let outcome = ticket.run(deadline);
+    has_changed.set(has_changed.get() || ticket.has_renewed.get());
+    match outcome {
         Ok(Outcome::Kept(_)) => {
             if let Err(err) = store.settle() {
                 debug!("{name}: the document keeps its mode: {err:#}");

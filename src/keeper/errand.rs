@@ -101,15 +101,16 @@ impl Means {
         report
     }
 
-    /// Sees to it that this ticket is published in `store`, and is not due.
+    /// Sees to it that this ticket is published in `store`, and is not due. Whether the token was replaced on the way, too.
     pub(super) fn run_ticket(
         &self,
         kind: &TicketType,
         store: &dyn Store,
-    ) -> Result<Outcome, Failure> {
-        let token = self.asking(&*self.upstream);
-        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store };
-        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
+    ) -> (Result<Outcome, Failure>, bool) {
+        let (token, has_renewed) = (self.asking(&*self.upstream), Cell::default());
+        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store, has_renewed };
+        let outcome = ticket.run(SystemClock.instant() + REFRESH_TIMEOUT);
+        (outcome, ticket.has_renewed.get())
     }
 
     /// The token's refresh, which asks `source`.

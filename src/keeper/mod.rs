@@ -14,13 +14,14 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use time::UtcDateTime;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Account;
@@ -41,8 +42,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The schedule looks at least this often at what there is: clocks are set, and others publish too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
-/// So many hooks of all accounts run at once: each waits in a thread, and threads are there for asking.
-static HOOKS: Semaphore = Semaphore::const_new(16);
+/// So many hooks of all accounts run at once. Each waits in a thread; those come beside the ones that are there for asking.
+pub(crate) const MOST_HOOKS: usize = 16;
+
+static HOOKS: Semaphore = Semaphore::const_new(MOST_HOOKS);
+
+/// When the server ends, a hook that runs may take so long. What comes then, and its grace, are within the server's own.
+const HOOK_AT_END: Duration = Duration::from_secs(3);
 
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
 type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
@@ -58,6 +64,8 @@ pub(crate) struct Keeper {
     mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
     hook: Cell<HookState>,
+    /// Whether nobody has time for a hook any more.
+    no_hooks: Arc<AtomicBool>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
@@ -83,6 +91,7 @@ impl Keeper {
             mode,
             tickets: RefCell::new(tickets),
             hook: Cell::new(HookState::Idle),
+            no_hooks: Arc::default(),
             changed: Notify::new(),
         }
     }
@@ -156,13 +165,13 @@ impl Keeper {
         let means = self.means();
         let keeper = Rc::clone(self);
         spawn_local(async move {
-            let outcome = match means {
+            let (outcome, has_renewed) = match means {
                 Ok(means) => {
                     let asked = kind.clone();
                     let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
-                    done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+                    done.await.unwrap_or_else(|_| (Err(Failure::Local(broke_off())), false))
                 }
-                Err(err) => Err(Failure::Local(err)),
+                Err(err) => (Err(Failure::Local(err)), false),
             };
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
             let pause = keeper.tickets.borrow_mut()[place].end(&outcome, wall, now, chance);
@@ -174,6 +183,9 @@ impl Keeper {
                     error!("serve: {name}: {kind} ticket: {failure} (trying again in {pause})");
                 }
                 _ => info!("serve: {name}: the {kind} ticket is live"),
+            }
+            if has_renewed {
+                keeper.run_hook();
             }
         });
     }
@@ -252,8 +264,10 @@ impl Keeper {
                 let _permit = HOOKS.acquire().await; // It is never closed.
                 let (hook, account) = (hook.clone(), name.clone());
                 let document = place.path(&Kind::Token);
-                let done = spawn_blocking(move || hook.run(&account, &document)).await;
-                match done {
+                let no_hooks = Arc::clone(&keeper.no_hooks);
+                let is_over = move || no_hooks.load(Ordering::Relaxed);
+                let done = spawn_blocking(move || hook.run(&account, &document, &is_over));
+                match done.await {
                     Ok(Ok(())) => info!("serve: {name}: on_change has run"),
                     Ok(Err(failure)) => error!("serve: {name}: {failure}"),
                     Err(_) => error!("serve: {name}: {}", broke_off()),
@@ -282,6 +296,15 @@ impl Keeper {
 
     fn is_under_way(&self) -> bool {
         self.known.borrow().is_under_way()
+    }
+
+    /// Nobody waits for long any more.
+    pub(crate) fn wind_up(&self) {
+        let no_hooks = Arc::clone(&self.no_hooks);
+        spawn_local(async move {
+            sleep(HOOK_AT_END).await;
+            no_hooks.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Waits for what is under way.

@@ -20,6 +20,8 @@ pub(crate) struct TicketRefresh<'a> {
     pub(crate) upstream: &'a dyn Tickets,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
+    /// Set when another token was published on the way, whatever becomes of the ticket.
+    pub(crate) has_renewed: Cell<bool>,
 }
 
 impl TicketRefresh<'_> {
@@ -53,7 +55,11 @@ impl Source for WithToken<'_> {
             answer => return answer,
         };
         debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
-        match refresh.run(&Want::NotThis(token.clone()), self.deadline) {
+        let healed = refresh.run(&Want::NotThis(token.clone()), self.deadline);
+        if let Ok(Outcome::Renewed(_)) = healed {
+            self.ticket.has_renewed.set(true);
+        }
+        match healed {
             Ok(Outcome::Kept(document) | Outcome::Renewed(document)) => {
                 let left = refresh.clock.until(self.deadline);
                 upstream.ticket(kind, &document.token, timeout.min(left))
