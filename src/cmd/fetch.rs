@@ -137,7 +137,7 @@ fn fetch_ticket(
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
     let token = refresh_of(account, &name, upstream, &*token_store)?;
     let has_renewed = Cell::default();
-    let ticket = TicketRefresh { kind, token, upstream, store: &*store, has_renewed };
+    let ticket = TicketRefresh { kind, token, upstream, store: &*store, heals: true, has_renewed };
     let outcome = ticket.run(deadline);
     has_changed.set(has_changed.get() || ticket.has_renewed.get());
     match outcome {
