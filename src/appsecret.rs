@@ -15,6 +15,35 @@ use crate::secret::Secret;
 /// WeChat's are 32 characters.
 const MAX_SECRET: usize = 256;
 
+/// Where a secret comes from.
+pub(crate) enum SecretFrom<'a> {
+    Stdin,
+    File(&'a Path),
+    Credential(PathBuf),
+    Variable,
+}
+
+impl SecretFrom<'_> {
+    /// Where the secret is that [`read_given`], [`read`] or [`read_key`] reads from this `file`, or as the credential of
+    /// this name; `None` where there is none.
+    pub(crate) fn find<'a>(
+        file: Option<&'a Path>,
+        credential: &str,
+        is_given: bool,
+    ) -> Option<SecretFrom<'a>> {
+        match file {
+            Some(path) if is_given && path.as_os_str() == "-" => Some(SecretFrom::Stdin),
+            Some(path) => Some(SecretFrom::File(path)),
+            None => {
+                let variable = is_given && std::env::var_os("WXTOKEN_SECRET").is_some();
+                credential_path(credential)
+                    .map(SecretFrom::Credential)
+                    .or(variable.then_some(SecretFrom::Variable))
+            }
+        }
+    }
+}
+
 /// Reads the AppSecret of the account that is given on the command line, called `name`: that of `--secret-file`, else
 /// `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
 pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {

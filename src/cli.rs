@@ -149,6 +149,8 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Show what is published and how long it lasts, without the token
     Status(Status),
+    /// Look at everything between an account and WeChat: what is not well, and what to do about it
+    Check(Check),
     /// Make a client's key: print it once, and the line for the server's keys file
     Key(Key),
     /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
@@ -165,6 +167,7 @@ impl Verb {
             Verb::Get(_) => "get",
             Verb::Serve(_) => "serve",
             Verb::Status(_) => "status",
+            Verb::Check(_) => "check",
             Verb::Key(_) => "key",
             Verb::Mock(_) => "mock",
             Verb::Demo(_) => "demo",
@@ -178,6 +181,7 @@ impl Verb {
             Verb::Get(get) => Some((&mut get.account, get.name.is_some())),
             Verb::Serve(serve) => Some((&mut serve.account, false)),
             Verb::Status(status) => Some((&mut status.account, !status.names.is_empty())),
+            Verb::Check(check) => Some((&mut check.account, !check.names.is_empty())),
             Verb::Key(_) | Verb::Mock(_) | Verb::Demo(_) => None,
         }
     }
@@ -357,6 +361,29 @@ pub(crate) struct Status {
     /// Leave with status 3 unless the token lives at least this long
     #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = duration)]
     pub(crate) min_life: Duration,
+}
+
+/// How `check` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// A line for each finding, for people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The config's accounts that are meant [default: all]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) names: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) account: Account,
+
+    /// How to write it
+    #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = CheckFormat::Text)]
+    pub(crate) format: CheckFormat,
 }
 
 #[derive(Debug, Args)]

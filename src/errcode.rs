@@ -277,7 +277,7 @@ impl Refusal {
     }
 
     /// The caller's address as WeChat saw it, when the text tells. IPv4 where it tells both.
-    fn ip(&self) -> Option<&str> {
+    pub(crate) fn ip(&self) -> Option<&str> {
         ["invalid ip ", "from ip: ", "requestIP: "].iter().find_map(|lead| {
             let rest = self.text.split_once(lead)?.1.trim_start();
             let end = rest
@@ -297,6 +297,11 @@ impl Refusal {
             .enumerate()
             .all(|(i, b)| if i % 9 == 8 { b == b'-' } else { b.is_ascii_hexdigit() });
         is_rid.then_some(rid)
+    }
+
+    /// When WeChat answered, by its own clock, when the text tells; in seconds since 1970.
+    pub(crate) fn answered_at(&self) -> Option<i64> {
+        i64::from_str_radix(self.rid()?.get(..8)?, 16).ok()
     }
 }
 

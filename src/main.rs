@@ -57,6 +57,9 @@ mod keeper;
 mod handout;
 mod accounts;
 
+// What a doctor says of all of it.
+mod check;
+
 // The verbs: each is a paragraph.
 mod cmd;
 

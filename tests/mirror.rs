@@ -182,7 +182,8 @@ fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
     mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: cannot read key file"]);
     write_with_mode(&mirror.path("central.key"), &key, 0o644);
     mirror.run(&["fetch"]).exits(2).says(&["key file", "open to others: mode 0644"]);
-    let wrong = format!("{}A", &key[..key.len() - 1]);
+    let other = if key.ends_with('A') { 'B' } else { 'A' };
+    let wrong = format!("{}{other}", &key[..key.len() - 1]);
     fs::remove_file(mirror.path("central.key")).unwrap();
     write_with_mode(&mirror.path("central.key"), &wrong, 0o600);
     let ran = mirror.run(&["fetch", "-vv"]).exits(4);

@@ -175,3 +175,34 @@ fn a_monitor_reads_when_each_ticket_ends() {
     let left = ends("jsapi").parse::<i64>().unwrap() - now;
     assert!((7190..=7200).contains(&left), "{left}");
 }
+
+#[test]
+fn status_tells_of_each_ticket_as_of_the_token_and_shows_none() {
+    let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let ticket = ticket_document(&home, "jsapi")["ticket"].as_str().unwrap().to_owned();
+    let due = fs::read_to_string(home.path("state/a0.jsapi.json")).unwrap().replace("7200", "200");
+    write_with_mode(&home.path("state/a0.jsapi.json"), &due, 0o600);
+    fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
+
+    let ran = home.run(&["status", "--format", "json"]).exits(0);
+    let account = ran.json()["accounts"][0].clone();
+    assert_eq!((&account["account"], &account["state"]), (&"a0".into(), &"live".into()));
+    let [jsapi, wx_card] = [0, 1].map(|n| account["tickets"][n].clone());
+    let of = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
+    assert_eq!(["type", "state"].map(|key| of(&jsapi, key).unwrap()), ["jsapi", "due"]);
+    assert_eq!(["type", "state"].map(|key| of(&wx_card, key).unwrap()), ["wx_card", "missing"]);
+    assert_eq!((of(&jsapi, "appid"), of(&jsapi, "token_sha256")), (Some("wx0".to_owned()), None));
+    assert!((190..=200).contains(&jsapi["expires_in"].as_u64().unwrap()), "{jsapi}");
+    let fingerprint = of(&jsapi, "ticket_sha256").unwrap();
+    assert!(fingerprint.len() == 8 && fingerprint != account["token_sha256"], "{account}");
+    assert!(of(&wx_card, "file").unwrap().ends_with("/a0.wx_card.json"), "{wx_card}");
+    assert_eq!(of(&wx_card, "created_at"), None);
+
+    let text = home.run(&["status"]).exits(0).stdout;
+    let lines: Vec<_> = text.lines().map(|line| line.split("  ").collect::<Vec<_>>()).collect();
+    let names = lines.iter().map(|line| line[0].trim_end()).collect::<Vec<_>>();
+    assert_eq!(names, ["a0", "a0/jsapi", "a0/wx_card"], "{text}");
+    assert!(text.contains(&format!("ticket {fingerprint}\n")), "{text}");
+    assert!(!text.contains(&ticket) && !ran.stdout.contains(&ticket));
+}

@@ -26,6 +26,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// The link of these parts.
+    pub(super) fn of(client: Client, secret: Option<Secret>) -> Link {
+        Link { client, secret }
+    }
+
     /// Who is to be asked for this account.
     pub(super) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
         Ok(match (account.api, self.secret) {
@@ -47,9 +52,20 @@ pub(super) struct Linker {
 impl Linker {
     /// What is needed to ask for the account called `name`; reads the AppSecret. An error says where it is from.
     pub(super) fn link(&self, name: &str, contact: &Contact) -> Result<Link> {
+        let (client, secret) = self.parts(name, contact);
+        let (client, secret) = config::both(client, secret)?;
+        Ok(Link { client, secret })
+    }
+
+    /// The same, each part for itself: who is asked, and what with.
+    pub(super) fn parts(
+        &self,
+        name: &str,
+        contact: &Contact,
+    ) -> (Result<Client>, Result<Option<Secret>>) {
         let secret_file = contact.secret_file.as_deref();
         let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
-        let (client, secret) = match &contact.origin {
+        match &contact.origin {
             Origin::CommandLine => {
                 (client, appsecret::read_given(DEFAULT_ACCOUNT, secret_file).map(Some))
             }
@@ -61,9 +77,7 @@ impl Linker {
                 }
                 .with_context(|| place.clone()),
             ),
-        };
-        let (client, secret) = config::both(client, secret)?;
-        Ok(Link { client, secret })
+        }
     }
 
     fn client(&self, contact: &Contact) -> Result<Client> {

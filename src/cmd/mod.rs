@@ -9,6 +9,7 @@ use crate::cli::{Cli, Verb};
 use crate::exit::Exit;
 
 mod asking;
+mod check;
 mod demo;
 mod fetch;
 mod get;
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Verb::Get(args) => get::run(&cli.common, &args),
         Verb::Serve(args) => serve::run(&cli.common, &args),
         Verb::Status(args) => status::run(&cli.common, &args),
+        Verb::Check(args) => check::run(&cli.common, &args),
         Verb::Key(args) => key::run(&args),
         Verb::Mock(args) => mock::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -58,6 +58,16 @@ impl Published<'_> {
         Published { account, kind, document, life, is_due, now }
     }
 
+    /// Where it is published.
+    pub(super) fn file(&self) -> String {
+        self.account.place.name_of(&self.kind)
+    }
+
+    /// This instant of the document in Unix seconds; 0 where there is none.
+    pub(super) fn secs(&self, instant: fn(&Document) -> UtcDateTime) -> i64 {
+        self.document.as_ref().map_or(0, |it| instant(it).unix_timestamp())
+    }
+
     /// The document, if its token may be used for at least `min_life`; else what to tell the person.
     pub(super) fn usable(&self, min_life: Duration) -> Result<&Document, Unusable<'_>> {
         match &self.document {

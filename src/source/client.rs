@@ -36,6 +36,7 @@ const GRACE: Duration = Duration::from_millis(100);
 const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
 /// Servers to talk to: all of them are the same, and the next one is for when one cannot be reached.
+#[derive(Clone)]
 pub(crate) struct Client {
     routes: Vec<Route>,
     trust: Trust,
@@ -44,6 +45,7 @@ pub(crate) struct Client {
 }
 
 /// A server, and the way there.
+#[derive(Clone)]
 struct Route {
     base: BaseUrl,
     proxy: Option<Proxy>,
@@ -63,6 +65,8 @@ impl fmt::Display for Route {
 /// A whole answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Its `Date`, as it came.
+    pub(crate) date: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -84,6 +88,14 @@ impl Client {
     pub(crate) fn with_key(self, key: &Secret) -> Client {
         let authorization = Secret::new(format!("Bearer {}", key.expose()));
         Client { authorization: Some(authorization), ..self }
+    }
+
+    /// A client for each of the servers alone, and what people call it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (String, Client)> {
+        self.routes.iter().map(|route| {
+            let (trust, authorization) = (self.trust.clone(), self.authorization.clone());
+            (route.to_string(), Client { routes: vec![route.clone()], trust, authorization })
+        })
     }
 
     /// Sends a GET with these parameters in its query.
@@ -251,7 +263,8 @@ fn finish(
         .limit(MAX_BODY)
         .read_to_vec()
         .map_err(|err| explain(&err))?;
-    Ok(Answer { status: response.status().as_u16(), body })
+    let date = response.headers().get("date").and_then(|value| value.to_str().ok());
+    Ok(Answer { status: response.status().as_u16(), date: date.map(str::to_owned), body })
 }
 
 /// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
@@ -272,7 +285,13 @@ fn explain(err: &ureq::Error) -> AskError {
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
             unreachable(format!("TLS: {}", printable(&err.to_string(), 200)), false)
         }
-        ureq::Error::Io(err) => unreachable(printable(&err.to_string(), 200), true),
+        ureq::Error::Io(err) => {
+            let said = printable(&err.to_string(), 200);
+            // std's words for all that the resolver says; they have no kind of their own.
+            let stage =
+                if said.starts_with("failed to lookup") { "no address (DNS): " } else { "" };
+            unreachable(format!("{stage}{said}"), true)
+        }
         ureq::Error::BodyExceedsLimit(_) => {
             AskError::Nonsense(format!("a body of more than {MAX_BODY} bytes"))
         }

@@ -11,6 +11,7 @@ use crate::token::TicketType;
 
 mod gate;
 pub(crate) mod client;
+pub(crate) mod greeting;
 pub(crate) mod wechat;
 pub(crate) mod wxtoken;
 

@@ -194,7 +194,7 @@ fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Pulse {
 }
 
 /// The JSON object that every answer of WeChat's is.
-fn object(answer: &Answer) -> Result<Value, AskError> {
+pub(super) fn object(answer: &Answer) -> Result<Value, AskError> {
     // Somebody else's answer, whatever its body says: WeChat never redirects.
     if (300..400).contains(&answer.status) {
         return Err(AskError::Status(answer.status));
@@ -219,7 +219,7 @@ fn is_success(answer: &Answer) -> bool {
 }
 
 /// The errcode, where there is one; 0 is none to worry about.
-fn errcode(body: &Value) -> Result<Option<i64>, AskError> {
+pub(super) fn errcode(body: &Value) -> Result<Option<i64>, AskError> {
     match &body["errcode"] {
         Value::Null => Ok(None),
         code => whole_number(code)
@@ -264,7 +264,11 @@ mod tests {
     }
 
     fn judged_on(platform: Platform, status: u16, body: &[u8]) -> Result<Grant, AskError> {
-        judge(&Answer { status, body: body.to_vec() }, &Secret::new("S3CR3T".to_owned()), platform)
+        judge(
+            &Answer { status, date: None, body: body.to_vec() },
+            &Secret::new("S3CR3T".to_owned()),
+            platform,
+        )
     }
 
     #[test]
@@ -372,7 +376,11 @@ mod tests {
     }
 
     fn probed(status: u16, body: &str, platform: Platform) -> Pulse {
-        pulse(&Answer { status, body: body.into() }, &Secret::new("T0KEN".to_owned()), platform)
+        pulse(
+            &Answer { status, date: None, body: body.into() },
+            &Secret::new("T0KEN".to_owned()),
+            platform,
+        )
     }
 
     #[test]
@@ -435,7 +443,7 @@ mod tests {
         // Of characters that a gateway may write otherwise: nothing of the text is sure.
         let odd = Secret::new("T0/KEN".to_owned());
         let body = br#"{"errcode":40164,"errmsg":"bad /x?access_token=T0%2FKEN&y"}"#.to_vec();
-        let pulse = pulse_of(&Answer { status: 200, body }, &odd);
+        let pulse = pulse_of(&Answer { status: 200, date: None, body }, &odd);
         assert!(!pulse.contains("KEN"), "{pulse}");
     }
 

@@ -164,7 +164,11 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Result<(String, u64), AskError> {
-        let grant = judge(&Answer { status, body: body.as_bytes().to_vec() }, "access_token", &[])?;
+        let grant = judge(
+            &Answer { status, date: None, body: body.as_bytes().to_vec() },
+            "access_token",
+            &[],
+        )?;
         Ok((grant.token.expose().to_owned(), grant.expires_in.as_secs()))
     }
 
@@ -189,7 +193,7 @@ mod tests {
     fn an_echo_of_what_was_sent_is_not_told() {
         let key = Secret::new("wxk_S3CR3T".to_owned());
         let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
-        let answer = Answer { status: 401, body };
+        let answer = Answer { status: 401, date: None, body };
         let told = judge(&answer, "access_token", &[&key]).unwrap_err().to_string();
         assert!(told.contains("answers 401: check key_file"), "{told}");
         assert!(!told.contains("S3CR3T"), "{told}");

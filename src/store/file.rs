@@ -30,7 +30,7 @@ impl FileStore {
     }
 
     /// The lock beside the document; never the document itself, which is replaced under it.
-    fn lock_path(&self) -> PathBuf {
+    pub(super) fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
 }

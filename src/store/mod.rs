@@ -15,6 +15,9 @@ use reader::Watched;
 
 mod file;
 mod reader;
+mod trial;
+
+pub(crate) use trial::{Directory, Turns};
 
 impl Place {
     /// What is published now. Takes no lock, as all who only read.
@@ -30,6 +33,16 @@ impl Place {
     /// For those who publish; a file is published with `mode`.
     pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
         Arc::new(FileStore::new(&self.path(kind), kind, mode))
+    }
+
+    /// Tries whether documents can be published; an error says why not.
+    pub(crate) fn try_out(&self) -> Result<Directory> {
+        trial::directory(&self.path(&Kind::Token))
+    }
+
+    /// Who has the turn to publish a token.
+    pub(crate) fn turns(&self) -> Result<Turns> {
+        trial::turns(&FileStore::new(&self.path(&Kind::Token), &Kind::Token, 0).lock_path())
     }
 }
 

@@ -1,0 +1,92 @@
+//! What can be looked at on this host: where the secret is from, whether documents can be published, who is at it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Finding;
+use crate::appsecret::SecretFrom;
+use crate::exit::Exit;
+use crate::place::Place;
+use crate::secret::Secret;
+use crate::store::{Directory, Turns};
+
+/// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
+pub(crate) fn secret(
+    is_mirror: bool,
+    from: Option<&SecretFrom<'_>>,
+    read: &Result<Option<Secret>>,
+) -> Finding {
+    let about = if is_mirror { "key" } else { "secret" };
+    match (from, read) {
+        (Some(from), Ok(Some(_))) => Finding::well(about, described(from)),
+        (_, Ok(_)) => Finding::well(about, "none: the other wxtoken knows this host by its address"),
+        (Some(_), Err(err)) => Finding::of_error(about, err),
+        (None, Err(_)) => Finding::notice(about, "this host has no AppSecret for it, so whether WeChat accepts it was not tried")
+            .remedy(
+                "Well where another host or a unit with a credential (LoadCredential) asks; else name a file in secret_file.",
+                "若由其他主机或带凭据（LoadCredential）的 systemd 单元刷新则无妨，否则请用 secret_file 指定密钥文件。",
+            ),
+    }
+}
+
+fn described(from: &SecretFrom<'_>) -> String {
+    let with_mode = |path: &Path| {
+        let mode = path.metadata().map(|it| it.permissions().mode() & 0o7777);
+        let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
+        format!("{}{mode}", path.display())
+    };
+    match from {
+        SecretFrom::Stdin => "from standard input".to_owned(),
+        SecretFrom::File(path) => with_mode(path),
+        SecretFrom::Credential(path) => format!("systemd credential {}", with_mode(path)),
+        SecretFrom::Variable => "from WXTOKEN_SECRET".to_owned(),
+    }
+}
+
+/// Whether documents can be published.
+pub(crate) fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
+    let about = "directory";
+    match tried {
+        Ok(Directory::Ready) => {
+            Finding::well(about, format!("{place} can be published: writing, renaming and locking work"))
+        }
+        Ok(Directory::Shared(kind)) => Finding::notice(
+            about,
+            format!("{place} can be published, on {kind}: whether its locks hold between hosts cannot be tried from one"),
+        )
+        .remedy(
+            "Let one host fetch and the others read, or be mirrors of it.",
+            "请只让一台主机刷新，其他主机只读取或做镜像。",
+        ),
+        Ok(Directory::Missing) => {
+            Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
+        }
+        Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
+            "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
+            "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
+        ),
+    }
+}
+
+/// Whether somebody is at it.
+pub(crate) fn lock(turns: &Result<Turns>) -> Finding {
+    let about = "lock";
+    match turns {
+        Ok(Turns::Nobody) => Finding::well(about, "free"),
+        Ok(Turns::Somebody(who)) => {
+            let who = who.as_deref().unwrap_or("another process");
+            Finding::notice(
+                about,
+                format!("held by {who}: it is asking WeChat right now, or hangs"),
+            )
+            .remedy(
+                "Look again in a minute; a fetch ends itself after its --timeout.",
+                "请一分钟后再看；fetch 到 --timeout 会自行结束。",
+            )
+        }
+        Err(err) => Finding::wrong(about, Exit::Failure, format!("{err:#}"))
+            .remedy("Run check as the user who fetches.", "请以运行 fetch 的用户执行 check。"),
+    }
+}

@@ -1,0 +1,141 @@
+//! What the other side says: whether it is there, by which clock, from where it sees us, and whether it takes our word.
+
+use std::time::Duration;
+
+use super::{Finding, span};
+use crate::api::Api;
+use crate::errcode::Platform;
+use crate::exit::Exit;
+use crate::source::client::Client;
+use crate::source::greeting::{self, Greeting};
+use crate::source::{AskError, Grant};
+
+/// How long each call may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Clocks that differ by less than this harm nobody.
+const TOLERATED: u64 = 5; // s
+
+/// A clock that is wrong by as much has tokens expired, or promised, five minutes off: all of the margin there is.
+const HARMFUL: u64 = 300; // s
+
+/// Greets each of the servers in turn; what there is to say of them, and what the first one that answers told.
+pub(crate) fn hosts(client: &Client, api: Api) -> (Vec<Finding>, Option<Greeting>) {
+    let mut first = None;
+    let mut findings = Vec::new();
+    for (name, client) in client.each() {
+        let greeting = match api {
+            Api::Mirror => greeting::of_wxtoken(&client, TIMEOUT),
+            Api::Work => greeting::of_wechat(&client, Platform::Work, TIMEOUT),
+            Api::Stable | Api::Classic => greeting::of_wechat(&client, Platform::Official, TIMEOUT),
+        };
+        match greeting {
+            Ok(greeting) => {
+                let took = greeting.took.as_millis();
+                findings.push(Finding::well("host", format!("{name} answers, in {took} ms")));
+                first.get_or_insert(greeting);
+            }
+            Err(err) => findings.push(Finding::wrong("host", err.exit(), told(&err, &name))),
+        }
+    }
+    // Where one answers, the others are for the day when it does not.
+    if first.is_some() {
+        for finding in &mut findings {
+            finding.verdict = finding.verdict.min(super::Verdict::Notice);
+        }
+    }
+    (findings, first)
+}
+
+fn told(err: &AskError, name: &str) -> String {
+    let what = err.to_string();
+    if what.contains(name) { what } else { format!("{name}: {what}") }
+}
+
+/// How this host's clock goes, against the other side's.
+pub(crate) fn clock(greeting: &Greeting) -> Finding {
+    let about = "clock";
+    let Some(ahead) = greeting.ahead else {
+        return Finding::notice(about, "the other side does not tell the time");
+    };
+    let off = ahead.unsigned_abs();
+    let way = if ahead.is_negative() { "behind" } else { "ahead of" };
+    let what = format!("{} {way} the other side's", span(off));
+    let remedy = |finding: Finding| {
+        finding.remedy(
+            "Set it, and keep it so with NTP (timedatectl set-ntp true).",
+            "请校准本机时间并启用 NTP（timedatectl set-ntp true）。",
+        )
+    };
+    match off.as_secs() {
+        0 => Finding::well(about, "goes with the other side's"),
+        1..=TOLERATED => Finding::well(about, what),
+        secs if secs < HARMFUL => remedy(Finding::notice(about, what)),
+        _ => remedy(Finding::wrong(
+            about,
+            Exit::Failure,
+            format!("{what}: tokens seem to live that much longer, or shorter"),
+        )),
+    }
+}
+
+/// The address that WeChat sees, where it was told.
+pub(crate) fn address(seen_from: &str) -> Finding {
+    Finding::well("address", format!("WeChat sees {seen_from}"))
+}
+
+/// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves
+/// the classic ones alone.
+pub(crate) fn credentials(api: Api, answer: &Result<Grant, AskError>) -> Finding {
+    let about = "credentials";
+    match (answer, api) {
+        (Ok(_), Api::Mirror) => {
+            Finding::well(about, "the other wxtoken gives this host the account's token")
+        }
+        (Ok(_), Api::Work) => {
+            Finding::well(about, "WeCom accepts the corp's ID and the app's secret")
+        }
+        (Ok(_), Api::Stable) => Finding::well(about, "WeChat accepts AppID and AppSecret"),
+        (Ok(_), Api::Classic) => Finding::well(
+            about,
+            "WeChat accepts AppID and AppSecret (asked for a stable token, which leaves the classic ones alone)",
+        ),
+        (Err(err), _) => Finding::wrong(about, err.exit(), err.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_by_the_harm_that_it_does() {
+        let judged = |secs: Option<i64>| {
+            let ahead = secs.map(time::Duration::seconds);
+            clock(&Greeting { took: Duration::ZERO, ahead, seen_from: None })
+        };
+        for (secs, verdict, words) in [
+            (Some(0), Verdict::Well, "goes with"),
+            (Some(5), Verdict::Well, "5s ahead of"),
+            (Some(-5), Verdict::Well, "5s behind"),
+            (Some(6), Verdict::Notice, "6s ahead of"),
+            (Some(-299), Verdict::Notice, "4m 59s behind"),
+            (Some(300), Verdict::Wrong(Exit::Failure), "5m ahead of"),
+            (Some(-86_400), Verdict::Wrong(Exit::Failure), "1day behind"),
+            (None, Verdict::Notice, "does not tell"),
+        ] {
+            let finding = judged(secs);
+            assert_eq!(finding.verdict, verdict, "{secs:?}");
+            assert!(
+                finding.what.starts_with(words) || finding.what.contains(words),
+                "{}",
+                finding.what
+            );
+            assert_eq!(
+                finding.remedy.is_some(),
+                finding.what.contains("'s") && verdict != Verdict::Well
+            );
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Tries out whether a document could be published at its place, without publishing one: `check` asks. Leaves nothing
+//! behind, and takes no lock that somebody may be waiting for longer than a look takes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{Access, access, major, minor, statfs};
+
+use crate::owner;
+use crate::token::MAX_DOCUMENT;
+
+/// Whether documents can be published in a directory.
+pub(crate) enum Directory {
+    /// Writing, renaming and locking were tried there, and work.
+    Ready,
+    /// The same, on a file system of other hosts: whether a lock there holds between hosts, nobody can try alone.
+    Shared(&'static str),
+    /// It is not there, and the first `fetch` can make it.
+    Missing,
+}
+
+/// Who has the turn to publish.
+pub(crate) enum Turns {
+    Nobody,
+    /// Somebody has; who, where that can be told.
+    Somebody(Option<String>),
+}
+
+/// File systems that other hosts may write to as well, by their magic numbers (statfs(2)).
+const SHARED: [(u32, &str); 7] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x00c3_6400, "Ceph"),
+    (0x6573_5546, "FUSE"),
+    (0x7461_636f, "OCFS2"),
+];
+
+/// Tries whether documents can be published as `path`.
+pub(super) fn directory(path: &Path) -> Result<Directory> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => bail!("{} is not a directory", dir.display()),
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            let there = dir
+                .ancestors()
+                .skip(1)
+                .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
+            let there = there.into_iter().find(|it| it.exists()).unwrap_or(Path::new("/"));
+            access(there, Access::WRITE_OK | Access::EXEC_OK)
+                .map_err(|err| owner::explain(err.into(), there))
+                .with_context(|| format!("{} is not there, and cannot be made", dir.display()))?;
+            return Ok(Directory::Missing);
+        }
+        Err(err) => {
+            return Err(owner::explain(err, dir))
+                .with_context(|| format!("cannot enter {}", dir.display()));
+        }
+    }
+    try_out(dir, path)?;
+    let kind = statfs(dir).map(|it| it.f_type as u32).unwrap_or_default();
+    let shared = SHARED.iter().find(|(magic, _)| *magic == kind);
+    Ok(shared.map_or(Directory::Ready, |(_, name)| Directory::Shared(name)))
+}
+
+/// Writes, locks and renames a file as a document's would be.
+fn try_out(dir: &Path, path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let [tried, renamed] =
+        ["try", "tried"].map(|end| dir.join(format!(".{name}.{}.{end}", std::process::id())));
+    let outcome = (|| {
+        let writing = || format!("cannot write in {}", dir.display());
+        // Made by us alone: where others may write, a link could stand in its place.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let made = options.open(&tried).map_err(|err| owner::explain(err, dir));
+        let mut file = made.with_context(writing)?;
+        file.write_all(&[b' '; MAX_DOCUMENT])
+            .and_then(|()| file.sync_all())
+            .with_context(writing)?;
+        fs2::FileExt::try_lock_exclusive(&file)
+            .with_context(|| format!("flock fails in {}", dir.display()))?;
+        let other =
+            owner::open_plain(OpenOptions::new().read(true), &tried).with_context(writing)?;
+        match fs2::FileExt::try_lock_exclusive(&other) {
+            Err(err) if err.kind() == ErrorKind::WouldBlock => {}
+            _ => bail!("locks do not hold in {}: one was given twice", dir.display()),
+        }
+        fs::rename(&tried, &renamed)
+            .with_context(|| format!("files cannot be renamed in {}", dir.display()))
+    })();
+    for left in [&tried, &renamed] {
+        let _ = fs::remove_file(left); // One of them is not there.
+    }
+    outcome
+}
+
+/// Tries who has the turn that the lock at `path` stands for.
+pub(super) fn turns(path: &Path) -> Result<Turns> {
+    let looking = || format!("cannot look at lock {}", path.display());
+    let file = match owner::open_plain(OpenOptions::new().read(true), path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Turns::Nobody),
+        Err(err) => return Err(owner::explain(err, path)).with_context(looking),
+    };
+    match fs2::FileExt::try_lock_shared(&file) {
+        Ok(()) => Ok(Turns::Nobody),
+        Err(err) if err.kind() == ErrorKind::WouldBlock => {
+            Ok(Turns::Somebody(holder(&file).unwrap_or_default()))
+        }
+        Err(err) => Err(anyhow!(err)).with_context(looking),
+    }
+}
+
+/// The process that holds a lock on this file, as far as the kernel tells (proc(5)).
+fn holder(file: &File) -> io::Result<Option<String>> {
+    let metadata = file.metadata()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    let locks = fs::read_to_string("/proc/locks")?;
+    let mut pids = locks.lines().filter(|line| !line.contains("->")).filter_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        (words.get(5) == Some(&&*place)).then(|| words.get(4).copied())?
+    });
+    Ok(pids.next().map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        format!("process {pid} ({})", name.trim())
+    }))
+}
