@@ -240,7 +240,7 @@ fn a_hook_that_is_killed_is_told_with_the_signal() {
 #[test]
 fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     let script = r#"trap '' TERM; cd "$(dirname "$0")"
-        (trap '' TERM; echo begun > begun; while :; do sleep 1; done) & echo $! > child; wait"#;
+        (trap '' TERM; echo begun > begun; for _ in $(seq 60); do sleep 1; done) & echo $! > child; wait"#;
     let (_wechat, home) = home_with_script(script, "on_change_timeout = \"1s\"\n");
     let begun = Instant::now();
     home.run(&["fetch"]).exits(7).says(&["/hook was killed after 1s", "on_change_timeout"]);
@@ -283,7 +283,7 @@ fn a_daemon_that_holds_what_the_hook_was_given_holds_up_nothing() {
 
 /// It writes its own number in `hook.pid` and that of a child in `child`, and neither of them listens to SIGTERM.
 const STUBBORN: &str = r#"trap '' TERM; cd "$(dirname "$0")"
-    (trap '' TERM; while :; do sleep 1; done) & echo $! > child
+    (trap '' TERM; for _ in $(seq 60); do sleep 1; done) & echo $! > child
     echo $$ > new && mv new hook.pid; wait"#;
 
 /// Whether a process has ended; until its parent looks, it is there and is none.
