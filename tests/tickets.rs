@@ -105,6 +105,36 @@ fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() 
 }
 
 #[test]
+fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_one_lives() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let token = home.token("a0").unwrap();
+    home.publish("a0", "wx0", &token, 7000);
+    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    wechat.fault("errcode:40164@1");
+    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (40164)"]);
+    assert_eq!(asked_for_tickets(&wechat), 4);
+
+    // Each failure has a line of its own.
+    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    wechat.fault("errcode:45009");
+    let ran = home.run(&["fetch"]).exits(4);
+    let leads = ["a0: WeChat refused (45009)", "a0: jsapi ticket: ", "a0: wx_card ticket: "];
+    let lines = home.said(&ran);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for (line, lead) in lines.iter().zip(leads) {
+        assert!(line.starts_with(&format!("wxtoken: fetch: {lead}")), "{line}");
+    }
+    assert_eq!(asked_for_tickets(&wechat), 6);
+
+    // Not with a token that is said to be dead, nor with one that is over.
+    home.command(&["fetch", "--rejected", &token]).output().unwrap();
+    home.publish("a0", "wx0", &token, 7300);
+    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (45009)"]);
+    assert_eq!(asked_for_tickets(&wechat), 6);
+}
+
+#[test]
 fn the_same_ticket_again_does_not_live_longer_for_it() {
     let (wechat, home) = set_up("work", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
