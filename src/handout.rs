@@ -97,29 +97,28 @@ impl Handout {
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Read each time: SDKs
-    /// keep a ticket for as long as it lives.
+    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one.
     pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+        let document = self.ticket_document(kind)?;
+        let life = Duration::from_secs(document.left(now).as_secs());
+        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
+    }
+
+    /// The document of the ticket of this type, if it is this account's. Read each time: SDKs keep a ticket for as long as it
+    /// lives.
+    pub(crate) fn ticket_document(&self, kind: &TicketType) -> Option<Document> {
         let name = &self.account.name;
-        let document = match self.account.place.read(&Kind::Ticket(kind.clone())) {
-            Ok(Found::Document(document)) if self.account.owns(&document) => document,
+        match self.account.place.read(&Kind::Ticket(kind.clone())) {
+            Ok(Found::Document(document)) if self.account.owns(&document) => return Some(document),
             Ok(Found::Document(document)) => {
                 let whose = printable(&document.appid, 64);
                 info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
-                return None;
             }
-            Ok(Found::Nothing) => return None,
-            Ok(Found::Damaged(damage)) => {
-                info!("serve: {name}: {damage}");
-                return None;
-            }
-            Err(err) => {
-                info!("serve: {name}: {err:#}");
-                return None;
-            }
-        };
-        let life = Duration::from_secs(document.left(now).as_secs());
-        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
+            Ok(Found::Nothing) => {}
+            Ok(Found::Damaged(damage)) => info!("serve: {name}: {damage}"),
+            Err(err) => info!("serve: {name}: {err:#}"),
+        }
+        None
     }
 
     /// Whether this is the account's token and lives, or was it until a moment ago.

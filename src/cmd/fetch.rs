@@ -84,20 +84,32 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 }
 
 /// Sees to it that the account's token is published, and then its tickets, and that who wants to know of another token
-/// is told. What is wrong with one of them costs no other.
+/// is told. What is wrong with one of them costs no other, as long as there is a token to ask with.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let upstream = link.upstream(account)?;
-    let has_changed = Cell::new(fetch_token(account, &*upstream, want, mode, deadline)?);
-    let mut so_far = Ok(());
-    for kind in &account.tickets {
-        let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline, &has_changed);
-        so_far = config::both(so_far, ticket).map(|_| ());
+    let mut failures = Vec::new();
+    let has_changed = Cell::new(false);
+    let is_good = match fetch_token(account, &*upstream, want, mode, deadline) {
+        Ok(changed) => {
+            has_changed.set(changed);
+            true
+        }
+        Err(failure) => {
+            failures.push(failure);
+            // A token that was rejected is none to ask with, whatever life it has left.
+            !matches!(want, Want::NotThis(_))
+                && !Published::look(account, SystemClock.now()).life.is_zero()
+        }
+    };
+    if is_good {
+        let fetch = |kind| fetch_ticket(account, &*upstream, kind, mode, deadline, &has_changed);
+        failures.extend(account.tickets.iter().filter_map(|kind| fetch(kind).err()));
     }
     // After the tickets: whoever is told reads them, too.
     if has_changed.get() {
-        so_far = config::both(so_far, run_hook(account)).map(|_| ());
+        failures.extend(run_hook(account).err());
     }
-    so_far
+    Exit::of_all(failures)
 }
 
 /// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not
@@ -137,7 +149,7 @@ fn fetch_ticket(
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
     let token = refresh_of(account, &name, upstream, &*token_store)?;
     let has_renewed = Cell::default();
-    let ticket = TicketRefresh { kind, token, upstream, store: &*store, has_renewed };
+    let ticket = TicketRefresh { kind, token, upstream, store: &*store, heals: true, has_renewed };
     let outcome = ticket.run(deadline);
     has_changed.set(has_changed.get() || ticket.has_renewed.get());
     match outcome {

@@ -54,7 +54,11 @@ impl Published<'_> {
             Kind::Ticket(_) => Duration::from_secs(it.left(now).as_secs()),
         };
         let life = judged.map_or(Duration::ZERO, promise);
-        let is_due = judged.is_none_or(|it| it.is_due(now, account.refresh_before));
+        let margin = |it: &Document| match kind {
+            Kind::Token => account.refresh_before,
+            Kind::Ticket(_) => it.ticket_margin(account.refresh_before),
+        };
+        let is_due = judged.is_none_or(|it| it.is_due(now, margin(it)));
         Published { account, kind, document, life, is_due, now }
     }
 

@@ -101,16 +101,22 @@ impl Means {
         report
     }
 
-    /// Sees to it that this ticket is published in `store`, and is not due. Whether the token was replaced on the way, too.
+    /// Sees to it that this ticket is published in `store`, and is not due. That its token is dead is a failure here: what
+    /// follows from it is for whoever rations that.
     pub(super) fn run_ticket(
         &self,
         kind: &TicketType,
         store: &dyn Store,
-    ) -> (Result<Outcome, Failure>, bool) {
-        let (token, has_renewed) = (self.asking(&*self.upstream), Cell::default());
-        let ticket = TicketRefresh { kind, token, upstream: &*self.upstream, store, has_renewed };
-        let outcome = ticket.run(SystemClock.instant() + REFRESH_TIMEOUT);
-        (outcome, ticket.has_renewed.get())
+    ) -> Result<Outcome, Failure> {
+        let ticket = TicketRefresh {
+            kind,
+            token: self.asking(&*self.upstream),
+            upstream: &*self.upstream,
+            store,
+            heals: false,
+            has_renewed: Cell::default(),
+        };
+        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
     }
 
     /// The token's refresh, which asks `source`.

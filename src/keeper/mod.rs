@@ -9,6 +9,7 @@ mod ration;
 mod errand;
 mod known;
 mod ticket;
+mod trouble;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +35,7 @@ use crate::store::{Found, Store};
 use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
-use ticket::TicketSchedule;
+use ticket::{TicketSchedule, TicketStep};
 
 /// How long a client waits for a token; SDKs give up after 5 to 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -80,8 +81,7 @@ impl Keeper {
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
         let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
-        let of = |kind: &TicketType| TicketSchedule::new(kind.clone(), Instant::now());
-        let tickets = account.tickets.iter().map(of).collect();
+        let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
             account,
@@ -114,13 +114,25 @@ impl Keeper {
         })
     }
 
+    /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will
+    /// tell of.
+    fn published(&self) -> Option<Document> {
+        match self.store.read() {
+            Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
+            _ => None,
+        }
+    }
+
+    /// The token that is published now, lives, and is not known to be dead.
+    fn live_token(&self) -> Option<Secret> {
+        let document = self.published()?;
+        let is_live = !document.left(SystemClock.now()).is_zero() && !self.is_dead(&document.token);
+        is_live.then_some(document.token)
+    }
+
     /// Begins what is due, and says how long it is until one has to look again if nothing changes.
     fn follow_schedule(self: &Rc<Keeper>) -> Duration {
-        let document = match self.store.read() {
-            Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
-            // Nothing, or damage, or a fault that the refresh will tell of.
-            _ => None,
-        };
+        let document = self.published();
         let (wall, now) = (SystemClock.now(), Instant::now());
         let (wait, errand) = self.known.borrow_mut().next(document.as_ref(), wall, now);
         if wait.is_zero() && !self.is_under_way() {
@@ -158,36 +170,75 @@ impl Keeper {
         next
     }
 
-    /// Has a ticket fetched in a thread of its own.
+    /// Has a ticket fetched, whoever goes on waiting for it. Where WeChat says that the token for it is dead, that is settled
+    /// as it is for a client who says so, and then it is asked for once more.
     fn begin_ticket(self: &Rc<Keeper>, place: usize, kind: TicketType) {
-        self.tickets.borrow_mut()[place].begin();
-        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
-        let means = self.means();
+        self.tickets.borrow_mut()[place].begin(Instant::now());
         let keeper = Rc::clone(self);
         spawn_local(async move {
-            let (outcome, has_renewed) = match means {
-                Ok(means) => {
-                    let asked = kind.clone();
-                    let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
-                    done.await.unwrap_or_else(|_| (Err(Failure::Local(broke_off())), false))
+            let token = keeper.live_token();
+            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(&kind).await, None);
+            if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
+                && why.is_of_dead_token()
+            {
+                match keeper.replace(&token).await {
+                    Ok(another) if another != token => {
+                        outcome = keeper.ask_for_ticket(&kind).await;
+                    }
+                    // WeChat honours it all the same.
+                    Ok(_) => {}
+                    Err(lack) => heals_in = Some(lack.retry_after),
                 }
-                Err(err) => (Err(Failure::Local(err)), false),
-            };
+            }
             let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
-            let pause = keeper.tickets.borrow_mut()[place].end(&outcome, wall, now, chance);
+            let news = keeper.tickets.borrow_mut()[place].end(outcome, heals_in, wall, now, chance);
             keeper.changed.notify_waiters();
-            let name = &keeper.account.name;
-            match (outcome, pause) {
-                (Err(failure), Some(pause)) => {
-                    let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
-                    error!("serve: {name}: {kind} ticket: {failure} (trying again in {pause})");
-                }
-                _ => info!("serve: {name}: the {kind} ticket is live"),
-            }
-            if has_renewed {
-                keeper.run_hook();
-            }
+            let name = format!("{}: {kind} ticket", keeper.account.name);
+            news.into_iter().for_each(|news| tell(&name, news));
         });
+    }
+
+    /// Asks for a ticket in a thread of its own.
+    async fn ask_for_ticket(&self, kind: &TicketType) -> Result<Outcome, Failure> {
+        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+        let (means, kind) = (self.means()?, kind.clone());
+        let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
+        done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+    }
+
+    /// Sees to it that there is another token than this one, unless WeChat honours it; gives the one that there is then.
+    async fn replace(self: &Rc<Keeper>, token: &Secret) -> Result<Secret, Lack> {
+        let look = || self.live_token().map(|token| (Rc::new(token.clone()), token));
+        self.obtain(&Wish::NotThis(token.clone()), look).await
+    }
+
+    /// Sees to it that `look` finds the ticket of this type, where the token lives. It waits, but no longer than a client
+    /// does.
+    pub(crate) async fn obtain_ticket<T>(
+        self: &Rc<Keeper>,
+        kind: &TicketType,
+        look: impl Fn() -> Option<T>,
+    ) -> Result<T, Lack> {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            let now = Instant::now();
+            let place = self.tickets.borrow().iter().position(|it| it.kind == *kind);
+            let Some(place) = place.filter(|_| now < deadline) else { return Err(still_waiting()) };
+            let step = self.tickets.borrow()[place].step(&self.account.name, now);
+            let until = match step {
+                TicketStep::GiveUp(lack) => return Err(lack),
+                TicketStep::Begin => {
+                    self.begin_ticket(place, kind.clone());
+                    deadline
+                }
+                TicketStep::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
+            };
+            let _ = timeout_at(until.into(), changed).await;
+        }
     }
 
     /// Sees to it that `look` finds a token as wished, and gives what is found then. It waits, but no longer than a client
@@ -336,6 +387,11 @@ impl Keeper {
         self.changed.notify_waiters();
     }
 
+    /// The last failure to get a ticket of this type, if there was no success after it: when, and what to do.
+    pub(crate) fn ticket_failure(&self, kind: &TicketType) -> Option<(UtcDateTime, String)> {
+        self.tickets.borrow().iter().find(|it| it.kind == *kind)?.failure()
+    }
+
     /// What is known of the asking, for people and for metrics.
     pub(crate) fn seen(&self) -> SeenAsking {
         self.known.borrow().seen()
@@ -376,7 +432,7 @@ fn tell(name: &str, news: News) {
         News::Unclear(why) => {
             debug!("serve: {name}: cannot tell whether a token is alive: {why}");
         }
-        News::Published(token) => info!("serve: {name}: token {token} is published"),
+        News::Published(what) => info!("serve: {name}: {what} is published"),
         News::Failed { failure, pause } => {
             let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
             error!("serve: {name}: {failure} (trying again in {pause})");

@@ -10,7 +10,7 @@ use crate::report::debug;
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source, Tickets};
 use crate::store::{Found, Store};
-use crate::token::TicketType;
+use crate::token::{Document, TicketType};
 
 /// A ticket's refresh, beside that of the token which it needs.
 pub(crate) struct TicketRefresh<'a> {
@@ -20,6 +20,8 @@ pub(crate) struct TicketRefresh<'a> {
     pub(crate) upstream: &'a dyn Tickets,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
+    /// Whether a dead token is replaced here; else that is what the failure says.
+    pub(crate) heals: bool,
     /// Set when another token was published on the way, whatever becomes of the ticket.
     pub(crate) has_renewed: Cell<bool>,
 }
@@ -27,6 +29,12 @@ pub(crate) struct TicketRefresh<'a> {
 impl TicketRefresh<'_> {
     /// Sees to it that a ticket is published that is not due, by `deadline`.
     pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, Failure> {
+        if let Found::Document(document) = self.store.read()?
+            && self.token.owns(&document)
+            && !self.is_due(&document)
+        {
+            return Ok(Outcome::Kept(document));
+        }
         let source = WithToken { ticket: self, deadline, has_healed: Cell::new(false) };
         let refresh = Refresh {
             // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
@@ -36,6 +44,11 @@ impl TicketRefresh<'_> {
             ..self.token
         };
         refresh.run(&Want::Live, deadline)
+    }
+
+    fn is_due(&self, document: &Document) -> bool {
+        let margin = document.ticket_margin(self.token.refresh_before);
+        document.is_due(self.token.clock.now(), margin)
     }
 }
 
@@ -48,10 +61,10 @@ struct WithToken<'a> {
 
 impl Source for WithToken<'_> {
     fn ask(&self, _: Ask, timeout: Duration) -> Result<Grant, AskError> {
-        let TicketRefresh { kind, token: refresh, upstream, .. } = self.ticket;
+        let &TicketRefresh { kind, token: ref refresh, upstream, heals, .. } = self.ticket;
         let token = self.token()?;
         let err = match upstream.ticket(kind, &token, timeout) {
-            Err(err) if err.is_of_dead_token() && !self.has_healed.replace(true) => err,
+            Err(err) if err.is_of_dead_token() && heals && !self.has_healed.replace(true) => err,
             answer => return answer,
         };
         debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
