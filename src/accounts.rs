@@ -7,6 +7,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use tokio::task::JoinHandle;
@@ -17,12 +18,16 @@ use crate::config::Account;
 use crate::handout::Handout;
 use crate::keeper::Keeper;
 use crate::secret::Secret;
-use crate::server::{Lack, Seen, SeenToken, Token, Tokens, Wish};
-use crate::token::TicketType;
+use crate::server::{Lack, NoTicket, Seen, SeenTicket, SeenToken, Token, Tokens, Wish};
+use crate::token::{Document, TicketType};
 
 /// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
     "there is no live token to hand out; run `wxtoken status` on the server to see why";
+
+/// The same of a ticket.
+const NO_TICKET: &str = "there is no live ticket of this type to hand out, or not yet: `wxtoken fetch` on the server fetches it \
+                         after the token, and `wxtoken status` tells what there is";
 
 /// One account that is served.
 pub(crate) struct Served {
@@ -171,8 +176,31 @@ impl Tokens for Accounts {
         self.current(account).map(|(_, token)| token)
     }
 
-    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes> {
-        self.served[account].handout.borrow_mut().ticket(kind, SystemClock.now())
+    fn ticket<'a>(
+        &'a self,
+        account: usize,
+        kind: &'a TicketType,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>> {
+        let Served { account: settings, handout, keeper, .. } = &*self.served[account];
+        let look = || handout.borrow_mut().ticket(kind, SystemClock.now());
+        Box::pin(async move {
+            if let Some(ticket) = look() {
+                return Ok(ticket);
+            }
+            // Whoever only reads need not have been told; one that has ended was kept by somebody.
+            let is_kept = || handout.borrow_mut().ticket_document(kind).is_some();
+            let is_ours = settings.tickets.contains(kind);
+            if !is_ours && !is_kept() {
+                return Err(NoTicket::NotKept);
+            }
+            let Some(keeper) = keeper.as_ref().filter(|_| is_ours) else {
+                return Err(NoTicket::ForNow(Lack::for_now(NO_TICKET)));
+            };
+            // It is asked for with a token.
+            let token = keeper.obtain(&Wish::Live, || self.current(account)).await;
+            token.map_err(NoTicket::ForNow)?;
+            keeper.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
+        })
     }
 
     fn holder_of(&self, token: &str) -> Option<usize> {
@@ -202,15 +230,23 @@ impl Tokens for Accounts {
     fn seen(&self, account: usize) -> Seen {
         let Served { account, handout, keeper, .. } = &*self.served[account];
         let (mut handout, now) = (handout.borrow_mut(), SystemClock.now());
-        let document = handout.document(now);
-        let token = document.map(|document| SeenToken {
+        let seen = |document: &Document, life: Duration| SeenToken {
             created_at: document.created_at,
             expires_at: document.expires_at(),
-            life: document.promise(now, account.api, account.refresh_before),
+            life,
             is_dead: keeper.as_ref().is_some_and(|keeper| keeper.is_dead(&document.token)),
             expires_in: document.expires_in,
             fingerprint: document.token.fingerprint(),
-        });
+        };
+        let ticket = |kind: &TicketType| SeenTicket {
+            kind: kind.to_string(),
+            ticket: handout.ticket_document(kind).map(|it| seen(it, it.left(now))),
+            failure: keeper.as_ref().and_then(|keeper| keeper.ticket_failure(kind)),
+        };
+        let tickets = account.tickets.iter().map(ticket).collect();
+        let document = handout.document(now);
+        let promise = |it: &Document| it.promise(now, account.api, account.refresh_before);
+        let token = document.map(|it| seen(it, promise(it)));
         Seen {
             name: account.name.clone(),
             appid: account
@@ -218,6 +254,7 @@ impl Tokens for Accounts {
                 .clone()
                 .or_else(|| document.map(|document| document.appid.clone())),
             token,
+            tickets,
             asking: keeper.as_ref().map(|keeper| keeper.seen()),
         }
     }
@@ -232,6 +269,7 @@ impl Tokens for Accounts {
 
     fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         self.served.iter().for_each(|it| it.let_go());
+        self.served.iter().filter_map(|it| it.keeper.as_ref()).for_each(|keeper| keeper.wind_up());
         Box::pin(async {
             for keeper in self.served.iter().filter_map(|it| it.keeper.as_ref()) {
                 keeper.settled().await;
@@ -244,7 +282,6 @@ impl Tokens for Accounts {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::api::Api;

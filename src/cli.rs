@@ -241,11 +241,11 @@ pub(crate) struct Fetch {
     #[command(flatten)]
     pub(crate) account: Account,
 
-    /// Mint a new token now, even if none is due
+    /// Mint a new token now, even if none is due; tickets only where they are
     #[arg(long, env = "WXTOKEN_FORCE", value_parser = BoolishValueParser::new())]
     pub(crate) force: bool,
 
-    /// WeChat rejected TOKEN: mint a new one if TOKEN is still the published one; `-` reads it from stdin
+    /// WeChat rejected TOKEN, which is no ticket: mint a new one if it is still the published one; `-` reads it from stdin
     #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) rejected: Option<String>,
 
@@ -428,6 +428,10 @@ pub(crate) struct Mock {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
+    /// Show what a company has: a config with two official accounts and a WeCom app, tickets, a hook, a mirror
+    #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
+    pub(crate) full: bool,
+
     /// Go on serving until Ctrl-C
     #[arg(long, env = "WXTOKEN_KEEP", value_parser = BoolishValueParser::new())]
     pub(crate) keep: bool,

@@ -56,6 +56,16 @@ impl Exit {
         Because { exit: self, messages }.into()
     }
 
+    /// All failures as one, each on a line of its own, with the worst status; `Ok` where there are none.
+    pub(crate) fn of_all(failures: impl IntoIterator<Item = anyhow::Error>) -> anyhow::Result<()> {
+        let (mut worst, mut lines) = (Exit::Done, Vec::new());
+        for failure in failures {
+            worst = worst.max(Exit::of(&failure));
+            lines.extend(Exit::lines(&failure));
+        }
+        if lines.is_empty() { Ok(()) } else { Err(worst.errors(lines)) }
+    }
+
     /// What to tell of an error, line by line.
     pub(crate) fn lines(err: &anyhow::Error) -> Vec<String> {
         match err.downcast_ref::<Because>() {

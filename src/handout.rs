@@ -101,11 +101,17 @@ impl Handout {
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one. Looked at each time: SDKs
-    /// keep a ticket for as long as it lives.
+    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one.
     pub(crate) fn ticket(&mut self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
-        let name = &self.account.name;
-        let place = &self.account.place;
+        let document = self.ticket_document(kind)?;
+        let life = Duration::from_secs(document.left(now).as_secs());
+        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
+    }
+
+    /// The document of the ticket of this type, if it is this account's. Looked at each time: SDKs keep a ticket for as long
+    /// as it lives.
+    pub(crate) fn ticket_document(&mut self, kind: &TicketType) -> Option<&Document> {
+        let Account { name, place, .. } = &self.account;
         let watched = self
             .tickets
             .entry(kind.clone())
@@ -119,8 +125,7 @@ impl Handout {
             info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
             return None;
         }
-        let life = Duration::from_secs(document.left(now).as_secs());
-        (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
+        Some(document)
     }
 
     /// Whether this is the account's token and lives, or was it until a moment ago.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ const NOT_FOR_HOOKS: [&str; 7] = [
 /// A command, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
-    program: String,
+    program: PathBuf,
     args: Vec<String>,
     timeout: Duration,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Hook {
 /// What became of a hook that did not do its work.
 #[derive(Debug)]
 pub(crate) struct HookFailure {
-    program: String,
+    program: PathBuf,
     what: What,
 }
 
@@ -52,36 +52,61 @@ enum What {
     Lost(io::Error),
     Ended(ExitStatus),
     TimedOut(Duration),
+    CutShort,
+}
+
+/// What became of waiting.
+enum Waited {
+    Ended(ExitStatus),
+    TimedOut,
+    CutShort,
 }
 
 impl Hook {
     /// The hook that runs `program` with `args`: a program of this name in `PATH`, or at this path.
-    pub(crate) fn new(program: String, args: Vec<String>, timeout: Duration) -> Hook {
+    pub(crate) fn new(program: PathBuf, args: Vec<String>, timeout: Duration) -> Hook {
         Hook { program, args, timeout }
     }
 
     /// Runs it for the account called `account`, whose token in `document` is another than before, and waits for its end.
-    /// All that it started is killed when its time is over. It reads nothing, and what it writes goes to stderr.
-    pub(crate) fn run(&self, account: &str, document: &Path) -> Result<(), HookFailure> {
-        self.run_to_end(account, document)
+    /// All that it started is killed when its time is over, or when `is_over` says that nobody has time any more. It reads
+    /// nothing, and what it writes goes to stderr.
+    pub(crate) fn run(
+        &self,
+        account: &str,
+        document: &Path,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<(), HookFailure> {
+        self.run_to_end(account, document, is_over)
             .map_err(|what| HookFailure { program: self.program.clone(), what })
     }
 
-    fn run_to_end(&self, account: &str, document: &Path) -> Result<(), What> {
+    fn run_to_end(
+        &self,
+        account: &str,
+        document: &Path,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<(), What> {
+        if is_over() {
+            return Err(What::CutShort);
+        }
         let spawned = self.command(account, document).and_then(|mut command| command.spawn());
         let child = &mut spawned.map_err(What::NotStarted)?;
-        if let Some(status) = wait(child, self.timeout).map_err(What::Lost)? {
-            return if status.success() { Ok(()) } else { Err(What::Ended(status)) };
-        }
+        let why = match wait(child, self.timeout, is_over).map_err(What::Lost)? {
+            Waited::Ended(status) if status.success() => return Ok(()),
+            Waited::Ended(status) => return Err(What::Ended(status)),
+            Waited::TimedOut => What::TimedOut(self.timeout),
+            Waited::CutShort => What::CutShort,
+        };
         let group = Pid::from_child(child);
         // It may end right now; then there is nobody to be told.
         let _ = kill_process_group(group, Signal::TERM);
-        let ended = wait(child, GRACE).map_err(What::Lost)?;
+        let waited = wait(child, GRACE, &|| false).map_err(What::Lost)?;
         let _ = kill_process_group(group, Signal::KILL);
-        if ended.is_none() {
+        if !matches!(waited, Waited::Ended(_)) {
             child.wait().map_err(What::Lost)?;
         }
-        Err(What::TimedOut(self.timeout))
+        Err(why)
     }
 
     fn command(&self, account: &str, document: &Path) -> io::Result<Command> {
@@ -104,24 +129,38 @@ impl Hook {
 }
 
 /// Waits for its end, for so long. There is no wait with a timeout in std, and its end is worth no further dependency.
-fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> io::Result<Waited> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
     loop {
-        let ended = child.try_wait()?;
         let left = deadline.saturating_duration_since(Instant::now());
-        if ended.is_some() || left.is_zero() {
-            return Ok(ended);
+        if let Some(status) = child.try_wait()? {
+            return Ok(Waited::Ended(status));
+        } else if left.is_zero() {
+            return Ok(Waited::TimedOut);
+        } else if is_over() {
+            return Ok(Waited::CutShort);
         }
         sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
+impl HookFailure {
+    /// Whether the program was given by its path, and is there.
+    fn is_there(&self) -> bool {
+        self.program.components().count() > 1 && self.program.exists()
+    }
+}
+
 impl fmt::Display for HookFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the token is published, and its hook failed: {} ", self.program)?;
+        write!(f, "the token is published, and its hook failed: {} ", self.program.display())?;
         match &self.what {
+            // Of two things that are not there, it is the other one.
+            What::NotStarted(err) if err.kind() == ErrorKind::NotFound && self.is_there() => {
+                f.write_str("cannot be run: the interpreter of its first line is not there")?;
+            }
             What::NotStarted(err) if err.kind() == ErrorKind::NotFound => {
                 f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
             }
@@ -136,6 +175,7 @@ impl fmt::Display for HookFailure {
                 let timeout = humantime::format_duration(*timeout);
                 write!(f, "was killed after {timeout}; on_change_timeout gives it more")?;
             }
+            What::CutShort => f.write_str("was cut short, for wxtoken was told to end")?,
         }
         f.write_str(
             ". It runs again when the token changes the next time; run it yourself now. \

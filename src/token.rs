@@ -210,6 +210,12 @@ impl Document {
         self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
     }
 
+    /// With how much life left this document, being a ticket's, is due. WeChat gives the same ticket again while it lives, and
+    /// the document says since then how much was left: half of that has to pass before another question can bring more.
+    pub(crate) fn ticket_margin(&self, refresh_before: Duration) -> Duration {
+        refresh_before.min(self.expires_in / 2)
+    }
+
     /// Whether a mirror should hear from its source again, where the token may have been replaced since.
     pub(crate) fn is_stale(&self, now: UtcDateTime) -> bool {
         self.stale_in(now).is_zero()

@@ -6,7 +6,10 @@ mod support;
 mod home;
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use home::{Home, appsecret};
@@ -39,6 +42,11 @@ fn lines(home: &Home, name: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+fn send(signal: &str, pid: u32) {
+    let kill = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    assert!(kill.unwrap().success());
+}
+
 /// A line for each run, in `runs`.
 const NOTED: &str = r#"echo "$WXTOKEN_ACCOUNT" >> "$(dirname "$0")/runs""#;
 
@@ -66,6 +74,51 @@ fn it_runs_when_the_token_changed_and_never_else() {
     wechat.fault("errcode:40164");
     home.run(&["fetch", "--force", "a0"]).exits(4);
     assert_eq!(lines(&home, "runs").len(), 2);
+}
+
+#[test]
+fn it_runs_when_the_token_was_replaced_for_a_ticket_and_not_for_a_ticket_alone() {
+    let (wechat, home) = home_with_script(NOTED, "tickets = [\"jsapi\"]\n");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    // WeChat says so when it is asked for the ticket.
+    home.run(&["fetch"]).exits(0).silent();
+    assert_ne!(home.token("a0").unwrap(), "T_DEAD");
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    home.run(&["fetch"]).exits(0).silent();
+    assert!(home.path("state/a0.jsapi.json").exists());
+    assert_eq!(lines(&home, "runs"), ["a0"]);
+
+    // The same in serve.
+    let token = home.token("a0").unwrap();
+    wechat.kill_tokens();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    let server = home.serve(&["--refresh"]);
+    eventually("it ran again", || lines(&home, "runs") == ["a0", "a0"]);
+    assert_ne!(home.token("a0").unwrap(), token);
+    server.stop();
+}
+
+#[test]
+fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
+    let (wechat, first) = home_with("\"true\"", "");
+    let server = first.serve(&["--refresh"]);
+    let config =
+        format!("[account.a0]\nfrom = \"http://{}\"\non_change = [\"./hook\"]\n", server.address());
+    let mirror = Home::with(&config);
+    put_script(&mirror, NOTED);
+    mirror.run(&["fetch"]).exits(0).silent();
+    assert_eq!(lines(&mirror, "runs"), ["a0"]);
+    // Asked again, and told the same.
+    let token = mirror.token("a0").unwrap();
+    mirror.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
+    mirror.run(&["fetch", "--force"]).exits(0);
+    assert_eq!(mirror.token("a0").unwrap(), token);
+    assert_eq!(lines(&mirror, "runs").len(), 1);
+    wechat.kill_tokens();
+    mirror.run(&["fetch", "--rejected", &token]).exits(0).silent();
+    assert_ne!(mirror.token("a0").unwrap(), token);
+    assert_eq!(lines(&mirror, "runs").len(), 2);
 }
 
 #[test]
@@ -164,10 +217,14 @@ fn one_accounts_failed_hook_is_no_trouble_of_the_others() {
 fn a_hook_that_is_not_there_or_cannot_be_run_is_told_with_its_name() {
     for (argv, said) in [
         (r#""no-such-program""#, "no-such-program is not there"),
+        (r#"["./nothing"]"#, "/nothing is not there"),
         (r#"["./hook"]"#, "/hook cannot be run: Permission denied"),
+        (r#"["./lost"]"#, "/lost cannot be run: the interpreter of its first line is not there"),
+        (r#"["./"]"#, "cannot be run: Permission denied"),
     ] {
         let (_wechat, home) = home_with(argv, "");
         write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
+        write_with_mode(&home.path("lost"), "#!/no/such/sh\n", 0o755);
         home.run(&["fetch"]).exits(7).says(&["the token is published", said]);
         assert!(home.token("a0").is_some());
     }
@@ -183,19 +240,14 @@ fn a_hook_that_is_killed_is_told_with_the_signal() {
 #[test]
 fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     let script = r#"trap '' TERM; cd "$(dirname "$0")"
-        (trap '' TERM; echo begun > begun; while :; do sleep 1; done) & echo $! > child; wait"#;
+        (trap '' TERM; echo begun > begun; for _ in $(seq 60); do sleep 1; done) & echo $! > child; wait"#;
     let (_wechat, home) = home_with_script(script, "on_change_timeout = \"1s\"\n");
     let begun = Instant::now();
     home.run(&["fetch"]).exits(7).says(&["/hook was killed after 1s", "on_change_timeout"]);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(lines(&home, "begun"), ["begun"]);
     let child = &lines(&home, "child")[0];
-    let is_gone = || match fs::read_to_string(format!("/proc/{child}/stat")) {
-        Err(_) => true,
-        // Until its new parent looks.
-        Ok(stat) => stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
-    };
-    eventually("the hook's child is gone", is_gone);
+    eventually("the hook's child is gone", || !is_running(child));
 }
 
 #[test]
@@ -206,16 +258,122 @@ fn a_hook_that_listens_to_sigterm_may_put_things_in_order() {
     assert_eq!(lines(&home, "tidy"), ["tidy"]);
 }
 
-/// A daemon that it starts holds stderr open, and is none of our business.
 #[test]
 fn a_hook_that_leaves_a_daemon_behind_is_done_when_it_ends_itself() {
     let script = r#"cd "$(dirname "$0")"; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > child"#;
     let (_wechat, home) = home_with_script(script, "");
     home.run(&["fetch"]).exits(0).silent();
     let child = &lines(&home, "child")[0];
-    assert!(Path::new(&format!("/proc/{child}")).exists(), "it was left alone");
-    let killed = std::process::Command::new("kill").arg(child).status().unwrap();
-    assert!(killed.success());
+    assert!(is_running(child), "it was left alone");
+    send("TERM", child.parse().unwrap());
+}
+
+/// A daemon that keeps our stderr keeps nobody waiting either: only the hook itself is waited for.
+#[test]
+fn a_daemon_that_holds_what_the_hook_was_given_holds_up_nothing() {
+    let (_wechat, home) =
+        home_with_script(r#"cd "$(dirname "$0")"; sleep 1000 & echo $! > child"#, "");
+    let mut fetch = home.command(&["fetch"]);
+    fetch.stderr(fs::File::create(home.path("said")).unwrap());
+    assert!(fetch.status().unwrap().success());
+    let child = &lines(&home, "child")[0];
+    assert!(is_running(child), "it was left alone");
+    send("TERM", child.parse().unwrap());
+}
+
+/// It writes its own number in `hook.pid` and that of a child in `child`, and neither of them listens to SIGTERM.
+const STUBBORN: &str = r#"trap '' TERM; cd "$(dirname "$0")"
+    (trap '' TERM; for _ in $(seq 60); do sleep 1; done) & echo $! > child
+    echo $$ > new && mv new hook.pid; wait"#;
+
+/// Whether a process has ended; until its parent looks, it is there and is none.
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+}
+
+/// Waits until the stubborn one has begun; its number and its child's.
+fn begun(home: &Home) -> [String; 2] {
+    eventually("the hook has begun", || home.path("hook.pid").exists());
+    ["hook.pid", "child"].map(|name| lines(home, name)[0].clone())
+}
+
+#[test]
+fn a_fetch_that_is_told_to_end_ends_its_hook_first_and_dies_of_that_signal() {
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let (_wechat, home) = home_with_script(STUBBORN, "");
+        let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
+        let pids = begun(&home);
+        send(name, fetch.id());
+        let said = fetch.wait_with_output().unwrap();
+        assert_eq!(said.status.signal(), Some(number), "{said:?}");
+        let said = String::from_utf8(said.stderr).unwrap();
+        assert!(said.contains("a0: the token is published, and its hook failed"), "{said}");
+        assert!(said.contains("/hook was cut short"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        eventually("nobody is left", || !pids.iter().any(|pid| is_running(pid)));
+        assert!(home.token("a0").is_some());
+    }
+}
+
+#[test]
+fn what_fetch_was_started_to_ignore_does_not_end_it_with_its_hook() {
+    let (_wechat, home) = home_with_script(
+        r#"cd "$(dirname "$0")"; echo $$ > hook.pid; read _ < go; echo end > end"#,
+        "",
+    );
+    assert!(Command::new("mkfifo").arg(home.path("go")).status().unwrap().success());
+    let fetch = home.command(&["fetch"]);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(fetch.get_program());
+    nohup.args(fetch.get_args()).env("STATE_DIRECTORY", home.path("state"));
+    let mut nohup = nohup.spawn().unwrap();
+    eventually("the hook has begun", || !lines(&home, "hook.pid").is_empty());
+    send("HUP", nohup.id());
+    fs::write(home.path("go"), "\n").unwrap();
+    assert_eq!(nohup.wait().unwrap().code(), Some(0));
+    assert_eq!(lines(&home, "end"), ["end"]);
+}
+
+/// Once the hooks are done, a signal is what it was before.
+#[test]
+fn a_fetch_whose_hook_is_done_ends_by_a_signal_as_ever() {
+    let flags = Home::accounts_of_mock(1);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = format!(
+        "[account.a1]\nappid = \"wx1\"\nsecret_file = \"a0.secret\"\nbase_url = \"http://{}\"\n",
+        silent.local_addr().unwrap()
+    );
+    let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = [\"./hook\"]\n{second}"));
+    put_script(&home, NOTED);
+    let mut fetch = home.command(&["fetch", "-v"]);
+    let mut fetch = fetch.stderr(fs::File::create(home.path("log")).unwrap()).spawn().unwrap();
+    eventually("the hook is done", || home.has_logged("a0: on_change has run"));
+    send("TERM", fetch.id());
+    assert_eq!(fetch.wait().unwrap().signal(), Some(15));
+}
+
+#[test]
+fn it_inherits_no_lock_no_socket_and_no_document() {
+    let script = r#"cd "$(dirname "$0")"; ls -l /proc/self/fd > new && mv new fds"#;
+    let (_wechat, home) = home_with_script(script, "");
+    home.run(&["fetch"]).exits(0);
+    let by_fetch = lines(&home, "fds");
+    fs::remove_file(home.path("fds")).unwrap();
+    fs::remove_file(home.document_path("a0")).unwrap();
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/token").status, 200);
+    eventually("it ran", || home.path("fds").exists());
+    let of_socket = |line: &&String| line.contains(" -> socket:");
+    // What the tests were started with comes along.
+    let before = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap().stdout;
+    let before = String::from_utf8(before).unwrap().matches(" -> socket:").count();
+    for fds in [by_fetch, lines(&home, "fds")] {
+        assert!(fds.len() > 3, "{fds:#?}");
+        assert!(fds.iter().filter(of_socket).count() <= before, "{fds:#?}");
+        assert!(!fds.iter().any(|line| line.contains("/state/")), "{fds:#?}");
+    }
 }
 
 // In serve
@@ -250,6 +408,54 @@ fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
     assert!(home.has_logged("/hook exited with status 5"));
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(wechat.asked(), 1);
+}
+
+/// More of them than threads that ask.
+#[test]
+fn hooks_that_take_long_hold_up_no_refresh() {
+    let flags = Home::accounts_of_mock(24);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(24, &wechat.url(), "");
+    let config = home.config().replace("[account.", "on_change = [\"./hook\"]\n[account.");
+    home.write(&format!(
+        "{}on_change = [\"./hook\"]\n",
+        config.trim_start_matches("on_change = [\"./hook\"]\n")
+    ));
+    put_script(&home, r#"cd "$(dirname "$0")"; echo $$ >> runs; exec sleep 60"#);
+    let server = home.serve(&["--refresh"]);
+    eventually("as many run as may", || lines(&home, "runs").len() == 16);
+    eventually("all have tokens", || server.get("/readyz").status == 200);
+    assert_eq!(lines(&home, "runs").len(), 16);
+    let dead = home.token("a7").unwrap();
+    wechat.kill_tokens();
+    let answer = server.post("/token/a7", &rejected(&dead));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_ne!(home.token("a7").unwrap(), dead);
+}
+
+#[test]
+fn a_server_that_ends_leaves_no_hook_behind() {
+    let (_wechat, home) = home_with_script(STUBBORN, "");
+    let server = home.serve(&["--refresh"]);
+    let pids = begun(&home);
+    let begun = Instant::now();
+    let said = server.stop();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(
+        said.contains("serve: a0: the token is published") && said.contains("cut short"),
+        "{said}"
+    );
+    assert!(!pids.iter().any(|pid| is_running(pid)), "{pids:?}");
+}
+
+#[test]
+fn a_hook_that_is_nearly_done_may_end_with_the_server() {
+    let script = r#"cd "$(dirname "$0")"; echo $$ > hook.pid; sleep 1; echo end > end"#;
+    let (_wechat, home) = home_with_script(script, "");
+    let server = home.serve(&["--refresh"]);
+    eventually("the hook has begun", || !lines(&home, "hook.pid").is_empty());
+    assert_eq!(server.stop(), "");
+    assert_eq!(lines(&home, "end"), ["end"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! tells of a process. Judges nothing: a target is printed beside the figure, and whoever reads decides.
 #![allow(dead_code, unreachable_pub)] // Each benchmark uses its own part of it.
 
+pub mod http;
 pub mod idle;
 pub mod load;
 pub mod servers;

@@ -1,5 +1,6 @@
 //! `wxtoken fetch`: asks WeChat for a token when one is due, and publishes it. Prints nothing.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
+use crate::signals::Reprieve;
 use crate::source::{Source, Upstream};
 use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
@@ -82,43 +84,82 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 }
 
 /// Sees to it that the account's token is published, and then its tickets, and that who wants to know of another token
-/// is told. What is wrong with one of them costs no other.
+/// is told. What is wrong with one of them costs no other, as long as there is a token to ask with.
 fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
     let upstream = link.upstream(account)?;
-    let is_another = fetch_token(account, &*upstream, want, mode, deadline)?;
-    let mut so_far = Ok(());
-    for kind in &account.tickets {
-        let ticket = fetch_ticket(account, &*upstream, kind, mode, deadline);
-        so_far = config::both(so_far, ticket).map(|_| ());
+    let mut failures = Vec::new();
+    let has_changed = Cell::new(false);
+    let is_good = match fetch_token(account, &*upstream, want, mode, deadline) {
+        Ok(changed) => {
+            has_changed.set(changed);
+            true
+        }
+        Err(failure) => {
+            failures.push(failure);
+            // A token that was rejected is none to ask with, whatever life it has left.
+            !matches!(want, Want::NotThis(_))
+                && !Published::look(account, SystemClock.now()).life.is_zero()
+        }
+    };
+    if is_good {
+        let fetch = |kind| fetch_ticket(account, &*upstream, kind, mode, deadline, &has_changed);
+        failures.extend(account.tickets.iter().filter_map(|kind| fetch(kind).err()));
     }
-    if is_another {
-        so_far = config::both(so_far, run_hook(account)).map(|_| ());
+    // After the tickets: whoever is told reads them, too.
+    if has_changed.get() {
+        failures.extend(run_hook(account).err());
     }
-    so_far
+    Exit::of_all(failures)
 }
 
-/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself.
+/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not
+/// outlive us: a signal that would end us ends it first.
 fn run_hook(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
-    debug!("{}: running on_change", account.name);
-    hook.run(&account.name, &account.place.path(&Kind::Token))
-        .map_err(|failure| Exit::Hook.error(format!("{}: {failure}", account.name)))
+    let name = &account.name;
+    debug!("{name}: running on_change");
+    let reprieve = Reprieve::begin();
+    let document = account.place.path(&Kind::Token);
+    match hook.run(name, &document, &|| reprieve.is_over()) {
+        Err(failure) if reprieve.is_over() => {
+            // Nobody will be there to tell it later.
+            error!("fetch: {name}: {failure}");
+            Ok(())
+        }
+        Ok(()) => {
+            info!("fetch: {name}: on_change has run");
+            Ok(())
+        }
+        Err(failure) => Err(Exit::Hook.error(format!("{name}: {failure}"))),
+    }
 }
 
-/// Sees to it that the account's ticket of this type is published.
+/// Sees to it that the account's ticket of this type is published; tells `has_changed` where the token had to be replaced
+/// for it.
 fn fetch_ticket(
     account: &Account,
     upstream: &dyn Upstream,
     kind: &TicketType,
     mode: u32,
     deadline: Instant,
+    has_changed: &Cell<bool>,
 ) -> Result<()> {
     let name = format!("{}: {kind} ticket", account.name);
     let token_store = account.place.store(&Kind::Token, mode);
+    let token_place = account.place.name_of(&Kind::Token);
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
-    let token = refresh_of(account, &name, upstream, &*token_store)?;
-    let ticket = TicketRefresh { kind, token, upstream, store: &*store };
-    match ticket.run(deadline) {
+    let ticket = TicketRefresh {
+        kind,
+        place: &account.place.name_of(&Kind::Ticket(kind.clone())),
+        token: refresh_of(account, &name, &token_place, upstream, &*token_store)?,
+        upstream,
+        store: &*store,
+        heals: true,
+        has_renewed: Cell::default(),
+    };
+    let outcome = ticket.run(deadline);
+    has_changed.set(has_changed.get() || ticket.has_renewed.get());
+    match outcome {
         Ok(Outcome::Kept(_)) => {
             if let Err(err) = store.settle() {
                 debug!("{name}: the document keeps its mode: {err:#}");
@@ -132,15 +173,17 @@ fn fetch_ticket(
     Ok(())
 }
 
-/// The refresh of the account's token, called `name` in what is said of it.
+/// The refresh of the account's token in `place`, called `name` in what is said of it.
 fn refresh_of<'a>(
     account: &'a Account,
     name: &'a str,
+    place: &'a str,
     source: &'a dyn Source,
     store: &'a dyn Store,
 ) -> Result<Refresh<'a>> {
     Ok(Refresh {
         name,
+        place,
         appid: account.needed_appid()?,
         api: account.api,
         refresh_before: account.refresh_before,
@@ -160,7 +203,8 @@ fn fetch_token(
 ) -> Result<bool> {
     let name = account.name.as_str();
     let store = account.place.store(&Kind::Token, mode);
-    let refresh = refresh_of(account, name, upstream, &*store)?;
+    let place = account.place.name_of(&Kind::Token);
+    let refresh = refresh_of(account, name, &place, upstream, &*store)?;
     let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
         let urgency = match Published::look(account, SystemClock.now()).life {

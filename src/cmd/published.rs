@@ -54,8 +54,22 @@ impl Published<'_> {
             Kind::Ticket(_) => Duration::from_secs(it.left(now).as_secs()),
         };
         let life = judged.map_or(Duration::ZERO, promise);
-        let is_due = judged.is_none_or(|it| it.is_due(now, account.refresh_before));
+        let margin = |it: &Document| match kind {
+            Kind::Token => account.refresh_before,
+            Kind::Ticket(_) => it.ticket_margin(account.refresh_before),
+        };
+        let is_due = judged.is_none_or(|it| it.is_due(now, margin(it)));
         Published { account, kind, document, life, is_due, now }
+    }
+
+    /// Where it is published.
+    pub(super) fn file(&self) -> String {
+        self.account.place.name_of(&self.kind)
+    }
+
+    /// This instant of the document in Unix seconds; 0 where there is none.
+    pub(super) fn secs(&self, instant: fn(&Document) -> UtcDateTime) -> i64 {
+        self.document.as_ref().map_or(0, |it| instant(it).unix_timestamp())
     }
 
     /// The document, if its token may be used for at least `min_life`; else what to tell the person.

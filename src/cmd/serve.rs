@@ -15,7 +15,7 @@ use crate::cli::{Common, Serve};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, Config, Contact, DEFAULT_ACCOUNT, Meant, Secrets};
 use crate::exit::Exit;
-use crate::keeper::Keeper;
+use crate::keeper::{self, Keeper};
 use crate::listen::Listen;
 use crate::report::error;
 use crate::server::{
@@ -52,7 +52,7 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(MAX_REFRESHING)
+        .max_blocking_threads(MAX_REFRESHING + keeper::MOST_HOOKS)
         .build()
         .context("cannot start the event loop")?;
     let listening = |addresses: &[String]| {

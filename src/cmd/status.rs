@@ -1,7 +1,8 @@
-//! `wxtoken status`: what is published, since when and until when. Never the token; asks nobody.
+//! `wxtoken status`: what is published, since when and until when. Never the token or a ticket; asks nobody.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
+use std::iter;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,27 +12,35 @@ use time::UtcDateTime;
 use super::published::{Published, Trouble};
 use crate::cli::{Common, Format, Status};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Secrets};
+use crate::config::{Account, Config, Secrets};
 use crate::exit::Exit;
 use crate::exposition::{Exposition, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY};
 use crate::report::printable;
-use crate::token::{Document, Kind};
+use crate::token::{Document, Kind, TicketType};
 
 pub(crate) fn run(common: &Common, args: &Status) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let accounts = config.accounts(&args.names)?;
     let now = SystemClock.now();
     let published: Vec<_> = accounts.iter().map(|account| Published::look(account, now)).collect();
-    let rows: Vec<_> = published.iter().map(Row::of).collect();
+    let tickets: Vec<_> = accounts.iter().map(|account| look_at_tickets(account, now)).collect();
+    let rows: Vec<_> = published.iter().zip(&tickets).map(|(it, of)| Row::of(it, of)).collect();
     super::answer(&match args.format {
         Format::Text => text(&rows, Look::of_stdout()),
         Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
-        Format::Prometheus => prometheus(&published, now),
+        Format::Prometheus => prometheus(&published, &tickets),
     })?;
     // The answer stands on stdout either way; the status and the lines on stderr are for the probe that asked.
     let unusable = published.iter().filter_map(|it| it.usable(args.min_life).err());
     let unusable: Vec<_> = unusable.map(|why| why.to_string()).collect();
     if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors(unusable)) }
+}
+
+/// What is published of the account's tickets, by their types.
+fn look_at_tickets(account: &Account, now: UtcDateTime) -> Vec<(&TicketType, Published<'_>)> {
+    let look =
+        |kind| (kind, Published::look_at(account, Kind::Ticket(TicketType::clone(kind)), now));
+    account.tickets.iter().map(look).collect()
 }
 
 #[derive(Serialize)]
@@ -43,28 +52,84 @@ struct Accounts<'a> {
 #[derive(Serialize)]
 struct Row<'a> {
     account: &'a str,
+    #[serde(flatten)]
+    token: Told,
+    tickets: Vec<TicketRow>,
+}
+
+/// One of its tickets.
+#[derive(Serialize)]
+struct TicketRow {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(flatten)]
+    ticket: Told,
+}
+
+/// What is published: a token, or a ticket.
+#[derive(Serialize)]
+struct Told {
     /// `live`, `due` (live, and time for the next), `expired`, `missing`, `unreadable` or `foreign`.
     state: &'static str,
-    /// Seconds for which the token may be promised to work.
+    /// Seconds for which it may be promised to work.
     expires_in: u64,
     file: String,
     #[serde(flatten)]
-    token: Option<Token>,
+    document: Option<ToldDocument>,
 }
 
 #[derive(Serialize)]
-struct Token {
+struct ToldDocument {
     appid: String,
     created_at: String,
     expires_at: String,
-    /// The first 8 hex digits of the token's SHA-256, as in logs.
-    token_sha256: String,
+    #[serde(flatten)]
+    fingerprint: Fingerprint,
     #[serde(skip)]
     share_left: f64,
 }
 
+/// The first 8 hex digits of the SHA-256, as in logs.
+#[derive(Serialize)]
+enum Fingerprint {
+    #[serde(rename = "token_sha256")]
+    Token(String),
+    #[serde(rename = "ticket_sha256")]
+    Ticket(String),
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fingerprint::Token(digits) => write!(f, "token {digits}"),
+            Fingerprint::Ticket(digits) => write!(f, "ticket {digits}"),
+        }
+    }
+}
+
 impl<'a> Row<'a> {
-    fn of(published: &'a Published<'_>) -> Row<'a> {
+    fn of(token: &'a Published<'_>, tickets: &[(&TicketType, Published<'_>)]) -> Row<'a> {
+        let ticket_row = |(kind, ticket): &(&TicketType, Published<'_>)| TicketRow {
+            kind: kind.to_string(),
+            ticket: Told::of(ticket, Fingerprint::Ticket),
+        };
+        Row {
+            account: &token.account.name,
+            token: Told::of(token, Fingerprint::Token),
+            tickets: tickets.iter().map(ticket_row).collect(),
+        }
+    }
+
+    /// What people read, each with its name: the token's is the account's, a ticket's is what follows `/ticket/` in a URL.
+    fn lines(&self) -> impl Iterator<Item = (String, &Told)> {
+        let tickets = self.tickets.iter();
+        let tickets = tickets.map(|it| (format!("{}/{}", self.account, it.kind), &it.ticket));
+        iter::once((self.account.to_owned(), &self.token)).chain(tickets)
+    }
+}
+
+impl Told {
+    fn of(published: &Published<'_>, fingerprint: fn(String) -> Fingerprint) -> Told {
         let state = match &published.document {
             Ok(_) if published.life.is_zero() => "expired",
             Ok(_) if published.is_due => "due",
@@ -73,20 +138,18 @@ impl<'a> Row<'a> {
             Err(Trouble::Unreadable(_)) => "unreadable",
             Err(Trouble::Foreign { .. }) => "foreign",
         };
-        let token = published.document.as_ref().ok().map(|document| Token {
+        let document = published.document.as_ref().ok().map(|document| ToldDocument {
             appid: printable(&document.appid, 64),
             created_at: document.created(),
             expires_at: document.expires(),
-            token_sha256: document.token.fingerprint(),
+            fingerprint: fingerprint(document.token.fingerprint()),
             share_left: published.life.as_secs_f64() / document.expires_in.as_secs_f64(),
         });
-        Row {
-            account: &published.account.name,
-            state,
-            expires_in: published.life.as_secs(),
-            file: published.account.place.to_string(),
-            token,
-        }
+        Told { state, expires_in: published.life.as_secs(), file: published.file(), document }
+    }
+
+    fn left(&self) -> String {
+        format!("{} left", humantime::format_duration(Duration::from_secs(self.expires_in)))
     }
 }
 
@@ -108,43 +171,38 @@ impl Look {
     }
 }
 
-/// A line for each account, in columns.
+/// A line for each token and each ticket, in columns.
 fn text(rows: &[Row<'_>], look: Look) -> String {
-    let left = |row: &Row<'_>| {
-        format!("{} left", humantime::format_duration(Duration::from_secs(row.expires_in)))
-    };
+    let all: Vec<_> = rows.iter().flat_map(Row::lines).collect();
     let widest = |cells: &mut dyn Iterator<Item = usize>| cells.max().unwrap_or_default();
-    let with_token = || rows.iter().filter(|row| row.token.is_some());
-    let account_width = widest(&mut rows.iter().map(|row| row.account.len()));
-    let state_width = widest(&mut rows.iter().map(|row| row.state.len()));
-    let left_width = widest(&mut with_token().map(|row| left(row).len()));
-    let appid_width =
-        widest(&mut rows.iter().filter_map(|row| row.token.as_ref()).map(|it| it.appid.len()));
+    let published = || all.iter().filter_map(|(_, told)| Some((told, told.document.as_ref()?)));
+    let name_width = widest(&mut all.iter().map(|(name, _)| name.len()));
+    let state_width = widest(&mut all.iter().map(|(_, told)| told.state.len()));
+    let left_width = widest(&mut published().map(|(told, _)| told.left().len()));
+    let appid_width = widest(&mut published().map(|(_, document)| document.appid.len()));
 
     let mut lines = String::new();
-    for row in rows {
-        let (on, off) = match row.state {
+    for (name, told) in &all {
+        let (on, off) = match told.state {
             _ if !look.colour => ("", ""),
             "live" => ("\x1b[32m", "\x1b[0m"),
             "due" => ("\x1b[33m", "\x1b[0m"),
             _ => ("\x1b[31m", "\x1b[0m"),
         };
-        let Row { account, state, file, .. } = row;
-        let line = match &row.token {
-            None => {
-                writeln!(lines, "{account:account_width$}  {on}{state:state_width$}{off}  {file}")
-            }
-            Some(token) => {
-                let left = left(row);
+        let Told { state, file, .. } = told;
+        let line = match &told.document {
+            None => writeln!(lines, "{name:name_width$}  {on}{state:state_width$}{off}  {file}"),
+            Some(document) => {
+                let left = told.left();
                 let bar = match look.bar {
-                    true => format!("  {on}{}{off}", bar(token.share_left)),
+                    true => format!("  {on}{}{off}", bar(document.share_left)),
                     false => String::new(),
                 };
-                let Token { appid, created_at, expires_at, token_sha256, .. } = token;
+                let ToldDocument { appid, created_at, expires_at, fingerprint, .. } = document;
                 writeln!(
                     lines,
-                    "{account:account_width$}  {on}{state:state_width$}{off}  {left:left_width$}{bar}  since {created_at}  \
-                     until {expires_at}  {appid:appid_width$}  token {token_sha256}"
+                    "{name:name_width$}  {on}{state:state_width$}{off}  {left:left_width$}{bar}  since {created_at}  \
+                     until {expires_at}  {appid:appid_width$}  {fingerprint}"
                 )
             }
         };
@@ -161,22 +219,19 @@ fn bar(share: f64) -> String {
 }
 
 /// For node_exporter's textfile collector.
-fn prometheus(published: &[Published<'_>], now: UtcDateTime) -> String {
+fn prometheus(
+    published: &[Published<'_>],
+    tickets: &[Vec<(&TicketType, Published<'_>)>],
+) -> String {
     let instants = |instant: fn(&Document) -> UtcDateTime| {
-        published.iter().map(move |it| {
-            let at = it.document.as_ref().map_or(0, |it| instant(it).unix_timestamp());
-            ([("account", it.account.name.as_str())], at)
-        })
+        published.iter().map(move |it| ([("account", it.account.name.as_str())], it.secs(instant)))
     };
     let mut exposition = Exposition::default();
     exposition.write(&TOKEN_CREATED, instants(|document| document.created_at));
     exposition.write(&TOKEN_EXPIRY, instants(Document::expires_at));
-    let tickets = published.iter().flat_map(|it| {
-        it.account.tickets.iter().map(|kind| {
-            let ticket = Published::look_at(it.account, Kind::Ticket(kind.clone()), now);
-            let at = ticket.document.as_ref().map_or(0, |it| it.expires_at().unix_timestamp());
-            ([("account", it.account.name.clone()), ("type", kind.to_string())], at)
-        })
+    let tickets = tickets.iter().flatten().map(|(kind, ticket)| {
+        let account = ticket.account.name.clone();
+        ([("account", account), ("type", kind.to_string())], ticket.secs(Document::expires_at))
     });
     exposition.write(&TICKET_EXPIRY, tickets);
     exposition.into_text()
@@ -187,20 +242,20 @@ mod tests {
     use super::*;
 
     fn row(state: &'static str, expires_in: u64) -> Row<'static> {
-        let token = Token {
+        let fingerprint = Fingerprint::Token("ba7816bf".to_owned());
+        let token = told(state, expires_in, "/d/default.json", fingerprint);
+        Row { account: "default", token, tickets: Vec::new() }
+    }
+
+    fn told(state: &'static str, expires_in: u64, file: &str, fingerprint: Fingerprint) -> Told {
+        let document = ToldDocument {
             appid: "wx1".to_owned(),
             created_at: "2026-11-22T05:34:46Z".to_owned(),
             expires_at: "2026-11-22T07:34:46Z".to_owned(),
-            token_sha256: "ba7816bf".to_owned(),
+            fingerprint,
             share_left: expires_in as f64 / 7200.0,
         };
-        Row {
-            account: "default",
-            state,
-            expires_in,
-            file: "/d/default.json".to_owned(),
-            token: Some(token),
-        }
+        Told { state, expires_in, file: file.to_owned(), document: Some(document) }
     }
 
     #[test]
@@ -216,7 +271,7 @@ mod tests {
     #[test]
     fn many_accounts_stand_in_columns() {
         let mut rows = [row("live", 3600), row("expired", 0), row("missing", 0)];
-        (rows[0].account, rows[1].account, rows[2].token) = ("a", "branch_2", None);
+        (rows[0].account, rows[1].account, rows[2].token.document) = ("a", "branch_2", None);
         let lines = text(&rows, Look { bar: false, colour: false });
         let expected = "a         live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         branch_2  expired  0s left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
@@ -226,6 +281,23 @@ mod tests {
         let coloured = text(&rows, Look { bar: false, colour: true });
         let plain = coloured.replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "");
         assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn an_accounts_tickets_follow_it_under_names_of_their_own() {
+        let mut shop = row("live", 3600);
+        let ticket = |kind: &str, file| {
+            let fingerprint = Fingerprint::Ticket("1f93603d".to_owned());
+            TicketRow { kind: kind.to_owned(), ticket: told("due", 60, file, fingerprint) }
+        };
+        shop.tickets = vec![ticket("jsapi", "/d/j"), ticket("wx_card", "/d/default.wx_card.json")];
+        shop.tickets[1].ticket.document = None;
+        shop.tickets[1].ticket.state = "missing";
+        let lines = text(&[shop], Look { bar: false, colour: false });
+        let expected = "default          live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
+                        default/jsapi    due      1m left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  ticket 1f93603d\n\
+                        default/wx_card  missing  /d/default.wx_card.json\n";
+        assert_eq!(lines, expected);
     }
 
     #[test]

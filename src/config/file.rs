@@ -369,8 +369,8 @@ fn on_change(table: &mut Table<'_>) -> Option<Hook> {
         );
     }
     let program = match program.contains('/') {
-        true => first.beside(&program).display().to_string(),
-        false => program,
+        true => first.beside(&program),
+        false => PathBuf::from(program),
     };
     Some(Hook::new(program, args, timeout.unwrap_or(HOOK_TIMEOUT)))
 }

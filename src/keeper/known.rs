@@ -9,6 +9,7 @@ use time::UtcDateTime;
 use super::errand::{Doubt, Errand, Report};
 use super::pace::{self, SHORTEST_WAIT};
 use super::ration::{Forced, Probes, Withheld};
+use super::trouble::Trouble;
 use crate::api::Api;
 use crate::refresh::{Failure, Outcome};
 use crate::secret::Secret;
@@ -21,9 +22,6 @@ const PULSE_HOLDS: Duration = Duration::from_secs(1);
 
 /// How long it may hold where WeChat is not to be asked again so soon.
 const PULSE_HOLDS_AT_MOST: Duration = Duration::from_secs(2 * 60);
-
-/// How often an operator hears of the same trouble again.
-const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
 
 /// Forced mints in a day. WeChat has 20 on stable; elsewhere every question counts as one, and this is a tenth of
 /// classic's quota.
@@ -73,19 +71,6 @@ struct Felt {
     at: Instant,
 }
 
-#[derive(Debug)]
-struct Trouble {
-    at: UtcDateTime,
-    failure: String,
-    /// What clients are told of it.
-    why: String,
-    /// How often it failed since the operator last said that something was mended.
-    in_a_row: u32,
-    /// Before this another try is pointless.
-    retry_at: Instant,
-    told_at: Option<Instant>,
-}
-
 /// What is next for somebody who wants a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -107,6 +92,7 @@ pub(super) enum News {
     Dead(String),
     /// It could not be told.
     Unclear(String),
+    /// `token` and its fingerprint, or a ticket's alone.
     Published(String),
     Failed {
         failure: String,
@@ -167,7 +153,7 @@ impl Known {
         if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.stands())
             && (now < trouble.retry_at || self.is_under_way())
         {
-            return Step::GiveUp(trouble.lack(&self.name, now));
+            return Step::GiveUp(self.lack_of(trouble, now));
         }
         if self.is_under_way() {
             return Step::Wait(None);
@@ -199,7 +185,7 @@ impl Known {
         if let Some(trouble) = self.trouble.as_ref().filter(|trouble| now < trouble.retry_at)
             && is_told
         {
-            return Step::GiveUp(trouble.lack(&self.name, now));
+            return Step::GiveUp(self.lack_of(trouble, now));
         }
         let may_force = self.may_force(now);
         let was_unclear = felt.is_some_and(|(_, ago)| ago < PULSE_HOLDS);
@@ -221,7 +207,7 @@ impl Known {
     /// Whether WeChat may be made to replace its token.
     fn may_force(&mut self, now: Instant) -> Result<(), Lack> {
         if let Some(trouble) = self.forcing_trouble.as_ref().filter(|it| now < it.retry_at) {
-            return Err(trouble.lack(&self.name, now));
+            return Err(self.lack_of(trouble, now));
         }
         self.forced.check(now).map_err(lack)
     }
@@ -289,6 +275,10 @@ impl Known {
         (wait, self.remedy(now))
     }
 
+    fn lack_of(&self, trouble: &Trouble, now: Instant) -> Lack {
+        trouble.lack(&format!("there is no good token: {}", self.name), now)
+    }
+
     /// How long it is until the next errand may begin.
     fn rest(&self, now: Instant) -> Duration {
         self.begun_at.map_or(Duration::ZERO, |at| SHORTEST_WAIT.saturating_sub(now - at))
@@ -344,7 +334,10 @@ impl Known {
                     true => &mut self.forcing_trouble,
                     false => &mut self.trouble,
                 };
-                news.extend(Trouble::note(trouble, &failure, wall, now, chance));
+                let pointless = failure.retry_after();
+                let told = Trouble::note(trouble, &failure, pointless, wall, now, chance);
+                let failure = failure.to_string();
+                news.extend(told.map(|pause| News::Failed { failure, pause }));
                 // What was mended meanwhile has not been tried yet.
                 if hangups != self.hangups {
                     self.forgive(now);
@@ -384,7 +377,7 @@ impl Known {
         }
         if !matches!(outcome, Outcome::Kept(_)) {
             self.succeeded_at = Some(wall);
-            news.push(News::Published(document.token.fingerprint()));
+            news.push(News::Published(format!("token {}", document.token.fingerprint())));
         }
         if is_dead || document.is_due(wall, self.refresh_before) {
             self.not_before = now + pace::wait_while_due(self.api, document.left(wall));
@@ -402,9 +395,7 @@ impl Known {
     /// Lets what failed be tried again at once, and be told again should it fail again.
     fn forgive(&mut self, now: Instant) {
         for trouble in [&mut self.trouble, &mut self.forcing_trouble].into_iter().flatten() {
-            trouble.in_a_row = 0;
-            trouble.retry_at = now;
-            trouble.told_at = None;
+            trouble.forgive(now);
         }
     }
 
@@ -416,58 +407,12 @@ impl Known {
         let trouble = self.trouble.as_ref().or(forcing_trouble);
         SeenAsking {
             succeeded_at: self.succeeded_at,
-            failure: trouble.map(|trouble| (trouble.at, trouble.failure.clone())),
+            failure: trouble.map(Trouble::seen),
             next_at: self.next_at,
             attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
         }
     }
 }
-
-impl Trouble {
-    /// Notes one more failure, and says whether that is news.
-    fn note(
-        trouble: &mut Option<Trouble>,
-        failure: &Failure,
-        wall: UtcDateTime,
-        now: Instant,
-        chance: u64,
-    ) -> Option<News> {
-        let text = failure.to_string();
-        let in_a_row = trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
-        let pause = pace::pause(in_a_row, failure.retry_after(), chance);
-        let told_at = trouble.take().filter(|it| it.failure == text).and_then(|it| it.told_at);
-        let is_told = told_at.is_some_and(|at| now < at + BETWEEN_LINES);
-        *trouble = Some(Trouble {
-            at: wall,
-            failure: text.clone(),
-            why: match failure {
-                Failure::Asking(_) | Failure::Lost { .. } => text.clone(),
-                // Of the machine itself clients learn nothing.
-                Failure::Held | Failure::Local(_) | Failure::Foreign { .. } => LOCAL.to_owned(),
-            },
-            in_a_row,
-            retry_at: now + pause,
-            told_at: if is_told { told_at } else { Some(now) },
-        });
-        (!is_told).then_some(News::Failed { failure: text, pause })
-    }
-
-    /// Whether there is no reason to believe that it has been mended.
-    fn stands(&self) -> bool {
-        self.in_a_row > 0
-    }
-
-    fn lack(&self, name: &str, now: Instant) -> Lack {
-        Lack {
-            why: format!("there is no good token: {name}: {}", self.why),
-            retry_after: self.retry_at.saturating_duration_since(now),
-        }
-    }
-}
-
-/// What clients are told of trouble on this machine.
-const LOCAL: &str = "something on the server is in the way, and what it says on stderr tells what; its operator can mend it. \
-                     服务器本地故障，详见其日志，请联系管理员。";
 
 /// What is said where WeChat is not asked for another token now.
 fn lack(withheld: Withheld) -> Lack {

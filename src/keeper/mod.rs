@@ -9,18 +9,20 @@ mod ration;
 mod errand;
 mod known;
 mod ticket;
+mod trouble;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use time::UtcDateTime;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Account;
@@ -33,7 +35,7 @@ use crate::store::Store;
 use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
-use ticket::TicketSchedule;
+use ticket::{TicketSchedule, TicketStep};
 
 /// How long a client waits for a token; SDKs give up after 5 to 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -41,8 +43,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The schedule looks at least this often at what there is: clocks are set, and others publish too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
-/// So many hooks of all accounts run at once: each waits in a thread, and threads are there for asking.
-static HOOKS: Semaphore = Semaphore::const_new(16);
+/// So many hooks of all accounts run at once. Each waits in a thread; those come beside the ones that are there for asking.
+pub(crate) const MOST_HOOKS: usize = 16;
+
+static HOOKS: Semaphore = Semaphore::const_new(MOST_HOOKS);
+
+/// When the server ends, a hook that runs may take so long. What comes then, and its grace, are within the server's own.
+const HOOK_AT_END: Duration = Duration::from_secs(3);
 
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
 type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
@@ -58,6 +65,8 @@ pub(crate) struct Keeper {
     mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
     hook: Cell<HookState>,
+    /// Whether nobody has time for a hook any more.
+    no_hooks: Arc<AtomicBool>,
     /// Whoever waits has to think again.
     changed: Notify,
 }
@@ -72,8 +81,7 @@ impl Keeper {
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
         let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
-        let of = |kind: &TicketType| TicketSchedule::new(kind.clone(), Instant::now());
-        let tickets = account.tickets.iter().map(of).collect();
+        let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
             account,
@@ -83,6 +91,7 @@ impl Keeper {
             mode,
             tickets: RefCell::new(tickets),
             hook: Cell::new(HookState::Idle),
+            no_hooks: Arc::default(),
             changed: Notify::new(),
         }
     }
@@ -105,9 +114,22 @@ impl Keeper {
         })
     }
 
+    /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will
+    /// tell of.
+    fn published(&self) -> Option<Document> {
+        self.store.glance().filter(|document| self.account.owns(document))
+    }
+
+    /// The token that is published now, lives, and is not known to be dead.
+    fn live_token(&self) -> Option<Secret> {
+        let document = self.published()?;
+        let is_live = !document.left(SystemClock.now()).is_zero() && !self.is_dead(&document.token);
+        is_live.then_some(document.token)
+    }
+
     /// Begins what is due, and says how long it is until one has to look again if nothing changes.
     fn follow_schedule(self: &Rc<Keeper>) -> Duration {
-        let document = self.store.glance().filter(|document| self.account.owns(document));
+        let document = self.published();
         let (wall, now) = (SystemClock.now(), Instant::now());
         let (wait, errand) = self.known.borrow_mut().next(document.as_ref(), wall, now);
         if wait.is_zero() && !self.is_under_way() {
@@ -142,33 +164,75 @@ impl Keeper {
         next
     }
 
-    /// Has a ticket fetched in a thread of its own.
+    /// Has a ticket fetched, whoever goes on waiting for it. Where WeChat says that the token for it is dead, that is settled
+    /// as it is for a client who says so, and then it is asked for once more.
     fn begin_ticket(self: &Rc<Keeper>, place: usize, kind: TicketType) {
-        self.tickets.borrow_mut()[place].begin();
-        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
-        let means = self.means();
+        self.tickets.borrow_mut()[place].begin(Instant::now());
         let keeper = Rc::clone(self);
         spawn_local(async move {
-            let outcome = match means {
-                Ok(means) => {
-                    let asked = kind.clone();
-                    let done = spawn_blocking(move || means.run_ticket(&asked, &*store));
-                    done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+            let token = keeper.live_token();
+            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(&kind).await, None);
+            if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
+                && why.is_of_dead_token()
+            {
+                match keeper.replace(&token).await {
+                    Ok(another) if another != token => {
+                        outcome = keeper.ask_for_ticket(&kind).await;
+                    }
+                    // WeChat honours it all the same.
+                    Ok(_) => {}
+                    Err(lack) => heals_in = Some(lack.retry_after),
                 }
-                Err(err) => Err(Failure::Local(err)),
-            };
-            let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
-            let pause = keeper.tickets.borrow_mut()[place].end(&outcome, wall, now, chance);
-            keeper.changed.notify_waiters();
-            let name = &keeper.account.name;
-            match (outcome, pause) {
-                (Err(failure), Some(pause)) => {
-                    let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
-                    error!("serve: {name}: {kind} ticket: {failure} (trying again in {pause})");
-                }
-                _ => info!("serve: {name}: the {kind} ticket is live"),
             }
+            let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
+            let news = keeper.tickets.borrow_mut()[place].end(outcome, heals_in, wall, now, chance);
+            keeper.changed.notify_waiters();
+            let name = format!("{}: {kind} ticket", keeper.account.name);
+            news.into_iter().for_each(|news| tell(&name, news));
         });
+    }
+
+    /// Asks for a ticket in a thread of its own.
+    async fn ask_for_ticket(&self, kind: &TicketType) -> Result<Outcome, Failure> {
+        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+        let (means, kind) = (self.means()?, kind.clone());
+        let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
+        done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+    }
+
+    /// Sees to it that there is another token than this one, unless WeChat honours it; gives the one that there is then.
+    async fn replace(self: &Rc<Keeper>, token: &Secret) -> Result<Secret, Lack> {
+        let look = || self.live_token().map(|token| (Rc::new(token.clone()), token));
+        self.obtain(&Wish::NotThis(token.clone()), look).await
+    }
+
+    /// Sees to it that `look` finds the ticket of this type, where the token lives. It waits, but no longer than a client
+    /// does.
+    pub(crate) async fn obtain_ticket<T>(
+        self: &Rc<Keeper>,
+        kind: &TicketType,
+        look: impl Fn() -> Option<T>,
+    ) -> Result<T, Lack> {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            let now = Instant::now();
+            let place = self.tickets.borrow().iter().position(|it| it.kind == *kind);
+            let Some(place) = place.filter(|_| now < deadline) else { return Err(still_waiting()) };
+            let step = self.tickets.borrow()[place].step(&self.account.name, now);
+            let until = match step {
+                TicketStep::GiveUp(lack) => return Err(lack),
+                TicketStep::Begin => {
+                    self.begin_ticket(place, kind.clone());
+                    deadline
+                }
+                TicketStep::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
+            };
+            let _ = timeout_at(until.into(), changed).await;
+        }
     }
 
     /// Sees to it that `look` finds a token as wished, and gives what is found then. It waits, but no longer than a client
@@ -245,8 +309,10 @@ impl Keeper {
                 let _permit = HOOKS.acquire().await; // It is never closed.
                 let (hook, account) = (hook.clone(), name.clone());
                 let document = place.path(&Kind::Token);
-                let done = spawn_blocking(move || hook.run(&account, &document)).await;
-                match done {
+                let no_hooks = Arc::clone(&keeper.no_hooks);
+                let is_over = move || no_hooks.load(Ordering::Relaxed);
+                let done = spawn_blocking(move || hook.run(&account, &document, &is_over));
+                match done.await {
                     Ok(Ok(())) => info!("serve: {name}: on_change has run"),
                     Ok(Err(failure)) => error!("serve: {name}: {failure}"),
                     Err(_) => error!("serve: {name}: {}", broke_off()),
@@ -265,6 +331,7 @@ impl Keeper {
         }
         Ok(Means {
             name: self.account.name.clone(),
+            place: self.account.place.clone(),
             appid: self.account.needed_appid()?.to_owned(),
             api: self.account.api,
             refresh_before: self.account.refresh_before,
@@ -275,6 +342,15 @@ impl Keeper {
 
     fn is_under_way(&self) -> bool {
         self.known.borrow().is_under_way()
+    }
+
+    /// Nobody waits for long any more.
+    pub(crate) fn wind_up(&self) {
+        let no_hooks = Arc::clone(&self.no_hooks);
+        spawn_local(async move {
+            sleep(HOOK_AT_END).await;
+            no_hooks.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Waits for what is under way.
@@ -304,6 +380,11 @@ impl Keeper {
         self.known.borrow_mut().hangup(Instant::now());
         self.tickets.borrow_mut().iter_mut().for_each(|it| it.hangup(Instant::now()));
         self.changed.notify_waiters();
+    }
+
+    /// The last failure to get a ticket of this type, if there was no success after it: when, and what to do.
+    pub(crate) fn ticket_failure(&self, kind: &TicketType) -> Option<(UtcDateTime, String)> {
+        self.tickets.borrow().iter().find(|it| it.kind == *kind)?.failure()
     }
 
     /// What is known of the asking, for people and for metrics.
@@ -346,7 +427,7 @@ fn tell(name: &str, news: News) {
         News::Unclear(why) => {
             debug!("serve: {name}: cannot tell whether a token is alive: {why}");
         }
-        News::Published(token) => info!("serve: {name}: token {token} is published"),
+        News::Published(what) => info!("serve: {name}: {what} is published"),
         News::Failed { failure, pause } => {
             let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
             error!("serve: {name}: {failure} (trying again in {pause})");

@@ -10,30 +10,48 @@ use crate::report::debug;
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source, Tickets};
 use crate::store::{Found, Store};
-use crate::token::TicketType;
+use crate::token::{Document, TicketType};
 
 /// A ticket's refresh, beside that of the token which it needs.
 pub(crate) struct TicketRefresh<'a> {
     pub(crate) kind: &'a TicketType,
+    /// Where people find its document.
+    pub(crate) place: &'a str,
     /// How the account's token is refreshed.
     pub(crate) token: Refresh<'a>,
     pub(crate) upstream: &'a dyn Tickets,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
+    /// Whether a dead token is replaced here; else that is what the failure says.
+    pub(crate) heals: bool,
+    /// Set when another token was published on the way, whatever becomes of the ticket.
+    pub(crate) has_renewed: Cell<bool>,
 }
 
 impl TicketRefresh<'_> {
     /// Sees to it that a ticket is published that is not due, by `deadline`.
     pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, Failure> {
+        if let Found::Document(document) = self.store.read()?
+            && self.token.owns(&document)
+            && !self.is_due(&document)
+        {
+            return Ok(Outcome::Kept(document));
+        }
         let source = WithToken { ticket: self, deadline, has_healed: Cell::new(false) };
         let refresh = Refresh {
             // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
             api: Api::Work,
+            place: self.place,
             source: &source,
             store: self.store,
             ..self.token
         };
         refresh.run(&Want::Live, deadline)
+    }
+
+    fn is_due(&self, document: &Document) -> bool {
+        let margin = document.ticket_margin(self.token.refresh_before);
+        document.is_due(self.token.clock.now(), margin)
     }
 }
 
@@ -46,14 +64,18 @@ struct WithToken<'a> {
 
 impl Source for WithToken<'_> {
     fn ask(&self, _: Ask, timeout: Duration) -> Result<Grant, AskError> {
-        let TicketRefresh { kind, token: refresh, upstream, .. } = self.ticket;
+        let &TicketRefresh { kind, token: ref refresh, upstream, heals, .. } = self.ticket;
         let token = self.token()?;
         let err = match upstream.ticket(kind, &token, timeout) {
-            Err(err) if err.is_of_dead_token() && !self.has_healed.replace(true) => err,
+            Err(err) if err.is_of_dead_token() && heals && !self.has_healed.replace(true) => err,
             answer => return answer,
         };
         debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
-        match refresh.run(&Want::NotThis(token.clone()), self.deadline) {
+        let healed = refresh.run(&Want::NotThis(token.clone()), self.deadline);
+        if let Ok(Outcome::Renewed(_)) = healed {
+            self.ticket.has_renewed.set(true);
+        }
+        match healed {
             Ok(Outcome::Kept(document) | Outcome::Renewed(document)) => {
                 let left = refresh.clock.until(self.deadline);
                 upstream.ticket(kind, &document.token, timeout.min(left))
@@ -79,7 +101,7 @@ impl WithToken<'_> {
             {
                 Ok(document.token)
             }
-            _ => Err(AskError::Withheld),
+            _ => Err(AskError::NoToken),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::route::{self, Route};
 use super::service::Service;
 use super::shared::Shared;
 use super::storm::{Verdict, Who};
-use super::tokens::{Lack, Seen, Token, Tokens, Wish};
+use super::tokens::{Lack, NoTicket, Seen, Token, Tokens, Wish};
 use super::wechat::{self, Asked, AskedTicket, Compatible};
 use crate::clock::{Clock, SystemClock};
 use crate::report;
@@ -175,7 +175,7 @@ impl<'a> Visitor<'a> {
             Route::Ticket(name, kind) => {
                 let account = self.find(name, key)?;
                 let kind = TicketType::of(kind).ok_or(Rejection::NotFound)?;
-                self.tokens().ticket(account, &kind).map(Reply::Json).ok_or_else(no_ticket)
+                self.ticket(account, &kind).await.map(Reply::Json)
             }
             Route::Compatible(_) => unreachable!("answered above"),
         }
@@ -294,6 +294,14 @@ impl<'a> Visitor<'a> {
         self.tokens().obtain(account, wish).await.map_err(Rejection::NoToken)
     }
 
+    /// The account's ticket of this type, if need be one that is waited for.
+    async fn ticket(&self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
+        self.tokens().ticket(account, kind).await.map_err(|why| match why {
+            NoTicket::NotKept => Rejection::NoSuchTicket,
+            NoTicket::ForNow(lack) => Rejection::NoTicket(lack),
+        })
+    }
+
     /// Answers on one of WeChat's own routes.
     async fn compatible(
         &self,
@@ -306,7 +314,9 @@ impl<'a> Visitor<'a> {
             Compatible::Token => Asked::of_token(query)?,
             Compatible::StableToken => Asked::of_stable_token(&body::read(body).await?)?,
             Compatible::GetToken => Asked::of_gettoken(query)?,
-            Compatible::GetTicket => return self.ticket_for(AskedTicket::of_query(query)?),
+            Compatible::GetTicket => {
+                return self.ticket_for(AskedTicket::of_query(query)?).await;
+            }
         };
         let key = match (&self.service.access.keys, asked.key()) {
             (None, _) => None,
@@ -354,23 +364,17 @@ impl<'a> Visitor<'a> {
     }
 
     /// A ticket for somebody who shows the token that it goes with.
-    fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
+    async fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
         let tokens = self.tokens();
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
             Rejection::NoToken(Lack::for_now(why))
         })?;
-        let ticket = tokens.ticket(self.let_to(account)?, &asked.kind).ok_or_else(no_ticket)?;
+        let ticket = self.ticket(self.let_to(account)?, &asked.kind).await?;
         Ok(wechat::with_errcode_zero(&ticket))
     }
 }
 
 fn scope(key: Option<&Key>) -> &Scope {
     key.map_or(&Scope::All, |key| &key.scope)
-}
-
-fn no_ticket() -> Rejection {
-    let why = "there is no live ticket of this type here; on the server it is read from ACCOUNT.TYPE.json beside the \
-               account's ACCOUNT.json";
-    Rejection::NoToken(Lack::for_now(why))
 }

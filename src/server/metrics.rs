@@ -4,14 +4,25 @@
 use time::UtcDateTime;
 
 use super::shared::Shared;
-use super::tokens::{Seen, SeenAsking, SeenToken};
-use crate::exposition::{Exposition, Metric, NO_LABELS, TOKEN_CREATED, TOKEN_EXPIRY};
+use super::tokens::{Seen, SeenAsking, SeenTicket, SeenToken};
+use crate::exposition::{
+    Exposition, Metric, NO_LABELS, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY,
+};
 
 const BUILD: Metric = Metric::gauge("wxtoken_build_info", "Which wxtoken this is; always 1.");
 
 const TOKEN_LIVE: Metric = Metric::gauge(
     "wxtoken_token_live",
     "Whether there is a token to hand out: 1, or 0 where it has expired, WeChat says it is dead, or there is none.",
+);
+
+const TICKET_LIVE: Metric = Metric::gauge(
+    "wxtoken_ticket_live",
+    "Whether there is a ticket of this type to hand out: 1, or 0 where it has expired or there is none.",
+);
+const TICKET_FAILURE: Metric = Metric::gauge(
+    "wxtoken_ticket_last_failure_timestamp_seconds",
+    "When WeChat last gave no ticket of this type, if it has given none since; 0 if all is well.",
 );
 
 const FETCH_SUCCESS: Metric = Metric::gauge(
@@ -91,6 +102,18 @@ fn write_accounts(exposition: &mut Exposition, accounts: &[Seen]) {
     });
     exposition.write(&TOKEN_LIVE, live);
 
+    let tickets = || accounts.iter().flat_map(|seen| seen.tickets.iter().map(move |it| (seen, it)));
+    let labels = |(seen, ticket): (&Seen, &SeenTicket)| {
+        [("account", seen.name.clone()), ("type", ticket.kind.clone())]
+    };
+    let expiry = |ticket: &SeenTicket| secs(ticket.ticket.as_ref().map(|it| it.expires_at));
+    exposition.write(&TICKET_EXPIRY, tickets().map(|it| (labels(it), expiry(it.1))));
+    let live = tickets().map(|it| (labels(it), u8::from(it.1.is_live())));
+    exposition.write(&TICKET_LIVE, live);
+    let asking = tickets().filter(|(seen, _)| seen.asking.is_some());
+    let failure = |ticket: &SeenTicket| secs(ticket.failure.as_ref().map(|(at, _)| *at));
+    exposition.write(&TICKET_FAILURE, asking.map(|it| (labels(it), failure(it.1))));
+
     let asking = accounts.iter().filter_map(|seen| Some((seen, seen.asking.as_ref()?)));
     let fetches = |instant: fn(&SeenAsking) -> Option<UtcDateTime>| {
         let known = asking.clone().map(move |(seen, asking)| (seen, instant(asking)));
@@ -155,6 +178,16 @@ mod tests {
             ..Seen::default()
         };
         let branch = Seen { name: "branch".to_owned(), ..Seen::default() };
+        let ticket = |kind: &str, ticket, failure: Option<i64>| SeenTicket {
+            kind: kind.to_owned(),
+            ticket,
+            failure: failure.map(|secs| (at(secs), "WeChat refused".to_owned())),
+        };
+        let live = SeenToken { is_dead: false, ..shop.token.clone().unwrap() };
+        let tickets =
+            || vec![ticket("jsapi", Some(live.clone()), None), ticket("wx_card", None, Some(7))];
+        let shop = Seen { tickets: tickets(), ..shop };
+        let branch = Seen { tickets: tickets(), ..branch };
         assert_eq!(
             told(&[branch, shop]),
             [
@@ -164,6 +197,16 @@ mod tests {
                 r#"wxtoken_token_expiry_timestamp_seconds{account="shop"} 8200"#,
                 r#"wxtoken_token_live{account="branch"} 0"#,
                 r#"wxtoken_token_live{account="shop"} 0"#,
+                r#"wxtoken_ticket_expiry_timestamp_seconds{account="branch",type="jsapi"} 8200"#,
+                r#"wxtoken_ticket_expiry_timestamp_seconds{account="branch",type="wx_card"} 0"#,
+                r#"wxtoken_ticket_expiry_timestamp_seconds{account="shop",type="jsapi"} 8200"#,
+                r#"wxtoken_ticket_expiry_timestamp_seconds{account="shop",type="wx_card"} 0"#,
+                r#"wxtoken_ticket_live{account="branch",type="jsapi"} 1"#,
+                r#"wxtoken_ticket_live{account="branch",type="wx_card"} 0"#,
+                r#"wxtoken_ticket_live{account="shop",type="jsapi"} 1"#,
+                r#"wxtoken_ticket_live{account="shop",type="wx_card"} 0"#,
+                r#"wxtoken_ticket_last_failure_timestamp_seconds{account="shop",type="jsapi"} 0"#,
+                r#"wxtoken_ticket_last_failure_timestamp_seconds{account="shop",type="wx_card"} 7"#,
                 r#"wxtoken_fetch_last_success_timestamp_seconds{account="shop"} 1001"#,
                 r#"wxtoken_fetch_last_failure_timestamp_seconds{account="shop"} 8000"#,
                 r#"wxtoken_fetch_next_timestamp_seconds{account="shop"} 0"#,

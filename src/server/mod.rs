@@ -56,7 +56,9 @@ pub(crate) use listen::{Bound, Scheme};
 pub(crate) use reload::{Files, Reloaded};
 pub(crate) use service::Service;
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use tokens::{Lack, Seen, SeenAsking, SeenToken, Token, Tokens, Wish};
+pub(crate) use tokens::{
+    Lack, NoTicket, Seen, SeenAsking, SeenTicket, SeenToken, Token, Tokens, Wish,
+};
 
 use connections::Connections;
 use counts::Counts;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::UtcDateTime;
 
-use super::tokens::{Seen, SeenAsking, SeenToken};
+use super::tokens::{Seen, SeenAsking, SeenTicket, SeenToken};
 use crate::report::printable;
 
 const STYLE: &str = include_str!("page.css");
@@ -28,6 +28,8 @@ const LONGEST_SHOWN: usize = 1500; // characters
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     Live,
+    /// The token is well, and a ticket is missing, or WeChat gives no next one.
+    NoTicket,
     /// There is a token, and WeChat gives no next one.
     Failing,
     /// There is a token, and nobody has renewed it in time.
@@ -47,6 +49,7 @@ impl Condition {
             Some(token) if token.is_dead => Condition::Dead,
             Some(token) if token.life < NEAR_THE_END => Condition::EndsSoon,
             Some(_) if failed => Condition::Failing,
+            Some(_) if !seen.tickets.iter().all(is_well) => Condition::NoTicket,
             Some(_) => Condition::Live,
         }
     }
@@ -55,7 +58,7 @@ impl Condition {
     fn tone(self) -> (&'static str, &'static str) {
         match self {
             Condition::Live => ("well", "✓"),
-            Condition::Failing | Condition::EndsSoon => ("wary", "!"),
+            Condition::NoTicket | Condition::Failing | Condition::EndsSoon => ("wary", "!"),
             Condition::Expired | Condition::Dead | Condition::Missing => ("ill", "✗"),
         }
     }
@@ -63,6 +66,7 @@ impl Condition {
     fn word(self) -> String {
         match self {
             Condition::Live => both("live", "有效"),
+            Condition::NoTicket => both("ticket in trouble", "ticket 异常"),
             Condition::Failing => both("not renewed", "刷新失败"),
             Condition::EndsSoon => both("ends soon", "即将到期"),
             Condition::Expired => both("expired", "已过期"),
@@ -70,6 +74,11 @@ impl Condition {
             Condition::Missing => both("no token", "没有 token"),
         }
     }
+}
+
+/// Whether a ticket is handed out, and the next one will be as far as is known.
+fn is_well(ticket: &SeenTicket) -> bool {
+    ticket.is_live() && ticket.failure.is_none()
 }
 
 /// The page about these accounts, as they are `now`. Those in trouble come first.
@@ -139,6 +148,7 @@ fn header(worst: Condition, accounts: &[(Condition, &Seen)]) -> String {
     let title = match worst {
         Condition::Live if all == 0 => both("No account to show", "没有可显示的账号"),
         Condition::Live => both("All is well", "一切正常"),
+        Condition::NoTicket => both("Tokens are well, a ticket is not", "token 正常，ticket 异常"),
         Condition::Failing | Condition::EndsSoon => {
             both("Working, but not for long", "仍可用，但需尽快处理")
         }
@@ -204,7 +214,24 @@ fn rows(seen: &Seen, now: UtcDateTime) -> String {
     if let Some(token) = &seen.token {
         rows += &row("Fingerprint", "指纹", format!("<code>{}</code>", shown(&token.fingerprint)));
     }
-    rows
+    rows + &seen.tickets.iter().map(|it| ticket_row(it, now)).collect::<String>()
+}
+
+/// What is known of a ticket, in a line or two.
+fn ticket_row(seen: &SeenTicket, now: UtcDateTime) -> String {
+    let sign = if is_well(seen) { "✓" } else { "!" };
+    let value = match &seen.ticket {
+        None => both("none", "没有"),
+        Some(ticket) if ticket.life.is_zero() => {
+            format!("{} · {}", both("expired", "已过期"), relative(ticket.expires_at, now))
+        }
+        Some(ticket) => {
+            let (english, chinese) = span(ticket.life.as_secs());
+            let left = both(format_args!("{english} left"), format_args!("剩余 {chinese}"));
+            format!("{left} <code>{}</code>", shown(&ticket.fingerprint))
+        }
+    };
+    format!("<dt>{} ticket</dt><dd>{sign} {value}</dd>\n", shown(&seen.kind))
 }
 
 /// How much life a token has left, in words and as a bar.
@@ -230,12 +257,26 @@ fn life(token: &SeenToken, now: UtcDateTime) -> String {
 
 /// Why an account is not as it should be, as far as it is known here; nothing where it is.
 fn advice(condition: Condition, seen: &Seen, now: UtcDateTime) -> String {
+    let tickets = seen.tickets.iter().filter_map(|it| Some((it, it.failure.as_ref()?)));
+    let tickets = tickets.map(|(ticket, (at, text))| {
+        let failure = both("Last failure", "上次失败");
+        let title = format!("{} ticket: {failure} · {}", shown(&ticket.kind), relative(*at, now));
+        section(&title, &shown(text))
+    });
+    let of_tickets: String = tickets.collect();
     let failure = seen.asking.as_ref().and_then(|asking| asking.failure.as_ref());
     let (title, text) = match (condition, failure) {
         (_, Some((at, text))) => {
             (format!("{} · {}", both("Last failure", "上次失败"), relative(*at, now)), shown(text))
         }
-        (Condition::Live | Condition::Failing, None) => return String::new(),
+        (Condition::NoTicket, None) if of_tickets.is_empty() => (
+            both("A ticket is not there", "缺少 ticket"),
+            both(
+                "It is fetched after the token. Does <code>wxtoken fetch</code> run with the same config, and what does it say?",
+                "ticket 在 token 之后获取。请检查 <code>wxtoken fetch</code> 是否使用同一配置运行，以及其输出。",
+            ),
+        ),
+        (Condition::Live | Condition::NoTicket | Condition::Failing, None) => return of_tickets,
         (Condition::Missing, None) => (
             both("Nothing is published", "尚未发布"),
             both(
@@ -257,8 +298,12 @@ fn advice(condition: Condition, seen: &Seen, now: UtcDateTime) -> String {
                 "本服务只负责分发；请检查 <code>wxtoken fetch</code> 的定时任务是否仍在运行。",
             ),
         ),
-        (Condition::EndsSoon | Condition::Expired, None) => return String::new(),
+        (Condition::EndsSoon | Condition::Expired, None) => return of_tickets,
     };
+    section(&title, &text) + &of_tickets
+}
+
+fn section(title: &str, text: &str) -> String {
     format!("<section>\n<h3>{title}</h3>\n<p>{text}</p>\n</section>\n")
 }
 
@@ -362,7 +407,7 @@ mod tests {
             fingerprint: "1f93603d".to_owned(),
         };
         let appid = Some("wx0123456789abcdef".to_owned());
-        Seen { name: name.to_owned(), appid, token: Some(token), asking: None }
+        Seen { name: name.to_owned(), appid, token: Some(token), tickets: Vec::new(), asking: None }
     }
 
     /// The same where the server asks WeChat, with what came of it last.
@@ -378,6 +423,15 @@ mod tests {
 
     fn dead(mut seen: Seen) -> Seen {
         seen.token.as_mut().unwrap().is_dead = true;
+        seen
+    }
+
+    /// The same with a jsapi ticket that has so much life left, and what came of asking for the next one.
+    fn with_ticket(mut seen: Seen, life: Option<i64>, failure: Option<&str>) -> Seen {
+        let mut ticket = life.and_then(|life| account("", life).token);
+        ticket.iter_mut().for_each(|it| it.fingerprint = "71c4e700".to_owned());
+        let failure = failure.map(|text| (at(-200), text.to_owned()));
+        seen.tickets.push(SeenTicket { kind: "jsapi".to_owned(), ticket, failure });
         seen
     }
 
@@ -521,18 +575,74 @@ mod tests {
     }
 
     #[test]
+    fn an_accounts_tickets_are_told_and_one_in_trouble_is_what_the_headline_says_last() {
+        let said = |seen: Seen| {
+            html(&[seen], at(0)).replace("<span lang=\"zh-CN\">", "").replace("</span>", "")
+        };
+        let shop = || asking(account("shop", 3000), None);
+        for (seen, class, words) in [
+            (
+                with_ticket(shop(), Some(3000), None),
+                "well",
+                &["All is well", "jsapi ticket", "✓ 50 min left 剩余 50 分钟", "71c4e700"][..],
+            ),
+            (
+                with_ticket(shop(), None, Some(REFUSAL)),
+                "wary",
+                &[
+                    "Tokens are well, a ticket is not",
+                    "! none 没有",
+                    "ticket in trouble",
+                    "jsapi ticket: Last failure",
+                    "203.0.113.9 加入公众号",
+                ],
+            ),
+            (
+                with_ticket(shop(), Some(3000), Some(REFUSAL)),
+                "wary",
+                &[
+                    "Tokens are well, a ticket is not",
+                    "! 50 min left",
+                    "jsapi ticket: Last failure",
+                ],
+            ),
+            (
+                with_ticket(account("shop", 3000), Some(-60), None),
+                "wary",
+                &["! expired 已过期 · 1 min ago", "with the same config", "同一配置"],
+            ),
+            // The token's trouble is the greater.
+            (
+                with_ticket(missing("shop"), None, Some(REFUSAL)),
+                "ill",
+                &["No live token", "status</code> says which", "jsapi ticket: Last failure"],
+            ),
+        ] {
+            let page = said(seen);
+            assert!(page.contains(&format!("<header class=\"{class}\"")), "{page}");
+            for word in words {
+                assert!(page.contains(word), "{word:?} is not in {page}");
+            }
+        }
+    }
+
+    #[test]
     fn whatever_comes_from_outside_is_text() {
         let evil = "</p><script>alert('1')</script>&\"\u{202e}\u{0}<img src=x onerror=alert(1)>";
         let mut seen = asking(account(evil, 3000), Some(evil));
         seen.appid = Some(evil.to_owned());
         seen.token.as_mut().unwrap().fingerprint = evil.to_owned();
+        seen = with_ticket(seen, Some(60), Some(evil));
+        let ticket = &mut seen.tickets[0];
+        (ticket.kind, ticket.ticket.as_mut().unwrap().fingerprint) =
+            (evil.to_owned(), evil.to_owned());
         let page = html(&[seen], at(0));
         for outside in ["<script", "<img", "alert('", "\u{202e}", "\u{0}", "&\""] {
             assert!(!page.contains(outside), "{outside:?} is in {page}");
         }
         assert_eq!(
             page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;").count(),
-            5
+            9
         );
     }
 

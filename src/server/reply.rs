@@ -92,6 +92,9 @@ pub(super) enum Rejection {
     /// The same for who tells of a rejected token where nobody asks WeChat for another.
     CannotReplace(&'static str),
     NoToken(Lack),
+    NoTicket(Lack),
+    /// The account has no tickets of this type.
+    NoSuchTicket,
     /// The accounts that have no live token; empty where it must not be said which.
     NotReady(Vec<String>),
     /// What only one of WeChat's own routes can say: the errcode, and what people read.
@@ -110,13 +113,16 @@ impl Rejection {
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Rejection::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => {
-                StatusCode::NOT_FOUND
-            }
+            Rejection::NotFound
+            | Rejection::NoSuchAccount
+            | Rejection::WhichAccount
+            | Rejection::NoSuchTicket => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
-            Rejection::NoToken(_) | Rejection::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::NoToken(_) | Rejection::NoTicket(_) | Rejection::NotReady(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Rejection::WeChat(..) => StatusCode::OK,
         }
     }
@@ -132,6 +138,8 @@ impl Rejection {
             | Rejection::MethodNotAllowed(_)
             | Rejection::CannotReplace(_)
             | Rejection::NoToken(_)
+            | Rejection::NoTicket(_)
+            | Rejection::NoSuchTicket
             | Rejection::NotReady(_)
             | Rejection::WeChat(..) => false,
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => false,
@@ -155,6 +163,8 @@ impl Rejection {
             Rejection::WhichAccount => "which_account",
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => "method_not_allowed",
             Rejection::NoToken(_) => "no_token",
+            Rejection::NoTicket(_) => "no_ticket",
+            Rejection::NoSuchTicket => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
             Rejection::WeChat(CALM_DOWN, _) => "calm_down",
             Rejection::WeChat(..) => "bad_request",
@@ -216,7 +226,11 @@ impl Rejection {
                 "this server hands out what is published and replaces nothing: tell it on the host that fetches, with \
                  `wxtoken fetch --rejected -`, or run serve with --refresh there"
             }
-            Rejection::NoToken(lack) => &lack.why,
+            Rejection::NoToken(lack) | Rejection::NoTicket(lack) => &lack.why,
+            Rejection::NoSuchTicket => {
+                "no tickets of this type are kept here: on the server, put it into tickets = […] under the account in the \
+                 config. 服务器未配置此类 ticket，请在其配置的 tickets 中加上。"
+            }
             Rejection::NotReady(accounts) if accounts.is_empty() => {
                 "not every account has a live token; run `wxtoken status` on the server to see why"
             }
@@ -248,7 +262,9 @@ impl Rejection {
                 };
                 (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
             }
-            Rejection::NoToken(lack) => (header::RETRY_AFTER, retry_after(lack.retry_after)),
+            Rejection::NoToken(lack) | Rejection::NoTicket(lack) => {
+                (header::RETRY_AFTER, retry_after(lack.retry_after))
+            }
             Rejection::NotReady(_) => (header::RETRY_AFTER, retry_after(Lack::RETRY_AFTER)),
             _ => return response,
         };

@@ -26,8 +26,12 @@ pub(crate) trait Tokens {
     /// slower.
     fn token(&self, account: usize) -> Option<Token>;
 
-    /// A ticket of this type, as JSON; `None` without a live one.
-    fn ticket(&self, account: usize, kind: &TicketType) -> Option<Bytes>;
+    /// A live ticket of this type, as JSON. Where WeChat can be asked on demand it is waited for, but not for long.
+    fn ticket<'a>(
+        &'a self,
+        account: usize,
+        kind: &'a TicketType,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>>;
 
     /// The account whose token this is, or was until a moment ago.
     fn holder_of(&self, token: &str) -> Option<usize>;
@@ -96,6 +100,14 @@ impl Lack {
     }
 }
 
+/// Why there is no ticket to hand out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoTicket {
+    /// Its account is not one with such tickets.
+    NotKept,
+    ForNow(Lack),
+}
+
 /// An account as people and metrics see it. Nothing in it is secret.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -103,6 +115,8 @@ pub(crate) struct Seen {
     pub(crate) appid: Option<String>,
     /// The published token; `None` where there is none.
     pub(crate) token: Option<SeenToken>,
+    /// The tickets that are fetched for it, or are to be.
+    pub(crate) tickets: Vec<SeenTicket>,
     /// What this process asked of WeChat; `None` where it does not ask.
     pub(crate) asking: Option<SeenAsking>,
 }
@@ -121,6 +135,15 @@ pub(crate) struct SeenToken {
     pub(crate) fingerprint: String,
 }
 
+#[derive(Clone, Debug)]
+pub(crate) struct SeenTicket {
+    pub(crate) kind: String,
+    /// The published one; `None` where there is none.
+    pub(crate) ticket: Option<SeenToken>,
+    /// The last failure of this process to get one, as that of a token.
+    pub(crate) failure: Option<(UtcDateTime, String)>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SeenAsking {
     /// When WeChat last gave a token.
@@ -132,6 +155,13 @@ pub(crate) struct SeenAsking {
     /// How often WeChat was asked, by what came of it: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0
     /// where there is none.
     pub(crate) attempts: Vec<(&'static str, i64, u64)>,
+}
+
+impl SeenTicket {
+    /// Whether it is handed out.
+    pub(super) fn is_live(&self) -> bool {
+        self.ticket.as_ref().is_some_and(SeenToken::is_live)
+    }
 }
 
 impl SeenToken {
@@ -159,8 +189,12 @@ impl Tokens for NoTokens {
     fn token(&self, _: usize) -> Option<Token> {
         None
     }
-    fn ticket(&self, _: usize, _: &TicketType) -> Option<Bytes> {
-        None
+    fn ticket<'a>(
+        &'a self,
+        _: usize,
+        _: &'a TicketType,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>> {
+        Box::pin(async { Err(NoTicket::NotKept) })
     }
     fn holder_of(&self, _: &str) -> Option<usize> {
         None

@@ -187,7 +187,9 @@ pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
         Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
         Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
         Rejection::WhichAccount => (40013, SEVERAL_APPS.to_owned()),
-        Rejection::NoToken(_) => (-1, format!("system error: {message}")),
+        Rejection::NoToken(_) | Rejection::NoTicket(_) => (-1, format!("system error: {message}")),
+        // As WeChat says of an account that may not have such tickets.
+        Rejection::NoSuchTicket => (48001, format!("api unauthorized: {message}")),
         Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
         Rejection::MethodNotAllowed(_) => (43001, "require GET method".to_owned()),
         Rejection::BadRequest(_)

@@ -145,7 +145,10 @@ fn all_who_find_no_token_wait_for_one_errand() {
         assert_eq!(sim.step(&wish, None), Step::Wait(None));
     }
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
-    assert_eq!(sim.end(outcome(Ok(renewed))), [News::Published(token("T1").fingerprint())]);
+    assert_eq!(
+        sim.end(outcome(Ok(renewed))),
+        [News::Published(format!("token {}", token("T1").fingerprint()))]
+    );
     assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
 }
 
