@@ -107,7 +107,7 @@ fn a_forced_token_replaces_the_one_before_for_all() {
 fn holder(home: &Home, wechat: &WeChat, redis: &Redis) -> Child {
     wechat.fault("slow:1");
     let asked = wechat.asked();
-    let fetch = spawn(home.command(&["fetch", "a0", "--force", "-v"]));
+    let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "8s"]));
     eventually("it asks", || wechat.asked() > asked);
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "1");
     fetch
