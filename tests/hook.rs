@@ -408,6 +408,20 @@ fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
     assert!(home.has_logged("/hook exited with status 5"));
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(wechat.asked(), 1);
+    // A monitor hears of it, and that it is over.
+    let failed_at = || {
+        let metrics = server.get("/metrics").body;
+        let lead = "wxtoken_hook_last_failure_timestamp_seconds{account=\"a0\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(lead));
+        value.expect("it is told").parse::<i64>().unwrap()
+    };
+    let now = time::UtcDateTime::now().unix_timestamp();
+    eventually("a monitor hears of it", || failed_at() > 0);
+    assert!((now - 30..=now + 30).contains(&failed_at()), "{}", failed_at());
+    put_script(&home, "exit 0");
+    wechat.kill_tokens();
+    assert_eq!(server.tell_rejected(&home.token("a0").unwrap()).status, 200);
+    eventually("all is well", || failed_at() == 0);
 }
 
 /// More of them than threads that ask.
