@@ -105,6 +105,41 @@ fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() 
 }
 
 #[test]
+fn a_spoilt_ticket_is_told_and_never_published() {
+    for fault in [
+        "notoken",
+        "emptytoken",
+        "longtoken",
+        "badtoken",
+        "noexpiry",
+        "zero",
+        "negative",
+        "forever",
+        "fraction",
+        "both",
+        "half",
+        "array",
+        "null",
+    ] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        home.run(&["fetch"]).exits(0);
+        let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
+        grow_old(&home, "jsapi", 7000);
+        let before = fs::read(&path).unwrap();
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(5).says(&["a0: jsapi ticket: the answer makes no sense: "]);
+        assert_eq!((home.token("a0"), fs::read(&path).unwrap()), (token, before), "{fault}");
+        assert_eq!(asked_for_tickets(&wechat), 2, "{fault}: it is not tried again");
+    }
+    for fault in ["string", "errzero"] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(0).silent();
+        assert!(ticket_document(&home, "jsapi")["ticket"].is_string(), "{fault}");
+    }
+}
+
+#[test]
 fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_one_lives() {
     let (wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);

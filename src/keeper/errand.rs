@@ -193,7 +193,7 @@ impl Source for Noted<'_> {
             Err(AskError::Central { is_refusal: true, .. }) => ("refused", 0),
             Err(AskError::Central { .. }) => ("unreachable", 0),
             Err(AskError::Nonsense(_)) => ("nonsense", 0),
-            Err(AskError::Spent | AskError::Withheld) => return answer,
+            Err(AskError::Spent | AskError::Withheld | AskError::NoToken) => return answer,
         });
         answer
     }

@@ -101,7 +101,7 @@ impl WithToken<'_> {
             {
                 Ok(document.token)
             }
-            _ => Err(AskError::Withheld),
+            _ => Err(AskError::NoToken),
         }
     }
 }
