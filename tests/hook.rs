@@ -484,6 +484,35 @@ fn serve_without_refresh_runs_no_hook() {
     assert_eq!(lines(&home, "runs"), [""; 0]);
 }
 
+// In check
+
+#[test]
+fn check_tells_whether_it_could_be_run_and_does_not_run_it() {
+    let (_wechat, home) = home_with_script(NOTED, "");
+    home.run(&["fetch"]).exits(0).silent();
+    let checked = |code| {
+        let said = home.run(&["check"]).exits(code).stdout;
+        let line = said.lines().find(|line| line.contains("  hook  ")).expect("it is told");
+        line.to_owned()
+    };
+    let well = checked(0);
+    assert!(well.starts_with("✓ a0") && well.ends_with("/hook"), "{well}");
+    assert_eq!(lines(&home, "runs").len(), 1);
+    // In PATH, nowhere, not to be executed, and no program at all.
+    let config = home.config();
+    let named = |argv: &str| home.write(&config.replace(r#"["./hook", "one", "two words"]"#, argv));
+    named(r#""true""#);
+    assert!(checked(0).ends_with("/true"));
+    named(r#""no-such-program""#);
+    assert!(checked(7).contains("on_change cannot run no-such-program: it is not in PATH"));
+    named(r#""./hook""#);
+    write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
+    let said = checked(7);
+    assert!(said.contains("/hook: Permission denied") && said.contains("执行权限"), "{said}");
+    named(r#""./state""#);
+    assert!(checked(7).contains("/state: not a file"));
+}
+
 // In the config
 
 #[test]
