@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{Finding, span};
 use crate::api::Api;
-use crate::errcode::Platform;
+use crate::errcode::{Class, Platform};
 use crate::exit::Exit;
 use crate::source::client::{Client, Stage};
 use crate::source::greeting::{self, Greeting};
-use crate::source::{AskError, Grant};
+use crate::source::{AskError, Grant, Pulse};
 
 /// How long each call may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,9 +115,18 @@ pub(crate) fn clock(greeting: &Greeting) -> Finding {
     }
 }
 
-/// The address that WeChat sees, where it was told.
-pub(crate) fn address(seen_from: &str) -> Finding {
-    Finding::well("address", format!("WeChat sees {seen_from}"))
+/// The address that WeChat sees, where it was told; and that this host could not use the token from there, as a probe
+/// said. On WeCom who asks for tokens need not be among those that may use them.
+pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Pulse>) -> Option<Finding> {
+    match pulse {
+        Some(Pulse::Unknown(err @ AskError::Refused(refusal)))
+            if refusal.class() == Class::Allowlist =>
+        {
+            let what = format!("calls that use the token are refused from here: {err}");
+            Some(Finding::notice("address", what))
+        }
+        _ => seen_from.map(|it| Finding::well("address", format!("WeChat sees {it}"))),
+    }
 }
 
 /// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves

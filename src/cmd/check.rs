@@ -7,12 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use serde::Serialize;
+use time::UtcDateTime;
 
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::{Published, Trouble};
 use crate::api::Api;
 use crate::appsecret::SecretFrom;
+use crate::check::published::Current;
 use crate::check::{Finding, Verdict, here, published, there};
 use crate::cli::{Check, CheckFormat, Common};
 use crate::clock::{Clock, SystemClock};
@@ -21,7 +23,8 @@ use crate::exit::Exit;
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::source::client::Client;
-use crate::source::{Ask, Pulse};
+use crate::source::greeting::Greeting;
+use crate::source::{Ask, Pulse, Upstream};
 use crate::token::Kind;
 
 pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
@@ -70,40 +73,46 @@ fn examine(account: &Account, contact: &Contact, linker: &Linker) -> Result<Vec<
         here::directory(&account.place, &account.place.try_out()),
         here::lock(&account.place.turns()),
     ];
-    let is_reached = match &client {
+    let greeting = match &client {
         Ok(client) => greet(account, client, &mut findings),
         Err(err) => {
             findings.push(Finding::of_error("host", err));
-            false
+            None
         }
     };
     // Who is not there cannot be asked; that is told already.
-    let there = client.ok().filter(|_| is_reached);
+    let there = client.ok().filter(|_| greeting.is_some());
     let asked = match (&there, secret) {
         (Some(client), Ok(secret)) => Some(ask(account, client.clone(), secret, &mut findings)),
         _ => None,
     };
-    look(account, there, asked.flatten(), &mut findings);
+    // The token is all that a probe takes, and at another wxtoken there is none.
+    let client = there.filter(|_| account.api != Api::Mirror);
+    let nobody = Some(Secret::new(String::new()));
+    let upstream = client.and_then(|it| Link::of(it, nobody).upstream(account).ok());
+    let (found, pulse, now) = probed(account, upstream.as_deref());
+    let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
+    findings.extend(there::address(seen_from, pulse.as_ref()));
+    findings.extend(look(&found, pulse.as_ref(), asked.flatten().as_ref(), now));
     Ok(findings)
 }
 
-/// Greets the servers; whether one answers.
-fn greet(account: &Account, client: &Client, findings: &mut Vec<Finding>) -> bool {
+/// Greets the servers; what the first one says that answers.
+fn greet(account: &Account, client: &Client, findings: &mut Vec<Finding>) -> Option<Greeting> {
     let (hosts, greeting) = there::hosts(client, account.api);
     findings.extend(hosts);
-    let Some(greeting) = greeting else { return false };
-    findings.push(there::clock(&greeting));
-    findings.extend(greeting.seen_from.as_deref().map(there::address));
-    true
+    findings.extend(greeting.as_ref().map(there::clock));
+    greeting
 }
 
-/// Asks for what kills nothing, to see whether we are known; the token that was given, where it is the account's.
+/// Asks for what kills nothing, to see whether we are known; the token that was given, where it is of the account's kind.
 fn ask(
     account: &Account,
     client: Client,
     secret: Option<Secret>,
     findings: &mut Vec<Finding>,
-) -> Option<Secret> {
+) -> Option<Current> {
+    let asked_at = SystemClock.now();
     let api = match account.api {
         Api::Classic => Api::Stable,
         api => api,
@@ -117,44 +126,54 @@ fn ask(
         }
     };
     findings.push(there::credentials(account.api, &answer));
-    answer.ok().map(|grant| grant.token)
+    let is_of_the_same_kind = api == account.api;
+    let grant = answer.ok().filter(|_| is_of_the_same_kind)?;
+    Some(Current { token: grant.token, asked_at })
 }
 
-/// Looks at what is published; `given` is what the source gave just now.
+/// Looks at what is published: the token of which a probe said this, where `current` is what the source gave just now;
+/// and the tickets.
 fn look(
-    account: &Account,
-    client: Option<Client>,
-    given: Option<Secret>,
-    findings: &mut Vec<Finding>,
-) {
-    let now = SystemClock.now();
-    let found = Published::look(account, now);
-    match &found.document {
-        Ok(document) => {
-            let pulse = match (client, account.api) {
-                _ if document.left(now).is_zero() => None,
-                (_, Api::Mirror) => {
-                    (given.as_ref() == Some(&document.token)).then_some(Pulse::Alive)
-                }
-                // The token is all that a probe takes.
-                (Some(client), _) => {
-                    let nobody = Some(Secret::new(String::new()));
-                    let upstream = Link::of(client, nobody).upstream(account);
-                    upstream.ok().map(|it| it.probe(&document.token, there::TIMEOUT))
-                }
-                (None, _) => None,
-            };
-            findings.push(published::token(account, document, pulse.as_ref(), now));
-            findings.push(published::schedule(account, document, now));
-        }
-        Err(_) => findings.push(none("token", &found, &Kind::Token)),
-    }
+    found: &Published<'_>,
+    pulse: Option<&Pulse>,
+    current: Option<&Current>,
+    now: UtcDateTime,
+) -> Vec<Finding> {
+    let account = found.account;
+    let mut findings = match &found.document {
+        Ok(document) => vec![
+            published::token(account, document, pulse, current, now),
+            published::schedule(account, document, now),
+        ],
+        Err(_) => vec![none("token", found, &Kind::Token)],
+    };
     for kind in &account.tickets {
         let found = Published::look_at(account, Kind::Ticket(kind.clone()), now);
         findings.push(match &found.document {
             Ok(document) => published::ticket(&kind.to_string(), document, now),
             Err(_) => none("ticket", &found, &Kind::Ticket(kind.clone())),
         });
+    }
+    findings
+}
+
+/// The published token, and what a probe says of it, with when that was. One that is dead because the next one was
+/// published meanwhile is nobody's fault: then that one counts.
+fn probed<'a>(
+    account: &'a Account,
+    upstream: Option<&dyn Upstream>,
+) -> (Published<'a>, Option<Pulse>, UtcDateTime) {
+    let token = |it: &Published<'_>| it.document.as_ref().ok().map(|it| it.token.clone());
+    let mut found = Published::look(account, SystemClock.now());
+    loop {
+        let now = SystemClock.now();
+        let live = found.document.as_ref().ok().filter(|it| !it.left(now).is_zero());
+        let pulse = live.zip(upstream).map(|(it, who)| who.probe(&it.token, there::TIMEOUT));
+        let next = Published::look(account, SystemClock.now());
+        if !matches!(pulse, Some(Pulse::Dead)) || token(&next) == token(&found) {
+            return (found, pulse, now);
+        }
+        found = next;
     }
 }
 
