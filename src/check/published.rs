@@ -12,7 +12,7 @@ use crate::errcode::Class;
 use crate::exit::Exit;
 use crate::secret::Secret;
 use crate::source::{AskError, Pulse};
-use crate::token::{CLASSIC_OVERLAP, Document, rfc3339};
+use crate::token::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
 
 /// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
 const PATIENCE: Duration = Duration::from_secs(3 * 60);
@@ -151,7 +151,16 @@ pub(crate) fn ticket(kind: &str, document: &Document, now: UtcDateTime) -> Findi
 /// Whether anybody evidently keeps the token fresh: then it is never due for long.
 pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime) -> Finding {
     let about = "schedule";
-    let age = Duration::try_from(now - document.created_at).unwrap_or_default();
+    let ahead = document.created_at - now;
+    if ahead > MAX_CLOCK_SKEW {
+        let ahead = span(ahead.unsigned_abs());
+        return Finding::notice(about, format!("asked for {ahead} in the future: a clock was set back, or differs"))
+            .remedy(
+                "The next fetch asks anew; see that the clocks of all hosts that fetch are kept by NTP.",
+                "下次 fetch 会重新获取；请确认所有刷新主机的时间由 NTP 校准。",
+            );
+    }
+    let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its source twice a minute or so.
     let due_at = match account.api {
         Api::Mirror => document.created_at + document.stale_in(document.created_at),
@@ -177,12 +186,57 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::*;
+    use crate::place::Place;
+
+    fn at(secs: i64) -> UtcDateTime {
+        UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn account(api: Api, refresh_before: u64) -> Account {
+        Account {
+            name: "shop".to_owned(),
+            appid: None,
+            api,
+            family: Api::Stable,
+            refresh_before: Duration::from_secs(refresh_before),
+            place: Place::File("/nowhere/shop.json".into()),
+            tickets: Vec::new(),
+            on_change: None,
+        }
+    }
+
+    #[test]
+    fn a_document_that_stays_due_since_it_was_made_is_one_that_nobody_looks_after() {
+        for (api, refresh_before, life, age, verdict, words) in [
+            (Api::Stable, 300, 7200, 600, Verdict::Well, "last asked for 10m ago"),
+            (Api::Stable, 300, 7200, 6900 + 180, Verdict::Well, "last asked"),
+            (Api::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
+            // Due for an hour, and confirmed a minute ago with the half hour that it has.
+            (Api::Stable, 3600, 1800, 60, Verdict::Well, "last asked for 1m ago"),
+            (Api::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
+            (Api::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
+            (Api::Mirror, 300, 7200, 200, Verdict::Well, "last asked"),
+            (Api::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
+            // A clock that differs a little, and one that was set back.
+            (Api::Stable, 300, 7200, -60, Verdict::Well, "last asked for 0s ago"),
+            (Api::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),
+        ] {
+            let life = Duration::from_secs(life);
+            let document = Document::new("wx1", secret("T1"), life, at(-age));
+            let found = schedule(&account(api, refresh_before), &document, at(0));
+            assert_eq!(found.verdict, verdict, "{api:?} {refresh_before} {age}: {}", found.what);
+            assert!(found.what.contains(words), "{}", found.what);
+        }
+    }
 
     #[test]
     fn another_current_token_means_force_only_on_stable_and_long_before_the_end() {
-        let at = |secs| UtcDateTime::from_unix_timestamp(1_790_000_000_i64 + secs).unwrap();
-        let secret = |text: &str| Secret::new(text.to_owned());
         let document = Document::new("wx1", secret("T1"), Duration::from_secs(7200), at(0));
         let replaces = |api, token, asked_at| {
             Current { token: secret(token), asked_at: at(asked_at) }.replaces(api, &document)
