@@ -108,6 +108,25 @@ fn a_ticket_is_mirrored_like_a_token() {
 }
 
 #[test]
+fn what_the_other_does_not_do_is_told_as_such() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    first.run(&["fetch"]).exits(0).silent();
+    let server = first.serve(&[]);
+    let mirror = mirror_of(&server, "tickets = [\"jsapi\"]\n");
+    mirror.run(&["fetch"]).exits(4).says(&[
+        "a0: jsapi ticket: ",
+        "answers 404",
+        "tickets there, too",
+    ]);
+    mirror.run(&["fetch", "--rejected", &mirror.token("a0").unwrap()]).exits(4).says(&[
+        "answers 405",
+        "it runs without --refresh",
+        "上级未启用 --refresh",
+    ]);
+}
+
+#[test]
 fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");

@@ -299,6 +299,32 @@ fn wecoms_token_is_the_same_while_it_lives_and_its_answers_have_wecoms_shape() {
 }
 
 #[test]
+fn tickets_are_for_who_shows_a_token_of_the_api_and_names_a_type() {
+    let mock = StandIn::start(&[]);
+    let official = mock.stable(false).json()["access_token"].as_str().unwrap().to_owned();
+    let path = format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret={SECRET}");
+    let work = mock.get(&path).json()["access_token"].as_str().unwrap().to_owned();
+    let errcode = |route: &str, token: &str, kind: &str| {
+        mock.get(&format!("/cgi-bin/{route}?access_token={token}&type={kind}")).json()["errcode"]
+            .clone()
+    };
+    for (route, token, kind, code) in [
+        ("ticket/getticket", &official, "jsapi", 0),
+        ("ticket/getticket", &official, "wx_card", 0),
+        ("ticket/getticket", &official, "agent_config", 40097),
+        ("ticket/getticket", &work, "jsapi", 40001),
+        ("get_jsapi_ticket", &work, "", 0),
+        ("ticket/get", &work, "agent_config", 0),
+        ("ticket/get", &work, "", 40058),
+        ("ticket/get", &official, "agent_config", 40014),
+        // The token is looked at first.
+        ("ticket/getticket", &"T_NONE".to_owned(), "none", 40001),
+    ] {
+        assert_eq!(errcode(route, token, kind), code, "{route} {kind}");
+    }
+}
+
+#[test]
 fn the_callback_addresses_are_for_who_has_a_token() {
     let wechat = StandIn::start(&[]);
     let token = wechat.token()["access_token"].as_str().expect("a token").to_owned();

@@ -105,6 +105,41 @@ fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() 
 }
 
 #[test]
+fn a_spoilt_ticket_is_told_and_never_published() {
+    for fault in [
+        "notoken",
+        "emptytoken",
+        "longtoken",
+        "badtoken",
+        "noexpiry",
+        "zero",
+        "negative",
+        "forever",
+        "fraction",
+        "both",
+        "half",
+        "array",
+        "null",
+    ] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        home.run(&["fetch"]).exits(0);
+        let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
+        grow_old(&home, "jsapi", 7000);
+        let before = fs::read(&path).unwrap();
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(5).says(&["a0: jsapi ticket: the answer makes no sense: "]);
+        assert_eq!((home.token("a0"), fs::read(&path).unwrap()), (token, before), "{fault}");
+        assert_eq!(asked_for_tickets(&wechat), 2, "{fault}: it is not tried again");
+    }
+    for fault in ["string", "errzero"] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(0).silent();
+        assert!(ticket_document(&home, "jsapi")["ticket"].is_string(), "{fault}");
+    }
+}
+
+#[test]
 fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_one_lives() {
     let (wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);
@@ -390,4 +425,17 @@ fn a_ticket_that_wechat_can_only_repeat_is_asked_for_ever_more_rarely() {
     assert_eq!(fetch(), 2);
     grow_old(&home, "jsapi", 1800);
     assert_eq!(fetch(), 3);
+}
+
+#[test]
+fn another_accounts_ticket_is_left_alone_and_named_by_its_place() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let other = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &other, 0o600);
+    let place = format!("a0: jsapi ticket: {} belongs to wx9", path.display());
+    home.run(&["fetch"]).exits(2).says(&[&place]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), other);
+    assert_eq!(asked_for_tickets(&wechat), 1);
 }

@@ -127,15 +127,16 @@ pub(crate) fn in_place(
     Some(Effect::Answer(answer))
 }
 
-/// For the faults that spoil the right answer. Where it holds no token (a refusal, a list of addresses) those that spoil
-/// tokens leave it as it is.
+/// For the faults that spoil the right answer. Where it holds no token and no ticket (a refusal, a list of addresses) those
+/// that spoil tokens leave it as it is.
 pub(crate) fn spoil(fault: Fault, right: Right) -> Effect {
     let mut object = match right {
         Right::Object(object) => object,
         Right::Status(_) => return Effect::Answer(right.into()),
     };
-    if object.contains_key("access_token") {
-        spoil_token(fault.kind, &mut object);
+    if let Some(key) = ["access_token", "ticket"].into_iter().find(|key| object.contains_key(*key))
+    {
+        spoil_token(fault.kind, key, &mut object);
     }
     if fault.kind == Kind::Errzero {
         object.entry("errcode").or_insert(json!(0));
@@ -162,12 +163,13 @@ pub(crate) fn spoil(fault: Fault, right: Right) -> Effect {
     })
 }
 
-fn spoil_token(kind: Kind, object: &mut Map<String, Value>) {
+/// Spoils the token or the ticket that stands under `key`, or what is said of it.
+fn spoil_token(kind: Kind, key: &'static str, object: &mut Map<String, Value>) {
     let left = object.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
     let (key, value) = match kind {
-        Kind::Emptytoken => ("access_token", json!("")),
-        Kind::Longtoken => ("access_token", json!("60_".to_owned() + &"x".repeat(2997))),
-        Kind::Badtoken => ("access_token", json!("60_a b\n\"c")),
+        Kind::Emptytoken => (key, json!("")),
+        Kind::Longtoken => (key, json!("60_".to_owned() + &"x".repeat(2997))),
+        Kind::Badtoken => (key, json!("60_a b\n\"c")),
         Kind::Zero => ("expires_in", json!(0)),
         Kind::Negative => ("expires_in", json!(-1)),
         Kind::Forever => ("expires_in", json!(99_999_999)),
@@ -180,7 +182,7 @@ fn spoil_token(kind: Kind, object: &mut Map<String, Value>) {
             );
             ("errcode", json!(40001))
         }
-        Kind::Notoken => return drop(object.remove("access_token")),
+        Kind::Notoken => return drop(object.remove(key)),
         Kind::Noexpiry => return drop(object.remove("expires_in")),
         _ => return,
     };
@@ -249,6 +251,23 @@ mod tests {
         );
         let both = spoilt("both", token());
         assert_eq!((&both["errcode"], &both["access_token"]), (&json!(40001), &json!("60_t")));
+    }
+
+    #[test]
+    fn a_ticket_is_spoilt_as_a_token_is() {
+        let right = || json!({ "errcode": 0, "errmsg": "ok", "ticket": "t", "expires_in": 7200 });
+        for (fault, key, value) in [
+            ("emptytoken", "ticket", json!("")),
+            ("notoken", "ticket", Value::Null),
+            ("noexpiry", "expires_in", Value::Null),
+            ("zero", "expires_in", json!(0)),
+            ("both", "errcode", json!(40001)),
+        ] {
+            assert_eq!(spoilt(fault, right())[key], value, "{fault}");
+        }
+        for fault in ["longtoken", "badtoken"] {
+            assert_ne!(spoilt(fault, right())["ticket"], "t", "{fault}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "the right answer cut in the middle, with a Content-Length that fits",
     ),
     plain("drip", Kind::Drip, "the right answer, a byte a second"),
-    plain("notoken", Kind::Notoken, "the right answer without its access_token"),
+    plain("notoken", Kind::Notoken, "the right answer without its token or ticket"),
     plain("emptytoken", Kind::Emptytoken, "the right answer with an empty token"),
     plain("longtoken", Kind::Longtoken, "the right answer with a token of 3,000 characters"),
     plain(

@@ -267,7 +267,11 @@ impl StandIn {
                         Err(wechat.refusal(if *by_work { 40014 } else { 40001 }, asked.api(), now))
                     }
                     Some(kind) => wechat.ticket(&token, kind, now),
-                    None => Err(wechat.refusal(40097, asked.api(), now)),
+                    // The token is looked at first. Neither manual says what a wrong type is answered; these are the codes for
+                    // a wrong parameter in their lists of errcodes.
+                    None => wechat.honour(&token, now).and_then(|()| {
+                        Err(wechat.refusal(if *by_work { 40058 } else { 40097 }, asked.api(), now))
+                    }),
                 };
                 return granted
                     .map_or_else(Right::from, |ticket| Right::of_ticket(&ticket).with_errcode_0());

@@ -13,8 +13,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// What one app of a corp has; WeChat names no number for its own.
-const TICKETS_PER_HOUR: u32 = 100;
+/// What one app of a corp has, and all of its apps together; WeChat names no number for its own. They are stated for jsapi
+/// tickets; those for agentConfig count here, too. <https://developer.work.weixin.qq.com/document/path/90454>
+const TICKETS_PER_HOUR_OF_APP: u32 = 100;
+const TICKETS_PER_HOUR_OF_CORP: u32 = 400;
 
 /// Calls of /cgi-bin/token that a newly registered account has in a day.
 const CLASSIC_PER_DAY: u32 = 2_000;
@@ -65,6 +67,8 @@ pub(crate) struct Refusal {
 /// WeChat, as far as tokens go.
 pub(crate) struct WeChat {
     accounts: Vec<Account>,
+    /// By the corps' IDs: what their apps have together.
+    tickets_per_hour: BTreeMap<String, Quota>,
     terms: Terms,
     chance: Chance,
     mints: u64,
@@ -119,15 +123,19 @@ impl WeChat {
             stable: Family::default(),
             work: Family::default(),
             tickets: BTreeMap::new(),
-            tickets_per_hour: Quota::new(TICKETS_PER_HOUR, HOUR, now),
+            tickets_per_hour: Quota::new(TICKETS_PER_HOUR_OF_APP, HOUR, now),
             classic_per_day: Quota::new(CLASSIC_PER_DAY, DAY, now),
             stable_per_day: Quota::new(STABLE_PER_DAY, DAY, now),
             stable_per_minute: Quota::new(STABLE_PER_MINUTE, MINUTE, now),
             forced_per_day: Quota::new(FORCED_PER_DAY, DAY, now),
             forced_at: None,
         };
-        let accounts = accounts.into_iter().map(account).collect();
-        WeChat { accounts, terms, chance: Chance::new(), mints: 0 }
+        let accounts: Vec<_> = accounts.into_iter().map(account).collect();
+        let of_corp = |account: &Account| {
+            (account.appid.clone(), Quota::new(TICKETS_PER_HOUR_OF_CORP, HOUR, now))
+        };
+        let tickets_per_hour = accounts.iter().map(of_corp).collect();
+        WeChat { accounts, tickets_per_hour, terms, chance: Chance::new(), mints: 0 }
     }
 
     /// GET /cgi-bin/token: a new token each time; the one before dies an overlap later.
@@ -194,7 +202,10 @@ impl WeChat {
         let Some(account) = self.accounts.iter_mut().find(is_holder) else {
             return Err(self.refusal(40001, Api::DomainIp, now)); // Not of one that was honoured.
         };
-        if is_of_work && !account.tickets_per_hour.take(now) {
+        let of_corp = self.tickets_per_hour.get_mut(&account.appid);
+        let may_ask =
+            || account.tickets_per_hour.take(now) && of_corp.is_none_or(|quota| quota.take(now));
+        if is_of_work && !may_ask() {
             return Err(self.refusal(45009, Api::Work, now));
         }
         let family = account.tickets.entry(kind).or_default();
@@ -457,6 +468,43 @@ mod tests {
 
     fn honours(wechat: &mut WeChat, grant: &Grant, now: Duration) -> Result<(), i64> {
         wechat.honour(grant.token.expose(), now).map_err(|refusal| refusal.errcode)
+    }
+
+    #[test]
+    fn an_app_has_a_hundred_tickets_an_hour_and_a_corp_four_hundred_whatever_their_type() {
+        let terms = Terms { life: Duration::from_secs(7200), overlap: Duration::from_secs(300) };
+        let secret = |n: u32| Secret::new(format!("app{n}"));
+        let apps = (0..6).map(|n| (APPID.to_owned(), secret(n))).collect();
+        let mut wechat = WeChat::new(apps, terms, START);
+        let tokens: Vec<_> = (0..6)
+            .map(|n| {
+                let secret = format!("app{n}");
+                wechat.work_token(Credentials { secret: &secret, ..US }, at(0)).unwrap().token
+            })
+            .collect();
+        let mut ask = |n: usize, kind, now| {
+            wechat
+                .ticket(tokens[n].expose(), kind, now)
+                .map(drop)
+                .map_err(|refusal| refusal.errcode)
+        };
+        for n in 0..4 {
+            for call in 0..100 {
+                let kind = if call % 2 == 0 { "jsapi" } else { "agent_config" };
+                assert_eq!(ask(n, kind, at(1)), Ok(()), "{n} {call}");
+            }
+            assert_eq!(ask(n, "jsapi", at(2)), Err(45009), "this app's are used up");
+        }
+        assert_eq!(ask(4, "jsapi", at(3599)), Err(45009), "and so are the corp's");
+        assert_eq!(ask(4, "jsapi", at(3600)), Ok(()), "an hour later there are others");
+
+        let token = wechat.stable_token(Credentials { secret: "app0", ..US }, at(0)).unwrap().token;
+        for _ in 0..1000 {
+            assert!(
+                wechat.ticket(token.expose(), "jsapi", at(1)).is_ok(),
+                "of WeChat's own no number is known"
+            );
+        }
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub(crate) enum AskError {
     Spent,
     /// Nobody was asked: it is not to be asked for now.
     Withheld,
+    /// Nobody was asked: there is no live token to ask for a ticket with.
+    NoToken,
 }
 
 impl AskError {
@@ -108,7 +110,7 @@ impl AskError {
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
             AskError::Central { is_refusal, .. } => !is_refusal,
-            AskError::Nonsense(_) | AskError::Withheld => false,
+            AskError::Nonsense(_) | AskError::Withheld | AskError::NoToken => false,
             // Our count begins before the request was sent, so it ends some seconds before WeChat's.
             AskError::Spent => true,
         }
@@ -125,7 +127,8 @@ impl AskError {
             AskError::Refused(_)
             | AskError::Central { .. }
             | AskError::Spent
-            | AskError::Withheld => false,
+            | AskError::Withheld
+            | AskError::NoToken => false,
             // By the rules of HTTP nothing was done. A gateway that gave up waiting cannot know.
             AskError::Status(status) => !(300..500).contains(status) || *status == 408,
             AskError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
@@ -148,7 +151,8 @@ impl AskError {
             | AskError::Central { .. }
             | AskError::Nonsense(_)
             | AskError::Spent
-            | AskError::Withheld => None,
+            | AskError::Withheld
+            | AskError::NoToken => None,
         }
     }
 
@@ -192,6 +196,10 @@ impl fmt::Display for AskError {
             ),
             AskError::Central { what, .. } => f.write_str(what),
             AskError::Withheld => f.write_str("another token is not asked for now"),
+            AskError::NoToken => f.write_str(
+                "there is no live token to ask with: it went while the ticket was waited for; the next fetch brings both. \
+                 没有可用的 token，下次 fetch 会重新获取。",
+            ),
             AskError::Nonsense(what) => write!(
                 f,
                 "the answer makes no sense: {what}. Is there a proxy or portal in the way? \

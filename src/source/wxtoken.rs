@@ -138,8 +138,18 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
             "add this host to its allow list, or the account to the key's line. \
              请在上级 wxtoken 中放行本机地址，或为该密钥授权此账号。"
         }
+        404 if body["error"] == "no_such_ticket" => {
+            "put it into the account's tickets there, too. 请在上级的配置中也为该账号加上此 tickets。"
+        }
         404 => {
             "an account has the same name there as here; check `from`. 上级没有同名账号，请检查名称与 from 地址。"
+        }
+        405 => {
+            "it runs without --refresh: say so where its tokens are fetched (wxtoken fetch --rejected -), or run it with \
+             --refresh. 上级未启用 --refresh，请在其获取 token 的主机上处理。"
+        }
+        503 if body["error"] == "no_ticket" => {
+            "it has no live ticket; see why there. 上级暂无可用 ticket，请在其上排查。"
         }
         503 => "it has no live token; see why there. 上级暂无可用 token，请在其上排查。",
         300..=399 => "check `from`: wxtoken does not redirect. 收到重定向，请检查 from 地址。",
@@ -206,6 +216,7 @@ mod tests {
             (403, true, "allow list"),
             (404, true, "same name"),
             (302, true, "redirect"),
+            (405, true, "without --refresh"),
             (429, false, "`from`"),
             (500, false, "`from`"),
             (503, false, "no live token"),
@@ -216,6 +227,13 @@ mod tests {
             let text = err.to_string();
             assert!(text.contains(hint) && text.contains("10.0.0.9"), "{text}");
             assert!(!err.may_have_minted());
+        }
+        for (status, error, hint) in
+            [(404, "no_such_ticket", "tickets there"), (503, "no_ticket", "no live ticket")]
+        {
+            let body = format!(r#"{{"error":"{error}","message":"none"}}"#);
+            let told = judged(status, &body).unwrap_err().to_string();
+            assert!(told.contains(hint), "{told}");
         }
     }
 }
