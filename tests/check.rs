@@ -636,7 +636,45 @@ fn a_mirror_is_checked_as_far_as_its_source() {
     down.has("host", "problem", &[&address.to_string()]).has("token", "notice", &["was not tried"]);
 }
 
-// How it looks
+// How long, and how it looks
+
+#[test]
+fn a_server_that_never_answers_is_given_up_in_time() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    wechat.fault("hang");
+    let mut command = check(&sandbox);
+    command.args(["--base-url", &wechat.url(), "--timeout", "1s"]);
+    let started = std::time::Instant::now();
+    let checked = Checked::of(command, 5);
+    checked.has("host", "problem", &["no answer in time", "已连接但没有应答"]);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    // Where the time is over, the rest is not taken for well.
+    let flags = Home::accounts_of_mock(66);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(66, &wechat.url(), "");
+    wechat.fault("hang");
+    let ran = home.run(&["check", "--timeout", "1s", "--format", "json"]).exits(5).json();
+    let accounts = ran["accounts"].as_array().unwrap();
+    assert_eq!(accounts.len(), 66);
+    assert!(accounts.iter().all(|it| it.to_string().contains("no answer in time")));
+}
+
+#[test]
+fn quietly_only_what_is_not_well_is_told() {
+    let flags = Home::accounts_of_mock(2);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(2, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0).silent();
+    home.run(&["check", "-q"]).exits(0).silent();
+    fs::remove_file(home.document_path("a1")).unwrap();
+    let told = home.run(&["check", "-q"]).exits(3).stdout;
+    assert!(
+        told.starts_with("✗ a1  token        nothing is published") && told.lines().count() == 1,
+        "{told}"
+    );
+}
 
 #[test]
 fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
