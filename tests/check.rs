@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use home::Home;
@@ -214,17 +216,48 @@ fn where_only_who_uses_a_token_is_refused_its_source_tells_whether_it_lives() {
     checked.has("address", "notice", &["40164", "203.0.113.9"]);
 }
 
+/// Nobody's fault: the next one was published between the look at the document and the probe.
+#[test]
+fn a_token_that_is_dead_because_a_fetch_replaced_it_meanwhile_is_no_problem() {
+    let wechat = WeChat::with(&["--overlap", "0s"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let fetch = Mutex::new(sandbox.command(&["fetch", "--force"]));
+    let probes = Arc::new(AtomicUsize::new(0));
+    let count = probes.clone();
+    let mut command = check(&sandbox);
+    let front = in_front_of(&wechat, move |request| {
+        if request.contains("?access_token=") && count.fetch_add(1, Ordering::Relaxed) == 0 {
+            let mut fetch = fetch.lock().unwrap();
+            assert!(fetch.status().unwrap().success());
+        }
+        None
+    });
+    command.args(["--base-url", &front]);
+    Checked::of(command, 0).has("token", "ok", &["honoured"]);
+    assert_eq!(probes.load(Ordering::Relaxed), 2, "each of the two was probed");
+}
+
 /// Passes calls on to the stand-in, but answers so to those that use a token.
 fn refusing_tokens(wechat: &WeChat, refusal: &str) -> String {
+    let refusal = refusal.to_owned();
+    in_front_of(wechat, move |request| request.contains("?access_token=").then(|| refusal.clone()))
+}
+
+/// Passes calls on to the stand-in, but for those that have an answer of their own.
+fn in_front_of(
+    wechat: &WeChat,
+    answer: impl Fn(&str) -> Option<String> + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
-    let (backend, refusal) = (wechat.address(), refusal.to_owned());
+    let backend = wechat.address();
     thread::spawn(move || {
         for mut caller in listener.incoming().flatten() {
             let request = read_request(&mut caller);
-            let (head, body) = match request.contains("?access_token=") {
-                true => ("HTTP/1.1 200 OK".to_owned(), refusal.clone()),
-                false => {
+            let (head, body) = match answer(&request) {
+                Some(body) => ("HTTP/1.1 200 OK".to_owned(), body),
+                None => {
                     let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
                     let answer = exchange(backend, request.as_bytes());
                     let head = answer.head.to_lowercase();
