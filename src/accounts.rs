@@ -187,10 +187,13 @@ impl Tokens for Accounts {
             if let Some(ticket) = look() {
                 return Ok(ticket);
             }
-            if !settings.tickets.contains(kind) {
+            // Whoever only reads need not have been told; one that has ended was kept by somebody.
+            let is_kept = || handout.borrow().ticket_document(kind).is_some();
+            let is_ours = settings.tickets.contains(kind);
+            if !is_ours && !is_kept() {
                 return Err(NoTicket::NotKept);
             }
-            let Some(keeper) = keeper else {
+            let Some(keeper) = keeper.as_ref().filter(|_| is_ours) else {
                 return Err(NoTicket::ForNow(Lack::for_now(NO_TICKET)));
             };
             // It is asked for with a token.

@@ -36,10 +36,10 @@ impl Replacement {
     }
 
     fn prepare_at(temp: PathBuf, target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (dir, _) = neighbours(target)?;
+        let (dir_path, _) = neighbours(target)?;
         check_target(target)?;
-        let dir =
-            File::open(&dir).with_context(|| format!("cannot open directory {}", dir.display()))?;
+        let dir = File::open(&dir_path)
+            .with_context(|| format!("cannot open directory {}", dir_path.display()))?;
 
         sweep(&temp)?;
         // The mode at creation can only be narrower than `mode` (umask); content comes after it is set exactly.
@@ -48,6 +48,7 @@ impl Replacement {
             .create_new(true)
             .mode(mode & 0o600)
             .open(&temp)
+            .map_err(|err| owner::explain(err, &dir_path))
             .with_context(|| format!("cannot create {}", temp.display()))?;
         let target = target.to_owned();
         let mut replacement = Replacement { target, dir, temp, file, mode, published: false };
@@ -117,6 +118,27 @@ impl Drop for Replacement {
             let _ = fs::remove_file(&self.temp); // The next run sweeps it away, should this fail.
         }
     }
+}
+
+/// Tries all that replacing `target` takes on a file beside it, which is gone afterwards; `attempt` tries more on it.
+pub(crate) fn rehearse(
+    target: &Path,
+    mode: u32,
+    room: usize,
+    attempt: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let (dir, temp) = neighbours(target)?;
+    // A name of its own: nobody holds the lock.
+    let own = |suffix: &str| temp.with_extension(format!("{suffix}{}", std::process::id()));
+    let (temp, moved) = (own("check"), own("moved"));
+    let replacement = Replacement::prepare_at(temp.clone(), target, mode, room)?;
+    attempt(&temp)?;
+    let there_and_back = fs::rename(&temp, &moved).and_then(|()| fs::rename(&moved, &temp));
+    let _ = fs::remove_file(&moved); // It is there only if it did not come back.
+    there_and_back.with_context(|| format!("files cannot be renamed in {}", dir.display()))?;
+    replacement.check_temp()?;
+    let syncing = || format!("directory {} cannot be synced", dir.display());
+    replacement.dir.sync_all().with_context(syncing)
 }
 
 /// The directory of `target` and the name of its temporary file there.

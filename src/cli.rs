@@ -428,6 +428,10 @@ pub(crate) struct Mock {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
+    /// Show what a company has: a config with two official accounts and a WeCom app, tickets, a hook, a mirror
+    #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
+    pub(crate) full: bool,
+
     /// Go on serving until Ctrl-C
     #[arg(long, env = "WXTOKEN_KEEP", value_parser = BoolishValueParser::new())]
     pub(crate) keep: bool,

@@ -55,7 +55,7 @@ fn one_accounts_trouble_is_its_own_and_the_status_is_the_worst() {
     assert_eq!(said.len(), 4, "one line for each failure: {said:?}");
     for (line, expected) in said.iter().zip([
         "wxtoken: fetch: a0: WeChat refused (40125)",
-        "wxtoken: fetch: a3: the document there belongs to wx9",
+        "wxtoken: fetch: a3: state/a3.json belongs to wx9; give",
         "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: cannot read secret file a2.secret: No such file",
         "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: cannot read secret file a1.secret: it is open to others: mode 0644",
     ]) {

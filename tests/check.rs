@@ -8,7 +8,7 @@ mod tls;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
@@ -253,9 +253,22 @@ fn a_directory_in_which_nothing_can_be_published_is_a_problem_and_a_missing_one_
         command.args(["--base-url", &wechat.url(), "--file", file]);
         Checked::of(command, 3)
     };
-    at("/proc/self/wx.json").has("directory", "problem", &["cannot write in /proc/self", "--dir"]);
+    at("/proc/self/wx.json").has("directory", "problem", &["cannot create /proc/self/", "--dir"]);
     let nowhere = sandbox.path("secret/none/wx.json");
     at(nowhere.to_str().unwrap()).has("directory", "problem", &["cannot enter"]);
+}
+
+#[test]
+fn a_document_that_fetch_could_not_replace_is_found_without_a_fetch() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    fs::rename(sandbox.document_path(), sandbox.path("elsewhere.json")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("elsewhere.json"), sandbox.document_path()).unwrap();
+    sandbox.run(&["fetch", "--force"]).exits(1).says(&["is a symbolic link"]);
+    let checked = checked(&wechat, &sandbox, 1);
+    checked.has("directory", "problem", &["is a symbolic link"]).has("token", "ok", &["honoured"]);
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"], "nothing is left");
 }
 
 #[test]
@@ -316,20 +329,70 @@ fn what_fails_on_the_way_is_told_by_its_stage() {
     at("https://nobody.invalid", None).has(
         "host",
         "problem",
-        &["(DNS", "nobody.invalid", "无法连接"],
+        &["(DNS", "nobody.invalid", "resolv.conf", "无法解析"],
     );
-    at(&secure, None).has("host", "problem", &["TLS", "certificate", "localhost"]);
-    at(&format!("http://{free}"), None).has("host", "problem", &["refused", &free.to_string()]);
+    let untrusted = at(&secure, None);
+    untrusted.has("host", "problem", &["TLS", "localhost", "UnknownIssuer", "--ca-file", "根证书"]);
+    let refused = at(&format!("http://{free}"), None);
+    refused.has("host", "problem", &["refused", &free.to_string(), "firewall", "防火墙"]);
     let proxy = format!("http://user:password@{free}");
     let proxied = at("https://api.example", Some(&proxy));
     proxied.has("host", "problem", &[&format!("api.example through the proxy {free}")]);
-    assert!(!proxied.ran.stdout.contains("password"));
+    assert!(!proxied.ran.stdout.contains("password@"));
+    let forbidding = forbidding_proxy();
+    let forbidden = at("https://api.example", Some(&forbidding));
+    forbidden.has(
+        "host",
+        "problem",
+        &["the proxy refused", "403", "lets this host through", "代理"],
+    );
+
+    // A certificate that is somebody else's.
+    let others = TlsFront::before(wechat.address(), "others.test");
+    write_with_mode(&sandbox.path("ca.pem"), &others.ca_pem, 0o644);
+    let mut command = check(&sandbox);
+    command.args(["--base-url", &format!("https://localhost:{}", others.address.port())]);
+    command.arg("--ca-file").arg(sandbox.path("ca.pem"));
+    Checked::of(command, 5).has("host", "problem", &["TLS", "not valid for name", "--base-url"]);
 
     // And where the certificate is trusted all is well.
     write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
     let mut command = check(&sandbox);
     command.args(["--base-url", &secure, "--ca-file"]).arg(sandbox.path("ca.pem"));
     Checked::of(command, 0).has("host", "ok", &["localhost"]).has("token", "ok", &["honoured"]);
+}
+
+/// A proxy that lets nobody through.
+fn forbidding_proxy() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut caller in listener.incoming().flatten() {
+            read_request(&mut caller);
+            let _ = caller.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    format!("http://{at}")
+}
+
+/// All of a request: who closes with something unread resets the connection.
+fn read_request(caller: &mut TcpStream) -> String {
+    let (mut request, mut read) = (String::new(), [0; 4096]);
+    while !is_whole(&request) {
+        match caller.read(&mut read) {
+            Ok(length @ 1..) => request.push_str(&String::from_utf8_lossy(&read[..length])),
+            _ => break,
+        }
+    }
+    request
+}
+
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let head = head.to_lowercase();
+    let mut lengths = head.lines().filter_map(|line| line.strip_prefix("content-length:"));
+    let length = lengths.find_map(|length| length.trim().parse().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 #[test]
@@ -367,7 +430,7 @@ fn answering(head: &'static str, body: &'static str) -> String {
     let at = listener.local_addr().unwrap();
     thread::spawn(move || {
         for mut caller in listener.incoming().flatten() {
-            let _ = caller.read(&mut [0; 4096]); // One read: it is short.
+            read_request(&mut caller);
             let length = body.len();
             let _ = write!(
                 caller,

@@ -243,8 +243,8 @@ fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
     for (path, status) in [
         ("/token/default", 200),
         ("/token/nobody", 404),
-        ("/ticket/jsapi", 503),
-        ("/ticket/default/jsapi", 503),
+        ("/ticket/jsapi", 404),
+        ("/ticket/default/jsapi", 404),
         ("/healthz", 200),
         ("/readyz", 200),
         ("/cgi-bin/ticket/getticket?type=jsapi", 200),
@@ -394,7 +394,7 @@ fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
     assert_eq!(work.json()["access_token"], token.as_str(), "{work:?}");
     let ticket =
         get("127.0.0.4", &format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"), "");
-    assert_eq!(ticket.json()["errcode"], -1, "wxtoken publishes none here: {ticket:?}");
+    assert_eq!(ticket.json()["errcode"], 48001, "wxtoken keeps none here: {ticket:?}");
     assert_eq!(wechat.asked(), asked, "WeChat was not asked for a token");
     assert_eq!(front.handshakes.load(std::sync::atomic::Ordering::Relaxed), 0);
     // With that token, WeChat is asked for what is WeChat's.

@@ -212,7 +212,8 @@ fn another_accounts_document_is_left_alone() {
     let other = r#"{"appid":"wxother","access_token":"T","expires_in":60,"created_at":"2026-01-01T00:00:00Z"}"#;
     fs::create_dir_all(sandbox.path("state")).unwrap();
     write_with_mode(&sandbox.document_path(), other, 0o600);
-    sandbox.run(&["fetch", "--force"]).exits(2).says(&["belongs to wxother", "--file"]);
+    let place = format!("{} belongs to wxother", sandbox.document_path().display());
+    sandbox.run(&["fetch", "--force"]).exits(2).says(&[&place, "--file", "另行指定"]);
     assert_eq!(sandbox.document_bytes(), other.as_bytes());
     assert_eq!(wechat.asked(), 0);
 }

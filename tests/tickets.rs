@@ -440,3 +440,16 @@ fn a_ticket_that_wechat_can_only_repeat_is_asked_for_ever_more_rarely() {
     grow_old(&home, "jsapi", 1800);
     assert_eq!(fetch(), 3);
 }
+
+#[test]
+fn another_accounts_ticket_is_left_alone_and_named_by_its_place() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let other = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &other, 0o600);
+    let place = format!("a0: jsapi ticket: {} belongs to wx9", path.display());
+    home.run(&["fetch"]).exits(2).says(&[&place]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), other);
+    assert_eq!(asked_for_tickets(&wechat), 1);
+}

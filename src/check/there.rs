@@ -6,7 +6,7 @@ use super::{Finding, span};
 use crate::api::Api;
 use crate::errcode::Platform;
 use crate::exit::Exit;
-use crate::source::client::Client;
+use crate::source::client::{Client, Stage};
 use crate::source::greeting::{self, Greeting};
 use crate::source::{AskError, Grant};
 
@@ -35,7 +35,7 @@ pub(crate) fn hosts(client: &Client, api: Api) -> (Vec<Finding>, Option<Greeting
                 findings.push(Finding::well("host", format!("{name} answers, in {took} ms")));
                 first.get_or_insert(greeting);
             }
-            Err(err) => findings.push(Finding::wrong("host", err.exit(), told(&err, &name))),
+            Err(err) => findings.push(unreached(&name, &err)),
         }
     }
     // Where one answers, the others are for the day when it does not.
@@ -47,9 +47,45 @@ pub(crate) fn hosts(client: &Client, api: Api) -> (Vec<Finding>, Option<Greeting
     (findings, first)
 }
 
-fn told(err: &AskError, name: &str) -> String {
-    let what = err.to_string();
-    if what.contains(name) { what } else { format!("{name}: {what}") }
+/// A server that was not reached, and at which stage of the way.
+fn unreached(name: &str, err: &AskError) -> Finding {
+    let wrong = |what: &str| Finding::wrong("host", err.exit(), format!("{name}: {what}"));
+    let AskError::Unreachable { what, may_have_arrived, .. } = err else {
+        return wrong(&err.to_string());
+    };
+    let (english, chinese) = match Stage::of(what, *may_have_arrived) {
+        Stage::Name => (
+            "Check the name, and the name servers in /etc/resolv.conf.",
+            "域名无法解析，请检查域名与 DNS（/etc/resolv.conf）。",
+        ),
+        Stage::Connection => (
+            "Check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY).",
+            "无法建立连接，请检查网络、防火墙，以及是否需要代理（HTTPS_PROXY）。",
+        ),
+        Stage::Proxy => (
+            "Check the proxy's address and password, and whether it lets this host through to the server.",
+            "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
+        ),
+        Stage::Tls if what.contains("UnknownIssuer") => (
+            "Does a proxy open TLS on the way? Then name its authority's certificate with --ca-file (ca_file).",
+            "证书签发者未知：若途中有代理解密 TLS，请用 --ca-file（ca_file）指定其根证书。",
+        ),
+        Stage::Tls if what.contains("expired") || what.contains("not valid yet") => (
+            "Check this host's clock; if it is right, the server's certificate is over.",
+            "证书不在有效期内：请检查本机时间；若时间正确，则是服务器证书过期。",
+        ),
+        Stage::Tls => (
+            "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
+            "TLS 校验失败，请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。",
+        ),
+        Stage::Answer => (
+            "It was reached and did not answer: try again, and check the proxy.",
+            "已连接但没有应答，请稍后重试或检查代理。",
+        ),
+    };
+    // It has the way at its end.
+    let what = what.strip_suffix(&*format!(" ({name})")).unwrap_or(what);
+    wrong(what).remedy(english, chinese)
 }
 
 /// How this host's clock goes, against the other side's.

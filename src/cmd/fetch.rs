@@ -146,10 +146,17 @@ fn fetch_ticket(
 ) -> Result<()> {
     let name = format!("{}: {kind} ticket", account.name);
     let token_store = account.place.store(&Kind::Token, mode);
+    let token_place = account.place.name_of(&Kind::Token);
     let store = account.place.store(&Kind::Ticket(kind.clone()), mode);
-    let token = refresh_of(account, &name, upstream, &*token_store)?;
-    let has_renewed = Cell::default();
-    let ticket = TicketRefresh { kind, token, upstream, store: &*store, heals: true, has_renewed };
+    let ticket = TicketRefresh {
+        kind,
+        place: &account.place.name_of(&Kind::Ticket(kind.clone())),
+        token: refresh_of(account, &name, &token_place, upstream, &*token_store)?,
+        upstream,
+        store: &*store,
+        heals: true,
+        has_renewed: Cell::default(),
+    };
     let outcome = ticket.run(deadline);
     has_changed.set(has_changed.get() || ticket.has_renewed.get());
     match outcome {
@@ -166,15 +173,17 @@ fn fetch_ticket(
     Ok(())
 }
 
-/// The refresh of the account's token, called `name` in what is said of it.
+/// The refresh of the account's token in `place`, called `name` in what is said of it.
 fn refresh_of<'a>(
     account: &'a Account,
     name: &'a str,
+    place: &'a str,
     source: &'a dyn Source,
     store: &'a dyn Store,
 ) -> Result<Refresh<'a>> {
     Ok(Refresh {
         name,
+        place,
         appid: account.needed_appid()?,
         api: account.api,
         refresh_before: account.refresh_before,
@@ -194,7 +203,8 @@ fn fetch_token(
 ) -> Result<bool> {
     let name = account.name.as_str();
     let store = account.place.store(&Kind::Token, mode);
-    let refresh = refresh_of(account, name, upstream, &*store)?;
+    let place = account.place.name_of(&Kind::Token);
+    let refresh = refresh_of(account, name, &place, upstream, &*store)?;
     let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
         let urgency = match Published::look(account, SystemClock.now()).life {

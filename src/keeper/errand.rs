@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crate::api::Api;
 use crate::clock::{Clock, SystemClock};
+use crate::place::Place;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Failure, Outcome, Refresh, Want};
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Pulse, Source, Upstream};
 use crate::store::Store;
-use crate::token::TicketType;
+use crate::token::{Kind, TicketType};
 
 /// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,6 +60,7 @@ pub(super) struct Report {
 /// What an errand needs.
 pub(super) struct Means {
     pub(super) name: String,
+    pub(super) place: Place,
     pub(super) appid: String,
     pub(super) api: Api,
     pub(super) refresh_before: Duration,
@@ -108,9 +110,11 @@ impl Means {
         kind: &TicketType,
         store: &dyn Store,
     ) -> Result<Outcome, Failure> {
+        let place = self.place.name_of(&Kind::Token);
         let ticket = TicketRefresh {
             kind,
-            token: self.asking(&*self.upstream),
+            place: &self.place.name_of(&Kind::Ticket(kind.clone())),
+            token: self.asking(&*self.upstream, &place),
             upstream: &*self.upstream,
             store,
             heals: false,
@@ -120,9 +124,10 @@ impl Means {
     }
 
     /// The token's refresh, which asks `source`.
-    fn asking<'a>(&'a self, source: &'a dyn Source) -> Refresh<'a> {
+    fn asking<'a>(&'a self, source: &'a dyn Source, place: &'a str) -> Refresh<'a> {
         Refresh {
             name: &self.name,
+            place,
             appid: &self.appid,
             api: self.api,
             refresh_before: self.refresh_before,
@@ -141,7 +146,9 @@ impl Means {
             was_forcing: Cell::new(false),
             answers: RefCell::default(),
         };
-        let outcome = self.asking(&source).run(want, SystemClock.instant() + REFRESH_TIMEOUT);
+        let place = self.place.name_of(&Kind::Token);
+        let outcome =
+            self.asking(&source, &place).run(want, SystemClock.instant() + REFRESH_TIMEOUT);
         Report {
             pulse: None,
             outcome: Some(outcome),

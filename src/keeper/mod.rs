@@ -337,6 +337,7 @@ impl Keeper {
         }
         Ok(Means {
             name: self.account.name.clone(),
+            place: self.account.place.clone(),
             appid: self.account.needed_appid()?.to_owned(),
             api: self.account.api,
             refresh_before: self.account.refresh_before,

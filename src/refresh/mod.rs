@@ -67,7 +67,7 @@ pub(crate) enum Failure {
     /// Something on this machine is in the way.
     Local(anyhow::Error),
     /// The place is taken by another account's document.
-    Foreign { appid: String },
+    Foreign { place: String, appid: String },
 }
 
 impl Failure {
@@ -106,9 +106,10 @@ impl fmt::Display for Failure {
                 "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
             ),
             Failure::Local(err) => write!(f, "{err:#}"),
-            Failure::Foreign { appid } => write!(
+            Failure::Foreign { place, appid } => write!(
                 f,
-                "the document there belongs to {appid}; give this account its own --file or --dir, or remove it"
+                "{place} belongs to {appid}; give this account its own --file or --dir, or remove that document. \
+                 该文档属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文档。"
             ),
         }
     }
@@ -124,6 +125,8 @@ impl From<anyhow::Error> for Failure {
 pub(crate) struct Refresh<'a> {
     /// What people call the account.
     pub(crate) name: &'a str,
+    /// Where they find its document.
+    pub(crate) place: &'a str,
     /// Empty where it is not known: a mirror need not be told.
     pub(crate) appid: &'a str,
     pub(crate) api: Api,
@@ -189,7 +192,8 @@ impl Refresh<'_> {
             Found::Document(document) => document,
         };
         if !self.owns(&document) {
-            return Err(Failure::Foreign { appid: printable(&document.appid, 64) });
+            let (place, appid) = (self.place.to_owned(), printable(&document.appid, 64));
+            return Err(Failure::Foreign { place, appid });
         }
         let keep = match want {
             Want::Another => false,

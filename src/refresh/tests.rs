@@ -145,6 +145,7 @@ impl World {
     fn refresh(&self) -> Refresh<'_> {
         Refresh {
             name: "default",
+            place: "default.json",
             appid: "wx1",
             api: self.api,
             refresh_before: MARGIN,
@@ -651,6 +652,7 @@ impl<'a> Town<'a> {
     fn run(&self, want: &Want, fates: impl IntoIterator<Item = Fate>) {
         self.fates.replace(fates.into_iter().collect());
         let refresh = Refresh {
+            place: "default.json",
             name: "default",
             appid: "wx1",
             api: self.api,

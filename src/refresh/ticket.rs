@@ -15,6 +15,8 @@ use crate::token::{Document, TicketType};
 /// A ticket's refresh, beside that of the token which it needs.
 pub(crate) struct TicketRefresh<'a> {
     pub(crate) kind: &'a TicketType,
+    /// Where people find its document.
+    pub(crate) place: &'a str,
     /// How the account's token is refreshed.
     pub(crate) token: Refresh<'a>,
     pub(crate) upstream: &'a dyn Tickets,
@@ -39,6 +41,7 @@ impl TicketRefresh<'_> {
         let refresh = Refresh {
             // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
             api: Api::Work,
+            place: self.place,
             source: &source,
             store: self.store,
             ..self.token

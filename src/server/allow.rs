@@ -76,6 +76,7 @@ pub(super) fn of_flag<S: AsRef<str>>(
         let entry = entry.as_ref().trim();
         match network::parse(entry) {
             Ok(network) => networks.push(network),
+            Err(fault) if entry.is_empty() => faults.push(format!("an empty entry: {fault}")),
             Err(fault) => {
                 faults.push(format!("{}: {fault}", report::printable(entry, LONGEST_ENTRY)));
             }
@@ -243,7 +244,7 @@ mod tests {
             err.to_string(),
             format!(
                 "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
-                 nonsense\\u{{1b}}[2J: {expected}; : {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
+                 nonsense\\u{{1b}}[2J: {expected}; an empty entry: {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
                  1.2.3.4/x: {length}; 10/8: {expected}"
             )
         );

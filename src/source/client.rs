@@ -183,6 +183,8 @@ impl Client {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .timeout_connect(Some(connecting))
+            // Sooner, so that it is known to have been the name.
+            .timeout_resolve(Some(connecting * 9 / 10))
             .max_redirects(0)
             .http_status_as_error(false)
             .max_idle_connections(0)
@@ -267,30 +269,67 @@ fn finish(
     Ok(Answer { status: response.status().as_u16(), date: date.map(str::to_owned), body })
 }
 
+// How what went wrong begins, where it tells how far the request came.
+const NO_ADDRESS: &str = "the host name has no address (DNS)";
+const PROXY_REFUSED: &str = "the proxy refused";
+const TLS: &str = "TLS: ";
+
+/// How far a request came that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No address is known for the name.
+    Name,
+    /// No connection was made.
+    Connection,
+    /// The proxy let it go no further.
+    Proxy,
+    /// The server is not taken for what it says it is.
+    Tls,
+    /// It may have arrived.
+    Answer,
+}
+
+impl Stage {
+    /// How far the request came of whose failure this is told.
+    pub(crate) fn of(what: &str, may_have_arrived: bool) -> Stage {
+        match what {
+            _ if what.starts_with(NO_ADDRESS) => Stage::Name,
+            _ if what.starts_with(PROXY_REFUSED) => Stage::Proxy,
+            _ if what.starts_with(TLS) => Stage::Tls,
+            _ if may_have_arrived => Stage::Answer,
+            _ => Stage::Connection,
+        }
+    }
+}
+
 /// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
 fn explain(err: &ureq::Error) -> AskError {
     match err {
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            unreachable(format!("{NO_ADDRESS}: no answer in time"), true)
+        }
         ureq::Error::Timeout(_) => unreachable("no answer in time", true),
-        ureq::Error::HostNotFound => unreachable("the host name has no address (DNS)", true),
+        ureq::Error::HostNotFound => unreachable(NO_ADDRESS, true),
         ureq::Error::ConnectionFailed => unreachable("the connection failed", true),
         // A proxy that wants a password or forbids the host will not change its mind; one that is busy will.
         ureq::Error::ConnectProxyFailed(said) => unreachable(
-            format!("the proxy refused: {}", printable(said, 100)),
+            format!("{PROXY_REFUSED}: {}", printable(said, 100)),
             !said.contains("responded 4"),
         ),
         ureq::Error::InvalidProxyUrl => unreachable("the proxy's address is not valid", false),
-        ureq::Error::Rustls(err) => unreachable(format!("TLS: {err}"), false),
-        ureq::Error::Tls(what) => unreachable(format!("TLS: {what}"), false),
+        ureq::Error::Rustls(err) => unreachable(format!("{TLS}{err}"), false),
+        ureq::Error::Tls(what) => unreachable(format!("{TLS}{what}"), false),
         // How an unfit certificate comes: rustls's own error inside. It will not pass, and it may be an attack.
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            unreachable(format!("TLS: {}", printable(&err.to_string(), 200)), false)
+            unreachable(format!("{TLS}{}", printable(&err.to_string(), 200)), false)
         }
         ureq::Error::Io(err) => {
             let said = printable(&err.to_string(), 200);
             // std's words for all that the resolver says; they have no kind of their own.
-            let stage =
-                if said.starts_with("failed to lookup") { "no address (DNS): " } else { "" };
-            unreachable(format!("{stage}{said}"), true)
+            match said.starts_with("failed to lookup") {
+                true => unreachable(format!("{NO_ADDRESS}: {said}"), true),
+                false => unreachable(said, true),
+            }
         }
         ureq::Error::BodyExceedsLimit(_) => {
             AskError::Nonsense(format!("a body of more than {MAX_BODY} bytes"))
@@ -424,6 +463,21 @@ mod tests {
         let Err(AskError::Unreachable { what, may_have_arrived, .. }) = outcome else { panic!() };
         assert!(what.contains(one.authority()) && what.contains(other.authority()), "{what}");
         assert!(!may_have_arrived);
+    }
+
+    #[test]
+    fn how_far_a_request_came_is_told() {
+        let stage = |outcome| match outcome {
+            Err(AskError::Unreachable { what, may_have_arrived, .. }) => {
+                Stage::of(&what, may_have_arrived)
+            }
+            _ => panic!("an answer"),
+        };
+        let nowhere = BaseUrl::parse("https://nowhere.invalid").unwrap();
+        assert_eq!(stage(ask(&[nowhere], Duration::from_secs(4))), Stage::Name);
+        assert_eq!(stage(ask(&[nobody()], Duration::from_secs(4))), Stage::Connection);
+        let (gone, _asked) = server("http", |_| {});
+        assert_eq!(stage(ask(&[gone], Duration::from_secs(4))), Stage::Answer);
     }
 
     #[test]

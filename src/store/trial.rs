@@ -2,13 +2,14 @@
 //! behind, and takes no lock that somebody may be waiting for longer than a look takes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Access, access, major, minor, statfs};
 
+use crate::atomic;
 use crate::owner;
 use crate::token::MAX_DOCUMENT;
 
@@ -39,6 +40,9 @@ const SHARED: [(u32, &str); 7] = [
     (0x6573_5546, "FUSE"),
     (0x7461_636f, "OCFS2"),
 ];
+
+/// That of the file that is tried with; it is gone before anybody reads it.
+const MODE: u32 = 0o600;
 
 /// Tries whether documents can be published as `path`.
 pub(super) fn directory(path: &Path) -> Result<Directory> {
@@ -71,36 +75,19 @@ pub(super) fn directory(path: &Path) -> Result<Directory> {
     Ok(shared.map_or(Directory::Ready, |(_, name)| Directory::Shared(name)))
 }
 
-/// Writes, locks and renames a file as a document's would be.
+/// Does all that publishing a document as `path` takes, but on a file beside it; and sees that locks keep others out.
 fn try_out(dir: &Path, path: &Path) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let [tried, renamed] =
-        ["try", "tried"].map(|end| dir.join(format!(".{name}.{}.{end}", std::process::id())));
-    let outcome = (|| {
-        let writing = || format!("cannot write in {}", dir.display());
-        // Made by us alone: where others may write, a link could stand in its place.
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let made = options.open(&tried).map_err(|err| owner::explain(err, dir));
-        let mut file = made.with_context(writing)?;
-        file.write_all(&[b' '; MAX_DOCUMENT])
-            .and_then(|()| file.sync_all())
-            .with_context(writing)?;
-        fs2::FileExt::try_lock_exclusive(&file)
+    let locks = |file: &Path| {
+        let open = || owner::open_plain(OpenOptions::new().read(true).write(true), file);
+        let (one, other) = (open()?, open()?);
+        fs2::FileExt::try_lock_exclusive(&one)
             .with_context(|| format!("flock fails in {}", dir.display()))?;
-        let other =
-            owner::open_plain(OpenOptions::new().read(true), &tried).with_context(writing)?;
         match fs2::FileExt::try_lock_exclusive(&other) {
-            Err(err) if err.kind() == ErrorKind::WouldBlock => {}
+            Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(()),
             _ => bail!("locks do not hold in {}: one was given twice", dir.display()),
         }
-        fs::rename(&tried, &renamed)
-            .with_context(|| format!("files cannot be renamed in {}", dir.display()))
-    })();
-    for left in [&tried, &renamed] {
-        let _ = fs::remove_file(left); // One of them is not there.
-    }
-    outcome
+    };
+    atomic::rehearse(path, MODE, MAX_DOCUMENT, locks)
 }
 
 /// Tries who has the turn that the lock at `path` stands for.
