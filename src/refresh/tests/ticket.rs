@@ -40,6 +40,7 @@ fn ask(
     let kind = TicketType::of("jsapi").unwrap();
     let ticket = TicketRefresh {
         kind: &kind,
+        place: "/d/default.jsapi.json",
         token: world.refresh(),
         upstream: &upstream,
         store,
@@ -131,5 +132,6 @@ fn a_ticket_that_is_not_due_is_kept_if_it_is_this_accounts() {
 
     let foreign = Document { appid: "wx9".to_owned(), ..world.document("K9") };
     store.document.replace(Some(foreign));
-    assert!(matches!(ask(&world, &store, true, []).outcome, Err(Failure::Foreign { .. })));
+    let text = ask(&world, &store, true, []).outcome.unwrap_err().to_string();
+    assert!(text.starts_with("/d/default.jsapi.json belongs to wx9"), "{text}");
 }
