@@ -70,6 +70,8 @@ fn examine(account: &Account, contact: &Contact, linker: &Linker) -> Result<Vec<
         here::directory(&account.place, &account.place.try_out()),
         here::lock(&account.place.turns()),
     ];
+    let hook = account.on_change.as_ref();
+    findings.extend(hook.map(|hook| here::hook(hook.program(), &hook.find())));
     let is_reached = match &client {
         Ok(client) => greet(account, client, &mut findings),
         Err(err) => {
