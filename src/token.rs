@@ -191,6 +191,14 @@ impl Document {
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
+    /// This document, made newer than one of `before`, if it is not; it ends when it ended.
+    pub(crate) fn moved_after(&self, before: UtcDateTime) -> Document {
+        let created_at = self.created_at.max(before.saturating_add(time::Duration::SECOND));
+        let moved = (created_at - self.created_at).try_into().unwrap_or_default();
+        let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
+        Document { created_at, expires_in, ..self.clone() }
+    }
+
     /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was
     /// merely cut by [`Document::if_replaced`], or put back.
     pub(crate) fn is_news_since(&self, before: &Document) -> bool {
