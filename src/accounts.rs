@@ -182,13 +182,13 @@ impl Tokens for Accounts {
         kind: &'a TicketType,
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>> {
         let Served { account: settings, handout, keeper, .. } = &*self.served[account];
-        let look = || handout.borrow().ticket(kind, SystemClock.now());
+        let look = || handout.borrow_mut().ticket(kind, SystemClock.now());
         Box::pin(async move {
             if let Some(ticket) = look() {
                 return Ok(ticket);
             }
             // Whoever only reads need not have been told; one that has ended was kept by somebody.
-            let is_kept = || handout.borrow().ticket_document(kind).is_some();
+            let is_kept = || handout.borrow_mut().ticket_document(kind).is_some();
             let is_ours = settings.tickets.contains(kind);
             if !is_ours && !is_kept() {
                 return Err(NoTicket::NotKept);
@@ -240,7 +240,7 @@ impl Tokens for Accounts {
         };
         let ticket = |kind: &TicketType| SeenTicket {
             kind: kind.to_string(),
-            ticket: handout.ticket_document(kind).map(|it| seen(&it, it.left(now))),
+            ticket: handout.ticket_document(kind).map(|it| seen(it, it.left(now))),
             failure: keeper.as_ref().and_then(|keeper| keeper.ticket_failure(kind)),
         };
         let tickets = account.tickets.iter().map(ticket).collect();

@@ -1,6 +1,7 @@
 //! What `serve` hands out for each account: the published document's token with the life it has now. Reads documents
 //! as they are replaced; takes no lock, asks nobody, and lets `now` come in.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,16 +13,21 @@ use crate::config::Account;
 use crate::report::{debug, error, info, printable};
 use crate::secret::Secret;
 use crate::server::Token;
-use crate::store::{Found, Watch};
+use crate::store::Watch;
 use crate::token::{CLASSIC_OVERLAP, Document, Kind, TicketType};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
 
+/// So many types of tickets are watched; WeChat has three.
+const MOST_TYPES: usize = 8;
+
 /// One account's document, and what was last made of it.
 pub(crate) struct Handout {
     account: Account,
     watched: Box<dyn Watch>,
+    /// Those of the types that somebody has asked for.
+    tickets: HashMap<TicketType, Box<dyn Watch>>,
     /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
     trouble: Option<String>,
     /// The answer for all who ask within a second.
@@ -40,6 +46,7 @@ impl Handout {
         Handout {
             account,
             watched,
+            tickets: HashMap::new(),
             trouble: None,
             answer: None,
             generation: 0,
@@ -98,27 +105,31 @@ impl Handout {
     }
 
     /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one.
-    pub(crate) fn ticket(&self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+    pub(crate) fn ticket(&mut self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
         let document = self.ticket_document(kind)?;
         let life = Duration::from_secs(document.left(now).as_secs());
         (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
     }
 
-    /// The document of the ticket of this type, if it is this account's. Read each time: SDKs keep a ticket for as long as it
-    /// lives.
-    pub(crate) fn ticket_document(&self, kind: &TicketType) -> Option<Document> {
+    /// The document of the ticket of this type, if it is this account's.
+    pub(crate) fn ticket_document(&mut self, kind: &TicketType) -> Option<&Document> {
         let name = &self.account.name;
-        match self.account.place.read(&Kind::Ticket(kind.clone())) {
-            Ok(Found::Document(document)) if self.account.owns(&document) => return Some(document),
-            Ok(Found::Document(document)) => {
-                let whose = printable(&document.appid, 64);
-                info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
-            }
-            Ok(Found::Nothing) => {}
-            Ok(Found::Damaged(damage)) => info!("serve: {name}: {damage}"),
-            Err(err) => info!("serve: {name}: {err:#}"),
+        // Callers name types as they like.
+        if !self.tickets.contains_key(kind) && self.tickets.len() == MOST_TYPES {
+            self.tickets.retain(|kind, _| self.account.tickets.contains(kind));
         }
-        None
+        let watch = || self.account.place.watch(&Kind::Ticket(kind.clone()));
+        let watched = self.tickets.entry(kind.clone()).or_insert_with(watch);
+        if let Err(err) = watched.look() {
+            info!("serve: {name}: {err:#}");
+        }
+        let document = watched.document()?;
+        if !self.account.owns(document) {
+            let whose = printable(&document.appid, 64);
+            info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
+            return None;
+        }
+        Some(document)
     }
 
     /// Whether this is the account's token and lives, or was it until a moment ago.
@@ -190,6 +201,31 @@ mod tests {
 
     fn answered(handout: &mut Handout, now: &str) -> Option<String> {
         handout.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn callers_who_make_up_types_of_tickets_fill_no_memory_and_displace_none_that_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| TicketType::of(name).unwrap();
+        let mut handout = handout(dir.path());
+        handout.account.tickets = vec![of("jsapi")];
+        let put = |ticket: &str| {
+            let text = format!(
+                r#"{{"appid":"wx1","ticket":"{ticket}","expires_in":7200,"created_at":"2026-11-22T00:00:00Z"}}"#
+            );
+            fs::write(dir.path().join("new"), text).unwrap();
+            fs::rename(dir.path().join("new"), dir.path().join("default.jsapi.json")).unwrap();
+        };
+        for n in 0..100 {
+            put(&format!("K{n}"));
+            let told = handout.ticket(&of("jsapi"), at("2026-11-22T00:00:01Z"));
+            let expected = format!(r#"{{"ticket":"K{n}","expires_in":7199}}"#);
+            assert_eq!(told, Some(expected.into()));
+            assert!(handout.ticket_document(&of(&format!("t{n}"))).is_none());
+            assert!(handout.tickets.len() <= MOST_TYPES);
+            assert!(handout.tickets.contains_key(&of("jsapi")));
+        }
+        assert_eq!(handout.ticket(&of("jsapi"), at("2026-11-22T02:00:00Z")), None);
     }
 
     #[test]

@@ -181,6 +181,20 @@ fn the_same_ticket_again_does_not_live_longer_for_it() {
 }
 
 #[test]
+fn another_accounts_ticket_is_neither_kept_nor_replaced_nor_handed_out() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let foreign = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &foreign, 0o600);
+    home.run(&["fetch"]).exits(2).says(&["a0: jsapi ticket: ", "belongs to wx9"]);
+    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["belongs to wx9"]);
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    assert_eq!((fs::read_to_string(&path).unwrap(), asked_for_tickets(&wechat)), (foreign, 1));
+}
+
+#[test]
 fn fifty_fetches_at_once_are_one_ticket_call() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     let fetches: Vec<_> = (0..50).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
