@@ -379,6 +379,17 @@ fn who_waits_for_a_ticket_is_told_why_there_is_none() {
 }
 
 #[test]
+fn without_a_token_no_ticket_is_asked_for_and_the_answer_says_why_there_is_none() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    wechat.fault("errcode:40164");
+    let server = home.serve(&["--refresh"]);
+    let refused = server.get("/ticket/a0/jsapi");
+    assert_eq!((refused.status, asked_for_tickets(&wechat)), (503, 0));
+    let why = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("there is no good token: a0: WeChat refused (40164)"), "{why}");
+}
+
+#[test]
 fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     // The first is not forced: WeChat has no other yet.
