@@ -17,7 +17,6 @@ mod secret;
 mod clock;
 mod signals;
 mod owner;
-mod place;
 mod revision;
 mod exposition;
 
@@ -25,6 +24,8 @@ mod exposition;
 mod network;
 mod listen;
 mod endpoint;
+mod redis_url;
+mod place;
 
 // What the user can type.
 mod cli;

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::redis_url::RedisUrl;
 use crate::token::{Kind, TicketType};
 
 /// Where an account's documents are. Which store that is matters to nobody but the store.
@@ -10,35 +13,115 @@ use crate::token::{Kind, TicketType};
 pub(crate) enum Place {
     /// The token in this file, and each ticket in one beside it.
     File(PathBuf),
+    /// In a Redis that many hosts share.
+    Shared(Arc<Shared>),
+}
+
+/// A Redis, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Redis {
+    pub(crate) url: RedisUrl,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What the names of all keys begin with.
+    pub(crate) prefix: String,
+    /// It answers within this, or counts as down.
+    pub(crate) timeout: Duration,
+    /// Keys under which others look for the bare token.
+    pub(crate) also: Vec<Also>,
+}
+
+/// A key that is published beside the document, for an SDK that reads it there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Also {
+    /// With `{appid}` and `{account}` in it.
+    pub(crate) key: String,
+    pub(crate) format: AlsoFormat,
+}
+
+/// What stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AlsoFormat {
+    Text,
+    /// In quotes.
+    JsonString,
+}
+
+/// An account's place there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shared {
+    pub(crate) redis: Arc<Redis>,
+    /// What people call the account.
+    pub(crate) account: String,
+    /// Whose copies are of use; anybody's where it is not known.
+    pub(crate) appid: Option<String>,
+    /// Where this host keeps a copy of the token's document, for when Redis is down; a ticket's is beside it.
+    pub(crate) copy: PathBuf,
+}
+
+impl Shared {
+    /// The other keys under which the token is published, and what stands there; none where the AppID is not known that
+    /// belongs into them.
+    pub(crate) fn also(&self, kind: &Kind) -> Vec<(String, AlsoFormat)> {
+        if *kind != Kind::Token {
+            return Vec::new();
+        }
+        let appid = self.appid.as_deref();
+        let also =
+            self.redis.also.iter().filter(|it| appid.is_some() || !it.key.contains("{appid}"));
+        also.map(|Also { key, format }| {
+            let key = key.replace("{appid}", appid.unwrap_or_default());
+            (key.replace("{account}", &self.account), *format)
+        })
+        .collect()
+    }
+
+    /// The key of the document of this kind.
+    pub(crate) fn key(&self, kind: &Kind) -> String {
+        let Shared { redis, account, .. } = self;
+        match kind {
+            Kind::Token => format!("{}:{account}", redis.prefix),
+            Kind::Ticket(kind) => format!("{}:{account}:{kind}", redis.prefix),
+        }
+    }
 }
 
 impl Place {
-    /// The file of this kind.
+    /// The file of this kind on this host: the document, or a copy of it.
     pub(crate) fn path(&self, kind: &Kind) -> PathBuf {
-        let Place::File(path) = self;
+        let path = self.file();
         match kind {
-            Kind::Token => path.clone(),
+            Kind::Token => path.to_owned(),
             Kind::Ticket(kind) => beside(path, kind),
         }
     }
 
     /// Where the document of this kind is, for people.
     pub(crate) fn name_of(&self, kind: &Kind) -> String {
-        self.path(kind).display().to_string()
+        match self {
+            Place::File(_) => self.path(kind).display().to_string(),
+            Place::Shared(shared) => format!("{} at {}", shared.key(kind), shared.redis.url),
+        }
     }
 
     /// Whether it is a file under `dir`.
     pub(crate) fn is_under(&self, dir: &Path) -> bool {
-        let Place::File(path) = self;
-        path.starts_with(dir)
+        self.file().starts_with(dir)
+    }
+
+    fn file(&self) -> &Path {
+        match self {
+            Place::File(path) => path,
+            Place::Shared(shared) => &shared.copy,
+        }
     }
 }
 
 /// Where the token's document is, for people.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place::File(path) = self;
-        path.display().fmt(f)
+        f.write_str(&self.name_of(&Kind::Token))
     }
 }
 

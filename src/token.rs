@@ -18,7 +18,7 @@ use crate::secret::Secret;
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
-const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
+pub(crate) const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
 /// How long a mirror is content with what its source said: whoever replaces a token there by hand is followed within this
 /// time, and a cron job that runs each minute asks each time.
@@ -189,6 +189,14 @@ impl Document {
         }
         let left = Duration::from_secs(before.left(self.created_at).as_secs());
         Some(Document { expires_in: self.expires_in.min(left), ..self })
+    }
+
+    /// This document, made newer than one of `before`, if it is not; it ends when it ended.
+    pub(crate) fn moved_after(&self, before: UtcDateTime) -> Document {
+        let created_at = self.created_at.max(before.saturating_add(time::Duration::SECOND));
+        let moved = (created_at - self.created_at).try_into().unwrap_or_default();
+        let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
+        Document { created_at, expires_in, ..self.clone() }
     }
 
     /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was

@@ -38,8 +38,8 @@ fn each_wrong_line_is_told_by_its_number_its_key_and_what_to_write() {
             "secrets: a secret has no place here: put it into a file with mode 0600, and name that in secret_file",
         ),
         (
-            "store = 'redis'",
-            "store: there is no such key; there are dir, refresh_before, mode, account, serve",
+            "state = 'redis'",
+            "state: there is no such key; there are dir, refresh_before, mode, store, redis, account, serve",
         ),
         ("dir = 1", "dir: expected a string in quotes, found an integer"),
         ("dir = ''", "dir: expected a path"),
@@ -135,6 +135,54 @@ fn each_wrong_line_is_told_by_its_number_its_key_and_what_to_write() {
         (
             "[account.a]\nappid = 'ww1'\napi = 'work'\nsecret_file = 's.secret'\n[account.b]\napi = 'work'\nsecret_file = 's.secret'\nappid = 'ww1'",
             "account.b.appid: the same corp and secret_file as account a; one of them is enough",
+        ),
+        (
+            "store = 'redis'",
+            "store: is not a Redis (like redis://host:6379, rediss://host, redis+unix:///run/redis.sock or redis+sentinel://host1,host2/mymaster)",
+        ),
+        (
+            "store = 'redis://:hunter2@cache'",
+            "store: must not hold a password: put it into a file with mode 0600, and name that in [redis] password_file",
+        ),
+        (
+            "store = 'redis://wxtoken@cache'",
+            "store: has a user without a password; name the file with it in [redis] password_file",
+        ),
+        (
+            "store = 'redis://cache' #!\n[redis]\nca_file = 'ca.pem'",
+            "store: does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
+        ),
+        (
+            "[redis] #!\nprefix = 'x'",
+            "redis: goes with store, which says where that Redis is (store = \"redis://host\")",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\npassword = 'hunter2'",
+            "redis.password: has no place here: put it into a file with mode 0600, and name that in password_file",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nprefix = 'a b'",
+            "redis.prefix: is no prefix of keys (letters, digits, and : _ - . /; 64 at most)",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\ntimeout = '1m'",
+            "redis.timeout: is longer than 10s, which a refresh cannot wait",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = 'x'",
+            "redis.also: expected a list like [{ key = \"app:{appid}:token\", format = \"text\" }], found a string",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}' }]",
+            "redis.also: entry 1: it has no format",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app', format = 'text' }]",
+            "redis.also: entry 1.key: has neither {appid} nor {account} in it: two accounts would have one key",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}', format = 'json' }]",
+            "redis.also: entry 1.format: there is no such format; there are text, json-string",
         ),
         ("serve = 1", "serve: expected a table like [serve], found an integer"),
         ("[serve]\nlisten = 7200", "serve.listen: expected a string in quotes, found an integer"),

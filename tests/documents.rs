@@ -103,8 +103,8 @@ fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
 // The config: its keys in the program, in its manual, and in the example.
 
 /// The keys that the program knows, by the table: whoever asks for one that there is not is told those that there are.
-fn keys_of_config() -> [BTreeSet<String>; 3] {
-    let wrong = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[serve]\nzz = 1\n";
+fn keys_of_config() -> [BTreeSet<String>; 4] {
+    let wrong = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[redis]\nzz = 1\n[serve]\nzz = 1\n";
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wxtoken.toml");
     fs::write(&path, wrong).unwrap();
@@ -122,7 +122,7 @@ fn keys_of_config() -> [BTreeSet<String>; 3] {
 #[test]
 fn every_key_of_the_config_is_in_its_manual_and_the_other_way_round() {
     for (heading, keys) in
-        ["Of all accounts", "Of one account", "Of serve"].iter().zip(keys_of_config())
+        ["Of all accounts", "Of one account", "Of redis", "Of serve"].iter().zip(keys_of_config())
     {
         let section = section_of(MANUAL_OF_CONFIG, &format!(".Ss {heading}"));
         let items = section.lines().filter_map(|line| line.strip_prefix(".It Cm "));
@@ -159,11 +159,12 @@ fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_so
         assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 4);
     }
 
-    let mut shown: [BTreeSet<String>; 3] = Default::default();
+    let mut shown: [BTreeSet<String>; 4] = Default::default();
     let mut table = 0;
     for line in all.lines() {
         match line {
-            "[serve]" => table = 2,
+            "[redis]" => table = 2,
+            "[serve]" => table = 3,
             line if line.starts_with("[account.") => table = 1,
             line if is_key(line) => {
                 shown[table].insert(line.split(' ').next().unwrap().to_owned());
@@ -171,7 +172,7 @@ fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_so
             _ => {}
         }
     }
-    shown[0].extend(["account".to_owned(), "serve".to_owned()]); // They are the tables.
+    shown[0].extend(["account", "redis", "serve"].map(str::to_owned)); // They are the tables.
     assert_eq!(shown, keys_of_config(), "example against program");
 }
 

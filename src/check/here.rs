@@ -64,6 +64,15 @@ pub(crate) fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
         Ok(Directory::Missing) => {
             Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
         }
+        Ok(Directory::Redis) => {
+            Finding::well("store", format!("{place} can be published: Redis answers, and can be written"))
+        }
+        Err(err) if matches!(place, Place::Shared(_)) => {
+            Finding::wrong("store", Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
+                "See store and [redis] in the config, and whether Redis runs and lets this host in.",
+                "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
+            )
+        }
         Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
             "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
             "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",

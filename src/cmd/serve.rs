@@ -21,6 +21,7 @@ use crate::report::error;
 use crate::server::{
     self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
 };
+use crate::store;
 use crate::systemd;
 
 /// So many accounts are refreshed at once; the others wait their turn.
@@ -46,6 +47,7 @@ pub(crate) fn run(common: &Common, args: &Serve) -> Result<Exit> {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
     let accounts = service.get().tokens.names().len();
+    store::await_first_look();
     let options = Options { service, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::shared;
 use super::sheet::{Sheet, Table, Value};
 use crate::api::Api;
 use crate::cli;
@@ -17,6 +19,7 @@ use crate::key;
 use crate::listen::{self, Listen};
 use crate::network;
 use crate::owner::{self, Readers};
+use crate::place::Redis;
 use crate::secret;
 use crate::token::TicketType;
 
@@ -39,6 +42,8 @@ pub(super) struct File {
     pub(super) dir: Option<PathBuf>,
     pub(super) refresh_before: Option<Duration>,
     pub(super) mode: Option<u32>,
+    /// The Redis in which the documents are; none, where they are in files.
+    pub(super) store: Option<Arc<Redis>>,
     /// In the order of their names.
     pub(super) accounts: Vec<Account>,
     pub(super) serve: Serve,
@@ -141,6 +146,7 @@ impl File {
             dir: top.get("dir", Value::path),
             refresh_before: top.get("refresh_before", duration),
             mode: top.get("mode", mode),
+            store: shared::of(top),
             accounts: top.tables("account", check_name, Account::of),
             serve: top.table("serve", Serve::of).unwrap_or_default(),
         }

@@ -3,12 +3,14 @@
 //! that is settled. Reads no secret and no document.
 
 mod sheet;
+mod shared;
 mod file;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Api;
@@ -16,7 +18,7 @@ use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
 use crate::hook::Hook;
-use crate::place::Place;
+use crate::place::{Place, Shared};
 use crate::report::{printable, without_long_words};
 use crate::token::{Document, Kind, TicketType};
 
@@ -292,7 +294,7 @@ impl<'a> Config<'a> {
             api: self.given.api.unwrap_or_default(),
             family: self.given.api.unwrap_or_default(),
             refresh_before: self.refresh_before(None),
-            place: Place::File(document),
+            place: self.place(DEFAULT_ACCOUNT, self.given.appid.as_deref(), document),
             tickets: Vec::new(),
             on_change: None,
         })
@@ -336,7 +338,11 @@ impl<'a> Config<'a> {
                 api,
                 family,
                 refresh_before: self.refresh_before(account.refresh_before),
-                place: Place::File(account.file.clone().unwrap_or_else(document)),
+                place: self.place(
+                    &account.name,
+                    Some(&account.appid),
+                    account.file.clone().unwrap_or_else(document),
+                ),
                 tickets: account.tickets.clone(),
                 on_change: account.on_change.clone(),
             },
@@ -387,6 +393,17 @@ impl<'a> Config<'a> {
             0 => names.join(", "),
             more => format!("{} and {more} more", names.join(", ")),
         }
+    }
+
+    /// Where the documents of this account are, whose own file is this one.
+    fn place(&self, account: &str, appid: Option<&str>, file: PathBuf) -> Place {
+        let Some(redis) = &self.file.store else { return Place::File(file) };
+        Place::Shared(Arc::new(Shared {
+            redis: redis.clone(),
+            account: account.to_owned(),
+            appid: appid.filter(|appid| !appid.is_empty()).map(str::to_owned),
+            copy: file,
+        }))
     }
 
     /// Where documents are published.

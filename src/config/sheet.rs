@@ -216,9 +216,40 @@ impl<'a> Table<'a> {
         made
     }
 
+    /// The tables in a list, each read by `read`.
+    pub(super) fn rows<T>(
+        &mut self,
+        key: &'static str,
+        like: &str,
+        read: impl Fn(&mut Table<'a>) -> T,
+    ) -> Vec<T> {
+        let Some(value) = self.find(key) else { return Vec::new() };
+        let DeValue::Array(array) = value.get_ref() else {
+            let found = a(value.get_ref().type_str());
+            self.tell(key, &format!("expected a list like [{like}], found {found}"));
+            return Vec::new();
+        };
+        let rows = array.iter().enumerate().filter_map(|(place, row)| {
+            let path = format!("{}: entry {}", self.path_of(key), place + 1);
+            let table = self.inner(path, row.span(), row, like)?;
+            Some(table.read(&read))
+        });
+        rows.collect()
+    }
+
     /// Whether the key is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Whether nothing is said in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A key of which all that is to be said is said elsewhere.
+    pub(super) fn know(&mut self, key: &'static str) {
+        self.known.push(key);
     }
 
     /// Tells a problem of a key that is there.

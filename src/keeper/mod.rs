@@ -31,7 +31,7 @@ use crate::report::{debug, error, info};
 use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, SeenHook, Wish};
 use crate::source::Upstream;
-use crate::store::{Found, Store};
+use crate::store::Store;
 use crate::token::{Document, Kind, TicketType};
 use errand::{Errand, Means, Report};
 use known::{Known, News, Step};
@@ -120,10 +120,7 @@ impl Keeper {
     /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will
     /// tell of.
     fn published(&self) -> Option<Document> {
-        match self.store.read() {
-            Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
-            _ => None,
-        }
+        self.store.glance().filter(|document| self.account.owns(document))
     }
 
     /// The token that is published now, lives, and is not known to be dead.
@@ -157,11 +154,8 @@ impl Keeper {
         let count = self.tickets.borrow().len();
         for place in 0..count {
             let kind = self.tickets.borrow()[place].kind.clone();
-            let found = self.account.place.read(&Kind::Ticket(kind.clone()));
-            let document = match found {
-                Ok(Found::Document(document)) if self.account.owns(&document) => Some(document),
-                _ => None,
-            };
+            let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+            let document = store.glance().filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
             let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
             match wait {

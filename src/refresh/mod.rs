@@ -233,6 +233,7 @@ impl Refresh<'_> {
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
+            stake.check()?;
             let asked_at = self.clock.now();
             if self.kills(how) {
                 stake.brace(asked_at)?;

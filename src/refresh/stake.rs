@@ -34,6 +34,11 @@ impl<'a> Stake<'a> {
         self.published
     }
 
+    /// Before each call: whoever has lost the turn must not ask.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.prepared.check()
+    }
+
     /// Before a call at `asked_at` that kills the published token: from now on no reader is promised more than such a
     /// call leaves of it, whatever becomes of the answer and of us. Once is enough: later calls leave no less.
     pub(super) fn brace(&mut self, asked_at: UtcDateTime) -> anyhow::Result<()> {

@@ -7,14 +7,16 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::clock::Clock;
-use crate::place::Place;
+use crate::place::{Place, Shared};
 use crate::token::{Document, Kind};
 
+use self::redis::RedisStore;
 use file::FileStore;
 use reader::Watched;
 
 mod file;
 mod reader;
+mod redis;
 mod trial;
 
 pub(crate) use trial::{Directory, Turns};
@@ -22,28 +24,57 @@ pub(crate) use trial::{Directory, Turns};
 impl Place {
     /// What is published now. Takes no lock, as all who only read.
     pub(crate) fn read(&self, kind: &Kind) -> Result<Found> {
-        reader::read(&self.path(kind), kind)
+        match self {
+            Place::File(_) => reader::read(&self.path(kind), kind),
+            Place::Shared(shared) => self.redis(shared, kind, 0o600).read_or_copy(),
+        }
     }
 
     /// The same for those who look again and again.
     pub(crate) fn watch(&self, kind: &Kind) -> Box<dyn Watch> {
-        Box::new(Watched::new(&self.path(kind), kind))
+        match self {
+            Place::File(_) => Box::new(Watched::new(&self.path(kind), kind)),
+            Place::Shared(shared) => self.redis(shared, kind, 0o600).watch(),
+        }
     }
 
     /// For those who publish; a file is published with `mode`.
     pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
-        Arc::new(FileStore::new(&self.path(kind), kind, mode))
+        match self {
+            Place::File(_) => Arc::new(FileStore::new(&self.path(kind), kind, mode)),
+            Place::Shared(shared) => Arc::new(self.redis(shared, kind, mode)),
+        }
     }
 
     /// Tries whether documents can be published; an error says why not.
     pub(crate) fn try_out(&self) -> Result<Directory> {
-        trial::directory(&self.path(&Kind::Token))
+        match self {
+            Place::File(path) => trial::directory(path),
+            Place::Shared(shared) => {
+                self.redis(shared, &Kind::Token, 0o600).try_out().map(|()| Directory::Redis)
+            }
+        }
     }
 
     /// Who has the turn to publish a token.
     pub(crate) fn turns(&self) -> Result<Turns> {
-        trial::turns(&FileStore::new(&self.path(&Kind::Token), &Kind::Token, 0).lock_path())
+        match self {
+            Place::File(path) => trial::turns(&FileStore::new(path, &Kind::Token, 0).lock_path()),
+            Place::Shared(shared) => {
+                let holder = self.redis(shared, &Kind::Token, 0o600).holder()?;
+                Ok(holder.map_or(Turns::Nobody, |holder| Turns::Somebody(Some(holder))))
+            }
+        }
     }
+
+    fn redis(&self, shared: &Shared, kind: &Kind, mode: u32) -> RedisStore {
+        RedisStore::new(shared, kind, &self.path(kind), mode)
+    }
+}
+
+/// Waits until those who watch know what is published, where it takes a moment to find out; no longer than that.
+pub(crate) fn await_first_look() {
+    redis::await_first_look();
 }
 
 /// What a store has for an account.
@@ -62,6 +93,16 @@ pub(crate) trait Store {
 
     /// Waits until it is this process's turn to publish; `None` if it was somebody else's until `deadline`.
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>>;
+
+    /// What is published, for a thread that must not wait for it: as far as it is known here, and nothing where it was lost
+    /// or is no document.
+    fn glance(&self) -> Option<Document> {
+        match self.read() {
+            Ok(Found::Document(document)) => Some(document),
+            // A fault that the refresh will tell of.
+            _ => None,
+        }
+    }
 
     /// Gives what is published the mode that it should have: it may have been published with another one.
     fn settle(&self) -> Result<()> {
@@ -92,6 +133,11 @@ pub(crate) trait Turn {
 
 /// A turn in which everything is ready for the last word; dropped without one, it leaves what is published as it is.
 pub(crate) trait Prepared {
+    /// Whether it is still our turn: an error says why not. Where nobody can lose it there is nothing to find out.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes this the document that readers see for now. All stays as ready as it was, also if that fails.
     fn publish_for_now(&self, document: &Document) -> Result<()>;
 

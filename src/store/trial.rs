@@ -21,6 +21,8 @@ pub(crate) enum Directory {
     Shared(&'static str),
     /// It is not there, and the first `fetch` can make it.
     Missing,
+    /// None: they are in a Redis, where a script can write.
+    Redis,
 }
 
 /// Who has the turn to publish.

@@ -1,0 +1,87 @@
+//! This host's copies of documents that are in Redis: a file each, as the store of files has them, for when Redis cannot
+//! be reached. Kept by whoever reads or publishes, as well as it can be.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::atomic::{self, Replacement};
+use crate::clock::SystemClock;
+use crate::lock::Lock;
+use crate::report::debug;
+use crate::store::{Found, reader};
+use crate::token::{Document, Kind, MAX_DOCUMENT};
+
+/// How long one waits for others on this host who write the copy; they write what we would.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A copy, of one kind of document.
+#[derive(Clone, PartialEq)]
+pub(super) struct Copy {
+    path: PathBuf,
+    kind: Kind,
+    /// Whose it has to be.
+    appid: Option<String>,
+}
+
+impl Copy {
+    pub(super) fn new(path: &Path, kind: &Kind, appid: Option<&str>) -> Copy {
+        Copy { path: path.to_owned(), kind: kind.clone(), appid: appid.map(str::to_owned) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The document in it, if it is this account's.
+    pub(super) fn read(&self) -> Option<Document> {
+        match reader::read(&self.path, &self.kind) {
+            Ok(Found::Document(document)) => self.is_ours(&document).then_some(document),
+            _ => None,
+        }
+    }
+
+    fn is_ours(&self, document: &Document) -> bool {
+        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+    }
+
+    /// Keeps `document`, unless what is kept is it, or newer. That it cannot be kept costs nothing as long as Redis is
+    /// there.
+    pub(super) fn keep(&self, document: &Document) {
+        let is_kept = |copy: &Document| copy == document || copy.created_at > document.created_at;
+        if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
+            return;
+        }
+        if let Err(err) = self.write(document, is_kept) {
+            debug!("{}: no copy is kept: {err:#}", self.path.display());
+        }
+    }
+
+    /// The same, and an error if that was not possible.
+    fn write(&self, document: &Document, is_kept: impl Fn(&Document) -> bool) -> Result<()> {
+        // As tight as it was made, or tighter: who may read a token is not widened from here.
+        let mode = fs::metadata(&self.path).map(|it| it.permissions().mode() & 0o7777);
+        let mode = mode.unwrap_or(0o600);
+        atomic::make_dir_of(&self.path, mode)?;
+        let deadline = Instant::now() + PATIENCE;
+        let lock = Lock::acquire(&self.path.with_extension("lock"), &SystemClock, deadline)?;
+        if lock.is_none() || self.read().as_ref().is_some_and(is_kept) {
+            return Ok(());
+        }
+        let line = document.to_line(&self.kind);
+        Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?.publish(line.expose().as_bytes())
+    }
+
+    /// Gives the copy the mode that it should have.
+    pub(super) fn settle(&self, mode: u32) -> std::io::Result<()> {
+        let is_other = fs::metadata(&self.path)?.permissions().mode() & 0o7777 != mode;
+        if is_other {
+            fs::set_permissions(&self.path, Permissions::from_mode(mode))
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `serve` on a Redis that many hosts share: each sees a new token at once, and goes on with what it has when Redis does
+//! not.
+
+mod support;
+#[path = "support/home.rs"]
+mod home;
+#[path = "support/redis.rs"]
+mod redis;
+
+use std::time::{Duration, Instant};
+
+use home::{Home, appsecret};
+use redis::Redis;
+use support::*;
+
+fn wechat(more: &[&str]) -> WeChat {
+    let account = format!("wx0:{}", appsecret(0));
+    let mut flags = vec!["--account", &account];
+    flags.extend(more);
+    WeChat::with(&flags)
+}
+
+/// A host whose account `a0` is in this Redis.
+fn host(wechat: &WeChat, redis: &Redis) -> Home {
+    let redis = redis.url();
+    let more = "api = \"classic\"\n[redis]\ntimeout = \"500ms\"\n";
+    let home = Home::of_accounts(1, &wechat.url(), more);
+    home.write(&format!("store = \"{redis}\"\n{}", home.config()));
+    home
+}
+
+fn token(server: &Server) -> Option<String> {
+    let answer = server.get("/token");
+    (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_new_token_is_handed_out_within_a_second_on_every_host() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let hosts = [(); 3].map(|()| host(&wechat, &redis));
+    hosts[0].run(&["fetch"]).exits(0);
+    let servers = hosts.each_ref().map(|host| host.serve(&[]));
+    let first = redis.token("wxtoken:a0");
+    assert_eq!(servers.each_ref().map(token), [(); 3].map(|()| first.clone()), "from the start on");
+    // Those who listen hear of it; without that they look each second.
+    for is_heard in [true, false] {
+        if !is_heard {
+            redis.cli(&["acl", "setuser", "default", "resetchannels"]);
+            redis.cli(&["client", "kill", "type", "pubsub"]);
+        }
+        hosts[0].run(&["fetch", "--force", "a0"]).exits(0);
+        let (next, since) = (redis.token("wxtoken:a0"), Instant::now());
+        for server in &servers {
+            eventually("it is handed out", || token(server) == next);
+        }
+        let within = Duration::from_millis(if is_heard { 300 } else { 1000 });
+        assert!(since.elapsed() < within, "{is_heard}: {:?}", since.elapsed());
+    }
+}
+
+#[test]
+fn with_redis_down_what_was_last_known_is_handed_out_and_nobody_waits() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    home.run(&["fetch"]).exits(0);
+    let server = home.serve_with_log(&["--refresh"]);
+    let first = token(&server);
+    assert!(first.is_some());
+    redis.pause();
+    eventually("it is told", || {
+        token(&server) == first && home.has_logged("no answer within 500ms")
+    });
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert_eq!(token(&server), first);
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    }
+    redis.resume();
+    redis.kill();
+    eventually("it is told", || token(&server) == first && home.has_logged("Connection refused"));
+    assert_eq!(token(&server), first);
+    // One that begins now has what this host has kept.
+    assert_eq!(token(&home.serve(&[])), first);
+    redis.revive();
+    assert_eq!(redis.token("wxtoken:a0"), None);
+    eventually("it is put back", || redis.token("wxtoken:a0") == first);
+    assert_eq!((token(&server), wechat.mints()), (first, 1));
+}
+
+#[test]
+fn four_that_refresh_ask_once_for_what_is_due_and_once_for_what_is_dead() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let hosts = [(); 4].map(|()| host(&wechat, &redis));
+    let servers = hosts.each_ref().map(|host| host.serve(&["--refresh"]));
+    let mut known = None;
+    for server in &servers {
+        eventually("there is a token", || token(server).is_some());
+        let found = token(server);
+        assert_eq!(*known.get_or_insert(found.clone()), found);
+    }
+    assert_eq!(wechat.mints(), 1);
+    wechat.kill_tokens();
+    let dead = known.unwrap().unwrap();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let told: Vec<_> =
+            servers.iter().map(|server| scope.spawn(|| server.tell_rejected(&dead))).collect();
+        told.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    let next = redis.token("wxtoken:a0").unwrap();
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["access_token"].as_str(), Some(&*next));
+    }
+    assert_eq!(wechat.mints(), 2);
+    assert!(wechat.is_alive(&next));
+}

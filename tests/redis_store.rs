@@ -1,0 +1,269 @@
+//! Redis as the store that many hosts share: one refresh among them all, whoever is paused, killed or cut off, and a good
+//! token as long as any host has one.
+
+mod support;
+#[path = "support/home.rs"]
+mod home;
+#[path = "support/redis.rs"]
+mod redis;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use home::{Home, appsecret};
+use redis::Redis;
+use support::*;
+
+/// A stand-in that knows the account `a0`.
+fn wechat(more: &[&str]) -> WeChat {
+    let account = format!("wx0:{}", appsecret(0));
+    let mut flags = vec!["--account", &account];
+    flags.extend(more);
+    WeChat::with(&flags)
+}
+
+/// A host whose account `a0` on this API is in the Redis at `url`; with `more` in `[redis]`.
+fn host_on(api: &str, wechat: &WeChat, url: &str, more: &str) -> Home {
+    let home = Home::of_accounts(1, &wechat.url(), &format!("api = \"{api}\"\n[redis]\n{more}\n"));
+    home.write(&format!("store = \"{url}\"\n{}", home.config()));
+    home
+}
+
+fn host(wechat: &WeChat, redis: &Redis) -> Home {
+    host_on("classic", wechat, &redis.url(), "timeout = \"500ms\"")
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The token that `get` prints here.
+#[track_caller]
+fn got(home: &Home) -> String {
+    home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim().to_owned()
+}
+
+fn lives(redis: &Redis, key: &str) -> f64 {
+    redis.cli(&["pttl", key]).parse::<f64>().unwrap() / 1000.0
+}
+
+// What is published, and where
+
+#[test]
+fn what_one_host_publishes_another_reads_and_keeps_a_copy_of() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
+    reading.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
+    fetching.run(&["fetch"]).exits(0).silent();
+    let token = redis.token("wxtoken:a0").expect("a document");
+    assert_eq!(got(&reading), token);
+    assert!((7190.0..=7200.0).contains(&lives(&redis, "wxtoken:a0")), "it goes with the token");
+    assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
+    for home in [&fetching, &reading] {
+        assert_eq!(home.token("a0").as_deref(), Some(&*token));
+        let mode = fs::metadata(home.document_path("a0")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    }
+    let row = reading.run(&["status", "--format", "json"]).exits(0).json();
+    assert_eq!(row["accounts"][0]["state"], "live");
+    fetching.run(&["fetch"]).exits(0).silent();
+    reading.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn fifty_fetches_at_once_ask_once() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&["--fault", "slow:1"]);
+    let homes = [(); 2].map(|()| host(&wechat, &redis));
+    let fetches: Vec<_> = (0..50).map(|n| spawn(homes[n % 2].command(&["fetch"]))).collect();
+    for fetch in fetches {
+        let output = fetch.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
+    assert_eq!(homes[0].token("a0"), homes[1].token("a0"));
+}
+
+#[test]
+fn a_forced_token_replaces_the_one_before_for_all() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
+    one.run(&["fetch"]).exits(0);
+    let before = got(&other);
+    one.run(&["fetch", "--force", "a0"]).exits(0);
+    let after = got(&other);
+    assert_ne!(after, before);
+    other.run(&["fetch", "a0", "--rejected", &before]).exits(0).silent();
+    assert_eq!((got(&one), wechat.mints()), (after, 2));
+}
+
+// Lock and fence
+
+/// A fetch that waits for WeChat, which is slow, with the lock in its hand.
+fn holder(home: &Home, wechat: &WeChat, redis: &Redis) -> Child {
+    wechat.fault("slow:1");
+    let asked = wechat.asked();
+    let fetch = spawn(home.command(&["fetch", "a0", "--force", "-v"]));
+    eventually("it asks", || wechat.asked() > asked);
+    assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "1");
+    fetch
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+}
+
+#[test]
+fn who_was_paused_and_lost_the_lock_does_not_overwrite_a_newer_token() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [paused, other] = [(); 2].map(|()| host(&wechat, &redis));
+    let fetch = holder(&paused, &wechat, &redis);
+    signal(&fetch, "STOP");
+    // As when its time is over.
+    redis.cli(&["del", "wxtoken:a0:lock"]);
+    std::thread::sleep(Duration::from_millis(1100)); // Documents tell whole seconds apart.
+    other.run(&["fetch"]).exits(0).silent();
+    let newer = redis.token("wxtoken:a0").unwrap();
+    signal(&fetch, "CONT");
+    let output = fetch.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("another host has published a newer document"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*newer));
+    assert_eq!([got(&paused), got(&other)], [&*newer, &*newer]);
+    assert!(wechat.is_alive(&newer));
+}
+
+#[test]
+fn who_lost_the_lock_before_asking_does_not_ask() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&["--fault", "errcode:-1"]);
+    let home = host(&wechat, &redis);
+    // The first try fails, and before the second one the lock is somebody else's.
+    let fetch = spawn(home.command(&["fetch"]));
+    eventually("it asks", || wechat.asked() == 1);
+    redis.cli(&["set", "wxtoken:a0:lock", "somebody"]);
+    let output = fetch.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the lock wxtoken:a0:lock was lost to another host"), "{said}");
+    assert_eq!((output.status.code(), wechat.asked()), (Some(1), 1), "{said}");
+    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "somebody");
+}
+
+#[test]
+fn a_lock_is_left_to_its_owner_and_ends_by_itself() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    redis.cli(&["set", "wxtoken:a0:lock", "process 1 on db/x", "px", "1500"]);
+    home.run(&["fetch", "--timeout", "500ms"]).exits(6).says(&["another fetch held the lock"]);
+    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "process 1 on db/x");
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn a_lock_is_extended_while_wechat_is_slow() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&["--fault", "hang"]);
+    let home = host(&wechat, &redis);
+    let fetch = spawn(home.command(&["fetch", "a0"]));
+    eventually("it asks", || wechat.asked() == 1);
+    redis.cli(&["pexpire", "wxtoken:a0:lock", "8000"]);
+    eventually("it is extended", || lives(&redis, "wxtoken:a0:lock") > 30.0);
+    signal(&fetch, "KILL");
+    fetch.wait_with_output().unwrap();
+    assert!(lives(&redis, "wxtoken:a0:lock") > 25.0, "a killed one lets go of nothing");
+}
+
+// Redis down
+
+#[test]
+fn with_redis_down_get_answers_from_the_copy_and_fetch_asks_nobody() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    home.run(&["fetch"]).exits(0);
+    let token = got(&home);
+    for is_paused in [true, false] {
+        if is_paused {
+            redis.pause()
+        } else {
+            redis.kill()
+        }
+        let began = Instant::now();
+        assert_eq!(got(&home), token);
+        home.run(&["fetch", "--force", "a0"]).exits(1).says(&[
+            "a0",
+            "WeChat was not asked",
+            "cannot reach",
+        ]);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(wechat.asked(), 1);
+        if is_paused {
+            redis.resume();
+        }
+    }
+    fs::remove_file(home.document_path("a0")).unwrap();
+    home.run(&["get", "a0"]).exits(3).says(&["a0: no token: cannot reach redis://127.0.0.1"]);
+    redis.revive();
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 2, "nobody had it any more");
+}
+
+#[test]
+fn what_a_flushed_redis_lost_is_put_back_by_whoever_has_a_copy() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
+    one.run(&["fetch"]).exits(0);
+    let token = redis.token("wxtoken:a0").unwrap();
+    redis.cli(&["flushall"]);
+    assert_eq!(got(&one), token);
+    assert_eq!(redis.cli(&["dbsize"]), "0", "who reads writes nothing");
+    one.run(&["fetch", "-v", "-v"]).exits(0);
+    assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*token));
+    other.run(&["fetch"]).exits(0).silent();
+    assert_eq!((got(&other), wechat.mints()), (token, 1));
+}
+
+#[test]
+fn a_token_that_could_not_be_published_is_published_by_the_next_run() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    let fetch = holder(&home, &wechat, &redis);
+    redis.kill();
+    let output = fetch.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is published by the next run"), "{said}");
+    let token = home.token("a0").expect("the copy has it");
+    assert_eq!(got(&home), token);
+    redis.revive();
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(token), 1));
+}
+
+/// Whoever is killed between asking and publishing leaves a token that may be dead: its document was cut before.
+#[test]
+fn a_cut_document_is_not_outlived_by_a_copy_of_the_whole_one() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [killed, other] = [(); 2].map(|()| host(&wechat, &redis));
+    killed.run(&["fetch"]).exits(0);
+    got(&other);
+    let fetch = holder(&killed, &wechat, &redis);
+    signal(&fetch, "KILL");
+    fetch.wait_with_output().unwrap();
+    // The key stands as long as anybody's copy may; what it says is over in five minutes.
+    assert!(lives(&redis, "wxtoken:a0") > 7000.0);
+    let row = other.run(&["status", "--format", "json"]).json();
+    assert!(row["accounts"][0]["expires_in"].as_u64().unwrap() <= 300, "{row}");
+}
