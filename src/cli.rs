@@ -384,6 +384,10 @@ pub(crate) struct Check {
     /// How to write it
     #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
+
+    /// How long the whole run may take
+    #[arg(long, env = "WXTOKEN_TIMEOUT", value_name = "DUR", default_value = "30s", value_parser = some_duration)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -135,7 +135,7 @@ static TABLE: &[Meaning] = &[
     meaning(&[61004, 45035], ANY_CALL, BOTH, Class::Allowlist,
         "Register IP {ip} in the platform's (61004) or shop's (45035) allowlist.",
         "请在第三方平台（61004）／小店（45035）后台登记 IP {ip}。"),
-    meaning(&[60020], USING, WORK, Class::Allowlist,
+    meaning(&[60020], ANY_CALL, WORK, Class::Allowlist,
         "Add IP {ip} to the app's trusted IPs in WeCom.",
         "请把 IP {ip} 加入应用的“企业可信IP”，约 1 分钟后生效。"),
     meaning(&[89503], ASKING, BOTH, Class::Allowlist,

@@ -19,11 +19,14 @@ use crate::token::{CLASSIC_OVERLAP, Document, Kind, TicketType};
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
 
+/// So many types of tickets are watched; WeChat has three.
+const MOST_TYPES: usize = 8;
+
 /// One account's document, and what was last made of it.
 pub(crate) struct Handout {
     account: Account,
     watched: Box<dyn Watch>,
-    /// Those that somebody has asked for.
+    /// Those of the types that somebody has asked for.
     tickets: HashMap<TicketType, Box<dyn Watch>>,
     /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
     trouble: Option<String>,
@@ -108,14 +111,15 @@ impl Handout {
         (!life.is_zero()).then(|| answer::ticket(&document.token, life).into())
     }
 
-    /// The document of the ticket of this type, if it is this account's. Looked at each time: SDKs keep a ticket for as long
-    /// as it lives.
+    /// The document of the ticket of this type, if it is this account's.
     pub(crate) fn ticket_document(&mut self, kind: &TicketType) -> Option<&Document> {
-        let Account { name, place, .. } = &self.account;
-        let watched = self
-            .tickets
-            .entry(kind.clone())
-            .or_insert_with(|| place.watch(&Kind::Ticket(kind.clone())));
+        let name = &self.account.name;
+        // Callers name types as they like.
+        if !self.tickets.contains_key(kind) && self.tickets.len() == MOST_TYPES {
+            self.tickets.retain(|kind, _| self.account.tickets.contains(kind));
+        }
+        let watch = || self.account.place.watch(&Kind::Ticket(kind.clone()));
+        let watched = self.tickets.entry(kind.clone()).or_insert_with(watch);
         if let Err(err) = watched.look() {
             info!("serve: {name}: {err:#}");
         }
@@ -197,6 +201,31 @@ mod tests {
 
     fn answered(handout: &mut Handout, now: &str) -> Option<String> {
         handout.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn callers_who_make_up_types_of_tickets_fill_no_memory_and_displace_none_that_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| TicketType::of(name).unwrap();
+        let mut handout = handout(dir.path());
+        handout.account.tickets = vec![of("jsapi")];
+        let put = |ticket: &str| {
+            let text = format!(
+                r#"{{"appid":"wx1","ticket":"{ticket}","expires_in":7200,"created_at":"2026-11-22T00:00:00Z"}}"#
+            );
+            fs::write(dir.path().join("new"), text).unwrap();
+            fs::rename(dir.path().join("new"), dir.path().join("default.jsapi.json")).unwrap();
+        };
+        for n in 0..100 {
+            put(&format!("K{n}"));
+            let told = handout.ticket(&of("jsapi"), at("2026-11-22T00:00:01Z"));
+            let expected = format!(r#"{{"ticket":"K{n}","expires_in":7199}}"#);
+            assert_eq!(told, Some(expected.into()));
+            assert!(handout.ticket_document(&of(&format!("t{n}"))).is_none());
+            assert!(handout.tickets.len() <= MOST_TYPES);
+            assert!(handout.tickets.contains_key(&of("jsapi")));
+        }
+        assert_eq!(handout.ticket(&of("jsapi"), at("2026-11-22T02:00:00Z")), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command that an account's owner wants run when its token changed. An argv, no shell; it is told where the
 //! document is, and neither token nor secret. It has its time and no more, and whatever becomes of it, the token stays.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,7 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::fs::{Access, access};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// After SIGTERM a hook may take so long to put things in order.
 const GRACE: Duration = Duration::from_secs(1);
@@ -57,7 +59,7 @@ enum What {
 
 /// What became of waiting.
 enum Waited {
-    Ended(ExitStatus),
+    Ended,
     TimedOut,
     CutShort,
 }
@@ -93,20 +95,46 @@ impl Hook {
         let spawned = self.command(account, document).and_then(|mut command| command.spawn());
         let child = &mut spawned.map_err(What::NotStarted)?;
         let why = match wait(child, self.timeout, is_over).map_err(What::Lost)? {
-            Waited::Ended(status) if status.success() => return Ok(()),
-            Waited::Ended(status) => return Err(What::Ended(status)),
+            Waited::Ended => {
+                let status = child.wait().map_err(What::Lost)?;
+                return if status.success() { Ok(()) } else { Err(What::Ended(status)) };
+            }
             Waited::TimedOut => What::TimedOut(self.timeout),
             Waited::CutShort => What::CutShort,
         };
         let group = Pid::from_child(child);
         // It may end right now; then there is nobody to be told.
         let _ = kill_process_group(group, Signal::TERM);
-        let waited = wait(child, GRACE, &|| false).map_err(What::Lost)?;
+        let waited = wait(child, GRACE, &|| false);
+        // Nobody else can have this number as long as it has not been reaped.
         let _ = kill_process_group(group, Signal::KILL);
-        if !matches!(waited, Waited::Ended(_)) {
-            child.wait().map_err(What::Lost)?;
-        }
+        waited.and_then(|_| child.wait()).map_err(What::Lost)?;
         Err(why)
+    }
+
+    /// The program as it was given.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where the program is that would be run, by this process's `PATH`; the error says why there is none.
+    pub(crate) fn find(&self) -> io::Result<PathBuf> {
+        let runnable = |path: PathBuf| match path.metadata() {
+            Ok(found) if !found.is_file() => Err(io::Error::other("not a file")),
+            Ok(_) => Ok(access(&path, Access::EXEC_OK).map(|()| path)?),
+            Err(err) => Err(err),
+        };
+        if self.is_path() {
+            return runnable(self.program.clone());
+        }
+        let dirs = env::var_os("PATH").unwrap_or_default();
+        let mut found = env::split_paths(&dirs).map(|dir| runnable(dir.join(&self.program)));
+        let missing = || io::Error::new(ErrorKind::NotFound, "it is not in PATH");
+        found.find_map(Result::ok).ok_or_else(missing)
+    }
+
+    fn is_path(&self) -> bool {
+        self.program.components().count() > 1
     }
 
     fn command(&self, account: &str, document: &Path) -> io::Result<Command> {
@@ -116,7 +144,7 @@ impl Hook {
             let name = name.to_string_lossy();
             name.starts_with("WXTOKEN_") || NOT_FOR_HOOKS.contains(&&*name)
         };
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
             command.env_remove(name);
         }
         command.env("WXTOKEN_ACCOUNT", account);
@@ -128,14 +156,16 @@ impl Hook {
     }
 }
 
-/// Waits for its end, for so long. There is no wait with a timeout in std, and its end is worth no further dependency.
-fn wait(child: &mut Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> io::Result<Waited> {
+/// Waits for its end, for so long, and does not reap it. There is no wait with a timeout in std, and its end is worth no
+/// further dependency.
+fn wait(child: &Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> io::Result<Waited> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Some(status) = child.try_wait()? {
-            return Ok(Waited::Ended(status));
+        let at_once = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::Pid(Pid::from_child(child)), at_once)?.is_some() {
+            return Ok(Waited::Ended);
         } else if left.is_zero() {
             return Ok(Waited::TimedOut);
         } else if is_over() {

@@ -30,6 +30,7 @@ impl Listen {
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match Listen::parse(entry) {
                 Some(listen) => parsed.push(listen),
+                None if entry.is_empty() => faults.push(format!("an empty entry: {EXPECTED}")),
                 None => faults
                     .push(format!("{}: {EXPECTED}", report::printable(entry, LONGEST_ADDRESS))),
             }

@@ -43,7 +43,14 @@ impl fmt::Debug for Secret {
 const APPSECRET: usize = 32;
 const CORPSECRET: usize = 43;
 
-/// Whether there is a word in this text that has the form of an AppSecret, so that it is not to be shown.
+/// What a client's key begins with, and how long it is.
+const KEY: (&str, usize) = ("wxk_", 47);
+
+/// A token is longer, and hardly anything else that is one word.
+const TOKEN: usize = 100;
+
+/// Whether there is a word in this text that has the form of an AppSecret, of a client's key or of a token, so that it is
+/// not to be shown.
 pub(crate) fn may_hold_appsecret(text: &str) -> bool {
     let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     text.split(|c| !is_of_word(c)).any(|word| {
@@ -55,7 +62,7 @@ pub(crate) fn may_hold_appsecret(text: &str) -> bool {
                     && has(u8::is_ascii_lowercase)
                     && has(u8::is_ascii_uppercase)
             }
-            _ => false,
+            length => length >= TOKEN || (length == KEY.1 && word.starts_with(KEY.0)),
         }
     })
 }
@@ -63,6 +70,17 @@ pub(crate) fn may_hold_appsecret(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clients_key_and_a_token_are_known_by_their_form_too() {
+        let (key, token) = (format!("wxk_{}", "A".repeat(43)), format!("72_{}", "x".repeat(130)));
+        for secret in [&key, &token] {
+            assert!(may_hold_appsecret(&format!("/etc/wxtoken/{secret}.key")), "{secret}");
+        }
+        for name in [&key[1..], &key[..46], "wxk_", &"x".repeat(TOKEN - 1)] {
+            assert!(!may_hold_appsecret(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_secret_is_not_printed_but_can_be_told_from_another() {

@@ -18,7 +18,7 @@ use crate::secret::Secret;
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 
 /// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
-const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
+pub(crate) const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
 /// How long a mirror is content with what its source said: whoever replaces a token there by hand is followed within this
 /// time, and a cron job that runs each minute asks each time.

@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use home::Home;
@@ -173,6 +175,103 @@ fn a_token_that_died_before_its_time_means_that_another_program_asks_too() {
     }
 }
 
+#[test]
+fn a_token_that_was_replaced_by_force_is_told_while_it_still_works() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    Sandbox::against(&wechat).run(&["fetch", "--force"]).exits(0);
+    assert!(wechat.is_alive(&sandbox.token()), "for some minutes");
+    // One that was published in the very second in which it was asked for could be the newer one.
+    let (token, document) = (sandbox.token(), sandbox.document());
+    sandbox.publish(&token, document["expires_in"].as_i64().unwrap(), 60);
+    let checked = checked(&wechat, &sandbox, 3);
+    checked.has("token", "problem", &["no longer WeChat's current token", "force_refresh"]);
+    checked.has("credentials", "ok", &[]);
+}
+
+/// As where WeCom does not trust the address: who asks for a token needs not be trusted.
+#[test]
+fn where_only_who_uses_a_token_is_refused_its_source_tells_whether_it_lives() {
+    let wechat = WeChat::start();
+    let at_front = |sandbox: &Sandbox, refusal: &str| {
+        let mut command = check(sandbox);
+        command.args(["--base-url", &refusing_tokens(&wechat, refusal)]);
+        Checked::of(command, 0)
+    };
+    let sandbox = Sandbox::against(&wechat).on("work");
+    sandbox.run(&["fetch"]).exits(0);
+    let refusal = r#"{"ip_list":[],"errcode":60020,"errmsg":"not allow to access from your ip, hint: [1795000000123456789012345], from ip: 203.0.113.9"}"#;
+    let checked = at_front(&sandbox, refusal);
+    checked.has("token", "ok", &["given again", "honoured"]).has("credentials", "ok", &[]);
+    // But that this host could not use it is no secret.
+    checked.has("address", "notice", &["60020", "203.0.113.9", "trusted", "企业可信IP"]);
+
+    // On classic nobody gives it again: nobody can tell.
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let refusal = r#"{"errcode":40164,"errmsg":"invalid ip 203.0.113.9, not in whitelist"}"#;
+    let checked = at_front(&sandbox, refusal);
+    checked.has("token", "notice", &["unknown", "before the token was looked at"]);
+    checked.has("address", "notice", &["40164", "203.0.113.9"]);
+}
+
+/// Nobody's fault: the next one was published between the look at the document and the probe.
+#[test]
+fn a_token_that_is_dead_because_a_fetch_replaced_it_meanwhile_is_no_problem() {
+    let wechat = WeChat::with(&["--overlap", "0s"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let fetch = Mutex::new(sandbox.command(&["fetch", "--force"]));
+    let probes = Arc::new(AtomicUsize::new(0));
+    let count = probes.clone();
+    let mut command = check(&sandbox);
+    let front = in_front_of(&wechat, move |request| {
+        if request.contains("?access_token=") && count.fetch_add(1, Ordering::Relaxed) == 0 {
+            let mut fetch = fetch.lock().unwrap();
+            assert!(fetch.status().unwrap().success());
+        }
+        None
+    });
+    command.args(["--base-url", &front]);
+    Checked::of(command, 0).has("token", "ok", &["honoured"]);
+    assert_eq!(probes.load(Ordering::Relaxed), 2, "each of the two was probed");
+}
+
+/// Passes calls on to the stand-in, but answers so to those that use a token.
+fn refusing_tokens(wechat: &WeChat, refusal: &str) -> String {
+    let refusal = refusal.to_owned();
+    in_front_of(wechat, move |request| request.contains("?access_token=").then(|| refusal.clone()))
+}
+
+/// Passes calls on to the stand-in, but for those that have an answer of their own.
+fn in_front_of(
+    wechat: &WeChat,
+    answer: impl Fn(&str) -> Option<String> + Send + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let backend = wechat.address();
+    thread::spawn(move || {
+        for mut caller in listener.incoming().flatten() {
+            let request = read_request(&mut caller);
+            let (head, body) = match answer(&request) {
+                Some(body) => ("HTTP/1.1 200 OK".to_owned(), body),
+                None => {
+                    let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                    let answer = exchange(backend, request.as_bytes());
+                    let head = answer.head.to_lowercase();
+                    let date = head.lines().find(|line| line.starts_with("date: "));
+                    (format!("HTTP/1.1 200 OK\r\n{}", date.unwrap_or_default()), answer.body)
+                }
+            };
+            let length = body.len();
+            let _ = write!(caller, "{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+        }
+    });
+    format!("http://{at}")
+}
+
 /// The allowlist is looked at before the token is.
 #[test]
 fn a_refused_address_says_nothing_of_the_token() {
@@ -183,7 +282,7 @@ fn a_refused_address_says_nothing_of_the_token() {
     let checked = checked(&wechat, &sandbox, 4);
     checked.has("token", "notice", &["unknown", "before the token was looked at"]);
     checked.has("credentials", "problem", &["allowlist", "白名单"]);
-    checked.has("address", "ok", &["WeChat sees 203.0.113.9"]);
+    checked.has("address", "notice", &["40164", "203.0.113.9", "白名单"]);
 }
 
 #[test]
@@ -560,12 +659,55 @@ fn a_mirror_is_checked_as_far_as_its_source() {
     well.has("credentials", "ok", &["the other wxtoken gives"]).has("token", "ok", &["honoured"]);
     well.has("schedule", "ok", &[]);
     assert_eq!(wechat.mints(), mints);
+    // Long ago, and another one than there is now.
+    mirror.publish("a0", "", "T_OLD", 900);
+    let late = Checked::of(mirror.command(&["check"]), 0);
+    late.has("token", "notice", &["another one by now"]);
+    late.has("schedule", "notice", &["last asked for 15m ago"]);
     server.stop();
     let down = Checked::of(mirror.command(&["check"]), 5);
     down.has("host", "problem", &[&address.to_string()]).has("token", "notice", &["was not tried"]);
 }
 
-// How it looks
+// How long, and how it looks
+
+#[test]
+fn a_server_that_never_answers_is_given_up_in_time() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    wechat.fault("hang");
+    let mut command = check(&sandbox);
+    command.args(["--base-url", &wechat.url(), "--timeout", "1s"]);
+    let started = std::time::Instant::now();
+    let checked = Checked::of(command, 5);
+    checked.has("host", "problem", &["no answer in time", "已连接但没有应答"]);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    // Where the time is over, the rest is not taken for well.
+    let flags = Home::accounts_of_mock(66);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(66, &wechat.url(), "");
+    wechat.fault("hang");
+    let ran = home.run(&["check", "--timeout", "1s", "--format", "json"]).exits(5).json();
+    let accounts = ran["accounts"].as_array().unwrap();
+    assert_eq!(accounts.len(), 66);
+    assert!(accounts.iter().all(|it| it.to_string().contains("no answer in time")));
+}
+
+#[test]
+fn quietly_only_what_is_not_well_is_told() {
+    let flags = Home::accounts_of_mock(2);
+    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let home = Home::of_accounts(2, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0).silent();
+    home.run(&["check", "-q"]).exits(0).silent();
+    fs::remove_file(home.document_path("a1")).unwrap();
+    let told = home.run(&["check", "-q"]).exits(3).stdout;
+    assert!(
+        told.starts_with("✗ a1  token        nothing is published") && told.lines().count() == 1,
+        "{told}"
+    );
+}
 
 #[test]
 fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {

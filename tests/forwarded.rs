@@ -224,7 +224,7 @@ fn a_proxy_may_come_over_the_unix_socket_if_that_is_said() {
 fn an_empty_list_of_proxies_is_nobodys_and_a_mistaken_one_starts_nothing() {
     let sandbox = sandbox();
     let serve = |proxies: &str| sandbox.serve_refused(&["--trusted-proxy", proxies]);
-    serve("").says(&["--trusted-proxy: : expected an address or a network"]);
+    serve("").says(&["--trusted-proxy: an empty entry: expected an address or a network"]);
     serve("127.0.0.1,*").says(&["--trusted-proxy: *: expected"]);
     serve("127.0.0.1/8").says(&["write 127.0.0.0/8 or 127.0.0.1"]);
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);

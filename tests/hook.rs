@@ -4,6 +4,8 @@
 mod support;
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/redis.rs"]
+mod redis;
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use home::{Home, appsecret};
+use redis::Redis;
 use support::*;
 
 /// A stand-in that knows account `a0`, and a home with that account, whose `on_change` is `argv` as TOML writes it.
@@ -119,6 +122,29 @@ fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
     mirror.run(&["fetch", "--rejected", &token]).exits(0).silent();
     assert_ne!(mirror.token("a0").unwrap(), token);
     assert_eq!(lines(&mirror, "runs").len(), 2);
+}
+
+/// And what it is told of is there: this host's copy.
+#[test]
+fn of_hosts_that_share_a_redis_the_one_that_published_runs_it() {
+    let Some(redis) = Redis::start() else { return };
+    let (wechat, first) = home_with_script(&format!("{NOTED}; cat \"$WXTOKEN_FILE\" > copy"), "");
+    let second = Home::with(&first.config());
+    second.put_secret("a0", &appsecret(0));
+    put_script(&second, NOTED);
+    let shared = format!("store = \"{}\"\n{}", redis.url(), first.config());
+    [&first, &second].into_iter().for_each(|host| host.write(&shared));
+    let mut fetch = first.command(&["fetch"]);
+    fetch.current_dir(first.path(""));
+    Ran::of(fetch).exits(0).silent();
+    second.run(&["fetch"]).exits(0).silent();
+    assert_eq!((lines(&first, "runs").len(), lines(&second, "runs").len()), (1, 0));
+    let token = redis.token("wxtoken:a0").unwrap();
+    assert!(lines(&first, "copy").concat().contains(&token));
+    wechat.kill_tokens();
+    second.run(&["fetch", "--rejected", &token]).exits(0).silent();
+    first.run(&["fetch"]).exits(0).silent();
+    assert_eq!((lines(&first, "runs").len(), lines(&second, "runs").len()), (1, 1));
 }
 
 #[test]
@@ -408,6 +434,20 @@ fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
     assert!(home.has_logged("/hook exited with status 5"));
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(wechat.asked(), 1);
+    // A monitor hears of it, and that it is over.
+    let failed_at = || {
+        let metrics = server.get("/metrics").body;
+        let lead = "wxtoken_hook_last_failure_timestamp_seconds{account=\"a0\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(lead));
+        value.expect("it is told").parse::<i64>().unwrap()
+    };
+    let now = time::UtcDateTime::now().unix_timestamp();
+    eventually("a monitor hears of it", || failed_at() > 0);
+    assert!((now - 30..=now + 30).contains(&failed_at()), "{}", failed_at());
+    put_script(&home, "exit 0");
+    wechat.kill_tokens();
+    assert_eq!(server.tell_rejected(&home.token("a0").unwrap()).status, 200);
+    eventually("all is well", || failed_at() == 0);
 }
 
 /// More of them than threads that ask.
@@ -468,6 +508,35 @@ fn serve_without_refresh_runs_no_hook() {
     eventually("the new one is there", || server.get("/token/a0").body.contains("T2"));
     server.stop();
     assert_eq!(lines(&home, "runs"), [""; 0]);
+}
+
+// In check
+
+#[test]
+fn check_tells_whether_it_could_be_run_and_does_not_run_it() {
+    let (_wechat, home) = home_with_script(NOTED, "");
+    home.run(&["fetch"]).exits(0).silent();
+    let checked = |code| {
+        let said = home.run(&["check"]).exits(code).stdout;
+        let line = said.lines().find(|line| line.contains("  hook  ")).expect("it is told");
+        line.to_owned()
+    };
+    let well = checked(0);
+    assert!(well.starts_with("✓ a0") && well.ends_with("/hook"), "{well}");
+    assert_eq!(lines(&home, "runs").len(), 1);
+    // In PATH, nowhere, not to be executed, and no program at all.
+    let config = home.config();
+    let named = |argv: &str| home.write(&config.replace(r#"["./hook", "one", "two words"]"#, argv));
+    named(r#""true""#);
+    assert!(checked(0).ends_with("/true"));
+    named(r#""no-such-program""#);
+    assert!(checked(7).contains("on_change cannot run no-such-program: it is not in PATH"));
+    named(r#""./hook""#);
+    write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
+    let said = checked(7);
+    assert!(said.contains("/hook: Permission denied") && said.contains("执行权限"), "{said}");
+    named(r#""./state""#);
+    assert!(checked(7).contains("/state: not a file"));
 }
 
 // In the config

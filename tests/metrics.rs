@@ -2,6 +2,8 @@
 //! And that the alerts and the dashboard in contrib ask for what there is.
 
 mod support;
+#[path = "support/home.rs"]
+mod home;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +11,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use home::Home;
 use serde_json::Value;
 use support::*;
 
@@ -349,9 +352,13 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_that_contrib_names_is_told() {
-    let (_sandbox, _wechat, server) = talkative();
-    let told: BTreeSet<String> = series(&server.get("/metrics"))
-        .into_keys()
+    let (_sandbox, wechat, server) = talkative();
+    // What only an account of a config can have.
+    let home = Home::of_accounts(1, &wechat.url(), "on_change = \"true\"\n");
+    let hooked = home.serve(&["--refresh"]);
+    let told: BTreeSet<String> = [&server, &hooked]
+        .into_iter()
+        .flat_map(|server| series(&server.get("/metrics")).into_keys())
         .map(|series| series.split('{').next().unwrap().to_owned())
         .collect();
     for (path, at_least) in [

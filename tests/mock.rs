@@ -290,12 +290,20 @@ fn wecoms_token_is_the_same_while_it_lives_and_its_answers_have_wecoms_shape() {
         let text = used["errmsg"].as_str().expect("a text");
         assert!(text.starts_with("invalid access_token, hint: ["), "{text}");
     }
+    for (secret, code, text) in
+        [("one", "0", "ok"), ("three", "40001", "invalid credential, hint: [")]
+    {
+        let answer = wechat.get(&format!("/cgi-bin/gettoken?corpid=ww1&corpsecret={secret}"));
+        let answer = String::from_utf8_lossy(&answer.bytes).into_owned();
+        let headers = [format!("\r\nerror-code: {code}\r\n"), format!("\r\nerror-msg: {text}")];
+        assert!(headers.iter().all(|it| answer.contains(it)), "{answer}");
+    }
     let wrong = gettoken("three");
     assert_eq!((&wrong["errcode"], wrong.get("ip_list")), (&json!(40001), None));
     let calls = wechat.calls();
     let counted = ["gettoken", "get_api_domain_ip", "getcallbackip", "mints", "token"]
         .map(|name| calls[name].as_u64().expect("a count"));
-    assert_eq!(counted, [4, 2, 2, 2, 0]);
+    assert_eq!(counted, [6, 2, 2, 3, 0]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! highest verbosity.
 
 mod support;
+#[path = "support/home.rs"]
+mod home;
 #[path = "support/tls.rs"]
 mod tls;
 
@@ -9,6 +11,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Instant;
 
+use home::Home;
 use support::*;
 use tls::TlsFront;
 
@@ -136,6 +139,44 @@ fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     assert_eq!(children, "");
     fetch.kill().unwrap();
     fetch.wait().unwrap();
+}
+
+/// What is run when a token changed is a child of ours: nothing that it is given has them in it.
+#[test]
+fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
+    let wechat = WeChat::with(&["--account", &format!("wx0:{SECRET}")]);
+    let home = Home::of_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+    home.put_secret("a0", SECRET);
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n\
+        { cat /proc/$$/environ /proc/$$/cmdline; cat; echo; ls -l /proc/$$/fd; } > new && mv new given\n\
+        cat given; cat given >&2; exit 9\n";
+    write_with_mode(&home.path("new"), script, 0o755);
+    std::fs::rename(home.path("new"), home.path("hook")).unwrap();
+    let credentials = home.path("credentials");
+    for verb in ["fetch", "serve"] {
+        let mut command = home.command(&[verb, "-vvv"]);
+        command.env("WXTOKEN_SECRET", SECRET).env("WXTOKEN_REJECTED", "").env("LANG", "C");
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        let said = match verb {
+            "fetch" => Ran::of(command).exits(7).stderr,
+            _ => {
+                command.args(["--refresh", "--listen", "127.0.0.1:0"]);
+                let server = Server::start(command, 1);
+                eventually("the hook has run", || home.path("given").exists());
+                server.stop()
+            }
+        };
+        let given = std::fs::read_to_string(home.path("given")).unwrap();
+        assert!(given.contains("WXTOKEN_ACCOUNT=a0\0") && given.contains("LANG=C\0"), "{given}");
+        assert!(!given.contains(credentials.to_str().unwrap()), "{given}");
+        for hidden in [SECRET, &home.token("a0").unwrap()] {
+            assert_hides(&given, hidden, verb);
+            assert_hides(&said, hidden, verb);
+        }
+        assert!(said.contains("/hook exited with status 9"), "{said}");
+        std::fs::remove_file(home.path("given")).unwrap();
+        std::fs::remove_file(home.document_path("a0")).unwrap();
+    }
 }
 
 #[test]

@@ -181,6 +181,20 @@ fn the_same_ticket_again_does_not_live_longer_for_it() {
 }
 
 #[test]
+fn another_accounts_ticket_is_neither_kept_nor_replaced_nor_handed_out() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let foreign = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &foreign, 0o600);
+    home.run(&["fetch"]).exits(2).says(&["a0: jsapi ticket: ", "belongs to wx9"]);
+    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["belongs to wx9"]);
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    assert_eq!((fs::read_to_string(&path).unwrap(), asked_for_tickets(&wechat)), (foreign, 1));
+}
+
+#[test]
 fn fifty_fetches_at_once_are_one_ticket_call() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     let fetches: Vec<_> = (0..50).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
@@ -226,7 +240,7 @@ fn a_server_that_refreshes_keeps_tickets_too_and_does_not_hammer_what_is_refused
         assert_eq!(server.get("/token/a0").status, 200);
         assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
     }
-    assert_eq!(asked_for_tickets(&wechat), 2);
+    assert_eq!((asked_for_tickets(&wechat), wechat.probes()), (2, 0));
     // Until somebody says that it was mended.
     wechat.fault("none");
     server.signal("HUP");
@@ -365,6 +379,17 @@ fn who_waits_for_a_ticket_is_told_why_there_is_none() {
 }
 
 #[test]
+fn without_a_token_no_ticket_is_asked_for_and_the_answer_says_why_there_is_none() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    wechat.fault("errcode:40164");
+    let server = home.serve(&["--refresh"]);
+    let refused = server.get("/ticket/a0/jsapi");
+    assert_eq!((refused.status, asked_for_tickets(&wechat)), (503, 0));
+    let why = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("there is no good token: a0: WeChat refused (40164)"), "{why}");
+}
+
+#[test]
 fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     // The first is not forced: WeChat has no other yet.
@@ -383,13 +408,40 @@ fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so
 fn what_a_ticket_costs_is_counted_with_what_clients_cost() {
     let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T_DEAD", 60);
-    let server = home.serve(&["--refresh"]);
+    let server = home.serve_with_log(&["--refresh"]);
     assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
     wechat.kill_tokens();
     let answer = server.post("/token/a0", &rejected(&home.token("a0").unwrap()));
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.body.contains("once in 30 seconds"), "{answer:?}");
     assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn a_ticket_whose_token_cannot_be_replaced_yet_is_looked_at_again_in_a_minute() {
+    let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    let server = home.serve_with_log(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
+    wechat.kill_tokens();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    eventually("it is told", || home.has_logged("jsapi ticket: WeChat refused (40001)"));
+    assert!(home.has_logged("(trying again in 1m"));
+    assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn a_server_that_ends_waits_for_a_ticket_that_is_under_way() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T1", 0);
+    home.run(&["fetch", "--rejected", "T1"]).exits(0);
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    wechat.fault("slow:1");
+    let server = home.serve(&["--refresh"]);
+    eventually("it is asked for", || asked_for_tickets(&wechat) == 2);
+    server.stop();
+    assert!(ticket_document(&home, "jsapi")["ticket"].is_string());
 }
 
 #[test]

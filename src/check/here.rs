@@ -1,7 +1,8 @@
 //! What can be looked at on this host: where the secret is from, whether documents can be published, who is at it.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -75,6 +76,23 @@ pub(crate) fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
         Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
             "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
             "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
+        ),
+    }
+}
+
+/// Whether there is what `on_change` runs; `found` is what came of looking for it.
+pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
+    let about = "hook";
+    match found {
+        Ok(path) => Finding::well(about, format!("on_change runs {}", path.display())),
+        Err(err) => Finding::wrong(
+            about,
+            Exit::Hook,
+            format!("on_change cannot run {}: {err}", program.display()),
+        )
+        .remedy(
+            "Name a program by its path, beside the config, or one that is in PATH of whoever fetches; and let them execute it.",
+            "请写程序的路径（相对于配置文件），或运行 fetch 的用户 PATH 中的程序，并确认其有执行权限。",
         ),
     }
 }

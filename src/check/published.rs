@@ -10,17 +10,43 @@ use crate::api::Api;
 use crate::config::Account;
 use crate::errcode::Class;
 use crate::exit::Exit;
+use crate::secret::Secret;
 use crate::source::{AskError, Pulse};
-use crate::token::{Document, rfc3339};
+use crate::token::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
 
 /// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
 const PATIENCE: Duration = Duration::from_secs(3 * 60);
 
-/// The published token, of which a probe said this; `None` where nobody could be asked.
+/// With no more life than this by our count, WeChat may rightly give the next token already.
+const NEARLY_OVER: Duration = CLASSIC_OVERLAP.saturating_add(Duration::from_secs(60));
+
+/// The token that the source gave when it was asked, which is its current one.
+pub(crate) struct Current {
+    pub(crate) token: Secret,
+    pub(crate) asked_at: UtcDateTime,
+}
+
+impl Current {
+    fn is(&self, document: &Document) -> bool {
+        self.token == document.token
+    }
+
+    /// Whether this one took the place of the published one before its time: on `stable` only a forced call does that.
+    fn replaces(&self, api: Api, document: &Document) -> bool {
+        // One that was published meanwhile was not yet there when we asked.
+        let is_older = document.created_at < self.asked_at - time::Duration::SECOND;
+        let is_early = document.left(self.asked_at) > NEARLY_OVER;
+        api == Api::Stable && !self.is(document) && is_older && is_early
+    }
+}
+
+/// The published token, of which a probe said this; `None` where nobody could be asked. And what the source gave, if
+/// that is of the same kind.
 pub(crate) fn token(
     account: &Account,
     document: &Document,
     pulse: Option<&Pulse>,
+    current: Option<&Current>,
     now: UtcDateTime,
 ) -> Finding {
     let about = "token";
@@ -34,8 +60,29 @@ pub(crate) fn token(
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
             )
         }
+        Some(Pulse::Dead) => {
+            let what = format!("{name} is dead, {left} before its time: killed since");
+            killed(account.api, &what, document)
+        }
+        _ if current.is_some_and(|it| it.replaces(account.api, document)) => {
+            let what = format!(
+                "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced since"
+            );
+            killed(account.api, &what, document)
+        }
         Some(Pulse::Alive) => Finding::well(about, format!("{name} is honoured, {left} left")),
-        Some(Pulse::Dead) => dead(account.api, document, now),
+        // Who gives it honours it, whatever is said to this host's address.
+        _ if current.is_some_and(|it| it.is(document)) => {
+            Finding::well(about, format!("{name} is given again, so it is honoured, {left} left"))
+        }
+        None if account.api == Api::Mirror && current.is_some() => Finding::notice(
+            about,
+            format!("{name} has {left} left, and the other wxtoken gives another one by now"),
+        )
+        .remedy(
+            "Well if a fetch follows within the minute; else see below whether one is run.",
+            "若一分钟内会运行 fetch 则无妨，否则请看下面的 schedule 一项。",
+        ),
         Some(Pulse::Unknown(err)) => unknown(&name, &left, err),
         None => Finding::notice(
             about,
@@ -45,24 +92,25 @@ pub(crate) fn token(
 }
 
 fn unknown(name: &str, left: &str, err: &AskError) -> Finding {
-    // The allowlist is looked at before the token.
-    let is_gate = matches!(err, AskError::Refused(refusal) if refusal.class() == Class::Allowlist);
-    let why = if is_gate {
-        "this host's address was refused before the token was looked at"
-    } else {
-        "no verdict"
+    let finding = |why: &str| {
+        let what = format!("{name} has {left} left; whether it is honoured is unknown, {why}");
+        Finding::notice("token", what)
     };
-    Finding::notice(
-        "token",
-        format!("{name} has {left} left; whether it is honoured is unknown, {why}: {err}"),
-    )
+    match err {
+        // The allowlist is looked at before the token.
+        AskError::Refused(refusal) if refusal.class() == Class::Allowlist => {
+            finding("this host's address was refused before the token was looked at").remedy(
+                "See address, above; or check on a host that uses the token.",
+                "见上面的 address 一项；也可在使用该 token 的主机上检查。",
+            )
+        }
+        err => finding(&format!("no verdict: {err}")),
+    }
 }
 
-/// A token that WeChat no longer honours, though it had time left: somebody else had another one made.
-fn dead(api: Api, document: &Document, now: UtcDateTime) -> Finding {
-    let (name, left, since) =
-        (document.token.fingerprint(), span(document.left(now)), document.created());
-    let what = format!("{name} is dead, {left} before its time: killed since {since}");
+/// A token that WeChat gave up though it had time left: somebody else had another one made.
+fn killed(api: Api, what: &str, document: &Document) -> Finding {
+    let what = format!("{what} {}", document.created());
     let finding = |who: &str| Finding::wrong("token", Exit::NoToken, format!("{what}. {who}"));
     let now = "Replace it now: serve --refresh does so when told, or wxtoken fetch --rejected.";
     let now_zh = "请立即更换：告知 serve --refresh，或运行 wxtoken fetch --rejected。";
@@ -103,7 +151,16 @@ pub(crate) fn ticket(kind: &str, document: &Document, now: UtcDateTime) -> Findi
 /// Whether anybody evidently keeps the token fresh: then it is never due for long.
 pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime) -> Finding {
     let about = "schedule";
-    let age = Duration::try_from(now - document.created_at).unwrap_or_default();
+    let ahead = document.created_at - now;
+    if ahead > MAX_CLOCK_SKEW {
+        let ahead = span(ahead.unsigned_abs());
+        return Finding::notice(about, format!("asked for {ahead} in the future: a clock was set back, or differs"))
+            .remedy(
+                "The next fetch asks anew; see that the clocks of all hosts that fetch are kept by NTP.",
+                "下次 fetch 会重新获取；请确认所有刷新主机的时间由 NTP 校准。",
+            );
+    }
+    let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its source twice a minute or so.
     let due_at = match account.api {
         Api::Mirror => document.created_at + document.stale_in(document.created_at),
@@ -125,4 +182,79 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
         "Is cron, the timer (systemctl list-timers) or serve --refresh running, and what did it say last?",
         "请确认 cron、systemd 定时器（systemctl list-timers）或 serve --refresh 正在运行，并查看其最近的日志。",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+    use crate::place::Place;
+
+    fn at(secs: i64) -> UtcDateTime {
+        UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn account(api: Api, refresh_before: u64) -> Account {
+        Account {
+            name: "shop".to_owned(),
+            appid: None,
+            api,
+            family: Api::Stable,
+            refresh_before: Duration::from_secs(refresh_before),
+            place: Place::File("/nowhere/shop.json".into()),
+            tickets: Vec::new(),
+            on_change: None,
+        }
+    }
+
+    #[test]
+    fn a_document_that_stays_due_since_it_was_made_is_one_that_nobody_looks_after() {
+        for (api, refresh_before, life, age, verdict, words) in [
+            (Api::Stable, 300, 7200, 600, Verdict::Well, "last asked for 10m ago"),
+            (Api::Stable, 300, 7200, 6900 + 180, Verdict::Well, "last asked"),
+            (Api::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
+            // Due for an hour, and confirmed a minute ago with the half hour that it has.
+            (Api::Stable, 3600, 1800, 60, Verdict::Well, "last asked for 1m ago"),
+            (Api::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
+            (Api::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
+            (Api::Mirror, 300, 7200, 200, Verdict::Well, "last asked"),
+            (Api::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
+            // A clock that differs a little, and one that was set back.
+            (Api::Stable, 300, 7200, -60, Verdict::Well, "last asked for 0s ago"),
+            (Api::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),
+        ] {
+            let life = Duration::from_secs(life);
+            let document = Document::new("wx1", secret("T1"), life, at(-age));
+            let found = schedule(&account(api, refresh_before), &document, at(0));
+            assert_eq!(found.verdict, verdict, "{api:?} {refresh_before} {age}: {}", found.what);
+            assert!(found.what.contains(words), "{}", found.what);
+        }
+    }
+
+    #[test]
+    fn another_current_token_means_force_only_on_stable_and_long_before_the_end() {
+        let document = Document::new("wx1", secret("T1"), Duration::from_secs(7200), at(0));
+        let replaces = |api, token, asked_at| {
+            Current { token: secret(token), asked_at: at(asked_at) }.replaces(api, &document)
+        };
+        assert!(replaces(Api::Stable, "T2", 60));
+        assert!(replaces(Api::Stable, "T2", 7200 - 361));
+        for (api, token, asked_at) in [
+            (Api::Stable, "T1", 60),
+            // The next one, in its time.
+            (Api::Stable, "T2", 7200 - 360),
+            // Published after that was asked for.
+            (Api::Stable, "T2", 0),
+            (Api::Stable, "T2", -5),
+            // Nothing promises that WeCom gives the same one; and a mirror is late.
+            (Api::Work, "T2", 60),
+            (Api::Mirror, "T2", 60),
+        ] {
+            assert!(!replaces(api, token, asked_at), "{api:?} {token} {asked_at}");
+        }
+    }
 }

@@ -1,17 +1,23 @@
 //! What the other side says: whether it is there, by which clock, from where it sees us, and whether it takes our word.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Finding, span};
 use crate::api::Api;
-use crate::errcode::Platform;
+use crate::errcode::{Class, Platform};
 use crate::exit::Exit;
 use crate::source::client::{Client, Stage};
 use crate::source::greeting::{self, Greeting};
-use crate::source::{AskError, Grant};
+use crate::source::{AskError, Grant, Pulse};
 
-/// How long each call may take.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long each call may take, if there is as much time.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the next call may take, where all is to be over by `deadline`. What comes too late fails as being late.
+pub(crate) fn timeout(deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left.clamp(Duration::from_millis(1), TIMEOUT)
+}
 
 /// Clocks that differ by less than this harm nobody.
 const TOLERATED: u64 = 5; // s
@@ -20,14 +26,19 @@ const TOLERATED: u64 = 5; // s
 const HARMFUL: u64 = 300; // s
 
 /// Greets each of the servers in turn; what there is to say of them, and what the first one that answers told.
-pub(crate) fn hosts(client: &Client, api: Api) -> (Vec<Finding>, Option<Greeting>) {
+pub(crate) fn hosts(
+    client: &Client,
+    api: Api,
+    deadline: Instant,
+) -> (Vec<Finding>, Option<Greeting>) {
     let mut first = None;
     let mut findings = Vec::new();
     for (name, client) in client.each() {
+        let timeout = timeout(deadline);
         let greeting = match api {
-            Api::Mirror => greeting::of_wxtoken(&client, TIMEOUT),
-            Api::Work => greeting::of_wechat(&client, Platform::Work, TIMEOUT),
-            Api::Stable | Api::Classic => greeting::of_wechat(&client, Platform::Official, TIMEOUT),
+            Api::Mirror => greeting::of_wxtoken(&client, timeout),
+            Api::Work => greeting::of_wechat(&client, Platform::Work, timeout),
+            Api::Stable | Api::Classic => greeting::of_wechat(&client, Platform::Official, timeout),
         };
         match greeting {
             Ok(greeting) => {
@@ -115,9 +126,18 @@ pub(crate) fn clock(greeting: &Greeting) -> Finding {
     }
 }
 
-/// The address that WeChat sees, where it was told.
-pub(crate) fn address(seen_from: &str) -> Finding {
-    Finding::well("address", format!("WeChat sees {seen_from}"))
+/// The address that WeChat sees, where it was told; and that this host could not use the token from there, as a probe
+/// said. On WeCom who asks for tokens need not be among those that may use them.
+pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Pulse>) -> Option<Finding> {
+    match pulse {
+        Some(Pulse::Unknown(err @ AskError::Refused(refusal)))
+            if refusal.class() == Class::Allowlist =>
+        {
+            let what = format!("calls that use the token are refused from here: {err}");
+            Some(Finding::notice("address", what))
+        }
+        _ => seen_from.map(|it| Finding::well("address", format!("WeChat sees {it}"))),
+    }
 }
 
 /// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves

@@ -2,17 +2,19 @@
 //! it. Publishes nothing and refreshes nothing.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
+use time::UtcDateTime;
 
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::{Published, Trouble};
 use crate::api::Api;
 use crate::appsecret::SecretFrom;
+use crate::check::published::Current;
 use crate::check::{Finding, Verdict, here, published, there};
 use crate::cli::{Check, CheckFormat, Common};
 use crate::clock::{Clock, SystemClock};
@@ -21,10 +23,12 @@ use crate::exit::Exit;
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::source::client::Client;
-use crate::source::{Ask, Pulse};
-use crate::token::Kind;
+use crate::source::greeting::Greeting;
+use crate::source::{Ask, Pulse, Upstream};
+use crate::token::{Document, Kind};
 
 pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
+    let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let linker = Linker::default();
     let subjects: Vec<(Account, Contact)> = match config.meant(&args.names)? {
@@ -38,7 +42,7 @@ pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
     let places: Vec<usize> = (0..subjects.len()).collect();
     many::each("check", &places, |place| {
         let (account, contact) = &subjects[*place];
-        let findings = examine(account, contact, &linker)?;
+        let findings = examine(account, contact, &linker, deadline)?;
         *examined[*place].lock().unwrap_or_else(PoisonError::into_inner) = findings;
         Ok(())
     });
@@ -51,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
         .map(|((account, _), findings)| Row::of(account, findings))
         .collect();
     super::answer(&match args.format {
-        CheckFormat::Text => text(&rows, has_colour()),
+        CheckFormat::Text => text(&rows, super::has_colours(), common.quiet),
         CheckFormat::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
     })?;
     let worst = examined.iter().flatten().map(|finding| finding.verdict).max();
@@ -62,7 +66,12 @@ pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
 }
 
 /// Looks at one account, from here to there.
-fn examine(account: &Account, contact: &Contact, linker: &Linker) -> Result<Vec<Finding>> {
+fn examine(
+    account: &Account,
+    contact: &Contact,
+    linker: &Linker,
+    deadline: Instant,
+) -> Result<Vec<Finding>> {
     let (client, secret) = linker.parts(&account.name, contact);
     let mut findings = vec![
         Finding::well("config", origin(contact)),
@@ -70,91 +79,120 @@ fn examine(account: &Account, contact: &Contact, linker: &Linker) -> Result<Vec<
         here::directory(&account.place, &account.place.try_out()),
         here::lock(&account.place.turns()),
     ];
-    let is_reached = match &client {
-        Ok(client) => greet(account, client, &mut findings),
+    let hook = account.on_change.as_ref();
+    findings.extend(hook.map(|hook| here::hook(hook.program(), &hook.find())));
+    let greeting = match &client {
+        Ok(client) => greet(account, client, deadline, &mut findings),
         Err(err) => {
             findings.push(Finding::of_error("host", err));
-            false
+            None
         }
     };
     // Who is not there cannot be asked; that is told already.
-    let there = client.ok().filter(|_| is_reached);
+    let there = client.ok().filter(|_| greeting.is_some());
     let asked = match (&there, secret) {
-        (Some(client), Ok(secret)) => Some(ask(account, client.clone(), secret, &mut findings)),
+        (Some(client), Ok(secret)) => {
+            Some(ask(account, client.clone(), secret, deadline, &mut findings))
+        }
         _ => None,
     };
-    look(account, there, asked.flatten(), &mut findings);
+    // The token is all that a probe takes, and at another wxtoken there is none.
+    let client = there.filter(|_| account.api != Api::Mirror);
+    let nobody = Some(Secret::new(String::new()));
+    let upstream = client.and_then(|it| Link::of(it, nobody).upstream(account).ok());
+    let (found, pulse, now) = probed(account, upstream.as_deref(), deadline);
+    let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
+    findings.extend(there::address(seen_from, pulse.as_ref()));
+    findings.extend(look(&found, pulse.as_ref(), asked.flatten().as_ref(), now));
     Ok(findings)
 }
 
-/// Greets the servers; whether one answers.
-fn greet(account: &Account, client: &Client, findings: &mut Vec<Finding>) -> bool {
-    let (hosts, greeting) = there::hosts(client, account.api);
+/// Greets the servers; what the first one says that answers.
+fn greet(
+    account: &Account,
+    client: &Client,
+    deadline: Instant,
+    findings: &mut Vec<Finding>,
+) -> Option<Greeting> {
+    let (hosts, greeting) = there::hosts(client, account.api, deadline);
     findings.extend(hosts);
-    let Some(greeting) = greeting else { return false };
-    findings.push(there::clock(&greeting));
-    findings.extend(greeting.seen_from.as_deref().map(there::address));
-    true
+    findings.extend(greeting.as_ref().map(there::clock));
+    greeting
 }
 
-/// Asks for what kills nothing, to see whether we are known; the token that was given, where it is the account's.
+/// Asks for what kills nothing, to see whether we are known; the token that was given, where it is of the account's kind.
 fn ask(
     account: &Account,
     client: Client,
     secret: Option<Secret>,
+    deadline: Instant,
     findings: &mut Vec<Finding>,
-) -> Option<Secret> {
+) -> Option<Current> {
+    let asked_at = SystemClock.now();
     let api = match account.api {
         Api::Classic => Api::Stable,
         api => api,
     };
     let upstream = Link::of(client, secret).upstream(&Account { api, ..account.clone() });
     let answer = match upstream {
-        Ok(upstream) => upstream.ask(Ask::Good, there::TIMEOUT),
+        Ok(upstream) => upstream.ask(Ask::Good, there::timeout(deadline)),
         Err(err) => {
             findings.push(Finding::of_error("credentials", &err));
             return None;
         }
     };
     findings.push(there::credentials(account.api, &answer));
-    answer.ok().map(|grant| grant.token)
+    let is_of_the_same_kind = api == account.api;
+    let grant = answer.ok().filter(|_| is_of_the_same_kind)?;
+    Some(Current { token: grant.token, asked_at })
 }
 
-/// Looks at what is published; `given` is what the source gave just now.
+/// Looks at what is published: the token of which a probe said this, where `current` is what the source gave just now;
+/// and the tickets.
 fn look(
-    account: &Account,
-    client: Option<Client>,
-    given: Option<Secret>,
-    findings: &mut Vec<Finding>,
-) {
-    let now = SystemClock.now();
-    let found = Published::look(account, now);
-    match &found.document {
-        Ok(document) => {
-            let pulse = match (client, account.api) {
-                _ if document.left(now).is_zero() => None,
-                (_, Api::Mirror) => {
-                    (given.as_ref() == Some(&document.token)).then_some(Pulse::Alive)
-                }
-                // The token is all that a probe takes.
-                (Some(client), _) => {
-                    let nobody = Some(Secret::new(String::new()));
-                    let upstream = Link::of(client, nobody).upstream(account);
-                    upstream.ok().map(|it| it.probe(&document.token, there::TIMEOUT))
-                }
-                (None, _) => None,
-            };
-            findings.push(published::token(account, document, pulse.as_ref(), now));
-            findings.push(published::schedule(account, document, now));
-        }
-        Err(_) => findings.push(none("token", &found, &Kind::Token)),
-    }
+    found: &Published<'_>,
+    pulse: Option<&Pulse>,
+    current: Option<&Current>,
+    now: UtcDateTime,
+) -> Vec<Finding> {
+    let account = found.account;
+    let mut findings = match &found.document {
+        Ok(document) => vec![
+            published::token(account, document, pulse, current, now),
+            published::schedule(account, document, now),
+        ],
+        Err(_) => vec![none("token", found, &Kind::Token)],
+    };
     for kind in &account.tickets {
         let found = Published::look_at(account, Kind::Ticket(kind.clone()), now);
         findings.push(match &found.document {
             Ok(document) => published::ticket(&kind.to_string(), document, now),
             Err(_) => none("ticket", &found, &Kind::Ticket(kind.clone())),
         });
+    }
+    findings
+}
+
+/// The published token, and what a probe says of it, with when that was. One that is dead because the next one was
+/// published meanwhile is nobody's fault: then that one counts.
+fn probed<'a>(
+    account: &'a Account,
+    upstream: Option<&dyn Upstream>,
+    deadline: Instant,
+) -> (Published<'a>, Option<Pulse>, UtcDateTime) {
+    let token = |it: &Published<'_>| it.document.as_ref().ok().map(|it| it.token.clone());
+    let mut found = Published::look(account, SystemClock.now());
+    loop {
+        let now = SystemClock.now();
+        let live = found.document.as_ref().ok().filter(|it| !it.left(now).is_zero());
+        let probe =
+            |(it, who): (&Document, &dyn Upstream)| who.probe(&it.token, there::timeout(deadline));
+        let pulse = live.zip(upstream).map(probe);
+        let next = Published::look(account, SystemClock.now());
+        if !matches!(pulse, Some(Pulse::Dead)) || token(&next) == token(&found) {
+            return (found, pulse, now);
+        }
+        found = next;
     }
 }
 
@@ -257,20 +295,16 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Whether who looks wants colours (<https://no-color.org>).
-fn has_colour() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// A line for each finding, in columns.
-fn text(rows: &[Row<'_>], has_colour: bool) -> String {
+/// A line for each finding, in columns; where only troubles are wanted, for each that is not well.
+fn text(rows: &[Row<'_>], has_colour: bool, only_troubles: bool) -> String {
     let account_width = rows.iter().map(|row| row.account.len()).max().unwrap_or_default();
     let findings = rows.iter().flat_map(|row| &row.findings);
     let about_width = findings.map(|it| it.about.len()).max().unwrap_or_default();
     let mut lines = String::new();
     for row in rows {
-        for Told { about, verdict, what, remedy, remedy_zh, .. } in &row.findings {
+        let findings = row.findings.iter();
+        let findings = findings.filter(|it| !only_troubles || it.verdict != word(Verdict::Well));
+        for Told { about, verdict, what, remedy, remedy_zh, .. } in findings {
             let (mark, colour) = match *verdict {
                 "ok" => ("✓", "\x1b[32m"),
                 "notice" => ("!", "\x1b[33m"),

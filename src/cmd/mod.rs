@@ -1,7 +1,7 @@
 //! The verbs. Each file is one of them and reads as its own specification; nothing else decides an exit status.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
@@ -43,6 +43,12 @@ fn answer(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether who reads stdout wants colours: a person, unless they said no (<https://no-color.org>).
+fn has_colours() -> bool {
+    let said_no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !said_no
 }
 
 /// Says where callers are awaited, a line for each address. Whoever started us may wait for these lines.

@@ -161,13 +161,9 @@ struct Look {
 }
 
 impl Look {
-    /// A bar where a person looks, colour unless they said no (<https://no-color.org>).
+    /// A bar where a person looks, colour unless they said no.
     fn of_stdout() -> Look {
-        let bar = std::io::stdout().is_terminal();
-        Look {
-            bar,
-            colour: bar && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        }
+        Look { bar: std::io::stdout().is_terminal(), colour: super::has_colours() }
     }
 }
 

@@ -410,6 +410,7 @@ impl Known {
             failure: trouble.map(Trouble::seen),
             next_at: self.next_at,
             attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
+            hook: None,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::config::Account;
 use crate::refresh::{Failure, Outcome};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::server::{Lack, SeenAsking, Wish};
+use crate::server::{Lack, SeenAsking, SeenHook, Wish};
 use crate::source::Upstream;
 use crate::store::Store;
 use crate::token::{Document, Kind, TicketType};
@@ -65,6 +65,8 @@ pub(crate) struct Keeper {
     mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
     hook: Cell<HookState>,
+    /// When it failed, if it has not run well since.
+    hook_failed_at: Cell<Option<UtcDateTime>>,
     /// Whether nobody has time for a hook any more.
     no_hooks: Arc<AtomicBool>,
     /// Whoever waits has to think again.
@@ -91,6 +93,7 @@ impl Keeper {
             mode,
             tickets: RefCell::new(tickets),
             hook: Cell::new(HookState::Idle),
+            hook_failed_at: Cell::default(),
             no_hooks: Arc::default(),
             changed: Notify::new(),
         }
@@ -312,7 +315,10 @@ impl Keeper {
                 let no_hooks = Arc::clone(&keeper.no_hooks);
                 let is_over = move || no_hooks.load(Ordering::Relaxed);
                 let done = spawn_blocking(move || hook.run(&account, &document, &is_over));
-                match done.await {
+                let done = done.await;
+                let is_well = matches!(done, Ok(Ok(())));
+                keeper.hook_failed_at.set((!is_well).then(|| SystemClock.now()));
+                match done {
                     Ok(Ok(())) => info!("serve: {name}: on_change has run"),
                     Ok(Err(failure)) => error!("serve: {name}: {failure}"),
                     Err(_) => error!("serve: {name}: {}", broke_off()),
@@ -389,7 +395,9 @@ impl Keeper {
 
     /// What is known of the asking, for people and for metrics.
     pub(crate) fn seen(&self) -> SeenAsking {
-        self.known.borrow().seen()
+        let failed_at = self.hook_failed_at.get();
+        let hook = self.account.on_change.as_ref().map(|_| SeenHook { failed_at });
+        SeenAsking { hook, ..self.known.borrow().seen() }
     }
 }
 

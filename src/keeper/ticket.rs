@@ -284,6 +284,7 @@ mod tests {
         assert_eq!(ticket.wait_for_none(later), Some(Duration::ZERO));
         // Meanwhile it is under way, and fails by what was not mended yet when it began.
         ticket.begin(later);
+        assert_eq!(ticket.step("shop", later), TicketStep::Wait(None), "it may go well now");
         ticket.hangup(later);
         let news = ticket.end(refused(48001), None, WALL, later, 0);
         assert!(matches!(news[..], [News::Failed { .. }]), "{news:?}");

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -186,7 +188,13 @@ impl StandIn {
         match effect {
             Effect::Answer(answer) => {
                 report::info!("mock: {} {path}: {}", call.method, described(&answer));
-                Ok(response(answer))
+                let repeated = match call.asked().api() {
+                    Api::Work => error_headers(&answer.body),
+                    _ => HeaderMap::new(),
+                };
+                let mut response = response(answer);
+                response.headers_mut().extend(repeated);
+                Ok(response)
             }
             Effect::Wire(wire) => {
                 report::info!("mock: {} {path}: {wire}", call.method);
@@ -499,6 +507,21 @@ fn described(answer: &Answer) -> String {
     line
 }
 
+/// What WeCom repeats in the head of an answer.
+fn error_headers(body: &[u8]) -> HeaderMap {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = match &body["errmsg"] {
+        Value::String(text) => text.as_str(),
+        _ => return HeaderMap::new(),
+    };
+    let repeated = [("error-code", body["errcode"].to_string()), ("error-msg", text.to_owned())];
+    let headers = repeated.into_iter().filter_map(|(name, value)| {
+        // What no header can hold is left out.
+        Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
+    });
+    headers.collect()
+}
+
 fn response(answer: Answer) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(answer.body));
     if let Ok(status) = answer.status.try_into() {
@@ -507,12 +530,12 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     for (name, value) in [(CONTENT_TYPE, answer.content_type), (LOCATION, answer.location)] {
         if let Some(value) = value {
-            headers.insert(name, hyper::header::HeaderValue::from_static(value));
+            headers.insert(name, HeaderValue::from_static(value));
         }
     }
     if answer.status == 413 {
         // The rest of the body is not read: nothing more can be understood on this connection.
-        headers.insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -13,6 +13,8 @@ use crate::errcode::{Call, Platform, Refusal};
 use crate::mock;
 use crate::store::{Prepared, Turn};
 
+mod ticket;
+
 const MARGIN: Duration = Duration::from_secs(300);
 const LIFE: Duration = Duration::from_secs(7200);
 const TIMEOUT: Duration = Duration::from_secs(30);

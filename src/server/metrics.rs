@@ -42,6 +42,11 @@ const FETCH_ATTEMPTS: Metric = Metric::counter(
     "How often WeChat was asked, by what came of it; errcode is 0 where WeChat named none.",
 );
 
+const HOOK_FAILURE: Metric = Metric::gauge(
+    "wxtoken_hook_last_failure_timestamp_seconds",
+    "When the account's on_change last failed, if it has not run well since; 0 if all is well.",
+);
+
 const REQUESTS: Metric = Metric::counter(
     "wxtoken_http_requests_total",
     "Requests that were answered, by route and HTTP status; what is no route is other.",
@@ -122,6 +127,11 @@ fn write_accounts(exposition: &mut Exposition, accounts: &[Seen]) {
     exposition.write(&FETCH_SUCCESS, fetches(|asking| asking.succeeded_at));
     exposition.write(&FETCH_FAILURE, fetches(|asking| asking.failure.as_ref().map(|(at, _)| *at)));
     exposition.write(&FETCH_NEXT, fetches(|asking| asking.next_at));
+    let hooks = asking.clone().filter_map(|(seen, asking)| {
+        let hook = asking.hook.as_ref()?;
+        Some(([("account", &seen.name)], secs(hook.failed_at)))
+    });
+    exposition.write(&HOOK_FAILURE, hooks);
     let attempts = asking.flat_map(|(seen, asking)| {
         asking.attempts.iter().map(|(result, errcode, count)| {
             let (account, result) = (seen.name.clone(), (*result).to_owned());
@@ -141,6 +151,7 @@ fn secs(at: Option<UtcDateTime>) -> i64 {
 mod tests {
     use std::time::Duration;
 
+    use super::super::tokens::SeenHook;
     use super::*;
 
     fn at(secs: i64) -> UtcDateTime {
@@ -170,6 +181,7 @@ mod tests {
             failure: Some((at(8_000), "WeChat refused".to_owned())),
             next_at: None,
             attempts,
+            hook: Some(SeenHook { failed_at: Some(at(900)) }),
         };
         let shop = Seen {
             name: "shop".to_owned(),
@@ -210,6 +222,7 @@ mod tests {
                 r#"wxtoken_fetch_last_success_timestamp_seconds{account="shop"} 1001"#,
                 r#"wxtoken_fetch_last_failure_timestamp_seconds{account="shop"} 8000"#,
                 r#"wxtoken_fetch_next_timestamp_seconds{account="shop"} 0"#,
+                r#"wxtoken_hook_last_failure_timestamp_seconds{account="shop"} 900"#,
                 r#"wxtoken_fetch_attempts_total{account="shop",result="ok",errcode="0"} 3"#,
                 r#"wxtoken_fetch_attempts_total{account="shop",result="refused",errcode="40164"} 2"#,
             ]

@@ -57,7 +57,7 @@ pub(crate) use reload::{Files, Reloaded};
 pub(crate) use service::Service;
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use tokens::{
-    Lack, NoTicket, Seen, SeenAsking, SeenTicket, SeenToken, Token, Tokens, Wish,
+    Lack, NoTicket, Seen, SeenAsking, SeenHook, SeenTicket, SeenToken, Token, Tokens, Wish,
 };
 
 use connections::Connections;

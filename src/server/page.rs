@@ -214,6 +214,11 @@ fn rows(seen: &Seen, now: UtcDateTime) -> String {
     if let Some(token) = &seen.token {
         rows += &row("Fingerprint", "指纹", format!("<code>{}</code>", shown(&token.fingerprint)));
     }
+    let hook = seen.asking.as_ref().and_then(|asking| asking.hook.as_ref()?.failed_at);
+    if let Some(at) = hook {
+        let failed = both("failed, see the log", "失败，见日志");
+        rows += &format!("<dt>on_change</dt><dd>! {failed} · {}</dd>\n", relative(at, now));
+    }
     rows + &seen.tickets.iter().map(|it| ticket_row(it, now)).collect::<String>()
 }
 
@@ -384,6 +389,7 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tokens::SeenHook;
     use super::*;
 
     const NOW: i64 = 1_795_578_720; // 2026-11-25T03:52:00Z
@@ -417,6 +423,7 @@ mod tests {
             failure: failure.map(|text| (at(-200), text.to_owned())),
             next_at: Some(at(45)),
             attempts: Vec::new(),
+            hook: None,
         };
         Seen { asking: Some(asking), ..seen }
     }
@@ -572,6 +579,19 @@ mod tests {
         let well = said(asking(account("a", 3000), None));
         assert!(!well.contains("<section>"), "{well}");
         assert!(!said(asking(account("a", 100), None)).contains("cron"), "this one asks by itself");
+    }
+
+    #[test]
+    fn a_hook_is_told_of_where_it_failed() {
+        let with_hook = |failed_at| {
+            let mut seen = asking(account("shop", 7000), None);
+            seen.asking.as_mut().unwrap().hook = Some(SeenHook { failed_at });
+            html(&[seen], at(0))
+        };
+        assert!(!with_hook(None).contains("on_change"));
+        let page = with_hook(Some(at(-120)));
+        assert!(page.contains("<dt>on_change</dt><dd>! "), "{page}");
+        assert!(page.contains("failed, see the log") && page.contains("2 min ago"), "{page}");
     }
 
     #[test]

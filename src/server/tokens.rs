@@ -155,6 +155,14 @@ pub(crate) struct SeenAsking {
     /// How often WeChat was asked, by what came of it: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0
     /// where there is none.
     pub(crate) attempts: Vec<(&'static str, i64, u64)>,
+    /// What became of the account's hook; `None` where it has none.
+    pub(crate) hook: Option<SeenHook>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenHook {
+    /// When it last failed, if it has not run well since.
+    pub(crate) failed_at: Option<UtcDateTime>,
 }
 
 impl SeenTicket {

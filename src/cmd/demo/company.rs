@@ -56,7 +56,7 @@ pub(super) fn tell(stage: &Stage, keep: bool) -> Result<()> {
     stage.kill(central)?;
     curl(mirror.address, "/token/shop")?;
     say(
-        "\nThat is all. With accounts of your own: see README.md, Many accounts. 正式使用请看 README.zh-CN.md",
+        "\nThat is all. With accounts of your own: see README.md, Several accounts. 正式使用请看 README.zh-CN.md",
     )
 }
 
