@@ -45,9 +45,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
 /// How long one waits between those tries.
 const PUBLISH_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a replica may take until it has what was published.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
-
 /// A document in Redis.
 #[derive(Clone)]
 pub(super) struct RedisStore {
@@ -171,7 +168,7 @@ impl RedisStore {
         let published = self.server.run(|connection| {
             let published = script::publish(connection, &publication)?;
             if !matches!(published, Published::Refused) {
-                script::replicate(connection, REPLICA_PATIENCE);
+                script::replicate(connection, self.server.replica_patience());
             }
             Ok(published)
         });
