@@ -429,7 +429,7 @@ fn start_redis(program: &Path, dir: &Path, port: u16, of: Option<u16>) -> Killed
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
     command.args(["--repl-diskless-sync-delay", "0", "--dir"]).arg(dir);
     if let Some(of) = of {
-        command.args(["--replicaof", &format!("127.0.0.1 {of}")]);
+        command.args(["--replicaof", "127.0.0.1", &of.to_string()]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let redis = Killed(command.spawn().expect("a redis-server"));
@@ -441,7 +441,7 @@ fn start_redis(program: &Path, dir: &Path, port: u16, of: Option<u16>) -> Killed
 
 fn cli(port: u16, args: &[&str]) -> String {
     let mut command = Command::new("redis-cli");
-    command.args(["-p", &port.to_string(), "-t", "1"]).args(args).stderr(Stdio::null());
+    command.args(["-p", &port.to_string()]).args(args).stderr(Stdio::null());
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

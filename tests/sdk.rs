@@ -2,6 +2,10 @@
 //! `.ci/sdk` installs the SDKs; where they are missing nothing is tested, and that is said.
 
 mod support;
+#[path = "support/home.rs"]
+mod home;
+#[path = "support/redis.rs"]
+mod redis;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +17,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use home::Home;
+use redis::Redis;
 use support::*;
 
 /// The recipes with an SDK in them: those that ask `serve`, and those that read the document.
@@ -21,6 +27,9 @@ const SDKS_FROM_FILE: [&str; 2] = ["wechatpy/from_file.py", "co-wechat-api/from-
 
 /// WeCom's.
 const WECOM_OVER_HTTP: &str = "wechatpy/wecom.py";
+
+/// The one with an SDK in it that reads from a Redis by itself.
+const FROM_REDIS: &str = "wechatpy/from_redis.py";
 
 /// The same without an SDK.
 const SHELL_OVER_HTTP: &str = "shell/over-http.sh";
@@ -446,6 +455,48 @@ fn a_reader_of_the_file_does_not_call_with_a_token_that_has_expired() {
         assert!(Worker::start(program).call().starts_with("error"), "{recipe}");
         assert_eq!(scene.wechat_tap.asked(), [""; 0], "{recipe}: WeChat did not hear of it");
     }
+}
+
+/// As the recipe says it in its first lines.
+fn host_of_recipe(scene: &Scene, redis: &Redis) -> Home {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/sdk").join(FROM_REDIS);
+    let recipe = fs::read_to_string(recipe).unwrap();
+    let (_, settings) = recipe.split_once("    [redis]\n").expect("what to set");
+    let also = settings.lines().next().unwrap().trim();
+    let (store, wechat) = (redis.url(), scene.wechat.url());
+    let home = Home::with(&format!(
+        "store = \"{store}\"\n[account.shop]\nappid = \"{APPID}\"\nsecret_file = \"shop.secret\"\n\
+         base_url = \"{wechat}\"\n[redis]\n{also}\n"
+    ));
+    home.put_secret("shop", SECRET);
+    home
+}
+
+#[test]
+fn wechatpys_own_redis_storage_finds_the_token_and_asks_nobody_when_there_is_none() {
+    let Some(redis) = Redis::start() else { return };
+    let Some(scene) = Scene::set() else { return };
+    let home = host_of_recipe(&scene, &redis);
+    home.run(&["fetch"]).exits(0).silent();
+    let program = |worker| {
+        let mut program =
+            if worker { scene.worker_program(FROM_REDIS) } else { scene.program(FROM_REDIS) };
+        program.env("REDIS_URL", redis.url());
+        program
+    };
+    assert!(Ran::of(program(false)).exits(0).stdout.contains('.'), "addresses");
+    let mut worker = Worker::start(program(true));
+    worker.calls_well();
+    // Another token is there for its next call.
+    scene.wechat.kill_tokens();
+    assert_eq!(worker.call(), "error 40001");
+    let dead = redis.token("wxtoken:shop").unwrap();
+    home.run(&["fetch", "shop", "--rejected", &dead]).exits(0).silent();
+    worker.calls_well();
+    let asked = scene.wechat.asked();
+    redis.cli(&["del", &format!("wechatpy:{APPID}_access_token")]);
+    assert_eq!(worker.call(), "error RuntimeError");
+    assert_eq!((scene.wechat.asked(), scene.wxtoken_tap.asked()), (asked, vec![]));
 }
 
 #[test]

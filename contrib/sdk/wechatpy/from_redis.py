@@ -1,0 +1,33 @@
+"""wechatpy with the token that wxtoken published in a Redis: wechatpy's own RedisStorage, and no code around it but that
+nothing is asked of WeChat. In wxtoken's config:
+
+    [redis]
+    also = [{ key = "wechatpy:{appid}_access_token", format = "json-string" }]
+"""
+
+import os
+
+from redis import Redis
+from wechatpy import WeChatClient
+from wechatpy.session.redisstorage import RedisStorage
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+WECHAT_API = os.environ.get("WECHAT_API", "https://api.weixin.qq.com")
+
+
+class RedisClient(WeChatClient):
+    API_BASE_URL = f"{WECHAT_API}/cgi-bin/"
+
+    def fetch_access_token(self):
+        # Called when the key is not there: with a secret, wechatpy would ask WeChat and kill the others' token.
+        raise RuntimeError("no live token in Redis; is `wxtoken fetch` running?")
+
+
+# The key's life is the token's. A rejected token is an exception here, and `wxtoken fetch --rejected` its cure.
+redis = Redis.from_url(REDIS_URL, socket_timeout=5)
+client = RedisClient(
+    os.environ["WXTOKEN_APPID"], "", session=RedisStorage(redis), timeout=10, auto_retry=False
+)
+
+if __name__ == "__main__":
+    print(client.misc.get_wechat_ips())
