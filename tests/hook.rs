@@ -4,6 +4,8 @@
 mod support;
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/redis.rs"]
+mod redis;
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use home::{Home, appsecret};
+use redis::Redis;
 use support::*;
 
 /// A stand-in that knows account `a0`, and a home with that account, whose `on_change` is `argv` as TOML writes it.
@@ -119,6 +122,29 @@ fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
     mirror.run(&["fetch", "--rejected", &token]).exits(0).silent();
     assert_ne!(mirror.token("a0").unwrap(), token);
     assert_eq!(lines(&mirror, "runs").len(), 2);
+}
+
+/// And what it is told of is there: this host's copy.
+#[test]
+fn of_hosts_that_share_a_redis_the_one_that_published_runs_it() {
+    let Some(redis) = Redis::start() else { return };
+    let (wechat, first) = home_with_script(&format!("{NOTED}; cat \"$WXTOKEN_FILE\" > copy"), "");
+    let second = Home::with(&first.config());
+    second.put_secret("a0", &appsecret(0));
+    put_script(&second, NOTED);
+    let shared = format!("store = \"{}\"\n{}", redis.url(), first.config());
+    [&first, &second].into_iter().for_each(|host| host.write(&shared));
+    let mut fetch = first.command(&["fetch"]);
+    fetch.current_dir(first.path(""));
+    Ran::of(fetch).exits(0).silent();
+    second.run(&["fetch"]).exits(0).silent();
+    assert_eq!((lines(&first, "runs").len(), lines(&second, "runs").len()), (1, 0));
+    let token = redis.token("wxtoken:a0").unwrap();
+    assert!(lines(&first, "copy").concat().contains(&token));
+    wechat.kill_tokens();
+    second.run(&["fetch", "--rejected", &token]).exits(0).silent();
+    first.run(&["fetch"]).exits(0).silent();
+    assert_eq!((lines(&first, "runs").len(), lines(&second, "runs").len()), (1, 1));
 }
 
 #[test]

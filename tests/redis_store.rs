@@ -107,7 +107,7 @@ fn a_forced_token_replaces_the_one_before_for_all() {
 fn holder(home: &Home, wechat: &WeChat, redis: &Redis) -> Child {
     wechat.fault("slow:1");
     let asked = wechat.asked();
-    let fetch = spawn(home.command(&["fetch", "a0", "--force", "-v"]));
+    let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "8s"]));
     eventually("it asks", || wechat.asked() > asked);
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "1");
     fetch
@@ -266,4 +266,60 @@ fn a_cut_document_is_not_outlived_by_a_copy_of_the_whole_one() {
     assert!(lives(&redis, "wxtoken:a0") > 7000.0);
     let row = other.run(&["status", "--format", "json"]).json();
     assert!(row["accounts"][0]["expires_in"].as_u64().unwrap() <= 300, "{row}");
+}
+
+// What a failover brings back
+
+#[test]
+fn an_older_token_that_a_failover_brought_back_is_handed_out_by_nobody_who_knows_the_newer() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    home.run(&["fetch"]).exits(0);
+    let older = redis.cli(&["get", "wxtoken:a0"]);
+    std::thread::sleep(Duration::from_millis(1100)); // Documents tell whole seconds apart.
+    home.run(&["fetch", "--force", "a0"]).exits(0);
+    let newer = redis.token("wxtoken:a0").unwrap();
+    let server = home.serve(&[]);
+    redis.cli(&["set", "wxtoken:a0", &older, "ex", "7200"]);
+    assert_eq!(got(&home), newer);
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        assert_eq!(server.get("/token").json()["access_token"].as_str(), Some(&*newer));
+    }
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(newer), 2));
+}
+
+// Keys for SDKs
+
+#[test]
+fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let also = "also = [
+        { key = \"wechatpy:{appid}_access_token\", format = \"json-string\" },
+        { key = \"wx:access_token:{appid}:{account}\", format = \"text\" },
+    ]";
+    let home = host_on("classic", &wechat, &redis.url(), also);
+    home.run(&["fetch"]).exits(0).silent();
+    for _ in 0..2 {
+        let token = redis.token("wxtoken:a0").unwrap();
+        assert_eq!(redis.cli(&["get", "wechatpy:wx0_access_token"]), format!("\"{token}\""));
+        assert_eq!(redis.cli(&["get", "wx:access_token:wx0:a0"]), token);
+        for key in ["wechatpy:wx0_access_token", "wx:access_token:wx0:a0"] {
+            assert!((7190.0..=7200.0).contains(&lives(&redis, key)), "{key}");
+        }
+        home.run(&["fetch", "--force", "a0"]).exits(0).silent();
+    }
+    // While a token is being replaced, and if that fails, they live no longer than it is sure to.
+    let fetch = holder(&home, &wechat, &redis);
+    assert!(lives(&redis, "wx:access_token:wx0:a0") <= 300.0);
+    assert!(fetch.wait_with_output().unwrap().status.success());
+    assert!(lives(&redis, "wx:access_token:wx0:a0") > 7190.0);
+    // One that the user may not write is found out before WeChat is asked.
+    redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*"]);
+    let asked = wechat.asked();
+    home.run(&["fetch", "--force", "a0"]).exits(1).says(&["its user may not do this"]);
+    assert_eq!(wechat.asked(), asked);
 }

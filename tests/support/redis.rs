@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // As in the vocabulary.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -31,7 +31,7 @@ impl Redis {
             skip("there is no redis-server (apt-get install redis-server)");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port, flags, child: None };
         redis.revive();
@@ -103,6 +103,54 @@ impl Redis {
         child.kill().unwrap();
         child.wait().unwrap();
         let _ = fs::remove_file(self.socket());
+    }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A sentinel that watches a Redis under the name `main`.
+pub struct Sentinel {
+    dir: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Sentinel {
+    pub fn of(redis: &Redis) -> Sentinel {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let watched = redis.port();
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\ndir {dir}\nsentinel monitor main 127.0.0.1 {watched} 1\n\
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
+            dir = dir.path().display()
+        );
+        fs::write(dir.path().join("sentinel.conf"), config).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(dir.path().join("sentinel.conf")).arg("--sentinel");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("redis-server starts");
+        eventually("the sentinel answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Sentinel { dir, port, child }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn cli(&self, args: &[&str]) -> String {
+        let ran =
+            Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args).output();
+        String::from_utf8(ran.unwrap().stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -13,6 +13,8 @@ use redis::{
     Client, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, RedisResult, TlsCertificates,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use crate::owner::{self, Readers};
@@ -201,6 +203,10 @@ impl Server {
                 let pem = std::fs::read(path).map_err(|err| {
                     local(format!("cannot read ca_file {}: {err}", path.display()))
                 })?;
+                if !CertificateDer::pem_slice_iter(&pem).any(|it| it.is_ok()) {
+                    let path = path.display();
+                    return Err(local(format!("there is no certificate in ca_file {path}")));
+                }
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
                 Client::build_with_tls(info, certificates)
             }

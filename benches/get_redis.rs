@@ -1,0 +1,89 @@
+//! `wxtoken get -r` from a Redis against `redis-cli GET` of the same key: what a shell script pays to read a token, from
+//! starting the process to its end. `redis-cli` only shows what is there; `get` finds the token in it, says no when that
+//! has run out, and sees to this host's copy.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use support::{Server, Spread, TOKEN};
+
+const ROUNDS: usize = 25;
+
+/// In each round, of each program; one run is too short to be compared with another one.
+const RUNS: usize = 20;
+
+fn main() {
+    support::only_under_cargo_bench();
+    let Some(redis_server) = support::peer("redis-server") else { return };
+    let Some(redis_cli) = support::peer("redis-cli") else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let port = free.expect("a free port").port().to_string();
+    let mut command = Command::new(redis_server);
+    command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir.path());
+    let _server = Server::start({
+        command.stdout(Stdio::null());
+        command
+    });
+    let cli = |args: &[&str]| {
+        let mut command = Command::new(&redis_cli);
+        command.args(["-p", &port]).args(args);
+        command
+    };
+    while !cli(&["ping"]).output().is_ok_and(|output| output.stdout == b"PONG\n") {
+        sleep(Duration::from_millis(20));
+    }
+
+    let config = dir.path().join("wxtoken.toml");
+    let text = format!(
+        "store = \"redis://127.0.0.1:{port}\"\n[account.shop]\nappid = \"wx0123456789abcdef\"\n"
+    );
+    fs::write(&config, text).expect("a config");
+    let document = dir.path().join("document");
+    support::publish(&document, 7200);
+    let text = fs::read_to_string(&document).expect("a document");
+    assert!(cli(&["set", "wxtoken:shop", text.trim_end()]).output().is_ok());
+
+    let mut get = support::wxtoken();
+    get.args(["get", "-r", "shop", "--config"]).arg(&config).arg("--dir").arg(dir.path());
+    let mut commands = [get, cli(&["get", "wxtoken:shop"])];
+    for command in &mut commands {
+        let output = command.output().expect("it starts");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(TOKEN), "{command:?}");
+    }
+
+    let mut ratio = Spread::default();
+    let mut times: [Spread; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        let mut spent = [0.0; 2];
+        for _ in 0..RUNS {
+            for (command, spent) in commands.iter_mut().zip(&mut spent) {
+                *spent += milliseconds(command);
+            }
+        }
+        ratio.add(spent[0] / spent[1]);
+        times.iter_mut().zip(spent).for_each(|(times, spent)| times.add(spent / RUNS as f64));
+    }
+
+    support::head(&format!(
+        "a token from Redis, {ROUNDS} rounds of {RUNS} runs each, taking turns"
+    ));
+    support::row("wall time, wxtoken get -r : redis-cli get", &ratio, "target: at most 1.5");
+    for (name, times) in ["wxtoken get -r", "redis-cli get"].iter().zip(&times) {
+        support::row(&format!("{name}, ms"), times, "");
+    }
+}
+
+fn milliseconds(command: &mut Command) -> f64 {
+    command.stdout(Stdio::null());
+    let begun = Instant::now();
+    let status = command.status().expect("it starts");
+    let spent = begun.elapsed();
+    assert!(status.success(), "{command:?}: {status}");
+    spent.as_secs_f64() * 1000.0
+}
