@@ -218,6 +218,29 @@ fn with_redis_down_get_answers_from_the_copy_and_fetch_asks_nobody() {
 }
 
 #[test]
+fn a_check_tries_redis_tells_who_has_the_lock_there_and_looks_at_the_copy_where_redis_is_down() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    home.run(&["fetch"]).exits(0);
+    let keys = redis.cli(&["keys", "*"]);
+    let told = home.run(&["check"]).exits(0).stdout;
+    assert!(told.contains("✓ a0  store ") && told.contains("Redis answers"), "{told}");
+    assert_eq!(redis.cli(&["keys", "*"]), keys, "nothing is left there");
+    redis.cli(&["set", "wxtoken:a0:lock", "process 1 on db/x", "px", "60000"]);
+    let told = home.run(&["check"]).exits(0).stdout;
+    assert!(told.contains("! a0  lock         held by process 1 on db: "), "{told}");
+    redis.kill();
+    let began = Instant::now();
+    let told = home.run(&["check"]).exits(1).stdout;
+    assert!(told.contains("✗ a0  store ") && told.contains("请检查配置中的 store"), "{told}");
+    assert!(told.contains("! a0  lock         nobody can tell"), "{told}");
+    assert!(told.contains("✓ a0  token ") && told.contains(" is honoured"), "{told}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(wechat.calls()["token"], 1, "that of fetch");
+}
+
+#[test]
 fn what_a_flushed_redis_lost_is_put_back_by_whoever_has_a_copy() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);

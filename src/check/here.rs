@@ -98,7 +98,7 @@ pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
 }
 
 /// Whether somebody is at it.
-pub(crate) fn lock(turns: &Result<Turns>) -> Finding {
+pub(crate) fn lock(place: &Place, turns: &Result<Turns>) -> Finding {
     let about = "lock";
     match turns {
         Ok(Turns::Nobody) => Finding::well(about, "free"),
@@ -112,6 +112,11 @@ pub(crate) fn lock(turns: &Result<Turns>) -> Finding {
                 "Look again in a minute; a fetch ends itself after its --timeout.",
                 "请一分钟后再看；fetch 到 --timeout 会自行结束。",
             )
+        }
+        // The store tells it, too, and fails for it.
+        Err(err) if matches!(place, Place::Shared(_)) => {
+            Finding::notice(about, format!("nobody can tell: {err:#}"))
+                .remedy("See store, above.", "见上面的 store 一项。")
         }
         Err(err) => Finding::wrong(about, Exit::Failure, format!("{err:#}"))
             .remedy("Run check as the user who fetches.", "请以运行 fetch 的用户执行 check。"),

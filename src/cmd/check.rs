@@ -77,7 +77,7 @@ fn examine(
         Finding::well("config", origin(contact)),
         here::secret(contact.is_mirror, secret_from(account, contact).as_ref(), &secret),
         here::directory(&account.place, &account.place.try_out()),
-        here::lock(&account.place.turns()),
+        here::lock(&account.place, &account.place.turns()),
     ];
     let hook = account.on_change.as_ref();
     findings.extend(hook.map(|hook| here::hook(hook.program(), &hook.find())));

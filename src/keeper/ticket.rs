@@ -233,6 +233,8 @@ mod tests {
         let news = ticket.fail(48001, None, now);
         let [News::Failed { failure, pause }] = &news[..] else { panic!("{news:?}") };
         assert!(failure.contains("48001") && *pause == secs(3600), "{news:?}");
+        assert_eq!(ticket.fail(45009, None, now).len(), 1);
+        assert_eq!(ticket.fail(45009, None, now).len(), 0);
     }
 
     #[test]
