@@ -45,9 +45,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
 /// How long one waits between those tries.
 const PUBLISH_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a replica may take until it has what was published.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
-
 /// A document in Redis.
 #[derive(Clone)]
 pub(super) struct RedisStore {
@@ -171,7 +168,7 @@ impl RedisStore {
         let published = self.server.run(|connection| {
             let published = script::publish(connection, &publication)?;
             if !matches!(published, Published::Refused) {
-                script::replicate(connection, REPLICA_PATIENCE);
+                script::replicate(connection, self.server.replica_patience());
             }
             Ok(published)
         });
@@ -350,12 +347,10 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let before = before.into_inner();
-        let life = Document::parse(&store.kind, before.as_bytes())
-            .map_or(Duration::ZERO, |document| document.left(SystemClock.now()));
+        let found = Document::parse(&store.kind, before.borrow().as_bytes()).ok();
+        let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
-        let before = RefCell::new(before);
-        Ok(Box::new(PreparedKey { store, lock, deadline, before, copies_end_at }))
+        Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
     }
 }
 
@@ -371,6 +366,8 @@ struct PreparedKey {
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
     before: RefCell<String>,
+    /// What was found.
+    found: Option<Document>,
     /// Until then copies of what was found can be taken for good.
     copies_end_at: Instant,
 }
@@ -386,17 +383,13 @@ impl PreparedKey {
         document.to_line(&self.store.kind).expose().trim_end().to_owned()
     }
 
-    /// Whether this is the document that stood there before it was cut.
-    fn is_put_back(&self, document: &Document) -> bool {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        before.is_ok_and(|before| !document.is_news_since(&before))
-    }
-
-    /// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
-    fn after_the_last(&self, document: &Document) -> Document {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        match before {
-            Ok(before) if before.token != document.token => document.moved_after(before.created_at),
+    /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
+    /// clock of the host that made that may have been ahead, and copies of it must not be taken for news.
+    fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
+        match &self.found {
+            Some(found) if found != document => {
+                document.no_older_than(found.created_at.saturating_add(by))
+            }
             _ => document.clone(),
         }
     }
@@ -411,6 +404,7 @@ impl Prepared for PreparedKey {
     }
 
     fn publish_for_now(&self, document: &Document) -> Result<()> {
+        let document = &self.after_the_found(document, time::Duration::ZERO);
         let before = self.before.borrow().clone();
         let owner = Some(self.lock.owner());
         if !self.store.publish(document, &before, self.life(document), owner)? {
@@ -422,12 +416,12 @@ impl Prepared for PreparedKey {
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        let document = self.after_the_last(document);
+        let is_put_back = self.found.as_ref() == Some(document);
+        let document = self.after_the_found(document, time::Duration::SECOND);
         // First: whatever becomes of Redis, the token is not lost.
         self.store.copy.keep(&document);
         let until = self.deadline.max(Instant::now() + PUBLISH_PATIENCE);
         let before = self.before.borrow().clone();
-        let is_put_back = self.is_put_back(&document);
         loop {
             match self.store.publish(&document, &before, self.life(&document), None) {
                 Ok(true) => return Ok(()),
@@ -449,5 +443,41 @@ impl Prepared for PreparedKey {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn document(token: &str, created: i64) -> Document {
+        let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
+        let life = Duration::from_secs(7200);
+        Document::new("wx1", Secret::new(token.to_owned()), life, at)
+    }
+
+    fn picked(there: Option<Document>, kept: Option<Document>, now: i64) -> (String, bool) {
+        let now = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(now);
+        let (found, is_published) = pick(there, kept, now);
+        (found.map_or(String::new(), |it| it.token.expose().to_owned()), is_published)
+    }
+
+    #[test]
+    fn what_was_kept_counts_where_it_is_newer_than_what_is_there_and_lives() {
+        let [old, new] = [document("OLD", 0), document("NEW", 1000)];
+        let some = |it: &Document| Some(it.clone());
+        assert_eq!(picked(some(&new), some(&old), 1001), ("NEW".to_owned(), true));
+        assert_eq!(picked(some(&old), some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 8200), (String::new(), true), "it has ended");
+        assert_eq!(picked(some(&old), some(&new), 8200), ("OLD".to_owned(), true));
+        // One that was cut is as new as it was whole.
+        let cut = Document { expires_in: Duration::from_secs(300), ..new.clone() };
+        let (found, _) = pick(some(&cut), some(&new), new.created_at);
+        assert_eq!(found, Some(cut));
+        // Another account's is nobody's affair.
+        let foreign = Document { appid: "wx2".to_owned(), ..new };
+        assert_eq!(picked(some(&old), some(&foreign), 1001), ("OLD".to_owned(), true));
     }
 }
