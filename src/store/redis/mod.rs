@@ -120,11 +120,7 @@ impl RedisStore {
             .server
             .run(|connection| redis::cmd("GET").arg(&self.key).query(connection))
             .map_err(|fault| self.explain(&fault))?;
-        Ok(self.parse(got))
-    }
-
-    fn parse(&self, got: Option<Vec<u8>>) -> There {
-        There::parse(&self.kind, &self.key, &self.url, got)
+        Ok(There::parse(&self.kind, &self.key, &self.url, got))
     }
 
     fn explain(&self, fault: &Fault) -> anyhow::Error {
