@@ -239,9 +239,11 @@ fn pick(
     now: UtcDateTime,
 ) -> (Option<Document>, bool) {
     let is_newer = |kept: &Document| {
-        there
-            .as_ref()
-            .is_none_or(|there| kept.appid == there.appid && kept.created_at > there.created_at)
+        there.as_ref().is_none_or(|there| {
+            kept.appid == there.appid
+                && kept.created_at > there.created_at
+                && !kept.is_from_the_future(now)
+        })
     };
     match kept.filter(|kept| is_newer(kept) && !kept.left(now).is_zero()) {
         Some(kept) => (Some(kept), false),
@@ -392,11 +394,17 @@ impl PreparedKey {
         before.is_ok_and(|before| !document.is_news_since(&before))
     }
 
-    /// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
+    /// The document, made newer than the one it replaces: another host's clock may have been a little ahead. It ends when
+    /// it ended. Of one from the future nothing would be left behind: that is no document to be newer than.
     fn after_the_last(&self, document: &Document) -> Document {
         let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
         match before {
-            Ok(before) if before.token != document.token => document.moved_after(before.created_at),
+            Ok(before)
+                if before.token != document.token
+                    && !before.is_from_the_future(SystemClock.now()) =>
+            {
+                document.moved_after(before.created_at)
+            }
             _ => document.clone(),
         }
     }
