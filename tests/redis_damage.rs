@@ -68,3 +68,53 @@ fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_wh
         }
     }
 }
+
+#[test]
+fn garbage_at_our_key_is_replaced_by_a_token_that_was_asked_for_once() {
+    let Some(redis) = Redis::start() else { return };
+    let not_utf8 = document("OLD", &in_an_hour()).replace("\"appid\"", "\"x\":\"\\255\",\"appid\"");
+    let garbage = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"created_at\":\"zzz\"}",
+        "{\"created_at\":{}}",
+        "\\255\\254",
+        &not_utf8,
+        &not_utf8.replace("255", "65"),
+    ];
+    for api in ["stable", "classic"] {
+        for garbage in garbage {
+            let wechat = wechat();
+            let home = host(api, &wechat, &redis.url());
+            let write = format!("return redis.call('set', KEYS[1], '{garbage}')");
+            assert_eq!(redis.cli(&["eval", &write, "1", "wxtoken:a0"]), "OK", "{garbage}");
+            for _ in 0..2 {
+                home.run(&["fetch"]).exits(0).silent();
+                assert!((7190..=7200).contains(&life(&home)), "{garbage}");
+            }
+            assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{garbage}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_no_string_or_too_long_is_told_of_and_wechat_is_not_asked_in_vain() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home = host("classic", &wechat, &redis.url());
+    redis.cli(&["rpush", "wxtoken:a0", "x"]);
+    home.run(&["get", "a0"]).exits(3).says(&["WRONGTYPE", "a key of ours holds something else"]);
+    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE", "WeChat was not asked"]);
+    redis.cli(&["del", "wxtoken:a0"]);
+    redis.cli(&["rpush", "wxtoken:a0:lock", "x"]);
+    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE"]);
+    assert_eq!(wechat.asked(), 0);
+    redis.cli(&["del", "wxtoken:a0:lock"]);
+    let write = "return redis.call('set', KEYS[1], string.rep('x', 50000000))";
+    redis.cli(&["eval", write, "1", "wxtoken:a0"]);
+    home.run(&["get", "a0"]).exits(3).says(&["it is too long"]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1);
+}

@@ -141,7 +141,7 @@ impl RedisStore {
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
-        self.publish(&copy, &there.text, life, None)?;
+        self.publish(&copy, &there.bytes, life, None)?;
         self.get() // Or what somebody else has published meanwhile.
     }
 
@@ -149,7 +149,7 @@ impl RedisStore {
     fn publish(
         &self,
         document: &Document,
-        before: &str,
+        before: &[u8],
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
@@ -200,8 +200,8 @@ impl RedisStore {
 
 /// What stands at a key.
 pub(super) struct There {
-    /// As it stands; empty, where there is nothing.
-    text: String,
+    /// As it stands, be it text or not; empty, where there is nothing.
+    bytes: Vec<u8>,
     document: Option<Document>,
     damage: Option<String>,
 }
@@ -209,18 +209,17 @@ pub(super) struct There {
 impl There {
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
         let Some(bytes) = got else {
-            return There { text: String::new(), document: None, damage: None };
+            return There { bytes: Vec::new(), document: None, damage: None };
         };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
-        let text = String::from_utf8(bytes).unwrap_or_default();
         let damaged =
             |what| format!("{key} at {url} is no document: {what}; wxtoken fetch replaces it");
         match parsed {
-            Ok(document) => There { text, document: Some(document), damage: None },
-            Err(what) => There { text, document: None, damage: Some(damaged(what)) },
+            Ok(document) => There { bytes, document: Some(document), damage: None },
+            Err(what) => There { bytes, document: None, damage: Some(damaged(what)) },
         }
     }
 }
@@ -333,7 +332,7 @@ struct RedisTurn {
     lock: RedisLock,
     deadline: Instant,
     /// What was found at the last look.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
 }
 
 impl Turn for RedisTurn {
@@ -342,7 +341,7 @@ impl Turn for RedisTurn {
         if let Some(document) = &there.document {
             self.store.copy.keep(document);
         }
-        self.before.replace(there.text.clone());
+        self.before.replace(there.bytes.clone());
         Ok(there.into())
     }
 
@@ -353,7 +352,7 @@ impl Turn for RedisTurn {
             bail!(lost(&store.lock));
         }
         let before = before.into_inner();
-        let life = Document::parse(&store.kind, before.as_bytes())
+        let life = Document::parse(&store.kind, &before)
             .map_or(Duration::ZERO, |document| document.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
         let before = RefCell::new(before);
@@ -372,7 +371,7 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
     /// Until then copies of what was found can be taken for good.
     copies_end_at: Instant,
 }
@@ -384,20 +383,20 @@ impl PreparedKey {
         document.left(SystemClock.now()).max(of_copies)
     }
 
-    fn text(&self, document: &Document) -> String {
-        document.to_line(&self.store.kind).expose().trim_end().to_owned()
+    fn bytes(&self, document: &Document) -> Vec<u8> {
+        document.to_line(&self.store.kind).expose().trim_end().into()
     }
 
     /// Whether this is the document that stood there before it was cut.
     fn is_put_back(&self, document: &Document) -> bool {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
+        let before = Document::parse(&self.store.kind, &self.before.borrow());
         before.is_ok_and(|before| !document.is_news_since(&before))
     }
 
     /// The document, made newer than the one it replaces: another host's clock may have been a little ahead. It ends when
     /// it ended. Of one from the future nothing would be left behind: that is no document to be newer than.
     fn after_the_last(&self, document: &Document) -> Document {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
+        let before = Document::parse(&self.store.kind, &self.before.borrow());
         match before {
             Ok(before)
                 if before.token != document.token
@@ -424,7 +423,7 @@ impl Prepared for PreparedKey {
         if !self.store.publish(document, &before, self.life(document), owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.text(document));
+        self.before.replace(self.bytes(document));
         self.store.copy.keep(document);
         Ok(())
     }

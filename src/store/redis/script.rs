@@ -97,7 +97,7 @@ pub(super) struct Publication<'a> {
     /// How long it is kept.
     pub(super) life: Duration,
     /// What is expected to be there.
-    pub(super) before: &'a str,
+    pub(super) before: &'a [u8],
     /// Whose the lock has to be, if it has to be held.
     pub(super) owner: Option<&'a str>,
     pub(super) channel: &'a str,
