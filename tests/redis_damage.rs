@@ -70,6 +70,26 @@ fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_wh
 }
 
 #[test]
+fn callers_who_make_up_types_of_tickets_do_not_make_redis_be_asked_for_them_ever_after() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home = host("stable", &wechat, &redis.url());
+    home.run(&["fetch"]).exits(0);
+    let server = home.serve(&[]);
+    let mut caller = server.caller();
+    for n in 0..300 {
+        assert_eq!(caller.get(&format!("/ticket/a0/t{n}")).status, 404);
+    }
+    eventually("they are forgotten", || {
+        redis.cli(&["config", "resetstat"]);
+        eventually("it looks", || redis.cli(&["info", "commandstats"]).contains("mget:calls=2"));
+        let stats = redis.cli(&["info", "stats"]);
+        let missed = stats.lines().find_map(|line| line.strip_prefix("keyspace_misses:"));
+        missed.unwrap().trim().parse::<u64>().unwrap() <= 40
+    });
+}
+
+#[test]
 fn garbage_at_our_key_is_replaced_by_a_token_that_was_asked_for_once() {
     let Some(redis) = Redis::start() else { return };
     let not_utf8 = document("OLD", &in_an_hour()).replace("\"appid\"", "\"x\":\"\\255\",\"appid\"");

@@ -31,7 +31,7 @@ use crate::report::{debug, error};
 use crate::token::{Document, Kind, MAX_DOCUMENT};
 
 use copy::Copy;
-use follower::{Followed, Follower};
+use follower::{Followed, Follower, Slot};
 use lock::{RedisLock, holder};
 use script::{Publication, Published};
 use server::{Fault, Server};
@@ -60,8 +60,8 @@ pub(super) struct RedisStore {
     mode: u32,
     also: Vec<(String, AlsoFormat)>,
     url: String,
-    /// As soon as somebody wants to look without waiting.
-    follower: OnceLock<Arc<Follower>>,
+    /// As soon as somebody wants to look without waiting; followed for as long as this lives.
+    followed: OnceLock<(Arc<Follower>, Arc<Slot>)>,
 }
 
 impl RedisStore {
@@ -82,7 +82,7 @@ impl RedisStore {
             mode,
             also: shared.also(kind),
             url: shared.redis.url.to_string(),
-            follower: OnceLock::new(),
+            followed: OnceLock::new(),
             key,
         }
     }
@@ -284,8 +284,7 @@ impl Store for RedisStore {
     }
 
     fn glance(&self) -> Option<Document> {
-        let follower = self.follower.get_or_init(|| Follower::of(&self.server));
-        let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        let (_, slot) = self.followed.get_or_init(|| self.follow());
         slot.is_published_or_unknown().then(|| slot.document()).flatten()
     }
 }
@@ -297,10 +296,15 @@ impl RedisStore {
         [&self.lock, &self.key].into_iter().chain(also).cloned().collect()
     }
 
-    /// The same for those who look again and again.
-    pub(super) fn watch(&self) -> Box<dyn Watch> {
+    fn follow(&self) -> (Arc<Follower>, Arc<Slot>) {
         let follower = Follower::of(&self.server);
         let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        (follower, slot)
+    }
+
+    /// The same for those who look again and again.
+    pub(super) fn watch(&self) -> Box<dyn Watch> {
+        let (follower, slot) = self.follow();
         Box::new(Followed::new(follower, slot))
     }
 
