@@ -31,7 +31,7 @@ use crate::report::{debug, error};
 use crate::token::{Document, Kind, MAX_DOCUMENT};
 
 use copy::Copy;
-use follower::{Followed, Follower};
+use follower::{Followed, Follower, Slot};
 use lock::{RedisLock, holder};
 use script::{Publication, Published};
 use server::{Fault, Server};
@@ -57,8 +57,8 @@ pub(super) struct RedisStore {
     mode: u32,
     also: Vec<(String, AlsoFormat)>,
     url: String,
-    /// As soon as somebody wants to look without waiting.
-    follower: OnceLock<Arc<Follower>>,
+    /// As soon as somebody wants to look without waiting; followed for as long as this lives.
+    followed: OnceLock<(Arc<Follower>, Arc<Slot>)>,
 }
 
 impl RedisStore {
@@ -79,7 +79,7 @@ impl RedisStore {
             mode,
             also: shared.also(kind),
             url: shared.redis.url.to_string(),
-            follower: OnceLock::new(),
+            followed: OnceLock::new(),
             key,
         }
     }
@@ -134,7 +134,7 @@ impl RedisStore {
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
-        self.publish(&copy, &there.text, life, None)?;
+        self.publish(&copy, &there.bytes, life, None)?;
         self.get() // Or what somebody else has published meanwhile.
     }
 
@@ -142,7 +142,7 @@ impl RedisStore {
     fn publish(
         &self,
         document: &Document,
-        before: &str,
+        before: &[u8],
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
@@ -193,8 +193,8 @@ impl RedisStore {
 
 /// What stands at a key.
 pub(super) struct There {
-    /// As it stands; empty, where there is nothing.
-    text: String,
+    /// As it stands, be it text or not; empty, where there is nothing.
+    bytes: Vec<u8>,
     document: Option<Document>,
     damage: Option<String>,
 }
@@ -202,18 +202,17 @@ pub(super) struct There {
 impl There {
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
         let Some(bytes) = got else {
-            return There { text: String::new(), document: None, damage: None };
+            return There { bytes: Vec::new(), document: None, damage: None };
         };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
-        let text = String::from_utf8(bytes).unwrap_or_default();
         let damaged =
             |what| format!("{key} at {url} is no document: {what}; wxtoken fetch replaces it");
         match parsed {
-            Ok(document) => There { text, document: Some(document), damage: None },
-            Err(what) => There { text, document: None, damage: Some(damaged(what)) },
+            Ok(document) => There { bytes, document: Some(document), damage: None },
+            Err(what) => There { bytes, document: None, damage: Some(damaged(what)) },
         }
     }
 }
@@ -232,9 +231,11 @@ fn pick(
     now: UtcDateTime,
 ) -> (Option<Document>, bool) {
     let is_newer = |kept: &Document| {
-        there
-            .as_ref()
-            .is_none_or(|there| kept.appid == there.appid && kept.created_at > there.created_at)
+        there.as_ref().is_none_or(|there| {
+            kept.appid == there.appid
+                && kept.created_at > there.created_at
+                && !kept.is_from_the_future(now)
+        })
     };
     match kept.filter(|kept| is_newer(kept) && !kept.left(now).is_zero()) {
         Some(kept) => (Some(kept), false),
@@ -276,8 +277,7 @@ impl Store for RedisStore {
     }
 
     fn glance(&self) -> Option<Document> {
-        let follower = self.follower.get_or_init(|| Follower::of(&self.server));
-        let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        let (_, slot) = self.followed.get_or_init(|| self.follow());
         slot.is_published_or_unknown().then(|| slot.document()).flatten()
     }
 }
@@ -289,10 +289,15 @@ impl RedisStore {
         [&self.lock, &self.key].into_iter().chain(also).cloned().collect()
     }
 
-    /// The same for those who look again and again.
-    pub(super) fn watch(&self) -> Box<dyn Watch> {
+    fn follow(&self) -> (Arc<Follower>, Arc<Slot>) {
         let follower = Follower::of(&self.server);
         let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        (follower, slot)
+    }
+
+    /// The same for those who look again and again.
+    pub(super) fn watch(&self) -> Box<dyn Watch> {
+        let (follower, slot) = self.follow();
         Box::new(Followed::new(follower, slot))
     }
 
@@ -324,7 +329,7 @@ struct RedisTurn {
     lock: RedisLock,
     deadline: Instant,
     /// What was found at the last look.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
 }
 
 impl Turn for RedisTurn {
@@ -333,7 +338,7 @@ impl Turn for RedisTurn {
         if let Some(document) = &there.document {
             self.store.copy.keep(document);
         }
-        self.before.replace(there.text.clone());
+        self.before.replace(there.bytes.clone());
         Ok(there.into())
     }
 
@@ -343,7 +348,7 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let found = Document::parse(&store.kind, before.borrow().as_bytes()).ok();
+        let found = Document::parse(&store.kind, &before.borrow()).ok();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
         Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
@@ -361,7 +366,7 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
     /// What was found.
     found: Option<Document>,
     /// Until then copies of what was found can be taken for good.
@@ -375,15 +380,16 @@ impl PreparedKey {
         document.left(SystemClock.now()).max(of_copies)
     }
 
-    fn text(&self, document: &Document) -> String {
-        document.to_line(&self.store.kind).expose().trim_end().to_owned()
+    fn bytes(&self, document: &Document) -> Vec<u8> {
+        document.to_line(&self.store.kind).expose().trim_end().into()
     }
 
     /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
-    /// clock of the host that made that may have been ahead, and copies of it must not be taken for news.
+    /// clock of the host that made that may have been a little ahead, and copies of it must not be taken for news. Of one
+    /// from the future they are not, and of what is moved as far nothing would be left.
     fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
         match &self.found {
-            Some(found) if found != document => {
+            Some(found) if found != document && !found.is_from_the_future(SystemClock.now()) => {
                 document.no_older_than(found.created_at.saturating_add(by))
             }
             _ => document.clone(),
@@ -406,7 +412,7 @@ impl Prepared for PreparedKey {
         if !self.store.publish(document, &before, self.life(document), owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.text(document));
+        self.before.replace(self.bytes(document));
         self.store.copy.keep(document);
         Ok(())
     }
