@@ -49,22 +49,26 @@ impl Copy {
     }
 
     /// Keeps `document`, unless what is kept is it, or newer. That it cannot be kept costs nothing as long as Redis is
-    /// there.
-    pub(super) fn keep(&self, document: &Document) {
+    /// there. Without a `mode` the file is as tight as it was made, or tighter: who only reads gives nobody more.
+    pub(super) fn keep(&self, document: &Document, mode: Option<u32>) {
         let is_kept = |copy: &Document| copy == document || copy.created_at > document.created_at;
         if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
             return;
         }
-        if let Err(err) = self.write(document, is_kept) {
+        if let Err(err) = self.write(document, mode, is_kept) {
             debug!("{}: no copy is kept: {err:#}", self.path.display());
         }
     }
 
     /// The same, and an error if that was not possible.
-    fn write(&self, document: &Document, is_kept: impl Fn(&Document) -> bool) -> Result<()> {
-        // As tight as it was made, or tighter: who may read a token is not widened from here.
-        let mode = fs::metadata(&self.path).map(|it| it.permissions().mode() & 0o7777);
-        let mode = mode.unwrap_or(0o600);
+    fn write(
+        &self,
+        document: &Document,
+        mode: Option<u32>,
+        is_kept: impl Fn(&Document) -> bool,
+    ) -> Result<()> {
+        let as_it_was = || Some(fs::metadata(&self.path).ok()?.permissions().mode() & 0o7777);
+        let mode = mode.or_else(as_it_was).unwrap_or(0o600);
         atomic::make_dir_of(&self.path, mode)?;
         let deadline = Instant::now() + PATIENCE;
         let lock = Lock::acquire(&self.path.with_extension("lock"), &SystemClock, deadline)?;

@@ -17,6 +17,7 @@ mod script;
 mod server;
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,9 +56,8 @@ pub(super) struct RedisStore {
     kind: Kind,
     key: String,
     lock: String,
-    channel: String,
     copy: Copy,
-    mode: u32,
+    mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
     url: String,
     /// As soon as somebody wants to look without waiting.
@@ -65,19 +65,13 @@ pub(super) struct RedisStore {
 }
 
 impl RedisStore {
-    /// The store of the document of this kind; a copy that is made gets `mode`.
-    pub(super) fn new(
-        shared: &Shared,
-        kind: &Kind,
-        path: &std::path::Path,
-        mode: u32,
-    ) -> RedisStore {
+    /// The store of the document of this kind, whose copy is at `path`; with `mode`, for those who publish.
+    pub(super) fn new(shared: &Shared, kind: &Kind, path: &Path, mode: Option<u32>) -> RedisStore {
         let key = shared.key(kind);
         RedisStore {
             server: Server::of(&shared.redis),
             kind: kind.clone(),
             lock: format!("{key}:lock"),
-            channel: format!("{}:published", shared.redis.prefix),
             copy: Copy::new(path, kind, shared.appid.as_deref()),
             mode,
             also: shared.also(kind),
@@ -92,15 +86,11 @@ impl RedisStore {
         let now = SystemClock.now();
         match self.get() {
             Ok(there) => {
-                let (found, is_published) = self.pick(there.document, now);
-                if let (Some(document), true) = (&found, is_published) {
-                    self.copy.keep(document);
+                let (document, is_published) = pick(there.document, self.copy.read(), now);
+                if let (Some(document), true) = (&document, is_published) {
+                    self.keep(document);
                 }
-                Ok(match (found, there.damage) {
-                    (Some(document), _) => Found::Document(document),
-                    (None, Some(damage)) => Found::Damaged(damage),
-                    (None, None) => Found::Nothing,
-                })
+                Ok(There { document, ..there }.into())
             }
             Err(fault) => match self.copy.read().filter(|copy| !copy.left(now).is_zero()) {
                 Some(document) => {
@@ -112,22 +102,26 @@ impl RedisStore {
         }
     }
 
-    /// Which document counts, of what is in Redis and this host's copy; and whether it is the one in Redis.
-    fn pick(&self, there: Option<Document>, now: UtcDateTime) -> (Option<Document>, bool) {
-        pick(there, self.copy.read(), now)
-    }
-
     /// What is in Redis.
     fn get(&self) -> Result<There> {
         let got: Option<Vec<u8>> = self
             .server
             .run(|connection| redis::cmd("GET").arg(&self.key).query(connection))
             .map_err(|fault| self.explain(&fault))?;
-        Ok(self.parse(got))
+        Ok(There::parse(&self.kind, &self.key, &self.url, got))
     }
 
-    fn parse(&self, got: Option<Vec<u8>>) -> There {
-        There::parse(&self.kind, &self.key, &self.url, got)
+    /// The same for those who publish: the copy is put back, if Redis has lost it, and kept, if it has another.
+    fn get_or_restore(&self) -> Result<There> {
+        let there = self.restore(self.get()?)?;
+        if let Some(document) = &there.document {
+            self.keep(document);
+        }
+        Ok(there)
+    }
+
+    fn keep(&self, document: &Document) {
+        self.copy.keep(document, self.mode);
     }
 
     fn explain(&self, fault: &Fault) -> anyhow::Error {
@@ -137,7 +131,7 @@ impl RedisStore {
     /// Puts back the copy, if Redis has lost it.
     fn restore(&self, there: There) -> Result<There> {
         let now = SystemClock.now();
-        let (found, is_published) = self.pick(there.document.clone(), now);
+        let (found, is_published) = pick(there.document.clone(), self.copy.read(), now);
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
@@ -164,7 +158,7 @@ impl RedisStore {
             life,
             before,
             owner,
-            channel: &self.channel,
+            channel: &self.server.redis.channel(),
             also: &also,
             also_life,
         };
@@ -186,19 +180,16 @@ impl RedisStore {
                 );
             }
         }
-        self.seen(document);
-        Ok(true)
-    }
-
-    /// Those who watch in this process need not wait until they hear of it.
-    fn seen(&self, document: &Document) {
+        // Those who watch in this process need not wait until they hear of it.
         if let Some(follower) = Follower::there_is(&self.server) {
             follower.note(&self.key, document);
         }
+        Ok(true)
     }
 }
 
 /// What stands at a key.
+#[derive(Clone, Default)]
 pub(super) struct There {
     /// As it stands; empty, where there is nothing.
     text: String,
@@ -207,10 +198,14 @@ pub(super) struct There {
 }
 
 impl There {
+    /// The document, being one of this kind, as it is published.
+    fn of(kind: &Kind, document: &Document) -> There {
+        let text = document.to_line(kind).expose().trim_end().to_owned();
+        There { text, document: Some(document.clone()), damage: None }
+    }
+
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
-        let Some(bytes) = got else {
-            return There { text: String::new(), document: None, damage: None };
-        };
+        let Some(bytes) = got else { return There::default() };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
@@ -261,11 +256,7 @@ fn written(document: &Document, format: AlsoFormat) -> String {
 impl Store for RedisStore {
     fn read(&self) -> Result<Found> {
         let not_asked = || "WeChat was not asked, as a token could not be published";
-        let there = self.get().and_then(|there| self.restore(there)).with_context(not_asked)?;
-        if let Some(document) = &there.document {
-            self.copy.keep(document);
-        }
-        Ok(there.into())
+        Ok(self.get_or_restore().with_context(not_asked)?.into())
     }
 
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
@@ -279,7 +270,10 @@ impl Store for RedisStore {
     }
 
     fn settle(&self) -> Result<()> {
-        Ok(self.copy.settle(self.mode)?)
+        match self.mode {
+            Some(mode) => Ok(self.copy.settle(mode)?),
+            None => Ok(()),
+        }
     }
 
     fn glance(&self) -> Option<Document> {
@@ -331,16 +325,13 @@ struct RedisTurn {
     lock: RedisLock,
     deadline: Instant,
     /// What was found at the last look.
-    before: RefCell<String>,
+    before: RefCell<There>,
 }
 
 impl Turn for RedisTurn {
     fn read(&self) -> Result<Found> {
-        let there = self.store.get().and_then(|there| self.store.restore(there))?;
-        if let Some(document) = &there.document {
-            self.store.copy.keep(document);
-        }
-        self.before.replace(there.text.clone());
+        let there = self.store.get_or_restore()?;
+        self.before.replace(there.clone());
         Ok(there.into())
     }
 
@@ -350,11 +341,9 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let before = before.into_inner();
-        let life = Document::parse(&store.kind, before.as_bytes())
-            .map_or(Duration::ZERO, |document| document.left(SystemClock.now()));
+        let now = SystemClock.now();
+        let life = before.borrow().document.as_ref().map_or(Duration::ZERO, |it| it.left(now));
         let copies_end_at = Instant::now() + life;
-        let before = RefCell::new(before);
         Ok(Box::new(PreparedKey { store, lock, deadline, before, copies_end_at }))
     }
 }
@@ -370,7 +359,7 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<String>,
+    before: RefCell<There>,
     /// Until then copies of what was found can be taken for good.
     copies_end_at: Instant,
 }
@@ -381,24 +370,13 @@ impl PreparedKey {
         let of_copies = self.copies_end_at.saturating_duration_since(Instant::now());
         document.left(SystemClock.now()).max(of_copies)
     }
+}
 
-    fn text(&self, document: &Document) -> String {
-        document.to_line(&self.store.kind).expose().trim_end().to_owned()
-    }
-
-    /// Whether this is the document that stood there before it was cut.
-    fn is_put_back(&self, document: &Document) -> bool {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        before.is_ok_and(|before| !document.is_news_since(&before))
-    }
-
-    /// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
-    fn after_the_last(&self, document: &Document) -> Document {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        match before {
-            Ok(before) if before.token != document.token => document.moved_after(before.created_at),
-            _ => document.clone(),
-        }
+/// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
+fn after_the_last(document: &Document, before: Option<&Document>) -> Document {
+    match before {
+        Some(before) if before.token != document.token => document.moved_after(before.created_at),
+        _ => document.clone(),
     }
 }
 
@@ -411,25 +389,26 @@ impl Prepared for PreparedKey {
     }
 
     fn publish_for_now(&self, document: &Document) -> Result<()> {
-        let before = self.before.borrow().clone();
         let owner = Some(self.lock.owner());
-        if !self.store.publish(document, &before, self.life(document), owner)? {
+        let life = self.life(document);
+        if !self.store.publish(document, &self.before.borrow().text, life, owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.text(document));
-        self.store.copy.keep(document);
+        self.before.replace(There::of(&self.store.kind, document));
+        self.store.keep(document);
         Ok(())
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        let document = self.after_the_last(document);
+        let before = self.before.take();
+        let document = after_the_last(document, before.document.as_ref());
         // First: whatever becomes of Redis, the token is not lost.
-        self.store.copy.keep(&document);
+        self.store.keep(&document);
         let until = self.deadline.max(Instant::now() + PUBLISH_PATIENCE);
-        let before = self.before.borrow().clone();
-        let is_put_back = self.is_put_back(&document);
+        // The one that stood there before it was cut.
+        let is_put_back = before.document.is_some_and(|before| !document.is_news_since(&before));
         loop {
-            match self.store.publish(&document, &before, self.life(&document), None) {
+            match self.store.publish(&document, &before.text, self.life(&document), None) {
                 Ok(true) => return Ok(()),
                 Ok(false) => bail!(
                     "another host has published a newer document at {} meanwhile, and this one is given up: this process \
