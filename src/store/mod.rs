@@ -19,7 +19,7 @@ mod reader;
 mod redis;
 mod trial;
 
-pub(crate) use trial::{Directory, Turns};
+pub(crate) use trial::{Directory, Trial, Turns};
 
 impl Place {
     /// What is published now. Takes no lock, as all who only read.
@@ -46,13 +46,11 @@ impl Place {
         }
     }
 
-    /// Tries whether documents can be published; an error says why not.
-    pub(crate) fn try_out(&self) -> Result<Directory> {
+    /// Tries whether documents can be published.
+    pub(crate) fn try_out(&self) -> Trial {
         match self {
-            Place::File(path) => trial::directory(path),
-            Place::Shared(shared) => {
-                self.redis(shared, &Kind::Token, None).try_out().map(|()| Directory::Redis)
-            }
+            Place::File(path) => Trial::Directory(trial::directory(path)),
+            Place::Shared(shared) => Trial::Redis(self.redis(shared, &Kind::Token, None).try_out()),
         }
     }
 
