@@ -191,9 +191,9 @@ impl Document {
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
-    /// This document, made newer than one of `before`, if it is not; it ends when it ended.
-    pub(crate) fn moved_after(&self, before: UtcDateTime) -> Document {
-        let created_at = self.created_at.max(before.saturating_add(time::Duration::SECOND));
+    /// This document, made no older than one of `created_at`; it ends when it ended.
+    pub(crate) fn no_older_than(&self, created_at: UtcDateTime) -> Document {
+        let created_at = self.created_at.max(created_at);
         let moved = (created_at - self.created_at).try_into().unwrap_or_default();
         let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
         Document { created_at, expires_in, ..self.clone() }
@@ -341,6 +341,17 @@ mod tests {
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_document_that_is_made_newer_ends_when_it_ended() {
+        let document = made_at("2026-11-22T05:34:46Z");
+        let moved = document.no_older_than(at("2026-11-22T05:35:16Z"));
+        assert_eq!(moved.created(), "2026-11-22T05:35:16Z");
+        assert_eq!(moved.expires(), document.expires());
+        assert_eq!(document.no_older_than(at("2026-11-22T05:34:45Z")), document);
+        let never_nothing = document.no_older_than(at("2026-12-01T00:00:00Z"));
+        assert_eq!(never_nothing.expires_in, secs(1));
     }
 
     #[test]

@@ -365,3 +365,45 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
     home.run(&["fetch", "--force", "a0"]).exits(1).says(&["its user may not do this"]);
     assert_eq!(wechat.asked(), asked);
 }
+
+// check
+
+#[test]
+fn check_tells_whether_redis_can_be_written_and_who_holds_the_lock() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host_on("stable", &wechat, &redis.url(), "timeout = \"500ms\"");
+    home.run(&["fetch"]).exits(0);
+    redis.cli(&["set", "wxtoken:a0:lock", "process 7 on db/0123", "px", "60000"]);
+    let ran = home.run(&["check"]);
+    for part in ["can be published: Redis answers, and can be written", "held by process 7 on db"] {
+        assert!(ran.stdout.contains(part), "{part}: {} {}", ran.stdout, ran.stderr);
+    }
+    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "process 7 on db/0123");
+    redis.kill();
+    let ran = home.run(&["check"]).exits(1);
+    assert!(ran.stdout.contains("cannot be published: cannot reach redis://"), "{}", ran.stdout);
+}
+
+/// A host whose clock is ahead has published, and one whose clock is right replaces it.
+#[test]
+fn a_token_that_was_made_by_a_clock_ahead_is_replaced_for_those_who_keep_a_copy_of_it() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
+    one.run(&["fetch"]).exits(0);
+    let ahead = time::UtcDateTime::now() + time::Duration::seconds(30);
+    let ahead = ahead.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let mut document: serde_json::Value =
+        serde_json::from_str(&redis.cli(&["get", "wxtoken:a0"])).unwrap();
+    let token = document["access_token"].as_str().unwrap().to_owned();
+    document["created_at"] = format!("{}Z", &ahead[..19]).into();
+    redis.cli(&["set", "wxtoken:a0", &document.to_string(), "ex", "7200"]);
+    assert_eq!(got(&other), token);
+    one.run(&["fetch", "--force", "a0"]).exits(0).silent();
+    let next = redis.token("wxtoken:a0").unwrap();
+    assert_ne!(next, token);
+    assert_eq!([got(&one), got(&other)], [&*next, &*next]);
+    other.run(&["fetch"]).exits(0).silent();
+    assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(next), 2));
+}

@@ -66,7 +66,7 @@ impl RedisLock {
         self.server.run(|connection| {
             let is_ours = script::extend(connection, &self.key, &self.owner, LIFE, keys)?;
             // Nobody else is to be given it by a replica that knows nothing of it.
-            script::replicate(connection, super::REPLICA_PATIENCE);
+            script::replicate(connection, self.server.replica_patience());
             Ok(is_ours)
         })
     }

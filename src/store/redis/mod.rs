@@ -46,9 +46,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
 /// How long one waits between those tries.
 const PUBLISH_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a replica may take until it has what was published.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
-
 /// A document in Redis.
 #[derive(Clone)]
 pub(super) struct RedisStore {
@@ -124,6 +121,11 @@ impl RedisStore {
         self.copy.keep(document, self.mode);
     }
 
+    /// The document as it stands in Redis.
+    fn text(&self, document: &Document) -> String {
+        document.to_line(&self.kind).expose().trim_end().to_owned()
+    }
+
     fn explain(&self, fault: &Fault) -> anyhow::Error {
         explain(&self.url, fault)
     }
@@ -147,14 +149,14 @@ impl RedisStore {
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
-        let line = document.to_line(&self.kind);
+        let text = self.text(document);
         let also_life = document.left(SystemClock.now());
         let also = self.also.iter().map(|(key, format)| (key.clone(), written(document, *format)));
         let also: Vec<_> = also.collect();
         let publication = Publication {
             lock: &self.lock,
             key: &self.key,
-            document: line.expose().trim_end(),
+            document: &text,
             life,
             before,
             owner,
@@ -165,7 +167,7 @@ impl RedisStore {
         let published = self.server.run(|connection| {
             let published = script::publish(connection, &publication)?;
             if !matches!(published, Published::Refused) {
-                script::replicate(connection, REPLICA_PATIENCE);
+                script::replicate(connection, self.server.replica_patience());
             }
             Ok(published)
         });
@@ -198,12 +200,6 @@ pub(super) struct There {
 }
 
 impl There {
-    /// The document, being one of this kind, as it is published.
-    fn of(kind: &Kind, document: &Document) -> There {
-        let text = document.to_line(kind).expose().trim_end().to_owned();
-        There { text, document: Some(document.clone()), damage: None }
-    }
-
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
         let Some(bytes) = got else { return There::default() };
         let parsed = match bytes.len() {
@@ -341,10 +337,11 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let now = SystemClock.now();
-        let life = before.borrow().document.as_ref().map_or(Duration::ZERO, |it| it.left(now));
+        let There { text, document: found, .. } = before.into_inner();
+        let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
-        Ok(Box::new(PreparedKey { store, lock, deadline, before, copies_end_at }))
+        let before = RefCell::new(text);
+        Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
     }
 }
 
@@ -359,7 +356,9 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<There>,
+    before: RefCell<String>,
+    /// What was found.
+    found: Option<Document>,
     /// Until then copies of what was found can be taken for good.
     copies_end_at: Instant,
 }
@@ -370,13 +369,16 @@ impl PreparedKey {
         let of_copies = self.copies_end_at.saturating_duration_since(Instant::now());
         document.left(SystemClock.now()).max(of_copies)
     }
-}
 
-/// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
-fn after_the_last(document: &Document, before: Option<&Document>) -> Document {
-    match before {
-        Some(before) if before.token != document.token => document.moved_after(before.created_at),
-        _ => document.clone(),
+    /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
+    /// clock of the host that made that may have been ahead, and copies of it must not be taken for news.
+    fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
+        match &self.found {
+            Some(found) if found != document => {
+                document.no_older_than(found.created_at.saturating_add(by))
+            }
+            _ => document.clone(),
+        }
     }
 }
 
@@ -389,26 +391,26 @@ impl Prepared for PreparedKey {
     }
 
     fn publish_for_now(&self, document: &Document) -> Result<()> {
+        let document = &self.after_the_found(document, time::Duration::ZERO);
         let owner = Some(self.lock.owner());
         let life = self.life(document);
-        if !self.store.publish(document, &self.before.borrow().text, life, owner)? {
+        if !self.store.publish(document, &self.before.borrow(), life, owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(There::of(&self.store.kind, document));
+        self.before.replace(self.store.text(document));
         self.store.keep(document);
         Ok(())
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        let before = self.before.take();
-        let document = after_the_last(document, before.document.as_ref());
+        let is_put_back = self.found.as_ref() == Some(document);
+        let document = self.after_the_found(document, time::Duration::SECOND);
         // First: whatever becomes of Redis, the token is not lost.
         self.store.keep(&document);
         let until = self.deadline.max(Instant::now() + PUBLISH_PATIENCE);
-        // The one that stood there before it was cut.
-        let is_put_back = before.document.is_some_and(|before| !document.is_news_since(&before));
+        let before = self.before.borrow();
         loop {
-            match self.store.publish(&document, &before.text, self.life(&document), None) {
+            match self.store.publish(&document, &before, self.life(&document), None) {
                 Ok(true) => return Ok(()),
                 Ok(false) => bail!(
                     "another host has published a newer document at {} meanwhile, and this one is given up: this process \
@@ -428,5 +430,41 @@ impl Prepared for PreparedKey {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn document(token: &str, created: i64) -> Document {
+        let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
+        let life = Duration::from_secs(7200);
+        Document::new("wx1", Secret::new(token.to_owned()), life, at)
+    }
+
+    fn picked(there: Option<Document>, kept: Option<Document>, now: i64) -> (String, bool) {
+        let now = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(now);
+        let (found, is_published) = pick(there, kept, now);
+        (found.map_or(String::new(), |it| it.token.expose().to_owned()), is_published)
+    }
+
+    #[test]
+    fn what_was_kept_counts_where_it_is_newer_than_what_is_there_and_lives() {
+        let [old, new] = [document("OLD", 0), document("NEW", 1000)];
+        let some = |it: &Document| Some(it.clone());
+        assert_eq!(picked(some(&new), some(&old), 1001), ("NEW".to_owned(), true));
+        assert_eq!(picked(some(&old), some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 8200), (String::new(), true), "it has ended");
+        assert_eq!(picked(some(&old), some(&new), 8200), ("OLD".to_owned(), true));
+        // One that was cut is as new as it was whole.
+        let cut = Document { expires_in: Duration::from_secs(300), ..new.clone() };
+        let (found, _) = pick(some(&cut), some(&new), new.created_at);
+        assert_eq!(found, Some(cut));
+        // Another account's is nobody's affair.
+        let foreign = Document { appid: "wx2".to_owned(), ..new };
+        assert_eq!(picked(some(&old), some(&foreign), 1001), ("OLD".to_owned(), true));
     }
 }

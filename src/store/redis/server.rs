@@ -27,6 +27,9 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 /// After a failure to reach it, others are told the same for so long, and do not wait for it in turn.
 const DOWN_FOR: Duration = Duration::from_millis(500);
 
+/// How long a replica may take until it has what was written.
+const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The longest password that is read.
 const MAX_PASSWORD: usize = 1024;
 
@@ -104,6 +107,11 @@ impl Server {
             Err(err) if err.is_io_error() => Err(self.note_down(self.fault(&err))),
             Err(err) => Err(self.fault(&err)),
         }
+    }
+
+    /// How long to wait for a replica: not so long that Redis itself would be taken for down.
+    pub(super) fn replica_patience(&self) -> Duration {
+        REPLICA_PATIENCE.min(self.redis.timeout / 2)
     }
 
     /// A connection of one's own.
