@@ -12,7 +12,7 @@ use time::UtcDateTime;
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::{Published, Trouble};
-use crate::api::Api;
+use crate::api::{Api, Rules};
 use crate::appsecret::SecretFrom;
 use crate::check::published::Current;
 use crate::check::{Finding, Verdict, here, published, there};
@@ -103,7 +103,7 @@ fn examine(
         _ => None,
     };
     // The token is all that a probe takes, and at another wxtoken there is none.
-    let client = client.filter(|_| account.api != Api::Mirror);
+    let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
     let upstream = client.and_then(|it| Link::of(it, nobody).upstream(account).ok());
     let (found, pulse, now) = probed(account, upstream.as_deref(), deadline);
@@ -120,7 +120,7 @@ fn greet(
     deadline: Instant,
     findings: &mut Vec<Finding>,
 ) -> Option<Greeting> {
-    let (hosts, greeting) = there::hosts(client, account.api, deadline);
+    let (hosts, greeting) = there::hosts(client, account.rules, deadline);
     findings.extend(hosts);
     findings.extend(greeting.as_ref().map(there::clock));
     greeting
@@ -147,8 +147,8 @@ fn ask(
             return None;
         }
     };
-    findings.push(there::credentials(account.api, &answer));
-    let is_of_the_same_kind = api == account.api;
+    findings.push(there::credentials(account.rules, &answer));
+    let is_of_the_same_kind = account.rules != Rules::Classic;
     let grant = answer.ok().filter(|_| is_of_the_same_kind)?;
     Some(Current { token: grant.token, asked_at })
 }

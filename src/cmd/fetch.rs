@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::Published;
-use crate::api::Api;
+use crate::api::Rules;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, Config, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
@@ -25,11 +25,11 @@ use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-fn again(api: Api) -> &'static str {
-    match api {
-        Api::Stable | Api::Classic => FORCED_AGAIN,
-        Api::Work => WORK_AGAIN,
-        Api::Mirror => MIRROR_AGAIN,
+fn again(rules: Rules) -> &'static str {
+    match rules {
+        Rules::Stable | Rules::Classic => FORCED_AGAIN,
+        Rules::Work => WORK_AGAIN,
+        Rules::Mirror => MIRROR_AGAIN,
     }
 }
 
@@ -185,7 +185,7 @@ fn refresh_of<'a>(
         name,
         place,
         appid: account.needed_appid()?,
-        api: account.api,
+        rules: account.rules,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source,
@@ -218,7 +218,7 @@ fn fetch_token(
     }
 
     if let Outcome::Renewed(document) = &outcome
-        && account.api == Api::Classic
+        && account.rules == Rules::Classic
         && document.expires_in <= account.refresh_before
     {
         let (life, margin) = (document.expires_in, account.refresh_before);
@@ -229,14 +229,14 @@ fn fetch_token(
         );
     }
     let describe = |document: &Document| {
-        let life = document.promise(SystemClock.now(), account.api, account.refresh_before);
+        let life = document.promise(SystemClock.now(), account.rules, account.refresh_before);
         format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
     };
     match (&outcome, want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.api))));
+            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules))));
         }
-        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {}", again(account.api)),
+        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {}", again(account.rules)),
         (Outcome::Confirmed(document), Want::Live) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }

@@ -161,7 +161,7 @@ impl File {
                 Api::Work if secret_file.is_none() => continue,
                 // A corp has many apps, with a secret each.
                 Api::Work => (secret_file, "the same corp and secret_file as"),
-                Api::Stable | Api::Classic | Api::Mirror => (&None, "the same appid and api as"),
+                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
             };
             if appid.is_empty() || !account.from.is_empty() {
                 continue;
