@@ -120,7 +120,8 @@ fn holder(file: &File) -> io::Result<Option<String>> {
     let (device, inode) = (metadata.dev(), metadata.ino());
     let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     let locks = fs::read_to_string("/proc/locks")?;
-    let mut pids = locks.lines().filter(|line| !line.contains("->")).filter_map(|line| {
+    // Those who wait have a word more in their lines.
+    let mut pids = locks.lines().filter_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         (words.get(5) == Some(&&*place)).then(|| words.get(4).copied())?
     });
