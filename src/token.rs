@@ -207,7 +207,12 @@ impl Document {
 
     /// Whether it is time to ask for the next token.
     pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
-        self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
+        self.is_from_the_future(now) || self.left(now) <= refresh_before
+    }
+
+    /// Whether the clock by which it was made was ahead, or this one has been set back: its age says nothing.
+    pub(crate) fn is_from_the_future(&self, now: UtcDateTime) -> bool {
+        self.created_at - now > MAX_CLOCK_SKEW
     }
 
     /// With how much life left this document, being a ticket's, is due. WeChat gives the same ticket again while it lives, and

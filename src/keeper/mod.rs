@@ -62,8 +62,9 @@ pub(crate) struct Keeper {
     /// `None` as long as it could not be made.
     upstream: RefCell<Option<Arc<dyn Upstream>>>,
     known: RefCell<Known>,
-    mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
+    /// Where each of these is.
+    ticket_stores: Vec<Arc<dyn Store + Send + Sync>>,
     hook: Cell<HookState>,
     /// When it failed, if it has not run well since.
     hook_failed_at: Cell<Option<UtcDateTime>>,
@@ -85,14 +86,16 @@ impl Keeper {
         let known =
             Known::new(&account.name, account.rules, account.refresh_before, Instant::now());
         let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
+        let store_of = |kind: &TicketType| account.place.store(&Kind::Ticket(kind.clone()), mode);
+        let ticket_stores = account.tickets.iter().map(store_of).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
             account,
             connect: Box::new(connect),
             upstream: RefCell::new(upstream),
             known: RefCell::new(known),
-            mode,
             tickets: RefCell::new(tickets),
+            ticket_stores,
             hook: Cell::new(HookState::Idle),
             hook_failed_at: Cell::default(),
             no_hooks: Arc::default(),
@@ -155,8 +158,8 @@ impl Keeper {
         let count = self.tickets.borrow().len();
         for place in 0..count {
             let kind = self.tickets.borrow()[place].kind.clone();
-            let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
-            let document = store.glance().filter(|document| self.account.owns(document));
+            let document =
+                self.ticket_stores[place].glance().filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
             let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
             match wait {
@@ -175,13 +178,13 @@ impl Keeper {
         let keeper = Rc::clone(self);
         spawn_local(async move {
             let token = keeper.live_token();
-            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(&kind).await, None);
+            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(place, &kind).await, None);
             if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
                 && why.is_of_dead_token()
             {
                 match keeper.replace(&token).await {
                     Ok(another) if another != token => {
-                        outcome = keeper.ask_for_ticket(&kind).await;
+                        outcome = keeper.ask_for_ticket(place, &kind).await;
                     }
                     // WeChat honours it all the same.
                     Ok(_) => {}
@@ -197,8 +200,8 @@ impl Keeper {
     }
 
     /// Asks for a ticket in a thread of its own.
-    async fn ask_for_ticket(&self, kind: &TicketType) -> Result<Outcome, Failure> {
-        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+    async fn ask_for_ticket(&self, place: usize, kind: &TicketType) -> Result<Outcome, Failure> {
+        let store = self.ticket_stores[place].clone();
         let (means, kind) = (self.means()?, kind.clone());
         let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
         done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))

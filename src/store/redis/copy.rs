@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::atomic::{self, Replacement};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::lock::Lock;
 use crate::report::debug;
 use crate::store::{Found, reader};
@@ -51,7 +51,11 @@ impl Copy {
     /// Keeps `document`, unless what is kept is it, or newer. That it cannot be kept costs nothing as long as Redis is
     /// there. Without a `mode` the file is as tight as it was made, or tighter: who only reads gives nobody more.
     pub(super) fn keep(&self, document: &Document, mode: Option<u32>) {
-        let is_kept = |copy: &Document| copy == document || copy.created_at > document.created_at;
+        let now = SystemClock.now();
+        let is_newer = |copy: &Document| {
+            copy.created_at > document.created_at && !copy.is_from_the_future(now)
+        };
+        let is_kept = |copy: &Document| copy == document || is_newer(copy);
         if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
             return;
         }

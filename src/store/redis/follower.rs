@@ -180,9 +180,13 @@ impl Follower {
         }
     }
 
-    /// Asks for all that is followed.
+    /// Asks for all that is followed by somebody still.
     fn look(&self) {
-        let slots: Vec<_> = lock(&self.slots).values().cloned().collect();
+        let slots: Vec<_> = {
+            let mut slots = lock(&self.slots);
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+            slots.values().cloned().collect()
+        };
         if slots.is_empty() {
             return;
         }

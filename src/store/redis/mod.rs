@@ -32,7 +32,7 @@ use crate::report::{debug, error};
 use crate::token::{Document, Kind, MAX_DOCUMENT};
 
 use copy::Copy;
-use follower::{Followed, Follower};
+use follower::{Followed, Follower, Slot};
 use lock::{RedisLock, holder};
 use script::{Publication, Published};
 use server::{Fault, Server};
@@ -57,8 +57,8 @@ pub(super) struct RedisStore {
     mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
     url: String,
-    /// As soon as somebody wants to look without waiting.
-    follower: OnceLock<Arc<Follower>>,
+    /// As soon as somebody wants to look without waiting; followed for as long as this lives.
+    followed: OnceLock<(Arc<Follower>, Arc<Slot>)>,
 }
 
 impl RedisStore {
@@ -73,7 +73,7 @@ impl RedisStore {
             mode,
             also: shared.also(kind),
             url: shared.redis.url.to_string(),
-            follower: OnceLock::new(),
+            followed: OnceLock::new(),
             key,
         }
     }
@@ -122,8 +122,8 @@ impl RedisStore {
     }
 
     /// The document as it stands in Redis.
-    fn text(&self, document: &Document) -> String {
-        document.to_line(&self.kind).expose().trim_end().to_owned()
+    fn bytes(&self, document: &Document) -> Vec<u8> {
+        document.to_line(&self.kind).expose().trim_end().into()
     }
 
     fn explain(&self, fault: &Fault) -> anyhow::Error {
@@ -137,7 +137,7 @@ impl RedisStore {
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
-        self.publish(&copy, &there.text, life, None)?;
+        self.publish(&copy, &there.bytes, life, None)?;
         self.get() // Or what somebody else has published meanwhile.
     }
 
@@ -145,18 +145,18 @@ impl RedisStore {
     fn publish(
         &self,
         document: &Document,
-        before: &str,
+        before: &[u8],
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
-        let text = self.text(document);
+        let bytes = self.bytes(document);
         let also_life = document.left(SystemClock.now());
         let also = self.also.iter().map(|(key, format)| (key.clone(), written(document, *format)));
         let also: Vec<_> = also.collect();
         let publication = Publication {
             lock: &self.lock,
             key: &self.key,
-            document: &text,
+            document: &bytes,
             life,
             before,
             owner,
@@ -193,8 +193,8 @@ impl RedisStore {
 /// What stands at a key.
 #[derive(Clone, Default)]
 pub(super) struct There {
-    /// As it stands; empty, where there is nothing.
-    text: String,
+    /// As it stands, be it text or not; empty, where there is nothing.
+    bytes: Vec<u8>,
     document: Option<Document>,
     damage: Option<String>,
 }
@@ -206,12 +206,11 @@ impl There {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
-        let text = String::from_utf8(bytes).unwrap_or_default();
         let damaged =
             |what| format!("{key} at {url} is no document: {what}; wxtoken fetch replaces it");
         match parsed {
-            Ok(document) => There { text, document: Some(document), damage: None },
-            Err(what) => There { text, document: None, damage: Some(damaged(what)) },
+            Ok(document) => There { bytes, document: Some(document), damage: None },
+            Err(what) => There { bytes, document: None, damage: Some(damaged(what)) },
         }
     }
 }
@@ -230,9 +229,11 @@ fn pick(
     now: UtcDateTime,
 ) -> (Option<Document>, bool) {
     let is_newer = |kept: &Document| {
-        there
-            .as_ref()
-            .is_none_or(|there| kept.appid == there.appid && kept.created_at > there.created_at)
+        there.as_ref().is_none_or(|there| {
+            kept.appid == there.appid
+                && kept.created_at > there.created_at
+                && !kept.is_from_the_future(now)
+        })
     };
     match kept.filter(|kept| is_newer(kept) && !kept.left(now).is_zero()) {
         Some(kept) => (Some(kept), false),
@@ -273,8 +274,7 @@ impl Store for RedisStore {
     }
 
     fn glance(&self) -> Option<Document> {
-        let follower = self.follower.get_or_init(|| Follower::of(&self.server));
-        let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        let (_, slot) = self.followed.get_or_init(|| self.follow());
         slot.is_published_or_unknown().then(|| slot.document()).flatten()
     }
 }
@@ -286,10 +286,15 @@ impl RedisStore {
         [&self.lock, &self.key].into_iter().chain(also).cloned().collect()
     }
 
-    /// The same for those who look again and again.
-    pub(super) fn watch(&self) -> Box<dyn Watch> {
+    fn follow(&self) -> (Arc<Follower>, Arc<Slot>) {
         let follower = Follower::of(&self.server);
         let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        (follower, slot)
+    }
+
+    /// The same for those who look again and again.
+    pub(super) fn watch(&self) -> Box<dyn Watch> {
+        let (follower, slot) = self.follow();
         Box::new(Followed::new(follower, slot))
     }
 
@@ -337,10 +342,10 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let There { text, document: found, .. } = before.into_inner();
+        let There { bytes, document: found, .. } = before.into_inner();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
-        let before = RefCell::new(text);
+        let before = RefCell::new(bytes);
         Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
     }
 }
@@ -356,7 +361,7 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
     /// What was found.
     found: Option<Document>,
     /// Until then copies of what was found can be taken for good.
@@ -371,10 +376,11 @@ impl PreparedKey {
     }
 
     /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
-    /// clock of the host that made that may have been ahead, and copies of it must not be taken for news.
+    /// clock of the host that made that may have been a little ahead, and copies of it must not be taken for news. Of one
+    /// from the future they are not, and of what is moved as far nothing would be left.
     fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
         match &self.found {
-            Some(found) if found != document => {
+            Some(found) if found != document && !found.is_from_the_future(SystemClock.now()) => {
                 document.no_older_than(found.created_at.saturating_add(by))
             }
             _ => document.clone(),
@@ -397,7 +403,7 @@ impl Prepared for PreparedKey {
         if !self.store.publish(document, &self.before.borrow(), life, owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.store.text(document));
+        self.before.replace(self.store.bytes(document));
         self.store.keep(document);
         Ok(())
     }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use redis::{Connection, RedisResult, cmd};
 
-/// Takes the lock at ``KEYS[1]`` for its owner ``ARGV[1]``, for ``ARGV[2]`` ms.
+/// Takes the lock at `KEYS[1]` for its owner `ARGV[1]`, for `ARGV[2]` ms.
 const TAKE: &str = "\
 if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
-/// Lets go of the lock at ``KEYS[1]``, if it is still ``ARGV[1]``'s.
+/// Lets go of the lock at `KEYS[1]`, if it is still `ARGV[1]`'s.
 const LEAVE: &str = "\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0";
 
-/// Extends the lock at ``KEYS[1]`` by ``ARGV[2]`` ms, if it is still ``ARGV[1]``'s; and tries whether the other keys could be written,
+/// Extends the lock at `KEYS[1]` by `ARGV[2]` ms, if it is still `ARGV[1]`'s; and tries whether the other keys could be written,
 /// by writing nothing into them. All that would keep a SET from working keeps this from it, too.
 const EXTEND: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -24,9 +24,9 @@ redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
-/// Publishes the document ``ARGV[1]`` at ``KEYS[2]`` for ``ARGV[2]`` ms, if ``ARGV[3]`` is still there ('' for nothing), or if it is newer
-/// than what is. With ``ARGV[4]`` = '1' only if ``ARGV[3]`` is still there, and the lock at ``KEYS[1]`` is still ``ARGV[5]``'s; '0' knows
-/// no lock. Then tells those who listen on ``ARGV[6]``. The keys from the third on get ``ARGV[8…]``, for ``ARGV[7]`` ms.
+/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if `ARGV[3]` is still there ('' for nothing), or if it is newer
+/// than what is. With `ARGV[4]` = '1' only if `ARGV[3]` is still there, and the lock at `KEYS[1]` is still `ARGV[5]`'s; '0' knows
+/// no lock. Then tells those who listen on `ARGV[6]`. The keys from the third on get `ARGV[8…]`, for `ARGV[7]` ms.
 ///
 /// The fence: whoever lost the lock without noticing finds something else than he has read, and newer than what he brings.
 /// A `created_at` has one form, in which the later is the greater.
@@ -93,11 +93,11 @@ pub(super) fn extend(
 pub(super) struct Publication<'a> {
     pub(super) lock: &'a str,
     pub(super) key: &'a str,
-    pub(super) document: &'a str,
+    pub(super) document: &'a [u8],
     /// How long it is kept.
     pub(super) life: Duration,
     /// What is expected to be there.
-    pub(super) before: &'a str,
+    pub(super) before: &'a [u8],
     /// Whose the lock has to be, if it has to be held.
     pub(super) owner: Option<&'a str>,
     pub(super) channel: &'a str,
