@@ -93,3 +93,33 @@ impl Copy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::UtcDateTime;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn document(appid: &str, token: &str, created: i64) -> Document {
+        let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
+        Document::new(appid, Secret::new(token.to_owned()), Duration::from_secs(7200), at)
+    }
+
+    #[test]
+    fn the_newest_of_this_account_is_kept_and_no_other_accounts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let copy = |appid| Copy::new(&path, &Kind::Token, appid);
+        let ours = copy(Some("wx1"));
+        ours.keep(&document("wx2", "FOREIGN", 0), None);
+        assert!(!path.exists());
+        for (token, created) in [("NEW", 1000), ("OLD", 0)] {
+            ours.keep(&document("wx1", token, created), None);
+            assert_eq!(ours.read(), Some(document("wx1", "NEW", 1000)));
+        }
+        assert_eq!(copy(Some("wx2")).read(), None, "it is another's");
+        copy(None).keep(&document("wx2", "NEWER", 2000), None);
+        assert_eq!((ours.read(), copy(None).read()), (None, Some(document("wx2", "NEWER", 2000))));
+    }
+}

@@ -268,7 +268,8 @@ impl Slot {
         *seen = Seen { document: document.clone(), is_lost, trouble: damage };
         self.version.fetch_add(1, Ordering::Release);
         drop(seen);
-        if let (true, Some(document)) = (is_news && is_published, document) {
+        // Only what is published is news.
+        if let (true, Some(document)) = (is_news, document) {
             self.copy.keep(&document, None);
         }
     }

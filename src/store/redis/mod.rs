@@ -473,4 +473,23 @@ mod tests {
         let foreign = Document { appid: "wx2".to_owned(), ..new };
         assert_eq!(picked(some(&old), some(&foreign), 1001), ("OLD".to_owned(), true));
     }
+
+    #[test]
+    fn what_is_no_document_is_told_by_its_place_and_never_shown() {
+        let there = |bytes: &[u8]| {
+            There::parse(&Kind::Token, "wxtoken:shop", "redis://cache", Some(bytes.to_owned()))
+        };
+        let line = document("T1", 0).to_line(&Kind::Token);
+        assert_eq!(there(line.expose().as_bytes()).document, Some(document("T1", 0)));
+        let padded = format!("{}{}", line.expose(), " ".repeat(MAX_DOCUMENT));
+        for (bytes, why) in
+            [(padded.as_bytes(), "too long"), (b"T1", "not JSON"), (b"\xff", "JSON")]
+        {
+            let There { bytes: kept, document, damage } = there(bytes);
+            let damage = damage.unwrap();
+            assert!(document.is_none() && kept == bytes, "it is what is replaced");
+            assert!(damage.starts_with("wxtoken:shop at redis://cache is no document"), "{damage}");
+            assert!(damage.contains(why) && !damage.contains("T1"), "{damage}");
+        }
+    }
 }
