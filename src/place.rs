@@ -60,6 +60,13 @@ pub(crate) struct Shared {
     pub(crate) copy: PathBuf,
 }
 
+impl Redis {
+    /// The channel on which the keys are told that something was published at.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}:published", self.prefix)
+    }
+}
+
 impl Shared {
     /// The other keys under which the token is published, and what stands there; none where the AppID is not known that
     /// belongs into them.

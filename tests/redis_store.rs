@@ -8,6 +8,7 @@ mod home;
 mod redis;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,10 @@ fn got(home: &Home) -> String {
     home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim().to_owned()
 }
 
+fn mode_of_copy(home: &Home) -> u32 {
+    fs::metadata(home.document_path("a0")).unwrap().permissions().mode() & 0o777
+}
+
 fn lives(redis: &Redis, key: &str) -> f64 {
     redis.cli(&["pttl", key]).parse::<f64>().unwrap() / 1000.0
 }
@@ -63,14 +68,28 @@ fn what_one_host_publishes_another_reads_and_keeps_a_copy_of() {
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
     for home in [&fetching, &reading] {
         assert_eq!(home.token("a0").as_deref(), Some(&*token));
-        let mode = fs::metadata(home.document_path("a0")).unwrap();
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+        assert_eq!(mode_of_copy(home), 0o600);
     }
     let row = reading.run(&["status", "--format", "json"]).exits(0).json();
     assert_eq!(row["accounts"][0]["state"], "live");
     fetching.run(&["fetch"]).exits(0).silent();
     reading.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn who_publishes_gives_its_copy_the_mode_that_was_asked_for_and_who_reads_gives_nobody_more() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
+    fetching.run(&["fetch", "--mode", "640"]).exits(0);
+    got(&reading);
+    assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
+    fetching.run(&["fetch", "--mode", "600"]).exits(0);
+    assert_eq!(mode_of_copy(&fetching), 0o600, "also where nothing is due");
+    fetching.run(&["fetch", "--mode", "640", "--force", "a0"]).exits(0);
+    got(&reading);
+    assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
 }
 
 #[test]
@@ -238,7 +257,7 @@ fn a_check_tries_redis_tells_who_has_the_lock_there_and_looks_at_the_copy_where_
     assert!(told.contains("✓ a0  token ") && told.contains(" is honoured"), "{told}");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     // Without a copy nobody knows what is published, and a fetch would not help.
-    std::fs::remove_file(home.document_path("a0")).unwrap();
+    fs::remove_file(home.document_path("a0")).unwrap();
     let told = home.run(&["check"]).exits(3).stdout;
     assert!(told.contains("✗ a0  token ") && told.contains("See store, above."), "{told}");
     assert!(!told.contains("Run wxtoken fetch"), "{told}");

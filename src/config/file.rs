@@ -144,7 +144,7 @@ impl File {
         File {
             path: PathBuf::new(),
             dir: top.get("dir", Value::path),
-            refresh_before: top.get("refresh_before", duration),
+            refresh_before: top.get("refresh_before", Value::duration),
             mode: top.get("mode", mode),
             store: shared::of(top),
             accounts: top.tables("account", check_name, Account::of),
@@ -161,7 +161,7 @@ impl File {
                 Api::Work if secret_file.is_none() => continue,
                 // A corp has many apps, with a secret each.
                 Api::Work => (secret_file, "the same corp and secret_file as"),
-                Api::Stable | Api::Classic | Api::Mirror => (&None, "the same appid and api as"),
+                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
             };
             if appid.is_empty() || !account.from.is_empty() {
                 continue;
@@ -204,7 +204,7 @@ impl Account {
             base_urls: table.filled_list("base_url", base_url).unwrap_or_default(),
             proxy: table.get("proxy", proxy),
             ca_file: table.get("ca_file", Value::path),
-            refresh_before: table.get("refresh_before", duration),
+            refresh_before: table.get("refresh_before", Value::duration),
             file: table.get("file", document),
             allow: table.filled_list("allow", network),
             tickets: tickets(table, api.unwrap_or_default()),
@@ -295,22 +295,6 @@ fn api(value: Value<'_>) -> Result<Api, String> {
     })
 }
 
-/// A duration as people write it; a bare number is seconds.
-fn duration(value: Value<'_>) -> Result<Duration, String> {
-    if value.is_integer() {
-        return cli::duration(&value.integer()?.to_string());
-    }
-    cli::duration(value.text()?)
-}
-
-/// The same, but not none at all.
-fn some_duration(value: Value<'_>) -> Result<Duration, String> {
-    match duration(value)? {
-        Duration::ZERO => Err("expected more than no time at all".to_owned()),
-        some => Ok(some),
-    }
-}
-
 /// Permissions. A number would be 640 to one reader and 0o1200 to another.
 fn mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
@@ -352,7 +336,7 @@ fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
 
 /// The command that is run when the token changed.
 fn on_change(table: &mut Table<'_>) -> Option<Hook> {
-    let timeout = table.get("on_change_timeout", some_duration);
+    let timeout = table.get("on_change_timeout", Value::some_duration);
     if table.has("on_change_timeout") && !table.has("on_change") {
         table.tell("on_change_timeout", "goes with on_change, the command that it is about");
     }

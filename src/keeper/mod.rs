@@ -86,7 +86,8 @@ impl Keeper {
         upstream: Option<Arc<dyn Upstream>>,
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
-        let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
+        let known =
+            Known::new(&account.name, account.rules, account.refresh_before, Instant::now());
         let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
         let store_of = |kind: &TicketType| account.place.store(&Kind::Ticket(kind.clone()), mode);
         let ticket_stores = account.tickets.iter().map(store_of).collect();
@@ -360,7 +361,7 @@ impl Keeper {
             name: self.account.name.clone(),
             place: self.account.place.clone(),
             appid: self.account.needed_appid()?.to_owned(),
-            api: self.account.api,
+            rules: self.account.rules,
             refresh_before: self.account.refresh_before,
             store: self.store.clone(),
             upstream: upstream.clone().context("there is no AppSecret")?,

@@ -17,6 +17,7 @@ mod script;
 mod server;
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,9 +53,8 @@ pub(super) struct RedisStore {
     kind: Kind,
     key: String,
     lock: String,
-    channel: String,
     copy: Copy,
-    mode: u32,
+    mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
     url: String,
     /// As soon as somebody wants to look without waiting; followed for as long as this lives.
@@ -62,19 +62,13 @@ pub(super) struct RedisStore {
 }
 
 impl RedisStore {
-    /// The store of the document of this kind; a copy that is made gets `mode`.
-    pub(super) fn new(
-        shared: &Shared,
-        kind: &Kind,
-        path: &std::path::Path,
-        mode: u32,
-    ) -> RedisStore {
+    /// The store of the document of this kind, whose copy is at `path`; with `mode`, for those who publish.
+    pub(super) fn new(shared: &Shared, kind: &Kind, path: &Path, mode: Option<u32>) -> RedisStore {
         let key = shared.key(kind);
         RedisStore {
             server: Server::of(&shared.redis),
             kind: kind.clone(),
             lock: format!("{key}:lock"),
-            channel: format!("{}:published", shared.redis.prefix),
             copy: Copy::new(path, kind, shared.appid.as_deref()),
             mode,
             also: shared.also(kind),
@@ -89,15 +83,11 @@ impl RedisStore {
         let now = SystemClock.now();
         match self.get() {
             Ok(there) => {
-                let (found, is_published) = self.pick(there.document, now);
-                if let (Some(document), true) = (&found, is_published) {
-                    self.copy.keep(document);
+                let (document, is_published) = pick(there.document, self.copy.read(), now);
+                if let (Some(document), true) = (&document, is_published) {
+                    self.keep(document);
                 }
-                Ok(match (found, there.damage) {
-                    (Some(document), _) => Found::Document(document),
-                    (None, Some(damage)) => Found::Damaged(damage),
-                    (None, None) => Found::Nothing,
-                })
+                Ok(There { document, ..there }.into())
             }
             Err(fault) => match self.copy.read().filter(|copy| !copy.left(now).is_zero()) {
                 Some(document) => {
@@ -109,11 +99,6 @@ impl RedisStore {
         }
     }
 
-    /// Which document counts, of what is in Redis and this host's copy; and whether it is the one in Redis.
-    fn pick(&self, there: Option<Document>, now: UtcDateTime) -> (Option<Document>, bool) {
-        pick(there, self.copy.read(), now)
-    }
-
     /// What is in Redis.
     fn get(&self) -> Result<There> {
         let got: Option<Vec<u8>> = self
@@ -123,6 +108,30 @@ impl RedisStore {
         Ok(There::parse(&self.kind, &self.key, &self.url, got))
     }
 
+    /// The same for those who publish: the copy is put back, if Redis has lost it, and kept, if it has another.
+    fn get_or_restore(&self) -> Result<There> {
+        let there = self.restore(self.get()?)?;
+        if let Some(document) = &there.document {
+            self.keep(document);
+        }
+        Ok(there)
+    }
+
+    fn keep(&self, document: &Document) {
+        self.copy.keep(document, self.mode);
+    }
+
+    /// What stands under the other keys while this is published.
+    fn also(&self, document: &Document) -> Vec<(String, String)> {
+        let also = self.also.iter();
+        also.map(|(key, format)| (key.clone(), written(document, *format))).collect()
+    }
+
+    /// The document as it stands in Redis.
+    fn bytes(&self, document: &Document) -> Vec<u8> {
+        document.to_line(&self.kind).expose().trim_end().into()
+    }
+
     fn explain(&self, fault: &Fault) -> anyhow::Error {
         explain(&self.url, fault)
     }
@@ -130,7 +139,7 @@ impl RedisStore {
     /// Puts back the copy, if Redis has lost it.
     fn restore(&self, there: There) -> Result<There> {
         let now = SystemClock.now();
-        let (found, is_published) = self.pick(there.document.clone(), now);
+        let (found, is_published) = pick(there.document.clone(), self.copy.read(), now);
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
@@ -146,17 +155,17 @@ impl RedisStore {
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
-        let line = document.to_line(&self.kind);
+        let bytes = self.bytes(document);
         let also_life = document.left(SystemClock.now());
         let also = self.also(document);
         let publication = Publication {
             lock: &self.lock,
             key: &self.key,
-            document: line.expose().trim_end(),
+            document: &bytes,
             life,
             before,
             owner,
-            channel: &self.channel,
+            channel: &self.server.redis.channel(),
             also: &also,
             also_life,
         };
@@ -178,25 +187,16 @@ impl RedisStore {
                 );
             }
         }
-        self.seen(document);
-        Ok(true)
-    }
-
-    /// What stands under the other keys while this is published.
-    fn also(&self, document: &Document) -> Vec<(String, String)> {
-        let also = self.also.iter();
-        also.map(|(key, format)| (key.clone(), written(document, *format))).collect()
-    }
-
-    /// Those who watch in this process need not wait until they hear of it.
-    fn seen(&self, document: &Document) {
+        // Those who watch in this process need not wait until they hear of it.
         if let Some(follower) = Follower::there_is(&self.server) {
             follower.note(&self.key, document);
         }
+        Ok(true)
     }
 }
 
 /// What stands at a key.
+#[derive(Clone, Default)]
 pub(super) struct There {
     /// As it stands, be it text or not; empty, where there is nothing.
     bytes: Vec<u8>,
@@ -206,9 +206,7 @@ pub(super) struct There {
 
 impl There {
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
-        let Some(bytes) = got else {
-            return There { bytes: Vec::new(), document: None, damage: None };
-        };
+        let Some(bytes) = got else { return There::default() };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
@@ -260,11 +258,7 @@ fn written(document: &Document, format: AlsoFormat) -> String {
 impl Store for RedisStore {
     fn read(&self) -> Result<Found> {
         let not_asked = || "WeChat was not asked, as a token could not be published";
-        let there = self.get().and_then(|there| self.restore(there)).with_context(not_asked)?;
-        if let Some(document) = &there.document {
-            self.copy.keep(document);
-        }
-        Ok(there.into())
+        Ok(self.get_or_restore().with_context(not_asked)?.into())
     }
 
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
@@ -279,7 +273,10 @@ impl Store for RedisStore {
 
     fn settle(&self) -> Result<()> {
         self.mend()?;
-        Ok(self.copy.settle(self.mode)?)
+        match self.mode {
+            Some(mode) => Ok(self.copy.settle(mode)?),
+            None => Ok(()),
+        }
     }
 
     /// An SDK deletes its key when WeChat rejects the token, and one that the config has now may not be there yet.
@@ -351,16 +348,13 @@ struct RedisTurn {
     lock: RedisLock,
     deadline: Instant,
     /// What was found at the last look.
-    before: RefCell<Vec<u8>>,
+    before: RefCell<There>,
 }
 
 impl Turn for RedisTurn {
     fn read(&self) -> Result<Found> {
-        let there = self.store.get().and_then(|there| self.store.restore(there))?;
-        if let Some(document) = &there.document {
-            self.store.copy.keep(document);
-        }
-        self.before.replace(there.bytes.clone());
+        let there = self.store.get_or_restore()?;
+        self.before.replace(there.clone());
         Ok(there.into())
     }
 
@@ -370,9 +364,10 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let found = Document::parse(&store.kind, &before.borrow()).ok();
+        let There { bytes, document: found, .. } = before.into_inner();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
+        let before = RefCell::new(bytes);
         Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
     }
 }
@@ -402,10 +397,6 @@ impl PreparedKey {
         document.left(SystemClock.now()).max(of_copies)
     }
 
-    fn bytes(&self, document: &Document) -> Vec<u8> {
-        document.to_line(&self.store.kind).expose().trim_end().into()
-    }
-
     /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
     /// clock of the host that made that may have been a little ahead, and copies of it must not be taken for news. Of one
     /// from the future they are not, and of what is moved as far nothing would be left.
@@ -429,13 +420,13 @@ impl Prepared for PreparedKey {
 
     fn publish_for_now(&self, document: &Document) -> Result<()> {
         let document = &self.after_the_found(document, time::Duration::ZERO);
-        let before = self.before.borrow().clone();
         let owner = Some(self.lock.owner());
-        if !self.store.publish(document, &before, self.life(document), owner)? {
+        let life = self.life(document);
+        if !self.store.publish(document, &self.before.borrow(), life, owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.bytes(document));
-        self.store.copy.keep(document);
+        self.before.replace(self.store.bytes(document));
+        self.store.keep(document);
         Ok(())
     }
 
@@ -443,9 +434,9 @@ impl Prepared for PreparedKey {
         let is_put_back = self.found.as_ref() == Some(document);
         let document = self.after_the_found(document, time::Duration::SECOND);
         // First: whatever becomes of Redis, the token is not lost.
-        self.store.copy.keep(&document);
+        self.store.keep(&document);
         let until = self.deadline.max(Instant::now() + PUBLISH_PATIENCE);
-        let before = self.before.borrow().clone();
+        let before = self.before.borrow();
         loop {
             match self.store.publish(&document, &before, self.life(&document), None) {
                 Ok(true) => return Ok(()),
@@ -503,5 +494,24 @@ mod tests {
         // Another account's is nobody's affair.
         let foreign = Document { appid: "wx2".to_owned(), ..new };
         assert_eq!(picked(some(&old), some(&foreign), 1001), ("OLD".to_owned(), true));
+    }
+
+    #[test]
+    fn what_is_no_document_is_told_by_its_place_and_never_shown() {
+        let there = |bytes: &[u8]| {
+            There::parse(&Kind::Token, "wxtoken:shop", "redis://cache", Some(bytes.to_owned()))
+        };
+        let line = document("T1", 0).to_line(&Kind::Token);
+        assert_eq!(there(line.expose().as_bytes()).document, Some(document("T1", 0)));
+        let padded = format!("{}{}", line.expose(), " ".repeat(MAX_DOCUMENT));
+        for (bytes, why) in
+            [(padded.as_bytes(), "too long"), (b"T1", "not JSON"), (b"\xff", "JSON")]
+        {
+            let There { bytes: kept, document, damage } = there(bytes);
+            let damage = damage.unwrap();
+            assert!(document.is_none() && kept == bytes, "it is what is replaced");
+            assert!(damage.starts_with("wxtoken:shop at redis://cache is no document"), "{damage}");
+            assert!(damage.contains(why) && !damage.contains("T1"), "{damage}");
+        }
     }
 }

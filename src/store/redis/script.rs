@@ -102,7 +102,7 @@ pub(super) fn extend(
 pub(super) struct Publication<'a> {
     pub(super) lock: &'a str,
     pub(super) key: &'a str,
-    pub(super) document: &'a str,
+    pub(super) document: &'a [u8],
     /// How long it is kept.
     pub(super) life: Duration,
     /// What is expected to be there.
