@@ -238,7 +238,7 @@ fn a_check_tries_redis_tells_who_has_the_lock_there_and_looks_at_the_copy_where_
     assert!(told.contains("✓ a0  token ") && told.contains(" is honoured"), "{told}");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     // Without a copy nobody knows what is published, and a fetch would not help.
-    std::fs::remove_file(home.document_path("a0")).unwrap();
+    fs::remove_file(home.document_path("a0")).unwrap();
     let told = home.run(&["check"]).exits(3).stdout;
     assert!(told.contains("✗ a0  token ") && told.contains("See store, above."), "{told}");
     assert!(!told.contains("Run wxtoken fetch"), "{told}");
