@@ -152,7 +152,7 @@ pub(super) fn publish(
 
 /// Gives other keys what they should have for so long, as long as this `document` is what is published at `key`.
 pub(super) fn mend(
-    connection: &mut Connection,
+    connection: &mut Link,
     key: &str,
     document: &[u8],
     also: &[(String, String)],
