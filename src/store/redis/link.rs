@@ -3,10 +3,17 @@
 
 use std::io::{Error, ErrorKind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
 use redis::{Connection, ConnectionLike, RedisResult, Value};
+
+/// So many answers that nobody waits for any more may be under way, each in a thread; with more of them nothing is asked.
+pub(super) const MOST_LATE: usize = 16;
+
+/// Each answer that is late holds one.
+pub(super) type Late = Arc<()>;
 
 /// Asks in a thread of its own, which ends with the connection, or when it is heard no longer.
 pub(super) struct Link {
@@ -16,21 +23,33 @@ pub(super) struct Link {
     db: i64,
     /// Whether there may be an answer under way that nobody waits for.
     is_over: bool,
+    late: Weak<()>,
+    /// Shared with the thread: what it holds while it is late.
+    held: Arc<OnceLock<Late>>,
 }
 
 impl Link {
-    pub(super) fn over(mut connection: Connection, timeout: Duration) -> RedisResult<Link> {
+    /// Over this connection; one of `late` is held until an answer has come that was not waited for.
+    pub(super) fn over(
+        mut connection: Connection,
+        timeout: Duration,
+        late: &Late,
+    ) -> RedisResult<Link> {
         let db = connection.get_db();
         let (ask, asked) = mpsc::sync_channel::<Vec<u8>>(1);
         let (answered, answer) = mpsc::sync_channel(1);
+        let held = Arc::new(OnceLock::new());
+        let held_there = held.clone();
         thread::Builder::new().spawn(move || {
+            let _held = held_there;
             for command in asked {
                 if answered.send(connection.req_packed_command(&command)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Link { ask, answer, timeout, db, is_over: false })
+        let late = Arc::downgrade(late);
+        Ok(Link { ask, answer, timeout, db, is_over: false, late, held })
     }
 
     fn fail<T>(&mut self, kind: ErrorKind) -> RedisResult<T> {
@@ -46,7 +65,12 @@ impl ConnectionLike for Link {
         }
         match self.answer.recv_timeout(self.timeout) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => self.fail(ErrorKind::TimedOut),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(late) = self.late.upgrade() {
+                    let _ = self.held.set(late); // Once is enough.
+                }
+                self.fail(ErrorKind::TimedOut)
+            }
             Err(RecvTimeoutError::Disconnected) => self.fail(ErrorKind::UnexpectedEof),
         }
     }

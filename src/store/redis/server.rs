@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use super::link::Link;
+use super::link::{Late, Link, MOST_LATE};
 use crate::owner::{self, Readers};
 use crate::place::Redis;
 use crate::redis_url::{At, Node};
@@ -55,6 +55,7 @@ pub(super) struct Server {
     pub(super) redis: Arc<Redis>,
     idle: Mutex<Vec<(Link, Instant)>>,
     down: Mutex<Option<(Instant, Fault)>>,
+    late: Late,
 }
 
 /// Those that this process speaks to.
@@ -73,6 +74,7 @@ impl Server {
             redis: redis.clone(),
             idle: Mutex::default(),
             down: Mutex::default(),
+            late: Late::default(),
         });
         servers.insert(redis.clone(), Arc::downgrade(&server));
         server
@@ -118,6 +120,10 @@ impl Server {
         if let Some((_, fault)) = down.filter(|(at, _)| at.elapsed() < DOWN_FOR) {
             return Err(fault);
         }
+        if Arc::strong_count(&self.late) > MOST_LATE {
+            let late = RedisError::from(std::io::Error::from(ErrorKind::TimedOut));
+            return Err(self.note_down(self.fault(&late)));
+        }
         let password = self.password().map_err(|what| Fault { is_unreachable: false, what })?;
         let password = password.as_ref().map(|password| password.as_str());
         let connected = match &self.redis.url.at {
@@ -155,7 +161,7 @@ impl Server {
     }
 
     fn link(&self, connection: Connection) -> Result<Link, Fault> {
-        Link::over(connection, self.redis.timeout).map_err(|err| self.fault(&err))
+        Link::over(connection, self.redis.timeout, &self.late).map_err(|err| self.fault(&err))
     }
 
     fn open(&self, node: &Node, is_tls: bool, password: Option<&str>) -> Result<Connection, Fault> {
@@ -353,5 +359,46 @@ fn bounded(
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             Err(std::io::Error::from(ErrorKind::TimedOut).into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::redis_url::RedisUrl;
+
+    #[test]
+    fn of_answers_that_never_end_no_more_are_under_way_than_may_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let mut streams: Vec<_> = Vec::new();
+            listener.set_nonblocking(true).unwrap();
+            loop {
+                streams.extend(listener.accept().map(|(stream, _)| stream));
+                for stream in &mut streams {
+                    let _ = stream.write_all(b"+");
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let server = Server::of(&Arc::new(Redis {
+            url: RedisUrl::parse(&url).unwrap(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            prefix: "wxtoken".to_owned(),
+            timeout: Duration::from_millis(30),
+            also: Vec::new(),
+        }));
+        for _ in 0..4 * MOST_LATE {
+            let asked = server.run(|connection| redis::cmd("PING").query::<()>(connection));
+            assert_eq!(asked.unwrap_err().to_string(), "no answer within 30ms");
+            *server.down.lock().unwrap() = None;
+        }
+        assert_eq!(Arc::strong_count(&server.late) - 1, MOST_LATE);
     }
 }
