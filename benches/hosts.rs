@@ -87,6 +87,9 @@ struct World {
     seen: Mutex<Seen>,
     kills: AtomicU64,
     pauses: AtomicU64,
+    failovers: AtomicU64,
+    /// Holders of the lock who were killed, or paused for longer than it lasts.
+    struck: AtomicU64,
 }
 
 /// What readers saw.
@@ -143,6 +146,8 @@ impl World {
             seen: Mutex::default(),
             kills: AtomicU64::default(),
             pauses: AtomicU64::default(),
+            failovers: AtomicU64::default(),
+            struck: AtomicU64::default(),
             dir,
         };
         (0..HOSTS).for_each(|host| world.make_host(host));
@@ -289,6 +294,7 @@ impl World {
                 _ => {}
             }
             if let Some((fate, pid)) = self.gateway.struck(self) {
+                self.struck.fetch_add(1, Ordering::Relaxed);
                 if fate == Fate::PausedAfterTheMint {
                     self.pauses.fetch_add(1, Ordering::Relaxed);
                     sleep(LONG_PAUSE);
@@ -325,9 +331,10 @@ impl World {
             sleep(Duration::from_millis(50));
             if since.elapsed() > Duration::from_secs(30) {
                 println!("no failover");
-                break;
+                return;
             }
         }
+        self.failovers.fetch_add(1, Ordering::Relaxed);
         let (dir, of) = (self.dir.path(), Some(self.ports[other]));
         let redis = start_redis(&self.redis_server, dir, self.ports[primary], of);
         self.redis.lock().unwrap()[primary] = Some(redis);
@@ -402,12 +409,13 @@ impl World {
         let minted = self.gateway.minted();
         let rotations = seen.given.len();
         let ratio = minted as f64 / rotations as f64;
+        let [kills, pauses, failovers, struck] =
+            [&self.kills, &self.pauses, &self.failovers, &self.struck]
+                .map(|count| count.load(Ordering::Relaxed));
         println!(
-            "\n{HOSTS} hosts, {FETCHES} fetches, {} kills, {} pauses, 2 failovers; {} reads, {} promises tried",
-            self.kills.load(Ordering::Relaxed),
-            self.pauses.load(Ordering::Relaxed),
-            seen.reads,
-            seen.probed
+            "\n{HOSTS} hosts, {FETCHES} fetches, {kills} kills and {pauses} pauses, {struck} of them of who held the \
+             lock, {failovers} failovers; {} reads, {} promises tried",
+            seen.reads, seen.probed
         );
         println!(
             "  {minted} tokens made, {rotations} handed out: {ratio:.3} each   need: at most 1.02"
@@ -420,6 +428,7 @@ impl World {
         assert!(ratio <= 1.02, "too many tokens are made");
         assert!(seen.backwards.is_empty(), "a reader saw an older token");
         assert!(seen.dead.is_empty(), "a token was dead while promised");
+        assert_eq!((failovers, struck), (2, 4), "what was to happen did not");
         assert!(rotations * 100 >= ROTATIONS * 95, "not enough happened");
     }
 }

@@ -169,7 +169,7 @@ impl Tokens for Accounts {
     }
 
     fn api(&self, account: usize) -> Api {
-        self.served[account].account.family
+        self.served[account].account.api
     }
 
     fn token(&self, account: usize) -> Option<Token> {
@@ -245,7 +245,7 @@ impl Tokens for Accounts {
         };
         let tickets = account.tickets.iter().map(ticket).collect();
         let document = handout.document(now);
-        let promise = |it: &Document| it.promise(now, account.api, account.refresh_before);
+        let promise = |it: &Document| it.promise(now, account.rules, account.refresh_before);
         let token = document.map(|it| seen(it, promise(it)));
         Seen {
             name: account.name.clone(),
@@ -284,7 +284,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::api::Api;
+    use crate::api::{Api, Rules};
     use crate::place::Place;
 
     fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
@@ -292,7 +292,7 @@ mod tests {
             name: name.to_owned(),
             appid: appid.map(str::to_owned),
             api: Api::Stable,
-            family: Api::Stable,
+            rules: Rules::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join(name)),
             tickets: Vec::new(),

@@ -91,9 +91,9 @@ impl Handout {
 
     /// What to hand out now, and the token in it; `None` if there is no live one.
     pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<(Rc<Secret>, Token)> {
-        let (api, refresh_before) = (self.account.api, self.account.refresh_before);
+        let (rules, refresh_before) = (self.account.rules, self.account.refresh_before);
         let document = self.document(now)?;
-        let life = document.promise(now, api, refresh_before);
+        let life = document.promise(now, rules, refresh_before);
         if life.is_zero() {
             return None;
         }
@@ -171,7 +171,7 @@ mod tests {
     use time::format_description::well_known::Rfc3339;
 
     use super::*;
-    use crate::api::Api;
+    use crate::api::{Api, Rules};
     use crate::place::Place;
 
     fn at(text: &str) -> UtcDateTime {
@@ -191,7 +191,7 @@ mod tests {
             name: "default".to_owned(),
             appid: Some("wx1".to_owned()),
             api: Api::Stable,
-            family: Api::Stable,
+            rules: Rules::Stable,
             refresh_before: Duration::from_secs(300),
             place: Place::File(dir.join("default.json")),
             tickets: Vec::new(),

@@ -57,13 +57,6 @@ enum What {
     CutShort,
 }
 
-/// What became of waiting.
-enum Waited {
-    Ended,
-    TimedOut,
-    CutShort,
-}
-
 impl Hook {
     /// The hook that runs `program` with `args`: a program of this name in `PATH`, or at this path.
     pub(crate) fn new(program: PathBuf, args: Vec<String>, timeout: Duration) -> Hook {
@@ -94,22 +87,18 @@ impl Hook {
         }
         let spawned = self.command(account, document).and_then(|mut command| command.spawn());
         let child = &mut spawned.map_err(What::NotStarted)?;
-        let why = match wait(child, self.timeout, is_over).map_err(What::Lost)? {
-            Waited::Ended => {
-                let status = child.wait().map_err(What::Lost)?;
-                return if status.success() { Ok(()) } else { Err(What::Ended(status)) };
-            }
-            Waited::TimedOut => What::TimedOut(self.timeout),
-            Waited::CutShort => What::CutShort,
-        };
-        let group = Pid::from_child(child);
-        // It may end right now; then there is nobody to be told.
-        let _ = kill_process_group(group, Signal::TERM);
-        let waited = wait(child, GRACE, &|| false);
-        // Nobody else can have this number as long as it has not been reaped.
-        let _ = kill_process_group(group, Signal::KILL);
-        waited.and_then(|_| child.wait()).map_err(What::Lost)?;
-        Err(why)
+        let waited = wait(child, self.timeout, is_over);
+        if waited.is_err() {
+            let group = Pid::from_child(child);
+            // It may end right now; then there is nobody to be told.
+            let _ = kill_process_group(group, Signal::TERM);
+            let _ = wait(child, GRACE, &|| false);
+            // Nobody else can have this number as long as it has not been reaped.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let status = child.wait().map_err(What::Lost)?;
+        waited?;
+        if status.success() { Ok(()) } else { Err(What::Ended(status)) }
     }
 
     /// The program as it was given.
@@ -124,17 +113,13 @@ impl Hook {
             Ok(_) => Ok(access(&path, Access::EXEC_OK).map(|()| path)?),
             Err(err) => Err(err),
         };
-        if self.is_path() {
+        if is_path(&self.program) {
             return runnable(self.program.clone());
         }
         let dirs = env::var_os("PATH").unwrap_or_default();
         let mut found = env::split_paths(&dirs).map(|dir| runnable(dir.join(&self.program)));
         let missing = || io::Error::new(ErrorKind::NotFound, "it is not in PATH");
         found.find_map(Result::ok).ok_or_else(missing)
-    }
-
-    fn is_path(&self) -> bool {
-        self.program.components().count() > 1
     }
 
     fn command(&self, account: &str, document: &Path) -> io::Result<Command> {
@@ -156,39 +141,39 @@ impl Hook {
     }
 }
 
-/// Waits for its end, for so long, and does not reap it. There is no wait with a timeout in std, and its end is worth no
-/// further dependency.
-fn wait(child: &Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> io::Result<Waited> {
+/// Whether the program is given by its path, and not looked for in `PATH`.
+fn is_path(program: &Path) -> bool {
+    program.components().count() > 1
+}
+
+/// Waits for its end, for so long, and does not reap it; an error if it did not end by itself. There is no wait with a
+/// timeout in std, and its end is worth no further dependency.
+fn wait(child: &Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> Result<(), What> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let at_once = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        if waitid(WaitId::Pid(Pid::from_child(child)), at_once)?.is_some() {
-            return Ok(Waited::Ended);
+        let ended = waitid(WaitId::Pid(Pid::from_child(child)), at_once);
+        if ended.map_err(|err| What::Lost(err.into()))?.is_some() {
+            return Ok(());
         } else if left.is_zero() {
-            return Ok(Waited::TimedOut);
+            return Err(What::TimedOut(timeout));
         } else if is_over() {
-            return Ok(Waited::CutShort);
+            return Err(What::CutShort);
         }
         sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-impl HookFailure {
-    /// Whether the program was given by its path, and is there.
-    fn is_there(&self) -> bool {
-        self.program.components().count() > 1 && self.program.exists()
-    }
-}
-
 impl fmt::Display for HookFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_there = || is_path(&self.program) && self.program.exists();
         write!(f, "the token is published, and its hook failed: {} ", self.program.display())?;
         match &self.what {
             // Of two things that are not there, it is the other one.
-            What::NotStarted(err) if err.kind() == ErrorKind::NotFound && self.is_there() => {
+            What::NotStarted(err) if err.kind() == ErrorKind::NotFound && is_there() => {
                 f.write_str("cannot be run: the interpreter of its first line is not there")?;
             }
             What::NotStarted(err) if err.kind() == ErrorKind::NotFound => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
-use crate::api::Api;
+use crate::api::{Api, Rules};
 use crate::secret::Secret;
 
 /// How long WeChat's classic API lets a token live on after it issued the next one.
@@ -191,9 +191,9 @@ impl Document {
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
-    /// This document, made newer than one of `before`, if it is not; it ends when it ended.
-    pub(crate) fn moved_after(&self, before: UtcDateTime) -> Document {
-        let created_at = self.created_at.max(before.saturating_add(time::Duration::SECOND));
+    /// This document, made no older than one of `created_at`; it ends when it ended.
+    pub(crate) fn no_older_than(&self, created_at: UtcDateTime) -> Document {
+        let created_at = self.created_at.max(created_at);
         let moved = (created_at - self.created_at).try_into().unwrap_or_default();
         let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
         Document { created_at, expires_in, ..self.clone() }
@@ -207,7 +207,12 @@ impl Document {
 
     /// Whether it is time to ask for the next token.
     pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
-        self.created_at - now > MAX_CLOCK_SKEW || self.left(now) <= refresh_before
+        self.is_from_the_future(now) || self.left(now) <= refresh_before
+    }
+
+    /// Whether the clock by which it was made was ahead, or this one has been set back: its age says nothing.
+    pub(crate) fn is_from_the_future(&self, now: UtcDateTime) -> bool {
+        self.created_at - now > MAX_CLOCK_SKEW
     }
 
     /// With how much life left this document, being a ticket's, is due. WeChat gives the same ticket again while it lives, and
@@ -233,13 +238,18 @@ impl Document {
 
     /// What may be promised to someone who takes the token now: it works that long, unless somebody outside kills it.
     /// In whole seconds, rounded down; zero means that there is no token to hand out.
-    pub(crate) fn promise(&self, now: UtcDateTime, api: Api, refresh_before: Duration) -> Duration {
+    pub(crate) fn promise(
+        &self,
+        now: UtcDateTime,
+        rules: Rules,
+        refresh_before: Duration,
+    ) -> Duration {
         let left = self.left(now);
-        let promise = match api {
+        let promise = match rules {
             // What a mirror was promised has its source's rules in it.
-            Api::Stable | Api::Work | Api::Mirror => left,
+            Rules::Stable | Rules::Work | Rules::Mirror => left,
             // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
-            Api::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
+            Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
         Duration::from_secs(promise.as_secs())
     }
@@ -306,7 +316,7 @@ impl TicketType {
     pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
         let types = match api {
             Api::Stable | Api::Classic => ["jsapi", "wx_card"],
-            Api::Work | Api::Mirror => ["jsapi", "agent_config"],
+            Api::Work => ["jsapi", "agent_config"],
         };
         let found = types.contains(&name).then(|| TicketType(name.to_owned()));
         let types = types.join(", ");
@@ -341,6 +351,17 @@ mod tests {
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_document_that_is_made_newer_ends_when_it_ended() {
+        let document = made_at("2026-11-22T05:34:46Z");
+        let moved = document.no_older_than(at("2026-11-22T05:35:16Z"));
+        assert_eq!(moved.created(), "2026-11-22T05:35:16Z");
+        assert_eq!(moved.expires(), document.expires());
+        assert_eq!(document.no_older_than(at("2026-11-22T05:34:45Z")), document);
+        let never_nothing = document.no_older_than(at("2026-12-01T00:00:00Z"));
+        assert_eq!(never_nothing.expires_in, secs(1));
     }
 
     #[test]
@@ -445,7 +466,7 @@ mod tests {
     #[test]
     fn a_promise_is_rounded_down() {
         let document = made_at("2026-11-22T00:00:00Z");
-        let promise = |now| document.promise(at(now), Api::Stable, MARGIN);
+        let promise = |now| document.promise(at(now), Rules::Stable, MARGIN);
         assert_eq!(promise("2026-11-22T00:00:00.1Z"), secs(7199));
         assert_eq!(promise("2026-11-22T01:59:58.9Z"), secs(1));
         assert_eq!(promise("2026-11-22T01:59:59.1Z"), secs(0), "less than a second is no token");
@@ -455,7 +476,7 @@ mod tests {
     fn a_classic_token_is_promised_no_longer_than_an_early_refresh_lets_it_live() {
         let document = made_at("2026-11-22T00:00:00Z");
         let hour = secs(3600);
-        let promise = |now, margin| document.promise(at(now), Api::Classic, margin);
+        let promise = |now, margin| document.promise(at(now), Rules::Classic, margin);
         // The default margin is the overlap: what is left.
         assert_eq!(promise("2026-11-22T00:00:00Z", MARGIN), secs(7200));
         assert_eq!(promise("2026-11-22T01:59:00Z", MARGIN), secs(60));
@@ -464,7 +485,7 @@ mod tests {
         assert_eq!(promise("2026-11-22T01:00:00Z", hour), secs(300));
         assert_eq!(promise("2026-11-22T01:30:00Z", hour), secs(300));
         assert_eq!(promise("2026-11-22T01:59:00Z", hour), secs(60));
-        assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Api::Stable, hour), secs(7200));
+        assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Rules::Stable, hour), secs(7200));
     }
 
     #[test]

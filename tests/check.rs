@@ -288,6 +288,19 @@ fn a_refused_address_says_nothing_of_the_token() {
 }
 
 #[test]
+fn a_probe_that_is_refused_for_another_reason_says_nothing_of_the_address() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let mut command = check(&sandbox);
+    let refusal = r#"{"errcode":45009,"errmsg":"reach max api daily quota limit"}"#;
+    command.args(["--base-url", &refusing_tokens(&wechat, refusal)]);
+    let checked = Checked::of(command, 0);
+    checked.has("token", "notice", &["unknown", "no verdict", "45009"]);
+    checked.has_nothing_about("address");
+}
+
+#[test]
 fn what_wechat_refuses_is_told_with_its_remedy_and_status_4() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);

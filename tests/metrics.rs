@@ -354,7 +354,7 @@ fn named(text: &str) -> BTreeSet<String> {
 fn every_metric_that_contrib_names_is_told() {
     let (_sandbox, wechat, server) = talkative();
     // What only an account of a config can have.
-    let home = Home::of_accounts(1, &wechat.url(), "on_change = \"true\"\n");
+    let home = Home::of_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
     let hooked = home.serve(&["--refresh"]);
     let told: BTreeSet<String> = [&server, &hooked]
         .into_iter()

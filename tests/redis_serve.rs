@@ -117,3 +117,29 @@ fn four_that_refresh_ask_once_for_what_is_due_and_once_for_what_is_dead() {
     assert_eq!(wechat.mints(), 2);
     assert!(wechat.is_alive(&next));
 }
+
+#[test]
+fn tickets_are_shared_like_tokens() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let with_ticket = |home: &Home| {
+        let config = home.config().replace("api = \"classic\"", "tickets = [\"jsapi\"]");
+        home.write(&config);
+    };
+    let [asking, reading] = [(); 2].map(|()| host(&wechat, &redis));
+    [&asking, &reading].into_iter().for_each(with_ticket);
+    let server = reading.serve(&[]);
+    assert_eq!(server.get("/ticket/jsapi").status, 503);
+    let keeper = asking.serve(&["--refresh"]);
+    eventually("there is a ticket", || server.get("/ticket/jsapi").status == 200);
+    let document: serde_json::Value =
+        serde_json::from_str(&redis.cli(&["get", "wxtoken:a0:jsapi"])).unwrap();
+    for server in [&server, &keeper] {
+        assert_eq!(server.get("/ticket/jsapi").json()["ticket"], document["ticket"]);
+    }
+    let life: i64 = redis.cli(&["ttl", "wxtoken:a0:jsapi"]).parse().unwrap();
+    assert!((7190..=7200).contains(&life), "{life}");
+    let ran = reading.run(&["get", "a0", "--ticket", "jsapi", "--raw"]).exits(0);
+    assert_eq!(document["ticket"].as_str(), Some(ran.stdout.trim()));
+    assert_eq!(wechat.calls()["tickets"], 1);
+}

@@ -8,6 +8,7 @@ mod home;
 mod redis;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,10 @@ fn got(home: &Home) -> String {
     home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim().to_owned()
 }
 
+fn mode_of_copy(home: &Home) -> u32 {
+    fs::metadata(home.document_path("a0")).unwrap().permissions().mode() & 0o777
+}
+
 fn lives(redis: &Redis, key: &str) -> f64 {
     redis.cli(&["pttl", key]).parse::<f64>().unwrap() / 1000.0
 }
@@ -63,14 +68,28 @@ fn what_one_host_publishes_another_reads_and_keeps_a_copy_of() {
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
     for home in [&fetching, &reading] {
         assert_eq!(home.token("a0").as_deref(), Some(&*token));
-        let mode = fs::metadata(home.document_path("a0")).unwrap();
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+        assert_eq!(mode_of_copy(home), 0o600);
     }
     let row = reading.run(&["status", "--format", "json"]).exits(0).json();
     assert_eq!(row["accounts"][0]["state"], "live");
     fetching.run(&["fetch"]).exits(0).silent();
     reading.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn who_publishes_gives_its_copy_the_mode_that_was_asked_for_and_who_reads_gives_nobody_more() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
+    fetching.run(&["fetch", "--mode", "640"]).exits(0);
+    got(&reading);
+    assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
+    fetching.run(&["fetch", "--mode", "600"]).exits(0);
+    assert_eq!(mode_of_copy(&fetching), 0o600, "also where nothing is due");
+    fetching.run(&["fetch", "--mode", "640", "--force", "a0"]).exits(0);
+    got(&reading);
+    assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
 }
 
 #[test]
@@ -345,9 +364,84 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
     assert!(lives(&redis, "wx:access_token:wx0:a0") <= 300.0);
     assert!(fetch.wait_with_output().unwrap().status.success());
     assert!(lives(&redis, "wx:access_token:wx0:a0") > 7190.0);
+    // An SDK deletes it when WeChat rejects the token, or writes one of its own.
+    let token = redis.token("wxtoken:a0").unwrap();
+    redis.cli(&["del", "wechatpy:wx0_access_token"]);
+    redis.cli(&["set", "wx:access_token:wx0:a0", "T_ITS_OWN"]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(redis.cli(&["get", "wechatpy:wx0_access_token"]), format!("\"{token}\""));
+    assert_eq!(redis.cli(&["get", "wx:access_token:wx0:a0"]), token);
+    assert!((7100.0..=7200.0).contains(&lives(&redis, "wx:access_token:wx0:a0")));
+    redis.cli(&["del", "wechatpy:wx0_access_token"]);
+    let server = home.serve(&["--refresh"]);
+    eventually("serve sees to it, too", || {
+        redis.cli(&["get", "wechatpy:wx0_access_token"]) == format!("\"{token}\"")
+    });
+    server.stop();
     // One that the user may not write is found out before WeChat is asked.
     redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*"]);
     let asked = wechat.asked();
     home.run(&["fetch", "--force", "a0"]).exits(1).says(&["its user may not do this"]);
     assert_eq!(wechat.asked(), asked);
+}
+
+// check
+
+#[test]
+fn check_tells_whether_redis_can_be_written_and_who_holds_the_lock() {
+    let Some(mut redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let home = host_on("stable", &wechat, &redis.url(), "timeout = \"500ms\"");
+    home.run(&["fetch"]).exits(0);
+    redis.cli(&["set", "wxtoken:a0:lock", "process 7 on db/0123", "px", "60000"]);
+    let ran = home.run(&["check"]);
+    for part in ["can be published: Redis answers, and can be written", "held by process 7 on db"] {
+        assert!(ran.stdout.contains(part), "{part}: {} {}", ran.stdout, ran.stderr);
+    }
+    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "process 7 on db/0123");
+    redis.kill();
+    let ran = home.run(&["check"]).exits(1);
+    assert!(ran.stdout.contains("cannot be published: cannot reach redis://"), "{}", ran.stdout);
+}
+
+/// A host whose clock is ahead has published, and one whose clock is right replaces it.
+#[test]
+fn a_token_that_was_made_by_a_clock_ahead_is_replaced_for_those_who_keep_a_copy_of_it() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
+    one.run(&["fetch"]).exits(0);
+    let ahead = time::UtcDateTime::now() + time::Duration::seconds(30);
+    let ahead = ahead.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let mut document: serde_json::Value =
+        serde_json::from_str(&redis.cli(&["get", "wxtoken:a0"])).unwrap();
+    let token = document["access_token"].as_str().unwrap().to_owned();
+    document["created_at"] = format!("{}Z", &ahead[..19]).into();
+    redis.cli(&["set", "wxtoken:a0", &document.to_string(), "ex", "7200"]);
+    assert_eq!(got(&other), token);
+    one.run(&["fetch", "--force", "a0"]).exits(0).silent();
+    let next = redis.token("wxtoken:a0").unwrap();
+    assert_ne!(next, token);
+    assert_eq!([got(&one), got(&other)], [&*next, &*next]);
+    other.run(&["fetch"]).exits(0).silent();
+    assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(next), 2));
+}
+
+#[test]
+fn a_document_that_was_cut_before_asking_in_vain_is_put_back_as_it_was() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
+    let home = host_on("classic", &wechat, &redis.url(), also);
+    home.run(&["fetch"]).exits(0);
+    let before = redis.cli(&["get", "wxtoken:a0"]);
+    wechat.fault("errcode:-1");
+    let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "3s"]));
+    eventually("it is cut", || redis.cli(&["get", "wxtoken:a0"]) != before);
+    assert_eq!(fetch.wait_with_output().unwrap().status.code(), Some(5));
+    assert_eq!(redis.cli(&["get", "wxtoken:a0"]), before);
+    assert_eq!(fs::read_to_string(home.document_path("a0")).unwrap().trim_end(), before);
+    for key in ["wxtoken:a0", "wx:wx0"] {
+        assert!(lives(&redis, key) > 7180.0, "{key}");
+    }
 }

@@ -11,7 +11,7 @@ use crate::appsecret::SecretFrom;
 use crate::exit::Exit;
 use crate::place::Place;
 use crate::secret::Secret;
-use crate::store::{Directory, Turns};
+use crate::store::{Directory, Trial, Turns};
 
 /// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
 pub(crate) fn secret(
@@ -46,8 +46,15 @@ fn described(from: &SecretFrom<'_>) -> String {
     }
 }
 
-/// Whether documents can be published.
-pub(crate) fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
+/// Whether documents can be published at `place`.
+pub(crate) fn place(place: &Place, trial: &Trial) -> Finding {
+    match trial {
+        Trial::Directory(tried) => directory(place, tried),
+        Trial::Redis(tried) => redis(place, tried),
+    }
+}
+
+fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
     let about = "directory";
     match tried {
         Ok(Directory::Ready) => {
@@ -64,18 +71,28 @@ pub(crate) fn directory(place: &Place, tried: &Result<Directory>) -> Finding {
         Ok(Directory::Missing) => {
             Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
         }
-        Ok(Directory::Redis) => {
-            Finding::well("store", format!("{place} can be published: Redis answers, and can be written"))
-        }
-        Err(err) if matches!(place, Place::Shared(_)) => {
-            Finding::wrong("store", Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
-                "See store and [redis] in the config, and whether Redis runs and lets this host in.",
-                "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
-            )
-        }
         Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
             "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
             "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
+        ),
+    }
+}
+
+fn redis(place: &Place, tried: &Result<()>) -> Finding {
+    let about = "store";
+    match tried {
+        Ok(()) => Finding::well(
+            about,
+            format!("{place} can be published: Redis answers, and can be written"),
+        ),
+        Err(err) => Finding::wrong(
+            about,
+            Exit::Failure,
+            format!("{place} cannot be published: {err:#}"),
+        )
+        .remedy(
+            "See store and [redis] in the config, and whether Redis runs and lets this host in.",
+            "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
         ),
     }
 }
@@ -97,8 +114,8 @@ pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
     }
 }
 
-/// Whether somebody is at it.
-pub(crate) fn lock(place: &Place, turns: &Result<Turns>) -> Finding {
+/// Whether somebody is at it, where `trial` told whether documents can be published.
+pub(crate) fn lock(trial: &Trial, turns: &Result<Turns>) -> Finding {
     let about = "lock";
     match turns {
         Ok(Turns::Nobody) => Finding::well(about, "free"),
@@ -114,7 +131,7 @@ pub(crate) fn lock(place: &Place, turns: &Result<Turns>) -> Finding {
             )
         }
         // The store tells it, too, and fails for it.
-        Err(err) if matches!(place, Place::Shared(_)) => {
+        Err(err) if matches!(trial, Trial::Redis(_)) => {
             Finding::notice(about, format!("nobody can tell: {err:#}"))
                 .remedy("See store, above.", "见上面的 store 一项。")
         }

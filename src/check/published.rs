@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use super::{Finding, span};
-use crate::api::Api;
+use crate::api::Rules;
 use crate::config::{Account, DEFAULT_ACCOUNT};
 use crate::errcode::Class;
 use crate::exit::Exit;
@@ -32,11 +32,11 @@ impl Current {
     }
 
     /// Whether this one took the place of the published one before its time: on `stable` only a forced call does that.
-    fn replaces(&self, api: Api, document: &Document) -> bool {
+    fn replaces(&self, rules: Rules, document: &Document) -> bool {
         // One that was published meanwhile was not yet there when we asked.
         let is_older = document.created_at < self.asked_at - time::Duration::SECOND;
         let is_early = document.left(self.asked_at) > NEARLY_OVER;
-        api == Api::Stable && !self.is(document) && is_older && is_early
+        rules == Rules::Stable && !self.is(document) && is_older && is_early
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn token(
             let what = format!("{name} is dead, {left} before its time: killed some time after");
             killed(account, &what, document)
         }
-        _ if current.is_some_and(|it| it.replaces(account.api, document)) => {
+        _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
             let what = format!(
                 "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some time after"
             );
@@ -75,7 +75,7 @@ pub(crate) fn token(
         _ if current.is_some_and(|it| it.is(document)) => {
             Finding::well(about, format!("{name} is given again, so it is honoured, {left} left"))
         }
-        None if account.api == Api::Mirror && current.is_some() => Finding::notice(
+        None if account.rules == Rules::Mirror && current.is_some() => Finding::notice(
             about,
             format!("{name} has {left} left, and the other wxtoken gives another one by now"),
         )
@@ -124,17 +124,17 @@ fn killed(account: &Account, what: &str, document: &Document) -> Finding {
     let now_zh = format!(
         "请立即更换（选项与本次 check 相同）：{command}；serve --refresh 收到调用方报告后会自动更换。"
     );
-    match account.api {
-        Api::Classic => finding("Another program asks for this account's token, too: on classic each call kills the one before")
+    match account.rules {
+        Rules::Classic => finding("Another program asks for this account's token, too: on classic each call kills the one before")
             .remedy(
                 format!("Find it, or set api = \"stable\", which such programs do not disturb. {now}"),
                 format!("另有程序也在获取该账号的 token（classic 接口每次调用都会使旧 token 失效）：请找出并停用，或改用 api = \"stable\"。{now_zh}"),
             ),
-        Api::Stable | Api::Mirror => finding("Another program asks with force_refresh, or the AppSecret was reset").remedy(
+        Rules::Stable | Rules::Mirror => finding("Another program asks with force_refresh, or the AppSecret was reset").remedy(
             format!("Find who sends force_refresh; has anybody reset the AppSecret? {now}"),
             format!("可能有程序带 force_refresh 刷新，或 AppSecret 被重置，请排查。{now_zh}"),
         ),
-        Api::Work => finding("The app's secret was reset, or the app was disabled").remedy(
+        Rules::Work => finding("The app's secret was reset, or the app was disabled").remedy(
             format!("Look at the app in WeCom's console. {now}"),
             format!("请在企业微信管理后台查看该应用的 Secret 与状态。{now_zh}"),
         ),
@@ -172,8 +172,8 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
     }
     let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its source twice a minute or so.
-    let due_at = match account.api {
-        Api::Mirror => document.created_at + document.stale_in(document.created_at),
+    let due_at = match account.rules {
+        Rules::Mirror => document.created_at + document.stale_in(document.created_at),
         _ => document.expires_at().saturating_sub(
             time::Duration::try_from(account.refresh_before.min(document.expires_in))
                 .unwrap_or_default(),
@@ -198,6 +198,7 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::api::Api;
     use crate::place::Place;
 
     fn at(secs: i64) -> UtcDateTime {
@@ -208,12 +209,12 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
-    fn account(api: Api, refresh_before: u64) -> Account {
+    fn account(rules: Rules, refresh_before: u64) -> Account {
         Account {
             name: "shop".to_owned(),
             appid: None,
-            api,
-            family: Api::Stable,
+            api: Api::Stable,
+            rules,
             refresh_before: Duration::from_secs(refresh_before),
             place: Place::File("/nowhere/shop.json".into()),
             tickets: Vec::new(),
@@ -223,24 +224,24 @@ mod tests {
 
     #[test]
     fn a_document_that_stays_due_since_it_was_made_is_one_that_nobody_looks_after() {
-        for (api, refresh_before, life, age, verdict, words) in [
-            (Api::Stable, 300, 7200, 600, Verdict::Well, "last asked for 10m ago"),
-            (Api::Stable, 300, 7200, 6900 + 180, Verdict::Well, "last asked"),
-            (Api::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
+        for (rules, refresh_before, life, age, verdict, words) in [
+            (Rules::Stable, 300, 7200, 600, Verdict::Well, "last asked for 10m ago"),
+            (Rules::Stable, 300, 7200, 6900 + 180, Verdict::Well, "last asked"),
+            (Rules::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
             // Due for an hour, and confirmed a minute ago with the half hour that it has.
-            (Api::Stable, 3600, 1800, 60, Verdict::Well, "last asked for 1m ago"),
-            (Api::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
-            (Api::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
-            (Api::Mirror, 300, 7200, 200, Verdict::Well, "last asked"),
-            (Api::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
+            (Rules::Stable, 3600, 1800, 60, Verdict::Well, "last asked for 1m ago"),
+            (Rules::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
+            (Rules::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
+            (Rules::Mirror, 300, 7200, 200, Verdict::Well, "last asked"),
+            (Rules::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
             // A clock that differs a little, and one that was set back.
-            (Api::Stable, 300, 7200, -60, Verdict::Well, "last asked for 0s ago"),
-            (Api::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),
+            (Rules::Stable, 300, 7200, -60, Verdict::Well, "last asked for 0s ago"),
+            (Rules::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),
         ] {
             let life = Duration::from_secs(life);
             let document = Document::new("wx1", secret("T1"), life, at(-age));
-            let found = schedule(&account(api, refresh_before), &document, at(0));
-            assert_eq!(found.verdict, verdict, "{api:?} {refresh_before} {age}: {}", found.what);
+            let found = schedule(&account(rules, refresh_before), &document, at(0));
+            assert_eq!(found.verdict, verdict, "{rules:?} {refresh_before} {age}: {}", found.what);
             assert!(found.what.contains(words), "{}", found.what);
         }
     }
@@ -248,23 +249,23 @@ mod tests {
     #[test]
     fn another_current_token_means_force_only_on_stable_and_long_before_the_end() {
         let document = Document::new("wx1", secret("T1"), Duration::from_secs(7200), at(0));
-        let replaces = |api, token, asked_at| {
-            Current { token: secret(token), asked_at: at(asked_at) }.replaces(api, &document)
+        let replaces = |rules, token, asked_at| {
+            Current { token: secret(token), asked_at: at(asked_at) }.replaces(rules, &document)
         };
-        assert!(replaces(Api::Stable, "T2", 60));
-        assert!(replaces(Api::Stable, "T2", 7200 - 361));
-        for (api, token, asked_at) in [
-            (Api::Stable, "T1", 60),
+        assert!(replaces(Rules::Stable, "T2", 60));
+        assert!(replaces(Rules::Stable, "T2", 7200 - 361));
+        for (rules, token, asked_at) in [
+            (Rules::Stable, "T1", 60),
             // The next one, in its time.
-            (Api::Stable, "T2", 7200 - 360),
+            (Rules::Stable, "T2", 7200 - 360),
             // Published after that was asked for.
-            (Api::Stable, "T2", 0),
-            (Api::Stable, "T2", -5),
+            (Rules::Stable, "T2", 0),
+            (Rules::Stable, "T2", -5),
             // Nothing promises that WeCom gives the same one; and a mirror is late.
-            (Api::Work, "T2", 60),
-            (Api::Mirror, "T2", 60),
+            (Rules::Work, "T2", 60),
+            (Rules::Mirror, "T2", 60),
         ] {
-            assert!(!replaces(api, token, asked_at), "{api:?} {token} {asked_at}");
+            assert!(!replaces(rules, token, asked_at), "{rules:?} {token} {asked_at}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Finding, span};
-use crate::api::Api;
+use crate::api::Rules;
 use crate::errcode::{Class, Platform};
 use crate::exit::Exit;
 use crate::source::client::{Client, Stage};
@@ -28,17 +28,19 @@ const HARMFUL: u64 = 300; // s
 /// Greets each of the servers in turn; what there is to say of them, and what the first one that answers told.
 pub(crate) fn hosts(
     client: &Client,
-    api: Api,
+    rules: Rules,
     deadline: Instant,
 ) -> (Vec<Finding>, Option<Greeting>) {
     let mut first = None;
     let mut findings = Vec::new();
     for (name, client) in client.each() {
         let timeout = timeout(deadline);
-        let greeting = match api {
-            Api::Mirror => greeting::of_wxtoken(&client, timeout),
-            Api::Work => greeting::of_wechat(&client, Platform::Work, timeout),
-            Api::Stable | Api::Classic => greeting::of_wechat(&client, Platform::Official, timeout),
+        let greeting = match rules {
+            Rules::Mirror => greeting::of_wxtoken(&client, timeout),
+            Rules::Work => greeting::of_wechat(&client, Platform::Work, timeout),
+            Rules::Stable | Rules::Classic => {
+                greeting::of_wechat(&client, Platform::Official, timeout)
+            }
         };
         match greeting {
             Ok(greeting) => {
@@ -143,17 +145,17 @@ pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Pulse>) -> Option<
 
 /// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves
 /// the classic ones alone.
-pub(crate) fn credentials(api: Api, answer: &Result<Grant, AskError>) -> Finding {
+pub(crate) fn credentials(rules: Rules, answer: &Result<Grant, AskError>) -> Finding {
     let about = "credentials";
-    match (answer, api) {
-        (Ok(_), Api::Mirror) => {
+    match (answer, rules) {
+        (Ok(_), Rules::Mirror) => {
             Finding::well(about, "the other wxtoken gives this host the account's token")
         }
-        (Ok(_), Api::Work) => {
+        (Ok(_), Rules::Work) => {
             Finding::well(about, "WeCom accepts the corp's ID and the app's secret")
         }
-        (Ok(_), Api::Stable) => Finding::well(about, "WeChat accepts AppID and AppSecret"),
-        (Ok(_), Api::Classic) => Finding::well(
+        (Ok(_), Rules::Stable) => Finding::well(about, "WeChat accepts AppID and AppSecret"),
+        (Ok(_), Rules::Classic) => Finding::well(
             about,
             "WeChat accepts AppID and AppSecret (asked for a stable token, which leaves the classic ones alone)",
         ),

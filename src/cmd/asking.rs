@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::api::Api;
+use crate::api::Rules;
 use crate::appsecret;
 use crate::config::{self, Account, Contact, DEFAULT_ACCOUNT, Origin};
 use crate::endpoint::BaseUrl;
@@ -33,11 +33,11 @@ impl Link {
 
     /// Who is to be asked for this account.
     pub(super) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
-        Ok(match (account.api, self.secret) {
-            (Api::Mirror, key) => Arc::new(Wxtoken::new(self.client, &account.name, key)),
-            (api, secret) => {
+        Ok(match (account.rules, self.secret) {
+            (Rules::Mirror, key) => Arc::new(Wxtoken::new(self.client, &account.name, key)),
+            (_, secret) => {
                 let secret = secret.context("there is no AppSecret")?;
-                Arc::new(WeChat::new(self.client, api, account.needed_appid()?, secret))
+                Arc::new(WeChat::new(self.client, account.api, account.needed_appid()?, secret))
             }
         })
     }

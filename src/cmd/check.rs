@@ -2,7 +2,7 @@
 //! it. Publishes nothing and refreshes nothing.
 
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -12,13 +12,13 @@ use time::UtcDateTime;
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::{Published, Trouble};
-use crate::api::Api;
+use crate::api::{Api, Rules};
 use crate::appsecret::SecretFrom;
 use crate::check::published::Current;
 use crate::check::{Finding, Verdict, here, published, there};
 use crate::cli::{Check, CheckFormat, Common};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Account, Config, Contact, DEFAULT_ACCOUNT, Entry, Meant, Origin, Secrets};
+use crate::config::{Account, Config, Contact, DEFAULT_ACCOUNT, Meant, Origin, Secrets};
 use crate::exit::Exit;
 use crate::place::Place;
 use crate::report::printable;
@@ -32,38 +32,43 @@ pub(crate) fn run(common: &Common, args: &Check) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let linker = Linker::default();
-    let subjects: Vec<(Account, Contact)> = match config.meant(&args.names)? {
-        Meant::Given(account, contact) => vec![(account?, *contact)],
+    let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
+    let subjects: Vec<_> = match config.meant(&args.names)? {
+        Meant::Given(account, contact) => vec![subject(account?, *contact)],
         Meant::OfFile(entries) => {
-            entries.into_iter().map(|Entry { account, contact, .. }| (account, contact)).collect()
+            entries.into_iter().map(|it| subject(it.account, it.contact)).collect()
         }
     };
-    // Each at its place, whoever is done first.
-    let examined: Vec<_> = subjects.iter().map(|_| Mutex::new(Vec::new())).collect();
-    let places: Vec<usize> = (0..subjects.len()).collect();
-    many::each("check", &places, |place| {
-        let (account, contact) = &subjects[*place];
-        let findings = examine(account, contact, &linker, deadline)?;
-        *examined[*place].lock().unwrap_or_else(PoisonError::into_inner) = findings;
+    many::each("check", &subjects, |subject| {
+        let Subject { account, contact, findings } = subject;
+        findings.get_or_init(|| examine(account, contact, &linker, deadline));
         Ok(())
     });
-    let examined = examined.into_iter();
-    let examined: Vec<_> =
-        examined.map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-    let rows: Vec<_> = subjects
-        .iter()
-        .zip(&examined)
-        .map(|((account, _), findings)| Row::of(account, findings))
-        .collect();
+    let rows: Vec<_> = subjects.iter().map(Row::of).collect();
     super::answer(&match args.format {
         CheckFormat::Text => text(&rows, super::has_colours(), common.quiet),
         CheckFormat::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
     })?;
-    let worst = examined.iter().flatten().map(|finding| finding.verdict).max();
+    let findings = subjects.iter().flat_map(Subject::findings);
+    let worst = findings.map(|finding| finding.verdict).max();
     Ok(match worst {
         Some(Verdict::Wrong(exit)) => exit,
         _ => Exit::Done,
     })
+}
+
+/// An account, and what is found of it.
+struct Subject {
+    account: Account,
+    contact: Contact,
+    /// Set as soon as it has been looked at.
+    findings: OnceLock<Vec<Finding>>,
+}
+
+impl Subject {
+    fn findings(&self) -> &[Finding] {
+        self.findings.get().map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Looks at one account, from here to there.
@@ -72,13 +77,14 @@ fn examine(
     contact: &Contact,
     linker: &Linker,
     deadline: Instant,
-) -> Result<Vec<Finding>> {
+) -> Vec<Finding> {
     let (client, secret) = linker.parts(&account.name, contact);
+    let trial = account.place.try_out();
     let mut findings = vec![
         Finding::well("config", origin(contact)),
         here::secret(contact.is_mirror, secret_from(account, contact).as_ref(), &secret),
-        here::directory(&account.place, &account.place.try_out()),
-        here::lock(&account.place, &account.place.turns()),
+        here::place(&account.place, &trial),
+        here::lock(&trial, &account.place.turns()),
     ];
     let hook = account.on_change.as_ref();
     findings.extend(hook.map(|hook| here::hook(hook.program(), &hook.find())));
@@ -90,22 +96,22 @@ fn examine(
         }
     };
     // Who is not there cannot be asked; that is told already.
-    let there = client.ok().filter(|_| greeting.is_some());
-    let asked = match (&there, secret) {
+    let client = client.ok().filter(|_| greeting.is_some());
+    let asked = match (&client, secret) {
         (Some(client), Ok(secret)) => {
             Some(ask(account, client.clone(), secret, deadline, &mut findings))
         }
         _ => None,
     };
     // The token is all that a probe takes, and at another wxtoken there is none.
-    let client = there.filter(|_| account.api != Api::Mirror);
+    let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
     let upstream = client.and_then(|it| Link::of(it, nobody).upstream(account).ok());
     let (found, pulse, now) = probed(account, upstream.as_deref(), deadline);
     let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
     findings.extend(there::address(seen_from, pulse.as_ref()));
     findings.extend(look(&found, pulse.as_ref(), asked.flatten().as_ref(), now));
-    Ok(findings)
+    findings
 }
 
 /// Greets the servers; what the first one says that answers.
@@ -115,7 +121,7 @@ fn greet(
     deadline: Instant,
     findings: &mut Vec<Finding>,
 ) -> Option<Greeting> {
-    let (hosts, greeting) = there::hosts(client, account.api, deadline);
+    let (hosts, greeting) = there::hosts(client, account.rules, deadline);
     findings.extend(hosts);
     findings.extend(greeting.as_ref().map(there::clock));
     greeting
@@ -142,8 +148,8 @@ fn ask(
             return None;
         }
     };
-    findings.push(there::credentials(account.api, &answer));
-    let is_of_the_same_kind = api == account.api;
+    findings.push(there::credentials(account.rules, &answer));
+    let is_of_the_same_kind = account.rules != Rules::Classic;
     let grant = answer.ok().filter(|_| is_of_the_same_kind)?;
     Some(Current { token: grant.token, asked_at })
 }
@@ -270,10 +276,11 @@ struct Told<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(account: &'a Account, findings: &'a [Finding]) -> Row<'a> {
+    fn of(subject: &'a Subject) -> Row<'a> {
+        let findings = subject.findings();
         let worst = findings.iter().map(|finding| finding.verdict).max();
         Row {
-            account: &account.name,
+            account: &subject.account.name,
             verdict: word(worst.unwrap_or(Verdict::Well)),
             findings: findings.iter().map(Told::of).collect(),
         }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::asking::{Link, Linker};
 use super::many;
 use super::published::Published;
-use crate::api::Api;
+use crate::api::Rules;
 use crate::cli::{Common, Fetch};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Account, Config, DEFAULT_ACCOUNT, Entry, Meant, Secrets};
@@ -25,12 +25,12 @@ use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-fn again(api: Api, want: &Want) -> &'static str {
-    match (api, want) {
-        (Api::Stable | Api::Classic, _) => FORCED_AGAIN,
-        (Api::Work, _) => WORK_AGAIN,
-        (Api::Mirror, Want::NotThis(_)) => MIRROR_AGAIN,
-        (Api::Mirror, _) => MIRROR_FORCED,
+fn again(rules: Rules, want: &Want) -> &'static str {
+    match (rules, want) {
+        (Rules::Stable | Rules::Classic, _) => FORCED_AGAIN,
+        (Rules::Work, _) => WORK_AGAIN,
+        (Rules::Mirror, Want::NotThis(_)) => MIRROR_AGAIN,
+        (Rules::Mirror, _) => MIRROR_FORCED,
     }
 }
 
@@ -168,7 +168,7 @@ fn fetch_ticket(
     match outcome {
         Ok(Outcome::Kept(_)) => {
             if let Err(err) = store.settle() {
-                debug!("{name}: the document keeps its mode: {err:#}");
+                debug!("{name}: the document is left as it is: {err:#}");
             }
         }
         Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
@@ -191,7 +191,7 @@ fn refresh_of<'a>(
         name,
         place,
         appid: account.needed_appid()?,
-        api: account.api,
+        rules: account.rules,
         refresh_before: account.refresh_before,
         clock: &SystemClock,
         source,
@@ -220,11 +220,11 @@ fn fetch_token(
         failure.exit().error(format!("{name}: {failure} ({urgency})"))
     })?;
     if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle()) {
-        debug!("{name}: the document keeps its mode: {err:#}");
+        debug!("{name}: the document is left as it is: {err:#}");
     }
 
     if let Outcome::Renewed(document) = &outcome
-        && account.api == Api::Classic
+        && account.rules == Rules::Classic
         && document.expires_in <= account.refresh_before
     {
         let (life, margin) = (document.expires_in, account.refresh_before);
@@ -235,15 +235,15 @@ fn fetch_token(
         );
     }
     let describe = |document: &Document| {
-        let life = document.promise(SystemClock.now(), account.api, account.refresh_before);
+        let life = document.promise(SystemClock.now(), account.rules, account.refresh_before);
         format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
     };
     match (&outcome, want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.api, want))));
+            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules, want))));
         }
         (Outcome::Confirmed(_), Want::Another) => {
-            error!("fetch: {name}: {}", again(account.api, want))
+            error!("fetch: {name}: {}", again(account.rules, want))
         }
         (Outcome::Confirmed(document), Want::Live) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));

@@ -16,7 +16,7 @@ pub(crate) fn run(common: &Common, args: &Get) -> Result<Exit> {
     let kind = match args.ticket.as_deref() {
         None => Kind::Token,
         Some(name) => Kind::Ticket(
-            TicketType::on(account.family, name)
+            TicketType::on(account.api, name)
                 .map_err(|what| Exit::Usage.error(format!("--ticket: {what}")))?,
         ),
     };

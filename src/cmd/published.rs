@@ -54,7 +54,7 @@ impl Published<'_> {
         };
         let judged = document.as_ref().ok();
         let promise = |it: &Document| match kind {
-            Kind::Token => it.promise(now, account.api, account.refresh_before),
+            Kind::Token => it.promise(now, account.rules, account.refresh_before),
             // The next one leaves it alone.
             Kind::Ticket(_) => Duration::from_secs(it.left(now).as_secs()),
         };

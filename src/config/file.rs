@@ -121,6 +121,7 @@ impl File {
         let (mut file, sheet) = Sheet::read(&name, dir, text, File::of);
         file.path = path.to_owned();
         file.check_twins(&sheet);
+        file.check_also(&sheet);
         let are_needed = match secrets {
             Secrets::Needed => true,
             Secrets::Unneeded => false,
@@ -144,7 +145,7 @@ impl File {
         File {
             path: PathBuf::new(),
             dir: top.get("dir", Value::path),
-            refresh_before: top.get("refresh_before", duration),
+            refresh_before: top.get("refresh_before", Value::duration),
             mode: top.get("mode", mode),
             store: shared::of(top),
             accounts: top.tables("account", check_name, Account::of),
@@ -161,7 +162,7 @@ impl File {
                 Api::Work if secret_file.is_none() => continue,
                 // A corp has many apps, with a secret each.
                 Api::Work => (secret_file, "the same corp and secret_file as"),
-                Api::Stable | Api::Classic | Api::Mirror => (&None, "the same appid and api as"),
+                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
             };
             if appid.is_empty() || !account.from.is_empty() {
                 continue;
@@ -174,6 +175,35 @@ impl File {
                     &path,
                     &format!("{what} account {twin}; one of them is enough"),
                 );
+            }
+        }
+    }
+
+    /// Tells of keys for SDKs that would overwrite another, or a document of ours.
+    fn check_also(&self, sheet: &Sheet<'_>) {
+        let Some(redis) = &self.store else { return };
+        let (ours, mut known) = (format!("{}:", redis.prefix), HashMap::new());
+        for Account { name, appid, line, .. } in &self.accounts {
+            for key in redis.also.iter().filter_map(|it| it.key_of(name, appid)) {
+                let what = match known.get(&key) {
+                    _ if key.starts_with(&ours) => {
+                        format!(
+                            "begins with {ours} as the keys of wxtoken itself do; give it another name"
+                        )
+                    }
+                    Some(twin) if *twin == name => {
+                        "is there twice; one of them is enough".to_owned()
+                    }
+                    Some(twin) => {
+                        format!("is also that of account {twin}; put {{account}} into it")
+                    }
+                    None => {
+                        known.insert(key, name);
+                        continue;
+                    }
+                };
+                let what = format!("its key {key} of [redis] also {what}");
+                sheet.tell(*line, &format!("account.{name}"), &what);
             }
         }
     }
@@ -204,7 +234,7 @@ impl Account {
             base_urls: table.filled_list("base_url", base_url).unwrap_or_default(),
             proxy: table.get("proxy", proxy),
             ca_file: table.get("ca_file", Value::path),
-            refresh_before: table.get("refresh_before", duration),
+            refresh_before: table.get("refresh_before", Value::duration),
             file: table.get("file", document),
             allow: table.filled_list("allow", network),
             tickets: tickets(table, api.unwrap_or_default()),
@@ -295,22 +325,6 @@ fn api(value: Value<'_>) -> Result<Api, String> {
     })
 }
 
-/// A duration as people write it; a bare number is seconds.
-fn duration(value: Value<'_>) -> Result<Duration, String> {
-    if value.is_integer() {
-        return cli::duration(&value.integer()?.to_string());
-    }
-    cli::duration(value.text()?)
-}
-
-/// The same, but not none at all.
-fn some_duration(value: Value<'_>) -> Result<Duration, String> {
-    match duration(value)? {
-        Duration::ZERO => Err("expected more than no time at all".to_owned()),
-        some => Ok(some),
-    }
-}
-
 /// Permissions. A number would be 640 to one reader and 0o1200 to another.
 fn mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
@@ -352,7 +366,7 @@ fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
 
 /// The command that is run when the token changed.
 fn on_change(table: &mut Table<'_>) -> Option<Hook> {
-    let timeout = table.get("on_change_timeout", some_duration);
+    let timeout = table.get("on_change_timeout", Value::some_duration);
     if table.has("on_change_timeout") && !table.has("on_change") {
         table.tell("on_change_timeout", "goes with on_change, the command that it is about");
     }

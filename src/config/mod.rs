@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::Api;
+use crate::api::{Api, Rules};
 use crate::cli;
 use crate::endpoint::Proxy;
 use crate::exit::Exit;
@@ -54,9 +54,10 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// WeChat's name for it; a reader may do without.
     pub(crate) appid: Option<String>,
+    /// WeChat's API that gives its token: to us, or to the wxtoken that it is a mirror of. It is served under its routes.
     pub(crate) api: Api,
-    /// The API of WeChat's whose routes it is served under.
-    pub(crate) family: Api,
+    /// By which its token is kept here.
+    pub(crate) rules: Rules,
     /// Its token is due when this much life is left.
     pub(crate) refresh_before: Duration,
     /// Where its documents are published.
@@ -292,7 +293,7 @@ impl<'a> Config<'a> {
             name: DEFAULT_ACCOUNT.to_owned(),
             appid,
             api: self.given.api.unwrap_or_default(),
-            family: self.given.api.unwrap_or_default(),
+            rules: self.given.api.unwrap_or_default().into(),
             refresh_before: self.refresh_before(None),
             place: self.place(DEFAULT_ACCOUNT, self.given.appid.as_deref(), document),
             tickets: Vec::new(),
@@ -318,9 +319,9 @@ impl<'a> Config<'a> {
     fn entry(&self, account: &file::Account, dir: &Path) -> Entry {
         let place =
             |line, key: &str| format!("{}: account.{}{key}", self.file.line(line), account.name);
-        let family = account.api.unwrap_or_default();
+        let api = account.api.unwrap_or_default();
         let is_mirror = !account.from.is_empty();
-        let api = if is_mirror { Api::Mirror } else { family };
+        let rules = if is_mirror { Rules::Mirror } else { api.into() };
         let base_urls = match (account.from.as_slice(), account.base_urls.as_slice()) {
             ([], []) => vec![api.base_url().to_owned()],
             ([], given) => given.to_owned(),
@@ -336,7 +337,7 @@ impl<'a> Config<'a> {
                 name: account.name.clone(),
                 appid: Some(account.appid.clone()).filter(|appid| !appid.is_empty()),
                 api,
-                family,
+                rules,
                 refresh_before: self.refresh_before(account.refresh_before),
                 place: self.place(
                     &account.name,
@@ -500,7 +501,7 @@ impl Account {
     /// Its AppID, which whoever asks WeChat needs.
     pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
         // A mirror asks by the account's name.
-        let unneeded = (self.api == Api::Mirror).then_some("");
+        let unneeded = (self.rules == Rules::Mirror).then_some("");
         self.appid.as_deref().or(unneeded).ok_or_else(|| {
             Exit::Usage.error(
                 "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sheet::{Table, Value};
-use crate::cli;
 use crate::place::{Also, AlsoFormat, Redis};
 use crate::redis_url::RedisUrl;
 
@@ -146,12 +145,7 @@ fn prefix(value: Value<'_>) -> Result<String, String> {
 }
 
 fn timeout(value: Value<'_>) -> Result<Duration, String> {
-    let timeout = match value.is_integer() {
-        true => cli::duration(&value.integer()?.to_string())?,
-        false => cli::duration(value.text()?)?,
-    };
-    match timeout {
-        Duration::ZERO => Err("expected more than no time at all".to_owned()),
+    match value.some_duration()? {
         long if long > LONGEST_TIMEOUT => {
             Err("is longer than 10s, which a refresh cannot wait".to_owned())
         }

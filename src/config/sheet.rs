@@ -6,10 +6,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::cli;
 use crate::secret;
 
 /// No key has a longer name; whatever is longer may be a secret.
@@ -338,6 +340,22 @@ impl<'a> Value<'a> {
     /// A text in which there may be a password: it is not to be shown.
     pub(super) fn secretive_text(self) -> Result<&'a str, String> {
         self.value.as_str().ok_or_else(|| self.unexpected("a string in quotes"))
+    }
+
+    /// A duration as people write it; a bare number is seconds.
+    pub(super) fn duration(self) -> Result<Duration, String> {
+        match self.is_integer() {
+            true => cli::duration(&self.integer()?.to_string()),
+            false => cli::duration(self.text()?),
+        }
+    }
+
+    /// The same, but not none at all.
+    pub(super) fn some_duration(self) -> Result<Duration, String> {
+        match self.duration()? {
+            Duration::ZERO => Err("expected more than no time at all".to_owned()),
+            some => Ok(some),
+        }
     }
 
     /// A path; a relative one begins at the file's directory.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::Api;
+use crate::api::Rules;
 use crate::clock::{Clock, SystemClock};
 use crate::place::Place;
 use crate::refresh::ticket::TicketRefresh;
@@ -62,7 +62,7 @@ pub(super) struct Means {
     pub(super) name: String,
     pub(super) place: Place,
     pub(super) appid: String,
-    pub(super) api: Api,
+    pub(super) rules: Rules,
     pub(super) refresh_before: Duration,
     pub(super) store: Arc<dyn Store + Send + Sync>,
     pub(super) upstream: Arc<dyn Upstream>,
@@ -75,7 +75,7 @@ impl Means {
             Errand::Refresh => return self.refresh(&Want::Live, true),
             Errand::Settle(doubt) => doubt,
         };
-        if self.api == Api::Mirror {
+        if self.rules == Rules::Mirror {
             return self.pass_on(doubt);
         }
         let pulse = doubt.is_probed.then(|| self.upstream.probe(&doubt.token, PROBE_TIMEOUT));
@@ -86,7 +86,7 @@ impl Means {
             Some(Pulse::Unknown(_)) | None => !doubt.is_told,
         };
         // On stable a plain question costs nothing, and brings the new one where somebody else has forced it.
-        let may_ask = doubt.may_force || self.api == Api::Stable;
+        let may_ask = doubt.may_force || self.rules == Rules::Stable;
         let report = match is_settled || !may_ask {
             true => Report::default(),
             false => self.refresh(&Want::NotThis(doubt.token), doubt.may_force),
@@ -129,7 +129,7 @@ impl Means {
             name: &self.name,
             place,
             appid: &self.appid,
-            api: self.api,
+            rules: self.rules,
             refresh_before: self.refresh_before,
             clock: &SystemClock,
             source,
@@ -140,7 +140,7 @@ impl Means {
     fn refresh(&self, want: &Want, may_force: bool) -> Report {
         let source = Noted {
             source: &*self.upstream,
-            api: self.api,
+            rules: self.rules,
             may_force,
             has_forced: Cell::new(false),
             was_forcing: Cell::new(false),
@@ -162,7 +162,7 @@ impl Means {
 /// A source that is not forced where that is not to be, and whose answers are noted.
 struct Noted<'a> {
     source: &'a dyn Source,
-    api: Api,
+    rules: Rules,
     may_force: bool,
     has_forced: Cell<bool>,
     was_forcing: Cell<bool>,
@@ -177,10 +177,10 @@ impl Source for Noted<'_> {
         self.was_forcing.set(how == Ask::Another);
         let answer = self.source.ask(how, timeout);
         // Where nothing can be forced, each question is all that can be done about a token.
-        let is_forced = match self.api {
-            Api::Stable => how == Ask::Another,
-            Api::Classic | Api::Work => true,
-            Api::Mirror => false,
+        let is_forced = match self.rules {
+            Rules::Stable => how == Ask::Another,
+            Rules::Classic | Rules::Work => true,
+            Rules::Mirror => false,
         };
         if is_forced && answer.as_ref().err().is_none_or(AskError::may_have_minted) {
             self.has_forced.set(true);

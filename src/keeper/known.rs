@@ -10,7 +10,7 @@ use super::errand::{Doubt, Errand, Report};
 use super::pace::{self, SHORTEST_WAIT};
 use super::ration::{Forced, Probes, Withheld};
 use super::trouble::Trouble;
-use crate::api::Api;
+use crate::api::Rules;
 use crate::refresh::{Failure, Outcome};
 use crate::secret::Secret;
 use crate::server::{Lack, SeenAsking, Wish};
@@ -32,7 +32,7 @@ const FORCED_PER_DAY_ELSEWHERE: usize = 200;
 #[derive(Debug)]
 pub(super) struct Known {
     name: String,
-    api: Api,
+    rules: Rules,
     refresh_before: Duration,
     under_way: Option<UnderWay>,
     /// When the last errand began.
@@ -102,14 +102,14 @@ pub(super) enum News {
 }
 
 impl Known {
-    pub(super) fn new(name: &str, api: Api, refresh_before: Duration, now: Instant) -> Known {
-        let per_day = match api {
-            Api::Stable => FORCED_PER_DAY_ON_STABLE,
-            Api::Classic | Api::Work | Api::Mirror => FORCED_PER_DAY_ELSEWHERE,
+    pub(super) fn new(name: &str, rules: Rules, refresh_before: Duration, now: Instant) -> Known {
+        let per_day = match rules {
+            Rules::Stable => FORCED_PER_DAY_ON_STABLE,
+            Rules::Classic | Rules::Work | Rules::Mirror => FORCED_PER_DAY_ELSEWHERE,
         };
         Known {
             name: name.to_owned(),
-            api,
+            rules,
             refresh_before,
             under_way: None,
             begun_at: None,
@@ -217,7 +217,7 @@ impl Known {
         let may_force = self.may_force(now).is_ok();
         match &self.dead {
             // On stable a plain question counts nothing.
-            Some(dead) if may_force || self.api == Api::Stable => Errand::Settle(Doubt {
+            Some(dead) if may_force || self.rules == Rules::Stable => Errand::Settle(Doubt {
                 token: dead.clone(),
                 is_probed: false,
                 is_told: true,
@@ -252,7 +252,7 @@ impl Known {
         }
         let until = |at: Instant| at.saturating_duration_since(now);
         let due_in =
-            match document.map(|it| pace::until_due(it, wall, self.api, self.refresh_before)) {
+            match document.map(|it| pace::until_due(it, wall, self.rules, self.refresh_before)) {
                 None => Duration::ZERO,
                 // What was said to be tried again is, and where nothing is due it is found out that all is well.
                 Some(_) if self.trouble.is_some() => Duration::ZERO,
@@ -264,9 +264,9 @@ impl Known {
             (false, _) => due_in,
             (true, Ok(())) => Duration::ZERO,
             // Meanwhile it may end, or somebody else may have it replaced.
-            (true, Err(lack)) => lack.retry_after.min(match self.api {
-                Api::Stable => until(self.not_before),
-                Api::Classic | Api::Work | Api::Mirror => due_in,
+            (true, Err(lack)) => lack.retry_after.min(match self.rules {
+                Rules::Stable => until(self.not_before),
+                Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
         };
         let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
@@ -327,7 +327,7 @@ impl Known {
             }
             // WeChat gave the doubted token again.
             Some(Err(Failure::Asking(AskError::Withheld))) => {
-                self.not_before = now + pace::wait_after_the_same(self.api);
+                self.not_before = now + pace::wait_after_the_same(self.rules);
             }
             Some(Err(failure)) => {
                 let trouble = match report.was_forcing {
@@ -380,7 +380,7 @@ impl Known {
             news.push(News::Published(format!("token {}", document.token.fingerprint())));
         }
         if is_dead || document.is_due(wall, self.refresh_before) {
-            self.not_before = now + pace::wait_while_due(self.api, document.left(wall));
+            self.not_before = now + pace::wait_while_due(self.rules, document.left(wall));
         }
         news
     }

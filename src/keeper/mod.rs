@@ -51,6 +51,9 @@ static HOOKS: Semaphore = Semaphore::const_new(MOST_HOOKS);
 /// When the server ends, a hook that runs may take so long. What comes then, and its grace, are within the server's own.
 const HOOK_AT_END: Duration = Duration::from_secs(3);
 
+/// How often it is seen to what stands elsewhere for others.
+const BETWEEN_MENDINGS: Duration = Duration::from_secs(30);
+
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
 type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
 
@@ -62,8 +65,9 @@ pub(crate) struct Keeper {
     /// `None` as long as it could not be made.
     upstream: RefCell<Option<Arc<dyn Upstream>>>,
     known: RefCell<Known>,
-    mode: u32,
     tickets: RefCell<Vec<TicketSchedule>>,
+    /// Where each of these is.
+    ticket_stores: Vec<Arc<dyn Store + Send + Sync>>,
     hook: Cell<HookState>,
     /// When it failed, if it has not run well since.
     hook_failed_at: Cell<Option<UtcDateTime>>,
@@ -82,16 +86,19 @@ impl Keeper {
         upstream: Option<Arc<dyn Upstream>>,
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
     ) -> Keeper {
-        let known = Known::new(&account.name, account.api, account.refresh_before, Instant::now());
+        let known =
+            Known::new(&account.name, account.rules, account.refresh_before, Instant::now());
         let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
+        let store_of = |kind: &TicketType| account.place.store(&Kind::Ticket(kind.clone()), mode);
+        let ticket_stores = account.tickets.iter().map(store_of).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
             account,
             connect: Box::new(connect),
             upstream: RefCell::new(upstream),
             known: RefCell::new(known),
-            mode,
             tickets: RefCell::new(tickets),
+            ticket_stores,
             hook: Cell::new(HookState::Idle),
             hook_failed_at: Cell::default(),
             no_hooks: Arc::default(),
@@ -108,13 +115,28 @@ impl Keeper {
     pub(crate) fn keep(self: &Rc<Keeper>) -> JoinHandle<()> {
         let keeper = Rc::clone(self);
         spawn_local(async move {
+            let mut mended_at = None;
             loop {
                 let changed = keeper.changed.notified();
+                if mended_at.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_MENDINGS) {
+                    mended_at = Some(Instant::now());
+                    keeper.mend();
+                }
                 // The schedule has nobody who would notice its end.
                 let wait = catch_unwind(AssertUnwindSafe(|| keeper.follow_schedule()));
                 let _ = timeout(wait.unwrap_or(LONGEST_SLEEP), changed).await;
             }
         })
+    }
+
+    /// Has it seen to, in a thread of its own, that what stands elsewhere for others is right.
+    fn mend(&self) {
+        let (store, name) = (Arc::clone(&self.store), self.account.name.clone());
+        drop(spawn_blocking(move || {
+            if let Err(err) = store.mend() {
+                debug!("serve: {name}: {err:#}");
+            }
+        }));
     }
 
     /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will
@@ -154,8 +176,8 @@ impl Keeper {
         let count = self.tickets.borrow().len();
         for place in 0..count {
             let kind = self.tickets.borrow()[place].kind.clone();
-            let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
-            let document = store.glance().filter(|document| self.account.owns(document));
+            let document =
+                self.ticket_stores[place].glance().filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
             let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
             match wait {
@@ -174,13 +196,13 @@ impl Keeper {
         let keeper = Rc::clone(self);
         spawn_local(async move {
             let token = keeper.live_token();
-            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(&kind).await, None);
+            let (mut outcome, mut heals_in) = (keeper.ask_for_ticket(place, &kind).await, None);
             if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
                 && why.is_of_dead_token()
             {
                 match keeper.replace(&token).await {
                     Ok(another) if another != token => {
-                        outcome = keeper.ask_for_ticket(&kind).await;
+                        outcome = keeper.ask_for_ticket(place, &kind).await;
                     }
                     // WeChat honours it all the same.
                     Ok(_) => {}
@@ -196,8 +218,8 @@ impl Keeper {
     }
 
     /// Asks for a ticket in a thread of its own.
-    async fn ask_for_ticket(&self, kind: &TicketType) -> Result<Outcome, Failure> {
-        let store = self.account.place.store(&Kind::Ticket(kind.clone()), self.mode);
+    async fn ask_for_ticket(&self, place: usize, kind: &TicketType) -> Result<Outcome, Failure> {
+        let store = self.ticket_stores[place].clone();
         let (means, kind) = (self.means()?, kind.clone());
         let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
         done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
@@ -339,7 +361,7 @@ impl Keeper {
             name: self.account.name.clone(),
             place: self.account.place.clone(),
             appid: self.account.needed_appid()?.to_owned(),
-            api: self.account.api,
+            rules: self.account.rules,
             refresh_before: self.account.refresh_before,
             store: self.store.clone(),
             upstream: upstream.clone().context("there is no AppSecret")?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::UtcDateTime;
 
-use crate::api::Api;
+use crate::api::Rules;
 use crate::token::Document;
 
 /// The pause after a first failure that may pass by itself; each further one in a row doubles it.
@@ -36,10 +36,10 @@ pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, chance: u64) -> 
 pub(super) fn until_due(
     document: &Document,
     now: UtcDateTime,
-    api: Api,
+    rules: Rules,
     refresh_before: Duration,
 ) -> Duration {
-    if api == Api::Mirror {
+    if rules == Rules::Mirror {
         return document.stale_in(now);
     }
     if document.is_due(now, refresh_before) {
@@ -51,21 +51,21 @@ pub(super) fn until_due(
 /// How long to leave WeChat alone after it gave a token that is still due, and has this much left. On the classic API
 /// the next question would kill it. On stable it brings the same one until the last five minutes, whatever our margin,
 /// and on work until the end, which a question just before it waits out.
-pub(super) fn wait_while_due(api: Api, left: Duration) -> Duration {
-    match api {
-        Api::Classic => (left / 2).max(SHORTEST_WAIT),
-        Api::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
-        Api::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+pub(super) fn wait_while_due(rules: Rules, left: Duration) -> Duration {
+    match rules {
+        Rules::Classic => (left / 2).max(SHORTEST_WAIT),
+        Rules::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        Rules::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
         // Whoever it is a mirror of may have another at any time.
-        Api::Mirror => Duration::ZERO,
+        Rules::Mirror => Duration::ZERO,
     }
 }
 
 /// How long to leave WeChat alone after it gave a doubted token again.
-pub(super) fn wait_after_the_same(api: Api) -> Duration {
-    match api {
-        Api::Stable | Api::Classic | Api::Work => LONGEST_WAIT,
-        Api::Mirror => Duration::ZERO,
+pub(super) fn wait_after_the_same(rules: Rules) -> Duration {
+    match rules {
+        Rules::Stable | Rules::Classic | Rules::Work => LONGEST_WAIT,
+        Rules::Mirror => Duration::ZERO,
     }
 }
 
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn a_due_token_is_left_alone_for_a_part_of_what_is_left() {
-        let stable = [7200, 400, 0].map(|left| wait_while_due(Api::Stable, secs(left)));
+        let stable = [7200, 400, 0].map(|left| wait_while_due(Rules::Stable, secs(left)));
         assert_eq!(stable, [secs(300), secs(100), secs(1)]);
-        let classic = [7200, 400, 0].map(|left| wait_while_due(Api::Classic, secs(left)));
+        let classic = [7200, 400, 0].map(|left| wait_while_due(Rules::Classic, secs(left)));
         assert_eq!(classic, [secs(3600), secs(200), secs(1)]);
     }
 
@@ -104,11 +104,11 @@ mod tests {
     fn a_token_is_due_at_its_margin() {
         let now = UtcDateTime::UNIX_EPOCH;
         let token = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), now);
-        let until = |at| until_due(&token, now + secs(at), Api::Stable, secs(300));
+        let until = |at| until_due(&token, now + secs(at), Rules::Stable, secs(300));
         assert_eq!([0, 6899, 6900, 9000].map(until), [6900, 1, 0, 0].map(secs));
         let between = now + Duration::from_millis(6_899_900);
         assert_eq!(
-            until_due(&token, between, Api::Stable, secs(300)),
+            until_due(&token, between, Rules::Stable, secs(300)),
             secs(1),
             "it is never a busy wait"
         );

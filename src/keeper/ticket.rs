@@ -8,7 +8,7 @@ use time::UtcDateTime;
 use super::known::News;
 use super::pace::{self, SHORTEST_WAIT};
 use super::trouble::Trouble;
-use crate::api::Api;
+use crate::api::Rules;
 use crate::refresh::{Failure, Outcome};
 use crate::server::Lack;
 use crate::token::{Document, TicketType};
@@ -62,7 +62,7 @@ impl TicketSchedule {
             // Where nothing is due after a failure, somebody else has fetched it: that is found out.
             Some(document) if self.trouble.is_none() => {
                 let margin = document.ticket_margin(refresh_before);
-                pace::until_due(document, wall, Api::Stable, margin)
+                pace::until_due(document, wall, Rules::Stable, margin)
             }
             _ => Duration::ZERO,
         };

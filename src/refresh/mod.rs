@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-use crate::api::Api;
+use crate::api::Rules;
 use crate::clock::Clock;
 use crate::exit::Exit;
 use crate::report::{debug, printable};
@@ -129,7 +129,7 @@ pub(crate) struct Refresh<'a> {
     pub(crate) place: &'a str,
     /// Empty where it is not known: a mirror need not be told.
     pub(crate) appid: &'a str,
-    pub(crate) api: Api,
+    pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) source: &'a dyn Source,
@@ -200,7 +200,7 @@ impl Refresh<'_> {
             Want::NotThis(rejected) if document.token == *rejected => false,
             // Another than the rejected one: it will do while it lives, due or not.
             Want::NotThis(_) => !document.left(self.clock.now()).is_zero(),
-            Want::Live if self.api == Api::Mirror => !document.is_stale(self.clock.now()),
+            Want::Live if self.rules == Rules::Mirror => !document.is_stale(self.clock.now()),
             Want::Live => !document.is_due(self.clock.now(), self.refresh_before),
         };
         Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
@@ -280,29 +280,29 @@ impl Refresh<'_> {
         published: Option<&Document>,
     ) -> Option<Document> {
         let document = |at| Document::new(self.appid, grant.token.clone(), grant.expires_in, at);
-        match (self.api, published) {
-            (Api::Stable | Api::Classic | Api::Mirror, _) => Some(document(asked_at)),
+        match (self.rules, published) {
+            (Rules::Stable | Rules::Classic | Rules::Mirror, _) => Some(document(asked_at)),
             // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
             // an answer that we did not hear.
-            (Api::Work, Some(published)) if published.token == grant.token => {
+            (Rules::Work, Some(published)) if published.token == grant.token => {
                 document(asked_at).no_longer_than(published, asked_at)
             }
-            (Api::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
+            (Rules::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
         }
     }
 
     /// Whether asking so makes WeChat replace the token that it gave last.
     fn kills(&self, how: Ask) -> bool {
-        match self.api {
-            Api::Classic => true,
-            Api::Stable => how == Ask::Another,
-            Api::Work | Api::Mirror => false,
+        match self.rules {
+            Rules::Classic => true,
+            Rules::Stable => how == Ask::Another,
+            Rules::Work | Rules::Mirror => false,
         }
     }
 
     /// Whether WeChat can be asked for more than `how` does.
     fn can_force(&self, how: Ask) -> bool {
-        matches!(self.api, Api::Stable | Api::Mirror) && how == Ask::Good
+        matches!(self.rules, Rules::Stable | Rules::Mirror) && how == Ask::Good
     }
 
     /// Whether there is time to hear an answer.

@@ -107,7 +107,7 @@ impl Prepared for Memory {
 
 struct World {
     clock: Stopped,
-    api: Api,
+    rules: Rules,
     wechat: Script,
     store: Memory,
 }
@@ -117,7 +117,7 @@ impl World {
         let store = Memory::default();
         World {
             clock: Stopped { start: Instant::now(), passed: Cell::default() },
-            api: Api::Stable,
+            rules: Rules::Stable,
             wechat: Script {
                 answers: RefCell::new(answers.into_iter().collect()),
                 store: store.clone(),
@@ -126,8 +126,8 @@ impl World {
             store,
         }
     }
-    fn on(self, api: Api) -> World {
-        World { api, ..self }
+    fn on(self, rules: Rules) -> World {
+        World { rules, ..self }
     }
     fn publishing(self, token: &str) -> World {
         self.store.document.replace(Some(self.document(token)));
@@ -147,7 +147,7 @@ impl World {
             name: "default",
             place: "default.json",
             appid: "wx1",
-            api: self.api,
+            rules: self.rules,
             refresh_before: MARGIN,
             clock: &self.clock,
             source: &self.wechat,
@@ -322,22 +322,22 @@ fn nobody_asks_who_could_not_hear_the_answer() {
 
 #[test]
 fn a_document_is_cut_before_a_call_that_kills_its_token_and_before_no_other() {
-    for (api, want, is_killed) in [
-        (Api::Classic, Want::Live, true),
-        (Api::Classic, Want::Another, true),
-        (Api::Classic, not("T1"), true),
-        (Api::Stable, Want::Live, false),
-        (Api::Stable, Want::Another, true),
-        (Api::Stable, not("T1"), false),
+    for (rules, want, is_killed) in [
+        (Rules::Classic, Want::Live, true),
+        (Rules::Classic, Want::Another, true),
+        (Rules::Classic, not("T1"), true),
+        (Rules::Stable, Want::Live, false),
+        (Rules::Stable, Want::Another, true),
+        (Rules::Stable, not("T1"), false),
     ] {
-        let world = World::new([Ok("T2")]).on(api).publishing("T1");
+        let world = World::new([Ok("T2")]).on(rules).publishing("T1");
         world.clock.sleep(LIFE / 2);
         let before = world.published().unwrap();
         let refresh = Refresh { refresh_before: LIFE, ..world.refresh() };
         let outcome = refresh.run(&want, world.clock.instant() + TIMEOUT).unwrap();
-        assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{api:?} {want:?}");
+        assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{rules:?} {want:?}");
         let then = if is_killed { world.cut(&before) } else { before };
-        assert_eq!(world.published_then(), [Some(then)], "{api:?} {want:?}");
+        assert_eq!(world.published_then(), [Some(then)], "{rules:?} {want:?}");
     }
     // On stable, only once it has been found out that the rejected one is still the good one.
     let world = World::new([Ok("T1"), Ok("T2")]).publishing("T1");
@@ -345,7 +345,7 @@ fn a_document_is_cut_before_a_call_that_kills_its_token_and_before_no_other() {
     world.run(not("T1")).unwrap();
     assert_eq!(world.published_then(), [Some(before.clone()), Some(world.cut(&before))]);
     // And what ends within the overlap anyway is left alone.
-    let world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+    let world = World::new([Ok("T2")]).on(Rules::Classic).publishing("T1");
     world.clock.sleep(LIFE - MARGIN);
     let before = world.published();
     world.run(Want::Live).unwrap();
@@ -363,7 +363,7 @@ fn a_document_is_put_back_only_when_it_is_sure_that_nothing_was_minted() {
         (Err(AskError::Status(200)), false),
     ] {
         let what = format!("{failure:?}");
-        let world = World::new([failure]).on(Api::Classic).publishing("T1");
+        let world = World::new([failure]).on(Rules::Classic).publishing("T1");
         world.clock.sleep(LIFE / 2);
         let before = world.published().unwrap();
         let failure = world.run(Want::Another).unwrap_err();
@@ -381,7 +381,7 @@ fn a_document_is_put_back_only_when_it_is_sure_that_nothing_was_minted() {
 
 #[test]
 fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
-    let world = World::new([lost_for_now(), refused(45009)]).on(Api::Classic).publishing("T1");
+    let world = World::new([lost_for_now(), refused(45009)]).on(Rules::Classic).publishing("T1");
     let before = world.published().unwrap();
     let cut = world.cut(&before);
     let failure = world.run(Want::Another).unwrap_err();
@@ -396,7 +396,7 @@ fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
     assert_eq!(world.published(), Some(cut), "and no refusal puts back what was lost before");
 
     let world =
-        World::new([refused(-1), lost_for_now(), Ok("T3")]).on(Api::Classic).publishing("T1");
+        World::new([refused(-1), lost_for_now(), Ok("T3")]).on(Rules::Classic).publishing("T1");
     assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T3")));
 }
 
@@ -404,7 +404,7 @@ fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
 #[test]
 fn on_work_the_same_token_again_keeps_its_end_and_is_asked_for_once() {
     for want in [Want::Live, Want::Another, not("T1")] {
-        let world = World::new([Ok("T1")]).on(Api::Work).publishing("T1");
+        let world = World::new([Ok("T1")]).on(Rules::Work).publishing("T1");
         let end = world.published().unwrap().expires_at();
         world.clock.sleep(LIFE - MARGIN);
         let Outcome::Confirmed(document) = world.run(want).unwrap() else {
@@ -413,23 +413,23 @@ fn on_work_the_same_token_again_keeps_its_end_and_is_asked_for_once() {
         assert_eq!((document.expires_at(), document.expires_in), (end, MARGIN));
         assert_eq!(world.published(), Some(document.clone()));
         // Who waited for the lock meanwhile has the answer, too.
-        let mut waiting = World::new([]).on(Api::Work).publishing("T1");
+        let mut waiting = World::new([]).on(Rules::Work).publishing("T1");
         waiting.clock.sleep(LIFE - MARGIN);
         waiting.store.meanwhile = Some(document.clone());
         assert_eq!(waiting.run(not("T1")).unwrap(), Outcome::Confirmed(document));
     }
-    let world = World::new([Ok("T2")]).on(Api::Work).publishing("T1");
+    let world = World::new([Ok("T2")]).on(Rules::Work).publishing("T1");
     assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
 }
 
 #[test]
 fn on_work_a_token_whose_time_is_over_is_asked_for_until_it_is_another() {
-    let world = World::new([Ok("T1"), Ok("T1"), Ok("T2")]).on(Api::Work).publishing("T1");
+    let world = World::new([Ok("T1"), Ok("T1"), Ok("T2")]).on(Rules::Work).publishing("T1");
     world.clock.sleep(LIFE);
     assert!(
         matches!(world.run(Want::Live).unwrap(), Outcome::Renewed(it) if it.token.expose() == "T2")
     );
-    let world = World::new([(); 4].map(|()| Ok("T1"))).on(Api::Work).publishing("T1");
+    let world = World::new([(); 4].map(|()| Ok("T1"))).on(Rules::Work).publishing("T1");
     let before = world.published();
     world.clock.sleep(LIFE);
     let failure = world.run(Want::Live).unwrap_err();
@@ -440,7 +440,8 @@ fn on_work_a_token_whose_time_is_over_is_asked_for_until_it_is_another() {
 
 #[test]
 fn on_work_a_life_is_counted_from_the_first_call_that_may_have_begun_it() {
-    let world = World::new([refused(-1), lost_for_now(), Ok("T2")]).on(Api::Work).publishing("T1");
+    let world =
+        World::new([refused(-1), lost_for_now(), Ok("T2")]).on(Rules::Work).publishing("T1");
     world.clock.sleep(LIFE);
     let first = world.clock.passed.get() + with_jitter(PAUSES[0], world.clock.chance());
     world.run(Want::Live).unwrap();
@@ -452,7 +453,7 @@ fn on_work_a_life_is_counted_from_the_first_call_that_may_have_begun_it() {
 #[test]
 fn on_work_no_call_kills_anything() {
     for failure in [unreachable(true), nonsense(), refused(40001)] {
-        let world = World::new([failure]).on(Api::Work).publishing("T1");
+        let world = World::new([failure]).on(Rules::Work).publishing("T1");
         let before = world.published();
         assert!(matches!(world.run(Want::Another), Err(Failure::Asking(_))));
         assert_eq!(world.published(), before);
@@ -487,7 +488,7 @@ fn after_a_lost_forced_answer_the_good_token_is_asked_for() {
 #[test]
 fn who_waited_behind_one_who_got_no_answer_asks_for_himself() {
     for want in [Want::Live, Want::Another, not("T1")] {
-        let mut world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+        let mut world = World::new([Ok("T2")]).on(Rules::Classic).publishing("T1");
         world.clock.sleep(LIFE / 2);
         // Cut by a holder of the lock who died while he asked.
         world.store.meanwhile = world.published().map(|document| world.cut(&document));
@@ -495,7 +496,7 @@ fn who_waited_behind_one_who_got_no_answer_asks_for_himself() {
         let outcome = refresh.run(&want, world.clock.instant() + TIMEOUT).unwrap();
         assert_eq!(outcome, Outcome::Renewed(world.document("T2")), "{want:?}");
         // And one that looked when it was cut, and again when it was put back.
-        let mut world = World::new([Ok("T2")]).on(Api::Classic).publishing("T1");
+        let mut world = World::new([Ok("T2")]).on(Rules::Classic).publishing("T1");
         world.store.meanwhile = world.published();
         let cut = world.cut(&world.published().unwrap());
         world.store.document.replace(Some(cut));
@@ -506,7 +507,7 @@ fn who_waited_behind_one_who_got_no_answer_asks_for_himself() {
 
 #[test]
 fn a_document_that_cannot_be_cut_is_a_local_fault_and_costs_no_call() {
-    let mut world = World::new([]).on(Api::Classic).publishing("T1");
+    let mut world = World::new([]).on(Rules::Classic).publishing("T1");
     world.store.nearly_full = true;
     let before = world.published();
     assert_eq!(world.run(Want::Another).unwrap_err().exit(), Exit::Failure);
@@ -517,14 +518,14 @@ fn a_document_that_cannot_be_cut_is_a_local_fault_and_costs_no_call() {
 /// rules say when one is dead.
 #[test]
 fn promise_4_a_token_outlives_what_was_promised_with_it() {
-    for (api, margin) in [
-        (Api::Classic, MARGIN),
-        (Api::Classic, Duration::from_secs(3600)),
-        (Api::Stable, MARGIN),
-        (Api::Stable, Duration::from_secs(60)),
+    for (rules, margin) in [
+        (Rules::Classic, MARGIN),
+        (Rules::Classic, Duration::from_secs(3600)),
+        (Rules::Stable, MARGIN),
+        (Rules::Stable, Duration::from_secs(60)),
     ] {
         let clock = Stopped { start: Instant::now(), passed: Cell::default() };
-        let town = Town::new(&clock, api, margin);
+        let town = Town::new(&clock, rules, margin);
         for second in 0..50_000 {
             if second % 60 == 0 {
                 town.run(&Want::Live, []);
@@ -539,15 +540,15 @@ fn promise_4_a_token_outlives_what_was_promised_with_it() {
 /// The same where nearly every second call goes wrong: answers are lost behind a mint, and wxtoken dies behind one.
 #[test]
 fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
-    for (api, margin) in [
-        (Api::Classic, MARGIN),
-        (Api::Classic, Duration::from_secs(3600)),
-        (Api::Stable, MARGIN),
-        (Api::Stable, Duration::from_secs(60)),
-        (Api::Work, MARGIN),
+    for (rules, margin) in [
+        (Rules::Classic, MARGIN),
+        (Rules::Classic, Duration::from_secs(3600)),
+        (Rules::Stable, MARGIN),
+        (Rules::Stable, Duration::from_secs(60)),
+        (Rules::Work, MARGIN),
     ] {
         let clock = Stopped { start: Instant::now(), passed: Cell::default() };
-        let town = Town::new(&clock, api, margin);
+        let town = Town::new(&clock, rules, margin);
         let mut chance: u64 = 1;
         let mut fates = || {
             const FATES: [Fate; 8] = [
@@ -564,10 +565,10 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
                 chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 FATES[(chance >> 61) as usize]
             });
-            match api {
+            match rules {
                 // What was minted in an earlier run, WeCom alone can tell: there each run has its answer, at last.
-                Api::Work => vec![Fate::Lost],
-                Api::Stable | Api::Classic | Api::Mirror => fates.to_vec(),
+                Rules::Work => vec![Fate::Lost],
+                Rules::Stable | Rules::Classic | Rules::Mirror => fates.to_vec(),
             }
         };
         let mut again_at = u64::MAX;
@@ -596,7 +597,7 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
         }
         assert!(town.generations() > 10, "{} generations", town.generations());
         let lost = town.lost.get();
-        assert!(lost > 3, "{api:?}: {lost} answers were lost");
+        assert!(lost > 3, "{rules:?}: {lost} answers were lost");
     }
 }
 
@@ -618,7 +619,7 @@ enum Fate {
 /// WeChat by the stand-in's rules, without the wire; wxtoken, and those who read what it publishes, each second.
 struct Town<'a> {
     clock: &'a Stopped,
-    api: Api,
+    rules: Rules,
     margin: Duration,
     wechat: RefCell<mock::WeChat>,
     store: Memory,
@@ -632,12 +633,12 @@ struct Town<'a> {
 }
 
 impl<'a> Town<'a> {
-    fn new(clock: &'a Stopped, api: Api, margin: Duration) -> Town<'a> {
+    fn new(clock: &'a Stopped, rules: Rules, margin: Duration) -> Town<'a> {
         let terms = mock::Terms { life: LIFE, overlap: Duration::from_secs(300) };
         let accounts = vec![("wx1".to_owned(), Secret::new("s".to_owned()))];
         Town {
             clock,
-            api,
+            rules,
             margin,
             wechat: RefCell::new(mock::WeChat::new(accounts, terms, Duration::ZERO)),
             store: Memory::default(),
@@ -655,7 +656,7 @@ impl<'a> Town<'a> {
             place: "default.json",
             name: "default",
             appid: "wx1",
-            api: self.api,
+            rules: self.rules,
             refresh_before: self.margin,
             clock: self.clock,
             source: self,
@@ -677,7 +678,7 @@ impl<'a> Town<'a> {
     /// Somebody takes the token, if there is one.
     fn read(&self) -> bool {
         let Some(document) = self.published() else { return false };
-        let promise = document.promise(self.clock.now(), self.api, self.margin);
+        let promise = document.promise(self.clock.now(), self.rules, self.margin);
         self.seen.borrow_mut().insert(document.token.fingerprint());
         self.held.borrow_mut().push((document.token, self.clock.passed.get() + promise));
         !promise.is_zero()
@@ -689,7 +690,7 @@ impl<'a> Town<'a> {
         let now = self.clock.passed.get();
         held.retain(|(token, until)| {
             let is_alive = self.wechat.borrow_mut().honour(token.expose(), now).is_ok();
-            assert!(now >= *until || is_alive, "{:?} at {now:?}, until {until:?}", self.api);
+            assert!(now >= *until || is_alive, "{:?} at {now:?}, until {until:?}", self.rules);
             now < *until
         });
         held.dedup_by(|later, earlier| later.0 == earlier.0 && later.1 <= earlier.1);
@@ -703,11 +704,11 @@ impl<'a> Town<'a> {
     fn grant(&self, how: Ask) -> Result<Grant, AskError> {
         let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
         let (mut wechat, now) = (self.wechat.borrow_mut(), self.clock.passed.get());
-        let granted = match (self.api, how) {
-            (Api::Classic, _) => wechat.token(who, now),
-            (Api::Stable, Ask::Good) => wechat.stable_token(who, now),
-            (Api::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
-            (Api::Work | Api::Mirror, _) => wechat.work_token(who, now),
+        let granted = match (self.rules, how) {
+            (Rules::Classic, _) => wechat.token(who, now),
+            (Rules::Stable, Ask::Good) => wechat.stable_token(who, now),
+            (Rules::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
+            (Rules::Work | Rules::Mirror, _) => wechat.work_token(who, now),
         };
         let grant = granted.map_err(|refusal| {
             let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Outcome, Refresh, Want};
-use crate::api::Api;
+use crate::api::Rules;
 use crate::report::debug;
 use crate::secret::Secret;
 use crate::source::{Ask, AskError, Grant, Source, Tickets};
@@ -40,7 +40,7 @@ impl TicketRefresh<'_> {
         let source = WithToken { ticket: self, deadline, has_healed: Cell::new(false) };
         let refresh = Refresh {
             // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
-            api: Api::Work,
+            rules: Rules::Work,
             place: self.place,
             source: &source,
             store: self.store,

@@ -40,7 +40,7 @@ impl Source for WeChat {
             // Every call mints another.
             Api::Classic => self.ask_classic(timeout),
             // Nothing but its end makes it give another.
-            Api::Work | Api::Mirror => self.ask_work(timeout),
+            Api::Work => self.ask_work(timeout),
         }?;
         judge(&answer, &self.secret, self.platform())
     }
@@ -111,7 +111,7 @@ impl WeChat {
     fn platform(&self) -> Platform {
         match self.api {
             Api::Stable | Api::Classic => Platform::Official,
-            Api::Work | Api::Mirror => Platform::Work,
+            Api::Work => Platform::Work,
         }
     }
 }

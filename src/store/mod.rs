@@ -19,14 +19,14 @@ mod reader;
 mod redis;
 mod trial;
 
-pub(crate) use trial::{Directory, Turns};
+pub(crate) use trial::{Directory, Trial, Turns};
 
 impl Place {
     /// What is published now. Takes no lock, as all who only read.
     pub(crate) fn read(&self, kind: &Kind) -> Result<Found> {
         match self {
             Place::File(_) => reader::read(&self.path(kind), kind),
-            Place::Shared(shared) => self.redis(shared, kind, 0o600).read_or_copy(),
+            Place::Shared(shared) => self.redis(shared, kind, None).read_or_copy(),
         }
     }
 
@@ -34,7 +34,7 @@ impl Place {
     pub(crate) fn watch(&self, kind: &Kind) -> Box<dyn Watch> {
         match self {
             Place::File(_) => Box::new(Watched::new(&self.path(kind), kind)),
-            Place::Shared(shared) => self.redis(shared, kind, 0o600).watch(),
+            Place::Shared(shared) => self.redis(shared, kind, None).watch(),
         }
     }
 
@@ -42,17 +42,15 @@ impl Place {
     pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
         match self {
             Place::File(_) => Arc::new(FileStore::new(&self.path(kind), kind, mode)),
-            Place::Shared(shared) => Arc::new(self.redis(shared, kind, mode)),
+            Place::Shared(shared) => Arc::new(self.redis(shared, kind, Some(mode))),
         }
     }
 
-    /// Tries whether documents can be published; an error says why not.
-    pub(crate) fn try_out(&self) -> Result<Directory> {
+    /// Tries whether documents can be published.
+    pub(crate) fn try_out(&self) -> Trial {
         match self {
-            Place::File(path) => trial::directory(path),
-            Place::Shared(shared) => {
-                self.redis(shared, &Kind::Token, 0o600).try_out().map(|()| Directory::Redis)
-            }
+            Place::File(path) => Trial::Directory(trial::directory(path)),
+            Place::Shared(shared) => Trial::Redis(self.redis(shared, &Kind::Token, None).try_out()),
         }
     }
 
@@ -61,13 +59,13 @@ impl Place {
         match self {
             Place::File(path) => trial::turns(&FileStore::new(path, &Kind::Token, 0).lock_path()),
             Place::Shared(shared) => {
-                let holder = self.redis(shared, &Kind::Token, 0o600).holder()?;
+                let holder = self.redis(shared, &Kind::Token, None).holder()?;
                 Ok(holder.map_or(Turns::Nobody, |holder| Turns::Somebody(Some(holder))))
             }
         }
     }
 
-    fn redis(&self, shared: &Shared, kind: &Kind, mode: u32) -> RedisStore {
+    fn redis(&self, shared: &Shared, kind: &Kind, mode: Option<u32>) -> RedisStore {
         RedisStore::new(shared, kind, &self.path(kind), mode)
     }
 }
@@ -106,6 +104,11 @@ pub(crate) trait Store {
 
     /// Gives what is published the mode that it should have: it may have been published with another one.
     fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts right what stands elsewhere for others while this is published; it may take as long as the store does.
+    fn mend(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -13,7 +13,14 @@ use crate::atomic;
 use crate::owner;
 use crate::token::MAX_DOCUMENT;
 
-/// Whether documents can be published in a directory.
+/// What came of trying whether documents can be published; an error says why not.
+pub(crate) enum Trial {
+    Directory(Result<Directory>),
+    /// They are in a Redis, where a script has to be able to write.
+    Redis(Result<()>),
+}
+
+/// A directory in which documents can be published.
 pub(crate) enum Directory {
     /// Writing, renaming and locking were tried there, and work.
     Ready,
@@ -21,8 +28,6 @@ pub(crate) enum Directory {
     Shared(&'static str),
     /// It is not there, and the first `fetch` can make it.
     Missing,
-    /// None: they are in a Redis, where a script can write.
-    Redis,
 }
 
 /// Who has the turn to publish.
@@ -56,11 +61,11 @@ pub(super) fn directory(path: &Path) -> Result<Directory> {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => bail!("{} is not a directory", dir.display()),
         Err(err) if err.kind() == ErrorKind::NotFound => {
-            let there = dir
+            let mut above = dir
                 .ancestors()
                 .skip(1)
                 .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
-            let there = there.into_iter().find(|it| it.exists()).unwrap_or(Path::new("/"));
+            let there = above.find(|it| it.exists()).unwrap_or(Path::new("/"));
             access(there, Access::WRITE_OK | Access::EXEC_OK)
                 .map_err(|err| owner::explain(err.into(), there))
                 .with_context(|| format!("{} is not there, and cannot be made", dir.display()))?;
@@ -115,7 +120,8 @@ fn holder(file: &File) -> io::Result<Option<String>> {
     let (device, inode) = (metadata.dev(), metadata.ino());
     let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     let locks = fs::read_to_string("/proc/locks")?;
-    let mut pids = locks.lines().filter(|line| !line.contains("->")).filter_map(|line| {
+    // Those who wait have a word more in their lines.
+    let mut pids = locks.lines().filter_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         (words.get(5) == Some(&&*place)).then(|| words.get(4).copied())?
     });

@@ -38,13 +38,13 @@ fn unknown() -> Pulse {
 }
 
 impl Sim {
-    fn on(api: Api) -> Sim {
-        Sim::with(api, secs(300))
+    fn on(rules: Rules) -> Sim {
+        Sim::with(rules, secs(300))
     }
 
-    fn with(api: Api, refresh_before: Duration) -> Sim {
+    fn with(rules: Rules, refresh_before: Duration) -> Sim {
         let start = Instant::now();
-        let known = Known::new("shop", api, refresh_before, start);
+        let known = Known::new("shop", rules, refresh_before, start);
         Sim { known, start, elapsed: Duration::ZERO }
     }
 
@@ -138,7 +138,7 @@ fn given_up(step: Step) -> Lack {
 
 #[test]
 fn all_who_find_no_token_wait_for_one_errand() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     assert_eq!(sim.step(&Wish::Live, None), Step::Begin(Errand::Refresh));
     sim.begin(Errand::Refresh);
     for wish in [Wish::Live, Wish::Honoured, Wish::NotThis(token("T1"))] {
@@ -154,7 +154,7 @@ fn all_who_find_no_token_wait_for_one_errand() {
 
 #[test]
 fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let news = sim.run(Errand::Refresh, outcome(Err(refused(-1))));
     assert!(matches!(&news[..], [News::Failed { pause, .. }] if *pause == secs(2)), "{news:?}");
     let lack = given_up(sim.step(&Wish::Live, None));
@@ -179,7 +179,7 @@ fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
 
 #[test]
 fn a_failure_that_stays_the_same_is_told_again_every_ten_minutes() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let mut lines = 0;
     while sim.elapsed < secs(3600) {
         lines += sim.run(Errand::Refresh, outcome(Err(refused(-1)))).len();
@@ -191,7 +191,7 @@ fn a_failure_that_stays_the_same_is_told_again_every_ten_minutes() {
 
 #[test]
 fn a_failure_costs_nobody_a_token_that_lives() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.run(Errand::Refresh, outcome(Err(refused(-1))));
     assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
     let lack = given_up(sim.told("T1"));
@@ -200,7 +200,7 @@ fn a_failure_costs_nobody_a_token_that_lives() {
 
 #[test]
 fn what_a_person_must_mend_is_tried_rarely_and_at_once_when_he_says_so() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.run(Errand::Refresh, outcome(Err(refused(40125))));
     assert_eq!(sim.next(None).0, secs(3600));
     sim.pass(secs(10));
@@ -215,7 +215,7 @@ fn what_a_person_must_mend_is_tried_rarely_and_at_once_when_he_says_so() {
 
 #[test]
 fn what_was_mended_while_it_was_tried_is_tried_again_and_never_in_a_tight_loop() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     for _ in 0..10 {
         sim.begin(Errand::Refresh);
         for _ in 0..100 {
@@ -232,7 +232,7 @@ fn what_was_mended_while_it_was_tried_is_tried_again_and_never_in_a_tight_loop()
 
 #[test]
 fn of_trouble_on_this_machine_clients_learn_that_it_is_one() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let failure = || Failure::Local(anyhow::anyhow!("cannot write /var/lib/wxtoken/x: read-only"));
     let news = sim.run(Errand::Refresh, outcome(Err(failure())));
     let [News::Failed { failure, .. }] = &news[..] else { panic!("{news:?}") };
@@ -243,7 +243,7 @@ fn of_trouble_on_this_machine_clients_learn_that_it_is_one() {
 
 #[test]
 fn wechat_is_not_asked_twice_within_a_second_though_what_it_gave_is_gone() {
-    let mut sim = Sim::on(Api::Classic);
+    let mut sim = Sim::on(Rules::Classic);
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     sim.run(Errand::Refresh, outcome(Ok(renewed)));
     let later = sim.now() + SHORTEST_WAIT;
@@ -257,7 +257,7 @@ fn wechat_is_not_asked_twice_within_a_second_though_what_it_gave_is_gone() {
 /// An SDK, or whoever would like the token to be replaced all the time.
 #[test]
 fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_thirty_seconds() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let mut probes = 0;
     while sim.elapsed < secs(600) {
         for wish in [Wish::NotThis(token("T1")), Wish::Honoured] {
@@ -281,8 +281,8 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
 
 #[test]
 fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
-    for (api, per_day) in [(Api::Stable, 20), (Api::Classic, 200), (Api::Work, 200)] {
-        let mut sim = Sim::on(api);
+    for (rules, per_day) in [(Rules::Stable, 20), (Rules::Classic, 200), (Rules::Work, 200)] {
+        let mut sim = Sim::on(rules);
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
             let name = format!("T{replaced}");
@@ -307,7 +307,7 @@ fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
             }
             sim.pass(secs(1));
         }
-        assert_eq!(replaced, per_day, "{api:?}");
+        assert_eq!(replaced, per_day, "{rules:?}");
         let lack = given_up(sim.told(&format!("T{replaced}")));
         assert!(lack.why.contains("as often as a day allows"), "{}", lack.why);
     }
@@ -315,7 +315,7 @@ fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
 
 #[test]
 fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let Step::Begin(errand) = sim.told("T1") else { panic!() };
     let t2 = sim.document("T2", 7200);
     let report = Report { has_forced: true, ..outcome(Ok(Outcome::Renewed(t2.clone()))) };
@@ -344,7 +344,7 @@ fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
 
 #[test]
 fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_nothing() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.use_up_the_day();
     let document = sim.document("T20", 7200);
     sim.found_dead("T20");
@@ -364,8 +364,8 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
     assert!((12..=13).contains(&questions), "{questions}");
 
     // Elsewhere every question counts, and the next one is that which is due.
-    for api in [Api::Classic, Api::Work] {
-        let mut sim = Sim::on(api);
+    for rules in [Rules::Classic, Rules::Work] {
+        let mut sim = Sim::on(rules);
         sim.use_up_the_day();
         sim.found_dead("T200");
         let document = sim.document("T200", 7200);
@@ -376,7 +376,7 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
 /// As if another program had used up the 20 of a day: the good token can be had all the same.
 #[test]
 fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     let document = sim.document("T1", 7200);
     let Step::Begin(errand) = sim.told("T1") else { panic!("nobody asks") };
     let report = Report { was_forcing: true, ..outcome(Err(refused(45009))) };
@@ -399,7 +399,7 @@ fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
 
 #[test]
 fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
-    let mut sim = Sim::on(Api::Work);
+    let mut sim = Sim::on(Rules::Work);
     let document = sim.document("T1", 7200);
     sim.found_dead("T1");
     let mut questions = 0;
@@ -420,7 +420,7 @@ fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
 
 #[test]
 fn what_another_process_publishes_is_a_new_beginning() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.found_dead("T1");
     let document = sim.document("T2", 7200);
     assert_eq!(sim.next(Some(&document)), (secs(6900), Errand::Refresh));
@@ -434,7 +434,7 @@ fn what_another_process_publishes_is_a_new_beginning() {
 
 #[test]
 fn a_hint_waits_for_nothing_but_what_answers_it() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.begin(Errand::Refresh);
     assert_eq!(sim.step(&Wish::Honoured, Some("T1")), Step::HandOut);
     assert_eq!(sim.told("T1"), Step::Wait(None), "a word does");
@@ -448,20 +448,20 @@ fn a_hint_waits_for_nothing_but_what_answers_it() {
 /// Short lives, long margins, clocks that are set: how often WeChat is asked in an hour, if it answers each time.
 #[test]
 fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
-    for (api, margin, life, expected) in [
-        (Api::Stable, 300, 7200, 0..=1),
-        (Api::Classic, 300, 7200, 0..=1),
+    for (rules, margin, life, expected) in [
+        (Rules::Stable, 300, 7200, 0..=1),
+        (Rules::Classic, 300, 7200, 0..=1),
         // Asked for again it is the same: on stable until its last five minutes, on work until its end.
-        (Api::Stable, 9000, 7200, 11..=12),
-        (Api::Classic, 9000, 7200, 0..=1),
-        (Api::Stable, 300, 60, 200..=1000),
-        (Api::Classic, 300, 60, 100..=130),
-        (Api::Stable, 300, 1, 1800..=3600),
-        (Api::Classic, 300, 1, 1800..=3600),
-        (Api::Work, 9000, 7200, 11..=12),
-        (Api::Work, 300, 60, 60..=130),
+        (Rules::Stable, 9000, 7200, 11..=12),
+        (Rules::Classic, 9000, 7200, 0..=1),
+        (Rules::Stable, 300, 60, 200..=1000),
+        (Rules::Classic, 300, 60, 100..=130),
+        (Rules::Stable, 300, 1, 1800..=3600),
+        (Rules::Classic, 300, 1, 1800..=3600),
+        (Rules::Work, 9000, 7200, 11..=12),
+        (Rules::Work, 300, 60, 60..=130),
     ] {
-        let mut sim = Sim::with(api, secs(margin));
+        let mut sim = Sim::with(rules, secs(margin));
         let mut document: Option<Document> = None;
         let mut asked = 0;
         while sim.elapsed < secs(3600) {
@@ -470,10 +470,10 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
             if wait.is_zero() {
                 let left = document.as_ref().map_or(secs(0), |document| document.left(sim.wall()));
                 let given = match document.take() {
-                    Some(document) if api == Api::Stable && left > secs(life.min(300) / 2) => {
+                    Some(document) if rules == Rules::Stable && left > secs(life.min(300) / 2) => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
-                    Some(document) if api == Api::Work && !left.is_zero() => {
+                    Some(document) if rules == Rules::Work && !left.is_zero() => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
                     _ => sim.document(&format!("T{asked}"), life),
@@ -484,13 +484,13 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
             }
         }
         let asked = asked - 1; // The first.
-        assert!(expected.contains(&asked), "{api:?} {margin} {life}: {asked}");
+        assert!(expected.contains(&asked), "{rules:?} {margin} {life}: {asked}");
     }
 }
 
 #[test]
 fn a_clock_that_was_set_costs_one_question() {
-    let mut sim = Sim::on(Api::Classic);
+    let mut sim = Sim::on(Rules::Classic);
     let from_tomorrow =
         Document { created_at: sim.wall() + secs(86_400), ..sim.document("T1", 7200) };
     let (wait, errand) = sim.next(Some(&from_tomorrow));
@@ -504,7 +504,7 @@ fn a_clock_that_was_set_costs_one_question() {
 #[test]
 fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
     for (later, is_dead) in [(Pulse::Alive, false), (Pulse::Dead, true)] {
-        let mut sim = Sim::on(Api::Stable);
+        let mut sim = Sim::on(Rules::Stable);
         let document = sim.document("T1", 7200);
         let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
         let failure = Failure::Asking(AskError::Status(502));
@@ -527,7 +527,7 @@ fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
 
 #[test]
 fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
-    let mut sim = Sim::on(Api::Stable);
+    let mut sim = Sim::on(Rules::Stable);
     sim.begin(Errand::Refresh);
     sim.end(outcome(Err(Failure::Asking(AskError::Status(502)))));
     let document = sim.document("T1", 7200);
@@ -542,7 +542,7 @@ fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
 /// Whoever replaces the token there is followed, whatever was asked here and however short the token's life is.
 #[test]
 fn a_mirror_is_asked_again_every_half_minute() {
-    let mut sim = Sim::on(Api::Mirror);
+    let mut sim = Sim::on(Rules::Mirror);
     let document = sim.document("T1", 7200);
     sim.run(Errand::Refresh, outcome(Ok(Outcome::Renewed(document.clone()))));
     assert_eq!(sim.next(Some(&document)).0, secs(30));

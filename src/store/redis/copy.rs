@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::atomic::{self, Replacement};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::lock::Lock;
 use crate::report::debug;
 use crate::store::{Found, reader};
@@ -49,22 +49,30 @@ impl Copy {
     }
 
     /// Keeps `document`, unless what is kept is it, or newer. That it cannot be kept costs nothing as long as Redis is
-    /// there.
-    pub(super) fn keep(&self, document: &Document) {
-        let is_kept = |copy: &Document| copy == document || copy.created_at > document.created_at;
+    /// there. Without a `mode` the file is as tight as it was made, or tighter: who only reads gives nobody more.
+    pub(super) fn keep(&self, document: &Document, mode: Option<u32>) {
+        let now = SystemClock.now();
+        let is_newer = |copy: &Document| {
+            copy.created_at > document.created_at && !copy.is_from_the_future(now)
+        };
+        let is_kept = |copy: &Document| copy == document || is_newer(copy);
         if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
             return;
         }
-        if let Err(err) = self.write(document, is_kept) {
+        if let Err(err) = self.write(document, mode, is_kept) {
             debug!("{}: no copy is kept: {err:#}", self.path.display());
         }
     }
 
     /// The same, and an error if that was not possible.
-    fn write(&self, document: &Document, is_kept: impl Fn(&Document) -> bool) -> Result<()> {
-        // As tight as it was made, or tighter: who may read a token is not widened from here.
-        let mode = fs::metadata(&self.path).map(|it| it.permissions().mode() & 0o7777);
-        let mode = mode.unwrap_or(0o600);
+    fn write(
+        &self,
+        document: &Document,
+        mode: Option<u32>,
+        is_kept: impl Fn(&Document) -> bool,
+    ) -> Result<()> {
+        let as_it_was = || Some(fs::metadata(&self.path).ok()?.permissions().mode() & 0o7777);
+        let mode = mode.or_else(as_it_was).unwrap_or(0o600);
         atomic::make_dir_of(&self.path, mode)?;
         let deadline = Instant::now() + PATIENCE;
         let lock = Lock::acquire(&self.path.with_extension("lock"), &SystemClock, deadline)?;
@@ -83,5 +91,35 @@ impl Copy {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::UtcDateTime;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn document(appid: &str, token: &str, created: i64) -> Document {
+        let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
+        Document::new(appid, Secret::new(token.to_owned()), Duration::from_secs(7200), at)
+    }
+
+    #[test]
+    fn the_newest_of_this_account_is_kept_and_no_other_accounts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let copy = |appid| Copy::new(&path, &Kind::Token, appid);
+        let ours = copy(Some("wx1"));
+        ours.keep(&document("wx2", "FOREIGN", 0), None);
+        assert!(!path.exists());
+        for (token, created) in [("NEW", 1000), ("OLD", 0)] {
+            ours.keep(&document("wx1", token, created), None);
+            assert_eq!(ours.read(), Some(document("wx1", "NEW", 1000)));
+        }
+        assert_eq!(copy(Some("wx2")).read(), None, "it is another's");
+        copy(None).keep(&document("wx2", "NEWER", 2000), None);
+        assert_eq!((ours.read(), copy(None).read()), (None, Some(document("wx2", "NEWER", 2000))));
     }
 }

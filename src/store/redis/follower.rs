@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
 
 use super::copy::Copy;
 use super::server::{Fault, Server};
@@ -29,7 +29,6 @@ const SLACK: Duration = Duration::from_millis(200);
 /// What follows the keys in one Redis.
 pub(super) struct Follower {
     server: Arc<Server>,
-    channel: String,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     rounds: Mutex<Rounds>,
     news: Condvar,
@@ -90,23 +89,25 @@ pub(in crate::store) fn await_first_look() {
 impl Follower {
     /// The one that follows this server, if there is one.
     pub(super) fn there_is(server: &Arc<Server>) -> Option<Arc<Follower>> {
-        let followers = lock(&FOLLOWERS);
+        Follower::among(&lock(&FOLLOWERS), server)
+    }
+
+    fn among(followers: &[Weak<Follower>], server: &Arc<Server>) -> Option<Arc<Follower>> {
         followers.iter().filter_map(Weak::upgrade).find(|it| Arc::ptr_eq(&it.server, server))
     }
 
     /// The one that follows this server; begins to, if there was none. It ends when nobody looks any more.
     pub(super) fn of(server: &Arc<Server>) -> Arc<Follower> {
-        if let Some(follower) = Follower::there_is(server) {
+        let mut followers = lock(&FOLLOWERS);
+        if let Some(follower) = Follower::among(&followers, server) {
             return follower;
         }
         let follower = Arc::new(Follower {
             server: server.clone(),
-            channel: format!("{}:published", server.redis.prefix),
             slots: Mutex::default(),
             rounds: Mutex::default(),
             news: Condvar::new(),
         });
-        let mut followers = lock(&FOLLOWERS);
         followers.retain(|it| it.strong_count() > 0);
         followers.push(Arc::downgrade(&follower));
         drop(followers);
@@ -179,9 +180,13 @@ impl Follower {
         }
     }
 
-    /// Asks for all that is followed.
+    /// Asks for all that is followed by somebody still.
     fn look(&self) {
-        let slots: Vec<_> = lock(&self.slots).values().cloned().collect();
+        let slots: Vec<_> = {
+            let mut slots = lock(&self.slots);
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+            slots.values().cloned().collect()
+        };
         if slots.is_empty() {
             return;
         }
@@ -204,43 +209,39 @@ impl Follower {
     /// Has Redis asked at once when somebody has published.
     fn listen(follower: &Weak<Follower>) {
         loop {
-            let Some((server, channel)) =
-                follower.upgrade().map(|it| (it.server.clone(), it.channel.clone()))
-            else {
-                return;
-            };
-            let heard = || -> std::result::Result<(), Fault> {
-                let mut connection = server.connect()?;
-                let fault = |err| server.fault(&err);
-                let mut line = connection.as_pubsub();
-                line.subscribe(&channel).map_err(fault)?;
-                loop {
-                    // What was published before we listened, too.
-                    match follower.upgrade() {
-                        Some(follower) => follower.want_look(),
-                        None => return Ok(()),
-                    }
-                    loop {
-                        line.set_read_timeout(Some(BETWEEN_PINGS)).map_err(fault)?;
-                        match line.get_message() {
-                            Ok(_) => break,
-                            Err(err) if err.is_timeout() => {
-                                if follower.strong_count() == 0 {
-                                    return Ok(());
-                                }
-                                line.set_read_timeout(Some(server.redis.timeout)).map_err(fault)?;
-                                line.ping::<redis::Value>().map_err(fault)?;
-                            }
-                            Err(err) => return Err(fault(err)),
-                        }
-                    }
-                }
-            };
-            if let Err(fault) = heard() {
+            let Some(server) = follower.upgrade().map(|it| it.server.clone()) else { return };
+            if let Err(fault) = Follower::hear(follower, &server) {
                 debug!("no news from Redis, which is asked each second: {fault}");
             }
             thread::sleep(BETWEEN_LOOKS);
         }
+    }
+
+    /// Hears the news as long as somebody looks, or until the line breaks.
+    fn hear(follower: &Weak<Follower>, server: &Server) -> Result<(), Fault> {
+        let fault = |err| server.fault(&err);
+        let mut connection = server.connect()?;
+        let mut line = connection.as_pubsub();
+        line.subscribe(server.redis.channel()).map_err(fault)?;
+        // What was published before we listened, too.
+        let mut is_news = true;
+        while let Some(follower) = follower.upgrade() {
+            if is_news {
+                follower.want_look();
+            }
+            drop(follower); // It ends while we wait.
+            line.set_read_timeout(Some(BETWEEN_PINGS)).map_err(fault)?;
+            is_news = match line.get_message() {
+                Ok(_) => true,
+                Err(err) if err.is_timeout() => {
+                    line.set_read_timeout(Some(server.redis.timeout)).map_err(fault)?;
+                    line.ping::<redis::Value>().map_err(fault)?;
+                    false
+                }
+                Err(err) => return Err(fault(err)),
+            };
+        }
+        Ok(())
     }
 }
 
@@ -267,8 +268,9 @@ impl Slot {
         *seen = Seen { document: document.clone(), is_lost, trouble: damage };
         self.version.fetch_add(1, Ordering::Release);
         drop(seen);
-        if let (true, Some(document)) = (is_news && is_published, document) {
-            self.copy.keep(&document);
+        // Only what is published is news.
+        if let (true, Some(document)) = (is_news, document) {
+            self.copy.keep(&document, None);
         }
     }
 
@@ -302,7 +304,7 @@ impl Followed {
 
 impl Watch for Followed {
     /// The price of a look is that of reading a number.
-    fn look(&mut self) -> Result<bool> {
+    fn look(&mut self) -> anyhow::Result<bool> {
         let version = self.slot.version.load(Ordering::Acquire);
         if version != self.version {
             let seen = lock(&self.slot.seen).clone();

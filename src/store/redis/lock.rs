@@ -1,7 +1,6 @@
 //! A lock in Redis, as a value: held while it lives, let go of only by its owner, and extended by a thread as long as
 //! somebody holds it. It can be lost unnoticed; the fence is for that (see `script`).
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
@@ -66,7 +65,7 @@ impl RedisLock {
         self.server.run(|connection| {
             let is_ours = script::extend(connection, &self.key, &self.owner, LIFE, keys)?;
             // Nobody else is to be given it by a replica that knows nothing of it.
-            script::replicate(connection, super::REPLICA_PATIENCE);
+            script::replicate(connection, self.server.replica_patience());
             Ok(is_ours)
         })
     }
@@ -114,9 +113,10 @@ pub(super) fn holder(server: &Server, key: &str) -> Result<Option<String>, Fault
 
 /// A name for this holder: the host and process, for people, and a number that nobody else has.
 fn owner() -> String {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
     let mut number = [0; 16];
     let _ = SystemRandom::new().fill(&mut number); // Then host and process have to do.
     let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("process {} on {}/{number}", std::process::id(), host.trim())
+    format!("process {} on {host}/{number}", std::process::id())
 }

@@ -12,11 +12,13 @@
 
 mod copy;
 mod follower;
+mod link;
 mod lock;
 mod script;
 mod server;
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ use crate::report::{debug, error};
 use crate::token::{Document, Kind, MAX_DOCUMENT};
 
 use copy::Copy;
-use follower::{Followed, Follower};
+use follower::{Followed, Follower, Slot};
 use lock::{RedisLock, holder};
 use script::{Publication, Published};
 use server::{Fault, Server};
@@ -45,9 +47,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
 /// How long one waits between those tries.
 const PUBLISH_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a replica may take until it has what was published.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
-
 /// A document in Redis.
 #[derive(Clone)]
 pub(super) struct RedisStore {
@@ -55,34 +54,27 @@ pub(super) struct RedisStore {
     kind: Kind,
     key: String,
     lock: String,
-    channel: String,
     copy: Copy,
-    mode: u32,
+    mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
     url: String,
-    /// As soon as somebody wants to look without waiting.
-    follower: OnceLock<Arc<Follower>>,
+    /// As soon as somebody wants to look without waiting; followed for as long as this lives.
+    followed: OnceLock<(Arc<Follower>, Arc<Slot>)>,
 }
 
 impl RedisStore {
-    /// The store of the document of this kind; a copy that is made gets `mode`.
-    pub(super) fn new(
-        shared: &Shared,
-        kind: &Kind,
-        path: &std::path::Path,
-        mode: u32,
-    ) -> RedisStore {
+    /// The store of the document of this kind, whose copy is at `path`; with `mode`, for those who publish.
+    pub(super) fn new(shared: &Shared, kind: &Kind, path: &Path, mode: Option<u32>) -> RedisStore {
         let key = shared.key(kind);
         RedisStore {
             server: Server::of(&shared.redis),
             kind: kind.clone(),
             lock: format!("{key}:lock"),
-            channel: format!("{}:published", shared.redis.prefix),
             copy: Copy::new(path, kind, shared.appid.as_deref()),
             mode,
             also: shared.also(kind),
             url: shared.redis.url.to_string(),
-            follower: OnceLock::new(),
+            followed: OnceLock::new(),
             key,
         }
     }
@@ -92,15 +84,11 @@ impl RedisStore {
         let now = SystemClock.now();
         match self.get() {
             Ok(there) => {
-                let (found, is_published) = self.pick(there.document, now);
-                if let (Some(document), true) = (&found, is_published) {
-                    self.copy.keep(document);
+                let (document, is_published) = pick(there.document, self.copy.read(), now);
+                if let (Some(document), true) = (&document, is_published) {
+                    self.keep(document);
                 }
-                Ok(match (found, there.damage) {
-                    (Some(document), _) => Found::Document(document),
-                    (None, Some(damage)) => Found::Damaged(damage),
-                    (None, None) => Found::Nothing,
-                })
+                Ok(There { document, ..there }.into())
             }
             Err(fault) => match self.copy.read().filter(|copy| !copy.left(now).is_zero()) {
                 Some(document) => {
@@ -112,22 +100,37 @@ impl RedisStore {
         }
     }
 
-    /// Which document counts, of what is in Redis and this host's copy; and whether it is the one in Redis.
-    fn pick(&self, there: Option<Document>, now: UtcDateTime) -> (Option<Document>, bool) {
-        pick(there, self.copy.read(), now)
-    }
-
     /// What is in Redis.
     fn get(&self) -> Result<There> {
         let got: Option<Vec<u8>> = self
             .server
             .run(|connection| redis::cmd("GET").arg(&self.key).query(connection))
             .map_err(|fault| self.explain(&fault))?;
-        Ok(self.parse(got))
+        Ok(There::parse(&self.kind, &self.key, &self.url, got))
     }
 
-    fn parse(&self, got: Option<Vec<u8>>) -> There {
-        There::parse(&self.kind, &self.key, &self.url, got)
+    /// The same for those who publish: the copy is put back, if Redis has lost it, and kept, if it has another.
+    fn get_or_restore(&self) -> Result<There> {
+        let there = self.restore(self.get()?)?;
+        if let Some(document) = &there.document {
+            self.keep(document);
+        }
+        Ok(there)
+    }
+
+    fn keep(&self, document: &Document) {
+        self.copy.keep(document, self.mode);
+    }
+
+    /// What stands under the other keys while this is published.
+    fn also(&self, document: &Document) -> Vec<(String, String)> {
+        let also = self.also.iter();
+        also.map(|(key, format)| (key.clone(), written(document, *format))).collect()
+    }
+
+    /// The document as it stands in Redis.
+    fn bytes(&self, document: &Document) -> Vec<u8> {
+        document.to_line(&self.kind).expose().trim_end().into()
     }
 
     fn explain(&self, fault: &Fault) -> anyhow::Error {
@@ -137,11 +140,11 @@ impl RedisStore {
     /// Puts back the copy, if Redis has lost it.
     fn restore(&self, there: There) -> Result<There> {
         let now = SystemClock.now();
-        let (found, is_published) = self.pick(there.document.clone(), now);
+        let (found, is_published) = pick(there.document.clone(), self.copy.read(), now);
         let Some(copy) = found.filter(|_| !is_published) else { return Ok(there) };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
         let life = copy.left(now);
-        self.publish(&copy, &there.text, life, None)?;
+        self.publish(&copy, &there.bytes, life, None)?;
         self.get() // Or what somebody else has published meanwhile.
     }
 
@@ -149,29 +152,28 @@ impl RedisStore {
     fn publish(
         &self,
         document: &Document,
-        before: &str,
+        before: &[u8],
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
-        let line = document.to_line(&self.kind);
+        let bytes = self.bytes(document);
         let also_life = document.left(SystemClock.now());
-        let also = self.also.iter().map(|(key, format)| (key.clone(), written(document, *format)));
-        let also: Vec<_> = also.collect();
+        let also = self.also(document);
         let publication = Publication {
             lock: &self.lock,
             key: &self.key,
-            document: line.expose().trim_end(),
+            document: &bytes,
             life,
             before,
             owner,
-            channel: &self.channel,
+            channel: &self.server.redis.channel(),
             also: &also,
             also_life,
         };
         let published = self.server.run(|connection| {
             let published = script::publish(connection, &publication)?;
             if !matches!(published, Published::Refused) {
-                script::replicate(connection, REPLICA_PATIENCE);
+                script::replicate(connection, self.server.replica_patience());
             }
             Ok(published)
         });
@@ -186,41 +188,35 @@ impl RedisStore {
                 );
             }
         }
-        self.seen(document);
-        Ok(true)
-    }
-
-    /// Those who watch in this process need not wait until they hear of it.
-    fn seen(&self, document: &Document) {
+        // Those who watch in this process need not wait until they hear of it.
         if let Some(follower) = Follower::there_is(&self.server) {
             follower.note(&self.key, document);
         }
+        Ok(true)
     }
 }
 
 /// What stands at a key.
+#[derive(Clone, Default)]
 pub(super) struct There {
-    /// As it stands; empty, where there is nothing.
-    text: String,
+    /// As it stands, be it text or not; empty, where there is nothing.
+    bytes: Vec<u8>,
     document: Option<Document>,
     damage: Option<String>,
 }
 
 impl There {
     fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
-        let Some(bytes) = got else {
-            return There { text: String::new(), document: None, damage: None };
-        };
+        let Some(bytes) = got else { return There::default() };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
-        let text = String::from_utf8(bytes).unwrap_or_default();
         let damaged =
             |what| format!("{key} at {url} is no document: {what}; wxtoken fetch replaces it");
         match parsed {
-            Ok(document) => There { text, document: Some(document), damage: None },
-            Err(what) => There { text, document: None, damage: Some(damaged(what)) },
+            Ok(document) => There { bytes, document: Some(document), damage: None },
+            Err(what) => There { bytes, document: None, damage: Some(damaged(what)) },
         }
     }
 }
@@ -239,9 +235,11 @@ fn pick(
     now: UtcDateTime,
 ) -> (Option<Document>, bool) {
     let is_newer = |kept: &Document| {
-        there
-            .as_ref()
-            .is_none_or(|there| kept.appid == there.appid && kept.created_at > there.created_at)
+        there.as_ref().is_none_or(|there| {
+            kept.appid == there.appid
+                && kept.created_at > there.created_at
+                && !kept.is_from_the_future(now)
+        })
     };
     match kept.filter(|kept| is_newer(kept) && !kept.left(now).is_zero()) {
         Some(kept) => (Some(kept), false),
@@ -261,11 +259,7 @@ fn written(document: &Document, format: AlsoFormat) -> String {
 impl Store for RedisStore {
     fn read(&self) -> Result<Found> {
         let not_asked = || "WeChat was not asked, as a token could not be published";
-        let there = self.get().and_then(|there| self.restore(there)).with_context(not_asked)?;
-        if let Some(document) = &there.document {
-            self.copy.keep(document);
-        }
-        Ok(there.into())
+        Ok(self.get_or_restore().with_context(not_asked)?.into())
     }
 
     fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
@@ -279,12 +273,31 @@ impl Store for RedisStore {
     }
 
     fn settle(&self) -> Result<()> {
-        Ok(self.copy.settle(self.mode)?)
+        self.mend()?;
+        match self.mode {
+            Some(mode) => Ok(self.copy.settle(mode)?),
+            None => Ok(()),
+        }
+    }
+
+    /// An SDK deletes its key when WeChat rejects the token, and one that the config has now may not be there yet.
+    fn mend(&self) -> Result<()> {
+        let now = SystemClock.now();
+        if self.also.is_empty() {
+            return Ok(());
+        }
+        let there = self.get()?;
+        let Some(document) = there.document.filter(|document| !document.left(now).is_zero()) else {
+            return Ok(());
+        };
+        let (also, life) = (self.also(&document), document.left(now));
+        self.server
+            .run(|connection| script::mend(connection, &self.key, &there.bytes, &also, life))
+            .map_err(|fault| self.explain(&fault))
     }
 
     fn glance(&self) -> Option<Document> {
-        let follower = self.follower.get_or_init(|| Follower::of(&self.server));
-        let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        let (_, slot) = self.followed.get_or_init(|| self.follow());
         slot.is_published_or_unknown().then(|| slot.document()).flatten()
     }
 }
@@ -296,10 +309,15 @@ impl RedisStore {
         [&self.lock, &self.key].into_iter().chain(also).cloned().collect()
     }
 
-    /// The same for those who look again and again.
-    pub(super) fn watch(&self) -> Box<dyn Watch> {
+    fn follow(&self) -> (Arc<Follower>, Arc<Slot>) {
         let follower = Follower::of(&self.server);
         let slot = follower.slot(&self.key, &self.kind, &self.copy);
+        (follower, slot)
+    }
+
+    /// The same for those who look again and again.
+    pub(super) fn watch(&self) -> Box<dyn Watch> {
+        let (follower, slot) = self.follow();
         Box::new(Followed::new(follower, slot))
     }
 
@@ -331,16 +349,13 @@ struct RedisTurn {
     lock: RedisLock,
     deadline: Instant,
     /// What was found at the last look.
-    before: RefCell<String>,
+    before: RefCell<There>,
 }
 
 impl Turn for RedisTurn {
     fn read(&self) -> Result<Found> {
-        let there = self.store.get().and_then(|there| self.store.restore(there))?;
-        if let Some(document) = &there.document {
-            self.store.copy.keep(document);
-        }
-        self.before.replace(there.text.clone());
+        let there = self.store.get_or_restore()?;
+        self.before.replace(there.clone());
         Ok(there.into())
     }
 
@@ -350,12 +365,11 @@ impl Turn for RedisTurn {
         if !is_ours {
             bail!(lost(&store.lock));
         }
-        let before = before.into_inner();
-        let life = Document::parse(&store.kind, before.as_bytes())
-            .map_or(Duration::ZERO, |document| document.left(SystemClock.now()));
+        let There { bytes, document: found, .. } = before.into_inner();
+        let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(SystemClock.now()));
         let copies_end_at = Instant::now() + life;
-        let before = RefCell::new(before);
-        Ok(Box::new(PreparedKey { store, lock, deadline, before, copies_end_at }))
+        let before = RefCell::new(bytes);
+        Ok(Box::new(PreparedKey { store, lock, deadline, before, found, copies_end_at }))
     }
 }
 
@@ -370,7 +384,9 @@ struct PreparedKey {
     lock: RedisLock,
     deadline: Instant,
     /// What stands there, by our hand or as we found it.
-    before: RefCell<String>,
+    before: RefCell<Vec<u8>>,
+    /// What was found.
+    found: Option<Document>,
     /// Until then copies of what was found can be taken for good.
     copies_end_at: Instant,
 }
@@ -382,21 +398,14 @@ impl PreparedKey {
         document.left(SystemClock.now()).max(of_copies)
     }
 
-    fn text(&self, document: &Document) -> String {
-        document.to_line(&self.store.kind).expose().trim_end().to_owned()
-    }
-
-    /// Whether this is the document that stood there before it was cut.
-    fn is_put_back(&self, document: &Document) -> bool {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        before.is_ok_and(|before| !document.is_news_since(&before))
-    }
-
-    /// The document, made newer than the one it replaces: another host's clock may have been ahead. It ends when it ended.
-    fn after_the_last(&self, document: &Document) -> Document {
-        let before = Document::parse(&self.store.kind, self.before.borrow().as_bytes());
-        match before {
-            Ok(before) if before.token != document.token => document.moved_after(before.created_at),
+    /// The document as it is to stand there: older by none than what was found, and newer where it is another one. The
+    /// clock of the host that made that may have been a little ahead, and copies of it must not be taken for news. Of one
+    /// from the future they are not, and of what is moved as far nothing would be left.
+    fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
+        match &self.found {
+            Some(found) if found != document && !found.is_from_the_future(SystemClock.now()) => {
+                document.no_older_than(found.created_at.saturating_add(by))
+            }
             _ => document.clone(),
         }
     }
@@ -411,23 +420,24 @@ impl Prepared for PreparedKey {
     }
 
     fn publish_for_now(&self, document: &Document) -> Result<()> {
-        let before = self.before.borrow().clone();
+        let document = &self.after_the_found(document, time::Duration::ZERO);
         let owner = Some(self.lock.owner());
-        if !self.store.publish(document, &before, self.life(document), owner)? {
+        let life = self.life(document);
+        if !self.store.publish(document, &self.before.borrow(), life, owner)? {
             bail!(lost(&self.store.lock));
         }
-        self.before.replace(self.text(document));
-        self.store.copy.keep(document);
+        self.before.replace(self.store.bytes(document));
+        self.store.keep(document);
         Ok(())
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        let document = self.after_the_last(document);
+        let is_put_back = self.found.as_ref() == Some(document);
+        let document = self.after_the_found(document, time::Duration::SECOND);
         // First: whatever becomes of Redis, the token is not lost.
-        self.store.copy.keep(&document);
+        self.store.keep(&document);
         let until = self.deadline.max(Instant::now() + PUBLISH_PATIENCE);
-        let before = self.before.borrow().clone();
-        let is_put_back = self.is_put_back(&document);
+        let before = self.before.borrow();
         loop {
             match self.store.publish(&document, &before, self.life(&document), None) {
                 Ok(true) => return Ok(()),
@@ -448,6 +458,61 @@ impl Prepared for PreparedKey {
                     thread::sleep(PUBLISH_AGAIN);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn document(token: &str, created: i64) -> Document {
+        let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
+        let life = Duration::from_secs(7200);
+        Document::new("wx1", Secret::new(token.to_owned()), life, at)
+    }
+
+    fn picked(there: Option<Document>, kept: Option<Document>, now: i64) -> (String, bool) {
+        let now = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(now);
+        let (found, is_published) = pick(there, kept, now);
+        (found.map_or(String::new(), |it| it.token.expose().to_owned()), is_published)
+    }
+
+    #[test]
+    fn what_was_kept_counts_where_it_is_newer_than_what_is_there_and_lives() {
+        let [old, new] = [document("OLD", 0), document("NEW", 1000)];
+        let some = |it: &Document| Some(it.clone());
+        assert_eq!(picked(some(&new), some(&old), 1001), ("NEW".to_owned(), true));
+        assert_eq!(picked(some(&old), some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 1001), ("NEW".to_owned(), false));
+        assert_eq!(picked(None, some(&new), 8200), (String::new(), true), "it has ended");
+        assert_eq!(picked(some(&old), some(&new), 8200), ("OLD".to_owned(), true));
+        // One that was cut is as new as it was whole.
+        let cut = Document { expires_in: Duration::from_secs(300), ..new.clone() };
+        let (found, _) = pick(some(&cut), some(&new), new.created_at);
+        assert_eq!(found, Some(cut));
+        // Another account's is nobody's affair.
+        let foreign = Document { appid: "wx2".to_owned(), ..new };
+        assert_eq!(picked(some(&old), some(&foreign), 1001), ("OLD".to_owned(), true));
+    }
+
+    #[test]
+    fn what_is_no_document_is_told_by_its_place_and_never_shown() {
+        let there = |bytes: &[u8]| {
+            There::parse(&Kind::Token, "wxtoken:shop", "redis://cache", Some(bytes.to_owned()))
+        };
+        let line = document("T1", 0).to_line(&Kind::Token);
+        assert_eq!(there(line.expose().as_bytes()).document, Some(document("T1", 0)));
+        let padded = format!("{}{}", line.expose(), " ".repeat(MAX_DOCUMENT));
+        for (bytes, why) in
+            [(padded.as_bytes(), "too long"), (b"T1", "not JSON"), (b"\xff", "JSON")]
+        {
+            let There { bytes: kept, document, damage } = there(bytes);
+            let damage = damage.unwrap();
+            assert!(document.is_none() && kept == bytes, "it is what is replaced");
+            assert!(damage.starts_with("wxtoken:shop at redis://cache is no document"), "{damage}");
+            assert!(damage.contains(why) && !damage.contains("T1"), "{damage}");
         }
     }
 }

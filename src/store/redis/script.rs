@@ -3,20 +3,22 @@
 
 use std::time::Duration;
 
-use redis::{Connection, RedisResult, cmd};
+use redis::{RedisResult, cmd};
 
-/// Takes the lock at KEYS[1] for its owner ARGV[1], for ARGV[2] ms.
+use super::link::Link;
+
+/// Takes the lock at `KEYS[1]` for its owner `ARGV[1]`, for `ARGV[2]` ms.
 const TAKE: &str = "\
 if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
-/// Lets go of the lock at KEYS[1], if it is still ARGV[1]'s.
+/// Lets go of the lock at `KEYS[1]`, if it is still `ARGV[1]`'s.
 const LEAVE: &str = "\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0";
 
-/// Extends the lock at KEYS[1] by ARGV[2] ms, if it is still ARGV[1]'s; and tries whether the other keys could be written,
+/// Extends the lock at `KEYS[1]` by `ARGV[2]` ms, if it is still `ARGV[1]`'s; and tries whether the other keys could be written,
 /// by writing nothing into them. All that would keep a SET from working keeps this from it, too.
 const EXTEND: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -24,9 +26,9 @@ redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
-/// Publishes the document ARGV[1] at KEYS[2] for ARGV[2] ms, if ARGV[3] is still there ('' for nothing), or if it is newer
-/// than what is. With ARGV[4] = '1' only if ARGV[3] is still there, and the lock at KEYS[1] is still ARGV[5]'s; '0' knows
-/// no lock. Then tells those who listen on ARGV[6]. The keys from the third on get ARGV[8…], for ARGV[7] ms.
+/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if `ARGV[3]` is still there ('' for nothing), or if it is newer
+/// than what is. With `ARGV[4]` = '1' only if `ARGV[3]` is still there, and the lock at `KEYS[1]` is still `ARGV[5]`'s; '0' knows
+/// no lock. Then tells those who listen on `ARGV[6]`. The keys from the third on get `ARGV[8…]`, for `ARGV[7]` ms.
 ///
 /// The fence: whoever lost the lock without noticing finds something else than he has read, and newer than what he brings.
 /// A `created_at` has one form, in which the later is the greater.
@@ -50,19 +52,28 @@ redis.pcall('publish', ARGV[6], KEYS[2])
 if refused > 0 then return -refused end
 return 1";
 
+/// Gives the keys from the second on `ARGV[3…]` for `ARGV[2]` ms, where they have something else, as long as `ARGV[1]` is what
+/// is published at `KEYS[1]`.
+const MEND: &str = "\
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do
+  if redis.pcall('get', KEYS[i]) ~= ARGV[i + 1] then redis.call('set', KEYS[i], ARGV[i + 1], 'px', ARGV[2]) end
+end
+return 1";
+
 /// Tries whether the keys could be written, by writing nothing into them.
 const TRY: &str = "\
 for i = 1, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
 /// Tries whether a script could write at `keys`.
-pub(super) fn try_out(connection: &mut Connection, keys: &[String]) -> RedisResult<()> {
+pub(super) fn try_out(connection: &mut Link, keys: &[String]) -> RedisResult<()> {
     cmd("EVAL").arg(TRY).arg(keys.len()).arg(keys).query(connection)
 }
 
 /// Takes a lock; whether it is ours now.
 pub(super) fn take(
-    connection: &mut Connection,
+    connection: &mut Link,
     lock: &str,
     owner: &str,
     life: Duration,
@@ -72,13 +83,13 @@ pub(super) fn take(
 }
 
 /// Lets go of a lock.
-pub(super) fn leave(connection: &mut Connection, lock: &str, owner: &str) -> RedisResult<()> {
+pub(super) fn leave(connection: &mut Link, lock: &str, owner: &str) -> RedisResult<()> {
     cmd("EVAL").arg(LEAVE).arg(1).arg(lock).arg(owner).query(connection)
 }
 
 /// Extends a lock and tries whether `keys` can be written; whether the lock was still ours.
 pub(super) fn extend(
-    connection: &mut Connection,
+    connection: &mut Link,
     lock: &str,
     owner: &str,
     life: Duration,
@@ -93,11 +104,11 @@ pub(super) fn extend(
 pub(super) struct Publication<'a> {
     pub(super) lock: &'a str,
     pub(super) key: &'a str,
-    pub(super) document: &'a str,
+    pub(super) document: &'a [u8],
     /// How long it is kept.
     pub(super) life: Duration,
     /// What is expected to be there.
-    pub(super) before: &'a str,
+    pub(super) before: &'a [u8],
     /// Whose the lock has to be, if it has to be held.
     pub(super) owner: Option<&'a str>,
     pub(super) channel: &'a str,
@@ -117,7 +128,7 @@ pub(super) enum Published {
 
 /// Publishes a document.
 pub(super) fn publish(
-    connection: &mut Connection,
+    connection: &mut Link,
     publication: &Publication<'_>,
 ) -> RedisResult<Published> {
     let it = publication;
@@ -139,9 +150,29 @@ pub(super) fn publish(
     })
 }
 
+/// Gives other keys what they should have for so long, as long as this `document` is what is published at `key`.
+pub(super) fn mend(
+    connection: &mut Link,
+    key: &str,
+    document: &[u8],
+    also: &[(String, String)],
+    life: Duration,
+) -> RedisResult<()> {
+    let mut eval = cmd("EVAL");
+    eval.arg(MEND).arg(1 + also.len()).arg(key);
+    for (key, _) in also {
+        eval.arg(key);
+    }
+    eval.arg(document).arg(millis(life));
+    for (_, value) in also {
+        eval.arg(value);
+    }
+    eval.query(connection)
+}
+
 /// Waits until one replica has what was written, where there are replicas: a failover must not bring back what was
 /// before. One that lags does not keep us from going on.
-pub(super) fn replicate(connection: &mut Connection, patience: Duration) {
+pub(super) fn replicate(connection: &mut Link, patience: Duration) {
     let Ok(redis::Value::Array(role)) = cmd("ROLE").query(connection) else { return };
     let has_replicas = matches!(role.get(2), Some(redis::Value::Array(them)) if !them.is_empty());
     if has_replicas {
