@@ -407,3 +407,22 @@ fn a_token_that_was_made_by_a_clock_ahead_is_replaced_for_those_who_keep_a_copy_
     other.run(&["fetch"]).exits(0).silent();
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(next), 2));
 }
+
+#[test]
+fn a_document_that_was_cut_before_asking_in_vain_is_put_back_as_it_was() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
+    let home = host_on("classic", &wechat, &redis.url(), also);
+    home.run(&["fetch"]).exits(0);
+    let before = redis.cli(&["get", "wxtoken:a0"]);
+    wechat.fault("errcode:-1");
+    let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "3s"]));
+    eventually("it is cut", || redis.cli(&["get", "wxtoken:a0"]) != before);
+    assert_eq!(fetch.wait_with_output().unwrap().status.code(), Some(5));
+    assert_eq!(redis.cli(&["get", "wxtoken:a0"]), before);
+    assert_eq!(fs::read_to_string(home.document_path("a0")).unwrap().trim_end(), before);
+    for key in ["wxtoken:a0", "wx:wx0"] {
+        assert!(lives(&redis, key) > 7180.0, "{key}");
+    }
+}
