@@ -308,14 +308,28 @@ impl Refusal {
 impl std::fmt::Display for Refusal {
     /// `WeChat refused (40164): what to do 该怎么做 [what WeChat said]`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let fill = |remedy: &str, unknown: &str| {
-            remedy
-                .replace("{ip}", self.ip().unwrap_or(unknown))
-                .replace("{code}", &self.code.to_string())
-                .replace("{rid}", self.rid().unwrap_or("-"))
+        // Where the answer lacks them: the address is to be found out, and there is nothing to look up but the code.
+        let fill = |remedy: &str, no_ip: &str, (by_rid, no_rid): (&str, &str)| {
+            let remedy = match self.ip() {
+                Some(ip) => remedy.replace("{ip}", ip),
+                None => remedy.replace("IP {ip}", no_ip),
+            };
+            let remedy = match self.rid() {
+                Some(rid) => remedy.replace("{rid}", rid),
+                None => remedy.replace(by_rid, no_rid),
+            };
+            remedy.replace("{code}", &self.code.to_string())
         };
-        let english = fill(self.meaning.english, "of this host's way out");
-        let chinese = fill(self.meaning.chinese, "（本机出口地址）");
+        let english = fill(
+            self.meaning.english,
+            "the address by which this host reaches the Internet",
+            ("look up rid {rid} with WeChat", "look it up in WeChat's documentation"),
+        );
+        let chinese = fill(
+            self.meaning.chinese,
+            "本机出口 IP",
+            ("可用 rid {rid} 查询", "请查阅微信官方文档"),
+        );
         write!(f, "WeChat refused ({}): {english} {chinese} [{}]", self.code, self.text)
     }
 }
@@ -463,5 +477,24 @@ mod tests {
             "{unknown}"
         );
         assert!(!unknown.contains('\u{1b}'), "{unknown}");
+    }
+
+    #[test]
+    fn where_wechat_names_neither_address_nor_call_the_sentence_is_still_whole() {
+        let said = asking(40164, "invalid ip").to_string();
+        for words in
+            ["Add the address by which this host reaches the Internet (as", "请将 本机出口 IP 加入"]
+        {
+            assert!(said.contains(words), "{said}");
+        }
+        let said = asking(99999, "new").to_string();
+        for words in ["look it up in WeChat's documentation.", "99999；请查阅微信官方文档。"]
+        {
+            assert!(said.contains(words), "{said}");
+        }
+        let texts = TABLE.iter().chain([&UNKNOWN]).flat_map(|row| [row.english, row.chinese]);
+        for said in texts.map(|text| text.replace("IP {ip}", "")) {
+            assert!(!said.contains("{ip}"), "{said}");
+        }
     }
 }

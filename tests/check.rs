@@ -171,6 +171,8 @@ fn a_token_that_died_before_its_time_means_that_another_program_asks_too() {
         let checked = checked(&wechat, &sandbox, 3);
         checked.has("token", "problem", &words);
         checked.has("token", "problem", &["is dead", "before its time", &since]);
+        // The command is one to paste.
+        checked.has("token", "problem", &["wxtoken get -r | wxtoken fetch --rejected -"]);
         checked.has("credentials", "ok", &[]);
     }
 }

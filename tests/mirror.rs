@@ -167,6 +167,9 @@ fn promise_7_a_dead_token_heals_through_two_mirrors_with_one_mint() {
     // One that WeChat honours is not replaced, whoever says so.
     let refused = third.run(&["fetch", "--rejected", &next]).exits(5);
     refused.says(&["which honours it", "上级 wxtoken 确认"]);
+    // An order is not passed on, and not said to be.
+    let forced = third.run(&["fetch", "--force", "a0"]).exits(0);
+    forced.says(&["--force is to ask that one", "--rejected", "上级仍给出原 token"]);
     assert_eq!((third.token("a0"), wechat.mints()), (Some(next), 2));
 }
 

@@ -256,6 +256,11 @@ fn a_check_tries_redis_tells_who_has_the_lock_there_and_looks_at_the_copy_where_
     assert!(told.contains("! a0  lock         nobody can tell"), "{told}");
     assert!(told.contains("✓ a0  token ") && told.contains(" is honoured"), "{told}");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Without a copy nobody knows what is published, and a fetch would not help.
+    fs::remove_file(home.document_path("a0")).unwrap();
+    let told = home.run(&["check"]).exits(3).stdout;
+    assert!(told.contains("✗ a0  token ") && told.contains("See store, above."), "{told}");
+    assert!(!told.contains("Run wxtoken fetch"), "{told}");
     assert_eq!(wechat.calls()["token"], 1, "that of fetch");
 }
 
@@ -359,6 +364,20 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
     assert!(lives(&redis, "wx:access_token:wx0:a0") <= 300.0);
     assert!(fetch.wait_with_output().unwrap().status.success());
     assert!(lives(&redis, "wx:access_token:wx0:a0") > 7190.0);
+    // An SDK deletes it when WeChat rejects the token, or writes one of its own.
+    let token = redis.token("wxtoken:a0").unwrap();
+    redis.cli(&["del", "wechatpy:wx0_access_token"]);
+    redis.cli(&["set", "wx:access_token:wx0:a0", "T_ITS_OWN"]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(redis.cli(&["get", "wechatpy:wx0_access_token"]), format!("\"{token}\""));
+    assert_eq!(redis.cli(&["get", "wx:access_token:wx0:a0"]), token);
+    assert!((7100.0..=7200.0).contains(&lives(&redis, "wx:access_token:wx0:a0")));
+    redis.cli(&["del", "wechatpy:wx0_access_token"]);
+    let server = home.serve(&["--refresh"]);
+    eventually("serve sees to it, too", || {
+        redis.cli(&["get", "wechatpy:wx0_access_token"]) == format!("\"{token}\"")
+    });
+    server.stop();
     // One that the user may not write is found out before WeChat is asked.
     redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*"]);
     let asked = wechat.asked();

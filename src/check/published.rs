@@ -7,7 +7,7 @@ use time::UtcDateTime;
 
 use super::{Finding, span};
 use crate::api::Rules;
-use crate::config::Account;
+use crate::config::{Account, DEFAULT_ACCOUNT};
 use crate::errcode::Class;
 use crate::exit::Exit;
 use crate::secret::Secret;
@@ -61,14 +61,14 @@ pub(crate) fn token(
             )
         }
         Some(Pulse::Dead) => {
-            let what = format!("{name} is dead, {left} before its time: killed since");
-            killed(account.rules, &what, document)
+            let what = format!("{name} is dead, {left} before its time: killed some time after");
+            killed(account, &what, document)
         }
         _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
             let what = format!(
-                "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced since"
+                "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some time after"
             );
-            killed(account.rules, &what, document)
+            killed(account, &what, document)
         }
         Some(Pulse::Alive) => Finding::well(about, format!("{name} is honoured, {left} left")),
         // Who gives it honours it, whatever is said to this host's address.
@@ -109,12 +109,22 @@ fn unknown(name: &str, left: &str, err: &AskError) -> Finding {
 }
 
 /// A token that WeChat gave up though it had time left: somebody else had another one made.
-fn killed(rules: Rules, what: &str, document: &Document) -> Finding {
+fn killed(account: &Account, what: &str, document: &Document) -> Finding {
     let what = format!("{what} {}", document.created());
     let finding = |who: &str| Finding::wrong("token", Exit::NoToken, format!("{what}. {who}"));
-    let now = "Replace it now: serve --refresh does so when told, or wxtoken fetch --rejected.";
-    let now_zh = "请立即更换：告知 serve --refresh，或运行 wxtoken fetch --rejected。";
-    match rules {
+    // On the command line an account has no name to give.
+    let named = match account.name.as_str() {
+        DEFAULT_ACCOUNT => String::new(),
+        name => format!(" {name}"),
+    };
+    let command = format!("wxtoken get -r{named} | wxtoken fetch --rejected -{named}");
+    let now = format!(
+        "Replace it now, with the options that this check had: {command}; serve --refresh does so when a client tells it."
+    );
+    let now_zh = format!(
+        "请立即更换（选项与本次 check 相同）：{command}；serve --refresh 收到调用方报告后会自动更换。"
+    );
+    match account.rules {
         Rules::Classic => finding("Another program asks for this account's token, too: on classic each call kills the one before")
             .remedy(
                 format!("Find it, or set api = \"stable\", which such programs do not disturb. {now}"),

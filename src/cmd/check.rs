@@ -20,6 +20,7 @@ use crate::cli::{Check, CheckFormat, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Account, Config, Contact, DEFAULT_ACCOUNT, Meant, Origin, Secrets};
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::source::client::Client;
@@ -202,19 +203,31 @@ fn probed<'a>(
     }
 }
 
-/// A document that is not there, or is none of this account's.
+/// A document that is not there, cannot be read, or is none of this account's.
 fn none(about: &'static str, found: &Published<'_>, kind: &Kind) -> Finding {
     let place = found.account.place.name_of(kind);
-    published::none(
-        about,
-        match &found.document {
-            Err(Trouble::Foreign { appid }) => {
-                format!("{place} belongs to {}, another account", printable(appid, 64))
-            }
-            Err(Trouble::Unreadable(what)) => what.clone(),
-            _ => format!("nothing is published: {place} does not exist"),
-        },
-    )
+    let why = match &found.document {
+        Err(Trouble::Foreign { appid }) => {
+            format!("{place} belongs to {}, another account", printable(appid, 64))
+        }
+        Err(Trouble::Unread(what) | Trouble::Damaged(what)) => what.clone(),
+        _ => format!("nothing is published: {place} does not exist"),
+    };
+    let why = match kind {
+        Kind::Token => why,
+        Kind::Ticket(kind) => format!("{kind}: {why}"),
+    };
+    // A fetch would not help.
+    let unread = matches!(found.document, Err(Trouble::Unread(_)));
+    match &found.account.place {
+        Place::Shared(_) if unread => Finding::wrong(about, Exit::NoToken, why)
+            .remedy("See store, above.", "见上面的 store 一项。"),
+        Place::File(_) if unread => Finding::wrong(about, Exit::NoToken, why).remedy(
+            "Run this as whoever fetches, or as a member of the group that may read it.",
+            "请以运行 fetch 的用户，或有读权限的组成员执行。",
+        ),
+        _ => published::none(about, why),
+    }
 }
 
 /// Where it is said how to ask for the account.

@@ -25,11 +25,12 @@ use crate::store::Store;
 use crate::token::{self, Document, Kind, TicketType};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-fn again(rules: Rules) -> &'static str {
-    match rules {
-        Rules::Stable | Rules::Classic => FORCED_AGAIN,
-        Rules::Work => WORK_AGAIN,
-        Rules::Mirror => MIRROR_AGAIN,
+fn again(rules: Rules, want: &Want) -> &'static str {
+    match (rules, want) {
+        (Rules::Stable | Rules::Classic, _) => FORCED_AGAIN,
+        (Rules::Work, _) => WORK_AGAIN,
+        (Rules::Mirror, Want::NotThis(_)) => MIRROR_AGAIN,
+        (Rules::Mirror, _) => MIRROR_FORCED,
     }
 }
 
@@ -44,6 +45,11 @@ const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that
 const MIRROR_AGAIN: &str = "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. If \
                             WeChat refuses it, look whether it is the right account's, and what errcode it is. \
                             上级 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。";
+
+/// A mirror cannot force: its word about a token that was rejected is passed on, an order is not.
+const MIRROR_FORCED: &str = "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that one \
+                             at once. If WeChat rejects the token, say so with --rejected; else force it there. \
+                             上级仍给出原 token：镜像的 --force 只是立即询问上级。token 若被微信拒绝，请用 --rejected 报告；否则请在上级强制更换。";
 
 pub(crate) fn run(common: &Common, args: &Fetch) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
@@ -234,9 +240,11 @@ fn fetch_token(
     };
     match (&outcome, want) {
         (Outcome::Confirmed(_), Want::NotThis(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules))));
+            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules, want))));
         }
-        (Outcome::Confirmed(_), Want::Another) => error!("fetch: {name}: {}", again(account.rules)),
+        (Outcome::Confirmed(_), Want::Another) => {
+            error!("fetch: {name}: {}", again(account.rules, want))
+        }
         (Outcome::Confirmed(document), Want::Live) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }

@@ -28,8 +28,13 @@ pub(super) struct Published<'a> {
 #[derive(Debug)]
 pub(super) enum Trouble {
     Missing,
-    Unreadable(String),
-    Foreign { appid: String },
+    /// It could not be read; there may be a good one.
+    Unread(String),
+    /// It is no document.
+    Damaged(String),
+    Foreign {
+        appid: String,
+    },
 }
 
 impl Published<'_> {
@@ -44,8 +49,8 @@ impl Published<'_> {
             Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
             Ok(Found::Document(document)) => Err(Trouble::Foreign { appid: document.appid }),
             Ok(Found::Nothing) => Err(Trouble::Missing),
-            Ok(Found::Damaged(damage)) => Err(Trouble::Unreadable(damage)),
-            Err(err) => Err(Trouble::Unreadable(format!("{err:#}"))),
+            Ok(Found::Damaged(damage)) => Err(Trouble::Damaged(damage)),
+            Err(err) => Err(Trouble::Unread(format!("{err:#}"))),
         };
         let judged = document.as_ref().ok();
         let promise = |it: &Document| match kind {
@@ -117,7 +122,9 @@ impl fmt::Display for Unusable<'_> {
                 }
                 Ok(())
             }
-            Err(Trouble::Unreadable(what)) => write!(f, "no {what_is_it}: {what}"),
+            Err(Trouble::Unread(what) | Trouble::Damaged(what)) => {
+                write!(f, "no {what_is_it}: {what}")
+            }
             Err(Trouble::Foreign { appid }) => {
                 write!(
                     f,

@@ -135,7 +135,7 @@ impl Told {
             Ok(_) if published.is_due => "due",
             Ok(_) => "live",
             Err(Trouble::Missing) => "missing",
-            Err(Trouble::Unreadable(_)) => "unreadable",
+            Err(Trouble::Unread(_) | Trouble::Damaged(_)) => "unreadable",
             Err(Trouble::Foreign { .. }) => "foreign",
         };
         let document = published.document.as_ref().ok().map(|document| ToldDocument {

@@ -46,6 +46,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The schedule looks at least this often at what there is: clocks are set, and others publish too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
+/// How often it is seen to what stands elsewhere for others.
+const BETWEEN_MENDINGS: Duration = Duration::from_secs(30);
+
 /// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
 type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
 
@@ -101,13 +104,28 @@ impl Keeper {
     pub(crate) fn keep(self: &Rc<Keeper>) -> JoinHandle<()> {
         let keeper = Rc::clone(self);
         spawn_local(async move {
+            let mut mended_at = None;
             loop {
                 let changed = keeper.changed.notified();
+                if mended_at.is_none_or(|at: Instant| at.elapsed() >= BETWEEN_MENDINGS) {
+                    mended_at = Some(Instant::now());
+                    keeper.mend();
+                }
                 // The schedule has nobody who would notice its end.
                 let wait = catch_unwind(AssertUnwindSafe(|| keeper.follow_schedule()));
                 let _ = timeout(wait.unwrap_or(LONGEST_SLEEP), changed).await;
             }
         })
+    }
+
+    /// Has it seen to, in a thread of its own, that what stands elsewhere for others is right.
+    fn mend(&self) {
+        let (store, name) = (Arc::clone(&self.store), self.account.name.clone());
+        drop(spawn_blocking(move || {
+            if let Err(err) = store.mend() {
+                debug!("serve: {name}: {err:#}");
+            }
+        }));
     }
 
     /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will

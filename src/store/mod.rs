@@ -106,6 +106,11 @@ pub(crate) trait Store {
     fn settle(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Puts right what stands elsewhere for others while this is published; it may take as long as the store does.
+    fn mend(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A reader that looks again and again, at little cost.

@@ -121,6 +121,12 @@ impl RedisStore {
         self.copy.keep(document, self.mode);
     }
 
+    /// What stands under the other keys while this is published.
+    fn also(&self, document: &Document) -> Vec<(String, String)> {
+        let also = self.also.iter();
+        also.map(|(key, format)| (key.clone(), written(document, *format))).collect()
+    }
+
     /// The document as it stands in Redis.
     fn bytes(&self, document: &Document) -> Vec<u8> {
         document.to_line(&self.kind).expose().trim_end().into()
@@ -151,8 +157,7 @@ impl RedisStore {
     ) -> Result<bool> {
         let bytes = self.bytes(document);
         let also_life = document.left(SystemClock.now());
-        let also = self.also.iter().map(|(key, format)| (key.clone(), written(document, *format)));
-        let also: Vec<_> = also.collect();
+        let also = self.also(document);
         let publication = Publication {
             lock: &self.lock,
             key: &self.key,
@@ -267,10 +272,27 @@ impl Store for RedisStore {
     }
 
     fn settle(&self) -> Result<()> {
+        self.mend()?;
         match self.mode {
             Some(mode) => Ok(self.copy.settle(mode)?),
             None => Ok(()),
         }
+    }
+
+    /// An SDK deletes its key when WeChat rejects the token, and one that the config has now may not be there yet.
+    fn mend(&self) -> Result<()> {
+        let now = SystemClock.now();
+        if self.also.is_empty() {
+            return Ok(());
+        }
+        let there = self.get()?;
+        let Some(document) = there.document.filter(|document| !document.left(now).is_zero()) else {
+            return Ok(());
+        };
+        let (also, life) = (self.also(&document), document.left(now));
+        self.server
+            .run(|connection| script::mend(connection, &self.key, &there.bytes, &also, life))
+            .map_err(|fault| self.explain(&fault))
     }
 
     fn glance(&self) -> Option<Document> {

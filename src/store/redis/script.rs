@@ -50,6 +50,15 @@ redis.pcall('publish', ARGV[6], KEYS[2])
 if refused > 0 then return -refused end
 return 1";
 
+/// Gives the keys from the second on `ARGV[3…]` for `ARGV[2]` ms, where they have something else, as long as `ARGV[1]` is what
+/// is published at `KEYS[1]`.
+const MEND: &str = "\
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do
+  if redis.pcall('get', KEYS[i]) ~= ARGV[i + 1] then redis.call('set', KEYS[i], ARGV[i + 1], 'px', ARGV[2]) end
+end
+return 1";
+
 /// Tries whether the keys could be written, by writing nothing into them.
 const TRY: &str = "\
 for i = 1, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
@@ -137,6 +146,26 @@ pub(super) fn publish(
         refused if refused < 0 => Published::Without((-refused - 3).max(0) as usize),
         _ => Published::Done,
     })
+}
+
+/// Gives other keys what they should have for so long, as long as this `document` is what is published at `key`.
+pub(super) fn mend(
+    connection: &mut Connection,
+    key: &str,
+    document: &[u8],
+    also: &[(String, String)],
+    life: Duration,
+) -> RedisResult<()> {
+    let mut eval = cmd("EVAL");
+    eval.arg(MEND).arg(1 + also.len()).arg(key);
+    for (key, _) in also {
+        eval.arg(key);
+    }
+    eval.arg(document).arg(millis(life));
+    for (_, value) in also {
+        eval.arg(value);
+    }
+    eval.query(connection)
 }
 
 /// Waits until one replica has what was written, where there are replicas: a failover must not bring back what was

@@ -310,7 +310,9 @@ fn said(code: &str, err: &RedisError) -> String {
         "NOAUTH" => "it wants a password: give [redis] password_file",
         "WRONGPASS" => "it refuses user or password: see [redis] user and password_file",
         "NOPERM" if script_is_denied() => "its user may not run scripts: allow +eval",
-        "NOPERM" => "its user may not do this: see wxtoken.toml(5) for the ACL that is needed",
+        "NOPERM" => {
+            "its user may not do this: see user in wxtoken.toml(5) for the ACL that is needed, and allow the keys of also"
+        }
         "READONLY" => {
             "it is a replica, which cannot be written: name the primary, or its sentinels"
         }
