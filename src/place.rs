@@ -40,6 +40,14 @@ pub(crate) struct Also {
     pub(crate) format: AlsoFormat,
 }
 
+impl Also {
+    /// The key of an account; `None` where its AppID belongs into it, and is not known.
+    pub(crate) fn key_of(&self, account: &str, appid: &str) -> Option<String> {
+        let is_known = !appid.is_empty() || !self.key.contains("{appid}");
+        is_known.then(|| self.key.replace("{appid}", appid).replace("{account}", account))
+    }
+}
+
 /// What stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AlsoFormat {
@@ -74,14 +82,9 @@ impl Shared {
         if *kind != Kind::Token {
             return Vec::new();
         }
-        let appid = self.appid.as_deref();
-        let also =
-            self.redis.also.iter().filter(|it| appid.is_some() || !it.key.contains("{appid}"));
-        also.map(|Also { key, format }| {
-            let key = key.replace("{appid}", appid.unwrap_or_default());
-            (key.replace("{account}", &self.account), *format)
-        })
-        .collect()
+        let appid = self.appid.as_deref().unwrap_or_default();
+        let also = self.redis.also.iter();
+        also.filter_map(|it| Some((it.key_of(&self.account, appid)?, it.format))).collect()
     }
 
     /// The key of the document of this kind.

@@ -285,6 +285,41 @@ fn what_is_not_toml_is_told_by_line_and_without_the_line() {
     }
 }
 
+#[test]
+fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
+    let said = |also: &str| {
+        problems(&format!(
+            "store = 'redis://cache'\n[redis]\nalso = [{also}]\n\
+             [account.a]\nappid = 'wx1'\nsecret_file = 's.secret'\n\
+             [account.b]\nappid = 'wx1'\nsecret_file = 's.secret'\napi = 'classic'\n"
+        ))
+    };
+    let lead = |account, line| format!("wxtoken.toml:{line}: account.{account}: its key");
+    assert_eq!(
+        said("{ key = 'wxtoken:{account}', format = 'text' }"),
+        [('a', 4), ('b', 7)].map(|(account, line)| format!(
+            "{} wxtoken:{account} of [redis] also begins with wxtoken: as the keys of wxtoken itself do; \
+             give it another name",
+            lead(account, line)
+        ))
+    );
+    assert_eq!(
+        said("{ key = 'app:{appid}', format = 'text' }"),
+        [format!(
+            "{} app:wx1 of [redis] also is also that of account a; put {{account}} into it",
+            lead('b', 7)
+        )]
+    );
+    let twice = "{ key = '{account}', format = 'text' }, { key = '{account}', format = 'text' }";
+    assert_eq!(
+        said(twice),
+        [('a', 4), ('b', 7)].map(|(account, line)| format!(
+            "{} {account} of [redis] also is there twice; one of them is enough",
+            lead(account, line)
+        ))
+    );
+}
+
 /// Whatever is put where it does not belong, at the highest verbosity.
 #[test]
 fn no_message_shows_a_secret_wherever_it_was_put() {

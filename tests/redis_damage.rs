@@ -6,6 +6,11 @@ mod home;
 #[path = "support/redis.rs"]
 mod redis;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use home::{Home, appsecret};
 use redis::Redis;
 use support::*;
@@ -137,4 +142,43 @@ fn a_key_that_is_no_string_or_too_long_is_told_of_and_wechat_is_not_asked_in_vai
     home.run(&["get", "a0"]).exits(3).says(&["it is too long"]);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 1);
+}
+
+/// Something that takes each command for one that has a long answer, and sends that a byte at a time.
+fn drip() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut asked = [0; 4096];
+                if stream.read(&mut asked).is_err() || stream.write_all(b"$5000\r\n").is_err() {
+                    return;
+                }
+                while stream.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_redis_that_answers_a_byte_at_a_time_has_its_timeout_and_no_more() {
+    let wechat = wechat();
+    let home = host("classic", &wechat, &drip());
+    home.publish("a0", "wx0", "COPY", 10);
+    let began = Instant::now();
+    assert_eq!(home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim(), "COPY");
+    home.run(&["fetch", "--force", "a0"]).exits(1).says(&["no answer within 500ms"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("it is told", || {
+        let answer = server.get("/token").json();
+        assert_eq!(answer["access_token"].as_str(), Some("COPY"));
+        home.has_logged("no answer within 500ms")
+    });
+    assert_eq!(wechat.asked(), 0);
 }

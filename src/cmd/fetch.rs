@@ -168,7 +168,7 @@ fn fetch_ticket(
     match outcome {
         Ok(Outcome::Kept(_)) => {
             if let Err(err) = store.settle() {
-                debug!("{name}: the document keeps its mode: {err:#}");
+                debug!("{name}: the document is left as it is: {err:#}");
             }
         }
         Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
@@ -220,7 +220,7 @@ fn fetch_token(
         failure.exit().error(format!("{name}: {failure} ({urgency})"))
     })?;
     if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle()) {
-        debug!("{name}: the document keeps its mode: {err:#}");
+        debug!("{name}: the document is left as it is: {err:#}");
     }
 
     if let Outcome::Renewed(document) = &outcome

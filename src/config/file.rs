@@ -121,6 +121,7 @@ impl File {
         let (mut file, sheet) = Sheet::read(&name, dir, text, File::of);
         file.path = path.to_owned();
         file.check_twins(&sheet);
+        file.check_also(&sheet);
         let are_needed = match secrets {
             Secrets::Needed => true,
             Secrets::Unneeded => false,
@@ -174,6 +175,35 @@ impl File {
                     &path,
                     &format!("{what} account {twin}; one of them is enough"),
                 );
+            }
+        }
+    }
+
+    /// Tells of keys for SDKs that would overwrite another, or a document of ours.
+    fn check_also(&self, sheet: &Sheet<'_>) {
+        let Some(redis) = &self.store else { return };
+        let (ours, mut known) = (format!("{}:", redis.prefix), HashMap::new());
+        for Account { name, appid, line, .. } in &self.accounts {
+            for key in redis.also.iter().filter_map(|it| it.key_of(name, appid)) {
+                let what = match known.get(&key) {
+                    _ if key.starts_with(&ours) => {
+                        format!(
+                            "begins with {ours} as the keys of wxtoken itself do; give it another name"
+                        )
+                    }
+                    Some(twin) if *twin == name => {
+                        "is there twice; one of them is enough".to_owned()
+                    }
+                    Some(twin) => {
+                        format!("is also that of account {twin}; put {{account}} into it")
+                    }
+                    None => {
+                        known.insert(key, name);
+                        continue;
+                    }
+                };
+                let what = format!("its key {key} of [redis] also {what}");
+                sheet.tell(*line, &format!("account.{name}"), &what);
             }
         }
     }

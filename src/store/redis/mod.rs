@@ -12,6 +12,7 @@
 
 mod copy;
 mod follower;
+mod link;
 mod lock;
 mod script;
 mod server;

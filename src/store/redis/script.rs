@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use redis::{Connection, RedisResult, cmd};
+use redis::{RedisResult, cmd};
+
+use super::link::Link;
 
 /// Takes the lock at `KEYS[1]` for its owner `ARGV[1]`, for `ARGV[2]` ms.
 const TAKE: &str = "\
@@ -65,13 +67,13 @@ for i = 1, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
 /// Tries whether a script could write at `keys`.
-pub(super) fn try_out(connection: &mut Connection, keys: &[String]) -> RedisResult<()> {
+pub(super) fn try_out(connection: &mut Link, keys: &[String]) -> RedisResult<()> {
     cmd("EVAL").arg(TRY).arg(keys.len()).arg(keys).query(connection)
 }
 
 /// Takes a lock; whether it is ours now.
 pub(super) fn take(
-    connection: &mut Connection,
+    connection: &mut Link,
     lock: &str,
     owner: &str,
     life: Duration,
@@ -81,13 +83,13 @@ pub(super) fn take(
 }
 
 /// Lets go of a lock.
-pub(super) fn leave(connection: &mut Connection, lock: &str, owner: &str) -> RedisResult<()> {
+pub(super) fn leave(connection: &mut Link, lock: &str, owner: &str) -> RedisResult<()> {
     cmd("EVAL").arg(LEAVE).arg(1).arg(lock).arg(owner).query(connection)
 }
 
 /// Extends a lock and tries whether `keys` can be written; whether the lock was still ours.
 pub(super) fn extend(
-    connection: &mut Connection,
+    connection: &mut Link,
     lock: &str,
     owner: &str,
     life: Duration,
@@ -126,7 +128,7 @@ pub(super) enum Published {
 
 /// Publishes a document.
 pub(super) fn publish(
-    connection: &mut Connection,
+    connection: &mut Link,
     publication: &Publication<'_>,
 ) -> RedisResult<Published> {
     let it = publication;
@@ -150,7 +152,7 @@ pub(super) fn publish(
 
 /// Gives other keys what they should have for so long, as long as this `document` is what is published at `key`.
 pub(super) fn mend(
-    connection: &mut Connection,
+    connection: &mut Link,
     key: &str,
     document: &[u8],
     also: &[(String, String)],
@@ -170,7 +172,7 @@ pub(super) fn mend(
 
 /// Waits until one replica has what was written, where there are replicas: a failover must not bring back what was
 /// before. One that lags does not keep us from going on.
-pub(super) fn replicate(connection: &mut Connection, patience: Duration) {
+pub(super) fn replicate(connection: &mut Link, patience: Duration) {
     let Ok(redis::Value::Array(role)) = cmd("ROLE").query(connection) else { return };
     let has_replicas = matches!(role.get(2), Some(redis::Value::Array(them)) if !them.is_empty());
     if has_replicas {

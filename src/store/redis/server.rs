@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates,
+    Client, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
+use super::link::Link;
 use crate::owner::{self, Readers};
 use crate::place::Redis;
 use crate::redis_url::{At, Node};
@@ -52,7 +53,7 @@ impl std::error::Error for Fault {}
 /// One Redis.
 pub(super) struct Server {
     pub(super) redis: Arc<Redis>,
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    idle: Mutex<Vec<(Link, Instant)>>,
     down: Mutex<Option<(Instant, Fault)>>,
 }
 
@@ -79,10 +80,7 @@ impl Server {
 
     /// Does this over a connection. It may be done twice, where the first one turns out to be dead: it has to be something
     /// that is the same done twice.
-    pub(super) fn run<T>(
-        &self,
-        act: impl Fn(&mut Connection) -> RedisResult<T>,
-    ) -> Result<T, Fault> {
+    pub(super) fn run<T>(&self, act: impl Fn(&mut Link) -> RedisResult<T>) -> Result<T, Fault> {
         if let Some(mut connection) = self.take_idle() {
             match act(&mut connection) {
                 Ok(done) => {
@@ -98,7 +96,7 @@ impl Server {
                 }
             }
         }
-        let mut connection = self.connect()?;
+        let mut connection = self.link(self.connect()?)?;
         match act(&mut connection) {
             Ok(done) => {
                 self.keep(connection);
@@ -140,7 +138,8 @@ impl Server {
     fn ask_sentinels(&self, nodes: &[Node], master: &str, is_tls: bool) -> Result<Node, Fault> {
         let mut last = None;
         for node in nodes {
-            let asked = self.open(node, is_tls, None).and_then(|mut connection| {
+            let asked = self.open(node, is_tls, None).and_then(|connection| {
+                let mut connection = self.link(connection)?;
                 let mut ask = redis::cmd("SENTINEL");
                 ask.arg("get-master-addr-by-name").arg(master);
                 ask.query::<Option<(String, u16)>>(&mut connection).map_err(|err| self.fault(&err))
@@ -153,6 +152,10 @@ impl Server {
         }
         let what = last.unwrap_or_else(|| "there is no sentinel".to_owned());
         Err(self.note_down(Fault { is_unreachable: true, what }))
+    }
+
+    fn link(&self, connection: Connection) -> Result<Link, Fault> {
+        Link::over(connection, self.redis.timeout).map_err(|err| self.fault(&err))
     }
 
     fn open(&self, node: &Node, is_tls: bool, password: Option<&str>) -> Result<Connection, Fault> {
@@ -169,13 +172,16 @@ impl Server {
     /// Opens a connection; without a password it is to a sentinel, or to a Redis that wants none.
     fn open_at(&self, addr: ConnectionAddr, password: Option<&str>) -> Result<Connection, Fault> {
         let timeout = self.redis.timeout;
-        // Names are looked up without a timeout, and an address of a dead host costs one each.
+        // Names are looked up without a timeout, an address of a dead host costs one each, and so does each part of an
+        // answer where there is more to say than hello.
         let may_take_longer = match &addr {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
                 host.parse::<std::net::IpAddr>().is_err()
             }
             _ => false,
-        };
+        } || password.is_some()
+            || self.redis.url.db != 0
+            || matches!(addr, ConnectionAddr::TcpTls { .. });
         let info = self.info(addr, password).map_err(|err| self.fault(&err))?;
         let client = self.client(info)?;
         let connected = match may_take_longer {
@@ -242,15 +248,17 @@ impl Server {
         }
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Link> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < LONGEST_IDLE);
         idle.pop().map(|(connection, _)| connection)
     }
 
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push((connection, Instant::now()));
+    fn keep(&self, connection: Link) {
+        if connection.is_open() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push((connection, Instant::now()));
+        }
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
