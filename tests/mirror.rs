@@ -219,6 +219,14 @@ fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
     let ran = mirror.run(&["fetch", "-vv"]).exits(0);
     assert!(!ran.stderr.contains(&key), "{ran:?}");
     assert_eq!(mirror.token("a0"), first.token("a0"));
+
+    // Whose authority is not named is not reached, as check says, too.
+    let stranger = Home::with(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
+    for verb in ["fetch", "check"] {
+        let ran = stranger.run(&[verb]).exits(5);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains("CA of your own") && said.contains("自建 CA"), "{verb}: {said}");
+    }
 }
 
 #[test]

@@ -80,8 +80,9 @@ fn unreached(name: &str, err: &AskError) -> Finding {
             "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
         ),
         Stage::Tls if what.contains("UnknownIssuer") => (
-            "Does a proxy open TLS on the way? Then name its authority's certificate with --ca-file (ca_file).",
-            "证书签发者未知：若途中有代理解密 TLS，请用 --ca-file（ca_file）指定其根证书。",
+            "Does a proxy open TLS on the way, or is the server's certificate from a CA of your own? Then name that CA's with \
+             --ca-file (ca_file).",
+            "证书签发者未知：若途中有代理解密 TLS，或服务器用的是自建 CA，请用 --ca-file（ca_file）指定其根证书。",
         ),
         Stage::Tls if what.contains("expired") || what.contains("not valid yet") => (
             "Check this host's clock; if it is right, the server's certificate is over.",

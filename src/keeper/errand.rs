@@ -190,7 +190,7 @@ impl Source for Noted<'_> {
             Err(AskError::Refused(refusal)) => ("refused", refusal.code),
             Err(AskError::Status(_)) => ("http_status", 0),
             Err(AskError::Unreachable { .. }) => ("unreachable", 0),
-            Err(AskError::Central { is_refusal: true, .. }) => ("refused", 0),
+            Err(AskError::Central { is_lasting: true, was_reached: true, .. }) => ("refused", 0),
             Err(AskError::Central { .. }) => ("unreachable", 0),
             Err(AskError::Nonsense(_)) => ("nonsense", 0),
             Err(AskError::Spent | AskError::Withheld | AskError::NoToken) => return answer,

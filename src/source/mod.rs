@@ -92,7 +92,9 @@ pub(crate) enum AskError {
     Central {
         what: String,
         /// Whether it is pointless to ask again soon.
-        is_refusal: bool,
+        is_lasting: bool,
+        /// Whether it was there to say so.
+        was_reached: bool,
     },
     /// The published token again, whose time is over.
     Spent,
@@ -109,7 +111,7 @@ impl AskError {
             AskError::Refused(refusal) => refusal.class() == Class::Transient,
             AskError::Status(status) => *status >= 500,
             AskError::Unreachable { may_pass, .. } => *may_pass,
-            AskError::Central { is_refusal, .. } => !is_refusal,
+            AskError::Central { is_lasting, .. } => !is_lasting,
             AskError::Nonsense(_) | AskError::Withheld | AskError::NoToken => false,
             // Our count begins before the request was sent, so it ends some seconds before WeChat's.
             AskError::Spent => true,
@@ -144,8 +146,8 @@ impl AskError {
             AskError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
             // A certificate, a proxy's password: mended elsewhere, where nobody will think of telling us.
             AskError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
-            // A key or an allowlist.
-            AskError::Central { is_refusal: true, .. } => Some(Duration::from_secs(5 * 60)),
+            // A key, an allowlist or a certificate.
+            AskError::Central { is_lasting: true, .. } => Some(Duration::from_secs(5 * 60)),
             AskError::Status(_)
             | AskError::Unreachable { .. }
             | AskError::Central { .. }
@@ -161,9 +163,8 @@ impl AskError {
         match self {
             AskError::Refused(refusal) => refusal.class().exit(),
             // Nothing that time would mend: a wrong path, or a body whose length got lost on the way.
-            AskError::Status(404 | 412) | AskError::Central { is_refusal: true, .. } => {
-                Exit::Refused
-            }
+            AskError::Status(404 | 412)
+            | AskError::Central { is_lasting: true, was_reached: true, .. } => Exit::Refused,
             _ => Exit::Unreachable,
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Stage};
 use super::wechat::whole_number;
 use super::{Ask, AskError, Grant, Probe, Pulse, Source, Tickets};
 use crate::report::printable;
@@ -94,18 +94,30 @@ impl Probe for Wxtoken {
 /// The same error, told of another wxtoken and not of WeChat.
 pub(super) fn of_central(err: AskError) -> AskError {
     match err {
-        AskError::Unreachable { what, may_pass, .. } => AskError::Central {
-            what: format!(
-                "cannot reach the wxtoken that this is a mirror of: {what}. Is it running, and does a firewall let us \
-                 through? 无法连接上级 wxtoken，请检查其运行状态与网络。"
-            ),
-            is_refusal: !may_pass,
-        },
+        AskError::Unreachable { what, may_pass, may_have_arrived } => {
+            let what_to_do = match Stage::of(&what, may_have_arrived) {
+                Stage::Tls => {
+                    "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
+                     in `from`. 证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
+                }
+                _ => {
+                    "Is it running, and does a firewall let us through? 无法连接上级 wxtoken，请检查其运行状态与网络。"
+                }
+            };
+            AskError::Central {
+                what: format!(
+                    "cannot reach the wxtoken that this is a mirror of: {what}. {what_to_do}"
+                ),
+                is_lasting: !may_pass,
+                was_reached: false,
+            }
+        }
         AskError::Nonsense(what) => AskError::Central {
             what: format!(
                 "the answer is not wxtoken's: {what}; check `from`. 应答并非来自 wxtoken，请检查 from 地址。"
             ),
-            is_refusal: false,
+            is_lasting: false,
+            was_reached: true,
         },
         err => err,
     }
@@ -165,7 +177,8 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
     };
     AskError::Central {
         what: format!("the wxtoken that this is a mirror of answers {status}{words}: {what_to_do}"),
-        is_refusal: status < 500 && status != 408 && status != 429,
+        is_lasting: status < 500 && status != 408 && status != 429,
+        was_reached: true,
     }
 }
 
