@@ -540,6 +540,10 @@ fn each_of_several_access_points_is_tried() {
 
 /// One who answers each request so.
 fn answering(head: &'static str, body: &'static str) -> String {
+    answering_with("200 OK", head, body)
+}
+
+fn answering_with(status: &'static str, head: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -548,7 +552,7 @@ fn answering(head: &'static str, body: &'static str) -> String {
             let length = body.len();
             let _ = write!(
                 caller,
-                "HTTP/1.1 200 OK\r\n{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                "HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             );
         }
     });
@@ -680,6 +684,11 @@ fn a_mirror_is_checked_as_far_as_its_source() {
     late.has("token", "notice", &["another one by now"]);
     late.has("schedule", "notice", &["last asked for 15m ago"]);
     server.stop();
+    // Such as a portal that wants people to log in, or http where https is meant.
+    let elsewhere = answering_with("302 Found", "Location: https://portal.test/\r\n", "");
+    let portal = Home::with(&format!("[account.a0]\nfrom = \"{elsewhere}\"\n"));
+    let away = Checked::of(portal.command(&["check"]), 5);
+    away.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "check `from`"]);
     let down = Checked::of(mirror.command(&["check"]), 5);
     down.has("host", "problem", &[&address.to_string()]).has("token", "notice", &["was not tried"]);
 }

@@ -7,33 +7,36 @@
 mod pace;
 mod ration;
 mod errand;
+mod hook;
 mod known;
 mod ticket;
 mod trouble;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use time::UtcDateTime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Account;
 use crate::refresh::{Failure, Outcome};
 use crate::report::{debug, error, info};
 use crate::secret::Secret;
-use crate::server::{Lack, SeenAsking, SeenHook, Wish};
+use crate::server::{Lack, SeenAsking, Wish};
 use crate::source::Upstream;
 use crate::store::Store;
 use crate::token::{Document, Kind, TicketType};
+pub(crate) use hook::MOST_HOOKS;
+
 use errand::{Errand, Means, Report};
+use hook::OnChange;
 use known::{Known, News, Step};
 use ticket::{TicketSchedule, TicketStep};
 
@@ -42,14 +45,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The schedule looks at least this often at what there is: clocks are set, and others publish too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
-
-/// So many hooks of all accounts run at once. Each waits in a thread; those come beside the ones that are there for asking.
-pub(crate) const MOST_HOOKS: usize = 16;
-
-static HOOKS: Semaphore = Semaphore::const_new(MOST_HOOKS);
-
-/// When the server ends, a hook that runs may take so long. What comes then, and its grace, are within the server's own.
-const HOOK_AT_END: Duration = Duration::from_secs(3);
 
 /// How often it is seen to what stands elsewhere for others.
 const BETWEEN_MENDINGS: Duration = Duration::from_secs(30);
@@ -68,11 +63,7 @@ pub(crate) struct Keeper {
     tickets: RefCell<Vec<TicketSchedule>>,
     /// Where each of these is.
     ticket_stores: Vec<Arc<dyn Store + Send + Sync>>,
-    hook: Cell<HookState>,
-    /// When it failed, if it has not run well since.
-    hook_failed_at: Cell<Option<UtcDateTime>>,
-    /// Whether nobody has time for a hook any more.
-    no_hooks: Arc<AtomicBool>,
+    on_change: OnChange,
     /// Whoever waits has to think again.
     changed: Notify,
 }
@@ -93,15 +84,13 @@ impl Keeper {
         let ticket_stores = account.tickets.iter().map(store_of).collect();
         Keeper {
             store: account.place.store(&Kind::Token, mode),
+            on_change: OnChange::of(&account),
             account,
             connect: Box::new(connect),
             upstream: RefCell::new(upstream),
             known: RefCell::new(known),
             tickets: RefCell::new(tickets),
             ticket_stores,
-            hook: Cell::new(HookState::Idle),
-            hook_failed_at: Cell::default(),
-            no_hooks: Arc::default(),
             changed: Notify::new(),
         }
     }
@@ -313,41 +302,9 @@ impl Keeper {
             keeper.changed.notify_waiters();
             news.into_iter().for_each(|news| tell(&keeper.account.name, news));
             if is_another {
-                keeper.run_hook();
+                keeper.on_change.run().await;
+                keeper.changed.notify_waiters();
             }
-        });
-    }
-
-    /// Has run what is to be run when the token changed, in a thread of its own: once at a time, and once more if the
-    /// token changed meanwhile.
-    fn run_hook(self: &Rc<Keeper>) {
-        let Some(hook) = self.account.on_change.clone() else { return };
-        if self.hook.get() != HookState::Idle {
-            self.hook.set(HookState::Again);
-            return;
-        }
-        let keeper = Rc::clone(self);
-        self.hook.set(HookState::Again);
-        spawn_local(async move {
-            let (name, place) = (&keeper.account.name, &keeper.account.place);
-            while keeper.hook.replace(HookState::Running) == HookState::Again {
-                let _permit = HOOKS.acquire().await; // It is never closed.
-                let (hook, account) = (hook.clone(), name.clone());
-                let document = place.path(&Kind::Token);
-                let no_hooks = Arc::clone(&keeper.no_hooks);
-                let is_over = move || no_hooks.load(Ordering::Relaxed);
-                let done = spawn_blocking(move || hook.run(&account, &document, &is_over));
-                let done = done.await;
-                let is_well = matches!(done, Ok(Ok(())));
-                keeper.hook_failed_at.set((!is_well).then(|| SystemClock.now()));
-                match done {
-                    Ok(Ok(())) => info!("serve: {name}: on_change has run"),
-                    Ok(Err(failure)) => error!("serve: {name}: {failure}"),
-                    Err(_) => error!("serve: {name}: {}", broke_off()),
-                }
-            }
-            keeper.hook.set(HookState::Idle);
-            keeper.changed.notify_waiters();
         });
     }
 
@@ -374,11 +331,7 @@ impl Keeper {
 
     /// Nobody waits for long any more.
     pub(crate) fn wind_up(&self) {
-        let no_hooks = Arc::clone(&self.no_hooks);
-        spawn_local(async move {
-            sleep(HOOK_AT_END).await;
-            no_hooks.store(true, Ordering::Relaxed);
-        });
+        self.on_change.wind_up();
     }
 
     /// Waits for what is under way.
@@ -386,8 +339,7 @@ impl Keeper {
         loop {
             let changed = self.changed.notified();
             let tickets = self.tickets.borrow().iter().any(TicketSchedule::is_under_way);
-            let hook = self.hook.get() != HookState::Idle;
-            if !self.is_under_way() && !tickets && !hook {
+            if !self.is_under_way() && !tickets && !self.on_change.is_under_way() {
                 return;
             }
             changed.await;
@@ -417,19 +369,8 @@ impl Keeper {
 
     /// What is known of the asking, for people and for metrics.
     pub(crate) fn seen(&self) -> SeenAsking {
-        let failed_at = self.hook_failed_at.get();
-        let hook = self.account.on_change.as_ref().map(|_| SeenHook { failed_at });
-        SeenAsking { hook, ..self.known.borrow().seen() }
+        SeenAsking { hook: self.on_change.seen(), ..self.known.borrow().seen() }
     }
-}
-
-/// Whether the account's hook runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HookState {
-    Idle,
-    Running,
-    /// And the token has changed since it began.
-    Again,
 }
 
 /// What is said of a panic: its own words may hold anything.

@@ -9,6 +9,7 @@ use time::{OffsetDateTime, UtcDateTime};
 use super::AskError;
 use super::client::{Answer, Client};
 use super::wechat::{errcode, object};
+use super::wxtoken::of_central;
 use crate::errcode::{Call, Platform, Refusal};
 
 /// What there is to hear.
@@ -41,7 +42,10 @@ pub(crate) fn of_wechat(
 /// Greets another wxtoken.
 pub(crate) fn of_wxtoken(client: &Client, timeout: Duration) -> Result<Greeting, AskError> {
     exchange(client, "/healthz", timeout, |answer| match answer.status {
-        300..=399 => Err(AskError::Status(answer.status)),
+        300..=399 => {
+            let what = format!("a redirect (HTTP {})", answer.status);
+            Err(of_central(AskError::Nonsense(what)))
+        }
         // One who does not let us in is there.
         _ => Ok((None, None)),
     })

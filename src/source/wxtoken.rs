@@ -92,7 +92,7 @@ impl Probe for Wxtoken {
 }
 
 /// The same error, told of another wxtoken and not of WeChat.
-fn of_central(err: AskError) -> AskError {
+pub(super) fn of_central(err: AskError) -> AskError {
     match err {
         AskError::Unreachable { what, may_pass, may_have_arrived } => {
             let what_to_do = match Stage::of(&what, may_have_arrived) {
