@@ -323,7 +323,7 @@ fn a_secret_that_others_can_read_is_a_problem_and_one_that_is_elsewhere_is_none(
     sandbox.run(&["fetch"]).exits(0);
     write_with_mode(&sandbox.path("secret"), SECRET, 0o644);
     let open = checked(&wechat, &sandbox, 2);
-    open.has("secret", "problem", &["open to others: mode 0644", "chmod 0600"]);
+    open.has("secret", "problem", &["open to others: mode 0644", "chmod 0600", "权限 0600"]);
     open.has_nothing_about("credentials").has("token", "ok", &["honoured"]);
 
     // Who reads what another host publishes has none, and can see all the same whether the token lives.

@@ -23,7 +23,10 @@ pub(crate) fn secret(
     match (from, read) {
         (Some(from), Ok(Some(_))) => Finding::well(about, described(from)),
         (_, Ok(_)) => Finding::well(about, "none: the other wxtoken knows this host by its address"),
-        (Some(_), Err(err)) => Finding::of_error(about, err),
+        (Some(_), Err(err)) => Finding::of_error(about, err).remedy(
+            "It is to be alone on one line, in a file with mode 0600 of the user who fetches.",
+            "文件中应只有密钥本身一行，权限 0600，属于运行 fetch 的用户。",
+        ),
         (None, Err(_)) => Finding::notice(about, "this host has no AppSecret for it, so whether WeChat accepts it was not tried")
             .remedy(
                 "Well where another host or a unit with a credential (LoadCredential) asks; else name a file in secret_file.",

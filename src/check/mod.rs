@@ -42,7 +42,7 @@ impl Finding {
         Finding { about, verdict: Verdict::Wrong(exit), what: what.into(), remedy: None }
     }
 
-    /// The finding of an error, which says itself what to do.
+    /// The finding of an error.
     pub(crate) fn of_error(about: &'static str, err: &anyhow::Error) -> Finding {
         Finding::wrong(about, Exit::of(err), format!("{err:#}"))
     }

@@ -20,7 +20,6 @@ use crate::cli::{Check, CheckFormat, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Account, Config, Contact, DEFAULT_ACCOUNT, Meant, Origin, Secrets};
 use crate::exit::Exit;
-use crate::place::Place;
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::source::client::Client;
@@ -91,7 +90,10 @@ fn examine(
     let greeting = match &client {
         Ok(client) => greet(account, client, deadline, &mut findings),
         Err(err) => {
-            findings.push(Finding::of_error("host", err));
+            findings.push(Finding::of_error("host", err).remedy(
+                "Mend ca_file, proxy or base_url of this account.",
+                "请修正该账号的 ca_file、proxy 或 base_url。",
+            ));
             None
         }
     };
@@ -144,7 +146,10 @@ fn ask(
     let answer = match upstream {
         Ok(upstream) => upstream.ask(Ask::Good, there::timeout(deadline)),
         Err(err) => {
-            findings.push(Finding::of_error("credentials", &err));
+            findings.push(
+                Finding::of_error("credentials", &err)
+                    .remedy("Say which account this is.", "请指明是哪个账号。"),
+            );
             return None;
         }
     };
@@ -218,13 +223,10 @@ fn none(about: &'static str, found: &Published<'_>, kind: &Kind) -> Finding {
         Kind::Ticket(kind) => format!("{kind}: {why}"),
     };
     // A fetch would not help.
-    let unread = matches!(found.document, Err(Trouble::Unread(_)));
-    match &found.account.place {
-        Place::Shared(_) if unread => Finding::wrong(about, Exit::NoToken, why)
-            .remedy("See store, above.", "见上面的 store 一项。"),
-        Place::File(_) if unread => Finding::wrong(about, Exit::NoToken, why).remedy(
-            "Run this as whoever fetches, or as a member of the group that may read it.",
-            "请以运行 fetch 的用户，或有读权限的组成员执行。",
+    match found.document {
+        Err(Trouble::Unread(_)) => Finding::wrong(about, Exit::NoToken, why).remedy(
+            "See store or directory, above; run this as whoever fetches, or as a member of the group that may read it.",
+            "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
         ),
         _ => published::none(about, why),
     }
