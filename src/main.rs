@@ -25,7 +25,6 @@ mod network;
 mod listen;
 mod endpoint;
 mod redis_url;
-mod place;
 
 // What the user can type.
 mod cli;
@@ -36,11 +35,12 @@ mod lock;
 mod hook;
 mod systemd;
 
-// Rules: what a token, a refusal and a client's key mean. No clock, no I/O.
+// Rules: what a token, a refusal and a client's key mean, and where documents are. No clock, no I/O.
 mod token;
 mod errcode;
 mod answer;
 mod key;
+mod place;
 
 // Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
 mod config;
