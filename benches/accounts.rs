@@ -7,14 +7,15 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{Server, Spread, cpu};
+use support::http::listening;
+use support::{Server, Spread, cpu, milliseconds};
 
 const MANY: usize = 1000;
 
@@ -48,8 +49,8 @@ fn nothing_is_due() {
     let (mut times, mut checked): ([Spread; 2], [Spread; 2]) = Default::default();
     for _ in 0..ROUNDS {
         for (nth, home) in homes.iter().enumerate() {
-            times[nth].add(milliseconds(home.command("fetch")));
-            checked[nth].add(milliseconds(home.command("status")));
+            times[nth].add(milliseconds(&mut home.command("fetch")));
+            checked[nth].add(milliseconds(&mut home.command("status")));
         }
     }
     support::head(&format!("a run in which nothing is due, {ROUNDS} rounds, taking turns"));
@@ -73,7 +74,7 @@ fn all_are_due() {
         let home = Home::of(MANY, &format!("http://{at}"));
         let mut fetch = home.command("fetch");
         fetch.args(["--timeout", "5m"]);
-        let spent = milliseconds(fetch) / 1000.0;
+        let spent = milliseconds(&mut fetch) / 1000.0;
         ratio.add(spent / ideal);
         secs.add(spent);
     }
@@ -185,28 +186,6 @@ impl Home {
     fn config(&self) -> PathBuf {
         Path::new(self.dir.path()).join("wxtoken.toml")
     }
-}
-
-/// Starts what says where it listens.
-fn listening(mut command: Command) -> (Server, SocketAddr) {
-    let mut server = Server::start({
-        command.stdout(Stdio::piped());
-        command
-    });
-    let stdout = server.child().stdout.take().expect("a pipe");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
-    let at = line.trim().strip_prefix("listening on http://").and_then(|at| at.parse().ok());
-    (server, at.expect("an address"))
-}
-
-fn milliseconds(mut command: Command) -> f64 {
-    command.stdout(Stdio::null());
-    let begun = Instant::now();
-    let status = command.status().expect("it starts");
-    let spent = begun.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    spent.as_secs_f64() * 1000.0
 }
 
 /// The server's CPU time for a request, of those that are made of it for a while over one connection, about one account

@@ -7,14 +7,13 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
-use support::{Spread, TOKEN};
+use support::TOKEN;
 
 const ROUNDS: usize = 25;
 
-/// In each round, of each program; one run is too short to be compared with another one.
+/// In each round, of each program.
 const RUNS: usize = 20;
 
 fn main() {
@@ -33,18 +32,7 @@ fn main() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{TOKEN}\n"), "{command:?}");
     }
 
-    let mut ratio = Spread::default();
-    let mut times: [Spread; 3] = Default::default();
-    for _ in 0..ROUNDS {
-        let mut spent = [0.0; 3];
-        for _ in 0..RUNS {
-            for (command, spent) in commands.iter_mut().zip(&mut spent) {
-                *spent += milliseconds(command);
-            }
-        }
-        ratio.add(spent[0] / spent[1]);
-        times.iter_mut().zip(spent).for_each(|(times, spent)| times.add(spent / RUNS as f64));
-    }
+    let (ratio, times) = support::race(ROUNDS, RUNS, &mut commands);
 
     support::head(&format!("reading a token, {ROUNDS} rounds of {RUNS} runs each, taking turns"));
     support::row("wall time, wxtoken get -r : jq -r", &ratio, "target: at most 0.5");
@@ -57,13 +45,4 @@ fn jq_on(jq: &Path, document: &Path) -> Command {
     let mut command = Command::new(jq);
     command.args(["-r", ".access_token"]).arg(document);
     command
-}
-
-fn milliseconds(command: &mut Command) -> f64 {
-    command.stdout(Stdio::null());
-    let begun = Instant::now();
-    let status = command.status().expect("it starts");
-    let spent = begun.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    spent.as_secs_f64() * 1000.0
 }

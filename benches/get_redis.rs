@@ -8,13 +8,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Server, Spread, TOKEN};
+use support::{Server, TOKEN};
 
 const ROUNDS: usize = 25;
 
-/// In each round, of each program; one run is too short to be compared with another one.
+/// In each round, of each program.
 const RUNS: usize = 20;
 
 fn main() {
@@ -57,18 +57,7 @@ fn main() {
         assert!(String::from_utf8_lossy(&output.stdout).contains(TOKEN), "{command:?}");
     }
 
-    let mut ratio = Spread::default();
-    let mut times: [Spread; 2] = Default::default();
-    for _ in 0..ROUNDS {
-        let mut spent = [0.0; 2];
-        for _ in 0..RUNS {
-            for (command, spent) in commands.iter_mut().zip(&mut spent) {
-                *spent += milliseconds(command);
-            }
-        }
-        ratio.add(spent[0] / spent[1]);
-        times.iter_mut().zip(spent).for_each(|(times, spent)| times.add(spent / RUNS as f64));
-    }
+    let (ratio, times) = support::race(ROUNDS, RUNS, &mut commands);
 
     support::head(&format!(
         "a token from Redis, {ROUNDS} rounds of {RUNS} runs each, taking turns"
@@ -77,13 +66,4 @@ fn main() {
     for (name, times) in ["wxtoken get -r", "redis-cli get"].iter().zip(&times) {
         support::row(&format!("{name}, ms"), times, "");
     }
-}
-
-fn milliseconds(command: &mut Command) -> f64 {
-    command.stdout(Stdio::null());
-    let begun = Instant::now();
-    let status = command.status().expect("it starts");
-    let spent = begun.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    spent.as_secs_f64() * 1000.0
 }

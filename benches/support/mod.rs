@@ -11,7 +11,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -129,6 +129,38 @@ impl<const FIGURES: usize> Rounds<FIGURES> {
         self.0.iter().for_each(|round| spread.add(of(round)));
         spread
     }
+}
+
+/// How long a program takes from its start to its end.
+pub fn milliseconds(command: &mut Command) -> f64 {
+    command.stdout(Stdio::null());
+    let begun = Instant::now();
+    let status = command.status().expect("it starts");
+    let spent = begun.elapsed();
+    assert!(status.success(), "{command:?}: {status}");
+    spent.as_secs_f64() * 1000.0
+}
+
+/// What programs take that are run in turns, so many times in each round, as one run is too short to be compared with
+/// another one: the first one's time by the second's, and each one's in milliseconds.
+pub fn race<const PROGRAMS: usize>(
+    rounds: usize,
+    runs: usize,
+    commands: &mut [Command; PROGRAMS],
+) -> (Spread, [Spread; PROGRAMS]) {
+    let mut ratio = Spread::default();
+    let mut times = std::array::from_fn(|_| Spread::default());
+    for _ in 0..rounds {
+        let mut spent = [0.0; PROGRAMS];
+        for _ in 0..runs {
+            for (command, spent) in commands.iter_mut().zip(&mut spent) {
+                *spent += milliseconds(command);
+            }
+        }
+        ratio.add(spent[0] / spent[1]);
+        times.iter_mut().zip(spent).for_each(|(times, spent)| times.add(spent / runs as f64));
+    }
+    (ratio, times)
 }
 
 /// The first line of a table.
