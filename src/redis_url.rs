@@ -39,7 +39,7 @@ const FORMS: &str = "is not a Redis (like redis://host:6379, rediss://host, redi
 impl RedisUrl {
     /// Reads one; the error goes on after the name of what was read.
     pub(crate) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
-        if secret::may_hold_appsecret(text) {
+        if secret::may_hold_secret(text) {
             return Err(
                 "has something in it that may be a secret; give the host's short name or its address",
             );

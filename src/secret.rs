@@ -51,7 +51,7 @@ const TOKEN: usize = 100;
 
 /// Whether there is a word in this text that has the form of an AppSecret, of a client's key or of a token, so that it is
 /// not to be shown.
-pub(crate) fn may_hold_appsecret(text: &str) -> bool {
+pub(crate) fn may_hold_secret(text: &str) -> bool {
     let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     text.split(|c| !is_of_word(c)).any(|word| {
         let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
@@ -75,10 +75,10 @@ mod tests {
     fn a_clients_key_and_a_token_are_known_by_their_form_too() {
         let (key, token) = (format!("wxk_{}", "A".repeat(43)), format!("72_{}", "x".repeat(130)));
         for secret in [&key, &token] {
-            assert!(may_hold_appsecret(&format!("/etc/wxtoken/{secret}.key")), "{secret}");
+            assert!(may_hold_secret(&format!("/etc/wxtoken/{secret}.key")), "{secret}");
         }
         for name in [&key[1..], &key[..46], "wxk_", &"x".repeat(TOKEN - 1)] {
-            assert!(!may_hold_appsecret(name), "{name}");
+            assert!(!may_hold_secret(name), "{name}");
         }
     }
 
@@ -96,14 +96,14 @@ mod tests {
         let wecom = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
         assert_eq!((wechat.len(), wecom.len()), (32, 43));
         for text in [wechat, wecom, &wechat.to_uppercase()] {
-            assert!(may_hold_appsecret(text), "{text}");
-            assert!(may_hold_appsecret(&format!("https://x/?secret={text}&a=b")), "{text}");
-            assert!(!may_hold_appsecret(&format!("{text}a")), "{text}");
+            assert!(may_hold_secret(text), "{text}");
+            assert!(may_hold_secret(&format!("https://x/?secret={text}&a=b")), "{text}");
+            assert!(!may_hold_secret(&format!("{text}a")), "{text}");
         }
         for text in
             ["", "wx0123456789abcdef", "api.weixin.qq.com", &"x".repeat(32), &"_".repeat(43)]
         {
-            assert!(!may_hold_appsecret(text), "{text}");
+            assert!(!may_hold_secret(text), "{text}");
         }
     }
 }

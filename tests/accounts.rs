@@ -8,15 +8,12 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use home::{Home, appsecret};
+use home::{Home, appsecret, wechat_of};
 use support::*;
 
 /// A stand-in that knows this many accounts, and answers so.
 fn wechat(accounts: usize, more: &[&str]) -> WeChat {
-    let flags = Home::accounts_of_mock(accounts);
-    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    flags.extend(more);
-    WeChat::with(&flags)
+    wechat_of(accounts, more)
 }
 
 // fetch

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use home::Home;
+use home::{Home, wechat_of};
 use serde_json::Value;
 use support::*;
 use tls::TlsFront;
@@ -523,8 +523,7 @@ fn a_portal_in_the_way_is_not_taken_for_wechat() {
 
 #[test]
 fn each_of_several_access_points_is_tried() {
-    let flags = Home::accounts_of_mock(1);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(1, &[]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let home = Home::with(&format!(
         "[account.a0]\nappid = \"wx0\"\nsecret_file = \"a0.secret\"\nbase_url = [\"http://{free}\", \"{}\"]\n",
@@ -621,8 +620,7 @@ fn what_stands_there_for_somebody_else_or_in_pieces_is_a_problem() {
 
 #[test]
 fn tickets_and_many_accounts_are_told_in_order() {
-    let flags = Home::accounts_of_mock(12);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(12, &[]);
     let home = Home::of_accounts(12, &wechat.url(), "tickets = [\"jsapi\", \"wx_card\"]\n");
     home.run(&["fetch"]).exits(0).silent();
     let ran = home.run(&["check"]).exits(0);
@@ -654,8 +652,7 @@ fn tickets_and_many_accounts_are_told_in_order() {
 
 #[test]
 fn the_status_is_that_of_the_worst_account() {
-    let flags = Home::accounts_of_mock(2);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(2, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
     home.put_secret("a1", &home::appsecret(9));
@@ -665,8 +662,7 @@ fn the_status_is_that_of_the_worst_account() {
 
 #[test]
 fn a_mirror_is_checked_as_far_as_its_source() {
-    let flags = Home::accounts_of_mock(1);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(1, &[]);
     let first = Home::of_accounts(1, &wechat.url(), "");
     let server = first.serve(&["--refresh"]);
     let address = server.address();
@@ -708,8 +704,7 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     checked.has("host", "problem", &["no answer in time", "已连接但没有应答"]);
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     // Where the time is over, the rest is not taken for well.
-    let flags = Home::accounts_of_mock(66);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(66, &[]);
     let home = Home::of_accounts(66, &wechat.url(), "");
     wechat.fault("hang");
     let ran = home.run(&["check", "--timeout", "1s", "--format", "json"]).exits(5).json();
@@ -720,8 +715,7 @@ fn a_server_that_never_answers_is_given_up_in_time() {
 
 #[test]
 fn quietly_only_what_is_not_well_is_told() {
-    let flags = Home::accounts_of_mock(2);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(2, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
     home.run(&["check", "-q"]).exits(0).silent();

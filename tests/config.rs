@@ -341,6 +341,7 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
         "'https://S'",
         "'http://u:S@p'",
         "'x/S.x'",
+        "'S/x'",
     ];
     let of_account = [
         "appid",
@@ -374,9 +375,12 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
         "secret",
         "x",
     ];
+    let of_redis =
+        ["user", "password_file", "ca_file", "prefix", "timeout", "also", "password", "x"];
     let mut configs = Vec::new();
     for shape in shapes {
-        let on_top = ["dir", "refresh_before", "mode", "account", "serve", "secret", "x"];
+        let on_top =
+            ["dir", "refresh_before", "mode", "store", "account", "redis", "serve", "secret", "x"];
         configs.extend(on_top.map(|key| ("fetch", format!("{key} = {shape}\n"))));
         for key in of_account {
             let others =
@@ -385,6 +389,10 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
             let others: String = others.map(|line| format!("{line}\n")).collect();
             configs.push(("fetch", format!("[account.a]\n{others}{key} = {shape}\n")));
         }
+        let store = "[account.a]\nappid = 'wx1'\nsecret_file = 'a.secret'\n[redis]";
+        configs.extend(of_redis.map(|key| {
+            ("fetch", format!("store = 'rediss://127.0.0.1:1'\n{store}\n{key} = {shape}\n"))
+        }));
         configs.extend(of_serve.map(|key| ("serve", format!("[serve]\n{key} = {shape}\n"))));
     }
     let names = [

@@ -14,14 +14,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use home::{Home, appsecret};
+use home::{Home, appsecret, wechat_of};
 use redis::Redis;
 use support::*;
 
 /// A stand-in that knows account `a0`, and a home with that account, whose `on_change` is `argv` as TOML writes it.
 fn home_with(argv: &str, more: &str) -> (WeChat, Home) {
-    let flags = Home::accounts_of_mock(1);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(1, &[]);
     let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = {argv}\n{more}"));
     (wechat, home)
 }
@@ -230,8 +229,7 @@ fn a_failed_hook_is_status_7_and_never_a_second_fetch() {
 
 #[test]
 fn one_accounts_failed_hook_is_no_trouble_of_the_others() {
-    let flags = Home::accounts_of_mock(3);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(3, &[]);
     let home = Home::of_accounts(3, &wechat.url(), "on_change = \"false\"\n");
     home.run(&["fetch"])
         .exits(7)
@@ -364,8 +362,7 @@ fn what_fetch_was_started_to_ignore_does_not_end_it_with_its_hook() {
 /// Once the hooks are done, a signal is what it was before.
 #[test]
 fn a_fetch_whose_hook_is_done_ends_by_a_signal_as_ever() {
-    let flags = Home::accounts_of_mock(1);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(1, &[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let second = format!(
         "[account.a1]\nappid = \"wx1\"\nsecret_file = \"a0.secret\"\nbase_url = \"http://{}\"\n",
@@ -453,8 +450,7 @@ fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
 /// More of them than threads that ask.
 #[test]
 fn hooks_that_take_long_hold_up_no_refresh() {
-    let flags = Home::accounts_of_mock(24);
-    let wechat = WeChat::with(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(24, &[]);
     let home = Home::of_accounts(24, &wechat.url(), "");
     let config = home.config().replace("[account.", "on_change = [\"./hook\"]\n[account.");
     home.write(&format!(

@@ -9,7 +9,7 @@ mod tls;
 
 use std::fs;
 
-use home::{Home, appsecret};
+use home::{Home, appsecret, wechat_of};
 use support::*;
 use tls::{Authority, Identity};
 
@@ -19,10 +19,7 @@ fn central(wechat: &WeChat, more: &str) -> Home {
 }
 
 fn wechat(more: &[&str]) -> WeChat {
-    let flags = Home::accounts_of_mock(1);
-    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    flags.extend(more);
-    WeChat::with(&flags)
+    wechat_of(1, more)
 }
 
 /// A host whose `a0` is a mirror of this server's.

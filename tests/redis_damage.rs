@@ -11,20 +11,17 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use home::{Home, appsecret};
+use home::{Home, wechat_of};
 use redis::Redis;
 use support::*;
 
 fn wechat() -> WeChat {
-    WeChat::with(&["--account", &format!("wx0:{}", appsecret(0))])
+    wechat_of(1, &[])
 }
 
 /// A host whose account `a0` on this API is in the Redis at `url`.
 fn host(api: &str, wechat: &WeChat, url: &str) -> Home {
-    let more = format!("api = \"{api}\"\n[redis]\ntimeout = \"500ms\"\n");
-    let home = Home::of_accounts(1, &wechat.url(), &more);
-    home.write(&format!("store = \"{url}\"\n{}", home.config()));
-    home
+    Home::on_redis(api, &wechat.url(), url, "timeout = \"500ms\"")
 }
 
 fn document(token: &str, created_at: &str) -> String {

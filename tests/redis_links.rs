@@ -11,7 +11,7 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
-use home::{Home, appsecret};
+use home::{Home, wechat_of};
 use redis::{Redis, Sentinel, free_port};
 use support::*;
 use tls::Authority;
@@ -39,15 +39,12 @@ const ACL: [&str; 16] = [
 ];
 
 fn wechat() -> WeChat {
-    WeChat::with(&["--account", &format!("wx0:{}", appsecret(0))])
+    wechat_of(1, &[])
 }
 
 /// A host whose account `a0` is at `url`, with `more` in `[redis]`.
 fn host(wechat: &WeChat, url: &str, more: &str) -> Home {
-    let more = format!("api = \"classic\"\n[redis]\ntimeout = \"1s\"\n{more}\n");
-    let home = Home::of_accounts(1, &wechat.url(), &more);
-    home.write(&format!("store = \"{url}\"\n{}", home.config()));
-    home
+    Home::on_redis("classic", &wechat.url(), url, &format!("timeout = \"1s\"\n{more}"))
 }
 
 fn with_password(home: &Home, password: &str, mode: u32) {

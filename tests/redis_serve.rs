@@ -9,24 +9,17 @@ mod redis;
 
 use std::time::{Duration, Instant};
 
-use home::{Home, appsecret};
+use home::{Home, wechat_of};
 use redis::Redis;
 use support::*;
 
 fn wechat(more: &[&str]) -> WeChat {
-    let account = format!("wx0:{}", appsecret(0));
-    let mut flags = vec!["--account", &account];
-    flags.extend(more);
-    WeChat::with(&flags)
+    wechat_of(1, more)
 }
 
 /// A host whose account `a0` is in this Redis.
 fn host(wechat: &WeChat, redis: &Redis) -> Home {
-    let redis = redis.url();
-    let more = "api = \"classic\"\n[redis]\ntimeout = \"500ms\"\n";
-    let home = Home::of_accounts(1, &wechat.url(), more);
-    home.write(&format!("store = \"{redis}\"\n{}", home.config()));
-    home
+    Home::on_redis("classic", &wechat.url(), &redis.url(), "timeout = \"500ms\"")
 }
 
 fn token(server: &Server) -> Option<String> {

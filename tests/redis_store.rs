@@ -12,23 +12,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use home::{Home, appsecret};
+use home::{Home, wechat_of};
 use redis::Redis;
 use support::*;
 
 /// A stand-in that knows the account `a0`.
 fn wechat(more: &[&str]) -> WeChat {
-    let account = format!("wx0:{}", appsecret(0));
-    let mut flags = vec!["--account", &account];
-    flags.extend(more);
-    WeChat::with(&flags)
+    wechat_of(1, more)
 }
 
 /// A host whose account `a0` on this API is in the Redis at `url`; with `more` in `[redis]`.
 fn host_on(api: &str, wechat: &WeChat, url: &str, more: &str) -> Home {
-    let home = Home::of_accounts(1, &wechat.url(), &format!("api = \"{api}\"\n[redis]\n{more}\n"));
-    home.write(&format!("store = \"{url}\"\n{}", home.config()));
-    home
+    Home::on_redis(api, &wechat.url(), url, more)
 }
 
 fn host(wechat: &WeChat, redis: &Redis) -> Home {
@@ -383,6 +378,24 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
     let asked = wechat.asked();
     home.run(&["fetch", "--force", "a0"]).exits(1).says(&["its user may not do this"]);
     assert_eq!(wechat.asked(), asked);
+}
+
+#[test]
+fn the_keys_of_sdks_get_no_token_of_another_account() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat(&[]);
+    let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
+    let home = host_on("classic", &wechat, &redis.url(), also);
+    home.run(&["fetch"]).exits(0).silent();
+    let foreign = redis.cli(&["get", "wxtoken:a0"]).replace("\"wx0\"", "\"wx9\"");
+    redis.cli(&["set", "wxtoken:a0", &foreign]);
+    redis.cli(&["del", "wx:wx0"]);
+    let server = home.serve_with_log(&["--refresh", "-vv"]);
+    // It is seen to before anything is refreshed.
+    eventually("it has looked", || home.has_logged("belongs to wx9"));
+    eventually("it has seen to the keys", || home.has_logged("what stands elsewhere"));
+    drop(server);
+    assert_eq!(redis.cli(&["exists", "wx:wx0"]), "0");
 }
 
 // check

@@ -6,15 +6,13 @@ mod home;
 
 use std::fs;
 
-use home::Home;
+use home::{Home, wechat_of};
 use serde_json::Value;
 use support::*;
 
 /// An account `a0` with this `api` and these `tickets`, whose stand-in has this life.
 fn set_up(api: &str, tickets: &str, life: &str) -> (WeChat, Home) {
-    let mut args = Home::accounts_of_mock(1);
-    args.extend(["--life".to_owned(), life.to_owned()]);
-    let wechat = WeChat::with(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let wechat = wechat_of(1, &["--life", life]);
     let more = format!("api = \"{api}\"\ntickets = {tickets}\n");
     let home = Home::of_accounts(1, &wechat.url(), &more);
     (wechat, home)

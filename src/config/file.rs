@@ -290,7 +290,7 @@ impl Serve {
 
 /// Whether an account can be called so.
 fn check_name(name: &str) -> Result<(), &'static str> {
-    if secret::may_hold_appsecret(name) {
+    if secret::may_hold_secret(name) {
         Err("an account's name in the form of an AppSecret; give it a short one")
     } else if key::is_account(name) {
         Ok(())
@@ -302,7 +302,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 /// What is wrong with an AppID. Not repeated: whoever mixed up AppID and AppSecret would see the secret in a log.
 pub(super) fn check_appid(text: &str) -> Result<(), &'static str> {
     let is_of_appid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if secret::may_hold_appsecret(text) {
+    if secret::may_hold_secret(text) {
         Err("has the form of an AppSecret, and is not an AppID (like wx0123456789abcdef)")
     } else if (1..=LONGEST_APPID).contains(&text.len()) && text.bytes().all(is_of_appid) {
         Ok(())
@@ -347,7 +347,7 @@ fn from(value: Value<'_>) -> Result<String, String> {
 fn proxy(value: Value<'_>) -> Result<Proxy, String> {
     let proxy = Proxy::parse(value.secretive_text()?)?;
     // Its host is shown, and may be what was meant to be its password.
-    if secret::may_hold_appsecret(&proxy.authority()) {
+    if secret::may_hold_secret(&proxy.authority()) {
         return Err("is not a proxy's address; its host has the form of an AppSecret".to_owned());
     }
     Ok(proxy)

@@ -334,7 +334,7 @@ impl<'a> Value<'a> {
     /// A text in which there is no secret.
     pub(super) fn text(self) -> Result<&'a str, String> {
         let text = self.secretive_text()?;
-        if secret::may_hold_appsecret(text) { Err(A_SECRET.to_owned()) } else { Ok(text) }
+        if secret::may_hold_secret(text) { Err(A_SECRET.to_owned()) } else { Ok(text) }
     }
 
     /// A text in which there may be a password: it is not to be shown.
@@ -360,14 +360,10 @@ impl<'a> Value<'a> {
 
     /// A path; a relative one begins at the file's directory.
     pub(super) fn path(self) -> Result<PathBuf, String> {
-        let path = Path::new(self.secretive_text()?);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // It would be told with every error about the file, directories and all.
+        let path = Path::new(self.text()?);
         if path.as_os_str().is_empty() {
             return Err("expected a path".to_owned());
-        }
-        // It would be told with every error about the file.
-        if secret::may_hold_appsecret(&name) {
-            return Err(A_SECRET.to_owned());
         }
         Ok(self.beside(path))
     }
@@ -443,7 +439,7 @@ mod tests {
     use super::*;
 
     fn is_name(name: &str) -> Result<(), &'static str> {
-        if secret::may_hold_appsecret(name) { Err("no name") } else { Ok(()) }
+        if secret::may_hold_secret(name) { Err("no name") } else { Ok(()) }
     }
 
     fn problems_of(text: &str) -> Vec<String> {

@@ -120,11 +120,13 @@ impl Keeper {
 
     /// Has it seen to, in a thread of its own, that what stands elsewhere for others is right.
     fn mend(&self) {
+        if !self.store.has_others() {
+            return;
+        }
         let (store, name) = (Arc::clone(&self.store), self.account.name.clone());
-        drop(spawn_blocking(move || {
-            if let Err(err) = store.mend() {
-                debug!("serve: {name}: {err:#}");
-            }
+        drop(spawn_blocking(move || match store.mend() {
+            Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
+            Err(err) => debug!("serve: {name}: what stands elsewhere is as it was: {err:#}"),
         }));
     }
 

@@ -107,7 +107,12 @@ pub(crate) trait Store {
         Ok(())
     }
 
-    /// Puts right what stands elsewhere for others while this is published; it may take as long as the store does.
+    /// Whether something stands elsewhere for others while this is published, to be seen to by [`Store::mend`].
+    fn has_others(&self) -> bool {
+        false
+    }
+
+    /// Puts that right; it may take as long as the store does.
     fn mend(&self) -> Result<()> {
         Ok(())
     }

@@ -9,11 +9,19 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Ran, Server, write_with_mode, wxtoken};
+use crate::support::{Ran, Server, WeChat, write_with_mode, wxtoken};
 
 /// An AppSecret as WeChat makes them, for account number `n`.
 pub fn appsecret(n: usize) -> String {
     format!("{n:032x}")
+}
+
+/// A stand-in that knows accounts `wx0`, `wx1` and so on, this many, and is started with these flags.
+pub fn wechat_of(accounts: usize, more: &[&str]) -> WeChat {
+    let accounts = (0..accounts).map(|n| format!("wx{n}:{}", appsecret(n)));
+    let accounts: Vec<_> = accounts.collect();
+    let flags = accounts.iter().flat_map(|account| ["--account", account]);
+    WeChat::with(&flags.chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
 pub struct Home {
@@ -41,9 +49,12 @@ impl Home {
         home
     }
 
-    /// The flags by which a stand-in knows those accounts.
-    pub fn accounts_of_mock(count: usize) -> Vec<String> {
-        (0..count).flat_map(|n| ["--account".into(), format!("wx{n}:{}", appsecret(n))]).collect()
+    /// The same of account `a0` alone, on this API and in the Redis at `store`; with `more` in `[redis]`.
+    pub fn on_redis(api: &str, base_url: &str, store: &str, more: &str) -> Home {
+        let more = format!("api = \"{api}\"\n[redis]\n{more}\n");
+        let home = Home::of_accounts(1, base_url, &more);
+        home.write(&format!("store = \"{store}\"\n{}", home.config()));
+        home
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -44,7 +44,8 @@ impl Copy {
         }
     }
 
-    fn is_ours(&self, document: &Document) -> bool {
+    /// Whether this is the account's; anybody's will do where no AppID is known.
+    pub(super) fn is_ours(&self, document: &Document) -> bool {
         self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
     }
 

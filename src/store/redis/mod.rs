@@ -273,23 +273,23 @@ impl Store for RedisStore {
     }
 
     fn settle(&self) -> Result<()> {
+        let settled = self.mode.map_or(Ok(()), |mode| self.copy.settle(mode));
         self.mend()?;
-        match self.mode {
-            Some(mode) => Ok(self.copy.settle(mode)?),
-            None => Ok(()),
-        }
+        Ok(settled?)
+    }
+
+    fn has_others(&self) -> bool {
+        !self.also.is_empty()
     }
 
     /// An SDK deletes its key when WeChat rejects the token, and one that the config has now may not be there yet.
     fn mend(&self) -> Result<()> {
-        let now = SystemClock.now();
-        if self.also.is_empty() {
+        if !self.has_others() {
             return Ok(());
         }
-        let there = self.get()?;
-        let Some(document) = there.document.filter(|document| !document.left(now).is_zero()) else {
-            return Ok(());
-        };
+        let (there, now) = (self.get()?, SystemClock.now());
+        let is_good = |it: &Document| self.copy.is_ours(it) && !it.left(now).is_zero();
+        let Some(document) = there.document.filter(is_good) else { return Ok(()) };
         let (also, life) = (self.also(&document), document.left(now));
         self.server
             .run(|connection| script::mend(connection, &self.key, &there.bytes, &also, life))

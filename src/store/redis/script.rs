@@ -18,17 +18,18 @@ const LEAVE: &str = "\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0";
 
-/// Extends the lock at `KEYS[1]` by `ARGV[2]` ms, if it is still `ARGV[1]`'s; and tries whether the other keys could be written,
-/// by writing nothing into them. All that would keep a SET from working keeps this from it, too.
+/// Extends the lock at `KEYS[1]` by `ARGV[2]` ms, if it is still `ARGV[1]`'s; and tries whether the other keys could be
+/// written, by writing nothing into them. All that would keep a SET from working keeps this from it, too.
 const EXTEND: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
-/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if `ARGV[3]` is still there ('' for nothing), or if it is newer
-/// than what is. With `ARGV[4]` = '1' only if `ARGV[3]` is still there, and the lock at `KEYS[1]` is still `ARGV[5]`'s; '0' knows
-/// no lock. Then tells those who listen on `ARGV[6]`. The keys from the third on get `ARGV[8…]`, for `ARGV[7]` ms.
+/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if `ARGV[3]` is still there ('' for nothing), or if it
+/// is newer than what is. With `ARGV[4]` = '1' only if `ARGV[3]` is still there, and the lock at `KEYS[1]` is still
+/// `ARGV[5]`'s; '0' knows no lock. Then tells those who listen on `ARGV[6]`. The keys from the third on get `ARGV[8…]`, for
+/// `ARGV[7]` ms.
 ///
 /// The fence: whoever lost the lock without noticing finds something else than he has read, and newer than what he brings.
 /// A `created_at` has one form, in which the later is the greater.
@@ -52,8 +53,8 @@ redis.pcall('publish', ARGV[6], KEYS[2])
 if refused > 0 then return -refused end
 return 1";
 
-/// Gives the keys from the second on `ARGV[3…]` for `ARGV[2]` ms, where they have something else, as long as `ARGV[1]` is what
-/// is published at `KEYS[1]`.
+/// Gives the keys from the second on `ARGV[3…]` for `ARGV[2]` ms, where they have something else, as long as `ARGV[1]` is
+/// what is published at `KEYS[1]`.
 const MEND: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 for i = 2, #KEYS do

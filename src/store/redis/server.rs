@@ -140,7 +140,7 @@ impl Server {
         })
     }
 
-    /// The address of the master by the first sentinel that knows it.
+    /// The address of the master by the first sentinel that knows it. The library's own way to ask has no timeout.
     fn ask_sentinels(&self, nodes: &[Node], master: &str, is_tls: bool) -> Result<Node, Fault> {
         let mut last = None;
         for node in nodes {
