@@ -19,7 +19,7 @@ use support::{Server, Spread, cpu, milliseconds};
 
 const MANY: usize = 1000;
 
-/// How many are asked for at once; src/cmd/many.rs says so.
+/// How many are asked for at once; src/commands/parallel.rs says so.
 const AT_ONCE: usize = 64;
 
 /// How long the stand-in takes for each answer, in whole seconds.

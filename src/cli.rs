@@ -12,7 +12,7 @@ use clap::{
     ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
-use crate::api::Api;
+use crate::model::api::Api;
 
 /// No duration that a person gives here can sensibly be longer: a token lives two hours, WeChat promises less than a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,7 +31,7 @@ const MOST_CONNECTIONS: u32 = 1_000_000;
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonArgs,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -120,7 +120,7 @@ fn choose(
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Common {
+pub(crate) struct CommonArgs {
     /// The config file, with accounts in it [default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is
     /// given here]
     #[arg(short, long, global = true, env = "WXTOKEN_CONFIG", value_name = "FILE")]
@@ -142,21 +142,21 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Ask WeChat for a token when one is due, and publish it
-    Fetch(Fetch),
+    Fetch(FetchArgs),
     /// Print the published token with the life it has left
-    Get(Get),
+    Get(GetArgs),
     /// Hand out the published token over HTTP or HTTPS, to allowed callers only; with --refresh ask WeChat, too
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Show what is published and how long it lasts, without the token
-    Status(Status),
+    Status(StatusArgs),
     /// Look at everything between an account and WeChat: what is not well, and what to do about it
-    Check(Check),
+    Check(CheckArgs),
     /// Make a client's key: print it once, and the line for the server's keys file
-    Key(Key),
+    Key(KeyArgs),
     /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
-    Mock(Mock),
+    Mock(MockArgs),
     /// Show the whole job against the stand-in, in one command; ends by itself
-    Demo(Demo),
+    Demo(DemoArgs),
 }
 
 impl Verb {
@@ -175,7 +175,7 @@ impl Verb {
     }
 
     /// The account that is given, where the verb takes one, and whether accounts of the config are named instead.
-    fn account(&mut self) -> Option<(&mut Account, bool)> {
+    fn account(&mut self) -> Option<(&mut AccountArgs, bool)> {
         match self {
             Verb::Fetch(fetch) => Some((&mut fetch.account, !fetch.names.is_empty())),
             Verb::Get(get) => Some((&mut get.account, get.name.is_some())),
@@ -190,7 +190,7 @@ impl Verb {
 /// The account of the command line; its name is `default`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Account")]
-pub(crate) struct Account {
+pub(crate) struct AccountArgs {
     /// The account's AppID; for work, the corp's ID
     #[arg(long, env = "WXTOKEN_APPID", value_name = "ID")]
     pub(crate) appid: Option<String>,
@@ -223,23 +223,24 @@ pub(crate) struct Account {
 /// The flags by which an account is given. `refresh_before` is not among them: it may be said of all accounts.
 const ACCOUNT_IDS: [&str; 6] = ["appid", "secret_file", "api", "base_url", "ca_file", "file"];
 
-impl Account {
+impl AccountArgs {
     /// Leaves open what [`ACCOUNT_IDS`] say.
     fn forget(&mut self) {
-        let Account { appid, secret_file, api, base_url, ca_file, refresh_before: _, file } = self;
+        let AccountArgs { appid, secret_file, api, base_url, ca_file, refresh_before: _, file } =
+            self;
         (*appid, *base_url, *api) = (None, None, None);
         (*secret_file, *ca_file, *file) = (None, None, None);
     }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Fetch {
+pub(crate) struct FetchArgs {
     /// The config's accounts that are meant [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) account: Account,
+    pub(crate) account: AccountArgs,
 
     /// Mint a new token now, even if none is due; tickets only where they are
     #[arg(long, env = "WXTOKEN_FORCE", value_parser = BoolishValueParser::new())]
@@ -259,13 +260,13 @@ pub(crate) struct Fetch {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Get {
+pub(crate) struct GetArgs {
     /// The config's account that is meant [default: the only one]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) name: Option<String>,
 
     #[command(flatten)]
-    pub(crate) account: Account,
+    pub(crate) account: AccountArgs,
 
     /// The bare token instead of a line of JSON
     #[arg(short, long, env = "WXTOKEN_RAW", value_parser = BoolishValueParser::new())]
@@ -281,9 +282,9 @@ pub(crate) struct Get {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArgs {
     #[command(flatten)]
-    pub(crate) account: Account,
+    pub(crate) account: AccountArgs,
 
     /// Where to listen: IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one. Repeatable
     /// [default: 127.0.0.1:7200]
@@ -346,13 +347,13 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// The config's accounts that are meant [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) account: Account,
+    pub(crate) account: AccountArgs,
 
     /// How to write it
     #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = Format::Text)]
@@ -373,13 +374,13 @@ pub(crate) enum CheckFormat {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// The config's accounts that are meant [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) account: Account,
+    pub(crate) account: AccountArgs,
 
     /// How to write it
     #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = CheckFormat::Text)]
@@ -391,7 +392,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Key {
+pub(crate) struct KeyArgs {
     /// Whose key it is, for the server's log: letters, digits, `.`, `_` and `-`
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
@@ -402,7 +403,7 @@ pub(crate) struct Key {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Mock {
+pub(crate) struct MockArgs {
     /// Where to listen; loopback only, port 0 picks a free one
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: String,
@@ -431,7 +432,7 @@ pub(crate) struct Mock {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
+pub(crate) struct DemoArgs {
     /// Show what a company has: a config with two official accounts and a WeCom app, tickets, a hook, a mirror
     #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
     pub(crate) full: bool,

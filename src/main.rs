@@ -9,72 +9,33 @@
 
 use std::process::ExitCode;
 
-// Leaves: they know nothing of ours.
-mod api;
-mod exit;
-mod report;
-mod secret;
-mod clock;
-mod signals;
-mod owner;
-mod revision;
-mod exposition;
-
-// What people write, wherever they write it.
-mod network;
-mod listen;
-mod endpoint;
-mod redis_url;
-
-// What the user can type.
-mod cli;
-
-// Mechanism: nothing about WeChat in it.
-mod atomic;
-mod lock;
-mod hook;
-mod systemd;
-
-// Rules: what a token, a refusal and a client's key mean, and where documents are. No clock, no I/O.
-mod token;
-mod errcode;
-mod answer;
-mod key;
-mod place;
-
-// Edges: what the outside says, where tokens come from, where they are published, who they are handed to.
-mod config;
-mod appsecret;
-mod source;
-mod store;
-mod server;
-
-// WeChat's stand-in, for tests and for trying things out: on the other side of the wire.
-mod mock;
-
-// The one story, who tells it again and again, and what `serve` tells of its outcome.
-mod refresh;
-mod keeper;
-mod handout;
 mod accounts;
-
-// What a doctor says of all of it.
 mod check;
-
-// The verbs: each is a paragraph.
-mod cmd;
+mod cli;
+mod commands;
+mod config;
+mod error;
+mod log;
+mod mock;
+mod model;
+mod os;
+mod refresh;
+mod scheduler;
+mod server;
+mod store;
+mod upstream;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::from_command_line();
-    report::set_level(cli.common.quiet, cli.common.verbose);
+    log::set_level(cli.common.quiet, cli.common.verbose);
     let verb = cli.verb.name();
-    match cmd::run(cli) {
+    match commands::run(cli) {
         Ok(exit) => exit.into(),
         Err(err) => {
-            for line in exit::Exit::lines(&err) {
-                report::error!("{verb}: {line}");
+            for line in error::Exit::lines(&err) {
+                log::error!("{verb}: {line}");
             }
-            exit::Exit::of(&err).into()
+            error::Exit::from_error(&err).into()
         }
     }
 }

@@ -76,7 +76,7 @@ fn every_fault_of_the_mock_is_in_the_manual_and_the_other_way_round() {
 
 #[test]
 fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
-    let expected: Vec<String> = read("src/exit.rs")
+    let expected: Vec<String> = read("src/error.rs")
         .lines()
         .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "))
         .map(|(_, number)| number.to_owned())

@@ -1,10 +1,10 @@
 //! Looks at an account from the config to WeChat and back, and says what is well, what is not, and what to do about it.
 //! Judges what others found out: publishes nothing, refreshes nothing, and has no token minted that kills another.
 
-use crate::exit::Exit;
+use crate::error::Exit;
 
-pub(crate) mod here;
-pub(crate) mod there;
+pub(crate) mod local;
+pub(crate) mod remote;
 pub(crate) mod published;
 
 /// One thing that was looked at.
@@ -44,7 +44,7 @@ impl Finding {
 
     /// The finding of an error.
     pub(crate) fn of_error(about: &'static str, err: &anyhow::Error) -> Finding {
-        Finding::wrong(about, Exit::of(err), format!("{err:#}"))
+        Finding::wrong(about, Exit::from_error(err), format!("{err:#}"))
     }
 
     /// The same finding, with what to do about it.

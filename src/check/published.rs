@@ -6,13 +6,13 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use super::{Finding, span};
-use crate::api::Rules;
-use crate::config::{Account, DEFAULT_ACCOUNT};
-use crate::errcode::Class;
-use crate::exit::Exit;
-use crate::secret::Secret;
-use crate::source::{AskError, Pulse};
-use crate::token::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
+use crate::error::Exit;
+use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::api::Rules;
+use crate::model::document::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
+use crate::model::errcode::Class;
+use crate::model::secret::Secret;
+use crate::upstream::{AskError, Pulse};
 
 /// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
 const PATIENCE: Duration = Duration::from_secs(3 * 60);
@@ -198,8 +198,8 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use crate::api::Api;
-    use crate::place::Place;
+    use crate::model::api::Api;
+    use crate::model::location::Location;
 
     fn at(secs: i64) -> UtcDateTime {
         UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap()
@@ -216,7 +216,7 @@ mod tests {
             api: Api::Stable,
             rules,
             refresh_before: Duration::from_secs(refresh_before),
-            place: Place::File("/nowhere/shop.json".into()),
+            place: Location::File("/nowhere/shop.json".into()),
             tickets: Vec::new(),
             on_change: None,
         }

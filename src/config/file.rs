@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::shared;
-use super::sheet::{Sheet, Table, Value};
-use crate::api::Api;
+use super::diagnostics::{Sheet, Table, Value};
+use super::redis;
 use crate::cli;
-use crate::endpoint::{BaseUrl, Proxy};
-use crate::exit::Exit;
-use crate::hook::Hook;
-use crate::key;
-use crate::listen::{self, Listen};
-use crate::network;
-use crate::owner::{self, Readers};
-use crate::place::Redis;
-use crate::secret;
-use crate::token::TicketType;
+use crate::error::Exit;
+use crate::model::address::endpoint::{BaseUrl, Proxy};
+use crate::model::address::listen::{self, Listen};
+use crate::model::address::network;
+use crate::model::api::Api;
+use crate::model::client_key;
+use crate::model::document::TicketType;
+use crate::model::location::Redis;
+use crate::model::secret;
+use crate::os::hook::Hook;
+use crate::os::read::{self, Readers};
 
 /// The largest file that is read: a thousand accounts have a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
@@ -106,8 +106,7 @@ impl File {
     pub(super) fn read(path: &Path, secrets: Secrets) -> anyhow::Result<File> {
         let name = path.display().to_string();
         let usage = |problem| Exit::Usage.error(problem);
-        let bytes =
-            owner::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
+        let bytes = read::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
         let text = match std::str::from_utf8(&bytes) {
             // Windows' Notepad begins a file so.
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -147,7 +146,7 @@ impl File {
             dir: top.get("dir", Value::path),
             refresh_before: top.get("refresh_before", Value::duration),
             mode: top.get("mode", mode),
-            store: shared::of(top),
+            store: redis::of(top),
             accounts: top.tables("account", check_name, Account::of),
             serve: top.table("serve", Serve::of).unwrap_or_default(),
         }
@@ -262,7 +261,7 @@ impl Account {
         ];
         for (kind, path, line) in files {
             if let Some(path) = path
-                && let Err(err) = owner::open_lasting_secret(path, Readers::Owner)
+                && let Err(err) = read::open_lasting_secret(path, Readers::Owner)
             {
                 let what = format!("cannot read {kind} file {}: {err}", path.display());
                 sheet.tell(line, &format!("account.{}.{kind}_file", self.name), &what);
@@ -292,10 +291,10 @@ impl Serve {
 fn check_name(name: &str) -> Result<(), &'static str> {
     if secret::may_hold_secret(name) {
         Err("an account's name in the form of an AppSecret; give it a short one")
-    } else if key::is_account(name) {
+    } else if client_key::is_account(name) {
         Ok(())
     } else {
-        Err(key::NOT_AN_ACCOUNT)
+        Err(client_key::NOT_AN_ACCOUNT)
     }
 }
 

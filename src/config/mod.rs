@@ -2,9 +2,9 @@
 //! A flag wins over the environment, that over the file, and that over what holds by default; this is the one place where
 //! that is settled. Reads no secret and no document.
 
-mod sheet;
-mod shared;
+mod diagnostics;
 mod file;
+mod redis;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -13,21 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Api, Rules};
 use crate::cli;
-use crate::endpoint::Proxy;
-use crate::exit::Exit;
-use crate::hook::Hook;
-use crate::place::{Place, Shared};
-use crate::report::{printable, without_long_words};
-use crate::token::{Document, Kind, TicketType};
+use crate::error::Exit;
+use crate::error::both;
+use crate::log::{printable, without_long_words};
+use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::api::Rules;
+use crate::model::document::DocumentKind;
+use crate::model::location::{Location, Shared};
+use crate::upstream::connect::{Contact, Origin};
 
 pub(crate) use file::Secrets;
 
 use file::File;
-
-/// The name of the account that is given on the command line.
-pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
 /// Where root's documents are, and those of the units in contrib.
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
@@ -46,53 +44,6 @@ const MOST_NAMED: usize = 10;
 
 /// A name that is longer is none, and may be a secret.
 const LONGEST_NAME_SHOWN: usize = 28;
-
-/// An account, as far as everybody needs to know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    /// What people call it.
-    pub(crate) name: String,
-    /// WeChat's name for it; a reader may do without.
-    pub(crate) appid: Option<String>,
-    /// WeChat's API that gives its token: to us, or to the wxtoken that it is a mirror of. It is served under its routes.
-    pub(crate) api: Api,
-    /// By which its token is kept here.
-    pub(crate) rules: Rules,
-    /// Its token is due when this much life is left.
-    pub(crate) refresh_before: Duration,
-    /// Where its documents are published.
-    pub(crate) place: Place,
-    /// The types of the tickets that are fetched, too.
-    pub(crate) tickets: Vec<TicketType>,
-    /// What is run when its token changed, by whoever published the new one.
-    pub(crate) on_change: Option<Hook>,
-}
-
-/// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
-/// beyond what readers do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contact {
-    /// One after the other, where the one before cannot be reached.
-    pub(crate) base_urls: Vec<String>,
-    pub(crate) proxy: Option<Proxy>,
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Whether another wxtoken is asked.
-    pub(crate) is_mirror: bool,
-    /// With the AppSecret; a mirror's with its key.
-    pub(crate) secret_file: Option<PathBuf>,
-    pub(crate) origin: Origin,
-}
-
-/// Where it is said how to ask for an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    CommandLine,
-    /// The lines in the config, as messages name them: of the account, and of its secret file.
-    Config {
-        account: String,
-        secret_file: String,
-    },
-}
 
 /// The accounts that are meant.
 pub(crate) enum Meant {
@@ -151,14 +102,14 @@ impl Serve {
 
 /// What was said, by flags, environment and file.
 pub(crate) struct Config<'a> {
-    common: &'a cli::Common,
-    given: &'a cli::Account,
+    common: &'a cli::CommonArgs,
+    given: &'a cli::AccountArgs,
     /// An empty one, where there is none.
     file: File,
 }
 
 /// The config file: that which is named, else the system's if it is there, unless an account is given without it.
-pub(crate) fn path(common: &cli::Common, given: &cli::Account) -> Option<PathBuf> {
+pub(crate) fn path(common: &cli::CommonArgs, given: &cli::AccountArgs) -> Option<PathBuf> {
     let is_given = given.file.is_some() || !matches!(appid(given), Ok(None));
     let system = || {
         // One in a directory that we may not enter is not for us.
@@ -171,8 +122,8 @@ pub(crate) fn path(common: &cli::Common, given: &cli::Account) -> Option<PathBuf
 impl<'a> Config<'a> {
     /// Reads the file, if there is one.
     pub(crate) fn read(
-        common: &'a cli::Common,
-        given: &'a cli::Account,
+        common: &'a cli::CommonArgs,
+        given: &'a cli::AccountArgs,
         secrets: Secrets,
     ) -> anyhow::Result<Config<'a>> {
         let file = match path(common, given) {
@@ -230,7 +181,7 @@ impl<'a> Config<'a> {
     }
 
     /// How to serve.
-    pub(crate) fn serve(&self, given: &cli::Serve) -> Serve {
+    pub(crate) fn serve(&self, given: &cli::ServeArgs) -> Serve {
         let file = &self.file.serve;
         let path = |given: &Option<PathBuf>, file: &Option<PathBuf>| given.clone().or(file.clone());
         // A flag's list has something in it, where the flag is given.
@@ -264,7 +215,7 @@ impl<'a> Config<'a> {
         if self.is_account_given() {
             return Ok(());
         }
-        let cli::Account { secret_file, api, base_url, ca_file, file, .. } = self.given;
+        let cli::AccountArgs { secret_file, api, base_url, ca_file, file, .. } = self.given;
         let stray = [
             ("--secret-file", secret_file.is_some()),
             ("--api", api.is_some()),
@@ -376,7 +327,7 @@ impl<'a> Config<'a> {
             .map(|name| {
                 let shown = without_long_words(name);
                 let shown = printable(&shown, LONGEST_NAME_SHOWN);
-                let hint = match sheet::nearest(name, &known) {
+                let hint = match diagnostics::nearest(name, &known) {
                     Some(near) => format!("is it {near}?"),
                     None => format!("there are {}", self.named()),
                 };
@@ -397,9 +348,9 @@ impl<'a> Config<'a> {
     }
 
     /// Where the documents of this account are, whose own file is this one.
-    fn place(&self, account: &str, appid: Option<&str>, file: PathBuf) -> Place {
-        let Some(redis) = &self.file.store else { return Place::File(file) };
-        Place::Shared(Arc::new(Shared {
+    fn place(&self, account: &str, appid: Option<&str>, file: PathBuf) -> Location {
+        let Some(redis) = &self.file.store else { return Location::File(file) };
+        Location::Shared(Arc::new(Shared {
             redis: redis.clone(),
             account: account.to_owned(),
             appid: appid.filter(|appid| !appid.is_empty()).map(str::to_owned),
@@ -459,8 +410,8 @@ fn check_documents(entries: &[Entry]) -> anyhow::Result<()> {
     let mut known = HashMap::new();
     let mut problems = Vec::new();
     for Entry { account, contact, .. } in entries {
-        let kinds = account.tickets.iter().map(|kind| Kind::Ticket(kind.clone()));
-        let documents = std::iter::once(Kind::Token).chain(kinds);
+        let kinds = account.tickets.iter().map(|kind| DocumentKind::Ticket(kind.clone()));
+        let documents = std::iter::once(DocumentKind::Token).chain(kinds);
         let documents = documents.map(|kind| account.place.path(&kind));
         let twins: Vec<_> = documents
             .filter_map(|it| Some((known.insert(it.clone(), &account.name)?, it)))
@@ -482,7 +433,7 @@ fn first_of_list(list: &OsStr) -> Option<PathBuf> {
 }
 
 /// The account's AppID; an empty one, as in a file of variables that nobody filled in, is none.
-fn appid(account: &cli::Account) -> anyhow::Result<Option<String>> {
+fn appid(account: &cli::AccountArgs) -> anyhow::Result<Option<String>> {
     match account.appid.as_deref() {
         None | Some("") => Ok(None),
         Some(appid) => match file::check_appid(appid) {
@@ -492,34 +443,7 @@ fn appid(account: &cli::Account) -> anyhow::Result<Option<String>> {
     }
 }
 
-impl Account {
-    /// Whether a document is this account's; anybody's will do where no AppID is known.
-    pub(crate) fn owns(&self, document: &Document) -> bool {
-        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
-    }
-
-    /// Its AppID, which whoever asks WeChat needs.
-    pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
-        // A mirror asks by the account's name.
-        let unneeded = (self.rules == Rules::Mirror).then_some("");
-        self.appid.as_deref().or(unneeded).ok_or_else(|| {
-            Exit::Usage.error(
-                "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",
-            )
-        })
-    }
-}
-
 /// A variable that is set and not empty.
 fn var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// Both results, or one error that tells the problems of both, under the worse status.
-pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::Result<(A, B)> {
-    match (a, b) {
-        (Ok(a), Ok(b)) => Ok((a, b)),
-        (Err(a), Err(b)) => Err(Exit::of(&a).max(Exit::of(&b)).error(format!("{a:#}; {b:#}"))),
-        (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => Err(problem),
-    }
 }

@@ -1,6 +1,6 @@
 //! What WeChat says beside an errcode. The texts are for programs that look at them; nobody should decide by them.
 
-use super::api::Api;
+use super::calls::Api;
 
 /// The address that refusals for an address name; one that is reserved for documentation.
 const CALLER: &str = "203.0.113.9";

@@ -22,13 +22,13 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::api::Api;
+use super::calls::Api;
 use super::effect::{Answer, Effect, Right, in_place, spoil};
 use super::fault::{ENTRIES, Entry, Fault, Kind};
 use super::rules::{Credentials, Grant, Refusal, WeChat};
 use super::wire::Wire;
-use crate::report;
-use crate::secret::Secret;
+use crate::log;
+use crate::model::secret::Secret;
 
 /// Room for any call that makes sense, and for some that do not.
 const MAX_HEAD: usize = 64 * 1024;
@@ -136,7 +136,7 @@ impl StandIn {
                     });
                 }
                 Err(err) => {
-                    report::error!("mock: cannot accept a connection: {err}");
+                    log::error!("mock: cannot accept a connection: {err}");
                     sleep(PAUSE).await;
                 }
             }
@@ -184,10 +184,10 @@ impl StandIn {
         }
         let effect = self.effect(&call).await;
         // Path only: the query holds the secret.
-        let path = report::printable(&call.path, 100);
+        let path = log::printable(&call.path, 100);
         match effect {
             Effect::Answer(answer) => {
-                report::info!("mock: {} {path}: {}", call.method, described(&answer));
+                log::info!("mock: {} {path}: {}", call.method, described(&answer));
                 let repeated = match call.asked().api() {
                     Api::Work => error_headers(&answer.body),
                     _ => HeaderMap::new(),
@@ -197,13 +197,13 @@ impl StandIn {
                 Ok(response)
             }
             Effect::Wire(wire) => {
-                report::info!("mock: {} {path}: {wire}", call.method);
+                log::info!("mock: {} {path}: {wire}", call.method);
                 Err(wire)
             }
         }
     }
 
-    /// Counts the call and lets the fault that is on have its way, if it is one of WeChat's.
+    /// Counters the call and lets the fault that is on have its way, if it is one of WeChat's.
     async fn effect(&self, call: &Call) -> Effect {
         let asked = call.asked();
         self.count(&asked);

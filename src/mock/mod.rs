@@ -2,7 +2,7 @@
 //!
 //! The rules and the faults are pure; `http` and `wire` carry them. It knows nothing of how wxtoken asks WeChat.
 
-mod api;
+mod calls;
 mod errmsg;
 mod rules;
 mod fault;

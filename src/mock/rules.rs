@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::api::Api;
+use super::calls::Api;
 use super::errmsg;
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -334,7 +334,7 @@ impl Account {
         [&mut self.classic, &mut self.stable, &mut self.work]
     }
 
-    /// Counts a call of stable_token, if there is room for it.
+    /// Counters a call of stable_token, if there is room for it.
     fn take_stable(&mut self, now: Duration) -> Result<(), i64> {
         if !self.stable_per_minute.take(now) {
             return Err(45011);
@@ -397,7 +397,7 @@ impl Quota {
         Quota { limit, window, started_at, current: 0, used: 0 }
     }
 
-    /// Counts a call, if there is room for it.
+    /// Counters a call, if there is room for it.
     fn take(&mut self, now: Duration) -> bool {
         let current = now.saturating_sub(self.started_at).as_secs() / self.window.as_secs();
         if current != self.current {

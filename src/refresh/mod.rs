@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-use crate::api::Rules;
-use crate::clock::Clock;
-use crate::exit::Exit;
-use crate::report::{debug, printable};
-use crate::secret::Secret;
-use crate::source::{Ask, AskError, Grant, Source};
+use crate::error::Exit;
+use crate::log::{debug, printable};
+use crate::model::api::Rules;
+use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
+use crate::model::secret::Secret;
+use crate::os::clock::Clock;
 use crate::store::{Found, Store};
-use crate::token::{CLASSIC_OVERLAP, Document, rfc3339};
+use crate::upstream::{Ask, AskError, Grant, Source};
 
-use stake::Stake;
+use transaction::Stake;
 
 pub(crate) mod ticket;
-mod stake;
+mod transaction;
 
 /// How long to wait before each further try of what is transient; jitter is added.
 const PAUSES: [Duration; 3] =

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use anyhow::{Result, bail};
 
 use super::*;
-use crate::errcode::{Call, Platform, Refusal};
 use crate::mock;
+use crate::model::errcode::{Call, Platform, Refusal};
 use crate::store::{Prepared, Turn};
 
 mod ticket;

@@ -5,12 +5,12 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Outcome, Refresh, Want};
-use crate::api::Rules;
-use crate::report::debug;
-use crate::secret::Secret;
-use crate::source::{Ask, AskError, Grant, Source, Tickets};
+use crate::log::debug;
+use crate::model::api::Rules;
+use crate::model::document::{Document, TicketType};
+use crate::model::secret::Secret;
 use crate::store::{Found, Store};
-use crate::token::{Document, TicketType};
+use crate::upstream::{Ask, AskError, Grant, Source, Tickets};
 
 /// A ticket's refresh, beside that of the token which it needs.
 pub(crate) struct TicketRefresh<'a> {

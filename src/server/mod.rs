@@ -3,42 +3,14 @@
 //!
 //! A file here uses only those that stand above it.
 
-// What it asks of others, who calls, and how much a caller may take.
-mod tokens;
-mod caller;
+pub(crate) mod access;
 mod limits;
-
-// What is answered, and in whose shape.
-mod reply;
-mod body;
-mod wechat;
-mod host;
-mod route;
-
-// Whether he may.
-mod roster;
-mod allow;
-mod forwarded;
-mod keys;
-mod access;
-mod storm;
-
-// Both together.
-mod service;
-
-// Connections, and what goes on in them.
 mod reload;
-mod throttle;
-mod connections;
-mod counts;
-mod tls;
+mod routes;
+mod service;
 mod shared;
-mod metrics;
-mod page;
-mod answer;
-mod listen;
-mod connection;
-mod admit;
+mod tokens;
+mod transport;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -52,24 +24,23 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::Sources;
-pub(crate) use listen::{Bound, Scheme};
 pub(crate) use reload::{Files, Reloaded};
 pub(crate) use service::Service;
-pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use tokens::{
-    Lack, NoTicket, Seen, SeenAsking, SeenHook, SeenTicket, SeenToken, Token, Tokens, Wish,
-};
+pub(crate) use tokens::Tokens;
+pub(crate) use transport::socket::{Bound, Scheme};
+pub(crate) use transport::tls::{Tls, TlsFiles};
 
-use connections::Connections;
-use counts::Counts;
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
+use routes::counters::Counters;
+use routes::log_limit::ThrottledLog;
 use shared::Shared;
-use throttle::ThrottledLog;
+use transport::accept;
+use transport::slots::Connections;
 
-use crate::report::info;
-use crate::signals::{Hangup, Shutdown};
-use crate::systemd;
+use crate::log::info;
+use crate::os::signals::{Hangup, Shutdown};
+use crate::os::systemd;
 
 /// How often files are looked at that may have changed: a new key or certificate counts two looks later.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,7 +59,7 @@ pub(crate) async fn serve(
     options: Options,
     listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let capacity = admit::capacity(options.max_connections, bound.len());
+    let capacity = accept::capacity(options.max_connections, bound.len());
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
@@ -96,7 +67,7 @@ pub(crate) async fn serve(
         service: options.service,
         tls: options.tls,
         connections: Connections::new(capacity),
-        counts: Counts::default(),
+        counts: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
@@ -109,7 +80,7 @@ pub(crate) async fn serve(
     let mut tasks = vec![reloading];
     for bound in bound {
         let listener = bound.start().context("cannot listen")?;
-        tasks.push(spawn_local(admit::accept(listener, Rc::clone(&shared))));
+        tasks.push(spawn_local(accept::accept(listener, Rc::clone(&shared))));
     }
     shared.service.get().tokens.keep();
     listening(&addresses)?;

@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::exit::Exit;
-use crate::report::{error, info};
-use crate::revision::Revision;
+use crate::error::Exit;
+use crate::log::{error, info};
+use crate::os::file_version::FileVersion;
 
 /// The files that something is made of, each with its state before it was read; `None` where there was no file.
 #[derive(Debug, Default)]
-pub(crate) struct Files(Vec<(PathBuf, Option<Revision>)>);
+pub(crate) struct Files(Vec<(PathBuf, Option<FileVersion>)>);
 
 impl Files {
     /// Notes that this file is read from now on.
@@ -30,7 +30,7 @@ impl Files {
     }
 }
 
-type Revisions = Vec<Option<Revision>>;
+type Revisions = Vec<Option<FileVersion>>;
 
 /// Makes it, and notes what it reads for that.
 type Read<T> = Box<dyn Fn(&mut Files) -> anyhow::Result<T>>;
@@ -66,7 +66,7 @@ impl<T> Reloaded<T> {
 }
 
 /// What can be made anew, whatever it is.
-pub(super) trait Reload {
+pub(crate) trait Reload {
     /// Makes it anew, whether its files have changed or not.
     fn reload(&self);
 
@@ -109,8 +109,8 @@ impl<T> Reload for Reloaded<T> {
     }
 }
 
-fn revision(path: &Path) -> Option<Revision> {
-    fs::metadata(path).ok().as_ref().map(Revision::of)
+fn revision(path: &Path) -> Option<FileVersion> {
+    fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata)
 }
 
 #[cfg(test)]

@@ -3,20 +3,20 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::connections::Connections;
-use super::counts::Counts;
+use super::access::retry_storm::RetryStorms;
 use super::reload::Reloaded;
+use super::routes::counters::Counters;
+use super::routes::log_limit::ThrottledLog;
 use super::service::Service;
-use super::storm::Storms;
-use super::throttle::ThrottledLog;
-use super::tls::Tls;
+use super::transport::slots::Connections;
+use super::transport::tls::Tls;
 
-pub(super) struct Shared {
-    pub(super) service: Reloaded<Service>,
+pub(crate) struct Shared {
+    pub(crate) service: Reloaded<Service>,
     /// What is needed to speak TLS, which then all callers over TCP must do.
-    pub(super) tls: Option<Reloaded<Tls>>,
-    pub(super) connections: Rc<Connections>,
-    pub(super) counts: Counts,
-    pub(super) storms: RefCell<Storms>,
-    pub(super) log: ThrottledLog,
+    pub(crate) tls: Option<Reloaded<Tls>>,
+    pub(crate) connections: Rc<Connections>,
+    pub(crate) counts: Counters,
+    pub(crate) storms: RefCell<RetryStorms>,
+    pub(crate) log: ThrottledLog,
 }

@@ -9,23 +9,23 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{Found, Prepared, Store, Turn, reader};
-use crate::atomic::{self, Replacement};
-use crate::clock::Clock;
-use crate::lock::Lock;
-use crate::owner;
-use crate::token::{Document, Kind, MAX_DOCUMENT};
+use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::os::atomic::{self, Replacement};
+use crate::os::clock::Clock;
+use crate::os::lock::Lock;
+use crate::os::read;
 
 /// A document in a file.
 #[derive(Clone)]
 pub(super) struct FileStore {
     path: PathBuf,
-    kind: Kind,
+    kind: DocumentKind,
     mode: u32,
 }
 
 impl FileStore {
     /// The store at `path`, whose document is published with `mode`.
-    pub(super) fn new(path: &Path, kind: &Kind, mode: u32) -> FileStore {
+    pub(super) fn new(path: &Path, kind: &DocumentKind, mode: u32) -> FileStore {
         FileStore { path: path.to_owned(), kind: kind.clone(), mode }
     }
 
@@ -47,7 +47,7 @@ impl Store for FileStore {
     }
 
     fn settle(&self) -> Result<()> {
-        let file = owner::open_plain(OpenOptions::new().read(true), &self.path)?;
+        let file = read::open_plain(OpenOptions::new().read(true), &self.path)?;
         if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
             file.set_permissions(Permissions::from_mode(self.mode))?;
         }
@@ -74,7 +74,7 @@ impl Turn for FileTurn {
 struct PreparedFile {
     // Before the lock, so that an unused temporary file is gone before the next holder makes its own.
     replacement: Replacement,
-    kind: Kind,
+    kind: DocumentKind,
     _lock: Lock,
 }
 
@@ -95,13 +95,13 @@ mod tests {
     use time::UtcDateTime;
 
     use super::*;
-    use crate::clock::SystemClock;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
+    use crate::os::clock::SystemClock;
 
     #[test]
     fn what_is_published_is_what_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FileStore::new(&dir.path().join("new/shop.json"), &Kind::Token, 0o600);
+        let store = FileStore::new(&dir.path().join("new/shop.json"), &DocumentKind::Token, 0o600);
         let life = Duration::from_secs(7200);
         let document =
             Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);

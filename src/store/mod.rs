@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::clock::Clock;
-use crate::place::{Place, Shared};
-use crate::token::{Document, Kind};
+use crate::model::document::{Document, DocumentKind};
+use crate::model::location::{Location, Shared};
+use crate::os::clock::Clock;
 
 use self::redis::RedisStore;
 use file::FileStore;
@@ -17,55 +17,59 @@ use reader::Watched;
 mod file;
 mod reader;
 mod redis;
-mod trial;
+mod preflight;
 
-pub(crate) use trial::{Directory, Trial, Turns};
+pub(crate) use preflight::{Directory, Trial, Turns};
 
-impl Place {
+impl Location {
     /// What is published now. Takes no lock, as all who only read.
-    pub(crate) fn read(&self, kind: &Kind) -> Result<Found> {
+    pub(crate) fn read(&self, kind: &DocumentKind) -> Result<Found> {
         match self {
-            Place::File(_) => reader::read(&self.path(kind), kind),
-            Place::Shared(shared) => self.redis(shared, kind, None).read_or_copy(),
+            Location::File(_) => reader::read(&self.path(kind), kind),
+            Location::Shared(shared) => self.redis(shared, kind, None).read_or_copy(),
         }
     }
 
     /// The same for those who look again and again.
-    pub(crate) fn watch(&self, kind: &Kind) -> Box<dyn Watch> {
+    pub(crate) fn watch(&self, kind: &DocumentKind) -> Box<dyn Watch> {
         match self {
-            Place::File(_) => Box::new(Watched::new(&self.path(kind), kind)),
-            Place::Shared(shared) => self.redis(shared, kind, None).watch(),
+            Location::File(_) => Box::new(Watched::new(&self.path(kind), kind)),
+            Location::Shared(shared) => self.redis(shared, kind, None).watch(),
         }
     }
 
     /// For those who publish; a file is published with `mode`.
-    pub(crate) fn store(&self, kind: &Kind, mode: u32) -> Arc<dyn Store + Send + Sync> {
+    pub(crate) fn store(&self, kind: &DocumentKind, mode: u32) -> Arc<dyn Store + Send + Sync> {
         match self {
-            Place::File(_) => Arc::new(FileStore::new(&self.path(kind), kind, mode)),
-            Place::Shared(shared) => Arc::new(self.redis(shared, kind, Some(mode))),
+            Location::File(_) => Arc::new(FileStore::new(&self.path(kind), kind, mode)),
+            Location::Shared(shared) => Arc::new(self.redis(shared, kind, Some(mode))),
         }
     }
 
     /// Tries whether documents can be published.
     pub(crate) fn try_out(&self) -> Trial {
         match self {
-            Place::File(path) => Trial::Directory(trial::directory(path)),
-            Place::Shared(shared) => Trial::Redis(self.redis(shared, &Kind::Token, None).try_out()),
+            Location::File(path) => Trial::Directory(preflight::directory(path)),
+            Location::Shared(shared) => {
+                Trial::Redis(self.redis(shared, &DocumentKind::Token, None).try_out())
+            }
         }
     }
 
     /// Who has the turn to publish a token.
     pub(crate) fn turns(&self) -> Result<Turns> {
         match self {
-            Place::File(path) => trial::turns(&FileStore::new(path, &Kind::Token, 0).lock_path()),
-            Place::Shared(shared) => {
-                let holder = self.redis(shared, &Kind::Token, None).holder()?;
+            Location::File(path) => {
+                preflight::turns(&FileStore::new(path, &DocumentKind::Token, 0).lock_path())
+            }
+            Location::Shared(shared) => {
+                let holder = self.redis(shared, &DocumentKind::Token, None).holder()?;
                 Ok(holder.map_or(Turns::Nobody, |holder| Turns::Somebody(Some(holder))))
             }
         }
     }
 
-    fn redis(&self, shared: &Shared, kind: &Kind, mode: Option<u32>) -> RedisStore {
+    fn redis(&self, shared: &Shared, kind: &DocumentKind, mode: Option<u32>) -> RedisStore {
         RedisStore::new(shared, kind, &self.path(kind), mode)
     }
 }

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Found, Watch};
-use crate::owner;
-use crate::revision::Revision;
-use crate::token::{Document, Kind, MAX_DOCUMENT};
+use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::os::file_version::FileVersion;
+use crate::os::read;
 
 /// What is published at `path`.
-pub(super) fn read(path: &Path, kind: &Kind) -> Result<Found> {
+pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
     read_revision(path, kind).map(|(found, _)| found)
 }
 
 /// Reads the document at `path`, and which revision of the file that was; none where there is no file.
-fn read_revision(path: &Path, kind: &Kind) -> Result<(Found, Option<Revision>)> {
+fn read_revision(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileVersion>)> {
     let reading = || format!("cannot read {}", path.display());
     // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
     match fs::metadata(path) {
@@ -31,10 +31,10 @@ fn read_revision(path: &Path, kind: &Kind) -> Result<(Found, Option<Revision>)> 
     let file = match File::open(path) {
         Ok(file) => file,
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
-        Err(err) => return Err(owner::explain(err, path)).with_context(reading),
+        Err(err) => return Err(read::explain(err, path)).with_context(reading),
     };
     // Of the open file: the name may stand for another one by now.
-    let revision = Revision::of(&file.metadata().with_context(reading)?);
+    let revision = FileVersion::from_metadata(&file.metadata().with_context(reading)?);
     let mut bytes = Vec::new();
     file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
     let damaged = |what: &dyn Display| {
@@ -54,13 +54,13 @@ fn read_revision(path: &Path, kind: &Kind) -> Result<(Found, Option<Revision>)> 
 /// A reader that looks at the file each time and reads it only when it has been replaced.
 pub(super) struct Watched {
     path: PathBuf,
-    kind: Kind,
-    revision: Option<Revision>,
+    kind: DocumentKind,
+    revision: Option<FileVersion>,
     document: Option<Document>,
 }
 
 impl Watched {
-    pub(super) fn new(path: &Path, kind: &Kind) -> Watched {
+    pub(super) fn new(path: &Path, kind: &DocumentKind) -> Watched {
         Watched { path: path.to_owned(), kind: kind.clone(), revision: None, document: None }
     }
 }
@@ -70,7 +70,9 @@ impl Watch for Watched {
     /// look as long as it cannot be read. When the file is gone, so is the document: somebody withdrew it.
     fn look(&mut self) -> Result<bool> {
         match fs::metadata(&self.path) {
-            Ok(metadata) if self.revision == Some(Revision::of(&metadata)) => Ok(false),
+            Ok(metadata) if self.revision == Some(FileVersion::from_metadata(&metadata)) => {
+                Ok(false)
+            }
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 self.revision = None;
                 Ok(self.document.take().is_some())
@@ -117,19 +119,19 @@ mod tests {
         let path = dir.path().join("shop.json");
         for damage in ["", "{}", &" ".repeat(MAX_DOCUMENT + 1)] {
             fs::write(&path, damage).unwrap();
-            assert!(matches!(read(&path, &Kind::Token).unwrap(), Found::Damaged(_)));
+            assert!(matches!(read(&path, &DocumentKind::Token).unwrap(), Found::Damaged(_)));
         }
         fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path, &Kind::Token).unwrap(), Found::Nothing));
+        assert!(matches!(read(&path, &DocumentKind::Token).unwrap(), Found::Nothing));
         fs::create_dir(&path).unwrap();
-        assert!(read(&path, &Kind::Token).is_err());
+        assert!(read(&path, &DocumentKind::Token).is_err());
     }
 
     #[test]
     fn a_watched_document_is_read_again_when_it_is_replaced_and_only_then() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path, &Kind::Token);
+        let mut watched = Watched::new(&path, &DocumentKind::Token);
         assert!(!watched.look().unwrap() && watched.document().is_none());
         put(&path, "T1");
         assert!(watched.look().unwrap());
@@ -144,7 +146,7 @@ mod tests {
     fn damage_is_reported_once_and_costs_no_good_token_but_removal_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path, &Kind::Token);
+        let mut watched = Watched::new(&path, &DocumentKind::Token);
         put(&path, "T1");
         watched.look().unwrap();
         fs::write(&path, r#"{"access_token":"T2"#).unwrap();

@@ -1,9 +1,9 @@
 //! The same story of a ticket, beside that of its token.
 
 use super::*;
+use crate::model::document::TicketType;
 use crate::refresh::ticket::TicketRefresh;
-use crate::source::Tickets;
-use crate::token::TicketType;
+use crate::upstream::Tickets;
 
 /// Whoever gives tickets as it was told to, and notes the tokens that it was shown.
 #[derive(Default)]
@@ -37,7 +37,7 @@ fn ask(
         answers: RefCell::new(answers.into_iter().collect()),
         ..TicketScript::default()
     };
-    let kind = TicketType::of("jsapi").unwrap();
+    let kind = TicketType::parse("jsapi").unwrap();
     let ticket = TicketRefresh {
         kind: &kind,
         place: "/d/default.jsapi.json",

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::copy::Copy;
+use super::local_copy::LocalCopy;
 use super::server::{Fault, Server};
 use super::{There, explain, pick};
-use crate::clock::{Clock, SystemClock};
-use crate::report::debug;
+use crate::log::debug;
+use crate::model::document::{Document, DocumentKind};
+use crate::os::clock::{Clock, SystemClock};
 use crate::store::Watch;
-use crate::token::{Document, Kind};
 
 /// How often Redis is asked, whatever is heard.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(900);
@@ -45,8 +45,8 @@ struct Rounds {
 /// One document, as it was at the last look.
 pub(super) struct Slot {
     key: String,
-    kind: Kind,
-    copy: Copy,
+    kind: DocumentKind,
+    copy: LocalCopy,
     url: String,
     version: AtomicU64,
     seen: Mutex<Seen>,
@@ -121,7 +121,12 @@ impl Follower {
     }
 
     /// The document at `key`, followed from now on.
-    pub(super) fn slot(self: &Arc<Follower>, key: &str, kind: &Kind, copy: &Copy) -> Arc<Slot> {
+    pub(super) fn slot(
+        self: &Arc<Follower>,
+        key: &str,
+        kind: &DocumentKind,
+        copy: &LocalCopy,
+    ) -> Arc<Slot> {
         let mut slots = lock(&self.slots);
         if let Some(slot) = slots.get(key)
             && slot.copy == *copy

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::script;
+use super::scripts;
 use super::server::{Fault, Server};
-use crate::clock::Clock;
-use crate::report::debug;
+use crate::log::debug;
+use crate::os::clock::Clock;
 
 /// How long a lock holds by itself: longer than a refresh takes, so that it holds even if Redis cannot be reached
 /// meanwhile. Whoever is killed keeps the others waiting for so long.
@@ -42,7 +42,7 @@ impl RedisLock {
     ) -> Result<Option<RedisLock>, Fault> {
         let owner = owner();
         loop {
-            if server.run(|connection| script::take(connection, key, &owner, LIFE))? {
+            if server.run(|connection| scripts::take(connection, key, &owner, LIFE))? {
                 let extended = extend(server, key, &owner);
                 let (server, key) = (server.clone(), key.to_owned());
                 return Ok(Some(RedisLock { server, key, owner, _extended: extended }));
@@ -63,9 +63,9 @@ impl RedisLock {
     /// Makes it hold anew, and tries whether these keys can be written; whether it was ours still.
     pub(super) fn extend(&self, keys: &[String]) -> Result<bool, Fault> {
         self.server.run(|connection| {
-            let is_ours = script::extend(connection, &self.key, &self.owner, LIFE, keys)?;
+            let is_ours = scripts::extend(connection, &self.key, &self.owner, LIFE, keys)?;
             // Nobody else is to be given it by a replica that knows nothing of it.
-            script::replicate(connection, self.server.replica_patience());
+            scripts::replicate(connection, self.server.replica_patience());
             Ok(is_ours)
         })
     }
@@ -73,7 +73,7 @@ impl RedisLock {
 
 impl Drop for RedisLock {
     fn drop(&mut self) {
-        let left = self.server.run(|connection| script::leave(connection, &self.key, &self.owner));
+        let left = self.server.run(|connection| scripts::leave(connection, &self.key, &self.owner));
         if let Err(fault) = left {
             debug!(
                 "the lock {} ends by itself within {}: {fault}",
@@ -90,7 +90,7 @@ fn extend(server: &Arc<Server>, key: &str, owner: &str) -> Option<SyncSender<()>
     let (server, key, owner) = (server.clone(), key.to_owned(), owner.to_owned());
     let work = move || {
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_EXTENSIONS) {
-            match server.run(|connection| script::extend(connection, &key, &owner, LIFE, &[])) {
+            match server.run(|connection| scripts::extend(connection, &key, &owner, LIFE, &[])) {
                 Ok(true) => {}
                 Ok(false) => return, // The fence will tell.
                 Err(fault) => debug!("the lock {key} cannot be extended now: {fault}"),

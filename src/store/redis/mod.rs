@@ -10,11 +10,11 @@
 //! A copy cannot outlive what it is a copy of: a token that was replaced before its time stays in Redis, with its
 //! shortened life, for as long as a copy with the old one could be taken for good.
 
-mod copy;
+mod local_copy;
 mod follower;
 mod link;
 mod lock;
-mod script;
+mod scripts;
 mod server;
 
 use std::cell::RefCell;
@@ -26,16 +26,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use time::UtcDateTime;
 
-use super::{Found, Prepared, Store, Turn, Watch};
-use crate::clock::{Clock, SystemClock};
-use crate::place::{AlsoFormat, Shared};
-use crate::report::{debug, error};
-use crate::token::{Document, Kind, MAX_DOCUMENT};
+use crate::log::{debug, error};
+use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::model::location::{AlsoFormat, Shared};
+use crate::os::clock::{Clock, SystemClock};
+use crate::store::{Found, Prepared, Store, Turn, Watch};
 
-use copy::Copy;
 use follower::{Followed, Follower, Slot};
+use local_copy::LocalCopy;
 use lock::{RedisLock, holder};
-use script::{Publication, Published};
+use scripts::{Publication, Published};
 use server::{Fault, Server};
 
 pub(in crate::store) use follower::await_first_look;
@@ -51,10 +51,10 @@ const PUBLISH_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct RedisStore {
     server: Arc<Server>,
-    kind: Kind,
+    kind: DocumentKind,
     key: String,
     lock: String,
-    copy: Copy,
+    copy: LocalCopy,
     mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
     url: String,
@@ -64,13 +64,18 @@ pub(super) struct RedisStore {
 
 impl RedisStore {
     /// The store of the document of this kind, whose copy is at `path`; with `mode`, for those who publish.
-    pub(super) fn new(shared: &Shared, kind: &Kind, path: &Path, mode: Option<u32>) -> RedisStore {
+    pub(super) fn new(
+        shared: &Shared,
+        kind: &DocumentKind,
+        path: &Path,
+        mode: Option<u32>,
+    ) -> RedisStore {
         let key = shared.key(kind);
         RedisStore {
             server: Server::of(&shared.redis),
             kind: kind.clone(),
             lock: format!("{key}:lock"),
-            copy: Copy::new(path, kind, shared.appid.as_deref()),
+            copy: LocalCopy::new(path, kind, shared.appid.as_deref()),
             mode,
             also: shared.also(kind),
             url: shared.redis.url.to_string(),
@@ -171,9 +176,9 @@ impl RedisStore {
             also_life,
         };
         let published = self.server.run(|connection| {
-            let published = script::publish(connection, &publication)?;
+            let published = scripts::publish(connection, &publication)?;
             if !matches!(published, Published::Refused) {
-                script::replicate(connection, self.server.replica_patience());
+                scripts::replicate(connection, self.server.replica_patience());
             }
             Ok(published)
         });
@@ -206,7 +211,7 @@ pub(super) struct There {
 }
 
 impl There {
-    fn parse(kind: &Kind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
+    fn parse(kind: &DocumentKind, key: &str, url: &str, got: Option<Vec<u8>>) -> There {
         let Some(bytes) = got else { return There::default() };
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
@@ -292,7 +297,7 @@ impl Store for RedisStore {
         let Some(document) = there.document.filter(is_good) else { return Ok(()) };
         let (also, life) = (self.also(&document), document.left(now));
         self.server
-            .run(|connection| script::mend(connection, &self.key, &there.bytes, &also, life))
+            .run(|connection| scripts::mend(connection, &self.key, &there.bytes, &also, life))
             .map_err(|fault| self.explain(&fault))
     }
 
@@ -324,7 +329,7 @@ impl RedisStore {
     /// Tries whether it can be written.
     pub(super) fn try_out(&self) -> Result<()> {
         self.server
-            .run(|connection| script::try_out(connection, &self.keys()))
+            .run(|connection| scripts::try_out(connection, &self.keys()))
             .map_err(|fault| self.explain(&fault))
     }
 
@@ -465,7 +470,7 @@ impl Prepared for PreparedKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
 
     fn document(token: &str, created: i64) -> Document {
         let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
@@ -500,9 +505,14 @@ mod tests {
     #[test]
     fn what_is_no_document_is_told_by_its_place_and_never_shown() {
         let there = |bytes: &[u8]| {
-            There::parse(&Kind::Token, "wxtoken:shop", "redis://cache", Some(bytes.to_owned()))
+            There::parse(
+                &DocumentKind::Token,
+                "wxtoken:shop",
+                "redis://cache",
+                Some(bytes.to_owned()),
+            )
         };
-        let line = document("T1", 0).to_line(&Kind::Token);
+        let line = document("T1", 0).to_line(&DocumentKind::Token);
         assert_eq!(there(line.expose().as_bytes()).document, Some(document("T1", 0)));
         let padded = format!("{}{}", line.expose(), " ".repeat(MAX_DOCUMENT));
         for (bytes, why) in

@@ -18,9 +18,9 @@ use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::link::{Late, Link, MOST_LATE};
-use crate::owner::{self, Readers};
-use crate::place::Redis;
-use crate::redis_url::{At, Node};
+use crate::model::address::redis_url::{At, Node};
+use crate::model::location::Redis;
+use crate::os::read::{self, Readers};
 
 /// A connection that was idle for longer is not used again: something on the way may have forgotten it.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
@@ -239,7 +239,7 @@ impl Server {
     fn password(&self) -> Result<Option<Zeroizing<String>>, String> {
         let Some(path) = &self.redis.password_file else { return Ok(None) };
         let failed = |what: String| format!("cannot read password file {}: {what}", path.display());
-        let file = owner::open_lasting_secret(path, Readers::OwnerAndGroup)
+        let file = read::open_lasting_secret(path, Readers::OwnerAndGroup)
             .map_err(|err| failed(err.to_string()))?;
         let mut text = Zeroizing::new(String::new());
         file.take(MAX_PASSWORD as u64 + 1)
@@ -368,7 +368,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::redis_url::RedisUrl;
+    use crate::model::address::redis_url::RedisUrl;
 
     #[test]
     fn of_answers_that_never_end_no_more_are_under_way_than_may_be() {

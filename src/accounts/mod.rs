@@ -1,0 +1,332 @@
+//! The accounts that `serve` hands out tokens of: the published document of each, and who sees to it that there is one.
+//! Which accounts there are never changes; other ones take their place, with what has not changed of the old ones.
+
+mod cached_document;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::accounts::cached_document::CachedDocument;
+use crate::model::account::Account;
+use crate::model::api::Api;
+use crate::model::document::{Document, TicketType};
+use crate::model::secret::Secret;
+use crate::model::status::{
+    AccountStatus, NoTicket, TicketStatus, Token, TokenStatus, Unavailable, Wish,
+};
+use crate::os::clock::{Clock, SystemClock};
+use crate::scheduler::Scheduler;
+use crate::server::Tokens;
+
+/// Why there is no token where nobody asks WeChat.
+const NO_TOKEN: &str =
+    "there is no live token to hand out; run `wxtoken status` on the server to see why";
+
+/// The same of a ticket.
+const NO_TICKET: &str = "there is no live ticket of this type to hand out, or not yet: `wxtoken fetch` on the server fetches it \
+                         after the token, and `wxtoken status` tells what there is";
+
+/// One account that is served.
+pub(crate) struct Served {
+    account: Account,
+    handout: RefCell<CachedDocument>,
+    scheduler: Option<Rc<Scheduler>>,
+    /// Its scheduler's schedule, if that is followed.
+    keeping: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Served {
+    pub(crate) fn new(account: Account, scheduler: Option<Scheduler>) -> Served {
+        Served {
+            handout: RefCell::new(CachedDocument::new(account.clone())),
+            account,
+            scheduler: scheduler.map(Rc::new),
+            keeping: RefCell::default(),
+        }
+    }
+
+    fn keep(&self) {
+        if let Some(scheduler) = &self.scheduler {
+            self.keeping.borrow_mut().get_or_insert_with(|| scheduler.keep());
+        }
+    }
+
+    fn let_go(&self) {
+        if let Some(keeping) = self.keeping.take() {
+            keeping.abort();
+        }
+    }
+
+    /// The token that is published now, lives, and is not known to be dead.
+    fn current(&self) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.handout.borrow_mut().answer(SystemClock.now())?;
+        let is_dead = self.scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&secret));
+        (!is_dead).then_some((secret, token))
+    }
+}
+
+impl Drop for Served {
+    /// Nobody serves it any more, so nobody refreshes it.
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// All accounts that are served. What is asked about one of them costs no more for there being others.
+pub(crate) struct Accounts {
+    /// Sorted; an account's place is its number.
+    names: Vec<String>,
+    served: Vec<Rc<Served>>,
+    by_appid: HashMap<String, Vec<usize>>,
+    /// Those whose AppID only their documents know.
+    anonymous: Vec<usize>,
+    can_refresh: bool,
+    holders: RefCell<Holders>,
+}
+
+impl Accounts {
+    pub(crate) fn new(served: impl IntoIterator<Item = Rc<Served>>) -> Accounts {
+        let mut served: Vec<_> = served.into_iter().collect();
+        served.sort_by(|one, other| one.account.name.cmp(&other.account.name));
+        let mut by_appid: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut anonymous = Vec::new();
+        for (place, it) in served.iter().enumerate() {
+            match &it.account.appid {
+                Some(appid) => by_appid.entry(appid.clone()).or_default().push(place),
+                None => anonymous.push(place),
+            }
+        }
+        Accounts {
+            names: served.iter().map(|it| it.account.name.clone()).collect(),
+            holders: RefCell::new(Holders::among(served.len())),
+            can_refresh: served.iter().any(|it| it.scheduler.is_some()),
+            served,
+            by_appid,
+            anonymous,
+        }
+    }
+
+    fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.served[account].current()?;
+        self.holders.borrow_mut().note(account, &secret, &token);
+        Some((secret, token))
+    }
+}
+
+/// Whose token is which, of those that were handed out lately: found without a look at each account's document.
+struct Holders {
+    hasher: RandomState,
+    by_token: HashMap<u64, usize>,
+    /// By the accounts' places: the generation of the token that was noted last.
+    noted: Vec<Option<u64>>,
+}
+
+impl Holders {
+    fn among(accounts: usize) -> Holders {
+        Holders {
+            hasher: RandomState::new(),
+            by_token: HashMap::new(),
+            noted: vec![None; accounts],
+        }
+    }
+
+    fn note(&mut self, account: usize, secret: &Secret, token: &Token) {
+        if self.noted[account] == Some(token.generation) {
+            return;
+        }
+        // Those of today and yesterday are enough.
+        if self.by_token.len() > 32 * self.noted.len() {
+            self.by_token.clear();
+        }
+        self.by_token.insert(self.hasher.hash_one(secret.expose()), account);
+        self.noted[account] = Some(token.generation);
+    }
+
+    /// The account that may be the token's.
+    fn guess(&self, token: &str) -> Option<usize> {
+        self.by_token.get(&self.hasher.hash_one(token)).copied()
+    }
+}
+
+impl Tokens for Accounts {
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn with_appid(&self, appid: &str) -> Vec<usize> {
+        let mut places = self.by_appid.get(appid).cloned().unwrap_or_default();
+        // Whoever only reads need not have been told it: the document knows. It does not change its account often.
+        let knows = |place: &usize| {
+            let mut handout = self.served[*place].handout.borrow_mut();
+            handout.last_document().is_some_and(|document| document.appid == appid)
+                || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
+        };
+        places.extend(self.anonymous.iter().copied().filter(knows));
+        places
+    }
+
+    fn api(&self, account: usize) -> Api {
+        self.served[account].account.api
+    }
+
+    fn token(&self, account: usize) -> Option<Token> {
+        self.current(account).map(|(_, token)| token)
+    }
+
+    fn ticket<'a>(
+        &'a self,
+        account: usize,
+        kind: &'a TicketType,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>> {
+        let Served { account: settings, handout, scheduler, .. } = &*self.served[account];
+        let look = || handout.borrow_mut().ticket(kind, SystemClock.now());
+        Box::pin(async move {
+            if let Some(ticket) = look() {
+                return Ok(ticket);
+            }
+            // Whoever only reads need not have been told; one that has ended was kept by somebody.
+            let is_kept = || handout.borrow_mut().ticket_document(kind).is_some();
+            let is_ours = settings.tickets.contains(kind);
+            if !is_ours && !is_kept() {
+                return Err(NoTicket::NotKept);
+            }
+            let Some(scheduler) = scheduler.as_ref().filter(|_| is_ours) else {
+                return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
+            };
+            // It is asked for with a token.
+            let token = scheduler.obtain(&Wish::Live, || self.current(account)).await;
+            token.map_err(NoTicket::ForNow)?;
+            scheduler.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
+        })
+    }
+
+    fn holder_of(&self, token: &str) -> Option<usize> {
+        let now = SystemClock.now();
+        let is_of = |place: &usize| self.served[*place].handout.borrow_mut().is_token(token, now);
+        let guess = self.holders.borrow().guess(token);
+        guess.filter(is_of).or_else(|| (0..self.served.len()).find(is_of))
+    }
+
+    fn can_refresh(&self) -> bool {
+        self.can_refresh
+    }
+
+    fn obtain(
+        &self,
+        account: usize,
+        wish: Wish,
+    ) -> Pin<Box<dyn Future<Output = Result<Token, Unavailable>> + '_>> {
+        Box::pin(async move {
+            match &self.served[account].scheduler {
+                Some(scheduler) => scheduler.obtain(&wish, || self.current(account)).await,
+                None => self.token(account).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
+            }
+        })
+    }
+
+    fn seen(&self, account: usize) -> AccountStatus {
+        let Served { account, handout, scheduler, .. } = &*self.served[account];
+        let (mut handout, now) = (handout.borrow_mut(), SystemClock.now());
+        let seen = |document: &Document, life: Duration| TokenStatus {
+            created_at: document.created_at,
+            expires_at: document.expires_at(),
+            life,
+            is_dead: scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&document.token)),
+            expires_in: document.expires_in,
+            fingerprint: document.token.fingerprint(),
+        };
+        let ticket = |kind: &TicketType| TicketStatus {
+            kind: kind.to_string(),
+            ticket: handout.ticket_document(kind).map(|it| seen(it, it.left(now))),
+            failure: scheduler.as_ref().and_then(|scheduler| scheduler.ticket_failure(kind)),
+        };
+        let tickets = account.tickets.iter().map(ticket).collect();
+        let document = handout.document(now);
+        let promise = |it: &Document| it.promise(now, account.rules, account.refresh_before);
+        let token = document.map(|it| seen(it, promise(it)));
+        AccountStatus {
+            name: account.name.clone(),
+            appid: account
+                .appid
+                .clone()
+                .or_else(|| document.map(|document| document.appid.clone())),
+            token,
+            tickets,
+            asking: scheduler.as_ref().map(|scheduler| scheduler.seen()),
+        }
+    }
+
+    fn keep(&self) {
+        self.served.iter().for_each(|it| it.keep());
+    }
+
+    fn hangup(&self) {
+        self.served
+            .iter()
+            .filter_map(|it| it.scheduler.as_ref())
+            .for_each(|scheduler| scheduler.hangup());
+    }
+
+    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.served.iter().for_each(|it| it.let_go());
+        self.served
+            .iter()
+            .filter_map(|it| it.scheduler.as_ref())
+            .for_each(|scheduler| scheduler.wind_up());
+        Box::pin(async {
+            for scheduler in self.served.iter().filter_map(|it| it.scheduler.as_ref()) {
+                scheduler.settled().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::api::{Api, Rules};
+    use crate::model::location::Location;
+
+    fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
+        Account {
+            name: name.to_owned(),
+            appid: appid.map(str::to_owned),
+            api: Api::Stable,
+            rules: Rules::Stable,
+            refresh_before: Duration::from_secs(300),
+            place: Location::File(dir.join(name)),
+            tickets: Vec::new(),
+            on_change: None,
+        }
+    }
+
+    #[test]
+    fn accounts_are_in_the_order_of_their_names_and_know_their_appids() {
+        let dir = tempfile::tempdir().unwrap();
+        // Still alive when nobody runs this test any more.
+        let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
+        fs::write(dir.path().join("shop"), document).unwrap();
+        let of = [("shop", None), ("branch", Some("wx2")), ("again", Some("wx1"))];
+        let of = of.map(|(name, appid)| Served::new(account(dir.path(), name, appid), None));
+        let accounts = Accounts::new(of.map(Rc::new));
+        assert_eq!(accounts.names(), ["again", "branch", "shop"]);
+        assert_eq!(accounts.with_appid("wx1"), [0, 2], "the document of the last one knows");
+        assert_eq!(accounts.with_appid("wx2"), [1]);
+        assert!(accounts.with_appid("WX1").is_empty());
+        assert!(accounts.token(2).unwrap().json.starts_with(br#"{"access_token":"T1","#));
+        assert_eq!(accounts.token(1), None);
+        assert_eq!(accounts.holder_of("T1"), Some(2));
+        assert_eq!(accounts.holder_of("T2"), None);
+    }
+}

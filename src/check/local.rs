@@ -1,0 +1,144 @@
+//! What can be looked at on this host: where the secret is from, whether documents can be published, who is at it.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::Finding;
+use crate::error::Exit;
+use crate::model::location::Location;
+use crate::model::secret::Secret;
+use crate::store::{Directory, Trial, Turns};
+use crate::upstream::credentials::SecretFrom;
+
+/// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
+pub(crate) fn secret(
+    is_mirror: bool,
+    from: Option<&SecretFrom<'_>>,
+    read: &Result<Option<Secret>>,
+) -> Finding {
+    let about = if is_mirror { "key" } else { "secret" };
+    match (from, read) {
+        (Some(from), Ok(Some(_))) => Finding::well(about, described(from)),
+        (_, Ok(_)) => Finding::well(about, "none: the other wxtoken knows this host by its address"),
+        (Some(_), Err(err)) => Finding::of_error(about, err).remedy(
+            "It is to be alone on one line, in a file with mode 0600 of the user who fetches.",
+            "文件中应只有密钥本身一行，权限 0600，属于运行 fetch 的用户。",
+        ),
+        (None, Err(_)) => Finding::notice(about, "this host has no AppSecret for it, so whether WeChat accepts it was not tried")
+            .remedy(
+                "Well where another host or a unit with a credential (LoadCredential) asks; else name a file in secret_file.",
+                "若由其他主机或带凭据（LoadCredential）的 systemd 单元刷新则无妨，否则请用 secret_file 指定密钥文件。",
+            ),
+    }
+}
+
+fn described(from: &SecretFrom<'_>) -> String {
+    let with_mode = |path: &Path| {
+        let mode = path.metadata().map(|it| it.permissions().mode() & 0o7777);
+        let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
+        format!("{}{mode}", path.display())
+    };
+    match from {
+        SecretFrom::Stdin => "from standard input".to_owned(),
+        SecretFrom::File(path) => with_mode(path),
+        SecretFrom::Credential(path) => format!("systemd credential {}", with_mode(path)),
+        SecretFrom::Variable => "from WXTOKEN_SECRET".to_owned(),
+    }
+}
+
+/// Whether documents can be published at `place`.
+pub(crate) fn place(place: &Location, trial: &Trial) -> Finding {
+    match trial {
+        Trial::Directory(tried) => directory(place, tried),
+        Trial::Redis(tried) => redis(place, tried),
+    }
+}
+
+fn directory(place: &Location, tried: &Result<Directory>) -> Finding {
+    let about = "directory";
+    match tried {
+        Ok(Directory::Ready) => {
+            Finding::well(about, format!("{place} can be published: writing, renaming and locking work"))
+        }
+        Ok(Directory::Shared(kind)) => Finding::notice(
+            about,
+            format!("{place} can be published, on {kind}: whether its locks hold between hosts cannot be tried from one"),
+        )
+        .remedy(
+            "Let one host fetch and the others read, or be mirrors of it.",
+            "请只让一台主机刷新，其他主机只读取或做镜像。",
+        ),
+        Ok(Directory::Missing) => {
+            Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
+        }
+        Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
+            "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
+            "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
+        ),
+    }
+}
+
+fn redis(place: &Location, tried: &Result<()>) -> Finding {
+    let about = "store";
+    match tried {
+        Ok(()) => Finding::well(
+            about,
+            format!("{place} can be published: Redis answers, and can be written"),
+        ),
+        Err(err) => Finding::wrong(
+            about,
+            Exit::Failure,
+            format!("{place} cannot be published: {err:#}"),
+        )
+        .remedy(
+            "See store and [redis] in the config, and whether Redis runs and lets this host in.",
+            "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
+        ),
+    }
+}
+
+/// Whether there is what `on_change` runs; `found` is what came of looking for it.
+pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
+    let about = "hook";
+    match found {
+        Ok(path) => Finding::well(about, format!("on_change runs {}", path.display())),
+        Err(err) => Finding::wrong(
+            about,
+            Exit::Hook,
+            format!("on_change cannot run {}: {err}", program.display()),
+        )
+        .remedy(
+            "Name a program by its path, beside the config, or one that is in PATH of whoever fetches; and let them execute it.",
+            "请写程序的路径（相对于配置文件），或运行 fetch 的用户 PATH 中的程序，并确认其有执行权限。",
+        ),
+    }
+}
+
+/// Whether somebody is at it, where `trial` told whether documents can be published.
+pub(crate) fn lock(trial: &Trial, turns: &Result<Turns>) -> Finding {
+    let about = "lock";
+    match turns {
+        Ok(Turns::Nobody) => Finding::well(about, "free"),
+        Ok(Turns::Somebody(who)) => {
+            let who = who.as_deref().unwrap_or("another process");
+            Finding::notice(
+                about,
+                format!("held by {who}: it is asking WeChat right now, or hangs"),
+            )
+            .remedy(
+                "Look again in a minute; a fetch ends itself after its --timeout.",
+                "请一分钟后再看；fetch 到 --timeout 会自行结束。",
+            )
+        }
+        // The store tells it, too, and fails for it.
+        Err(err) if matches!(trial, Trial::Redis(_)) => {
+            Finding::notice(about, format!("nobody can tell: {err:#}"))
+                .remedy("See store, above.", "见上面的 store 一项。")
+        }
+        Err(err) => Finding::wrong(about, Exit::Failure, format!("{err:#}"))
+            .remedy("Run check as the user who fetches.", "请以运行 fetch 的用户执行 check。"),
+    }
+}

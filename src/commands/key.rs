@@ -1,0 +1,25 @@
+//! `wxtoken key`: makes a client's key, and the line that stands for it in the server's keys file. Keeps neither: the
+//! key is on stdout this once.
+
+use anyhow::{Result, bail};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::answer;
+use crate::cli::KeyArgs;
+use crate::error::Exit;
+use crate::model::client_key::{self, Line, RANDOM_BYTES};
+
+pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
+    let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+    if SystemRandom::new().fill(&mut *random).is_err() {
+        bail!("the operating system gives no randomness, so there is no key");
+    }
+    let key = client_key::of_randomness(&random);
+    let digest = client_key::digest(key.expose().as_bytes());
+    let line = Line::new(&args.name, digest, args.accounts.clone())
+        .map_err(|fault| Exit::Usage.error(fault))?;
+    let text = Zeroizing::new(format!("key:  {}\nline: {line}\n", key.expose()));
+    answer(&text)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,235 @@
+//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Asks WeChat only with `--refresh`;
+//! without, it does not even read the AppSecret.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tokio::task::LocalSet;
+
+use super::announce;
+use crate::accounts::{Accounts, Served};
+use crate::cli::{CommonArgs, ServeArgs};
+use crate::config::{self, Config, Meant, Secrets};
+use crate::error::Exit;
+use crate::error::both;
+use crate::log::error;
+use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::address::listen::Listen;
+use crate::os::clock::{Clock, SystemClock};
+use crate::os::systemd;
+use crate::scheduler::{self, Scheduler};
+use crate::server::{
+    self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
+};
+use crate::store;
+use crate::upstream::connect::Contact;
+use crate::upstream::connect::{Link, Linker};
+
+/// So many accounts are refreshed at once; the others wait their turn.
+const MAX_REFRESHING: usize = 16;
+
+pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
+    let secrets = match args.refresh {
+        Some(true) => Secrets::Needed,
+        Some(false) => Secrets::Unneeded,
+        None => Secrets::NeededToRefresh,
+    };
+    let settings = Config::read(common, &args.account, secrets)?.serve(args);
+    let imply_loopback = sources(&settings, Vec::new()).imply_loopback();
+    let ((service, tls), listen) = both(
+        both(service(common, args, secrets, &settings), tls(&settings)),
+        Listen::parse_all(&settings.listen),
+    )?;
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let bound = Bound::passed_or(&listen, scheme)?;
+    if let (true, Some(bound)) =
+        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
+    {
+        error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
+    }
+    let accounts = service.get().tokens.names().len();
+    store::await_first_look();
+    let options = Options { service, tls, max_connections: settings.max_connections as usize };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_REFRESHING + scheduler::MOST_HOOKS)
+        .build()
+        .context("cannot start the event loop")?;
+    let listening = |addresses: &[String]| {
+        announce(addresses)?;
+        systemd::ready(&status(accounts, addresses));
+        Ok(())
+    };
+    let served = LocalSet::new()
+        .block_on(&runtime, async { server::serve(bound, options, listening).await });
+    // What is still under way ends with the process.
+    runtime.shutdown_background();
+    served.map(|()| Exit::Done)
+}
+
+/// What HTTPS is made of, if it is asked for.
+fn tls(settings: &config::Serve) -> Result<Option<Reloaded<Tls>>> {
+    let files = TlsFiles::given(
+        settings.tls_cert.as_deref(),
+        settings.tls_key.as_deref(),
+        settings.tls_client_ca.as_deref(),
+    )?;
+    let reloaded = |tls: TlsFiles| {
+        Reloaded::new("certificates", move |files| {
+            tls.paths().iter().for_each(|path| files.note(path));
+            Tls::read(&tls, SystemClock.now())
+        })
+    };
+    files.map(reloaded).transpose()
+}
+
+/// What it does, for whoever asks systemd.
+fn status(accounts: usize, addresses: &[String]) -> String {
+    let (noun, addresses) =
+        (if accounts == 1 { "account" } else { "accounts" }, addresses.join(", "));
+    format!("serving {accounts} {noun} on {addresses}")
+}
+
+/// What is handed out and who may have it, by flags, config and the files that they name.
+fn service(
+    common: &CommonArgs,
+    args: &ServeArgs,
+    secrets: Secrets,
+    at_start: &config::Serve,
+) -> Result<Reloaded<Service>> {
+    let (common, args, at_start) = (common.clone(), args.clone(), at_start.clone());
+    let what = match config::path(&common, &args.account) {
+        Some(_) => "accounts and access rules",
+        None => "access rules",
+    };
+    let maker = Maker::default();
+    Reloaded::new(what, move |files: &mut Files| {
+        if let Some(path) = config::path(&common, &args.account) {
+            files.note(&path);
+        }
+        let config = Config::read(&common, &args.account, secrets)?;
+        let settings = config.serve(&args);
+        let meant = config.meant(&[])?;
+        let sources = sources(&settings, meant.allowed());
+        sources.files().for_each(|path| files.note(path));
+        let accounts = maker.accounts(meant, settings.refresh, config.mode(args.mode));
+        let (accounts, access) = both(accounts, sources.read())?;
+        if settings.needs_restart(&at_start) {
+            error!(
+                "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
+            );
+        }
+        Ok(Service { access, tokens: Rc::new(maker.take(accounts)) })
+    })
+}
+
+fn sources(settings: &config::Serve, accounts: Vec<(String, Option<Vec<String>>)>) -> Sources {
+    Sources {
+        allow: settings.allow.clone(),
+        allow_file: settings.allow_file.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        keys: settings.keys.clone(),
+        accounts,
+    }
+}
+
+/// All that an account which is served is made of.
+#[derive(Clone, Debug, PartialEq)]
+struct Plan {
+    account: Account,
+    /// How to ask for it, and the mode of its document; `None` where WeChat is not asked.
+    refresh: Option<(Contact, u32)>,
+}
+
+/// Makes the accounts that are served, and makes them anew: one that is as it was stays, with all that is known of it.
+#[derive(Default)]
+struct Maker {
+    linker: Rc<Linker>,
+    /// By their names.
+    made: RefCell<HashMap<String, Made>>,
+}
+
+type Made = (Plan, Rc<Served>);
+
+impl Maker {
+    fn accounts(&self, meant: Meant, is_refreshed: bool, mode: u32) -> Result<Vec<Made>> {
+        let plan =
+            |account, contact| Plan { account, refresh: is_refreshed.then_some((contact, mode)) };
+        match meant {
+            Meant::OfFile(entries) => {
+                let plans = entries.into_iter().map(|it| plan(it.account, it.contact));
+                Ok(plans.map(|plan| self.known(&plan).unwrap_or_else(|| self.make(plan))).collect())
+            }
+            Meant::Given(account, _) if !is_refreshed => {
+                let plan = Plan { account: account?, refresh: None };
+                Ok(vec![self.known(&plan).unwrap_or_else(|| self.make(plan))])
+            }
+            Meant::Given(account, contact) => {
+                let account = account.and_then(|account| {
+                    account.needed_appid()?;
+                    Ok(account)
+                });
+                if let Ok(account) = &account
+                    && let Some(known) = self.known(&plan(account.clone(), (*contact).clone()))
+                {
+                    return Ok(vec![known]);
+                }
+                // What is wrong with an account of the command line is told at once.
+                let link = self.linker.link(DEFAULT_ACCOUNT, &contact);
+                let (account, link) = both(account, link)?;
+                Ok(vec![self.make_with(plan(account, *contact), Some(link))])
+            }
+        }
+    }
+
+    /// The account that is served already, if it was made of the same.
+    fn known(&self, plan: &Plan) -> Option<Made> {
+        self.made.borrow().get(&plan.account.name).filter(|(known, _)| known == plan).cloned()
+    }
+
+    /// One account's trouble is no reason not to serve the others: it is told, and where WeChat is to be asked it is tried
+    /// again.
+    fn make(&self, plan: Plan) -> Made {
+        let link = plan.refresh.as_ref().and_then(|(contact, _)| {
+            let link = self.linker.link(&plan.account.name, contact);
+            link.map_err(|err| error!("serve: {err:#}")).ok()
+        });
+        self.make_with(plan, link)
+    }
+
+    fn make_with(&self, plan: Plan, link: Option<Link>) -> Made {
+        let account = plan.account.clone();
+        let scheduler = plan.refresh.clone().map(|(contact, mode)| {
+            let linker = Rc::clone(&self.linker);
+            let connect = {
+                let account = account.clone();
+                move || match contact.secret_file.as_deref() {
+                    // What was typed or piped in is gone.
+                    Some(path) if path.as_os_str() == "-" => Ok(None),
+                    // And who waited for a writer would have all callers wait.
+                    Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                        let path = path.display();
+                        Err(Exit::Usage.error(format!(
+                            "secret file {path} is no plain file, which could be read again"
+                        )))
+                    }
+                    _ => linker.link(&account.name, &contact)?.upstream(&account).map(Some),
+                }
+            };
+            let upstream = link.and_then(|link| link.upstream(&account).ok());
+            Scheduler::new(account.clone(), mode, upstream, connect)
+        });
+        (plan, Rc::new(Served::new(account, scheduler)))
+    }
+
+    /// These are what is served from now on.
+    fn take(&self, made: Vec<Made>) -> Accounts {
+        let accounts = Accounts::new(made.iter().map(|(_, served)| Rc::clone(served)));
+        let by_name = made.into_iter().map(|it| (it.0.account.name.clone(), it));
+        self.made.replace(by_name.collect());
+        accounts
+    }
+}

@@ -1,0 +1,154 @@
+//! `store` and `[redis]`: the Redis that many hosts share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::diagnostics::{Table, Value};
+use crate::model::address::redis_url::RedisUrl;
+use crate::model::location::{Also, AlsoFormat, Redis};
+
+/// What the names of all keys begin with, where nothing is said.
+const PREFIX: &str = "wxtoken";
+
+/// How long Redis has to answer, where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What more may be meant: no refresh has the time to wait for longer.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The Redis that this file names, if it does.
+pub(super) fn of(top: &mut Table<'_>) -> Option<Arc<Redis>> {
+    let url = top.get("store", url);
+    let settings = top.table("redis", Settings::of);
+    if settings.as_ref().is_some_and(|settings| !settings.is_empty) && !top.has("store") {
+        top.tell(
+            "redis",
+            "goes with store, which says where that Redis is (store = \"redis://host\")",
+        );
+    }
+    let settings = settings.unwrap_or_default();
+    let url = url?;
+    if settings.ca_file.is_some() && !url.is_tls() {
+        top.tell(
+            "store",
+            "does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
+        );
+    }
+    if (settings.user.is_some() || url.user.is_some()) && settings.password_file.is_none() {
+        top.tell(
+            "store",
+            "has a user without a password; name the file with it in [redis] password_file",
+        );
+    }
+    Some(Arc::new(Redis {
+        url,
+        user: settings.user,
+        password_file: settings.password_file,
+        ca_file: settings.ca_file,
+        prefix: settings.prefix.unwrap_or_else(|| PREFIX.to_owned()),
+        timeout: settings.timeout.unwrap_or(TIMEOUT),
+        also: settings.also,
+    }))
+}
+
+/// `[redis]`.
+#[derive(Default)]
+struct Settings {
+    is_empty: bool,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    prefix: Option<String>,
+    timeout: Option<Duration>,
+    also: Vec<Also>,
+}
+
+impl Settings {
+    fn of(table: &mut Table<'_>) -> Settings {
+        let settings = Settings {
+            is_empty: table.is_empty(),
+            user: table.get("user", user),
+            password_file: table.get("password_file", Value::path),
+            ca_file: table.get("ca_file", Value::path),
+            prefix: table.get("prefix", prefix),
+            timeout: table.get("timeout", timeout),
+            also: also(table),
+        };
+        if table.has("password") {
+            table.know("password");
+            table.tell(
+                "password",
+                "has no place here: put it into a file with mode 0600, and name that in password_file",
+            );
+        }
+        settings
+    }
+}
+
+/// The keys for SDKs.
+fn also(table: &mut Table<'_>) -> Vec<Also> {
+    let like = "{ key = \"app:{appid}:token\", format = \"text\" }";
+    let rows = table.rows("also", like, |row| {
+        let key = row.need("key", "it has no key", also_key);
+        let format = row.need("format", "it has no format", also_format);
+        Some(Also { key: key?, format: format? })
+    });
+    rows.into_iter().flatten().collect()
+}
+
+fn also_key(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    if text.len() > 256 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("is no key (printable ASCII without blanks, 256 at most)".to_owned());
+    }
+    if !text.contains("{appid}") && !text.contains("{account}") {
+        return Err(
+            "has neither {appid} nor {account} in it: two accounts would have one key".to_owned()
+        );
+    }
+    let rest = text.replace("{appid}", "").replace("{account}", "");
+    match rest.contains(['{', '}']) {
+        true => Err("has something else than {appid} or {account} in braces".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
+    match value.text()? {
+        "text" => Ok(AlsoFormat::Text),
+        "json-string" => Ok(AlsoFormat::JsonString),
+        _ => Err("there is no such format; there are text, json-string".to_owned()),
+    }
+}
+
+fn url(value: Value<'_>) -> Result<RedisUrl, String> {
+    Ok(RedisUrl::parse(value.secretive_text()?)?)
+}
+
+fn user(value: Value<'_>) -> Result<String, String> {
+    match value.text()? {
+        "" => Err("is empty".to_owned()),
+        user => Ok(user.to_owned()),
+    }
+}
+
+fn prefix(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    let is_of_prefix = |byte: u8| byte.is_ascii_alphanumeric() || b":_-./".contains(&byte);
+    match (1..=64).contains(&text.len()) && text.bytes().all(is_of_prefix) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("is no prefix of keys (letters, digits, and : _ - . /; 64 at most)".to_owned())
+        }
+    }
+}
+
+fn timeout(value: Value<'_>) -> Result<Duration, String> {
+    match value.some_duration()? {
+        long if long > LONGEST_TIMEOUT => {
+            Err("is longer than 10s, which a refresh cannot wait".to_owned())
+        }
+        timeout => Ok(timeout),
+    }
+}

@@ -1,0 +1,7 @@
+//! Addresses as people write them, parsed strictly: URLs, proxies, listening addresses, networks, Redis servers.
+//! Connects to nothing.
+
+pub(crate) mod endpoint;
+pub(crate) mod listen;
+pub(crate) mod network;
+pub(crate) mod redis_url;

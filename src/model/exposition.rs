@@ -1,0 +1,113 @@
+//! Prometheus's text format: how a metric is written, and those that more than one place writes. Counters nothing.
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
+
+use std::fmt::{Display, Write};
+
+/// A metric: its name, and what people read about it.
+pub(crate) struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+}
+
+impl Metric {
+    /// One that goes up and down, or an instant.
+    pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Metric {
+        Metric { name, kind: "gauge", help }
+    }
+
+    /// One that only goes up, and starts again from 0 with the process.
+    pub(crate) const fn counter(name: &'static str, help: &'static str) -> Metric {
+        Metric { name, kind: "counter", help }
+    }
+}
+
+// Instants, not ages: they stay true while they lie in a file or in a database.
+
+pub(crate) const TOKEN_CREATED: Metric = Metric::gauge(
+    "wxtoken_token_created_timestamp_seconds",
+    "When the published token was asked for; 0 if there is none.",
+);
+
+pub(crate) const TOKEN_EXPIRY: Metric = Metric::gauge(
+    "wxtoken_token_expiry_timestamp_seconds",
+    "When the published token ends; 0 if there is none.",
+);
+
+pub(crate) const TICKET_EXPIRY: Metric = Metric::gauge(
+    "wxtoken_ticket_expiry_timestamp_seconds",
+    "When the published ticket of this type ends; 0 if there is none.",
+);
+
+/// The labels of a metric that has one value.
+pub(crate) const NO_LABELS: [(&str, &str); 0] = [];
+
+/// What has been written so far.
+#[derive(Debug, Default)]
+pub(crate) struct Exposition(String);
+
+impl Exposition {
+    /// Writes a metric with its labels and values; nothing at all where there are none.
+    pub(crate) fn write<const N: usize, L: Display, V: Display>(
+        &mut self,
+        metric: &Metric,
+        samples: impl IntoIterator<Item = ([(&'static str, L); N], V)>,
+    ) {
+        let Metric { name, kind, help } = metric;
+        for (place, (labels, value)) in samples.into_iter().enumerate() {
+            if place == 0 {
+                self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+            }
+            let labels =
+                labels.map(|(label, text)| format!("{label}=\"{}\"", escaped(&text.to_string())));
+            let labels = if N == 0 { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            self.push(format_args!("{name}{labels} {value}\n"));
+        }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        let _ = self.0.write_fmt(text); // Writing to a String cannot fail.
+    }
+}
+
+/// A label's value as it stands between quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: Metric = Metric::counter("x_calls_total", "How often.");
+
+    #[test]
+    fn a_metric_is_its_help_its_type_and_a_line_for_each_sample() {
+        let mut exposition = Exposition::default();
+        exposition.write(&Metric::gauge("x_open", "How many."), [(NO_LABELS, 7)]);
+        exposition.write(&CALLS, [([("a", "1"), ("b", "2")], 3), ([("a", "x"), ("b", "")], 0)]);
+        let expected = "# HELP x_open How many.\n# TYPE x_open gauge\nx_open 7\n\
+                        # HELP x_calls_total How often.\n# TYPE x_calls_total counter\n\
+                        x_calls_total{a=\"1\",b=\"2\"} 3\nx_calls_total{a=\"x\",b=\"\"} 0\n";
+        assert_eq!(exposition.into_text(), expected);
+    }
+
+    #[test]
+    fn what_never_occurred_is_not_written() {
+        let mut exposition = Exposition::default();
+        exposition.write(&CALLS, [([("a", ""); 1], 0); 0]);
+        assert_eq!(exposition.into_text(), "");
+    }
+
+    #[test]
+    fn no_value_of_a_label_ends_it_or_the_line() {
+        let mut exposition = Exposition::default();
+        exposition.write(&CALLS, [([("a", "x\"} 9\n\\")], 1)]);
+        let text = exposition.into_text();
+        assert_eq!(text.lines().last(), Some(r#"x_calls_total{a="x\"} 9\n\\"} 1"#));
+    }
+}

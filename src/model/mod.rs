@@ -1,0 +1,14 @@
+//! The concepts that the rest of the program speaks of: accounts, documents, errcodes, keys, addresses.
+//! Pure: no clock and no I/O.
+
+pub(crate) mod account;
+pub(crate) mod address;
+pub(crate) mod api;
+pub(crate) mod client_key;
+pub(crate) mod document;
+pub(crate) mod errcode;
+pub(crate) mod exposition;
+pub(crate) mod location;
+pub(crate) mod response;
+pub(crate) mod secret;
+pub(crate) mod status;

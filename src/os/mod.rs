@@ -1,0 +1,11 @@
+//! What the operating system gives: files that are replaced atomically, locks, clocks, signals, hooks, systemd.
+//! Knows nothing of WeChat or of tokens.
+
+pub(crate) mod atomic;
+pub(crate) mod clock;
+pub(crate) mod file_version;
+pub(crate) mod hook;
+pub(crate) mod lock;
+pub(crate) mod read;
+pub(crate) mod signals;
+pub(crate) mod systemd;

@@ -1,0 +1,109 @@
+//! What has happened since the process began, by kind and how often. Every kind is a word of ours, never of a caller's,
+//! so their number is bounded whatever is sent. One thread only.
+
+use std::cell::{Cell, RefCell};
+
+use hyper::StatusCode;
+
+/// The refusals that an operator watches; they are told from the beginning, so that the first one is seen as a rise.
+const WATCHED: [&str; 4] = ["forbidden", "forwarded", "misdirected", "unauthorized"];
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    answers: Tally<(&'static str, u16)>,
+    refusals: Tally<&'static str>,
+    accepted: Cell<u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            answers: Tally::default(),
+            refusals: Tally(RefCell::new(WATCHED.map(|reason| (reason, 0)).to_vec())),
+            accepted: Cell::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// A connection has come in.
+    pub(crate) fn accepted(&self) {
+        self.accepted.set(self.accepted.get() + 1);
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, route: &'static str, status: StatusCode) {
+        self.answers.count((route, status.as_u16()));
+    }
+
+    /// Somebody did not get what he asked for, or was not let ask.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refusals.count(reason);
+    }
+
+    /// How many connections have come in.
+    pub(crate) fn connections(&self) -> u64 {
+        self.accepted.get()
+    }
+
+    /// How many requests were answered, by route and status.
+    pub(crate) fn answers(&self) -> Vec<((&'static str, u16), u64)> {
+        self.answers.0.borrow().clone()
+    }
+
+    /// How many refusals there were, by reason.
+    pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.refusals.0.borrow().clone()
+    }
+}
+
+/// How often each kind has occurred, sorted by kind. They are few, so that finding one costs next to nothing, and room
+/// is made only when one occurs for the first time.
+#[derive(Debug)]
+struct Tally<K>(RefCell<Vec<(K, u64)>>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Tally<K> {
+        Tally(RefCell::default())
+    }
+}
+
+impl<K: Ord> Tally<K> {
+    fn count(&self, kind: K) {
+        let mut counts = self.0.borrow_mut();
+        match counts.binary_search_by(|(known, _)| known.cmp(&kind)) {
+            Ok(place) => counts[place].1 += 1,
+            Err(place) => counts.insert(place, (kind, 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_occurred_is_counted_by_kind_and_nothing_else_is_known() {
+        let counts = Counters::default();
+        assert_eq!(counts.answers(), []);
+        for (route, status) in [("/token", 200), ("/readyz", 503), ("/token", 503), ("/token", 200)]
+        {
+            counts.answered(route, StatusCode::from_u16(status).expect("a status"));
+        }
+        let expected = [(("/readyz", 503), 1), (("/token", 200), 2), (("/token", 503), 1)];
+        assert_eq!(counts.answers(), expected);
+    }
+
+    #[test]
+    fn the_refusals_that_are_watched_are_counted_from_nought() {
+        let counts = Counters::default();
+        assert!(WATCHED.is_sorted(), "or they would not be found");
+        assert_eq!(counts.refusals(), WATCHED.map(|reason| (reason, 0)));
+        for reason in ["misdirected", "not_found", "misdirected"] {
+            counts.refused(reason);
+        }
+        let counted: Vec<_> =
+            counts.refusals().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("misdirected", 2), ("not_found", 1)]);
+    }
+}
