@@ -6,24 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use super::AccessError;
 use super::allowlist::{self, Allowlist};
 use super::peer::Peer;
-use crate::server::routes::response::Rejection;
-
-const UNTRUSTED: Rejection = Rejection::Forwarded(
-    "this request was forwarded by a proxy that is not trusted here; ask the server directly, without proxy headers, \
-     or name the proxy in serve's --trusted-proxy",
-);
-const NOT_SAID: Rejection = Rejection::Forwarded(
-    "the proxy did not say for whom it asks; have it set X-Forwarded-For to the client's address",
-);
-const NO_ADDRESS: Rejection = Rejection::Forwarded(
-    "the proxy says for whom it asks with something that is no IP address; have it set X-Forwarded-For to the \
-     client's address",
-);
-const DISAGREEING: Rejection = Rejection::Forwarded(
-    "X-Forwarded-For and Forwarded name different clients; have the proxy set one of them and remove the other",
-);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -76,10 +61,14 @@ pub(crate) fn client(
     headers: &HeaderMap,
     peer: Peer,
     proxies: &Proxies,
-) -> Result<Client, Rejection> {
+) -> Result<Client, AccessError> {
     let is_forwarded = headers.keys().any(is_forwarding);
     if !proxies.trusts(peer) {
-        return if is_forwarded { Err(UNTRUSTED) } else { Ok(Client::Direct(peer)) };
+        return if is_forwarded {
+            Err(AccessError::UntrustedProxy)
+        } else {
+            Ok(Client::Direct(peer))
+        };
     }
     let said = |name, hops: fn(&HeaderValue) -> Vec<Hop>| {
         let lines = headers.get_all(name);
@@ -90,14 +79,14 @@ pub(crate) fn client(
         // Whichever of them the proxy did not set may be the client's own.
         (Some(one), Some(other)) => match (one?, other?) {
             (one, other) if one == other => one,
-            _ => return Err(DISAGREEING),
+            _ => return Err(AccessError::ConflictingClients),
         },
         (None, None) => {
             return match peer {
                 // The proxy's own affair, such as a look at its backend's health: it is let in by its own address.
                 Peer::Ip(_) if !is_forwarded => Ok(Client::Direct(peer)),
                 // A unix socket has no address to be let in by. Or it asks for somebody, and does not say for whom.
-                Peer::Ip(_) | Peer::Local => Err(NOT_SAID),
+                Peer::Ip(_) | Peer::Local => Err(AccessError::NoForwardedClient),
             };
         }
     };
@@ -129,16 +118,16 @@ type Hop = Option<IpAddr>;
 fn first_untrusted(
     hops: impl DoubleEndedIterator<Item = Hop>,
     proxies: &Proxies,
-) -> Result<IpAddr, Rejection> {
+) -> Result<IpAddr, AccessError> {
     let mut farthest = None;
     for hop in hops.rev() {
-        let ip = hop.ok_or(NO_ADDRESS)?;
+        let ip = hop.ok_or(AccessError::BadForwardedClient)?;
         if !proxies.networks.contains(ip) {
             return Ok(ip);
         }
         farthest = Some(ip);
     }
-    farthest.ok_or(NO_ADDRESS)
+    farthest.ok_or(AccessError::BadForwardedClient)
 }
 
 /// The hops of an `X-Forwarded-For` line.
@@ -249,7 +238,7 @@ mod tests {
     }
 
     /// What comes of a request with these headers that `from` sent to somebody who trusts [`PROXIES`].
-    fn found(from: &str, lines: &[(&str, &str)]) -> Result<Client, Rejection> {
+    fn found(from: &str, lines: &[(&str, &str)]) -> Result<Client, AccessError> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
@@ -258,7 +247,7 @@ mod tests {
         client(&headers, peer(from), &Proxies::parse(&PROXIES).expect("good entries"))
     }
 
-    fn behind(ip: &str) -> Result<Client, Rejection> {
+    fn behind(ip: &str) -> Result<Client, AccessError> {
         Ok(Client::Behind(ip.parse().expect("an address")))
     }
 
@@ -271,7 +260,11 @@ mod tests {
             assert_eq!(found(from, &[]), Ok(Client::Direct(peer(from))));
             assert_eq!(found(from, &[("accept", "10.0.0.1")]), Ok(Client::Direct(peer(from))));
             for name in [XFF, FWD, "Via", "X-Real-IP", "x-forwarded-proto"] {
-                assert_eq!(found(from, &[(name, "10.0.0.1")]), Err(UNTRUSTED), "{from} {name}");
+                assert_eq!(
+                    found(from, &[(name, "10.0.0.1")]),
+                    Err(AccessError::UntrustedProxy),
+                    "{from} {name}"
+                );
             }
         }
         let nobody = Proxies::default();
@@ -279,7 +272,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             assert_eq!(client(&headers, peer(from), &nobody), Ok(Client::Direct(peer(from))));
             headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
-            assert_eq!(client(&headers, peer(from), &nobody), Err(UNTRUSTED));
+            assert_eq!(client(&headers, peer(from), &nobody), Err(AccessError::UntrustedProxy));
         }
     }
 
@@ -312,33 +305,33 @@ mod tests {
             (&["unknown, 203.0.113.9"], behind("203.0.113.9")),
             (&["\u{e9}\u{a0}, ,\", 203.0.113.9, 10.0.0.7"], behind("203.0.113.9")),
             // And where it is.
-            (&[""], Err(NO_ADDRESS)),
-            (&["203.0.113.9,"], Err(NO_ADDRESS)),
-            (&["203.0.113.9,,10.0.0.7"], Err(NO_ADDRESS)),
-            (&["203.0.113.9, unknown"], Err(NO_ADDRESS)),
-            (&["203.0.113.9, unknown, 10.0.0.7"], Err(NO_ADDRESS)),
-            (&["203.0.113.9", "_hidden"], Err(NO_ADDRESS)),
-            (&["203.0.113.9", ""], Err(NO_ADDRESS)),
-            (&["localhost"], Err(NO_ADDRESS)),
-            (&["203.0.113.9 10.0.0.7"], Err(NO_ADDRESS)),
-            (&["\"203.0.113.9\""], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9"], Err(NO_ADDRESS)),
-            (&["203.0.113.9:"], Err(NO_ADDRESS)),
-            (&["203.0.113.9:x"], Err(NO_ADDRESS)),
-            (&["203.0.113.9:+1"], Err(NO_ADDRESS)),
-            (&["203.0.113.9:65536"], Err(NO_ADDRESS)),
-            (&["203.0.113.9:1:2"], Err(NO_ADDRESS)),
-            (&["203.0.113.09"], Err(NO_ADDRESS)),
-            (&["203.0.113"], Err(NO_ADDRESS)),
-            (&["3405803785"], Err(NO_ADDRESS)),
-            (&["0xcb.0.113.9"], Err(NO_ADDRESS)),
-            (&["203.0.113.9/32"], Err(NO_ADDRESS)),
-            (&["fe80::1%eth0"], Err(NO_ADDRESS)),
-            (&["[fe80::1%25eth0]:80"], Err(NO_ADDRESS)),
-            (&["[2001:db8::9"], Err(NO_ADDRESS)),
-            (&["[2001:db8::9]80"], Err(NO_ADDRESS)),
-            (&["[203.0.113.9]"], Err(NO_ADDRESS)),
-            (&["203.0.113.\u{ff19}"], Err(NO_ADDRESS)),
+            (&[""], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9,"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9,,10.0.0.7"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9, unknown"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9, unknown, 10.0.0.7"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9", "_hidden"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9", ""], Err(AccessError::BadForwardedClient)),
+            (&["localhost"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9 10.0.0.7"], Err(AccessError::BadForwardedClient)),
+            (&["\"203.0.113.9\""], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9:"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9:x"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9:+1"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9:65536"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9:1:2"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.09"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113"], Err(AccessError::BadForwardedClient)),
+            (&["3405803785"], Err(AccessError::BadForwardedClient)),
+            (&["0xcb.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9/32"], Err(AccessError::BadForwardedClient)),
+            (&["fe80::1%eth0"], Err(AccessError::BadForwardedClient)),
+            (&["[fe80::1%25eth0]:80"], Err(AccessError::BadForwardedClient)),
+            (&["[2001:db8::9"], Err(AccessError::BadForwardedClient)),
+            (&["[2001:db8::9]80"], Err(AccessError::BadForwardedClient)),
+            (&["[203.0.113.9]"], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.\u{ff19}"], Err(AccessError::BadForwardedClient)),
         ] {
             for from in ["10.0.0.1", "2001:db8:1::1", "192.0.2.1", "unix"] {
                 let lines: Vec<_> = lines.iter().map(|line| (XFF, *line)).collect();
@@ -373,28 +366,34 @@ mod tests {
             (&["for=\"", "for=203.0.113.9"], behind("203.0.113.9")),
             (&["\u{e9}", "for=203.0.113.9"], behind("203.0.113.9")),
             // And where it is.
-            (&[""], Err(NO_ADDRESS)),
-            (&["203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for="], Err(NO_ADDRESS)),
-            (&["for=\"\""], Err(NO_ADDRESS)),
-            (&["for=unknown"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9, for=_hidden;by=10.0.0.1"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9, proto=https"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9,"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9;for=203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for =203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for= 203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9 proto=http"], Err(NO_ADDRESS)),
-            (&["for=\"203.0.113.9\"x"], Err(NO_ADDRESS)),
-            (&["for=203.0.113.9\\"], Err(NO_ADDRESS)),
-            (&["for=\"203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for=\"203.0.113.9\\"], Err(NO_ADDRESS)),
-            (&["f\u{e9}r=203.0.113.9"], Err(NO_ADDRESS)),
+            (&[""], Err(AccessError::BadForwardedClient)),
+            (&["203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for="], Err(AccessError::BadForwardedClient)),
+            (&["for=\"\""], Err(AccessError::BadForwardedClient)),
+            (&["for=unknown"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9, for=_hidden;by=10.0.0.1"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9, proto=https"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9,"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9;for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for =203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for= 203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9 proto=http"], Err(AccessError::BadForwardedClient)),
+            (&["for=\"203.0.113.9\"x"], Err(AccessError::BadForwardedClient)),
+            (&["for=203.0.113.9\\"], Err(AccessError::BadForwardedClient)),
+            (&["for=\"203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for=\"203.0.113.9\\"], Err(AccessError::BadForwardedClient)),
+            (&["f\u{e9}r=203.0.113.9"], Err(AccessError::BadForwardedClient)),
             // A quote left open does not hide what the proxy added, whether that has quotes or not.
-            (&["for=10.0.1.5;x=\", for=203.0.113.9"], Err(NO_ADDRESS)),
-            (&["for=10.0.1.5;x=\", for=\"[2001:db8::9]:1\""], Err(NO_ADDRESS)),
-            (&["for=10.0.1.5;x=\", for=203.0.113.9;host=\"\""], Err(NO_ADDRESS)),
-            (&["for=10.0.1.5;x=\"\\, for=\"[2001:db8::9]\";by=\"[::1]\""], Err(NO_ADDRESS)),
+            (&["for=10.0.1.5;x=\", for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
+            (&["for=10.0.1.5;x=\", for=\"[2001:db8::9]:1\""], Err(AccessError::BadForwardedClient)),
+            (
+                &["for=10.0.1.5;x=\", for=203.0.113.9;host=\"\""],
+                Err(AccessError::BadForwardedClient),
+            ),
+            (
+                &["for=10.0.1.5;x=\"\\, for=\"[2001:db8::9]\";by=\"[::1]\""],
+                Err(AccessError::BadForwardedClient),
+            ),
         ] {
             for from in ["10.0.0.1", "unix"] {
                 let lines: Vec<_> = lines.iter().map(|line| (FWD, *line)).collect();
@@ -408,11 +407,11 @@ mod tests {
         for (listed, element, expected) in [
             ("203.0.113.9", "for=203.0.113.9", behind("203.0.113.9")),
             ("203.0.113.9, 10.0.0.7", "for=\"[::ffff:203.0.113.9]:1\"", behind("203.0.113.9")),
-            ("203.0.113.9", "for=203.0.113.8", Err(DISAGREEING)),
-            ("203.0.113.9", "for=10.0.0.7", Err(DISAGREEING)),
-            ("203.0.113.9", "for=unknown", Err(NO_ADDRESS)),
-            ("unknown", "for=203.0.113.9", Err(NO_ADDRESS)),
-            ("203.0.113.9", "", Err(NO_ADDRESS)),
+            ("203.0.113.9", "for=203.0.113.8", Err(AccessError::ConflictingClients)),
+            ("203.0.113.9", "for=10.0.0.7", Err(AccessError::ConflictingClients)),
+            ("203.0.113.9", "for=unknown", Err(AccessError::BadForwardedClient)),
+            ("unknown", "for=203.0.113.9", Err(AccessError::BadForwardedClient)),
+            ("203.0.113.9", "", Err(AccessError::BadForwardedClient)),
         ] {
             let lines = [(FWD, element), (XFF, listed), ("X-Real-IP", "127.0.0.1")];
             assert_eq!(found("10.0.0.1", &lines), expected, "{lines:?}");
@@ -424,10 +423,14 @@ mod tests {
         assert_eq!(found("10.0.0.1", &[]), Ok(Client::Direct(peer("10.0.0.1"))));
         assert_eq!(found("10.0.0.1", &[("host", "x")]), Ok(Client::Direct(peer("10.0.0.1"))));
         // Whoever may open the socket would else be let in by nothing at all.
-        assert_eq!(found("unix", &[]), Err(NOT_SAID));
+        assert_eq!(found("unix", &[]), Err(AccessError::NoForwardedClient));
         for name in ["X-Real-IP", "X-Client-IP", "CF-Connecting-IP", "Via", "X-Forwarded-Proto"] {
             for from in ["10.0.0.1", "unix"] {
-                assert_eq!(found(from, &[(name, "203.0.113.9")]), Err(NOT_SAID), "{from} {name}");
+                assert_eq!(
+                    found(from, &[(name, "203.0.113.9")]),
+                    Err(AccessError::NoForwardedClient),
+                    "{from} {name}"
+                );
             }
         }
     }

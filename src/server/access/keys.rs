@@ -12,9 +12,9 @@ use hyper::header::AUTHORIZATION;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::AccessError;
 use super::line_file::LineFile;
 use crate::model::client_key::{self, Digest, Line};
-use crate::server::routes::response::Rejection;
 
 /// So many accounts are named in an error.
 const MOST_NAMED: usize = 10;
@@ -48,20 +48,20 @@ impl Scope {
     }
 
     /// The account of this name. One that may not be seen is as good as none.
-    pub(crate) fn find(&self, names: &[String], name: &str) -> Result<usize, Rejection> {
+    pub(crate) fn find(&self, names: &[String], name: &str) -> Result<usize, AccessError> {
         match names.binary_search_by(|known| known.as_str().cmp(name)) {
             Ok(place) if self.holds(name) => Ok(place),
-            _ => Err(Rejection::NoSuchAccount),
+            _ => Err(AccessError::NoSuchAccount),
         }
     }
 }
 
 /// The account that is meant where none is named: the only one.
-pub(crate) fn only(accounts: &[usize]) -> Result<usize, Rejection> {
+pub(crate) fn only(accounts: &[usize]) -> Result<usize, AccessError> {
     match accounts {
         [only] => Ok(*only),
-        [] => Err(Rejection::NoSuchAccount),
-        _ => Err(Rejection::WhichAccount),
+        [] => Err(AccessError::NoSuchAccount),
+        _ => Err(AccessError::AmbiguousAccount),
     }
 }
 
@@ -145,13 +145,11 @@ fn words(digest: &Digest) -> Words {
 }
 
 /// What a request shows as its key: a bearer's token, or the password of whatever user; `None` where it shows nothing.
-pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, Rejection> {
+pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, AccessError> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
-        return Err(Rejection::BadRequest(
-            "the request has more than one Authorization header; send one",
-        ));
+        return Err(AccessError::SeveralAuthorizations);
     }
     let line = line.as_bytes();
     let (scheme, rest) = line.split_at(line.iter().position(|b| *b == b' ').unwrap_or(line.len()));
@@ -228,20 +226,20 @@ mod tests {
         let (shop, two) = (of(&["shop"]), of(&["branch", "shop"]));
         for (scope, name, expected) in [
             (&Scope::All, "mall", Ok(1)),
-            (&Scope::All, "nobody", Err(Rejection::NoSuchAccount)),
+            (&Scope::All, "nobody", Err(AccessError::NoSuchAccount)),
             (&shop, "shop", Ok(2)),
-            (&shop, "mall", Err(Rejection::NoSuchAccount)),
-            (&shop, "nobody", Err(Rejection::NoSuchAccount)),
+            (&shop, "mall", Err(AccessError::NoSuchAccount)),
+            (&shop, "nobody", Err(AccessError::NoSuchAccount)),
             (&two, "branch", Ok(0)),
-            (&two, "mall", Err(Rejection::NoSuchAccount)),
+            (&two, "mall", Err(AccessError::NoSuchAccount)),
         ] {
             assert_eq!(scope.find(&names, name), expected, "{scope:?} {name:?}");
         }
         for (scope, expected) in [
-            (&Scope::All, Err(Rejection::WhichAccount)),
+            (&Scope::All, Err(AccessError::AmbiguousAccount)),
             (&shop, Ok(2)),
-            (&two, Err(Rejection::WhichAccount)),
-            (&of(&["nobody"]), Err(Rejection::NoSuchAccount)),
+            (&two, Err(AccessError::AmbiguousAccount)),
+            (&of(&["nobody"]), Err(AccessError::NoSuchAccount)),
         ] {
             assert_eq!(only(&scope.visible(&names)), expected, "{scope:?}");
         }
@@ -282,7 +280,7 @@ mod tests {
                 shown(&headers).unwrap().map(|key| String::from_utf8(key.to_vec()).unwrap());
             assert_eq!(found.as_deref(), expected, "{line:?}");
             headers.append(AUTHORIZATION, "Bearer K1".parse().unwrap());
-            assert!(matches!(shown(&headers), Err(Rejection::BadRequest(_))), "{line:?}");
+            assert_eq!(shown(&headers), Err(AccessError::SeveralAuthorizations), "{line:?}");
         }
         assert_eq!(shown(&HeaderMap::new()).unwrap(), None);
     }

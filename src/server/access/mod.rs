@@ -28,6 +28,25 @@ pub(crate) struct Access {
     accounts: Vec<Option<Allowlist>>,
 }
 
+/// Why a request does not pass the access rules. The routes make a response of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccessError {
+    /// The peer sent proxy headers and is not a trusted proxy.
+    UntrustedProxy,
+    /// A trusted proxy does not name its client.
+    NoForwardedClient,
+    /// A trusted proxy names its client by something other than an IP address.
+    BadForwardedClient,
+    /// `X-Forwarded-For` and `Forwarded` name different clients.
+    ConflictingClients,
+    /// The request has more than one `Authorization` header.
+    SeveralAuthorizations,
+    /// No account that the client may see has this name.
+    NoSuchAccount,
+    /// The client names no account and may see several.
+    AmbiguousAccount,
+}
+
 /// Where it stands who may ask, as the user gave it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {

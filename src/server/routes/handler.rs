@@ -216,7 +216,7 @@ impl<'a> Visitor<'a> {
                 let account = scope(key).find(self.tokens().names(), name)?;
                 self.let_to(account)
             }
-            None => keys::only(&self.visible(key)),
+            None => Ok(keys::only(&self.visible(key))?),
         }
     }
 
@@ -264,7 +264,7 @@ impl<'a> Visitor<'a> {
                 return Err(Rejection::WhichAccount);
             }
         }
-        keys::only(&accounts)
+        Ok(keys::only(&accounts)?)
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {

@@ -10,6 +10,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::model::status::Unavailable;
+use crate::server::access::AccessError;
 use crate::server::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 
 /// WeChat's errcode for who asks too often.
@@ -99,6 +100,33 @@ pub(crate) enum Rejection {
     NotReady(Vec<String>),
     /// What only one of WeChat's own routes can say: the errcode, and what people read.
     WeChat(i64, &'static str),
+}
+
+impl From<AccessError> for Rejection {
+    fn from(err: AccessError) -> Rejection {
+        match err {
+            AccessError::UntrustedProxy => Rejection::Forwarded(
+                "this request was forwarded by a proxy that is not trusted here; ask the server directly, without \
+                 proxy headers, or name the proxy in serve's --trusted-proxy",
+            ),
+            AccessError::NoForwardedClient => Rejection::Forwarded(
+                "the proxy did not say for whom it asks; have it set X-Forwarded-For to the client's address",
+            ),
+            AccessError::BadForwardedClient => Rejection::Forwarded(
+                "the proxy says for whom it asks with something that is no IP address; have it set X-Forwarded-For to \
+                 the client's address",
+            ),
+            AccessError::ConflictingClients => Rejection::Forwarded(
+                "X-Forwarded-For and Forwarded name different clients; have the proxy set one of them and remove the \
+                 other",
+            ),
+            AccessError::SeveralAuthorizations => Rejection::BadRequest(
+                "the request has more than one Authorization header; send one",
+            ),
+            AccessError::NoSuchAccount => Rejection::NoSuchAccount,
+            AccessError::AmbiguousAccount => Rejection::WhichAccount,
+        }
+    }
 }
 
 impl Rejection {
