@@ -5,9 +5,7 @@ mod cached_document;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +22,6 @@ use crate::model::status::{
 };
 use crate::os::clock::{Clock, SystemClock};
 use crate::scheduler::Scheduler;
-use crate::server::Tokens;
 
 /// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
@@ -37,7 +34,7 @@ const NO_TICKET: &str = "there is no live ticket of this type to hand out, or no
 /// One account that is served.
 pub(crate) struct Served {
     account: Account,
-    handout: RefCell<CachedDocument>,
+    cached: RefCell<CachedDocument>,
     scheduler: Option<Rc<Scheduler>>,
     /// Its scheduler's schedule, if that is followed.
     keeping: RefCell<Option<JoinHandle<()>>>,
@@ -46,7 +43,7 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) fn new(account: Account, scheduler: Option<Scheduler>) -> Served {
         Served {
-            handout: RefCell::new(CachedDocument::new(account.clone())),
+            cached: RefCell::new(CachedDocument::new(account.clone())),
             account,
             scheduler: scheduler.map(Rc::new),
             keeping: RefCell::default(),
@@ -67,7 +64,7 @@ impl Served {
 
     /// The token that is published now, lives, and is not known to be dead.
     fn current(&self) -> Option<(Rc<Secret>, Token)> {
-        let (secret, token) = self.handout.borrow_mut().answer(SystemClock.now())?;
+        let (secret, token) = self.cached.borrow_mut().answer(SystemClock.now())?;
         let is_dead = self.scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&secret));
         (!is_dead).then_some((secret, token))
     }
@@ -119,6 +116,140 @@ impl Accounts {
         self.holders.borrow_mut().note(account, &secret, &token);
         Some((secret, token))
     }
+
+    /// The accounts' names, sorted. An account's index is its place in this list.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The accounts with this AppID. There are several if they are apps of one corp, or on different APIs.
+    pub(crate) fn with_appid(&self, appid: &str) -> Vec<usize> {
+        let mut found = self.by_appid.get(appid).cloned().unwrap_or_default();
+        // A reader need not know the AppID: the document has it. The last one read is looked at first, as a document
+        // seldom changes its account.
+        let is_published = |account: &usize| {
+            let mut cached = self.served[*account].cached.borrow_mut();
+            cached.last_document().is_some_and(|document| document.appid == appid)
+                || cached.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
+        };
+        found.extend(self.anonymous.iter().copied().filter(is_published));
+        found
+    }
+
+    /// The API that the account's token is of.
+    pub(crate) fn api(&self, account: usize) -> Api {
+        self.served[account].account.api
+    }
+
+    /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's
+    /// file, and does nothing slower.
+    pub(crate) fn token(&self, account: usize) -> Option<Token> {
+        self.current(account).map(|(_, token)| token)
+    }
+
+    /// Returns a live ticket of this type as JSON. Waits for one for some seconds if this process refreshes.
+    pub(crate) async fn ticket(
+        &self,
+        account: usize,
+        kind: &TicketType,
+    ) -> Result<Bytes, NoTicket> {
+        let Served { account: settings, cached, scheduler, .. } = &*self.served[account];
+        let look = || cached.borrow_mut().ticket(kind, SystemClock.now());
+        if let Some(ticket) = look() {
+            return Ok(ticket);
+        }
+        // Without a config for it here another process may fetch it: an expired document is a sign of that.
+        let is_kept = || cached.borrow_mut().ticket_document(kind).is_some();
+        let is_ours = settings.tickets.contains(kind);
+        if !is_ours && !is_kept() {
+            return Err(NoTicket::NotKept);
+        }
+        let Some(scheduler) = scheduler.as_ref().filter(|_| is_ours) else {
+            return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
+        };
+        // A ticket is asked for with a token.
+        let token = scheduler.obtain(&Wish::Live, || self.current(account)).await;
+        token.map_err(NoTicket::ForNow)?;
+        scheduler.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
+    }
+
+    /// The account whose token this is, or was within the overlap after its replacement.
+    pub(crate) fn holder_of(&self, token: &str) -> Option<usize> {
+        let now = SystemClock.now();
+        let is_of =
+            |account: &usize| self.served[*account].cached.borrow_mut().is_token(token, now);
+        let guess = self.holders.borrow().guess(token);
+        guess.filter(is_of).or_else(|| (0..self.served.len()).find(is_of))
+    }
+
+    /// Whether this process refreshes, so that WeChat can be asked on demand.
+    pub(crate) fn can_refresh(&self) -> bool {
+        self.can_refresh
+    }
+
+    /// Has such a token published, and returns it. Waits for it for some seconds if this process refreshes.
+    pub(crate) async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Unavailable> {
+        match &self.served[account].scheduler {
+            Some(scheduler) => scheduler.obtain(&wish, || self.current(account)).await,
+            None => self.token(account).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
+        }
+    }
+
+    /// What is known of the account, for people and for metrics.
+    pub(crate) fn status(&self, account: usize) -> AccountStatus {
+        let Served { account, cached, scheduler, .. } = &*self.served[account];
+        let (mut cached, now) = (cached.borrow_mut(), SystemClock.now());
+        let seen = |document: &Document, life: Duration| TokenStatus {
+            created_at: document.created_at,
+            expires_at: document.expires_at(),
+            life,
+            is_dead: scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&document.token)),
+            expires_in: document.expires_in,
+            fingerprint: document.token.fingerprint(),
+        };
+        let ticket = |kind: &TicketType| TicketStatus {
+            kind: kind.to_string(),
+            ticket: cached.ticket_document(kind).map(|it| seen(it, it.left(now))),
+            failure: scheduler.as_ref().and_then(|scheduler| scheduler.ticket_failure(kind)),
+        };
+        let tickets = account.tickets.iter().map(ticket).collect();
+        let document = cached.document(now);
+        let promise = |it: &Document| it.promise(now, account.rules, account.refresh_before);
+        let token = document.map(|it| seen(it, promise(it)));
+        AccountStatus {
+            name: account.name.clone(),
+            appid: account
+                .appid
+                .clone()
+                .or_else(|| document.map(|document| document.appid.clone())),
+            token,
+            tickets,
+            asking: scheduler.as_ref().map(|scheduler| scheduler.seen()),
+        }
+    }
+
+    /// Follows the schedules of all accounts, where that is not done yet.
+    pub(crate) fn keep(&self) {
+        self.served.iter().for_each(|it| it.keep());
+    }
+
+    /// Lets what was refused be tried again at once, as the operator may have mended the cause.
+    pub(crate) fn hangup(&self) {
+        self.schedulers().for_each(|scheduler| scheduler.hangup());
+    }
+
+    /// Ends all schedules, and waits for the refreshes under way.
+    pub(crate) async fn wind_up(&self) {
+        self.served.iter().for_each(|it| it.let_go());
+        self.schedulers().for_each(|scheduler| scheduler.wind_up());
+        for scheduler in self.schedulers() {
+            scheduler.settled().await;
+        }
+    }
+
+    fn schedulers(&self) -> impl Iterator<Item = &Rc<Scheduler>> {
+        self.served.iter().filter_map(|it| it.scheduler.as_ref())
+    }
 }
 
 /// Whose token is which, of those that were handed out lately: found without a look at each account's document.
@@ -153,139 +284,6 @@ impl Holders {
     /// The account that may be the token's.
     fn guess(&self, token: &str) -> Option<usize> {
         self.by_token.get(&self.hasher.hash_one(token)).copied()
-    }
-}
-
-impl Tokens for Accounts {
-    fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    fn with_appid(&self, appid: &str) -> Vec<usize> {
-        let mut places = self.by_appid.get(appid).cloned().unwrap_or_default();
-        // Whoever only reads need not have been told it: the document knows. It does not change its account often.
-        let knows = |place: &usize| {
-            let mut handout = self.served[*place].handout.borrow_mut();
-            handout.last_document().is_some_and(|document| document.appid == appid)
-                || handout.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
-        };
-        places.extend(self.anonymous.iter().copied().filter(knows));
-        places
-    }
-
-    fn api(&self, account: usize) -> Api {
-        self.served[account].account.api
-    }
-
-    fn token(&self, account: usize) -> Option<Token> {
-        self.current(account).map(|(_, token)| token)
-    }
-
-    fn ticket<'a>(
-        &'a self,
-        account: usize,
-        kind: &'a TicketType,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, NoTicket>> + 'a>> {
-        let Served { account: settings, handout, scheduler, .. } = &*self.served[account];
-        let look = || handout.borrow_mut().ticket(kind, SystemClock.now());
-        Box::pin(async move {
-            if let Some(ticket) = look() {
-                return Ok(ticket);
-            }
-            // Whoever only reads need not have been told; one that has ended was kept by somebody.
-            let is_kept = || handout.borrow_mut().ticket_document(kind).is_some();
-            let is_ours = settings.tickets.contains(kind);
-            if !is_ours && !is_kept() {
-                return Err(NoTicket::NotKept);
-            }
-            let Some(scheduler) = scheduler.as_ref().filter(|_| is_ours) else {
-                return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
-            };
-            // It is asked for with a token.
-            let token = scheduler.obtain(&Wish::Live, || self.current(account)).await;
-            token.map_err(NoTicket::ForNow)?;
-            scheduler.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
-        })
-    }
-
-    fn holder_of(&self, token: &str) -> Option<usize> {
-        let now = SystemClock.now();
-        let is_of = |place: &usize| self.served[*place].handout.borrow_mut().is_token(token, now);
-        let guess = self.holders.borrow().guess(token);
-        guess.filter(is_of).or_else(|| (0..self.served.len()).find(is_of))
-    }
-
-    fn can_refresh(&self) -> bool {
-        self.can_refresh
-    }
-
-    fn obtain(
-        &self,
-        account: usize,
-        wish: Wish,
-    ) -> Pin<Box<dyn Future<Output = Result<Token, Unavailable>> + '_>> {
-        Box::pin(async move {
-            match &self.served[account].scheduler {
-                Some(scheduler) => scheduler.obtain(&wish, || self.current(account)).await,
-                None => self.token(account).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
-            }
-        })
-    }
-
-    fn seen(&self, account: usize) -> AccountStatus {
-        let Served { account, handout, scheduler, .. } = &*self.served[account];
-        let (mut handout, now) = (handout.borrow_mut(), SystemClock.now());
-        let seen = |document: &Document, life: Duration| TokenStatus {
-            created_at: document.created_at,
-            expires_at: document.expires_at(),
-            life,
-            is_dead: scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&document.token)),
-            expires_in: document.expires_in,
-            fingerprint: document.token.fingerprint(),
-        };
-        let ticket = |kind: &TicketType| TicketStatus {
-            kind: kind.to_string(),
-            ticket: handout.ticket_document(kind).map(|it| seen(it, it.left(now))),
-            failure: scheduler.as_ref().and_then(|scheduler| scheduler.ticket_failure(kind)),
-        };
-        let tickets = account.tickets.iter().map(ticket).collect();
-        let document = handout.document(now);
-        let promise = |it: &Document| it.promise(now, account.rules, account.refresh_before);
-        let token = document.map(|it| seen(it, promise(it)));
-        AccountStatus {
-            name: account.name.clone(),
-            appid: account
-                .appid
-                .clone()
-                .or_else(|| document.map(|document| document.appid.clone())),
-            token,
-            tickets,
-            asking: scheduler.as_ref().map(|scheduler| scheduler.seen()),
-        }
-    }
-
-    fn keep(&self) {
-        self.served.iter().for_each(|it| it.keep());
-    }
-
-    fn hangup(&self) {
-        self.served
-            .iter()
-            .filter_map(|it| it.scheduler.as_ref())
-            .for_each(|scheduler| scheduler.hangup());
-    }
-
-    fn wind_up(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        self.served.iter().for_each(|it| it.let_go());
-        self.served
-            .iter()
-            .filter_map(|it| it.scheduler.as_ref())
-            .for_each(|scheduler| scheduler.wind_up());
-        Box::pin(async {
-            for scheduler in self.served.iter().filter_map(|it| it.scheduler.as_ref()) {
-                scheduler.settled().await;
-            }
-        })
     }
 }
 

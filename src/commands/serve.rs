@@ -49,7 +49,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let accounts = service.get().tokens.names().len();
+    let accounts = service.get().accounts.names().len();
     store::await_first_look();
     let options = Options { service, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -122,7 +122,7 @@ fn service(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
             );
         }
-        Ok(Service { access, tokens: Rc::new(maker.take(accounts)) })
+        Ok(Service { access, accounts: maker.take(accounts) })
     })
 }
 

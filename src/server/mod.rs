@@ -1,7 +1,5 @@
 //! Hands out tokens over HTTP/1.1, on one thread: who may connect, what they may ask, and how long they may take.
-//! Knows nothing of where tokens come from; [`Tokens`] is all it asks of the rest of the program.
-//!
-//! A file here uses only those that stand above it.
+//! Knows nothing of where tokens come from: it asks [`Accounts`](crate::accounts::Accounts).
 
 pub(crate) mod access;
 mod limits;
@@ -9,7 +7,6 @@ mod reload;
 mod routes;
 mod service;
 mod shared;
-mod tokens;
 mod transport;
 
 use std::cell::RefCell;
@@ -26,7 +23,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 pub(crate) use access::Sources;
 pub(crate) use reload::{Files, Reloaded};
 pub(crate) use service::Service;
-pub(crate) use tokens::Tokens;
 pub(crate) use transport::socket::{Bound, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
@@ -82,7 +78,7 @@ pub(crate) async fn serve(
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&shared))));
     }
-    shared.service.get().tokens.keep();
+    shared.service.get().accounts.keep();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(stay_alive(every)); // To the very end.
@@ -96,7 +92,7 @@ pub(crate) async fn serve(
     }
     shared.connections.drain();
     let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
-        shared.service.get().tokens.wind_up().await;
+        shared.service.get().accounts.wind_up().await;
         shared.connections.at_most(0).await;
     }));
     let mut again = pin!(shutdown.requested());
@@ -122,13 +118,13 @@ async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
         if is_told {
             systemd::reloading();
             files.iter().for_each(|file| file.reload());
-            shared.service.get().tokens.hangup();
+            shared.service.get().accounts.hangup();
             systemd::reloaded();
         } else {
             files.iter().for_each(|file| file.reload_if_changed());
         }
         // Some of them may be new.
-        shared.service.get().tokens.keep();
+        shared.service.get().accounts.keep();
     }
 }
 

@@ -17,6 +17,7 @@ use super::page;
 use super::response::{self, Challenge, Rejection, Reply};
 use super::route::{self, Route};
 use super::sdk::{self, Asked, AskedTicket, Compatible};
+use crate::accounts::Accounts;
 use crate::log;
 use crate::model::document::TicketType;
 use crate::model::status::{AccountStatus, NoTicket, Token, Unavailable, Wish};
@@ -27,7 +28,6 @@ use crate::server::access::peer::{Caller, Peer};
 use crate::server::access::retry_storm::{Verdict, Who};
 use crate::server::service::Service;
 use crate::server::shared::Shared;
-use crate::server::tokens::Tokens;
 
 /// How much of a host is shown in a line: all of a real one.
 const LONGEST_HOST_SHOWN: usize = 60; // characters
@@ -70,7 +70,7 @@ pub(crate) async fn answer(
 ) -> Answered {
     // One state of it for the whole request, whatever changes meanwhile.
     let service = shared.service.get();
-    let Service { access, tokens } = &*service;
+    let Service { access, accounts } = &*service;
     let route = Route::of(head.uri.path());
     let mut client = Client::Direct(caller.peer);
     let key_name = OnceCell::new();
@@ -86,7 +86,7 @@ pub(crate) async fn answer(
         route::check_host(head, caller.to_loopback && is_direct)?;
         route::check_body(&body)?;
         let route = route.clone()?;
-        route.check_method(&head.method, tokens.can_refresh())?;
+        route.check_method(&head.method, accounts.can_refresh())?;
         let visitor =
             Visitor { client: client.peer(), service: &service, shared, key_name: &key_name };
         visitor.visit(route, head, body).await
@@ -205,15 +205,15 @@ impl<'a> Visitor<'a> {
         Ok(key)
     }
 
-    fn tokens(self) -> &'a dyn Tokens {
-        &*self.service.tokens
+    fn accounts(self) -> &'a Accounts {
+        &self.service.accounts
     }
 
     /// The account of this name among those that the key may see; the only one that is for this client, if none is named.
     fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
         match name {
             Some(name) => {
-                let account = scope(key).find(self.tokens().names(), name)?;
+                let account = scope(key).find(self.accounts().names(), name)?;
                 self.let_to(account)
             }
             None => Ok(keys::only(&self.visible(key))?),
@@ -232,14 +232,14 @@ impl<'a> Visitor<'a> {
 
     /// The accounts that the key may see, and that are for this client.
     fn visible(self, key: Option<&Key>) -> Vec<usize> {
-        let mut visible = scope(key).visible(self.tokens().names());
+        let mut visible = scope(key).visible(self.accounts().names());
         visible.retain(|account| self.service.access.lets(self.client, *account));
         visible
     }
 
     /// What is known of them.
     fn seen(self, key: Option<&Key>) -> Vec<AccountStatus> {
-        self.visible(key).into_iter().map(|account| self.tokens().seen(account)).collect()
+        self.visible(key).into_iter().map(|account| self.accounts().status(account)).collect()
     }
 
     /// The account with this AppID that the key may see, and that is for this client; of several, the one on the API that
@@ -250,7 +250,7 @@ impl<'a> Visitor<'a> {
         route: Compatible,
         key: Option<&Key>,
     ) -> Result<usize, Rejection> {
-        let tokens = self.tokens();
+        let tokens = self.accounts();
         let mut accounts = tokens.with_appid(appid);
         accounts.retain(|account| scope(key).holds(&tokens.names()[*account]));
         let known = accounts.clone();
@@ -268,7 +268,7 @@ impl<'a> Visitor<'a> {
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
-        let (tokens, access) = (self.tokens(), &self.service.access);
+        let (tokens, access) = (self.accounts(), &self.service.access);
         let mut waiting: Vec<_> = (0..tokens.names().len()).collect();
         waiting.retain(|account| tokens.token(*account).is_none());
         match (&access.keys, waiting.is_empty()) {
@@ -285,19 +285,19 @@ impl<'a> Visitor<'a> {
 
     /// The account's token, if need be a new one.
     async fn token(&self, account: usize) -> Result<Token, Rejection> {
-        match self.tokens().token(account) {
+        match self.accounts().token(account) {
             Some(token) => Ok(token),
             None => self.obtain(account, Wish::Live).await,
         }
     }
 
     async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
-        self.tokens().obtain(account, wish).await.map_err(Rejection::NoToken)
+        self.accounts().obtain(account, wish).await.map_err(Rejection::NoToken)
     }
 
     /// The account's ticket of this type, if need be one that is waited for.
     async fn ticket(&self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
-        self.tokens().ticket(account, kind).await.map_err(|why| match why {
+        self.accounts().ticket(account, kind).await.map_err(|why| match why {
             NoTicket::NotKept => Rejection::NoSuchTicket,
             NoTicket::ForNow(lack) => Rejection::NoTicket(lack),
         })
@@ -344,7 +344,7 @@ impl<'a> Visitor<'a> {
         key: Option<&Key>,
         force: bool,
     ) -> Result<Token, Rejection> {
-        let name = self.tokens().names()[account].clone();
+        let name = self.accounts().names()[account].clone();
         let key = key.map(|key| Rc::clone(&key.name));
         let who = Who { account: name, client: self.client, key };
         let token = self.token(account).await?;
@@ -353,7 +353,7 @@ impl<'a> Visitor<'a> {
             Verdict::End => return Err(CALM_DOWN),
             Verdict::HandOut if !force => return Ok(token),
             // Without --refresh nobody can find out.
-            _ if !self.tokens().can_refresh() => return Ok(token),
+            _ if !self.accounts().can_refresh() => return Ok(token),
             Verdict::HandOut | Verdict::Doubt => {}
         }
         let honoured = self.obtain(account, Wish::Honoured).await?;
@@ -366,7 +366,7 @@ impl<'a> Visitor<'a> {
 
     /// A ticket for somebody who shows the token that it goes with.
     async fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
-        let tokens = self.tokens();
+        let tokens = self.accounts();
         let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
             Rejection::NoToken(Unavailable::for_now(why))

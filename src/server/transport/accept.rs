@@ -128,19 +128,19 @@ mod tests {
 
     use std::cell::RefCell;
 
+    use crate::accounts::Accounts;
     use crate::server::access::Access;
     use crate::server::reload::Reloaded;
     use crate::server::routes::counters::Counters;
     use crate::server::routes::log_limit::ThrottledLog;
     use crate::server::service::Service;
-    use crate::server::tokens::NoTokens;
     use crate::server::transport::slots::Connections;
 
     /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
         let shared = Rc::new(Shared {
             service: Reloaded::new("", |_| {
-                Ok(Service { access: Access::default(), tokens: Rc::new(NoTokens) })
+                Ok(Service { access: Access::default(), accounts: Accounts::new([]) })
             })
             .expect("nothing to read"),
             tls: None,
