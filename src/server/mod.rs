@@ -7,6 +7,7 @@ mod reload;
 mod routes;
 mod service;
 mod shared;
+mod state;
 mod transport;
 
 use std::cell::RefCell;
@@ -28,11 +29,11 @@ pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
-use routes::counters::Counters;
-use routes::log_limit::ThrottledLog;
 use shared::Shared;
-use transport::accept;
-use transport::slots::Connections;
+use state::counters::Counters;
+use state::log_limit::ThrottledLog;
+use state::slots::Connections;
+use transport::{Transport, accept};
 
 use crate::log::info;
 use crate::os::signals::{Hangup, Shutdown};
@@ -61,22 +62,22 @@ pub(crate) async fn serve(
     }
     let shared = Rc::new(Shared {
         service: options.service,
-        tls: options.tls,
         connections: Connections::new(capacity),
         counts: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
+    let transport = Rc::new(Transport { shared: Rc::clone(&shared), tls: options.tls });
     let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
     let reloading = spawn_local(reload(
-        Rc::clone(&shared),
+        Rc::clone(&transport),
         Hangup::listen().context("cannot wait for signals")?,
     ));
     let addresses: Vec<String> = bound.iter().map(Bound::to_string).collect();
     let mut tasks = vec![reloading];
     for bound in bound {
         let listener = bound.start().context("cannot listen")?;
-        tasks.push(spawn_local(accept::accept(listener, Rc::clone(&shared))));
+        tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
     shared.service.get().accounts.keep();
     listening(&addresses)?;
@@ -104,11 +105,12 @@ pub(crate) async fn serve(
 }
 
 /// Takes up what changes in files, by itself or because SIGHUP says so.
-async fn reload(shared: Rc<Shared>, mut hangup: Hangup) {
+async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let Transport { shared, tls } = &*transport;
     let mut files: Vec<&dyn Reload> = vec![&shared.service];
-    files.extend(shared.tls.as_ref().map(|tls| tls as &dyn Reload));
+    files.extend(tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
         let is_told = poll_fn(|cx| match hangup.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),

@@ -5,16 +5,13 @@ use std::rc::Rc;
 
 use super::access::retry_storm::RetryStorms;
 use super::reload::Reloaded;
-use super::routes::counters::Counters;
-use super::routes::log_limit::ThrottledLog;
 use super::service::Service;
-use super::transport::slots::Connections;
-use super::transport::tls::Tls;
+use super::state::counters::Counters;
+use super::state::log_limit::ThrottledLog;
+use super::state::slots::Connections;
 
 pub(crate) struct Shared {
     pub(crate) service: Reloaded<Service>,
-    /// What is needed to speak TLS, which then all callers over TCP must do.
-    pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) connections: Rc<Connections>,
     pub(crate) counts: Counters,
     pub(crate) storms: RefCell<RetryStorms>,

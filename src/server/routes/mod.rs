@@ -1,9 +1,7 @@
 //! What a request asks for and how it is answered.
 
 pub(crate) mod body;
-pub(crate) mod counters;
 pub(crate) mod handler;
-pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod page;
 pub(crate) mod response;

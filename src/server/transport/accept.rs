@@ -11,12 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::ACCESS_DENIED;
 use crate::server::access::peer::{Caller, Peer};
 use crate::server::routes::response::Rejection;
-use crate::server::shared::Shared;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
 /// was accepted a moment before somebody made room for it.
@@ -26,10 +26,11 @@ const RESERVED_DESCRIPTORS: u64 = 24;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes connections for as long as it is let. No failure to accept ends it.
-pub(crate) async fn accept(listener: Listener, shared: Rc<Shared>) {
+pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
+    let shared = &transport.shared;
     loop {
         match listener.accept().await {
-            Ok((stream, caller)) => admit(stream, caller, &shared).await,
+            Ok((stream, caller)) => admit(stream, caller, &transport).await,
             // The peer's own affair: it was gone before its turn.
             Err(err)
                 if matches!(
@@ -56,7 +57,8 @@ pub(crate) async fn accept(listener: Listener, shared: Rc<Shared>) {
 ///
 /// Its slot is claimed before the one who makes room has gone: another listener that is full at the same moment must
 /// see that this one is not free. What is waited for afterwards is a descriptor.
-async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
+async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
+    let Transport { shared, tls } = &**transport;
     let connections = &shared.connections;
     shared.counts.accepted();
     let stranger = match caller.peer {
@@ -66,7 +68,7 @@ async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
     let is_allowed = stranger.is_none();
     if let Some(address) = stranger {
         let rejection = Rejection::Forbidden(address);
-        match (&stream, &shared.tls) {
+        match (&stream, tls) {
             // No handshake is spent on a stranger.
             (Stream::Tcp(_), Some(_)) => stream.say_at_once(&ACCESS_DENIED),
             _ => stream.say_at_once(&rejection.bytes()),
@@ -96,7 +98,7 @@ async fn admit(stream: Stream, caller: Caller, shared: &Rc<Shared>) {
         return;
     }
     if is_allowed {
-        spawn_local(connection::serve(stream, caller, Rc::clone(shared), slot));
+        spawn_local(connection::serve(stream, caller, Rc::clone(transport), slot));
     } else {
         spawn_local(connection::turn_away(stream, slot));
     }
@@ -131,10 +133,11 @@ mod tests {
     use crate::accounts::Accounts;
     use crate::server::access::Access;
     use crate::server::reload::Reloaded;
-    use crate::server::routes::counters::Counters;
-    use crate::server::routes::log_limit::ThrottledLog;
     use crate::server::service::Service;
-    use crate::server::transport::slots::Connections;
+    use crate::server::shared::Shared;
+    use crate::server::state::counters::Counters;
+    use crate::server::state::log_limit::ThrottledLog;
+    use crate::server::state::slots::Connections;
 
     /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
@@ -143,22 +146,22 @@ mod tests {
                 Ok(Service { access: Access::default(), accounts: Accounts::new([]) })
             })
             .expect("nothing to read"),
-            tls: None,
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counts: Counters::default(),
             log: ThrottledLog::default(),
         });
+        let transport = Rc::new(Transport { shared, tls: None });
         let mut peers = Vec::new();
         for arrivals in [capacity, 2] {
             let mut admitting = Vec::new();
             for _ in 0..arrivals {
                 let (ours, theirs) = UnixStream::pair().expect("a pair");
                 peers.push(theirs);
-                let shared = Rc::clone(&shared);
+                let transport = Rc::clone(&transport);
                 admitting.push(spawn_local(async move {
                     let caller = Caller { peer: Peer::Local, to_loopback: false };
-                    admit(Stream::Unix(ours), caller, &shared).await;
+                    admit(Stream::Unix(ours), caller, &transport).await;
                 }));
             }
             for task in admitting {

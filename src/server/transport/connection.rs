@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::slots::Slot;
+use super::Transport;
 use super::socket::Stream;
 use super::tls;
 use crate::log::{self, Level, info};
@@ -32,7 +32,7 @@ use crate::server::limits::{
 use crate::server::routes::handler::{self, Answered};
 use crate::server::routes::response::{Rejection, Reply};
 use crate::server::routes::route;
-use crate::server::shared::Shared;
+use crate::server::state::slots::Slot;
 
 /// How much of a request is read before there is a parser for it: all of an SDK's.
 const READ_AHEAD: usize = 2 * 1024; // bytes
@@ -116,7 +116,7 @@ impl ConnectionState {
 /// What is known of a connection for as long as it lasts.
 struct Connection {
     caller: Caller,
-    shared: Rc<Shared>,
+    transport: Rc<Transport>,
     slot: Slot,
     state: ConnectionState,
 }
@@ -227,9 +227,10 @@ enum End {
 }
 
 /// Serves one caller until either side has had enough.
-pub(crate) async fn serve(stream: Stream, caller: Caller, shared: Rc<Shared>, slot: Slot) {
+pub(crate) async fn serve(stream: Stream, caller: Caller, transport: Rc<Transport>, slot: Slot) {
     let now = Instant::now();
-    let connection = Rc::new(Connection { caller, shared, slot, state: ConnectionState::new(now) });
+    let connection =
+        Rc::new(Connection { caller, transport, slot, state: ConnectionState::new(now) });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
         // Boxed, as what follows: what a handshake needs is needed only once.
@@ -260,7 +261,7 @@ impl Connection {
     /// The stream on which HTTP is spoken: where there is TLS, that after the handshake. `None` if the connection has
     /// ended meanwhile.
     async fn open(&self, stream: Stream, mut timer: Pin<&mut Sleep>) -> Option<Stream> {
-        let (socket, tls) = match (stream, &self.shared.tls) {
+        let (socket, tls) = match (stream, &self.transport.tls) {
             (Stream::Tcp(socket), Some(tls)) => (socket, tls),
             (stream, _) => return Some(stream),
         };
@@ -277,8 +278,8 @@ impl Connection {
             Ok(secured) => Some(Stream::Tls(Box::new(secured))),
             Err((err, socket)) => {
                 if let Some(why) = tls::failure(&err) {
-                    self.shared.counts.refused("handshake");
-                    self.shared.log.no_handshake(self.caller.peer, why);
+                    self.transport.shared.counts.refused("handshake");
+                    self.transport.shared.log.no_handshake(self.caller.peer, why);
                 }
                 // A client that has sent its request behind the handshake is to read the alert all the same.
                 self.state.unread.set(true);
@@ -298,7 +299,7 @@ impl Connection {
             if let Poll::Ready(ready) = poll(cx) {
                 return Poll::Ready(Ok(ready));
             }
-            if self.shared.connections.is_draining() {
+            if self.transport.shared.connections.is_draining() {
                 return Poll::Ready(Err(End::Done));
             }
             poll_deadline(timer.as_mut(), self.state.deadline(), cx).map(|()| Err(End::TimedOut))
@@ -337,8 +338,8 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
-            self.shared.counts.answered(route::NO_ROUTE, rejection.status());
-            self.shared.counts.refused(rejection.error());
+            self.transport.shared.counts.answered(route::NO_ROUTE, rejection.status());
+            self.transport.shared.counts.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {
@@ -387,7 +388,7 @@ async fn answer_requests(
         if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
             return Poll::Ready(Some(result.map_or_else(end_of, |()| End::Done)));
         }
-        if state.is_waiting() && connection.shared.connections.is_draining() {
+        if state.is_waiting() && connection.transport.shared.connections.is_draining() {
             return Poll::Ready(Some(End::Done));
         }
         if let Phase::Idle(_) = state.phase.get() {
@@ -422,7 +423,8 @@ fn end_of(err: hyper::Error) -> End {
 
 /// Answers one request.
 async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
-    let Connection { caller, shared, slot, state } = connection;
+    let Connection { caller, transport, slot, state } = connection;
+    let shared = &transport.shared;
     let asked_at = Instant::now();
     let (head, body) = request.into_parts();
     let since = match state.phase.get() {

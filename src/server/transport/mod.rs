@@ -1,7 +1,19 @@
-//! Connections: listening sockets, TLS, the slots that are shared, and the life of each connection.
+//! Connections: listening sockets, TLS, and the life of each connection.
 
 pub(crate) mod accept;
 pub(crate) mod connection;
-pub(crate) mod slots;
 pub(crate) mod socket;
 pub(crate) mod tls;
+
+use std::rc::Rc;
+
+use self::tls::Tls;
+use super::reload::Reloaded;
+use super::shared::Shared;
+
+/// What every connection of a server needs.
+pub(crate) struct Transport {
+    pub(crate) shared: Rc<Shared>,
+    /// Present if connections over TCP must use TLS.
+    pub(crate) tls: Option<Reloaded<Tls>>,
+}
