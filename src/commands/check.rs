@@ -14,10 +14,10 @@ use super::published::{Published, Trouble};
 use crate::check::published::Current;
 use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
-use crate::config::{Config, Meant, Secrets};
+use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::log::printable;
-use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::document::{Document, DocumentKind};
 use crate::model::secret::Secret;
@@ -34,12 +34,8 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let linker = Linker::default();
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
-    let subjects: Vec<_> = match config.meant(&args.names)? {
-        Meant::Given(account, contact) => vec![subject(account?, *contact)],
-        Meant::OfFile(entries) => {
-            entries.into_iter().map(|it| subject(it.account, it.contact)).collect()
-        }
-    };
+    let entries = config.entries(&args.names)?.into_iter();
+    let subjects: Vec<_> = entries.map(|it| subject(it.account, it.contact)).collect();
     parallel::each("check", &subjects, |subject| {
         let Subject { account, contact, findings } = subject;
         findings.get_or_init(|| examine(account, contact, &linker, deadline));
@@ -243,12 +239,10 @@ fn origin(contact: &Contact) -> String {
 }
 
 fn secret_from<'a>(account: &Account, contact: &'a Contact) -> Option<SecretFrom<'a>> {
-    let (name, is_given) = match contact.origin {
-        Origin::CommandLine => (DEFAULT_ACCOUNT, true),
-        Origin::Config { .. } => (account.name.as_str(), false),
-    };
+    let is_given = contact.origin == Origin::CommandLine;
     let kind = if contact.is_mirror { "key" } else { "secret" };
-    SecretFrom::find(contact.secret_file.as_deref(), &format!("{name}.{kind}"), is_given)
+    let credential = format!("{}.{kind}", account.name);
+    SecretFrom::find(contact.secret_file.as_deref(), &credential, is_given)
 }
 
 #[derive(Serialize)]

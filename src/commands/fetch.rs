@@ -10,11 +10,10 @@ use zeroize::Zeroizing;
 use super::parallel;
 use super::published::Published;
 use crate::cli::{CommonArgs, FetchArgs};
-use crate::config::{Config, Entry, Meant, Secrets};
+use crate::config::{Config, Entry, Secrets};
 use crate::error::Exit;
-use crate::error::both;
 use crate::log::{debug, error, info};
-use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{self, Document, DocumentKind, TicketType};
 use crate::model::secret::Secret;
@@ -57,25 +56,13 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
     let (mode, linker) = (config.mode(args.mode), Linker::default());
-    match config.meant(&args.names)? {
-        Meant::Given(account, contact) => {
-            let account = account.and_then(|account| {
-                account.needed_appid()?;
-                Ok(account)
-            });
-            let link = linker.link(DEFAULT_ACCOUNT, &contact);
-            let ((account, link), want) = both(both(account, link), want(args))?;
-            fetch(&account, link, &want, mode, deadline).map(|()| Exit::Done)
-        }
-        Meant::OfFile(entries) => {
-            let want = want(args)?;
-            check_number(&want, entries.len(), !args.names.is_empty())?;
-            Ok(parallel::each("fetch", &entries, |Entry { account, contact, .. }| {
-                let link = linker.link(&account.name, contact)?;
-                fetch(account, link, &want, mode, deadline)
-            }))
-        }
-    }
+    let entries = config.entries(&args.names)?;
+    let want = want(args)?;
+    check_number(&want, entries.len(), !args.names.is_empty())?;
+    Ok(parallel::each("fetch", &entries, |Entry { account, contact, .. }| {
+        let link = linker.link(&account.name, contact)?;
+        fetch(account, link, &want, mode, deadline)
+    }))
 }
 
 /// What replaces a token is about one account, or about those that were named.

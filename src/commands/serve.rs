@@ -11,11 +11,11 @@ use tokio::task::LocalSet;
 use super::announce;
 use crate::accounts::{Accounts, Served};
 use crate::cli::{CommonArgs, ServeArgs};
-use crate::config::{self, Config, Meant, Secrets};
+use crate::config::{self, Config, Entry, Secrets};
 use crate::error::Exit;
 use crate::error::both;
 use crate::log::error;
-use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::account::Account;
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
@@ -24,8 +24,7 @@ use crate::server::{
     self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
 };
 use crate::store;
-use crate::upstream::connect::Contact;
-use crate::upstream::connect::{Link, Linker};
+use crate::upstream::connect::{Contact, Link, Linker, Origin};
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
@@ -112,10 +111,11 @@ fn service(
         }
         let config = Config::read(&common, &args.account, secrets)?;
         let settings = config.serve(&args);
-        let meant = config.meant(&[])?;
-        let sources = sources(&settings, meant.allowed());
+        let entries = config.entries(&[])?;
+        let allowed = entries.iter().map(|it| (it.account.name.clone(), it.allow.clone()));
+        let sources = sources(&settings, allowed.collect());
         sources.files().for_each(|path| files.note(path));
-        let accounts = maker.accounts(meant, settings.refresh, config.mode(args.mode));
+        let accounts = maker.accounts(entries, settings.refresh, config.mode(args.mode));
         let (accounts, access) = both(accounts, sources.read())?;
         if settings.needs_restart(&at_start) {
             error!(
@@ -155,34 +155,12 @@ struct Maker {
 type Made = (Plan, Rc<Served>);
 
 impl Maker {
-    fn accounts(&self, meant: Meant, is_refreshed: bool, mode: u32) -> Result<Vec<Made>> {
-        let plan =
-            |account, contact| Plan { account, refresh: is_refreshed.then_some((contact, mode)) };
-        match meant {
-            Meant::OfFile(entries) => {
-                let plans = entries.into_iter().map(|it| plan(it.account, it.contact));
-                Ok(plans.map(|plan| self.known(&plan).unwrap_or_else(|| self.make(plan))).collect())
-            }
-            Meant::Given(account, _) if !is_refreshed => {
-                let plan = Plan { account: account?, refresh: None };
-                Ok(vec![self.known(&plan).unwrap_or_else(|| self.make(plan))])
-            }
-            Meant::Given(account, contact) => {
-                let account = account.and_then(|account| {
-                    account.needed_appid()?;
-                    Ok(account)
-                });
-                if let Ok(account) = &account
-                    && let Some(known) = self.known(&plan(account.clone(), (*contact).clone()))
-                {
-                    return Ok(vec![known]);
-                }
-                // What is wrong with an account of the command line is told at once.
-                let link = self.linker.link(DEFAULT_ACCOUNT, &contact);
-                let (account, link) = both(account, link)?;
-                Ok(vec![self.make_with(plan(account, *contact), Some(link))])
-            }
-        }
+    fn accounts(&self, entries: Vec<Entry>, is_refreshed: bool, mode: u32) -> Result<Vec<Made>> {
+        let plans = entries.into_iter().map(|Entry { account, contact, .. }| Plan {
+            account,
+            refresh: is_refreshed.then_some((contact, mode)),
+        });
+        plans.map(|plan| self.known(&plan).map_or_else(|| self.make(plan), Ok)).collect()
     }
 
     /// The account that is served already, if it was made of the same.
@@ -190,14 +168,21 @@ impl Maker {
         self.made.borrow().get(&plan.account.name).filter(|(known, _)| known == plan).cloned()
     }
 
-    /// One account's trouble is no reason not to serve the others: it is told, and where WeChat is to be asked it is tried
-    /// again.
-    fn make(&self, plan: Plan) -> Made {
-        let link = plan.refresh.as_ref().and_then(|(contact, _)| {
-            let link = self.linker.link(&plan.account.name, contact);
-            link.map_err(|err| error!("serve: {err:#}")).ok()
-        });
-        self.make_with(plan, link)
+    /// Makes an account of its plan. What is wrong with one of the file's is logged and tried again later, so that the
+    /// others are served; what is wrong with the only one, that of the command line, is an error.
+    fn make(&self, plan: Plan) -> Result<Made> {
+        let link = match &plan.refresh {
+            None => None,
+            Some((contact, _)) => match self.linker.link(&plan.account.name, contact) {
+                Ok(link) => Some(link),
+                Err(err) if contact.origin == Origin::CommandLine => return Err(err),
+                Err(err) => {
+                    error!("serve: {err:#}");
+                    None
+                }
+            },
+        };
+        Ok(self.make_with(plan, link))
     }
 
     fn make_with(&self, plan: Plan, link: Option<Link>) -> Made {

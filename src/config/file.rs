@@ -100,6 +100,16 @@ pub(crate) enum Secrets {
     NeededToRefresh,
 }
 
+impl Secrets {
+    pub(super) fn are_needed(self, file: &File) -> bool {
+        match self {
+            Secrets::Needed => true,
+            Secrets::Unneeded => false,
+            Secrets::NeededToRefresh => file.serve.refresh == Some(true),
+        }
+    }
+}
+
 impl File {
     /// Reads the file at `path`. If anything is wrong with it, also secret files that are open to others are among the
     /// problems, where they are needed; else each is its account's own trouble.
@@ -121,12 +131,7 @@ impl File {
         file.path = path.to_owned();
         file.check_twins(&sheet);
         file.check_also(&sheet);
-        let are_needed = match secrets {
-            Secrets::Needed => true,
-            Secrets::Unneeded => false,
-            Secrets::NeededToRefresh => file.serve.refresh == Some(true),
-        };
-        if are_needed && sheet.has_problems() {
+        if secrets.are_needed(&file) && sheet.has_problems() {
             for account in &file.accounts {
                 account.check_secret(&sheet);
             }

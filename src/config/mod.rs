@@ -21,7 +21,7 @@ use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::document::DocumentKind;
 use crate::model::location::{Location, Shared};
-use crate::upstream::connect::{Contact, Origin};
+use crate::upstream::connect::{Contact, Linker, Origin};
 
 pub(crate) use file::Secrets;
 
@@ -45,28 +45,7 @@ const MOST_NAMED: usize = 10;
 /// A name that is longer is none, and may be a secret.
 const LONGEST_NAME_SHOWN: usize = 28;
 
-/// The accounts that are meant.
-pub(crate) enum Meant {
-    /// The one of the command line, or what is wrong with it.
-    Given(anyhow::Result<Account>, Box<Contact>),
-    /// Those of the file.
-    OfFile(Vec<Entry>),
-}
-
-impl Meant {
-    /// The accounts' names, whatever else is wrong with them, each with the addresses that may be handed its token.
-    pub(crate) fn allowed(&self) -> Vec<(String, Option<Vec<String>>)> {
-        match self {
-            Meant::Given(..) => vec![(DEFAULT_ACCOUNT.to_owned(), None)],
-            Meant::OfFile(entries) => {
-                let entries = entries.iter();
-                entries.map(|it| (it.account.name.clone(), it.allow.clone())).collect()
-            }
-        }
-    }
-}
-
-/// All that is settled about an account of the file.
+/// An account, how to ask for it, and who may be handed its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) account: Account,
@@ -104,8 +83,10 @@ impl Serve {
 pub(crate) struct Config<'a> {
     common: &'a cli::CommonArgs,
     given: &'a cli::AccountArgs,
-    /// An empty one, where there is none.
+    /// Empty if there is no config file.
     file: File,
+    /// Whether the accounts' secrets will be read.
+    needs_secrets: bool,
 }
 
 /// The config file: that which is named, else the system's if it is there, unless an account is given without it.
@@ -130,23 +111,26 @@ impl<'a> Config<'a> {
             Some(path) => File::read(&path, secrets)?,
             None => File::default(),
         };
-        let config = Config { common, given, file };
+        let needs_secrets = secrets.are_needed(&file);
+        let config = Config { common, given, file, needs_secrets };
         config.check_conflicts()?;
         Ok(config)
     }
 
-    /// The accounts that are meant: of those in the file the ones of these names, else all.
-    pub(crate) fn meant(&self, names: &[String]) -> anyhow::Result<Meant> {
+    /// Returns the account of the command line, if one is given there; else those of the file that have these names, or
+    /// all of them if there are no names.
+    pub(crate) fn entries(&self, names: &[String]) -> anyhow::Result<Vec<Entry>> {
         if !self.is_account_given() {
             self.check_names(names)?;
             let dir = self.directory()?;
             let accounts = self.file.accounts.iter();
-            let mut entries: Vec<_> = accounts.map(|account| self.entry(account, &dir)).collect();
+            let mut entries: Vec<_> =
+                accounts.map(|account| self.entry_of_file(account, &dir)).collect();
             check_documents(&entries)?;
             entries.retain(|entry| names.is_empty() || names.contains(&entry.account.name));
-            Ok(Meant::OfFile(entries))
+            Ok(entries)
         } else if names.is_empty() {
-            Ok(Meant::Given(self.account_given(), Box::new(self.contact_given())))
+            Ok(vec![self.entry_given()?])
         } else {
             Err(Exit::Usage.error(
                 "ACCOUNT is the name of an account in a config, and there is none; give --config, or leave it out",
@@ -154,12 +138,9 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// The same, for readers.
+    /// Returns the accounts of [`Config::entries`], for commands that only read.
     pub(crate) fn accounts(&self, names: &[String]) -> anyhow::Result<Vec<Account>> {
-        Ok(match self.meant(names)? {
-            Meant::Given(account, _) => vec![account?],
-            Meant::OfFile(entries) => entries.into_iter().map(|entry| entry.account).collect(),
-        })
+        Ok(self.entries(names)?.into_iter().map(|entry| entry.account).collect())
     }
 
     /// The account of this name, or the only one.
@@ -237,7 +218,24 @@ impl<'a> Config<'a> {
         self.file.accounts.is_empty() || !matches!(appid(self.given), Ok(None))
     }
 
-    /// The account of the command line.
+    /// The account of the command line. If anything is wrong with it, the error names what is wrong with its secret and
+    /// address too, where those are needed, as for a file.
+    fn entry_given(&self) -> anyhow::Result<Entry> {
+        let contact = self.contact_given();
+        let mut account = self.account_given();
+        if self.needs_secrets {
+            account = account.and_then(|account| {
+                account.needed_appid()?;
+                Ok(account)
+            });
+            if account.is_err() {
+                let link = Linker::default().link(DEFAULT_ACCOUNT, &contact);
+                account = both(account, link).map(|(account, _)| account);
+            }
+        }
+        Ok(Entry { account: account?, contact, allow: None })
+    }
+
     fn account_given(&self) -> anyhow::Result<Account> {
         let (document, appid) = both(self.document_given(), appid(self.given))?;
         Ok(Account {
@@ -252,7 +250,6 @@ impl<'a> Config<'a> {
         })
     }
 
-    /// How to ask for it.
     fn contact_given(&self) -> Contact {
         let given = self.given;
         let api = given.api.unwrap_or_default();
@@ -267,7 +264,7 @@ impl<'a> Config<'a> {
     }
 
     /// An account of the file.
-    fn entry(&self, account: &file::Account, dir: &Path) -> Entry {
+    fn entry_of_file(&self, account: &file::Account, dir: &Path) -> Entry {
         let place =
             |line, key: &str| format!("{}: account.{}{key}", self.file.line(line), account.name);
         let api = account.api.unwrap_or_default();

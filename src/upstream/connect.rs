@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::error;
 use crate::error::Exit;
-use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::model::account::Account;
 use crate::model::address::endpoint::BaseUrl;
 use crate::model::address::endpoint::Proxy;
 use crate::model::api::Rules;
@@ -94,9 +94,7 @@ impl Linker {
         let secret_file = contact.secret_file.as_deref();
         let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
         match &contact.origin {
-            Origin::CommandLine => {
-                (client, credentials::read_given(DEFAULT_ACCOUNT, secret_file).map(Some))
-            }
+            Origin::CommandLine => (client, credentials::read_given(name, secret_file).map(Some)),
             Origin::Config { account, secret_file: place } => (
                 client.with_context(|| account.clone()),
                 match contact.is_mirror {
