@@ -11,12 +11,12 @@ use crate::error::Exit;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::store::{Directory, Trial, Turns};
-use crate::upstream::credentials::SecretFrom;
+use crate::upstream::credentials::SecretSource;
 
 /// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
 pub(crate) fn secret(
     is_mirror: bool,
-    from: Option<&SecretFrom<'_>>,
+    from: Option<&SecretSource<'_>>,
     read: &Result<Option<Secret>>,
 ) -> Finding {
     let about = if is_mirror { "key" } else { "secret" };
@@ -35,17 +35,17 @@ pub(crate) fn secret(
     }
 }
 
-fn described(from: &SecretFrom<'_>) -> String {
+fn described(from: &SecretSource<'_>) -> String {
     let with_mode = |path: &Path| {
         let mode = path.metadata().map(|it| it.permissions().mode() & 0o7777);
         let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
         format!("{}{mode}", path.display())
     };
     match from {
-        SecretFrom::Stdin => "from standard input".to_owned(),
-        SecretFrom::File(path) => with_mode(path),
-        SecretFrom::Credential(path) => format!("systemd credential {}", with_mode(path)),
-        SecretFrom::Variable => "from WXTOKEN_SECRET".to_owned(),
+        SecretSource::Stdin => "from standard input".to_owned(),
+        SecretSource::File(path) => with_mode(path),
+        SecretSource::Credential(path) => format!("systemd credential {}", with_mode(path)),
+        SecretSource::Variable => "from WXTOKEN_SECRET".to_owned(),
     }
 }
 

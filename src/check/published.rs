@@ -12,7 +12,7 @@ use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
 use crate::model::errcode::Class;
 use crate::model::secret::Secret;
-use crate::upstream::{AskError, Pulse};
+use crate::upstream::{Liveness, UpstreamError};
 
 /// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
 const PATIENCE: Duration = Duration::from_secs(3 * 60);
@@ -45,7 +45,7 @@ impl Current {
 pub(crate) fn token(
     account: &Account,
     document: &Document,
-    pulse: Option<&Pulse>,
+    pulse: Option<&Liveness>,
     current: Option<&Current>,
     now: UtcDateTime,
 ) -> Finding {
@@ -60,7 +60,7 @@ pub(crate) fn token(
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
             )
         }
-        Some(Pulse::Dead) => {
+        Some(Liveness::Dead) => {
             let what = format!("{name} is dead, {left} before its time: killed some time after");
             killed(account, &what, document)
         }
@@ -70,7 +70,7 @@ pub(crate) fn token(
             );
             killed(account, &what, document)
         }
-        Some(Pulse::Alive) => Finding::well(about, format!("{name} is honoured, {left} left")),
+        Some(Liveness::Alive) => Finding::well(about, format!("{name} is honoured, {left} left")),
         // Who gives it honours it, whatever is said to this host's address.
         _ if current.is_some_and(|it| it.is(document)) => {
             Finding::well(about, format!("{name} is given again, so it is honoured, {left} left"))
@@ -83,7 +83,7 @@ pub(crate) fn token(
             "Well if a fetch follows within the minute; else see below whether one is run.",
             "若一分钟内会运行 fetch 则无妨，否则请看下面的 schedule 一项。",
         ),
-        Some(Pulse::Unknown(err)) => unknown(&name, &left, err),
+        Some(Liveness::Unknown(err)) => unknown(&name, &left, err),
         None => Finding::notice(
             about,
             format!("{name} has {left} left; whether it is honoured was not tried"),
@@ -91,14 +91,14 @@ pub(crate) fn token(
     }
 }
 
-fn unknown(name: &str, left: &str, err: &AskError) -> Finding {
+fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
     let finding = |why: &str| {
         let what = format!("{name} has {left} left; whether it is honoured is unknown, {why}");
         Finding::notice("token", what)
     };
     match err {
         // The allowlist is looked at before the token.
-        AskError::Refused(refusal) if refusal.class() == Class::Allowlist => {
+        UpstreamError::Refused(refusal) if refusal.class() == Class::Allowlist => {
             finding("this host's address was refused before the token was looked at").remedy(
                 "See address, above; or check on a host that uses the token.",
                 "见上面的 address 一项；也可在使用该 token 的主机上检查。",

@@ -6,9 +6,9 @@ use super::{Finding, span};
 use crate::error::Exit;
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
-use crate::upstream::client::{Client, Stage};
-use crate::upstream::ping::{self, Greeting};
-use crate::upstream::{AskError, Grant, Pulse};
+use crate::upstream::client::{Client, FailedStage};
+use crate::upstream::ping::{self, PingReply};
+use crate::upstream::{IssuedToken, Liveness, UpstreamError};
 
 /// How long each call may take, if there is as much time.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,15 +30,15 @@ pub(crate) fn hosts(
     client: &Client,
     rules: Rules,
     deadline: Instant,
-) -> (Vec<Finding>, Option<Greeting>) {
+) -> (Vec<Finding>, Option<PingReply>) {
     let mut first = None;
     let mut findings = Vec::new();
     for (name, client) in client.each() {
         let timeout = timeout(deadline);
         let greeting = match rules {
-            Rules::Mirror => ping::of_wxtoken(&client, timeout),
-            Rules::Work => ping::of_wechat(&client, Platform::Work, timeout),
-            Rules::Stable | Rules::Classic => ping::of_wechat(&client, Platform::Official, timeout),
+            Rules::Mirror => ping::wxtoken(&client, timeout),
+            Rules::Work => ping::wechat(&client, Platform::Work, timeout),
+            Rules::Stable | Rules::Classic => ping::wechat(&client, Platform::Official, timeout),
         };
         match greeting {
             Ok(greeting) => {
@@ -59,38 +59,38 @@ pub(crate) fn hosts(
 }
 
 /// A server that was not reached, and at which stage of the way.
-fn unreached(name: &str, err: &AskError) -> Finding {
+fn unreached(name: &str, err: &UpstreamError) -> Finding {
     let wrong = |what: &str| Finding::wrong("host", err.exit(), format!("{name}: {what}"));
-    let AskError::Unreachable { what, may_have_arrived, .. } = err else {
+    let UpstreamError::Unreachable { what, may_have_arrived, .. } = err else {
         return wrong(&err.to_string());
     };
-    let (english, chinese) = match Stage::of(what, *may_have_arrived) {
-        Stage::Name => (
+    let (english, chinese) = match FailedStage::of(what, *may_have_arrived) {
+        FailedStage::Name => (
             "Check the name, and the name servers in /etc/resolv.conf.",
             "域名无法解析，请检查域名与 DNS（/etc/resolv.conf）。",
         ),
-        Stage::Connection => (
+        FailedStage::Connection => (
             "Check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY).",
             "无法建立连接，请检查网络、防火墙，以及是否需要代理（HTTPS_PROXY）。",
         ),
-        Stage::Proxy => (
+        FailedStage::Proxy => (
             "Check the proxy's address and password, and whether it lets this host through to the server.",
             "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
         ),
-        Stage::Tls if what.contains("UnknownIssuer") => (
+        FailedStage::Tls if what.contains("UnknownIssuer") => (
             "Does a proxy open TLS on the way, or is the server's certificate from a CA of your own? Then name that CA's with \
              --ca-file (ca_file).",
             "证书签发者未知：若途中有代理解密 TLS，或服务器用的是自建 CA，请用 --ca-file（ca_file）指定其根证书。",
         ),
-        Stage::Tls if what.contains("expired") || what.contains("not valid yet") => (
+        FailedStage::Tls if what.contains("expired") || what.contains("not valid yet") => (
             "Check this host's clock; if it is right, the server's certificate is over.",
             "证书不在有效期内：请检查本机时间；若时间正确，则是服务器证书过期。",
         ),
-        Stage::Tls => (
+        FailedStage::Tls => (
             "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
             "TLS 校验失败，请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。",
         ),
-        Stage::Answer => (
+        FailedStage::Answer => (
             "It was reached and did not answer: try again, and check the proxy.",
             "已连接但没有应答，请稍后重试或检查代理。",
         ),
@@ -101,7 +101,7 @@ fn unreached(name: &str, err: &AskError) -> Finding {
 }
 
 /// How this host's clock goes, against the other side's.
-pub(crate) fn clock(greeting: &Greeting) -> Finding {
+pub(crate) fn clock(greeting: &PingReply) -> Finding {
     let about = "clock";
     let Some(ahead) = greeting.ahead else {
         return Finding::notice(about, "the other side does not tell the time");
@@ -129,9 +129,9 @@ pub(crate) fn clock(greeting: &Greeting) -> Finding {
 
 /// The address that WeChat sees, where it was told; and that this host could not use the token from there, as a probe
 /// said. On WeCom who asks for tokens need not be among those that may use them.
-pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Pulse>) -> Option<Finding> {
+pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Liveness>) -> Option<Finding> {
     match pulse {
-        Some(Pulse::Unknown(err @ AskError::Refused(refusal)))
+        Some(Liveness::Unknown(err @ UpstreamError::Refused(refusal)))
             if refusal.class() == Class::Allowlist =>
         {
             let what = format!("calls that use the token are refused from here: {err}");
@@ -143,7 +143,7 @@ pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Pulse>) -> Option<
 
 /// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves
 /// the classic ones alone.
-pub(crate) fn credentials(rules: Rules, answer: &Result<Grant, AskError>) -> Finding {
+pub(crate) fn credentials(rules: Rules, answer: &Result<IssuedToken, UpstreamError>) -> Finding {
     let about = "credentials";
     match (answer, rules) {
         (Ok(_), Rules::Mirror) => {
@@ -170,7 +170,7 @@ mod tests {
     fn a_clock_is_judged_by_the_harm_that_it_does() {
         let judged = |secs: Option<i64>| {
             let ahead = secs.map(time::Duration::seconds);
-            clock(&Greeting { took: Duration::ZERO, ahead, seen_from: None })
+            clock(&PingReply { took: Duration::ZERO, ahead, seen_from: None })
         };
         for (secs, verdict, words) in [
             (Some(0), Verdict::Well, "goes with"),

@@ -23,16 +23,16 @@ use crate::model::document::{Document, DocumentKind};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
 use crate::upstream::client::Client;
-use crate::upstream::connect::{Contact, Origin};
-use crate::upstream::connect::{Link, Linker};
-use crate::upstream::credentials::SecretFrom;
-use crate::upstream::ping::Greeting;
-use crate::upstream::{Ask, Pulse, Upstream};
+use crate::upstream::connect::{Connector, UpstreamParts};
+use crate::upstream::connect::{Origin, UpstreamConfig};
+use crate::upstream::credentials::SecretSource;
+use crate::upstream::ping::PingReply;
+use crate::upstream::{Liveness, RefreshMode, Upstream};
 
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
-    let linker = Linker::default();
+    let linker = Connector::default();
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
     let entries = config.entries(&args.names)?.into_iter();
     let subjects: Vec<_> = entries.map(|it| subject(it.account, it.contact)).collect();
@@ -57,7 +57,7 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
 /// An account, and what is found of it.
 struct Subject {
     account: Account,
-    contact: Contact,
+    contact: UpstreamConfig,
     /// Set as soon as it has been looked at.
     findings: OnceLock<Vec<Finding>>,
 }
@@ -71,8 +71,8 @@ impl Subject {
 /// Looks at one account, from here to there.
 fn examine(
     account: &Account,
-    contact: &Contact,
-    linker: &Linker,
+    contact: &UpstreamConfig,
+    linker: &Connector,
     deadline: Instant,
 ) -> Vec<Finding> {
     let (client, secret) = linker.parts(&account.name, contact);
@@ -106,7 +106,7 @@ fn examine(
     // The token is all that a probe takes, and at another wxtoken there is none.
     let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
-    let upstream = client.and_then(|it| Link::of(it, nobody).upstream(account).ok());
+    let upstream = client.and_then(|it| UpstreamParts::new(it, nobody).upstream(account).ok());
     let (found, pulse, now) = probed(account, upstream.as_deref(), deadline);
     let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
     findings.extend(remote::address(seen_from, pulse.as_ref()));
@@ -120,7 +120,7 @@ fn greet(
     client: &Client,
     deadline: Instant,
     findings: &mut Vec<Finding>,
-) -> Option<Greeting> {
+) -> Option<PingReply> {
     let (hosts, greeting) = remote::hosts(client, account.rules, deadline);
     findings.extend(hosts);
     findings.extend(greeting.as_ref().map(remote::clock));
@@ -140,9 +140,9 @@ fn ask(
         Api::Classic => Api::Stable,
         api => api,
     };
-    let upstream = Link::of(client, secret).upstream(&Account { api, ..account.clone() });
+    let upstream = UpstreamParts::new(client, secret).upstream(&Account { api, ..account.clone() });
     let answer = match upstream {
-        Ok(upstream) => upstream.ask(Ask::Good, remote::timeout(deadline)),
+        Ok(upstream) => upstream.request_token(RefreshMode::Normal, remote::timeout(deadline)),
         Err(err) => {
             findings.push(
                 Finding::of_error("credentials", &err)
@@ -161,7 +161,7 @@ fn ask(
 /// and the tickets.
 fn look(
     found: &Published<'_>,
-    pulse: Option<&Pulse>,
+    pulse: Option<&Liveness>,
     current: Option<&Current>,
     now: UtcDateTime,
 ) -> Vec<Finding> {
@@ -189,7 +189,7 @@ fn probed<'a>(
     account: &'a Account,
     upstream: Option<&dyn Upstream>,
     deadline: Instant,
-) -> (Published<'a>, Option<Pulse>, UtcDateTime) {
+) -> (Published<'a>, Option<Liveness>, UtcDateTime) {
     let token = |it: &Published<'_>| it.document.as_ref().ok().map(|it| it.token.clone());
     let mut found = Published::look(account, SystemClock.now());
     loop {
@@ -199,7 +199,7 @@ fn probed<'a>(
             |(it, who): (&Document, &dyn Upstream)| who.probe(&it.token, remote::timeout(deadline));
         let pulse = live.zip(upstream).map(probe);
         let next = Published::look(account, SystemClock.now());
-        if !matches!(pulse, Some(Pulse::Dead)) || token(&next) == token(&found) {
+        if !matches!(pulse, Some(Liveness::Dead)) || token(&next) == token(&found) {
             return (found, pulse, now);
         }
         found = next;
@@ -231,18 +231,18 @@ fn none(about: &'static str, found: &Published<'_>, kind: &DocumentKind) -> Find
 }
 
 /// Where it is said how to ask for the account.
-fn origin(contact: &Contact) -> String {
+fn origin(contact: &UpstreamConfig) -> String {
     match &contact.origin {
         Origin::CommandLine => "given on the command line".to_owned(),
         Origin::Config { account, .. } => account.clone(),
     }
 }
 
-fn secret_from<'a>(account: &Account, contact: &'a Contact) -> Option<SecretFrom<'a>> {
+fn secret_from<'a>(account: &Account, contact: &'a UpstreamConfig) -> Option<SecretSource<'a>> {
     let is_given = contact.origin == Origin::CommandLine;
     let kind = if contact.is_mirror { "key" } else { "secret" };
     let credential = format!("{}.{kind}", account.name);
-    SecretFrom::find(contact.secret_file.as_deref(), &credential, is_given)
+    SecretSource::find(contact.secret_file.as_deref(), &credential, is_given)
 }
 
 #[derive(Serialize)]

@@ -22,8 +22,8 @@ use crate::os::signals::Reprieve;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, Want};
 use crate::store::Store;
-use crate::upstream::connect::{Link, Linker};
-use crate::upstream::{Source, Upstream};
+use crate::upstream::connect::{Connector, UpstreamParts};
+use crate::upstream::{TokenSource, Upstream};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
 fn again(rules: Rules, want: &Want) -> &'static str {
@@ -55,7 +55,7 @@ const MIRROR_FORCED: &str = "the wxtoken that this is a mirror of gave the same 
 pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
-    let (mode, linker) = (config.mode(args.mode), Linker::default());
+    let (mode, linker) = (config.mode(args.mode), Connector::default());
     let entries = config.entries(&args.names)?;
     let want = want(args)?;
     check_number(&want, entries.len(), !args.names.is_empty())?;
@@ -80,7 +80,13 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 
 /// Sees to it that the account's token is published, and then its tickets, and that who wants to know of another token
 /// is told. What is wrong with one of them costs no other, as long as there is a token to ask with.
-fn fetch(account: &Account, link: Link, want: &Want, mode: u32, deadline: Instant) -> Result<()> {
+fn fetch(
+    account: &Account,
+    link: UpstreamParts,
+    want: &Want,
+    mode: u32,
+    deadline: Instant,
+) -> Result<()> {
     let upstream = link.upstream(account)?;
     let mut failures = Vec::new();
     let has_changed = Cell::new(false);
@@ -173,7 +179,7 @@ fn refresh_of<'a>(
     account: &'a Account,
     name: &'a str,
     place: &'a str,
-    source: &'a dyn Source,
+    source: &'a dyn TokenSource,
     store: &'a dyn Store,
 ) -> Result<Refresh<'a>> {
     Ok(Refresh {

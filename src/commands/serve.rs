@@ -24,7 +24,7 @@ use crate::server::{
     self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
 };
 use crate::store;
-use crate::upstream::connect::{Contact, Link, Linker, Origin};
+use crate::upstream::connect::{Connector, Origin, UpstreamConfig, UpstreamParts};
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
@@ -141,13 +141,13 @@ fn sources(settings: &config::Serve, accounts: Vec<(String, Option<Vec<String>>)
 struct Plan {
     account: Account,
     /// How to ask for it, and the mode of its document; `None` where WeChat is not asked.
-    refresh: Option<(Contact, u32)>,
+    refresh: Option<(UpstreamConfig, u32)>,
 }
 
 /// Makes the accounts that are served, and makes them anew: one that is as it was stays, with all that is known of it.
 #[derive(Default)]
 struct Maker {
-    linker: Rc<Linker>,
+    linker: Rc<Connector>,
     /// By their names.
     made: RefCell<HashMap<String, Made>>,
 }
@@ -185,7 +185,7 @@ impl Maker {
         Ok(self.make_with(plan, link))
     }
 
-    fn make_with(&self, plan: Plan, link: Option<Link>) -> Made {
+    fn make_with(&self, plan: Plan, link: Option<UpstreamParts>) -> Made {
         let account = plan.account.clone();
         let scheduler = plan.refresh.clone().map(|(contact, mode)| {
             let linker = Rc::clone(&self.linker);

@@ -21,7 +21,7 @@ use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::document::DocumentKind;
 use crate::model::location::{Location, Shared};
-use crate::upstream::connect::{Contact, Linker, Origin};
+use crate::upstream::connect::{Connector, Origin, UpstreamConfig};
 
 pub(crate) use file::Secrets;
 
@@ -49,7 +49,7 @@ const LONGEST_NAME_SHOWN: usize = 28;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) account: Account,
-    pub(crate) contact: Contact,
+    pub(crate) contact: UpstreamConfig,
     /// The addresses that may be handed its token, of those who may ask at all; `None` where all of them may.
     pub(crate) allow: Option<Vec<String>>,
 }
@@ -229,7 +229,7 @@ impl<'a> Config<'a> {
                 Ok(account)
             });
             if account.is_err() {
-                let link = Linker::default().link(DEFAULT_ACCOUNT, &contact);
+                let link = Connector::default().link(DEFAULT_ACCOUNT, &contact);
                 account = both(account, link).map(|(account, _)| account);
             }
         }
@@ -250,10 +250,10 @@ impl<'a> Config<'a> {
         })
     }
 
-    fn contact_given(&self) -> Contact {
+    fn contact_given(&self) -> UpstreamConfig {
         let given = self.given;
         let api = given.api.unwrap_or_default();
-        Contact {
+        UpstreamConfig {
             base_urls: vec![given.base_url.clone().unwrap_or_else(|| api.base_url().to_owned())],
             proxy: None,
             ca_file: given.ca_file.clone(),
@@ -295,7 +295,7 @@ impl<'a> Config<'a> {
                 tickets: account.tickets.clone(),
                 on_change: account.on_change.clone(),
             },
-            contact: Contact {
+            contact: UpstreamConfig {
                 base_urls,
                 proxy: account.proxy.clone(),
                 ca_file: account.ca_file.clone(),

@@ -13,7 +13,7 @@ use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::secret::Secret;
 use crate::os::clock::Clock;
 use crate::store::{Found, Store};
-use crate::upstream::{Ask, AskError, Grant, Source};
+use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
 use transaction::Stake;
 
@@ -58,10 +58,10 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The source gave none, and what is published is as good as before.
-    Asking(AskError),
+    Asking(UpstreamError),
     /// The source may have minted one and we have not heard of it: the published one may be dying, and its document
     /// says so now.
-    Lost { why: AskError, ends_at: UtcDateTime },
+    Lost { why: UpstreamError, ends_at: UtcDateTime },
     /// Somebody else was at it until the deadline.
     Held,
     /// Something on this machine is in the way.
@@ -132,7 +132,7 @@ pub(crate) struct Refresh<'a> {
     pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
-    pub(crate) source: &'a dyn Source,
+    pub(crate) source: &'a dyn TokenSource,
     pub(crate) store: &'a dyn Store,
 }
 
@@ -218,14 +218,14 @@ impl Refresh<'_> {
         // is another, and can be had without forcing a further one. That would kill it in turn, and the one before it
         // at once, and counts against 20 a day.
         let (unwanted, mut how) = match want {
-            Want::Live => (None, Ask::Good),
-            Want::NotThis(rejected) => (Some(rejected), Ask::Good),
+            Want::Live => (None, RefreshMode::Normal),
+            Want::NotThis(rejected) => (Some(rejected), RefreshMode::Normal),
             Want::Another => {
                 let is_ending = published.is_some_and(|document| {
                     let left = document.left(self.clock.now());
                     !left.is_zero() && left <= CLASSIC_OVERLAP
                 });
-                let how = if is_ending { Ask::Good } else { Ask::Another };
+                let how = if is_ending { RefreshMode::Normal } else { RefreshMode::Forced };
                 (published.map(|document| &document.token), how)
             }
         };
@@ -238,15 +238,15 @@ impl Refresh<'_> {
             if self.kills(how) {
                 stake.brace(asked_at)?;
             }
-            let err = match self.source.ask(how, self.try_timeout(deadline)) {
+            let err = match self.source.request_token(how, self.try_timeout(deadline)) {
                 Ok(grant) if Some(&grant.token) == unwanted && self.can_force(how) => {
                     self.check_time(deadline)?;
-                    how = Ask::Another;
+                    how = RefreshMode::Forced;
                     continue;
                 }
                 Ok(grant) => match self.document_of(grant, asked_at, unheard_since, published) {
                     Some(document) => return Ok(document),
-                    None => AskError::Spent,
+                    None => UpstreamError::Expired,
                 },
                 Err(err) => err,
             };
@@ -254,7 +254,7 @@ impl Refresh<'_> {
                 unheard_since.get_or_insert(asked_at);
                 if self.kills(how) {
                     stake.lose();
-                    how = Ask::Good;
+                    how = RefreshMode::Normal;
                 }
             }
             let pause = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()));
@@ -274,7 +274,7 @@ impl Refresh<'_> {
     /// `unheard_since`; `None` if the token's time is over.
     fn document_of(
         &self,
-        grant: Grant,
+        grant: IssuedToken,
         asked_at: UtcDateTime,
         unheard_since: Option<UtcDateTime>,
         published: Option<&Document>,
@@ -292,24 +292,25 @@ impl Refresh<'_> {
     }
 
     /// Whether asking so makes WeChat replace the token that it gave last.
-    fn kills(&self, how: Ask) -> bool {
+    fn kills(&self, how: RefreshMode) -> bool {
         match self.rules {
             Rules::Classic => true,
-            Rules::Stable => how == Ask::Another,
+            Rules::Stable => how == RefreshMode::Forced,
             Rules::Work | Rules::Mirror => false,
         }
     }
 
     /// Whether WeChat can be asked for more than `how` does.
-    fn can_force(&self, how: Ask) -> bool {
-        matches!(self.rules, Rules::Stable | Rules::Mirror) && how == Ask::Good
+    fn can_force(&self, how: RefreshMode) -> bool {
+        matches!(self.rules, Rules::Stable | Rules::Mirror) && how == RefreshMode::Normal
     }
 
     /// Whether there is time to hear an answer.
     fn check_time(&self, deadline: Instant) -> Result<(), Failure> {
         if self.clock.until(deadline) < LEAST_TRY {
             let what = "no time is left to ask; give more --timeout".to_owned();
-            let unasked = AskError::Unreachable { what, may_pass: true, may_have_arrived: false };
+            let unasked =
+                UpstreamError::Unreachable { what, may_pass: true, may_have_arrived: false };
             return Err(Failure::Asking(unasked));
         }
         Ok(())

@@ -43,18 +43,18 @@ impl Clock for Stopped {
 /// A source that answers what it was told to, and notes how it was asked and what was published then.
 #[derive(Default)]
 struct Script {
-    answers: RefCell<VecDeque<Result<&'static str, AskError>>>,
-    asked: RefCell<Vec<Ask>>,
+    answers: RefCell<VecDeque<Result<&'static str, UpstreamError>>>,
+    asked: RefCell<Vec<RefreshMode>>,
     store: Memory,
     published_then: RefCell<Vec<Option<Document>>>,
 }
 
-impl Source for Script {
-    fn ask(&self, how: Ask, _: Duration) -> Result<Grant, AskError> {
+impl TokenSource for Script {
+    fn request_token(&self, how: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
         self.asked.borrow_mut().push(how);
         self.published_then.borrow_mut().push(self.store.document.borrow().clone());
         let answer = self.answers.borrow_mut().pop_front().expect("asked more often than expected");
-        answer.map(|token| Grant { token: Secret::new(token.to_owned()), expires_in: LIFE })
+        answer.map(|token| IssuedToken { token: Secret::new(token.to_owned()), expires_in: LIFE })
     }
 }
 
@@ -113,7 +113,7 @@ struct World {
 }
 
 impl World {
-    fn new(answers: impl IntoIterator<Item = Result<&'static str, AskError>>) -> World {
+    fn new(answers: impl IntoIterator<Item = Result<&'static str, UpstreamError>>) -> World {
         let store = Memory::default();
         World {
             clock: Stopped { start: Instant::now(), passed: Cell::default() },
@@ -154,7 +154,7 @@ impl World {
             store: &self.store,
         }
     }
-    fn asked(&self) -> Vec<Ask> {
+    fn asked(&self) -> Vec<RefreshMode> {
         self.wechat.asked.borrow().clone()
     }
     fn published(&self) -> Option<Document> {
@@ -171,27 +171,27 @@ impl World {
 }
 
 /// No answer; the request was sent, or it was not.
-fn unreachable(may_have_arrived: bool) -> Result<&'static str, AskError> {
+fn unreachable(may_have_arrived: bool) -> Result<&'static str, UpstreamError> {
     let what = "no answer in time".to_owned();
-    Err(AskError::Unreachable { what, may_pass: false, may_have_arrived })
+    Err(UpstreamError::Unreachable { what, may_pass: false, may_have_arrived })
 }
 
 /// The same, and worth another try.
-fn lost_for_now() -> Result<&'static str, AskError> {
+fn lost_for_now() -> Result<&'static str, UpstreamError> {
     let what = "no answer in time".to_owned();
-    Err(AskError::Unreachable { what, may_pass: true, may_have_arrived: true })
+    Err(UpstreamError::Unreachable { what, may_pass: true, may_have_arrived: true })
 }
 
-fn nonsense() -> Result<&'static str, AskError> {
-    Err(AskError::Nonsense("an empty body".to_owned()))
+fn nonsense() -> Result<&'static str, UpstreamError> {
+    Err(UpstreamError::Malformed("an empty body".to_owned()))
 }
 
 fn not(token: &str) -> Want {
     Want::NotThis(Secret::new(token.to_owned()))
 }
 
-fn refused(code: i64) -> Result<&'static str, AskError> {
-    Err(AskError::Refused(Refusal::new(code, "", Call::Asking, Platform::Official)))
+fn refused(code: i64) -> Result<&'static str, UpstreamError> {
+    Err(UpstreamError::Refused(Refusal::new(code, "", Call::Asking, Platform::Official)))
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_token_is_asked_for_when_there_is_none_and_again_only_when_due() {
     assert!(matches!(world.run(Want::Live).unwrap(), Outcome::Kept(_)));
     world.clock.sleep(Duration::from_secs(1));
     assert_eq!(world.run(Want::Live).unwrap(), Outcome::Renewed(world.document("T2")));
-    assert_eq!(world.asked(), [Ask::Good, Ask::Good]);
+    assert_eq!(world.asked(), [RefreshMode::Normal, RefreshMode::Normal]);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_failure_leaves_what_is_published() {
     for failure in [
         refused(40164),
         nonsense(),
-        Err(AskError::Status(302)),
+        Err(UpstreamError::Status(302)),
         unreachable(true),
         unreachable(false),
     ] {
@@ -282,7 +282,7 @@ fn a_failure_leaves_what_is_published() {
 
 #[test]
 fn what_is_transient_is_tried_after_about_one_two_and_four_seconds() {
-    let world = World::new([refused(-1), Err(AskError::Status(502)), refused(-1), Ok("T1")]);
+    let world = World::new([refused(-1), Err(UpstreamError::Status(502)), refused(-1), Ok("T1")]);
     world.run(Want::Live).unwrap();
     let waited: Duration =
         PAUSES.map(|pause| with_jitter(pause, world.clock.chance())).iter().sum();
@@ -356,11 +356,11 @@ fn a_document_is_cut_before_a_call_that_kills_its_token_and_before_no_other() {
 fn a_document_is_put_back_only_when_it_is_sure_that_nothing_was_minted() {
     for (failure, is_sure) in [
         (refused(40164), true),
-        (Err(AskError::Status(403)), true),
+        (Err(UpstreamError::Status(403)), true),
         (unreachable(false), true),
         (unreachable(true), false),
         (nonsense(), false),
-        (Err(AskError::Status(200)), false),
+        (Err(UpstreamError::Status(200)), false),
     ] {
         let what = format!("{failure:?}");
         let world = World::new([failure]).on(Rules::Classic).publishing("T1");
@@ -470,19 +470,19 @@ fn after_a_lost_forced_answer_the_good_token_is_asked_for() {
         let script = first.into_iter().chain([lost_for_now(), Ok("T2")]);
         let world = World::new(script).publishing("T1");
         assert_eq!(world.run(want).unwrap(), Outcome::Renewed(world.document("T2")));
-        let expected = [Ask::Good, Ask::Another, Ask::Good];
+        let expected = [RefreshMode::Normal, RefreshMode::Forced, RefreshMode::Normal];
         assert_eq!(world.asked(), expected[usize::from(!is_rejected)..]);
     }
     // It was lost before it arrived.
     let world = World::new([lost_for_now(), Ok("T1"), Ok("T2")]).publishing("T1");
     assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T2")));
-    assert_eq!(world.asked(), [Ask::Another, Ask::Good, Ask::Another]);
+    assert_eq!(world.asked(), [RefreshMode::Forced, RefreshMode::Normal, RefreshMode::Forced]);
     // By a run that is over, or dead.
     let world = World::new([unreachable(true), Ok("T2")]).publishing("T1");
     world.run(Want::Another).unwrap_err();
     world.clock.sleep(Duration::from_secs(60));
     assert_eq!(world.run(Want::Another).unwrap(), Outcome::Renewed(world.document("T2")));
-    assert_eq!(world.asked(), [Ask::Another, Ask::Good]);
+    assert_eq!(world.asked(), [RefreshMode::Forced, RefreshMode::Normal]);
 }
 
 #[test]
@@ -701,25 +701,32 @@ impl<'a> Town<'a> {
         self.seen.borrow().len()
     }
 
-    fn grant(&self, how: Ask) -> Result<Grant, AskError> {
+    fn grant(&self, how: RefreshMode) -> Result<IssuedToken, UpstreamError> {
         let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
         let (mut wechat, now) = (self.wechat.borrow_mut(), self.clock.passed.get());
         let granted = match (self.rules, how) {
             (Rules::Classic, _) => wechat.token(who, now),
-            (Rules::Stable, Ask::Good) => wechat.stable_token(who, now),
-            (Rules::Stable, Ask::Another) => wechat.forced_stable_token(who, now),
+            (Rules::Stable, RefreshMode::Normal) => wechat.stable_token(who, now),
+            (Rules::Stable, RefreshMode::Forced) => wechat.forced_stable_token(who, now),
             (Rules::Work | Rules::Mirror, _) => wechat.work_token(who, now),
         };
         let grant = granted.map_err(|refusal| {
             let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };
             err
         })?;
-        Ok(Grant { token: grant.token, expires_in: Duration::from_secs(grant.expires_in_secs) })
+        Ok(IssuedToken {
+            token: grant.token,
+            expires_in: Duration::from_secs(grant.expires_in_secs),
+        })
     }
 }
 
-impl Source for Town<'_> {
-    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+impl TokenSource for Town<'_> {
+    fn request_token(
+        &self,
+        how: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         let fate = self.fates.borrow_mut().pop_front().unwrap_or(Fate::Answered);
         let silence = |may_have_arrived| {
             for _ in 0..timeout.as_secs() {
@@ -727,7 +734,7 @@ impl Source for Town<'_> {
                 self.pass_a_second();
             }
             let what = "no answer in time".to_owned();
-            Err(AskError::Unreachable { what, may_pass: true, may_have_arrived })
+            Err(UpstreamError::Unreachable { what, may_pass: true, may_have_arrived })
         };
         match fate {
             Fate::Answered => self.grant(how),
@@ -754,11 +761,11 @@ fn a_rejected_token_is_replaced_only_while_it_is_the_published_one() {
 
     let world = World::new([Ok("T2")]).publishing("T1");
     assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
-    assert_eq!(world.asked(), [Ask::Good], "WeChat had another already");
+    assert_eq!(world.asked(), [RefreshMode::Normal], "WeChat had another already");
 
     let world = World::new([Ok("T1"), Ok("T2")]).publishing("T1");
     assert_eq!(world.run(not("T1")).unwrap(), Outcome::Renewed(world.document("T2")));
-    assert_eq!(world.asked(), [Ask::Good, Ask::Another]);
+    assert_eq!(world.asked(), [RefreshMode::Normal, RefreshMode::Forced]);
 
     let world = World::new([Ok("T1"), Ok("T1")]).publishing("T1");
     assert_eq!(world.run(not("T1")).unwrap(), Outcome::Confirmed(world.document("T1")));

@@ -10,7 +10,7 @@ use crate::model::api::Rules;
 use crate::model::document::{Document, TicketType};
 use crate::model::secret::Secret;
 use crate::store::{Found, Store};
-use crate::upstream::{Ask, AskError, Grant, Source, Tickets};
+use crate::upstream::{IssuedToken, RefreshMode, TicketSource, TokenSource, UpstreamError};
 
 /// A ticket's refresh, beside that of the token which it needs.
 pub(crate) struct TicketRefresh<'a> {
@@ -19,7 +19,7 @@ pub(crate) struct TicketRefresh<'a> {
     pub(crate) place: &'a str,
     /// How the account's token is refreshed.
     pub(crate) token: Refresh<'a>,
-    pub(crate) upstream: &'a dyn Tickets,
+    pub(crate) upstream: &'a dyn TicketSource,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
     /// Whether a dead token is replaced here; else that is what the failure says.
@@ -62,12 +62,16 @@ struct WithToken<'a> {
     has_healed: Cell<bool>,
 }
 
-impl Source for WithToken<'_> {
-    fn ask(&self, _: Ask, timeout: Duration) -> Result<Grant, AskError> {
+impl TokenSource for WithToken<'_> {
+    fn request_token(
+        &self,
+        _: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         let &TicketRefresh { kind, token: ref refresh, upstream, heals, .. } = self.ticket;
         let token = self.token()?;
-        let err = match upstream.ticket(kind, &token, timeout) {
-            Err(err) if err.is_of_dead_token() && heals && !self.has_healed.replace(true) => err,
+        let err = match upstream.request_ticket(kind, &token, timeout) {
+            Err(err) if err.is_dead_token() && heals && !self.has_healed.replace(true) => err,
             answer => return answer,
         };
         debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
@@ -78,7 +82,7 @@ impl Source for WithToken<'_> {
         match healed {
             Ok(Outcome::Kept(document) | Outcome::Renewed(document)) => {
                 let left = refresh.clock.until(self.deadline);
-                upstream.ticket(kind, &document.token, timeout.min(left))
+                upstream.request_ticket(kind, &document.token, timeout.min(left))
             }
             // The dead one again.
             Ok(Outcome::Confirmed(_)) => Err(err),
@@ -93,7 +97,7 @@ impl Source for WithToken<'_> {
 
 impl WithToken<'_> {
     /// The published token, if it lives.
-    fn token(&self) -> Result<Secret, AskError> {
+    fn token(&self) -> Result<Secret, UpstreamError> {
         let refresh = &self.ticket.token;
         match refresh.store.read() {
             Ok(Found::Document(document))
@@ -101,7 +105,7 @@ impl WithToken<'_> {
             {
                 Ok(document.token)
             }
-            _ => Err(AskError::NoToken),
+            _ => Err(UpstreamError::NoToken),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Failure, Outcome, Refresh, Want};
 use crate::store::Store;
-use crate::upstream::{Ask, AskError, Grant, Pulse, Source, Upstream};
+use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, Upstream, UpstreamError};
 
 /// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub(super) struct Doubt {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// What WeChat said of the token, if it was asked.
-    pub(super) pulse: Option<Pulse>,
+    pub(super) pulse: Option<Liveness>,
     /// What came of asking for another one, if that was done.
     pub(super) outcome: Option<Result<Outcome, Failure>>,
     /// Whether WeChat may have done what it can to replace its token.
@@ -80,10 +80,10 @@ impl JobContext {
         }
         let pulse = doubt.is_probed.then(|| self.upstream.probe(&doubt.token, PROBE_TIMEOUT));
         let is_settled = match &pulse {
-            Some(Pulse::Alive) => true,
-            Some(Pulse::Dead) => false,
+            Some(Liveness::Alive) => true,
+            Some(Liveness::Dead) => false,
             // Nobody knows, and a hint is no reason to burn a token.
-            Some(Pulse::Unknown(_)) | None => !doubt.is_told,
+            Some(Liveness::Unknown(_)) | None => !doubt.is_told,
         };
         // On stable a plain question costs nothing, and brings the new one where somebody else has forced it.
         let may_ask = doubt.may_force || self.rules == Rules::Stable;
@@ -98,7 +98,7 @@ impl JobContext {
     fn pass_on(&self, doubt: Doubt) -> Report {
         let mut report = self.refresh(&Want::NotThis(doubt.token), doubt.is_told);
         if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
-            report.pulse = Some(Pulse::Alive);
+            report.pulse = Some(Liveness::Alive);
         }
         report
     }
@@ -124,7 +124,7 @@ impl JobContext {
     }
 
     /// The token's refresh, which asks `source`.
-    fn asking<'a>(&'a self, source: &'a dyn Source, place: &'a str) -> Refresh<'a> {
+    fn asking<'a>(&'a self, source: &'a dyn TokenSource, place: &'a str) -> Refresh<'a> {
         Refresh {
             name: &self.name,
             place,
@@ -161,7 +161,7 @@ impl JobContext {
 
 /// A source that is not forced where that is not to be, and whose answers are noted.
 struct Noted<'a> {
-    source: &'a dyn Source,
+    source: &'a dyn TokenSource,
     rules: Rules,
     may_force: bool,
     has_forced: Cell<bool>,
@@ -169,31 +169,39 @@ struct Noted<'a> {
     answers: RefCell<Vec<(&'static str, i64)>>,
 }
 
-impl Source for Noted<'_> {
-    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
-        if how == Ask::Another && !self.may_force {
-            return Err(AskError::Withheld);
+impl TokenSource for Noted<'_> {
+    fn request_token(
+        &self,
+        how: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
+        if how == RefreshMode::Forced && !self.may_force {
+            return Err(UpstreamError::Withheld);
         }
-        self.was_forcing.set(how == Ask::Another);
-        let answer = self.source.ask(how, timeout);
+        self.was_forcing.set(how == RefreshMode::Forced);
+        let answer = self.source.request_token(how, timeout);
         // Where nothing can be forced, each question is all that can be done about a token.
         let is_forced = match self.rules {
-            Rules::Stable => how == Ask::Another,
+            Rules::Stable => how == RefreshMode::Forced,
             Rules::Classic | Rules::Work => true,
             Rules::Mirror => false,
         };
-        if is_forced && answer.as_ref().err().is_none_or(AskError::may_have_minted) {
+        if is_forced && answer.as_ref().err().is_none_or(UpstreamError::may_have_minted) {
             self.has_forced.set(true);
         }
         self.answers.borrow_mut().push(match &answer {
             Ok(_) => ("ok", 0),
-            Err(AskError::Refused(refusal)) => ("refused", refusal.code),
-            Err(AskError::Status(_)) => ("http_status", 0),
-            Err(AskError::Unreachable { .. }) => ("unreachable", 0),
-            Err(AskError::Central { is_lasting: true, was_reached: true, .. }) => ("refused", 0),
-            Err(AskError::Central { .. }) => ("unreachable", 0),
-            Err(AskError::Nonsense(_)) => ("nonsense", 0),
-            Err(AskError::Spent | AskError::Withheld | AskError::NoToken) => return answer,
+            Err(UpstreamError::Refused(refusal)) => ("refused", refusal.code),
+            Err(UpstreamError::Status(_)) => ("http_status", 0),
+            Err(UpstreamError::Unreachable { .. }) => ("unreachable", 0),
+            Err(UpstreamError::Central { is_lasting: true, was_reached: true, .. }) => {
+                ("refused", 0)
+            }
+            Err(UpstreamError::Central { .. }) => ("unreachable", 0),
+            Err(UpstreamError::Malformed(_)) => ("nonsense", 0),
+            Err(UpstreamError::Expired | UpstreamError::Withheld | UpstreamError::NoToken) => {
+                return answer;
+            }
         });
         answer
     }

@@ -190,7 +190,7 @@ impl Scheduler {
             let token = scheduler.live_token();
             let (mut outcome, mut heals_in) = (scheduler.ask_for_ticket(place, &kind).await, None);
             if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
-                && why.is_of_dead_token()
+                && why.is_dead_token()
             {
                 match scheduler.replace(&token).await {
                     Ok(another) if another != token => {

@@ -15,7 +15,7 @@ use crate::model::document::Document;
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshStatus, Unavailable, Wish};
 use crate::refresh::{Failure, Outcome};
-use crate::upstream::{AskError, Pulse};
+use crate::upstream::{Liveness, UpstreamError};
 
 /// How long it holds what WeChat said of a token: those who doubt it at once are answered at once.
 const PULSE_HOLDS: Duration = Duration::from_secs(1);
@@ -309,7 +309,7 @@ impl State {
                 self.forced.note(now);
             }
             let was_unsettled = self.unsettled.take().is_some();
-            let is_honoured = matches!(report.pulse, Some(Pulse::Alive));
+            let is_honoured = matches!(report.pulse, Some(Liveness::Alive));
             if was_unsettled && is_honoured {
                 news.extend(self.trouble.take().map(|_| News::WellAgain));
             }
@@ -327,7 +327,7 @@ impl State {
                 news.extend(self.succeeded(&outcome, wall, now));
             }
             // WeChat gave the doubted token again.
-            Some(Err(Failure::Asking(AskError::Withheld))) => {
+            Some(Err(Failure::Asking(UpstreamError::Withheld))) => {
                 self.not_before = now + backoff::wait_after_the_same(self.rules);
             }
             Some(Err(failure)) => {
@@ -349,18 +349,18 @@ impl State {
     }
 
     /// WeChat has said something of a token.
-    fn feel(&mut self, token: Secret, pulse: Pulse, now: Instant) -> News {
+    fn feel(&mut self, token: Secret, pulse: Liveness, now: Instant) -> News {
         let fingerprint = token.fingerprint();
         match pulse {
-            Pulse::Dead => {
+            Liveness::Dead => {
                 self.dead = Some(token);
                 News::Dead(fingerprint)
             }
-            Pulse::Alive => {
+            Liveness::Alive => {
                 self.pulse = Some(ProbeResult { token, is_honoured: true, at: now });
                 News::Honoured(fingerprint)
             }
-            Pulse::Unknown(why) => {
+            Liveness::Unknown(why) => {
                 self.pulse = Some(ProbeResult { token, is_honoured: false, at: now });
                 News::Unclear(why.to_string())
             }

@@ -115,7 +115,7 @@ impl TicketSchedule {
             }
         };
         let pointless = match &failure {
-            Failure::Asking(why) if why.is_of_dead_token() => {
+            Failure::Asking(why) if why.is_dead_token() => {
                 Some(heals_in.map_or(AFTER_A_DEAD_TOKEN, |span| span.max(WHILE_IT_HEALS)))
             }
             failure => failure.retry_after(),
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::model::errcode::{Call, Platform, Refusal};
     use crate::model::secret::Secret;
-    use crate::upstream::AskError;
+    use crate::upstream::UpstreamError;
 
     const WALL: UtcDateTime = UtcDateTime::UNIX_EPOCH;
     const MARGIN: Duration = secs(300);
@@ -169,7 +169,7 @@ mod tests {
 
     fn refused(code: i64) -> Result<Outcome, Failure> {
         let refusal = Refusal::new(code, "", Call::Using, Platform::Official);
-        Err(Failure::Asking(AskError::Refused(refusal)))
+        Err(Failure::Asking(UpstreamError::Refused(refusal)))
     }
 
     impl TicketSchedule {

@@ -14,7 +14,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use zeroize::Zeroizing;
 
-use super::AskError;
+use super::UpstreamError;
 use super::gate::Gate;
 use crate::log::printable;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
@@ -39,7 +39,7 @@ const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Client {
     routes: Vec<Route>,
-    trust: Trust,
+    trust: TrustedRoots,
     /// What it shows to be let in: `Bearer KEY`.
     authorization: Option<Secret>,
 }
@@ -72,7 +72,11 @@ pub(crate) struct Answer {
 
 impl Client {
     /// A client for these servers, through this proxy, else through the environment's.
-    pub(crate) fn new(bases: &[BaseUrl], proxy: Option<&Proxy>, trust: Trust) -> Result<Client> {
+    pub(crate) fn new(
+        bases: &[BaseUrl],
+        proxy: Option<&Proxy>,
+        trust: TrustedRoots,
+    ) -> Result<Client> {
         let route = |base: &BaseUrl| {
             let proxy = match proxy {
                 Some(given) => Some(given.clone()),
@@ -104,7 +108,7 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         timeout: Duration,
-    ) -> Result<Answer, AskError> {
+    ) -> Result<Answer, UpstreamError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.get(base.with(path)).query_pairs(query.iter().copied());
             let request = self.authorized(request);
@@ -118,7 +122,7 @@ impl Client {
         path: &str,
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
-    ) -> Result<Answer, AskError> {
+    ) -> Result<Answer, UpstreamError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.post(base.with(path)).header("Content-Type", "application/json");
             let request = self.authorized(request);
@@ -140,9 +144,9 @@ impl Client {
         &self,
         timeout: Duration,
         prepare: impl Fn(&ureq::Agent, &BaseUrl) -> E,
-    ) -> Result<Answer, AskError>
+    ) -> Result<Answer, UpstreamError>
     where
-        E: FnOnce() -> Result<Answer, AskError> + Send + 'static,
+        E: FnOnce() -> Result<Answer, UpstreamError> + Send + 'static,
     {
         let deadline = Instant::now() + timeout;
         let mut missed = Vec::new();
@@ -158,12 +162,16 @@ impl Client {
             // One that is late ends, too, connection and thread: in a server they would add up.
             agent.shutdown();
             match outcome {
-                Err(AskError::Unreachable { what, may_pass, may_have_arrived }) => {
+                Err(UpstreamError::Unreachable { what, may_pass, may_have_arrived }) => {
                     missed.push(what);
                     let is_next_better = may_pass && !may_have_arrived && routes.len() > 0;
                     if !is_next_better {
                         let what = missed.join("; ");
-                        return Err(AskError::Unreachable { what, may_pass, may_have_arrived });
+                        return Err(UpstreamError::Unreachable {
+                            what,
+                            may_pass,
+                            may_have_arrived,
+                        });
                     }
                 }
                 outcome => return outcome,
@@ -200,17 +208,21 @@ impl Client {
 
 impl Route {
     /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
-    fn told(&self, outcome: Result<Answer, AskError>, gate: &Gate) -> Result<Answer, AskError> {
+    fn told(
+        &self,
+        outcome: Result<Answer, UpstreamError>,
+        gate: &Gate,
+    ) -> Result<Answer, UpstreamError> {
         outcome.map_err(|err| {
             let was_sent = !gate.shut();
             match err {
-                AskError::Unreachable { what, may_pass, .. } => AskError::Unreachable {
+                UpstreamError::Unreachable { what, may_pass, .. } => UpstreamError::Unreachable {
                     what: format!("{what} ({self})"),
                     may_pass,
                     may_have_arrived: was_sent,
                 },
                 // What made no sense came from a proxy.
-                AskError::Nonsense(what) if !was_sent => AskError::Unreachable {
+                UpstreamError::Malformed(what) if !was_sent => UpstreamError::Unreachable {
                     what: format!("{what} ({self})"),
                     may_pass: false,
                     may_have_arrived: false,
@@ -230,8 +242,8 @@ fn within(
     timeout: Duration,
     connecting: Duration,
     gate: &Gate,
-    exchange: impl FnOnce() -> Result<Answer, AskError> + Send + 'static,
-) -> Result<Answer, AskError> {
+    exchange: impl FnOnce() -> Result<Answer, UpstreamError> + Send + 'static,
+) -> Result<Answer, UpstreamError> {
     let (done, answer) = mpsc::channel();
     thread::Builder::new()
         .name("exchange".to_owned())
@@ -251,13 +263,13 @@ fn within(
 }
 
 /// No answer; whether the request arrived is told later.
-fn unreachable(what: impl Into<String>, may_pass: bool) -> AskError {
-    AskError::Unreachable { what: what.into(), may_pass, may_have_arrived: true }
+fn unreachable(what: impl Into<String>, may_pass: bool) -> UpstreamError {
+    UpstreamError::Unreachable { what: what.into(), may_pass, may_have_arrived: true }
 }
 
 fn finish(
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Answer, AskError> {
+) -> Result<Answer, UpstreamError> {
     let mut response = response.map_err(|err| explain(&err))?;
     let body = response
         .body_mut()
@@ -276,7 +288,7 @@ const TLS: &str = "TLS: ";
 
 /// How far a request came that got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum FailedStage {
     /// No address is known for the name.
     Name,
     /// No connection was made.
@@ -289,21 +301,21 @@ pub(crate) enum Stage {
     Answer,
 }
 
-impl Stage {
+impl FailedStage {
     /// How far the request came of whose failure this is told.
-    pub(crate) fn of(what: &str, may_have_arrived: bool) -> Stage {
+    pub(crate) fn of(what: &str, may_have_arrived: bool) -> FailedStage {
         match what {
-            _ if what.starts_with(NO_ADDRESS) => Stage::Name,
-            _ if what.starts_with(PROXY_REFUSED) => Stage::Proxy,
-            _ if what.starts_with(TLS) => Stage::Tls,
-            _ if may_have_arrived => Stage::Answer,
-            _ => Stage::Connection,
+            _ if what.starts_with(NO_ADDRESS) => FailedStage::Name,
+            _ if what.starts_with(PROXY_REFUSED) => FailedStage::Proxy,
+            _ if what.starts_with(TLS) => FailedStage::Tls,
+            _ if may_have_arrived => FailedStage::Answer,
+            _ => FailedStage::Connection,
         }
     }
 }
 
 /// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
-fn explain(err: &ureq::Error) -> AskError {
+fn explain(err: &ureq::Error) -> UpstreamError {
     match err {
         ureq::Error::Timeout(ureq::Timeout::Resolve) => {
             unreachable(format!("{NO_ADDRESS}: no answer in time"), true)
@@ -332,13 +344,13 @@ fn explain(err: &ureq::Error) -> AskError {
             }
         }
         ureq::Error::BodyExceedsLimit(_) => {
-            AskError::Nonsense(format!("a body of more than {MAX_BODY} bytes"))
+            UpstreamError::Malformed(format!("a body of more than {MAX_BODY} bytes"))
         }
         ureq::Error::LargeResponseHeader(..) => {
-            AskError::Nonsense(format!("a head of more than {MAX_HEAD} bytes"))
+            UpstreamError::Malformed(format!("a head of more than {MAX_HEAD} bytes"))
         }
         ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
-            AskError::Nonsense("it is not HTTP".to_owned())
+            UpstreamError::Malformed("it is not HTTP".to_owned())
         }
         // What is left cannot arise from a base that was checked; its words could hold the URL.
         _ => unreachable("the HTTP client gave up", false),
@@ -347,16 +359,16 @@ fn explain(err: &ureq::Error) -> AskError {
 
 /// Whose certificates are trusted. They are always verified. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Trust(TlsConfig);
+pub(crate) struct TrustedRoots(TlsConfig);
 
-impl Trust {
+impl TrustedRoots {
     /// Mozilla's roots.
-    pub(crate) fn public() -> Trust {
-        Trust(TlsConfig::builder().build())
+    pub(crate) fn public() -> TrustedRoots {
+        TrustedRoots(TlsConfig::builder().build())
     }
 
     /// Those, and what is in a CA file.
-    pub(crate) fn with(path: &Path) -> Result<Trust> {
+    pub(crate) fn with(path: &Path) -> Result<TrustedRoots> {
         let reading = || format!("cannot read CA file {}", path.display());
         if !std::fs::metadata(path).with_context(reading)?.is_file() {
             bail!("CA file {} is not a regular file", path.display());
@@ -379,7 +391,7 @@ impl Trust {
         let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
         roots
             .extend(public.iter().map(|certificate| Certificate::from_der(certificate).to_owned()));
-        Ok(Trust(TlsConfig::builder().root_certs(RootCerts::from(roots)).build()))
+        Ok(TrustedRoots(TlsConfig::builder().root_certs(RootCerts::from(roots)).build()))
     }
 }
 
@@ -420,8 +432,8 @@ mod tests {
         BaseUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
     }
 
-    fn ask(bases: &[BaseUrl], timeout: Duration) -> Result<Answer, AskError> {
-        Client::new(bases, None, Trust::public()).unwrap().get("/", &[], timeout)
+    fn ask(bases: &[BaseUrl], timeout: Duration) -> Result<Answer, UpstreamError> {
+        Client::new(bases, None, TrustedRoots::public()).unwrap().get("/", &[], timeout)
     }
 
     #[test]
@@ -448,7 +460,7 @@ mod tests {
             });
             let (next, asked_next) = answering();
             let outcome = ask(&[deaf, next], Duration::from_secs(1));
-            let Err(AskError::Unreachable { may_have_arrived, .. }) = outcome else {
+            let Err(UpstreamError::Unreachable { may_have_arrived, .. }) = outcome else {
                 panic!("an answer, from whom?")
             };
             assert!(may_have_arrived);
@@ -460,7 +472,9 @@ mod tests {
     fn whom_nobody_could_reach_are_all_named() {
         let (one, other) = (nobody(), nobody());
         let outcome = ask(&[one.clone(), other.clone()], Duration::from_secs(4));
-        let Err(AskError::Unreachable { what, may_have_arrived, .. }) = outcome else { panic!() };
+        let Err(UpstreamError::Unreachable { what, may_have_arrived, .. }) = outcome else {
+            panic!()
+        };
         assert!(what.contains(one.authority()) && what.contains(other.authority()), "{what}");
         assert!(!may_have_arrived);
     }
@@ -468,16 +482,16 @@ mod tests {
     #[test]
     fn how_far_a_request_came_is_told() {
         let stage = |outcome| match outcome {
-            Err(AskError::Unreachable { what, may_have_arrived, .. }) => {
-                Stage::of(&what, may_have_arrived)
+            Err(UpstreamError::Unreachable { what, may_have_arrived, .. }) => {
+                FailedStage::of(&what, may_have_arrived)
             }
             _ => panic!("an answer"),
         };
         let nowhere = BaseUrl::parse("https://nowhere.invalid").unwrap();
-        assert_eq!(stage(ask(&[nowhere], Duration::from_secs(4))), Stage::Name);
-        assert_eq!(stage(ask(&[nobody()], Duration::from_secs(4))), Stage::Connection);
+        assert_eq!(stage(ask(&[nowhere], Duration::from_secs(4))), FailedStage::Name);
+        assert_eq!(stage(ask(&[nobody()], Duration::from_secs(4))), FailedStage::Connection);
         let (gone, _asked) = server("http", |_| {});
-        assert_eq!(stage(ask(&[gone], Duration::from_secs(4))), Stage::Answer);
+        assert_eq!(stage(ask(&[gone], Duration::from_secs(4))), FailedStage::Answer);
     }
 
     #[test]
@@ -488,11 +502,11 @@ mod tests {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-        let Trust(config) = Trust::with(&path).unwrap();
+        let TrustedRoots(config) = TrustedRoots::with(&path).unwrap();
         let RootCerts::Specific(roots) = config.root_certs() else { panic!("not a list of roots") };
         assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
         assert!(roots.len() > 100, "the public ones are many");
-        assert!(!config.disable_verification() && !Trust::public().0.disable_verification());
+        assert!(!config.disable_verification() && !TrustedRoots::public().0.disable_verification());
     }
 
     #[test]
@@ -513,9 +527,9 @@ mod tests {
         });
         let base = BaseUrl::parse("https://wechat.test").unwrap();
         let proxy_url = Proxy::parse(&format!("http://{address}")).unwrap();
-        let client = Client::new(&[base], Some(&proxy_url), Trust::public()).unwrap();
+        let client = Client::new(&[base], Some(&proxy_url), TrustedRoots::public()).unwrap();
         let outcome = client.get("/", &[], Duration::from_secs(1));
-        let Err(AskError::Unreachable { may_have_arrived, .. }) = outcome else {
+        let Err(UpstreamError::Unreachable { may_have_arrived, .. }) = outcome else {
             panic!("an answer")
         };
         assert!(!may_have_arrived && proxy.join().unwrap());

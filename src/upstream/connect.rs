@@ -16,7 +16,7 @@ use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::os::file_version::FileVersion;
 use crate::upstream::Upstream;
-use crate::upstream::client::{Client, Trust};
+use crate::upstream::client::{Client, TrustedRoots};
 use crate::upstream::credentials;
 use crate::upstream::mirror::Mirror;
 use crate::upstream::wechat::WeChat;
@@ -24,7 +24,7 @@ use crate::upstream::wechat::WeChat;
 /// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
 /// beyond what readers do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contact {
+pub(crate) struct UpstreamConfig {
     /// One after the other, where the one before cannot be reached.
     pub(crate) base_urls: Vec<String>,
     pub(crate) proxy: Option<Proxy>,
@@ -48,15 +48,15 @@ pub(crate) enum Origin {
 }
 
 /// Servers, and what makes them answer us: the AppSecret, or a mirror's key.
-pub(crate) struct Link {
+pub(crate) struct UpstreamParts {
     client: Client,
     secret: Option<Secret>,
 }
 
-impl Link {
+impl UpstreamParts {
     /// The link of these parts.
-    pub(crate) fn of(client: Client, secret: Option<Secret>) -> Link {
-        Link { client, secret }
+    pub(crate) fn new(client: Client, secret: Option<Secret>) -> UpstreamParts {
+        UpstreamParts { client, secret }
     }
 
     /// Who is to be asked for this account.
@@ -73,23 +73,23 @@ impl Link {
 
 /// Makes links. A CA file that a thousand accounts name is read once, and again when it has changed.
 #[derive(Default)]
-pub(crate) struct Linker {
-    trusts: Mutex<HashMap<PathBuf, (FileVersion, Trust)>>,
+pub(crate) struct Connector {
+    trusts: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
 }
 
-impl Linker {
+impl Connector {
     /// What is needed to ask for the account called `name`; reads the AppSecret. An error says where it is from.
-    pub(crate) fn link(&self, name: &str, contact: &Contact) -> Result<Link> {
+    pub(crate) fn link(&self, name: &str, contact: &UpstreamConfig) -> Result<UpstreamParts> {
         let (client, secret) = self.parts(name, contact);
         let (client, secret) = error::both(client, secret)?;
-        Ok(Link { client, secret })
+        Ok(UpstreamParts { client, secret })
     }
 
     /// The same, each part for itself: who is asked, and what with.
     pub(crate) fn parts(
         &self,
         name: &str,
-        contact: &Contact,
+        contact: &UpstreamConfig,
     ) -> (Result<Client>, Result<Option<Secret>>) {
         let secret_file = contact.secret_file.as_deref();
         let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
@@ -106,24 +106,24 @@ impl Linker {
         }
     }
 
-    fn client(&self, contact: &Contact) -> Result<Client> {
+    fn client(&self, contact: &UpstreamConfig) -> Result<Client> {
         let base =
             |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
         let bases: Vec<_> = contact.base_urls.iter().map(base).collect::<Result<_>>()?;
         let trust = match &contact.ca_file {
-            None => Trust::public(),
+            None => TrustedRoots::public(),
             Some(path) => self.trust(path)?,
         };
         Client::new(&bases, contact.proxy.as_ref(), trust)
     }
 
-    fn trust(&self, path: &Path) -> Result<Trust> {
+    fn trust(&self, path: &Path) -> Result<TrustedRoots> {
         let mut trusts = self.trusts.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata);
         match (trusts.get(path), revision) {
             (Some((known, trust)), Some(revision)) if *known == revision => Ok(trust.clone()),
             (_, revision) => {
-                let trust = Trust::with(path)?;
+                let trust = TrustedRoots::with(path)?;
                 if let Some(revision) = revision {
                     trusts.insert(path.to_owned(), (revision, trust.clone()));
                 }

@@ -16,29 +16,29 @@ use crate::os::read::{self, Readers};
 const MAX_SECRET: usize = 256;
 
 /// Where a secret comes from.
-pub(crate) enum SecretFrom<'a> {
+pub(crate) enum SecretSource<'a> {
     Stdin,
     File(&'a Path),
     Credential(PathBuf),
     Variable,
 }
 
-impl SecretFrom<'_> {
+impl SecretSource<'_> {
     /// Where the secret is that [`read_given`], [`read`] or [`read_key`] reads from this `file`, or as the credential of
     /// this name; `None` where there is none.
     pub(crate) fn find<'a>(
         file: Option<&'a Path>,
         credential: &str,
         is_given: bool,
-    ) -> Option<SecretFrom<'a>> {
+    ) -> Option<SecretSource<'a>> {
         match file {
-            Some(path) if is_given && path.as_os_str() == "-" => Some(SecretFrom::Stdin),
-            Some(path) => Some(SecretFrom::File(path)),
+            Some(path) if is_given && path.as_os_str() == "-" => Some(SecretSource::Stdin),
+            Some(path) => Some(SecretSource::File(path)),
             None => {
                 let variable = is_given && std::env::var_os("WXTOKEN_SECRET").is_some();
                 credential_path(credential)
-                    .map(SecretFrom::Credential)
-                    .or(variable.then_some(SecretFrom::Variable))
+                    .map(SecretSource::Credential)
+                    .or(variable.then_some(SecretSource::Variable))
             }
         }
     }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Client, Stage};
+use super::client::{Answer, Client, FailedStage};
 use super::wechat::whole_number;
-use super::{Ask, AskError, Grant, Probe, Pulse, Source, Tickets};
+use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::log::printable;
 use crate::model::document::{self, TicketType};
 use crate::model::secret::Secret;
@@ -48,16 +48,20 @@ impl Mirror {
     }
 
     /// What an answer grants under `field`; an error is told of another wxtoken, and shows nothing that was sent.
-    fn judge(&self, answer: Result<Answer, AskError>, field: &str) -> Result<Grant, AskError> {
+    fn judge(
+        &self,
+        answer: Result<Answer, UpstreamError>,
+        field: &str,
+    ) -> Result<IssuedToken, UpstreamError> {
         let sent = [self.key.clone(), self.given()];
         let sent: Vec<_> = sent.iter().flatten().collect();
         answer.and_then(|answer| judge(&answer, field, &sent)).map_err(of_central)
     }
 
-    fn request(&self, how: Ask, timeout: Duration) -> Result<Answer, AskError> {
+    fn request(&self, how: RefreshMode, timeout: Duration) -> Result<Answer, UpstreamError> {
         let path = format!("/token/{}", self.account);
         match (how, self.given()) {
-            (Ask::Another, Some(given)) => {
+            (RefreshMode::Forced, Some(given)) => {
                 let rejected = Rejected { rejected: given.expose() };
                 let body = Zeroizing::new(serde_json::to_vec(&rejected).unwrap_or_default()); // A string always serializes.
                 self.client.post_json(&path, body, timeout)
@@ -68,17 +72,26 @@ impl Mirror {
     }
 }
 
-impl Source for Mirror {
-    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+impl TokenSource for Mirror {
+    fn request_token(
+        &self,
+        how: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         let grant = self.judge(self.request(how, timeout), "access_token")?;
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant.token.clone());
         Ok(grant)
     }
 }
 
-impl Tickets for Mirror {
+impl TicketSource for Mirror {
     /// The one that is published there; it needs no token for that.
-    fn ticket(&self, kind: &TicketType, _: &Secret, timeout: Duration) -> Result<Grant, AskError> {
+    fn request_ticket(
+        &self,
+        kind: &TicketType,
+        _: &Secret,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         let answer = self.client.get(&format!("/ticket/{}/{kind}", self.account), &[], timeout);
         self.judge(answer, "ticket")
     }
@@ -86,17 +99,17 @@ impl Tickets for Mirror {
 
 impl Probe for Mirror {
     /// Whether it is alive is the other one's to find out, when it is told that the token was rejected.
-    fn probe(&self, _: &Secret, _: Duration) -> Pulse {
-        Pulse::Unknown(AskError::Withheld)
+    fn probe(&self, _: &Secret, _: Duration) -> Liveness {
+        Liveness::Unknown(UpstreamError::Withheld)
     }
 }
 
 /// The same error, told of another wxtoken and not of WeChat.
-pub(super) fn of_central(err: AskError) -> AskError {
+pub(super) fn of_central(err: UpstreamError) -> UpstreamError {
     match err {
-        AskError::Unreachable { what, may_pass, may_have_arrived } => {
-            let what_to_do = match Stage::of(&what, may_have_arrived) {
-                Stage::Tls => {
+        UpstreamError::Unreachable { what, may_pass, may_have_arrived } => {
+            let what_to_do = match FailedStage::of(&what, may_have_arrived) {
+                FailedStage::Tls => {
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
                      in `from`. 证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
                 }
@@ -104,7 +117,7 @@ pub(super) fn of_central(err: AskError) -> AskError {
                     "Is it running, and does a firewall let us through? 无法连接上级 wxtoken，请检查其运行状态与网络。"
                 }
             };
-            AskError::Central {
+            UpstreamError::Central {
                 what: format!(
                     "cannot reach the wxtoken that this is a mirror of: {what}. {what_to_do}"
                 ),
@@ -112,7 +125,7 @@ pub(super) fn of_central(err: AskError) -> AskError {
                 was_reached: false,
             }
         }
-        AskError::Nonsense(what) => AskError::Central {
+        UpstreamError::Malformed(what) => UpstreamError::Central {
             what: format!(
                 "the answer is not wxtoken's: {what}; check `from`. 应答并非来自 wxtoken，请检查 from 地址。"
             ),
@@ -124,24 +137,24 @@ pub(super) fn of_central(err: AskError) -> AskError {
 }
 
 /// What an answer to a request in which this was `sent` says: what stands under `field`, or why there is none.
-fn judge(answer: &Answer, field: &str, sent: &[&Secret]) -> Result<Grant, AskError> {
+fn judge(answer: &Answer, field: &str, sent: &[&Secret]) -> Result<IssuedToken, UpstreamError> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status != 200 {
         return Err(refused(answer.status, &body, sent));
     }
     let token = match body[field].as_str() {
         Some(text) if document::is_token(text) => Secret::new(text.to_owned()),
-        _ => return Err(AskError::Nonsense(format!("there is no {field} in it"))),
+        _ => return Err(UpstreamError::Malformed(format!("there is no {field} in it"))),
     };
     let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
     let expires_in = life.and_then(document::life).ok_or_else(|| {
-        AskError::Nonsense("an expires_in that is no life (1 to 86400 s)".to_owned())
+        UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
     })?;
-    Ok(Grant { token, expires_in })
+    Ok(IssuedToken { token, expires_in })
 }
 
 /// Why there is no token, by the status and in the other one's words.
-fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
+fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
     let what_to_do = match status {
         401 => {
             "check key_file: the other wxtoken's keys file has no line for that key. 密钥无效，请检查 key_file。"
@@ -175,7 +188,7 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
         }
         _ => String::new(),
     };
-    AskError::Central {
+    UpstreamError::Central {
         what: format!("the wxtoken that this is a mirror of answers {status}{words}: {what_to_do}"),
         is_lasting: status < 500 && status != 408 && status != 429,
         was_reached: true,
@@ -186,7 +199,7 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> AskError {
 mod tests {
     use super::*;
 
-    fn judged(status: u16, body: &str) -> Result<(String, u64), AskError> {
+    fn judged(status: u16, body: &str) -> Result<(String, u64), UpstreamError> {
         let grant = judge(
             &Answer { status, date: None, body: body.as_bytes().to_vec() },
             "access_token",
@@ -208,7 +221,7 @@ mod tests {
             r#"{"access_token":"T1"}"#,
             r#"{"errcode":40001,"errmsg":"invalid credential"}"#,
         ] {
-            assert!(matches!(judged(200, wrong), Err(AskError::Nonsense(_))), "{wrong}");
+            assert!(matches!(judged(200, wrong), Err(UpstreamError::Malformed(_))), "{wrong}");
         }
     }
 

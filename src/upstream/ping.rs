@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use time::format_description::well_known::Rfc2822;
 use time::{OffsetDateTime, UtcDateTime};
 
-use super::AskError;
+use super::UpstreamError;
 use super::client::{Answer, Client};
 use super::mirror::of_central;
 use super::wechat::{errcode, object};
@@ -14,7 +14,7 @@ use crate::model::errcode::{Call, Platform, Refusal};
 
 /// What there is to hear.
 #[derive(Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct PingReply {
     pub(crate) took: Duration,
     /// How much this host's clock is ahead of the server's; `None` if that does not tell. To the second or so.
     pub(crate) ahead: Option<time::Duration>,
@@ -23,15 +23,15 @@ pub(crate) struct Greeting {
 }
 
 /// Greets WeChat, or WeCom: without a token that refuses (41001), and tells what there is to hear.
-pub(crate) fn of_wechat(
+pub(crate) fn wechat(
     client: &Client,
     platform: Platform,
     timeout: Duration,
-) -> Result<Greeting, AskError> {
+) -> Result<PingReply, UpstreamError> {
     exchange(client, "/cgi-bin/get_api_domain_ip", timeout, |answer| {
         let body = object(answer)?;
         let Some(code) = errcode(&body)? else {
-            return Err(AskError::Nonsense("an answer without an errcode".to_owned()));
+            return Err(UpstreamError::Malformed("an answer without an errcode".to_owned()));
         };
         let text = body["errmsg"].as_str().unwrap_or_default();
         let refusal = Refusal::new(code, text, Call::Using, platform);
@@ -40,11 +40,11 @@ pub(crate) fn of_wechat(
 }
 
 /// Greets another wxtoken.
-pub(crate) fn of_wxtoken(client: &Client, timeout: Duration) -> Result<Greeting, AskError> {
+pub(crate) fn wxtoken(client: &Client, timeout: Duration) -> Result<PingReply, UpstreamError> {
     exchange(client, "/healthz", timeout, |answer| match answer.status {
         300..=399 => {
             let what = format!("a redirect (HTTP {})", answer.status);
-            Err(of_central(AskError::Nonsense(what)))
+            Err(of_central(UpstreamError::Malformed(what)))
         }
         // One who does not let us in is there.
         _ => Ok((None, None)),
@@ -55,8 +55,8 @@ fn exchange(
     client: &Client,
     path: &str,
     timeout: Duration,
-    read: impl FnOnce(&Answer) -> Result<(Option<String>, Option<i64>), AskError>,
-) -> Result<Greeting, AskError> {
+    read: impl FnOnce(&Answer) -> Result<(Option<String>, Option<i64>), UpstreamError>,
+) -> Result<PingReply, UpstreamError> {
     let (asked_at, begun) = (UtcDateTime::now(), Instant::now());
     let answer = client.get(path, &[], timeout)?;
     let took = begun.elapsed();
@@ -78,5 +78,5 @@ fn exchange(
             _ => time::Duration::ZERO,
         }
     });
-    Ok(Greeting { took, ahead, seen_from })
+    Ok(PingReply { took, ahead, seen_from })
 }

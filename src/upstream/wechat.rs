@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Answer, Client};
-use super::{Ask, AskError, Grant, Probe, Pulse, Source, Tickets};
+use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::model::api::Api;
 use crate::model::document::{self, TicketType};
 use crate::model::errcode::{Call, Class, Platform, Refusal};
@@ -33,10 +33,14 @@ struct StableRequest<'a> {
 
 const GRANT_TYPE: &str = "client_credential";
 
-impl Source for WeChat {
-    fn ask(&self, how: Ask, timeout: Duration) -> Result<Grant, AskError> {
+impl TokenSource for WeChat {
+    fn request_token(
+        &self,
+        how: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         let answer = match self.api {
-            Api::Stable => self.ask_stable(how == Ask::Another, timeout),
+            Api::Stable => self.ask_stable(how == RefreshMode::Forced, timeout),
             // Every call mints another.
             Api::Classic => self.ask_classic(timeout),
             // Nothing but its end makes it give another.
@@ -48,24 +52,24 @@ impl Source for WeChat {
 
 impl Probe for WeChat {
     /// By the list of WeChat's addresses: every kind of account may ask for it, and it changes nothing.
-    fn probe(&self, token: &Secret, timeout: Duration) -> Pulse {
+    fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
         let query = [("access_token", token.expose())];
         match self.client.get("/cgi-bin/get_api_domain_ip", &query, timeout) {
             Ok(answer) => pulse(&answer, token, self.platform()),
-            Err(err) => Pulse::Unknown(err),
+            Err(err) => Liveness::Unknown(err),
         }
     }
 }
 
-impl Tickets for WeChat {
+impl TicketSource for WeChat {
     /// <https://developers.weixin.qq.com/doc/service/api/webdev/jssdk/api_getticket> and
     /// <https://developer.work.weixin.qq.com/document/path/90506>
-    fn ticket(
+    fn request_ticket(
         &self,
         kind: &TicketType,
         token: &Secret,
         timeout: Duration,
-    ) -> Result<Grant, AskError> {
+    ) -> Result<IssuedToken, UpstreamError> {
         let kind = kind.to_string();
         let (path, query) = match (self.platform(), kind.as_str()) {
             (Platform::Official, _) => ("/cgi-bin/ticket/getticket", Some(("type", &*kind))),
@@ -84,7 +88,7 @@ impl WeChat {
         WeChat { client, api, appid: appid.to_owned(), secret }
     }
 
-    fn ask_stable(&self, force_refresh: bool, timeout: Duration) -> Result<Answer, AskError> {
+    fn ask_stable(&self, force_refresh: bool, timeout: Duration) -> Result<Answer, UpstreamError> {
         let request = StableRequest {
             grant_type: GRANT_TYPE,
             appid: &self.appid,
@@ -95,14 +99,14 @@ impl WeChat {
         self.client.post_json("/cgi-bin/stable_token", body, timeout)
     }
 
-    fn ask_classic(&self, timeout: Duration) -> Result<Answer, AskError> {
+    fn ask_classic(&self, timeout: Duration) -> Result<Answer, UpstreamError> {
         let query =
             [("grant_type", GRANT_TYPE), ("appid", &self.appid), ("secret", self.secret.expose())];
         self.client.get("/cgi-bin/token", &query, timeout)
     }
 
     /// <https://developer.work.weixin.qq.com/document/path/91039>
-    fn ask_work(&self, timeout: Duration) -> Result<Answer, AskError> {
+    fn ask_work(&self, timeout: Duration) -> Result<Answer, UpstreamError> {
         let query = [("corpid", self.appid.as_str()), ("corpsecret", self.secret.expose())];
         self.client.get("/cgi-bin/gettoken", &query, timeout)
     }
@@ -117,7 +121,11 @@ impl WeChat {
 }
 
 /// What an answer says: a grant, a refusal, or nothing that makes sense.
-fn judge(answer: &Answer, secret: &Secret, platform: Platform) -> Result<Grant, AskError> {
+fn judge(
+    answer: &Answer,
+    secret: &Secret,
+    platform: Platform,
+) -> Result<IssuedToken, UpstreamError> {
     judge_grant(answer, "access_token", secret, Call::Asking, platform)
 }
 
@@ -128,12 +136,12 @@ fn judge_grant(
     sent: &Secret,
     call: Call,
     platform: Platform,
-) -> Result<Grant, AskError> {
+) -> Result<IssuedToken, UpstreamError> {
     let body = object(answer)?;
     if let Some(code @ ..=-1 | code @ 1..) = errcode(&body)? {
         // Whichever of the two is wrong: a token was minted, perhaps.
         if body[key].as_str().is_some_and(document::is_token) {
-            return Err(AskError::Nonsense(format!(
+            return Err(UpstreamError::Malformed(format!(
                 "{} {key} and errcode {code} in one",
                 article(key)
             )));
@@ -141,23 +149,28 @@ fn judge_grant(
         return Err(refused(code, &body, sent, call, platform));
     }
     if !is_success(answer) && body[key].is_null() {
-        return Err(AskError::Status(answer.status));
+        return Err(UpstreamError::Status(answer.status));
     }
 
     let token = match &body[key] {
         Value::String(text) if document::is_token(text) => Secret::new(text.clone()),
         Value::Null => {
-            return Err(AskError::Nonsense(format!("neither {key} nor errcode")));
+            return Err(UpstreamError::Malformed(format!("neither {key} nor errcode")));
         }
-        _ => return Err(AskError::Nonsense(format!("{} {key} that is no token", article(key)))),
+        _ => {
+            return Err(UpstreamError::Malformed(format!(
+                "{} {key} that is no token",
+                article(key)
+            )));
+        }
     };
     let expires_in = whole_number(&body["expires_in"])
         .and_then(|secs| u64::try_from(secs).ok())
         .and_then(document::life)
         .ok_or_else(|| {
-            AskError::Nonsense("an expires_in that is no life (1 to 86400 s)".to_owned())
+            UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
         })?;
-    Ok(Grant { token, expires_in })
+    Ok(IssuedToken { token, expires_in })
 }
 
 fn article(key: &str) -> &'static str {
@@ -165,7 +178,7 @@ fn article(key: &str) -> &'static str {
 }
 
 /// What an answer to a call that used `token` says of it.
-fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Pulse {
+fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Liveness {
     let read = || {
         let body = object(answer)?;
         let code = errcode(&body)?;
@@ -173,39 +186,43 @@ fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Pulse {
     };
     let (body, code) = match read() {
         Ok(read) => read,
-        Err(err) => return Pulse::Unknown(err),
+        Err(err) => return Liveness::Unknown(err),
     };
     match code {
-        Some(0) => Pulse::Alive,
+        Some(0) => Liveness::Alive,
         // What these find fault with is looked at only once the token has been honoured.
-        Some(76_000..=76_999) => Pulse::Alive,
+        Some(76_000..=76_999) => Liveness::Alive,
         Some(code) => {
             let err = refused(code, &body, token, Call::Using, platform);
             match &err {
-                AskError::Refused(refusal) if refusal.class() == Class::TokenDead => Pulse::Dead,
-                _ => Pulse::Unknown(err),
+                UpstreamError::Refused(refusal) if refusal.class() == Class::TokenDead => {
+                    Liveness::Dead
+                }
+                _ => Liveness::Unknown(err),
             }
         }
         // WeCom's refusals have a list, too: an empty one, beside an errcode.
-        None if body["ip_list"].as_array().is_some_and(|list| !list.is_empty()) => Pulse::Alive,
-        None if !is_success(answer) => Pulse::Unknown(AskError::Status(answer.status)),
-        None => Pulse::Unknown(AskError::Nonsense("neither ip_list nor errcode".to_owned())),
+        None if body["ip_list"].as_array().is_some_and(|list| !list.is_empty()) => Liveness::Alive,
+        None if !is_success(answer) => Liveness::Unknown(UpstreamError::Status(answer.status)),
+        None => {
+            Liveness::Unknown(UpstreamError::Malformed("neither ip_list nor errcode".to_owned()))
+        }
     }
 }
 
 /// The JSON object that every answer of WeChat's is.
-pub(super) fn object(answer: &Answer) -> Result<Value, AskError> {
+pub(super) fn object(answer: &Answer) -> Result<Value, UpstreamError> {
     // Somebody else's answer, whatever its body says: WeChat never redirects.
     if (300..400).contains(&answer.status) {
-        return Err(AskError::Status(answer.status));
+        return Err(UpstreamError::Status(answer.status));
     }
     // Whatever some gateway did to the text of a refusal, its errcode still counts.
     let text = String::from_utf8_lossy(&answer.body);
     let text = text.trim_start_matches('\u{feff}');
-    let nonsense = |what: &str| Err(AskError::Nonsense(what.to_owned()));
+    let nonsense = |what: &str| Err(UpstreamError::Malformed(what.to_owned()));
     match serde_json::from_str(text) {
         Ok(body @ Value::Object(_)) => Ok(body),
-        _ if !is_success(answer) => Err(AskError::Status(answer.status)),
+        _ if !is_success(answer) => Err(UpstreamError::Status(answer.status)),
         Ok(_) => nonsense("JSON, but not an object"),
         Err(_) if text.is_empty() => nonsense("an empty body"),
         Err(err) if err.is_eof() => nonsense("JSON that ends too soon"),
@@ -219,25 +236,31 @@ fn is_success(answer: &Answer) -> bool {
 }
 
 /// The errcode, where there is one; 0 is none to worry about.
-pub(super) fn errcode(body: &Value) -> Result<Option<i64>, AskError> {
+pub(super) fn errcode(body: &Value) -> Result<Option<i64>, UpstreamError> {
     match &body["errcode"] {
         Value::Null => Ok(None),
         code => whole_number(code)
             .map(Some)
-            .ok_or_else(|| AskError::Nonsense("an errcode that is not a number".to_owned())),
+            .ok_or_else(|| UpstreamError::Malformed("an errcode that is not a number".to_owned())),
     }
 }
 
 /// The refusal with this errcode. A gateway that echoes the request would make us print what was in it: `sent` is taken
 /// out of the text, or all of the text, should it be of characters that an echo may write otherwise.
-fn refused(code: i64, body: &Value, sent: &Secret, call: Call, platform: Platform) -> AskError {
+fn refused(
+    code: i64,
+    body: &Value,
+    sent: &Secret,
+    call: Call,
+    platform: Platform,
+) -> UpstreamError {
     let errmsg = body["errmsg"].as_str().unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let text = match sent.expose() {
         plain if plain.bytes().all(is_plain) => errmsg.replace(plain, "[secret]"),
         _ => String::new(),
     };
-    AskError::Refused(Refusal::new(code, &text, call, platform))
+    UpstreamError::Refused(Refusal::new(code, &text, call, platform))
 }
 
 /// A number, or a numeric string: SDKs have met both.
@@ -254,16 +277,20 @@ pub(super) fn whole_number(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::Trust;
+    use super::super::client::TrustedRoots;
     use super::*;
     use crate::error::Exit;
     use crate::model::address::endpoint::BaseUrl;
 
-    fn judged(status: u16, body: &str) -> Result<Grant, AskError> {
+    fn judged(status: u16, body: &str) -> Result<IssuedToken, UpstreamError> {
         judged_on(Platform::Official, status, body.as_bytes())
     }
 
-    fn judged_on(platform: Platform, status: u16, body: &[u8]) -> Result<Grant, AskError> {
+    fn judged_on(
+        platform: Platform,
+        status: u16,
+        body: &[u8],
+    ) -> Result<IssuedToken, UpstreamError> {
         judge(
             &Answer { status, date: None, body: body.to_vec() },
             &Secret::new("S3CR3T".to_owned()),
@@ -338,7 +365,7 @@ mod tests {
         ] {
             let err = judged(200, body).expect_err(body);
             assert!(
-                matches!(&err, AskError::Nonsense(named) if named.contains(what)),
+                matches!(&err, UpstreamError::Malformed(named) if named.contains(what)),
                 "{body}: {err}"
             );
             assert!(!err.is_transient(), "{body}");
@@ -375,7 +402,7 @@ mod tests {
         assert!(err.to_string().contains("secret=[secret]&x"), "{err}");
     }
 
-    fn probed(status: u16, body: &str, platform: Platform) -> Pulse {
+    fn probed(status: u16, body: &str, platform: Platform) -> Liveness {
         pulse(
             &Answer { status, date: None, body: body.into() },
             &Secret::new("T0KEN".to_owned()),
@@ -391,13 +418,13 @@ mod tests {
             (r#"{"errcode":0,"errmsg":"ok","ip_list":[]}"#, Work),
             (r#"{"errcode":76001,"errmsg":"rid not found"}"#, Official),
         ] {
-            assert!(matches!(probed(200, body, platform), Pulse::Alive), "{body}");
+            assert!(matches!(probed(200, body, platform), Liveness::Alive), "{body}");
         }
         for (code, platform) in
             [(40001, Official), (40014, Official), (42001, Official), (40014, Work), (42001, Work)]
         {
             let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
-            assert!(matches!(probed(200, &body, platform), Pulse::Dead), "{code}");
+            assert!(matches!(probed(200, &body, platform), Liveness::Dead), "{code}");
         }
         // An address that is refused, a spent quota, a busy WeChat: nothing about the token.
         for (code, platform) in [
@@ -416,7 +443,7 @@ mod tests {
             let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
             let pulse = probed(200, &body, platform);
             assert!(
-                matches!(&pulse, Pulse::Unknown(AskError::Refused(it)) if it.code == code),
+                matches!(&pulse, Liveness::Unknown(UpstreamError::Refused(it)) if it.code == code),
                 "{code}: {pulse:?}"
             );
         }
@@ -431,7 +458,7 @@ mod tests {
             (404, ""),
         ] {
             let pulse = probed(status, body, Official);
-            assert!(matches!(pulse, Pulse::Unknown(_)), "{status} {body}: {pulse:?}");
+            assert!(matches!(pulse, Liveness::Unknown(_)), "{status} {body}: {pulse:?}");
         }
     }
 
@@ -468,15 +495,17 @@ mod tests {
             String::from_utf8(head).unwrap()
         });
         let secret = Secret::new("S3CR3T".to_owned());
-        let client = Client::new(&[base], None, Trust::public()).unwrap();
+        let client = Client::new(&[base], None, TrustedRoots::public()).unwrap();
         let wechat = WeChat::new(client, Api::Stable, "wx1", secret);
         let (token, timeout) = (Secret::new("T0KEN+/".to_owned()), Duration::from_secs(10));
-        assert!(matches!(wechat.probe(&token, timeout), Pulse::Dead));
+        assert!(matches!(wechat.probe(&token, timeout), Liveness::Dead));
         let head = answering.join().unwrap();
         let target = "GET /cgi-bin/get_api_domain_ip?access_token=T0KEN%2B%2F HTTP/1.1\r\n";
         assert!(head.starts_with(target) && !head.contains("S3CR3T"), "{head}");
 
-        let Pulse::Unknown(err) = wechat.probe(&token, timeout) else { panic!("nobody listens") };
+        let Liveness::Unknown(err) = wechat.probe(&token, timeout) else {
+            panic!("nobody listens")
+        };
         let shown = format!("{err} {err:?}");
         assert!(!shown.contains("T0KEN") && !shown.contains("cgi-bin"), "{shown}");
         assert_eq!(err.exit(), Exit::Unreachable);

@@ -3,20 +3,25 @@
 use super::*;
 use crate::model::document::TicketType;
 use crate::refresh::ticket::TicketRefresh;
-use crate::upstream::Tickets;
+use crate::upstream::TicketSource;
 
 /// Whoever gives tickets as it was told to, and notes the tokens that it was shown.
 #[derive(Default)]
 struct TicketScript {
-    answers: RefCell<VecDeque<Result<&'static str, AskError>>>,
+    answers: RefCell<VecDeque<Result<&'static str, UpstreamError>>>,
     shown: RefCell<Vec<String>>,
 }
 
-impl Tickets for TicketScript {
-    fn ticket(&self, _: &TicketType, token: &Secret, _: Duration) -> Result<Grant, AskError> {
+impl TicketSource for TicketScript {
+    fn request_ticket(
+        &self,
+        _: &TicketType,
+        token: &Secret,
+        _: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         self.shown.borrow_mut().push(token.expose().to_owned());
         let answer = self.answers.borrow_mut().pop_front().expect("asked more often than expected");
-        answer.map(|ticket| Grant { token: Secret::new(ticket.to_owned()), expires_in: LIFE })
+        answer.map(|ticket| IssuedToken { token: Secret::new(ticket.to_owned()), expires_in: LIFE })
     }
 }
 
@@ -31,7 +36,7 @@ fn ask(
     world: &World,
     store: &Memory,
     heals: bool,
-    answers: impl IntoIterator<Item = Result<&'static str, AskError>>,
+    answers: impl IntoIterator<Item = Result<&'static str, UpstreamError>>,
 ) -> Told {
     let upstream = TicketScript {
         answers: RefCell::new(answers.into_iter().collect()),
@@ -51,12 +56,12 @@ fn ask(
     Told { outcome, has_renewed: ticket.has_renewed.get(), shown: upstream.shown.take() }
 }
 
-fn of_dead_token() -> Result<&'static str, AskError> {
-    Err(AskError::Refused(Refusal::new(40001, "", Call::Using, Platform::Official)))
+fn of_dead_token() -> Result<&'static str, UpstreamError> {
+    Err(UpstreamError::Refused(Refusal::new(40001, "", Call::Using, Platform::Official)))
 }
 
-fn busy() -> Result<&'static str, AskError> {
-    Err(AskError::Refused(Refusal::new(-1, "", Call::Using, Platform::Official)))
+fn busy() -> Result<&'static str, UpstreamError> {
+    Err(UpstreamError::Refused(Refusal::new(-1, "", Call::Using, Platform::Official)))
 }
 
 #[test]
@@ -64,12 +69,12 @@ fn a_dead_token_is_replaced_once_whatever_follows() {
     let world = World::new([Ok("T2")]).publishing("T1");
     let told = ask(&world, &Memory::default(), true, [of_dead_token(), busy(), of_dead_token()]);
     let Err(Failure::Asking(why)) = told.outcome else { panic!() };
-    assert!(why.is_of_dead_token(), "{why}");
+    assert!(why.is_dead_token(), "{why}");
     assert_eq!(
         (told.shown, told.has_renewed),
         (["T1", "T2", "T2"].map(str::to_owned).into(), true)
     );
-    assert_eq!(world.asked(), [Ask::Good]);
+    assert_eq!(world.asked(), [RefreshMode::Normal]);
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn where_it_is_not_for_us_to_heal_the_failure_says_that_the_token_is_dead() {
     let world = World::new([]).publishing("T1");
     let told = ask(&world, &Memory::default(), false, [of_dead_token()]);
     let Err(Failure::Asking(why)) = told.outcome else { panic!() };
-    assert!(why.is_of_dead_token() && !told.has_renewed, "{why}");
+    assert!(why.is_dead_token() && !told.has_renewed, "{why}");
     assert!(world.asked().is_empty());
 }
 
@@ -86,7 +91,7 @@ fn the_same_token_again_is_no_cure() {
     let world = World::new([Ok("T1"), Ok("T1")]).publishing("T1");
     let told = ask(&world, &Memory::default(), true, [of_dead_token()]);
     let Err(Failure::Asking(why)) = told.outcome else { panic!() };
-    assert!(why.is_of_dead_token() && !told.has_renewed, "{why}");
+    assert!(why.is_dead_token() && !told.has_renewed, "{why}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn token(name: &str) -> Secret {
 
 fn refused(code: i64) -> Failure {
     let refusal = Refusal::new(code, "no", Call::Asking, Platform::Official);
-    Failure::Asking(AskError::Refused(refusal))
+    Failure::Asking(UpstreamError::Refused(refusal))
 }
 
 /// A report of asking only.
@@ -29,12 +29,12 @@ fn outcome(outcome: Result<Outcome, Failure>) -> Report {
 }
 
 /// A report of a probe only.
-fn pulse(pulse: Pulse) -> Report {
+fn pulse(pulse: Liveness) -> Report {
     Report { pulse: Some(pulse), ..Report::default() }
 }
 
-fn unknown() -> Pulse {
-    Pulse::Unknown(AskError::Status(502))
+fn unknown() -> Liveness {
+    Liveness::Unknown(UpstreamError::Status(502))
 }
 
 impl Sim {
@@ -101,7 +101,7 @@ impl Sim {
     fn found_dead(&mut self, name: &str) {
         self.pass(secs(30));
         let Step::Begin(errand) = self.told(name) else { panic!("nobody asks") };
-        self.run(errand, pulse(Pulse::Dead));
+        self.run(errand, pulse(Liveness::Dead));
         assert!(self.known.is_dead(&token(name)));
     }
 
@@ -268,7 +268,7 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
                     probes += 1;
                     sim.begin(errand);
                     assert_eq!(sim.step(&wish, Some("T1")), Step::Wait(None), "{wish:?}");
-                    sim.end(pulse(Pulse::Alive));
+                    sim.end(pulse(Liveness::Alive));
                     assert_eq!(sim.step(&wish, Some("T1")), Step::HandOut, "{wish:?}");
                 }
                 step => panic!("{step:?}"),
@@ -319,15 +319,15 @@ fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
     let Step::Begin(errand) = sim.told("T1") else { panic!() };
     let t2 = sim.document("T2", 7200);
     let report = Report { has_forced: true, ..outcome(Ok(Outcome::Renewed(t2.clone()))) };
-    let news = sim.run(errand, Report { pulse: Some(Pulse::Dead), ..report });
+    let news = sim.run(errand, Report { pulse: Some(Liveness::Dead), ..report });
     assert!(matches!(news[..], [News::Dead(_), News::Published(_)]), "{news:?}");
     assert!(!sim.known.is_dead(&token("T1")), "there is another now, and it is not remembered");
 
     sim.pass(secs(10));
     let Step::Begin(errand) = sim.told("T2") else { panic!() };
     assert!(!doubt(errand.clone()).may_force);
-    let withheld = Err(Failure::Asking(AskError::Withheld));
-    sim.run(errand, Report { pulse: Some(Pulse::Dead), ..outcome(withheld) });
+    let withheld = Err(Failure::Asking(UpstreamError::Withheld));
+    sim.run(errand, Report { pulse: Some(Liveness::Dead), ..outcome(withheld) });
     // It is nobody's answer; who asks is told when to ask again.
     let lack = given_up(sim.step(&Wish::Live, Some("T2")));
     assert_eq!(lack.retry_after, secs(20));
@@ -503,11 +503,11 @@ fn a_clock_that_was_set_costs_one_question() {
 
 #[test]
 fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
-    for (later, is_dead) in [(Pulse::Alive, false), (Pulse::Dead, true)] {
+    for (later, is_dead) in [(Liveness::Alive, false), (Liveness::Dead, true)] {
         let mut sim = Sim::on(Rules::Stable);
         let document = sim.document("T1", 7200);
         let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
-        let failure = Failure::Asking(AskError::Status(502));
+        let failure = Failure::Asking(UpstreamError::Status(502));
         let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
         let pause = news.iter().find_map(|news| match news {
             News::Failed { pause, .. } => Some(*pause),
@@ -529,7 +529,7 @@ fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
 fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
     let mut sim = Sim::on(Rules::Stable);
     sim.begin(Job::Refresh);
-    sim.end(outcome(Err(Failure::Asking(AskError::Status(502)))));
+    sim.end(outcome(Err(Failure::Asking(UpstreamError::Status(502)))));
     let document = sim.document("T1", 7200);
     let (wait, errand) = sim.next(Some(&document));
     assert!(wait < secs(5), "{wait:?}");
@@ -548,7 +548,7 @@ fn a_mirror_is_asked_again_every_half_minute() {
     assert_eq!(sim.next(Some(&document)).0, secs(30));
     sim.pass(secs(10));
     let Step::Begin(errand) = sim.step(&Wish::Honoured, Some("T1")) else { panic!("nobody asks") };
-    sim.run(errand, outcome(Err(Failure::Asking(AskError::Withheld))));
+    sim.run(errand, outcome(Err(Failure::Asking(UpstreamError::Withheld))));
     sim.pass(secs(20));
     let next = sim.next(Some(&document));
     assert_eq!(next, (Duration::ZERO, Job::Refresh), "a hint does not put it off");
