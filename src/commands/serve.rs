@@ -21,7 +21,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
 use crate::scheduler::{self, Scheduler};
 use crate::server::{
-    self, Bound, Files, Options, Reloaded, Scheme, Service, Sources, Tls, TlsFiles,
+    self, Bound, Files, Options, Reloaded, Scheme, Snapshot, Sources, Tls, TlsFiles,
 };
 use crate::store;
 use crate::upstream::connect::{Connector, Origin, UpstreamConfig, UpstreamParts};
@@ -37,8 +37,8 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     };
     let settings = Config::read(common, &args.account, secrets)?.serve(args);
     let imply_loopback = sources(&settings, Vec::new()).imply_loopback();
-    let ((service, tls), listen) = both(
-        both(service(common, args, secrets, &settings), tls(&settings)),
+    let ((snapshot, tls), listen) = both(
+        both(snapshot(common, args, secrets, &settings), tls(&settings)),
         Listen::parse_all(&settings.listen),
     )?;
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
@@ -48,9 +48,9 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let accounts = service.get().accounts.names().len();
+    let accounts = snapshot.get().accounts.names().len();
     store::await_first_look();
-    let options = Options { service, tls, max_connections: settings.max_connections as usize };
+    let options = Options { snapshot, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -93,12 +93,12 @@ fn status(accounts: usize, addresses: &[String]) -> String {
 }
 
 /// What is handed out and who may have it, by flags, config and the files that they name.
-fn service(
+fn snapshot(
     common: &CommonArgs,
     args: &ServeArgs,
     secrets: Secrets,
     at_start: &config::Serve,
-) -> Result<Reloaded<Service>> {
+) -> Result<Reloaded<Snapshot>> {
     let (common, args, at_start) = (common.clone(), args.clone(), at_start.clone());
     let what = match config::path(&common, &args.account) {
         Some(_) => "accounts and access rules",
@@ -122,7 +122,7 @@ fn service(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
             );
         }
-        Ok(Service { access, accounts: maker.take(accounts) })
+        Ok(Snapshot { access, accounts: maker.take(accounts) })
     })
 }
 

@@ -5,8 +5,6 @@ pub(crate) mod access;
 mod limits;
 mod reload;
 mod routes;
-mod service;
-mod shared;
 mod state;
 mod transport;
 
@@ -23,13 +21,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::Sources;
 pub(crate) use reload::{Files, Reloaded};
-pub(crate) use service::Service;
+pub(crate) use state::Snapshot;
 pub(crate) use transport::socket::{Bound, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use limits::SHUTDOWN_TIMEOUT;
 use reload::Reload;
-use shared::Shared;
+use state::ServerState;
 use state::counters::Counters;
 use state::log_limit::ThrottledLog;
 use state::slots::Connections;
@@ -44,7 +42,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the user decides.
 pub(crate) struct Options {
-    pub(crate) service: Reloaded<Service>,
+    pub(crate) snapshot: Reloaded<Snapshot>,
     /// HTTPS over TCP.
     pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
@@ -60,10 +58,10 @@ pub(crate) async fn serve(
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
-    let shared = Rc::new(Shared {
-        service: options.service,
+    let shared = Rc::new(ServerState {
+        snapshot: options.snapshot,
         connections: Connections::new(capacity),
-        counts: Counters::default(),
+        counters: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
@@ -79,7 +77,7 @@ pub(crate) async fn serve(
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
-    shared.service.get().accounts.keep();
+    shared.snapshot.get().accounts.keep();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(stay_alive(every)); // To the very end.
@@ -93,7 +91,7 @@ pub(crate) async fn serve(
     }
     shared.connections.drain();
     let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
-        shared.service.get().accounts.wind_up().await;
+        shared.snapshot.get().accounts.wind_up().await;
         shared.connections.at_most(0).await;
     }));
     let mut again = pin!(shutdown.requested());
@@ -109,7 +107,7 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let Transport { shared, tls } = &*transport;
-    let mut files: Vec<&dyn Reload> = vec![&shared.service];
+    let mut files: Vec<&dyn Reload> = vec![&shared.snapshot];
     files.extend(tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
         let is_told = poll_fn(|cx| match hangup.poll(cx) {
@@ -120,13 +118,13 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
         if is_told {
             systemd::reloading();
             files.iter().for_each(|file| file.reload());
-            shared.service.get().accounts.hangup();
+            shared.snapshot.get().accounts.hangup();
             systemd::reloaded();
         } else {
             files.iter().for_each(|file| file.reload_if_changed());
         }
         // Some of them may be new.
-        shared.service.get().accounts.keep();
+        shared.snapshot.get().accounts.keep();
     }
 }
 

@@ -26,8 +26,8 @@ use crate::server::access::forwarded::{self, Client};
 use crate::server::access::keys::{self, Key, Keys, Scope};
 use crate::server::access::peer::{Caller, Peer};
 use crate::server::access::retry_storm::{Verdict, Who};
-use crate::server::service::Service;
-use crate::server::shared::Shared;
+use crate::server::state::ServerState;
+use crate::server::state::Snapshot;
 
 /// How much of a host is shown in a line: all of a real one.
 const LONGEST_HOST_SHOWN: usize = 60; // characters
@@ -55,8 +55,8 @@ pub(crate) struct Answered {
 #[derive(Clone, Copy)]
 struct Visitor<'a> {
     client: Peer,
-    service: &'a Service,
-    shared: &'a Shared,
+    snapshot: &'a Snapshot,
+    state: &'a ServerState,
     /// What the key is called that he has shown.
     key_name: &'a OnceCell<Rc<str>>,
 }
@@ -66,11 +66,11 @@ pub(crate) async fn answer(
     head: &Parts,
     body: &mut RequestBody<'_>,
     caller: Caller,
-    shared: &Shared,
+    state: &ServerState,
 ) -> Answered {
     // One state of it for the whole request, whatever changes meanwhile.
-    let service = shared.service.get();
-    let Service { access, accounts } = &*service;
+    let snapshot = state.snapshot.get();
+    let Snapshot { access, accounts } = &*snapshot;
     let route = Route::of(head.uri.path());
     let mut client = Client::Direct(caller.peer);
     let key_name = OnceCell::new();
@@ -88,14 +88,14 @@ pub(crate) async fn answer(
         let route = route.clone()?;
         route.check_method(&head.method, accounts.can_refresh())?;
         let visitor =
-            Visitor { client: client.peer(), service: &service, shared, key_name: &key_name };
+            Visitor { client: client.peer(), snapshot: &snapshot, state, key_name: &key_name };
         visitor.visit(route, head, body).await
     }
     .await;
-    let counts = &shared.counts;
+    let counts = &state.counters;
     if let Err(rejection) = &answer {
         counts.refused(rejection.error());
-        tell_operator(rejection, &head.headers, client, caller.peer, shared);
+        tell_operator(rejection, &head.headers, client, caller.peer, state);
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
@@ -116,7 +116,7 @@ fn tell_operator(
     headers: &HeaderMap,
     client: Client,
     peer: Peer,
-    shared: &Shared,
+    state: &ServerState,
 ) {
     let why = match rejection {
         Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
@@ -137,8 +137,8 @@ fn tell_operator(
         _ => return,
     };
     match client {
-        Client::Direct(peer) => shared.log.rejected(peer, why),
-        Client::Behind(ip) => shared.log.rejected(format_args!("{ip} through {peer}"), why),
+        Client::Direct(peer) => state.log.rejected(peer, why),
+        Client::Behind(ip) => state.log.rejected(format_args!("{ip} through {peer}"), why),
     }
 }
 
@@ -162,7 +162,7 @@ impl<'a> Visitor<'a> {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(),
             Route::Page => Ok(Reply::Page(page::html(&self.seen(key), SystemClock.now()))),
-            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.shared))),
+            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.state))),
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
@@ -188,7 +188,7 @@ impl<'a> Visitor<'a> {
         headers: &HeaderMap,
         challenge: Challenge,
     ) -> Result<Option<&'a Key>, Rejection> {
-        let Some(keys) = &self.service.access.keys else { return Ok(None) };
+        let Some(keys) = &self.snapshot.access.keys else { return Ok(None) };
         let shown = keys::shown(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
         self.known(keys, &shown, challenge).map(Some)
     }
@@ -206,7 +206,7 @@ impl<'a> Visitor<'a> {
     }
 
     fn accounts(self) -> &'a Accounts {
-        &self.service.accounts
+        &self.snapshot.accounts
     }
 
     /// The account of this name among those that the key may see; the only one that is for this client, if none is named.
@@ -223,7 +223,7 @@ impl<'a> Visitor<'a> {
     /// The account, if it is for clients at this address.
     fn let_to(self, account: usize) -> Result<usize, Rejection> {
         match self.client {
-            Peer::Ip(ip) if !self.service.access.lets(self.client, account) => {
+            Peer::Ip(ip) if !self.snapshot.access.lets(self.client, account) => {
                 Err(Rejection::ForbiddenAccount(ip))
             }
             _ => Ok(account),
@@ -233,7 +233,7 @@ impl<'a> Visitor<'a> {
     /// The accounts that the key may see, and that are for this client.
     fn visible(self, key: Option<&Key>) -> Vec<usize> {
         let mut visible = scope(key).visible(self.accounts().names());
-        visible.retain(|account| self.service.access.lets(self.client, *account));
+        visible.retain(|account| self.snapshot.access.lets(self.client, *account));
         visible
     }
 
@@ -268,7 +268,7 @@ impl<'a> Visitor<'a> {
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
-        let (tokens, access) = (self.accounts(), &self.service.access);
+        let (tokens, access) = (self.accounts(), &self.snapshot.access);
         let mut waiting: Vec<_> = (0..tokens.names().len()).collect();
         waiting.retain(|account| tokens.token(*account).is_none());
         match (&access.keys, waiting.is_empty()) {
@@ -319,7 +319,7 @@ impl<'a> Visitor<'a> {
                 return self.ticket_for(AskedTicket::of_query(query)?).await;
             }
         };
-        let key = match (&self.service.access.keys, asked.key()) {
+        let key = match (&self.snapshot.access.keys, asked.key()) {
             (None, _) => None,
             (Some(keys), Ok(secret)) => {
                 Some(self.known(keys, secret.expose().as_bytes(), Challenge::Bearer)?)
@@ -348,7 +348,7 @@ impl<'a> Visitor<'a> {
         let key = key.map(|key| Rc::clone(&key.name));
         let who = Who { account: name, client: self.client, key };
         let token = self.token(account).await?;
-        let verdict = self.shared.storms.borrow_mut().judge(&who, &token, Instant::now());
+        let verdict = self.state.storms.borrow_mut().judge(&who, &token, Instant::now());
         match verdict {
             Verdict::End => return Err(CALM_DOWN),
             Verdict::HandOut if !force => return Ok(token),
@@ -358,7 +358,7 @@ impl<'a> Visitor<'a> {
         }
         let honoured = self.obtain(account, Wish::Honoured).await?;
         if honoured.generation != token.generation {
-            let mut storms = self.shared.storms.borrow_mut();
+            let mut storms = self.state.storms.borrow_mut();
             storms.handed_another(&who, &honoured, Instant::now());
         }
         Ok(honoured)

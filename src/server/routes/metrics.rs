@@ -7,7 +7,7 @@ use crate::model::exposition::{
     Exposition, Metric, NO_LABELS, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY,
 };
 use crate::model::status::{AccountStatus, RefreshStatus, TicketStatus, TokenStatus};
-use crate::server::shared::Shared;
+use crate::server::state::ServerState;
 
 const BUILD: Metric = Metric::gauge("wxtoken_build_info", "Which wxtoken this is; always 1.");
 
@@ -72,24 +72,24 @@ const EVICTED: Metric = Metric::counter(
 );
 
 /// The answer of /metrics, about these accounts.
-pub(crate) fn text(accounts: &[AccountStatus], shared: &Shared) -> String {
+pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     let mut exposition = Exposition::default();
     exposition.write(&BUILD, [([("version", env!("CARGO_PKG_VERSION"))], 1)]);
     write_accounts(&mut exposition, accounts);
 
-    let answers = shared.counts.answers();
+    let answers = state.counters.answers();
     let labelled = answers.into_iter().map(|((route, status), count)| {
         ([("route", route.to_owned()), ("status", status.to_string())], count)
     });
     exposition.write(&REQUESTS, labelled);
-    let refusals = shared.counts.refusals();
+    let refusals = state.counters.refusals();
     let labelled = refusals.into_iter().map(|(reason, count)| ([("reason", reason)], count));
     exposition.write(&REFUSALS, labelled);
 
-    let connections = &shared.connections;
+    let connections = &state.connections;
     exposition.write(&CONNECTIONS, [(NO_LABELS, connections.open())]);
     exposition.write(&CONNECTIONS_LIMIT, [(NO_LABELS, connections.capacity())]);
-    exposition.write(&ACCEPTED, [(NO_LABELS, shared.counts.connections())]);
+    exposition.write(&ACCEPTED, [(NO_LABELS, state.counters.connections())]);
     exposition.write(&EVICTED, [(NO_LABELS, connections.evictions())]);
     exposition.into_text()
 }

@@ -60,9 +60,9 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
 async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
     let Transport { shared, tls } = &**transport;
     let connections = &shared.connections;
-    shared.counts.accepted();
+    shared.counters.accepted();
     let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.service.get().access.admits(caller.peer) => Some(ip),
+        Peer::Ip(ip) if !shared.snapshot.get().access.admits(caller.peer) => Some(ip),
         Peer::Ip(_) | Peer::Local => None,
     };
     let is_allowed = stranger.is_none();
@@ -73,7 +73,7 @@ async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
             (Stream::Tcp(_), Some(_)) => stream.say_at_once(&ACCESS_DENIED),
             _ => stream.say_at_once(&rejection.bytes()),
         }
-        shared.counts.refused(rejection.error());
+        shared.counters.refused(rejection.error());
         shared.log.rejected(caller.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {
@@ -133,22 +133,22 @@ mod tests {
     use crate::accounts::Accounts;
     use crate::server::access::Access;
     use crate::server::reload::Reloaded;
-    use crate::server::service::Service;
-    use crate::server::shared::Shared;
+    use crate::server::state::ServerState;
+    use crate::server::state::Snapshot;
     use crate::server::state::counters::Counters;
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;
 
     /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
-        let shared = Rc::new(Shared {
-            service: Reloaded::new("", |_| {
-                Ok(Service { access: Access::default(), accounts: Accounts::new([]) })
+        let shared = Rc::new(ServerState {
+            snapshot: Reloaded::new("", |_| {
+                Ok(Snapshot { access: Access::default(), accounts: Accounts::new([]) })
             })
             .expect("nothing to read"),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
-            counts: Counters::default(),
+            counters: Counters::default(),
             log: ThrottledLog::default(),
         });
         let transport = Rc::new(Transport { shared, tls: None });

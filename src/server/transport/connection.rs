@@ -278,7 +278,7 @@ impl Connection {
             Ok(secured) => Some(Stream::Tls(Box::new(secured))),
             Err((err, socket)) => {
                 if let Some(why) = tls::failure(&err) {
-                    self.transport.shared.counts.refused("handshake");
+                    self.transport.shared.counters.refused("handshake");
                     self.transport.shared.log.no_handshake(self.caller.peer, why);
                 }
                 // A client that has sent its request behind the handshake is to read the alert all the same.
@@ -338,8 +338,8 @@ impl Connection {
         // Into half an answer no other one can be written.
         let rejection = rejection.filter(|_| !self.state.is_writing());
         if let Some(rejection) = &rejection {
-            self.transport.shared.counts.answered(route::NO_ROUTE, rejection.status());
-            self.transport.shared.counts.refused(rejection.error());
+            self.transport.shared.counters.answered(route::NO_ROUTE, rejection.status());
+            self.transport.shared.counters.refused(rejection.error());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
         }
         if rejection.is_some() || self.state.unread.get() {

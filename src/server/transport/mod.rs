@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use self::tls::Tls;
 use super::reload::Reloaded;
-use super::shared::Shared;
+use super::state::ServerState;
 
 /// What every connection of a server needs.
 pub(crate) struct Transport {
-    pub(crate) shared: Rc<Shared>,
+    pub(crate) shared: Rc<ServerState>,
     /// Present if connections over TCP must use TLS.
     pub(crate) tls: Option<Reloaded<Tls>>,
 }
