@@ -21,7 +21,7 @@ use crate::model::document::TicketType;
 use crate::model::location::Redis;
 use crate::model::secret;
 use crate::os::hook::Hook;
-use crate::os::read::{self, Readers};
+use crate::os::read::{self, Protection, RegularFile};
 
 /// The largest file that is read: a thousand accounts have a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes
@@ -266,9 +266,10 @@ impl Account {
         ];
         for (kind, path, line) in files {
             if let Some(path) = path
-                && let Err(err) = read::open_lasting_secret(path, Readers::Owner)
+                && let Err(err) = RegularFile::open(path, Protection::Private)
             {
-                let what = format!("cannot read {kind} file {}: {err}", path.display());
+                let what =
+                    format!("cannot read {kind} file {}: {}", path.display(), err.about_secret());
                 sheet.tell(line, &format!("account.{}.{kind}_file", self.name), &what);
             }
         }

@@ -1,9 +1,10 @@
-//! Which state of a file this is, told without reading it. Knows nothing of what is in it.
+//! Tells one state of a file from another without reading it. Knows nothing of what is in a file.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-/// What identifies one state of a file; it changes when the file is replaced or written.
+/// Identifies one state of a file. It changes when the file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileVersion {
     device: u64,
@@ -14,7 +15,8 @@ pub(crate) struct FileVersion {
 }
 
 impl FileVersion {
-    pub(crate) fn from_metadata(metadata: &fs::Metadata) -> FileVersion {
+    /// Returns the version of the file that has this metadata.
+    pub(crate) fn from_metadata(metadata: &Metadata) -> FileVersion {
         FileVersion {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -22,5 +24,10 @@ impl FileVersion {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// Returns the version of the file at `path`, or `None` if it cannot be looked at.
+    pub(crate) fn at(path: &Path) -> Option<FileVersion> {
+        fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata)
     }
 }

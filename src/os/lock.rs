@@ -32,7 +32,7 @@ impl Lock {
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = read::open_plain(&mut options, path)?;
+            let file = read::open_own(&mut options, path)?;
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600))?;
             }

@@ -2,7 +2,6 @@
 //! the last good one stays. Knows nothing of what it is.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,7 +16,7 @@ pub(crate) struct Files(Vec<(PathBuf, Option<FileVersion>)>);
 impl Files {
     /// Notes that this file is read from now on.
     pub(crate) fn note(&mut self, path: &Path) {
-        self.0.push((path.to_owned(), revision(path)));
+        self.0.push((path.to_owned(), FileVersion::at(path)));
     }
 
     fn revisions(&self) -> Revisions {
@@ -26,7 +25,7 @@ impl Files {
 
     /// The states now.
     fn look(&self) -> Revisions {
-        self.0.iter().map(|(path, _)| revision(path)).collect()
+        self.0.iter().map(|(path, _)| FileVersion::at(path)).collect()
     }
 }
 
@@ -109,12 +108,10 @@ impl<T> Reload for Reloaded<T> {
     }
 }
 
-fn revision(path: &Path) -> Option<FileVersion> {
-    fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn number_in(path: PathBuf) -> Reloaded<u32> {

@@ -47,7 +47,7 @@ impl Store for FileStore {
     }
 
     fn settle(&self) -> Result<()> {
-        let file = read::open_plain(OpenOptions::new().read(true), &self.path)?;
+        let file = read::open_own(OpenOptions::new().read(true), &self.path)?;
         if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
             file.set_permissions(Permissions::from_mode(self.mode))?;
         }

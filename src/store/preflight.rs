@@ -85,7 +85,7 @@ pub(super) fn directory(path: &Path) -> Result<Directory> {
 /// Does all that publishing a document as `path` takes, but on a file beside it; and sees that locks keep others out.
 fn try_out(dir: &Path, path: &Path) -> Result<()> {
     let locks = |file: &Path| {
-        let open = || read::open_plain(OpenOptions::new().read(true).write(true), file);
+        let open = || read::open_own(OpenOptions::new().read(true).write(true), file);
         let (one, other) = (open()?, open()?);
         fs2::FileExt::try_lock_exclusive(&one)
             .with_context(|| format!("flock fails in {}", dir.display()))?;
@@ -100,7 +100,7 @@ fn try_out(dir: &Path, path: &Path) -> Result<()> {
 /// Tries who has the turn that the lock at `path` stands for.
 pub(super) fn turns(path: &Path) -> Result<Turns> {
     let looking = || format!("cannot look at lock {}", path.display());
-    let file = match read::open_plain(OpenOptions::new().read(true), path) {
+    let file = match read::open_own(OpenOptions::new().read(true), path) {
         Ok(file) => file,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Turns::Nobody),
         Err(err) => return Err(read::explain(err, path)).with_context(looking),

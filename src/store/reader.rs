@@ -2,8 +2,8 @@
 //! instant.
 
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use super::{Found, Watch};
 use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
 use crate::os::file_version::FileVersion;
-use crate::os::read;
+use crate::os::read::{Protection, ReadError, RegularFile};
 
 /// What is published at `path`.
 pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
@@ -21,34 +21,26 @@ pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
 /// Reads the document at `path`, and which revision of the file that was; none where there is no file.
 fn read_revision(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileVersion>)> {
     let reading = || format!("cannot read {}", path.display());
-    // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(anyhow!("it is not a regular file")).with_context(reading),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
-        Err(err) => return Err(err).with_context(reading),
-    }
-    let file = match File::open(path) {
+    let file = match RegularFile::open(path, Protection::Any) {
         Ok(file) => file,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok((Found::Nothing, None)),
-        Err(err) => return Err(read::explain(err, path)).with_context(reading),
+        Err(err) if err.is_not_found() => return Ok((Found::Nothing, None)),
+        Err(err) => return Err(err).with_context(reading),
     };
-    // Of the open file: the name may stand for another one by now.
-    let revision = FileVersion::from_metadata(&file.metadata().with_context(reading)?);
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
+    let version = file.version();
     let damaged = |what: &dyn Display| {
         Found::Damaged(format!(
             "{} is no document: {what}; wxtoken fetch replaces it",
             path.display()
         ))
     };
-    let found = if bytes.len() > MAX_DOCUMENT {
-        damaged(&"it is too long")
-    } else {
-        Document::parse(kind, &bytes).map_or_else(|what| damaged(&what), Found::Document)
+    let found = match file.read(MAX_DOCUMENT as u64) {
+        Ok(bytes) => {
+            Document::parse(kind, &bytes).map_or_else(|what| damaged(&what), Found::Document)
+        }
+        Err(ReadError::TooLarge(_)) => damaged(&"it is too long"),
+        Err(err) => return Err(err).with_context(reading),
     };
-    Ok((found, Some(revision)))
+    Ok((found, Some(version)))
 }
 
 /// A reader that looks at the file each time and reads it only when it has been replaced.

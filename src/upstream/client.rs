@@ -2,7 +2,6 @@
 //! request once: to the next server only what surely never reached the one before.
 
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -19,6 +18,7 @@ use super::gate::Gate;
 use crate::log::printable;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::secret::Secret;
+use crate::os::read::{self, MAX_PEM, Protection, ReadError};
 
 /// An answer's body is this long at most; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
@@ -31,9 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much later than ureq we give up ourselves, so that its better words come first.
 const GRACE: Duration = Duration::from_millis(100);
-
-/// A file of certificates is this long at most; a whole system's bundle has about 220 KiB.
-const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
 /// Servers to talk to: all of them are the same, and the next one is for when one cannot be reached.
 #[derive(Clone)]
@@ -370,13 +367,11 @@ impl TrustedRoots {
     /// Those, and what is in a CA file.
     pub(crate) fn with(path: &Path) -> Result<TrustedRoots> {
         let reading = || format!("cannot read CA file {}", path.display());
-        if !std::fs::metadata(path).with_context(reading)?.is_file() {
-            bail!("CA file {} is not a regular file", path.display());
-        }
-        let mut pem = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_CA_FILE).read_to_end(&mut pem))
-            .with_context(reading)?;
+        let pem = match read::read(path, Protection::Any, MAX_PEM) {
+            Ok(pem) => pem,
+            Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
+            Err(err) => return Err(err).with_context(reading),
+        };
         let mut roots: Vec<Certificate<'static>> = Vec::new();
         for item in ureq::tls::parse_pem(&pem) {
             match item {
@@ -397,7 +392,7 @@ impl TrustedRoots {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;

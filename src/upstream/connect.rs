@@ -1,7 +1,6 @@
 //! Whom to ask, and with which secret: what `fetch` and `serve --refresh` need beyond what readers do. Asks nobody yet.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,7 +118,7 @@ impl Connector {
 
     fn trust(&self, path: &Path) -> Result<TrustedRoots> {
         let mut trusts = self.trusts.lock().unwrap_or_else(PoisonError::into_inner);
-        let revision = fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata);
+        let revision = FileVersion::at(path);
         match (trusts.get(path), revision) {
             (Some((known, trust)), Some(revision)) if *known == revision => Ok(trust.clone()),
             (_, revision) => {

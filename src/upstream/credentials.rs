@@ -1,7 +1,6 @@
 //! Where the AppSecret comes from: a file, systemd's credentials, or the environment; and the key that a mirror has in its
 //! place. Never an argument, and no message ever holds it.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,10 +9,15 @@ use zeroize::Zeroizing;
 use crate::error::Exit;
 use crate::log::debug;
 use crate::model::secret::Secret;
-use crate::os::read::{self, Readers};
+use crate::os::read::{self, Protection, ReadError};
 
 /// WeChat's are 32 characters.
 const MAX_SECRET: usize = 256;
+
+/// The longest file that is read for a secret, in bytes: enough to tell a file of another kind from a long secret.
+const MAX_FILE: u64 = 4096;
+
+const TOO_LONG: &str = "is too long for an AppSecret or a key";
 
 /// Where a secret comes from.
 pub(crate) enum SecretSource<'a> {
@@ -48,10 +52,10 @@ impl SecretSource<'_> {
 /// `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
 pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     if file.is_some_and(|path| path.as_os_str() == "-") {
-        return check(read_bytes(&mut io::stdin().lock()), "stdin");
+        return check(read_stdin(), "stdin");
     }
     if let Some(path) = file {
-        return read_file("secret", path, read::open_secret(path, Readers::Owner));
+        return parse_file("secret", path, read::read_secret_or_pipe(path, MAX_FILE));
     }
     if let Some(secret) = credential(name) {
         return secret;
@@ -69,7 +73,7 @@ pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secr
 /// A variable would be for all accounts, and no two have the same.
 pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
     if let Some(path) = file {
-        return read_file("secret", path, read::open_lasting_secret(path, Readers::Owner));
+        return read_file("secret", path, Protection::Private);
     }
     credential(name).unwrap_or_else(|| {
         let what =
@@ -81,10 +85,10 @@ pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
 /// Reads the key that another wxtoken knows us by: that of `key_file`, else `$CREDENTIALS_DIRECTORY/NAME.key`. Where there is
 /// neither, it has to know us by our address.
 pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-    let read = |path: &Path, opened| read_file("key", path, opened).map(Some);
+    let read = |path: &Path, protection| read_file("key", path, protection).map(Some);
     match (file, credential_path(&format!("{name}.key"))) {
-        (Some(path), _) => read(path, read::open_lasting_secret(path, Readers::Owner)),
-        (None, Some(path)) => read(&path, read::open_secret(&path, Readers::OwnerAndGroup)),
+        (Some(path), _) => read(path, Protection::Private),
+        (None, Some(path)) => read(&path, Protection::PrivateToGroup),
         (None, None) => Ok(None),
     }
 }
@@ -92,7 +96,7 @@ pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option
 /// The secret in the account's credential, where there is one.
 fn credential(name: &str) -> Option<anyhow::Result<Secret>> {
     let path = credential_path(&format!("{name}.secret"))?;
-    Some(read_file("secret", &path, read::open_secret(&path, Readers::OwnerAndGroup)))
+    Some(read_file("secret", &path, Protection::PrivateToGroup))
 }
 
 /// Where systemd put the credential of this name, if it did.
@@ -104,16 +108,30 @@ fn credential_path(name: &str) -> Option<PathBuf> {
     is_there.then_some(path)
 }
 
-/// Reads the secret from the file at `path`, which was opened so; `what` says what kind of secret that is.
-fn read_file(what: &str, path: &Path, opened: io::Result<File>) -> anyhow::Result<Secret> {
-    let name = format!("{what} file {}", path.display());
-    let mut file = opened.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
-    check(read_bytes(&mut file), &name)
+/// Reads the secret from the regular file at `path`; `what` says what kind of secret it is.
+fn read_file(what: &str, path: &Path, protection: Protection) -> anyhow::Result<Secret> {
+    parse_file(what, path, read::read(path, protection, MAX_FILE))
 }
 
-fn read_bytes(source: &mut dyn Read) -> io::Result<Zeroizing<Vec<u8>>> {
+/// Returns the secret in the content of the file at `path`.
+fn parse_file(
+    what: &str,
+    path: &Path,
+    content: Result<Zeroizing<Vec<u8>>, ReadError>,
+) -> anyhow::Result<Secret> {
+    let name = format!("{what} file {}", path.display());
+    match content {
+        Ok(bytes) => check(Ok(bytes), &name),
+        Err(ReadError::TooLarge(_)) => Err(Exit::Usage.error(format!("{name} {TOO_LONG}"))),
+        Err(err) => Err(Exit::Usage.error(format!("cannot read {name}: {}", err.about_secret()))),
+    }
+}
+
+/// Reads the secret from standard input.
+fn read_stdin() -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    source.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes)?; // A secret, its newline, and one byte to see more.
+    // One byte more than can be a secret, which is an error then.
+    io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -125,7 +143,7 @@ fn check(bytes: io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Se
     let finding = match line {
         [] => "is empty",
         line if line.contains(&b'\n') => "has more than one line",
-        line if line.len() > MAX_SECRET => "is too long for an AppSecret or a key",
+        line if line.len() > MAX_SECRET => TOO_LONG,
         // Nor could another one be told again in what a gateway echoes, escaped or percent-encoded, to be left out there.
         line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
             "has blanks or characters that no AppSecret or key has"
@@ -179,29 +197,20 @@ mod tests {
         std::fs::write(&path, "S3CR3T\n").unwrap();
         for mode in [0o604, 0o640, 0o644, 0o666, 0o620, 0o602] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let err = read_file("secret", &path, read::open_secret(&path, Readers::Owner))
-                .unwrap_err()
-                .to_string();
+            let err = read_file("secret", &path, Protection::Private).unwrap_err().to_string();
             assert!(err.contains("shop.secret") && err.contains(&format!("{mode:04o}")), "{err}");
             assert!(!err.contains("S3CR3T"), "{err}");
         }
         for mode in [0o600, 0o400] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(
-                read_file("secret", &path, read::open_secret(&path, Readers::Owner))
-                    .unwrap()
-                    .expose(),
-                "S3CR3T"
-            );
+            assert_eq!(read_file("secret", &path, Protection::Private).unwrap().expose(), "S3CR3T");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
         assert!(
-            read_file("secret", &path, read::open_secret(&path, Readers::OwnerAndGroup)).is_ok(),
+            read_file("secret", &path, Protection::PrivateToGroup).is_ok(),
             "as systemd makes credentials"
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(
-            read_file("secret", &path, read::open_secret(&path, Readers::OwnerAndGroup)).is_err()
-        );
+        assert!(read_file("secret", &path, Protection::PrivateToGroup).is_err());
     }
 }

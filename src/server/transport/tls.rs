@@ -1,9 +1,8 @@
 //! HTTPS: the certificate we show, whose certificates we ask for, and the stream after a handshake. Speaks no HTTP, and
 //! no message of its holds a byte of a key.
 
-use std::fs::{self, File};
 use std::future::Future;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Exit;
 use crate::log::error;
-use crate::os::read::{self, Readers};
+use crate::os::read::{self, MAX_PEM, Protection};
 
 /// The first byte of whoever wants to speak TLS: that of a record with a handshake in it.
 pub(crate) const HANDSHAKE: u8 = 0x16;
@@ -36,9 +35,6 @@ pub(crate) const HANDSHAKE: u8 = 0x16;
 /// What a stranger is told before anything is spent on him: a record with the fatal alert `access_denied`, which TLS
 /// clients of every version understand.
 pub(crate) const ACCESS_DENIED: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31];
-
-/// The largest file of certificates that is read: a whole system's authorities have a quarter of it.
-const MAX_PEM: u64 = 1024 * 1024; // bytes
 
 /// The files that HTTPS is made of, as the user named them.
 #[derive(Clone, Debug)]
@@ -195,8 +191,7 @@ fn identity(
 ) -> anyhow::Result<CertifiedKey> {
     let path = files.key.display();
     let problem = |what: &str| Exit::Usage.error(format!("--tls-key {path} {what}"));
-    let pem =
-        read("--tls-key", &files.key, |path| read::open_secret(path, Readers::OwnerAndGroup))?;
+    let pem = read("--tls-key", &files.key, Protection::PrivateToGroup)?;
     // What a parser says of a key may hold some of it.
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         if pem.windows(9).any(|word| word == b"ENCRYPTED") {
@@ -266,7 +261,7 @@ fn date(time: UnixTime) -> String {
 
 /// All certificates in a file: one at least, and each can be parsed.
 fn certificates(flag: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let pem = read(flag, path, |path| File::open(path).map_err(|err| read::explain(err, path)))?;
+    let pem = read(flag, path, Protection::Any)?;
     let problem = |what: &str| Exit::Usage.error(format!("{flag} {} {what}", path.display()));
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     // A key that was put here by mistake is in no message.
@@ -284,21 +279,9 @@ fn certificates(flag: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'s
     }
 }
 
-fn read(
-    flag: &str,
-    path: &Path,
-    open: impl FnOnce(&Path) -> io::Result<File>,
-) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let read = || {
-        // It will be read again: a pipe could not be, and to open one may wait without end.
-        if !fs::metadata(path).map_err(|err| read::explain(err, path))?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        let mut bytes = Zeroizing::new(Vec::new());
-        open(path)?.take(MAX_PEM).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|err| Exit::Usage.error(format!("cannot read {flag} {}: {err}", path.display())))
+fn read(flag: &str, path: &Path, protection: Protection) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    read::read(path, protection, MAX_PEM)
+        .map_err(|err| Exit::Usage.error(format!("cannot read {flag} {}: {err}", path.display())))
 }
 
 fn unfit(flag: &str, path: &Path, err: impl std::fmt::Display) -> anyhow::Error {

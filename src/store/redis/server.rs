@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::link::{Late, Link, MOST_LATE};
 use crate::model::address::redis_url::{At, Node};
 use crate::model::location::Redis;
-use crate::os::read::{self, Readers};
+use crate::os::read::{self, MAX_PEM, Protection, ReadError};
 
 /// A connection that was idle for longer is not used again: something on the way may have forgotten it.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
@@ -220,14 +220,15 @@ impl Server {
         let local = |what: String| Fault { is_unreachable: false, what };
         let client = match &self.redis.ca_file {
             Some(path) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
-                let pem = std::fs::read(path).map_err(|err| {
+                let pem = read::read(path, Protection::Any, MAX_PEM).map_err(|err| {
                     local(format!("cannot read ca_file {}: {err}", path.display()))
                 })?;
                 if !CertificateDer::pem_slice_iter(&pem).any(|it| it.is_ok()) {
                     let path = path.display();
                     return Err(local(format!("there is no certificate in ca_file {path}")));
                 }
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+                let certificates =
+                    TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
                 Client::build_with_tls(info, certificates)
             }
             _ => Client::open(info),
@@ -239,12 +240,13 @@ impl Server {
     fn password(&self) -> Result<Option<Zeroizing<String>>, String> {
         let Some(path) = &self.redis.password_file else { return Ok(None) };
         let failed = |what: String| format!("cannot read password file {}: {what}", path.display());
-        let file = read::open_lasting_secret(path, Readers::OwnerAndGroup)
-            .map_err(|err| failed(err.to_string()))?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_PASSWORD as u64 + 1)
-            .read_to_string(&mut text)
-            .map_err(|err| failed(err.to_string()))?;
+        let bytes = read::read(path, Protection::PrivateToGroup, MAX_PASSWORD as u64 + 2);
+        let bytes = bytes.map_err(|err| match err {
+            ReadError::TooLarge(_) => failed("it is too long".to_owned()),
+            err => failed(err.about_secret()),
+        })?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| failed("stream did not contain valid UTF-8".to_owned()))?;
         let line = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
         match line.len() {
             0 => Err(failed("it is empty".to_owned())),
