@@ -10,7 +10,8 @@ use time::UtcDateTime;
 
 use crate::log::{debug, error, info, printable};
 use crate::model::account::Account;
-use crate::model::document::{CLASSIC_OVERLAP, Document, DocumentKind, TicketType};
+use crate::model::document::{CLASSIC_OVERLAP, Document};
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::Token;

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use crate::accounts::cached_document::CachedDocument;
 use crate::model::account::Account;
 use crate::model::api::Api;
-use crate::model::document::{Document, TicketType};
+use crate::model::document::Document;
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::model::status::{
     AccountStatus, NoTicket, TicketStatus, Token, TokenStatus, Unavailable, Wish,

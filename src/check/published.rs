@@ -54,7 +54,7 @@ pub(crate) fn token(
     let left = span(document.left(now));
     match pulse {
         _ if document.left(now).is_zero() => {
-            let expired = document.expires();
+            let expired = document.expires_at_rfc3339();
             Finding::wrong(about, Exit::NoToken, format!("{name} expired at {expired}")).remedy(
                 "Run wxtoken fetch now, and see why nobody did.",
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
@@ -110,7 +110,7 @@ fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
 
 /// A token that WeChat gave up though it had time left: somebody else had another one made.
 fn killed(account: &Account, what: &str, document: &Document) -> Finding {
-    let what = format!("{what} {}", document.created());
+    let what = format!("{what} {}", document.created_at_rfc3339());
     let finding = |who: &str| Finding::wrong("token", Exit::NoToken, format!("{what}. {who}"));
     // On the command line an account has no name to give.
     let named = match account.name.as_str() {
@@ -153,7 +153,7 @@ pub(crate) fn none(about: &'static str, why: impl Into<String>) -> Finding {
 pub(crate) fn ticket(kind: &str, document: &Document, now: UtcDateTime) -> Finding {
     let (about, name, left) = ("ticket", document.token.fingerprint(), document.left(now));
     if left.is_zero() {
-        return none(about, format!("{kind}: {name} expired at {}", document.expires()));
+        return none(about, format!("{kind}: {name} expired at {}", document.expires_at_rfc3339()));
     }
     Finding::well(about, format!("{kind}: {name} has {} left", span(left)))
 }
@@ -173,7 +173,7 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
     let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its source twice a minute or so.
     let due_at = match account.rules {
-        Rules::Mirror => document.created_at + document.stale_in(document.created_at),
+        Rules::Mirror => document.created_at + document.time_until_stale(document.created_at),
         _ => document.expires_at().saturating_sub(
             time::Duration::try_from(account.refresh_before.min(document.expires_in))
                 .unwrap_or_default(),

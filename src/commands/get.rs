@@ -6,7 +6,7 @@ use super::published::Published;
 use crate::cli::{CommonArgs, GetArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
-use crate::model::document::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::os::clock::{Clock, SystemClock};
 

@@ -10,7 +10,8 @@ use time::UtcDateTime;
 use crate::config::SYSTEM_DIR;
 use crate::log::printable;
 use crate::model::account::Account;
-use crate::model::document::{Document, DocumentKind};
+use crate::model::document::Document;
+use crate::model::kind::DocumentKind;
 use crate::store::Found;
 
 /// An account's document as it stands now.
@@ -144,7 +145,7 @@ impl fmt::Display for Unusable<'_> {
                 write!(
                     f,
                     "the {what_is_it} expired at {} ({ago} ago): run wxtoken fetch, and see why nobody did",
-                    document.expires()
+                    document.expires_at_rfc3339()
                 )
             }
             Ok(_) => write!(

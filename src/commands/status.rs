@@ -15,8 +15,9 @@ use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::log::printable;
 use crate::model::account::Account;
-use crate::model::document::{Document, DocumentKind, TicketType};
+use crate::model::document::Document;
 use crate::model::exposition::{Exposition, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY};
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::os::clock::{Clock, SystemClock};
 
 pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
@@ -142,8 +143,8 @@ impl Told {
         };
         let document = published.document.as_ref().ok().map(|document| ToldDocument {
             appid: printable(&document.appid, 64),
-            created_at: document.created(),
-            expires_at: document.expires(),
+            created_at: document.created_at_rfc3339(),
+            expires_at: document.expires_at_rfc3339(),
             fingerprint: fingerprint(document.token.fingerprint()),
             share_left: published.life.as_secs_f64() / document.expires_in.as_secs_f64(),
         });

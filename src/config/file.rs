@@ -17,7 +17,7 @@ use crate::model::address::listen::{self, Listen};
 use crate::model::address::network;
 use crate::model::api::Api;
 use crate::model::client_key;
-use crate::model::document::TicketType;
+use crate::model::kind::TicketType;
 use crate::model::location::Redis;
 use crate::model::secret;
 use crate::os::hook::Hook;

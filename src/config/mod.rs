@@ -19,7 +19,7 @@ use crate::error::both;
 use crate::log::{printable, without_long_words};
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
-use crate::model::document::DocumentKind;
+use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, Shared};
 use crate::upstream::connect::{Connector, Origin, UpstreamConfig};
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::error::Exit;
 use crate::model::api::{Api, Rules};
-use crate::model::document::{Document, TicketType};
+use crate::model::document::Document;
+use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::os::hook::Hook;
 

@@ -1,7 +1,8 @@
-//! The published document: its form in bytes, and what its token is worth at an instant: how long it is left, whether
-//! it is due, what may be promised of it. A ticket's document is the same but for one name. Pure: no clock and no I/O,
-//! `now` always comes in.
+//! The published document: its JSON form, and what its token is worth at a given instant: the lifetime left, whether it
+//! is due, and the lifetime that may be promised. A ticket's document differs only in one field name. No clock and no
+//! I/O; `now` is an argument.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,145 +11,141 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
-use crate::model::api::{Api, Rules};
+use crate::model::api::Rules;
+use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 
-/// How long WeChat's classic API lets a token live on after it issued the next one.
+/// How long WeChat's classic API keeps a token valid after it has issued the next one.
 /// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 
-/// A `created_at` further ahead than this is a clock that was set back, not two clocks that differ a little.
+/// A `created_at` further ahead than this means that a clock was set back, not that two clocks differ a little.
 pub(crate) const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
-/// How long a mirror is content with what its source said: whoever replaces a token there by hand is followed within this
-/// time, and a cron job that runs each minute asks each time.
+/// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
+/// job that runs every minute asks every time.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// With less life than this a token is over before anybody has used it.
-const LEAST_LIFE: Duration = Duration::from_secs(2);
+/// A token with less lifetime left would expire before its first use.
+const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
-/// The longest token we take; WeChat asks to reserve 512 characters.
+/// Maximum length of a token in bytes; WeChat asks to reserve 512.
 const MAX_TOKEN: usize = 2048;
 
-/// The longest life we believe; WeChat says 7200 s, "a value within".
+/// Maximum accepted lifetime in seconds; WeChat documents "a value within 7200".
 const MAX_EXPIRES_IN: u64 = 86_400;
 
-/// No document is longer: a token of [`MAX_TOKEN`], an AppID, and room for fields that others add.
+/// Maximum size of a document: a token of [`MAX_TOKEN`], an AppID, and room for fields that others add.
 pub(crate) const MAX_DOCUMENT: usize = 8 * 1024;
 
-/// What is published for an account: the token, and what is needed to tell how long it lasts.
+/// What is published for an account: a token, or a ticket, and what determines its lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document {
     pub(crate) appid: String,
-    /// Or the ticket.
+    /// The token or the ticket.
     pub(crate) token: Secret,
-    /// What WeChat said, counted from `created_at`.
+    /// The lifetime that WeChat stated, counted from `created_at`.
     pub(crate) expires_in: Duration,
-    /// The instant *before* the request was sent, in whole seconds rounded down: WeChat's count began later.
+    /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later.
     pub(crate) created_at: UtcDateTime,
 }
 
-/// A document as it stands in the file. Readers ignore fields they do not know.
+/// The JSON form of a token's document. Unknown fields are ignored.
 #[derive(Deserialize, Serialize)]
-struct Written<'a> {
+struct TokenJson<'a> {
     appid: String,
-    access_token: std::borrow::Cow<'a, str>,
+    access_token: Cow<'a, str>,
     expires_in: u64,
     created_at: String,
 }
 
-/// A ticket's document as it stands in the file.
+/// The JSON form of a ticket's document.
 #[derive(Deserialize, Serialize)]
-struct WrittenTicket<'a> {
+struct TicketJson<'a> {
     appid: String,
-    ticket: std::borrow::Cow<'a, str>,
-    /// A token's document is no ticket's, whatever else is in it.
+    ticket: Cow<'a, str>,
+    /// Its presence makes the document a token's, whatever else is in it.
     #[serde(default, skip_serializing)]
     access_token: Option<IgnoredAny>,
     expires_in: u64,
     created_at: String,
 }
 
-/// Why bytes are no document. Never quotes them: a token may be among them.
+/// Why bytes are not a document. Never quotes them, because they may contain a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Damage(String);
+pub(crate) struct InvalidDocument(String);
 
-impl fmt::Display for Damage {
+impl fmt::Display for InvalidDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 impl Document {
-    /// A document for a token that was asked for at `asked_at`.
+    /// Returns a document for a token that was requested at `asked_at`.
     pub(crate) fn new(
         appid: &str,
         token: Secret,
         expires_in: Duration,
         asked_at: UtcDateTime,
     ) -> Document {
-        let created_at = asked_at.replace_nanosecond(0).unwrap_or(asked_at); // 0 is in range.
+        let created_at = whole_seconds(asked_at);
         Document { appid: appid.to_owned(), token, expires_in, created_at }
     }
 
-    /// Reads a document of this kind from a file's bytes.
-    pub(crate) fn parse(kind: &DocumentKind, bytes: &[u8]) -> Result<Document, Damage> {
+    /// Parses a document of this kind.
+    pub(crate) fn parse(kind: &DocumentKind, bytes: &[u8]) -> Result<Document, InvalidDocument> {
         match kind {
             DocumentKind::Token => Document::parse_token(bytes),
             DocumentKind::Ticket(_) => Document::parse_ticket(bytes),
         }
     }
 
-    fn parse_token(bytes: &[u8]) -> Result<Document, Damage> {
-        let written: Written<'_> = parse_json(bytes)?;
-        if !is_token(&written.access_token) {
-            return Err(Damage("access_token is not a token".to_owned()));
+    fn parse_token(bytes: &[u8]) -> Result<Document, InvalidDocument> {
+        let json: TokenJson<'_> = parse_json(bytes)?;
+        if !is_token(&json.access_token) {
+            return Err(InvalidDocument("access_token is not a token".to_owned()));
         }
-        Document::checked(written)
+        Document::from_json(json)
     }
 
-    fn parse_ticket(bytes: &[u8]) -> Result<Document, Damage> {
-        let WrittenTicket { appid, ticket, access_token, expires_in, created_at } =
-            parse_json(bytes)?;
+    fn parse_ticket(bytes: &[u8]) -> Result<Document, InvalidDocument> {
+        let TicketJson { appid, ticket, access_token, expires_in, created_at } = parse_json(bytes)?;
         if access_token.is_some() {
-            return Err(Damage("it has an access_token and is no ticket's".to_owned()));
+            return Err(InvalidDocument("it has an access_token and is no ticket's".to_owned()));
         }
         if !is_token(&ticket) {
-            return Err(Damage("ticket is not a ticket".to_owned()));
+            return Err(InvalidDocument("ticket is not a ticket".to_owned()));
         }
-        Document::checked(Written { appid, access_token: ticket, expires_in, created_at })
+        Document::from_json(TokenJson { appid, access_token: ticket, expires_in, created_at })
     }
 
-    fn checked(written: Written<'_>) -> Result<Document, Damage> {
-        let expires_in = life(written.expires_in)
-            .ok_or_else(|| Damage(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
+    fn from_json(json: TokenJson<'_>) -> Result<Document, InvalidDocument> {
+        let expires_in = parse_lifetime(json.expires_in)
+            .ok_or_else(|| InvalidDocument(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
         // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
-        let created_at = OffsetDateTime::parse(&written.created_at, &Rfc3339)
+        let created_at = OffsetDateTime::parse(&json.created_at, &Rfc3339)
             .ok()
             .and_then(OffsetDateTime::checked_to_utc)
             .filter(|at| (1970..=9000).contains(&at.year()))
-            .ok_or_else(|| Damage("created_at is not an RFC 3339 time".to_owned()))?;
-        Ok(Document {
-            appid: written.appid,
-            token: Secret::new(written.access_token.into_owned()),
-            expires_in,
-            created_at,
-        })
+            .ok_or_else(|| InvalidDocument("created_at is not an RFC 3339 time".to_owned()))?;
+        let token = Secret::new(json.access_token.into_owned());
+        Ok(Document { appid: json.appid, token, expires_in, created_at })
     }
 
-    /// The document as it stands in the file, being one of this kind: one line of JSON.
+    /// Returns the document of this kind as one line of JSON.
     pub(crate) fn to_line(&self, kind: &DocumentKind) -> Secret {
         let appid = self.appid.clone();
         let token = self.token.expose().into();
-        let (expires_in, created_at) = (self.expires_in.as_secs(), self.created());
+        let (expires_in, created_at) = (self.expires_in.as_secs(), self.created_at_rfc3339());
         let line = match kind {
-            DocumentKind::Token => serde_json::to_string(&Written {
+            DocumentKind::Token => serde_json::to_string(&TokenJson {
                 appid,
                 access_token: token,
                 expires_in,
                 created_at,
             }),
-            DocumentKind::Ticket(_) => serde_json::to_string(&WrittenTicket {
+            DocumentKind::Ticket(_) => serde_json::to_string(&TicketJson {
                 appid,
                 ticket: token,
                 access_token: None,
@@ -161,83 +158,85 @@ impl Document {
         Secret::new(line)
     }
 
-    /// How long the token still lives: within `[0, expires_in]`, whatever the clock says.
+    /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says.
     pub(crate) fn left(&self, now: UtcDateTime) -> Duration {
         let age = now - self.created_at;
-        self.expires_in.saturating_sub(age.try_into().unwrap_or(Duration::ZERO)) // Made in the future: its age is 0.
+        self.expires_in.saturating_sub(age.try_into().unwrap_or(Duration::ZERO)) // From the future: age 0.
     }
 
-    /// This document as it must stand if WeChat may have issued another token since `asked_at`, unknown to anybody: it
-    /// ends an overlap later. `None` if it ends by then anyway. It never ends later than before, and never at once.
-    pub(crate) fn if_replaced(&self, asked_at: UtcDateTime) -> Option<Document> {
+    /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
+    /// expires one overlap later. `None` if it expires by then anyway. Never extends the lifetime, and never ends it at
+    /// once.
+    pub(crate) fn shortened_to_overlap(&self, asked_at: UtcDateTime) -> Option<Document> {
         if self.left(asked_at) <= CLASSIC_OVERLAP {
             return None;
         }
-        // One from the future would not grow old until then.
-        let created_at = self.created_at.min(asked_at.replace_nanosecond(0).unwrap_or(asked_at));
+        // A document from the future would not age until its `created_at`.
+        let created_at = self.created_at.min(whole_seconds(asked_at));
         let age = Duration::try_from(asked_at - created_at).unwrap_or_default();
         let expires_in = Duration::from_secs((age + CLASSIC_OVERLAP).as_secs());
         let expires_in = expires_in.min(self.expires_in);
         Some(Document { expires_in, created_at, ..self.clone() })
     }
 
-    /// This document, of an answer with the same token as `before`, as it must stand where WeChat states a whole life for
-    /// it each time: it ends when `before` does, or sooner. `None` if that is as good as over.
-    pub(crate) fn no_longer_than(self, before: &Document, now: UtcDateTime) -> Option<Document> {
-        if before.left(now) < LEAST_LIFE {
+    /// Caps the lifetime so that this document expires no later than `before`, which holds the same token. For APIs that
+    /// state a full lifetime with every answer. `None` if `before` is as good as expired.
+    pub(crate) fn capped_by(self, before: &Document, now: UtcDateTime) -> Option<Document> {
+        if before.left(now) < MIN_LIFETIME {
             return None;
         }
         let left = Duration::from_secs(before.left(self.created_at).as_secs());
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
-    /// This document, made no older than one of `created_at`; it ends when it ended.
-    pub(crate) fn no_older_than(&self, created_at: UtcDateTime) -> Document {
+    /// Raises `created_at` to at least the one given, and keeps the time of expiry. For a replacement that must not be
+    /// older than the document it replaces.
+    pub(crate) fn with_created_at_least(&self, created_at: UtcDateTime) -> Document {
         let created_at = self.created_at.max(created_at);
         let moved = (created_at - self.created_at).try_into().unwrap_or_default();
         let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
         Document { created_at, expires_in, ..self.clone() }
     }
 
-    /// Whether WeChat has been asked and has answered since `before` stood here, as opposed to a document that was
-    /// merely cut by [`Document::if_replaced`], or put back.
-    pub(crate) fn is_news_since(&self, before: &Document) -> bool {
+    /// Whether this document stems from a later answer of WeChat than `before`. A document that was only shortened by
+    /// [`Document::shortened_to_overlap`], or restored, does not.
+    pub(crate) fn is_newer_answer_than(&self, before: &Document) -> bool {
         self.token != before.token || self.created_at > before.created_at
     }
 
-    /// Whether it is time to ask for the next token.
+    /// Whether the next token is to be requested.
     pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
-        self.is_from_the_future(now) || self.left(now) <= refresh_before
+        self.is_from_future(now) || self.left(now) <= refresh_before
     }
 
-    /// Whether the clock by which it was made was ahead, or this one has been set back: its age says nothing.
-    pub(crate) fn is_from_the_future(&self, now: UtcDateTime) -> bool {
+    /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is meaningless.
+    pub(crate) fn is_from_future(&self, now: UtcDateTime) -> bool {
         self.created_at - now > MAX_CLOCK_SKEW
     }
 
-    /// With how much life left this document, being a ticket's, is due. WeChat gives the same ticket again while it lives, and
-    /// the document says since then how much was left: half of that has to pass before another question can bring more.
+    /// Returns the lifetime left at which this document, a ticket's, is due. WeChat returns the same ticket while it lives,
+    /// and `expires_in` is what was left then: only after half of that can another request bring a longer lifetime.
     pub(crate) fn ticket_margin(&self, refresh_before: Duration) -> Duration {
         refresh_before.min(self.expires_in / 2)
     }
 
-    /// Whether a mirror should hear from its source again, where the token may have been replaced since.
+    /// Whether a mirror has to ask its source again, where the token may have been replaced since.
     pub(crate) fn is_stale(&self, now: UtcDateTime) -> bool {
-        self.stale_in(now).is_zero()
+        self.time_until_stale(now).is_zero()
     }
 
-    /// How long it is until then.
-    pub(crate) fn stale_in(&self, now: UtcDateTime) -> Duration {
+    /// Returns how long a mirror may still rely on this document.
+    pub(crate) fn time_until_stale(&self, now: UtcDateTime) -> Duration {
         let age = now - self.created_at;
         if age < -MAX_CLOCK_SKEW {
             return Duration::ZERO;
         }
-        let age = Duration::try_from(age).unwrap_or_default(); // Made in the future: its age is 0.
+        let age = Duration::try_from(age).unwrap_or_default(); // From the future: age 0.
         FRESH.saturating_sub(age).min(self.left(now))
     }
 
-    /// What may be promised to someone who takes the token now: it works that long, unless somebody outside kills it.
-    /// In whole seconds, rounded down; zero means that there is no token to hand out.
+    /// Returns the lifetime that may be promised to a client that receives the token now: it works that long unless
+    /// another program invalidates it. Rounded down to whole seconds; zero means that there is no token to hand out.
     pub(crate) fn promise(
         &self,
         now: UtcDateTime,
@@ -246,44 +245,48 @@ impl Document {
     ) -> Duration {
         let left = self.left(now);
         let promise = match rules {
-            // What a mirror was promised has its source's rules in it.
+            // What a mirror received is a promise already.
             Rules::Stable | Rules::Work | Rules::Mirror => left,
-            // The next `fetch` may replace it as soon as it is due, and then it lives on for the overlap only.
+            // The next `fetch` may replace it as soon as it is due; then it lives on for the overlap only.
             Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
         Duration::from_secs(promise.as_secs())
     }
 
-    /// When it was asked for, as RFC 3339 in UTC.
-    pub(crate) fn created(&self) -> String {
+    /// Returns `created_at` as RFC 3339 in UTC.
+    pub(crate) fn created_at_rfc3339(&self) -> String {
         rfc3339(self.created_at)
     }
 
-    /// When it ends, as RFC 3339 in UTC.
-    pub(crate) fn expires(&self) -> String {
+    /// Returns the time of expiry as RFC 3339 in UTC.
+    pub(crate) fn expires_at_rfc3339(&self) -> String {
         rfc3339(self.expires_at())
     }
 
-    /// When it ends.
+    /// Returns the time of expiry.
     pub(crate) fn expires_at(&self) -> UtcDateTime {
         self.created_at.saturating_add(time::Duration::seconds(self.expires_in.as_secs() as i64))
     }
 }
 
-/// serde_json's own words quote what it did not expect, so only the place is told.
-fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damage> {
+/// Only the kind and place of an error: serde_json's own message quotes what it did not expect.
+fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidDocument> {
     serde_json::from_slice(bytes).map_err(|err| {
         let what = match err.classify() {
-            _ if bytes.is_empty() => return Damage("it is empty".to_owned()),
+            _ if bytes.is_empty() => return InvalidDocument("it is empty".to_owned()),
             serde_json::error::Category::Eof => "it ends too soon",
             serde_json::error::Category::Data => "a field is missing or of the wrong type",
             _ => "it is not JSON",
         };
-        Damage(format!("{what} (line {}, column {})", err.line(), err.column()))
+        InvalidDocument(format!("{what} (line {}, column {})", err.line(), err.column()))
     })
 }
 
-/// As RFC 3339 in UTC.
+fn whole_seconds(at: UtcDateTime) -> UtcDateTime {
+    at.replace_nanosecond(0).unwrap_or(at) // 0 is in range.
+}
+
+/// Formats a time as RFC 3339 in UTC.
 pub(crate) fn rfc3339(at: UtcDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string()) // Only a year beyond 9999 has no RFC 3339 form.
 }
@@ -293,51 +296,15 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// What a document holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DocumentKind {
-    Token,
-    Ticket(TicketType),
-}
-
-/// What a ticket is for: `jsapi`, `wx_card`, … Never a path, as it becomes a part of a file's name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct TicketType(String);
-
-impl TicketType {
-    /// The type of this name, if it can be one: small letters, digits and underscores, 32 at most.
-    pub(crate) fn parse(name: &str) -> Option<TicketType> {
-        let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let is_type = (1..=32).contains(&name.len()) && name.bytes().all(is_good);
-        is_type.then(|| TicketType(name.to_owned()))
-    }
-
-    /// The type of this name, if accounts on this API have such tickets; else a sentence that says which they have.
-    pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
-        let types = match api {
-            Api::Stable | Api::Classic => ["jsapi", "wx_card"],
-            Api::Work => ["jsapi", "agent_config"],
-        };
-        let found = types.contains(&name).then(|| TicketType(name.to_owned()));
-        let types = types.join(", ");
-        found.ok_or_else(|| format!("there is no such ticket on this api; there are {types}"))
-    }
-}
-
-impl fmt::Display for TicketType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A life that can be believed: 1 s to a day.
-pub(crate) fn life(secs: u64) -> Option<Duration> {
+/// Returns an `expires_in` as a duration if it is credible: one second to one day.
+pub(crate) fn parse_lifetime(secs: u64) -> Option<Duration> {
     (1..=MAX_EXPIRES_IN).contains(&secs).then(|| Duration::from_secs(secs))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::kind::TicketType;
 
     const MARGIN: Duration = Duration::from_secs(300);
 
@@ -345,7 +312,7 @@ mod tests {
         UtcDateTime::parse(text, &Rfc3339).unwrap()
     }
 
-    fn made_at(text: &str) -> Document {
+    fn document_created_at(text: &str) -> Document {
         Document::new("wx1", Secret::new("T1".to_owned()), Duration::from_secs(7200), at(text))
     }
 
@@ -354,19 +321,19 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_made_newer_ends_when_it_ended() {
-        let document = made_at("2026-11-22T05:34:46Z");
-        let moved = document.no_older_than(at("2026-11-22T05:35:16Z"));
-        assert_eq!(moved.created(), "2026-11-22T05:35:16Z");
-        assert_eq!(moved.expires(), document.expires());
-        assert_eq!(document.no_older_than(at("2026-11-22T05:34:45Z")), document);
-        let never_nothing = document.no_older_than(at("2026-12-01T00:00:00Z"));
-        assert_eq!(never_nothing.expires_in, secs(1));
+    fn raising_created_at_keeps_the_time_of_expiry() {
+        let document = document_created_at("2026-11-22T05:34:46Z");
+        let raised = document.with_created_at_least(at("2026-11-22T05:35:16Z"));
+        assert_eq!(raised.created_at_rfc3339(), "2026-11-22T05:35:16Z");
+        assert_eq!(raised.expires_at_rfc3339(), document.expires_at_rfc3339());
+        assert_eq!(document.with_created_at_least(at("2026-11-22T05:34:45Z")), document);
+        let at_least_a_second = document.with_created_at_least(at("2026-12-01T00:00:00Z"));
+        assert_eq!(at_least_a_second.expires_in, secs(1));
     }
 
     #[test]
-    fn a_document_survives_being_written_and_read() {
-        let document = made_at("2026-11-22T05:34:46.987654321Z");
+    fn a_document_is_parsed_as_it_was_written() {
+        let document = document_created_at("2026-11-22T05:34:46.987654321Z");
         let line = document.to_line(&DocumentKind::Token);
         assert_eq!(
             line.expose(),
@@ -379,18 +346,21 @@ mod tests {
     }
 
     #[test]
-    fn readers_ignore_fields_they_do_not_know_and_take_any_offset() {
+    fn unknown_fields_are_ignored_and_any_utc_offset_is_accepted() {
         let parsed = Document::parse_token(
             br#"{"v":2,"created_at":"2026-11-22T13:34:46+08:00","expires_in":7200,"access_token":"T1","appid":"wx1"}"#,
         );
-        assert_eq!(parsed, Ok(made_at("2026-11-22T05:34:46Z")));
+        assert_eq!(parsed, Ok(document_created_at("2026-11-22T05:34:46Z")));
     }
 
     #[test]
-    fn a_ticket_is_read_like_a_token_and_neither_is_the_other() {
+    fn a_tickets_document_is_no_tokens_and_the_reverse() {
         let rest = r#""expires_in":7200,"created_at":"2026-11-22T05:34:46Z","appid":"wx1"}"#;
         let ticket = format!(r#"{{"ticket":"T1",{rest}"#);
-        assert_eq!(Document::parse_ticket(ticket.as_bytes()), Ok(made_at("2026-11-22T05:34:46Z")));
+        assert_eq!(
+            Document::parse_ticket(ticket.as_bytes()),
+            Ok(document_created_at("2026-11-22T05:34:46Z"))
+        );
         assert!(Document::parse_token(ticket.as_bytes()).is_err());
         for wrong in [
             format!(r#"{{"access_token":"S3CR3T",{rest}"#),
@@ -402,24 +372,14 @@ mod tests {
                 .to_owned(),
             String::new(),
         ] {
-            let damage = Document::parse_ticket(wrong.as_bytes()).unwrap_err().to_string();
-            assert!(!damage.contains("S3CR3T"), "{damage}");
+            let err = Document::parse_ticket(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(!err.contains("S3CR3T"), "{err}");
         }
     }
 
     #[test]
-    fn a_tickets_type_is_a_word_and_never_a_path() {
-        for name in ["jsapi", "wx_card", "agent_config", "2", &"x".repeat(32)] {
-            assert_eq!(TicketType::parse(name).unwrap().to_string(), name);
-        }
-        for wrong in ["", "JSAPI", "a.b", "../x", "a/b", "a b", "jsapi\0", "é", &"x".repeat(33)] {
-            assert_eq!(TicketType::parse(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn damage_is_named_without_quoting_what_is_damaged() {
-        let whole = made_at("2026-11-22T05:34:46Z").to_line(&DocumentKind::Token);
+    fn errors_about_invalid_documents_quote_nothing_of_them() {
+        let whole = document_created_at("2026-11-22T05:34:46Z").to_line(&DocumentKind::Token);
         for end in 0..whole.expose().len() - 2 {
             assert!(
                 Document::parse_token(&whole.expose().as_bytes()[..end]).is_err(),
@@ -438,22 +398,22 @@ mod tests {
             r#"["S3CR3T"]"#,
             "S3CR3T",
         ] {
-            let damage = Document::parse_token(wrong.as_bytes()).unwrap_err().to_string();
-            assert!(!damage.contains("S3CR3T"), "{damage}");
+            let err = Document::parse_token(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(!err.contains("S3CR3T"), "{err}");
         }
     }
 
     #[test]
-    fn a_token_is_due_exactly_at_the_margin_and_not_a_second_before() {
-        let document = made_at("2026-11-22T00:00:00Z");
+    fn a_token_is_due_exactly_at_the_margin() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
         assert!(!document.is_due(at("2026-11-22T01:54:59Z"), MARGIN));
         assert!(document.is_due(at("2026-11-22T01:55:00Z"), MARGIN));
         assert!(document.is_due(at("2026-11-23T00:00:00Z"), MARGIN));
     }
 
     #[test]
-    fn a_token_from_the_future_is_due_and_never_lives_longer_than_it_was_given() {
-        let document = made_at("2026-11-22T00:00:00Z");
+    fn a_token_from_the_future_is_due_and_its_lifetime_stays_within_expires_in() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
         assert!(
             !document.is_due(at("2026-11-21T23:59:00Z"), MARGIN),
             "a minute of skew is no news"
@@ -464,8 +424,8 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_rounded_down() {
-        let document = made_at("2026-11-22T00:00:00Z");
+    fn a_promise_is_rounded_down_to_seconds() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
         let promise = |now| document.promise(at(now), Rules::Stable, MARGIN);
         assert_eq!(promise("2026-11-22T00:00:00.1Z"), secs(7199));
         assert_eq!(promise("2026-11-22T01:59:58.9Z"), secs(1));
@@ -473,8 +433,8 @@ mod tests {
     }
 
     #[test]
-    fn a_classic_token_is_promised_no_longer_than_an_early_refresh_lets_it_live() {
-        let document = made_at("2026-11-22T00:00:00Z");
+    fn a_classic_token_is_promised_capped_by_an_early_refresh_lets_it_live() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
         let hour = secs(3600);
         let promise = |now, margin| document.promise(at(now), Rules::Classic, margin);
         // The default margin is the overlap: what is left.
@@ -489,59 +449,61 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_may_have_been_replaced_ends_after_the_overlap_at_the_latest() {
-        let document = made_at("2026-11-22T00:00:00Z");
+    fn a_token_that_may_have_been_replaced_expires_within_the_overlap() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
         for (asked_at, expires_in) in [
             ("2026-11-22T00:00:00Z", Some(300)),
             ("2026-11-22T00:00:00.9Z", Some(300)),
             ("2026-11-22T01:00:00Z", Some(3900)),
             ("2026-11-22T01:00:00.9Z", Some(3900)),
             ("2026-11-22T01:54:59Z", Some(7199)),
-            // It ends by then anyway.
+            // It expires by then anyway.
             ("2026-11-22T01:55:00Z", None),
             ("2026-11-22T01:59:59Z", None),
             ("2026-11-22T03:00:00Z", None),
         ] {
-            let cut = document.if_replaced(at(asked_at));
+            let cut = document.shortened_to_overlap(at(asked_at));
             assert_eq!(cut.as_ref().map(|cut| cut.expires_in.as_secs()), expires_in, "{asked_at}");
             let Some(cut) = cut else { continue };
             assert_eq!((&cut.token, cut.created_at), (&document.token, document.created_at));
             assert!(cut.expires_at() <= at(asked_at) + CLASSIC_OVERLAP, "{asked_at}");
-            assert!(cut.left(at(asked_at)) > secs(298), "never at once: {asked_at}");
-            assert_eq!(cut.if_replaced(at(asked_at)), None, "and never twice: {asked_at}");
-            assert!(!cut.is_news_since(&document) && !document.is_news_since(&cut));
+            assert!(cut.left(at(asked_at)) > secs(298), "not at once: {asked_at}");
+            assert_eq!(cut.shortened_to_overlap(at(asked_at)), None, "not twice: {asked_at}");
+            assert!(!cut.is_newer_answer_than(&document) && !document.is_newer_answer_than(&cut));
         }
     }
 
     #[test]
-    fn a_token_from_the_future_that_may_have_been_replaced_grows_old_at_once() {
-        let short = Document { expires_in: secs(200), ..made_at("2026-11-22T00:00:00Z") };
+    fn shortening_a_token_from_the_future_moves_created_at_back() {
+        let short =
+            Document { expires_in: secs(200), ..document_created_at("2026-11-22T00:00:00Z") };
         let hour_before = at("2026-11-21T23:00:00.5Z");
-        assert_eq!(short.if_replaced(hour_before), None);
-        let cut = made_at("2026-11-22T00:00:00Z").if_replaced(hour_before).unwrap();
+        assert_eq!(short.shortened_to_overlap(hour_before), None);
+        let cut =
+            document_created_at("2026-11-22T00:00:00Z").shortened_to_overlap(hour_before).unwrap();
         assert_eq!(
-            (cut.created(), cut.expires_in.as_secs()),
+            (cut.created_at_rfc3339(), cut.expires_in.as_secs()),
             ("2026-11-21T23:00:00Z".to_owned(), 300)
         );
-        assert!(!cut.is_news_since(&made_at("2026-11-22T00:00:00Z")));
+        assert!(!cut.is_newer_answer_than(&document_created_at("2026-11-22T00:00:00Z")));
     }
 
     #[test]
-    fn an_answer_is_news_and_another_life_of_the_same_token_is_none() {
-        let before = made_at("2026-11-22T00:00:00Z");
-        assert!(!before.is_news_since(&before));
-        assert!(!Document { expires_in: secs(9), ..before.clone() }.is_news_since(&before));
-        assert!(made_at("2026-11-22T00:00:01Z").is_news_since(&before));
+    fn a_later_answer_is_newer_and_a_changed_lifetime_alone_is_not() {
+        let before = document_created_at("2026-11-22T00:00:00Z");
+        assert!(!before.is_newer_answer_than(&before));
+        assert!(!Document { expires_in: secs(9), ..before.clone() }.is_newer_answer_than(&before));
+        assert!(document_created_at("2026-11-22T00:00:01Z").is_newer_answer_than(&before));
         let another = Document { token: Secret::new("T2".to_owned()), ..before.clone() };
-        assert!(another.is_news_since(&before));
+        assert!(another.is_newer_answer_than(&before));
     }
 
     #[test]
-    fn the_same_token_again_never_ends_later_where_each_answer_states_a_whole_life() {
-        let before = made_at("2026-11-22T00:00:00Z");
+    fn the_same_token_again_is_capped_by_its_first_lifetime() {
+        let before = document_created_at("2026-11-22T00:00:00Z");
         let again = |asked_at, expires_in| {
-            let again = Document { expires_in: secs(expires_in), ..made_at(asked_at) };
-            again.no_longer_than(&before, at(asked_at)).map(|document| document.expires())
+            let again = Document { expires_in: secs(expires_in), ..document_created_at(asked_at) };
+            again.capped_by(&before, at(asked_at)).map(|document| document.expires_at_rfc3339())
         };
         let ends = |text: &str| Some(text.to_owned());
         assert_eq!(again("2026-11-22T01:00:00Z", 7200), ends("2026-11-22T02:00:00Z"));
@@ -550,7 +512,7 @@ mod tests {
         assert_eq!(again("2026-11-22T01:59:58.1Z", 7200), None);
         assert_eq!(again("2026-11-22T02:00:00Z", 7200), None);
         assert_eq!(again("2026-11-22T09:00:00Z", 7200), None);
-        // Nor does a clock that was set back give it more than it ever had.
+        // A clock that was set back does not extend it either.
         assert_eq!(again("2026-11-21T00:00:00Z", 86_400), ends("2026-11-21T02:00:00Z"));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::address::redis_url::RedisUrl;
-use crate::model::document::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, TicketType};
 
 /// Where an account's documents are. Which store that is matters to nobody but the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

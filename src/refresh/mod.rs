@@ -153,7 +153,7 @@ impl Refresh<'_> {
         // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
         // it is the same token again, or one that is due from the start.
         if let Some(document) = &published
-            && before.as_ref().is_none_or(|before| document.is_news_since(before))
+            && before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
             && !document.left(self.clock.now()).is_zero()
         {
             let is_the_same = before.is_some_and(|before| before.token == document.token);
@@ -285,7 +285,7 @@ impl Refresh<'_> {
             // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
             // an answer that we did not hear.
             (Rules::Work, Some(published)) if published.token == grant.token => {
-                document(asked_at).no_longer_than(published, asked_at)
+                document(asked_at).capped_by(published, asked_at)
             }
             (Rules::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
         }

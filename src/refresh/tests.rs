@@ -166,7 +166,7 @@ impl World {
     }
     /// The document with this token, cut by a call now.
     fn cut(&self, document: &Document) -> Document {
-        document.if_replaced(self.clock.now()).expect("it has more than the overlap left")
+        document.shortened_to_overlap(self.clock.now()).expect("it has more than the overlap left")
     }
 }
 
@@ -372,7 +372,7 @@ fn a_document_is_put_back_only_when_it_is_sure_that_nothing_was_minted() {
             assert_eq!(world.published(), Some(before), "{what}");
         } else {
             let cut = world.cut(&before);
-            assert!(failure.to_string().contains(&cut.expires()), "{what}: {failure}");
+            assert!(failure.to_string().contains(&cut.expires_at_rfc3339()), "{what}: {failure}");
             assert!(matches!(failure, Failure::Lost { .. }), "{what}: {failure}");
             assert_eq!(world.published(), Some(cut), "{what}");
         }
@@ -387,7 +387,7 @@ fn an_answer_that_was_lost_once_stays_lost_whatever_the_next_try_brings() {
     let failure = world.run(Want::Another).unwrap_err();
     assert_eq!(failure.exit(), Exit::Refused);
     assert_eq!(failure.retry_after(), Some(Duration::from_secs(3600)));
-    assert!(failure.to_string().contains(&cut.expires()), "{failure}");
+    assert!(failure.to_string().contains(&cut.expires_at_rfc3339()), "{failure}");
     assert_eq!(world.published(), Some(cut.clone()));
     // The second call is no reason to cut once more, nor is the next run's.
     assert_eq!(world.published_then(), [Some(cut.clone()), Some(cut.clone())]);
@@ -582,7 +582,7 @@ fn promise_4_no_reader_is_promised_a_token_that_died_with_a_lost_answer() {
                         .retain(|(_, until)| *until <= clock.passed.get() + CLASSIC_OVERLAP);
                     town.run(&Want::Another, fates());
                     let is_cut = town.published().zip(published).is_some_and(|(now, before)| {
-                        !now.is_news_since(&before) && now.expires_in < before.expires_in
+                        !now.is_newer_answer_than(&before) && now.expires_in < before.expires_in
                     });
                     again_at = if is_cut { minute + 1 } else { u64::MAX };
                 }

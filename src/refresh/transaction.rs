@@ -43,7 +43,8 @@ impl<'a> Stake<'a> {
     /// call leaves of it, whatever becomes of the answer and of us. Once is enough: later calls leave no less.
     pub(super) fn brace(&mut self, asked_at: UtcDateTime) -> anyhow::Result<()> {
         if self.cut.is_none()
-            && let Some(cut) = self.published.and_then(|document| document.if_replaced(asked_at))
+            && let Some(cut) =
+                self.published.and_then(|document| document.shortened_to_overlap(asked_at))
         {
             // Noted first: an error can come after readers see it.
             self.prepared.publish_for_now(self.cut.insert(cut))?;
@@ -72,7 +73,7 @@ impl<'a> Stake<'a> {
                 if !self.is_lost
                     && let Err(err) = self.prepared.publish(published)
                 {
-                    let (name, ends) = (self.name, cut.expires());
+                    let (name, ends) = (self.name, cut.expires_at_rfc3339());
                     error!("{name}: the document cannot be put back and ends at {ends}: {err:#}");
                 }
                 why

@@ -40,7 +40,7 @@ pub(super) fn until_due(
     refresh_before: Duration,
 ) -> Duration {
     if rules == Rules::Mirror {
-        return document.stale_in(now);
+        return document.time_until_stale(now);
     }
     if document.is_due(now, refresh_before) {
         return Duration::ZERO;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::api::Rules;
-use crate::model::document::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};

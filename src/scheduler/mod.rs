@@ -26,7 +26,8 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::log::{debug, error, info};
 use crate::model::account::Account;
-use crate::model::document::{Document, DocumentKind, TicketType};
+use crate::model::document::Document;
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshStatus, Unavailable, Wish};
 use crate::os::clock::{Clock, SystemClock};

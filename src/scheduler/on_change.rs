@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::log::{error, info};
 use crate::model::account::Account;
-use crate::model::document::DocumentKind;
+use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::hook::Hook;

@@ -9,7 +9,8 @@ use super::backoff::{self, SHORTEST_WAIT};
 use super::retry::Trouble;
 use super::state::News;
 use crate::model::api::Rules;
-use crate::model::document::{Document, TicketType};
+use crate::model::document::Document;
+use crate::model::kind::TicketType;
 use crate::model::status::Unavailable;
 use crate::refresh::{Failure, Outcome};
 

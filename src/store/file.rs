@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{Found, Prepared, Store, Turn, reader};
-use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::model::document::{Document, MAX_DOCUMENT};
+use crate::model::kind::DocumentKind;
 use crate::os::atomic::{self, Replacement};
 use crate::os::clock::Clock;
 use crate::os::lock::Lock;

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::model::document::{Document, DocumentKind};
+use crate::model::document::Document;
+use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, Shared};
 use crate::os::clock::Clock;
 

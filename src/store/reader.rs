@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Found, Watch};
-use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::model::document::{Document, MAX_DOCUMENT};
+use crate::model::kind::DocumentKind;
 use crate::os::file_version::FileVersion;
 use crate::os::read::{Protection, ReadError, RegularFile};
 

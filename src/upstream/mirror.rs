@@ -12,7 +12,8 @@ use super::client::{Answer, Client, FailedStage};
 use super::wechat::whole_number;
 use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::log::printable;
-use crate::model::document::{self, TicketType};
+use crate::model::document;
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
 /// So much of what the other wxtoken says is told.
@@ -147,7 +148,7 @@ fn judge(answer: &Answer, field: &str, sent: &[&Secret]) -> Result<IssuedToken, 
         _ => return Err(UpstreamError::Malformed(format!("there is no {field} in it"))),
     };
     let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
-    let expires_in = life.and_then(document::life).ok_or_else(|| {
+    let expires_in = life.and_then(document::parse_lifetime).ok_or_else(|| {
         UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
     })?;
     Ok(IssuedToken { token, expires_in })

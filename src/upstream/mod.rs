@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::Exit;
-use crate::model::document::TicketType;
 use crate::model::errcode::{Class, Refusal};
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
 pub(crate) mod client;

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::client::{Answer, Client};
 use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::model::api::Api;
-use crate::model::document::{self, TicketType};
+use crate::model::document;
 use crate::model::errcode::{Call, Class, Platform, Refusal};
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
 /// One account at WeChat, or one app of a corp at WeCom.
@@ -166,7 +167,7 @@ fn judge_grant(
     };
     let expires_in = whole_number(&body["expires_in"])
         .and_then(|secs| u64::try_from(secs).ok())
-        .and_then(document::life)
+        .and_then(document::parse_lifetime)
         .ok_or_else(|| {
             UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
         })?;

@@ -1,7 +1,7 @@
 //! The same story of a ticket, beside that of its token.
 
 use super::*;
-use crate::model::document::TicketType;
+use crate::model::kind::TicketType;
 use crate::refresh::ticket::TicketRefresh;
 use crate::upstream::TicketSource;
 

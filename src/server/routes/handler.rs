@@ -19,7 +19,7 @@ use super::route::{self, Route};
 use super::sdk::{self, Asked, AskedTicket, Compatible};
 use crate::accounts::Accounts;
 use crate::log;
-use crate::model::document::TicketType;
+use crate::model::kind::TicketType;
 use crate::model::status::{AccountStatus, NoTicket, Token, Unavailable, Wish};
 use crate::os::clock::{Clock, SystemClock};
 use crate::server::access::forwarded::{self, Client};

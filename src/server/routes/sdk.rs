@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::body;
 use super::response::Rejection;
 use crate::model::api::Api;
-use crate::model::document::TicketType;
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::server::access::peer::Peer;
 

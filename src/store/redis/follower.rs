@@ -13,7 +13,8 @@ use super::local_copy::LocalCopy;
 use super::server::{Fault, Server};
 use super::{There, explain, pick};
 use crate::log::debug;
-use crate::model::document::{Document, DocumentKind};
+use crate::model::document::Document;
+use crate::model::kind::DocumentKind;
 use crate::os::clock::{Clock, SystemClock};
 use crate::store::Watch;
 

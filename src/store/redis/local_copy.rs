@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::log::debug;
-use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::model::document::{Document, MAX_DOCUMENT};
+use crate::model::kind::DocumentKind;
 use crate::os::atomic::{self, Replacement};
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::lock::Lock;
@@ -53,9 +54,8 @@ impl LocalCopy {
     /// there. Without a `mode` the file is as tight as it was made, or tighter: who only reads gives nobody more.
     pub(super) fn keep(&self, document: &Document, mode: Option<u32>) {
         let now = SystemClock.now();
-        let is_newer = |copy: &Document| {
-            copy.created_at > document.created_at && !copy.is_from_the_future(now)
-        };
+        let is_newer =
+            |copy: &Document| copy.created_at > document.created_at && !copy.is_from_future(now);
         let is_kept = |copy: &Document| copy == document || is_newer(copy);
         if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
             return;

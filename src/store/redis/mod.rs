@@ -27,7 +27,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use time::UtcDateTime;
 
 use crate::log::{debug, error};
-use crate::model::document::{Document, DocumentKind, MAX_DOCUMENT};
+use crate::model::document::{Document, MAX_DOCUMENT};
+use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, Shared};
 use crate::os::clock::{Clock, SystemClock};
 use crate::store::{Found, Prepared, Store, Turn, Watch};
@@ -243,7 +244,7 @@ fn pick(
         there.as_ref().is_none_or(|there| {
             kept.appid == there.appid
                 && kept.created_at > there.created_at
-                && !kept.is_from_the_future(now)
+                && !kept.is_from_future(now)
         })
     };
     match kept.filter(|kept| is_newer(kept) && !kept.left(now).is_zero()) {
@@ -408,8 +409,8 @@ impl PreparedKey {
     /// from the future they are not, and of what is moved as far nothing would be left.
     fn after_the_found(&self, document: &Document, by: time::Duration) -> Document {
         match &self.found {
-            Some(found) if found != document && !found.is_from_the_future(SystemClock.now()) => {
-                document.no_older_than(found.created_at.saturating_add(by))
+            Some(found) if found != document && !found.is_from_future(SystemClock.now()) => {
+                document.with_created_at_least(found.created_at.saturating_add(by))
             }
             _ => document.clone(),
         }

@@ -1,0 +1,59 @@
+//! The kinds of documents: the account's token and its tickets by type. Knows which ticket types exist on which API,
+//! and nothing of how a document is stored.
+
+use std::fmt;
+
+use crate::model::api::Api;
+
+/// What a document holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum DocumentKind {
+    Token,
+    Ticket(TicketType),
+}
+
+/// What a ticket is for: `jsapi`, `wx_card`, … Never a path, because it becomes part of a file name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TicketType(String);
+
+impl TicketType {
+    /// Accepts 1 to 32 lowercase letters, digits and underscores; `None` for anything else.
+    pub(crate) fn parse(name: &str) -> Option<TicketType> {
+        let is_valid =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_type = (1..=32).contains(&name.len()) && name.bytes().all(is_valid);
+        is_type.then(|| TicketType(name.to_owned()))
+    }
+
+    /// Returns the type of this name if accounts on `api` have such tickets. The error lists those they have.
+    pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
+        let types = match api {
+            Api::Stable | Api::Classic => ["jsapi", "wx_card"],
+            Api::Work => ["jsapi", "agent_config"],
+        };
+        let found = types.contains(&name).then(|| TicketType(name.to_owned()));
+        let types = types.join(", ");
+        found.ok_or_else(|| format!("there is no such ticket on this api; there are {types}"))
+    }
+}
+
+impl fmt::Display for TicketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_type_is_a_word_and_never_a_path() {
+        for name in ["jsapi", "wx_card", "agent_config", "2", &"x".repeat(32)] {
+            assert_eq!(TicketType::parse(name).unwrap().to_string(), name);
+        }
+        for wrong in ["", "JSAPI", "a.b", "../x", "a/b", "a b", "jsapi\0", "é", &"x".repeat(33)] {
+            assert_eq!(TicketType::parse(wrong), None, "{wrong}");
+        }
+    }
+}
