@@ -28,12 +28,12 @@ mod upstream;
 fn main() -> ExitCode {
     let cli = cli::Cli::from_command_line();
     log::set_level(cli.common.quiet, cli.common.verbose);
-    let verb = cli.verb.name();
+    let command = cli.command.name();
     match commands::run(cli) {
         Ok(exit) => exit.into(),
         Err(err) => {
             for line in error::Exit::lines(&err) {
-                log::error!("{verb}: {line}");
+                log::error!("{command}: {line}");
             }
             error::Exit::from_error(&err).into()
         }

@@ -9,8 +9,8 @@ use anyhow::Result;
 use serde::Serialize;
 use time::UtcDateTime;
 
-use super::parallel;
 use super::published::{Published, Trouble};
+use super::{output, parallel};
 use crate::check::published::Current;
 use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
@@ -37,14 +37,14 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
     let entries = config.entries(&args.names)?.into_iter();
     let subjects: Vec<_> = entries.map(|it| subject(it.account, it.contact)).collect();
-    parallel::each("check", &subjects, |subject| {
+    parallel::for_each("check", &subjects, |subject| {
         let Subject { account, contact, findings } = subject;
         findings.get_or_init(|| examine(account, contact, &linker, deadline));
         Ok(())
     });
     let rows: Vec<_> = subjects.iter().map(Row::of).collect();
-    super::answer(&match args.format {
-        CheckFormat::Text => text(&rows, super::has_colours(), common.quiet),
+    output::print(&match args.format {
+        CheckFormat::Text => text(&rows, output::has_colours(), common.quiet),
         CheckFormat::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
     })?;
     let findings = subjects.iter().flat_map(Subject::findings);

@@ -60,7 +60,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let entries = config.entries(&args.names)?;
     let want = want(args)?;
     check_number(&want, entries.len(), !args.names.is_empty())?;
-    Ok(parallel::each("fetch", &entries, |Entry { account, contact, .. }| {
+    Ok(parallel::for_each("fetch", &entries, |Entry { account, contact, .. }| {
         let link = linker.link(&account.name, contact)?;
         fetch(account, link, &want, mode, deadline)
     }))

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::output;
 use super::published::Published;
 use crate::cli::{CommonArgs, GetArgs};
 use crate::config::{Config, Secrets};
@@ -31,6 +32,6 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
             DocumentKind::Ticket(_) => response::ticket(&document.token, published.life),
         }
     };
-    super::answer(&format!("{answer}\n"))?;
+    output::print(&format!("{answer}\n"))?;
     Ok(Exit::Done)
 }

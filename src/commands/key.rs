@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::answer;
+use super::output;
 use crate::cli::KeyArgs;
 use crate::error::Exit;
 use crate::model::client_key::{self, Line, RANDOM_BYTES};
@@ -20,6 +20,6 @@ pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
     let line = Line::new(&args.name, digest, args.accounts.clone())
         .map_err(|fault| Exit::Usage.error(fault))?;
     let text = Zeroizing::new(format!("key:  {}\nline: {line}\n", key.expose()));
-    answer(&text)?;
+    output::print(&text)?;
     Ok(Exit::Done)
 }

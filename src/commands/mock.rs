@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
-use super::announce;
+use super::output;
 use crate::cli;
 use crate::error::Exit;
 use crate::log::printable;
@@ -33,7 +33,7 @@ pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;
         let addr = listener.local_addr().context("cannot tell where it listens")?;
-        announce(&[format!("http://{addr}")])?;
+        output::print_listening(&[format!("http://{addr}")])?;
 
         let clock = Clock::start();
         let wechat = WeChat::new(accounts, terms, clock.now());

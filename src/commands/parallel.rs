@@ -1,5 +1,5 @@
-//! The same for many accounts at once, within a bound: one's trouble is told and stays its own, and whoever looks on at a
-//! terminal sees how far it is. Knows nothing of what is done.
+//! Runs one action for many accounts at once, on a bounded number of threads. Reports each failure as it comes, and shows
+//! progress on a terminal. Does not know what the action does.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,42 +12,46 @@ use anyhow::Result;
 use crate::error::Exit;
 use crate::log::{self, error};
 
-/// So many at once: WeChat answers in a fifth of a second or so, so that a thousand accounts take some seconds.
-const MOST_AT_ONCE: usize = 64;
+/// WeChat answers within about a fifth of a second, so a thousand accounts take some seconds.
+const MAX_THREADS: usize = 64;
 
-/// How often a person sees how far it is. Whatever is over sooner need not be looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// How often the progress line is redrawn. A shorter run shows none.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Does it for each, and tells each failure as it comes; the worst status of all.
-pub(super) fn each<T: Sync>(verb: &str, all: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Exit {
+/// Runs `action` for each of `accounts`, and reports each failure as one of `command`. Returns the worst exit status.
+pub(super) fn for_each<T: Sync>(
+    command: &str,
+    accounts: &[T],
+    action: impl Fn(&T) -> Result<()> + Sync,
+) -> Exit {
     let next = AtomicUsize::new(0);
-    let work = |done: Sender<Result<()>>| {
-        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let _ = done.send(act(one)); // Somebody listens until all is done.
+    let work = |outcomes: Sender<Result<()>>| {
+        while let Some(account) = accounts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _ = outcomes.send(action(account)); // The receiver outlives all workers.
         }
     };
-    let mut tally = Tally { verb, all: all.len(), done: 0, failed: 0, worst: Exit::Done };
+    let mut tally = Tally { command, all: accounts.len(), done: 0, failed: 0, worst: Exit::Done };
     thread::scope(|scope| {
-        let (done, outcomes) = mpsc::channel();
-        let hands = if all.len() == 1 { 0 } else { all.len().min(MOST_AT_ONCE) };
-        let workers = (0..hands).map(|_| {
-            let (work, done) = (&work, done.clone());
-            thread::Builder::new().spawn_scoped(scope, move || work(done))
+        let (sender, outcomes) = mpsc::channel();
+        let wanted = if accounts.len() == 1 { 0 } else { accounts.len().min(MAX_THREADS) };
+        let workers = (0..wanted).map(|_| {
+            let (work, sender) = (&work, sender.clone());
+            thread::Builder::new().spawn_scoped(scope, move || work(sender))
         });
-        // With fewer threads than are wanted it takes longer.
-        let hired = workers.take_while(Result::is_ok).count();
-        if hired == 0 {
-            all.iter().for_each(|one| tally.note(act(one)));
+        // If the system refuses some of the threads, the others take longer.
+        let started = workers.take_while(Result::is_ok).count();
+        if started == 0 {
+            accounts.iter().for_each(|account| tally.count(action(account)));
             return;
         }
-        drop(done);
-        let mut looks_at = Instant::now() + BETWEEN_LOOKS;
+        drop(sender);
+        let mut redraw_at = Instant::now() + PROGRESS_INTERVAL;
         loop {
-            match outcomes.recv_timeout(looks_at.saturating_duration_since(Instant::now())) {
-                Ok(outcome) => tally.note(outcome),
+            match outcomes.recv_timeout(redraw_at.saturating_duration_since(Instant::now())) {
+                Ok(outcome) => tally.count(outcome),
                 Err(RecvTimeoutError::Timeout) => {
-                    tally.show();
-                    looks_at = Instant::now() + BETWEEN_LOOKS;
+                    tally.show_progress();
+                    redraw_at = Instant::now() + PROGRESS_INTERVAL;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -57,9 +61,9 @@ pub(super) fn each<T: Sync>(verb: &str, all: &[T], act: impl Fn(&T) -> Result<()
     tally.worst
 }
 
-/// How far it is.
+/// How many accounts are done, and the worst status among them.
 struct Tally<'a> {
-    verb: &'a str,
+    command: &'a str,
     all: usize,
     done: usize,
     failed: usize,
@@ -67,27 +71,28 @@ struct Tally<'a> {
 }
 
 impl Tally<'_> {
-    fn note(&mut self, outcome: Result<()>) {
+    /// Counts an outcome, and reports a failure.
+    fn count(&mut self, outcome: Result<()>) {
         self.done += 1;
         if let Err(err) = outcome {
             self.failed += 1;
             self.worst = self.worst.max(Exit::from_error(&err));
             for line in Exit::lines(&err) {
-                error!("{}: {line}", self.verb);
+                error!("{}: {line}", self.command);
             }
         }
     }
 
-    fn show(&self) {
-        let is_for_eyes = std::io::stderr().is_terminal()
+    fn show_progress(&self) {
+        let is_terminal = std::io::stderr().is_terminal()
             && std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
-        if is_for_eyes {
-            let Tally { verb, all, done, failed, .. } = self;
+        if is_terminal {
+            let Tally { command, all, done, failed, .. } = self;
             let failed = match failed {
                 0 => String::new(),
                 failed => format!(", {failed} failed"),
             };
-            log::progress(&format!("{verb}: {done} of {all} accounts{failed}"));
+            log::progress(&format!("{command}: {done} of {all} accounts{failed}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tokio::task::LocalSet;
 
-use super::announce;
+use super::output;
 use crate::accounts::{Accounts, Served};
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, Config, Entry, Secrets};
@@ -58,7 +58,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         .build()
         .context("cannot start the event loop")?;
     let listening = |addresses: &[String]| {
-        announce(addresses)?;
+        output::print_listening(addresses)?;
         systemd::ready(&status(accounts, addresses));
         Ok(())
     };

@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 use time::UtcDateTime;
 
+use super::output;
 use super::published::{Published, Trouble};
 use crate::cli::{CommonArgs, Format, StatusArgs};
 use crate::config::{Config, Secrets};
@@ -27,7 +28,7 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     let published: Vec<_> = accounts.iter().map(|account| Published::look(account, now)).collect();
     let tickets: Vec<_> = accounts.iter().map(|account| look_at_tickets(account, now)).collect();
     let rows: Vec<_> = published.iter().zip(&tickets).map(|(it, of)| Row::of(it, of)).collect();
-    super::answer(&match args.format {
+    output::print(&match args.format {
         Format::Text => text(&rows, Look::of_stdout()),
         Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
         Format::Prometheus => prometheus(&published, &tickets),
@@ -166,7 +167,7 @@ struct Look {
 impl Look {
     /// A bar where a person looks, colour unless they said no.
     fn of_stdout() -> Look {
-        Look { bar: std::io::stdout().is_terminal(), colour: super::has_colours() }
+        Look { bar: std::io::stdout().is_terminal(), colour: output::has_colours() }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli;
+use crate::cli::values;
 use crate::model::secret;
 
 /// No key has a longer name; whatever is longer may be a secret.
@@ -345,8 +345,8 @@ impl<'a> Value<'a> {
     /// A duration as people write it; a bare number is seconds.
     pub(super) fn duration(self) -> Result<Duration, String> {
         match self.is_integer() {
-            true => cli::duration(&self.integer()?.to_string()),
-            false => cli::duration(self.text()?),
+            true => values::parse_duration(&self.integer()?.to_string()),
+            false => values::parse_duration(self.text()?),
         }
     }
 

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::diagnostics::{Sheet, Table, Value};
 use super::redis;
-use crate::cli;
+use crate::cli::values;
 use crate::error::Exit;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::listen::{self, Listen};
@@ -335,7 +335,7 @@ fn mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
         return Err(value.unexpected("octal digits in quotes, like \"0640\""));
     }
-    cli::mode(value.text()?)
+    values::parse_mode(value.text()?)
 }
 
 fn base_url(value: Value<'_>) -> Result<String, String> {
@@ -427,5 +427,5 @@ fn listen(value: Value<'_>) -> Result<String, String> {
 }
 
 fn max_connections(value: Value<'_>) -> Result<u32, String> {
-    cli::max_connections(&value.integer()?.to_string())
+    values::parse_max_connections(&value.integer()?.to_string())
 }

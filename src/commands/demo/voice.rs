@@ -4,10 +4,10 @@ use std::fmt::Display;
 
 use anyhow::Result;
 
-use crate::commands;
+use crate::commands::output;
 
 pub(super) fn say(text: impl Display) -> Result<()> {
-    commands::answer(&format!("{text}\n"))
+    output::print(&format!("{text}\n"))
 }
 
 pub(super) fn prompt(text: impl Display) -> Result<()> {

@@ -1,0 +1,77 @@
+//! Values that flags and the config file write alike: durations, permissions, numbers of connections.
+
+use std::time::Duration;
+
+/// A token lives two hours and WeChat promises less than a day, so a longer duration is a mistake.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// More connections than any machine holds.
+const MAX_CONNECTIONS: u32 = 1_000_000;
+
+/// Parses a duration such as `90s`, `30m` or `2h`; a bare number is seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<u64>() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "expected a duration like 90s, 30m or 2h".to_owned())?,
+    };
+    // This also catches `2M`, which is two months to humantime and was meant as two minutes.
+    if parsed > MAX_DURATION { Err("longer than a day".to_owned()) } else { Ok(parsed) }
+}
+
+/// Parses a duration as [`parse_duration`] does. Fails if it is zero.
+pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be more than zero".to_owned()),
+        positive => Ok(positive),
+    }
+}
+
+/// Parses how many connections to hold, which is at least one.
+pub(crate) fn parse_max_connections(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
+    number.ok_or_else(|| format!("expected a number, 1 to {MAX_CONNECTIONS}"))
+}
+
+/// Parses a document's permissions: three or four octal digits. Fails if its owner could not read and replace it.
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
+    // `from_str_radix` alone would take a sign.
+    if !matches!(text.len(), 3 | 4) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("expected three or four octal digits, like 0640".to_owned());
+    }
+    let mode =
+        u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, like 0640".to_owned())?;
+    if mode & 0o600 != 0o600 {
+        return Err("the owner must be able to read and write it (06..)".to_owned());
+    }
+    if mode & !0o666 != 0 {
+        return Err("a document is not a program: only read and write bits, like 0640".to_owned());
+    }
+    Ok(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_seconds_or_has_units_and_is_at_most_a_day() {
+        assert_eq!(parse_duration("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "-1", "soon", "2M", "3d", "1e9", "99999999999999999999"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn a_mode_is_octal_and_lets_its_owner_read_and_write() {
+        assert_eq!(parse_mode("0640"), Ok(0o640));
+        assert_eq!(parse_mode("644"), Ok(0o644));
+        for wrong in ["", "64", "06400", "648", "0o640", "0400", "0040", "0755", "+640"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
+    }
+}
