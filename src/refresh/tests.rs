@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use super::*;
 use crate::mock;
-use crate::model::errcode::{Call, Platform, Refusal};
+use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::store::{Prepared, Turn};
 
 mod ticket;
@@ -191,7 +191,7 @@ fn not(token: &str) -> Want {
 }
 
 fn refused(code: i64) -> Result<&'static str, UpstreamError> {
-    Err(UpstreamError::Refused(Refusal::new(code, "", Call::Asking, Platform::Official)))
+    Err(UpstreamError::Refused(Refusal::new(code, "", CallKind::RequestsToken, Platform::Official)))
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl TicketSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::errcode::{Call, Platform, Refusal};
+    use crate::model::errcode::{CallKind, Platform, Refusal};
     use crate::model::secret::Secret;
     use crate::upstream::UpstreamError;
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn refused(code: i64) -> Result<Outcome, Failure> {
-        let refusal = Refusal::new(code, "", Call::Using, Platform::Official);
+        let refusal = Refusal::new(code, "", CallKind::UsesToken, Platform::Official);
         Err(Failure::Asking(UpstreamError::Refused(refusal)))
     }
 

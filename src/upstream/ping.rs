@@ -10,7 +10,7 @@ use super::UpstreamError;
 use super::client::{Answer, Client};
 use super::mirror::of_central;
 use super::wechat::{errcode, object};
-use crate::model::errcode::{Call, Platform, Refusal};
+use crate::model::errcode::{CallKind, Platform, Refusal};
 
 /// What there is to hear.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) fn wechat(
             return Err(UpstreamError::Malformed("an answer without an errcode".to_owned()));
         };
         let text = body["errmsg"].as_str().unwrap_or_default();
-        let refusal = Refusal::new(code, text, Call::Using, platform);
+        let refusal = Refusal::new(code, text, CallKind::UsesToken, platform);
         Ok((refusal.ip().map(str::to_owned), refusal.answered_at()))
     })
 }

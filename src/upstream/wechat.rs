@@ -11,7 +11,7 @@ use super::client::{Answer, Client};
 use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::model::api::Api;
 use crate::model::document;
-use crate::model::errcode::{Call, Class, Platform, Refusal};
+use crate::model::errcode::{CallKind, Class, Platform, Refusal};
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
@@ -80,7 +80,7 @@ impl TicketSource for WeChat {
         let token_only = [("access_token", token.expose())];
         let query: Vec<_> = token_only.into_iter().chain(query).collect();
         let answer = self.client.get(path, &query, timeout)?;
-        judge_grant(&answer, "ticket", token, Call::Using, self.platform())
+        judge_grant(&answer, "ticket", token, CallKind::UsesToken, self.platform())
     }
 }
 
@@ -127,7 +127,7 @@ fn judge(
     secret: &Secret,
     platform: Platform,
 ) -> Result<IssuedToken, UpstreamError> {
-    judge_grant(answer, "access_token", secret, Call::Asking, platform)
+    judge_grant(answer, "access_token", secret, CallKind::RequestsToken, platform)
 }
 
 /// The same of an answer that grants what stands under `key`, to a call in which `sent` was sent.
@@ -135,7 +135,7 @@ fn judge_grant(
     answer: &Answer,
     key: &str,
     sent: &Secret,
-    call: Call,
+    call: CallKind,
     platform: Platform,
 ) -> Result<IssuedToken, UpstreamError> {
     let body = object(answer)?;
@@ -194,7 +194,7 @@ fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Liveness {
         // What these find fault with is looked at only once the token has been honoured.
         Some(76_000..=76_999) => Liveness::Alive,
         Some(code) => {
-            let err = refused(code, &body, token, Call::Using, platform);
+            let err = refused(code, &body, token, CallKind::UsesToken, platform);
             match &err {
                 UpstreamError::Refused(refusal) if refusal.class() == Class::TokenDead => {
                     Liveness::Dead
@@ -252,7 +252,7 @@ fn refused(
     code: i64,
     body: &Value,
     sent: &Secret,
-    call: Call,
+    call: CallKind,
     platform: Platform,
 ) -> UpstreamError {
     let errmsg = body["errmsg"].as_str().unwrap_or_default();

@@ -57,11 +57,11 @@ fn ask(
 }
 
 fn of_dead_token() -> Result<&'static str, UpstreamError> {
-    Err(UpstreamError::Refused(Refusal::new(40001, "", Call::Using, Platform::Official)))
+    Err(UpstreamError::Refused(Refusal::new(40001, "", CallKind::UsesToken, Platform::Official)))
 }
 
 fn busy() -> Result<&'static str, UpstreamError> {
-    Err(UpstreamError::Refused(Refusal::new(-1, "", Call::Using, Platform::Official)))
+    Err(UpstreamError::Refused(Refusal::new(-1, "", CallKind::UsesToken, Platform::Official)))
 }
 
 #[test]

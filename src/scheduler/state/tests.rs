@@ -1,7 +1,7 @@
 //! The rules by virtual time: nobody waits, and a day takes a moment.
 
 use super::*;
-use crate::model::errcode::{Call, Platform, Refusal};
+use crate::model::errcode::{CallKind, Platform, Refusal};
 
 /// An account's knowledge, and the time.
 struct Sim {
@@ -19,7 +19,7 @@ fn token(name: &str) -> Secret {
 }
 
 fn refused(code: i64) -> Failure {
-    let refusal = Refusal::new(code, "no", Call::Asking, Platform::Official);
+    let refusal = Refusal::new(code, "no", CallKind::RequestsToken, Platform::Official);
     Failure::Asking(UpstreamError::Refused(refusal))
 }
 

@@ -1,0 +1,346 @@
+//! Refusals by WeChat: the class of an errcode, the exit status it leads to, how long to wait, and the remedy to show.
+//! Makes no calls. What each code means is in `table`.
+
+use std::time::Duration;
+
+use crate::error::Exit;
+use crate::log::{printable, without_long_words};
+
+use table::Meaning;
+
+mod table;
+
+/// The kind of failure that an errcode stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Passes by itself within seconds; another attempt at once may succeed.
+    Transient,
+    /// AppID or AppSecret is wrong.
+    Credentials,
+    /// The request itself is wrong: a wrong host, or a proxy that changed it.
+    Request,
+    /// The caller's address is not allowed, or is waiting for an admin's approval.
+    Allowlist,
+    /// Called too often; passes with time.
+    Quota,
+    /// The account may not use this API.
+    Permission,
+    /// The account is limited, frozen or closed.
+    Account,
+    /// The token used is dead: request a new one, once.
+    TokenDead,
+    /// In none of WeChat's published tables.
+    Unknown,
+}
+
+impl Class {
+    /// Returns the exit status for errcodes of this class.
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Class::Transient => Exit::Unreachable,
+            _ => Exit::Refused,
+        }
+    }
+}
+
+/// What the refused call was for. 40001 means a wrong secret when requesting a token, and a dead token when using one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    RequestsToken,
+    UsesToken,
+}
+
+/// Who defines the errcodes; the same number can mean different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Platform {
+    /// 公众号, 服务号, 小程序: api.weixin.qq.com.
+    Official,
+    /// 企业微信: qyapi.weixin.qq.com.
+    Work,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// How long to wait after codes whose class alone does not tell.
+static WAITS: &[(&[i64], Duration)] = &[
+    // This quota is per minute.
+    (&[45011], MINUTE),
+    // Parallel calls end within seconds.
+    (&[45033], Duration::from_secs(10)),
+    // WeChat documents how long an address is blocked after an admin has refused it once, and twice.
+    (&[89507], HOUR),
+    (&[89506], Duration::from_secs(24 * 60 * 60)),
+];
+
+/// A refusal by WeChat, with its text made safe to print.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: i64,
+    meaning: &'static Meaning,
+    text: String,
+}
+
+impl Refusal {
+    /// `text` is WeChat's `errmsg`: untrusted, of any length and content. An intermediary may have put a secret or a
+    /// token into it.
+    pub(crate) fn new(code: i64, text: &str, call: CallKind, platform: Platform) -> Refusal {
+        Refusal {
+            code,
+            meaning: table::meaning_of(code, call, platform),
+            text: printable(&without_long_words(text), 300),
+        }
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.meaning.class
+    }
+
+    /// Returns for how long another attempt is pointless; `None` if one within seconds may succeed.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Some((_, wait)) = WAITS.iter().find(|(codes, _)| codes.contains(&self.code)) {
+            return Some(*wait);
+        }
+        match self.class() {
+            Class::Transient | Class::TokenDead => None,
+            // An admin acts, and WeChat applies it within minutes; asking meanwhile costs nothing but the call.
+            Class::Allowlist => Some(5 * MINUTE),
+            // A daily quota ends with a day, at a time that WeChat does not document; an hour is late enough.
+            Class::Quota => Some(HOUR),
+            // A person has to fix it, and then reloads or restarts. Until then every call may do harm: WeCom bans an
+            // address for an hour after repeated wrong secrets.
+            Class::Credentials
+            | Class::Request
+            | Class::Permission
+            | Class::Account
+            | Class::Unknown => Some(HOUR),
+        }
+    }
+
+    /// Returns the caller's address as WeChat saw it, if the text names it; the IPv4 address if it names both.
+    pub(crate) fn ip(&self) -> Option<&str> {
+        ["invalid ip ", "from ip: ", "requestIP: "].iter().find_map(|prefix| {
+            let rest = self.text.split_once(prefix)?.1.trim_start();
+            let end = rest
+                .find(|c: char| !(c.is_ascii_hexdigit() || matches!(c, '.' | ':')))
+                .unwrap_or(rest.len());
+            let ip = rest[..end].trim_end_matches(['.', ':']);
+            ip.parse::<std::net::IpAddr>().is_ok().then_some(ip)
+        })
+    }
+
+    /// Returns WeChat's identifier of this call: three groups of 8 hex digits, the first of them the Unix time.
+    fn rid(&self) -> Option<&str> {
+        let rest = self.text.split_once("rid: ")?.1;
+        let rid = rest.get(..26)?;
+        let is_rid = rid
+            .bytes()
+            .enumerate()
+            .all(|(i, b)| if i % 9 == 8 { b == b'-' } else { b.is_ascii_hexdigit() });
+        is_rid.then_some(rid)
+    }
+
+    /// Returns when WeChat answered by its own clock, in seconds since 1970, if the text tells.
+    pub(crate) fn answered_at(&self) -> Option<i64> {
+        i64::from_str_radix(self.rid()?.get(..8)?, 16).ok()
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    /// `WeChat refused (40164): what to do 该怎么做 [what WeChat said]`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without an address or rid in the answer, the remedy says how to find them out.
+        let fill = |remedy: &str, no_ip: &str, (by_rid, no_rid): (&str, &str)| {
+            let remedy = match self.ip() {
+                Some(ip) => remedy.replace("{ip}", ip),
+                None => remedy.replace("IP {ip}", no_ip),
+            };
+            let remedy = match self.rid() {
+                Some(rid) => remedy.replace("{rid}", rid),
+                None => remedy.replace(by_rid, no_rid),
+            };
+            remedy.replace("{code}", &self.code.to_string())
+        };
+        let english = fill(
+            self.meaning.english,
+            "the address by which this host reaches the Internet",
+            ("look up rid {rid} with WeChat", "look it up in WeChat's documentation"),
+        );
+        let chinese = fill(
+            self.meaning.chinese,
+            "本机出口 IP",
+            ("可用 rid {rid} 查询", "请查阅微信官方文档"),
+        );
+        write!(f, "WeChat refused ({}): {english} {chinese} [{}]", self.code, self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table::{TABLE, UNKNOWN, meaning_of};
+    use super::*;
+
+    fn refused(code: i64, text: &str) -> Refusal {
+        Refusal::new(code, text, CallKind::RequestsToken, Platform::Official)
+    }
+
+    #[test]
+    fn the_meaning_of_a_code_depends_on_call_and_platform() {
+        let class = |call, platform| meaning_of(40001, call, platform).class;
+        assert_eq!(class(CallKind::RequestsToken, Platform::Official), Class::Credentials);
+        assert_eq!(class(CallKind::UsesToken, Platform::Official), Class::TokenDead);
+        assert_eq!(class(CallKind::RequestsToken, Platform::Work), Class::Credentials);
+        assert_eq!(class(CallKind::UsesToken, Platform::Work), Class::Unknown);
+    }
+
+    #[test]
+    fn only_transient_errcodes_exit_as_unreachable() {
+        assert_eq!(refused(-1, "system error").class().exit(), Exit::Unreachable);
+        for row in TABLE.iter().filter(|row| row.class != Class::Transient) {
+            assert_eq!(row.class.exit(), Exit::Refused, "{row:?}");
+        }
+        assert_eq!(refused(12345, "?").class().exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn the_retry_delay_follows_the_code_or_its_class() {
+        let wait = |code, call, platform| Refusal::new(code, "", call, platform).retry_after();
+        for (code, expected) in [
+            (-1, None),
+            (45033, Some(10)),
+            (45011, Some(60)),
+            (40164, Some(300)),
+            (61004, Some(300)),
+            (45035, Some(300)),
+            (89501, Some(300)),
+            (89503, Some(300)),
+            (89505, Some(300)),
+            (89507, Some(3600)),
+            (89506, Some(86_400)),
+            (45009, Some(3600)),
+            (48006, Some(3600)),
+            (40001, Some(3600)),
+            (40013, Some(3600)),
+            (40125, Some(3600)),
+            (40243, Some(3600)),
+            (41004, Some(3600)),
+            (50004, Some(3600)),
+            (61024, Some(3600)),
+            (77777, Some(3600)),
+        ] {
+            for platform in [Platform::Official, Platform::Work] {
+                let wait = wait(code, CallKind::RequestsToken, platform).map(|wait| wait.as_secs());
+                assert_eq!(wait, expected, "{code} {platform:?}");
+            }
+        }
+        assert_eq!(wait(60020, CallKind::UsesToken, Platform::Work), Some(5 * MINUTE));
+        assert_eq!(wait(48001, CallKind::UsesToken, Platform::Official), Some(HOUR));
+        assert_eq!(
+            wait(40001, CallKind::UsesToken, Platform::Official),
+            None,
+            "a new token solves it"
+        );
+        // Transient errors and dead tokens have no delay, and all others have one.
+        for row in TABLE {
+            for (code, call) in
+                row.codes.iter().flat_map(|c| row.calls.iter().map(move |it| (*c, *it)))
+            {
+                let at_once = matches!(row.class, Class::Transient | Class::TokenDead);
+                assert_eq!(wait(code, call, row.platforms[0]).is_none(), at_once, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_remedy_in_both_languages() {
+        for row in TABLE {
+            assert!(row.english.is_ascii() && row.english.ends_with(['.', '?']), "{row:?}");
+            assert!(row.chinese.contains('。') && !row.codes.is_empty(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn no_code_has_two_meanings_for_one_call() {
+        for row in TABLE {
+            for (code, call, platform) in row.codes.iter().flat_map(|code| {
+                row.calls.iter().flat_map(move |call| {
+                    row.platforms.iter().map(move |platform| (code, call, platform))
+                })
+            }) {
+                assert!(
+                    std::ptr::eq(meaning_of(*code, *call, *platform), row),
+                    "{code} {call:?} {platform:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_address_and_the_rid_are_found_in_every_known_form_of_errmsg() {
+        for (text, ip) in [
+            ("invalid ip 203.0.113.9, not in whitelist hint: [KcUQza01821501]", "203.0.113.9"),
+            (
+                "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285",
+                "203.0.113.9",
+            ),
+            ("invalid ip 2001:db8::7, not in whitelist", "2001:db8::7"),
+            (
+                "not allow to access from your ip, hint: [1], from ip: 203.0.113.9, more info at https://x",
+                "203.0.113.9",
+            ),
+            ("access clientip is not registered requestIP: 203.0.113.9", "203.0.113.9"),
+        ] {
+            assert_eq!(refused(40164, text).ip(), Some(ip), "{text}");
+        }
+        let refusal = refused(40013, "invalid appid, rid: 6aac005a-01bfdbee-79769285");
+        assert_eq!(refusal.rid(), Some("6aac005a-01bfdbee-79769285"));
+        for text in [
+            "",
+            "rid: ",
+            "rid: 6aac005a",
+            "rid: 6aac005a-01bfdbee-7976928é",
+            "invalid ip , not in whitelist",
+            "invalid ip ....",
+        ] {
+            let refusal = refused(40164, text);
+            assert_eq!((refusal.ip(), refusal.rid()), (None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_remedies_in_both_languages_and_the_errmsg() {
+        let text = "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285";
+        assert_eq!(
+            refused(40164, text).to_string(),
+            format!(
+                "WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it) to the account's API IP allowlist. \
+                 请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效。 [{text}]"
+            )
+        );
+        let unknown = refused(99999, "new\u{1b}[31m rid: 6aac005a-01bfdbee-79769285").to_string();
+        assert!(
+            unknown.contains("Unknown error 99999; look up rid 6aac005a-01bfdbee-79769285"),
+            "{unknown}"
+        );
+        assert!(!unknown.contains('\u{1b}'), "{unknown}");
+    }
+
+    #[test]
+    fn remedies_without_an_address_or_rid_are_complete_sentences() {
+        let shown = refused(40164, "invalid ip").to_string();
+        for words in
+            ["Add the address by which this host reaches the Internet (as", "请将 本机出口 IP 加入"]
+        {
+            assert!(shown.contains(words), "{shown}");
+        }
+        let shown = refused(99999, "new").to_string();
+        for words in ["look it up in WeChat's documentation.", "99999；请查阅微信官方文档。"]
+        {
+            assert!(shown.contains(words), "{shown}");
+        }
+        let texts = TABLE.iter().chain([&UNKNOWN]).flat_map(|row| [row.english, row.chinese]);
+        for text in texts.map(|text| text.replace("IP {ip}", "")) {
+            assert!(!text.contains("{ip}"), "{text}");
+        }
+    }
+}
