@@ -1,5 +1,5 @@
-//! `mock`: WeChat's stand-in, from its listening line on stdout until a signal ends it.
-//! Checks what was typed; the rules and the faults are the `mock` room's.
+//! The `mock` command: checks its arguments and runs WeChat's stand-in until a signal ends it.
+//! The rules and the faults are in [`crate::mock`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use super::output;
 use crate::cli;
 use crate::error::Exit;
 use crate::log::printable;
-use crate::mock::{APPID, Clock, Fault, SECRET, StandIn, Terms, WeChat};
+use crate::mock::{APPID, EpochClock, MockFault, MockServer, MockWeChat, SECRET, TokenLifetime};
 use crate::model::secret::Secret;
+use crate::os::clock::{Clock, SystemClock};
 use crate::os::signals::Shutdown;
 
-/// Listens, says where, and stands in for WeChat until SIGTERM or SIGINT.
+/// Listens, announces the address on stdout, and serves until SIGTERM, SIGINT or SIGHUP.
 pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
-    let listen = loopback(&args.listen)?;
-    let accounts = accounts(&args.accounts)?;
-    let fault = args.fault.as_deref().map(fault).transpose()?.flatten();
-    let terms = terms(args)?;
+    let listen = loopback_address(&args.listen)?;
+    let accounts = parse_accounts(&args.accounts)?;
+    let fault = args.fault.as_deref().map(parse_fault).transpose()?.flatten();
+    let lifetime = lifetime(args)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -35,16 +36,17 @@ pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
         let addr = listener.local_addr().context("cannot tell where it listens")?;
         output::print_listening(&[format!("http://{addr}")])?;
 
-        let clock = Clock::start();
-        let wechat = WeChat::new(accounts, terms, clock.now());
-        tokio::task::spawn_local(StandIn::new(wechat, fault, clock).serve(listener));
+        let seed = SystemClock.chance();
+        let clock = EpochClock::new(SystemClock);
+        let wechat = MockWeChat::new(accounts, lifetime, clock.now(), seed);
+        tokio::task::spawn_local(MockServer::new(wechat, fault, clock).serve(listener));
         shutdown.requested().await;
         Ok(Exit::Done)
     })
 }
 
-/// The address to listen on. The stand-in believes everybody who can reach it, so nobody else can.
-fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
+/// Parses the address to listen on. Only loopback is allowed, since the control routes take no credentials.
+fn loopback_address(text: &str) -> anyhow::Result<SocketAddr> {
     let usage =
         |what: &str| Exit::Usage.error(format!("--listen {}: {what}", printable(text, 100)));
     let addr: SocketAddr =
@@ -57,22 +59,22 @@ fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
     Ok(addr)
 }
 
-/// The accounts that exist. An argument that is no account may be a bare secret: it is named by its place.
-fn accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
+/// Parses the accounts that exist. Errors name an argument by its number: an invalid one can be a bare secret.
+fn parse_accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
     if texts.is_empty() {
         return Ok(vec![(APPID.to_owned(), Secret::new(SECRET.to_owned()))]);
     }
     let mut accounts: Vec<(String, Secret)> = Vec::with_capacity(texts.len());
-    for (at, text) in texts.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         let usage = |what: &str| {
             Err(Exit::Usage
-                .error(format!("--account number {}: {what}, expected APPID:SECRET", at + 1)))
+                .error(format!("--account number {}: {what}, expected APPID:SECRET", index + 1)))
         };
         match text.split_once(':') {
             None => return usage("no colon"),
             Some(("", _)) => return usage("no AppID before the colon"),
             Some((_, "")) => return usage("no secret after the colon"),
-            // Each app of a corp has a secret of its own.
+            // The apps of a corp share its AppID, and each has a secret.
             Some((appid, secret))
                 if accounts.iter().any(|known| known.0 == appid && known.1.expose() == secret) =>
             {
@@ -86,56 +88,66 @@ fn accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
     Ok(accounts)
 }
 
-fn fault(text: &str) -> anyhow::Result<Option<Fault>> {
-    Fault::parse_or_none(text)
+fn parse_fault(text: &str) -> anyhow::Result<Option<MockFault>> {
+    MockFault::parse_or_none(text)
         .map_err(|why| Exit::Usage.error(format!("--fault {}: {why}", printable(text, 100))))
 }
 
-fn terms(args: &cli::MockArgs) -> anyhow::Result<Terms> {
+fn lifetime(args: &cli::MockArgs) -> anyhow::Result<TokenLifetime> {
     if args.life < Duration::from_secs(1) {
         return Err(Exit::Usage
             .error("--life: a token lives at least a second, WeChat counts in whole ones"));
     }
-    Ok(Terms { life: args.life, overlap: args.overlap })
+    Ok(TokenLifetime { life: args.life, overlap: args.overlap })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused<T: std::fmt::Debug>(answer: anyhow::Result<T>) -> String {
-        let err = answer.unwrap_err();
+    /// Returns the message of a usage error.
+    fn usage_error<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
+        let err = result.unwrap_err();
         assert_eq!(Exit::from_error(&err), Exit::Usage);
         err.to_string()
     }
 
     #[test]
-    fn only_loopback_is_listened_on() {
-        for here in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
-            assert!(loopback(here).is_ok(), "{here}");
+    fn an_address_that_is_not_loopback_is_refused() {
+        for valid in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert!(loopback_address(valid).is_ok(), "{valid}");
         }
-        for elsewhere in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
-            assert!(refused(loopback(elsewhere)).contains("not a loopback address"), "{elsewhere}");
+        for foreign in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
+            assert!(
+                usage_error(loopback_address(foreign)).contains("not a loopback address"),
+                "{foreign}"
+            );
         }
-        for nonsense in ["", "127.0.0.1", "localhost:80", ":80", "127.0.0.1:99999"] {
-            assert!(refused(loopback(nonsense)).contains("expected ADDRESS:PORT"), "{nonsense}");
+        for invalid in ["", "127.0.0.1", "localhost:80", ":80", "127.0.0.1:99999"] {
+            assert!(
+                usage_error(loopback_address(invalid)).contains("expected ADDRESS:PORT"),
+                "{invalid}"
+            );
         }
     }
 
     #[test]
-    fn a_malformed_account_is_named_by_its_place_and_never_shown() {
+    fn the_error_for_an_invalid_account_has_its_number_and_not_its_text() {
         for wrong in ["hush-hush", ":hush-hush", "hush-hush:"] {
-            let message = refused(accounts(&["wx1:s".to_owned(), wrong.to_owned()]));
+            let message = usage_error(parse_accounts(&["wx1:s".to_owned(), wrong.to_owned()]));
             assert!(message.starts_with("--account number 2: no "), "{message}");
             assert!(!message.contains("hush"), "{message}");
         }
-        let twice = refused(accounts(&["wx1:hush".to_owned(), "wx1:hush".to_owned()]));
-        assert!(twice.contains("for the second time") && !twice.contains("hush"), "{twice}");
+        let repeated = usage_error(parse_accounts(&["wx1:hush".to_owned(), "wx1:hush".to_owned()]));
+        assert!(
+            repeated.contains("for the second time") && !repeated.contains("hush"),
+            "{repeated}"
+        );
     }
 
     #[test]
-    fn a_secret_may_hold_colons_and_there_is_an_account_without_any() {
-        assert_eq!(accounts(&["wx1:a:b".to_owned()]).unwrap()[0].1.expose(), "a:b");
-        assert_eq!(accounts(&[]).unwrap()[0].0, "wx0123456789abcdef");
+    fn a_secret_can_contain_colons_and_without_arguments_a_default_account_exists() {
+        assert_eq!(parse_accounts(&["wx1:a:b".to_owned()]).unwrap()[0].1.expose(), "a:b");
+        assert_eq!(parse_accounts(&[]).unwrap()[0].0, "wx0123456789abcdef");
     }
 }

@@ -1,69 +1,74 @@
-//! What each fault makes of a call: an answer in place of the right one, or the right one spoilt.
-//! Bytes in, bytes out; the socket is `wire`'s, and waiting is `http`'s.
+//! What each fault does to a call: it replaces the correct answer, or alters it.
+//! Does no I/O: `wire` does what needs a bare socket, `http` waits.
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::fault::{Fault, Kind};
-use super::rules::Refusal;
-use super::wire::Wire;
+use super::fault::{FaultKind, MockFault};
+use super::rules::MockRefusal;
+use super::wire::WireAction;
 
-/// As WeChat types its JSON: `encoding`, not `charset`.
+/// WeChat's type for JSON; it says `encoding` where others say `charset`.
 const JSON: &str = "application/json; encoding=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// An HTTP answer.
-pub(crate) struct Answer {
+/// An HTTP answer of the stand-in.
+pub(crate) struct MockAnswer {
     pub(crate) status: u16,
     pub(crate) content_type: Option<&'static str>,
     pub(crate) location: Option<&'static str>,
     pub(crate) body: Bytes,
 }
 
-/// What comes of a call: HTTP, or what only a bare socket can do.
+/// How the server reacts to a call: by an HTTP answer, or by something that takes a bare socket.
 pub(crate) enum Effect {
-    Answer(Answer),
-    Wire(Wire),
+    Http(MockAnswer),
+    Wire(WireAction),
 }
 
-/// The answer that the rules give: a JSON object, or a status with nothing under it.
-pub(crate) enum Right {
+/// The answer by WeChat's rules: a JSON object, or an HTTP status without a body.
+pub(crate) enum CorrectAnswer {
     Object(Map<String, Value>),
     Status(u16),
 }
 
-impl Answer {
-    pub(crate) fn json(value: &Value) -> Answer {
-        Answer::ok(JSON, value.to_string())
+impl MockAnswer {
+    pub(crate) fn json(value: &Value) -> MockAnswer {
+        MockAnswer::ok(JSON, value.to_string())
     }
 
-    pub(crate) fn text(status: u16, body: String) -> Answer {
-        Answer { status, ..Answer::ok("text/plain; charset=utf-8", body) }
+    pub(crate) fn text(status: u16, body: String) -> MockAnswer {
+        MockAnswer { status, ..MockAnswer::ok("text/plain; charset=utf-8", body) }
     }
 
-    /// A status, and nothing to read.
-    pub(crate) fn bare(status: u16) -> Answer {
-        Answer { status, content_type: None, location: None, body: Bytes::new() }
+    /// Returns an answer without a body.
+    pub(crate) fn empty(status: u16) -> MockAnswer {
+        MockAnswer { status, content_type: None, location: None, body: Bytes::new() }
     }
 
-    fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-        Answer { status: 200, content_type: Some(content_type), location: None, body: body.into() }
-    }
-}
-
-impl From<Right> for Answer {
-    fn from(right: Right) -> Answer {
-        match right {
-            Right::Object(object) => Answer::json(&Value::Object(object)),
-            Right::Status(status) => Answer::bare(status),
+    fn ok(content_type: &'static str, body: impl Into<Bytes>) -> MockAnswer {
+        MockAnswer {
+            status: 200,
+            content_type: Some(content_type),
+            location: None,
+            body: body.into(),
         }
     }
 }
 
-impl Right {
-    /// As WeCom says that all is well.
-    pub(crate) fn with_errcode_0(mut self) -> Right {
-        if let Right::Object(object) = &mut self {
+impl From<CorrectAnswer> for MockAnswer {
+    fn from(correct: CorrectAnswer) -> MockAnswer {
+        match correct {
+            CorrectAnswer::Object(object) => MockAnswer::json(&Value::Object(object)),
+            CorrectAnswer::Status(status) => MockAnswer::empty(status),
+        }
+    }
+}
+
+impl CorrectAnswer {
+    /// Adds errcode 0, which WeCom and the ticket APIs send with each success.
+    pub(crate) fn with_errcode_0(mut self) -> CorrectAnswer {
+        if let CorrectAnswer::Object(object) = &mut self {
             object.insert("errcode".to_owned(), json!(0));
             object.insert("errmsg".to_owned(), json!("ok"));
         }
@@ -71,140 +76,146 @@ impl Right {
     }
 }
 
-impl From<Refusal> for Right {
-    fn from(refusal: Refusal) -> Right {
-        let Refusal { errcode, errmsg } = refusal;
-        Right::Object(Map::from_iter([
+impl From<MockRefusal> for CorrectAnswer {
+    fn from(refusal: MockRefusal) -> CorrectAnswer {
+        let MockRefusal { errcode, errmsg } = refusal;
+        CorrectAnswer::Object(Map::from_iter([
             ("errcode".to_owned(), json!(errcode)),
             ("errmsg".to_owned(), json!(errmsg)),
         ]))
     }
 }
 
-/// For the faults that never let the rules see the call; `None` for the others.
-/// `refuse` words a refusal and `request` is the call as it came.
-pub(crate) fn in_place(
-    fault: Fault,
+/// Returns the effect of a fault that replaces the answer: the rules do not see the call. `None` for the other faults.
+/// `refuse` makes the refusal for an errcode; `request` is the whole call, which one of the faults repeats.
+pub(crate) fn replacement(
+    fault: MockFault,
     request: &str,
-    refuse: impl FnOnce(i64) -> Refusal,
+    refuse: impl FnOnce(i64) -> MockRefusal,
 ) -> Option<Effect> {
     let answer = match fault.kind {
-        Kind::Errcode => Right::from(refuse(fault.number)).into(),
-        Kind::Http => gateway_page(fault.number),
-        Kind::Hang => return Some(Effect::Wire(Wire::Silence)),
-        Kind::Reset => return Some(Effect::Wire(Wire::Reset)),
-        Kind::Close => return Some(Effect::Wire(Wire::Bytes(Bytes::new()))),
-        Kind::Nothttp => return Some(Effect::Wire(Wire::Bytes(noise()))),
-        Kind::Garbage => Answer::ok("application/octet-stream", noise()),
-        Kind::Html => Answer::ok(
+        FaultKind::Errcode => CorrectAnswer::from(refuse(fault.number)).into(),
+        FaultKind::Http => gateway_page(fault.number),
+        FaultKind::Hang => return Some(Effect::Wire(WireAction::Silence)),
+        FaultKind::Reset => return Some(Effect::Wire(WireAction::Reset)),
+        FaultKind::Close => return Some(Effect::Wire(WireAction::Bytes(Bytes::new()))),
+        FaultKind::Nothttp => return Some(Effect::Wire(WireAction::Bytes(binary_data()))),
+        FaultKind::Garbage => MockAnswer::ok("application/octet-stream", binary_data()),
+        FaultKind::Html => MockAnswer::ok(
             HTML,
             "<html><head><title>Login</title></head><body><form>Guest network</form></body></html>\n",
         ),
-        Kind::Empty => Answer::ok(JSON, ""),
-        Kind::Redirect => Answer { location: Some("/elsewhere"), ..Answer::bare(302) },
-        Kind::Echo => {
-            let refusal = refuse(40013);
-            Right::from(Refusal { errmsg: format!("{} in {request}", refusal.errmsg), ..refusal })
-                .into()
+        FaultKind::Empty => MockAnswer::ok(JSON, ""),
+        FaultKind::Redirect => {
+            MockAnswer { location: Some("/elsewhere"), ..MockAnswer::empty(302) }
         }
-        Kind::Escape => {
+        FaultKind::Echo => {
+            let refusal = refuse(40013);
+            CorrectAnswer::from(MockRefusal {
+                errmsg: format!("{} in {request}", refusal.errmsg),
+                ..refusal
+            })
+            .into()
+        }
+        FaultKind::Escape => {
             let refusal = refuse(40013);
             let errmsg = format!(
                 "invalid appid \u{1b}[2J\u{1b}]0;owned\u{7}\r\nwxtoken: fetch: all is well\u{202e}\u{200b} {}",
                 refusal.errmsg
             );
-            Right::from(Refusal { errmsg, ..refusal }).into()
+            CorrectAnswer::from(MockRefusal { errmsg, ..refusal }).into()
         }
-        Kind::Array => {
-            Answer::json(&json!([{ "access_token": "60_in_an_array", "expires_in": 7200 }]))
+        FaultKind::Array => {
+            MockAnswer::json(&json!([{ "access_token": "60_in_an_array", "expires_in": 7200 }]))
         }
-        Kind::Null => Answer::json(&Value::Null),
-        Kind::Depth => {
-            Answer::ok(JSON, format!("{}0{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000)))
+        FaultKind::Null => MockAnswer::json(&Value::Null),
+        FaultKind::Depth => {
+            MockAnswer::ok(JSON, format!("{}0{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000)))
         }
         _ => return None,
     };
-    Some(Effect::Answer(answer))
+    Some(Effect::Http(answer))
 }
 
-/// For the faults that spoil the right answer. Where it holds no token and no ticket (a refusal, a list of addresses) those
-/// that spoil tokens leave it as it is.
-pub(crate) fn spoil(fault: Fault, right: Right) -> Effect {
-    let mut object = match right {
-        Right::Object(object) => object,
-        Right::Status(_) => return Effect::Answer(right.into()),
+/// Applies a fault that alters the correct answer. The faults of tokens leave an answer without a token or ticket (a refusal, a
+/// list of addresses) as it is.
+pub(crate) fn alter(fault: MockFault, correct: CorrectAnswer) -> Effect {
+    let mut object = match correct {
+        CorrectAnswer::Object(object) => object,
+        CorrectAnswer::Status(_) => return Effect::Http(correct.into()),
     };
     if let Some(key) = ["access_token", "ticket"].into_iter().find(|key| object.contains_key(*key))
     {
-        spoil_token(fault.kind, key, &mut object);
+        alter_token(fault.kind, key, &mut object);
     }
-    if fault.kind == Kind::Errzero {
+    if fault.kind == FaultKind::Errzero {
         object.entry("errcode").or_insert(json!(0));
         object.entry("errmsg").or_insert(json!("ok"));
     }
-    let mut answer = Answer::from(Right::Object(object));
+    let mut answer = MockAnswer::from(CorrectAnswer::Object(object));
     let half = answer.body.len() / 2;
     Effect::Wire(match fault.kind {
-        Kind::Lost => Wire::Reset,
-        Kind::Truncated => {
-            Wire::Bytes([head(&answer).as_slice(), &answer.body[..half]].concat().into())
+        FaultKind::Lost => WireAction::Reset,
+        FaultKind::Truncated => {
+            WireAction::Bytes([head(&answer).as_slice(), &answer.body[..half]].concat().into())
         }
-        Kind::Drip => Wire::Drip { head: head(&answer).into(), body: answer.body },
-        // Behind the opening brace. No Content-Length: the body ends where the connection does.
-        Kind::Huge => Wire::Flood {
+        FaultKind::Drip => WireAction::Drip { head: head(&answer).into(), body: answer.body },
+        // The padding goes after the opening brace. Without a Content-Length, the end of the connection ends the body.
+        FaultKind::Huge => WireAction::Flood {
             before: head_of_flood(),
             after: [b"\",".as_slice(), &answer.body[1..]].concat().into(),
         },
-        Kind::Half => {
+        FaultKind::Half => {
             answer.body.truncate(half);
-            return Effect::Answer(answer);
+            return Effect::Http(answer);
         }
-        _ => return Effect::Answer(answer),
+        _ => return Effect::Http(answer),
     })
 }
 
-/// Spoils the token or the ticket that stands under `key`, or what is said of it.
-fn spoil_token(kind: Kind, key: &'static str, object: &mut Map<String, Value>) {
+/// Applies a fault of tokens to the token or ticket under `key`, or to its expiry.
+fn alter_token(kind: FaultKind, key: &'static str, object: &mut Map<String, Value>) {
     let left = object.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
     let (key, value) = match kind {
-        Kind::Emptytoken => (key, json!("")),
-        Kind::Longtoken => (key, json!("60_".to_owned() + &"x".repeat(2997))),
-        Kind::Badtoken => (key, json!("60_a b\n\"c")),
-        Kind::Zero => ("expires_in", json!(0)),
-        Kind::Negative => ("expires_in", json!(-1)),
-        Kind::Forever => ("expires_in", json!(99_999_999)),
-        Kind::Fraction => ("expires_in", json!(left as f64 + 0.5)),
-        Kind::String => ("expires_in", json!(left.to_string())),
-        Kind::Both => {
+        FaultKind::Emptytoken => (key, json!("")),
+        FaultKind::Longtoken => (key, json!("60_".to_owned() + &"x".repeat(2997))),
+        FaultKind::Badtoken => (key, json!("60_a b\n\"c")),
+        FaultKind::Zero => ("expires_in", json!(0)),
+        FaultKind::Negative => ("expires_in", json!(-1)),
+        FaultKind::Forever => ("expires_in", json!(99_999_999)),
+        FaultKind::Fraction => ("expires_in", json!(left as f64 + 0.5)),
+        FaultKind::String => ("expires_in", json!(left.to_string())),
+        FaultKind::Both => {
             object.insert(
                 "errmsg".to_owned(),
                 json!("invalid credential, access_token is invalid or not latest"),
             );
             ("errcode", json!(40001))
         }
-        Kind::Notoken => return drop(object.remove(key)),
-        Kind::Noexpiry => return drop(object.remove("expires_in")),
+        FaultKind::Notoken => return drop(object.remove(key)),
+        FaultKind::Noexpiry => return drop(object.remove("expires_in")),
         _ => return,
     };
     object.insert(key.to_owned(), value);
 }
 
-/// The page of a gateway that cannot reach WeChat, or will not.
-fn gateway_page(status: i64) -> Answer {
+/// An error page as a reverse proxy in front of WeChat sends it.
+fn gateway_page(status: i64) -> MockAnswer {
     let page = format!(
         "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n\
          <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
     );
-    // The grammar lets no other number through; 502 is what a gateway says most.
-    Answer { status: u16::try_from(status).unwrap_or(502), ..Answer::ok(HTML, page) }
+    // `MockFault` has checked the range; the fallback is never used.
+    MockAnswer { status: u16::try_from(status).unwrap_or(502), ..MockAnswer::ok(HTML, page) }
 }
 
-/// Bytes that are neither text nor JSON, from the first one on; the same each time, so that a failure can be repeated.
-fn noise() -> Bytes {
+/// Returns bytes that are not text, beginning with the first. Constant, so that failures are reproducible.
+fn binary_data() -> Bytes {
     (0..512u32).map(|n| !(n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect()
 }
 
-fn head(answer: &Answer) -> Vec<u8> {
+/// Returns the head for a body whose Content-Length is that of the whole answer.
+fn head(answer: &MockAnswer) -> Vec<u8> {
     format!(
         "HTTP/1.1 {} OK\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
         answer.status,
@@ -222,10 +233,11 @@ fn head_of_flood() -> Bytes {
 mod tests {
     use super::*;
 
-    fn spoilt(fault: &str, right: Value) -> Value {
-        let Value::Object(object) = right else { panic!("an object") };
-        match spoil(fault.parse().unwrap(), Right::Object(object)) {
-            Effect::Answer(answer) => serde_json::from_slice(&answer.body).unwrap(),
+    /// Applies the fault to the object and returns the answer's body.
+    fn altered(fault: &str, correct: Value) -> Value {
+        let Value::Object(object) = correct else { panic!("an object") };
+        match alter(fault.parse().unwrap(), CorrectAnswer::Object(object)) {
+            Effect::Http(answer) => serde_json::from_slice(&answer.body).unwrap(),
             Effect::Wire(wire) => panic!("{wire}"),
         }
     }
@@ -235,27 +247,27 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_spoilt_in_one_place_only() {
-        assert_eq!(spoilt("notoken", token()), json!({ "expires_in": 7200 }));
+    fn a_fault_of_a_token_changes_one_field_only() {
+        assert_eq!(altered("notoken", token()), json!({ "expires_in": 7200 }));
         assert_eq!(
-            spoilt("fraction", token()),
+            altered("fraction", token()),
             json!({ "access_token": "60_t", "expires_in": 7200.5 })
         );
         assert_eq!(
-            spoilt("string", token()),
+            altered("string", token()),
             json!({ "access_token": "60_t", "expires_in": "7200" })
         );
         assert_eq!(
-            spoilt("errzero", token()),
+            altered("errzero", token()),
             json!({ "access_token": "60_t", "expires_in": 7200, "errcode": 0, "errmsg": "ok" })
         );
-        let both = spoilt("both", token());
+        let both = altered("both", token());
         assert_eq!((&both["errcode"], &both["access_token"]), (&json!(40001), &json!("60_t")));
     }
 
     #[test]
-    fn a_ticket_is_spoilt_as_a_token_is() {
-        let right = || json!({ "errcode": 0, "errmsg": "ok", "ticket": "t", "expires_in": 7200 });
+    fn faults_of_tokens_apply_to_tickets_too() {
+        let correct = || json!({ "errcode": 0, "errmsg": "ok", "ticket": "t", "expires_in": 7200 });
         for (fault, key, value) in [
             ("emptytoken", "ticket", json!("")),
             ("notoken", "ticket", Value::Null),
@@ -263,26 +275,26 @@ mod tests {
             ("zero", "expires_in", json!(0)),
             ("both", "errcode", json!(40001)),
         ] {
-            assert_eq!(spoilt(fault, right())[key], value, "{fault}");
+            assert_eq!(altered(fault, correct())[key], value, "{fault}");
         }
         for fault in ["longtoken", "badtoken"] {
-            assert_ne!(spoilt(fault, right())["ticket"], "t", "{fault}");
+            assert_ne!(altered(fault, correct())["ticket"], "t", "{fault}");
         }
     }
 
     #[test]
-    fn a_refusal_stays_a_refusal() {
+    fn faults_of_tokens_leave_a_refusal_as_it_is() {
         let refusal = json!({ "errcode": 40125, "errmsg": "invalid appsecret" });
         for kind in ["notoken", "badtoken", "zero", "errzero", "both", "string"] {
-            assert_eq!(spoilt(kind, refusal.clone()), refusal, "{kind}");
+            assert_eq!(altered(kind, refusal.clone()), refusal, "{kind}");
         }
     }
 
     #[test]
-    fn a_truncated_answer_promises_more_than_comes() {
+    fn a_truncated_answer_is_shorter_than_its_content_length() {
         let Value::Object(object) = token() else { panic!("an object") };
-        let Effect::Wire(Wire::Bytes(bytes)) =
-            spoil("truncated".parse().unwrap(), Right::Object(object))
+        let Effect::Wire(WireAction::Bytes(bytes)) =
+            alter("truncated".parse().unwrap(), CorrectAnswer::Object(object))
         else {
             panic!("bytes for the wire")
         };
@@ -294,15 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_too_deep_still_fits_into_a_bounded_read() {
-        let fault: Fault = "depth".parse().unwrap();
-        let refuse = |errcode| Refusal { errcode, errmsg: String::new() };
-        let Some(Effect::Answer(answer)) = in_place(fault, "", refuse) else { panic!("an answer") };
+    fn the_deeply_nested_answer_fits_into_64_kib() {
+        let fault: MockFault = "depth".parse().unwrap();
+        let refuse = |errcode| MockRefusal { errcode, errmsg: String::new() };
+        let Some(Effect::Http(answer)) = replacement(fault, "", refuse) else {
+            panic!("an answer")
+        };
         assert!(answer.body.len() < 64 * 1024, "{}", answer.body.len());
     }
 
     #[test]
-    fn noise_is_not_text() {
-        assert!(std::str::from_utf8(&noise()).is_err());
+    fn binary_data_is_not_utf8() {
+        assert!(std::str::from_utf8(&binary_data()).is_err());
     }
 }

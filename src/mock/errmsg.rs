@@ -1,21 +1,30 @@
-//! What WeChat says beside an errcode. The texts are for programs that look at them; nobody should decide by them.
+//! WeChat's and WeCom's texts for errcodes. Clients decide by the code; the texts serve tests of what is shown to users.
 
-use super::calls::Api;
-
-/// The address that refusals for an address name; one that is reserved for documentation.
+/// The address that refusals of an address name; reserved for documentation.
 const CALLER: &str = "203.0.113.9";
 
-/// WeChat's text for `errcode`, without the rid or hint. Those of accounts under punishment or waiting for a confirmation were
-/// never seen in the wild: they are in WeChat's manner only.
-pub(crate) fn of(errcode: i64, api: Api) -> String {
-    let known = match errcode {
-        40001 if api == Api::Work => "invalid credential",
-        40013 if api == Api::Work => "invalid corpid",
-        41002 if api == Api::Work => "corpid missing",
-        41004 if api == Api::Work => "corpsecret missing",
-        45009 if api == Api::Work => "api freq out of limit",
-        45033 if api == Api::Work => "api concurrent out of limit",
-        60020 if api == Api::Work => "not allow to access from your ip",
+/// Which API's texts a refusal uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wording {
+    /// GET /cgi-bin/token: has a text of its own for a spent quota.
+    Classic,
+    /// WeChat's other APIs.
+    WeChat,
+    /// WeCom's APIs.
+    WeCom,
+}
+
+/// Returns the text for `errcode`, without the rid or hint that follows it. The texts for punished accounts and for addresses
+/// that wait for a confirmation are made up in WeChat's style: no real answer with one is known.
+pub(crate) fn text(errcode: i64, wording: Wording) -> String {
+    let text = match errcode {
+        40001 if wording == Wording::WeCom => "invalid credential",
+        40013 if wording == Wording::WeCom => "invalid corpid",
+        41002 if wording == Wording::WeCom => "corpid missing",
+        41004 if wording == Wording::WeCom => "corpsecret missing",
+        45009 if wording == Wording::WeCom => "api freq out of limit",
+        45033 if wording == Wording::WeCom => "api concurrent out of limit",
+        60020 if wording == Wording::WeCom => "not allow to access from your ip",
         -1 => "system error",
         0 => "ok",
         40001 => "invalid credential, access_token is invalid or not latest",
@@ -36,7 +45,7 @@ pub(crate) fn of(errcode: i64, api: Api) -> String {
         43002 => "require POST method",
         43003 => "require https",
         44002 => "empty post data",
-        45009 if api == Api::Token => {
+        45009 if wording == Wording::Classic => {
             "reach max api daily quota limit, could get access_token by getStableAccessToken, \
              more details at https://mmbizurl.cn/s/JtxxFh33r"
         }
@@ -55,20 +64,20 @@ pub(crate) fn of(errcode: i64, api: Api) -> String {
         89507 => return format!("ip {CALLER} was refused by admin, blocked for 1 hour"),
         _ => return format!("error {errcode} of the stand-in"),
     };
-    known.to_owned()
+    text.to_owned()
 }
 
-/// The same with its rid, as it stands in an answer.
-pub(crate) fn with_rid(errcode: i64, api: Api, rid: &str) -> String {
-    format!("{} rid: {rid}", of(errcode, api))
+/// Returns WeChat's whole errmsg: the text and the rid (request ID).
+pub(crate) fn with_rid(errcode: i64, wording: Wording, rid: &str) -> String {
+    format!("{} rid: {rid}", text(errcode, wording))
 }
 
-/// WeCom's way: a hint of 25 digits, the caller's address, and where to read on.
+/// Returns WeCom's whole errmsg: the text, a hint of 25 digits, the caller's address and a link.
 pub(crate) fn with_hint(errcode: i64, hint: &str) -> String {
     format!(
         "{}, hint: [{hint}], from ip: {CALLER}, \
          more info at https://open.work.weixin.qq.com/devtool/query?e={errcode}",
-        of(errcode, Api::Work)
+        text(errcode, Wording::WeCom)
     )
 }
 
@@ -77,11 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spent_day_is_told_in_other_words_on_the_classic_api() {
-        assert_eq!(
-            with_rid(45009, Api::StableToken, "x"),
-            "reach max api daily quota limit rid: x"
-        );
-        assert!(of(45009, Api::Token).contains("getStableAccessToken"));
+    fn the_classic_api_has_a_text_of_its_own_for_a_spent_quota() {
+        assert_eq!(with_rid(45009, Wording::WeChat, "x"), "reach max api daily quota limit rid: x");
+        assert!(text(45009, Wording::Classic).contains("getStableAccessToken"));
     }
 }

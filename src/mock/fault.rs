@@ -1,11 +1,12 @@
-//! The faults on demand: their names, the number that some take, and how often they strike.
-//! The one table of them; what each does to an answer is told in `effect`.
+//! The table of faults: their names, the number that some take, and how many calls they apply to.
+//! `effect` implements what each of them does.
 
 use std::fmt;
 use std::str::FromStr;
 
+/// What goes wrong; [`FAULTS`] describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     Errcode,
     Http,
     Slow,
@@ -41,146 +42,151 @@ pub(crate) enum Kind {
     Both,
 }
 
-/// A line of the table: the name as typed, and what comes of it.
-pub(crate) struct Entry {
-    pub(crate) name: &'static str,
-    kind: Kind,
-    /// What `:N` says, and an example of it; `None` where there is no number.
+/// A line of the table.
+pub(crate) struct FaultEntry {
+    /// As it is typed.
+    name: &'static str,
+    kind: FaultKind,
+    /// What the number after the colon is called, and an example; `None` if the fault takes none.
     number: Option<(&'static str, i64)>,
     pub(crate) about: &'static str,
 }
 
-/// Every fault. Those that say "the right answer" have asked the rules: a token was minted behind them where one was due.
-pub(crate) const ENTRIES: &[Entry] = &[
+/// Every fault. Those that mention "the right answer" let the rules handle the call first, which may mint a token.
+pub(crate) const FAULTS: &[FaultEntry] = &[
     numbered(
         "errcode",
-        Kind::Errcode,
+        FaultKind::Errcode,
         ("N", 40164),
         "HTTP 200 with this errcode, in WeChat's words where they are known",
     ),
-    numbered("http", Kind::Http, ("STATUS", 502), "this HTTP status and a gateway's page"),
-    numbered("slow", Kind::Slow, ("SECONDS", 1), "the right answer, late"),
-    plain("hang", Kind::Hang, "no answer, and the connection stays open"),
-    plain("reset", Kind::Reset, "no answer; the connection is reset"),
-    plain("close", Kind::Close, "no answer; the connection is closed"),
-    plain("lost", Kind::Lost, "the right answer is lost: the connection is reset after the mint"),
-    plain("nothttp", Kind::Nothttp, "bytes that are not HTTP, then the connection is closed"),
-    plain("garbage", Kind::Garbage, "HTTP 200 with a binary body"),
-    plain("html", Kind::Html, "HTTP 200 with a login page, as a captive portal answers"),
-    plain("empty", Kind::Empty, "HTTP 200 without a body"),
-    plain("redirect", Kind::Redirect, "302 to /elsewhere"),
+    numbered("http", FaultKind::Http, ("STATUS", 502), "this HTTP status and a gateway's page"),
+    numbered("slow", FaultKind::Slow, ("SECONDS", 1), "the right answer, late"),
+    plain("hang", FaultKind::Hang, "no answer, and the connection stays open"),
+    plain("reset", FaultKind::Reset, "no answer; the connection is reset"),
+    plain("close", FaultKind::Close, "no answer; the connection is closed"),
+    plain(
+        "lost",
+        FaultKind::Lost,
+        "the right answer is lost: the connection is reset after the mint",
+    ),
+    plain("nothttp", FaultKind::Nothttp, "bytes that are not HTTP, then the connection is closed"),
+    plain("garbage", FaultKind::Garbage, "HTTP 200 with a binary body"),
+    plain("html", FaultKind::Html, "HTTP 200 with a login page, as a captive portal answers"),
+    plain("empty", FaultKind::Empty, "HTTP 200 without a body"),
+    plain("redirect", FaultKind::Redirect, "302 to /elsewhere"),
     plain(
         "echo",
-        Kind::Echo,
+        FaultKind::Echo,
         "errcode 40013 whose text repeats the whole request, secret included",
     ),
     plain(
         "escape",
-        Kind::Escape,
+        FaultKind::Escape,
         "errcode 40013 whose text has terminal escapes, line ends and bidi marks",
     ),
-    plain("array", Kind::Array, "an array where an object is due"),
-    plain("null", Kind::Null, "null where an object is due"),
-    plain("depth", Kind::Depth, "JSON nested 10,000 deep"),
-    plain("huge", Kind::Huge, "the right answer behind 512 MiB of padding inside the JSON"),
+    plain("array", FaultKind::Array, "an array where an object is due"),
+    plain("null", FaultKind::Null, "null where an object is due"),
+    plain("depth", FaultKind::Depth, "JSON nested 10,000 deep"),
+    plain("huge", FaultKind::Huge, "the right answer behind 512 MiB of padding inside the JSON"),
     plain(
         "truncated",
-        Kind::Truncated,
+        FaultKind::Truncated,
         "half of the right answer, less than its Content-Length, then the connection is closed",
     ),
     plain(
         "half",
-        Kind::Half,
+        FaultKind::Half,
         "the right answer cut in the middle, with a Content-Length that fits",
     ),
-    plain("drip", Kind::Drip, "the right answer, a byte a second"),
-    plain("notoken", Kind::Notoken, "the right answer without its token or ticket"),
-    plain("emptytoken", Kind::Emptytoken, "the right answer with an empty token"),
-    plain("longtoken", Kind::Longtoken, "the right answer with a token of 3,000 characters"),
+    plain("drip", FaultKind::Drip, "the right answer, a byte a second"),
+    plain("notoken", FaultKind::Notoken, "the right answer without its token or ticket"),
+    plain("emptytoken", FaultKind::Emptytoken, "the right answer with an empty token"),
+    plain("longtoken", FaultKind::Longtoken, "the right answer with a token of 3,000 characters"),
     plain(
         "badtoken",
-        Kind::Badtoken,
+        FaultKind::Badtoken,
         "the right answer with a token that has a space, a line end and a quote",
     ),
-    plain("noexpiry", Kind::Noexpiry, "the right answer without expires_in"),
-    plain("zero", Kind::Zero, "the right answer with expires_in 0"),
-    plain("negative", Kind::Negative, "the right answer with expires_in -1"),
-    plain("forever", Kind::Forever, "the right answer with expires_in 99999999"),
+    plain("noexpiry", FaultKind::Noexpiry, "the right answer without expires_in"),
+    plain("zero", FaultKind::Zero, "the right answer with expires_in 0"),
+    plain("negative", FaultKind::Negative, "the right answer with expires_in -1"),
+    plain("forever", FaultKind::Forever, "the right answer with expires_in 99999999"),
     plain(
         "fraction",
-        Kind::Fraction,
+        FaultKind::Fraction,
         "the right answer with half a second more in expires_in: 7200.5",
     ),
-    plain("string", Kind::String, "the right answer with expires_in as a string; valid"),
-    plain("errzero", Kind::Errzero, "the right answer and errcode 0 beside it; valid"),
-    plain("both", Kind::Both, "the right answer and errcode 40001 beside it: an error"),
+    plain("string", FaultKind::String, "the right answer with expires_in as a string; valid"),
+    plain("errzero", FaultKind::Errzero, "the right answer and errcode 0 beside it; valid"),
+    plain("both", FaultKind::Both, "the right answer and errcode 40001 beside it: an error"),
 ];
 
-const fn plain(name: &'static str, kind: Kind, about: &'static str) -> Entry {
-    Entry { name, kind, number: None, about }
+const fn plain(name: &'static str, kind: FaultKind, about: &'static str) -> FaultEntry {
+    FaultEntry { name, kind, number: None, about }
 }
 
 const fn numbered(
     name: &'static str,
-    kind: Kind,
+    kind: FaultKind,
     number: (&'static str, i64),
     about: &'static str,
-) -> Entry {
-    Entry { name, kind, number: Some(number), about }
+) -> FaultEntry {
+    FaultEntry { name, kind, number: Some(number), about }
 }
 
-impl Entry {
-    /// As the manual writes it: `errcode:N`.
+impl FaultEntry {
+    /// Returns its syntax, as in the manual: `errcode:N`.
     pub(crate) fn form(&self) -> String {
         self.number
             .map_or(self.name.to_owned(), |(placeholder, _)| format!("{}:{placeholder}", self.name))
     }
 
-    /// One that can be typed as it is: `errcode:40164`.
+    /// Returns an example that is valid input: `errcode:40164`.
     pub(crate) fn example(&self) -> String {
         self.number.map_or(self.name.to_owned(), |(_, example)| format!("{}:{example}", self.name))
     }
 
-    /// What the number may be: a status that is final, a wait that ends within the hour.
-    fn takes(&self, number: i64) -> bool {
+    /// Returns whether the fault takes this number: a final HTTP status, a wait of up to an hour, or an errcode.
+    fn accepts(&self, number: i64) -> bool {
         match self.kind {
-            Kind::Http => (200..=599).contains(&number),
-            Kind::Slow => (1..=3600).contains(&number),
+            FaultKind::Http => (200..=599).contains(&number),
+            FaultKind::Slow => (1..=3600).contains(&number),
             _ => i32::try_from(number).is_ok(),
         }
     }
 }
 
-/// A fault, and for how many calls more.
+/// A fault that is switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) kind: Kind,
-    /// 0 where the kind takes none.
+pub(crate) struct MockFault {
+    pub(crate) kind: FaultKind,
+    /// 0 if the kind takes none.
     pub(crate) number: i64,
-    /// `None` is: until told otherwise.
+    /// How many more calls it applies to; `None` until it is switched off.
     times: Option<u32>,
 }
 
-impl Fault {
-    /// What is left of it after a call that it struck; `None` when it is used up.
-    pub(crate) fn spent(self) -> Option<Fault> {
+impl MockFault {
+    /// Returns the fault as it is after one more call; `None` if that was the last.
+    pub(crate) fn after_one_call(self) -> Option<MockFault> {
         match self.times {
             None => Some(self),
-            Some(times) => Some(Fault { times: Some(times.checked_sub(1)?), ..self })
-                .filter(|f| f.times != Some(0)),
+            Some(0 | 1) => None,
+            Some(times) => Some(MockFault { times: Some(times - 1), ..self }),
         }
     }
 
-    /// `KIND[:N][@TIMES]`, or `none`.
-    pub(crate) fn parse_or_none(text: &str) -> Result<Option<Fault>, String> {
+    /// Parses `KIND[:N][@TIMES]`, or `none`.
+    pub(crate) fn parse_or_none(text: &str) -> Result<Option<MockFault>, String> {
         if text == "none" { Ok(None) } else { text.parse().map(Some) }
     }
 }
 
-impl FromStr for Fault {
+impl FromStr for MockFault {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Fault, String> {
+    fn from_str(text: &str) -> Result<MockFault, String> {
         let (text, times) = match text.split_once('@') {
             None => (text, None),
             Some((text, times)) => {
@@ -197,8 +203,8 @@ impl FromStr for Fault {
             None => (text, None),
             Some((name, number)) => (name, Some(number)),
         };
-        let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
-            let forms: Vec<String> = ENTRIES.iter().map(Entry::form).collect();
+        let Some(entry) = FAULTS.iter().find(|entry| entry.name == name) else {
+            let forms: Vec<String> = FAULTS.iter().map(FaultEntry::form).collect();
             return Err(format!("no such fault; there are {}", forms.join(", ")));
         };
         let number = match (entry.number, number) {
@@ -206,16 +212,16 @@ impl FromStr for Fault {
             (None, Some(_)) => return Err(format!("{name} takes no number")),
             (Some(_), number) => number
                 .and_then(|number| number.parse().ok())
-                .filter(|number| entry.takes(*number))
+                .filter(|number| entry.accepts(*number))
                 .ok_or_else(|| format!("expected {}, like {}", entry.form(), entry.example()))?,
         };
-        Ok(Fault { kind: entry.kind, number, times })
+        Ok(MockFault { kind: entry.kind, number, times })
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for MockFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = ENTRIES.iter().find(|entry| entry.kind == self.kind);
+        let entry = FAULTS.iter().find(|entry| entry.kind == self.kind);
         f.write_str(entry.map_or("", |entry| entry.name))?;
         if entry.is_some_and(|entry| entry.number.is_some()) {
             write!(f, ":{}", self.number)?;
@@ -229,39 +235,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_the_table_can_be_typed_and_is_written_as_typed() {
-        for entry in ENTRIES {
+    fn the_example_of_every_fault_parses_and_is_displayed_as_typed() {
+        for entry in FAULTS {
             let example = entry.example();
-            let fault: Fault = example.parse().unwrap_or_else(|err| panic!("{example}: {err}"));
+            let fault: MockFault = example.parse().unwrap_or_else(|err| panic!("{example}: {err}"));
             assert_eq!(fault.kind, entry.kind);
             assert_eq!(fault.to_string(), example);
             let twice = format!("{example}@2");
-            assert_eq!(twice.parse::<Fault>().unwrap().to_string(), twice);
+            assert_eq!(twice.parse::<MockFault>().unwrap().to_string(), twice);
         }
     }
 
     #[test]
-    fn every_kind_stands_in_the_table_once() {
-        // Both is the last kind: the discriminants before it are all the others.
-        let kinds: Vec<usize> = ENTRIES.iter().map(|entry| entry.kind as usize).collect();
-        for kind in 0..=Kind::Both as usize {
+    fn every_kind_is_in_the_table_once() {
+        // `Both` is the last kind: the discriminants up to it are all there are.
+        let kinds: Vec<usize> = FAULTS.iter().map(|entry| entry.kind as usize).collect();
+        for kind in 0..=FaultKind::Both as usize {
             assert_eq!(kinds.iter().filter(|k| **k == kind).count(), 1, "kind {kind}");
         }
     }
 
     #[test]
-    fn a_fault_lasts_unless_it_is_told_how_often() {
-        let lasting: Fault = "errcode:-1".parse().unwrap();
-        assert_eq!((lasting.number, lasting.spent()), (-1, Some(lasting)));
-        let twice: Fault = "hang@2".parse().unwrap();
-        assert_eq!(twice.spent(), Some("hang@1".parse().unwrap()));
-        assert_eq!(twice.spent().and_then(Fault::spent), None);
-        assert_eq!(Fault::parse_or_none("none"), Ok(None));
+    fn a_fault_without_times_lasts_and_one_with_times_is_used_up() {
+        let lasting: MockFault = "errcode:-1".parse().unwrap();
+        assert_eq!((lasting.number, lasting.after_one_call()), (-1, Some(lasting)));
+        let twice: MockFault = "hang@2".parse().unwrap();
+        assert_eq!(twice.after_one_call(), Some("hang@1".parse().unwrap()));
+        assert_eq!(twice.after_one_call().and_then(MockFault::after_one_call), None);
+        assert_eq!(MockFault::parse_or_none("none"), Ok(None));
     }
 
     #[test]
-    fn what_is_no_fault_is_refused_with_a_hint() {
-        let no = |text: &str| text.parse::<Fault>().unwrap_err();
+    fn an_invalid_fault_is_refused_with_the_syntax() {
+        let no = |text: &str| text.parse::<MockFault>().unwrap_err();
         for wrong in ["", "none", "Errcode:1", "hangs", "hang ", "errcode :1"] {
             assert!(
                 no(wrong).starts_with(

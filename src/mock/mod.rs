@@ -1,21 +1,23 @@
-//! A stand-in for WeChat on loopback: WeChat's rules for tokens, and faults on demand. Not canned answers.
+//! A stand-in for WeChat on loopback: implements WeChat's rules for tokens, and injects faults on demand.
 //!
-//! The rules and the faults are pure; `http` and `wire` carry them. It knows nothing of how wxtoken asks WeChat.
+//! `rules` and `effect` do no I/O; `http` and `wire` carry their results. Nothing here knows how wxtoken calls WeChat.
 
-mod calls;
+mod random;
 mod errmsg;
 mod rules;
 mod fault;
-mod effect;
 mod wire;
+mod effect;
+mod routes;
 mod http;
 
-/// The account that exists when none is named. Its secret keeps nothing safe: it opens only the stand-in.
+/// AppID of the account that exists when none is configured.
 pub(crate) const APPID: &str = "wx0123456789abcdef";
+/// Its AppSecret. Not confidential: it is valid for the stand-in alone.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-pub(crate) use fault::Fault;
-pub(crate) use http::{Clock, StandIn};
+pub(crate) use fault::MockFault;
+pub(crate) use http::{EpochClock, MockServer};
 #[cfg(test)]
-pub(crate) use rules::Credentials;
-pub(crate) use rules::{Terms, WeChat};
+pub(crate) use rules::CallerCredentials;
+pub(crate) use rules::{MockWeChat, TokenLifetime};

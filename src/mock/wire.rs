@@ -1,5 +1,5 @@
-//! What no HTTP library does for us, on the bare socket: silence, resets, answers that break off or never end.
-//! What is sent is told in `effect`; each ends by itself when the peer goes.
+//! Faults that no HTTP library produces, on a bare socket: silence, resets, answers that break off or never end.
+//! `effect` decides which bytes are sent. Each action ends when the peer closes the connection.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,61 +10,61 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// More than any client should be ready to hold.
+/// Size of the padding, in bytes: more than any client should buffer.
 const FLOOD: usize = 512 * 1024 * 1024;
-/// A socket with unread bytes is reset when it is closed, which would take the last answer away: what the peer still
-/// sends is read for this long.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// For how long unread bytes are drained before a connection is closed. Closing a socket with unread bytes resets it, and the
+/// peer could lose the answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The service's way to say: this connection is no longer HTTP's.
+/// What to do with a connection instead of answering by HTTP. An error of the HTTP service, which ends hyper's part.
 #[derive(Clone, Debug)]
-pub(crate) enum Wire {
-    /// Nothing, for as long as the peer waits.
+pub(crate) enum WireAction {
+    /// Sends nothing and keeps the connection open.
     Silence,
-    /// A TCP reset.
+    /// Resets the TCP connection.
     Reset,
-    /// These bytes, none perhaps, and the end.
+    /// Sends these bytes, or none, and closes.
     Bytes(Bytes),
-    /// The head, then the body a byte a second.
+    /// Sends the head, then a byte of the body each second.
     Drip { head: Bytes, body: Bytes },
-    /// Half a gigabyte of padding between the two, in little memory.
+    /// Sends 512 MiB of padding between the two, without holding it in memory.
     Flood { before: Bytes, after: Bytes },
 }
 
-impl fmt::Display for Wire {
+impl fmt::Display for WireAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Wire::Silence => "no answer",
-            Wire::Reset => "reset",
-            Wire::Bytes(bytes) if bytes.is_empty() => "closed without an answer",
-            Wire::Bytes(_) => "broken answer, closed",
-            Wire::Drip { .. } => "a byte a second",
-            Wire::Flood { .. } => "flood",
+            WireAction::Silence => "no answer",
+            WireAction::Reset => "reset",
+            WireAction::Bytes(bytes) if bytes.is_empty() => "closed without an answer",
+            WireAction::Bytes(_) => "broken answer, closed",
+            WireAction::Drip { .. } => "a byte a second",
+            WireAction::Flood { .. } => "flood",
         })
     }
 }
 
-impl std::error::Error for Wire {}
+impl std::error::Error for WireAction {}
 
-impl Wire {
-    /// Does it, to the end. Errors are the peer's going away, which is nothing to report.
-    pub(crate) async fn act(self, mut stream: TcpStream) {
+impl WireAction {
+    /// Carries out the action. Ignores errors: they mean that the peer is gone.
+    pub(crate) async fn run(self, mut stream: TcpStream) {
         let _ = self.write(&mut stream).await;
     }
 
     async fn write(self, stream: &mut TcpStream) -> std::io::Result<()> {
         match self {
-            Wire::Silence => return drain(stream).await,
-            Wire::Reset => return SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
-            Wire::Bytes(bytes) => stream.write_all(&bytes).await?,
-            Wire::Drip { head, body } => {
+            WireAction::Silence => return drain(stream).await,
+            WireAction::Reset => return SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
+            WireAction::Bytes(bytes) => stream.write_all(&bytes).await?,
+            WireAction::Drip { head, body } => {
                 stream.write_all(&head).await?;
                 for byte in body {
                     stream.write_all(&[byte]).await?;
                     sleep(Duration::from_secs(1)).await;
                 }
             }
-            Wire::Flood { before, after } => {
+            WireAction::Flood { before, after } => {
                 let padding = [b'x'; 64 * 1024];
                 stream.write_all(&before).await?;
                 for _ in 0..FLOOD / padding.len() {
@@ -74,7 +74,7 @@ impl Wire {
             }
         }
         stream.shutdown().await?;
-        timeout(FAREWELL, drain(stream)).await?
+        timeout(DRAIN_TIMEOUT, drain(stream)).await?
     }
 }
 

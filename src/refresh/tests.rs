@@ -621,7 +621,7 @@ struct Town<'a> {
     clock: &'a Stopped,
     rules: Rules,
     margin: Duration,
-    wechat: RefCell<mock::WeChat>,
+    wechat: RefCell<mock::MockWeChat>,
     store: Memory,
     /// What the next calls come to; then all is well.
     fates: RefCell<VecDeque<Fate>>,
@@ -634,13 +634,13 @@ struct Town<'a> {
 
 impl<'a> Town<'a> {
     fn new(clock: &'a Stopped, rules: Rules, margin: Duration) -> Town<'a> {
-        let terms = mock::Terms { life: LIFE, overlap: Duration::from_secs(300) };
+        let lifetime = mock::TokenLifetime { life: LIFE, overlap: Duration::from_secs(300) };
         let accounts = vec![("wx1".to_owned(), Secret::new("s".to_owned()))];
         Town {
             clock,
             rules,
             margin,
-            wechat: RefCell::new(mock::WeChat::new(accounts, terms, Duration::ZERO)),
+            wechat: RefCell::new(mock::MockWeChat::new(accounts, lifetime, Duration::ZERO, 1)),
             store: Memory::default(),
             fates: RefCell::default(),
             held: RefCell::default(),
@@ -689,7 +689,7 @@ impl<'a> Town<'a> {
         let mut held = self.held.borrow_mut();
         let now = self.clock.passed.get();
         held.retain(|(token, until)| {
-            let is_alive = self.wechat.borrow_mut().honour(token.expose(), now).is_ok();
+            let is_alive = self.wechat.borrow_mut().check_token(token.expose(), now).is_ok();
             assert!(now >= *until || is_alive, "{:?} at {now:?}, until {until:?}", self.rules);
             now < *until
         });
@@ -702,13 +702,14 @@ impl<'a> Town<'a> {
     }
 
     fn grant(&self, how: RefreshMode) -> Result<IssuedToken, UpstreamError> {
-        let who = mock::Credentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
+        let who =
+            mock::CallerCredentials { appid: "wx1", grant_type: "client_credential", secret: "s" };
         let (mut wechat, now) = (self.wechat.borrow_mut(), self.clock.passed.get());
         let granted = match (self.rules, how) {
-            (Rules::Classic, _) => wechat.token(who, now),
-            (Rules::Stable, RefreshMode::Normal) => wechat.stable_token(who, now),
-            (Rules::Stable, RefreshMode::Forced) => wechat.forced_stable_token(who, now),
-            (Rules::Work | Rules::Mirror, _) => wechat.work_token(who, now),
+            (Rules::Classic, _) => wechat.classic_token(who, now),
+            (Rules::Stable, RefreshMode::Normal) => wechat.stable_token(who, false, now),
+            (Rules::Stable, RefreshMode::Forced) => wechat.stable_token(who, true, now),
+            (Rules::Work | Rules::Mirror, _) => wechat.wecom_token(who, now),
         };
         let grant = granted.map_err(|refusal| {
             let Err(err) = refused(refusal.errcode) else { unreachable!("a refusal") };
