@@ -21,7 +21,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
 use crate::scheduler::{self, Scheduler};
 use crate::server::{
-    self, Bound, Files, Options, Reloaded, Scheme, Snapshot, Sources, Tls, TlsFiles,
+    self, AccessSources, Bound, Files, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
 };
 use crate::store;
 use crate::upstream::connect::{Connector, Origin, UpstreamConfig, UpstreamParts};
@@ -36,7 +36,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         None => Secrets::NeededToRefresh,
     };
     let settings = Config::read(common, &args.account, secrets)?.serve(args);
-    let imply_loopback = sources(&settings, Vec::new()).imply_loopback();
+    let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let ((snapshot, tls), listen) = both(
         both(snapshot(common, args, secrets, &settings), tls(&settings)),
         Listen::parse_all(&settings.listen),
@@ -44,7 +44,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = Bound::passed_or(&listen, scheme)?;
     if let (true, Some(bound)) =
-        (imply_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
+        (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
@@ -126,8 +126,11 @@ fn snapshot(
     })
 }
 
-fn sources(settings: &config::Serve, accounts: Vec<(String, Option<Vec<String>>)>) -> Sources {
-    Sources {
+fn sources(
+    settings: &config::Serve,
+    accounts: Vec<(String, Option<Vec<String>>)>,
+) -> AccessSources {
+    AccessSources {
         allow: settings.allow.clone(),
         allow_file: settings.allow_file.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),

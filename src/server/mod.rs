@@ -19,7 +19,7 @@ use anyhow::Context;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub(crate) use access::Sources;
+pub(crate) use access::AccessSources;
 pub(crate) use reload::{Files, Reloaded};
 pub(crate) use state::Snapshot;
 pub(crate) use transport::socket::{Bound, Scheme};

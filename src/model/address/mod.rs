@@ -2,6 +2,7 @@
 //! Connects to nothing.
 
 pub(crate) mod endpoint;
+pub(crate) mod host_port;
 pub(crate) mod listen;
 pub(crate) mod network;
 pub(crate) mod redis_url;

@@ -1,4 +1,4 @@
-//! Who may ask: addresses and networks, as sorted ranges. Knows nothing of names or of who forwarded what.
+//! Sets of IP addresses: the networks of a flag or a file, as sorted ranges. Knows no names, and no proxy headers.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::model::address::network;
 /// The longest entry that an error repeats in full: `ffff:…:255.255.255.255/128` has 49 characters.
 const LONGEST_ENTRY: usize = 60;
 
-/// The addresses that may ask. Empty means nobody.
+/// The IP addresses that are allowed. An empty list allows none.
 ///
-/// Each family's ranges are sorted and disjoint, so ten thousand networks are looked up in 14 comparisons.
+/// The ranges of each family are sorted and disjoint, so a lookup among ten thousand networks takes 14 comparisons.
 #[derive(Debug, Default)]
 pub(crate) struct Allowlist {
     v4: Vec<(u32, u32)>,
@@ -23,14 +23,14 @@ pub(crate) struct Allowlist {
 }
 
 impl Allowlist {
-    /// This machine only: what holds when nothing was said.
+    /// Returns the list that allows loopback addresses only.
     pub(crate) fn loopback() -> Allowlist {
         let v4 = (u32::from_be_bytes([127, 0, 0, 0]), u32::from_be_bytes([127, 255, 255, 255]));
         Allowlist { v4: vec![v4], v6: vec![(1, 1)] }
     }
 
-    /// The addresses of these networks.
-    pub(crate) fn of(networks: impl IntoIterator<Item = IpCidr>) -> Allowlist {
+    /// Returns the list that allows every address of these networks.
+    pub(crate) fn from_networks(networks: impl IntoIterator<Item = IpCidr>) -> Allowlist {
         let mut list = Allowlist::default();
         for network in networks {
             list.add(network);
@@ -40,15 +40,16 @@ impl Allowlist {
         list
     }
 
+    /// Whether the list allows no address at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Whether a caller at this address may ask. An IPv4 address is the same one when a v6 socket shows it.
+    /// Whether this address is allowed. An IPv4 address that is mapped into IPv6 counts as IPv4.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => holds(&self.v4, u32::from(ip)),
-            IpAddr::V6(ip) => holds(&self.v6, u128::from(ip)),
+            IpAddr::V4(ip) => is_in_ranges(&self.v4, u32::from(ip)),
+            IpAddr::V6(ip) => is_in_ranges(&self.v6, u128::from(ip)),
         }
     }
 
@@ -61,13 +62,13 @@ impl Allowlist {
                     _ => self.v6.push((first.into(), last.into())),
                 }
             }
-            _ => unreachable!("a network's ends are of one family"),
+            _ => unreachable!("both ends of a network are of one family"),
         }
     }
 }
 
-/// The addresses (`10.1.2.3`) and networks (`10.0.0.0/8`) that a flag gives; the error names every entry that is neither.
-pub(crate) fn of_flag<S: AsRef<str>>(
+/// Parses the addresses (`10.1.2.3`) and networks (`10.0.0.0/8`) of a flag. The error names every entry that is neither.
+pub(crate) fn parse_networks<S: AsRef<str>>(
     flag: &str,
     entries: impl IntoIterator<Item = S>,
 ) -> anyhow::Result<Vec<IpCidr>> {
@@ -90,29 +91,30 @@ pub(crate) fn of_flag<S: AsRef<str>>(
     }
 }
 
-/// The same of a file, where commas and blanks are as good as lines.
-pub(crate) fn of_file(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
-    let roster = LineFile::read("allow file", path)?;
+/// Reads addresses and networks from a file, which separates them by commas, blanks or line ends. The error names every
+/// entry that is neither, with its line.
+pub(crate) fn read_networks(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
+    let file = LineFile::read("allow file", path)?;
     let mut networks = Vec::new();
     let mut faults = Vec::new();
-    for (number, line) in roster.lines() {
-        let is_between = |c: char| c == ',' || c.is_ascii_whitespace();
-        for entry in line.split(is_between).filter(|entry| !entry.is_empty()) {
+    for (number, line) in file.lines() {
+        let is_separator = |c: char| c == ',' || c.is_ascii_whitespace();
+        for entry in line.split(is_separator).filter(|entry| !entry.is_empty()) {
             match network::parse(entry) {
                 Ok(network) => networks.push(network),
                 Err(fault) => {
-                    // Somebody may have put a key there.
-                    let shown = log::without_long_words(entry);
-                    let shown = log::printable(&shown, LONGEST_ENTRY);
-                    faults.push((number, format!("{shown}: {fault}")));
+                    // The entry may be a key that was put into the wrong file.
+                    let entry = log::without_long_words(entry);
+                    let entry = log::printable(&entry, LONGEST_ENTRY);
+                    faults.push((number, format!("{entry}: {fault}")));
                 }
             }
         }
     }
-    if faults.is_empty() { Ok(networks) } else { Err(roster.faulty(&faults)) }
+    if faults.is_empty() { Ok(networks) } else { Err(file.error(&faults)) }
 }
 
-/// The same addresses as ranges that are sorted and do not overlap.
+/// Sorts ranges and merges those that overlap.
 fn disjoint<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
@@ -125,161 +127,10 @@ fn disjoint<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
     merged
 }
 
-fn holds<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
+fn is_in_ranges<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
     let after = ranges.partition_point(|range| range.0 <= address);
     after > 0 && address <= ranges[after - 1].1
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listed<S: AsRef<str>>(entries: &[S]) -> Allowlist {
-        Allowlist::of(of_flag("--allow", entries).expect("good entries"))
-    }
-
-    fn allows(entries: &[&str], ip: &str) -> bool {
-        listed(entries).contains(ip.parse().expect("an address"))
-    }
-
-    #[test]
-    fn an_address_is_allowed_exactly_where_a_network_holds_it() {
-        for (entry, ip, expected) in [
-            ("10.0.0.0/8", "10.0.0.0", true),
-            ("10.0.0.0/8", "10.255.255.255", true),
-            ("10.0.0.0/8", "9.255.255.255", false),
-            ("10.0.0.0/8", "11.0.0.0", false),
-            ("10.1.2.3", "10.1.2.3", true),
-            ("10.1.2.3/32", "10.1.2.4", false),
-            ("2001:db8::/32", "2001:db8:ffff::1", true),
-            ("2001:db8::/32", "2001:db9::", false),
-            ("::1", "::1", true),
-            ("::1", "127.0.0.1", false),
-            // The same address, as a dual-stack socket shows it, and as somebody may write it.
-            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
-            ("::ffff:10.0.0.0/104", "10.1.1.1", true),
-            ("::ffff:10.0.0.0/104", "::ffff:11.1.1.1", false),
-            ("::ffff:10.1.1.1", "10.1.1.1", true),
-            ("::ffff:0:0/96", "192.0.2.1", true),
-            // Everybody of one family is nobody of the other.
-            ("0.0.0.0/0", "192.0.2.1", true),
-            ("0.0.0.0/0", "::1", false),
-            ("0.0.0.0/0", "::ffff:192.0.2.1", true),
-            ("::/0", "2001:db8::1", true),
-            ("::/0", "192.0.2.1", false),
-            ("::/0", "::ffff:192.0.2.1", false),
-        ] {
-            assert_eq!(allows(&[entry], ip), expected, "{entry} {ip}");
-        }
-    }
-
-    #[test]
-    fn an_empty_list_allows_nobody() {
-        assert!(!allows(&[], "127.0.0.1") && !allows(&[], "::1"));
-    }
-
-    #[test]
-    fn loopback_is_the_whole_of_127_and_one_address_of_v6() {
-        let list = Allowlist::loopback();
-        for (ip, expected) in [
-            ("127.0.0.1", true),
-            ("127.255.255.255", true),
-            ("::1", true),
-            ("::ffff:127.0.0.1", true),
-            ("126.255.255.255", false),
-            ("128.0.0.0", false),
-            ("::", false),
-            ("::2", false),
-        ] {
-            assert_eq!(list.contains(ip.parse().expect("an address")), expected, "{ip}");
-        }
-    }
-
-    #[test]
-    fn networks_may_overlap_repeat_and_come_in_any_order() {
-        let entries = [
-            "10.2.0.0/16",
-            "10.0.0.0/8",
-            "10.2.0.0/16",
-            "192.0.2.0/25",
-            "192.0.2.128/25",
-            "10.9.9.9",
-            " ::1 ",
-        ];
-        for ip in ["10.0.0.1", "10.2.3.4", "10.200.0.1", "192.0.2.127", "192.0.2.128", "::1"] {
-            assert!(allows(&entries, ip), "{ip}");
-        }
-        for ip in ["9.0.0.1", "11.0.0.1", "192.0.3.0", "::2"] {
-            assert!(!allows(&entries, ip), "{ip}");
-        }
-    }
-
-    #[test]
-    fn among_ten_thousand_networks_each_is_found_and_nothing_else() {
-        let entries: Vec<String> =
-            (0..10_000).map(|n| format!("10.{}.{}.0/25", n / 256, n % 256)).collect();
-        let list = listed(&entries);
-        for n in 0..10_000 {
-            let at = |last: u8| IpAddr::from([10, (n / 256) as u8, (n % 256) as u8, last]);
-            assert!(list.contains(at(0)) && list.contains(at(127)) && !list.contains(at(128)));
-        }
-    }
-
-    #[test]
-    fn every_bad_entry_is_named_with_what_is_wrong() {
-        let entries = [
-            "10.0.0.1/8",
-            "10.0.0.0/8",
-            "nonsense\u{1b}[2J",
-            "",
-            "10.0.0.0/33",
-            "010.0.0.0/8",
-            "1.2.3.4/x",
-            "10/8",
-        ];
-        let err = of_flag("--allow", entries).expect_err("bad entries");
-        assert_eq!(Exit::from_error(&err), Exit::Usage);
-        let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
-        let length = "the prefix length must be 0 to 32, or to 128 for IPv6";
-        assert_eq!(
-            err.to_string(),
-            format!(
-                "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
-                 nonsense\\u{{1b}}[2J: {expected}; an empty entry: {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
-                 1.2.3.4/x: {length}; 10/8: {expected}"
-            )
-        );
-    }
-
-    #[test]
-    fn a_file_is_a_list_too_and_its_faults_are_told_by_their_lines() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("allow");
-        let read = |text: &str| {
-            std::fs::write(&path, text).expect("a file");
-            of_file(&path).map(Allowlist::of).map_err(|err| format!("{err:#}"))
-        };
-        let list = read("# ours\r\n10.0.0.0/8,192.0.2.1\t2001:db8::/32 # and theirs\r\n,\n::1")
-            .expect("good");
-        for (ip, expected) in [
-            ("10.1.1.1", true),
-            ("192.0.2.1", true),
-            ("2001:db8::9", true),
-            ("::1", true),
-            ("127.0.0.1", false),
-        ] {
-            assert_eq!(list.contains(ip.parse().expect("an address")), expected, "{ip}");
-        }
-        assert!(read("# nobody\n\n").expect("good").is_empty());
-        let key = "wxk_0000000000000000000000000000000000000000000";
-        let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
-        assert_eq!(
-            read(&format!("10.0.0.0/8\n10.0.0.1/8 host\n\n{key}")).expect_err("bad"),
-            format!(
-                "allow file {}: line 2: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
-                 line 2: host: {expected}; line 4: […]: {expected}",
-                path.display()
-            )
-        );
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
-//! Whose request a proxy passes on. What a header says counts only where somebody who is trusted wrote it, and then
-//! the last word of it counts first: what stands to its left came from further away.
+//! Finds the client behind a reverse proxy, by `X-Forwarded-For` and `Forwarded`.
+//!
+//! A proxy appends the address that it was asked from, so these headers are read from their right end, and only as far
+//! as trusted proxies wrote them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -9,94 +11,98 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use super::AccessError;
 use super::allowlist::{self, Allowlist};
 use super::peer::Peer;
+use crate::model::address::host_port::HostPort;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose word counts about whom they ask for. Empty means nobody's.
+/// The proxies whose headers are believed. Empty by default.
 #[derive(Debug, Default)]
-pub(crate) struct Proxies {
+pub(crate) struct TrustedProxies {
     networks: Allowlist,
-    /// Whoever may open the unix socket is one.
-    unix: bool,
+    /// Whether the peers of a unix socket are such proxies.
+    includes_unix: bool,
 }
 
-impl Proxies {
-    /// Reads addresses, networks, and `unix`; the error names every entry that is none of them.
-    pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Proxies> {
+impl TrustedProxies {
+    /// Parses addresses, networks and the word `unix`. The error names every entry that is none of them.
+    pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<TrustedProxies> {
         let is_unix = |entry: &&str| entry.trim() == "unix";
         let (unix, networks): (Vec<&str>, Vec<&str>) =
             entries.iter().map(AsRef::as_ref).partition(is_unix);
-        let networks = Allowlist::of(allowlist::of_flag("--trusted-proxy", networks)?);
-        Ok(Proxies { networks, unix: !unix.is_empty() })
+        let networks = allowlist::parse_networks("--trusted-proxy", networks)?;
+        let networks = Allowlist::from_networks(networks);
+        Ok(TrustedProxies { networks, includes_unix: !unix.is_empty() })
     }
 
-    pub(crate) fn trusts(&self, peer: Peer) -> bool {
+    /// Whether the headers that this peer sends are believed.
+    pub(crate) fn contains(&self, peer: Peer) -> bool {
         match peer {
             Peer::Ip(ip) => self.networks.contains(ip),
-            Peer::Local => self.unix,
+            Peer::Unix => self.includes_unix,
         }
     }
 }
 
-/// Who asks.
+/// The client that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
-    /// The peer, for itself.
+pub(crate) enum ClientAddress {
+    /// The peer itself is the client.
     Direct(Peer),
-    /// Somebody behind a trusted proxy.
-    Behind(IpAddr),
+    /// A trusted proxy forwards the request of this client.
+    Forwarded(IpAddr),
 }
 
-impl Client {
+impl ClientAddress {
+    /// Returns the client as the peer that it would be without a proxy.
     pub(crate) fn peer(self) -> Peer {
         match self {
-            Client::Direct(peer) => peer,
-            Client::Behind(ip) => Peer::Ip(ip),
+            ClientAddress::Direct(peer) => peer,
+            ClientAddress::Forwarded(ip) => Peer::Ip(ip),
         }
     }
 }
 
-/// Who asks, by the headers of a request that came from `peer`.
-pub(crate) fn client(
+/// Finds the client of a request by the headers that `peer` sent.
+pub(crate) fn client_address(
     headers: &HeaderMap,
     peer: Peer,
-    proxies: &Proxies,
-) -> Result<Client, AccessError> {
-    let is_forwarded = headers.keys().any(is_forwarding);
-    if !proxies.trusts(peer) {
-        return if is_forwarded {
-            Err(AccessError::UntrustedProxy)
-        } else {
-            Ok(Client::Direct(peer))
+    proxies: &TrustedProxies,
+) -> Result<ClientAddress, AccessError> {
+    let is_forwarded = headers.keys().any(is_proxy_header);
+    if !proxies.contains(peer) {
+        return match is_forwarded {
+            true => Err(AccessError::UntrustedProxy),
+            false => Ok(ClientAddress::Direct(peer)),
         };
     }
-    let said = |name, hops: fn(&HeaderValue) -> Vec<Hop>| {
-        let lines = headers.get_all(name);
-        headers.contains_key(name).then(|| first_untrusted(lines.iter().flat_map(hops), proxies))
+    let client_by = |name: &HeaderName, parse_line: fn(&HeaderValue) -> Vec<Option<IpAddr>>| {
+        let lines = headers.get_all(name).iter();
+        headers
+            .contains_key(name)
+            .then(|| nearest_untrusted(lines.flat_map(parse_line), &proxies.networks))
     };
-    let client = match (said(&X_FORWARDED_FOR, listed), said(&header::FORWARDED, elements)) {
-        (Some(client), None) | (None, Some(client)) => client?,
-        // Whichever of them the proxy did not set may be the client's own.
+    let by_x_forwarded_for = client_by(&X_FORWARDED_FOR, parse_x_forwarded_for);
+    let by_forwarded = client_by(&header::FORWARDED, parse_forwarded);
+    match (by_x_forwarded_for, by_forwarded) {
+        (Some(client), None) | (None, Some(client)) => Ok(ClientAddress::Forwarded(client?)),
+        // The client may have sent the one that the proxy does not set.
         (Some(one), Some(other)) => match (one?, other?) {
-            (one, other) if one == other => one,
-            _ => return Err(AccessError::ConflictingClients),
+            (one, other) if one == other => Ok(ClientAddress::Forwarded(one)),
+            _ => Err(AccessError::ConflictingClients),
         },
-        (None, None) => {
-            return match peer {
-                // The proxy's own affair, such as a look at its backend's health: it is let in by its own address.
-                Peer::Ip(_) if !is_forwarded => Ok(Client::Direct(peer)),
-                // A unix socket has no address to be let in by. Or it asks for somebody, and does not say for whom.
-                Peer::Ip(_) | Peer::Local => Err(AccessError::NoForwardedClient),
-            };
-        }
-    };
-    Ok(Client::Behind(client))
+        (None, None) => match peer {
+            // The proxy's own request, such as a health check, is allowed or refused by the proxy's address.
+            Peer::Ip(_) if !is_forwarded => Ok(ClientAddress::Direct(peer)),
+            // A unix socket's peer has no address that could be allowed, and other proxy headers name no client.
+            Peer::Ip(_) | Peer::Unix => Err(AccessError::NoForwardedClient),
+        },
+    }
 }
 
-/// Whether a header says that the request was forwarded. Then the peer is a proxy, and its being allowed says nothing
-/// about whoever asked it.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str(); // In lower case, however it was sent.
+/// Whether a header shows that the request was forwarded. Its peer is a proxy then, so that allowing the peer's address
+/// must not allow the request.
+fn is_proxy_header(name: &HeaderName) -> bool {
+    let name = name.as_str(); // Lower case, however it was sent.
     name.starts_with("x-forwarded")
         || matches!(
             name,
@@ -110,80 +116,78 @@ fn is_forwarding(name: &HeaderName) -> bool {
         )
 }
 
-/// Somebody a request came by; `None` where something is said that is no address.
-type Hop = Option<IpAddr>;
-
-/// The nearest hop that is not a trusted proxy, or else the farthest. What a proxy adds stands to the right of what it
-/// was sent, so whatever is to the left of an untrusted hop is that one's own word, and is not looked at.
-fn first_untrusted(
-    hops: impl DoubleEndedIterator<Item = Hop>,
-    proxies: &Proxies,
+/// Returns the rightmost hop that is not a trusted proxy or, if all are, the leftmost. `None` stands for a hop that is
+/// no address.
+///
+/// Whatever stands to the left of an untrusted hop was written by that hop, and is ignored.
+fn nearest_untrusted(
+    hops: impl DoubleEndedIterator<Item = Option<IpAddr>>,
+    trusted: &Allowlist,
 ) -> Result<IpAddr, AccessError> {
-    let mut farthest = None;
+    let mut leftmost = None;
     for hop in hops.rev() {
         let ip = hop.ok_or(AccessError::BadForwardedClient)?;
-        if !proxies.networks.contains(ip) {
+        if !trusted.contains(ip) {
             return Ok(ip);
         }
-        farthest = Some(ip);
+        leftmost = Some(ip);
     }
-    farthest.ok_or(AccessError::BadForwardedClient)
+    leftmost.ok_or(AccessError::BadForwardedClient)
 }
 
-/// The hops of an `X-Forwarded-For` line.
-fn listed(line: &HeaderValue) -> Vec<Hop> {
+/// Parses the hops of one `X-Forwarded-For` line.
+fn parse_x_forwarded_for(line: &HeaderValue) -> Vec<Option<IpAddr>> {
     let entries = line.as_bytes().split(|byte| *byte == b',');
-    entries.map(|entry| address(std::str::from_utf8(entry).ok()?.trim_matches(BLANKS))).collect()
+    entries
+        .map(|entry| parse_address(std::str::from_utf8(entry).ok()?.trim_matches(BLANKS)))
+        .collect()
 }
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// The hops of a `Forwarded` line, RFC 7239. A quote that somebody left open may hide what the proxy added after it, so
-/// a line that cannot be read says nothing at all.
-fn elements(line: &HeaderValue) -> Vec<Hop> {
+/// Parses the hops of one `Forwarded` line (RFC 7239).
+///
+/// A line with a syntax error is one hop that is no address: after a quote that the client left open, what the proxy
+/// appended cannot be told from the client's own words.
+fn parse_forwarded(line: &HeaderValue) -> Vec<Option<IpAddr>> {
     line.to_str().ok().and_then(parse_elements).unwrap_or_else(|| vec![None])
 }
 
-fn parse_elements(line: &str) -> Option<Vec<Hop>> {
+/// Parses `for=ADDRESS;name=value, …`. Returns `None` if the syntax is wrong.
+fn parse_elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     let mut hops = Vec::new();
-    let mut nodes: Vec<Hop> = Vec::new(); // What `for` says in the current element.
+    let mut nodes = Vec::new(); // The values of `for` in the current element.
     let mut rest = line;
     loop {
         rest = rest.trim_start_matches(BLANKS);
         if !rest.is_empty() && !rest.starts_with([';', ',']) {
             let (name, after) = rest.split_once('=')?;
-            if name.is_empty() || !name.bytes().all(is_of_token) {
+            if name.is_empty() || !name.bytes().all(is_token_char) {
                 return None;
             }
             let (value, after) = parse_value(after)?;
             if name.eq_ignore_ascii_case("for") {
-                nodes.push(address(&value));
+                nodes.push(parse_address(&value));
             }
             rest = after.trim_start_matches(BLANKS);
         }
-        match rest.split_at_checked(1) {
-            Some((";", after)) => rest = after,
-            Some((",", after)) => {
-                hops.push(only(&nodes));
-                nodes.clear();
-                rest = after;
-            }
+        let separator = rest.chars().next();
+        if separator != Some(';') {
+            // An element that has no `for`, or several, names no client.
+            hops.push(if let [node] = nodes[..] { node } else { None });
+            nodes.clear();
+        }
+        match separator {
+            Some(';' | ',') => rest = &rest[1..],
             Some(_) => return None,
-            None => {
-                hops.push(only(&nodes));
-                return Some(hops);
-            }
+            None => return Some(hops),
         }
     }
 }
 
-/// What is said once.
-fn only(nodes: &[Hop]) -> Hop {
-    if let [node] = nodes { *node } else { None }
-}
-
-/// A parameter's value, and what comes after it. More is taken unquoted than the RFC has it: addresses with colons and
-/// brackets, as many proxies write them.
+/// Parses the value of a parameter. Returns it with the text behind it.
+///
+/// Many proxies write addresses with colons and brackets unquoted, which the RFC does not allow. They are accepted.
 fn parse_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ',', ' ', '\t', '"', '\\']).unwrap_or(text.len());
@@ -200,271 +204,18 @@ fn parse_value(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// RFC 9110, 5.6.2.
-fn is_of_token(byte: u8) -> bool {
+/// Whether a token may contain this character (RFC 9110, section 5.6.2).
+fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// An address as proxies write it: `IP`, `IP:PORT`, `[IPV6]`, `[IPV6]:PORT`. An IPv4 address is one even if it is mapped.
-fn address(text: &str) -> Option<IpAddr> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (ip, after) = rest.split_once(']')?;
-        let ip: Ipv6Addr = ip.parse().ok()?;
-        let is_whole = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
-        return is_whole.then_some(ip.to_canonical());
+/// Parses an address as proxies write it: `IP`, `IPV4:PORT`, `[IPV6]` or `[IPV6]:PORT`.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Some(ip.to_canonical()),
+        Err(_) => HostPort::parse(text)?.host.ip(),
     }
-    let ip = match text.split_once(':') {
-        Some((ip, port)) if !port.contains(':') && is_port(port) => ip,
-        _ => text,
-    };
-    ip.parse().ok().map(|ip: IpAddr| ip.to_canonical())
-}
-
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PROXIES: [&str; 4] = ["10.0.0.0/24", "2001:db8:1::/48", "::ffff:192.0.2.1", "unix"];
-
-    fn peer(text: &str) -> Peer {
-        match text {
-            "unix" => Peer::Local,
-            ip => Peer::Ip(ip.parse().expect("an address")),
-        }
-    }
-
-    /// What comes of a request with these headers that `from` sent to somebody who trusts [`PROXIES`].
-    fn found(from: &str, lines: &[(&str, &str)]) -> Result<Client, AccessError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
-        }
-        client(&headers, peer(from), &Proxies::parse(&PROXIES).expect("good entries"))
-    }
-
-    fn behind(ip: &str) -> Result<Client, AccessError> {
-        Ok(Client::Behind(ip.parse().expect("an address")))
-    }
-
-    const XFF: &str = "X-Forwarded-For";
-    const FWD: &str = "Forwarded";
-
-    #[test]
-    fn whoever_is_not_a_trusted_proxy_asks_for_itself_or_is_refused() {
-        for from in ["203.0.113.9", "10.0.1.0", "192.0.2.2", "2001:db8:2::1", "127.0.0.1"] {
-            assert_eq!(found(from, &[]), Ok(Client::Direct(peer(from))));
-            assert_eq!(found(from, &[("accept", "10.0.0.1")]), Ok(Client::Direct(peer(from))));
-            for name in [XFF, FWD, "Via", "X-Real-IP", "x-forwarded-proto"] {
-                assert_eq!(
-                    found(from, &[(name, "10.0.0.1")]),
-                    Err(AccessError::UntrustedProxy),
-                    "{from} {name}"
-                );
-            }
-        }
-        let nobody = Proxies::default();
-        for from in ["unix", "10.0.0.1"] {
-            let mut headers = HeaderMap::new();
-            assert_eq!(client(&headers, peer(from), &nobody), Ok(Client::Direct(peer(from))));
-            headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
-            assert_eq!(client(&headers, peer(from), &nobody), Err(AccessError::UntrustedProxy));
-        }
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
-        for (lines, expected) in [
-            // One hop, two hops, and a prefix that the client made up.
-            (&["203.0.113.9"][..], behind("203.0.113.9")),
-            (&["203.0.113.9, 10.0.0.7"], behind("203.0.113.9")),
-            (&["10.0.0.5, 203.0.113.9"], behind("203.0.113.9")),
-            (&["127.0.0.1,203.0.113.9,10.0.0.7,10.0.0.8"], behind("203.0.113.9")),
-            (&["198.51.100.1, 203.0.113.9"], behind("203.0.113.9")),
-            // All lines, in their order.
-            (&["127.0.0.1", "203.0.113.9", "10.0.0.7"], behind("203.0.113.9")),
-            (&["203.0.113.9", "127.0.0.1"], behind("127.0.0.1")),
-            // All are proxies: the farthest of them asks.
-            (&["10.0.0.7"], behind("10.0.0.7")),
-            (&["10.0.0.9", "10.0.0.8,10.0.0.7"], behind("10.0.0.9")),
-            // The ways of writing an address.
-            (&["203.0.113.9:4711"], behind("203.0.113.9")),
-            (&["\t203.0.113.9 \t"], behind("203.0.113.9")),
-            (&["203.0.113.9,10.0.0.7:65535"], behind("203.0.113.9")),
-            (&["2001:db8::9"], behind("2001:db8::9")),
-            (&["[2001:db8::9]"], behind("2001:db8::9")),
-            (&["[2001:db8::9]:4711,2001:db8:1::1,[2001:db8:1::2]:1"], behind("2001:db8::9")),
-            (&["::ffff:203.0.113.9"], behind("203.0.113.9")),
-            (&["203.0.113.9, ::ffff:10.0.0.7, 192.0.2.1"], behind("203.0.113.9")),
-            (&["[::ffff:cb00:7109]:80"], behind("203.0.113.9")),
-            // What is no address, where it is not reached.
-            (&["unknown, 203.0.113.9"], behind("203.0.113.9")),
-            (&["\u{e9}\u{a0}, ,\", 203.0.113.9, 10.0.0.7"], behind("203.0.113.9")),
-            // And where it is.
-            (&[""], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9,"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9,,10.0.0.7"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9, unknown"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9, unknown, 10.0.0.7"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9", "_hidden"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9", ""], Err(AccessError::BadForwardedClient)),
-            (&["localhost"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9 10.0.0.7"], Err(AccessError::BadForwardedClient)),
-            (&["\"203.0.113.9\""], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9:"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9:x"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9:+1"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9:65536"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9:1:2"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.09"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113"], Err(AccessError::BadForwardedClient)),
-            (&["3405803785"], Err(AccessError::BadForwardedClient)),
-            (&["0xcb.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9/32"], Err(AccessError::BadForwardedClient)),
-            (&["fe80::1%eth0"], Err(AccessError::BadForwardedClient)),
-            (&["[fe80::1%25eth0]:80"], Err(AccessError::BadForwardedClient)),
-            (&["[2001:db8::9"], Err(AccessError::BadForwardedClient)),
-            (&["[2001:db8::9]80"], Err(AccessError::BadForwardedClient)),
-            (&["[203.0.113.9]"], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.\u{ff19}"], Err(AccessError::BadForwardedClient)),
-        ] {
-            for from in ["10.0.0.1", "2001:db8:1::1", "192.0.2.1", "unix"] {
-                let lines: Vec<_> = lines.iter().map(|line| (XFF, *line)).collect();
-                assert_eq!(found(from, &lines), expected, "{from} {lines:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn forwarded_says_the_same_in_its_own_way() {
-        for (lines, expected) in [
-            (&["for=203.0.113.9"][..], behind("203.0.113.9")),
-            (&["For=203.0.113.9;PROTO=https;by=10.0.0.1"], behind("203.0.113.9")),
-            (
-                &["proto=https; FOR=\"203.0.113.9:4711\" ;host=\"a,b;c\\\"=\""],
-                behind("203.0.113.9"),
-            ),
-            (&["for=\"[2001:db8::1]:4711\""], behind("2001:db8::1")),
-            (&["for=\"[2001:db8::1]\", for=10.0.0.7"], behind("2001:db8::1")),
-            (&["for=\"[::ffff:203.0.113.9]\""], behind("203.0.113.9")),
-            (&["for=\"203.0.113\\.9\""], behind("203.0.113.9")),
-            (&["for=198.51.100.1, for=203.0.113.9", "for=10.0.0.7;by=_a"], behind("203.0.113.9")),
-            (&["for=10.0.0.9", "for=10.0.0.8"], behind("10.0.0.9")),
-            (&["for=203.0.113.9;"], behind("203.0.113.9")),
-            (&[";;for=203.0.113.9; ;"], behind("203.0.113.9")),
-            // As many proxies write it.
-            (&["for=203.0.113.9:4711"], behind("203.0.113.9")),
-            (&["for=[2001:db8::1]:4711;proto=http"], behind("2001:db8::1")),
-            (&["for=2001:db8::1"], behind("2001:db8::1")),
-            // What is no address, where it is not reached: also on a line of its own that cannot be read.
-            (&["for=unknown, proto=http, , for=203.0.113.9"], behind("203.0.113.9")),
-            (&["for=\"", "for=203.0.113.9"], behind("203.0.113.9")),
-            (&["\u{e9}", "for=203.0.113.9"], behind("203.0.113.9")),
-            // And where it is.
-            (&[""], Err(AccessError::BadForwardedClient)),
-            (&["203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for="], Err(AccessError::BadForwardedClient)),
-            (&["for=\"\""], Err(AccessError::BadForwardedClient)),
-            (&["for=unknown"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9, for=_hidden;by=10.0.0.1"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9, proto=https"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9,"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9;for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for =203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for= 203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9 proto=http"], Err(AccessError::BadForwardedClient)),
-            (&["for=\"203.0.113.9\"x"], Err(AccessError::BadForwardedClient)),
-            (&["for=203.0.113.9\\"], Err(AccessError::BadForwardedClient)),
-            (&["for=\"203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for=\"203.0.113.9\\"], Err(AccessError::BadForwardedClient)),
-            (&["f\u{e9}r=203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            // A quote left open does not hide what the proxy added, whether that has quotes or not.
-            (&["for=10.0.1.5;x=\", for=203.0.113.9"], Err(AccessError::BadForwardedClient)),
-            (&["for=10.0.1.5;x=\", for=\"[2001:db8::9]:1\""], Err(AccessError::BadForwardedClient)),
-            (
-                &["for=10.0.1.5;x=\", for=203.0.113.9;host=\"\""],
-                Err(AccessError::BadForwardedClient),
-            ),
-            (
-                &["for=10.0.1.5;x=\"\\, for=\"[2001:db8::9]\";by=\"[::1]\""],
-                Err(AccessError::BadForwardedClient),
-            ),
-        ] {
-            for from in ["10.0.0.1", "unix"] {
-                let lines: Vec<_> = lines.iter().map(|line| (FWD, *line)).collect();
-                assert_eq!(found(from, &lines), expected, "{from} {lines:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn both_headers_must_name_the_same_client() {
-        for (listed, element, expected) in [
-            ("203.0.113.9", "for=203.0.113.9", behind("203.0.113.9")),
-            ("203.0.113.9, 10.0.0.7", "for=\"[::ffff:203.0.113.9]:1\"", behind("203.0.113.9")),
-            ("203.0.113.9", "for=203.0.113.8", Err(AccessError::ConflictingClients)),
-            ("203.0.113.9", "for=10.0.0.7", Err(AccessError::ConflictingClients)),
-            ("203.0.113.9", "for=unknown", Err(AccessError::BadForwardedClient)),
-            ("unknown", "for=203.0.113.9", Err(AccessError::BadForwardedClient)),
-            ("203.0.113.9", "", Err(AccessError::BadForwardedClient)),
-        ] {
-            let lines = [(FWD, element), (XFF, listed), ("X-Real-IP", "127.0.0.1")];
-            assert_eq!(found("10.0.0.1", &lines), expected, "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn a_proxy_that_does_not_say_for_whom_it_asks_asks_for_itself_or_is_refused() {
-        assert_eq!(found("10.0.0.1", &[]), Ok(Client::Direct(peer("10.0.0.1"))));
-        assert_eq!(found("10.0.0.1", &[("host", "x")]), Ok(Client::Direct(peer("10.0.0.1"))));
-        // Whoever may open the socket would else be let in by nothing at all.
-        assert_eq!(found("unix", &[]), Err(AccessError::NoForwardedClient));
-        for name in ["X-Real-IP", "X-Client-IP", "CF-Connecting-IP", "Via", "X-Forwarded-Proto"] {
-            for from in ["10.0.0.1", "unix"] {
-                assert_eq!(
-                    found(from, &[(name, "203.0.113.9")]),
-                    Err(AccessError::NoForwardedClient),
-                    "{from} {name}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_is_cut_off_or_flipped_names_nobody_new() {
-        // Somebody who can damage what the proxy wrote is no client; but whatever comes must be read without a panic.
-        let whole =
-            "for=198.51.100.1;x=\"a,\\\"b\", for=\"[2001:db8::1]:4711\";proto=https , for=10.0.0.7";
-        for end in 0..=whole.len() {
-            let _ = parse_elements(&whole[..end]);
-            for byte in 0..end {
-                for flipped in [b'"', b'\\', b',', b';', b'=', b' ', b'x'] {
-                    let mut bytes = whole.as_bytes()[..end].to_vec();
-                    bytes[byte] = flipped;
-                    let _ = parse_elements(std::str::from_utf8(&bytes).expect("ASCII"));
-                }
-            }
-        }
-        assert_eq!(parse_elements(whole).map(|hops| hops.len()), Some(3));
-    }
-
-    #[test]
-    fn entries_are_addresses_networks_and_the_word_unix() {
-        let proxies = Proxies::parse(&["127.0.0.1", " 10.0.0.0/8"]).expect("good entries");
-        assert!(proxies.trusts(peer("127.0.0.1")) && proxies.trusts(peer("10.9.9.9")));
-        assert!(!proxies.trusts(peer("::1")) && !proxies.trusts(Peer::Local));
-        let err = Proxies::parse(&["unix:/run/x", "proxy", "10.0.0.1/8", "unix"]).unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            "--trusted-proxy: unix:/run/x: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
-             proxy: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
-             10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1"
-        );
-        assert!(!Proxies::parse::<&str>(&[]).expect("nobody").trusts(Peer::Local));
-    }
-}
+mod tests;

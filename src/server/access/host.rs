@@ -1,27 +1,15 @@
-//! Whom a request was meant for: whether a Host names this machine by a loopback name. Resolves nothing.
+//! Decides whether a Host header names this machine by a loopback name. Resolves no name.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use crate::model::address::host_port::HostPort;
 
-/// Whether a Host (or the authority of a target) is `localhost` or a loopback address, with any port.
+/// Whether a Host header, or the authority of a request target, is `localhost` or a loopback address, with any port.
 ///
-/// A page in a browser can make any name of its own point to 127.0.0.1 and ask on behalf of whoever looks at it;
-/// the name is what gives it away.
+/// A web page can point a name of its own at 127.0.0.1 and so make a browser send requests here (DNS rebinding). Such
+/// requests carry that name as their Host.
 pub(crate) fn is_loopback(authority: &str) -> bool {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let Some((ip, after)) = rest.split_once(']') else { return false };
-        let loopback = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-        return loopback && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
-    }
-    let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
-    let loopback = name.eq_ignore_ascii_case("localhost")
-        || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
-    loopback && is_port(port)
-}
-
-/// A port, or nothing: RFC 3986 lets `localhost:` stand for `localhost`.
-fn is_port(text: &str) -> bool {
-    text.is_empty()
-        || (text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok())
+    // RFC 3986, section 3.2.3: an empty port stands for the default one.
+    let authority = authority.strip_suffix(':').unwrap_or(authority);
+    HostPort::parse(authority).is_some_and(|parsed| parsed.host.is_loopback())
 }
 
 #[cfg(test)]

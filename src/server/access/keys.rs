@@ -1,5 +1,4 @@
-//! The clients' keys: how one is shown, which of them it is, and what its holder may see. Keeps digests only, never a
-//! key.
+//! The clients' keys: which one a request presents, and which accounts it opens. Keeps digests of keys, and no key.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,48 +15,50 @@ use super::AccessError;
 use super::line_file::LineFile;
 use crate::model::client_key::{self, Digest, Line};
 
-/// So many accounts are named in an error.
-const MOST_NAMED: usize = 10;
+/// How many accounts an error names.
+const MAX_ACCOUNTS_NAMED: usize = 10;
 
-/// The accounts that somebody may see.
+/// The accounts that a client may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum AccountScope {
     All,
-    /// In the order of their names.
+    /// Sorted by name.
     Only(Vec<String>),
 }
 
-impl Scope {
-    pub(crate) fn holds(&self, account: &str) -> bool {
+impl AccountScope {
+    /// Whether a client with this scope may see the account.
+    pub(crate) fn contains(&self, account: &str) -> bool {
         match self {
-            Scope::All => true,
-            Scope::Only(accounts) => {
+            AccountScope::All => true,
+            AccountScope::Only(accounts) => {
                 accounts.binary_search_by(|name| name.as_str().cmp(account)).is_ok()
             }
         }
     }
 
-    /// The places of those accounts among all, whose names are sorted.
-    pub(crate) fn visible(&self, names: &[String]) -> Vec<usize> {
+    /// Returns the indices of the visible accounts in `names`, which is sorted.
+    pub(crate) fn indices(&self, names: &[String]) -> Vec<usize> {
         match self {
-            Scope::All => (0..names.len()).collect(),
-            Scope::Only(accounts) => {
+            AccountScope::All => (0..names.len()).collect(),
+            AccountScope::Only(accounts) => {
                 accounts.iter().filter_map(|name| names.binary_search(name).ok()).collect()
             }
         }
     }
 
-    /// The account of this name. One that may not be seen is as good as none.
+    /// Returns the index of an account in `names`, which is sorted. Fails alike for an account that does not exist and
+    /// for one that is not visible.
     pub(crate) fn find(&self, names: &[String], name: &str) -> Result<usize, AccessError> {
         match names.binary_search_by(|known| known.as_str().cmp(name)) {
-            Ok(place) if self.holds(name) => Ok(place),
+            Ok(index) if self.contains(name) => Ok(index),
             _ => Err(AccessError::NoSuchAccount),
         }
     }
 }
 
-/// The account that is meant where none is named: the only one.
-pub(crate) fn only(accounts: &[usize]) -> Result<usize, AccessError> {
+/// Returns the account of a request that names none: the only one. Fails if there are several, or none.
+pub(crate) fn single_account(accounts: &[usize]) -> Result<usize, AccessError> {
     match accounts {
         [only] => Ok(*only),
         [] => Err(AccessError::NoSuchAccount),
@@ -65,26 +66,28 @@ pub(crate) fn only(accounts: &[usize]) -> Result<usize, AccessError> {
     }
 }
 
-/// One client's key.
+/// The key of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) name: Rc<str>,
-    digest: Words,
-    pub(crate) scope: Scope,
+    digest: DigestWords,
+    pub(crate) scope: AccountScope,
 }
 
-/// All clients' keys. Empty means nobody.
+/// The keys of all clients. An empty set admits no client.
 #[derive(Debug, Default)]
 pub(crate) struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Reads a keys file, for `accounts`, whose names are sorted. Others may read it, too: a digest of 256 random bits tells nothing of them.
+    /// Reads a keys file. `accounts` are the names of all accounts, sorted.
+    ///
+    /// The file may be readable by everyone: the digest of 256 random bits does not reveal them.
     pub(crate) fn read(path: &Path, accounts: &[String]) -> anyhow::Result<Keys> {
-        let roster = LineFile::read("keys file", path)?;
+        let file = LineFile::read("keys file", path)?;
         let mut keys = Vec::new();
         let mut faults = Vec::new();
         let mut lines_of_digests: HashMap<Digest, usize> = HashMap::new();
-        for (number, text) in roster.lines() {
+        for (number, text) in file.lines() {
             let line = match Line::parse(text) {
                 Ok(line) => line,
                 Err(fault) => {
@@ -95,57 +98,59 @@ impl Keys {
             if let Some(before) = lines_of_digests.insert(line.digest, number) {
                 faults.push((number, format!("the same SHA-256 as on line {before}")));
             }
-            // Neither is it said what stands there instead of an account.
+            // The fault does not repeat the unknown name, which may be a secret in the wrong place.
             if !line.accounts.iter().all(|name| accounts.binary_search(name).is_ok()) {
-                let here = accounts.iter().take(MOST_NAMED).map(String::as_str);
-                let here = here.collect::<Vec<_>>().join(", ");
-                let here = match accounts.len().saturating_sub(MOST_NAMED) {
-                    0 => here,
-                    more => format!("{here} and {more} more"),
-                };
+                let named = accounts.iter().take(MAX_ACCOUNTS_NAMED).map(String::as_str);
+                let mut named = named.collect::<Vec<_>>().join(", ");
+                if accounts.len() > MAX_ACCOUNTS_NAMED {
+                    named += &format!(" and {} more", accounts.len() - MAX_ACCOUNTS_NAMED);
+                }
                 faults.push((
                     number,
-                    format!("is for an account that is not served here; there are {here}"),
+                    format!("is for an account that is not served here; there are {named}"),
                 ));
             }
+            let mut scope = line.accounts;
+            scope.sort();
             keys.push(Key {
                 name: line.name.into(),
-                digest: words(&line.digest),
-                scope: if line.accounts.is_empty() {
-                    Scope::All
-                } else {
-                    let mut accounts = line.accounts;
-                    accounts.sort();
-                    Scope::Only(accounts)
+                digest: digest_words(&line.digest),
+                scope: match scope.is_empty() {
+                    true => AccountScope::All,
+                    false => AccountScope::Only(scope),
                 },
             });
         }
-        if faults.is_empty() { Ok(Keys(keys)) } else { Err(roster.faulty(&faults)) }
+        if faults.is_empty() { Ok(Keys(keys)) } else { Err(file.error(&faults)) }
     }
 
+    /// Whether there is no key at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that this is. All are compared, each in constant time.
+    /// Finds the key that a client presents. Compares all keys, each in constant time.
     pub(crate) fn find(&self, presented: &[u8]) -> Option<&Key> {
-        let presented = words(&client_key::digest(presented));
+        let presented = digest_words(&client_key::digest(presented));
         self.0.iter().fold(None, |found, key| {
             if key.digest.ct_eq(&presented).into() { Some(key) } else { found }
         })
     }
 }
 
-/// A digest as it is compared: word by word costs an eighth of byte by byte.
-type Words = [u64; 4];
+/// A digest in the form in which it is compared, which takes an eighth of the time that bytes take.
+type DigestWords = [u64; 4];
 
-fn words(digest: &Digest) -> Words {
+fn digest_words(digest: &Digest) -> DigestWords {
     let (words, _) = digest.as_chunks();
     std::array::from_fn(|n| u64::from_ne_bytes(words[n]))
 }
 
-/// What a request shows as its key: a bearer's token, or the password of whatever user; `None` where it shows nothing.
-pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, AccessError> {
+/// Returns the key that a request presents, as a bearer token or as the password of any user. `None` if it presents
+/// none.
+pub(crate) fn presented_key(
+    headers: &HeaderMap,
+) -> Result<Option<Zeroizing<Vec<u8>>>, AccessError> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -154,17 +159,17 @@ pub(crate) fn shown(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, A
     let line = line.as_bytes();
     let (scheme, rest) = line.split_at(line.iter().position(|b| *b == b' ').unwrap_or(line.len()));
     let credentials = rest.trim_ascii();
-    let shown = if scheme.eq_ignore_ascii_case(b"bearer") {
+    let key = if scheme.eq_ignore_ascii_case(b"bearer") {
         Some(Zeroizing::new(credentials.to_vec()))
     } else if scheme.eq_ignore_ascii_case(b"basic") {
         password(credentials)
     } else {
         None
     };
-    Ok(shown.filter(|key| !key.is_empty()))
+    Ok(key.filter(|key| !key.is_empty()))
 }
 
-/// RFC 7617: a user has no colon in his name.
+/// Returns the password of basic credentials. The first colon ends the user's name (RFC 7617).
 fn password(credentials: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let decoded = Zeroizing::new(STANDARD.decode(credentials).ok()?);
     let colon = decoded.iter().position(|byte| *byte == b':')?;
@@ -182,8 +187,8 @@ mod tests {
         let path = dir.path().join("keys");
         fs::write(&path, text).unwrap();
         let accounts: Vec<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
-        let beside = format!("keys file {}: ", dir.path().join("keys").display());
-        Keys::read(&path, &accounts).map_err(|err| err.to_string().replace(&beside, ""))
+        let prefix = format!("keys file {}: ", dir.path().join("keys").display());
+        Keys::read(&path, &accounts).map_err(|err| err.to_string().replace(&prefix, ""))
     }
 
     fn line(name: &str, key: &str, accounts: &[&str]) -> String {
@@ -192,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_its_digest_and_opens_what_its_line_says() {
+    fn a_key_is_found_by_its_digest_and_opens_the_accounts_of_its_line() {
         let text = [
-            "# who may ask",
+            "# clients",
             &line("php", "K1", &[]),
             "",
             &format!("{} # until May", line("java", "K2", &["shop"])),
@@ -205,50 +210,51 @@ mod tests {
         ]
         .join("\r\n");
         let keys = read(&text, &["branch", "shop"]).unwrap();
-        let sees = |key: &str, account| {
-            keys.find(key.as_bytes()).map(|key| (key.name.to_string(), key.scope.holds(account)))
+        let may_see = |key: &str, account| {
+            keys.find(key.as_bytes()).map(|key| (key.name.to_string(), key.scope.contains(account)))
         };
-        assert_eq!(sees("K1", "branch"), Some(("php".to_owned(), true)));
-        assert_eq!(sees("K2", "branch"), Some(("java".to_owned(), false)));
-        assert_eq!(sees("K2", "shop"), Some(("java".to_owned(), true)));
-        assert_eq!(sees("K3", "branch"), Some(("java".to_owned(), true)));
-        for stranger in ["", "K", "K11", "k1", &line("php", "K1", &[])[4..]] {
-            assert_eq!(sees(stranger, "shop"), None);
+        assert_eq!(may_see("K1", "branch"), Some(("php".to_owned(), true)));
+        assert_eq!(may_see("K2", "branch"), Some(("java".to_owned(), false)));
+        assert_eq!(may_see("K2", "shop"), Some(("java".to_owned(), true)));
+        assert_eq!(may_see("K3", "branch"), Some(("java".to_owned(), true)));
+        for unknown in ["", "K", "K11", "k1", &line("php", "K1", &[])[4..]] {
+            assert_eq!(may_see(unknown, "shop"), None);
         }
-        assert!(read("# nobody\n", &["shop"]).unwrap().find(b"").is_none());
+        assert!(read("# none\n", &["shop"]).unwrap().find(b"").is_none());
     }
 
     #[test]
-    fn an_account_that_a_key_may_not_see_does_not_exist_for_it() {
+    fn an_account_outside_of_a_keys_scope_does_not_exist_for_it() {
         let names = ["branch", "mall", "shop"].map(str::to_owned);
-        let of =
-            |accounts: &[&str]| Scope::Only(accounts.iter().map(|it| (*it).to_owned()).collect());
-        let (shop, two) = (of(&["shop"]), of(&["branch", "shop"]));
+        let only = |accounts: &[&str]| {
+            AccountScope::Only(accounts.iter().map(|it| (*it).to_owned()).collect())
+        };
+        let (shop, two) = (only(&["shop"]), only(&["branch", "shop"]));
         for (scope, name, expected) in [
-            (&Scope::All, "mall", Ok(1)),
-            (&Scope::All, "nobody", Err(AccessError::NoSuchAccount)),
+            (&AccountScope::All, "mall", Ok(1)),
+            (&AccountScope::All, "none", Err(AccessError::NoSuchAccount)),
             (&shop, "shop", Ok(2)),
             (&shop, "mall", Err(AccessError::NoSuchAccount)),
-            (&shop, "nobody", Err(AccessError::NoSuchAccount)),
+            (&shop, "none", Err(AccessError::NoSuchAccount)),
             (&two, "branch", Ok(0)),
             (&two, "mall", Err(AccessError::NoSuchAccount)),
         ] {
             assert_eq!(scope.find(&names, name), expected, "{scope:?} {name:?}");
         }
         for (scope, expected) in [
-            (&Scope::All, Err(AccessError::AmbiguousAccount)),
+            (&AccountScope::All, Err(AccessError::AmbiguousAccount)),
             (&shop, Ok(2)),
             (&two, Err(AccessError::AmbiguousAccount)),
-            (&of(&["nobody"]), Err(AccessError::NoSuchAccount)),
+            (&only(&["none"]), Err(AccessError::NoSuchAccount)),
         ] {
-            assert_eq!(only(&scope.visible(&names)), expected, "{scope:?}");
+            assert_eq!(single_account(&scope.indices(&names)), expected, "{scope:?}");
         }
-        assert_eq!(two.visible(&names), [0, 2]);
-        assert_eq!(only(&Scope::All.visible(&names[..1])), Ok(0));
+        assert_eq!(two.indices(&names), [0, 2]);
+        assert_eq!(single_account(&AccountScope::All.indices(&names[..1])), Ok(0));
     }
 
     #[test]
-    fn a_key_is_shown_as_a_bearers_token_or_as_a_password() {
+    fn a_key_is_presented_as_a_bearer_token_or_as_a_password() {
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         for (line, expected) in [
             ("Bearer K1", Some("K1")),
@@ -276,17 +282,22 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, line.parse().unwrap());
-            let found =
-                shown(&headers).unwrap().map(|key| String::from_utf8(key.to_vec()).unwrap());
+            let found = presented_key(&headers)
+                .unwrap()
+                .map(|key| String::from_utf8(key.to_vec()).unwrap());
             assert_eq!(found.as_deref(), expected, "{line:?}");
             headers.append(AUTHORIZATION, "Bearer K1".parse().unwrap());
-            assert_eq!(shown(&headers), Err(AccessError::SeveralAuthorizations), "{line:?}");
+            assert_eq!(
+                presented_key(&headers),
+                Err(AccessError::SeveralAuthorizations),
+                "{line:?}"
+            );
         }
-        assert_eq!(shown(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(presented_key(&HeaderMap::new()).unwrap(), None);
     }
 
     #[test]
-    fn all_faults_are_told_at_once_by_the_lines_they_are_on() {
+    fn an_error_names_all_faults_with_their_lines() {
         let text = [
             "php wxk_0000000000000000000000000000000000000000000",
             &line("php", "K1", &[]),

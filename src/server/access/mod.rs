@@ -1,4 +1,5 @@
-//! Who may ask, as far as files and flags say it: addresses, proxies, keys. It can change while the server runs.
+//! The access rules: addresses, trusted proxies and clients' keys, as flags and files give them. A reload replaces them
+//! while the server runs. Answers no request.
 
 pub(crate) mod allowlist;
 pub(crate) mod forwarded;
@@ -11,20 +12,21 @@ pub(crate) mod retry_storm;
 use std::path::PathBuf;
 
 use self::allowlist::Allowlist;
-use self::forwarded::Proxies;
+use self::forwarded::TrustedProxies;
 use self::keys::Keys;
 use self::peer::Peer;
 use crate::error::Exit;
 use crate::log::error;
 
-/// Who may ask. Both the address and, where there are keys, the key must be good.
+/// The access rules. A client needs an allowed address and, if there are keys, a key.
 #[derive(Debug, Default)]
-pub(crate) struct Access {
+pub(crate) struct AccessRules {
     pub(crate) allow: Allowlist,
-    pub(crate) proxies: Proxies,
-    /// `None` where no key is asked for.
+    pub(crate) proxies: TrustedProxies,
+    /// `None` if clients need no key.
     pub(crate) keys: Option<Keys>,
-    /// By the accounts' places: who may have its token, of those who may ask; `None` where all of them may.
+    /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
+    /// of them may.
     accounts: Vec<Option<Allowlist>>,
 }
 
@@ -43,57 +45,56 @@ pub(crate) enum AccessError {
     SeveralAuthorizations,
     /// No account that the client may see has this name.
     NoSuchAccount,
-    /// The client names no account and may see several.
+    /// The request names no account, and the client may see several.
     AmbiguousAccount,
 }
 
-/// Where it stands who may ask, as the user gave it.
+/// The flags and files that the access rules are made of.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sources {
+pub(crate) struct AccessSources {
     pub(crate) allow: Vec<String>,
     pub(crate) allow_file: Option<PathBuf>,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) keys: Option<PathBuf>,
-    /// The accounts, in the order of their names, each with who may have its token.
+    /// The accounts, sorted by name, each with its own `allow`.
     pub(crate) accounts: Vec<(String, Option<Vec<String>>)>,
 }
 
-impl Sources {
-    /// Whether nothing was said, so that only this machine may ask.
-    pub(crate) fn imply_loopback(&self) -> bool {
+impl AccessSources {
+    /// Whether only this machine is allowed, because no address is given.
+    pub(crate) fn defaults_to_loopback(&self) -> bool {
         self.allow.is_empty() && self.allow_file.is_none()
     }
 
-    /// The files that are read.
+    /// Returns the files that [`Self::read`] reads.
     pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.allow_file.iter().chain(&self.keys)
     }
 
-    /// Finds out who may ask, and for which accounts; the error tells of all that is wrong. Where that is nobody, it says
-    /// so.
-    pub(crate) fn read(&self) -> anyhow::Result<Access> {
+    /// Reads the access rules. The error names all problems. Rules that let no client in are reported on stderr.
+    pub(crate) fn read(&self) -> anyhow::Result<AccessRules> {
         let mut problems = Vec::new();
-        let mut sound = |problem: anyhow::Error| problems.push(format!("{problem:#}"));
-        let given =
-            allowlist::of_flag("--allow", &self.allow).map_err(&mut sound).unwrap_or_default();
-        let listed = self.allow_file.as_deref().map(allowlist::of_file).transpose();
-        let listed = listed.map_err(&mut sound).unwrap_or_default().unwrap_or_default();
-        let proxies = Proxies::parse(&self.trusted_proxies).map_err(&mut sound).unwrap_or_default();
+        let listed = self.allow_file.as_deref().map(allowlist::read_networks).transpose();
         let names: Vec<String> = self.accounts.iter().map(|(name, _)| name.clone()).collect();
-        let keys = self.keys.as_ref().map(|path| Keys::read(path, &names));
-        let keys = keys.transpose().map_err(&mut sound).unwrap_or_default();
-        let list = |(name, allow): &(String, Option<Vec<String>>)| {
-            let allow = allow.as_ref()?;
-            let networks = allowlist::of_flag(&format!("account.{name}.allow"), allow);
-            Some(Allowlist::of(networks.map_err(&mut sound).unwrap_or_default()))
-        };
-        let accounts = self.accounts.iter().map(list).collect();
+        let keys = self.keys.as_ref().map(|path| Keys::read(path, &names)).transpose();
+
+        let given = or_default(allowlist::parse_networks("--allow", &self.allow), &mut problems);
+        let listed = or_default(listed, &mut problems).unwrap_or_default();
+        let proxies = or_default(TrustedProxies::parse(&self.trusted_proxies), &mut problems);
+        let keys = or_default(keys, &mut problems);
+        let mut accounts = Vec::new();
+        for (name, allow) in &self.accounts {
+            accounts.push(allow.as_ref().map(|allow| {
+                let networks = allowlist::parse_networks(&format!("account.{name}.allow"), allow);
+                Allowlist::from_networks(or_default(networks, &mut problems))
+            }));
+        }
         if !problems.is_empty() {
             return Err(Exit::Usage.error(problems.join("; ")));
         }
-        let allow = match self.imply_loopback() {
+        let allow = match self.defaults_to_loopback() {
             true => Allowlist::loopback(),
-            false => Allowlist::of(given.into_iter().chain(listed)),
+            false => Allowlist::from_networks(given.into_iter().chain(listed)),
         };
         if let (Some(path), true) = (&self.allow_file, allow.is_empty()) {
             error!("serve: allow file {} holds no address: nobody gets in", path.display());
@@ -104,22 +105,30 @@ impl Sources {
                 path.display()
             );
         }
-        Ok(Access { allow, proxies, keys, accounts })
+        Ok(AccessRules { allow, proxies, keys, accounts })
     }
 }
 
-impl Access {
-    /// Whether somebody at the other end of a connection may speak at all: for himself, or as a proxy for somebody else.
-    pub(crate) fn admits(&self, peer: Peer) -> bool {
+/// Returns the value, or else the default and a problem more.
+fn or_default<T: Default>(result: anyhow::Result<T>, problems: &mut Vec<String>) -> T {
+    result.unwrap_or_else(|err| {
+        problems.push(format!("{err:#}"));
+        T::default()
+    })
+}
+
+impl AccessRules {
+    /// Whether a peer may send requests at all, as a client or as a trusted proxy.
+    pub(crate) fn allows_connection(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Ip(ip) => self.allow.contains(ip) || self.proxies.trusts(peer),
-            // Its file's mode is who may.
-            Peer::Local => true,
+            Peer::Ip(ip) => self.allow.contains(ip) || self.proxies.contains(peer),
+            // The mode of the socket's file decides.
+            Peer::Unix => true,
         }
     }
 
-    /// Whether somebody may have the token of the account at this place, as far as his address goes.
-    pub(crate) fn lets(&self, client: Peer, account: usize) -> bool {
+    /// Whether a client's address is allowed to have the token of this account.
+    pub(crate) fn allows_account(&self, client: Peer, account: usize) -> bool {
         match (client, self.accounts.get(account)) {
             (Peer::Ip(ip), Some(Some(allow))) => allow.contains(ip),
             _ => true,

@@ -1,29 +1,30 @@
-//! Who is at the other end of a connection, and at what kind of address it came in. Judges nobody.
+//! What is known about a connection before it has sent a byte. Makes no decision about it.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// What is known of a caller before it has sent a byte.
+/// A connection that was accepted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct ConnectionInfo {
     pub(crate) peer: Peer,
-    /// Whether it connected to a loopback address, so that every Host must be one.
-    pub(crate) to_loopback: bool,
+    /// Whether the connection came in at a loopback address, so that every Host must be a loopback name.
+    pub(crate) is_to_loopback: bool,
 }
 
+/// The other end of a connection, or the client that a trusted proxy names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Peer {
-    /// An IPv4 address is one even if a v6 socket showed it.
+    /// An IPv4 address stands here as IPv4, even if an IPv6 socket accepted the connection.
     Ip(IpAddr),
-    /// A process that may open the unix socket.
-    Local,
+    /// A process on this machine that may open the unix socket.
+    Unix,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Ip(ip) => ip.fmt(f),
-            Peer::Local => f.write_str("unix"),
+            Peer::Unix => f.write_str("unix"),
         }
     }
 }

@@ -22,10 +22,10 @@ use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::status::{AccountStatus, NoTicket, Token, Unavailable, Wish};
 use crate::os::clock::{Clock, SystemClock};
-use crate::server::access::forwarded::{self, Client};
-use crate::server::access::keys::{self, Key, Keys, Scope};
-use crate::server::access::peer::{Caller, Peer};
-use crate::server::access::retry_storm::{Verdict, Who};
+use crate::server::access::forwarded::{self, ClientAddress};
+use crate::server::access::keys::{self, AccountScope, Key, Keys};
+use crate::server::access::peer::{ConnectionInfo, Peer};
+use crate::server::access::retry_storm::{ClientId, RetryDecision};
 use crate::server::state::ServerState;
 use crate::server::state::Snapshot;
 
@@ -65,25 +65,25 @@ struct Visitor<'a> {
 pub(crate) async fn answer(
     head: &Parts,
     body: &mut RequestBody<'_>,
-    caller: Caller,
+    connection: ConnectionInfo,
     state: &ServerState,
 ) -> Answered {
     // One state of it for the whole request, whatever changes meanwhile.
     let snapshot = state.snapshot.get();
     let Snapshot { access, accounts } = &*snapshot;
     let route = Route::of(head.uri.path());
-    let mut client = Client::Direct(caller.peer);
+    let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
     let answer = async {
-        client = forwarded::client(&head.headers, caller.peer, &access.proxies)?;
+        client = forwarded::client_address(&head.headers, connection.peer, &access.proxies)?;
         if let Peer::Ip(ip) = client.peer()
             && !access.allow.contains(ip)
         {
             return Err(Rejection::Forbidden(ip));
         }
         // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
-        let is_direct = matches!(client, Client::Direct(_));
-        route::check_host(head, caller.to_loopback && is_direct)?;
+        let is_direct = matches!(client, ClientAddress::Direct(_));
+        route::check_host(head, connection.is_to_loopback && is_direct)?;
         route::check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, accounts.can_refresh())?;
@@ -95,7 +95,7 @@ pub(crate) async fn answer(
     let counts = &state.counters;
     if let Err(rejection) = &answer {
         counts.refused(rejection.error());
-        tell_operator(rejection, &head.headers, client, caller.peer, state);
+        tell_operator(rejection, &head.headers, client, connection.peer, state);
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
@@ -114,7 +114,7 @@ pub(crate) async fn answer(
 fn tell_operator(
     rejection: &Rejection,
     headers: &HeaderMap,
-    client: Client,
+    client: ClientAddress,
     peer: Peer,
     state: &ServerState,
 ) {
@@ -137,8 +137,10 @@ fn tell_operator(
         _ => return,
     };
     match client {
-        Client::Direct(peer) => state.log.rejected(peer, why),
-        Client::Behind(ip) => state.log.rejected(format_args!("{ip} through {peer}"), why),
+        ClientAddress::Direct(peer) => state.log.rejected(peer, why),
+        ClientAddress::Forwarded(ip) => {
+            state.log.rejected(format_args!("{ip} through {peer}"), why)
+        }
     }
 }
 
@@ -189,7 +191,8 @@ impl<'a> Visitor<'a> {
         challenge: Challenge,
     ) -> Result<Option<&'a Key>, Rejection> {
         let Some(keys) = &self.snapshot.access.keys else { return Ok(None) };
-        let shown = keys::shown(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
+        let shown =
+            keys::presented_key(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
         self.known(keys, &shown, challenge).map(Some)
     }
 
@@ -216,14 +219,14 @@ impl<'a> Visitor<'a> {
                 let account = scope(key).find(self.accounts().names(), name)?;
                 self.let_to(account)
             }
-            None => Ok(keys::only(&self.visible(key))?),
+            None => Ok(keys::single_account(&self.visible(key))?),
         }
     }
 
     /// The account, if it is for clients at this address.
     fn let_to(self, account: usize) -> Result<usize, Rejection> {
         match self.client {
-            Peer::Ip(ip) if !self.snapshot.access.lets(self.client, account) => {
+            Peer::Ip(ip) if !self.snapshot.access.allows_account(self.client, account) => {
                 Err(Rejection::ForbiddenAccount(ip))
             }
             _ => Ok(account),
@@ -232,8 +235,8 @@ impl<'a> Visitor<'a> {
 
     /// The accounts that the key may see, and that are for this client.
     fn visible(self, key: Option<&Key>) -> Vec<usize> {
-        let mut visible = scope(key).visible(self.accounts().names());
-        visible.retain(|account| self.snapshot.access.lets(self.client, *account));
+        let mut visible = scope(key).indices(self.accounts().names());
+        visible.retain(|account| self.snapshot.access.allows_account(self.client, *account));
         visible
     }
 
@@ -252,7 +255,7 @@ impl<'a> Visitor<'a> {
     ) -> Result<usize, Rejection> {
         let tokens = self.accounts();
         let mut accounts = tokens.with_appid(appid);
-        accounts.retain(|account| scope(key).holds(&tokens.names()[*account]));
+        accounts.retain(|account| scope(key).contains(&tokens.names()[*account]));
         let known = accounts.clone();
         accounts.retain(|account| self.let_to(*account).is_ok());
         if let ([], [refused, ..]) = (&*accounts, &*known) {
@@ -264,7 +267,7 @@ impl<'a> Visitor<'a> {
                 return Err(Rejection::WhichAccount);
             }
         }
-        Ok(keys::only(&accounts)?)
+        Ok(keys::single_account(&accounts)?)
     }
 
     fn ready(&self) -> Result<Reply, Rejection> {
@@ -274,7 +277,7 @@ impl<'a> Visitor<'a> {
         match (&access.keys, waiting.is_empty()) {
             (_, true) => Ok(Reply::OK),
             (None, false) => {
-                waiting.retain(|account| access.lets(self.client, *account));
+                waiting.retain(|account| access.allows_account(self.client, *account));
                 let names = waiting.into_iter().map(|account| tokens.names()[account].clone());
                 Err(Rejection::NotReady(names.collect()))
             }
@@ -346,20 +349,20 @@ impl<'a> Visitor<'a> {
     ) -> Result<Token, Rejection> {
         let name = self.accounts().names()[account].clone();
         let key = key.map(|key| Rc::clone(&key.name));
-        let who = Who { account: name, client: self.client, key };
+        let client = ClientId { account: name, peer: self.client, key };
         let token = self.token(account).await?;
-        let verdict = self.state.storms.borrow_mut().judge(&who, &token, Instant::now());
-        match verdict {
-            Verdict::End => return Err(CALM_DOWN),
-            Verdict::HandOut if !force => return Ok(token),
+        let decision = self.state.storms.borrow_mut().decide(&client, &token, Instant::now());
+        match decision {
+            RetryDecision::Refuse => return Err(CALM_DOWN),
+            RetryDecision::HandOut if !force => return Ok(token),
             // Without --refresh nobody can find out.
             _ if !self.accounts().can_refresh() => return Ok(token),
-            Verdict::HandOut | Verdict::Doubt => {}
+            RetryDecision::HandOut | RetryDecision::Verify => {}
         }
         let honoured = self.obtain(account, Wish::Honoured).await?;
         if honoured.generation != token.generation {
             let mut storms = self.state.storms.borrow_mut();
-            storms.handed_another(&who, &honoured, Instant::now());
+            storms.record_replacement(&client, &honoured, Instant::now());
         }
         Ok(honoured)
     }
@@ -376,6 +379,6 @@ impl<'a> Visitor<'a> {
     }
 }
 
-fn scope(key: Option<&Key>) -> &Scope {
-    key.map_or(&Scope::All, |key| &key.scope)
+fn scope(key: Option<&Key>) -> &AccountScope {
+    key.map_or(&AccountScope::All, |key| &key.scope)
 }

@@ -11,14 +11,14 @@ use std::rc::Rc;
 use self::counters::Counters;
 use self::log_limit::ThrottledLog;
 use self::slots::Connections;
-use super::access::Access;
+use super::access::AccessRules;
 use super::access::retry_storm::RetryStorms;
 use super::reload::Reloaded;
 use crate::accounts::Accounts;
 
 /// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
 pub(crate) struct Snapshot {
-    pub(crate) access: Access,
+    pub(crate) access: AccessRules,
     pub(crate) accounts: Accounts,
 }
 

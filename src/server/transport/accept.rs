@@ -15,7 +15,7 @@ use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::ACCESS_DENIED;
-use crate::server::access::peer::{Caller, Peer};
+use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::routes::response::Rejection;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
@@ -30,7 +30,7 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
     let shared = &transport.shared;
     loop {
         match listener.accept().await {
-            Ok((stream, caller)) => admit(stream, caller, &transport).await,
+            Ok((stream, info)) => admit(stream, info, &transport).await,
             // The peer's own affair: it was gone before its turn.
             Err(err)
                 if matches!(
@@ -57,13 +57,13 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
 ///
 /// Its slot is claimed before the one who makes room has gone: another listener that is full at the same moment must
 /// see that this one is not free. What is waited for afterwards is a descriptor.
-async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
+async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) {
     let Transport { shared, tls } = &**transport;
     let connections = &shared.connections;
     shared.counters.accepted();
-    let stranger = match caller.peer {
-        Peer::Ip(ip) if !shared.snapshot.get().access.admits(caller.peer) => Some(ip),
-        Peer::Ip(_) | Peer::Local => None,
+    let stranger = match info.peer {
+        Peer::Ip(ip) if !shared.snapshot.get().access.allows_connection(info.peer) => Some(ip),
+        Peer::Ip(_) | Peer::Unix => None,
     };
     let is_allowed = stranger.is_none();
     if let Some(address) = stranger {
@@ -74,7 +74,7 @@ async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
             _ => stream.say_at_once(&rejection.bytes()),
         }
         shared.counters.refused(rejection.error());
-        shared.log.rejected(caller.peer, "not in --allow");
+        shared.log.rejected(info.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {
@@ -98,7 +98,7 @@ async fn admit(stream: Stream, caller: Caller, transport: &Rc<Transport>) {
         return;
     }
     if is_allowed {
-        spawn_local(connection::serve(stream, caller, Rc::clone(transport), slot));
+        spawn_local(connection::serve(stream, info, Rc::clone(transport), slot));
     } else {
         spawn_local(connection::turn_away(stream, slot));
     }
@@ -131,7 +131,7 @@ mod tests {
     use std::cell::RefCell;
 
     use crate::accounts::Accounts;
-    use crate::server::access::Access;
+    use crate::server::access::AccessRules;
     use crate::server::reload::Reloaded;
     use crate::server::state::ServerState;
     use crate::server::state::Snapshot;
@@ -143,7 +143,7 @@ mod tests {
     async fn two_at_once(capacity: usize) -> usize {
         let shared = Rc::new(ServerState {
             snapshot: Reloaded::new("", |_| {
-                Ok(Snapshot { access: Access::default(), accounts: Accounts::new([]) })
+                Ok(Snapshot { access: AccessRules::default(), accounts: Accounts::new([]) })
             })
             .expect("nothing to read"),
             storms: RefCell::default(),
@@ -160,8 +160,8 @@ mod tests {
                 peers.push(theirs);
                 let transport = Rc::clone(&transport);
                 admitting.push(spawn_local(async move {
-                    let caller = Caller { peer: Peer::Local, to_loopback: false };
-                    admit(Stream::Unix(ours), caller, &transport).await;
+                    let info = ConnectionInfo { peer: Peer::Unix, is_to_loopback: false };
+                    admit(Stream::Unix(ours), info, &transport).await;
                 }));
             }
             for task in admitting {

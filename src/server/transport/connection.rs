@@ -24,7 +24,7 @@ use super::Transport;
 use super::socket::Stream;
 use super::tls;
 use crate::log::{self, Level, info};
-use crate::server::access::peer::Caller;
+use crate::server::access::peer::ConnectionInfo;
 use crate::server::limits::{
     ANSWER_TIMEOUT, IDLE_TIMEOUT, LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT,
     RESPONSE_TIMEOUT,
@@ -115,7 +115,7 @@ impl ConnectionState {
 
 /// What is known of a connection for as long as it lasts.
 struct Connection {
-    caller: Caller,
+    info: ConnectionInfo,
     transport: Rc<Transport>,
     slot: Slot,
     state: ConnectionState,
@@ -227,10 +227,15 @@ enum End {
 }
 
 /// Serves one caller until either side has had enough.
-pub(crate) async fn serve(stream: Stream, caller: Caller, transport: Rc<Transport>, slot: Slot) {
+pub(crate) async fn serve(
+    stream: Stream,
+    info: ConnectionInfo,
+    transport: Rc<Transport>,
+    slot: Slot,
+) {
     let now = Instant::now();
     let connection =
-        Rc::new(Connection { caller, transport, slot, state: ConnectionState::new(now) });
+        Rc::new(Connection { info, transport, slot, state: ConnectionState::new(now) });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
         // Boxed, as what follows: what a handshake needs is needed only once.
@@ -279,7 +284,7 @@ impl Connection {
             Err((err, socket)) => {
                 if let Some(why) = tls::failure(&err) {
                     self.transport.shared.counters.refused("handshake");
-                    self.transport.shared.log.no_handshake(self.caller.peer, why);
+                    self.transport.shared.log.no_handshake(self.info.peer, why);
                 }
                 // A client that has sent its request behind the handshake is to read the alert all the same.
                 self.state.unread.set(true);
@@ -340,7 +345,7 @@ impl Connection {
         if let Some(rejection) = &rejection {
             self.transport.shared.counters.answered(route::NO_ROUTE, rejection.status());
             self.transport.shared.counters.refused(rejection.error());
-            info!("serve: (no request) {} {}", rejection.status().as_u16(), self.caller.peer);
+            info!("serve: (no request) {} {}", rejection.status().as_u16(), self.info.peer);
         }
         if rejection.is_some() || self.state.unread.get() {
             self.slot.leaving();
@@ -423,7 +428,7 @@ fn end_of(err: hyper::Error) -> End {
 
 /// Answers one request.
 async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
-    let Connection { caller, transport, slot, state } = connection;
+    let Connection { info, transport, slot, state } = connection;
     let shared = &transport.shared;
     let asked_at = Instant::now();
     let (head, body) = request.into_parts();
@@ -437,7 +442,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let has_body = !body.is_end_stream();
     state.unread.set(has_body);
     state.phase.set(Phase::Answering(asked_at));
-    let Answered { client, key, answer } = handler::answer(&head, &mut body, *caller, shared).await;
+    let Answered { client, key, answer } = handler::answer(&head, &mut body, *info, shared).await;
     state.unread.set(has_body && !body.is_end_stream());
     if let Err(rejection) = &answer {
         state.unread.set(state.unread.get() || rejection.closes());

@@ -20,7 +20,7 @@ use super::tls::Secured;
 use crate::log;
 use crate::model::address::listen::Listen;
 use crate::os::systemd::{self, Passed};
-use crate::server::access::peer::{Caller, Peer};
+use crate::server::access::peer::{ConnectionInfo, Peer};
 
 /// How many connections may wait to be accepted: a burst of callers finds room while one answer is written.
 const BACKLOG: i32 = 1024;
@@ -218,7 +218,7 @@ enum Accepting {
 }
 
 impl Listener {
-    pub(crate) async fn accept(&self) -> io::Result<(Stream, Caller)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, ConnectionInfo)> {
         let (stream, peer) = match &self.socket {
             Accepting::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
@@ -226,10 +226,10 @@ impl Listener {
             }
             Accepting::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                (Stream::Unix(stream), Peer::Local)
+                (Stream::Unix(stream), Peer::Unix)
             }
         };
-        Ok((stream, Caller { peer, to_loopback: self.is_loopback }))
+        Ok((stream, ConnectionInfo { peer, is_to_loopback: self.is_loopback }))
     }
 }
 
