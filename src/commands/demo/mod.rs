@@ -1,5 +1,5 @@
-//! `wxtoken demo`: the whole job against the stand-in, told as a story: the real commands as processes of their own,
-//! in a directory that is gone afterwards. Needs no account, asks nobody but the stand-in.
+//! The `demo` command: runs wxtoken's real commands against the stand-in for WeChat and prints what they do.
+//! Each command is a process of its own, in a directory that is removed at the end. Needs no account and no network.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,47 +12,49 @@ use crate::cli::DemoArgs;
 use crate::error::Exit;
 use crate::os::signals::Shutdown;
 
-use stage::Stage;
+use sandbox::Sandbox;
 
-mod account;
-mod company;
-mod stage;
-mod voice;
+mod single_account;
+mod several_accounts;
+mod sandbox;
+mod narration;
 
+/// Runs the demo.
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(play(args.full, args.keep));
-    // A story that was interrupted may still be at its last step, which finds nobody there.
+    let outcome = runtime.block_on(run_until_shutdown(args.full, args.keep));
+    // After an interruption the scenario's thread can still be in its last step; the sandbox refuses to start more.
     runtime.shutdown_background();
     outcome.map(|()| Exit::Done)
 }
 
-/// Tells the story, to its end or to Ctrl-C; with `keep`, goes on until then. Leaves nothing behind.
-async fn play(full: bool, keep: bool) -> Result<()> {
-    // First of all: from here on an end is an orderly one.
+/// Runs the scenario to its end or until a signal. With `keep`, its servers stay until a signal. Cleans up in each case.
+async fn run_until_shutdown(full: bool, keep: bool) -> Result<()> {
+    // Before anything is created, so that a signal cannot leave it behind.
     let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;
-    let stage = Arc::new(Stage::set()?);
-    let teller = Arc::clone(&stage);
-    let tell = if full { company::tell } else { account::tell };
-    let mut story = tokio::task::spawn_blocking(move || tell(&teller, keep));
+    let sandbox = Arc::new(Sandbox::create()?);
+    let run_scenario = if full { several_accounts::run } else { single_account::run };
+    let shared = Arc::clone(&sandbox);
+    let mut scenario = tokio::task::spawn_blocking(move || run_scenario(&shared, keep));
     let mut interrupted = pin!(shutdown.requested());
-    let told = poll_fn(|cx| {
+    // `None` if the signal comes first.
+    let finished = poll_fn(|cx| {
         if interrupted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        Pin::new(&mut story).poll(cx).map(Some)
+        Pin::new(&mut scenario).poll(cx).map(Some)
     })
     .await;
-    let outcome = match told {
+    let outcome = match finished {
         None => Ok(()),
-        Some(told) => {
-            let outcome = told.context("the story broke off").and_then(|outcome| outcome);
+        Some(joined) => {
+            let outcome = joined.context("the story broke off").and_then(|outcome| outcome);
             if keep && outcome.is_ok() {
                 interrupted.await;
             }
             outcome
         }
     };
-    stage.strike();
+    sandbox.remove();
     outcome
 }

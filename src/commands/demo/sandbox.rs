@@ -1,4 +1,4 @@
-//! What a story is played on: a directory, the processes in it, and requests to them. Gone when it is struck.
+//! The demo's temporary directory, the processes that run in it, and requests to them.
 
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -15,44 +15,48 @@ use socket2::{Domain, Socket, Type};
 
 use crate::log::printable;
 
-/// How long a server may take to answer.
+/// Limit for one request, and for what is polled until it is as expected.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the story plays: a directory with a secret in it, and the processes on it.
-pub(super) struct Stage {
+/// The error of what comes after the sandbox is removed.
+const ENDED: &str = "the demo was ended";
+
+/// A private directory and the servers that run in it.
+pub(super) struct Sandbox {
     pub(super) dir: PathBuf,
-    /// `None` once the story is over: nothing is started any more.
+    /// The running servers; `None` once the sandbox is removed, after which nothing starts.
     servers: Mutex<Option<Vec<Child>>>,
 }
 
-/// One of the processes, which listens.
+/// A running server of the demo.
 #[derive(Clone, Copy)]
-pub(super) struct Server {
+pub(super) struct DemoServer {
     pub(super) address: SocketAddr,
     pid: u32,
 }
 
-impl Stage {
-    pub(super) fn set() -> Result<Stage> {
+impl Sandbox {
+    /// Creates the directory, with a name of this process and for its owner only.
+    pub(super) fn create() -> Result<Sandbox> {
         let name = format!("wxtoken-demo-{}", std::process::id());
-        // Some are told of it who work in it.
+        // Absolute, since the processes in it get it as an argument.
         let dir = path::absolute(env::temp_dir().join(name))?;
         DirBuilder::new()
             .mode(0o700)
             .create(&dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
-        Ok(Stage { dir, servers: Mutex::new(Some(Vec::new())) })
+        Ok(Sandbox { dir, servers: Mutex::new(Some(Vec::new())) })
     }
 
-    /// Ends the servers and removes the directory.
-    pub(super) fn strike(&self) {
+    /// Kills the servers and removes the directory.
+    pub(super) fn remove(&self) {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.take().into_iter().flatten().for_each(end);
-        let _ = fs::remove_dir_all(&self.dir); // What is in a temporary directory goes some day anyway.
+        servers.take().into_iter().flatten().for_each(kill);
+        let _ = fs::remove_dir_all(&self.dir); // The system cleans its temporary directory, too.
     }
 
-    /// Puts a file there that only its owner can read, or replaces it.
-    pub(super) fn put(&self, name: &str, text: &str) -> Result<()> {
+    /// Writes a file, readable by its owner only; replaces one of that name.
+    pub(super) fn write_file(&self, name: &str, text: &str) -> Result<()> {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.as_ref().context(ENDED)?;
         OpenOptions::new()
@@ -65,8 +69,8 @@ impl Stage {
             .with_context(|| format!("cannot write {name}"))
     }
 
-    /// This very program, to be run in the directory, with nothing of the caller's environment that would change the story.
-    pub(super) fn wxtoken(&self, words: &[&str]) -> Result<Command> {
+    /// Returns a command that runs this program in the directory, without environment variables that configure it.
+    pub(super) fn wxtoken(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(env::current_exe().context("cannot find wxtoken itself")?);
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -77,12 +81,12 @@ impl Stage {
                 command.env_remove(name);
             }
         }
-        command.args(words).stdin(Stdio::null()).current_dir(&self.dir);
+        command.args(arguments).stdin(Stdio::null()).current_dir(&self.dir);
         Ok(command)
     }
 
-    /// Starts one that listens.
-    pub(super) fn start(&self, mut command: Command) -> Result<Server> {
+    /// Starts a server and waits until it says where it listens.
+    pub(super) fn start(&self, mut command: Command) -> Result<DemoServer> {
         let (pid, stdout) = {
             let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
             let servers = servers.as_mut().context(ENDED)?;
@@ -98,18 +102,18 @@ impl Stage {
             .trim_end()
             .strip_prefix("listening on http://")
             .and_then(|address| address.parse().ok());
-        Ok(Server { address: address.context("a server is not listening")?, pid })
+        Ok(DemoServer { address: address.context("a server is not listening")?, pid })
     }
 
-    /// Kills one that listens.
-    pub(super) fn kill(&self, server: Server) -> Result<()> {
+    /// Kills a server.
+    pub(super) fn kill(&self, server: DemoServer) -> Result<()> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = servers.as_mut().context(ENDED)?;
-        let place = servers.iter().position(|child| child.id() == server.pid);
-        place.map(|place| end(servers.remove(place))).context("there is no such server")
+        let index = servers.iter().position(|child| child.id() == server.pid);
+        index.map(|index| kill(servers.remove(index))).context("there is no such server")
     }
 
-    /// Runs one to its end. The stage is not struck meanwhile: a `fetch` would make the directory anew.
+    /// Runs a command to its end. Holds the lock meanwhile, so that the directory is not removed: `fetch` would recreate it.
     pub(super) fn run(&self, mut command: Command) -> Result<Output> {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.as_ref().context(ENDED)?;
@@ -117,14 +121,12 @@ impl Stage {
     }
 }
 
-const ENDED: &str = "the demo was ended";
-
-fn end(mut server: Child) {
-    let _ = server.kill(); // It may have ended already, by the same Ctrl-C.
+fn kill(mut server: Child) {
+    let _ = server.kill(); // Ctrl-C may have ended it already.
     let _ = server.wait();
 }
 
-/// The output of a step that went as it should.
+/// Returns the command's stdout. Fails unless it ended with `status`.
 pub(super) fn expect(output: &Output, status: i32) -> Result<String> {
     if output.status.code() != Some(status) {
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -137,14 +139,14 @@ pub(super) fn expect(output: &Output, status: i32) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What the stand-in has counted.
-pub(super) fn counted(wechat: SocketAddr, what: &str) -> Result<u64> {
-    let calls: serde_json::Value =
+/// Returns one of the stand-in's counters.
+pub(super) fn mock_count(wechat: SocketAddr, counter: &str) -> Result<u64> {
+    let counts: serde_json::Value =
         serde_json::from_str(&http(wechat, Ipv4Addr::LOCALHOST, "GET", "/mock/calls", "")?.1)?;
-    calls[what].as_u64().context("the stand-in does not count")
+    counts[counter].as_u64().context("the stand-in does not count")
 }
 
-/// One request from an address of this host, as curl would send it; status and body.
+/// Sends a request from the local address `from`. Returns status and body of the answer.
 pub(super) fn http(
     to: SocketAddr,
     from: Ipv4Addr,
@@ -161,7 +163,7 @@ pub(super) fn http(
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {to}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    let _ = stream.write_all(format!("{head}{body}").as_bytes()); // A stranger is refused before it is heard out.
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()); // A refusal can come before the request is written.
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;

@@ -1,0 +1,238 @@
+//! The full demo: two official accounts and a WeCom app in one config, with tickets, a hook, the central server, and a mirror
+//! that has no AppSecret.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::narration::{print_heading, print_line, print_prompt, print_result, shortened};
+use super::sandbox::{DemoServer, STEP_TIMEOUT, Sandbox, expect, http, mock_count};
+use crate::error::Exit;
+
+/// AppIDs and AppSecrets; valid for the stand-in only.
+const SHOP: (&str, &str) = ("wx0123456789abcdef", "00000000000000000000000000005409");
+const MINI: (&str, &str) = ("wxfedcba9876543210", "00000000000000000000000000003141");
+const CRM: (&str, &str) = ("ww0123456789abcdef", "0000000000000000000000000000c0de");
+
+/// Runs the demo. Prints what really happens, and fails at a step that goes otherwise than expected.
+pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
+    let mut mock = sandbox.wxtoken(&["mock"])?;
+    // In the environment, as with real secrets: other users can see arguments.
+    let accounts = [SHOP, MINI, CRM].map(|(appid, secret)| format!("{appid}:{secret}"));
+    mock.env("WXTOKEN_ACCOUNT", accounts.join(","));
+    let wechat = sandbox.start(mock)?.address;
+
+    print_line(
+        "wxtoken demo: two official accounts, a WeCom app, their tickets, and a host without a secret.",
+    )?;
+    print_line(
+        "WeChat is a stand-in on this machine here; wxtoken is the real one. \
+         微信由本机模拟，其余都是真的。",
+    )?;
+    fetch_all(sandbox, wechat)?;
+    print_heading(
+        "The central server: tokens and tickets for other hosts, for SDKs also in WeChat's own shapes.",
+        "中控服务器：向其他主机提供 token 和 ticket，SDK 可直接使用与微信相同的接口。",
+    )?;
+    let central = serve(sandbox, "central.toml", "central.log")?;
+    let mirror = serve_tokens(sandbox, central)?;
+    replace_rejected_token(sandbox, wechat, central, mirror)?;
+    if keep {
+        let [central, mirror] = [central, mirror].map(|server| server.address);
+        return print_line(format_args!(
+            "\nGoing on until Ctrl-C: the central server at http://{central}, the mirror at http://{mirror}, the stand-in \
+             at http://{wechat}"
+        ));
+    }
+
+    print_heading(
+        "The central host dies. The mirror hands out what it has, while that lives.",
+        "中控宕机，镜像在 token 有效期内照常提供。",
+    )?;
+    print_prompt("kill -9 %central")?;
+    sandbox.kill(central)?;
+    get_and_print(mirror.address, "/token/shop")?;
+    print_line(
+        "\nThat is all. With accounts of your own: see README.md, Several accounts. 正式使用请看 README.zh-CN.md",
+    )
+}
+
+/// Fetches all accounts with one config. A wrong secret of one account does not affect the others.
+fn fetch_all(sandbox: &Sandbox, wechat: SocketAddr) -> Result<()> {
+    let config = format!(
+        r#"dir = "central"
+
+[account.shop]
+appid = "{}"
+secret_file = "shop.secret"
+base_url = "http://{wechat}"
+tickets = ["jsapi", "wx_card"]
+on_change = ["echo", "shop: here the app would be reloaded"]
+
+[account.mini]
+appid = "{}"
+secret_file = "mini.secret"
+base_url = "http://{wechat}"
+api = "classic"
+
+[account.crm]
+appid = "{}"
+secret_file = "crm.secret"
+base_url = "http://{wechat}"
+api = "work"
+tickets = ["jsapi", "agent_config"]
+"#,
+        SHOP.0, MINI.0, CRM.0
+    );
+    write_and_print(sandbox, "central.toml", &config)?;
+    sandbox.write_file("shop.secret", SHOP.1)?;
+    sandbox.write_file("crm.secret", CRM.1)?;
+    // The wrong secret.
+    sandbox.write_file("mini.secret", SHOP.1)?;
+
+    print_heading(
+        "One run for all. The AppSecret of mini is a wrong one, which is its own trouble.",
+        "一次运行处理全部账号；mini 的 AppSecret 填错了，只影响它自己。",
+    )?;
+    run_wxtoken(sandbox, &["fetch", "-c", "central.toml"], Exit::Refused)?;
+    run_wxtoken(sandbox, &["check", "-c", "central.toml", "mini"], Exit::Refused)?;
+
+    print_heading(
+        "Mended. Nobody is asked for what is not due.",
+        "改正后再运行，未到期的不会重复获取。",
+    )?;
+    sandbox.write_file("mini.secret", MINI.1)?;
+    run_wxtoken(sandbox, &["fetch", "-c", "central.toml"], Exit::Done)?;
+    run_wxtoken(sandbox, &["status", "-c", "central.toml"], Exit::Done)?;
+    let [tokens, tickets] = ["mints", "tickets"].map(|what| mock_count(wechat, what));
+    let (tokens, tickets) = (tokens?, tickets?);
+    ensure!((tokens, tickets) == (3, 4), "WeChat gave {tokens} tokens and {tickets} tickets");
+    print_result(format_args!("WeChat gave {tokens} tokens and {tickets} tickets in all"))
+}
+
+/// Requests tokens and tickets from the central server, and from a mirror that it starts.
+fn serve_tokens(sandbox: &Sandbox, central: DemoServer) -> Result<DemoServer> {
+    let address = central.address;
+    let token = get_and_print(address, "/token/shop")?;
+    get_and_print(address, "/ticket/shop/wx_card")?;
+    get_and_print(address, &format!("/cgi-bin/gettoken?corpid={}&corpsecret=any", CRM.0))?;
+
+    print_heading(
+        "Another host: a mirror. It takes all from the central server, and never sees an AppSecret.",
+        "另一台主机做镜像：一切取自中控，不接触 AppSecret。",
+    )?;
+    let config = format!(
+        "dir = \"mirror\"\n\n[account.shop]\nfrom = \"http://{address}\"\ntickets = [\"jsapi\"]\n"
+    );
+    write_and_print(sandbox, "mirror.toml", &config)?;
+    let mirror = serve(sandbox, "mirror.toml", "mirror.log")?;
+    let mirrored = get_and_print(mirror.address, "/token/shop")?;
+    get_and_print(mirror.address, "/ticket/shop/jsapi")?;
+    ensure!(mirrored["access_token"] == token["access_token"], "the mirror has another token");
+    let life = |answer: &Value| answer["expires_in"].as_u64();
+    ensure!(life(&mirrored) <= life(&token), "the mirror promises more than the central server");
+    Ok(mirror)
+}
+
+/// Reports a revoked token to the mirror: the central server replaces it, by one mint.
+fn replace_rejected_token(
+    sandbox: &Sandbox,
+    wechat: SocketAddr,
+    central: DemoServer,
+    mirror: DemoServer,
+) -> Result<()> {
+    print_heading(
+        "Another program had other tokens made, so ours are dead. A client of the mirror says so.",
+        "别的程序获取了 token，原 token 失效；镜像的客户端报告后，自动更换一次。",
+    )?;
+    let rejected = token(mirror.address, "/token/shop")?;
+    let minted = mock_count(wechat, "mints")?;
+    http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/kill", "")?;
+    let address = mirror.address;
+    let body = serde_json::json!({ "rejected": rejected }).to_string();
+    print_prompt(format_args!(
+        "curl -d '{{\"rejected\":\"{}…\"}}' http://{address}/token/shop",
+        rejected.get(..10).unwrap_or(&rejected)
+    ))?;
+    let (status, answer) = http(address, Ipv4Addr::LOCALHOST, "POST", "/token/shop", &body)?;
+    ensure!(status == 200, "a rejected token got {status}: {answer}");
+    print_result(shortened(&answer))?;
+    let replacement = token(central.address, "/token/shop")?;
+    ensure!(
+        replacement != rejected && answer.contains(&replacement),
+        "mirror and central server disagree"
+    );
+    get_and_print(central.address, "/token/shop")?;
+    let minted = mock_count(wechat, "mints")? - minted;
+    ensure!(minted == 1, "WeChat made {minted} tokens for one that was rejected");
+    print_result("WeChat made one token for it")?;
+
+    print_prompt("cat central.log                        # and what was done there")?;
+    let log = sandbox.dir.join("central.log");
+    let log = poll_until(|| Ok(fs::read_to_string(&log)?), |log| log.contains("reloaded"))?;
+    log.lines().try_for_each(print_result)
+}
+
+/// Writes a config file and prints it.
+fn write_and_print(sandbox: &Sandbox, name: &str, text: &str) -> Result<()> {
+    sandbox.write_file(name, text)?;
+    print_prompt(format_args!("cat {name}"))?;
+    text.lines().filter(|line| !line.is_empty()).try_for_each(print_result)
+}
+
+/// Runs wxtoken and prints its output. Fails unless it ends with `exit`.
+fn run_wxtoken(sandbox: &Sandbox, arguments: &[&str], exit: Exit) -> Result<()> {
+    print_prompt(format_args!("wxtoken {}", arguments.join(" ")))?;
+    let output = sandbox.run(sandbox.wxtoken(arguments)?)?;
+    String::from_utf8_lossy(&output.stderr).lines().try_for_each(print_result)?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    stdout.lines().try_for_each(print_result)?;
+    expect(&output, exit as i32).map(|_| ())
+}
+
+/// Starts `serve --refresh` on a free port. Its stderr goes to the file `log`.
+fn serve(sandbox: &Sandbox, config: &str, log: &str) -> Result<DemoServer> {
+    let arguments = ["serve", "--refresh", "-c", config, "--listen", "127.0.0.1:0"];
+    print_prompt(format_args!("wxtoken {} 2>{log} &", arguments.join(" ")))?;
+    let mut command: Command = sandbox.wxtoken(&arguments)?;
+    command.stderr(File::create(sandbox.dir.join(log)).context("cannot write a log")?);
+    let server = sandbox.start(command)?;
+    print_result(format_args!("listening on http://{}", server.address))?;
+    Ok(server)
+}
+
+/// Requests `path` until the server has something to answer, and prints the answer.
+fn get_and_print(address: SocketAddr, path: &str) -> Result<Value> {
+    print_prompt(format_args!("curl 'http://{address}{path}'"))?;
+    let get = || http(address, Ipv4Addr::LOCALHOST, "GET", path, "");
+    let (status, body) = poll_until(get, |(status, _)| *status != 503)?;
+    print_result(shortened(&body))?;
+    if status != 200 {
+        bail!("{path} got {status} instead of 200");
+    }
+    serde_json::from_str(&body).context("not JSON")
+}
+
+/// Returns the token that `path` answers.
+fn token(address: SocketAddr, path: &str) -> Result<String> {
+    let answer = http(address, Ipv4Addr::LOCALHOST, "GET", path, "")?.1;
+    let answer: Value = serde_json::from_str(&answer)?;
+    Ok(answer["access_token"].as_str().context("no token")?.to_owned())
+}
+
+/// Calls `probe` until `is_done` accepts its result or the time is up. Returns the last result.
+fn poll_until<T>(mut probe: impl FnMut() -> Result<T>, is_done: impl Fn(&T) -> bool) -> Result<T> {
+    let deadline = Instant::now() + STEP_TIMEOUT;
+    loop {
+        let result = probe()?;
+        if is_done(&result) || Instant::now() >= deadline {
+            return Ok(result);
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
