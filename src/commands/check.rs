@@ -35,8 +35,8 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let linker = Connector::default();
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
-    let entries = config.entries(&args.names)?.into_iter();
-    let subjects: Vec<_> = entries.map(|it| subject(it.account, it.contact)).collect();
+    let entries = config.account_settings(&args.names)?.into_iter();
+    let subjects: Vec<_> = entries.map(|it| subject(it.account, it.upstream)).collect();
     parallel::for_each("check", &subjects, |subject| {
         let Subject { account, contact, findings } = subject;
         findings.get_or_init(|| examine(account, contact, &linker, deadline));

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::parallel;
 use super::published::Published;
 use crate::cli::{CommonArgs, FetchArgs};
-use crate::config::{Config, Entry, Secrets};
+use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
 use crate::log::{debug, error, info};
 use crate::model::account::Account;
@@ -57,11 +57,11 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
     let (mode, linker) = (config.mode(args.mode), Connector::default());
-    let entries = config.entries(&args.names)?;
+    let settings = config.account_settings(&args.names)?;
     let want = want(args)?;
-    check_number(&want, entries.len(), !args.names.is_empty())?;
-    Ok(parallel::for_each("fetch", &entries, |Entry { account, contact, .. }| {
-        let link = linker.link(&account.name, contact)?;
+    check_number(&want, settings.len(), !args.names.is_empty())?;
+    Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
+        let link = linker.link(&account.name, upstream)?;
         fetch(account, link, &want, mode, deadline)
     }))
 }

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use super::output;
 use crate::accounts::{Accounts, Served};
 use crate::cli::{CommonArgs, ServeArgs};
-use crate::config::{self, Config, Entry, Secrets};
+use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
 use crate::error::Exit;
 use crate::error::both;
 use crate::log::error;
@@ -70,7 +70,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
 }
 
 /// What HTTPS is made of, if it is asked for.
-fn tls(settings: &config::Serve) -> Result<Option<Reloaded<Tls>>> {
+fn tls(settings: &ServeSettings) -> Result<Option<Reloaded<Tls>>> {
     let files = TlsFiles::given(
         settings.tls_cert.as_deref(),
         settings.tls_key.as_deref(),
@@ -97,7 +97,7 @@ fn snapshot(
     common: &CommonArgs,
     args: &ServeArgs,
     secrets: Secrets,
-    at_start: &config::Serve,
+    at_start: &ServeSettings,
 ) -> Result<Reloaded<Snapshot>> {
     let (common, args, at_start) = (common.clone(), args.clone(), at_start.clone());
     let what = match config::path(&common, &args.account) {
@@ -111,7 +111,7 @@ fn snapshot(
         }
         let config = Config::read(&common, &args.account, secrets)?;
         let settings = config.serve(&args);
-        let entries = config.entries(&[])?;
+        let entries = config.account_settings(&[])?;
         let allowed = entries.iter().map(|it| (it.account.name.clone(), it.allow.clone()));
         let sources = sources(&settings, allowed.collect());
         sources.files().for_each(|path| files.note(path));
@@ -127,7 +127,7 @@ fn snapshot(
 }
 
 fn sources(
-    settings: &config::Serve,
+    settings: &ServeSettings,
     accounts: Vec<(String, Option<Vec<String>>)>,
 ) -> AccessSources {
     AccessSources {
@@ -158,10 +158,15 @@ struct Maker {
 type Made = (Plan, Rc<Served>);
 
 impl Maker {
-    fn accounts(&self, entries: Vec<Entry>, is_refreshed: bool, mode: u32) -> Result<Vec<Made>> {
-        let plans = entries.into_iter().map(|Entry { account, contact, .. }| Plan {
+    fn accounts(
+        &self,
+        entries: Vec<AccountSettings>,
+        is_refreshed: bool,
+        mode: u32,
+    ) -> Result<Vec<Made>> {
+        let plans = entries.into_iter().map(|AccountSettings { account, upstream, .. }| Plan {
             account,
-            refresh: is_refreshed.then_some((contact, mode)),
+            refresh: is_refreshed.then_some((upstream, mode)),
         });
         plans.map(|plan| self.known(&plan).map_or_else(|| self.make(plan), Ok)).collect()
     }

@@ -1,28 +1,30 @@
-//! `store` and `[redis]`: the Redis that many hosts share.
+//! Reads `store` and `[redis]` of the config file: the Redis that several hosts share. Connects to nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::{Table, Value};
+use super::table::{Table, Value};
 use crate::model::address::redis_url::RedisUrl;
 use crate::model::location::{Also, AlsoFormat, Redis};
 
-/// What the names of all keys begin with, where nothing is said.
-const PREFIX: &str = "wxtoken";
+/// What the names of all keys begin with by default.
+const DEFAULT_PREFIX: &str = "wxtoken";
 
-/// How long Redis has to answer, where nothing is said.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What more may be meant: no refresh has the time to wait for longer.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// No refresh has the time to wait longer for an answer.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The Redis that this file names, if it does.
-pub(super) fn of(top: &mut Table<'_>) -> Option<Arc<Redis>> {
+/// The longest key of `also`, in bytes.
+const MAX_KEY: usize = 256;
+
+/// Returns the Redis that the file names, if there is one.
+pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<Redis>> {
     let url = top.get("store", url);
-    let settings = top.table("redis", Settings::of);
+    let settings = top.table("redis", RedisTable::read);
     if settings.as_ref().is_some_and(|settings| !settings.is_empty) && !top.has("store") {
-        top.tell(
+        top.report(
             "redis",
             "goes with store, which says where that Redis is (store = \"redis://host\")",
         );
@@ -30,13 +32,13 @@ pub(super) fn of(top: &mut Table<'_>) -> Option<Arc<Redis>> {
     let settings = settings.unwrap_or_default();
     let url = url?;
     if settings.ca_file.is_some() && !url.is_tls() {
-        top.tell(
+        top.report(
             "store",
             "does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
         );
     }
     if (settings.user.is_some() || url.user.is_some()) && settings.password_file.is_none() {
-        top.tell(
+        top.report(
             "store",
             "has a user without a password; name the file with it in [redis] password_file",
         );
@@ -46,15 +48,15 @@ pub(super) fn of(top: &mut Table<'_>) -> Option<Arc<Redis>> {
         user: settings.user,
         password_file: settings.password_file,
         ca_file: settings.ca_file,
-        prefix: settings.prefix.unwrap_or_else(|| PREFIX.to_owned()),
-        timeout: settings.timeout.unwrap_or(TIMEOUT),
+        prefix: settings.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+        timeout: settings.timeout.unwrap_or(DEFAULT_TIMEOUT),
         also: settings.also,
     }))
 }
 
 /// `[redis]`.
 #[derive(Default)]
-struct Settings {
+struct RedisTable {
     is_empty: bool,
     user: Option<String>,
     password_file: Option<PathBuf>,
@@ -64,9 +66,9 @@ struct Settings {
     also: Vec<Also>,
 }
 
-impl Settings {
-    fn of(table: &mut Table<'_>) -> Settings {
-        let settings = Settings {
+impl RedisTable {
+    fn read(table: &mut Table<'_>) -> RedisTable {
+        let settings = RedisTable {
             is_empty: table.is_empty(),
             user: table.get("user", user),
             password_file: table.get("password_file", Value::path),
@@ -76,8 +78,8 @@ impl Settings {
             also: also(table),
         };
         if table.has("password") {
-            table.know("password");
-            table.tell(
+            table.mark_known("password");
+            table.report(
                 "password",
                 "has no place here: put it into a file with mode 0600, and name that in password_file",
             );
@@ -86,12 +88,12 @@ impl Settings {
     }
 }
 
-/// The keys for SDKs.
+/// The keys under which SDKs look for the bare token.
 fn also(table: &mut Table<'_>) -> Vec<Also> {
-    let like = "{ key = \"app:{appid}:token\", format = \"text\" }";
-    let rows = table.rows("also", like, |row| {
-        let key = row.need("key", "it has no key", also_key);
-        let format = row.need("format", "it has no format", also_format);
+    let example = "{ key = \"app:{appid}:token\", format = \"text\" }";
+    let rows = table.table_list("also", example, |row| {
+        let key = row.require("key", "it has no key", also_key);
+        let format = row.require("format", "it has no format", also_format);
         Some(Also { key: key?, format: format? })
     });
     rows.into_iter().flatten().collect()
@@ -99,7 +101,7 @@ fn also(table: &mut Table<'_>) -> Vec<Also> {
 
 fn also_key(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
-    if text.len() > 256 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is no key (printable ASCII without blanks, 256 at most)".to_owned());
     }
     if !text.contains("{appid}") && !text.contains("{account}") {
@@ -123,7 +125,7 @@ fn also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
 }
 
 fn url(value: Value<'_>) -> Result<RedisUrl, String> {
-    Ok(RedisUrl::parse(value.secretive_text()?)?)
+    Ok(RedisUrl::parse(value.secret_text()?)?)
 }
 
 fn user(value: Value<'_>) -> Result<String, String> {
@@ -135,8 +137,8 @@ fn user(value: Value<'_>) -> Result<String, String> {
 
 fn prefix(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
-    let is_of_prefix = |byte: u8| byte.is_ascii_alphanumeric() || b":_-./".contains(&byte);
-    match (1..=64).contains(&text.len()) && text.bytes().all(is_of_prefix) {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":_-./".contains(&byte);
+    match (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
         true => Ok(text.to_owned()),
         false => {
             Err("is no prefix of keys (letters, digits, and : _ - . /; 64 at most)".to_owned())
@@ -145,8 +147,8 @@ fn prefix(value: Value<'_>) -> Result<String, String> {
 }
 
 fn timeout(value: Value<'_>) -> Result<Duration, String> {
-    match value.some_duration()? {
-        long if long > LONGEST_TIMEOUT => {
+    match value.positive_duration()? {
+        long if long > MAX_TIMEOUT => {
             Err("is longer than 10s, which a refresh cannot wait".to_owned())
         }
         timeout => Ok(timeout),

@@ -1,0 +1,113 @@
+//! How `serve` serves: `[serve]` of the config file, and what flags and defaults make of it.
+
+use std::path::PathBuf;
+
+use super::file::network;
+use super::table::{Table, Value};
+use crate::cli::{ServeArgs, values};
+use crate::model::address::listen::{self, Listen};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:7200";
+const DEFAULT_MAX_CONNECTIONS: u32 = 1024;
+
+/// `[serve]`, as far as it is given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FileServe {
+    listen: Option<Vec<String>>,
+    allow: Option<Vec<String>>,
+    allow_file: Option<PathBuf>,
+    trusted_proxies: Option<Vec<String>>,
+    keys: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    pub(super) refresh: Option<bool>,
+    max_connections: Option<u32>,
+}
+
+impl FileServe {
+    pub(super) fn from_table(table: &mut Table<'_>) -> FileServe {
+        FileServe {
+            listen: table.nonempty_list("listen", listen),
+            allow: table.nonempty_list("allow", network),
+            allow_file: table.get("allow_file", Value::path),
+            trusted_proxies: table.list("trusted_proxies", trusted_proxy),
+            keys: table.get("keys", Value::path),
+            tls_cert: table.get("tls_cert", Value::path),
+            tls_key: table.get("tls_key", Value::path),
+            tls_client_ca: table.get("tls_client_ca", Value::path),
+            refresh: table.get("refresh", Value::boolean),
+            max_connections: table.get("max_connections", max_connections),
+        }
+    }
+}
+
+/// How `serve` serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServeSettings {
+    pub(crate) listen: Vec<String>,
+    pub(crate) allow: Vec<String>,
+    pub(crate) allow_file: Option<PathBuf>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) keys: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    pub(crate) refresh: bool,
+    pub(crate) max_connections: u32,
+}
+
+impl ServeSettings {
+    /// Merges flags, `[serve]` and defaults, in this order.
+    pub(super) fn new(flags: &ServeArgs, file: &FileServe) -> ServeSettings {
+        let path = |flag: &Option<PathBuf>, file: &Option<PathBuf>| flag.clone().or(file.clone());
+        // A flag that is given has at least one value.
+        let list = |flag: &[String], file: &Option<Vec<String>>| match flag {
+            [] => file.clone().unwrap_or_default(),
+            flag => flag.to_owned(),
+        };
+        let mut listen = list(&flags.listen, &file.listen);
+        if listen.is_empty() {
+            listen.push(DEFAULT_LISTEN.to_owned());
+        }
+        let max_connections = flags.max_connections.or(file.max_connections);
+        ServeSettings {
+            listen,
+            allow: list(&flags.allow, &file.allow),
+            allow_file: path(&flags.allow_file, &file.allow_file),
+            trusted_proxies: list(&flags.trusted_proxy, &file.trusted_proxies),
+            keys: path(&flags.keys, &file.keys),
+            tls_cert: path(&flags.tls_cert, &file.tls_cert),
+            tls_key: path(&flags.tls_key, &file.tls_key),
+            tls_client_ca: path(&flags.tls_client_ca, &file.tls_client_ca),
+            refresh: flags.refresh.or(file.refresh).unwrap_or(false),
+            max_connections: max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
+        }
+    }
+
+    /// Whether it differs from `at_start` in a setting that takes effect only when the process starts.
+    pub(crate) fn needs_restart(&self, at_start: &ServeSettings) -> bool {
+        let ServeSettings { listen, tls_cert, tls_key, tls_client_ca, max_connections, .. } =
+            at_start;
+        (listen, max_connections) != (&self.listen, &self.max_connections)
+            || (tls_cert, tls_key, tls_client_ca)
+                != (&self.tls_cert, &self.tls_key, &self.tls_client_ca)
+    }
+}
+
+fn trusted_proxy(value: Value<'_>) -> Result<String, String> {
+    if value.text()?.trim() == "unix" { Ok("unix".to_owned()) } else { network(value) }
+}
+
+fn listen(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?.trim();
+    let text = match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => format!("unix:{}", value.resolve(path).display()),
+        _ => text.to_owned(),
+    };
+    Listen::parse(&text).map(|_| text).ok_or_else(|| listen::EXPECTED.to_owned())
+}
+
+fn max_connections(value: Value<'_>) -> Result<u32, String> {
+    values::parse_max_connections(&value.integer()?.to_string())
+}
