@@ -7,19 +7,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
-use std::time::Duration;
 
 use hyper::body::Bytes;
+use time::UtcDateTime;
 use tokio::task::JoinHandle;
 
 use crate::accounts::cached_document::CachedDocument;
 use crate::model::account::Account;
 use crate::model::api::Api;
-use crate::model::document::Document;
-use crate::model::kind::TicketType;
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, NoTicket, TicketStatus, Token, TokenStatus, Unavailable, Wish,
+    AccountStatus, DocumentStatus, NoTicket, Problem, Token, Unavailable, Wish,
 };
 use crate::os::clock::{Clock, SystemClock};
 use crate::scheduler::Scheduler;
@@ -196,37 +195,23 @@ impl Accounts {
         }
     }
 
-    /// What is known of the account, for people and for metrics.
-    pub(crate) fn status(&self, account: usize) -> AccountStatus {
+    /// The account's status, for people and for metrics.
+    pub(crate) fn status(&self, account: usize, now: UtcDateTime) -> AccountStatus {
         let Served { account, cached, scheduler, .. } = &*self.served[account];
-        let (mut cached, now) = (cached.borrow_mut(), SystemClock.now());
-        let seen = |document: &Document, life: Duration| TokenStatus {
-            created_at: document.created_at,
-            expires_at: document.expires_at(),
-            life,
-            is_dead: scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&document.token)),
-            expires_in: document.expires_in,
-            fingerprint: document.token.fingerprint(),
+        let (mut cached, scheduler) = (cached.borrow_mut(), scheduler.as_deref());
+        let look = |kind: &DocumentKind| {
+            let document = match kind {
+                DocumentKind::Token => cached.document(now),
+                DocumentKind::Ticket(kind) => cached.ticket_document(kind),
+            };
+            let is_dead = document
+                .zip(scheduler)
+                .is_some_and(|(document, scheduler)| scheduler.is_dead(&document.token));
+            let failure = scheduler.and_then(|scheduler| scheduler.failure(kind));
+            let document = document.ok_or(Problem::Missing);
+            DocumentStatus { is_dead, failure, ..DocumentStatus::new(account, kind, document, now) }
         };
-        let ticket = |kind: &TicketType| TicketStatus {
-            kind: kind.to_string(),
-            ticket: cached.ticket_document(kind).map(|it| seen(it, it.left(now))),
-            failure: scheduler.as_ref().and_then(|scheduler| scheduler.ticket_failure(kind)),
-        };
-        let tickets = account.tickets.iter().map(ticket).collect();
-        let document = cached.document(now);
-        let promise = |it: &Document| it.promise(now, account.rules, account.refresh_before);
-        let token = document.map(|it| seen(it, promise(it)));
-        AccountStatus {
-            name: account.name.clone(),
-            appid: account
-                .appid
-                .clone()
-                .or_else(|| document.map(|document| document.appid.clone())),
-            token,
-            tickets,
-            asking: scheduler.as_ref().map(|scheduler| scheduler.seen()),
-        }
+        AccountStatus::new(account, look, scheduler.map(Scheduler::status))
     }
 
     /// Follows the schedules of all accounts, where that is not done yet.
@@ -292,6 +277,7 @@ impl Holders {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::model::api::{Api, Rules};

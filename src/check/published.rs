@@ -7,11 +7,14 @@ use time::UtcDateTime;
 
 use super::{Finding, span};
 use crate::error::Exit;
+use crate::log::printable;
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
 use crate::model::errcode::Class;
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
+use crate::model::status::{DocumentStatus, Problem, Published};
 use crate::upstream::{Liveness, UpstreamError};
 
 /// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
@@ -141,21 +144,55 @@ fn killed(account: &Account, what: &str, document: &Document) -> Finding {
     }
 }
 
-/// A document that is not there, or is none of this account's; `why` says so.
-pub(crate) fn none(about: &'static str, why: impl Into<String>) -> Finding {
+/// A document at `place` that is missing, cannot be read, or belongs to another account; `ticket` is its type if it is a
+/// ticket.
+pub(crate) fn problem(
+    about: &'static str,
+    ticket: Option<&TicketType>,
+    place: &str,
+    problem: &Problem,
+) -> Finding {
+    let why = match problem {
+        Problem::Missing => format!("nothing is published: {place} does not exist"),
+        Problem::Unreadable(why) | Problem::Damaged(why) => why.clone(),
+        Problem::Foreign { appid } => {
+            format!("{place} belongs to {}, another account", printable(appid, 64))
+        }
+    };
+    let why = match ticket {
+        Some(kind) => format!("{kind}: {why}"),
+        None => why,
+    };
+    match problem {
+        // A fetch would not help.
+        Problem::Unreadable(_) => Finding::wrong(about, Exit::NoToken, why).remedy(
+            "See store or directory, above; run this as whoever fetches, or as a member of the group that may read it.",
+            "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
+        ),
+        Problem::Missing | Problem::Damaged(_) | Problem::Foreign { .. } => none(about, why),
+    }
+}
+
+/// A document that the next fetch replaces.
+fn none(about: &'static str, why: String) -> Finding {
     Finding::wrong(about, Exit::NoToken, why).remedy(
         "Run wxtoken fetch as whoever is to keep it fresh, with the same --dir or --file.",
         "请以负责刷新的用户运行 wxtoken fetch，--dir 或 --file 须一致。",
     )
 }
 
-/// A ticket, by the clock alone: nothing that WeChat answers tells whether it is honoured.
-pub(crate) fn ticket(kind: &str, document: &Document, now: UtcDateTime) -> Finding {
-    let (about, name, left) = ("ticket", document.token.fingerprint(), document.left(now));
-    if left.is_zero() {
-        return none(about, format!("{kind}: {name} expired at {}", document.expires_at_rfc3339()));
+/// A ticket, by the clock alone: no answer of WeChat tells whether a ticket is honoured.
+pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
+    let about = "ticket";
+    match &status.published {
+        Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
+            none(about, format!("{kind}: {fingerprint} expired at {}", rfc3339(*expires_at)))
+        }
+        Ok(Published { life, fingerprint, .. }) => {
+            Finding::well(about, format!("{kind}: {fingerprint} has {} left", span(*life)))
+        }
+        Err(problem) => self::problem(about, Some(kind), &status.place, problem),
     }
-    Finding::well(about, format!("{kind}: {name} has {} left", span(left)))
 }
 
 /// Whether anybody evidently keeps the token fresh: then it is never due for long.

@@ -1,7 +1,6 @@
 //! `wxtoken check`: looks at everything between an account and WeChat, and says what is not well and what to do about
 //! it. Publishes nothing and refreshes nothing.
 
-use std::fmt::Write;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 use time::UtcDateTime;
 
-use super::published::{Published, Trouble};
+use super::published as documents;
 use super::{output, parallel};
 use crate::check::published::Current;
 use crate::check::{Finding, Verdict, local, published, remote};
@@ -22,6 +21,7 @@ use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
+use crate::model::status::Problem;
 use crate::os::clock::{Clock, SystemClock};
 use crate::upstream::client::Client;
 use crate::upstream::connect::{Connector, UpstreamParts};
@@ -29,6 +29,9 @@ use crate::upstream::connect::{Origin, UpstreamConfig};
 use crate::upstream::credentials::SecretSource;
 use crate::upstream::ping::PingReply;
 use crate::upstream::{Liveness, RefreshMode, Upstream};
+
+/// The longest text of a finding that is shown.
+const MAX_WHAT: usize = 2000; // characters
 
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
@@ -42,14 +45,11 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
         findings.get_or_init(|| examine(account, contact, &linker, deadline));
         Ok(())
     });
-    let rows: Vec<_> = subjects.iter().map(Row::of).collect();
     output::print(&match args.format {
-        CheckFormat::Text => text(&rows, output::has_colours(), common.quiet),
-        CheckFormat::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
+        CheckFormat::Text => text(&subjects, output::has_colours(), common.quiet),
+        CheckFormat::Json => json(&subjects)?,
     })?;
-    let findings = subjects.iter().flat_map(Subject::findings);
-    let worst = findings.map(|finding| finding.verdict).max();
-    Ok(match worst {
+    Ok(match subjects.iter().map(Subject::verdict).max() {
         Some(Verdict::Wrong(exit)) => exit,
         _ => Exit::Done,
     })
@@ -66,6 +66,11 @@ struct Subject {
 impl Subject {
     fn findings(&self) -> &[Finding] {
         self.findings.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The worst of its findings.
+    fn verdict(&self) -> Verdict {
+        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Well)
     }
 }
 
@@ -108,10 +113,16 @@ fn examine(
     let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
     let upstream = client.and_then(|it| UpstreamParts::new(it, nobody).upstream(account).ok());
-    let (found, pulse, now) = probed(account, upstream.as_deref(), deadline);
+    let (token, liveness, now) = probed(account, upstream.as_deref(), deadline);
     let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
-    findings.extend(remote::address(seen_from, pulse.as_ref()));
-    findings.extend(look(&found, pulse.as_ref(), asked.flatten().as_ref(), now));
+    findings.extend(remote::address(seen_from, liveness.as_ref()));
+    findings.extend(published_findings(
+        account,
+        &token,
+        liveness.as_ref(),
+        asked.flatten().as_ref(),
+        now,
+    ));
     findings
 }
 
@@ -158,76 +169,54 @@ fn ask(
     Some(Current { token: grant.token, asked_at })
 }
 
-/// Looks at what is published: the token of which a probe said this, where `current` is what the source gave just now;
-/// and the tickets.
-fn look(
-    found: &Published<'_>,
-    pulse: Option<&Liveness>,
+/// What there is to say of the published token and tickets. `liveness` is what a probe said of the token, `current` the
+/// token that the source gave just now.
+fn published_findings(
+    account: &Account,
+    token: &Result<Document, Problem>,
+    liveness: Option<&Liveness>,
     current: Option<&Current>,
     now: UtcDateTime,
 ) -> Vec<Finding> {
-    let account = found.account;
-    let mut findings = match &found.document {
+    let mut findings = match token {
         Ok(document) => vec![
-            published::token(account, document, pulse, current, now),
+            published::token(account, document, liveness, current, now),
             published::schedule(account, document, now),
         ],
-        Err(_) => vec![none("token", found, &DocumentKind::Token)],
+        Err(problem) => {
+            let place = account.place.name_of(&DocumentKind::Token);
+            vec![published::problem("token", None, &place, problem)]
+        }
     };
-    for kind in &account.tickets {
-        let found = Published::look_at(account, DocumentKind::Ticket(kind.clone()), now);
-        findings.push(match &found.document {
-            Ok(document) => published::ticket(&kind.to_string(), document, now),
-            Err(_) => none("ticket", &found, &DocumentKind::Ticket(kind.clone())),
-        });
-    }
+    findings.extend(account.tickets.iter().map(|kind| {
+        let status = DocumentKind::Ticket(kind.clone());
+        published::ticket(kind, &documents::document_status(account, &status, now))
+    }));
     findings
 }
 
-/// The published token, and what a probe says of it, with when that was. One that is dead because the next one was
-/// published meanwhile is nobody's fault: then that one counts.
-fn probed<'a>(
-    account: &'a Account,
+/// The published token, what a probe says of it, and when it was probed. A token that is dead because the next one was
+/// published meanwhile is no problem: the next one is probed then.
+fn probed(
+    account: &Account,
     upstream: Option<&dyn Upstream>,
     deadline: Instant,
-) -> (Published<'a>, Option<Liveness>, UtcDateTime) {
-    let token = |it: &Published<'_>| it.document.as_ref().ok().map(|it| it.token.clone());
-    let mut found = Published::look(account, SystemClock.now());
+) -> (Result<Document, Problem>, Option<Liveness>, UtcDateTime) {
+    let read = || documents::read(account, &DocumentKind::Token);
+    let token = |it: &Result<Document, Problem>| it.as_ref().ok().map(|it| it.token.clone());
+    let mut found = read();
     loop {
         let now = SystemClock.now();
-        let live = found.document.as_ref().ok().filter(|it| !it.left(now).is_zero());
-        let probe =
-            |(it, who): (&Document, &dyn Upstream)| who.probe(&it.token, remote::timeout(deadline));
-        let pulse = live.zip(upstream).map(probe);
-        let next = Published::look(account, SystemClock.now());
-        if !matches!(pulse, Some(Liveness::Dead)) || token(&next) == token(&found) {
-            return (found, pulse, now);
+        let live = found.as_ref().ok().filter(|it| !it.left(now).is_zero());
+        let probe = |(it, upstream): (&Document, &dyn Upstream)| {
+            upstream.probe(&it.token, remote::timeout(deadline))
+        };
+        let liveness = live.zip(upstream).map(probe);
+        let next = read();
+        if !matches!(liveness, Some(Liveness::Dead)) || token(&next) == token(&found) {
+            return (found, liveness, now);
         }
         found = next;
-    }
-}
-
-/// A document that is not there, cannot be read, or is none of this account's.
-fn none(about: &'static str, found: &Published<'_>, kind: &DocumentKind) -> Finding {
-    let place = found.account.place.name_of(kind);
-    let why = match &found.document {
-        Err(Trouble::Foreign { appid }) => {
-            format!("{place} belongs to {}, another account", printable(appid, 64))
-        }
-        Err(Trouble::Unread(what) | Trouble::Damaged(what)) => what.clone(),
-        _ => format!("nothing is published: {place} does not exist"),
-    };
-    let why = match kind {
-        DocumentKind::Token => why,
-        DocumentKind::Ticket(kind) => format!("{kind}: {why}"),
-    };
-    // A fetch would not help.
-    match found.document {
-        Err(Trouble::Unread(_)) => Finding::wrong(about, Exit::NoToken, why).remedy(
-            "See store or directory, above; run this as whoever fetches, or as a member of the group that may read it.",
-            "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
-        ),
-        _ => published::none(about, why),
     }
 }
 
@@ -246,22 +235,22 @@ fn secret_from<'a>(account: &Account, contact: &'a UpstreamConfig) -> Option<Sec
     SecretSource::find(contact.secret_file.as_deref(), &credential, is_given)
 }
 
+/// The answer as JSON.
 #[derive(Serialize)]
-struct Accounts<'a> {
-    accounts: &'a [Row<'a>],
+struct Answer<'a> {
+    accounts: Vec<SubjectJson<'a>>,
 }
 
-/// One account, as it is told.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SubjectJson<'a> {
     account: &'a str,
-    /// `ok`, `notice` or `problem`: the worst of its findings.
+    /// The worst of its findings.
     verdict: &'static str,
-    findings: Vec<Told<'a>>,
+    findings: Vec<FindingJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct FindingJson<'a> {
     about: &'static str,
     verdict: &'static str,
     what: String,
@@ -269,43 +258,41 @@ struct Told<'a> {
     remedy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy_zh: Option<&'a str>,
-    /// The status of a problem.
+    /// The exit status of a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<u8>,
 }
 
-impl<'a> Row<'a> {
-    fn of(subject: &'a Subject) -> Row<'a> {
-        let findings = subject.findings();
-        let worst = findings.iter().map(|finding| finding.verdict).max();
-        Row {
-            account: &subject.account.name,
-            verdict: word(worst.unwrap_or(Verdict::Well)),
-            findings: findings.iter().map(Told::of).collect(),
-        }
-    }
-}
-
-impl<'a> Told<'a> {
-    fn of(finding: &'a Finding) -> Told<'a> {
+impl<'a> FindingJson<'a> {
+    fn new(finding: &'a Finding) -> FindingJson<'a> {
         let [remedy, remedy_zh] = match &finding.remedy {
             Some([english, chinese]) => [Some(english.as_str()), Some(chinese.as_str())],
             None => [None, None],
         };
-        Told {
+        FindingJson {
             about: finding.about,
             verdict: word(finding.verdict),
-            what: printable(&finding.what, 2000),
+            what: printable(&finding.what, MAX_WHAT),
             remedy,
             remedy_zh,
             exit: match finding.verdict {
                 Verdict::Wrong(exit) => Some(exit as u8),
-                _ => None,
+                Verdict::Well | Verdict::Notice => None,
             },
         }
     }
 }
 
+fn json(subjects: &[Subject]) -> Result<String> {
+    let accounts = subjects.iter().map(|subject| SubjectJson {
+        account: &subject.account.name,
+        verdict: word(subject.verdict()),
+        findings: subject.findings().iter().map(FindingJson::new).collect(),
+    });
+    Ok(format!("{}\n", serde_json::to_string(&Answer { accounts: accounts.collect() })?))
+}
+
+/// The word by which scripts know a verdict.
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Well => "ok",
@@ -314,31 +301,30 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A line for each finding, in columns; where only troubles are wanted, for each that is not well.
-fn text(rows: &[Row<'_>], has_colour: bool, only_troubles: bool) -> String {
-    let account_width = rows.iter().map(|row| row.account.len()).max().unwrap_or_default();
-    let findings = rows.iter().flat_map(|row| &row.findings);
+/// A line for each finding, in columns; with `only_problems`, none for what is well.
+fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String {
+    let account_width = subjects.iter().map(|it| it.account.name.len()).max().unwrap_or_default();
+    let findings = subjects.iter().flat_map(Subject::findings);
     let about_width = findings.map(|it| it.about.len()).max().unwrap_or_default();
-    let mut lines = String::new();
-    for row in rows {
-        let findings = row.findings.iter();
-        let findings = findings.filter(|it| !only_troubles || it.verdict != word(Verdict::Well));
-        for Told { about, verdict, what, remedy, remedy_zh, .. } in findings {
-            let (mark, colour) = match *verdict {
-                "ok" => ("✓", "\x1b[32m"),
-                "notice" => ("!", "\x1b[33m"),
-                _ => ("✗", "\x1b[31m"),
+    let mut text = String::new();
+    for subject in subjects {
+        let account = &subject.account.name;
+        for Finding { about, verdict, what, remedy } in subject.findings() {
+            let (sign, colour) = match verdict {
+                Verdict::Well if only_problems => continue,
+                Verdict::Well => ("✓", output::GREEN),
+                Verdict::Notice => ("!", output::YELLOW),
+                Verdict::Wrong(_) => ("✗", output::RED),
             };
-            let (on, off) = if has_colour { (colour, "\x1b[0m") } else { ("", "") };
-            let account = row.account;
-            let line =
-                format!("{on}{mark}{off} {account:account_width$}  {about:about_width$}  {what}");
-            lines.push_str(&line);
-            if let (Some(remedy), Some(remedy_zh)) = (remedy, remedy_zh) {
-                let _ = write!(lines, ". {remedy} {remedy_zh}"); // Writing to a String cannot fail.
+            let (on, off) = if has_colours { (colour, output::RESET) } else { ("", "") };
+            let what = printable(what, MAX_WHAT);
+            text +=
+                &format!("{on}{sign}{off} {account:account_width$}  {about:about_width$}  {what}");
+            if let Some([english, chinese]) = remedy {
+                text += &format!(". {english} {chinese}");
             }
-            lines.push('\n');
+            text.push('\n');
         }
     }
-    lines
+    text
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use zeroize::Zeroizing;
 
 use super::parallel;
-use super::published::Published;
+use super::published;
 use crate::cli::{CommonArgs, FetchArgs};
 use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
@@ -99,8 +99,7 @@ fn fetch(
         Err(failure) => {
             failures.push(failure);
             // A token that was rejected is none to ask with, whatever life it has left.
-            !matches!(want, Want::NotThis(_))
-                && !Published::look(account, SystemClock.now()).life.is_zero()
+            !matches!(want, Want::NotThis(_)) && !published_life(account).is_zero()
         }
     };
     if is_good {
@@ -209,7 +208,7 @@ fn fetch_token(
     let refresh = refresh_of(account, name, &place, upstream, &*store)?;
     let outcome = refresh.run(want, deadline).map_err(|failure| {
         // Whether it can wait until the morning.
-        let urgency = match Published::look(account, SystemClock.now()).life {
+        let urgency = match published_life(account) {
             Duration::ZERO => "no live token is published".to_owned(),
             life => format!("the published token lives for {}", humantime::format_duration(life)),
         };
@@ -252,6 +251,11 @@ fn fetch_token(
         }
     }
     Ok(matches!(outcome, Outcome::Renewed(_)))
+}
+
+/// The life that the published token may be promised to have left; zero if there is none.
+fn published_life(account: &Account) -> Duration {
+    published::document_status(account, &DocumentKind::Token, SystemClock.now()).life()
 }
 
 /// What is asked for.

@@ -1,14 +1,15 @@
-//! `wxtoken get`: prints the published token with the life it has left. Opens no socket, takes no lock, reads no secret.
+//! `wxtoken get`: prints the published token with the life it has left. Opens no socket but to a store, takes no lock, and
+//! reads no secret.
 
 use anyhow::Result;
 
-use super::output;
-use super::published::Published;
+use super::{output, published};
 use crate::cli::{CommonArgs, GetArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
+use crate::model::status::{DocumentStatus, Problem};
 use crate::os::clock::{Clock, SystemClock};
 
 pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
@@ -21,16 +22,19 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
                 .map_err(|what| Exit::Usage.error(format!("--ticket: {what}")))?,
         ),
     };
-    let published = Published::look_at(&account, kind.clone(), SystemClock.now());
-    let document =
-        published.usable(args.min_life).map_err(|why| Exit::NoToken.error(why.to_string()))?;
-    let answer = if args.raw {
-        document.token.expose().to_owned()
-    } else {
-        match kind {
-            DocumentKind::Token => response::token(&document.token, published.life),
-            DocumentKind::Ticket(_) => response::ticket(&document.token, published.life),
-        }
+    let now = SystemClock.now();
+    let document = published::read(&account, &kind);
+    let published = document.as_ref().map_err(Problem::clone);
+    let status = DocumentStatus::new(&account, &kind, published, now);
+    let unusable = published::unusable(&account, &kind, &status, args.min_life, now);
+    let token = match (document, unusable) {
+        (Ok(document), None) => document.token,
+        (_, why) => return Err(Exit::NoToken.error(why.unwrap_or_default())),
+    };
+    let answer = match kind {
+        _ if args.raw => token.expose().to_owned(),
+        DocumentKind::Token => response::token(&token, status.life()),
+        DocumentKind::Ticket(_) => response::ticket(&token, status.life()),
     };
     output::print(&format!("{answer}\n"))?;
     Ok(Exit::Done)

@@ -5,6 +5,12 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
+// SGR sequences of ECMA-48.
+pub(super) const GREEN: &str = "\x1b[32m";
+pub(super) const YELLOW: &str = "\x1b[33m";
+pub(super) const RED: &str = "\x1b[31m";
+pub(super) const RESET: &str = "\x1b[0m";
+
 /// Writes `text` to stdout. Succeeds if the reader has closed its end; fails if the disk is full.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();

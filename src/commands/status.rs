@@ -1,310 +1,335 @@
-//! `wxtoken status`: what is published, since when and until when. Never the token or a ticket; asks nobody.
+//! `wxtoken status`: what is published, since when and until when. Never shows a token or a ticket; asks no server but the
+//! store.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::iter;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use time::UtcDateTime;
 
-use super::output;
-use super::published::{Published, Trouble};
+use super::{output, published};
 use crate::cli::{CommonArgs, Format, StatusArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::log::printable;
-use crate::model::account::Account;
-use crate::model::document::Document;
-use crate::model::exposition::{Exposition, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY};
-use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::document::rfc3339;
+use crate::model::exposition::Exposition;
+use crate::model::kind::DocumentKind;
+use crate::model::status::{AccountStatus, DocumentState, DocumentStatus, Published};
 use crate::os::clock::{Clock, SystemClock};
+
+/// The longest AppID that is shown of a document.
+const MAX_APPID: usize = 64; // characters
 
 pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let accounts = config.accounts(&args.names)?;
     let now = SystemClock.now();
-    let published: Vec<_> = accounts.iter().map(|account| Published::look(account, now)).collect();
-    let tickets: Vec<_> = accounts.iter().map(|account| look_at_tickets(account, now)).collect();
-    let rows: Vec<_> = published.iter().zip(&tickets).map(|(it, of)| Row::of(it, of)).collect();
+    let statuses: Vec<_> =
+        accounts.iter().map(|account| published::account_status(account, now)).collect();
     output::print(&match args.format {
-        Format::Text => text(&rows, Look::of_stdout()),
-        Format::Json => format!("{}\n", serde_json::to_string(&Accounts { accounts: &rows })?),
-        Format::Prometheus => prometheus(&published, &tickets),
+        Format::Text => text(&statuses, Style::of_stdout()),
+        Format::Json => json(&statuses)?,
+        Format::Prometheus => prometheus(&statuses),
     })?;
-    // The answer stands on stdout either way; the status and the lines on stderr are for the probe that asked.
-    let unusable = published.iter().filter_map(|it| it.usable(args.min_life).err());
-    let unusable: Vec<_> = unusable.map(|why| why.to_string()).collect();
+    // The answer is on stdout either way. The exit status and stderr say whether the tokens can be used.
+    let unusable = accounts.iter().zip(&statuses).filter_map(|(account, status)| {
+        published::unusable(account, &DocumentKind::Token, &status.token, args.min_life, now)
+    });
+    let unusable: Vec<_> = unusable.collect();
     if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors(unusable)) }
 }
 
-/// What is published of the account's tickets, by their types.
-fn look_at_tickets(account: &Account, now: UtcDateTime) -> Vec<(&TicketType, Published<'_>)> {
-    let look = |kind| {
-        (kind, Published::look_at(account, DocumentKind::Ticket(TicketType::clone(kind)), now))
-    };
-    account.tickets.iter().map(look).collect()
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    accounts: Vec<AccountJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Accounts<'a> {
-    accounts: &'a [Row<'a>],
-}
-
-/// One account, as it is told.
-#[derive(Serialize)]
-struct Row<'a> {
+struct AccountJson<'a> {
     account: &'a str,
     #[serde(flatten)]
-    token: Told,
-    tickets: Vec<TicketRow>,
+    token: DocumentJson<'a>,
+    tickets: Vec<TicketJson<'a>>,
 }
 
-/// One of its tickets.
 #[derive(Serialize)]
-struct TicketRow {
+struct TicketJson<'a> {
     #[serde(rename = "type")]
     kind: String,
     #[serde(flatten)]
-    ticket: Told,
+    ticket: DocumentJson<'a>,
 }
 
-/// What is published: a token, or a ticket.
 #[derive(Serialize)]
-struct Told {
-    /// `live`, `due` (live, and time for the next), `expired`, `missing`, `unreadable` or `foreign`.
+struct DocumentJson<'a> {
     state: &'static str,
     /// Seconds for which it may be promised to work.
     expires_in: u64,
-    file: String,
+    file: &'a str,
     #[serde(flatten)]
-    document: Option<ToldDocument>,
+    published: Option<PublishedJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct ToldDocument {
+struct PublishedJson<'a> {
     appid: String,
     created_at: String,
     expires_at: String,
     #[serde(flatten)]
-    fingerprint: Fingerprint,
-    #[serde(skip)]
-    share_left: f64,
+    fingerprint: Fingerprint<'a>,
 }
 
 /// The first 8 hex digits of the SHA-256, as in logs.
 #[derive(Serialize)]
-enum Fingerprint {
+enum Fingerprint<'a> {
     #[serde(rename = "token_sha256")]
-    Token(String),
+    Token(&'a str),
     #[serde(rename = "ticket_sha256")]
-    Ticket(String),
+    Ticket(&'a str),
 }
 
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fingerprint::Token(digits) => write!(f, "token {digits}"),
-            Fingerprint::Ticket(digits) => write!(f, "ticket {digits}"),
-        }
-    }
-}
-
-impl<'a> Row<'a> {
-    fn of(token: &'a Published<'_>, tickets: &[(&TicketType, Published<'_>)]) -> Row<'a> {
-        let ticket_row = |(kind, ticket): &(&TicketType, Published<'_>)| TicketRow {
-            kind: kind.to_string(),
-            ticket: Told::of(ticket, Fingerprint::Ticket),
-        };
-        Row {
-            account: &token.account.name,
-            token: Told::of(token, Fingerprint::Token),
-            tickets: tickets.iter().map(ticket_row).collect(),
-        }
-    }
-
-    /// What people read, each with its name: the token's is the account's, a ticket's is what follows `/ticket/` in a URL.
-    fn lines(&self) -> impl Iterator<Item = (String, &Told)> {
-        let tickets = self.tickets.iter();
-        let tickets = tickets.map(|it| (format!("{}/{}", self.account, it.kind), &it.ticket));
-        iter::once((self.account.to_owned(), &self.token)).chain(tickets)
-    }
-}
-
-impl Told {
-    fn of(published: &Published<'_>, fingerprint: fn(String) -> Fingerprint) -> Told {
-        let state = match &published.document {
-            Ok(_) if published.life.is_zero() => "expired",
-            Ok(_) if published.is_due => "due",
-            Ok(_) => "live",
-            Err(Trouble::Missing) => "missing",
-            Err(Trouble::Unread(_) | Trouble::Damaged(_)) => "unreadable",
-            Err(Trouble::Foreign { .. }) => "foreign",
-        };
-        let document = published.document.as_ref().ok().map(|document| ToldDocument {
-            appid: printable(&document.appid, 64),
-            created_at: document.created_at_rfc3339(),
-            expires_at: document.expires_at_rfc3339(),
-            fingerprint: fingerprint(document.token.fingerprint()),
-            share_left: published.life.as_secs_f64() / document.expires_in.as_secs_f64(),
+impl<'a> DocumentJson<'a> {
+    fn new(status: &'a DocumentStatus, fingerprint: fn(&'a str) -> Fingerprint<'a>) -> Self {
+        let published = status.published.as_ref().ok().map(|it| PublishedJson {
+            appid: printable(&it.appid, MAX_APPID),
+            created_at: rfc3339(it.created_at),
+            expires_at: rfc3339(it.expires_at),
+            fingerprint: fingerprint(&it.fingerprint),
         });
-        Told { state, expires_in: published.life.as_secs(), file: published.file(), document }
-    }
-
-    fn left(&self) -> String {
-        format!("{} left", humantime::format_duration(Duration::from_secs(self.expires_in)))
+        DocumentJson {
+            state: status.state().word(),
+            expires_in: status.life().as_secs(),
+            file: &status.place,
+            published,
+        }
     }
 }
 
-/// How to write for who looks.
+fn json(statuses: &[AccountStatus]) -> Result<String> {
+    let accounts = statuses.iter().map(|status| AccountJson {
+        account: &status.name,
+        token: DocumentJson::new(&status.token, Fingerprint::Token),
+        tickets: status
+            .tickets
+            .iter()
+            .map(|(kind, it)| TicketJson {
+                kind: kind.to_string(),
+                ticket: DocumentJson::new(it, Fingerprint::Ticket),
+            })
+            .collect(),
+    });
+    Ok(format!("{}\n", serde_json::to_string(&Answer { accounts: accounts.collect() })?))
+}
+
+/// How to write text.
 #[derive(Clone, Copy)]
-struct Look {
-    bar: bool,
-    colour: bool,
+struct Style {
+    has_bar: bool,
+    has_colour: bool,
 }
 
-impl Look {
-    /// A bar where a person looks, colour unless they said no.
-    fn of_stdout() -> Look {
-        Look { bar: std::io::stdout().is_terminal(), colour: output::has_colours() }
+impl Style {
+    /// A bar on a terminal; colours unless they are declined.
+    fn of_stdout() -> Style {
+        Style { has_bar: std::io::stdout().is_terminal(), has_colour: output::has_colours() }
+    }
+}
+
+/// A line of the text, for a token or a ticket.
+struct Line<'a> {
+    /// The account's name; for a ticket also what follows `/ticket/` in its URL.
+    name: String,
+    /// `token` or `ticket`.
+    noun: &'static str,
+    status: &'a DocumentStatus,
+    /// The cells that only a published document has.
+    cells: Option<Cells<'a>>,
+}
+
+struct Cells<'a> {
+    left: String,
+    appid: String,
+    published: &'a Published,
+}
+
+impl<'a> Line<'a> {
+    fn new(name: String, noun: &'static str, status: &'a DocumentStatus) -> Line<'a> {
+        let cells = status.published.as_ref().ok().map(|published| Cells {
+            left: format!("{} left", humantime::format_duration(published.life)),
+            appid: printable(&published.appid, MAX_APPID),
+            published,
+        });
+        Line { name, noun, status, cells }
     }
 }
 
 /// A line for each token and each ticket, in columns.
-fn text(rows: &[Row<'_>], look: Look) -> String {
-    let all: Vec<_> = rows.iter().flat_map(Row::lines).collect();
-    let widest = |cells: &mut dyn Iterator<Item = usize>| cells.max().unwrap_or_default();
-    let published = || all.iter().filter_map(|(_, told)| Some((told, told.document.as_ref()?)));
-    let name_width = widest(&mut all.iter().map(|(name, _)| name.len()));
-    let state_width = widest(&mut all.iter().map(|(_, told)| told.state.len()));
-    let left_width = widest(&mut published().map(|(told, _)| told.left().len()));
-    let appid_width = widest(&mut published().map(|(_, document)| document.appid.len()));
+fn text(statuses: &[AccountStatus], style: Style) -> String {
+    let lines = statuses.iter().flat_map(|status| {
+        let tickets = status
+            .tickets
+            .iter()
+            .map(|(kind, ticket)| Line::new(format!("{}/{kind}", status.name), "ticket", ticket));
+        iter::once(Line::new(status.name.clone(), "token", &status.token)).chain(tickets)
+    });
+    let lines: Vec<_> = lines.collect();
+    let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or_default();
+    let cells = || lines.iter().filter_map(|line| line.cells.as_ref());
+    let name_width = width(&mut lines.iter().map(|line| line.name.len()));
+    let state_width = width(&mut lines.iter().map(|line| line.status.state().word().len()));
+    let left_width = width(&mut cells().map(|cells| cells.left.len()));
+    let appid_width = width(&mut cells().map(|cells| cells.appid.len()));
 
-    let mut lines = String::new();
-    for (name, told) in &all {
-        let (on, off) = match told.state {
-            _ if !look.colour => ("", ""),
-            "live" => ("\x1b[32m", "\x1b[0m"),
-            "due" => ("\x1b[33m", "\x1b[0m"),
-            _ => ("\x1b[31m", "\x1b[0m"),
-        };
-        let Told { state, file, .. } = told;
-        let line = match &told.document {
-            None => writeln!(lines, "{name:name_width$}  {on}{state:state_width$}{off}  {file}"),
-            Some(document) => {
-                let left = told.left();
-                let bar = match look.bar {
-                    true => format!("  {on}{}{off}", bar(document.share_left)),
+    let mut text = String::new();
+    for Line { name, noun, status, cells } in &lines {
+        let state = status.state();
+        let (on, off) = if style.has_colour { (colour(state), output::RESET) } else { ("", "") };
+        let state = state.word();
+        let head = format!("{name:name_width$}  {on}{state:state_width$}{off}");
+        let line = match cells {
+            None => writeln!(text, "{head}  {}", status.place),
+            Some(Cells { left, appid, published }) => {
+                let bar = match style.has_bar {
+                    true => format!("  {on}{}{off}", bar(published)),
                     false => String::new(),
                 };
-                let ToldDocument { appid, created_at, expires_at, fingerprint, .. } = document;
+                let since = rfc3339(published.created_at);
+                let until = rfc3339(published.expires_at);
+                let fingerprint = &published.fingerprint;
                 writeln!(
-                    lines,
-                    "{name:name_width$}  {on}{state:state_width$}{off}  {left:left_width$}{bar}  since {created_at}  \
-                     until {expires_at}  {appid:appid_width$}  {fingerprint}"
+                    text,
+                    "{head}  {left:left_width$}{bar}  since {since}  until {until}  {appid:appid_width$}  {noun} \
+                     {fingerprint}"
                 )
             }
         };
         line.unwrap_or_default(); // Writing to a String cannot fail.
     }
-    lines
+    text
 }
 
-/// How much is left, as twelve cells; the first stands as long as anything is left.
-fn bar(share: f64) -> String {
+fn colour(state: DocumentState) -> &'static str {
+    match state {
+        DocumentState::Live => output::GREEN,
+        DocumentState::Due => output::YELLOW,
+        DocumentState::Expired
+        | DocumentState::Dead
+        | DocumentState::Missing
+        | DocumentState::Unreadable
+        | DocumentState::Foreign => output::RED,
+    }
+}
+
+/// How much life is left, as twelve cells. The first one stays as long as anything is left.
+fn bar(published: &Published) -> String {
     const CELLS: usize = 12;
+    let share = published.life.as_secs_f64() / published.expires_in.as_secs_f64();
     let full = ((share * CELLS as f64).ceil() as usize).min(CELLS);
     "█".repeat(full) + &"░".repeat(CELLS - full)
 }
 
-/// For node_exporter's textfile collector.
-fn prometheus(
-    published: &[Published<'_>],
-    tickets: &[Vec<(&TicketType, Published<'_>)>],
-) -> String {
-    let instants = |instant: fn(&Document) -> UtcDateTime| {
-        published.iter().map(move |it| ([("account", it.account.name.as_str())], it.secs(instant)))
-    };
+/// Metrics for node_exporter's textfile collector.
+fn prometheus(statuses: &[AccountStatus]) -> String {
     let mut exposition = Exposition::default();
-    exposition.write(&TOKEN_CREATED, instants(|document| document.created_at));
-    exposition.write(&TOKEN_EXPIRY, instants(Document::expires_at));
-    let tickets = tickets.iter().flatten().map(|(kind, ticket)| {
-        let account = ticket.account.name.clone();
-        ([("account", account), ("type", kind.to_string())], ticket.secs(Document::expires_at))
-    });
-    exposition.write(&TICKET_EXPIRY, tickets);
+    exposition.write_token_instants(statuses);
+    exposition.write_ticket_instants(statuses);
     exposition.into_text()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use time::UtcDateTime;
+
     use super::*;
+    use crate::model::kind::TicketType;
+    use crate::model::status::Problem;
 
-    fn row(state: &'static str, expires_in: u64) -> Row<'static> {
-        let fingerprint = Fingerprint::Token("ba7816bf".to_owned());
-        let token = told(state, expires_in, "/d/default.json", fingerprint);
-        Row { account: "default", token, tickets: Vec::new() }
+    const PLAIN: Style = Style { has_bar: false, has_colour: false };
+
+    fn at(secs: i64) -> UtcDateTime {
+        UtcDateTime::from_unix_timestamp(1_795_325_686 + secs).unwrap() // 2026-11-22T05:34:46Z
     }
 
-    fn told(state: &'static str, expires_in: u64, file: &str, fingerprint: Fingerprint) -> Told {
-        let document = ToldDocument {
+    fn published(life: u64) -> Published {
+        Published {
             appid: "wx1".to_owned(),
-            created_at: "2026-11-22T05:34:46Z".to_owned(),
-            expires_at: "2026-11-22T07:34:46Z".to_owned(),
-            fingerprint,
-            share_left: expires_in as f64 / 7200.0,
-        };
-        Told { state, expires_in, file: file.to_owned(), document: Some(document) }
+            created_at: at(0),
+            expires_at: at(7200),
+            expires_in: Duration::from_secs(7200),
+            life: Duration::from_secs(life),
+            is_due: life <= 300,
+            fingerprint: "ba7816bf".to_owned(),
+        }
+    }
+
+    fn document(published: Result<Published, Problem>, place: &str) -> DocumentStatus {
+        DocumentStatus { place: place.to_owned(), published, is_dead: false, failure: None }
+    }
+
+    fn account(name: &str, published: Result<Published, Problem>) -> AccountStatus {
+        AccountStatus {
+            name: name.to_owned(),
+            appid: None,
+            token: document(published, "/d/default.json"),
+            tickets: Vec::new(),
+            refresh: None,
+        }
     }
 
     #[test]
-    fn a_file_gets_a_plain_line_and_a_person_a_bar() {
+    fn a_file_gets_a_plain_line_and_a_terminal_a_bar() {
+        let live = [account("default", Ok(published(3600)))];
         let plain = "default  live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n";
-        assert_eq!(text(&[row("live", 3600)], Look { bar: false, colour: false }), plain);
-        let seen = text(&[row("live", 3600)], Look { bar: true, colour: true });
-        assert!(seen.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{seen}");
-        let seen = text(&[row("live", 3600)], Look { bar: true, colour: false });
-        assert!(seen.contains("██████░░░░░░") && !seen.contains('\x1b'), "{seen}");
+        assert_eq!(text(&live, PLAIN), plain);
+        let line = text(&live, Style { has_bar: true, has_colour: true });
+        assert!(line.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{line}");
+        let line = text(&live, Style { has_bar: true, has_colour: false });
+        assert!(line.contains("██████░░░░░░") && !line.contains('\x1b'), "{line}");
     }
 
     #[test]
-    fn many_accounts_stand_in_columns() {
-        let mut rows = [row("live", 3600), row("expired", 0), row("missing", 0)];
-        (rows[0].account, rows[1].account, rows[2].token.document) = ("a", "branch_2", None);
-        let lines = text(&rows, Look { bar: false, colour: false });
+    fn accounts_are_in_columns_with_and_without_colours() {
+        let accounts = [
+            account("a", Ok(published(3600))),
+            account("branch_2", Ok(published(0))),
+            account("default", Err(Problem::Missing)),
+        ];
         let expected = "a         live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         branch_2  expired  0s left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         default   missing  /d/default.json\n";
-        assert_eq!(lines, expected);
-        // Colours take no room.
-        let coloured = text(&rows, Look { bar: false, colour: true });
+        assert_eq!(text(&accounts, PLAIN), expected);
+        let coloured = text(&accounts, Style { has_bar: false, has_colour: true });
         let plain = coloured.replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "");
         assert_eq!(plain, expected);
     }
 
     #[test]
-    fn an_accounts_tickets_follow_it_under_names_of_their_own() {
-        let mut shop = row("live", 3600);
-        let ticket = |kind: &str, file| {
-            let fingerprint = Fingerprint::Ticket("1f93603d".to_owned());
-            TicketRow { kind: kind.to_owned(), ticket: told("due", 60, file, fingerprint) }
-        };
-        shop.tickets = vec![ticket("jsapi", "/d/j"), ticket("wx_card", "/d/default.wx_card.json")];
-        shop.tickets[1].ticket.document = None;
-        shop.tickets[1].ticket.state = "missing";
-        let lines = text(&[shop], Look { bar: false, colour: false });
+    fn tickets_follow_their_account_under_its_name() {
+        let mut shop = account("default", Ok(published(3600)));
+        let jsapi = Published { fingerprint: "1f93603d".to_owned(), ..published(60) };
+        shop.tickets = vec![
+            (TicketType::parse("jsapi").unwrap(), document(Ok(jsapi), "/d/default.jsapi.json")),
+            (
+                TicketType::parse("wx_card").unwrap(),
+                document(Err(Problem::Missing), "/d/default.wx_card.json"),
+            ),
+        ];
         let expected = "default          live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         default/jsapi    due      1m left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  ticket 1f93603d\n\
                         default/wx_card  missing  /d/default.wx_card.json\n";
-        assert_eq!(lines, expected);
+        assert_eq!(text(&[shop], PLAIN), expected);
     }
 
     #[test]
-    fn the_bar_is_empty_only_when_nothing_is_left() {
-        assert_eq!(bar(1.0), "█".repeat(12));
-        assert_eq!(bar(0.001), format!("█{}", "░".repeat(11)));
-        assert_eq!(bar(0.0), "░".repeat(12));
-        assert_eq!(bar(7.0), "█".repeat(12));
+    fn the_bar_is_empty_only_if_nothing_is_left() {
+        for (life, cells) in [(7200, 12), (7, 1), (0, 0), (50_000, 12)] {
+            let expected = "█".repeat(cells) + &"░".repeat(12 - cells);
+            assert_eq!(bar(&published(life)), expected, "{life}");
+        }
     }
 }

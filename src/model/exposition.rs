@@ -1,9 +1,14 @@
-//! Prometheus's text format: how a metric is written, and those that more than one place writes. Counters nothing.
+//! Prometheus's text format: how a metric is written, and those metrics of an account that both `/metrics` and
+//! `status --format prometheus` write. Counts nothing.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
 use std::fmt::{Display, Write};
 
-/// A metric: its name, and what people read about it.
+use time::UtcDateTime;
+
+use crate::model::status::{AccountStatus, DocumentStatus, Published};
+
+/// A metric: its name, its type and its help.
 pub(crate) struct Metric {
     name: &'static str,
     kind: &'static str,
@@ -11,30 +16,30 @@ pub(crate) struct Metric {
 }
 
 impl Metric {
-    /// One that goes up and down, or an instant.
+    /// A metric that goes up and down, or an instant.
     pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Metric {
         Metric { name, kind: "gauge", help }
     }
 
-    /// One that only goes up, and starts again from 0 with the process.
+    /// A metric that only goes up, and starts from 0 with the process.
     pub(crate) const fn counter(name: &'static str, help: &'static str) -> Metric {
         Metric { name, kind: "counter", help }
     }
 }
 
-// Instants, not ages: they stay true while they lie in a file or in a database.
+// Instants rather than ages: an instant stays true in a file or in a database.
 
-pub(crate) const TOKEN_CREATED: Metric = Metric::gauge(
+const TOKEN_CREATED: Metric = Metric::gauge(
     "wxtoken_token_created_timestamp_seconds",
     "When the published token was asked for; 0 if there is none.",
 );
 
-pub(crate) const TOKEN_EXPIRY: Metric = Metric::gauge(
+const TOKEN_EXPIRY: Metric = Metric::gauge(
     "wxtoken_token_expiry_timestamp_seconds",
     "When the published token ends; 0 if there is none.",
 );
 
-pub(crate) const TICKET_EXPIRY: Metric = Metric::gauge(
+const TICKET_EXPIRY: Metric = Metric::gauge(
     "wxtoken_ticket_expiry_timestamp_seconds",
     "When the published ticket of this type ends; 0 if there is none.",
 );
@@ -42,12 +47,12 @@ pub(crate) const TICKET_EXPIRY: Metric = Metric::gauge(
 /// The labels of a metric that has one value.
 pub(crate) const NO_LABELS: [(&str, &str); 0] = [];
 
-/// What has been written so far.
+/// The text written so far.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition(String);
 
 impl Exposition {
-    /// Writes a metric with its labels and values; nothing at all where there are none.
+    /// Writes a metric with its samples, each being labels and a value; writes nothing if there are no samples.
     pub(crate) fn write<const N: usize, L: Display, V: Display>(
         &mut self,
         metric: &Metric,
@@ -65,6 +70,22 @@ impl Exposition {
         }
     }
 
+    /// Writes when each account's token was created and when it expires.
+    pub(crate) fn write_token_instants(&mut self, accounts: &[AccountStatus]) {
+        let instants = |instant: fn(&Published) -> UtcDateTime| {
+            accounts.iter().map(move |it| ([("account", &it.name)], secs(&it.token, instant)))
+        };
+        self.write(&TOKEN_CREATED, instants(|token| token.created_at));
+        self.write(&TOKEN_EXPIRY, instants(|token| token.expires_at));
+    }
+
+    /// Writes when each account's tickets expire.
+    pub(crate) fn write_ticket_instants(&mut self, accounts: &[AccountStatus]) {
+        let expiries =
+            tickets(accounts).map(|(labels, it)| (labels, secs(it, |ticket| ticket.expires_at)));
+        self.write(&TICKET_EXPIRY, expiries);
+    }
+
     pub(crate) fn into_text(self) -> String {
         self.0
     }
@@ -72,6 +93,22 @@ impl Exposition {
     fn push(&mut self, text: std::fmt::Arguments<'_>) {
         let _ = self.0.write_fmt(text); // Writing to a String cannot fail.
     }
+}
+
+/// The tickets of these accounts, each with its labels.
+pub(crate) fn tickets<'a>(
+    accounts: impl IntoIterator<Item = &'a AccountStatus>,
+) -> impl Iterator<Item = ([(&'static str, String); 2], &'a DocumentStatus)> {
+    accounts.into_iter().flat_map(|account| {
+        account.tickets.iter().map(|(kind, ticket)| {
+            ([("account", account.name.clone()), ("type", kind.to_string())], ticket)
+        })
+    })
+}
+
+/// An instant of a document in Unix seconds; 0 if there is no document.
+fn secs(document: &DocumentStatus, instant: fn(&Published) -> UtcDateTime) -> i64 {
+    document.published.as_ref().map_or(0, |it| instant(it).unix_timestamp())
 }
 
 /// A label's value as it stands between quotes.

@@ -1,10 +1,14 @@
-//! What is known of an account: what can be handed out, why nothing can, and what people and metrics see.
+//! What is known of an account at one instant: the token to hand out, why there is none, and the status that `status`,
+//! `check`, `/metrics`, the page and `/readyz` show. Pure: documents and the time come in.
 
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use time::UtcDateTime;
 
+use crate::model::account::Account;
+use crate::model::document::Document;
+use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 
 /// A live token.
@@ -56,73 +60,300 @@ pub(crate) enum NoTicket {
     ForNow(Unavailable),
 }
 
-/// An account as people and metrics see it. Nothing in it is secret.
-#[derive(Clone, Debug, Default)]
+/// The status of an account and its documents. Holds no secret.
+#[derive(Clone, Debug)]
 pub(crate) struct AccountStatus {
     pub(crate) name: String,
+    /// The configured AppID; if none is configured, that of the published token.
     pub(crate) appid: Option<String>,
-    /// The published token; `None` where there is none.
-    pub(crate) token: Option<TokenStatus>,
-    /// The tickets that are fetched for it, or are to be.
-    pub(crate) tickets: Vec<TicketStatus>,
-    /// What this process asked of WeChat; `None` where it does not ask.
-    pub(crate) asking: Option<RefreshStatus>,
+    pub(crate) token: DocumentStatus,
+    /// The configured tickets.
+    pub(crate) tickets: Vec<(TicketType, DocumentStatus)>,
+    /// `None` if this process does not refresh the account.
+    pub(crate) refresh: Option<RefreshStatus>,
 }
 
+/// The status of one document of an account.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenStatus {
+pub(crate) struct DocumentStatus {
+    /// Where it is published, for people: a path or a Redis key.
+    pub(crate) place: String,
+    pub(crate) published: Result<Published, Problem>,
+    /// Whether WeChat has said that the token is dead, whatever life it had left.
+    pub(crate) is_dead: bool,
+    /// The last failure of this process to refresh it, if no success followed.
+    pub(crate) failure: Option<RefreshFailure>,
+}
+
+/// What is known of a published document that belongs to the account.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) appid: String,
     pub(crate) created_at: UtcDateTime,
     pub(crate) expires_at: UtcDateTime,
-    /// How long it may be promised to work; zero once it has expired.
-    pub(crate) life: Duration,
-    /// WeChat has said that it is dead, whatever life it had left.
-    pub(crate) is_dead: bool,
-    /// How long it lived when it was new.
+    /// The life it had when it was new.
     pub(crate) expires_in: Duration,
+    /// The life that may be promised for it now, in whole seconds; zero once it has expired.
+    pub(crate) life: Duration,
+    /// Whether it is time to refresh it.
+    pub(crate) is_due: bool,
     /// The first 8 hex digits of its SHA-256.
     pub(crate) fingerprint: String,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct TicketStatus {
-    pub(crate) kind: String,
-    /// The published one; `None` where there is none.
-    pub(crate) ticket: Option<TokenStatus>,
-    /// The last failure of this process to get one, as that of a token.
-    pub(crate) failure: Option<(UtcDateTime, String)>,
+/// Why there is no document to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    Missing,
+    /// It cannot be read, for this reason. There may be a good one.
+    Unreadable(String),
+    /// It is not a document, for this reason.
+    Damaged(String),
+    /// It belongs to another account.
+    Foreign {
+        appid: String,
+    },
 }
 
+/// The state of a document in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DocumentState {
+    Live,
+    /// Live, and due to be refreshed.
+    Due,
+    Expired,
+    /// Dead by WeChat's word.
+    Dead,
+    Missing,
+    Unreadable,
+    Foreign,
+}
+
+/// What this process knows of refreshing an account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RefreshStatus {
     /// When WeChat last gave a token.
     pub(crate) succeeded_at: Option<UtcDateTime>,
-    /// The last failure, if there was no success after it: when, and what to do, in both languages.
-    pub(crate) failure: Option<(UtcDateTime, String)>,
     /// When WeChat is to be asked again at the latest.
     pub(crate) next_at: Option<UtcDateTime>,
-    /// How often WeChat was asked, by what came of it: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0
-    /// where there is none.
+    /// How often WeChat was asked, by outcome: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0 if there is
+    /// none.
     pub(crate) attempts: Vec<(&'static str, i64, u64)>,
-    /// What became of the account's hook; `None` where it has none.
+    /// `None` if the account has no hook.
     pub(crate) hook: Option<HookStatus>,
 }
 
+/// A failed refresh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RefreshFailure {
+    pub(crate) at: UtcDateTime,
+    /// What failed, and what to do about it, in English and Chinese.
+    pub(crate) message: String,
+}
+
+/// What this process knows of an account's hook.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HookStatus {
-    /// When it last failed, if it has not run well since.
+    /// When it last failed, if no success followed.
     pub(crate) failed_at: Option<UtcDateTime>,
 }
 
-impl TicketStatus {
-    /// Whether it is handed out.
-    pub(crate) fn is_live(&self) -> bool {
-        self.ticket.as_ref().is_some_and(TokenStatus::is_live)
+impl AccountStatus {
+    /// The status of an account, with that of each of its documents as `look` returns it.
+    pub(crate) fn new(
+        account: &Account,
+        mut look: impl FnMut(&DocumentKind) -> DocumentStatus,
+        refresh: Option<RefreshStatus>,
+    ) -> AccountStatus {
+        let token = look(&DocumentKind::Token);
+        let published_appid = || token.published.as_ref().ok().map(|it| it.appid.clone());
+        let ticket = |kind: &TicketType| (kind.clone(), look(&DocumentKind::Ticket(kind.clone())));
+        AccountStatus {
+            name: account.name.clone(),
+            appid: account.appid.clone().or_else(published_appid),
+            tickets: account.tickets.iter().map(ticket).collect(),
+            token,
+            refresh,
+        }
     }
 }
 
-impl TokenStatus {
+impl DocumentStatus {
+    /// The status of the account's document of this kind, as it was read.
+    pub(crate) fn new(
+        account: &Account,
+        kind: &DocumentKind,
+        document: Result<&Document, Problem>,
+        now: UtcDateTime,
+    ) -> DocumentStatus {
+        DocumentStatus {
+            published: document.map(|document| Published::new(account, kind, document, now)),
+            place: account.place.name_of(kind),
+            is_dead: false,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> DocumentState {
+        match &self.published {
+            Ok(published) if published.life.is_zero() => DocumentState::Expired,
+            Ok(_) if self.is_dead => DocumentState::Dead,
+            Ok(published) if published.is_due => DocumentState::Due,
+            Ok(_) => DocumentState::Live,
+            Err(Problem::Missing) => DocumentState::Missing,
+            Err(Problem::Unreadable(_) | Problem::Damaged(_)) => DocumentState::Unreadable,
+            Err(Problem::Foreign { .. }) => DocumentState::Foreign,
+        }
+    }
+
     /// Whether it is handed out.
     pub(crate) fn is_live(&self) -> bool {
-        !self.life.is_zero() && !self.is_dead
+        matches!(self.state(), DocumentState::Live | DocumentState::Due)
+    }
+
+    /// The life that may be promised for it, whatever WeChat said of it; zero if there is no document.
+    pub(crate) fn life(&self) -> Duration {
+        self.published.as_ref().map_or(Duration::ZERO, |published| published.life)
+    }
+}
+
+impl DocumentState {
+    /// The word by which scripts know it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            DocumentState::Live => "live",
+            DocumentState::Due => "due",
+            DocumentState::Expired => "expired",
+            DocumentState::Dead => "dead",
+            DocumentState::Missing => "missing",
+            DocumentState::Unreadable => "unreadable",
+            DocumentState::Foreign => "foreign",
+        }
+    }
+}
+
+impl Published {
+    fn new(
+        account: &Account,
+        kind: &DocumentKind,
+        document: &Document,
+        now: UtcDateTime,
+    ) -> Published {
+        let (life, margin) = match kind {
+            DocumentKind::Token => (
+                document.promise(now, account.rules, account.refresh_before),
+                account.refresh_before,
+            ),
+            // The next ticket does not end this one.
+            DocumentKind::Ticket(_) => (
+                Duration::from_secs(document.left(now).as_secs()),
+                document.ticket_margin(account.refresh_before),
+            ),
+        };
+        Published {
+            appid: document.appid.clone(),
+            created_at: document.created_at,
+            expires_at: document.expires_at(),
+            expires_in: document.expires_in,
+            life,
+            is_due: document.is_due(now, margin),
+            fingerprint: document.token.fingerprint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::api::{Api, Rules};
+    use crate::model::location::Location;
+
+    const NOW: UtcDateTime = UtcDateTime::UNIX_EPOCH;
+
+    fn account(appid: Option<&str>, rules: Rules) -> Account {
+        Account {
+            name: "shop".to_owned(),
+            appid: appid.map(str::to_owned),
+            api: Api::Stable,
+            rules,
+            refresh_before: Duration::from_secs(300),
+            place: Location::File("/d/shop.json".into()),
+            tickets: vec![TicketType::parse("jsapi").unwrap()],
+            on_change: None,
+        }
+    }
+
+    /// A document with so many seconds of its two hours left.
+    fn document(left: u64) -> Document {
+        let token = Secret::new("T".to_owned());
+        let created_at = NOW - Duration::from_secs(7200 - left);
+        Document::new("wx1", token, Duration::from_secs(7200), created_at)
+    }
+
+    fn status(rules: Rules, document: Result<&Document, Problem>) -> AccountStatus {
+        let account = account(None, rules);
+        let look = |kind: &_| DocumentStatus::new(&account, kind, document.clone(), NOW);
+        AccountStatus::new(&account, look, None)
+    }
+
+    #[test]
+    fn a_document_is_live_then_due_then_expired() {
+        use DocumentState::{Due, Expired, Live};
+        for (left, state) in [(7200, Live), (301, Live), (300, Due), (1, Due), (0, Expired)] {
+            let status = status(Rules::Stable, Ok(&document(left)));
+            assert_eq!(status.token.state(), state, "{left}");
+            assert_eq!(status.tickets[0].1.state(), state, "{left}");
+            assert_eq!(status.token.life(), Duration::from_secs(left));
+            assert_eq!(status.token.is_live(), left > 0);
+        }
+    }
+
+    #[test]
+    fn a_classic_token_promises_no_more_than_the_next_mint_leaves_it_and_a_ticket_all() {
+        let mut account = account(None, Rules::Classic);
+        account.refresh_before = Duration::from_secs(600);
+        let document = document(500);
+        let look = |kind: &_| DocumentStatus::new(&account, kind, Ok(&document), NOW);
+        let status = AccountStatus::new(&account, look, None);
+        assert_eq!(status.token.life(), Duration::from_secs(300));
+        assert_eq!(status.tickets[0].1.life(), Duration::from_secs(500));
+    }
+
+    #[test]
+    fn a_token_that_wechat_calls_dead_is_not_live_and_expiry_comes_first() {
+        for (left, state) in [(7200, DocumentState::Dead), (0, DocumentState::Expired)] {
+            let mut token = status(Rules::Stable, Ok(&document(left))).token;
+            token.is_dead = true;
+            assert_eq!((token.state(), token.is_live()), (state, false));
+        }
+    }
+
+    #[test]
+    fn a_problem_is_a_state_without_life() {
+        let foreign = Problem::Foreign { appid: "wx2".to_owned() };
+        for (problem, state) in [
+            (Problem::Missing, DocumentState::Missing),
+            (Problem::Unreadable(String::new()), DocumentState::Unreadable),
+            (Problem::Damaged(String::new()), DocumentState::Unreadable),
+            (foreign, DocumentState::Foreign),
+        ] {
+            let token = status(Rules::Stable, Err(problem)).token;
+            assert_eq!((token.state(), token.life()), (state, Duration::ZERO));
+        }
+    }
+
+    #[test]
+    fn the_appid_is_the_configured_one_or_the_documents() {
+        let document = document(7200);
+        for (configured, document, expected) in [
+            (Some("wx9"), Ok(&document), Some("wx9")),
+            (None, Ok(&document), Some("wx1")),
+            (None, Err(Problem::Missing), None),
+        ] {
+            let account = account(configured, Rules::Stable);
+            let look = |kind: &_| DocumentStatus::new(&account, kind, document.clone(), NOW);
+            let status = AccountStatus::new(&account, look, None);
+            assert_eq!(status.appid.as_deref(), expected);
+        }
     }
 }

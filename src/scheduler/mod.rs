@@ -29,7 +29,7 @@ use crate::model::account::Account;
 use crate::model::document::Document;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshStatus, Unavailable, Wish};
+use crate::model::status::{RefreshFailure, RefreshStatus, Unavailable, Wish};
 use crate::os::clock::{Clock, SystemClock};
 use crate::refresh::{Failure, Outcome};
 use crate::store::Store;
@@ -367,14 +367,19 @@ impl Scheduler {
         self.changed.notify_waiters();
     }
 
-    /// The last failure to get a ticket of this type, if there was no success after it: when, and what to do.
-    pub(crate) fn ticket_failure(&self, kind: &TicketType) -> Option<(UtcDateTime, String)> {
-        self.tickets.borrow().iter().find(|it| it.kind == *kind)?.failure()
+    /// The last failure to refresh the document of this kind, if no success followed.
+    pub(crate) fn failure(&self, kind: &DocumentKind) -> Option<RefreshFailure> {
+        match kind {
+            DocumentKind::Token => self.known.borrow().failure(),
+            DocumentKind::Ticket(kind) => {
+                self.tickets.borrow().iter().find(|it| it.kind == *kind)?.failure()
+            }
+        }
     }
 
-    /// What is known of the asking, for people and for metrics.
-    pub(crate) fn seen(&self) -> RefreshStatus {
-        RefreshStatus { hook: self.on_change.seen(), ..self.known.borrow().seen() }
+    /// What is known of refreshing the account, for people and for metrics.
+    pub(crate) fn status(&self) -> RefreshStatus {
+        RefreshStatus { hook: self.on_change.status(), ..self.known.borrow().status() }
     }
 }
 

@@ -98,7 +98,7 @@ impl OnChange {
     }
 
     /// What is known of it; `None` where there is nothing to be run.
-    pub(super) fn seen(&self) -> Option<HookStatus> {
+    pub(super) fn status(&self) -> Option<HookStatus> {
         self.hook.as_ref().map(|_| HookStatus { failed_at: self.failed_at.get() })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use time::UtcDateTime;
 
 use super::backoff;
-use crate::model::status::Unavailable;
+use crate::model::status::{RefreshFailure, Unavailable};
 use crate::refresh::Failure;
 
 /// How often an operator hears of the same trouble again.
@@ -72,8 +72,8 @@ impl Trouble {
     }
 
     /// When it last failed, and how.
-    pub(super) fn seen(&self) -> (UtcDateTime, String) {
-        (self.at, self.failure.clone())
+    pub(super) fn failure(&self) -> RefreshFailure {
+        RefreshFailure { at: self.at, message: self.failure.clone() }
     }
 
     /// The same for a client; `what` says what there is none of.

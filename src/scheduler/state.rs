@@ -13,7 +13,7 @@ use super::retry::Trouble;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshStatus, Unavailable, Wish};
+use crate::model::status::{RefreshFailure, RefreshStatus, Unavailable, Wish};
 use crate::refresh::{Failure, Outcome};
 use crate::upstream::{Liveness, UpstreamError};
 
@@ -401,18 +401,21 @@ impl State {
     }
 
     /// What people and metrics see of it.
-    pub(super) fn seen(&self) -> RefreshStatus {
+    pub(super) fn status(&self) -> RefreshStatus {
         let attempts = self.answers.iter();
-        // That nothing can be forced is no trouble as long as nobody needs it.
-        let forcing_trouble = self.forcing_trouble.as_ref().filter(|_| self.dead.is_some());
-        let trouble = self.trouble.as_ref().or(forcing_trouble);
         RefreshStatus {
             succeeded_at: self.succeeded_at,
-            failure: trouble.map(Trouble::seen),
             next_at: self.next_at,
             attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
             hook: None,
         }
+    }
+
+    /// The last failure, if no success followed.
+    pub(super) fn failure(&self) -> Option<RefreshFailure> {
+        // That nothing can be forced is a failure only while a dead token has to be replaced.
+        let forcing_trouble = self.forcing_trouble.as_ref().filter(|_| self.dead.is_some());
+        self.trouble.as_ref().or(forcing_trouble).map(Trouble::failure)
     }
 }
 

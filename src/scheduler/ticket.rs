@@ -11,7 +11,7 @@ use super::state::News;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
-use crate::model::status::Unavailable;
+use crate::model::status::{RefreshFailure, Unavailable};
 use crate::refresh::{Failure, Outcome};
 
 /// Where even another token was no cure a person has to look; each try may cost a forced token, of which a day has 20.
@@ -141,8 +141,8 @@ impl TicketSchedule {
     }
 
     /// The last failure, if there was no success after it.
-    pub(super) fn failure(&self) -> Option<(UtcDateTime, String)> {
-        self.trouble.as_ref().map(Trouble::seen)
+    pub(super) fn failure(&self) -> Option<RefreshFailure> {
+        self.trouble.as_ref().map(Trouble::failure)
     }
 }
 
@@ -246,8 +246,9 @@ mod tests {
         let lead = "there is no live jsapi ticket: shop: WeChat refused (48001)";
         assert!(lack.why.starts_with(lead), "{}", lack.why);
         assert_eq!(lack.retry_after, secs(3000));
-        let (at, failure) = ticket.failure().unwrap();
-        assert!(at == WALL && failure.starts_with("WeChat refused (48001)"), "{failure}");
+        let failure = ticket.failure().unwrap();
+        assert_eq!(failure.at, WALL);
+        assert!(failure.message.starts_with("WeChat refused (48001)"), "{failure:?}");
         // While it is tried again, nothing speaks for another answer.
         ticket.begin(now + secs(3600));
         assert!(matches!(ticket.step("shop", now + secs(3600)), TicketStep::GiveUp(_)));

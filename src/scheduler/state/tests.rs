@@ -173,7 +173,7 @@ fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     let news = sim.end(outcome(Ok(renewed)));
     assert_eq!(news[0], News::WellAgain);
-    assert_eq!(sim.known.seen().failure, None);
+    assert_eq!(sim.known.failure(), None);
     assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
 }
 
@@ -383,12 +383,12 @@ fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
     sim.run(errand, Report { pulse: Some(unknown()), ..report });
     assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut, "nobody knows that it is dead");
     assert_eq!(sim.next(Some(&document)).0, secs(6900));
-    assert_eq!(sim.known.seen().failure, None);
+    assert_eq!(sim.known.failure(), None);
 
     sim.found_dead("T1");
     let lack = given_up(sim.step(&Wish::Live, Some("T1")));
     assert!(lack.why.contains("45009") && lack.retry_after > secs(3000), "{lack:?}");
-    assert!(sim.known.seen().failure.is_some());
+    assert!(sim.known.failure().is_some());
     let (wait, errand) = sim.next(Some(&document));
     assert!(wait <= SHORTEST_WAIT && !doubt(errand.clone()).may_force, "a plain question, at once");
     sim.run(errand, outcome(Ok(Outcome::Confirmed(document.clone()))));
@@ -521,7 +521,7 @@ fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
         let news = sim.run(errand, pulse(later));
         assert_eq!(news.contains(&News::WellAgain), !is_dead, "{news:?}");
         assert_eq!(sim.known.is_dead(&token("T1")), is_dead);
-        assert_eq!(sim.known.seen().failure.is_none(), !is_dead);
+        assert_eq!(sim.known.failure().is_none(), !is_dead);
     }
 }
 

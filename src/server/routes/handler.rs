@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
+use time::UtcDateTime;
 
 use super::body::{self, RequestBody};
 use super::metrics;
@@ -160,11 +161,14 @@ impl<'a> Visitor<'a> {
             Route::Page => self.key_of(&head.headers, Challenge::Basic)?,
             _ => self.key_of(&head.headers, Challenge::Bearer)?,
         };
+        let now = SystemClock.now();
         match route {
             Route::Health => Ok(Reply::OK),
-            Route::Ready => self.ready(),
-            Route::Page => Ok(Reply::Page(page::html(&self.seen(key), SystemClock.now()))),
-            Route::Metrics => Ok(Reply::Metrics(metrics::text(&self.seen(key), self.state))),
+            Route::Ready => self.ready(now),
+            Route::Page => Ok(Reply::Page(page::html(&self.statuses(key, now), now))),
+            Route::Metrics => {
+                Ok(Reply::Metrics(metrics::text(&self.statuses(key, now), self.state)))
+            }
             Route::Token(name) => {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
@@ -240,9 +244,9 @@ impl<'a> Visitor<'a> {
         visible
     }
 
-    /// What is known of them.
-    fn seen(self, key: Option<&Key>) -> Vec<AccountStatus> {
-        self.visible(key).into_iter().map(|account| self.accounts().status(account)).collect()
+    /// The status of each of them.
+    fn statuses(self, key: Option<&Key>, now: UtcDateTime) -> Vec<AccountStatus> {
+        self.visible(key).into_iter().map(|it| self.accounts().status(it, now)).collect()
     }
 
     /// The account with this AppID that the key may see, and that is for this client; of several, the one on the API that
@@ -270,20 +274,20 @@ impl<'a> Visitor<'a> {
         Ok(keys::single_account(&accounts)?)
     }
 
-    fn ready(&self) -> Result<Reply, Rejection> {
-        let (tokens, access) = (self.accounts(), &self.snapshot.access);
-        let mut waiting: Vec<_> = (0..tokens.names().len()).collect();
-        waiting.retain(|account| tokens.token(*account).is_none());
-        match (&access.keys, waiting.is_empty()) {
-            (_, true) => Ok(Reply::OK),
-            (None, false) => {
-                waiting.retain(|account| access.allows_account(self.client, *account));
-                let names = waiting.into_iter().map(|account| tokens.names()[account].clone());
-                Err(Rejection::NotReady(names.collect()))
-            }
-            // This route needs no key, and whoever has none is not to learn which accounts there are.
-            (Some(_), false) => Err(Rejection::NotReady(Vec::new())),
+    /// Whether all accounts have a live token, those that are not for this client included.
+    fn ready(self, now: UtcDateTime) -> Result<Reply, Rejection> {
+        let (accounts, access) = (self.accounts(), &self.snapshot.access);
+        let statuses = (0..accounts.names().len()).map(|it| (it, accounts.status(it, now)));
+        let mut waiting: Vec<_> = statuses.filter(|(_, it)| !it.token.is_live()).collect();
+        if waiting.is_empty() {
+            return Ok(Reply::OK);
         }
+        // This route needs no key, and without one a client must not learn which accounts there are.
+        match access.keys {
+            Some(_) => waiting.clear(),
+            None => waiting.retain(|(account, _)| access.allows_account(self.client, *account)),
+        }
+        Err(Rejection::NotReady(waiting.into_iter().map(|(_, status)| status.name).collect()))
     }
 
     /// The account's token, if need be a new one.

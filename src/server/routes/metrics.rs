@@ -1,12 +1,10 @@
-//! What Prometheus reads: the tokens' instants, what came of asking WeChat, and what callers got. Counters nothing itself,
-//! and has no label that a caller can choose.
+//! `GET /metrics`: the accounts' tokens and tickets, the refreshes, the requests and the connections, for Prometheus.
+//! Counts nothing itself. No label holds text that a caller chose.
 
 use time::UtcDateTime;
 
-use crate::model::exposition::{
-    Exposition, Metric, NO_LABELS, TICKET_EXPIRY, TOKEN_CREATED, TOKEN_EXPIRY,
-};
-use crate::model::status::{AccountStatus, RefreshStatus, TicketStatus, TokenStatus};
+use crate::model::exposition::{self, Exposition, Metric, NO_LABELS};
+use crate::model::status::{AccountStatus, DocumentStatus, RefreshStatus};
 use crate::server::state::ServerState;
 
 const BUILD: Metric = Metric::gauge("wxtoken_build_info", "Which wxtoken this is; always 1.");
@@ -71,7 +69,7 @@ const EVICTED: Metric = Metric::counter(
     "Connections that were closed to make room for others.",
 );
 
-/// The answer of /metrics, about these accounts.
+/// The body of `/metrics`, about these accounts.
 pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     let mut exposition = Exposition::default();
     exposition.write(&BUILD, [([("version", env!("CARGO_PKG_VERSION"))], 1)]);
@@ -95,46 +93,35 @@ pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
 }
 
 fn write_accounts(exposition: &mut Exposition, accounts: &[AccountStatus]) {
-    let tokens = |instant: fn(&TokenStatus) -> UtcDateTime| {
-        let known = accounts.iter().map(move |seen| (seen, seen.token.as_ref().map(instant)));
-        known.map(|(seen, at)| ([("account", &seen.name)], secs(at)))
-    };
-    exposition.write(&TOKEN_CREATED, tokens(|token| token.created_at));
-    exposition.write(&TOKEN_EXPIRY, tokens(|token| token.expires_at));
-    let live = accounts.iter().map(|seen| {
-        let is_live = seen.token.as_ref().is_some_and(TokenStatus::is_live);
-        ([("account", &seen.name)], u8::from(is_live))
-    });
+    exposition.write_token_instants(accounts);
+    let live = accounts.iter().map(|it| ([("account", &it.name)], u8::from(it.token.is_live())));
     exposition.write(&TOKEN_LIVE, live);
 
-    let tickets = || accounts.iter().flat_map(|seen| seen.tickets.iter().map(move |it| (seen, it)));
-    let labels = |(seen, ticket): (&AccountStatus, &TicketStatus)| {
-        [("account", seen.name.clone()), ("type", ticket.kind.clone())]
-    };
-    let expiry = |ticket: &TicketStatus| secs(ticket.ticket.as_ref().map(|it| it.expires_at));
-    exposition.write(&TICKET_EXPIRY, tickets().map(|it| (labels(it), expiry(it.1))));
-    let live = tickets().map(|it| (labels(it), u8::from(it.1.is_live())));
+    exposition.write_ticket_instants(accounts);
+    let live = exposition::tickets(accounts).map(|(labels, it)| (labels, u8::from(it.is_live())));
     exposition.write(&TICKET_LIVE, live);
-    let asking = tickets().filter(|(seen, _)| seen.asking.is_some());
-    let failure = |ticket: &TicketStatus| secs(ticket.failure.as_ref().map(|(at, _)| *at));
-    exposition.write(&TICKET_FAILURE, asking.map(|it| (labels(it), failure(it.1))));
+    let failed_at = |it: &DocumentStatus| secs(it.failure.as_ref().map(|failure| failure.at));
+    let refreshed = accounts.iter().filter(|it| it.refresh.is_some());
+    let failures = exposition::tickets(refreshed).map(|(labels, it)| (labels, failed_at(it)));
+    exposition.write(&TICKET_FAILURE, failures);
 
-    let asking = accounts.iter().filter_map(|seen| Some((seen, seen.asking.as_ref()?)));
-    let fetches = |instant: fn(&RefreshStatus) -> Option<UtcDateTime>| {
-        let known = asking.clone().map(move |(seen, asking)| (seen, instant(asking)));
-        known.map(|(seen, at)| ([("account", &seen.name)], secs(at)))
+    let refreshed = accounts.iter().filter_map(|it| Some((it, it.refresh.as_ref()?)));
+    let instants = |instant: fn(&RefreshStatus) -> Option<UtcDateTime>| {
+        let samples = refreshed.clone();
+        samples.map(move |(it, refresh)| ([("account", &it.name)], secs(instant(refresh))))
     };
-    exposition.write(&FETCH_SUCCESS, fetches(|asking| asking.succeeded_at));
-    exposition.write(&FETCH_FAILURE, fetches(|asking| asking.failure.as_ref().map(|(at, _)| *at)));
-    exposition.write(&FETCH_NEXT, fetches(|asking| asking.next_at));
-    let hooks = asking.clone().filter_map(|(seen, asking)| {
-        let hook = asking.hook.as_ref()?;
-        Some(([("account", &seen.name)], secs(hook.failed_at)))
+    exposition.write(&FETCH_SUCCESS, instants(|refresh| refresh.succeeded_at));
+    let failures = refreshed.clone();
+    let failures = failures.map(|(it, _)| ([("account", &it.name)], failed_at(&it.token)));
+    exposition.write(&FETCH_FAILURE, failures);
+    exposition.write(&FETCH_NEXT, instants(|refresh| refresh.next_at));
+    let hooks = refreshed.clone().filter_map(|(it, refresh)| {
+        Some(([("account", &it.name)], secs(refresh.hook.as_ref()?.failed_at)))
     });
     exposition.write(&HOOK_FAILURE, hooks);
-    let attempts = asking.flat_map(|(seen, asking)| {
-        asking.attempts.iter().map(|(result, errcode, count)| {
-            let (account, result) = (seen.name.clone(), (*result).to_owned());
+    let attempts = refreshed.flat_map(|(it, refresh)| {
+        refresh.attempts.iter().map(|(result, errcode, count)| {
+            let (account, result) = (it.name.clone(), (*result).to_owned());
             let labels =
                 [("account", account), ("result", result), ("errcode", errcode.to_string())];
             (labels, *count)
@@ -143,6 +130,7 @@ fn write_accounts(exposition: &mut Exposition, accounts: &[AccountStatus]) {
     exposition.write(&FETCH_ATTEMPTS, attempts);
 }
 
+/// An instant in Unix seconds; 0 stands for never.
 fn secs(at: Option<UtcDateTime>) -> i64 {
     at.map_or(0, UtcDateTime::unix_timestamp)
 }
@@ -152,56 +140,67 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::status::HookStatus;
+    use crate::model::kind::TicketType;
+    use crate::model::status::{HookStatus, Problem, Published, RefreshFailure};
 
     fn at(secs: i64) -> UtcDateTime {
         UtcDateTime::from_unix_timestamp(secs).unwrap()
     }
 
-    fn told(accounts: &[AccountStatus]) -> Vec<String> {
+    fn samples(accounts: &[AccountStatus]) -> Vec<String> {
         let mut exposition = Exposition::default();
         write_accounts(&mut exposition, accounts);
         let text = exposition.into_text();
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 
-    #[test]
-    fn an_account_is_told_by_instants_and_0_is_never() {
-        let token = TokenStatus {
+    /// A document that is there, or is missing, and the second at which it last could not be refreshed.
+    fn document(is_there: bool, failed_at: Option<i64>) -> DocumentStatus {
+        let published = Published {
+            appid: "wx1".to_owned(),
             created_at: at(1_000),
             expires_at: at(8_200),
-            life: Duration::from_secs(100),
-            is_dead: true,
             expires_in: Duration::from_secs(7200),
+            life: Duration::from_secs(100),
+            is_due: true,
             fingerprint: "ba7816bf".to_owned(),
         };
-        let attempts = vec![("ok", 0, 3), ("refused", 40164, 2)];
-        let asking = RefreshStatus {
+        let message = "WeChat refused".to_owned();
+        DocumentStatus {
+            place: "/d/shop.json".to_owned(),
+            published: if is_there { Ok(published) } else { Err(Problem::Missing) },
+            is_dead: false,
+            failure: failed_at.map(|secs| RefreshFailure { at: at(secs), message }),
+        }
+    }
+
+    fn account(name: &str, token: DocumentStatus, refresh: Option<RefreshStatus>) -> AccountStatus {
+        let ticket = |kind, document| (TicketType::parse(kind).unwrap(), document);
+        AccountStatus {
+            name: name.to_owned(),
+            appid: None,
+            token,
+            tickets: vec![
+                ticket("jsapi", document(true, None)),
+                ticket("wx_card", document(false, Some(7))),
+            ],
+            refresh,
+        }
+    }
+
+    #[test]
+    fn an_accounts_metrics_are_instants_and_0_stands_for_never() {
+        let refresh = RefreshStatus {
             succeeded_at: Some(at(1_001)),
-            failure: Some((at(8_000), "WeChat refused".to_owned())),
             next_at: None,
-            attempts,
+            attempts: vec![("ok", 0, 3), ("refused", 40164, 2)],
             hook: Some(HookStatus { failed_at: Some(at(900)) }),
         };
-        let shop = AccountStatus {
-            name: "shop".to_owned(),
-            token: Some(token),
-            asking: Some(asking),
-            ..AccountStatus::default()
-        };
-        let branch = AccountStatus { name: "branch".to_owned(), ..AccountStatus::default() };
-        let ticket = |kind: &str, ticket, failure: Option<i64>| TicketStatus {
-            kind: kind.to_owned(),
-            ticket,
-            failure: failure.map(|secs| (at(secs), "WeChat refused".to_owned())),
-        };
-        let live = TokenStatus { is_dead: false, ..shop.token.clone().unwrap() };
-        let tickets =
-            || vec![ticket("jsapi", Some(live.clone()), None), ticket("wx_card", None, Some(7))];
-        let shop = AccountStatus { tickets: tickets(), ..shop };
-        let branch = AccountStatus { tickets: tickets(), ..branch };
+        let dead = DocumentStatus { is_dead: true, ..document(true, Some(8_000)) };
+        let shop = account("shop", dead, Some(refresh));
+        let branch = account("branch", document(false, None), None);
         assert_eq!(
-            told(&[branch, shop]),
+            samples(&[branch, shop]),
             [
                 r#"wxtoken_token_created_timestamp_seconds{account="branch"} 0"#,
                 r#"wxtoken_token_created_timestamp_seconds{account="shop"} 1000"#,

@@ -1,0 +1,316 @@
+//! What the page says of which condition.
+
+use super::*;
+use crate::model::status::{HookStatus, Problem};
+
+const NOW: i64 = 1_795_578_720; // 2026-11-25T03:52:00Z
+
+const REFUSAL: &str = "WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it) to the account's API IP \
+    allowlist. 请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效。 [invalid ip 203.0.113.9 ipv6 \
+    ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285]";
+
+fn at(offset: i64) -> UtcDateTime {
+    UtcDateTime::from_unix_timestamp(NOW + offset).unwrap()
+}
+
+/// A document with so many seconds of its two hours left.
+fn document(life: i64, fingerprint: &str) -> DocumentStatus {
+    DocumentStatus {
+        place: "/d/shop.json".to_owned(),
+        published: Ok(Published {
+            appid: "wx1".to_owned(),
+            created_at: at(life - 7200),
+            expires_at: at(life),
+            expires_in: Duration::from_secs(7200),
+            life: Duration::from_secs(life.max(0) as u64),
+            is_due: life <= 300,
+            fingerprint: fingerprint.to_owned(),
+        }),
+        is_dead: false,
+        failure: None,
+    }
+}
+
+fn failure(message: &str) -> RefreshFailure {
+    RefreshFailure { at: at(-200), message: message.to_owned() }
+}
+
+/// An account of a server that does not refresh.
+fn account(name: &str, life: i64) -> AccountStatus {
+    AccountStatus {
+        name: name.to_owned(),
+        appid: Some("wx0123456789abcdef".to_owned()),
+        token: document(life, "1f93603d"),
+        tickets: Vec::new(),
+        refresh: None,
+    }
+}
+
+/// The same account of a server that refreshes, with its last failure.
+fn refreshed(mut account: AccountStatus, message: Option<&str>) -> AccountStatus {
+    account.token.failure = message.map(failure);
+    let refresh = RefreshStatus {
+        succeeded_at: account.token.published.as_ref().ok().map(|token| token.created_at),
+        next_at: Some(at(45)),
+        attempts: Vec::new(),
+        hook: None,
+    };
+    AccountStatus { refresh: Some(refresh), ..account }
+}
+
+fn dead(mut account: AccountStatus) -> AccountStatus {
+    account.token.is_dead = true;
+    account
+}
+
+/// The same account with a jsapi ticket that has so much life left, and its last failure.
+fn with_ticket(
+    mut account: AccountStatus,
+    life: Option<i64>,
+    message: Option<&str>,
+) -> AccountStatus {
+    let mut ticket = document(life.unwrap_or_default(), "71c4e700");
+    if life.is_none() {
+        ticket.published = Err(Problem::Missing);
+    }
+    ticket.failure = message.map(failure);
+    account.tickets.push((TicketType::parse("jsapi").unwrap(), ticket));
+    account
+}
+
+fn missing(name: &str) -> AccountStatus {
+    let mut account = account(name, 0);
+    account.token.published = Err(Problem::Missing);
+    account
+}
+
+/// The headline of the page about these accounts.
+fn headline(accounts: &[AccountStatus]) -> String {
+    let page = html(accounts, at(0));
+    let from = page.find("<header").unwrap();
+    page[from..page.find("</header>").unwrap()].to_owned()
+}
+
+#[test]
+fn the_headline_says_at_once_whether_all_is_well() {
+    for (accounts, class, sign, words) in [
+        (
+            vec![account("shop", 3000)],
+            "well",
+            "✓",
+            ["All is well", "一切正常", "shop has a live token"],
+        ),
+        (
+            vec![account("a", 3000), account("b", 200)],
+            "well",
+            "✓",
+            ["All is well", "一切正常", "2 accounts, each"],
+        ),
+        (
+            vec![account("a", 179), account("b", 200)],
+            "wary",
+            "!",
+            ["not for long", "尽快处理", "a — 1 of 2"],
+        ),
+        (
+            vec![refreshed(account("a", 3000), Some(REFUSAL))],
+            "wary",
+            "!",
+            ["not for long", "尽快处理", "<p>a</p>"],
+        ),
+        (
+            vec![account("a", 179), account("b", 0)],
+            "ill",
+            "✗",
+            ["No live token", "没有可用的 token", "b — 1 of 2"],
+        ),
+        (
+            vec![missing("a"), account("b", 0)],
+            "ill",
+            "✗",
+            ["No live token", "没有可用的 token", "a, b — 2 of 2"],
+        ),
+        (vec![], "well", "✓", ["No account to show", "没有可显示的账号", "<p></p>"]),
+    ] {
+        let headline = headline(&accounts);
+        assert!(
+            headline.contains(&format!("class=\"{class}\"")) && headline.contains(sign),
+            "{headline}"
+        );
+        for word in words {
+            assert!(headline.contains(word), "{word:?} is not in {headline}");
+        }
+        assert!(html(&accounts, at(0)).contains(&format!("<title>{sign} wxtoken</title>")));
+    }
+}
+
+#[test]
+fn many_accounts_in_trouble_are_counted_and_not_named() {
+    let accounts: Vec<AccountStatus> = (0..30).map(|n| missing(&format!("account-{n}"))).collect();
+    let headline = headline(&accounts);
+    assert!(
+        headline.contains("30 of 30 accounts") && !headline.contains("account-7"),
+        "{headline}"
+    );
+}
+
+#[test]
+fn the_worst_accounts_come_first_and_otherwise_the_order_stays() {
+    let page = html(
+        &[account("a", 3000), account("b", 100), account("c", 3000), missing("d"), account("e", 0)],
+        at(0),
+    );
+    let names: Vec<&str> = page
+        .split("<h2>")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(" <b>"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["d", "e", "b", "a", "c"]);
+}
+
+#[test]
+fn an_account_in_trouble_is_shown_with_the_reason_and_a_remedy() {
+    let page_of = |account: AccountStatus| html(&[account], at(0));
+    for (account, words) in [
+        (
+            account("a", 100),
+            &["ends soon 即将到期", "1 min 40 s", "timer or cron job", "定时任务"][..],
+        ),
+        (
+            account("a", -500),
+            &["expired 已过期", "8 min 20 s", "past its end", "timer or cron job", "定时任务"],
+        ),
+        (missing("a"), &["no token 没有 token", "wxtoken status</code> says which"]),
+        (
+            refreshed(account("a", 3000), Some(REFUSAL)),
+            &["not renewed 刷新失败", "203.0.113.9 加入公众号", "3 min 20 s ago"],
+        ),
+        (
+            refreshed(account("a", -500), Some(REFUSAL)),
+            &["expired 已过期", "203.0.113.9 加入公众号", "in 45 s", "45 秒后"],
+        ),
+        (
+            dead(refreshed(account("a", 3000), None)),
+            &["dead 已失效", "50 min", "too early", "width:0.0%", "same AppSecret", "其他程序"],
+        ),
+        (
+            dead(refreshed(account("a", 3000), Some(REFUSAL))),
+            &["dead 已失效", "203.0.113.9 加入公众号"],
+        ),
+        (
+            refreshed(missing("a"), Some(REFUSAL)),
+            &["no token 没有 token", "203.0.113.9 加入公众号", "not yet 尚无"],
+        ),
+    ] {
+        let page = page_of(account).replace("<span lang=\"zh-CN\">", "").replace("</span>", "");
+        for word in words {
+            assert!(page.contains(word), "{word:?} is not in {page}");
+        }
+    }
+    let well = page_of(refreshed(account("a", 3000), None));
+    assert!(!well.contains("<section>"), "{well}");
+    assert!(
+        !page_of(refreshed(account("a", 100), None)).contains("cron"),
+        "this server refreshes by itself"
+    );
+}
+
+#[test]
+fn a_failed_hook_is_shown_and_a_good_one_is_not() {
+    let with_hook = |failed_at| {
+        let mut account = refreshed(account("shop", 7000), None);
+        account.refresh.as_mut().unwrap().hook = Some(HookStatus { failed_at });
+        html(&[account], at(0))
+    };
+    assert!(!with_hook(None).contains("on_change"));
+    let page = with_hook(Some(at(-120)));
+    assert!(page.contains("<dt>on_change</dt><dd>! "), "{page}");
+    assert!(page.contains("failed, see the log") && page.contains("2 min ago"), "{page}");
+}
+
+#[test]
+fn tickets_are_shown_and_a_tokens_trouble_outranks_a_tickets_in_the_headline() {
+    let page = |account: AccountStatus| {
+        html(&[account], at(0)).replace("<span lang=\"zh-CN\">", "").replace("</span>", "")
+    };
+    let shop = || refreshed(account("shop", 3000), None);
+    for (account, class, words) in [
+        (
+            with_ticket(shop(), Some(3000), None),
+            "well",
+            &["All is well", "jsapi ticket", "✓ 50 min left 剩余 50 分钟", "71c4e700"][..],
+        ),
+        (
+            with_ticket(shop(), None, Some(REFUSAL)),
+            "wary",
+            &[
+                "Tokens are well, a ticket is not",
+                "! none 没有",
+                "ticket in trouble",
+                "jsapi ticket: Last failure",
+                "203.0.113.9 加入公众号",
+            ],
+        ),
+        (
+            with_ticket(shop(), Some(3000), Some(REFUSAL)),
+            "wary",
+            &["Tokens are well, a ticket is not", "! 50 min left", "jsapi ticket: Last failure"],
+        ),
+        (
+            with_ticket(account("shop", 3000), Some(-60), None),
+            "wary",
+            &["! expired 已过期 · 1 min ago", "with the same config", "同一配置"],
+        ),
+        // The token's trouble is the greater.
+        (
+            with_ticket(missing("shop"), None, Some(REFUSAL)),
+            "ill",
+            &["No live token", "status</code> says which", "jsapi ticket: Last failure"],
+        ),
+    ] {
+        let page = page(account);
+        assert!(page.contains(&format!("<header class=\"{class}\"")), "{page}");
+        for word in words {
+            assert!(page.contains(word), "{word:?} is not in {page}");
+        }
+    }
+}
+
+#[test]
+fn text_from_outside_is_escaped() {
+    let evil = "</p><script>alert('1')</script>&\"\u{202e}\u{0}<img src=x onerror=alert(1)>";
+    let mut account = refreshed(account(evil, 3000), Some(evil));
+    account.appid = Some(evil.to_owned());
+    account.token.published.as_mut().unwrap().fingerprint = evil.to_owned();
+    account = with_ticket(account, Some(60), Some(evil));
+    account.tickets[0].1.published.as_mut().unwrap().fingerprint = evil.to_owned();
+    let page = html(&[account], at(0));
+    for outside in ["<script", "<img", "alert('", "\u{202e}", "\u{0}", "&\""] {
+        assert!(!page.contains(outside), "{outside:?} is in {page}");
+    }
+    assert_eq!(
+        page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;").count(),
+        7
+    );
+}
+
+#[test]
+fn the_page_is_small_and_wants_nothing_from_elsewhere() {
+    let accounts = ["shop", "branch"].map(|name| refreshed(account(name, 3000), Some(REFUSAL)));
+    let page = html(&accounts, at(0));
+    assert!(page.len() < 10 * 1024, "{} bytes", page.len());
+    for outside in ["<script", "<link", "<iframe", "src=", "href=", "url(", "@import", "//"] {
+        assert!(!page.contains(outside), "{outside:?} is in {page}");
+    }
+}
+
+#[test]
+fn a_bar_is_as_long_as_the_life_that_is_left() {
+    for (left, width) in
+        [(7200, "100.0%"), (1800, "25.0%"), (0, "0.0%"), (-9, "0.0%"), (99_999, "100.0%")]
+    {
+        let bar = life(&document(left, "").published.unwrap(), false, at(0));
+        assert!(bar.contains(&format!("width:{width}")), "{left}: {bar}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Text of the page: escaping, and instants and spans of time, in English and Chinese.
+
+use std::fmt::Display;
+
+use time::UtcDateTime;
+
+use crate::log::printable;
+
+/// The longest text from outside that is shown; no refusal with its remedy is longer.
+const MAX_SHOWN: usize = 1500; // characters
+
+/// An instant, and how far from now it is.
+pub(super) fn moment(at: UtcDateTime, now: UtcDateTime) -> String {
+    format!("{} <small>{}</small>", instant(at), relative(at, now))
+}
+
+/// An instant, to the second in UTC.
+pub(super) fn instant(at: UtcDateTime) -> String {
+    let (date, (hour, minute, second)) = (at.date(), at.as_hms());
+    let time = format!("{hour:02}:{minute:02}:{second:02}");
+    format!("<time datetime=\"{date}T{time}Z\">{date} {time} UTC</time>")
+}
+
+/// How far from now an instant is.
+pub(super) fn relative(at: UtcDateTime, now: UtcDateTime) -> String {
+    let secs = (at - now).whole_seconds();
+    let (english, chinese) = span(secs.unsigned_abs());
+    match secs {
+        0 => both("now", "现在"),
+        1.. => both(format_args!("in {english}"), format_args!("{chinese}后")),
+        _ => both(format_args!("{english} ago"), format_args!("{chinese}前")),
+    }
+}
+
+/// A span of time in English and in Chinese, in its two largest units.
+pub(super) fn span(secs: u64) -> (String, String) {
+    const DAY: (u64, &str, &str) = (86_400, "d", "天");
+    const HOUR: (u64, &str, &str) = (3600, "h", "小时");
+    const MINUTE: (u64, &str, &str) = (60, "min", "分");
+    const SECOND: (u64, &str, &str) = (1, "s", "秒");
+    let units = match secs {
+        0..60 => &[SECOND][..],
+        60..600 => &[MINUTE, SECOND],
+        600..3600 => &[MINUTE],
+        3600..86_400 => &[HOUR, MINUTE],
+        _ => &[DAY, HOUR],
+    };
+    let (mut english, mut chinese, mut rest) = (Vec::new(), Vec::new(), secs);
+    for (length, short, name) in units {
+        let count = rest / length;
+        rest %= length;
+        if count > 0 || secs == 0 {
+            english.push(format!("{count} {short}"));
+            chinese.push(format!("{count} {name}"));
+        }
+    }
+    let is_one = chinese.len() == 1;
+    let chinese = chinese.join(" ");
+    // Minutes alone are 分钟, beside another unit 分.
+    let chinese = if is_one { chinese.replace('分', "分钟") } else { chinese };
+    (english.join(" "), chinese)
+}
+
+/// A text in English, followed by its Chinese.
+pub(super) fn both(english: impl Display, chinese: impl Display) -> String {
+    format!("{english} <span lang=\"zh-CN\">{chinese}</span>")
+}
+
+/// Text from outside, escaped so that it is text in HTML, and cut to [`MAX_SHOWN`].
+pub(super) fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in printable(text, MAX_SHOWN).chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> UtcDateTime {
+        UtcDateTime::from_unix_timestamp(1_795_578_720 + offset).unwrap() // 2026-11-25T03:52:00Z
+    }
+
+    #[test]
+    fn an_instant_is_utc_and_says_how_far_from_now_it_is() {
+        for (offset, relative) in [
+            (0, "now 现在"),
+            (1, "in 1 s 1 秒后"),
+            (-59, "59 s ago 59 秒前"),
+            (60, "in 1 min 1 分钟后"),
+            (-61, "1 min 1 s ago 1 分 1 秒前"),
+            (600, "in 10 min 10 分钟后"),
+            (-3600, "1 h ago 1 小时前"),
+            (4321, "in 1 h 12 min 1 小时 12 分后"),
+            (-90_000, "1 d 1 h ago 1 天 1 小时前"),
+        ] {
+            let html = moment(at(offset), at(0));
+            let plain = html.replace("<span lang=\"zh-CN\">", "").replace("</span>", "");
+            assert!(plain.ends_with(&format!("</time> <small>{relative}</small>")), "{plain}");
+        }
+        let expected = "<time datetime=\"2026-11-25T03:52:00Z\">2026-11-25 03:52:00 UTC</time>";
+        assert_eq!(instant(at(0)), expected);
+    }
+}
