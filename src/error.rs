@@ -1,9 +1,11 @@
-//! What the process's exit status says. The table is in the manual, under EXIT STATUS; scripts depend on it.
+//! Exit statuses, and errors that carry one. The manual lists them under EXIT STATUS; scripts depend on them.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// Exit statuses, least to worst: with several accounts the run's status is the highest.
+use crate::log;
+
+/// Exit statuses, from best to worst: with several accounts the status of the run is the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// Done; for `fetch`: a live token is published, new or already there.
@@ -14,13 +16,13 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No usable token: missing, unreadable, expired, or less than `--min-life` left.
     NoToken = 3,
-    /// WeChat refused: a person must act or a quota must pass, retrying soon is pointless.
+    /// WeChat refused: a person must act or a quota must pass; retrying soon is pointless.
     Refused = 4,
     /// WeChat was not reached, is busy, or answered nonsense; the next run may succeed.
     Unreachable = 5,
     /// Another `fetch` held the lock until the deadline.
     Locked = 6,
-    /// The token is published, and the command that should have run then failed.
+    /// The token is published, and its `on_change` command failed.
     Hook = 7,
 }
 
@@ -30,34 +32,35 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that knows the status which the process leaves with. Any context may be put over it.
+/// An error that carries an exit status. `from_error` finds it under any context.
 #[derive(Debug)]
-struct Because {
+struct ExitError {
     exit: Exit,
     messages: Vec<String>,
 }
 
-impl fmt::Display for Because {
+impl fmt::Display for ExitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.messages.join("; "))
     }
 }
 
-impl std::error::Error for Because {}
+impl std::error::Error for ExitError {}
 
 impl Exit {
-    /// An error that says `message` and leaves with this status.
+    /// Returns an error with this status.
     pub(crate) fn error(self, message: impl Into<String>) -> anyhow::Error {
         self.errors(vec![message.into()])
     }
 
-    /// An error of several failures, each of which is told on a line of its own.
+    /// Returns an error of several failures, each reported on a line of its own.
     pub(crate) fn errors(self, messages: Vec<String>) -> anyhow::Error {
-        Because { exit: self, messages }.into()
+        ExitError { exit: self, messages }.into()
     }
 
-    /// All failures as one, each on a line of its own, with the worst status; `Ok` where there are none.
-    pub(crate) fn of_all(failures: impl IntoIterator<Item = anyhow::Error>) -> anyhow::Result<()> {
+    /// Combines all failures into one error with the worst status, each reported on a line of its own. Succeeds if there
+    /// are none.
+    pub(crate) fn combine(failures: impl IntoIterator<Item = anyhow::Error>) -> anyhow::Result<()> {
         let (mut worst, mut lines) = (Exit::Done, Vec::new());
         for failure in failures {
             worst = worst.max(Exit::from_error(&failure));
@@ -66,24 +69,31 @@ impl Exit {
         if lines.is_empty() { Ok(()) } else { Err(worst.errors(lines)) }
     }
 
-    /// What to tell of an error, line by line.
+    /// Returns the lines that report an error. Several failures under a context share one line.
     pub(crate) fn lines(err: &anyhow::Error) -> Vec<String> {
-        match err.downcast_ref::<Because>() {
-            // With nothing put over it.
-            Some(because) if because.to_string() == err.to_string() => because.messages.clone(),
-            _ => vec![format!("{err:#}")],
+        match err.chain().next().and_then(|outermost| outermost.downcast_ref::<ExitError>()) {
+            Some(error) => error.messages.clone(),
+            None => vec![format!("{err:#}")],
         }
     }
 
-    /// The status that an error asks for; [`Exit::Failure`] if it asks for none.
+    /// Returns the status that an error carries; [`Exit::Failure`] if it carries none.
     pub(crate) fn from_error(err: &anyhow::Error) -> Exit {
         err.chain()
-            .find_map(|cause| cause.downcast_ref::<Because>())
-            .map_or(Exit::Failure, |because| because.exit)
+            .find_map(|cause| cause.downcast_ref::<ExitError>())
+            .map_or(Exit::Failure, |error| error.exit)
+    }
+
+    /// Logs an error of `command`, and returns the status that it carries.
+    pub(crate) fn report(command: &str, err: &anyhow::Error) -> Exit {
+        for line in Exit::lines(err) {
+            log::error!("{command}: {line}");
+        }
+        Exit::from_error(err)
     }
 }
 
-/// Both results, or one error that tells the problems of both, under the worse status.
+/// Returns both values, or one error with the problems of both and the worse status.
 pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::Result<(A, B)> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
@@ -96,8 +106,9 @@ pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use anyhow::Context;
+
+    use super::*;
 
     #[test]
     fn an_error_keeps_its_status_under_any_context() {
@@ -108,10 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn several_failures_are_several_lines_until_something_is_put_over_them() {
+    fn several_failures_are_several_lines_and_one_line_under_a_context() {
         let failures = || Exit::Usage.errors(vec!["one".to_owned(), "two".to_owned()]);
         assert_eq!(Exit::lines(&failures()), ["one", "two"]);
         assert_eq!(Exit::lines(&failures().context("all")), ["all: one; two"]);
+        assert_eq!(Exit::lines(&failures().context("one; two")), ["one; two: one; two"]);
         assert_eq!(Exit::lines(&anyhow::anyhow!("one").context("all")), ["all: one"]);
     }
 }

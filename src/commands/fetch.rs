@@ -110,7 +110,7 @@ fn fetch(
     if has_changed.get() {
         failures.extend(run_hook(account).err());
     }
-    Exit::of_all(failures)
+    Exit::combine(failures)
 }
 
 /// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not

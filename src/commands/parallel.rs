@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::error::Exit;
-use crate::log::{self, error};
+use crate::log;
 
 /// WeChat answers within about a fifth of a second, so a thousand accounts take some seconds.
 const MAX_THREADS: usize = 64;
@@ -30,7 +30,8 @@ pub(super) fn for_each<T: Sync>(
             let _ = outcomes.send(action(account)); // The receiver outlives all workers.
         }
     };
-    let mut tally = Tally { command, all: accounts.len(), done: 0, failed: 0, worst: Exit::Done };
+    let mut progress =
+        Progress { command, all: accounts.len(), done: 0, failed: 0, worst: Exit::Done };
     thread::scope(|scope| {
         let (sender, outcomes) = mpsc::channel();
         let wanted = if accounts.len() == 1 { 0 } else { accounts.len().min(MAX_THREADS) };
@@ -41,28 +42,28 @@ pub(super) fn for_each<T: Sync>(
         // If the system refuses some of the threads, the others take longer.
         let started = workers.take_while(Result::is_ok).count();
         if started == 0 {
-            accounts.iter().for_each(|account| tally.count(action(account)));
+            accounts.iter().for_each(|account| progress.count(action(account)));
             return;
         }
         drop(sender);
         let mut redraw_at = Instant::now() + PROGRESS_INTERVAL;
         loop {
             match outcomes.recv_timeout(redraw_at.saturating_duration_since(Instant::now())) {
-                Ok(outcome) => tally.count(outcome),
+                Ok(outcome) => progress.count(outcome),
                 Err(RecvTimeoutError::Timeout) => {
-                    tally.show_progress();
+                    progress.show();
                     redraw_at = Instant::now() + PROGRESS_INTERVAL;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
     });
-    log::progress("");
-    tally.worst
+    log::show_progress("");
+    progress.worst
 }
 
 /// How many accounts are done, and the worst status among them.
-struct Tally<'a> {
+struct Progress<'a> {
     command: &'a str,
     all: usize,
     done: usize,
@@ -70,29 +71,26 @@ struct Tally<'a> {
     worst: Exit,
 }
 
-impl Tally<'_> {
+impl Progress<'_> {
     /// Counts an outcome, and reports a failure.
     fn count(&mut self, outcome: Result<()>) {
         self.done += 1;
         if let Err(err) = outcome {
             self.failed += 1;
-            self.worst = self.worst.max(Exit::from_error(&err));
-            for line in Exit::lines(&err) {
-                error!("{}: {line}", self.command);
-            }
+            self.worst = self.worst.max(Exit::report(self.command, &err));
         }
     }
 
-    fn show_progress(&self) {
+    fn show(&self) {
         let is_terminal = std::io::stderr().is_terminal()
             && std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
         if is_terminal {
-            let Tally { command, all, done, failed, .. } = self;
+            let Progress { command, all, done, failed, .. } = self;
             let failed = match failed {
                 0 => String::new(),
                 failed => format!(", {failed} failed"),
             };
-            log::progress(&format!("{command}: {done} of {all} accounts{failed}"));
+            log::show_progress(&format!("{command}: {done} of {all} accounts{failed}"));
         }
     }
 }

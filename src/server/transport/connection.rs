@@ -454,7 +454,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let answered_at = Instant::now();
     slot.answered(answered_at.into_std());
     state.phase.set(Phase::Writing(answered_at));
-    if log::says(Level::Info) {
+    if log::is_enabled(Level::Info) {
         let method = log::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
         let took = (answered_at - asked_at).as_micros();
