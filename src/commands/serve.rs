@@ -21,7 +21,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
 use crate::scheduler::{self, Scheduler};
 use crate::server::{
-    self, AccessSources, Bound, Files, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
+    self, AccessSources, BoundSocket, Files, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
 };
 use crate::store;
 use crate::upstream::connect::{Connector, Origin, UpstreamConfig, UpstreamParts};
@@ -42,7 +42,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         Listen::parse_all(&settings.listen),
     )?;
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let bound = Bound::passed_or(&listen, scheme)?;
+    let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
     if let (true, Some(bound)) =
         (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
@@ -71,7 +71,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
 
 /// What HTTPS is made of, if it is asked for.
 fn tls(settings: &ServeSettings) -> Result<Option<Reloaded<Tls>>> {
-    let files = TlsFiles::given(
+    let files = TlsFiles::from_flags(
         settings.tls_cert.as_deref(),
         settings.tls_key.as_deref(),
         settings.tls_client_ca.as_deref(),

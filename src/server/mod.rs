@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Files, Reloaded};
 pub(crate) use state::Snapshot;
-pub(crate) use transport::socket::{Bound, Scheme};
+pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use limits::SHUTDOWN_TIMEOUT;
@@ -50,7 +50,7 @@ pub(crate) struct Options {
 
 /// Answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect. Runs in a `LocalSet`.
 pub(crate) async fn serve(
-    bound: Vec<Bound>,
+    bound: Vec<BoundSocket>,
     options: Options,
     listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -58,26 +58,26 @@ pub(crate) async fn serve(
     if capacity < options.max_connections {
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
-    let shared = Rc::new(ServerState {
+    let state = Rc::new(ServerState {
         snapshot: options.snapshot,
         connections: Connections::new(capacity),
         counters: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
     });
-    let transport = Rc::new(Transport { shared: Rc::clone(&shared), tls: options.tls });
+    let transport = Rc::new(Transport { state: Rc::clone(&state), tls: options.tls });
     let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
     let reloading = spawn_local(reload(
         Rc::clone(&transport),
         Hangup::listen().context("cannot wait for signals")?,
     ));
-    let addresses: Vec<String> = bound.iter().map(Bound::to_string).collect();
+    let addresses: Vec<String> = bound.iter().map(BoundSocket::to_string).collect();
     let mut tasks = vec![reloading];
     for bound in bound {
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
-    shared.snapshot.get().accounts.keep();
+    state.snapshot.get().accounts.keep();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(stay_alive(every)); // To the very end.
@@ -89,10 +89,10 @@ pub(crate) async fn serve(
         task.abort();
         let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
     }
-    shared.connections.drain();
+    state.connections.drain();
     let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
-        shared.snapshot.get().accounts.wind_up().await;
-        shared.connections.at_most(0).await;
+        state.snapshot.get().accounts.wind_up().await;
+        state.connections.wait_until_at_most(0).await;
     }));
     let mut again = pin!(shutdown.requested());
     poll_fn(|cx| {
@@ -106,8 +106,8 @@ pub(crate) async fn serve(
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let Transport { shared, tls } = &*transport;
-    let mut files: Vec<&dyn Reload> = vec![&shared.snapshot];
+    let Transport { state, tls } = &*transport;
+    let mut files: Vec<&dyn Reload> = vec![&state.snapshot];
     files.extend(tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
         let is_told = poll_fn(|cx| match hangup.poll(cx) {
@@ -118,13 +118,13 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
         if is_told {
             systemd::reloading();
             files.iter().for_each(|file| file.reload());
-            shared.snapshot.get().accounts.hangup();
+            state.snapshot.get().accounts.hangup();
             systemd::reloaded();
         } else {
             files.iter().for_each(|file| file.reload_if_changed());
         }
         // Some of them may be new.
-        shared.snapshot.get().accounts.keep();
+        state.snapshot.get().accounts.keep();
     }
 }
 

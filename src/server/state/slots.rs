@@ -1,5 +1,5 @@
-//! Which connections are open, and which one is evicted when a newcomer finds all places taken: never the newcomer, and
-//! never somebody who has just come or was just answered. Reads and writes nothing.
+//! Counts open connections, and chooses the one to evict when a new one finds no free slot. A connection that has just
+//! been accepted or answered is not evicted. Reads and writes nothing, and reads no clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -7,50 +7,51 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Who has come this recently, or was answered, is not evicted: his request may be on its way. With few places and many
-/// who come at once, the newest wait in the kernel's queue instead.
-const LEAST_STAY: Duration = Duration::from_millis(100);
+/// For how long a connection is safe from eviction after it was accepted or answered, because a request may be on its
+/// way. If many connections arrive at once and there are few slots, the newest wait in the kernel's queue meanwhile.
+const MIN_STAY: Duration = Duration::from_millis(100);
 
-/// The order of eviction: first whoever has had the last answer, then whoever has been waiting for longest, be it in
-/// silence or in the middle of a request.
+/// The order of eviction: first the connections that have had their last answer, then those that have waited for longest,
+/// whether a request of theirs is under way or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum EvictionRank {
     Leaving(u64),
     Waiting(u64),
 }
 
-/// All connections. One thread only.
+/// All connections of a server. Belongs to one thread.
 pub(crate) struct Connections {
     capacity: usize,
     open: Cell<usize>,
-    /// How many of the open ones have been evicted and are not closed yet.
-    evicted: Cell<usize>,
-    /// How many have been evicted that might still have been of use.
+    /// How many of the open connections are evicted and not yet closed.
+    closing: Cell<usize>,
+    /// How many evictions there were of connections that had not had their last answer.
     evictions: Cell<u64>,
-    /// How many ranks have been given, so that each is another one.
-    ranks: Cell<u64>,
-    queue: RefCell<BTreeMap<Rank, Rc<Entry>>>,
-    draining: Cell<bool>,
-    /// Notified whenever one is closed.
+    /// The number in the last rank, so that no two ranks are equal.
+    last_rank: Cell<u64>,
+    queue: RefCell<BTreeMap<EvictionRank, Rc<QueueEntry>>>,
+    is_draining: Cell<bool>,
+    /// Notified when a connection is closed.
     closed: Notify,
 }
 
-/// What is known here of one connection.
-struct Entry {
-    /// Its place in the queue; `None` once it was evicted.
-    rank: Cell<Option<Rank>>,
+/// What the queue knows about one connection.
+struct QueueEntry {
+    /// `None` once the connection is evicted.
+    rank: Cell<Option<EvictionRank>>,
     ranked_at: Cell<Instant>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// A connection's place: it is taken until this is dropped, which has to be after the stream is.
-pub(crate) struct Slot {
+/// The slot of one connection, which is taken until this is dropped. Drop the stream first: its descriptor counts.
+pub(crate) struct ConnectionSlot {
     connections: Rc<Connections>,
-    entry: Rc<Entry>,
+    entry: Rc<QueueEntry>,
 }
 
 impl Connections {
@@ -58,98 +59,100 @@ impl Connections {
         Rc::new(Connections {
             capacity,
             open: Cell::new(0),
-            evicted: Cell::new(0),
+            closing: Cell::new(0),
             evictions: Cell::new(0),
-            ranks: Cell::new(0),
+            last_rank: Cell::new(0),
             queue: RefCell::default(),
-            draining: Cell::new(false),
+            is_draining: Cell::new(false),
             closed: Notify::new(),
         })
     }
 
+    /// Returns how many connections may be open.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
+    /// Returns how many connections are open.
     pub(crate) fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// How many have been evicted so far, without those that had had their last answer.
+    /// Returns how many connections were evicted so far, except for those that had had their last answer.
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions.get()
     }
 
-    /// Whether a newcomer needs somebody else's place. Who was evicted has given up his.
+    /// Whether a new connection needs the slot of another. An evicted connection has given up its slot.
     pub(crate) fn is_full(&self) -> bool {
-        self.open.get() - self.evicted.get() >= self.capacity
+        self.open.get() - self.closing.get() >= self.capacity
     }
 
-    /// A newcomer's place. It may be one too many: evict somebody before, and wait for [`Self::at_most`] afterwards.
-    pub(crate) fn claim(self: &Rc<Connections>, now: Instant) -> Slot {
-        let rank = Rank::Waiting(self.next_rank());
-        let entry = Entry {
+    /// Takes a slot for a new connection, also beyond the capacity. If [`Self::is_full`], evict another connection
+    /// before, and wait for [`Self::wait_until_at_most`] afterwards.
+    pub(crate) fn claim(self: &Rc<Connections>, now: Instant) -> ConnectionSlot {
+        let rank = EvictionRank::Waiting(self.next_rank());
+        let entry = Rc::new(QueueEntry {
             rank: Cell::new(Some(rank)),
             ranked_at: Cell::new(now),
             waker: RefCell::new(None),
-        };
-        let entry = Rc::new(entry);
+        });
         self.queue.borrow_mut().insert(rank, Rc::clone(&entry));
         self.open.set(self.open.get() + 1);
-        Slot { connections: Rc::clone(self), entry }
+        ConnectionSlot { connections: Rc::clone(self), entry }
     }
 
-    /// How long the connection that is next to go must be let stay yet; `None` if it may be evicted now.
+    /// Returns how long the next connection to be evicted must still be kept. `None` if it may be evicted now.
     pub(crate) fn next_stays_for(&self, now: Instant) -> Option<Duration> {
         let queue = self.queue.borrow();
         let (_, entry) = queue.first_key_value()?;
-        let rest = LEAST_STAY.checked_sub(now.duration_since(entry.ranked_at.get()))?;
+        let rest = MIN_STAY.checked_sub(now.duration_since(entry.ranked_at.get()))?;
         (!rest.is_zero()).then_some(rest)
     }
 
-    /// Evicts the connection that is next to go. `false` if there is none.
+    /// Evicts the next connection. Returns whether there is one.
     pub(crate) fn evict(&self) -> bool {
         let next = self.queue.borrow_mut().pop_first();
         let Some((rank, entry)) = next else { return false };
-        if let Rank::Waiting(_) = rank {
+        if let EvictionRank::Waiting(_) = rank {
             self.evictions.set(self.evictions.get() + 1);
         }
         entry.rank.set(None);
-        self.evicted.set(self.evicted.get() + 1);
+        self.closing.set(self.closing.get() + 1);
         entry.wake();
         true
     }
 
-    /// Evicts a connection that has had its last answer. `false` if there is none.
+    /// Evicts a connection that has had its last answer. Returns whether there is one.
     pub(crate) fn evict_leaving(&self) -> bool {
         let next = self.queue.borrow().first_key_value().map(|(rank, _)| *rank);
-        matches!(next, Some(Rank::Leaving(_))) && self.evict()
+        matches!(next, Some(EvictionRank::Leaving(_))) && self.evict()
     }
 
-    /// From now on a connection ends when it has no request under way; all are woken so that they notice.
+    /// Makes each connection end as soon as it has no request under way. Wakes all of them.
     pub(crate) fn drain(&self) {
-        self.draining.set(true);
+        self.is_draining.set(true);
         self.queue.borrow().values().for_each(|entry| entry.wake());
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.is_draining.get()
     }
 
-    /// Waits until no more than `count` are open, those being evicted included.
-    pub(crate) async fn at_most(&self, count: usize) {
+    /// Waits until at most `count` connections are open, counting evicted ones that are not yet closed.
+    pub(crate) async fn wait_until_at_most(&self, count: usize) {
         while self.open.get() > count {
             self.closed.notified().await;
         }
     }
 
     fn next_rank(&self) -> u64 {
-        self.ranks.set(self.ranks.get() + 1);
-        self.ranks.get()
+        self.last_rank.set(self.last_rank.get() + 1);
+        self.last_rank.get()
     }
 }
 
-impl Entry {
+impl QueueEntry {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -157,19 +160,19 @@ impl Entry {
     }
 }
 
-impl Slot {
-    /// The caller was answered just now: it is the last to go.
-    pub(crate) fn answered(&self, now: Instant) {
+impl ConnectionSlot {
+    /// Makes this connection the last to be evicted: it was answered just now.
+    pub(crate) fn mark_answered(&self, now: Instant) {
         self.entry.ranked_at.set(now);
-        self.queue_again(Rank::Waiting);
+        self.requeue(EvictionRank::Waiting);
     }
 
-    /// The caller has had its last answer: it is among the first to go.
-    pub(crate) fn leaving(&self) {
-        self.queue_again(Rank::Leaving);
+    /// Makes this connection one of the first to be evicted: it has had its last answer.
+    pub(crate) fn mark_leaving(&self) {
+        self.requeue(EvictionRank::Leaving);
     }
 
-    /// Ready when this connection was evicted; until then `cx` is woken for that, and when all are drained.
+    /// Polls until this connection is evicted. The task is also woken by [`Connections::drain`].
     fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
         if self.entry.rank.get().is_none() {
             return Poll::Ready(());
@@ -182,8 +185,8 @@ impl Slot {
         Poll::Pending
     }
 
-    /// Runs `life` to its end; `None` if this connection is evicted before.
-    pub(crate) async fn until_evicted<T>(
+    /// Runs `life` to its end. Returns `None` if this connection is evicted before.
+    pub(crate) async fn run_until_evicted<T>(
         &self,
         mut life: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
@@ -194,8 +197,8 @@ impl Slot {
         .await
     }
 
-    fn queue_again(&self, rank: fn(u64) -> Rank) {
-        let Some(before) = self.entry.rank.get() else { return }; // Once evicted, it goes.
+    fn requeue(&self, rank: fn(u64) -> EvictionRank) {
+        let Some(before) = self.entry.rank.get() else { return }; // It is evicted, which is final.
         let rank = rank(self.connections.next_rank());
         let mut queue = self.connections.queue.borrow_mut();
         queue.remove(&before);
@@ -204,14 +207,14 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let connections = &self.connections;
         match self.entry.rank.get() {
             Some(rank) => {
                 connections.queue.borrow_mut().remove(&rank);
             }
-            None => connections.evicted.set(connections.evicted.get() - 1),
+            None => connections.closing.set(connections.closing.get() - 1),
         }
         connections.open.set(connections.open.get() - 1);
         connections.closed.notify_waiters();
@@ -226,17 +229,17 @@ mod tests {
         Instant::now()
     }
 
-    fn is_evicted(slot: &Slot) -> bool {
+    fn is_evicted(slot: &ConnectionSlot) -> bool {
         slot.poll_evicted(&Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
-    fn whoever_has_waited_for_longest_makes_room() {
+    fn the_connection_that_has_waited_for_longest_is_evicted() {
         let connections = Connections::new(3);
         let (first, second, third) =
             (connections.claim(now()), connections.claim(now()), connections.claim(now()));
         assert!(connections.is_full());
-        first.answered(now());
+        first.mark_answered(now());
         assert!(connections.evict());
         assert_eq!([&first, &second, &third].map(is_evicted), [false, true, false]);
         assert!(!connections.is_full());
@@ -246,32 +249,36 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_had_the_last_answer_goes_before_all_others() {
+    fn a_connection_that_has_had_its_last_answer_is_evicted_first() {
         let connections = Connections::new(3);
         let (first, second) = (connections.claim(now()), connections.claim(now()));
         assert!(!connections.evict_leaving());
-        second.leaving();
+        second.mark_leaving();
         assert!(connections.evict_leaving());
         assert_eq!([&first, &second].map(is_evicted), [false, true]);
-        // Too late to come back, and nobody goes twice.
-        second.answered(now());
+        // An eviction is final, and counts once.
+        second.mark_answered(now());
         assert!(!connections.evict_leaving());
         assert!(connections.evict());
         assert!(!connections.evict());
-        assert_eq!(connections.evictions(), 1, "who had had the last answer was going anyway");
+        assert_eq!(
+            connections.evictions(),
+            1,
+            "the one that had had its last answer does not count"
+        );
     }
 
     #[test]
-    fn who_has_just_come_or_was_just_answered_is_let_stay_for_a_moment() {
+    fn a_connection_stays_for_100_ms_after_it_was_accepted_or_answered() {
         let connections = Connections::new(2);
         assert_eq!(connections.next_stays_for(now()), None);
-        let come = now();
-        let (first, _second) = (connections.claim(come), connections.claim(come));
-        assert_eq!(connections.next_stays_for(come), Some(LEAST_STAY));
-        assert_eq!(connections.next_stays_for(come + LEAST_STAY / 2), Some(LEAST_STAY / 2));
-        assert_eq!(connections.next_stays_for(come + LEAST_STAY), None);
-        first.answered(come + LEAST_STAY);
-        assert_eq!(connections.next_stays_for(come + LEAST_STAY), None, "the second is next");
+        let accepted = now();
+        let (first, _second) = (connections.claim(accepted), connections.claim(accepted));
+        assert_eq!(connections.next_stays_for(accepted), Some(MIN_STAY));
+        assert_eq!(connections.next_stays_for(accepted + MIN_STAY / 2), Some(MIN_STAY / 2));
+        assert_eq!(connections.next_stays_for(accepted + MIN_STAY), None);
+        first.mark_answered(accepted + MIN_STAY);
+        assert_eq!(connections.next_stays_for(accepted + MIN_STAY), None, "the second is next");
     }
 
     #[test]
@@ -283,12 +290,12 @@ mod tests {
             if round % 2 == 0 {
                 connections.evict();
             }
-            two.leaving();
+            two.mark_leaving();
             drop((one, two));
             assert_eq!(
                 (
                     connections.open.get(),
-                    connections.evicted.get(),
+                    connections.closing.get(),
                     connections.queue.borrow().len()
                 ),
                 (0, 0, 0)

@@ -1,15 +1,15 @@
-//! Who gets in: takes connections, refuses addresses that are not allowed, and makes room where there is none.
-//! Reads nothing of what callers send.
+//! Accepts connections, refuses peers whose address is not allowed, and evicts connections to make room for others.
+//! Reads nothing of what peers send.
 
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Transport;
 use super::connection;
@@ -18,33 +18,33 @@ use super::tls::ACCESS_DENIED;
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::routes::response::Rejection;
 
-/// Descriptors that are not connections: stdin, stdout, stderr, the runtime's four, a document being read, and what
-/// was accepted a moment before somebody made room for it.
+/// Descriptors that are not connections: stdin, stdout, stderr, four of the runtime, a document that is being read, and
+/// connections that were accepted and wait for a slot.
 const RESERVED_DESCRIPTORS: u64 = 24;
 
-/// How long to leave the kernel alone when it cannot accept: without descriptors it would say so again at once.
+/// How long to wait after the kernel could not accept a connection. Without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes connections for as long as it is let. No failure to accept ends it.
+/// Accepts connections until it is cancelled. Goes on after any error.
 pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
-    let shared = &transport.shared;
+    let state = &transport.state;
     loop {
         match listener.accept().await {
             Ok((stream, info)) => admit(stream, info, &transport).await,
-            // The peer's own affair: it was gone before its turn.
+            // The peer closed the connection before it was accepted.
             Err(err)
                 if matches!(
                     err.kind(),
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
             Err(err) => {
-                shared.log.not_accepted(&err);
+                state.log.not_accepted(&err);
                 if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
                     Errno::from_io_error(&err)
                 {
-                    // What is short, whoever is idle holds some of.
-                    if shared.connections.next_stays_for(Instant::now()).is_none() {
-                        shared.connections.evict();
+                    // Idle connections hold descriptors and memory; close one.
+                    if state.connections.next_stays_for(Instant::now()).is_none() {
+                        state.connections.evict();
                     }
                 }
                 sleep(ACCEPT_PAUSE).await;
@@ -53,28 +53,29 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
     }
 }
 
-/// Lets a caller in if its address is allowed; others make room for it, but never for a stranger.
+/// Serves a connection if its peer's address is allowed. Evicts another connection for it if there is no free slot, but
+/// not for one that is refused.
 ///
-/// Its slot is claimed before the one who makes room has gone: another listener that is full at the same moment must
-/// see that this one is not free. What is waited for afterwards is a descriptor.
+/// The slot is claimed before the evicted connection is closed, so that another listener does not take it too. What is
+/// waited for after that is the descriptor.
 async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) {
-    let Transport { shared, tls } = &**transport;
-    let connections = &shared.connections;
-    shared.counters.accepted();
-    let stranger = match info.peer {
-        Peer::Ip(ip) if !shared.snapshot.get().access.allows_connection(info.peer) => Some(ip),
+    let Transport { state, tls } = &**transport;
+    let connections = &state.connections;
+    state.counters.accepted();
+    let refused = match info.peer {
+        Peer::Ip(ip) if !state.snapshot.get().access.allows_connection(info.peer) => Some(ip),
         Peer::Ip(_) | Peer::Unix => None,
     };
-    let is_allowed = stranger.is_none();
-    if let Some(address) = stranger {
+    let is_allowed = refused.is_none();
+    if let Some(address) = refused {
         let rejection = Rejection::Forbidden(address);
         match (&stream, tls) {
-            // No handshake is spent on a stranger.
-            (Stream::Tcp(_), Some(_)) => stream.say_at_once(&ACCESS_DENIED),
-            _ => stream.say_at_once(&rejection.bytes()),
+            // A handshake would cost too much for a peer that is refused.
+            (Stream::Tcp(_), Some(_)) => stream.send_and_shut_down(&ACCESS_DENIED),
+            _ => stream.send_and_shut_down(&rejection.bytes()),
         }
-        shared.counters.refused(rejection.error());
-        shared.log.rejected(info.peer, "not in --allow");
+        state.counters.refused(rejection.error());
+        state.log.rejected(info.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {
@@ -83,18 +84,18 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
         match connections.next_stays_for(Instant::now()) {
             Some(rest) => sleep(rest).await,
             None => {
-                shared.log.evicted(connections.capacity());
+                state.log.evicted(connections.capacity());
                 connections.evict();
             }
         }
     }
     let slot = connections.claim(Instant::now());
     if !is_allowed {
-        slot.leaving();
+        slot.mark_leaving();
     }
-    // Where there is room for few, it may have been evicted for the next one by now.
-    let room = pin!(connections.at_most(connections.capacity()));
-    if slot.until_evicted(room).await.is_none() {
+    // With few slots, this connection may be evicted for the next one while it waits.
+    let room = pin!(connections.wait_until_at_most(connections.capacity()));
+    if slot.run_until_evicted(room).await.is_none() {
         return;
     }
     if is_allowed {
@@ -104,15 +105,15 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
     }
 }
 
-/// How many connections the descriptors allow, up to `wanted`; the limit is raised as far as it is needed and allowed.
+/// Returns how many connections the limit on descriptors allows, up to `wanted`. Raises the limit as far as needed and
+/// permitted.
 pub(crate) fn capacity(wanted: usize, listeners: usize) -> usize {
     let reserved = RESERVED_DESCRIPTORS + 2 * listeners.saturating_sub(1) as u64;
     let needed = (wanted as u64).saturating_add(reserved);
     let limit = getrlimit(Resource::Nofile);
-    let within = |limit: Option<u64>| limit.is_none_or(|limit| needed <= limit);
-    if !within(limit.current) {
+    if limit.current.is_some_and(|limit| limit < needed) {
         let raised = limit.maximum.map_or(needed, |hard| hard.min(needed));
-        // If it is not allowed after all, the old limit stands, and is what is read below.
+        // If this fails, the limit is unchanged. It is read again below.
         let _ =
             setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
     }
@@ -139,9 +140,9 @@ mod tests {
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;
 
-    /// Two listeners that are full accept at the same moment; how many connections are open afterwards.
+    /// Fills all slots, lets two connections in at once, and returns how many are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
-        let shared = Rc::new(ServerState {
+        let state = Rc::new(ServerState {
             snapshot: Reloaded::new("", |_| {
                 Ok(Snapshot { access: AccessRules::default(), accounts: Accounts::new([]) })
             })
@@ -151,21 +152,24 @@ mod tests {
             counters: Counters::default(),
             log: ThrottledLog::default(),
         });
-        let transport = Rc::new(Transport { shared, tls: None });
+        let transport = Rc::new(Transport { state, tls: None });
         let mut peers = Vec::new();
         for arrivals in [capacity, 2] {
             let mut admitting = Vec::new();
             for _ in 0..arrivals {
-                let (ours, theirs) = UnixStream::pair().expect("a pair");
-                peers.push(theirs);
+                let (accepted, peer) = UnixStream::pair().expect("a pair");
+                peers.push(peer);
                 let transport = Rc::clone(&transport);
                 admitting.push(spawn_local(async move {
                     let info = ConnectionInfo { peer: Peer::Unix, is_to_loopback: false };
-                    admit(Stream::Unix(ours), info, &transport).await;
+                    admit(Stream::Unix(accepted), info, &transport).await;
                 }));
             }
             for task in admitting {
-                timeout(Duration::from_secs(5), task).await.expect("no wait is endless").expect("");
+                timeout(Duration::from_secs(5), task)
+                    .await
+                    .expect("no wait is endless")
+                    .expect("no panic");
             }
         }
         let mut open = 0;
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn two_newcomers_never_share_one_freed_place() {
+    fn two_connections_accepted_at_once_never_get_the_same_slot() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         for capacity in 1..=3 {

@@ -1,9 +1,13 @@
-//! Connections: listening sockets, TLS, and the life of each connection.
+//! Connections: listening sockets, TLS, and the life of each connection. What a request gets is up to the routes.
+//!
+//! All times here come from tokio's clock, as its timers do.
 
 pub(crate) mod accept;
 pub(crate) mod connection;
+mod progress;
 pub(crate) mod socket;
 pub(crate) mod tls;
+mod tracked;
 
 use std::rc::Rc;
 
@@ -11,9 +15,9 @@ use self::tls::Tls;
 use super::reload::Reloaded;
 use super::state::ServerState;
 
-/// What every connection of a server needs.
+/// What all connections of a server need.
 pub(crate) struct Transport {
-    pub(crate) shared: Rc<ServerState>,
+    pub(crate) state: Rc<ServerState>,
     /// Present if connections over TCP must use TLS.
     pub(crate) tls: Option<Reloaded<Tls>>,
 }

@@ -1,5 +1,5 @@
-//! The sockets that listen, made of what the user wrote or passed by systemd, and the streams that come out of them.
-//! Who may connect is not asked here.
+//! Binds listening sockets, or takes those that systemd passes, and accepts streams from them. Decides nothing about
+//! their peers.
 
 use std::fmt;
 use std::fs;
@@ -16,36 +16,36 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::tls::Secured;
+use super::tls::TlsServerStream;
 use crate::log;
 use crate::model::address::listen::Listen;
 use crate::os::systemd::{self, Passed};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 
-/// How many connections may wait to be accepted: a burst of callers finds room while one answer is written.
+/// How many connections may wait to be accepted, so that a burst of clients fits while an answer is written.
 const BACKLOG: i32 = 1024;
 
-/// Who may use a unix socket: its owner and group. Addresses they have none, so nothing else is checked but a key.
+/// The mode of a unix socket: its owner and group may connect. Without addresses, only a key is checked after that.
 const SOCKET_MODE: u32 = 0o660;
 
-/// The longest address that is shown in full; a socket's path ends at 107 bytes.
+/// How many characters of an address are shown. A socket's path has at most 107 bytes.
 const LONGEST_ADDRESS: usize = 120;
 
-/// What is spoken over TCP. The callers of a unix socket are on this machine: with them it is always plain.
+/// The protocol over TCP. Unix sockets always use plain HTTP, as their peers are on this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scheme {
     Http,
     Https,
 }
 
-/// Where callers find it, as a URL where there is one for it.
+/// The address of a listening socket. Displays as a URL, if there is one for it.
 #[derive(Debug)]
-struct Address {
+struct ListenAddress {
     at: Listen,
     scheme: Scheme,
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.at, self.scheme) {
             (Listen::Tcp(address), Scheme::Http) => write!(f, "http://{address}"),
@@ -57,34 +57,38 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that listens; the file of a unix socket that we made goes when this is dropped.
-pub(crate) struct Bound {
+/// A socket that listens. Dropping it removes the file of a unix socket that it has made.
+pub(crate) struct BoundSocket {
     socket: Socket,
-    /// With the port that was really given.
-    address: Address,
-    /// What systemd calls it, if it was passed.
+    /// With the actual port, if port 0 was asked for.
+    address: ListenAddress,
+    /// The name that systemd gives to the socket, if systemd passed it.
     name: Option<String>,
     file: Option<SocketFile>,
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)?;
         self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
     }
 }
 
-impl Bound {
-    /// Takes what systemd has passed, and else binds what the user wrote: where there is a socket unit, it says where to
-    /// listen.
-    pub(crate) fn passed_or(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<Bound>> {
+impl BoundSocket {
+    /// Takes the sockets that systemd has passed. Binds the `wanted` addresses if there are none.
+    pub(crate) fn passed_or_bind(
+        wanted: &[Listen],
+        scheme: Scheme,
+    ) -> anyhow::Result<Vec<BoundSocket>> {
         match systemd::passed()? {
-            passed if passed.is_empty() => Bound::all(wanted, scheme),
-            passed => passed.into_iter().map(|passed| Bound::of(passed, scheme)).collect(),
+            passed if passed.is_empty() => BoundSocket::bind_all(wanted, scheme),
+            passed => {
+                passed.into_iter().map(|passed| BoundSocket::from_passed(passed, scheme)).collect()
+            }
         }
     }
 
-    fn of(passed: Passed, scheme: Scheme) -> anyhow::Result<Bound> {
+    fn from_passed(passed: Passed, scheme: Scheme) -> anyhow::Result<BoundSocket> {
         let Passed { socket, name } = passed;
         let local = socket.local_addr()?;
         let at = match local.as_socket() {
@@ -92,7 +96,7 @@ impl Bound {
                 socket.set_tcp_nodelay(true)?;
                 Listen::tcp(address)
             }
-            // An abstract one is written as systemd does.
+            // An abstract name is shown with an @, as systemd does.
             None => Listen::Unix(match (local.as_pathname(), local.as_abstract_namespace()) {
                 (Some(path), _) => path.to_owned(),
                 (None, name) => {
@@ -101,42 +105,45 @@ impl Bound {
             }),
         };
         socket.set_nonblocking(true)?;
-        Ok(Bound { socket, address: Address { at, scheme }, name, file: None })
+        Ok(BoundSocket { socket, address: ListenAddress { at, scheme }, name, file: None })
     }
 
-    /// Binds them all, or none: those bound before a failure are closed again.
-    fn all(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<Bound>> {
+    /// Binds all addresses. After a failure, those that are bound already are closed.
+    fn bind_all(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<BoundSocket>> {
         let bind = |at: &Listen| {
-            let address = Address { at: at.clone(), scheme };
+            let address = ListenAddress { at: at.clone(), scheme };
             let cannot = format!("cannot listen on {address}");
-            Bound::one(address, wanted).context(cannot)
+            BoundSocket::bind(address, wanted).context(cannot)
         };
         wanted.iter().map(bind).collect()
     }
 
-    fn one(Address { at, scheme }: Address, all: &[Listen]) -> anyhow::Result<Bound> {
+    fn bind(
+        ListenAddress { at, scheme }: ListenAddress,
+        all: &[Listen],
+    ) -> anyhow::Result<BoundSocket> {
         let (socket, file) = match &at {
             Listen::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
                 if address.is_ipv6() && address.ip().is_unspecified() {
-                    // `[::]` takes IPv4 callers too, unless somebody listens for those on the same port.
+                    // `[::]` accepts IPv4 too, unless another listener has the same port for that.
                     let beside_v4 = address.port() != 0
                         && all.iter().any(|other| other.is_v4_on(address.port()));
                     socket.set_only_v6(beside_v4)?;
                 }
-                // A restart need not wait for the last run's connections to time out.
+                // Without it, a restart fails until the connections of the last run have timed out.
                 socket.set_reuse_address(true)?;
-                // Accepted sockets inherit it: an answer must not wait for the acknowledgement of the one before.
+                // Accepted sockets inherit it. An answer must not wait for the acknowledgement of the one before.
                 socket.set_tcp_nodelay(true)?;
                 socket.bind(&(*address).into())?;
                 (socket, None)
             }
             Listen::Unix(path) => {
-                make_way(path)?;
+                remove_stale_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
                 let file = SocketFile::at(path)?;
-                // Nobody can connect before `listen`, so nobody gets in under the umask's mode.
+                // No peer can connect before `listen`, so the mode by the umask lets none in.
                 fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
                 (socket, Some(file))
             }
@@ -147,27 +154,27 @@ impl Bound {
             Some(address) => Listen::Tcp(address),
             None => at,
         };
-        Ok(Bound { socket, address: Address { at, scheme }, name: None, file })
+        Ok(BoundSocket { socket, address: ListenAddress { at, scheme }, name: None, file })
     }
 
-    /// Whether other hosts can reach it.
+    /// Whether other hosts can connect.
     pub(crate) fn is_beyond_loopback(&self) -> bool {
         matches!(self.address.at, Listen::Tcp(address) if !address.ip().is_loopback())
     }
 
-    /// Takes the socket into the runtime that is running.
+    /// Registers the socket with the current tokio runtime.
     pub(crate) fn start(self) -> io::Result<Listener> {
         let is_loopback = self.address.at.is_loopback();
         let socket = match self.address.at {
-            Listen::Tcp(_) => Accepting::Tcp(TcpListener::from_std(self.socket.into())?),
-            Listen::Unix(_) => Accepting::Unix(UnixListener::from_std(self.socket.into())?),
+            Listen::Tcp(_) => ListenerSocket::Tcp(TcpListener::from_std(self.socket.into())?),
+            Listen::Unix(_) => ListenerSocket::Unix(UnixListener::from_std(self.socket.into())?),
         };
         Ok(Listener { socket, is_loopback, _file: self.file })
     }
 }
 
-/// Removes a socket that a run left behind; anything else at `path` stays, and is an error.
-fn make_way(path: &Path) -> anyhow::Result<()> {
+/// Removes a socket that an earlier run left behind. Fails if there is anything else at `path`.
+fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         anyhow::bail!(
@@ -177,14 +184,15 @@ fn make_way(path: &Path) -> anyhow::Result<()> {
     match StdUnixStream::connect(path) {
         Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Whatever else it says, somebody may be there.
+        // After any other error a process may still be listening.
         Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::AddrInUse).into()),
     }
 }
 
-/// A unix socket's name in the file system.
+/// The file of a unix socket. Dropping it removes the file.
 struct SocketFile {
     path: PathBuf,
+    /// Device and inode.
     id: (u64, u64),
 }
 
@@ -197,34 +205,35 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another run may have taken the name over: what is removed is our own socket.
+        // Another process may have replaced the file since.
         if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.id)
         {
-            let _ = fs::remove_file(&self.path); // The next run replaces it.
+            let _ = fs::remove_file(&self.path); // The next run removes it otherwise.
         }
     }
 }
 
-/// Where connections come from.
+/// Accepts connections.
 pub(crate) struct Listener {
-    socket: Accepting,
+    socket: ListenerSocket,
     is_loopback: bool,
     _file: Option<SocketFile>,
 }
 
-enum Accepting {
+enum ListenerSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
+    /// Waits for the next connection.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, ConnectionInfo)> {
         let (stream, peer) = match &self.socket {
-            Accepting::Tcp(listener) => {
+            ListenerSocket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 (Stream::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
             }
-            Accepting::Unix(listener) => {
+            ListenerSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 (Stream::Unix(stream), Peer::Unix)
             }
@@ -233,23 +242,36 @@ impl Listener {
     }
 }
 
-/// A connection of any kind.
+/// A stream of any kind.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// Over TCP, after the handshake. Boxed: it is much larger than the others.
-    Tls(Box<Secured>),
+    /// TLS over TCP, after the handshake. Boxed, because it is much larger than the others.
+    Tls(Box<TlsServerStream>),
 }
 
+/// What all kinds of streams can do.
+trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
+
 impl Stream {
-    /// Says something to a peer who has just connected, and nothing after it. There is room for it in the kernel;
-    /// where it fails, the peer is gone.
-    pub(crate) fn say_at_once(&self, bytes: &[u8]) {
+    fn inner(&mut self) -> Pin<&mut dyn ReadWrite> {
+        Pin::new(match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+            Stream::Tls(stream) => stream.inner(),
+        })
+    }
+
+    /// Sends a few bytes on a stream that was just accepted, and shuts down the server's side. The bytes fit into the
+    /// empty buffer of the socket. Errors are ignored, as they mean that the peer has gone.
+    pub(crate) fn send_and_shut_down(&self, bytes: &[u8]) {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
-            Stream::Tls(_) => return, // He has been spoken with: he has not just connected.
+            Stream::Tls(_) => return, // Not just accepted: it has had a handshake.
         };
         let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
     }
@@ -261,11 +283,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(secured) => secured.stream().poll_read(cx, buf),
-        }
+        self.get_mut().inner().poll_read(cx, buf)
     }
 }
 
@@ -275,27 +293,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(secured) => secured.stream().poll_write(cx, buf),
-        }
+        self.get_mut().inner().poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(secured) => secured.stream().poll_flush(cx),
-        }
+        self.get_mut().inner().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(secured) => secured.stream().poll_shutdown(cx),
-        }
+        self.get_mut().inner().poll_shutdown(cx)
     }
 }
 
@@ -306,37 +312,42 @@ mod tests {
 
     #[test]
     fn v4_and_v6_wildcards_share_a_port() {
-        let free = Bound::all(&[Listen::Tcp((Ipv4Addr::UNSPECIFIED, 0).into())], Scheme::Http)
-            .expect("a free port");
+        let free =
+            BoundSocket::bind_all(&[Listen::Tcp((Ipv4Addr::UNSPECIFIED, 0).into())], Scheme::Http)
+                .expect("a free port");
         let Listen::Tcp(address) = free[0].address.at else { panic!("not TCP") };
         drop(free);
         let both = [
             Listen::Tcp(address),
             Listen::Tcp(format!("[::]:{}", address.port()).parse().expect("an address")),
         ];
-        match Bound::all(&both, Scheme::Http) {
+        match BoundSocket::bind_all(&both, Scheme::Http) {
             Ok(bound) => assert_eq!(bound.len(), 2),
-            // A machine without IPv6 has nothing to share.
+            // A machine without IPv6 cannot bind the second one.
             Err(err) => assert!(format!("{err:#}").contains("family not supported"), "{err:#}"),
         }
     }
 
     #[test]
-    fn a_left_behind_socket_is_replaced_and_nothing_else_is() {
+    fn a_stale_socket_is_replaced_and_anything_else_is_an_error() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("socket");
         let wanted = [Listen::Unix(path.clone())];
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
-        let first = Bound::all(&wanted, Scheme::Http).expect("a stale socket is in nobody's way");
+        let first =
+            BoundSocket::bind_all(&wanted, Scheme::Http).expect("a stale socket is removed");
         assert_eq!(fs::metadata(&path).expect("a socket").permissions().mode() & 0o777, 0o660);
-        let err = Bound::all(&wanted, Scheme::Http).map(|_| ()).expect_err("somebody listens");
+        let err = BoundSocket::bind_all(&wanted, Scheme::Http)
+            .map(|_| ())
+            .expect_err("the first one listens");
         assert!(format!("{err:#}").contains("in use"), "{err:#}");
         drop(first);
-        assert!(!path.exists(), "the file goes with the listener");
+        assert!(!path.exists(), "the file is removed with the listener");
 
         fs::write(&path, "precious").expect("a file");
-        let err = Bound::all(&wanted, Scheme::Http).map(|_| ()).expect_err("a file is in the way");
+        let err =
+            BoundSocket::bind_all(&wanted, Scheme::Http).map(|_| ()).expect_err("a file is there");
         assert!(format!("{err:#}").contains("not a socket"), "{err:#}");
         assert_eq!(fs::read(&path).expect("a file"), b"precious");
     }

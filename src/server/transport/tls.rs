@@ -1,10 +1,9 @@
-//! HTTPS: the certificate we show, whose certificates we ask for, and the stream after a handshake. Speaks no HTTP, and
-//! no message of its holds a byte of a key.
+//! TLS for the listener: reads certificates and keys, does the handshake, and wraps the stream after it. No message holds
+//! a byte of a key.
 
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use rustls::{
     AlertDescription, CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig,
 };
 use time::UtcDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -27,16 +25,16 @@ use zeroize::Zeroizing;
 
 use crate::error::Exit;
 use crate::log::error;
+use crate::model::document;
 use crate::os::read::{self, MAX_PEM, Protection};
 
-/// The first byte of whoever wants to speak TLS: that of a record with a handshake in it.
-pub(crate) const HANDSHAKE: u8 = 0x16;
+/// The first byte that a TLS client sends: the type of a record that holds a handshake message.
+pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// What a stranger is told before anything is spent on him: a record with the fatal alert `access_denied`, which TLS
-/// clients of every version understand.
-pub(crate) const ACCESS_DENIED: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31];
+/// A record with the fatal alert `access_denied`, which TLS clients of every version understand without a handshake.
+pub(super) const ACCESS_DENIED: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31];
 
-/// The files that HTTPS is made of, as the user named them.
+/// The files with the certificate, its key and the CAs of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFiles {
     cert: PathBuf,
@@ -45,8 +43,8 @@ pub(crate) struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// What the flags mean together; `None` where there are none.
-    pub(crate) fn given(
+    /// Checks that the flags fit together. Returns `None` if none is given.
+    pub(crate) fn from_flags(
         cert: Option<&Path>,
         key: Option<&Path>,
         client_ca: Option<&Path>,
@@ -66,22 +64,23 @@ impl TlsFiles {
         Err(Exit::Usage.error(missing))
     }
 
+    /// Returns the files that [`Tls::read`] reads.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         [&self.cert, &self.key].into_iter().chain(&self.client_ca).cloned().collect()
     }
 }
 
-/// What is needed to speak TLS with a caller.
+/// The configuration of TLS, made of [`TlsFiles`].
 pub(crate) struct Tls {
     acceptor: TlsAcceptor,
 }
 
 impl Tls {
-    /// Reads the files, and lets the operator know if no client will trust what is in them now.
+    /// Reads the files. Reports on stderr if the certificate is not valid at `now`.
     pub(crate) fn read(files: &TlsFiles, now: UtcDateTime) -> anyhow::Result<Tls> {
         let provider = Arc::new(default_provider());
-        let chain = certificates("--tls-cert", &files.cert)?;
-        warn_of_validity(&files.cert, &chain[0], now, &provider);
+        let chain = read_certificates("--tls-cert", &files.cert)?;
+        report_validity(&files.cert, &chain[0], now, &provider);
         let identity = identity(files, chain, &provider)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
@@ -89,61 +88,61 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
-                for authority in certificates("--tls-client-ca", path)? {
-                    roots.add(authority).map_err(|err| unfit("--tls-client-ca", path, err))?;
+                for authority in read_certificates("--tls-client-ca", path)? {
+                    roots.add(authority).map_err(|err| unusable("--tls-client-ca", path, err))?;
                 }
                 let roots = Arc::new(roots);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = verifier.build();
                 builder.with_client_cert_verifier(
-                    verifier.map_err(|err| unfit("--tls-client-ca", path, err))?,
+                    verifier.map_err(|err| unusable("--tls-client-ca", path, err))?,
                 )
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-        // curl asks for 1.0 where it was told to.
+        // curl --http1.0 offers http/1.0 only.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
-        // Whoever comes back brings what is needed to go on, and spares both sides the signature. The keys of tickets
-        // are made anew with everything else: whom a new `--tls-client-ca` shuts out has no way round it.
+        // Tickets let a client resume its session, without another signature. Their keys change with each reload, so a
+        // client that a new `--tls-client-ca` shuts out cannot resume.
         config.ticketer = Ticketer::new()?;
         Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Goes through the handshake; the socket comes back if it fails, with the caller told why.
-    pub(crate) fn accept(
+    /// Does the handshake. If it fails, sends an alert and returns the socket with the error.
+    pub(super) fn accept(
         &self,
         socket: TcpStream,
-    ) -> impl Future<Output = Result<Secured, (io::Error, TcpStream)>> + use<> {
+    ) -> impl Future<Output = Result<TlsServerStream, (io::Error, TcpStream)>> + use<> {
         let accept = self.acceptor.accept(socket).into_fallible();
-        async { accept.await.map(Secured) }
+        async { accept.await.map(TlsServerStream) }
     }
 }
 
-/// A stream after its handshake. When it is dropped, whatever for, the caller is told that nothing was cut off.
+/// A stream after its handshake. Dropping it sends `close_notify`, so that the client knows that it has received
+/// everything.
 #[derive(Debug)]
-pub(crate) struct Secured(TlsStream<TcpStream>);
+pub(crate) struct TlsServerStream(TlsStream<TcpStream>);
 
-impl Secured {
-    pub(crate) fn stream(&mut self) -> Pin<&mut TlsStream<TcpStream>> {
-        Pin::new(&mut self.0)
+impl TlsServerStream {
+    pub(super) fn inner(&mut self) -> &mut TlsStream<TcpStream> {
+        &mut self.0
     }
 }
 
-impl Drop for Secured {
+impl Drop for TlsServerStream {
     fn drop(&mut self) {
         let (socket, session) = self.0.get_mut();
         session.send_close_notify();
-        // As far as there is room: whoever does not read is not waited for.
-        while session.wants_write() && session.write_tls(&mut Unwaited(socket)).is_ok_and(|n| n > 0)
-        {
-        }
+        // Drop cannot wait for a client that does not read: what does not fit into the socket's buffer is lost.
+        let mut writer = NonBlockingWriter(socket);
+        while session.wants_write() && session.write_tls(&mut writer).is_ok_and(|n| n > 0) {}
     }
 }
 
-/// A socket that takes what there is room for now.
-struct Unwaited<'a>(&'a TcpStream);
+/// Writes as much as the socket's buffer has room for.
+struct NonBlockingWriter<'a>(&'a TcpStream);
 
-impl Write for Unwaited<'_> {
+impl Write for NonBlockingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
@@ -153,15 +152,15 @@ impl Write for Unwaited<'_> {
     }
 }
 
-/// Why a handshake failed, for the operator; `None` if the caller just went away.
-pub(crate) fn failure(err: &io::Error) -> Option<String> {
+/// Says for the operator why a handshake failed. Returns `None` if the client just closed the connection.
+pub(super) fn describe_failure(err: &io::Error) -> Option<String> {
     use AlertDescription as Alert;
     let err = err.get_ref()?.downcast_ref::<Error>()?;
     Some(match err {
         Error::NoCertificatesPresented => {
             "it showed no certificate, and --tls-client-ca asks for one".to_owned()
         }
-        // Mostly what openssl makes where no extension is asked for.
+        // Typically a certificate that openssl made without any extension.
         Error::InvalidCertificate(CertificateError::Other(why)) => {
             format!(
                 "its certificate is not fit for a client ({why}); it must be of version 3, and no CA's own"
@@ -183,7 +182,7 @@ pub(crate) fn failure(err: &io::Error) -> Option<String> {
     })
 }
 
-/// The certificate and its key, which must belong together.
+/// Reads the private key, and checks that it belongs to the certificate.
 fn identity(
     files: &TlsFiles,
     chain: Vec<CertificateDer<'static>>,
@@ -192,7 +191,7 @@ fn identity(
     let path = files.key.display();
     let problem = |what: &str| Exit::Usage.error(format!("--tls-key {path} {what}"));
     let pem = read("--tls-key", &files.key, Protection::PrivateToGroup)?;
-    // What a parser says of a key may hold some of it.
+    // The error of the parser is dropped: it may quote the key.
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         if pem.windows(9).any(|word| word == b"ENCRYPTED") {
             problem("is encrypted, and nobody is here to type its passphrase: decrypt it with openssl pkey")
@@ -211,13 +210,13 @@ fn identity(
              it",
             files.cert.display()
         ))),
-        Err(err) => Err(unfit("--tls-cert", &files.cert, err)),
+        Err(err) => Err(unusable("--tls-cert", &files.cert, err)),
     }
 }
 
-/// Clients refuse a certificate that has expired, or is not valid yet. It is shown all the same: who does not check is
-/// served, and a clock that is wrong may be set.
-fn warn_of_validity(
+/// Reports a certificate that has expired or is not valid yet. It is used all the same: the clock may be wrong, and there
+/// are clients that do not check.
+fn report_validity(
     path: &Path,
     certificate: &CertificateDer<'_>,
     now: UtcDateTime,
@@ -225,7 +224,7 @@ fn warn_of_validity(
 ) {
     let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return };
     let now = Duration::from_secs(now.unix_timestamp().try_into().unwrap_or_default());
-    // Its time is checked before its issuer is looked for, and there is none to be found.
+    // The verifier checks the time first. After that it fails because there are no roots.
     let verified = verify_server_cert_signed_by_trust_anchor(
         &parsed,
         &RootCertStore::empty(),
@@ -256,15 +255,15 @@ fn warn_of_validity(
 fn date(time: UnixTime) -> String {
     let date = i64::try_from(time.as_secs()).ok();
     let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
-    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "a day far off".to_owned())
+    date.map_or_else(|| "a day far off".to_owned(), document::rfc3339)
 }
 
-/// All certificates in a file: one at least, and each can be parsed.
-fn certificates(flag: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// Reads all certificates of a file. Fails if there is none, or if one cannot be parsed.
+fn read_certificates(flag: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let pem = read(flag, path, Protection::Any)?;
     let problem = |what: &str| Exit::Usage.error(format!("{flag} {} {what}", path.display()));
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    // A key that was put here by mistake is in no message.
+    // The error of the parser is dropped: it may quote a key that is in the wrong file.
     let certificates = certificates.map_err(|_| problem("is not PEM, or is cut off"))?;
     if certificates.is_empty() {
         return Err(problem(
@@ -284,6 +283,6 @@ fn read(flag: &str, path: &Path, protection: Protection) -> anyhow::Result<Zeroi
         .map_err(|err| Exit::Usage.error(format!("cannot read {flag} {}: {err}", path.display())))
 }
 
-fn unfit(flag: &str, path: &Path, err: impl std::fmt::Display) -> anyhow::Error {
+fn unusable(flag: &str, path: &Path, err: impl std::fmt::Display) -> anyhow::Error {
     Exit::Usage.error(format!("{flag} {} cannot be used: {err}", path.display()))
 }

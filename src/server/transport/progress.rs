@@ -1,0 +1,143 @@
+//! How far a connection is with its current request, and how long that may take. Reads and writes nothing itself.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::server::limits::{ANSWER_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestPhase {
+    /// No byte has arrived since the connection was accepted.
+    Connected,
+    /// Part of a request's head has arrived, or of a TLS handshake.
+    ReadingHead,
+    /// The head has arrived, and the route waits for the body.
+    ReadingBody,
+    /// All that the route needs of the request has arrived, and its answer is not ready.
+    Answering,
+    /// The answer is being written.
+    Writing,
+    /// The connection waits for another request.
+    Idle,
+}
+
+impl RequestPhase {
+    /// How long a connection may be in this phase. All phases up to the last byte of a request share one timeout.
+    fn timeout(self) -> Duration {
+        match self {
+            RequestPhase::Connected | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
+                REQUEST_TIMEOUT
+            }
+            RequestPhase::Answering => ANSWER_TIMEOUT,
+            RequestPhase::Writing => RESPONSE_TIMEOUT,
+            RequestPhase::Idle => IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// The progress of one connection, which its stream, its service and its timer share.
+pub(super) struct Progress {
+    phase: Cell<RequestPhase>,
+    /// When the timeout of the phase began.
+    since: Cell<Instant>,
+    /// Whether bytes of the client may be left unread when the connection ends.
+    has_unread: Cell<bool>,
+}
+
+impl Progress {
+    /// Returns the progress of a connection that was just accepted.
+    pub(super) fn new(now: Instant) -> Progress {
+        Progress {
+            phase: Cell::new(RequestPhase::Connected),
+            since: Cell::new(now),
+            has_unread: Cell::new(false),
+        }
+    }
+
+    pub(super) fn enter(&self, phase: RequestPhase, since: Instant) {
+        self.phase.set(phase);
+        self.since.set(since);
+    }
+
+    /// Enters the phase after the head of a request. Returns when the request began to arrive.
+    pub(super) fn begin_answer(&self, now: Instant) -> Instant {
+        let request_began = match self.phase.get() {
+            RequestPhase::Connected | RequestPhase::ReadingHead => self.since.get(),
+            // The request arrived together with the one before.
+            _ => now,
+        };
+        self.enter(RequestPhase::Answering, now);
+        request_began
+    }
+
+    /// Notes that bytes of the client have arrived.
+    pub(super) fn received_bytes(&self) {
+        match self.phase.get() {
+            RequestPhase::Connected => self.phase.set(RequestPhase::ReadingHead),
+            RequestPhase::Idle => self.enter(RequestPhase::ReadingHead, Instant::now()),
+            _ => {}
+        }
+    }
+
+    /// Notes that all bytes for the client are written.
+    pub(super) fn sent_everything(&self) {
+        if self.phase.get() == RequestPhase::Writing {
+            self.phase.set(RequestPhase::Idle);
+        }
+    }
+
+    pub(super) fn set_has_unread(&self, has_unread: bool) {
+        self.has_unread.set(has_unread);
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unread.get()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.get() == RequestPhase::Idle
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.phase.get(), RequestPhase::Connected | RequestPhase::Idle)
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.phase.get() == RequestPhase::Writing
+    }
+
+    /// Whether hyper has parsed a request whose answer is not completely written.
+    pub(super) fn has_request(&self) -> bool {
+        matches!(
+            self.phase.get(),
+            RequestPhase::ReadingBody | RequestPhase::Answering | RequestPhase::Writing
+        )
+    }
+
+    /// Polls until the timeout of the current phase has passed. `timer` wakes the task for that.
+    ///
+    /// The timer is moved to a later deadline only when it fires, so that a request does not touch it.
+    pub(super) fn poll_timeout(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let deadline = self.since.get() + self.phase.get().timeout();
+        loop {
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}

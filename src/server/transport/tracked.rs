@@ -1,0 +1,109 @@
+//! The stream and the request body as hyper and the routes see them: reading and writing updates the connection's
+//! [`Progress`].
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::progress::{Progress, RequestPhase};
+use super::socket::Stream;
+
+/// A stream with bytes that were read ahead of hyper. While a connection is idle, this is all that it keeps.
+pub(super) struct BufferedStream {
+    pub(super) stream: Stream,
+    /// The beginning of the next request; empty if it has not begun.
+    pub(super) read_ahead: Bytes,
+}
+
+/// The stream that hyper reads from and writes to.
+pub(super) struct TrackedStream {
+    pub(super) buffered: BufferedStream,
+    pub(super) progress: Rc<Progress>,
+}
+
+impl AsyncRead for TrackedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read_ahead = &mut self.buffered.read_ahead;
+        if !read_ahead.is_empty() {
+            let length = buf.remaining().min(read_ahead.len());
+            buf.put_slice(&read_ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.buffered.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.progress.received_bytes();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TrackedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.progress.has_request() {
+            // A route's answer, or hyper's 100 (Continue) to a client that waits for it before it sends a body.
+            Pin::new(&mut self.buffered.stream).poll_write(cx, buf)
+        } else {
+            // hyper answers what it could not parse with a bare status. That is dropped: once hyper has ended, the
+            // connection writes a rejection with the body and headers that all others have.
+            Poll::Ready(Ok(buf.len()))
+        }
+    }
+
+    /// hyper flushes when it has nothing more to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.buffered.stream).poll_flush(cx))?;
+        self.progress.sent_everything();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.buffered.stream).poll_shutdown(cx)
+    }
+}
+
+/// The body that a route reads. A body that no route reads has no timeout of its own.
+pub(super) struct TrackedBody<'a> {
+    pub(super) body: Incoming,
+    pub(super) progress: &'a Progress,
+    /// When the request began to arrive.
+    pub(super) request_began: Instant,
+}
+
+impl Body for TrackedBody<'_> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match polled {
+            Poll::Pending => self.progress.enter(RequestPhase::ReadingBody, self.request_began),
+            Poll::Ready(_) => self.progress.enter(RequestPhase::Answering, Instant::now()),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
