@@ -18,7 +18,7 @@ use crate::model::api::Api;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, DocumentStatus, NoTicket, Problem, Token, Unavailable, Wish,
+    AccountStatus, DocumentStatus, NoTicket, Problem, Token, TokenRequest, Unavailable,
 };
 use crate::os::clock::{Clock, SystemClock};
 use crate::scheduler::Scheduler;
@@ -168,7 +168,7 @@ impl Accounts {
             return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
         };
         // A ticket is asked for with a token.
-        let token = scheduler.obtain(&Wish::Live, || self.current(account)).await;
+        let token = scheduler.obtain(&TokenRequest::Live, || self.current(account)).await;
         token.map_err(NoTicket::ForNow)?;
         scheduler.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
     }
@@ -188,9 +188,13 @@ impl Accounts {
     }
 
     /// Has such a token published, and returns it. Waits for it for some seconds if this process refreshes.
-    pub(crate) async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Unavailable> {
+    pub(crate) async fn obtain(
+        &self,
+        account: usize,
+        request: TokenRequest,
+    ) -> Result<Token, Unavailable> {
         match &self.served[account].scheduler {
-            Some(scheduler) => scheduler.obtain(&wish, || self.current(account)).await,
+            Some(scheduler) => scheduler.obtain(&request, || self.current(account)).await,
             None => self.token(account).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
         }
     }

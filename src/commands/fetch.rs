@@ -18,20 +18,21 @@ use crate::model::api::Rules;
 use crate::model::document::{self, Document};
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
+use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::signals::Reprieve;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Outcome, Refresh, Want};
+use crate::refresh::{Outcome, Refresh};
 use crate::store::Store;
 use crate::upstream::connect::{Connector, UpstreamParts};
 use crate::upstream::{TokenSource, Upstream};
 
 /// What is said when another token was wanted and WeChat gave the old one without a word.
-fn again(rules: Rules, want: &Want) -> &'static str {
+fn again(rules: Rules, want: &TokenRequest) -> &'static str {
     match (rules, want) {
         (Rules::Stable | Rules::Classic, _) => FORCED_AGAIN,
         (Rules::Work, _) => WORK_AGAIN,
-        (Rules::Mirror, Want::NotThis(_)) => MIRROR_AGAIN,
+        (Rules::Mirror, TokenRequest::OtherThan(_)) => MIRROR_AGAIN,
         (Rules::Mirror, _) => MIRROR_FORCED,
     }
 }
@@ -67,12 +68,12 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
 }
 
 /// What replaces a token is about one account, or about those that were named.
-fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
+fn check_number(want: &TokenRequest, accounts: usize, are_named: bool) -> Result<()> {
     match want {
-        Want::NotThis(_) if accounts > 1 => {
+        TokenRequest::OtherThan(_) if accounts > 1 => {
             Err(Exit::Usage.error("--rejected is about one account's token: name the ACCOUNT"))
         }
-        Want::Another if accounts > 1 && !are_named => Err(Exit::Usage.error(format!(
+        TokenRequest::New if accounts > 1 && !are_named => Err(Exit::Usage.error(format!(
             "--force would replace the tokens of all {accounts} accounts: name those that you mean"
         ))),
         _ => Ok(()),
@@ -84,7 +85,7 @@ fn check_number(want: &Want, accounts: usize, are_named: bool) -> Result<()> {
 fn fetch(
     account: &Account,
     link: UpstreamParts,
-    want: &Want,
+    want: &TokenRequest,
     mode: u32,
     deadline: Instant,
 ) -> Result<()> {
@@ -99,7 +100,7 @@ fn fetch(
         Err(failure) => {
             failures.push(failure);
             // A token that was rejected is none to ask with, whatever life it has left.
-            !matches!(want, Want::NotThis(_)) && !published_life(account).is_zero()
+            !matches!(want, TokenRequest::OtherThan(_)) && !published_life(account).is_zero()
         }
     };
     if is_good {
@@ -155,11 +156,11 @@ fn fetch_ticket(
         token: refresh_of(account, &name, &token_place, upstream, &*token_store)?,
         upstream,
         store: &*store,
-        heals: true,
-        has_renewed: Cell::default(),
+        replaces_dead_token: true,
+        has_renewed_token: Cell::default(),
     };
     let outcome = ticket.run(deadline);
-    has_changed.set(has_changed.get() || ticket.has_renewed.get());
+    has_changed.set(has_changed.get() || ticket.has_renewed_token.get());
     match outcome {
         Ok(Outcome::Kept(_)) => {
             if let Err(err) = store.settle() {
@@ -198,7 +199,7 @@ fn refresh_of<'a>(
 fn fetch_token(
     account: &Account,
     upstream: &dyn Upstream,
-    want: &Want,
+    want: &TokenRequest,
     mode: u32,
     deadline: Instant,
 ) -> Result<bool> {
@@ -234,13 +235,13 @@ fn fetch_token(
         format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
     };
     match (&outcome, want) {
-        (Outcome::Confirmed(_), Want::NotThis(_)) => {
+        (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
             return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules, want))));
         }
-        (Outcome::Confirmed(_), Want::Another) => {
+        (Outcome::Confirmed(_), TokenRequest::New) => {
             error!("fetch: {name}: {}", again(account.rules, want))
         }
-        (Outcome::Confirmed(document), Want::Live) => {
+        (Outcome::Confirmed(document), TokenRequest::Live | TokenRequest::Verified) => {
             info!("fetch: {name}: WeChat confirmed token {}", describe(document));
         }
         (Outcome::Renewed(document), _) => {
@@ -259,10 +260,10 @@ fn published_life(account: &Account) -> Duration {
 }
 
 /// What is asked for.
-fn want(args: &FetchArgs) -> Result<Want> {
+fn want(args: &FetchArgs) -> Result<TokenRequest> {
     let rejected = match args.rejected.as_deref() {
-        None if args.force => return Ok(Want::Another),
-        None => return Ok(Want::Live),
+        None if args.force => return Ok(TokenRequest::New),
+        None => return Ok(TokenRequest::Live),
         Some("-")
             if args.account.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-") =>
         {
@@ -296,5 +297,5 @@ fn want(args: &FetchArgs) -> Result<Want> {
     if !document::is_token(&rejected) {
         return Err(Exit::Usage.error("--rejected is not a token"));
     }
-    Ok(Want::NotThis(Secret::new(rejected)))
+    Ok(TokenRequest::OtherThan(Secret::new(rejected)))
 }

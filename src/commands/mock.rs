@@ -36,7 +36,7 @@ pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
         let addr = listener.local_addr().context("cannot tell where it listens")?;
         output::print_listening(&[format!("http://{addr}")])?;
 
-        let seed = SystemClock.chance();
+        let seed = SystemClock.random();
         let clock = EpochClock::new(SystemClock);
         let wechat = MockWeChat::new(accounts, lifetime, clock.now(), seed);
         tokio::task::spawn_local(MockServer::new(wechat, fault, clock).serve(listener));

@@ -22,15 +22,18 @@ pub(crate) struct Token {
     pub(crate) generation: u64,
 }
 
-/// What token is wanted.
+/// Which token is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// A live one, where there was none.
+pub(crate) enum TokenRequest {
+    /// A live one. A refresh replaces a token that is due.
     Live,
-    /// One that WeChat honours: a client has given reason to doubt the current one.
-    Honoured,
-    /// Another than this one, which WeChat rejected as a client says.
-    NotThis(Secret),
+    /// A live one that WeChat accepts: a client's behaviour suggests that the current one is dead. Only a scheduler can
+    /// verify that; a refresh treats it as [`TokenRequest::Live`].
+    Verified,
+    /// Another one than is published now.
+    New,
+    /// Another one than this, which WeChat rejected according to a client.
+    OtherThan(Secret),
 }
 
 /// Why there is no token to hand out.

@@ -1,29 +1,57 @@
-//! Time and chance, as an argument: the wall clock for what is written down, a monotonic one for deadlines, waiting.
-//! A simulation brings its own and waits for nothing.
+//! Time and randomness behind one trait, so that code which waits runs on virtual time in tests. [`SystemClock`] reads
+//! the machine's clocks; [`testing::VirtualClock`] moves only when it is told to.
 
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-/// Where the story takes its time from.
-pub(crate) trait Clock {
-    /// The wall clock; can be set, also backwards.
+/// A source of time and random numbers.
+pub(crate) trait Clock: Send + Sync {
+    /// Returns the wall-clock time. It can be set, also backwards.
     fn now(&self) -> UtcDateTime;
-    /// The monotonic clock, for deadlines.
-    fn instant(&self) -> Instant;
-    /// Lets time pass.
-    fn sleep(&self, span: Duration);
-    /// A chance number, so that many who failed together do not come back together. Not for secrets.
-    fn chance(&self) -> u64;
 
-    /// How long it is until `deadline`; zero once it has passed.
+    /// Returns the monotonic time, for deadlines.
+    fn instant(&self) -> Instant;
+
+    /// Blocks the thread for this long.
+    fn sleep(&self, span: Duration);
+
+    /// Returns a future that is ready after this long, for tasks of the event loop.
+    fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
+
+    /// Returns a random number that spreads retries. Not fit for secrets.
+    fn random(&self) -> u64;
+
+    /// Returns the time left until `deadline`; zero once it has passed.
     fn until(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(self.instant())
     }
 }
 
-/// The machine's clock.
+/// Waits for `event`, for at most this long. Returns `None` if the time is over first.
+pub(crate) async fn timeout<T>(
+    clock: &dyn Clock,
+    span: Duration,
+    event: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut event, mut timer) = (pin!(event), clock.timer(span));
+    poll_fn(|cx| match event.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Returns `span` lengthened by up to `share` of it, so that many who failed together do not retry together.
+pub(crate) fn with_jitter(span: Duration, share: f64, random: u64) -> Duration {
+    span + span.mul_f64(share * (random % 1000) as f64 / 1000.0)
+}
+
+/// The machine's clocks.
 pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
@@ -39,7 +67,101 @@ impl Clock for SystemClock {
         std::thread::sleep(span);
     }
 
-    fn chance(&self) -> u64 {
+    fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(tokio::time::sleep(span))
+    }
+
+    fn random(&self) -> u64 {
         RandomState::new().hash_one(0)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A clock for tests that waits for nothing.
+
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A clock that stands still until it is moved. `sleep` moves it; timers end when it has been moved far enough.
+    #[derive(Clone)]
+    pub(crate) struct VirtualClock {
+        start: Instant,
+        state: Arc<Mutex<VirtualTime>>,
+    }
+
+    #[derive(Default)]
+    struct VirtualTime {
+        elapsed: Duration,
+        timers: Vec<Waker>,
+    }
+
+    impl VirtualClock {
+        /// The wall-clock time of every virtual clock at its start.
+        pub(crate) const START: UtcDateTime = UtcDateTime::UNIX_EPOCH;
+
+        pub(crate) fn new() -> VirtualClock {
+            VirtualClock { start: Instant::now(), state: Arc::default() }
+        }
+
+        /// Returns the time since the start.
+        pub(crate) fn elapsed(&self) -> Duration {
+            self.state.lock().unwrap().elapsed
+        }
+
+        /// Moves the clock, and wakes all timers to look at it.
+        pub(crate) fn advance(&self, span: Duration) {
+            let mut state = self.state.lock().unwrap();
+            state.elapsed += span;
+            state.timers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    impl Clock for VirtualClock {
+        fn now(&self) -> UtcDateTime {
+            VirtualClock::START + self.elapsed()
+        }
+
+        fn instant(&self) -> Instant {
+            self.start + self.elapsed()
+        }
+
+        fn sleep(&self, span: Duration) {
+            self.advance(span);
+        }
+
+        fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+            let (clock, end) = (self.clone(), self.elapsed() + span);
+            Box::pin(poll_fn(move |cx| {
+                let mut state = clock.state.lock().unwrap();
+                if state.elapsed >= end {
+                    return Poll::Ready(());
+                }
+                state.timers.push(cx.waker().clone());
+                Poll::Pending
+            }))
+        }
+
+        fn random(&self) -> u64 {
+            499
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_adds_up_to_its_share_and_never_shortens() {
+        let second = Duration::from_secs(1);
+        assert_eq!(with_jitter(second, 0.25, 0), second);
+        assert_eq!(with_jitter(second, 0.25, 999), Duration::from_micros(1_249_750));
+        for random in 0..5000 {
+            let spread = with_jitter(second, 0.25, random);
+            assert!((second..Duration::from_millis(1250)).contains(&spread));
+        }
     }
 }

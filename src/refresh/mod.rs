@@ -1,5 +1,5 @@
-//! The one story: is a new token due? Then lock, look again, ask, publish. Clock, source and store come in as
-//! arguments, so that a simulation can tell it without waiting. What came of it is for the verbs to say.
+//! Refreshes one document: if it is due, takes the turn to publish, looks again, requests a new token and publishes it.
+//! Clock, token source and store come in as arguments. Does not know who runs it, nor what is reported about it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,103 +10,94 @@ use crate::error::Exit;
 use crate::log::{debug, printable};
 use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
-use crate::model::secret::Secret;
-use crate::os::clock::Clock;
+use crate::model::status::TokenRequest;
+use crate::os::clock::{Clock, with_jitter};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
-use transaction::Stake;
+use transaction::Transaction;
 
 pub(crate) mod ticket;
 mod transaction;
 
-/// How long to wait before each further try of what is transient; jitter is added.
+/// The pauses before further attempts after a transient failure; up to a quarter of jitter is added.
 const PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// One try may take this long, or half of the time that is left if that is more, so that an answer that never comes
-/// leaves time for another, and more --timeout is also more patience.
-const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// One attempt may take this long, or half of the time left if that is more. So an answer that never comes leaves time
+/// for another attempt, and a longer --timeout also waits longer for one answer.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// With less time than this before the deadline WeChat is not asked any more: it might mint a token, and nobody would
-/// wait for the answer. On the classic API that kills the published one.
-const LEAST_TRY: Duration = Duration::from_millis(500);
+/// No request is sent with less time than this left: WeChat might mint a token, and the answer would not be waited for.
+/// On the classic API that invalidates the published token.
+const MIN_ATTEMPT: Duration = Duration::from_millis(500);
 
-/// Why a token is asked for.
-#[derive(Debug)]
-pub(crate) enum Want {
-    /// One that is not due.
-    Live,
-    /// Another one, whatever the time.
-    Another,
-    /// One that is not this one: WeChat rejected it.
-    NotThis(Secret),
-}
-
-/// What came of it. In every case the document is what is published now.
+/// The result of a refresh. The document is the one that is published now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Nobody was asked: what is published is good.
+    /// The published token satisfies the request; none was requested.
     Kept(Document),
     /// Another token than before is published.
     Renewed(Document),
-    /// WeChat gave the token that was published already: normal on `stable`. The document has the life WeChat states.
+    /// The published token was issued again, which is normal on `stable`. The document has the lifetime stated now.
     Confirmed(Document),
 }
 
-/// Why there is no new token. What was published stays published; in one case for a shorter time.
+/// Why there is no new token. The published document stays; after a lost answer it expires earlier.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// The source gave none, and what is published is as good as before.
-    Asking(UpstreamError),
-    /// The source may have minted one and we have not heard of it: the published one may be dying, and its document
-    /// says so now.
-    Lost { why: UpstreamError, ends_at: UtcDateTime },
-    /// Somebody else was at it until the deadline.
-    Held,
-    /// Something on this machine is in the way.
+pub(crate) enum RefreshError {
+    /// None was issued, and the published token is as good as before.
+    Upstream(UpstreamError),
+    /// A token may have been minted and was not received. The published one may be invalid after the overlap, and its
+    /// document expires then.
+    AnswerLost { error: UpstreamError, ends_at: UtcDateTime },
+    /// Another process held the lock until the deadline.
+    Locked,
+    /// A fault of this machine.
     Local(anyhow::Error),
-    /// The place is taken by another account's document.
+    /// The place holds another account's document.
     Foreign { place: String, appid: String },
 }
 
-impl Failure {
-    /// How long it is pointless to ask again; `None` if nothing is known against doing so at one's own pace.
+impl RefreshError {
+    /// Returns for how long another attempt is pointless; `None` if that is unknown and the caller's own backoff applies.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Failure::Asking(why) | Failure::Lost { why, .. } => why.retry_after(),
-            Failure::Held | Failure::Local(_) | Failure::Foreign { .. } => None,
+            RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => {
+                error.retry_after()
+            }
+            RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => None,
         }
     }
 
-    /// What the process's status says of it.
+    /// Returns the exit status for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Failure::Asking(why) | Failure::Lost { why, .. } => why.exit(),
-            Failure::Held => Exit::Locked,
-            Failure::Local(_) => Exit::Failure,
-            Failure::Foreign { .. } => Exit::Usage,
+            RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => error.exit(),
+            RefreshError::Locked => Exit::Locked,
+            RefreshError::Local(_) => Exit::Failure,
+            RefreshError::Foreign { .. } => Exit::Usage,
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Asking(why) => why.fmt(f),
-            Failure::Lost { why, ends_at } => {
+            RefreshError::Upstream(error) => error.fmt(f),
+            RefreshError::AnswerLost { error, ends_at } => {
                 let ends = rfc3339(*ends_at);
                 write!(
                     f,
-                    "{why} The answer may be lost, and the published token with it: it ends at {ends} now; the next \
+                    "{error} The answer may be lost, and the published token with it: it ends at {ends} now; the next \
                      refresh brings another. 应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
                 )
             }
-            Failure::Held => f.write_str(
+            RefreshError::Locked => f.write_str(
                 "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
             ),
-            Failure::Local(err) => write!(f, "{err:#}"),
-            Failure::Foreign { place, appid } => write!(
+            RefreshError::Local(err) => write!(f, "{err:#}"),
+            RefreshError::Foreign { place, appid } => write!(
                 f,
                 "{place} belongs to {appid}; give this account its own --file or --dir, or remove that document. \
                  该文档属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文档。"
@@ -115,19 +106,19 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(err: anyhow::Error) -> Failure {
-        Failure::Local(err)
+impl From<anyhow::Error> for RefreshError {
+    fn from(err: anyhow::Error) -> RefreshError {
+        RefreshError::Local(err)
     }
 }
 
-/// One account's refresh: who it is, when its token is due, and what the story works with.
+/// The refresh of one document.
 pub(crate) struct Refresh<'a> {
-    /// What people call the account.
+    /// The account's name, for messages.
     pub(crate) name: &'a str,
-    /// Where they find its document.
+    /// The document's place, for messages.
     pub(crate) place: &'a str,
-    /// Empty where it is not known: a mirror need not be told.
+    /// Empty if unknown, which only a mirror may be.
     pub(crate) appid: &'a str,
     pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
@@ -137,200 +128,209 @@ pub(crate) struct Refresh<'a> {
 }
 
 impl Refresh<'_> {
-    /// Sees to it that the token wanted is published, by `deadline`.
+    /// Has a token published by `deadline` that satisfies `request`.
     ///
-    /// However many do this at once, one of them asks: the others wait for the lock, look again, and find it done.
-    pub(crate) fn run(&self, want: &Want, deadline: Instant) -> Result<Outcome, Failure> {
-        let before = match self.judge(self.store.read()?, want)? {
-            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
-            Judgement::Replace(published) => published,
+    /// Of many that run at once only one requests a token: the others wait for the lock, look again and find it done.
+    pub(crate) fn run(
+        &self,
+        request: &TokenRequest,
+        deadline: Instant,
+    ) -> Result<Outcome, RefreshError> {
+        let before = match self.decide(self.store.read()?, request)? {
+            Decision::Keep(document) => return Ok(Outcome::Kept(document)),
+            Decision::Replace(published) => published,
         };
-        let turn = self.store.turn(self.clock, deadline)?.ok_or(Failure::Held)?;
-        let published = match self.judge(turn.read()?, want)? {
-            Judgement::Keep(document) => return Ok(Outcome::Kept(document)),
-            Judgement::Replace(published) => published,
+        let turn = self.store.turn(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
+        let published = match self.decide(turn.read()?, request)? {
+            Decision::Keep(document) => return Ok(Outcome::Kept(document)),
+            Decision::Replace(published) => published,
         };
-        // Somebody else asked while we waited for the turn. What WeChat said then is the answer for us, too: also that
-        // it is the same token again, or one that is due from the start.
+        // Another process requested a token during the wait for the lock. WeChat's answer to it settles this request
+        // too, even if that is the same token again, or one that is due from the start.
         if let Some(document) = &published
             && before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
             && !document.left(self.clock.now()).is_zero()
         {
-            let is_the_same = before.is_some_and(|before| before.token == document.token);
+            let is_same = before.is_some_and(|before| before.token == document.token);
             let document = document.clone();
-            return Ok(if is_the_same {
+            return Ok(if is_same {
                 Outcome::Confirmed(document)
             } else {
                 Outcome::Kept(document)
             });
         }
-        // Before asking: a local fault must not cost a mint.
-        let mut stake = Stake::new(self.name, published.as_ref(), turn.prepare()?);
-        let document = match self.ask(want, &mut stake, deadline) {
+        // Prepared before the request: a local fault must not cost a mint.
+        let mut transaction = Transaction::new(self.name, published.as_ref(), turn.prepare()?);
+        let document = match self.request(request, &mut transaction, deadline) {
             Ok(document) => document,
-            Err(failure) => return Err(stake.give_up(failure)),
+            Err(error) => return Err(transaction.roll_back(error)),
         };
-        stake.win(&document)?;
+        transaction.commit(&document)?;
 
-        let is_the_same = published.is_some_and(|published| published.token == document.token);
-        Ok(if is_the_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
+        let is_same = published.is_some_and(|published| published.token == document.token);
+        Ok(if is_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
     }
 
-    /// Whether a document is this account's; anybody's will do where no AppID is known.
+    /// Whether the document belongs to this account. Any does if the AppID is unknown.
     fn owns(&self, document: &Document) -> bool {
         self.appid.is_empty() || document.appid == self.appid
     }
 
-    /// Whether what was found will do.
-    fn judge(&self, found: Found, want: &Want) -> Result<Judgement, Failure> {
+    /// Decides whether the published document satisfies `request`.
+    fn decide(&self, found: Found, request: &TokenRequest) -> Result<Decision, RefreshError> {
         let document = match found {
-            Found::Nothing => return Ok(Judgement::Replace(None)),
+            Found::Nothing => return Ok(Decision::Replace(None)),
             Found::Damaged(damage) => {
                 debug!("{}: {damage}; a new token is the cure", self.name);
-                return Ok(Judgement::Replace(None));
+                return Ok(Decision::Replace(None));
             }
             Found::Document(document) => document,
         };
         if !self.owns(&document) {
             let (place, appid) = (self.place.to_owned(), printable(&document.appid, 64));
-            return Err(Failure::Foreign { place, appid });
+            return Err(RefreshError::Foreign { place, appid });
         }
-        let keep = match want {
-            Want::Another => false,
-            Want::NotThis(rejected) if document.token == *rejected => false,
-            // Another than the rejected one: it will do while it lives, due or not.
-            Want::NotThis(_) => !document.left(self.clock.now()).is_zero(),
-            Want::Live if self.rules == Rules::Mirror => !document.is_stale(self.clock.now()),
-            Want::Live => !document.is_due(self.clock.now(), self.refresh_before),
+        let now = self.clock.now();
+        let is_kept = match request {
+            TokenRequest::New => false,
+            TokenRequest::OtherThan(rejected) if document.token == *rejected => false,
+            // Another token than the rejected one is good while it lives, due or not.
+            TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
+            TokenRequest::Live | TokenRequest::Verified => match self.rules {
+                Rules::Mirror => !document.is_stale(now),
+                Rules::Stable | Rules::Classic | Rules::Work => {
+                    !document.is_due(now, self.refresh_before)
+                }
+            },
         };
-        Ok(if keep { Judgement::Keep(document) } else { Judgement::Replace(Some(document)) })
+        Ok(if is_kept { Decision::Keep(document) } else { Decision::Replace(Some(document)) })
     }
 
-    /// Asks for what is wanted, and again what is transient, while there is time; gives the document to publish.
-    fn ask(
+    /// Requests a token, and again after a transient failure while there is time. Returns the document to publish.
+    fn request(
         &self,
-        want: &Want,
-        stake: &mut Stake<'_>,
+        request: &TokenRequest,
+        transaction: &mut Transaction<'_>,
         deadline: Instant,
-    ) -> Result<Document, Failure> {
-        let published = stake.published();
-        // Somebody else may have replaced the unwanted one at WeChat, or we did and lost the answer: then the good one
-        // is another, and can be had without forcing a further one. That would kill it in turn, and the one before it
-        // at once, and counts against 20 a day.
-        let (unwanted, mut how) = match want {
-            Want::Live => (None, RefreshMode::Normal),
-            Want::NotThis(rejected) => (Some(rejected), RefreshMode::Normal),
-            Want::Another => {
+    ) -> Result<Document, RefreshError> {
+        let published = transaction.published();
+        // The unwanted token may have been replaced at WeChat already, by another program or by a request whose answer
+        // was lost. Then a normal request returns the good one. Forcing would invalidate that in turn, and the one
+        // before it at once, and counts against 20 a day.
+        let (unwanted, mut mode) = match request {
+            TokenRequest::Live | TokenRequest::Verified => (None, RefreshMode::Normal),
+            TokenRequest::OtherThan(rejected) => (Some(rejected), RefreshMode::Normal),
+            TokenRequest::New => {
                 let is_ending = published.is_some_and(|document| {
                     let left = document.left(self.clock.now());
                     !left.is_zero() && left <= CLASSIC_OVERLAP
                 });
-                let how = if is_ending { RefreshMode::Normal } else { RefreshMode::Forced };
-                (published.map(|document| &document.token), how)
+                let mode = if is_ending { RefreshMode::Normal } else { RefreshMode::Forced };
+                (published.map(|document| &document.token), mode)
             }
         };
-        let mut unheard_since = None;
+        let mut answer_lost_since = None;
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
-            stake.check()?;
-            let asked_at = self.clock.now();
-            if self.kills(how) {
-                stake.brace(asked_at)?;
+            transaction.check()?;
+            let requested_at = self.clock.now();
+            if self.mints(mode) {
+                transaction.shorten_before_mint(requested_at)?;
             }
-            let err = match self.source.request_token(how, self.try_timeout(deadline)) {
-                Ok(grant) if Some(&grant.token) == unwanted && self.can_force(how) => {
+            let err = match self.source.request_token(mode, self.attempt_timeout(deadline)) {
+                Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
                     self.check_time(deadline)?;
-                    how = RefreshMode::Forced;
+                    mode = RefreshMode::Forced;
                     continue;
                 }
-                Ok(grant) => match self.document_of(grant, asked_at, unheard_since, published) {
-                    Some(document) => return Ok(document),
-                    None => UpstreamError::Expired,
-                },
+                Ok(issued) => {
+                    let document =
+                        self.document(issued, requested_at, answer_lost_since, published);
+                    match document {
+                        Some(document) => return Ok(document),
+                        None => UpstreamError::Expired,
+                    }
+                }
                 Err(err) => err,
             };
             if err.may_have_minted() {
-                unheard_since.get_or_insert(asked_at);
-                if self.kills(how) {
-                    stake.lose();
-                    how = RefreshMode::Normal;
+                answer_lost_since.get_or_insert(requested_at);
+                if self.mints(mode) {
+                    transaction.mark_answer_lost();
+                    mode = RefreshMode::Normal;
                 }
             }
-            let pause = pauses.next().map(|pause| with_jitter(*pause, self.clock.chance()));
+            let pause = pauses.next().map(|pause| with_jitter(*pause, 0.25, self.clock.random()));
             match pause {
                 Some(pause)
-                    if err.is_transient() && self.clock.until(deadline) >= pause + LEAST_TRY =>
+                    if err.is_transient() && self.clock.until(deadline) >= pause + MIN_ATTEMPT =>
                 {
                     debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
                     self.clock.sleep(pause);
                 }
-                _ => return Err(Failure::Asking(err)),
+                _ => return Err(RefreshError::Upstream(err)),
             }
         }
     }
 
-    /// The document for what was granted in answer to a request of `asked_at`, after others whose answers were lost since
-    /// `unheard_since`; `None` if the token's time is over.
-    fn document_of(
+    /// Returns the document for a token issued to a request of `requested_at`; answers to earlier ones were lost since
+    /// `answer_lost_since`. `None` if the token has expired.
+    fn document(
         &self,
-        grant: IssuedToken,
-        asked_at: UtcDateTime,
-        unheard_since: Option<UtcDateTime>,
+        issued: IssuedToken,
+        requested_at: UtcDateTime,
+        answer_lost_since: Option<UtcDateTime>,
         published: Option<&Document>,
     ) -> Option<Document> {
-        let document = |at| Document::new(self.appid, grant.token.clone(), grant.expires_in, at);
+        let document = |at| Document::new(self.appid, issued.token.clone(), issued.expires_in, at);
         match (self.rules, published) {
-            (Rules::Stable | Rules::Classic | Rules::Mirror, _) => Some(document(asked_at)),
-            // WeCom's manual does not say which life an answer states for a token that was given before: to us, or in
-            // an answer that we did not hear.
-            (Rules::Work, Some(published)) if published.token == grant.token => {
-                document(asked_at).capped_by(published, asked_at)
+            (Rules::Stable | Rules::Classic | Rules::Mirror, _) => Some(document(requested_at)),
+            // WeCom's documentation does not say which lifetime an answer states for a token that was issued before,
+            // in an answer received here or in a lost one.
+            (Rules::Work, Some(published)) if published.token == issued.token => {
+                document(requested_at).capped_by(published, requested_at)
             }
-            (Rules::Work, _) => Some(document(unheard_since.unwrap_or(asked_at))),
+            (Rules::Work, _) => Some(document(answer_lost_since.unwrap_or(requested_at))),
         }
     }
 
-    /// Whether asking so makes WeChat replace the token that it gave last.
-    fn kills(&self, how: RefreshMode) -> bool {
+    /// Whether a request in this mode can make WeChat replace its current token.
+    fn mints(&self, mode: RefreshMode) -> bool {
         match self.rules {
             Rules::Classic => true,
-            Rules::Stable => how == RefreshMode::Forced,
+            Rules::Stable => mode == RefreshMode::Forced,
             Rules::Work | Rules::Mirror => false,
         }
     }
 
-    /// Whether WeChat can be asked for more than `how` does.
-    fn can_force(&self, how: RefreshMode) -> bool {
-        matches!(self.rules, Rules::Stable | Rules::Mirror) && how == RefreshMode::Normal
+    /// Whether a forced request can bring another token than one in this mode did.
+    fn can_force_after(&self, mode: RefreshMode) -> bool {
+        matches!(self.rules, Rules::Stable | Rules::Mirror) && mode == RefreshMode::Normal
     }
 
-    /// Whether there is time to hear an answer.
-    fn check_time(&self, deadline: Instant) -> Result<(), Failure> {
-        if self.clock.until(deadline) < LEAST_TRY {
-            let what = "no time is left to ask; give more --timeout".to_owned();
-            let unasked =
-                UpstreamError::Unreachable { what, may_pass: true, may_have_arrived: false };
-            return Err(Failure::Asking(unasked));
+    /// Fails if too little time is left for an attempt.
+    fn check_time(&self, deadline: Instant) -> Result<(), RefreshError> {
+        if self.clock.until(deadline) < MIN_ATTEMPT {
+            return Err(RefreshError::Upstream(UpstreamError::Unreachable {
+                what: "no time is left to ask; give more --timeout".to_owned(),
+                may_pass: true,
+                may_have_arrived: false,
+            }));
         }
         Ok(())
     }
 
-    fn try_timeout(&self, deadline: Instant) -> Duration {
+    fn attempt_timeout(&self, deadline: Instant) -> Duration {
         let left = self.clock.until(deadline);
-        left.min(TRY_TIMEOUT.max(left / 2))
+        left.min(ATTEMPT_TIMEOUT.max(left / 2))
     }
 }
 
-/// What to do about what is published.
-enum Judgement {
+/// What to do about the published document.
+enum Decision {
     Keep(Document),
     Replace(Option<Document>),
-}
-
-/// `pause` and up to a quarter more, so that many who failed together do not come back together.
-fn with_jitter(pause: Duration, random: u64) -> Duration {
-    pause + pause.mul_f64((random % 1000) as f64 / 4000.0)
 }
 
 #[cfg(test)]

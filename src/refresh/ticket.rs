@@ -1,53 +1,54 @@
-//! An account's ticket: the same story as a token's, told with a source that shows the published token. Where WeChat says
-//! that this one is dead, another is published first, once.
+//! Refreshes a ticket: like a token, from a source that authorizes each request with the published token. If WeChat says
+//! that this token is dead, another one is published first, once.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Outcome, Refresh, Want};
+use super::{Outcome, Refresh, RefreshError};
 use crate::log::debug;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
+use crate::model::status::TokenRequest;
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TicketSource, TokenSource, UpstreamError};
 
-/// A ticket's refresh, beside that of the token which it needs.
+/// The refresh of one ticket.
 pub(crate) struct TicketRefresh<'a> {
     pub(crate) kind: &'a TicketType,
-    /// Where people find its document.
+    /// The ticket's place, for messages.
     pub(crate) place: &'a str,
-    /// How the account's token is refreshed.
+    /// The refresh of the account's token.
     pub(crate) token: Refresh<'a>,
     pub(crate) upstream: &'a dyn TicketSource,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
-    /// Whether a dead token is replaced here; else that is what the failure says.
-    pub(crate) heals: bool,
+    /// Whether a dead token is replaced here. If not, it is the error returned.
+    pub(crate) replaces_dead_token: bool,
     /// Set when another token was published on the way, whatever becomes of the ticket.
-    pub(crate) has_renewed: Cell<bool>,
+    pub(crate) has_renewed_token: Cell<bool>,
 }
 
 impl TicketRefresh<'_> {
-    /// Sees to it that a ticket is published that is not due, by `deadline`.
-    pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, Failure> {
+    /// Has a ticket published by `deadline` that is not due.
+    pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, RefreshError> {
         if let Found::Document(document) = self.store.read()?
             && self.token.owns(&document)
             && !self.is_due(&document)
         {
             return Ok(Outcome::Kept(document));
         }
-        let source = WithToken { ticket: self, deadline, has_healed: Cell::new(false) };
+        let source = AuthorizedSource { ticket: self, deadline, has_replaced: Cell::new(false) };
         let refresh = Refresh {
-            // Asking kills nothing, and the same ticket again does not live longer for it: as on work.
+            // As on work: a request invalidates no ticket, and the same ticket issued again expires no later.
             rules: Rules::Work,
             place: self.place,
             source: &source,
             store: self.store,
             ..self.token
         };
-        refresh.run(&Want::Live, deadline)
+        refresh.run(&TokenRequest::Live, deadline)
     }
 
     fn is_due(&self, document: &Document) -> bool {
@@ -56,38 +57,46 @@ impl TicketRefresh<'_> {
     }
 }
 
-/// Asks for a ticket with the token that is published.
-struct WithToken<'a> {
+/// Requests the ticket with the published token.
+struct AuthorizedSource<'a> {
     ticket: &'a TicketRefresh<'a>,
     deadline: Instant,
-    has_healed: Cell<bool>,
+    has_replaced: Cell<bool>,
 }
 
-impl TokenSource for WithToken<'_> {
+impl TokenSource for AuthorizedSource<'_> {
     fn request_token(
         &self,
         _: RefreshMode,
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
-        let &TicketRefresh { kind, token: ref refresh, upstream, heals, .. } = self.ticket;
+        let TicketRefresh { kind, token: refresh, upstream, .. } = self.ticket;
         let token = self.token()?;
         let err = match upstream.request_ticket(kind, &token, timeout) {
-            Err(err) if err.is_dead_token() && heals && !self.has_healed.replace(true) => err,
-            answer => return answer,
+            Err(err)
+                if err.is_dead_token()
+                    && self.ticket.replaces_dead_token
+                    && !self.has_replaced.replace(true) =>
+            {
+                err
+            }
+            result => return result,
         };
         debug!("{}: for the {kind} ticket WeChat says that the token is dead", refresh.name);
-        let healed = refresh.run(&Want::NotThis(token.clone()), self.deadline);
-        if let Ok(Outcome::Renewed(_)) = healed {
-            self.ticket.has_renewed.set(true);
+        let replaced = refresh.run(&TokenRequest::OtherThan(token), self.deadline);
+        if let Ok(Outcome::Renewed(_)) = replaced {
+            self.ticket.has_renewed_token.set(true);
         }
-        match healed {
+        match replaced {
             Ok(Outcome::Kept(document) | Outcome::Renewed(document)) => {
                 let left = refresh.clock.until(self.deadline);
                 upstream.request_ticket(kind, &document.token, timeout.min(left))
             }
-            // The dead one again.
+            // The dead token was issued again.
             Ok(Outcome::Confirmed(_)) => Err(err),
-            Err(Failure::Asking(why) | Failure::Lost { why, .. }) => Err(why),
+            Err(RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. }) => {
+                Err(error)
+            }
             Err(failure) => {
                 debug!("{}: another token cannot be published: {failure}", refresh.name);
                 Err(err)
@@ -96,8 +105,8 @@ impl TokenSource for WithToken<'_> {
     }
 }
 
-impl WithToken<'_> {
-    /// The published token, if it lives.
+impl AuthorizedSource<'_> {
+    /// Returns the published token, if it lives and belongs to the account.
     fn token(&self) -> Result<Secret, UpstreamError> {
         let refresh = &self.ticket.token;
         match refresh.store.read() {

@@ -1,79 +1,82 @@
-//! What is at stake while WeChat is asked: the published token. A call that makes WeChat replace it kills it, also when
-//! nobody hears the answer; so its document is cut before the call, and put back once it is sure that nothing was done.
+//! Keeps the published document honest while a token is requested. A request that mints a new token invalidates the
+//! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
+//! request, and restored only once it is certain that nothing was minted.
 
 use time::UtcDateTime;
 
-use super::Failure;
+use super::RefreshError;
 use crate::log::error;
 use crate::model::document::Document;
 use crate::store::Prepared;
 
-/// The published document in a turn, and the place that is ready for the next.
-pub(super) struct Stake<'a> {
-    /// What people call the account.
+/// One turn to publish: the document published at its beginning, and what has been done to it since.
+pub(super) struct Transaction<'a> {
+    /// The account's name, for messages.
     name: &'a str,
-    /// As it stood when the turn began.
     published: Option<&'a Document>,
     prepared: Box<dyn Prepared>,
-    /// As it stands now, if it was cut.
-    cut: Option<Document>,
-    /// Whether a call that kills it may have been heard, and its answer was not.
-    is_lost: bool,
+    /// The shortened document that is published now.
+    shortened: Option<Document>,
+    /// Whether a request may have minted a token that was not received.
+    is_answer_lost: bool,
 }
 
-impl<'a> Stake<'a> {
+impl<'a> Transaction<'a> {
     pub(super) fn new(
         name: &'a str,
         published: Option<&'a Document>,
         prepared: Box<dyn Prepared>,
-    ) -> Stake<'a> {
-        Stake { name, published, prepared, cut: None, is_lost: false }
+    ) -> Transaction<'a> {
+        Transaction { name, published, prepared, shortened: None, is_answer_lost: false }
     }
 
+    /// Returns the document as it was published at the beginning.
     pub(super) fn published(&self) -> Option<&'a Document> {
         self.published
     }
 
-    /// Before each call: whoever has lost the turn must not ask.
+    /// Fails if another process has taken over the turn to publish. Called before each request.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.prepared.check()
     }
 
-    /// Before a call at `asked_at` that kills the published token: from now on no reader is promised more than such a
-    /// call leaves of it, whatever becomes of the answer and of us. Once is enough: later calls leave no less.
-    pub(super) fn brace(&mut self, asked_at: UtcDateTime) -> anyhow::Result<()> {
-        if self.cut.is_none()
-            && let Some(cut) =
-                self.published.and_then(|document| document.shortened_to_overlap(asked_at))
+    /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
+    /// less, so that only the first call has an effect.
+    pub(super) fn shorten_before_mint(&mut self, requested_at: UtcDateTime) -> anyhow::Result<()> {
+        if self.shortened.is_none()
+            && let Some(document) =
+                self.published.and_then(|it| it.shortened_to_overlap(requested_at))
         {
-            // Noted first: an error can come after readers see it.
-            self.prepared.publish_for_now(self.cut.insert(cut))?;
+            // Remembered first: an error can come after readers have seen the document.
+            self.prepared.publish_for_now(self.shortened.insert(document))?;
         }
         Ok(())
     }
 
-    /// After such a call without an answer that is sure.
-    pub(super) fn lose(&mut self) {
-        self.is_lost = true;
+    /// Notes that a request may have minted a token that was not received.
+    pub(super) fn mark_answer_lost(&mut self) {
+        self.is_answer_lost = true;
     }
 
-    /// After an answer: publishes it.
-    pub(super) fn win(self, document: &Document) -> anyhow::Result<()> {
+    /// Publishes the new document.
+    pub(super) fn commit(self, document: &Document) -> anyhow::Result<()> {
         self.prepared.publish(document)
     }
 
-    /// After asking in vain: puts the document back as it was, unless the token may be dying.
-    pub(super) fn give_up(self, why: Failure) -> Failure {
-        let (Some(cut), Some(published)) = (self.cut, self.published) else { return why };
+    /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.
+    pub(super) fn roll_back(self, why: RefreshError) -> RefreshError {
+        let (Some(shortened), Some(published)) = (self.shortened, self.published) else {
+            return why;
+        };
         match why {
-            Failure::Asking(why) if self.is_lost => {
-                Failure::Lost { why, ends_at: cut.expires_at() }
+            RefreshError::Upstream(error) if self.is_answer_lost => {
+                RefreshError::AnswerLost { error, ends_at: shortened.expires_at() }
             }
             why => {
-                if !self.is_lost
+                if !self.is_answer_lost
                     && let Err(err) = self.prepared.publish(published)
                 {
-                    let (name, ends) = (self.name, cut.expires_at_rfc3339());
+                    let (name, ends) = (self.name, shortened.expires_at_rfc3339());
                     error!("{name}: the document cannot be put back and ends at {ends}: {err:#}");
                 }
                 why

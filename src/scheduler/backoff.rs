@@ -1,5 +1,5 @@
 //! When WeChat is asked next: soon after what passes by itself, rarely after what a person must mend, and never in a
-//! tight loop. Pure: what happened and chance come in.
+//! tight loop. Pure: what happened and random come in.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
 /// is known to be.
-pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, chance: u64) -> Duration {
+pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, random: u64) -> Duration {
     let pause = pointless.unwrap_or_else(|| {
         let doubled = FIRST_PAUSE * 2u32.pow(in_a_row.saturating_sub(1).min(8));
         doubled.min(LONGEST_PAUSE)
     });
     // Up to a tenth more, so that many who failed together do not come back together.
-    pause + pause.mul_f64((chance % 1000) as f64 / 10_000.0)
+    pause + pause.mul_f64((random % 1000) as f64 / 10_000.0)
 }
 
 /// How long it is until the token is due; zero once it is.
@@ -83,7 +83,7 @@ mod tests {
         let pauses = [1, 2, 3, 4, 5, 6, 7, 1000].map(|n| pause(n, None, 0).as_secs());
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(pause(6, None, 999).as_secs(), 65);
-        assert!((0..5000).all(|chance| (secs(60)..=secs(66)).contains(&pause(9, None, chance))));
+        assert!((0..5000).all(|random| (secs(60)..=secs(66)).contains(&pause(9, None, random))));
     }
 
     #[test]

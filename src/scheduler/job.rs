@@ -9,9 +9,10 @@ use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::location::Location;
 use crate::model::secret::Secret;
+use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, SystemClock};
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Failure, Outcome, Refresh, Want};
+use crate::refresh::{Outcome, Refresh, RefreshError};
 use crate::store::Store;
 use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, Upstream, UpstreamError};
 
@@ -48,7 +49,7 @@ pub(super) struct Report {
     /// What WeChat said of the token, if it was asked.
     pub(super) pulse: Option<Liveness>,
     /// What came of asking for another one, if that was done.
-    pub(super) outcome: Option<Result<Outcome, Failure>>,
+    pub(super) outcome: Option<Result<Outcome, RefreshError>>,
     /// Whether WeChat may have done what it can to replace its token.
     pub(super) has_forced: bool,
     /// Whether the last question was for more than the good token: a failure is one of that alone.
@@ -72,7 +73,7 @@ impl JobContext {
     /// Does what is to be done.
     pub(super) fn run(&self, errand: Job) -> Report {
         let doubt = match errand {
-            Job::Refresh => return self.refresh(&Want::Live, true),
+            Job::Refresh => return self.refresh(&TokenRequest::Live, true),
             Job::Settle(doubt) => doubt,
         };
         if self.rules == Rules::Mirror {
@@ -89,14 +90,14 @@ impl JobContext {
         let may_ask = doubt.may_force || self.rules == Rules::Stable;
         let report = match is_settled || !may_ask {
             true => Report::default(),
-            false => self.refresh(&Want::NotThis(doubt.token), doubt.may_force),
+            false => self.refresh(&TokenRequest::OtherThan(doubt.token), doubt.may_force),
         };
         Report { pulse, ..report }
     }
 
     /// Where another wxtoken is asked, that one probes the token, and rations what it forces.
     fn pass_on(&self, doubt: Doubt) -> Report {
-        let mut report = self.refresh(&Want::NotThis(doubt.token), doubt.is_told);
+        let mut report = self.refresh(&TokenRequest::OtherThan(doubt.token), doubt.is_told);
         if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
             report.pulse = Some(Liveness::Alive);
         }
@@ -109,7 +110,7 @@ impl JobContext {
         &self,
         kind: &TicketType,
         store: &dyn Store,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, RefreshError> {
         let place = self.place.name_of(&DocumentKind::Token);
         let ticket = TicketRefresh {
             kind,
@@ -117,8 +118,8 @@ impl JobContext {
             token: self.asking(&*self.upstream, &place),
             upstream: &*self.upstream,
             store,
-            heals: false,
-            has_renewed: Cell::default(),
+            replaces_dead_token: false,
+            has_renewed_token: Cell::default(),
         };
         ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
     }
@@ -137,7 +138,7 @@ impl JobContext {
         }
     }
 
-    fn refresh(&self, want: &Want, may_force: bool) -> Report {
+    fn refresh(&self, want: &TokenRequest, may_force: bool) -> Report {
         let source = Noted {
             source: &*self.upstream,
             rules: self.rules,

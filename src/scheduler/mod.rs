@@ -22,16 +22,15 @@ use anyhow::{Context, anyhow};
 use time::UtcDateTime;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
-use tokio::time::{timeout, timeout_at};
 
 use crate::log::{debug, error, info};
 use crate::model::account::Account;
 use crate::model::document::Document;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, Unavailable, Wish};
-use crate::os::clock::{Clock, SystemClock};
-use crate::refresh::{Failure, Outcome};
+use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
+use crate::os::clock::{Clock, SystemClock, timeout};
+use crate::refresh::{Outcome, RefreshError};
 use crate::store::Store;
 use crate::upstream::Upstream;
 pub(crate) use on_change::MOST_HOOKS;
@@ -115,7 +114,7 @@ impl Scheduler {
                 }
                 // The schedule has nobody who would notice its end.
                 let wait = catch_unwind(AssertUnwindSafe(|| scheduler.follow_schedule()));
-                let _ = timeout(wait.unwrap_or(LONGEST_SLEEP), changed).await;
+                let _ = timeout(&SystemClock, wait.unwrap_or(LONGEST_SLEEP), changed).await;
             }
         })
     }
@@ -190,7 +189,7 @@ impl Scheduler {
         spawn_local(async move {
             let token = scheduler.live_token();
             let (mut outcome, mut heals_in) = (scheduler.ask_for_ticket(place, &kind).await, None);
-            if let (Err(Failure::Asking(why)), Some(token)) = (&outcome, token)
+            if let (Err(RefreshError::Upstream(why)), Some(token)) = (&outcome, token)
                 && why.is_dead_token()
             {
                 match scheduler.replace(&token).await {
@@ -202,9 +201,9 @@ impl Scheduler {
                     Err(lack) => heals_in = Some(lack.retry_after),
                 }
             }
-            let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
+            let (wall, now, random) = (SystemClock.now(), Instant::now(), SystemClock.random());
             let news =
-                scheduler.tickets.borrow_mut()[place].end(outcome, heals_in, wall, now, chance);
+                scheduler.tickets.borrow_mut()[place].end(outcome, heals_in, wall, now, random);
             scheduler.changed.notify_waiters();
             let name = format!("{}: {kind} ticket", scheduler.account.name);
             news.into_iter().for_each(|news| tell(&name, news));
@@ -212,17 +211,21 @@ impl Scheduler {
     }
 
     /// Asks for a ticket in a thread of its own.
-    async fn ask_for_ticket(&self, place: usize, kind: &TicketType) -> Result<Outcome, Failure> {
+    async fn ask_for_ticket(
+        &self,
+        place: usize,
+        kind: &TicketType,
+    ) -> Result<Outcome, RefreshError> {
         let store = self.ticket_stores[place].clone();
         let (means, kind) = (self.means()?, kind.clone());
         let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
-        done.await.unwrap_or_else(|_| Err(Failure::Local(broke_off())))
+        done.await.unwrap_or_else(|_| Err(RefreshError::Local(broke_off())))
     }
 
     /// Sees to it that there is another token than this one, unless WeChat honours it; gives the one that there is then.
     async fn replace(self: &Rc<Scheduler>, token: &Secret) -> Result<Secret, Unavailable> {
         let look = || self.live_token().map(|token| (Rc::new(token.clone()), token));
-        self.obtain(&Wish::NotThis(token.clone()), look).await
+        self.obtain(&TokenRequest::OtherThan(token.clone()), look).await
     }
 
     /// Sees to it that `look` finds the ticket of this type, where the token lives. It waits, but no longer than a client
@@ -250,7 +253,7 @@ impl Scheduler {
                 }
                 TicketStep::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
             };
-            let _ = timeout_at(until.into(), changed).await;
+            let _ = timeout(&SystemClock, SystemClock.until(until), changed).await;
         }
     }
 
@@ -258,7 +261,7 @@ impl Scheduler {
     /// does. `look` gives what is published, lives, and is not dead.
     pub(crate) async fn obtain<T>(
         self: &Rc<Scheduler>,
-        wish: &Wish,
+        wish: &TokenRequest,
         look: impl Fn() -> Option<(Rc<Secret>, T)>,
     ) -> Result<T, Unavailable> {
         let deadline = Instant::now() + LONGEST_WAIT;
@@ -271,7 +274,7 @@ impl Scheduler {
                 (Step::GiveUp(lack), _) => return Err(lack),
                 (Step::HandOut, Some((_, found))) => return Ok(found),
                 // A hint alone is no reason to keep a token back.
-                (_, Some((_, found))) if now >= deadline && *wish == Wish::Honoured => {
+                (_, Some((_, found))) if now >= deadline && *wish == TokenRequest::Verified => {
                     return Ok(found);
                 }
                 _ if now >= deadline => return Err(still_waiting()),
@@ -283,7 +286,7 @@ impl Scheduler {
                 (Step::HandOut, None) => deadline,
             };
             // Whether time has passed or something has changed: what is next is thought through again.
-            let _ = timeout_at(until.into(), changed).await;
+            let _ = timeout(&SystemClock, SystemClock.until(until), changed).await;
         }
     }
 
@@ -294,7 +297,7 @@ impl Scheduler {
         let scheduler = Rc::clone(self);
         spawn_local(async move {
             let failed = |failure| Report {
-                outcome: Some(Err(Failure::Local(failure))),
+                outcome: Some(Err(RefreshError::Local(failure))),
                 ..Report::default()
             };
             let report = match done {
@@ -302,8 +305,8 @@ impl Scheduler {
                 Err(err) => failed(err),
             };
             let is_another = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
-            let (wall, now, chance) = (SystemClock.now(), Instant::now(), SystemClock.chance());
-            let news = scheduler.known.borrow_mut().end(report, wall, now, chance);
+            let (wall, now, random) = (SystemClock.now(), Instant::now(), SystemClock.random());
+            let news = scheduler.known.borrow_mut().end(report, wall, now, random);
             scheduler.changed.notify_waiters();
             news.into_iter().for_each(|news| tell(&scheduler.account.name, news));
             if is_another {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use time::UtcDateTime;
 use tokio::sync::Semaphore;
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::sleep;
 
 use crate::log::{error, info};
 use crate::model::account::Account;
@@ -92,7 +91,7 @@ impl OnChange {
     pub(super) fn wind_up(&self) {
         let is_over = Arc::clone(&self.is_over);
         spawn_local(async move {
-            sleep(AT_END).await;
+            SystemClock.timer(AT_END).await;
             is_over.store(true, Ordering::Relaxed);
         });
     }

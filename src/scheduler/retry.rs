@@ -1,5 +1,5 @@
 //! What failed, how often, and when it is tried again: of a token, or of a ticket. Says when that is news. Pure: the time
-//! and chance come in.
+//! and random come in.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use time::UtcDateTime;
 
 use super::backoff;
 use crate::model::status::{RefreshFailure, Unavailable};
-use crate::refresh::Failure;
+use crate::refresh::RefreshError;
 
 /// How often an operator hears of the same trouble again.
 const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
@@ -35,24 +35,26 @@ impl Trouble {
     /// try is known to be.
     pub(super) fn note(
         trouble: &mut Option<Trouble>,
-        failure: &Failure,
+        failure: &RefreshError,
         pointless: Option<Duration>,
         wall: UtcDateTime,
         now: Instant,
-        chance: u64,
+        random: u64,
     ) -> Option<Duration> {
         let text = failure.to_string();
         let in_a_row = trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
-        let pause = backoff::pause(in_a_row, pointless, chance);
+        let pause = backoff::pause(in_a_row, pointless, random);
         let told_at = trouble.take().filter(|it| it.failure == text).and_then(|it| it.told_at);
         let is_told = told_at.is_some_and(|at| now < at + BETWEEN_LINES);
         *trouble = Some(Trouble {
             at: wall,
             failure: text.clone(),
             why: match failure {
-                Failure::Asking(_) | Failure::Lost { .. } => text,
+                RefreshError::Upstream(_) | RefreshError::AnswerLost { .. } => text,
                 // Of the machine itself clients learn nothing.
-                Failure::Held | Failure::Local(_) | Failure::Foreign { .. } => LOCAL.to_owned(),
+                RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => {
+                    LOCAL.to_owned()
+                }
             },
             in_a_row,
             retry_at: now + pause,

@@ -13,8 +13,8 @@ use super::retry::Trouble;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, Unavailable, Wish};
-use crate::refresh::{Failure, Outcome};
+use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
+use crate::refresh::{Outcome, RefreshError};
 use crate::upstream::{Liveness, UpstreamError};
 
 /// How long it holds what WeChat said of a token: those who doubt it at once are answered at once.
@@ -138,13 +138,22 @@ impl State {
     }
 
     /// What to do for somebody with this wish. `current` is the token that is published, lives, and is not dead.
-    pub(super) fn step(&mut self, wish: &Wish, current: Option<&Secret>, now: Instant) -> Step {
+    pub(super) fn step(
+        &mut self,
+        wish: &TokenRequest,
+        current: Option<&Secret>,
+        now: Instant,
+    ) -> Step {
         match (wish, current) {
             (_, None) => self.revive(now),
-            (Wish::Live, Some(_)) => Step::HandOut,
-            (Wish::NotThis(rejected), Some(current)) if rejected != current => Step::HandOut,
-            (Wish::NotThis(_), Some(current)) => self.settle(current, true, now),
-            (Wish::Honoured, Some(current)) => self.settle(current, false, now),
+            (TokenRequest::Live, Some(_)) => Step::HandOut,
+            (TokenRequest::OtherThan(rejected), Some(current)) if rejected != current => {
+                Step::HandOut
+            }
+            (TokenRequest::OtherThan(_) | TokenRequest::New, Some(current)) => {
+                self.settle(current, true, now)
+            }
+            (TokenRequest::Verified, Some(current)) => self.settle(current, false, now),
         }
     }
 
@@ -297,7 +306,7 @@ impl State {
         report: Report,
         wall: UtcDateTime,
         now: Instant,
-        chance: u64,
+        random: u64,
     ) -> Vec<News> {
         let mut news = Vec::new();
         let Some(UnderWay { errand, hangups }) = self.under_way.take() else { return news };
@@ -327,7 +336,7 @@ impl State {
                 news.extend(self.succeeded(&outcome, wall, now));
             }
             // WeChat gave the doubted token again.
-            Some(Err(Failure::Asking(UpstreamError::Withheld))) => {
+            Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {
                 self.not_before = now + backoff::wait_after_the_same(self.rules);
             }
             Some(Err(failure)) => {
@@ -336,7 +345,7 @@ impl State {
                     false => &mut self.trouble,
                 };
                 let pointless = failure.retry_after();
-                let told = Trouble::note(trouble, &failure, pointless, wall, now, chance);
+                let told = Trouble::note(trouble, &failure, pointless, wall, now, random);
                 let failure = failure.to_string();
                 news.extend(told.map(|pause| News::Failed { failure, pause }));
                 // What was mended meanwhile has not been tried yet.

@@ -12,7 +12,7 @@ use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
 use crate::model::status::{RefreshFailure, Unavailable};
-use crate::refresh::{Failure, Outcome};
+use crate::refresh::{Outcome, RefreshError};
 
 /// Where even another token was no cure a person has to look; each try may cost a forced token, of which a day has 20.
 const AFTER_A_DEAD_TOKEN: Duration = Duration::from_secs(60 * 60);
@@ -95,11 +95,11 @@ impl TicketSchedule {
     /// Remembers what came of it. `heals_in` is when its dead token may be replaced, where that could not be done now.
     pub(super) fn end(
         &mut self,
-        outcome: Result<Outcome, Failure>,
+        outcome: Result<Outcome, RefreshError>,
         heals_in: Option<Duration>,
         wall: UtcDateTime,
         now: Instant,
-        chance: u64,
+        random: u64,
     ) -> Vec<News> {
         let hangups = self.under_way.take();
         let failure = match outcome {
@@ -116,12 +116,12 @@ impl TicketSchedule {
             }
         };
         let pointless = match &failure {
-            Failure::Asking(why) if why.is_dead_token() => {
+            RefreshError::Upstream(why) if why.is_dead_token() => {
                 Some(heals_in.map_or(AFTER_A_DEAD_TOKEN, |span| span.max(WHILE_IT_HEALS)))
             }
             failure => failure.retry_after(),
         };
-        let told = Trouble::note(&mut self.trouble, &failure, pointless, wall, now, chance);
+        let told = Trouble::note(&mut self.trouble, &failure, pointless, wall, now, random);
         // What was mended meanwhile has not been tried yet.
         if hangups != Some(self.hangups) {
             self.forgive(now);
@@ -168,9 +168,9 @@ mod tests {
         Document::new("wx1", Secret::new("TICKET".to_owned()), secs(life), WALL)
     }
 
-    fn refused(code: i64) -> Result<Outcome, Failure> {
+    fn refused(code: i64) -> Result<Outcome, RefreshError> {
         let refusal = Refusal::new(code, "", CallKind::UsesToken, Platform::Official);
-        Err(Failure::Asking(UpstreamError::Refused(refusal)))
+        Err(RefreshError::Upstream(UpstreamError::Refused(refusal)))
     }
 
     impl TicketSchedule {

@@ -18,13 +18,13 @@ fn token(name: &str) -> Secret {
     Secret::new(name.to_owned())
 }
 
-fn refused(code: i64) -> Failure {
+fn refused(code: i64) -> RefreshError {
     let refusal = Refusal::new(code, "no", CallKind::RequestsToken, Platform::Official);
-    Failure::Asking(UpstreamError::Refused(refusal))
+    RefreshError::Upstream(UpstreamError::Refused(refusal))
 }
 
 /// A report of asking only.
-fn outcome(outcome: Result<Outcome, Failure>) -> Report {
+fn outcome(outcome: Result<Outcome, RefreshError>) -> Report {
     Report { outcome: Some(outcome), ..Report::default() }
 }
 
@@ -65,7 +65,7 @@ impl Sim {
         Document::new("wx1", token(name), secs(life), self.wall())
     }
 
-    fn step(&mut self, wish: &Wish, current: Option<&str>) -> Step {
+    fn step(&mut self, wish: &TokenRequest, current: Option<&str>) -> Step {
         let current = current.map(token).filter(|token| !self.known.is_dead(token));
         let now = self.now();
         self.known.step(wish, current.as_ref(), now)
@@ -73,7 +73,7 @@ impl Sim {
 
     /// The same for somebody who was refused with this token.
     fn told(&mut self, name: &str) -> Step {
-        self.step(&Wish::NotThis(token(name)), Some(name))
+        self.step(&TokenRequest::OtherThan(token(name)), Some(name))
     }
 
     fn next(&mut self, document: Option<&Document>) -> (Duration, Job) {
@@ -139,9 +139,9 @@ fn given_up(step: Step) -> Unavailable {
 #[test]
 fn all_who_find_no_token_wait_for_one_errand() {
     let mut sim = Sim::on(Rules::Stable);
-    assert_eq!(sim.step(&Wish::Live, None), Step::Begin(Job::Refresh));
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh));
     sim.begin(Job::Refresh);
-    for wish in [Wish::Live, Wish::Honoured, Wish::NotThis(token("T1"))] {
+    for wish in [TokenRequest::Live, TokenRequest::Verified, TokenRequest::OtherThan(token("T1"))] {
         assert_eq!(sim.step(&wish, None), Step::Wait(None));
     }
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
@@ -149,7 +149,7 @@ fn all_who_find_no_token_wait_for_one_errand() {
         sim.end(outcome(Ok(renewed))),
         [News::Published(format!("token {}", token("T1").fingerprint()))]
     );
-    assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
     let mut sim = Sim::on(Rules::Stable);
     let news = sim.run(Job::Refresh, outcome(Err(refused(-1))));
     assert!(matches!(&news[..], [News::Failed { pause, .. }] if *pause == secs(2)), "{news:?}");
-    let lack = given_up(sim.step(&Wish::Live, None));
+    let lack = given_up(sim.step(&TokenRequest::Live, None));
     assert_eq!(lack.retry_after, secs(2));
     assert!(lack.why.contains("shop") && lack.why.contains("系统繁忙"), "{}", lack.why);
     assert_eq!(sim.next(None), (secs(2), Job::Refresh));
@@ -168,13 +168,13 @@ fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
     assert_eq!(sim.next(None).0, secs(4));
     sim.pass(secs(4));
     sim.begin(Job::Refresh);
-    assert_eq!(given_up(sim.step(&Wish::Live, None)).retry_after, secs(0));
+    assert_eq!(given_up(sim.step(&TokenRequest::Live, None)).retry_after, secs(0));
 
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     let news = sim.end(outcome(Ok(renewed)));
     assert_eq!(news[0], News::WellAgain);
     assert_eq!(sim.known.failure(), None);
-    assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_failure_that_stays_the_same_is_told_again_every_ten_minutes() {
 fn a_failure_costs_nobody_a_token_that_lives() {
     let mut sim = Sim::on(Rules::Stable);
     sim.run(Job::Refresh, outcome(Err(refused(-1))));
-    assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
     let lack = given_up(sim.told("T1"));
     assert!(lack.why.contains("系统繁忙"), "who was refused with it gets no other: {}", lack.why);
 }
@@ -207,7 +207,7 @@ fn what_a_person_must_mend_is_tried_rarely_and_at_once_when_he_says_so() {
     let now = sim.now();
     sim.known.hangup(now);
     assert_eq!(sim.next(None).0, secs(0));
-    assert_eq!(sim.step(&Wish::Live, None), Step::Begin(Job::Refresh), "worth waiting for");
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh), "worth waiting for");
     // It was not mended: that is said again, and the pause is as long.
     let news = sim.run(Job::Refresh, outcome(Err(refused(40125))));
     assert!(matches!(&news[..], [News::Failed { pause, .. }] if *pause == secs(3600)), "{news:?}");
@@ -233,11 +233,12 @@ fn what_was_mended_while_it_was_tried_is_tried_again_and_never_in_a_tight_loop()
 #[test]
 fn of_trouble_on_this_machine_clients_learn_that_it_is_one() {
     let mut sim = Sim::on(Rules::Stable);
-    let failure = || Failure::Local(anyhow::anyhow!("cannot write /var/lib/wxtoken/x: read-only"));
+    let failure =
+        || RefreshError::Local(anyhow::anyhow!("cannot write /var/lib/wxtoken/x: read-only"));
     let news = sim.run(Job::Refresh, outcome(Err(failure())));
     let [News::Failed { failure, .. }] = &news[..] else { panic!("{news:?}") };
     assert!(failure.contains("/var/lib"), "{failure}");
-    let lack = given_up(sim.step(&Wish::Live, None));
+    let lack = given_up(sim.step(&TokenRequest::Live, None));
     assert!(lack.why.contains("on the server") && !lack.why.contains("/var/lib"), "{}", lack.why);
 }
 
@@ -247,10 +248,10 @@ fn wechat_is_not_asked_twice_within_a_second_though_what_it_gave_is_gone() {
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     sim.run(Job::Refresh, outcome(Ok(renewed)));
     let later = sim.now() + SHORTEST_WAIT;
-    assert_eq!(sim.step(&Wish::Live, None), Step::Wait(Some(later)));
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Wait(Some(later)));
     assert_eq!(sim.next(None).0, SHORTEST_WAIT);
     sim.pass(SHORTEST_WAIT);
-    assert_eq!(sim.step(&Wish::Live, None), Step::Begin(Job::Refresh));
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh));
     assert_eq!(sim.next(None).0, secs(0));
 }
 
@@ -260,7 +261,7 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
     let mut sim = Sim::on(Rules::Stable);
     let mut probes = 0;
     while sim.elapsed < secs(600) {
-        for wish in [Wish::NotThis(token("T1")), Wish::Honoured] {
+        for wish in [TokenRequest::OtherThan(token("T1")), TokenRequest::Verified] {
             match sim.step(&wish, Some("T1")) {
                 Step::HandOut => {}
                 Step::Begin(errand) => {
@@ -286,10 +287,10 @@ fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
             let name = format!("T{replaced}");
-            if let Step::Begin(errand) = sim.step(&Wish::Honoured, Some(&name)) {
+            if let Step::Begin(errand) = sim.step(&TokenRequest::Verified, Some(&name)) {
                 assert!(!doubt(errand.clone()).is_told);
                 sim.run(errand, pulse(unknown()));
-                assert_eq!(sim.step(&Wish::Honoured, Some(&name)), Step::HandOut, "a hint");
+                assert_eq!(sim.step(&TokenRequest::Verified, Some(&name)), Step::HandOut, "a hint");
             }
             if let Step::Begin(errand) = sim.told(&name) {
                 let doubt = doubt(errand.clone());
@@ -326,10 +327,10 @@ fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
     sim.pass(secs(10));
     let Step::Begin(errand) = sim.told("T2") else { panic!() };
     assert!(!doubt(errand.clone()).may_force);
-    let withheld = Err(Failure::Asking(UpstreamError::Withheld));
+    let withheld = Err(RefreshError::Upstream(UpstreamError::Withheld));
     sim.run(errand, Report { pulse: Some(Liveness::Dead), ..outcome(withheld) });
     // It is nobody's answer; who asks is told when to ask again.
-    let lack = given_up(sim.step(&Wish::Live, Some("T2")));
+    let lack = given_up(sim.step(&TokenRequest::Live, Some("T2")));
     assert_eq!(lack.retry_after, secs(20));
     assert!(lack.why.contains("30 秒"), "{}", lack.why);
     assert_eq!(given_up(sim.told("T2")), lack);
@@ -339,7 +340,7 @@ fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
     let (wait, errand) = sim.next(Some(&t2));
     let expected = Doubt { token: token("T2"), is_probed: false, is_told: true, may_force: true };
     assert_eq!((wait, doubt(errand)), (secs(0), expected.clone()));
-    assert_eq!(sim.step(&Wish::Live, Some("T2")), Step::Begin(Job::Settle(expected)));
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T2")), Step::Begin(Job::Settle(expected)));
 }
 
 #[test]
@@ -359,7 +360,10 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
             assert_eq!(sim.run(errand, confirmed()).len(), 1);
             questions += 1;
         }
-        assert!(matches!(sim.step(&Wish::Live, Some("T20")), Step::GiveUp(_)), "never at once");
+        assert!(
+            matches!(sim.step(&TokenRequest::Live, Some("T20")), Step::GiveUp(_)),
+            "never at once"
+        );
     }
     assert!((12..=13).contains(&questions), "{questions}");
 
@@ -381,12 +385,16 @@ fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
     let Step::Begin(errand) = sim.told("T1") else { panic!("nobody asks") };
     let report = Report { was_forcing: true, ..outcome(Err(refused(45009))) };
     sim.run(errand, Report { pulse: Some(unknown()), ..report });
-    assert_eq!(sim.step(&Wish::Live, Some("T1")), Step::HandOut, "nobody knows that it is dead");
+    assert_eq!(
+        sim.step(&TokenRequest::Live, Some("T1")),
+        Step::HandOut,
+        "nobody knows that it is dead"
+    );
     assert_eq!(sim.next(Some(&document)).0, secs(6900));
     assert_eq!(sim.known.failure(), None);
 
     sim.found_dead("T1");
-    let lack = given_up(sim.step(&Wish::Live, Some("T1")));
+    let lack = given_up(sim.step(&TokenRequest::Live, Some("T1")));
     assert!(lack.why.contains("45009") && lack.retry_after > secs(3000), "{lack:?}");
     assert!(sim.known.failure().is_some());
     let (wait, errand) = sim.next(Some(&document));
@@ -411,7 +419,7 @@ fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
             let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
             sim.run(errand, Report { has_forced: true, ..confirmed });
             questions += 1;
-            let step = sim.step(&Wish::Live, Some("T1"));
+            let step = sim.step(&TokenRequest::Live, Some("T1"));
             assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
         }
     }
@@ -424,8 +432,8 @@ fn what_another_process_publishes_is_a_new_beginning() {
     sim.found_dead("T1");
     let document = sim.document("T2", 7200);
     assert_eq!(sim.next(Some(&document)), (secs(6900), Job::Refresh));
-    assert_eq!(sim.step(&Wish::NotThis(token("T1")), Some("T2")), Step::HandOut);
-    assert_eq!(sim.step(&Wish::Honoured, Some("T1")), {
+    assert_eq!(sim.step(&TokenRequest::OtherThan(token("T1")), Some("T2")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), {
         // T1 is not known to be dead any more: somebody put it back.
         let doubt = Doubt { token: token("T1"), is_probed: true, is_told: false, may_force: true };
         Step::Begin(Job::Settle(doubt))
@@ -436,13 +444,13 @@ fn what_another_process_publishes_is_a_new_beginning() {
 fn a_hint_waits_for_nothing_but_what_answers_it() {
     let mut sim = Sim::on(Rules::Stable);
     sim.begin(Job::Refresh);
-    assert_eq!(sim.step(&Wish::Honoured, Some("T1")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::HandOut);
     assert_eq!(sim.told("T1"), Step::Wait(None), "a word does");
     let confirmed = Outcome::Confirmed(sim.document("T1", 7200));
     sim.end(outcome(Ok(confirmed)));
     let Step::Begin(errand) = sim.told("T1") else { panic!("that was no answer") };
     sim.begin(errand);
-    assert_eq!(sim.step(&Wish::Honoured, Some("T1")), Step::Wait(None));
+    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::Wait(None));
 }
 
 /// Short lives, long margins, clocks that are set: how often WeChat is asked in an hour, if it answers each time.
@@ -507,7 +515,7 @@ fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
         let mut sim = Sim::on(Rules::Stable);
         let document = sim.document("T1", 7200);
         let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
-        let failure = Failure::Asking(UpstreamError::Status(502));
+        let failure = RefreshError::Upstream(UpstreamError::Status(502));
         let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
         let pause = news.iter().find_map(|news| match news {
             News::Failed { pause, .. } => Some(*pause),
@@ -529,7 +537,7 @@ fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
 fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
     let mut sim = Sim::on(Rules::Stable);
     sim.begin(Job::Refresh);
-    sim.end(outcome(Err(Failure::Asking(UpstreamError::Status(502)))));
+    sim.end(outcome(Err(RefreshError::Upstream(UpstreamError::Status(502)))));
     let document = sim.document("T1", 7200);
     let (wait, errand) = sim.next(Some(&document));
     assert!(wait < secs(5), "{wait:?}");
@@ -547,8 +555,10 @@ fn a_mirror_is_asked_again_every_half_minute() {
     sim.run(Job::Refresh, outcome(Ok(Outcome::Renewed(document.clone()))));
     assert_eq!(sim.next(Some(&document)).0, secs(30));
     sim.pass(secs(10));
-    let Step::Begin(errand) = sim.step(&Wish::Honoured, Some("T1")) else { panic!("nobody asks") };
-    sim.run(errand, outcome(Err(Failure::Asking(UpstreamError::Withheld))));
+    let Step::Begin(errand) = sim.step(&TokenRequest::Verified, Some("T1")) else {
+        panic!("nobody asks")
+    };
+    sim.run(errand, outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
     sim.pass(secs(20));
     let next = sim.next(Some(&document));
     assert_eq!(next, (Duration::ZERO, Job::Refresh), "a hint does not put it off");

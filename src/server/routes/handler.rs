@@ -21,7 +21,7 @@ use super::sdk::{self, Asked, AskedTicket, Compatible};
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
-use crate::model::status::{AccountStatus, NoTicket, Token, Unavailable, Wish};
+use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
 use crate::os::clock::{Clock, SystemClock};
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
@@ -173,7 +173,7 @@ impl<'a> Visitor<'a> {
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
                     let rejected = body::rejected(&body::read(body).await?)?;
-                    self.obtain(account, Wish::NotThis(rejected)).await?
+                    self.obtain(account, TokenRequest::OtherThan(rejected)).await?
                 } else {
                     self.token(account).await?
                 };
@@ -294,12 +294,12 @@ impl<'a> Visitor<'a> {
     async fn token(&self, account: usize) -> Result<Token, Rejection> {
         match self.accounts().token(account) {
             Some(token) => Ok(token),
-            None => self.obtain(account, Wish::Live).await,
+            None => self.obtain(account, TokenRequest::Live).await,
         }
     }
 
-    async fn obtain(&self, account: usize, wish: Wish) -> Result<Token, Rejection> {
-        self.accounts().obtain(account, wish).await.map_err(Rejection::NoToken)
+    async fn obtain(&self, account: usize, request: TokenRequest) -> Result<Token, Rejection> {
+        self.accounts().obtain(account, request).await.map_err(Rejection::NoToken)
     }
 
     /// The account's ticket of this type, if need be one that is waited for.
@@ -363,7 +363,7 @@ impl<'a> Visitor<'a> {
             _ if !self.accounts().can_refresh() => return Ok(token),
             RetryDecision::HandOut | RetryDecision::Verify => {}
         }
-        let honoured = self.obtain(account, Wish::Honoured).await?;
+        let honoured = self.obtain(account, TokenRequest::Verified).await?;
         if honoured.generation != token.generation {
             let mut storms = self.state.storms.borrow_mut();
             storms.record_replacement(&client, &honoured, Instant::now());

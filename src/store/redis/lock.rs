@@ -50,7 +50,7 @@ impl RedisLock {
             if clock.until(deadline).is_zero() {
                 return Ok(None);
             }
-            let pause = RETRY + RETRY.mul_f64((clock.chance() % 1000) as f64 / 1000.0);
+            let pause = RETRY + RETRY.mul_f64((clock.random() % 1000) as f64 / 1000.0);
             clock.sleep(pause.min(clock.until(deadline)));
         }
     }
