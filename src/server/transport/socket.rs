@@ -38,14 +38,14 @@ pub(crate) enum Scheme {
     Https,
 }
 
-/// The address of a listening socket. Displays as a URL, if there is one for it.
+/// The address of a listening socket as clients see it: a URL, except for a unix socket.
 #[derive(Debug)]
-struct ListenAddress {
+struct ListenUrl {
     at: Listen,
     scheme: Scheme,
 }
 
-impl fmt::Display for ListenAddress {
+impl fmt::Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.at, self.scheme) {
             (Listen::Tcp(address), Scheme::Http) => write!(f, "http://{address}"),
@@ -61,7 +61,7 @@ impl fmt::Display for ListenAddress {
 pub(crate) struct BoundSocket {
     socket: Socket,
     /// With the actual port, if port 0 was asked for.
-    address: ListenAddress,
+    address: ListenUrl,
     /// The name that systemd gives to the socket, if systemd passed it.
     name: Option<String>,
     file: Option<SocketFile>,
@@ -105,23 +105,20 @@ impl BoundSocket {
             }),
         };
         socket.set_nonblocking(true)?;
-        Ok(BoundSocket { socket, address: ListenAddress { at, scheme }, name, file: None })
+        Ok(BoundSocket { socket, address: ListenUrl { at, scheme }, name, file: None })
     }
 
     /// Binds all addresses. After a failure, those that are bound already are closed.
     fn bind_all(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<BoundSocket>> {
         let bind = |at: &Listen| {
-            let address = ListenAddress { at: at.clone(), scheme };
+            let address = ListenUrl { at: at.clone(), scheme };
             let cannot = format!("cannot listen on {address}");
             BoundSocket::bind(address, wanted).context(cannot)
         };
         wanted.iter().map(bind).collect()
     }
 
-    fn bind(
-        ListenAddress { at, scheme }: ListenAddress,
-        all: &[Listen],
-    ) -> anyhow::Result<BoundSocket> {
+    fn bind(ListenUrl { at, scheme }: ListenUrl, all: &[Listen]) -> anyhow::Result<BoundSocket> {
         let (socket, file) = match &at {
             Listen::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
@@ -154,7 +151,7 @@ impl BoundSocket {
             Some(address) => Listen::Tcp(address),
             None => at,
         };
-        Ok(BoundSocket { socket, address: ListenAddress { at, scheme }, name: None, file })
+        Ok(BoundSocket { socket, address: ListenUrl { at, scheme }, name: None, file })
     }
 
     /// Whether other hosts can connect.
