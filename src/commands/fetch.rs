@@ -1,4 +1,5 @@
-//! `wxtoken fetch`: asks WeChat for a token when one is due, and publishes it. Prints nothing.
+//! `wxtoken fetch`: asks WeChat for the tokens and tickets that are due, publishes them, and runs `on_change`. Prints
+//! nothing.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -7,8 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use zeroize::Zeroizing;
 
-use super::parallel;
-use super::published;
+use super::{parallel, published};
 use crate::cli::{CommonArgs, FetchArgs};
 use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
@@ -24,52 +24,27 @@ use crate::os::signals::Reprieve;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh};
 use crate::store::Store;
-use crate::upstream::connect::{Connector, UpstreamParts};
-use crate::upstream::{TokenSource, Upstream};
-
-/// What is said when another token was wanted and WeChat gave the old one without a word.
-fn again(rules: Rules, want: &TokenRequest) -> &'static str {
-    match (rules, want) {
-        (Rules::Stable | Rules::Classic, _) => FORCED_AGAIN,
-        (Rules::Work, _) => WORK_AGAIN,
-        (Rules::Mirror, TokenRequest::OtherThan(_)) => MIRROR_AGAIN,
-        (Rules::Mirror, _) => MIRROR_FORCED,
-    }
-}
-
-const FORCED_AGAIN: &str = "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
-                     20 times a day; try again later. \
-                     微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。";
-
-const WORK_AGAIN: &str = "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If \
-                          WeCom refuses it, look whether it is the right app's, and what errcode it is. \
-                          企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。";
-
-const MIRROR_AGAIN: &str = "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. If \
-                            WeChat refuses it, look whether it is the right account's, and what errcode it is. \
-                            上级 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。";
-
-/// A mirror cannot force: its word about a token that was rejected is passed on, an order is not.
-const MIRROR_FORCED: &str = "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that one \
-                             at once. If WeChat rejects the token, say so with --rejected; else force it there. \
-                             上级仍给出原 token：镜像的 --force 只是立即询问上级。token 若被微信拒绝，请用 --rejected 报告；否则请在上级强制更换。";
+use crate::upstream::Upstream;
+use crate::upstream::connect::Connector;
 
 pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
-    let deadline = SystemClock.instant() + args.timeout;
+    let clock = SystemClock;
+    let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
-    let (mode, linker) = (config.mode(args.mode), Connector::default());
     let settings = config.account_settings(&args.names)?;
-    let want = want(args)?;
-    check_number(&want, settings.len(), !args.names.is_empty())?;
+    let request = parse_request(args)?;
+    check_number(&request, settings.len(), !args.names.is_empty())?;
+    let (mode, connector) = (config.mode(args.mode), Connector::default());
     Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
-        let link = linker.link(&account.name, upstream)?;
-        fetch(account, link, &want, mode, deadline)
+        let upstream = connector.link(&account.name, upstream)?.upstream(account)?;
+        let (upstream, request, clock) = (&*upstream, &request, &clock);
+        AccountFetch { account, upstream, request, mode, deadline, clock }.run()
     }))
 }
 
-/// What replaces a token is about one account, or about those that were named.
-fn check_number(want: &TokenRequest, accounts: usize, are_named: bool) -> Result<()> {
-    match want {
+/// Fails if the request replaces tokens of more accounts than the user can have meant.
+fn check_number(request: &TokenRequest, accounts: usize, are_named: bool) -> Result<()> {
+    match request {
         TokenRequest::OtherThan(_) if accounts > 1 => {
             Err(Exit::Usage.error("--rejected is about one account's token: name the ACCOUNT"))
         }
@@ -80,43 +55,166 @@ fn check_number(want: &TokenRequest, accounts: usize, are_named: bool) -> Result
     }
 }
 
-/// Sees to it that the account's token is published, and then its tickets, and that who wants to know of another token
-/// is told. What is wrong with one of them costs no other, as long as there is a token to ask with.
-fn fetch(
-    account: &Account,
-    link: UpstreamParts,
-    want: &TokenRequest,
+/// Fetches the documents of one account.
+struct AccountFetch<'a> {
+    account: &'a Account,
+    upstream: &'a dyn Upstream,
+    request: &'a TokenRequest,
+    /// Permissions of the documents.
     mode: u32,
     deadline: Instant,
-) -> Result<()> {
-    let upstream = link.upstream(account)?;
-    let mut failures = Vec::new();
-    let has_changed = Cell::new(false);
-    let is_good = match fetch_token(account, &*upstream, want, mode, deadline) {
-        Ok(changed) => {
-            has_changed.set(changed);
-            true
-        }
-        Err(failure) => {
-            failures.push(failure);
-            // A token that was rejected is none to ask with, whatever life it has left.
-            !matches!(want, TokenRequest::OtherThan(_)) && !published_life(account).is_zero()
-        }
-    };
-    if is_good {
-        let fetch = |kind| fetch_ticket(account, &*upstream, kind, mode, deadline, &has_changed);
-        failures.extend(account.tickets.iter().filter_map(|kind| fetch(kind).err()));
-    }
-    // After the tickets: whoever is told reads them, too.
-    if has_changed.get() {
-        failures.extend(run_hook(account).err());
-    }
-    Exit::combine(failures)
+    clock: &'a dyn Clock,
 }
 
-/// Runs what is to be run when the token changed. No lock is held, so that it may ask for the token itself. It does not
-/// outlive us: a signal that would end us ends it first.
-fn run_hook(account: &Account) -> Result<()> {
+impl AccountFetch<'_> {
+    /// Publishes the token and then the tickets, and runs `on_change` if the token changed. A failure of one does not
+    /// keep the others from being tried, as long as there is a live token.
+    fn run(&self) -> Result<()> {
+        let mut failures = Vec::new();
+        let mut has_changed = false;
+        let is_live = match self.fetch_token() {
+            Ok(is_new) => {
+                has_changed = is_new;
+                true
+            }
+            Err(failure) => {
+                failures.push(failure);
+                // A rejected token is not used, whatever life it has left.
+                !matches!(self.request, TokenRequest::OtherThan(_))
+                    && !self.published_life().is_zero()
+            }
+        };
+        if is_live {
+            for kind in &self.account.tickets {
+                failures.extend(self.fetch_ticket(kind, &mut has_changed).err());
+            }
+        }
+        // After the tickets, because the command may read them.
+        if has_changed {
+            failures.extend(run_on_change(self.account).err());
+        }
+        Exit::combine(failures)
+    }
+
+    /// Publishes the token that is requested. Returns whether it is another one than before.
+    fn fetch_token(&self) -> Result<bool> {
+        let AccountFetch { account, request, .. } = *self;
+        let name = account.name.as_str();
+        let store = account.place.store(&DocumentKind::Token, self.mode);
+        let place = account.place.name_of(&DocumentKind::Token);
+        let outcome = self.refresh(name, &place, &*store)?.run(request, self.deadline);
+        let outcome = outcome.map_err(|failure| {
+            // How urgent the failure is.
+            let life = match self.published_life() {
+                Duration::ZERO => "no live token is published".to_owned(),
+                life => {
+                    format!("the published token lives for {}", humantime::format_duration(life))
+                }
+            };
+            failure.exit().error(format!("{name}: {failure} ({life})"))
+        })?;
+
+        if let Outcome::Renewed(document) = &outcome
+            && account.rules == Rules::Classic
+            && document.expires_in <= account.refresh_before
+        {
+            let (life, margin) = (document.expires_in, account.refresh_before);
+            let [life, margin] = [life, margin].map(humantime::format_duration);
+            error!(
+                "fetch: {name}: --refresh-before {margin} is no less than the token's whole life of {life}: every run mints \
+                 another and kills the one before"
+            );
+        }
+        let describe = |document: &Document| {
+            let life = document.promise(self.clock.now(), account.rules, account.refresh_before);
+            format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
+        };
+        match (&outcome, request) {
+            (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
+                let message = same_token_message(account.rules, request);
+                return Err(Exit::Unreachable.error(format!("{name}: {message}")));
+            }
+            (Outcome::Confirmed(_), TokenRequest::New) => {
+                error!("fetch: {name}: {}", same_token_message(account.rules, request));
+            }
+            (Outcome::Confirmed(document), TokenRequest::Live | TokenRequest::Verified) => {
+                info!("fetch: {name}: WeChat confirmed token {}", describe(document));
+            }
+            (Outcome::Renewed(document), _) => {
+                info!("fetch: {name}: published token {}", describe(document));
+            }
+            (Outcome::Kept(document), _) => {
+                set_mode(name, &*store);
+                info!("fetch: {name}: not due: token {}", describe(document));
+            }
+        }
+        Ok(matches!(outcome, Outcome::Renewed(_)))
+    }
+
+    /// Publishes the ticket of this type. Sets `has_changed` if the token had to be replaced for it, even if it fails then.
+    fn fetch_ticket(&self, kind: &TicketType, has_changed: &mut bool) -> Result<()> {
+        let AccountFetch { account, upstream, mode, .. } = *self;
+        let name = format!("{}: {kind} ticket", account.name);
+        let token_store = account.place.store(&DocumentKind::Token, mode);
+        let token_place = account.place.name_of(&DocumentKind::Token);
+        let document_kind = DocumentKind::Ticket(kind.clone());
+        let store = account.place.store(&document_kind, mode);
+        let refresh = TicketRefresh {
+            kind,
+            place: &account.place.name_of(&document_kind),
+            token: self.refresh(&name, &token_place, &*token_store)?,
+            upstream,
+            store: &*store,
+            replaces_dead_token: true,
+            has_renewed_token: Cell::default(),
+        };
+        let outcome = refresh.run(self.deadline);
+        *has_changed |= refresh.has_renewed_token.get();
+        match outcome {
+            Ok(Outcome::Kept(_)) => set_mode(&name, &*store),
+            Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
+                info!("fetch: {name}: published {}", document.token.fingerprint());
+            }
+            Err(failure) => return Err(failure.exit().error(format!("{name}: {failure}"))),
+        }
+        Ok(())
+    }
+
+    /// Returns the refresh of the token in `store`, which messages call `place`. They begin with `name`.
+    fn refresh<'b>(
+        &'b self,
+        name: &'b str,
+        place: &'b str,
+        store: &'b dyn Store,
+    ) -> Result<Refresh<'b>> {
+        Ok(Refresh {
+            name,
+            place,
+            appid: self.account.needed_appid()?,
+            rules: self.account.rules,
+            refresh_before: self.account.refresh_before,
+            clock: self.clock,
+            source: self.upstream,
+            store,
+        })
+    }
+
+    /// Returns how long the published token is promised to live; zero if there is none.
+    fn published_life(&self) -> Duration {
+        published::document_status(self.account, &DocumentKind::Token, self.clock.now()).life()
+    }
+}
+
+/// Gives a document that stays published the mode of this run. A failure costs no token.
+fn set_mode(name: &str, store: &dyn Store) {
+    if let Err(err) = store.settle() {
+        debug!("{name}: the document is left as it is: {err:#}");
+    }
+}
+
+/// Runs the account's `on_change` command. No lock is held, so the command may ask for the token itself. A signal that ends
+/// this process ends the command first.
+fn run_on_change(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
     let name = &account.name;
     debug!("{name}: running on_change");
@@ -124,7 +222,7 @@ fn run_hook(account: &Account) -> Result<()> {
     let document = account.place.path(&DocumentKind::Token);
     match hook.run(name, &document, &|| reprieve.is_over()) {
         Err(failure) if reprieve.is_over() => {
-            // Nobody will be there to tell it later.
+            // Logged here because the process ends by the signal.
             error!("fetch: {name}: {failure}");
             Ok(())
         }
@@ -136,137 +234,14 @@ fn run_hook(account: &Account) -> Result<()> {
     }
 }
 
-/// Sees to it that the account's ticket of this type is published; tells `has_changed` where the token had to be replaced
-/// for it.
-fn fetch_ticket(
-    account: &Account,
-    upstream: &dyn Upstream,
-    kind: &TicketType,
-    mode: u32,
-    deadline: Instant,
-    has_changed: &Cell<bool>,
-) -> Result<()> {
-    let name = format!("{}: {kind} ticket", account.name);
-    let token_store = account.place.store(&DocumentKind::Token, mode);
-    let token_place = account.place.name_of(&DocumentKind::Token);
-    let store = account.place.store(&DocumentKind::Ticket(kind.clone()), mode);
-    let ticket = TicketRefresh {
-        kind,
-        place: &account.place.name_of(&DocumentKind::Ticket(kind.clone())),
-        token: refresh_of(account, &name, &token_place, upstream, &*token_store)?,
-        upstream,
-        store: &*store,
-        replaces_dead_token: true,
-        has_renewed_token: Cell::default(),
-    };
-    let outcome = ticket.run(deadline);
-    has_changed.set(has_changed.get() || ticket.has_renewed_token.get());
-    match outcome {
-        Ok(Outcome::Kept(_)) => {
-            if let Err(err) = store.settle() {
-                debug!("{name}: the document is left as it is: {err:#}");
-            }
-        }
-        Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
-            info!("fetch: {name}: published {}", document.token.fingerprint());
-        }
-        Err(failure) => return Err(failure.exit().error(format!("{name}: {failure}"))),
-    }
-    Ok(())
-}
-
-/// The refresh of the account's token in `place`, called `name` in what is said of it.
-fn refresh_of<'a>(
-    account: &'a Account,
-    name: &'a str,
-    place: &'a str,
-    source: &'a dyn TokenSource,
-    store: &'a dyn Store,
-) -> Result<Refresh<'a>> {
-    Ok(Refresh {
-        name,
-        place,
-        appid: account.needed_appid()?,
-        rules: account.rules,
-        refresh_before: account.refresh_before,
-        clock: &SystemClock,
-        source,
-        store,
-    })
-}
-
-/// Sees to it that a token of the account is published, and says what was done; whether it is another one than before.
-fn fetch_token(
-    account: &Account,
-    upstream: &dyn Upstream,
-    want: &TokenRequest,
-    mode: u32,
-    deadline: Instant,
-) -> Result<bool> {
-    let name = account.name.as_str();
-    let store = account.place.store(&DocumentKind::Token, mode);
-    let place = account.place.name_of(&DocumentKind::Token);
-    let refresh = refresh_of(account, name, &place, upstream, &*store)?;
-    let outcome = refresh.run(want, deadline).map_err(|failure| {
-        // Whether it can wait until the morning.
-        let urgency = match published_life(account) {
-            Duration::ZERO => "no live token is published".to_owned(),
-            life => format!("the published token lives for {}", humantime::format_duration(life)),
-        };
-        failure.exit().error(format!("{name}: {failure} ({urgency})"))
-    })?;
-    if let (Outcome::Kept(_), Err(err)) = (&outcome, store.settle()) {
-        debug!("{name}: the document is left as it is: {err:#}");
-    }
-
-    if let Outcome::Renewed(document) = &outcome
-        && account.rules == Rules::Classic
-        && document.expires_in <= account.refresh_before
-    {
-        let (life, margin) = (document.expires_in, account.refresh_before);
-        let [life, margin] = [life, margin].map(humantime::format_duration);
-        error!(
-            "fetch: {name}: --refresh-before {margin} is no less than the token's whole life of {life}: every run mints \
-             another and kills the one before"
-        );
-    }
-    let describe = |document: &Document| {
-        let life = document.promise(SystemClock.now(), account.rules, account.refresh_before);
-        format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
-    };
-    match (&outcome, want) {
-        (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
-            return Err(Exit::Unreachable.error(format!("{name}: {}", again(account.rules, want))));
-        }
-        (Outcome::Confirmed(_), TokenRequest::New) => {
-            error!("fetch: {name}: {}", again(account.rules, want))
-        }
-        (Outcome::Confirmed(document), TokenRequest::Live | TokenRequest::Verified) => {
-            info!("fetch: {name}: WeChat confirmed token {}", describe(document));
-        }
-        (Outcome::Renewed(document), _) => {
-            info!("fetch: {name}: published token {}", describe(document));
-        }
-        (Outcome::Kept(document), _) => {
-            info!("fetch: {name}: not due: token {}", describe(document));
-        }
-    }
-    Ok(matches!(outcome, Outcome::Renewed(_)))
-}
-
-/// The life that the published token may be promised to have left; zero if there is none.
-fn published_life(account: &Account) -> Duration {
-    published::document_status(account, &DocumentKind::Token, SystemClock.now()).life()
-}
-
-/// What is asked for.
-fn want(args: &FetchArgs) -> Result<TokenRequest> {
+/// Returns which token the flags ask for.
+fn parse_request(args: &FetchArgs) -> Result<TokenRequest> {
+    let is_secret_on_stdin =
+        args.account.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let rejected = match args.rejected.as_deref() {
         None if args.force => return Ok(TokenRequest::New),
         None => return Ok(TokenRequest::Live),
-        Some("-")
-            if args.account.secret_file.as_ref().is_some_and(|path| path.as_os_str() == "-") =>
-        {
+        Some("-") if is_secret_on_stdin => {
             return Err(
                 Exit::Usage.error("--rejected - and --secret-file - cannot both read stdin")
             );
@@ -281,7 +256,7 @@ fn want(args: &FetchArgs) -> Result<TokenRequest> {
                 })?;
             text.trim().to_owned()
         }
-        // A token may begin with one; with two, it is far more often missing.
+        // A token may begin with one hyphen; with two, the token was left out.
         Some(flag) if flag.starts_with("--") => {
             return Err(Exit::Usage.error(
                 "--rejected is followed by a flag; if that is the token, give it on stdin: --rejected -",
@@ -298,4 +273,31 @@ fn want(args: &FetchArgs) -> Result<TokenRequest> {
         return Err(Exit::Usage.error("--rejected is not a token"));
     }
     Ok(TokenRequest::OtherThan(Secret::new(rejected)))
+}
+
+/// Returns the message for a run that requested another token and was given the published one again.
+fn same_token_message(rules: Rules, request: &TokenRequest) -> &'static str {
+    match (rules, request) {
+        (Rules::Stable | Rules::Classic, _) => {
+            "WeChat gave the same token again: on the stable API it mints another at most every 30 s and \
+             20 times a day; try again later. \
+             微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。"
+        }
+        (Rules::Work, _) => {
+            "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If \
+             WeCom refuses it, look whether it is the right app's, and what errcode it is. \
+             企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。"
+        }
+        (Rules::Mirror, TokenRequest::OtherThan(_)) => {
+            "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. If \
+             WeChat refuses it, look whether it is the right account's, and what errcode it is. \
+             上级 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。"
+        }
+        // A mirror passes on that a token was rejected, but cannot force another one.
+        (Rules::Mirror, _) => {
+            "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that one \
+             at once. If WeChat rejects the token, say so with --rejected; else force it there. \
+             上级仍给出原 token：镜像的 --force 只是立即询问上级。token 若被微信拒绝，请用 --rejected 报告；否则请在上级强制更换。"
+        }
+    }
 }

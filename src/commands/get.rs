@@ -1,5 +1,5 @@
-//! `wxtoken get`: prints the published token with the life it has left. Opens no socket but to a store, takes no lock, and
-//! reads no secret.
+//! `wxtoken get`: prints the published token or ticket with the life it has left. Opens no socket but to a store, takes no
+//! lock, and reads no secret.
 
 use anyhow::Result;
 
@@ -13,6 +13,7 @@ use crate::model::status::{DocumentStatus, Problem};
 use crate::os::clock::{Clock, SystemClock};
 
 pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
+    let clock = SystemClock;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let account = config.account(args.name.as_ref())?;
     let kind = match args.ticket.as_deref() {
@@ -22,8 +23,8 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
                 .map_err(|what| Exit::Usage.error(format!("--ticket: {what}")))?,
         ),
     };
-    let now = SystemClock.now();
     let document = published::read(&account, &kind);
+    let now = clock.now();
     let published = document.as_ref().map_err(Problem::clone);
     let status = DocumentStatus::new(&account, &kind, published, now);
     let unusable = published::unusable(&account, &kind, &status, args.min_life, now);

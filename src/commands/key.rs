@@ -1,5 +1,5 @@
-//! `wxtoken key`: makes a client's key, and the line that stands for it in the server's keys file. Keeps neither: the
-//! key is on stdout this once.
+//! `wxtoken key`: prints a new key for a client, and the line for the server's keys file that contains the key's digest.
+//! Stores neither.
 
 use anyhow::{Result, bail};
 use ring::rand::{SecureRandom, SystemRandom};
