@@ -43,7 +43,7 @@ fn described(from: &SecretSource<'_>) -> String {
     };
     match from {
         SecretSource::Stdin => "from standard input".to_owned(),
-        SecretSource::File(path) => with_mode(path),
+        SecretSource::File(path) | SecretSource::FileOrPipe(path) => with_mode(path),
         SecretSource::Credential(path) => format!("systemd credential {}", with_mode(path)),
         SecretSource::Variable => "from WXTOKEN_SECRET".to_owned(),
     }

@@ -24,8 +24,8 @@ use crate::model::secret::Secret;
 use crate::model::status::Problem;
 use crate::os::clock::{Clock, SystemClock};
 use crate::upstream::client::Client;
-use crate::upstream::connect::{Connector, UpstreamParts};
-use crate::upstream::connect::{Origin, UpstreamConfig};
+use crate::upstream::config::{Origin, UpstreamConfig};
+use crate::upstream::connect::{self, Connector};
 use crate::upstream::credentials::SecretSource;
 use crate::upstream::ping::PingReply;
 use crate::upstream::{Liveness, RefreshMode, Upstream};
@@ -36,13 +36,13 @@ const MAX_WHAT: usize = 2000; // characters
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
-    let linker = Connector::default();
+    let connector = Connector::default();
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
     let entries = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = entries.map(|it| subject(it.account, it.upstream)).collect();
     parallel::for_each("check", &subjects, |subject| {
         let Subject { account, contact, findings } = subject;
-        findings.get_or_init(|| examine(account, contact, &linker, deadline));
+        findings.get_or_init(|| examine(account, contact, &connector, deadline));
         Ok(())
     });
     output::print(&match args.format {
@@ -78,14 +78,18 @@ impl Subject {
 fn examine(
     account: &Account,
     contact: &UpstreamConfig,
-    linker: &Connector,
+    connector: &Connector,
     deadline: Instant,
 ) -> Vec<Finding> {
-    let (client, secret) = linker.parts(&account.name, contact);
+    let (client, secret) = connector.parts(&account.name, contact);
     let trial = account.place.try_out();
     let mut findings = vec![
         Finding::well("config", origin(contact)),
-        local::secret(contact.is_mirror, secret_from(account, contact).as_ref(), &secret),
+        local::secret(
+            contact.is_mirror,
+            SecretSource::find(&account.name, contact).as_ref(),
+            &secret,
+        ),
         local::place(&account.place, &trial),
         local::lock(&trial, &account.place.turns()),
     ];
@@ -112,7 +116,7 @@ fn examine(
     // The token is all that a probe takes, and at another wxtoken there is none.
     let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
-    let upstream = client.and_then(|it| UpstreamParts::new(it, nobody).upstream(account).ok());
+    let upstream = client.and_then(|it| connect::upstream(account, it, nobody).ok());
     let (token, liveness, now) = probed(account, upstream.as_deref(), deadline);
     let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
     findings.extend(remote::address(seen_from, liveness.as_ref()));
@@ -152,7 +156,7 @@ fn ask(
         Api::Classic => Api::Stable,
         api => api,
     };
-    let upstream = UpstreamParts::new(client, secret).upstream(&Account { api, ..account.clone() });
+    let upstream = connect::upstream(&Account { api, ..account.clone() }, client, secret);
     let answer = match upstream {
         Ok(upstream) => upstream.request_token(RefreshMode::Normal, remote::timeout(deadline)),
         Err(err) => {
@@ -226,13 +230,6 @@ fn origin(contact: &UpstreamConfig) -> String {
         Origin::CommandLine => "given on the command line".to_owned(),
         Origin::Config { account, .. } => account.clone(),
     }
-}
-
-fn secret_from<'a>(account: &Account, contact: &'a UpstreamConfig) -> Option<SecretSource<'a>> {
-    let is_given = contact.origin == Origin::CommandLine;
-    let kind = if contact.is_mirror { "key" } else { "secret" };
-    let credential = format!("{}.{kind}", account.name);
-    SecretSource::find(contact.secret_file.as_deref(), &credential, is_given)
 }
 
 /// The answer as JSON.

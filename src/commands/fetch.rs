@@ -36,7 +36,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     check_number(&request, settings.len(), !args.names.is_empty())?;
     let (mode, connector) = (config.mode(args.mode), Connector::default());
     Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
-        let upstream = connector.link(&account.name, upstream)?.upstream(account)?;
+        let upstream = connector.connect(account, upstream)?;
         let (upstream, request, clock) = (&*upstream, &request, &clock);
         AccountFetch { account, upstream, request, mode, deadline, clock }.run()
     }))

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::task::LocalSet;
@@ -24,7 +25,9 @@ use crate::server::{
     self, AccessSources, BoundSocket, Files, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
 };
 use crate::store;
-use crate::upstream::connect::{Connector, Origin, UpstreamConfig, UpstreamParts};
+use crate::upstream::Upstream;
+use crate::upstream::config::{Origin, UpstreamConfig};
+use crate::upstream::connect::Connector;
 
 /// So many accounts are refreshed at once; the others wait their turn.
 const MAX_REFRESHING: usize = 16;
@@ -150,7 +153,7 @@ struct Plan {
 /// Makes the accounts that are served, and makes them anew: one that is as it was stays, with all that is known of it.
 #[derive(Default)]
 struct Maker {
-    linker: Rc<Connector>,
+    connector: Rc<Connector>,
     /// By their names.
     made: RefCell<HashMap<String, Made>>,
 }
@@ -179,10 +182,10 @@ impl Maker {
     /// Makes an account of its plan. What is wrong with one of the file's is logged and tried again later, so that the
     /// others are served; what is wrong with the only one, that of the command line, is an error.
     fn make(&self, plan: Plan) -> Result<Made> {
-        let link = match &plan.refresh {
+        let upstream = match &plan.refresh {
             None => None,
-            Some((contact, _)) => match self.linker.link(&plan.account.name, contact) {
-                Ok(link) => Some(link),
+            Some((contact, _)) => match self.connector.connect(&plan.account, contact) {
+                Ok(upstream) => Some(upstream),
                 Err(err) if contact.origin == Origin::CommandLine => return Err(err),
                 Err(err) => {
                     error!("serve: {err:#}");
@@ -190,13 +193,13 @@ impl Maker {
                 }
             },
         };
-        Ok(self.make_with(plan, link))
+        Ok(self.make_with(plan, upstream))
     }
 
-    fn make_with(&self, plan: Plan, link: Option<UpstreamParts>) -> Made {
+    fn make_with(&self, plan: Plan, upstream: Option<Arc<dyn Upstream>>) -> Made {
         let account = plan.account.clone();
         let scheduler = plan.refresh.clone().map(|(contact, mode)| {
-            let linker = Rc::clone(&self.linker);
+            let connector = Rc::clone(&self.connector);
             let connect = {
                 let account = account.clone();
                 move || match contact.secret_file.as_deref() {
@@ -209,10 +212,9 @@ impl Maker {
                             "secret file {path} is no plain file, which could be read again"
                         )))
                     }
-                    _ => linker.link(&account.name, &contact)?.upstream(&account).map(Some),
+                    _ => connector.connect(&account, &contact).map(Some),
                 }
             };
-            let upstream = link.and_then(|link| link.upstream(&account).ok());
             Scheduler::new(account.clone(), mode, upstream, connect)
         });
         (plan, Rc::new(Served::new(account, scheduler)))

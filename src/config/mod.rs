@@ -22,7 +22,8 @@ use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, Shared};
-use crate::upstream::connect::{Connector, Origin, UpstreamConfig};
+use crate::upstream::config::{Origin, UpstreamConfig};
+use crate::upstream::connect::Connector;
 
 pub(crate) use file::Secrets;
 pub(crate) use serve::ServeSettings;
@@ -181,8 +182,8 @@ impl<'a> Config<'a> {
                 Ok(account)
             });
             if account.is_err() {
-                let link = Connector::default().link(DEFAULT_ACCOUNT, &upstream);
-                account = both(account, link).map(|(account, _)| account);
+                let (client, secret) = Connector::default().parts(DEFAULT_ACCOUNT, &upstream);
+                account = both(account, both(client, secret)).map(|(account, _)| account);
             }
         }
         Ok(AccountSettings { account: account?, upstream, allow: None })

@@ -312,11 +312,8 @@ impl Refresh<'_> {
     /// Fails if too little time is left for an attempt.
     fn check_time(&self, deadline: Instant) -> Result<(), RefreshError> {
         if self.clock.until(deadline) < MIN_ATTEMPT {
-            return Err(RefreshError::Upstream(UpstreamError::Unreachable {
-                what: "no time is left to ask; give more --timeout".to_owned(),
-                may_pass: true,
-                may_have_arrived: false,
-            }));
+            let reason = "no time is left to ask; give more --timeout";
+            return Err(RefreshError::Upstream(UpstreamError::unreachable(reason, true, false)));
         }
         Ok(())
     }

@@ -179,14 +179,12 @@ impl Fixture {
 
 /// A permanent failure without an answer; the request was sent, or it was not.
 fn unreachable(may_have_arrived: bool) -> Answer {
-    let what = "no answer in time".to_owned();
-    Err(UpstreamError::Unreachable { what, may_pass: false, may_have_arrived })
+    Err(UpstreamError::unreachable("no answer in time", false, may_have_arrived))
 }
 
 /// A transient failure: the request was sent, and no answer came.
 fn lost_answer() -> Answer {
-    let what = "no answer in time".to_owned();
-    Err(UpstreamError::Unreachable { what, may_pass: true, may_have_arrived: true })
+    Err(UpstreamError::unreachable("no answer in time", true, true))
 }
 
 fn malformed() -> Answer {

@@ -194,7 +194,7 @@ impl TokenSource for Noted<'_> {
             Ok(_) => ("ok", 0),
             Err(UpstreamError::Refused(refusal)) => ("refused", refusal.code),
             Err(UpstreamError::Status(_)) => ("http_status", 0),
-            Err(UpstreamError::Unreachable { .. }) => ("unreachable", 0),
+            Err(UpstreamError::Unreachable(_)) => ("unreachable", 0),
             Err(UpstreamError::Central { is_lasting: true, was_reached: true, .. }) => {
                 ("refused", 0)
             }

@@ -1,55 +1,55 @@
-//! The one HTTPS client: roots, proxy, bounds, and errors without a URL in them. Knows nothing of tokens, and sends a
-//! request once: to the next server only what surely never reached the one before.
+//! The HTTPS client for upstream: trusted roots, proxy, size and time limits, failover between servers, and errors
+//! without URLs. Knows nothing of tokens. A request goes to the next server only if the one before certainly never
+//! received it.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use anyhow::Result;
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use zeroize::Zeroizing;
 
 use super::UpstreamError;
+use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
 use super::gate::Gate;
+use super::roots::TrustedRoots;
 use crate::log::printable;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::secret::Secret;
-use crate::os::read::{self, MAX_PEM, Protection, ReadError};
 
-/// An answer's body is this long at most; WeChat's are under 1 KiB.
+/// Maximum size of a response body; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
 
-/// An answer's head is this long at most.
+/// Maximum size of a response head.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Connecting may take this long, proxy and TLS included, so that a dead address leaves time for another try.
+/// Maximum time for connecting, proxy and TLS included, so that a dead address leaves time for another attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much later than ureq we give up ourselves, so that its better words come first.
+/// How much later than ureq the client gives up itself, so that ureq's more precise error comes first.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Servers to talk to: all of them are the same, and the next one is for when one cannot be reached.
+/// A client for one or several equivalent servers. A later one is used only if those before cannot be reached.
 #[derive(Clone)]
 pub(crate) struct Client {
-    routes: Vec<Route>,
-    trust: TrustedRoots,
-    /// What it shows to be let in: `Bearer KEY`.
+    targets: Vec<Target>,
+    roots: TrustedRoots,
+    /// The value of the `Authorization` header: `Bearer KEY`.
     authorization: Option<Secret>,
 }
 
-/// A server, and the way there.
+/// A server, and the proxy to it.
 #[derive(Clone)]
-struct Route {
+struct Target {
     base: BaseUrl,
     proxy: Option<Proxy>,
 }
 
 /// For messages: the host, and the proxy without its password.
-impl fmt::Display for Route {
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.base.authority())?;
         match &self.proxy {
@@ -59,72 +59,80 @@ impl fmt::Display for Route {
     }
 }
 
-/// A whole answer.
-pub(crate) struct Answer {
+/// A complete response.
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
-    /// Its `Date`, as it came.
+    /// The `Date` header, unparsed.
     pub(crate) date: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
+/// Why an exchange with one server brought no response.
+#[derive(Debug)]
+enum ExchangeError {
+    /// No response, or none in time.
+    NoResponse { stage: FailedStage, reason: String, may_pass: bool },
+    /// Something that is not HTTP, or too large.
+    Malformed(String),
+}
+
 impl Client {
-    /// A client for these servers, through this proxy, else through the environment's.
+    /// Returns a client for these servers, through `proxy` or else the environment's proxy.
     pub(crate) fn new(
         bases: &[BaseUrl],
         proxy: Option<&Proxy>,
-        trust: TrustedRoots,
+        roots: TrustedRoots,
     ) -> Result<Client> {
-        let route = |base: &BaseUrl| {
+        let target = |base: &BaseUrl| {
             let proxy = match proxy {
                 Some(given) => Some(given.clone()),
-                None => Proxy::of_environment(base)?,
+                None => Proxy::from_environment(base)?,
             };
-            Ok(Route { base: base.clone(), proxy })
+            Ok(Target { base: base.clone(), proxy })
         };
-        let routes = bases.iter().map(route).collect::<Result<_>>()?;
-        Ok(Client { routes, trust, authorization: None })
+        let targets = bases.iter().map(target).collect::<Result<_>>()?;
+        Ok(Client { targets, roots, authorization: None })
     }
 
-    /// The same client, which shows this key with each request.
+    /// Returns a client that sends this key with each request.
     pub(crate) fn with_key(self, key: &Secret) -> Client {
         let authorization = Secret::new(format!("Bearer {}", key.expose()));
         Client { authorization: Some(authorization), ..self }
     }
 
-    /// A client for each of the servers alone, and what people call it.
+    /// Returns a client for each single server, with the server's name for messages.
     pub(crate) fn each(&self) -> impl Iterator<Item = (String, Client)> {
-        self.routes.iter().map(|route| {
-            let (trust, authorization) = (self.trust.clone(), self.authorization.clone());
-            (route.to_string(), Client { routes: vec![route.clone()], trust, authorization })
+        self.targets.iter().map(|target| {
+            (target.to_string(), Client { targets: vec![target.clone()], ..self.clone() })
         })
     }
 
-    /// Sends a GET with these parameters in its query.
+    /// Sends a GET with these query parameters.
     pub(crate) fn get(
         &self,
         path: &str,
         query: &[(&str, &str)],
         timeout: Duration,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<HttpResponse, UpstreamError> {
         self.exchange(timeout, |agent, base| {
-            let request = agent.get(base.with(path)).query_pairs(query.iter().copied());
+            let request = agent.get(base.join(path)).query_pairs(query.iter().copied());
             let request = self.authorized(request);
-            move || finish(request.call())
+            move || read_response(request.call())
         })
     }
 
-    /// Sends a POST with a JSON body, and its Content-Length: WeChat answers 412 to a chunked one.
+    /// Sends a POST with a JSON body and its Content-Length: WeChat answers 412 to a chunked one.
     pub(crate) fn post_json(
         &self,
         path: &str,
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<HttpResponse, UpstreamError> {
         self.exchange(timeout, |agent, base| {
-            let request = agent.post(base.with(path)).header("Content-Type", "application/json");
+            let request = agent.post(base.join(path)).header("Content-Type", "application/json");
             let request = self.authorized(request);
             let body = body.clone();
-            move || finish(request.send(body.as_slice()))
+            move || read_response(request.send(body.as_slice()))
         })
     }
 
@@ -135,138 +143,109 @@ impl Client {
         }
     }
 
-    /// Asks the first server, and the next one where no connection could be made: then nothing was sent, and nothing is
-    /// asked for twice.
+    /// Sends the request to the first server, and to the next one if no connection could be made: then nothing was sent,
+    /// and no request is made twice.
     fn exchange<E>(
         &self,
         timeout: Duration,
         prepare: impl Fn(&ureq::Agent, &BaseUrl) -> E,
-    ) -> Result<Answer, UpstreamError>
+    ) -> Result<HttpResponse, UpstreamError>
     where
-        E: FnOnce() -> Result<Answer, UpstreamError> + Send + 'static,
+        E: FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
     {
         let deadline = Instant::now() + timeout;
-        let mut missed = Vec::new();
-        let mut routes = self.routes.iter();
-        while let Some(route) = routes.next() {
+        let mut attempts = Vec::new();
+        let mut targets = self.targets.iter();
+        while let Some(target) = targets.next() {
             let left = deadline.saturating_duration_since(Instant::now());
-            // What is left is for the others, too.
-            let connecting = CONNECT_TIMEOUT.min(left / (routes.len() as u32 + 1));
-            let gate = Gate::new(route.proxy.is_some());
-            let agent = self.agent(route, left, connecting, &gate);
-            let outcome = within(left, connecting, &gate, prepare(&agent, &route.base));
-            let outcome = route.told(outcome, &gate);
-            // One that is late ends, too, connection and thread: in a server they would add up.
+            // The time left is shared with the remaining servers.
+            let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
+            let gate = Gate::new(target.proxy.is_some());
+            let agent = self.agent(target, left, connect_timeout, &gate);
+            let result = run_in_thread(left, connect_timeout, &gate, prepare(&agent, &target.base));
+            let was_sent = result.is_ok() || !gate.shut();
+            // Ends an exchange that is late, its connection and its thread: in a server they would add up.
             agent.shutdown();
-            match outcome {
-                Err(UpstreamError::Unreachable { what, may_pass, may_have_arrived }) => {
-                    missed.push(what);
-                    let is_next_better = may_pass && !may_have_arrived && routes.len() > 0;
-                    if !is_next_better {
-                        let what = missed.join("; ");
-                        return Err(UpstreamError::Unreachable {
-                            what,
-                            may_pass,
-                            may_have_arrived,
-                        });
-                    }
+            let (stage, reason, may_pass) = match result {
+                Ok(response) => return Ok(response),
+                Err(ExchangeError::Malformed(reason)) if was_sent => {
+                    return Err(UpstreamError::Malformed(reason));
                 }
-                outcome => return outcome,
+                // Only a proxy can have answered a request that was not sent.
+                Err(ExchangeError::Malformed(reason)) => (FailedStage::Connect, reason, false),
+                Err(ExchangeError::NoResponse { stage, reason, may_pass }) => {
+                    (stage, reason, may_pass)
+                }
+            };
+            attempts.push(FailedAttempt { stage, reason, server: Some(target.to_string()) });
+            let tries_next = may_pass && !was_sent && targets.len() > 0;
+            if !tries_next {
+                let may_have_arrived = was_sent;
+                let unreachable = Unreachable { attempts, may_pass, may_have_arrived };
+                return Err(UpstreamError::Unreachable(unreachable));
             }
         }
-        Err(unreachable("there is no server to ask", false))
+        Err(UpstreamError::unreachable("there is no server to ask", false, true))
     }
 
-    /// A client for one exchange, whose request passes `gate`.
+    /// Returns a ureq agent for one exchange, whose request has to pass `gate`.
     fn agent(
         &self,
-        route: &Route,
+        target: &Target,
         timeout: Duration,
-        connecting: Duration,
+        connect_timeout: Duration,
         gate: &Gate,
     ) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
-            .timeout_connect(Some(connecting))
-            // Sooner, so that it is known to have been the name.
-            .timeout_resolve(Some(connecting * 9 / 10))
+            .timeout_connect(Some(connect_timeout))
+            // Shorter, so that a failure to resolve is told apart.
+            .timeout_resolve(Some(connect_timeout * 9 / 10))
             .max_redirects(0)
             .http_status_as_error(false)
             .max_idle_connections(0)
             .max_response_header_size(MAX_HEAD)
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
-            .proxy(route.proxy.as_ref().map(Proxy::for_client))
-            .tls_config(self.trust.0.clone())
+            .proxy(target.proxy.as_ref().map(Proxy::to_ureq))
+            .tls_config(self.roots.tls_config())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
         ureq::Agent::with_parts(config, connector, DefaultResolver::default())
     }
 }
 
-impl Route {
-    /// The same outcome; where there was no answer, with who was to give it, and whether the request can have arrived.
-    fn told(
-        &self,
-        outcome: Result<Answer, UpstreamError>,
-        gate: &Gate,
-    ) -> Result<Answer, UpstreamError> {
-        outcome.map_err(|err| {
-            let was_sent = !gate.shut();
-            match err {
-                UpstreamError::Unreachable { what, may_pass, .. } => UpstreamError::Unreachable {
-                    what: format!("{what} ({self})"),
-                    may_pass,
-                    may_have_arrived: was_sent,
-                },
-                // What made no sense came from a proxy.
-                UpstreamError::Malformed(what) if !was_sent => UpstreamError::Unreachable {
-                    what: format!("{what} ({self})"),
-                    may_pass: false,
-                    may_have_arrived: false,
-                },
-                err => err,
-            }
-        })
-    }
-}
-
-/// Runs an exchange in a thread of its own, and goes on without it when it is late: when nothing has passed `gate` in
-/// the time for `connecting`, or there is no answer in all the time there is.
+/// Runs an exchange in a thread of its own and stops waiting when it is late: if nothing has passed `gate` within
+/// `connect_timeout`, or there is no response within `timeout`.
 ///
-/// ureq has its own timeouts and they do nearly all of this, but a proxy that answers CONNECT byte by byte gets round
-/// them (3.5.2), and whoever waits here holds the lock.
-fn within(
+/// ureq's own timeouts cover nearly all of this, but a proxy that answers CONNECT byte by byte evades them (3.5.2), and
+/// the caller may hold the lock of a refresh.
+fn run_in_thread(
     timeout: Duration,
-    connecting: Duration,
+    connect_timeout: Duration,
     gate: &Gate,
-    exchange: impl FnOnce() -> Result<Answer, UpstreamError> + Send + 'static,
-) -> Result<Answer, UpstreamError> {
-    let (done, answer) = mpsc::channel();
+    exchange: impl FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
+) -> Result<HttpResponse, ExchangeError> {
+    let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("exchange".to_owned())
         .spawn(move || {
-            let _ = done.send(exchange()); // Nobody may be waiting any more.
+            let _ = sender.send(exchange()); // The receiver may have given up.
         })
-        .map_err(|err| unreachable(format!("cannot start a thread: {err}"), true))?;
-    let mut landed = answer.recv_timeout(connecting + GRACE);
-    if matches!(landed, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
-        landed = answer.recv_timeout(timeout - connecting);
+        .map_err(|err| no_response(format!("cannot start a thread: {err}"), true))?;
+    let mut result = receiver.recv_timeout(connect_timeout + GRACE);
+    if matches!(result, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
+        result = receiver.recv_timeout(timeout - connect_timeout);
     }
-    match landed {
-        Ok(answer) => answer,
-        Err(RecvTimeoutError::Timeout) => Err(unreachable("no answer in time", true)),
-        Err(RecvTimeoutError::Disconnected) => Err(unreachable("the HTTP client failed", true)),
+    match result {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(no_response("no answer in time", true)),
+        Err(RecvTimeoutError::Disconnected) => Err(no_response("the HTTP client failed", true)),
     }
 }
 
-/// No answer; whether the request arrived is told later.
-fn unreachable(what: impl Into<String>, may_pass: bool) -> UpstreamError {
-    UpstreamError::Unreachable { what: what.into(), may_pass, may_have_arrived: true }
-}
-
-fn finish(
+fn read_response(
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Answer, UpstreamError> {
+) -> Result<HttpResponse, ExchangeError> {
     let mut response = response.map_err(|err| explain(&err))?;
     let body = response
         .body_mut()
@@ -275,233 +254,179 @@ fn finish(
         .read_to_vec()
         .map_err(|err| explain(&err))?;
     let date = response.headers().get("date").and_then(|value| value.to_str().ok());
-    Ok(Answer { status: response.status().as_u16(), date: date.map(str::to_owned), body })
+    Ok(HttpResponse { status: response.status().as_u16(), date: date.map(str::to_owned), body })
 }
 
-// How what went wrong begins, where it tells how far the request came.
-const NO_ADDRESS: &str = "the host name has no address (DNS)";
-const PROXY_REFUSED: &str = "the proxy refused";
-const TLS: &str = "TLS: ";
-
-/// How far a request came that got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailedStage {
-    /// No address is known for the name.
-    Name,
-    /// No connection was made.
-    Connection,
-    /// The proxy let it go no further.
-    Proxy,
-    /// The server is not taken for what it says it is.
-    Tls,
-    /// It may have arrived.
-    Answer,
+fn no_response(reason: impl Into<String>, may_pass: bool) -> ExchangeError {
+    failed_at(FailedStage::Connect, reason, may_pass)
 }
 
-impl FailedStage {
-    /// How far the request came of whose failure this is told.
-    pub(crate) fn of(what: &str, may_have_arrived: bool) -> FailedStage {
-        match what {
-            _ if what.starts_with(NO_ADDRESS) => FailedStage::Name,
-            _ if what.starts_with(PROXY_REFUSED) => FailedStage::Proxy,
-            _ if what.starts_with(TLS) => FailedStage::Tls,
-            _ if may_have_arrived => FailedStage::Answer,
-            _ => FailedStage::Connection,
-        }
+fn failed_at(stage: FailedStage, reason: impl Into<String>, may_pass: bool) -> ExchangeError {
+    ExchangeError::NoResponse { stage, reason: reason.into(), may_pass }
+}
+
+fn unresolved(detail: &str) -> ExchangeError {
+    failed_at(FailedStage::Dns, format!("the host name has no address (DNS){detail}"), true)
+}
+
+/// A TLS failure does not pass by itself, and may be an attack.
+fn tls_failed(failure: TlsFailure, what: &str) -> ExchangeError {
+    failed_at(FailedStage::Tls(failure), format!("TLS: {what}"), false)
+}
+
+fn tls_failure(err: &rustls::Error) -> TlsFailure {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    match err {
+        rustls::Error::InvalidCertificate(UnknownIssuer) => TlsFailure::UnknownIssuer,
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => TlsFailure::OutsideValidity,
+        _ => TlsFailure::Other,
     }
 }
 
-/// What went wrong, in words of ours: some of ureq's errors print the whole URL, and with it the secret.
-fn explain(err: &ureq::Error) -> UpstreamError {
+/// Converts ureq's errors. The messages are our own: some of ureq's contain the whole URL, and with it the secret.
+fn explain(err: &ureq::Error) -> ExchangeError {
     match err {
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            unreachable(format!("{NO_ADDRESS}: no answer in time"), true)
-        }
-        ureq::Error::Timeout(_) => unreachable("no answer in time", true),
-        ureq::Error::HostNotFound => unreachable(NO_ADDRESS, true),
-        ureq::Error::ConnectionFailed => unreachable("the connection failed", true),
-        // A proxy that wants a password or forbids the host will not change its mind; one that is busy will.
-        ureq::Error::ConnectProxyFailed(said) => unreachable(
-            format!("{PROXY_REFUSED}: {}", printable(said, 100)),
-            !said.contains("responded 4"),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => unresolved(": no answer in time"),
+        ureq::Error::Timeout(_) => no_response("no answer in time", true),
+        ureq::Error::HostNotFound => unresolved(""),
+        ureq::Error::ConnectionFailed => no_response("the connection failed", true),
+        // A 4xx does not pass: the proxy wants a password or forbids the host. ureq has no other form of the status.
+        ureq::Error::ConnectProxyFailed(message) => failed_at(
+            FailedStage::Proxy,
+            format!("the proxy refused: {}", printable(message, 100)),
+            !message.contains("responded 4"),
         ),
-        ureq::Error::InvalidProxyUrl => unreachable("the proxy's address is not valid", false),
-        ureq::Error::Rustls(err) => unreachable(format!("{TLS}{err}"), false),
-        ureq::Error::Tls(what) => unreachable(format!("{TLS}{what}"), false),
-        // How an unfit certificate comes: rustls's own error inside. It will not pass, and it may be an attack.
+        ureq::Error::InvalidProxyUrl => no_response("the proxy's address is not valid", false),
+        ureq::Error::Rustls(err) => tls_failed(tls_failure(err), &err.to_string()),
+        ureq::Error::Tls(what) => tls_failed(TlsFailure::Other, what),
+        // An untrusted certificate arrives as an I/O error with rustls's error inside.
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            unreachable(format!("{TLS}{}", printable(&err.to_string(), 200)), false)
+            let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
+            let failure = inner.map_or(TlsFailure::Other, tls_failure);
+            tls_failed(failure, &printable(&err.to_string(), 200))
         }
         ureq::Error::Io(err) => {
-            let said = printable(&err.to_string(), 200);
-            // std's words for all that the resolver says; they have no kind of their own.
-            match said.starts_with("failed to lookup") {
-                true => unreachable(format!("{NO_ADDRESS}: {said}"), true),
-                false => unreachable(said, true),
+            let message = printable(&err.to_string(), 200);
+            // std's resolver errors have no kind of their own, only this text.
+            match message.starts_with("failed to lookup") {
+                true => unresolved(&format!(": {message}")),
+                false => no_response(message, true),
             }
         }
         ureq::Error::BodyExceedsLimit(_) => {
-            UpstreamError::Malformed(format!("a body of more than {MAX_BODY} bytes"))
+            ExchangeError::Malformed(format!("a body of more than {MAX_BODY} bytes"))
         }
         ureq::Error::LargeResponseHeader(..) => {
-            UpstreamError::Malformed(format!("a head of more than {MAX_HEAD} bytes"))
+            ExchangeError::Malformed(format!("a head of more than {MAX_HEAD} bytes"))
         }
         ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
-            UpstreamError::Malformed("it is not HTTP".to_owned())
+            ExchangeError::Malformed("it is not HTTP".to_owned())
         }
-        // What is left cannot arise from a base that was checked; its words could hold the URL.
-        _ => unreachable("the HTTP client gave up", false),
-    }
-}
-
-/// Whose certificates are trusted. They are always verified. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct TrustedRoots(TlsConfig);
-
-impl TrustedRoots {
-    /// Mozilla's roots.
-    pub(crate) fn public() -> TrustedRoots {
-        TrustedRoots(TlsConfig::builder().build())
-    }
-
-    /// Those, and what is in a CA file.
-    pub(crate) fn with(path: &Path) -> Result<TrustedRoots> {
-        let reading = || format!("cannot read CA file {}", path.display());
-        let pem = match read::read(path, Protection::Any, MAX_PEM) {
-            Ok(pem) => pem,
-            Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
-            Err(err) => return Err(err).with_context(reading),
-        };
-        let mut roots: Vec<Certificate<'static>> = Vec::new();
-        for item in ureq::tls::parse_pem(&pem) {
-            match item {
-                Ok(PemItem::Certificate(certificate)) => roots.push(certificate),
-                Ok(_) => {}
-                Err(_) => bail!("CA file {} is not PEM", path.display()),
-            }
-        }
-        if roots.is_empty() {
-            bail!("CA file {} has no certificate in it", path.display());
-        }
-        let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
-        roots
-            .extend(public.iter().map(|certificate| Certificate::from_der(certificate).to_owned()));
-        Ok(TrustedRoots(TlsConfig::builder().root_certs(RootCerts::from(roots)).build()))
+        // The rest cannot arise from a checked base URL, and its message could contain the URL.
+        _ => no_response("the HTTP client gave up", false),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    /// Somebody who takes one connection, and does this with it once the request has come; how many have come is told.
+    /// A server that accepts one connection, reads the request, reports that on the channel, and then calls `respond`.
     fn server(
         scheme: &str,
-        act: impl FnOnce(&mut std::net::TcpStream) + Send + 'static,
+        respond: impl FnOnce(&mut TcpStream) + Send + 'static,
     ) -> (BaseUrl, mpsc::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let (asked, times) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         thread::spawn(move || {
-            let (mut client, _) = listener.accept().unwrap();
-            let mut head = [0; 4096];
-            let _ = client.read(&mut head); // One read: it is short.
-            asked.send(()).unwrap();
-            act(&mut client);
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]); // The request is short: one read.
+            sender.send(()).unwrap();
+            respond(&mut stream);
         });
-        (BaseUrl::parse(&base).unwrap(), times)
+        (BaseUrl::parse(&base).unwrap(), requests)
     }
 
-    fn answering() -> (BaseUrl, mpsc::Receiver<()>) {
-        server("http", |client| {
-            client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    fn answering_server() -> (BaseUrl, mpsc::Receiver<()>) {
+        server("http", |stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
         })
     }
 
-    /// Nobody: a port that was free a moment ago.
-    fn nobody() -> BaseUrl {
+    /// A port that was free a moment ago.
+    fn closed_port() -> BaseUrl {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         BaseUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
     }
 
-    fn ask(bases: &[BaseUrl], timeout: Duration) -> Result<Answer, UpstreamError> {
+    fn get(bases: &[BaseUrl], timeout: Duration) -> Result<HttpResponse, UpstreamError> {
         Client::new(bases, None, TrustedRoots::public()).unwrap().get("/", &[], timeout)
     }
 
-    #[test]
-    fn where_no_connection_can_be_made_the_next_server_is_asked() {
-        // It takes the connection, and never shakes hands.
-        let (silent, _asked) = server("https", |client| {
-            let _ = client.read(&mut [0; 4096]);
-        });
-        for dead in [nobody(), silent] {
-            let (live, asked) = answering();
-            assert!(ask(&[dead, live], Duration::from_secs(4)).is_ok());
-            assert!(asked.try_recv().is_ok());
+    fn unreachable(result: Result<HttpResponse, UpstreamError>) -> Unreachable {
+        match result {
+            Err(UpstreamError::Unreachable(unreachable)) => unreachable,
+            Err(err) => panic!("{err}"),
+            Ok(response) => panic!("HTTP {}", response.status),
         }
     }
 
     #[test]
-    fn what_may_have_arrived_is_not_sent_to_another_server() {
-        // Gone without an answer, and silent until we are.
-        for leaves in [true, false] {
-            let (deaf, asked) = server("http", move |client| {
-                if !leaves {
-                    let _ = client.read(&mut [0; 4096]);
+    fn the_next_server_is_asked_if_no_connection_can_be_made() {
+        // Accepts the connection and never shakes hands.
+        let (silent, _requests) = server("https", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+        });
+        for dead in [closed_port(), silent] {
+            let (live, requests) = answering_server();
+            assert!(get(&[dead, live], Duration::from_secs(4)).is_ok());
+            assert!(requests.try_recv().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_request_that_may_have_arrived_is_not_sent_to_another_server() {
+        // Closes without an answer, or stays silent until the client gives up.
+        for closes in [true, false] {
+            let (mute, requests) = server("http", move |stream| {
+                if !closes {
+                    let _ = stream.read(&mut [0; 4096]);
                 }
             });
-            let (next, asked_next) = answering();
-            let outcome = ask(&[deaf, next], Duration::from_secs(1));
-            let Err(UpstreamError::Unreachable { may_have_arrived, .. }) = outcome else {
-                panic!("an answer, from whom?")
-            };
-            assert!(may_have_arrived);
-            assert!(asked.try_recv().is_ok() && asked_next.try_recv().is_err());
+            let (next, next_requests) = answering_server();
+            assert!(unreachable(get(&[mute, next], Duration::from_secs(1))).may_have_arrived);
+            assert!(requests.try_recv().is_ok() && next_requests.try_recv().is_err());
         }
     }
 
     #[test]
-    fn whom_nobody_could_reach_are_all_named() {
-        let (one, other) = (nobody(), nobody());
-        let outcome = ask(&[one.clone(), other.clone()], Duration::from_secs(4));
-        let Err(UpstreamError::Unreachable { what, may_have_arrived, .. }) = outcome else {
-            panic!()
-        };
-        assert!(what.contains(one.authority()) && what.contains(other.authority()), "{what}");
-        assert!(!may_have_arrived);
+    fn every_server_that_cannot_be_reached_is_named() {
+        let (one, other) = (closed_port(), closed_port());
+        let err = unreachable(get(&[one.clone(), other.clone()], Duration::from_secs(4)));
+        let shown = err.to_string();
+        assert!(shown.contains(one.authority()) && shown.contains(other.authority()), "{shown}");
+        assert!(!err.reason().contains(one.authority()), "{}", err.reason());
+        assert!(!err.may_have_arrived);
     }
 
     #[test]
-    fn how_far_a_request_came_is_told() {
-        let stage = |outcome| match outcome {
-            Err(UpstreamError::Unreachable { what, may_have_arrived, .. }) => {
-                FailedStage::of(&what, may_have_arrived)
-            }
-            _ => panic!("an answer"),
-        };
+    fn an_error_says_at_which_stage_the_request_failed() {
+        let stage = |bases: &[BaseUrl]| unreachable(get(bases, Duration::from_secs(4))).stage();
         let nowhere = BaseUrl::parse("https://nowhere.invalid").unwrap();
-        assert_eq!(stage(ask(&[nowhere], Duration::from_secs(4))), FailedStage::Name);
-        assert_eq!(stage(ask(&[nobody()], Duration::from_secs(4))), FailedStage::Connection);
-        let (gone, _asked) = server("http", |_| {});
-        assert_eq!(stage(ask(&[gone], Duration::from_secs(4))), FailedStage::Answer);
-    }
-
-    #[test]
-    fn a_ca_file_adds_to_the_public_roots_and_does_not_replace_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ca.pem");
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-        let TrustedRoots(config) = TrustedRoots::with(&path).unwrap();
-        let RootCerts::Specific(roots) = config.root_certs() else { panic!("not a list of roots") };
-        assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
-        assert!(roots.len() > 100, "the public ones are many");
-        assert!(!config.disable_verification() && !TrustedRoots::public().0.disable_verification());
+        assert_eq!(stage(&[nowhere.clone()]), FailedStage::Dns);
+        assert_eq!(stage(&[closed_port()]), FailedStage::Connect);
+        let closing = || server("http", |_| {}).0;
+        assert_eq!(stage(&[closing()]), FailedStage::Response);
+        assert_eq!(stage(&[closed_port(), closing()]), FailedStage::Response);
+        assert_eq!(stage(&[nowhere, closed_port()]), FailedStage::Dns);
     }
 
     #[test]
@@ -509,11 +434,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let proxy = thread::spawn(move || {
-            let (mut caller, _) = listener.accept().unwrap();
-            caller.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
-            // A byte at a time gets round ureq's timeouts, until the other side is closed.
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
+            // One byte at a time evades ureq's timeouts, until the client closes the connection.
             for _ in 0..1000 {
-                if caller.write_all(b"x").is_err() {
+                if stream.write_all(b"x").is_err() {
                     return true;
                 }
                 thread::sleep(Duration::from_millis(10));
@@ -523,22 +448,19 @@ mod tests {
         let base = BaseUrl::parse("https://wechat.test").unwrap();
         let proxy_url = Proxy::parse(&format!("http://{address}")).unwrap();
         let client = Client::new(&[base], Some(&proxy_url), TrustedRoots::public()).unwrap();
-        let outcome = client.get("/", &[], Duration::from_secs(1));
-        let Err(UpstreamError::Unreachable { may_have_arrived, .. }) = outcome else {
-            panic!("an answer")
-        };
-        assert!(!may_have_arrived && proxy.join().unwrap());
+        let result = client.get("/", &[], Duration::from_secs(1));
+        assert!(!unreachable(result).may_have_arrived && proxy.join().unwrap());
     }
 
     #[test]
-    fn no_client_error_repeats_the_url() {
+    fn no_error_repeats_the_url() {
         for err in [
             ureq::Error::BadUri("https://x/?secret=S3CR3T".to_owned()),
             ureq::Error::RequireHttpsOnly("http://x/?secret=S3CR3T".to_owned()),
             ureq::Error::Other("https://x/?secret=S3CR3T".into()),
         ] {
-            let explained = explain(&err);
-            assert!(!format!("{explained} {explained:?}").contains("S3CR3T"), "{explained}");
+            let explained = format!("{:?}", explain(&err));
+            assert!(!explained.contains("S3CR3T"), "{explained}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whom to ask, and with which secret: what `fetch` and `serve --refresh` need beyond what readers do. Asks nobody yet.
+//! Builds the upstream of an account from its configuration: the HTTP client, the AppSecret or key, and the API. Reads
+//! secret and CA files; sends no request.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,128 +7,95 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::error;
-use crate::error::Exit;
+use super::Upstream;
+use super::client::Client;
+use super::config::{Origin, UpstreamConfig};
+use super::credentials;
+use super::mirror::Mirror;
+use super::roots::TrustedRoots;
+use super::wechat::WeChat;
+use crate::error::{Exit, both};
 use crate::model::account::Account;
 use crate::model::address::endpoint::BaseUrl;
-use crate::model::address::endpoint::Proxy;
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::os::file_version::FileVersion;
-use crate::upstream::Upstream;
-use crate::upstream::client::{Client, TrustedRoots};
-use crate::upstream::credentials;
-use crate::upstream::mirror::Mirror;
-use crate::upstream::wechat::WeChat;
 
-/// Whom to ask for an account's token, by which way, and with which secret: what `fetch` and `serve --refresh` need
-/// beyond what readers do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UpstreamConfig {
-    /// One after the other, where the one before cannot be reached.
-    pub(crate) base_urls: Vec<String>,
-    pub(crate) proxy: Option<Proxy>,
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Whether another wxtoken is asked.
-    pub(crate) is_mirror: bool,
-    /// With the AppSecret; a mirror's with its key.
-    pub(crate) secret_file: Option<PathBuf>,
-    pub(crate) origin: Origin,
-}
-
-/// Where it is said how to ask for an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    CommandLine,
-    /// The lines in the config, as messages name them: of the account, and of its secret file.
-    Config {
-        account: String,
-        secret_file: String,
-    },
-}
-
-/// Servers, and what makes them answer us: the AppSecret, or a mirror's key.
-pub(crate) struct UpstreamParts {
-    client: Client,
-    secret: Option<Secret>,
-}
-
-impl UpstreamParts {
-    /// The link of these parts.
-    pub(crate) fn new(client: Client, secret: Option<Secret>) -> UpstreamParts {
-        UpstreamParts { client, secret }
-    }
-
-    /// Who is to be asked for this account.
-    pub(crate) fn upstream(self, account: &Account) -> Result<Arc<dyn Upstream>> {
-        Ok(match (account.rules, self.secret) {
-            (Rules::Mirror, key) => Arc::new(Mirror::new(self.client, &account.name, key)),
-            (_, secret) => {
-                let secret = secret.context("there is no AppSecret")?;
-                Arc::new(WeChat::new(self.client, account.api, account.needed_appid()?, secret))
-            }
-        })
-    }
-}
-
-/// Makes links. A CA file that a thousand accounts name is read once, and again when it has changed.
+/// Builds upstreams. Caches CA files, so that one that a thousand accounts name is read again only when it has changed.
 #[derive(Default)]
 pub(crate) struct Connector {
-    trusts: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
+    roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
 }
 
 impl Connector {
-    /// What is needed to ask for the account called `name`; reads the AppSecret. An error says where it is from.
-    pub(crate) fn link(&self, name: &str, contact: &UpstreamConfig) -> Result<UpstreamParts> {
-        let (client, secret) = self.parts(name, contact);
-        let (client, secret) = error::both(client, secret)?;
-        Ok(UpstreamParts { client, secret })
+    /// Builds the account's upstream. The error says where the configuration comes from.
+    pub(crate) fn connect(
+        &self,
+        account: &Account,
+        config: &UpstreamConfig,
+    ) -> Result<Arc<dyn Upstream>> {
+        let (client, secret) = self.parts(&account.name, config);
+        let (client, secret) = both(client, secret)?;
+        upstream(account, client, secret)
     }
 
-    /// The same, each part for itself: who is asked, and what with.
+    /// Returns the client and the secret of the account called `name`, each with its own error. A mirror may have no
+    /// secret.
     pub(crate) fn parts(
         &self,
         name: &str,
-        contact: &UpstreamConfig,
+        config: &UpstreamConfig,
     ) -> (Result<Client>, Result<Option<Secret>>) {
-        let secret_file = contact.secret_file.as_deref();
-        let client = self.client(contact).map_err(|err| Exit::Usage.error(format!("{err:#}")));
-        match &contact.origin {
-            Origin::CommandLine => (client, credentials::read_given(name, secret_file).map(Some)),
-            Origin::Config { account, secret_file: place } => (
+        let client = self.client(config).map_err(|err| Exit::Usage.error(format!("{err:#}")));
+        let secret = credentials::read(name, config);
+        match &config.origin {
+            Origin::CommandLine => (client, secret),
+            Origin::Config { account, secret_file } => (
                 client.with_context(|| account.clone()),
-                match contact.is_mirror {
-                    true => credentials::read_key(name, secret_file),
-                    false => credentials::read(name, secret_file).map(Some),
-                }
-                .with_context(|| place.clone()),
+                secret.with_context(|| secret_file.clone()),
             ),
         }
     }
 
-    fn client(&self, contact: &UpstreamConfig) -> Result<Client> {
+    fn client(&self, config: &UpstreamConfig) -> Result<Client> {
         let base =
             |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
-        let bases: Vec<_> = contact.base_urls.iter().map(base).collect::<Result<_>>()?;
-        let trust = match &contact.ca_file {
+        let bases: Vec<_> = config.base_urls.iter().map(base).collect::<Result<_>>()?;
+        let roots = match &config.ca_file {
             None => TrustedRoots::public(),
-            Some(path) => self.trust(path)?,
+            Some(path) => self.roots(path)?,
         };
-        Client::new(&bases, contact.proxy.as_ref(), trust)
+        Client::new(&bases, config.proxy.as_ref(), roots)
     }
 
-    fn trust(&self, path: &Path) -> Result<TrustedRoots> {
-        let mut trusts = self.trusts.lock().unwrap_or_else(PoisonError::into_inner);
-        let revision = FileVersion::at(path);
-        match (trusts.get(path), revision) {
-            (Some((known, trust)), Some(revision)) if *known == revision => Ok(trust.clone()),
-            (_, revision) => {
-                let trust = TrustedRoots::with(path)?;
-                if let Some(revision) = revision {
-                    trusts.insert(path.to_owned(), (revision, trust.clone()));
+    fn roots(&self, path: &Path) -> Result<TrustedRoots> {
+        let mut cached = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = FileVersion::at(path);
+        match (cached.get(path), version) {
+            (Some((known, roots)), Some(version)) if *known == version => Ok(roots.clone()),
+            (_, version) => {
+                let roots = TrustedRoots::with_ca_file(path)?;
+                if let Some(version) = version {
+                    cached.insert(path.to_owned(), (version, roots.clone()));
                 }
-                Ok(trust)
+                Ok(roots)
             }
         }
     }
+}
+
+/// Returns the account's upstream with this client and secret. Fails if the account's API needs an AppID or AppSecret
+/// that is missing.
+pub(crate) fn upstream(
+    account: &Account,
+    client: Client,
+    secret: Option<Secret>,
+) -> Result<Arc<dyn Upstream>> {
+    Ok(match account.rules {
+        Rules::Mirror => Arc::new(Mirror::new(client, &account.name, secret)),
+        Rules::Stable | Rules::Classic | Rules::Work => {
+            let secret = secret.context("there is no AppSecret")?;
+            Arc::new(WeChat::new(client, account.api, account.needed_appid()?, secret))
+        }
+    })
 }

@@ -1,159 +1,154 @@
-//! Where the AppSecret comes from: a file, systemd's credentials, or the environment; and the key that a mirror has in its
-//! place. Never an argument, and no message ever holds it.
+//! Reads the AppSecret, or the key of a mirror, from a file, systemd's credentials, stdin or the environment. A secret is
+//! never an argument, and no message contains it.
 
+use std::env::{self, VarError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use zeroize::Zeroizing;
 
+use super::config::{Origin, UpstreamConfig};
 use crate::error::Exit;
 use crate::log::debug;
 use crate::model::secret::Secret;
 use crate::os::read::{self, Protection, ReadError};
 
-/// WeChat's are 32 characters.
+/// Maximum length of a secret in bytes; WeChat's have 32.
 const MAX_SECRET: usize = 256;
 
-/// The longest file that is read for a secret, in bytes: enough to tell a file of another kind from a long secret.
+/// Maximum number of bytes read for a secret: enough to tell a file of another kind from a long secret.
 const MAX_FILE: u64 = 4096;
 
 const TOO_LONG: &str = "is too long for an AppSecret or a key";
 
-/// Where a secret comes from.
+/// Holds the AppSecret of the command line's account.
+const VARIABLE: &str = "WXTOKEN_SECRET";
+
+/// Where a secret is read from.
 pub(crate) enum SecretSource<'a> {
     Stdin,
+    /// A file named on the command line, which may be a pipe.
+    FileOrPipe(&'a Path),
+    /// A file named in the config, which is read again on every reload.
     File(&'a Path),
+    /// A systemd credential.
     Credential(PathBuf),
+    /// The environment variable `WXTOKEN_SECRET`. Not for accounts of the config, no two of which share a secret.
     Variable,
 }
 
 impl SecretSource<'_> {
-    /// Where the secret is that [`read_given`], [`read`] or [`read_key`] reads from this `file`, or as the credential of
-    /// this name; `None` where there is none.
-    pub(crate) fn find<'a>(
-        file: Option<&'a Path>,
-        credential: &str,
-        is_given: bool,
-    ) -> Option<SecretSource<'a>> {
-        match file {
+    /// Returns where the secret of the account called `name` is: the configured file, else the credential `NAME.secret`
+    /// (a mirror's: `NAME.key`), else the variable. `None` if there is none of them.
+    pub(crate) fn find<'a>(name: &str, config: &'a UpstreamConfig) -> Option<SecretSource<'a>> {
+        let is_given = config.origin == Origin::CommandLine;
+        match config.secret_file.as_deref() {
             Some(path) if is_given && path.as_os_str() == "-" => Some(SecretSource::Stdin),
+            Some(path) if is_given => Some(SecretSource::FileOrPipe(path)),
             Some(path) => Some(SecretSource::File(path)),
             None => {
-                let variable = is_given && std::env::var_os("WXTOKEN_SECRET").is_some();
-                credential_path(credential)
+                let has_variable = is_given && env::var_os(VARIABLE).is_some();
+                find_credential(&format!("{name}.{}", noun(config)))
                     .map(SecretSource::Credential)
-                    .or(variable.then_some(SecretSource::Variable))
+                    .or(has_variable.then_some(SecretSource::Variable))
             }
+        }
+    }
+
+    /// `noun` is `secret` or `key`.
+    fn read(&self, noun: &str) -> Result<Secret> {
+        let read = |path, protection| read_file(noun, path, protection);
+        match self {
+            SecretSource::Stdin => parse(read_stdin(), "stdin"),
+            SecretSource::FileOrPipe(path) => {
+                parse_file(noun, path, read::read_secret_or_pipe(path, MAX_FILE))
+            }
+            SecretSource::File(path) => read(path, Protection::Private),
+            SecretSource::Credential(path) => read(path, Protection::PrivateToGroup),
+            SecretSource::Variable => match env::var(VARIABLE) {
+                Err(VarError::NotUnicode(_)) => {
+                    Err(Exit::Usage.error(format!("{VARIABLE} is not an AppSecret")))
+                }
+                value => parse(Ok(Zeroizing::new(value?.into_bytes())), VARIABLE),
+            },
         }
     }
 }
 
-/// Reads the AppSecret of the account that is given on the command line, called `name`: that of `--secret-file`, else
-/// `$CREDENTIALS_DIRECTORY/NAME.secret`, else `WXTOKEN_SECRET`.
-pub(crate) fn read_given(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
-    if file.is_some_and(|path| path.as_os_str() == "-") {
-        return check(read_stdin(), "stdin");
-    }
-    if let Some(path) = file {
-        return parse_file("secret", path, read::read_secret_or_pipe(path, MAX_FILE));
-    }
-    if let Some(secret) = credential(name) {
-        return secret;
-    }
-    match std::env::var("WXTOKEN_SECRET") {
-        Ok(secret) => check(Ok(Zeroizing::new(secret.into_bytes())), "WXTOKEN_SECRET"),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Exit::Usage.error("WXTOKEN_SECRET is not an AppSecret")),
-        Err(std::env::VarError::NotPresent) => Err(Exit::Usage.error(format!(
-            "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or WXTOKEN_SECRET"
+/// Reads the AppSecret of the account called `name`, or the key of a mirror. A mirror without a key returns `None`: the
+/// other wxtoken has to allow its address. Fails for any other account without a secret.
+pub(crate) fn read(name: &str, config: &UpstreamConfig) -> Result<Option<Secret>> {
+    match (SecretSource::find(name, config), &config.origin) {
+        (Some(source), _) => source.read(noun(config)).map(Some),
+        (None, _) if config.is_mirror => Ok(None),
+        (None, Origin::CommandLine) => Err(Exit::Usage.error(format!(
+            "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or {VARIABLE}"
+        ))),
+        (None, Origin::Config { .. }) => Err(Exit::Usage.error(format!(
+            "no AppSecret: give secret_file, or a systemd credential named {name}.secret"
         ))),
     }
 }
 
-/// Reads the AppSecret of an account of the config: that of its `secret_file`, else `$CREDENTIALS_DIRECTORY/NAME.secret`.
-/// A variable would be for all accounts, and no two have the same.
-pub(crate) fn read(name: &str, file: Option<&Path>) -> anyhow::Result<Secret> {
-    if let Some(path) = file {
-        return read_file("secret", path, Protection::Private);
-    }
-    credential(name).unwrap_or_else(|| {
-        let what =
-            format!("no AppSecret: give secret_file, or a systemd credential named {name}.secret");
-        Err(Exit::Usage.error(what))
-    })
+fn noun(config: &UpstreamConfig) -> &'static str {
+    if config.is_mirror { "key" } else { "secret" }
 }
 
-/// Reads the key that another wxtoken knows us by: that of `key_file`, else `$CREDENTIALS_DIRECTORY/NAME.key`. Where there is
-/// neither, it has to know us by our address.
-pub(crate) fn read_key(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-    let read = |path: &Path, protection| read_file("key", path, protection).map(Some);
-    match (file, credential_path(&format!("{name}.key"))) {
-        (Some(path), _) => read(path, Protection::Private),
-        (None, Some(path)) => read(&path, Protection::PrivateToGroup),
-        (None, None) => Ok(None),
-    }
+/// Returns the path of the systemd credential of this name, if there is one.
+fn find_credential(name: &str) -> Option<PathBuf> {
+    let directory = env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(&directory).join(name);
+    // One that exists and cannot be read is an error, not a reason to look elsewhere.
+    let exists = !matches!(path.try_exists(), Ok(false));
+    exists.then_some(path)
 }
 
-/// The secret in the account's credential, where there is one.
-fn credential(name: &str) -> Option<anyhow::Result<Secret>> {
-    let path = credential_path(&format!("{name}.secret"))?;
-    Some(read_file("secret", &path, Protection::PrivateToGroup))
+/// Reads the secret from a regular file.
+fn read_file(noun: &str, path: &Path, protection: Protection) -> Result<Secret> {
+    parse_file(noun, path, read::read(path, protection, MAX_FILE))
 }
 
-/// Where systemd put the credential of this name, if it did.
-fn credential_path(name: &str) -> Option<PathBuf> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY")?;
-    let path = Path::new(&credentials).join(name);
-    // One that is there and cannot be read is an error, not a reason to look elsewhere.
-    let is_there = !matches!(path.try_exists(), Ok(false));
-    is_there.then_some(path)
-}
-
-/// Reads the secret from the regular file at `path`; `what` says what kind of secret it is.
-fn read_file(what: &str, path: &Path, protection: Protection) -> anyhow::Result<Secret> {
-    parse_file(what, path, read::read(path, protection, MAX_FILE))
-}
-
-/// Returns the secret in the content of the file at `path`.
 fn parse_file(
-    what: &str,
+    noun: &str,
     path: &Path,
     content: Result<Zeroizing<Vec<u8>>, ReadError>,
-) -> anyhow::Result<Secret> {
-    let name = format!("{what} file {}", path.display());
+) -> Result<Secret> {
+    let name = format!("{noun} file {}", path.display());
     match content {
-        Ok(bytes) => check(Ok(bytes), &name),
+        Ok(bytes) => parse(Ok(bytes), &name),
         Err(ReadError::TooLarge(_)) => Err(Exit::Usage.error(format!("{name} {TOO_LONG}"))),
         Err(err) => Err(Exit::Usage.error(format!("cannot read {name}: {}", err.about_secret()))),
     }
 }
 
-/// Reads the secret from standard input.
 fn read_stdin() -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    // One byte more than can be a secret, which is an error then.
+    // One byte beyond the maximum, so that `parse` refuses a longer input.
     io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Trims the newline that editors and `echo` leave, and refuses what cannot be an AppSecret.
-fn check(bytes: io::Result<Zeroizing<Vec<u8>>>, from: &str) -> anyhow::Result<Secret> {
-    let bytes = bytes.map_err(|err| Exit::Usage.error(format!("cannot read {from}: {err}")))?;
+/// Removes the newline that editors and `echo` leave. Fails if the rest cannot be an AppSecret or key; `name` is what the
+/// message calls the source.
+fn parse(bytes: io::Result<Zeroizing<Vec<u8>>>, name: &str) -> Result<Secret> {
+    let bytes = bytes.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let finding = match line {
+    let problem = match line {
         [] => "is empty",
         line if line.contains(&b'\n') => "has more than one line",
         line if line.len() > MAX_SECRET => TOO_LONG,
-        // Nor could another one be told again in what a gateway echoes, escaped or percent-encoded, to be left out there.
+        // Other characters could not be found in an errmsg that echoes the request escaped or percent-encoded.
         line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
             "has blanks or characters that no AppSecret or key has"
         }
         line => {
-            debug!("read {from}");
+            debug!("read {name}");
             return Ok(Secret::new(String::from_utf8_lossy(line).into_owned()));
         }
     };
-    Err(Exit::Usage.error(format!("{from} {finding}")))
+    Err(Exit::Usage.error(format!("{name} {problem}")))
 }
 
 #[cfg(test)]
@@ -162,14 +157,14 @@ mod tests {
 
     use super::*;
 
-    fn checked(bytes: &[u8]) -> Result<Secret, String> {
-        check(Ok(Zeroizing::new(bytes.to_vec())), "it").map_err(|err| err.to_string())
+    fn parsed(bytes: &[u8]) -> Result<Secret, String> {
+        parse(Ok(Zeroizing::new(bytes.to_vec())), "it").map_err(|err| err.to_string())
     }
 
     #[test]
-    fn a_secret_is_trimmed_of_its_newline_and_of_nothing_else() {
+    fn only_the_final_newline_of_a_secret_is_removed() {
         for line in ["S3CR3T", "S3CR3T\n", "S3CR3T\r\n"] {
-            assert_eq!(checked(line.as_bytes()).unwrap().expose(), "S3CR3T");
+            assert_eq!(parsed(line.as_bytes()).unwrap().expose(), "S3CR3T");
         }
         for wrong in [
             "",
@@ -184,14 +179,14 @@ mod tests {
             "S3CR3T\u{e9}",
             &"S".repeat(257),
         ] {
-            let err = checked(wrong.as_bytes()).expect_err(wrong);
+            let err = parsed(wrong.as_bytes()).expect_err(wrong);
             assert!(!err.contains("S3"), "{err}");
         }
-        assert!(checked(&[b'S', 0xff, 0]).is_err());
+        assert!(parsed(&[b'S', 0xff, 0]).is_err());
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused_by_name_and_mode() {
+    fn a_secret_file_that_others_can_read_is_refused_with_name_and_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.secret");
         std::fs::write(&path, "S3CR3T\n").unwrap();

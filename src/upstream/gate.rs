@@ -1,43 +1,42 @@
-//! Whether a request was sent at all: a gate between the connection, TLS and all, and the request. Who gives up before
-//! anything has passed it shuts it, and then knows that nothing ever will. Knows nothing of HTTP.
+//! A gate between connecting (TLS included) and sending the request, to know whether a request was sent. A caller that
+//! gives up before anything has passed shuts the gate, and then nothing ever passes. Knows nothing of HTTP.
 
 use std::sync::{Arc, OnceLock};
 
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
-/// The gate of one exchange; its clones are the same gate.
+/// The gate of one exchange; clones share its state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gate {
-    fate: Arc<OnceLock<Fate>>,
-    /// Whether the way leads through a proxy: then the proxy is connected to first, and not the server.
+    state: Arc<OnceLock<GateState>>,
+    /// With a proxy, ureq connects to the proxy first, and that must not count.
     has_proxy: bool,
 }
 
-/// What became of a gate; it is settled once.
+/// The final state of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum GateState {
     Passed,
     Shut,
 }
 
 impl Gate {
     pub(super) fn new(has_proxy: bool) -> Gate {
-        Gate { fate: Arc::default(), has_proxy }
+        Gate { state: Arc::default(), has_proxy }
     }
 
-    /// Shuts the gate; whether that was before anything had passed.
+    /// Shuts the gate. Returns whether it is shut: `false` if a request has passed before.
     pub(super) fn shut(&self) -> bool {
-        *self.fate.get_or_init(|| Fate::Shut) == Fate::Shut
+        *self.state.get_or_init(|| GateState::Shut) == GateState::Shut
     }
 
-    /// Lets a request through, unless somebody has given up on it.
+    /// Lets a request pass. Returns `false` if the gate has been shut before.
     fn pass(&self) -> bool {
-        *self.fate.get_or_init(|| Fate::Passed) == Fate::Passed
+        *self.state.get_or_init(|| GateState::Passed) == GateState::Passed
     }
 }
 
-/// The last of the connectors: when its turn comes the others have looked up the name, reached the server and shaken
-/// hands.
+/// The last connector of the chain: those before it have resolved the name, connected and completed the TLS handshake.
 impl<In: Transport> Connector<In> for Gate {
     type Out = In;
 
@@ -46,7 +45,7 @@ impl<In: Transport> Connector<In> for Gate {
         details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<In>, ureq::Error> {
-        // The connection to the proxy itself is made without one.
+        // The connection to the proxy itself is configured without a proxy.
         let is_to_server = details.config.proxy().is_some() == self.has_proxy;
         if is_to_server && chained.is_some() && !self.pass() {
             return Err(ureq::Error::ConnectionFailed);
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_passed_cannot_be_held_back_and_what_is_shut_lets_nothing_through() {
+    fn the_first_of_pass_and_shut_decides() {
         let gate = Gate::new(false);
         assert!(gate.clone().pass());
         assert!(!gate.shut() && gate.pass());

@@ -1,5 +1,5 @@
-//! Asks another wxtoken, the one that holds the AppSecret, for its token: `GET /token/ACCOUNT`, and `POST` where the token
-//! was rejected. What it promises is a life from now on, with its own rules in it.
+//! Another wxtoken as upstream, the one that holds the AppSecret: `GET /token/ACCOUNT`, and `POST` to report a rejected
+//! token. The lifetime it promises already allows for the rules of its own upstream.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,66 +8,68 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Client, FailedStage};
-use super::wechat::whole_number;
+use super::client::{Client, HttpResponse};
+use super::error::FailedStage;
+use super::wechat::parse_expires_in;
 use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::log::printable;
 use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
-/// So much of what the other wxtoken says is told.
-const LONGEST_WORDS: usize = 300;
+/// Maximum number of characters shown of the other wxtoken's message.
+const MAX_MESSAGE: usize = 300;
 
-/// One account at another wxtoken.
+/// An account at another wxtoken.
 pub(crate) struct Mirror {
     client: Client,
-    /// What the client shows, if that is needed.
+    /// Authorizes the requests, if the other wxtoken asks for a key.
     key: Option<Secret>,
     account: String,
-    /// What it gave last: that is what it is told was rejected.
-    given: Mutex<Option<Secret>>,
+    /// The token issued last: the one to report as rejected.
+    last_issued: Mutex<Option<Secret>>,
 }
 
+/// The body that reports a rejected token.
 #[derive(Serialize)]
-struct Rejected<'a> {
+struct RejectedReport<'a> {
     rejected: &'a str,
 }
 
 impl Mirror {
-    /// The account of this name there, whose token is given to who shows this key, if one is needed.
+    /// Returns the account of this name at the other wxtoken.
     pub(crate) fn new(client: Client, account: &str, key: Option<Secret>) -> Mirror {
         let client = match &key {
             Some(key) => client.with_key(key),
             None => client,
         };
-        Mirror { client, key, account: account.to_owned(), given: Mutex::default() }
+        Mirror { client, key, account: account.to_owned(), last_issued: Mutex::default() }
     }
 
-    fn given(&self) -> Option<Secret> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn last_issued(&self) -> Option<Secret> {
+        self.last_issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What an answer grants under `field`; an error is told of another wxtoken, and shows nothing that was sent.
-    fn judge(
+    /// Reads the token or ticket in `field`. Errors name the other wxtoken, and show nothing that was sent.
+    fn read(
         &self,
-        answer: Result<Answer, UpstreamError>,
+        response: Result<HttpResponse, UpstreamError>,
         field: &str,
     ) -> Result<IssuedToken, UpstreamError> {
-        let sent = [self.key.clone(), self.given()];
+        let sent = [self.key.clone(), self.last_issued()];
         let sent: Vec<_> = sent.iter().flatten().collect();
-        answer.and_then(|answer| judge(&answer, field, &sent)).map_err(of_central)
+        response.and_then(|response| read_issued(&response, field, &sent)).map_err(into_central)
     }
 
-    fn request(&self, how: RefreshMode, timeout: Duration) -> Result<Answer, UpstreamError> {
+    fn send(&self, mode: RefreshMode, timeout: Duration) -> Result<HttpResponse, UpstreamError> {
         let path = format!("/token/{}", self.account);
-        match (how, self.given()) {
-            (RefreshMode::Forced, Some(given)) => {
-                let rejected = Rejected { rejected: given.expose() };
-                let body = Zeroizing::new(serde_json::to_vec(&rejected).unwrap_or_default()); // A string always serializes.
+        match (mode, self.last_issued()) {
+            (RefreshMode::Forced, Some(token)) => {
+                let report = RejectedReport { rejected: token.expose() };
+                let body = Zeroizing::new(serde_json::to_vec(&report).unwrap_or_default()); // A string always serializes.
                 self.client.post_json(&path, body, timeout)
             }
-            // Who forces without a reason is told what there is.
+            // The other wxtoken replaces no token without one to report.
             _ => self.client.get(&path, &[], timeout),
         }
     }
@@ -76,41 +78,42 @@ impl Mirror {
 impl TokenSource for Mirror {
     fn request_token(
         &self,
-        how: RefreshMode,
+        mode: RefreshMode,
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
-        let grant = self.judge(self.request(how, timeout), "access_token")?;
-        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant.token.clone());
-        Ok(grant)
+        let issued = self.read(self.send(mode, timeout), "access_token")?;
+        *self.last_issued.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(issued.token.clone());
+        Ok(issued)
     }
 }
 
 impl TicketSource for Mirror {
-    /// The one that is published there; it needs no token for that.
+    /// Returns the ticket published there, for which no token is needed.
     fn request_ticket(
         &self,
         kind: &TicketType,
         _: &Secret,
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
-        let answer = self.client.get(&format!("/ticket/{}/{kind}", self.account), &[], timeout);
-        self.judge(answer, "ticket")
+        let path = format!("/ticket/{}/{kind}", self.account);
+        self.read(self.client.get(&path, &[], timeout), "ticket")
     }
 }
 
 impl Probe for Mirror {
-    /// Whether it is alive is the other one's to find out, when it is told that the token was rejected.
+    /// Not supported: the other wxtoken probes a token itself when it is reported as rejected.
     fn probe(&self, _: &Secret, _: Duration) -> Liveness {
         Liveness::Unknown(UpstreamError::Withheld)
     }
 }
 
-/// The same error, told of another wxtoken and not of WeChat.
-pub(super) fn of_central(err: UpstreamError) -> UpstreamError {
+/// Converts errors whose messages would name WeChat to errors that name the other wxtoken.
+pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
-        UpstreamError::Unreachable { what, may_pass, may_have_arrived } => {
-            let what_to_do = match FailedStage::of(&what, may_have_arrived) {
-                FailedStage::Tls => {
+        UpstreamError::Unreachable(unreachable) => {
+            let remedy = match unreachable.stage() {
+                FailedStage::Tls(_) => {
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
                      in `from`. 证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
                 }
@@ -120,9 +123,9 @@ pub(super) fn of_central(err: UpstreamError) -> UpstreamError {
             };
             UpstreamError::Central {
                 what: format!(
-                    "cannot reach the wxtoken that this is a mirror of: {what}. {what_to_do}"
+                    "cannot reach the wxtoken that this is a mirror of: {unreachable}. {remedy}"
                 ),
-                is_lasting: !may_pass,
+                is_lasting: !unreachable.may_pass,
                 was_reached: false,
             }
         }
@@ -137,26 +140,26 @@ pub(super) fn of_central(err: UpstreamError) -> UpstreamError {
     }
 }
 
-/// What an answer to a request in which this was `sent` says: what stands under `field`, or why there is none.
-fn judge(answer: &Answer, field: &str, sent: &[&Secret]) -> Result<IssuedToken, UpstreamError> {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if answer.status != 200 {
-        return Err(refused(answer.status, &body, sent));
+/// Reads the token or ticket in `field` of a response, or why there is none. `sent` are the secrets of the request.
+fn read_issued(
+    response: &HttpResponse,
+    field: &str,
+    sent: &[&Secret],
+) -> Result<IssuedToken, UpstreamError> {
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    if response.status != 200 {
+        return Err(refused(response.status, &body, sent));
     }
     let token = match body[field].as_str() {
         Some(text) if document::is_token(text) => Secret::new(text.to_owned()),
         _ => return Err(UpstreamError::Malformed(format!("there is no {field} in it"))),
     };
-    let life = whole_number(&body["expires_in"]).and_then(|secs| u64::try_from(secs).ok());
-    let expires_in = life.and_then(document::parse_lifetime).ok_or_else(|| {
-        UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
-    })?;
-    Ok(IssuedToken { token, expires_in })
+    Ok(IssuedToken { token, expires_in: parse_expires_in(&body)? })
 }
 
-/// Why there is no token, by the status and in the other one's words.
+/// Returns why there is no token, by the status and the other wxtoken's message.
 fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
-    let what_to_do = match status {
+    let remedy = match status {
         401 => {
             "check key_file: the other wxtoken's keys file has no line for that key. 密钥无效，请检查 key_file。"
         }
@@ -181,16 +184,16 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
         300..=399 => "check `from`: wxtoken does not redirect. 收到重定向，请检查 from 地址。",
         _ => "check `from`, and the other wxtoken. 请检查 from 地址与上级 wxtoken。",
     };
-    // Whoever else answers may echo what it was sent.
-    let echoes = |words: &str| sent.iter().any(|secret| words.contains(secret.expose()));
-    let words = match body["message"].as_str() {
-        Some(words) if body["error"].is_string() && !echoes(words) => {
-            format!(" ({})", printable(words, LONGEST_WORDS))
+    // An intermediary that answers instead may echo the request.
+    let echoes = |message: &str| sent.iter().any(|secret| message.contains(secret.expose()));
+    let message = match body["message"].as_str() {
+        Some(message) if body["error"].is_string() && !echoes(message) => {
+            format!(" ({})", printable(message, MAX_MESSAGE))
         }
         _ => String::new(),
     };
     UpstreamError::Central {
-        what: format!("the wxtoken that this is a mirror of answers {status}{words}: {what_to_do}"),
+        what: format!("the wxtoken that this is a mirror of answers {status}{message}: {remedy}"),
         is_lasting: status < 500 && status != 408 && status != 429,
         was_reached: true,
     }
@@ -200,18 +203,16 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
 mod tests {
     use super::*;
 
-    fn judged(status: u16, body: &str) -> Result<(String, u64), UpstreamError> {
-        let grant = judge(
-            &Answer { status, date: None, body: body.as_bytes().to_vec() },
-            "access_token",
-            &[],
-        )?;
-        Ok((grant.token.expose().to_owned(), grant.expires_in.as_secs()))
+    fn read(status: u16, body: &str) -> Result<(String, u64), UpstreamError> {
+        let body = body.as_bytes().to_vec();
+        let response = HttpResponse { status, date: None, body };
+        let issued = read_issued(&response, "access_token", &[])?;
+        Ok((issued.token.expose().to_owned(), issued.expires_in.as_secs()))
     }
 
     #[test]
-    fn a_token_comes_with_the_life_that_is_promised_there() {
-        let answer = judged(200, r#"{"access_token":"T1","expires_in":123}"#);
+    fn a_token_comes_with_the_lifetime_promised_there() {
+        let answer = read(200, r#"{"access_token":"T1","expires_in":123}"#);
         assert_eq!(answer.unwrap(), ("T1".to_owned(), 123));
         for wrong in [
             "",
@@ -222,23 +223,23 @@ mod tests {
             r#"{"access_token":"T1"}"#,
             r#"{"errcode":40001,"errmsg":"invalid credential"}"#,
         ] {
-            assert!(matches!(judged(200, wrong), Err(UpstreamError::Malformed(_))), "{wrong}");
+            assert!(matches!(read(200, wrong), Err(UpstreamError::Malformed(_))), "{wrong}");
         }
     }
 
     #[test]
-    fn an_echo_of_what_was_sent_is_not_told() {
+    fn a_message_that_echoes_the_key_is_not_shown() {
         let key = Secret::new("wxk_S3CR3T".to_owned());
         let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
-        let answer = Answer { status: 401, date: None, body };
-        let told = judge(&answer, "access_token", &[&key]).unwrap_err().to_string();
-        assert!(told.contains("answers 401: check key_file"), "{told}");
-        assert!(!told.contains("S3CR3T"), "{told}");
+        let response = HttpResponse { status: 401, date: None, body };
+        let shown = read_issued(&response, "access_token", &[&key]).unwrap_err().to_string();
+        assert!(shown.contains("answers 401: check key_file"), "{shown}");
+        assert!(!shown.contains("S3CR3T"), "{shown}");
     }
 
     #[test]
-    fn what_a_person_must_mend_is_a_refusal_and_the_rest_may_pass() {
-        for (status, is_pointless, hint) in [
+    fn statuses_that_need_a_person_are_lasting_and_others_may_pass() {
+        for (status, is_lasting, hint) in [
             (401, true, "key_file"),
             (403, true, "allow list"),
             (404, true, "same name"),
@@ -249,8 +250,8 @@ mod tests {
             (503, false, "no live token"),
         ] {
             let body = r#"{"error":"denied","message":"10.0.0.9 is not allowed"}"#;
-            let err = judged(status, body).unwrap_err();
-            assert_eq!(err.is_transient(), !is_pointless, "{status}");
+            let err = read(status, body).unwrap_err();
+            assert_eq!(err.is_transient(), !is_lasting, "{status}");
             let text = err.to_string();
             assert!(text.contains(hint) && text.contains("10.0.0.9"), "{text}");
             assert!(!err.may_have_minted());
@@ -259,8 +260,8 @@ mod tests {
             [(404, "no_such_ticket", "tickets there"), (503, "no_ticket", "no live ticket")]
         {
             let body = format!(r#"{{"error":"{error}","message":"none"}}"#);
-            let told = judged(status, &body).unwrap_err().to_string();
-            assert!(told.contains(hint), "{told}");
+            let shown = read(status, &body).unwrap_err().to_string();
+            assert!(shown.contains(hint), "{shown}");
         }
     }
 }

@@ -1,20 +1,22 @@
 //! Where tokens and tickets come from: WeChat, or another wxtoken. Each request is made once and its result returned;
 //! whether, when and how often to ask is decided elsewhere.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::error::Exit;
-use crate::model::errcode::{Class, Refusal};
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
+pub(crate) use error::UpstreamError;
+
 pub(crate) mod client;
+pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod credentials;
+pub(crate) mod error;
 mod gate;
 pub(crate) mod mirror;
 pub(crate) mod ping;
+mod roots;
 pub(crate) mod wechat;
 
 /// WeChat's two modes of asking for a token.
@@ -76,197 +78,4 @@ pub(crate) enum Liveness {
     Dead,
     /// The answer says nothing about the token (a refused address, for instance), or there was none.
     Unknown(UpstreamError),
-}
-
-/// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
-#[derive(Debug)]
-pub(crate) enum UpstreamError {
-    /// WeChat answered with an errcode.
-    Refused(Refusal),
-    /// WeChat or an intermediary answered with a bare HTTP status.
-    Status(u16),
-    /// No answer: connection, DNS, TLS, timeout.
-    Unreachable {
-        what: String,
-        /// Whether another attempt a second later could succeed.
-        may_pass: bool,
-        /// `false` if the request was certainly never sent.
-        may_have_arrived: bool,
-    },
-    /// The answer cannot be understood; says why.
-    Malformed(String),
-    /// The wxtoken that is mirrored gave none, or could not be asked.
-    Central {
-        what: String,
-        /// Whether asking again soon is pointless.
-        is_lasting: bool,
-        /// Whether it answered.
-        was_reached: bool,
-    },
-    /// The published token was issued again although its lifetime is over.
-    Expired,
-    /// Not asked: a forced refresh is not allowed now.
-    Withheld,
-    /// Not asked: there is no live token to authorize the ticket request.
-    NoToken,
-}
-
-impl UpstreamError {
-    /// Whether another attempt within seconds may succeed.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            UpstreamError::Refused(refusal) => refusal.class() == Class::Transient,
-            UpstreamError::Status(status) => *status >= 500,
-            UpstreamError::Unreachable { may_pass, .. } => *may_pass,
-            UpstreamError::Central { is_lasting, .. } => !is_lasting,
-            UpstreamError::Malformed(_) | UpstreamError::Withheld | UpstreamError::NoToken => false,
-            // `created_at` precedes the request, so the local lifetime ends some seconds before WeChat's.
-            UpstreamError::Expired => true,
-        }
-    }
-
-    /// Whether WeChat rejected the token that the request used.
-    pub(crate) fn is_dead_token(&self) -> bool {
-        matches!(self, UpstreamError::Refused(refusal) if refusal.class() == Class::TokenDead)
-    }
-
-    /// Whether WeChat may have minted a token although none was received.
-    pub(crate) fn may_have_minted(&self) -> bool {
-        match self {
-            UpstreamError::Refused(_)
-            | UpstreamError::Central { .. }
-            | UpstreamError::Expired
-            | UpstreamError::Withheld
-            | UpstreamError::NoToken => false,
-            // 3xx and 4xx mean that nothing was done, except 408: a gateway that gave up waiting cannot know.
-            UpstreamError::Status(status) => !(300..500).contains(status) || *status == 408,
-            UpstreamError::Unreachable { may_have_arrived, .. } => *may_have_arrived,
-            UpstreamError::Malformed(_) => true,
-        }
-    }
-
-    /// Returns for how long another attempt is pointless; `None` if that is unknown and the caller's own backoff applies.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            UpstreamError::Refused(refusal) => refusal.retry_after(),
-            // A wrong path or proxy: a person fixes it, and then reloads or restarts.
-            UpstreamError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
-            // A certificate or a proxy's password: fixed elsewhere, without a reload here.
-            UpstreamError::Unreachable { may_pass: false, .. } => Some(Duration::from_secs(5 * 60)),
-            // A key, an allowlist or a certificate: likewise.
-            UpstreamError::Central { is_lasting: true, .. } => Some(Duration::from_secs(5 * 60)),
-            UpstreamError::Status(_)
-            | UpstreamError::Unreachable { .. }
-            | UpstreamError::Central { .. }
-            | UpstreamError::Malformed(_)
-            | UpstreamError::Expired
-            | UpstreamError::Withheld
-            | UpstreamError::NoToken => None,
-        }
-    }
-
-    /// Returns the exit status for this error.
-    pub(crate) fn exit(&self) -> Exit {
-        match self {
-            UpstreamError::Refused(refusal) => refusal.class().exit(),
-            // Time does not help: a wrong path, or an intermediary that removed Content-Length.
-            UpstreamError::Status(404 | 412)
-            | UpstreamError::Central { is_lasting: true, was_reached: true, .. } => Exit::Refused,
-            _ => Exit::Unreachable,
-        }
-    }
-}
-
-impl fmt::Display for UpstreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UpstreamError::Refused(refusal) => refusal.fmt(f),
-            UpstreamError::Status(404) => {
-                f.write_str("HTTP 404: Wrong API path or host; check --base-url. 接口地址错误，请检查域名与路径。")
-            }
-            UpstreamError::Status(412) => f.write_str(
-                "HTTP 412: Request lost its Content-Length on the way; a proxy sent it chunked. \
-                 请求缺少 Content-Length（被分块传输），请检查代理。",
-            ),
-            UpstreamError::Status(status @ 300..=399) => write!(
-                f,
-                "HTTP {status}: WeChat does not redirect, so this is not WeChat; check --base-url and the proxy. \
-                 收到重定向，并非微信的应答，请检查 --base-url 与代理。"
-            ),
-            UpstreamError::Status(status) => write!(
-                f,
-                "HTTP {status} without an errcode: a gateway or proxy answered; try again, check the proxy. \
-                 网关或代理返回了错误，请稍后重试或检查代理。"
-            ),
-            UpstreamError::Unreachable { what, .. } => write!(
-                f,
-                "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
-            ),
-            UpstreamError::Central { what, .. } => f.write_str(what),
-            UpstreamError::Withheld => f.write_str("another token is not asked for now"),
-            UpstreamError::NoToken => f.write_str(
-                "there is no live token to ask with: it went while the ticket was waited for; the next fetch brings both. \
-                 没有可用的 token，下次 fetch 会重新获取。",
-            ),
-            UpstreamError::Malformed(what) => write!(
-                f,
-                "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
-                 应答无法识别，请检查是否有代理或认证网关拦截。"
-            ),
-            UpstreamError::Expired => f.write_str(
-                "what was given again is over by this host's count: there is another within seconds, or is this host's \
-                 clock wrong? 仍返回已到期的凭证，请稍后再试，或检查本机时间。",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for UpstreamError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_that_need_a_person_have_a_retry_delay() {
-        let unreachable = |may_pass| UpstreamError::Unreachable {
-            what: String::new(),
-            may_pass,
-            may_have_arrived: true,
-        };
-        for (err, expected) in [
-            (UpstreamError::Status(404), Some(3600)),
-            (UpstreamError::Status(412), Some(3600)),
-            (UpstreamError::Status(302), None),
-            (UpstreamError::Status(502), None),
-            (unreachable(true), None),
-            (unreachable(false), Some(300)),
-            (UpstreamError::Malformed("an HTML page".to_owned()), None),
-            (UpstreamError::Expired, None),
-        ] {
-            assert_eq!(err.retry_after().map(|wait| wait.as_secs()), expected, "{err}");
-        }
-    }
-
-    #[test]
-    fn only_a_clear_answer_or_an_unsent_request_rules_out_that_a_token_was_minted() {
-        let unreachable = |may_have_arrived| UpstreamError::Unreachable {
-            what: String::new(),
-            may_pass: true,
-            may_have_arrived,
-        };
-        for (err, expected) in [
-            (unreachable(true), true),
-            (unreachable(false), false),
-            (UpstreamError::Malformed("an empty body".to_owned()), true),
-            (UpstreamError::Status(200), true),
-            (UpstreamError::Status(302), false),
-            (UpstreamError::Status(404), false),
-            (UpstreamError::Status(408), true),
-            (UpstreamError::Status(412), false),
-            (UpstreamError::Status(502), true),
-        ] {
-            assert_eq!(err.may_have_minted(), expected, "{err}");
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! Asks WeChat (公众号, 服务号, 小程序) or WeCom (企业微信) for a token, or whether one is alive: one request, one verdict.
-//! The JSON body decides, not the HTTP status.
+//! WeChat (公众号, 服务号, 小程序) and WeCom (企业微信) as upstream: tokens, tickets and probes, one request each. The JSON
+//! body decides what an answer means, not the HTTP status.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Client};
+use super::client::{Client, HttpResponse};
 use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
 use crate::model::api::Api;
 use crate::model::document;
@@ -15,7 +15,7 @@ use crate::model::errcode::{CallKind, Class, Platform, Refusal};
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 
-/// One account at WeChat, or one app of a corp at WeCom.
+/// An account at WeChat, or an app of a corp at WeCom.
 pub(crate) struct WeChat {
     client: Client,
     api: Api,
@@ -23,9 +23,9 @@ pub(crate) struct WeChat {
     secret: Secret,
 }
 
-/// What `stable_token` is asked. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
+/// The body for `stable_token`. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
 #[derive(Serialize)]
-struct StableRequest<'a> {
+struct StableTokenBody<'a> {
     grant_type: &'static str,
     appid: &'a str,
     secret: &'a str,
@@ -34,31 +34,62 @@ struct StableRequest<'a> {
 
 const GRANT_TYPE: &str = "client_credential";
 
-impl TokenSource for WeChat {
-    fn request_token(
+impl WeChat {
+    /// Returns the upstream of the account with this AppID, or CorpID on work.
+    pub(crate) fn new(client: Client, api: Api, appid: &str, secret: Secret) -> WeChat {
+        WeChat { client, api, appid: appid.to_owned(), secret }
+    }
+
+    fn send_stable(
         &self,
-        how: RefreshMode,
+        force_refresh: bool,
         timeout: Duration,
-    ) -> Result<IssuedToken, UpstreamError> {
-        let answer = match self.api {
-            Api::Stable => self.ask_stable(how == RefreshMode::Forced, timeout),
-            // Every call mints another.
-            Api::Classic => self.ask_classic(timeout),
-            // Nothing but its end makes it give another.
-            Api::Work => self.ask_work(timeout),
-        }?;
-        judge(&answer, &self.secret, self.platform())
+    ) -> Result<HttpResponse, UpstreamError> {
+        let body = StableTokenBody {
+            grant_type: GRANT_TYPE,
+            appid: &self.appid,
+            secret: self.secret.expose(),
+            force_refresh,
+        };
+        let body = Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default()); // Strings always serialize.
+        self.client.post_json("/cgi-bin/stable_token", body, timeout)
+    }
+
+    fn send_classic(&self, timeout: Duration) -> Result<HttpResponse, UpstreamError> {
+        let query =
+            [("grant_type", GRANT_TYPE), ("appid", &self.appid), ("secret", self.secret.expose())];
+        self.client.get("/cgi-bin/token", &query, timeout)
+    }
+
+    /// <https://developer.work.weixin.qq.com/document/path/91039>
+    fn send_work(&self, timeout: Duration) -> Result<HttpResponse, UpstreamError> {
+        let query = [("corpid", self.appid.as_str()), ("corpsecret", self.secret.expose())];
+        self.client.get("/cgi-bin/gettoken", &query, timeout)
+    }
+
+    /// Returns the platform whose errcodes apply.
+    fn platform(&self) -> Platform {
+        match self.api {
+            Api::Stable | Api::Classic => Platform::Official,
+            Api::Work => Platform::Work,
+        }
     }
 }
 
-impl Probe for WeChat {
-    /// By the list of WeChat's addresses: every kind of account may ask for it, and it changes nothing.
-    fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
-        let query = [("access_token", token.expose())];
-        match self.client.get("/cgi-bin/get_api_domain_ip", &query, timeout) {
-            Ok(answer) => pulse(&answer, token, self.platform()),
-            Err(err) => Liveness::Unknown(err),
-        }
+impl TokenSource for WeChat {
+    fn request_token(
+        &self,
+        mode: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
+        let response = match self.api {
+            Api::Stable => self.send_stable(mode == RefreshMode::Forced, timeout),
+            // Every call mints a token.
+            Api::Classic => self.send_classic(timeout),
+            // WeCom issues another token only when the current one has expired.
+            Api::Work => self.send_work(timeout),
+        }?;
+        read_token(&response, &self.secret, self.platform())
     }
 }
 
@@ -77,111 +108,73 @@ impl TicketSource for WeChat {
             (Platform::Work, "jsapi") => ("/cgi-bin/get_jsapi_ticket", None),
             (Platform::Work, _) => ("/cgi-bin/ticket/get", Some(("type", &*kind))),
         };
-        let token_only = [("access_token", token.expose())];
-        let query: Vec<_> = token_only.into_iter().chain(query).collect();
-        let answer = self.client.get(path, &query, timeout)?;
-        judge_grant(&answer, "ticket", token, CallKind::UsesToken, self.platform())
+        let query: Vec<_> = [("access_token", token.expose())].into_iter().chain(query).collect();
+        let response = self.client.get(path, &query, timeout)?;
+        read_issued(&response, "ticket", token, CallKind::UsesToken, self.platform())
     }
 }
 
-impl WeChat {
-    pub(crate) fn new(client: Client, api: Api, appid: &str, secret: Secret) -> WeChat {
-        WeChat { client, api, appid: appid.to_owned(), secret }
-    }
-
-    fn ask_stable(&self, force_refresh: bool, timeout: Duration) -> Result<Answer, UpstreamError> {
-        let request = StableRequest {
-            grant_type: GRANT_TYPE,
-            appid: &self.appid,
-            secret: self.secret.expose(),
-            force_refresh,
-        };
-        let body = Zeroizing::new(serde_json::to_vec(&request).unwrap_or_default()); // Strings always serialize.
-        self.client.post_json("/cgi-bin/stable_token", body, timeout)
-    }
-
-    fn ask_classic(&self, timeout: Duration) -> Result<Answer, UpstreamError> {
-        let query =
-            [("grant_type", GRANT_TYPE), ("appid", &self.appid), ("secret", self.secret.expose())];
-        self.client.get("/cgi-bin/token", &query, timeout)
-    }
-
-    /// <https://developer.work.weixin.qq.com/document/path/91039>
-    fn ask_work(&self, timeout: Duration) -> Result<Answer, UpstreamError> {
-        let query = [("corpid", self.appid.as_str()), ("corpsecret", self.secret.expose())];
-        self.client.get("/cgi-bin/gettoken", &query, timeout)
-    }
-
-    /// Whose errcodes it hears.
-    fn platform(&self) -> Platform {
-        match self.api {
-            Api::Stable | Api::Classic => Platform::Official,
-            Api::Work => Platform::Work,
+impl Probe for WeChat {
+    /// Requests the list of WeChat's addresses: every kind of account may, and it changes nothing.
+    fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
+        let query = [("access_token", token.expose())];
+        match self.client.get("/cgi-bin/get_api_domain_ip", &query, timeout) {
+            Ok(response) => read_liveness(&response, token, self.platform()),
+            Err(err) => Liveness::Unknown(err),
         }
     }
 }
 
-/// What an answer says: a grant, a refusal, or nothing that makes sense.
-fn judge(
-    answer: &Answer,
+fn read_token(
+    response: &HttpResponse,
     secret: &Secret,
     platform: Platform,
 ) -> Result<IssuedToken, UpstreamError> {
-    judge_grant(answer, "access_token", secret, CallKind::RequestsToken, platform)
+    read_issued(response, "access_token", secret, CallKind::RequestsToken, platform)
 }
 
-/// The same of an answer that grants what stands under `key`, to a call in which `sent` was sent.
-fn judge_grant(
-    answer: &Answer,
-    key: &str,
+/// Reads the token or ticket in `field` of the response to a call that sent `sent`.
+fn read_issued(
+    response: &HttpResponse,
+    field: &str,
     sent: &Secret,
     call: CallKind,
     platform: Platform,
 ) -> Result<IssuedToken, UpstreamError> {
-    let body = object(answer)?;
+    let body = parse_object(response)?;
     if let Some(code @ ..=-1 | code @ 1..) = errcode(&body)? {
-        // Whichever of the two is wrong: a token was minted, perhaps.
-        if body[key].as_str().is_some_and(document::is_token) {
-            return Err(UpstreamError::Malformed(format!(
-                "{} {key} and errcode {code} in one",
-                article(key)
-            )));
+        // A contradiction: a token may have been minted.
+        if body[field].as_str().is_some_and(document::is_token) {
+            let what = format!("{} {field} and errcode {code} in one", article(field));
+            return Err(UpstreamError::Malformed(what));
         }
         return Err(refused(code, &body, sent, call, platform));
     }
-    if !is_success(answer) && body[key].is_null() {
-        return Err(UpstreamError::Status(answer.status));
+    if !is_success(response) && body[field].is_null() {
+        return Err(UpstreamError::Status(response.status));
     }
 
-    let token = match &body[key] {
+    let token = match &body[field] {
         Value::String(text) if document::is_token(text) => Secret::new(text.clone()),
         Value::Null => {
-            return Err(UpstreamError::Malformed(format!("neither {key} nor errcode")));
+            return Err(UpstreamError::Malformed(format!("neither {field} nor errcode")));
         }
         _ => {
-            return Err(UpstreamError::Malformed(format!(
-                "{} {key} that is no token",
-                article(key)
-            )));
+            let what = format!("{} {field} that is no token", article(field));
+            return Err(UpstreamError::Malformed(what));
         }
     };
-    let expires_in = whole_number(&body["expires_in"])
-        .and_then(|secs| u64::try_from(secs).ok())
-        .and_then(document::parse_lifetime)
-        .ok_or_else(|| {
-            UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
-        })?;
-    Ok(IssuedToken { token, expires_in })
+    Ok(IssuedToken { token, expires_in: parse_expires_in(&body)? })
 }
 
-fn article(key: &str) -> &'static str {
-    if key.starts_with('a') { "an" } else { "a" }
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with('a') { "an" } else { "a" }
 }
 
-/// What an answer to a call that used `token` says of it.
-fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Liveness {
+/// Reads what the response to a call with `token` says about it.
+fn read_liveness(response: &HttpResponse, token: &Secret, platform: Platform) -> Liveness {
     let read = || {
-        let body = object(answer)?;
+        let body = parse_object(response)?;
         let code = errcode(&body)?;
         Ok((body, code))
     };
@@ -191,7 +184,7 @@ fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Liveness {
     };
     match code {
         Some(0) => Liveness::Alive,
-        // What these find fault with is looked at only once the token has been honoured.
+        // These codes complain about other parameters, which WeChat checks only after it has accepted the token.
         Some(76_000..=76_999) => Liveness::Alive,
         Some(code) => {
             let err = refused(code, &body, token, CallKind::UsesToken, platform);
@@ -202,52 +195,62 @@ fn pulse(answer: &Answer, token: &Secret, platform: Platform) -> Liveness {
                 _ => Liveness::Unknown(err),
             }
         }
-        // WeCom's refusals have a list, too: an empty one, beside an errcode.
+        // WeCom's refusals have a list too, an empty one, but beside an errcode.
         None if body["ip_list"].as_array().is_some_and(|list| !list.is_empty()) => Liveness::Alive,
-        None if !is_success(answer) => Liveness::Unknown(UpstreamError::Status(answer.status)),
+        None if !is_success(response) => Liveness::Unknown(UpstreamError::Status(response.status)),
         None => {
             Liveness::Unknown(UpstreamError::Malformed("neither ip_list nor errcode".to_owned()))
         }
     }
 }
 
-/// The JSON object that every answer of WeChat's is.
-pub(super) fn object(answer: &Answer) -> Result<Value, UpstreamError> {
-    // Somebody else's answer, whatever its body says: WeChat never redirects.
-    if (300..400).contains(&answer.status) {
-        return Err(UpstreamError::Status(answer.status));
+/// Parses the body of a response by WeChat, which always is a JSON object.
+pub(super) fn parse_object(response: &HttpResponse) -> Result<Value, UpstreamError> {
+    // WeChat never redirects: a redirect comes from another server, whatever its body says.
+    if (300..400).contains(&response.status) {
+        return Err(UpstreamError::Status(response.status));
     }
-    // Whatever some gateway did to the text of a refusal, its errcode still counts.
-    let text = String::from_utf8_lossy(&answer.body);
+    // Lossy: a gateway may have broken the encoding of errmsg, and the errcode still counts.
+    let text = String::from_utf8_lossy(&response.body);
     let text = text.trim_start_matches('\u{feff}');
-    let nonsense = |what: &str| Err(UpstreamError::Malformed(what.to_owned()));
+    let malformed = |what: &str| Err(UpstreamError::Malformed(what.to_owned()));
     match serde_json::from_str(text) {
         Ok(body @ Value::Object(_)) => Ok(body),
-        _ if !is_success(answer) => Err(UpstreamError::Status(answer.status)),
-        Ok(_) => nonsense("JSON, but not an object"),
-        Err(_) if text.is_empty() => nonsense("an empty body"),
-        Err(err) if err.is_eof() => nonsense("JSON that ends too soon"),
-        Err(_) if text.trim_start().starts_with('<') => nonsense("an HTML page instead of JSON"),
-        Err(_) => nonsense("not JSON"),
+        _ if !is_success(response) => Err(UpstreamError::Status(response.status)),
+        Ok(_) => malformed("JSON, but not an object"),
+        Err(_) if text.is_empty() => malformed("an empty body"),
+        Err(err) if err.is_eof() => malformed("JSON that ends too soon"),
+        Err(_) if text.trim_start().starts_with('<') => malformed("an HTML page instead of JSON"),
+        Err(_) => malformed("not JSON"),
     }
 }
 
-fn is_success(answer: &Answer) -> bool {
-    (200..300).contains(&answer.status)
+fn is_success(response: &HttpResponse) -> bool {
+    (200..300).contains(&response.status)
 }
 
-/// The errcode, where there is one; 0 is none to worry about.
+/// Returns the errcode if there is one; 0 means success.
 pub(super) fn errcode(body: &Value) -> Result<Option<i64>, UpstreamError> {
     match &body["errcode"] {
         Value::Null => Ok(None),
-        code => whole_number(code)
+        code => parse_integer(code)
             .map(Some)
             .ok_or_else(|| UpstreamError::Malformed("an errcode that is not a number".to_owned())),
     }
 }
 
-/// The refusal with this errcode. A gateway that echoes the request would make us print what was in it: `sent` is taken
-/// out of the text, or all of the text, should it be of characters that an echo may write otherwise.
+/// Returns the lifetime in `expires_in`.
+pub(super) fn parse_expires_in(body: &Value) -> Result<Duration, UpstreamError> {
+    parse_integer(&body["expires_in"])
+        .and_then(|secs| u64::try_from(secs).ok())
+        .and_then(document::parse_lifetime)
+        .ok_or_else(|| {
+            UpstreamError::Malformed("an expires_in that is no life (1 to 86400 s)".to_owned())
+        })
+}
+
+/// Returns the refusal with this errcode. A gateway may echo the request in errmsg, so `sent` is removed from it. If `sent`
+/// has characters that an echo may escape, all of errmsg is dropped.
 fn refused(
     code: i64,
     body: &Value,
@@ -264,10 +267,10 @@ fn refused(
     UpstreamError::Refused(Refusal::new(code, &text, call, platform))
 }
 
-/// A number, or a numeric string: SDKs have met both.
-pub(super) fn whole_number(value: &Value) -> Option<i64> {
+/// Accepts a number or a numeric string: SDKs report both.
+fn parse_integer(value: &Value) -> Option<i64> {
     match value {
-        // 7200.0 is whole, too; beyond 2^53 a float cannot tell.
+        // 7200.0 counts as whole. Beyond 2^53 a float is not exact.
         Value::Number(number) => number.as_i64().or_else(|| {
             number.as_f64().filter(|it| it.fract() == 0.0 && it.abs() < 9e15).map(|it| it as i64)
         }),
@@ -278,29 +281,22 @@ pub(super) fn whole_number(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::TrustedRoots;
+    use super::super::roots::TrustedRoots;
     use super::*;
     use crate::error::Exit;
     use crate::model::address::endpoint::BaseUrl;
 
-    fn judged(status: u16, body: &str) -> Result<IssuedToken, UpstreamError> {
-        judged_on(Platform::Official, status, body.as_bytes())
+    fn read(status: u16, body: &str) -> Result<IssuedToken, UpstreamError> {
+        read_on(Platform::Official, status, body.as_bytes())
     }
 
-    fn judged_on(
-        platform: Platform,
-        status: u16,
-        body: &[u8],
-    ) -> Result<IssuedToken, UpstreamError> {
-        judge(
-            &Answer { status, date: None, body: body.to_vec() },
-            &Secret::new("S3CR3T".to_owned()),
-            platform,
-        )
+    fn read_on(platform: Platform, status: u16, body: &[u8]) -> Result<IssuedToken, UpstreamError> {
+        let response = HttpResponse { status, date: None, body: body.to_vec() };
+        read_token(&response, &Secret::new("S3CR3T".to_owned()), platform)
     }
 
     #[test]
-    fn the_body_decides_not_the_status() {
+    fn the_body_decides_and_not_the_status() {
         for (status, body) in [
             (200, r#"{"access_token":"T1","expires_in":7200}"#),
             (200, r#"{"errcode":0,"errmsg":"ok","access_token":"T1","expires_in":7200}"#),
@@ -309,8 +305,12 @@ mod tests {
             (200, r#"{"errcode":"0","access_token":"T1","expires_in":"7200","new":[1]}"#),
             (500, r#"{"access_token":"T1","expires_in":7200}"#),
         ] {
-            let grant = judged(status, body).expect(body);
-            assert_eq!((grant.token.expose(), grant.expires_in.as_secs()), ("T1", 7200), "{body}");
+            let issued = read(status, body).expect(body);
+            assert_eq!(
+                (issued.token.expose(), issued.expires_in.as_secs()),
+                ("T1", 7200),
+                "{body}"
+            );
         }
         for (status, body, exit) in [
             (200, r#"{"errcode":40013,"errmsg":"invalid appid"}"#, Exit::Refused),
@@ -324,16 +324,16 @@ mod tests {
             (412, "", Exit::Refused),
             (502, "<html>", Exit::Unreachable),
         ] {
-            assert_eq!(judged(status, body).expect_err(body).exit(), exit, "{status} {body}");
+            assert_eq!(read(status, body).expect_err(body).exit(), exit, "{status} {body}");
         }
     }
 
     #[test]
-    fn wecom_says_errcode_0_when_all_is_well_and_its_codes_are_its_own() {
+    fn wecoms_errcode_0_is_success_and_its_other_codes_have_meanings_of_their_own() {
         let body = br#"{"errcode":0,"errmsg":"ok","access_token":"T1","expires_in":7200}"#;
-        assert!(judged_on(Platform::Work, 200, body).is_ok());
+        assert!(read_on(Platform::Work, 200, body).is_ok());
         let body = br#"{"errcode":40001,"errmsg":"invalid credential, hint: [1589168158000000000000000], from ip: 203.0.113.9, more info at https://open.work.weixin.qq.com/devtool/query?e=40001"}"#;
-        let err = judged_on(Platform::Work, 200, body).unwrap_err();
+        let err = read_on(Platform::Work, 200, body).unwrap_err();
         assert!(!err.is_transient() && err.exit() == Exit::Refused);
         let shown = err.to_string();
         for part in ["do not retry", "banned for an hour", "切勿反复重试", "from ip: 203.0.113.9"]
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named_and_never_taken_for_a_token() {
+    fn a_malformed_answer_is_described_and_never_taken_for_a_token() {
         for (body, what) in [
             ("", "empty"),
             ("<!DOCTYPE html>", "HTML"),
@@ -364,7 +364,7 @@ mod tests {
             (r#"{"access_token":"T1","expires_in":86401}"#, "no life"),
             (r#"{"errcode":[],"access_token":"T1","expires_in":7200}"#, "errcode"),
         ] {
-            let err = judged(200, body).expect_err(body);
+            let err = read(200, body).expect_err(body);
             assert!(
                 matches!(&err, UpstreamError::Malformed(named) if named.contains(what)),
                 "{body}: {err}"
@@ -372,47 +372,44 @@ mod tests {
             assert!(!err.is_transient(), "{body}");
         }
         let long = format!(r#"{{"access_token":"{}","expires_in":7200}}"#, "x".repeat(2049));
-        assert!(judged(200, &long).is_err());
+        assert!(read(200, &long).is_err());
     }
 
     #[test]
-    fn every_truncation_and_flipped_byte_is_survived() {
+    fn no_truncated_or_corrupted_answer_panics() {
         let whole = br#"{"access_token":"T1","expires_in":7200,"errcode":0}"#;
         for cut in 0..whole.len() {
-            assert!(judged_on(Platform::Official, 200, &whole[..cut]).is_err());
+            assert!(read_on(Platform::Official, 200, &whole[..cut]).is_err());
             for bit in 0..8 {
                 let mut body = whole.to_vec();
                 body[cut] ^= 1 << bit;
-                let _ = judged_on(Platform::Official, 200, &body); // Any verdict, no panic.
+                let _ = read_on(Platform::Official, 200, &body); // Any result, no panic.
             }
         }
     }
 
     #[test]
-    fn a_refusal_in_broken_text_is_still_that_refusal() {
+    fn a_refusal_with_a_broken_encoding_is_recognized() {
         let body = b"{\"errcode\":40164,\"errmsg\":\"\xce\xde\xd0\xa7 invalid ip 203.0.113.9, not in whitelist\"}";
-        let err = judged_on(Platform::Official, 200, body).unwrap_err();
+        let err = read_on(Platform::Official, 200, body).unwrap_err();
         assert!(err.to_string().contains("Add IP 203.0.113.9"), "{err}");
     }
 
     #[test]
-    fn a_secret_that_comes_back_in_an_errmsg_is_not_shown() {
+    fn a_secret_echoed_in_errmsg_is_not_shown() {
         let err =
-            judged(200, r#"{"errcode":40013,"errmsg":"bad /token?secret=S3CR3T&x"}"#).unwrap_err();
+            read(200, r#"{"errcode":40013,"errmsg":"bad /token?secret=S3CR3T&x"}"#).unwrap_err();
         assert!(!format!("{err} {err:?}").contains("S3CR3T"), "{err}");
         assert!(err.to_string().contains("secret=[secret]&x"), "{err}");
     }
 
     fn probed(status: u16, body: &str, platform: Platform) -> Liveness {
-        pulse(
-            &Answer { status, date: None, body: body.into() },
-            &Secret::new("T0KEN".to_owned()),
-            platform,
-        )
+        let response = HttpResponse { status, date: None, body: body.into() };
+        read_liveness(&response, &Secret::new("T0KEN".to_owned()), platform)
     }
 
     #[test]
-    fn a_probe_says_dead_only_where_wechat_says_so() {
+    fn a_probe_returns_dead_only_if_wechat_says_so() {
         use Platform::{Official, Work};
         for (body, platform) in [
             (r#"{"ip_list":["101.91.34.103"]}"#, Official),
@@ -427,7 +424,7 @@ mod tests {
             let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
             assert!(matches!(probed(200, &body, platform), Liveness::Dead), "{code}");
         }
-        // An address that is refused, a spent quota, a busy WeChat: nothing about the token.
+        // A refused address, a used-up quota or a busy WeChat say nothing about the token.
         for (code, platform) in [
             (40164, Official),
             (61004, Official),
@@ -442,10 +439,10 @@ mod tests {
             (40001, Work),
         ] {
             let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
-            let pulse = probed(200, &body, platform);
+            let liveness = probed(200, &body, platform);
             assert!(
-                matches!(&pulse, Liveness::Unknown(UpstreamError::Refused(it)) if it.code == code),
-                "{code}: {pulse:?}"
+                matches!(&liveness, Liveness::Unknown(UpstreamError::Refused(it)) if it.code == code),
+                "{code}: {liveness:?}"
             );
         }
         for (status, body) in [
@@ -458,30 +455,34 @@ mod tests {
             (502, "<html>"),
             (404, ""),
         ] {
-            let pulse = probed(status, body, Official);
-            assert!(matches!(pulse, Liveness::Unknown(_)), "{status} {body}: {pulse:?}");
+            let liveness = probed(status, body, Official);
+            assert!(matches!(liveness, Liveness::Unknown(_)), "{status} {body}: {liveness:?}");
         }
     }
 
     #[test]
-    fn a_token_that_comes_back_in_an_errmsg_is_not_shown() {
+    fn a_token_echoed_in_errmsg_is_not_shown() {
         let body = r#"{"errcode":40164,"errmsg":"bad /x?access_token=T0KEN&y"}"#;
-        let pulse = format!("{:?}", probed(200, body, Platform::Official));
-        assert!(pulse.contains("access_token=[secret]&y") && !pulse.contains("T0KEN"), "{pulse}");
-        // Of characters that a gateway may write otherwise: nothing of the text is sure.
+        let liveness = format!("{:?}", probed(200, body, Platform::Official));
+        assert!(
+            liveness.contains("access_token=[secret]&y") && !liveness.contains("T0KEN"),
+            "{liveness}"
+        );
+        // Has a character that a gateway may escape, so nothing of errmsg is shown.
         let odd = Secret::new("T0/KEN".to_owned());
         let body = br#"{"errcode":40164,"errmsg":"bad /x?access_token=T0%2FKEN&y"}"#.to_vec();
-        let pulse = pulse_of(&Answer { status: 200, date: None, body }, &odd);
-        assert!(!pulse.contains("KEN"), "{pulse}");
+        let response = HttpResponse { status: 200, date: None, body };
+        let liveness = format!("{:?}", read_liveness(&response, &odd, Platform::Official));
+        assert!(!liveness.contains("KEN"), "{liveness}");
     }
 
     #[test]
-    fn a_probe_uses_the_token_and_no_error_of_it_shows_where() {
+    fn a_probe_sends_the_token_and_its_errors_show_no_url() {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let base = BaseUrl::parse(&base).unwrap();
-        // Answers once, and is gone.
+        // Answers once, then closes.
         let answering = std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
             let mut head = Vec::new();
@@ -505,19 +506,15 @@ mod tests {
         assert!(head.starts_with(target) && !head.contains("S3CR3T"), "{head}");
 
         let Liveness::Unknown(err) = wechat.probe(&token, timeout) else {
-            panic!("nobody listens")
+            panic!("nothing listens")
         };
         let shown = format!("{err} {err:?}");
         assert!(!shown.contains("T0KEN") && !shown.contains("cgi-bin"), "{shown}");
         assert_eq!(err.exit(), Exit::Unreachable);
     }
 
-    fn pulse_of(answer: &Answer, token: &Secret) -> String {
-        format!("{:?}", pulse(answer, token, Platform::Official))
-    }
-
     #[test]
-    fn a_source_can_be_asked_from_any_thread() {
+    fn an_upstream_can_be_shared_between_threads() {
         fn assert_shared<T: Send + Sync>() {}
         assert_shared::<WeChat>();
         assert_shared::<Client>();

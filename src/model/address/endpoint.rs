@@ -1,38 +1,42 @@
-//! Where WeChat is and the way there, as people write it, checked: base URLs and proxies. What is refused is not
-//! repeated: it may hold a password. Connects to nobody.
+//! Base URLs and proxies, as users write them. Errors repeat nothing of the text, which may hold a password. Connects to
+//! nothing.
 
+use std::env;
 use std::fmt;
-use std::net::IpAddr;
 
 use anyhow::{Result, anyhow};
 use ureq::http::Uri;
 
-/// A server: `https://HOST[:PORT][/PREFIX]`, or `http://` on loopback.
+use super::host_port::{Host, HostPort};
+
+/// A server's base URL: `https://HOST[:PORT][/PREFIX]`, or `http://` on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseUrl {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     text: String,
     uri: Uri,
+    is_loopback: bool,
 }
 
 impl BaseUrl {
-    /// Reads one; the error goes on after the name of what was read.
+    /// Parses a base URL. The error continues a sentence that begins with the name of the flag or key.
     pub(crate) fn parse(text: &str) -> Result<BaseUrl, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
-        if has_bad_port(&uri) {
-            return Err("has a port that is none");
+        let host = host_port(&uri).ok_or("has a port that is none")?.host;
+        if host == Host::Name("") {
+            return Err("has no host");
         }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or("has no host")?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("must not hold a user or password");
         }
-        // The URI forgets a fragment, and the API's path would land behind it.
+        // `Uri` drops a fragment, and the API's path would be appended to it.
         if uri.query().is_some() || text.contains('#') {
             return Err("must not have a query or a fragment");
         }
+        let is_loopback = host.is_loopback();
         match uri.scheme_str() {
             Some("https") => {}
-            Some("http") if is_loopback(host) => {}
+            Some("http") if is_loopback => {}
             Some("http") => {
                 return Err(
                     "must be https:// (http:// only to loopback): the AppSecret would cross the network in clear",
@@ -40,35 +44,32 @@ impl BaseUrl {
             }
             _ => return Err("must begin with https://"),
         }
-        Ok(BaseUrl { text: text.trim_end_matches('/').to_owned(), uri })
+        Ok(BaseUrl { text: text.trim_end_matches('/').to_owned(), uri, is_loopback })
     }
 
-    /// The URL of `path` there.
-    pub(crate) fn with(&self, path: &str) -> String {
+    /// Returns the URL of `path`, which begins with a slash.
+    pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 
-    /// The host and, where one is given, the port.
+    /// Returns the host and, if one is given, the port.
     pub(crate) fn authority(&self) -> &str {
-        self.uri.authority().map_or("", |authority| authority.as_str())
+        authority(&self.uri)
     }
 }
 
-/// Whether a port is given that is not one; the client would take the scheme's own instead.
-fn has_bad_port(uri: &Uri) -> bool {
-    let after_host = uri
-        .authority()
-        .map_or("", |authority| authority.as_str().rsplit([']', '@']).next().unwrap_or(""));
-    after_host.contains(':') && uri.port_u16().is_none()
+fn authority(uri: &Uri) -> &str {
+    uri.authority().map_or("", |authority| authority.as_str())
 }
 
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+/// Returns the host and port of `uri`; `None` if the port is not one. The HTTP client would silently take the scheme's
+/// default port instead.
+fn host_port(uri: &Uri) -> Option<HostPort<'_>> {
+    let authority = authority(uri);
+    HostPort::parse(authority.rsplit_once('@').map_or(authority, |(_, host_port)| host_port))
 }
 
-/// A proxy's address, its password included. What is shown are host and port alone.
+/// A proxy's address, with its password. Shown as host and port only.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy(ureq::Proxy);
 
@@ -78,21 +79,22 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// What is said of anything else, after the name of what was read.
+/// The error for anything else, which continues a sentence like that of [`BaseUrl::parse`].
 const NO_PROXY_ADDRESS: &str = "is not a proxy's address (like http://proxy:3128)";
 
 impl Proxy {
-    /// Reads one.
+    /// Parses a proxy's address.
     pub(crate) fn parse(address: &str) -> Result<Proxy, &'static str> {
-        Proxy::exempting(address, "")
+        Proxy::with_exemptions(address, "")
     }
 
-    /// The proxy for `target`, from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never for loopback.
+    /// Returns the proxy for `target` from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never one for
+    /// loopback.
     ///
-    /// ureq would read them too, but it goes direct when it cannot parse one, takes `HTTP_PROXY` for https, and
-    /// overlooks `NO_PROXY` entries after a blank.
-    pub(crate) fn of_environment(target: &BaseUrl) -> Result<Option<Proxy>> {
-        let read = |name: &'static str| std::env::var_os(name).filter(|value| !value.is_empty());
+    /// ureq reads these variables too, but it connects directly if it cannot parse one, uses `HTTP_PROXY` for https, and
+    /// ignores `NO_PROXY` entries after a blank.
+    pub(crate) fn from_environment(target: &BaseUrl) -> Result<Option<Proxy>> {
+        let read = |name: &'static str| env::var_os(name).filter(|value| !value.is_empty());
         let either = |upper, lower| {
             read(upper)
                 .map(|value| (upper, value))
@@ -103,51 +105,52 @@ impl Proxy {
         else {
             return Ok(None);
         };
-        if is_loopback(target.uri.host().unwrap_or_default()) {
+        if target.is_loopback {
             return Ok(None);
         }
-        let exempt =
+        let exemptions =
             either("NO_PROXY", "no_proxy").map(|(_, list)| list.to_string_lossy().into_owned());
         let proxy = value
             .to_str()
             .ok_or(NO_PROXY_ADDRESS)
-            .and_then(|address| Proxy::exempting(address.trim(), &exempt.unwrap_or_default()))
-            .map_err(|finding| anyhow!("{name} {finding}; refusing to go round it"))?;
+            .and_then(|it| Proxy::with_exemptions(it.trim(), &exemptions.unwrap_or_default()))
+            .map_err(|problem| anyhow!("{name} {problem}; refusing to go round it"))?;
         Ok((!proxy.0.is_no_proxy(&target.uri)).then_some(proxy))
     }
 
-    fn exempting(address: &str, exempt: &str) -> Result<Proxy, &'static str> {
-        if address.parse::<Uri>().is_ok_and(|uri| has_bad_port(&uri)) {
+    /// `exemptions` is a list like `NO_PROXY`.
+    fn with_exemptions(address: &str, exemptions: &str) -> Result<Proxy, &'static str> {
+        if address.parse::<Uri>().is_ok_and(|uri| host_port(&uri).is_none()) {
             return Err(NO_PROXY_ADDRESS);
         }
-        // ureq's own words may hold the password.
-        build(address, exempt).map(Proxy).map_err(|_| NO_PROXY_ADDRESS)
+        // ureq's own error may contain the password.
+        build(address, exemptions).map(Proxy).map_err(|_| NO_PROXY_ADDRESS)
     }
 
-    /// For the client; to be shown to nobody.
-    pub(crate) fn for_client(&self) -> ureq::Proxy {
+    /// Returns the proxy for the HTTP client, with its password.
+    pub(crate) fn to_ureq(&self) -> ureq::Proxy {
         self.0.clone()
     }
 
-    /// Its host and port.
+    /// Returns host and port.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.0.host(), self.0.port())
     }
 }
 
-fn build(address: &str, exempt: &str) -> Result<ureq::Proxy, ureq::Error> {
-    let given = ureq::Proxy::new(address)?;
-    let mut proxy = ureq::Proxy::builder(given.protocol())
-        .host(given.host())
-        .port(given.port())
-        .resolve_target(given.resolve_target());
-    if let Some(username) = given.username() {
+fn build(address: &str, exemptions: &str) -> Result<ureq::Proxy, ureq::Error> {
+    let parsed = ureq::Proxy::new(address)?;
+    let mut proxy = ureq::Proxy::builder(parsed.protocol())
+        .host(parsed.host())
+        .port(parsed.port())
+        .resolve_target(parsed.resolve_target());
+    if let Some(username) = parsed.username() {
         proxy = proxy.username(username);
     }
-    if let Some(password) = given.password() {
+    if let Some(password) = parsed.password() {
         proxy = proxy.password(password);
     }
-    for entry in exempt.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in exemptions.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         proxy = proxy.no_proxy(entry);
     }
     proxy.build()
@@ -158,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_goes_to_https_or_stays_on_this_machine() {
+    fn a_base_url_is_https_or_on_loopback() {
         for fine in [
             "https://api.weixin.qq.com",
             "https://proxy.example:8443/wx/",
@@ -189,15 +192,15 @@ mod tests {
             assert!(BaseUrl::parse(wrong).is_err(), "{wrong}");
         }
         let prefixed = BaseUrl::parse("https://proxy.example:8443/wx/").unwrap();
-        assert_eq!(prefixed.with("/cgi-bin/token"), "https://proxy.example:8443/wx/cgi-bin/token");
+        assert_eq!(prefixed.join("/cgi-bin/token"), "https://proxy.example:8443/wx/cgi-bin/token");
         assert_eq!(prefixed.authority(), "proxy.example:8443");
     }
 
     #[test]
-    fn a_proxy_is_told_by_host_and_port_alone() {
+    fn a_proxy_is_shown_as_host_and_port_only() {
         let proxy = Proxy::parse("http://u:p%40ss@proxy:3128").unwrap();
         assert_eq!(proxy.authority(), "proxy:3128");
-        assert_eq!(proxy.for_client().password(), Some("p@ss"));
+        assert_eq!(proxy.to_ureq().password(), Some("p@ss"));
         assert_eq!(Proxy::parse("socks5://proxy").map(|it| it.authority()).unwrap(), "proxy:1080");
         for wrong in ["", "nonsense://x", "http://", "http://proxy:x", "http://u:p@proxy:99999"] {
             assert_eq!(Proxy::parse(wrong).err(), Some(NO_PROXY_ADDRESS), "{wrong}");
@@ -205,8 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_entries_may_have_blanks_around_them() {
-        let proxy = Proxy::exempting("http://proxy:3128", "a.example, .weixin.qq.com ,,b").unwrap();
+    fn blanks_around_no_proxy_entries_are_ignored() {
+        let proxy =
+            Proxy::with_exemptions("http://proxy:3128", "a.example, .weixin.qq.com ,,b").unwrap();
         assert!(proxy.0.is_no_proxy(&"https://api.weixin.qq.com".parse().unwrap()));
         assert!(!proxy.0.is_no_proxy(&"https://qyapi.example".parse().unwrap()));
     }

@@ -1,18 +1,19 @@
-//! Where to listen, as people write it. Makes no socket.
+//! Addresses to listen on, as users write them. Creates no socket.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use socket2::SockAddr;
 
+use super::host_port::{Host, HostPort};
 use crate::error::Exit;
 use crate::log;
 
-/// What is said of anything else.
+/// The error for anything else.
 pub(crate) const EXPECTED: &str = "expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH";
 
-/// The longest address that an error repeats in full; a socket's path ends at 107 bytes.
-const LONGEST_ADDRESS: usize = 120;
+/// The longest address that an error repeats in full. The path of a socket has at most 107 bytes.
+const MAX_SHOWN: usize = 120;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,41 +23,41 @@ pub(crate) enum Listen {
 }
 
 impl Listen {
-    /// Reads `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which is 127.0.0.1) and `unix:PATH`; the error names
-    /// every entry that is none of them.
+    /// Parses entries like [`Listen::parse`], after trimming them. The error names every entry that is invalid.
     pub(crate) fn parse_all<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<Vec<Listen>> {
-        let mut faults = Vec::new();
+        let mut problems = Vec::new();
         let mut parsed = Vec::new();
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match Listen::parse(entry) {
-                Some(listen) => parsed.push(listen),
-                None if entry.is_empty() => faults.push(format!("an empty entry: {EXPECTED}")),
-                None => {
-                    faults.push(format!("{}: {EXPECTED}", log::printable(entry, LONGEST_ADDRESS)))
-                }
+                Some(address) => parsed.push(address),
+                None if entry.is_empty() => problems.push(format!("an empty entry: {EXPECTED}")),
+                None => problems.push(format!("{}: {EXPECTED}", log::printable(entry, MAX_SHOWN))),
             }
         }
-        if faults.is_empty() {
+        if problems.is_empty() {
             Ok(parsed)
         } else {
-            Err(Exit::Usage.error(format!("--listen: {}", faults.join("; "))))
+            Err(Exit::Usage.error(format!("--listen: {}", problems.join("; "))))
         }
     }
 
-    /// Reads one of them, without blanks around it.
+    /// Parses `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which means 127.0.0.1) or `unix:PATH`.
     pub(crate) fn parse(entry: &str) -> Option<Listen> {
         if let Some(path) = entry.strip_prefix("unix:") {
-            // The kernel's own check of the length, before anything is done.
+            // Refuses a path that is too long before anything is bound.
             return (!path.is_empty() && SockAddr::unix(path).is_ok())
                 .then(|| Listen::Unix(path.into()));
         }
-        if let Some(port) = entry.strip_prefix("localhost:") {
-            let port = format!("127.0.0.1:{port}").parse().ok()?;
-            return Some(Listen::Tcp(port));
+        match HostPort::parse(entry) {
+            Some(HostPort { host: Host::Name("localhost"), port }) => {
+                Some(Listen::Tcp((Ipv4Addr::LOCALHOST, port?).into()))
+            }
+            // std's parser also knows IPv6 scopes.
+            _ => entry.parse().ok().map(Listen::tcp),
         }
-        entry.parse().ok().map(Listen::tcp)
     }
 
+    /// Returns the TCP address, with an IPv4 address that is mapped into IPv6 turned back.
     pub(crate) fn tcp(mut address: SocketAddr) -> Listen {
         if let IpAddr::V4(mapped) = address.ip().to_canonical() {
             address.set_ip(mapped.into());
@@ -64,11 +65,12 @@ impl Listen {
         Listen::Tcp(address)
     }
 
-    /// Whether only this machine can connect, over the network stack: then every Host must be a loopback one.
+    /// Whether this is a loopback TCP address: then every Host header must name loopback as well.
     pub(crate) fn is_loopback(&self) -> bool {
         matches!(self, Listen::Tcp(address) if address.ip().is_loopback())
     }
 
+    /// Whether this is an IPv4 address with this port.
     pub(crate) fn is_v4_on(&self, port: u16) -> bool {
         matches!(self, Listen::Tcp(address) if address.is_ipv4() && address.port() == port)
     }
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_literal_and_each_bad_one_is_named() {
+    fn addresses_are_literal_and_every_invalid_one_is_named() {
         let tcp = |text: &str| Listen::Tcp(text.parse().expect("an address"));
         let good = [
             "0.0.0.0:7200",

@@ -1,5 +1,5 @@
-//! Addresses as people write them, parsed strictly: URLs, proxies, listening addresses, networks, Redis servers.
-//! Connects to nothing.
+//! Addresses as users write them, parsed strictly: URLs, proxies, listening addresses, networks, Redis servers. Connects
+//! to nothing.
 
 pub(crate) mod endpoint;
 pub(crate) mod host_port;

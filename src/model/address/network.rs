@@ -1,15 +1,15 @@
-//! Addresses and networks as people write them, taken strictly. Knows nothing of who may do what from where.
+//! IP addresses and networks as users write them, parsed strictly. Knows nothing of access rules.
 
 use cidr::errors::NetworkParseError;
 use cidr::{IpCidr, IpInet};
 
-/// An address (`10.1.2.3`) or a network (`10.0.0.0/8`); the error says what is wrong, and what to write instead where
-/// that is plain. It repeats nothing that is no address.
+/// Parses an address (`10.1.2.3`) or a network (`10.0.0.0/8`). The error says what is wrong and, where that is clear, what
+/// to write instead. It repeats nothing but addresses.
 pub(crate) fn parse(entry: &str) -> Result<IpCidr, String> {
-    entry.parse().map_err(|err| fault(entry, &err))
+    entry.parse().map_err(|err| explain(entry, &err))
 }
 
-fn fault(entry: &str, err: &NetworkParseError) -> String {
+fn explain(entry: &str, err: &NetworkParseError) -> String {
     match (err, entry.parse::<IpInet>()) {
         (NetworkParseError::InvalidHostPart, Ok(inet)) => {
             format!(

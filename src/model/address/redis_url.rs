@@ -1,34 +1,35 @@
-//! Where a Redis is, as people write it, checked. A password has no place in a URL, and what is refused is not repeated.
-//! Connects to nobody.
+//! URLs of Redis servers, as users write them. Refuses passwords in them, and errors repeat nothing of the text. Connects
+//! to nothing.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use super::host_port::{Host, HostPort};
 use crate::model::secret;
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// A Redis: `redis://[USER@]HOST[:PORT][/DB]`, `rediss://` over TLS, `redis+unix:///PATH[?db=DB]`, or
-/// `redis+sentinel://HOST[:PORT][,…]/MASTER[/DB]` and `rediss+sentinel://`, where the sentinels say which one it is.
+/// A Redis server: `redis://[USER@]HOST[:PORT][/DB]`, `rediss://` over TLS, `redis+unix:///PATH[?db=DB]`, or
+/// `redis+sentinel://HOST[:PORT][,…]/MASTER[/DB]` and `rediss+sentinel://`, whose sentinels name the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RedisUrl {
-    pub(crate) at: At,
+    pub(crate) address: RedisAddress,
     pub(crate) user: Option<String>,
     pub(crate) db: i64,
 }
 
-/// The way to it.
+/// How to reach a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum At {
-    Tcp { node: Node, is_tls: bool },
+pub(crate) enum RedisAddress {
+    Tcp { node: RedisNode, is_tls: bool },
     Unix(PathBuf),
-    Sentinel { nodes: Vec<Node>, master: String, is_tls: bool },
+    Sentinel { nodes: Vec<RedisNode>, master: String, is_tls: bool },
 }
 
-/// A host and a port.
+/// Host and port of a Redis server or sentinel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Node {
+pub(crate) struct RedisNode {
     pub(crate) host: String,
     pub(crate) port: u16,
 }
@@ -37,7 +38,7 @@ const FORMS: &str = "is not a Redis (like redis://host:6379, rediss://host, redi
                      redis+sentinel://host1,host2/mymaster)";
 
 impl RedisUrl {
-    /// Reads one; the error goes on after the name of what was read.
+    /// Parses a URL. The error continues a sentence that begins with the name of the flag or key.
     pub(crate) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
         if secret::may_hold_secret(text) {
             return Err(
@@ -46,7 +47,7 @@ impl RedisUrl {
         }
         let (scheme, rest) = text.split_once("://").ok_or(FORMS)?;
         if scheme == "redis+unix" || scheme == "unix" {
-            return RedisUrl::of_socket(rest);
+            return RedisUrl::parse_socket(rest);
         }
         if rest.contains(['?', '#']) {
             return Err("must not have a query or a fragment");
@@ -63,10 +64,12 @@ impl RedisUrl {
             None => (None, authority),
         };
         let is_tls = scheme.starts_with("rediss");
-        let (at, db) = match scheme {
-            "redis" | "rediss" => (At::Tcp { node: Node::parse(hosts, PORT)?, is_tls }, path),
+        let (address, db) = match scheme {
+            "redis" | "rediss" => {
+                (RedisAddress::Tcp { node: RedisNode::parse(hosts, PORT)?, is_tls }, path)
+            }
             "redis+sentinel" | "rediss+sentinel" => {
-                let nodes = hosts.split(',').map(|host| Node::parse(host, SENTINEL_PORT));
+                let nodes = hosts.split(',').map(|host| RedisNode::parse(host, SENTINEL_PORT));
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
                     return Err(
@@ -74,34 +77,38 @@ impl RedisUrl {
                     );
                 }
                 let nodes = nodes.collect::<Result<_, _>>()?;
-                (At::Sentinel { nodes, master: master.to_owned(), is_tls }, db)
+                (RedisAddress::Sentinel { nodes, master: master.to_owned(), is_tls }, db)
             }
             _ => return Err(FORMS),
         };
-        Ok(RedisUrl { at, user: user.map(str::to_owned), db: number(db)? })
+        Ok(RedisUrl { address, user: user.map(str::to_owned), db: parse_db(db)? })
     }
 
-    fn of_socket(rest: &str) -> Result<RedisUrl, &'static str> {
+    fn parse_socket(rest: &str) -> Result<RedisUrl, &'static str> {
         let (path, db) = rest.split_once("?db=").unwrap_or((rest, ""));
         if !path.starts_with('/') || path.contains('?') {
             return Err(
                 "is not a socket's absolute path (like redis+unix:///run/redis/redis.sock)",
             );
         }
-        Ok(RedisUrl { at: At::Unix(PathBuf::from(path)), user: None, db: number(db)? })
+        Ok(RedisUrl {
+            address: RedisAddress::Unix(PathBuf::from(path)),
+            user: None,
+            db: parse_db(db)?,
+        })
     }
 
-    /// Whether what is sent there is encrypted.
+    /// Whether the connection is encrypted.
     pub(crate) fn is_tls(&self) -> bool {
-        match self.at {
-            At::Tcp { is_tls, .. } | At::Sentinel { is_tls, .. } => is_tls,
-            At::Unix(_) => false,
+        match self.address {
+            RedisAddress::Tcp { is_tls, .. } | RedisAddress::Sentinel { is_tls, .. } => is_tls,
+            RedisAddress::Unix(_) => false,
         }
     }
 }
 
-/// The number of a database; none is the first.
-fn number(db: &str) -> Result<i64, &'static str> {
+/// Parses the number of a database; empty means 0.
+fn parse_db(db: &str) -> Result<i64, &'static str> {
     match db {
         "" => Ok(0),
         db if db.len() <= 5 && db.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -111,29 +118,22 @@ fn number(db: &str) -> Result<i64, &'static str> {
     }
 }
 
-impl Node {
-    fn parse(text: &str, port: u16) -> Result<Node, &'static str> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, given)) if !given.ends_with(']') => {
-                (host, given.parse().map_err(|_| "has a port that is none")?)
+impl RedisNode {
+    fn parse(text: &str, default_port: u16) -> Result<RedisNode, &'static str> {
+        let HostPort { host, port } = HostPort::parse(text).ok_or("has a port that is none")?;
+        let is_host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let host = match host {
+            Host::V6(ip) => ip.to_string(),
+            Host::Name(name) if !name.is_empty() && name.chars().all(is_host_char) => {
+                name.to_owned()
             }
-            _ => (text, port),
+            Host::Name(_) => return Err("has no host"),
         };
-        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        let is_of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        let is_host = match bare {
-            Some(bare) => bare.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(is_of_host),
-        };
-        if is_host {
-            Ok(Node { host: bare.unwrap_or(host).to_owned(), port })
-        } else {
-            Err("has no host")
-        }
+        Ok(RedisNode { host, port: port.unwrap_or(default_port) })
     }
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for RedisNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -142,21 +142,21 @@ impl fmt::Display for Node {
     }
 }
 
-/// For people: without its user.
+/// For messages: without the user.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secure = if self.is_tls() { "s" } else { "" };
-        match &self.at {
-            At::Tcp { node, .. } => write!(f, "redis{secure}://{node}")?,
-            At::Unix(path) => write!(f, "redis+unix://{}", path.display())?,
-            At::Sentinel { nodes, master, .. } => {
-                let nodes: Vec<_> = nodes.iter().map(Node::to_string).collect();
+        match &self.address {
+            RedisAddress::Tcp { node, .. } => write!(f, "redis{secure}://{node}")?,
+            RedisAddress::Unix(path) => write!(f, "redis+unix://{}", path.display())?,
+            RedisAddress::Sentinel { nodes, master, .. } => {
+                let nodes: Vec<_> = nodes.iter().map(RedisNode::to_string).collect();
                 write!(f, "redis{secure}+sentinel://{}/{master}", nodes.join(","))?;
             }
         }
-        match (&self.at, self.db) {
+        match (&self.address, self.db) {
             (_, 0) => Ok(()),
-            (At::Unix(_), db) => write!(f, "?db={db}"),
+            (RedisAddress::Unix(_), db) => write!(f, "?db={db}"),
             (_, db) => write!(f, "/{db}"),
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redis_is_read_as_it_is_written_and_shown_without_its_user() {
+    fn a_redis_url_is_shown_with_its_port_and_without_its_user() {
         for (text, shown) in [
             ("redis://cache", "redis://cache:6379"),
             ("redis://wxtoken@10.0.0.5:6380/2", "redis://10.0.0.5:6380/2"),
@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redis_is_refused_and_no_password_is_repeated() {
-        for (text, why) in [
+    fn invalid_redis_urls_are_refused_and_no_password_is_repeated() {
+        for (text, problem) in [
             ("cache:6379", "is not a Redis"),
             ("http://cache", "is not a Redis"),
             ("redis://", "has no host"),
@@ -201,7 +201,7 @@ mod tests {
             ("redis://5ec2e75ec2e75ec2e75ec2e75ec2e75e@cache", "may be a secret"),
         ] {
             let err = RedisUrl::parse(text).unwrap_err();
-            assert!(err.contains(why), "{text}: {err}");
+            assert!(err.contains(problem), "{text}: {err}");
             assert!(!err.contains("hunter2"), "{err}");
         }
     }

@@ -219,8 +219,7 @@ impl TokenSource for Simulation {
                 self.read();
                 self.pass_a_second();
             }
-            let what = "no answer in time".to_owned();
-            Err(UpstreamError::Unreachable { what, may_pass: true, may_have_arrived })
+            Err(UpstreamError::unreachable("no answer in time", true, may_have_arrived))
         };
         match outcome {
             CallOutcome::Answered => self.issue(mode),

@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::link::{Late, Link, MOST_LATE};
-use crate::model::address::redis_url::{At, Node};
+use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::Redis;
 use crate::os::read::{self, MAX_PEM, Protection, ReadError};
 
@@ -126,10 +126,10 @@ impl Server {
         }
         let password = self.password().map_err(|what| Fault { is_unreachable: false, what })?;
         let password = password.as_ref().map(|password| password.as_str());
-        let connected = match &self.redis.url.at {
-            At::Tcp { node, is_tls } => self.open(node, *is_tls, password),
-            At::Unix(path) => self.open_at(ConnectionAddr::Unix(path.clone()), password),
-            At::Sentinel { nodes, master, is_tls } => {
+        let connected = match &self.redis.url.address {
+            RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password),
+            RedisAddress::Unix(path) => self.open_at(ConnectionAddr::Unix(path.clone()), password),
+            RedisAddress::Sentinel { nodes, master, is_tls } => {
                 let master = self.ask_sentinels(nodes, master, *is_tls)?;
                 self.open(&master, *is_tls, password)
             }
@@ -141,7 +141,12 @@ impl Server {
     }
 
     /// The address of the master by the first sentinel that knows it. The library's own way to ask has no timeout.
-    fn ask_sentinels(&self, nodes: &[Node], master: &str, is_tls: bool) -> Result<Node, Fault> {
+    fn ask_sentinels(
+        &self,
+        nodes: &[RedisNode],
+        master: &str,
+        is_tls: bool,
+    ) -> Result<RedisNode, Fault> {
         let mut last = None;
         for node in nodes {
             let asked = self.open(node, is_tls, None).and_then(|connection| {
@@ -151,7 +156,7 @@ impl Server {
                 ask.query::<Option<(String, u16)>>(&mut connection).map_err(|err| self.fault(&err))
             });
             match asked {
-                Ok(Some((host, port))) => return Ok(Node { host, port }),
+                Ok(Some((host, port))) => return Ok(RedisNode { host, port }),
                 Ok(None) => last = Some(format!("the sentinel at {node} knows no master {master}")),
                 Err(fault) => last = Some(format!("the sentinel at {node}: {fault}")),
             }
@@ -164,8 +169,13 @@ impl Server {
         Link::over(connection, self.redis.timeout, &self.late).map_err(|err| self.fault(&err))
     }
 
-    fn open(&self, node: &Node, is_tls: bool, password: Option<&str>) -> Result<Connection, Fault> {
-        let Node { host, port } = node.clone();
+    fn open(
+        &self,
+        node: &RedisNode,
+        is_tls: bool,
+        password: Option<&str>,
+    ) -> Result<Connection, Fault> {
+        let RedisNode { host, port } = node.clone();
         self.open_at(
             match is_tls {
                 true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
