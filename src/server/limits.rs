@@ -1,33 +1,33 @@
-//! How much of our memory and time a caller may take. Says how much; enforces nothing.
+//! How much memory and time a client may take. The limits are enforced elsewhere.
 
 use std::time::Duration;
 
-/// The largest request line and headers together: an SDK sends a few hundred bytes. hyper reads no less than this.
-pub(crate) const MAX_HEAD: usize = 8 * 1024; // bytes
+/// The largest request line with headers, in bytes. An SDK sends a few hundred; hyper accepts no smaller limit.
+pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
-/// The largest body that is taken: WeChat's own requests have a few hundred bytes.
-pub(crate) const MAX_BODY: u64 = 16 * 1024; // bytes
+/// The largest body of a request, in bytes. A request as WeChat's own API takes has a few hundred.
+pub(crate) const MAX_BODY: u64 = 16 * 1024;
 
-/// How long a request may take to arrive, from its first byte; the first one, from the connection's beginning, its TLS
-/// handshake included.
+/// How long a request may take to arrive, from its first byte. For the first request of a connection the time runs from
+/// the accept, and includes the TLS handshake.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long it may take to find out what to answer: longer than anybody waits for WeChat here.
+/// How long a route may take to answer. Longer than the server waits for WeChat.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a caller may take to read an answer: as long as it may take to ask.
+/// How long a client may take to read an answer: as long as a request may take to arrive.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a kept-alive connection may be silent: longer than the minute between two runs of a cron job is no use.
+/// How long a connection may be idle between requests. A client that asks less than once a minute, such as a cron job,
+/// gains nothing from a kept-alive connection.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a caller has to read the answer after which we close, and to close its own side, before the connection is
-/// cut.
+/// How long a client has to read a last answer and to close its side, until the server closes the connection.
 pub(crate) const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of what still comes in that time is read and thrown away. A connection that is closed with bytes unread is
-/// reset, and the caller may lose the answer; this much covers a megabyte sent by mistake.
-pub(crate) const MAX_LINGERING: usize = 2 * 1024 * 1024; // bytes
+/// How many bytes are read and dropped in that time: a megabyte that was sent by mistake, and some more. Closing a
+/// connection with unread bytes resets it, and the client may lose the answer.
+pub(crate) const MAX_LINGERING: usize = 2 * 1024 * 1024;
 
-/// How long answers under way may take to finish after SIGTERM: well under the 90 s after which systemd kills.
+/// How long answers under way may take after SIGTERM. systemd kills the process after 90 s.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
