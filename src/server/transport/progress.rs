@@ -141,3 +141,35 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_for_a_request_runs_from_its_first_byte() {
+        let start = Instant::now();
+        let later = |secs| start + Duration::from_secs(secs);
+        let progress = Progress::new(start);
+        progress.received_bytes();
+        assert_eq!(
+            progress.begin_answer(later(5)),
+            start,
+            "that of the first one, from the accept"
+        );
+        progress.enter(RequestPhase::Writing, later(6));
+        // The next request is here before the answer is written completely.
+        progress.received_bytes();
+        assert_eq!(progress.begin_answer(later(7)), later(7));
+        progress.enter(RequestPhase::Writing, later(8));
+        progress.sent_everything();
+        assert!(progress.is_idle());
+        progress.received_bytes();
+        let began = progress.begin_answer(later(86_400));
+        assert!(
+            start <= began && began < later(86_400),
+            "that of a later one, from its first byte"
+        );
+        assert!(progress.has_request() && !progress.is_between_requests());
+    }
+}
