@@ -14,7 +14,7 @@ use super::serve::FileServe;
 use super::table::{self, Table, Value};
 use crate::cli::values;
 use crate::error::Exit;
-use crate::model::address::endpoint::{BaseUrl, Proxy};
+use crate::model::address::endpoint::{BaseUrl, BaseUrlError, Proxy};
 use crate::model::address::network;
 use crate::model::api::Api;
 use crate::model::client_key;
@@ -302,13 +302,21 @@ fn mode(value: Value<'_>) -> Result<u32, String> {
 
 fn base_url(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
-    BaseUrl::parse(text)?;
+    BaseUrl::parse(text).map_err(|err| err.to_string())?;
     Ok(text.to_owned())
 }
 
-/// The address of another wxtoken.
+/// The address of another wxtoken, to which no AppSecret is sent.
 fn from(value: Value<'_>) -> Result<String, String> {
-    base_url(value).map_err(|fault| fault.replace("the AppSecret would", "key and token would"))
+    let text = value.text()?;
+    match BaseUrl::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(BaseUrlError::Cleartext) => Err(
+            "must be https:// (http:// only to loopback): key and token would cross the network in clear"
+                .to_owned(),
+        ),
+        Err(malformed) => Err(malformed.to_string()),
+    }
 }
 
 fn proxy(value: Value<'_>) -> Result<Proxy, String> {

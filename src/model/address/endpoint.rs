@@ -18,31 +18,52 @@ pub(crate) struct BaseUrl {
     is_loopback: bool,
 }
 
+/// Why a text is not a base URL. The message continues the name of the setting.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BaseUrlError {
+    /// It is `http://` and leads off this host.
+    Cleartext,
+    Malformed(&'static str),
+}
+
+impl fmt::Display for BaseUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BaseUrlError::Cleartext => {
+                "must be https:// (http:// only to loopback): the AppSecret would cross the network in clear"
+            }
+            BaseUrlError::Malformed(what) => what,
+        })
+    }
+}
+
+impl From<&'static str> for BaseUrlError {
+    fn from(what: &'static str) -> BaseUrlError {
+        BaseUrlError::Malformed(what)
+    }
+}
+
 impl BaseUrl {
-    /// Parses a base URL. The error continues a sentence that begins with the name of the flag or key.
-    pub(crate) fn parse(text: &str) -> Result<BaseUrl, &'static str> {
+    /// Parses a base URL.
+    pub(crate) fn parse(text: &str) -> Result<BaseUrl, BaseUrlError> {
         let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
         let host = host_port(&uri).ok_or("has a port that is none")?.host;
         if host == Host::Name("") {
-            return Err("has no host");
+            return Err("has no host".into());
         }
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err("must not hold a user or password");
+            return Err("must not hold a user or password".into());
         }
         // `Uri` drops a fragment, and the API's path would be appended to it.
         if uri.query().is_some() || text.contains('#') {
-            return Err("must not have a query or a fragment");
+            return Err("must not have a query or a fragment".into());
         }
         let is_loopback = host.is_loopback();
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback => {}
-            Some("http") => {
-                return Err(
-                    "must be https:// (http:// only to loopback): the AppSecret would cross the network in clear",
-                );
-            }
-            _ => return Err("must begin with https://"),
+            Some("http") => return Err(BaseUrlError::Cleartext),
+            _ => return Err("must begin with https://".into()),
         }
         Ok(BaseUrl { text: text.trim_end_matches('/').to_owned(), uri, is_loopback })
     }
