@@ -43,7 +43,7 @@ pub(crate) struct CachedDocument {
 
 impl CachedDocument {
     pub(crate) fn new(account: Account) -> CachedDocument {
-        let watched = account.place.watch(&DocumentKind::Token);
+        let watched = account.location.watch(&DocumentKind::Token);
         CachedDocument {
             account,
             watched,
@@ -81,7 +81,7 @@ impl CachedDocument {
         let document = self.watched.document()?;
         if !self.account.owns(document) {
             let whose = printable(&document.appid, 64);
-            let path = &self.account.place;
+            let path = &self.account.location;
             self.report(format!(
                 "{path} belongs to {whose}, another account; nothing is handed out"
             ));
@@ -119,7 +119,7 @@ impl CachedDocument {
         if !self.tickets.contains_key(kind) && self.tickets.len() == MOST_TYPES {
             self.tickets.retain(|kind, _| self.account.tickets.contains(kind));
         }
-        let watch = || self.account.place.watch(&DocumentKind::Ticket(kind.clone()));
+        let watch = || self.account.location.watch(&DocumentKind::Ticket(kind.clone()));
         let watched = self.tickets.entry(kind.clone()).or_insert_with(watch);
         if let Err(err) = watched.look() {
             info!("serve: {name}: {err:#}");
@@ -194,7 +194,7 @@ mod tests {
             api: Api::Stable,
             rules: Rules::Stable,
             refresh_before: Duration::from_secs(300),
-            place: Location::File(dir.join("default.json")),
+            location: Location::File(dir.join("default.json")),
             tickets: Vec::new(),
             on_change: None,
         })

@@ -294,7 +294,7 @@ mod tests {
             api: Api::Stable,
             rules: Rules::Stable,
             refresh_before: Duration::from_secs(300),
-            place: Location::File(dir.join(name)),
+            location: Location::File(dir.join(name)),
             tickets: Vec::new(),
             on_change: None,
         }

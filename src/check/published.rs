@@ -253,7 +253,7 @@ mod tests {
             api: Api::Stable,
             rules,
             refresh_before: Duration::from_secs(refresh_before),
-            place: Location::File("/nowhere/shop.json".into()),
+            location: Location::File("/nowhere/shop.json".into()),
             tickets: Vec::new(),
             on_change: None,
         }

@@ -82,7 +82,7 @@ fn examine(
     deadline: Instant,
 ) -> Vec<Finding> {
     let (client, secret) = connector.parts(&account.name, contact);
-    let trial = account.place.try_out();
+    let trial = account.location.try_out();
     let mut findings = vec![
         Finding::well("config", origin(contact)),
         local::secret(
@@ -90,8 +90,8 @@ fn examine(
             SecretSource::find(&account.name, contact).as_ref(),
             &secret,
         ),
-        local::place(&account.place, &trial),
-        local::lock(&trial, &account.place.turns()),
+        local::place(&account.location, &trial),
+        local::lock(&trial, &account.location.turns()),
     ];
     let hook = account.on_change.as_ref();
     findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
@@ -188,7 +188,7 @@ fn published_findings(
             published::schedule(account, document, now),
         ],
         Err(problem) => {
-            let place = account.place.name_of(&DocumentKind::Token);
+            let place = account.location.name_of(&DocumentKind::Token);
             vec![published::problem("token", None, &place, problem)]
         }
     };

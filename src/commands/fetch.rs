@@ -100,8 +100,8 @@ impl AccountFetch<'_> {
     fn fetch_token(&self) -> Result<bool> {
         let AccountFetch { account, request, .. } = *self;
         let name = account.name.as_str();
-        let store = account.place.store(&DocumentKind::Token, self.mode);
-        let place = account.place.name_of(&DocumentKind::Token);
+        let store = account.location.store(&DocumentKind::Token, self.mode);
+        let place = account.location.name_of(&DocumentKind::Token);
         let outcome = self.refresh(name, &place, &*store)?.run(request, self.deadline);
         let outcome = outcome.map_err(|failure| {
             // How urgent the failure is.
@@ -155,13 +155,13 @@ impl AccountFetch<'_> {
     fn fetch_ticket(&self, kind: &TicketType, has_changed: &mut bool) -> Result<()> {
         let AccountFetch { account, upstream, mode, .. } = *self;
         let name = format!("{}: {kind} ticket", account.name);
-        let token_store = account.place.store(&DocumentKind::Token, mode);
-        let token_place = account.place.name_of(&DocumentKind::Token);
+        let token_store = account.location.store(&DocumentKind::Token, mode);
+        let token_place = account.location.name_of(&DocumentKind::Token);
         let document_kind = DocumentKind::Ticket(kind.clone());
-        let store = account.place.store(&document_kind, mode);
+        let store = account.location.store(&document_kind, mode);
         let refresh = TicketRefresh {
             kind,
-            place: &account.place.name_of(&document_kind),
+            place: &account.location.name_of(&document_kind),
             token: self.refresh(&name, &token_place, &*token_store)?,
             upstream,
             store: &*store,
@@ -219,7 +219,7 @@ fn run_on_change(account: &Account) -> Result<()> {
     let name = &account.name;
     debug!("{name}: running on_change");
     let reprieve = Reprieve::begin();
-    let document = account.place.path(&DocumentKind::Token);
+    let document = account.location.path(&DocumentKind::Token);
     match hook.run(name, &document, &|| reprieve.is_over()) {
         Err(failure) if reprieve.is_over() => {
             // Logged here because the process ends by the signal.

@@ -8,16 +8,16 @@ use zeroize::Zeroizing;
 use super::output;
 use crate::cli::KeyArgs;
 use crate::error::Exit;
-use crate::model::client_key::{self, Line, RANDOM_BYTES};
+use crate::model::client_key::{self, KeyLine, RANDOM_BYTES};
 
 pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
     let mut random = Zeroizing::new([0; RANDOM_BYTES]);
     if SystemRandom::new().fill(&mut *random).is_err() {
         bail!("the operating system gives no randomness, so there is no key");
     }
-    let key = client_key::of_randomness(&random);
+    let key = client_key::from_random(&random);
     let digest = client_key::digest(key.expose().as_bytes());
-    let line = Line::new(&args.name, digest, args.accounts.clone())
+    let line = KeyLine::new(&args.name, digest, args.accounts.clone())
         .map_err(|fault| Exit::Usage.error(fault))?;
     let text = Zeroizing::new(format!("key:  {}\nline: {line}\n", key.expose()));
     output::print(&text)?;

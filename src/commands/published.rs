@@ -16,7 +16,7 @@ use crate::store::Found;
 
 /// Reads the account's document of this kind.
 pub(super) fn read(account: &Account, kind: &DocumentKind) -> Result<Document, Problem> {
-    match account.place.read(kind) {
+    match account.location.read(kind) {
         Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
         Ok(Found::Document(document)) => Err(Problem::Foreign { appid: document.appid }),
         Ok(Found::Nothing) => Err(Problem::Missing),
@@ -89,7 +89,7 @@ fn missing_hint(account: &Account, kind: &DocumentKind) -> String {
         DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
             format!("; first put tickets = [\"{kind}\"] under this account in the config")
         }
-        _ if system_dir.exists() && !account.place.is_under(system_dir) => {
+        _ if system_dir.exists() && !account.location.is_under(system_dir) => {
             format!("; or is it the one in --dir {SYSTEM_DIR}?")
         }
         _ => String::new(),

@@ -262,7 +262,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     } else if client_key::is_account(name) {
         Ok(())
     } else {
-        Err(client_key::NOT_AN_ACCOUNT)
+        Err(client_key::INVALID_ACCOUNT)
     }
 }
 

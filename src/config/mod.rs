@@ -198,7 +198,7 @@ impl<'a> Config<'a> {
             api,
             rules: api.into(),
             refresh_before: self.refresh_before(None),
-            place: self.location(DEFAULT_ACCOUNT, appid, document),
+            location: self.location(DEFAULT_ACCOUNT, appid, document),
             tickets: Vec::new(),
             on_change: None,
         })
@@ -242,7 +242,7 @@ impl<'a> Config<'a> {
                 api,
                 rules,
                 refresh_before: self.refresh_before(account.refresh_before),
-                place: self.location(&name, appid, document),
+                location: self.location(&name, appid, document),
                 tickets: account.tickets.clone(),
                 on_change: account.on_change.clone(),
                 name,
@@ -348,7 +348,7 @@ fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
         let tickets = account.tickets.iter().map(|kind| DocumentKind::Ticket(kind.clone()));
         let kinds = std::iter::once(DocumentKind::Token).chain(tickets);
         let mut shared = None;
-        for document in kinds.map(|kind| account.place.path(&kind)) {
+        for document in kinds.map(|kind| account.location.path(&kind)) {
             let other = known.insert(document.clone(), &account.name);
             shared = shared.or(other.map(|other| (other, document)));
         }

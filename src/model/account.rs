@@ -1,4 +1,4 @@
-//! An account: what every part of the program needs to know of it.
+//! An account, as far as all commands need to know it. How to reach its upstream is in `upstream::config`.
 
 use std::time::Duration;
 
@@ -9,39 +9,38 @@ use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::os::hook::Hook;
 
-/// The name of the account that is given on the command line.
+/// The name of the account that the command line defines.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
-/// An account, as far as everybody needs to know it.
+/// An account for which tokens are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// What people call it.
+    /// The name in the config.
     pub(crate) name: String,
-    /// WeChat's name for it; a reader may do without.
+    /// WeChat's identifier. Optional for commands that only read documents.
     pub(crate) appid: Option<String>,
-    /// WeChat's API that gives its token: to us, or to the wxtoken that it is a mirror of. It is served under its routes.
+    /// The API that issues its tokens, to this wxtoken or to the one it mirrors. Determines the routes it is served under.
     pub(crate) api: Api,
-    /// By which its token is kept here.
+    /// The rules by which its token is refreshed here.
     pub(crate) rules: Rules,
-    /// Its token is due when this much life is left.
+    /// The token is due when this much of its lifetime is left.
     pub(crate) refresh_before: Duration,
     /// Where its documents are published.
-    pub(crate) place: Location,
-    /// The types of the tickets that are fetched, too.
+    pub(crate) location: Location,
+    /// The types of the tickets that are published too.
     pub(crate) tickets: Vec<TicketType>,
-    /// What is run when its token changed, by whoever published the new one.
+    /// Runs after a new token has been published, in the process that published it.
     pub(crate) on_change: Option<Hook>,
 }
 
 impl Account {
-    /// Whether a document is this account's; anybody's will do where no AppID is known.
+    /// Whether a document belongs to this account; any does if the AppID is unknown.
     pub(crate) fn owns(&self, document: &Document) -> bool {
         self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
     }
 
-    /// Its AppID, which whoever asks WeChat needs.
+    /// Returns the AppID. Fails if it is unknown, except for a mirror, which asks by the account's name.
     pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
-        // A mirror asks by the account's name.
         let unneeded = (self.rules == Rules::Mirror).then_some("");
         self.appid.as_deref().or(unneeded).ok_or_else(|| {
             Exit::Usage.error(

@@ -1,8 +1,8 @@
-//! The APIs by which tokens are given, by the names that people give them, and the rules by which those tokens live.
+//! The APIs that issue tokens, by the names used in flags and config, and the rules by which tokens are refreshed.
 
 use clap::ValueEnum;
 
-/// WeChat's API that gives an account's token. Its families of tokens do not affect each other.
+/// The API that issues an account's token. Tokens of one API do not affect those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Api {
     /// POST /cgi-bin/stable_token: asking again gives the same token and kills nothing
@@ -14,13 +14,13 @@ pub(crate) enum Api {
     Work,
 }
 
-/// By which rules an account's token lives, and is given anew: those of WeChat's API, or of another wxtoken that asks it.
+/// The rules by which a token expires and is replaced: those of an API, or those of a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rules {
     Stable,
     Classic,
     Work,
-    /// Another wxtoken holds the AppSecret, and gives its token with the life that is promised there.
+    /// Another wxtoken holds the AppSecret and hands out its token with the lifetime it promises.
     Mirror,
 }
 
@@ -35,7 +35,7 @@ impl From<Api> for Rules {
 }
 
 impl Api {
-    /// Where it is answered.
+    /// Returns the base URL of WeChat or WeCom.
     pub(crate) fn base_url(self) -> &'static str {
         match self {
             Api::Stable | Api::Classic => "https://api.weixin.qq.com",

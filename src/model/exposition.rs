@@ -59,12 +59,12 @@ impl Exposition {
         samples: impl IntoIterator<Item = ([(&'static str, L); N], V)>,
     ) {
         let Metric { name, kind, help } = metric;
-        for (place, (labels, value)) in samples.into_iter().enumerate() {
-            if place == 0 {
+        for (i, (labels, value)) in samples.into_iter().enumerate() {
+            if i == 0 {
                 self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
             }
             let labels =
-                labels.map(|(label, text)| format!("{label}=\"{}\"", escaped(&text.to_string())));
+                labels.map(|(label, text)| format!("{label}=\"{}\"", escape(&text.to_string())));
             let labels = if N == 0 { String::new() } else { format!("{{{}}}", labels.join(",")) };
             self.push(format_args!("{name}{labels} {value}\n"));
         }
@@ -112,7 +112,7 @@ fn secs(document: &DocumentStatus, instant: fn(&Published) -> UtcDateTime) -> i6
 }
 
 /// A label's value as it stands between quotes.
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }
 
@@ -123,7 +123,7 @@ mod tests {
     const CALLS: Metric = Metric::counter("x_calls_total", "How often.");
 
     #[test]
-    fn a_metric_is_its_help_its_type_and_a_line_for_each_sample() {
+    fn a_metric_is_written_as_help_type_and_a_line_for_each_sample() {
         let mut exposition = Exposition::default();
         exposition.write(&Metric::gauge("x_open", "How many."), [(NO_LABELS, 7)]);
         exposition.write(&CALLS, [([("a", "1"), ("b", "2")], 3), ([("a", "x"), ("b", "")], 0)]);
@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn what_never_occurred_is_not_written() {
+    fn a_metric_without_samples_is_not_written() {
         let mut exposition = Exposition::default();
         exposition.write(&CALLS, [([("a", ""); 1], 0); 0]);
         assert_eq!(exposition.into_text(), "");
     }
 
     #[test]
-    fn no_value_of_a_label_ends_it_or_the_line() {
+    fn label_values_are_escaped() {
         let mut exposition = Exposition::default();
         exposition.write(&CALLS, [([("a", "x\"} 9\n\\")], 1)]);
         let text = exposition.into_text();

@@ -1,5 +1,5 @@
-//! The concepts that the rest of the program speaks of: accounts, documents, errcodes, keys, addresses.
-//! Pure: no clock and no I/O.
+//! The domain types that all other modules share: accounts, documents, errcodes, client keys, addresses. No clock and no
+//! I/O.
 
 pub(crate) mod account;
 pub(crate) mod address;

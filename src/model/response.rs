@@ -1,4 +1,4 @@
-//! The shape in which a token is handed out, by `get` and over HTTP: WeChat's own, with the life that is left.
+//! The JSON in which `get` and `serve` hand out a token or ticket. The same as WeChat's, with the lifetime promised.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use serde::Serialize;
 use crate::model::secret::Secret;
 
 #[derive(Serialize)]
-struct Token<'a> {
+struct TokenResponse<'a> {
     access_token: &'a str,
     expires_in: u64,
 }
 
 #[derive(Serialize)]
-struct Ticket<'a> {
+struct TicketResponse<'a> {
     ticket: &'a str,
     expires_in: u64,
 }
 
-/// A token and the life promised with it, in whole seconds, as JSON without a line end.
+/// Returns a token and the lifetime promised, in whole seconds, as JSON without a trailing newline.
 pub(crate) fn token(token: &Secret, life: Duration) -> String {
-    let token = Token { access_token: token.expose(), expires_in: life.as_secs() };
-    serde_json::to_string(&token).unwrap_or_default() // A string and a number always serialize.
+    let response = TokenResponse { access_token: token.expose(), expires_in: life.as_secs() };
+    serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.
 }
 
-/// The same for a ticket.
+/// Returns a ticket in the same way.
 pub(crate) fn ticket(ticket: &Secret, life: Duration) -> String {
-    let ticket = Ticket { ticket: ticket.expose(), expires_in: life.as_secs() };
-    serde_json::to_string(&ticket).unwrap_or_default() // A string and a number always serialize.
+    let response = TicketResponse { ticket: ticket.expose(), expires_in: life.as_secs() };
+    serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.
 }

@@ -1,32 +1,33 @@
-//! What must not be shown: an AppSecret (ours to keep) or a token (ours to hand out).
+//! Text that must not be shown: AppSecrets, tokens, keys. Also recognizes the form of secrets in other text.
 //!
-//! A `Secret` cannot be printed; `grep 'expose()'` lists every place where one leaves.
+//! A `Secret` cannot be printed; `grep 'expose()'` lists every place where one is used.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A text that no log, error or panic can show; its memory is wiped when it is dropped.
+/// A text that no log, error or panic can show. Its memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Wraps a text.
     pub(crate) fn new(text: String) -> Secret {
         Secret(Zeroizing::new(text))
     }
 
-    /// The text itself. Whoever calls this sends it somewhere.
+    /// Returns the text itself. Callers must not show it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is the text, found out in a time that tells nothing about where it differs.
+    /// Compares in constant time.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 
-    /// The first 8 hex digits of its SHA-256: a name for a token that gives nothing away.
+    /// Returns the first 8 hex digits of the SHA-256, to identify a token without revealing it.
     pub(crate) fn fingerprint(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes());
         digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -39,28 +40,27 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The characters of an AppSecret: hex digits at WeChat, letters, digits, `-` and `_` at WeCom.
+/// Lengths of an AppSecret: hex digits at WeChat; letters, digits, `-` and `_` at WeCom.
 const APPSECRET: usize = 32;
 const CORPSECRET: usize = 43;
 
-/// What a client's key begins with, and how long it is.
+/// Prefix and length of a client's key.
 const KEY: (&str, usize) = ("wxk_", 47);
 
-/// A token is longer, and hardly anything else that is one word.
+/// Tokens are longer than this, and hardly any other word is.
 const TOKEN: usize = 100;
 
-/// Whether there is a word in this text that has the form of an AppSecret, of a client's key or of a token, so that it is
-/// not to be shown.
+/// Whether a word in `text` has the form of an AppSecret, a client's key or a token. Such text must not be shown.
 pub(crate) fn may_hold_secret(text: &str) -> bool {
-    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    text.split(|c| !is_of_word(c)).any(|word| {
-        let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+    let is_word_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    text.split(|c| !is_word_char(c)).any(|word| {
+        let has_any = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
         match word.len() {
             APPSECRET => word.bytes().all(|byte| byte.is_ascii_hexdigit()),
             CORPSECRET => {
-                has(u8::is_ascii_digit)
-                    && has(u8::is_ascii_lowercase)
-                    && has(u8::is_ascii_uppercase)
+                has_any(u8::is_ascii_digit)
+                    && has_any(u8::is_ascii_lowercase)
+                    && has_any(u8::is_ascii_uppercase)
             }
             length => length >= TOKEN || (length == KEY.1 && word.starts_with(KEY.0)),
         }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clients_key_and_a_token_are_known_by_their_form_too() {
+    fn a_clients_key_and_a_token_are_recognized_by_their_form() {
         let (key, token) = (format!("wxk_{}", "A".repeat(43)), format!("72_{}", "x".repeat(130)));
         for secret in [&key, &token] {
             assert!(may_hold_secret(&format!("/etc/wxtoken/{secret}.key")), "{secret}");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_printed_but_can_be_told_from_another() {
+    fn a_secret_is_shown_by_its_fingerprint_only() {
         let secret = Secret::new("abc".to_owned());
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(…) Some(Secret(…))");
         // echo -n abc | sha256sum
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_in_the_form_of_an_appsecret_is_noticed_wherever_it_stands() {
+    fn an_appsecret_is_recognized_anywhere_in_a_text() {
         let wechat = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
         let wecom = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
         assert_eq!((wechat.len(), wecom.len()), (32, 43));

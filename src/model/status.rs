@@ -191,7 +191,7 @@ impl DocumentStatus {
     ) -> DocumentStatus {
         DocumentStatus {
             published: document.map(|document| Published::new(account, kind, document, now)),
-            place: account.place.name_of(kind),
+            place: account.location.name_of(kind),
             is_dead: false,
             failure: None,
         }
@@ -280,7 +280,7 @@ mod tests {
             api: Api::Stable,
             rules,
             refresh_before: Duration::from_secs(300),
-            place: Location::File("/d/shop.json".into()),
+            location: Location::File("/d/shop.json".into()),
             tickets: vec![TicketType::parse("jsapi").unwrap()],
             on_change: None,
         }

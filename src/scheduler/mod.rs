@@ -81,10 +81,10 @@ impl Scheduler {
             State::new(&account.name, account.rules, account.refresh_before, Instant::now());
         let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
         let store_of =
-            |kind: &TicketType| account.place.store(&DocumentKind::Ticket(kind.clone()), mode);
+            |kind: &TicketType| account.location.store(&DocumentKind::Ticket(kind.clone()), mode);
         let ticket_stores = account.tickets.iter().map(store_of).collect();
         Scheduler {
-            store: account.place.store(&DocumentKind::Token, mode),
+            store: account.location.store(&DocumentKind::Token, mode),
             on_change: OnChange::of(&account),
             account,
             connect: Box::new(connect),
@@ -324,7 +324,7 @@ impl Scheduler {
         }
         Ok(JobContext {
             name: self.account.name.clone(),
-            place: self.account.place.clone(),
+            place: self.account.location.clone(),
             appid: self.account.needed_appid()?.to_owned(),
             rules: self.account.rules,
             refresh_before: self.account.refresh_before,

@@ -51,7 +51,7 @@ impl OnChange {
     pub(super) fn of(account: &Account) -> OnChange {
         OnChange {
             account: account.name.clone(),
-            document: account.place.path(&DocumentKind::Token),
+            document: account.location.path(&DocumentKind::Token),
             hook: account.on_change.clone(),
             state: Cell::new(HookState::Idle),
             failed_at: Cell::default(),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::AccessError;
 use super::line_file::LineFile;
-use crate::model::client_key::{self, Digest, Line};
+use crate::model::client_key::{self, Digest, KeyLine};
 
 /// How many accounts an error names.
 const MAX_ACCOUNTS_NAMED: usize = 10;
@@ -88,7 +88,7 @@ impl Keys {
         let mut faults = Vec::new();
         let mut lines_of_digests: HashMap<Digest, usize> = HashMap::new();
         for (number, text) in file.lines() {
-            let line = match Line::parse(text) {
+            let line = match KeyLine::parse(text) {
                 Ok(line) => line,
                 Err(fault) => {
                     faults.push((number, fault.to_owned()));
@@ -193,7 +193,7 @@ mod tests {
 
     fn line(name: &str, key: &str, accounts: &[&str]) -> String {
         let accounts = accounts.iter().map(|account| (*account).to_owned()).collect();
-        Line::new(name, client_key::digest(key.as_bytes()), accounts).unwrap().to_string()
+        KeyLine::new(name, client_key::digest(key.as_bytes()), accounts).unwrap().to_string()
     }
 
     #[test]
