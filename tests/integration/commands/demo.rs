@@ -1,0 +1,251 @@
+//! `wxtoken demo`: the first thing that a newcomer runs.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::*;
+
+/// A demo with a directory of its own for temporary files.
+fn demo(dir: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = wxtoken();
+    command.arg("demo").args(args).env("TMPDIR", dir);
+    command
+}
+
+fn is_empty(dir: &std::path::Path) -> bool {
+    std::fs::read_dir(dir).unwrap().next().is_none()
+}
+
+#[test]
+fn the_demo_tells_the_whole_job_and_cleans_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = Ran::of(demo(dir.path(), &[])).exits(0);
+    assert_eq!(ran.stderr, "");
+    for part in [
+        "$ wxtoken fetch",
+        "\"access_token\":\"",
+        "$ wxtoken get",
+        "WeChat was asked once in all",
+        "$ wxtoken serve --allow 127.0.0.1",
+        "$ curl http://127.0.0.1:",
+        "403 {\"error\":\"forbidden\"",
+        "WeChat refused (40164)",
+        "白名单",
+        "default  live",
+    ] {
+        assert!(ran.stdout.contains(part), "{part:?} is not in:\n{}", ran.stdout);
+    }
+    assert!(is_empty(dir.path()), "nothing is left behind");
+    assert!(
+        !ran.stdout.contains("0123456789abcdef0123456789abcdef"),
+        "not even the stand-in's secret is shown"
+    );
+}
+
+#[test]
+fn the_full_demo_tells_of_a_whole_company_and_cleans_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = Ran::of(demo(dir.path(), &["--full"])).exits(0);
+    assert_eq!(ran.stderr, "");
+    let mut rest = &*ran.stdout;
+    for part in [
+        "appid = \"wx0123456789abcdef\"",
+        "appid = \"wxfedcba9876543210\"",
+        "appid = \"ww0123456789abcdef\"",
+        "$ wxtoken fetch -c central.toml",
+        "fetch: mini: WeChat refused (40125)",
+        "$ wxtoken check -c central.toml mini",
+        "✗ mini  credentials",
+        "$ wxtoken status -c central.toml",
+        "crm/agent_config  live",
+        "shop/wx_card      live",
+        "WeChat gave 3 tokens and 4 tickets in all",
+        "/ticket/shop/wx_card'\n  {\"ticket\":\"",
+        "/cgi-bin/gettoken?corpid=ww0123456789abcdef&corpsecret=any'\n  {\"errcode\":0,",
+        "from = \"http://127.0.0.1:",
+        "$ wxtoken serve --refresh -c mirror.toml",
+        "/token/shop'\n  {\"access_token\":\"",
+        "$ curl -d '{\"rejected\":\"",
+        "WeChat made one token for it",
+        "somebody else has had another one made",
+        "shop: here the app would be reloaded",
+        "$ kill -9 %central",
+        "/token/shop'\n  {\"access_token\":\"",
+        "That is all.",
+    ] {
+        let (_, after) = rest
+            .split_once(part)
+            .unwrap_or_else(|| panic!("{part:?} is not in, or not in its place:\n{}", ran.stdout));
+        rest = after;
+    }
+    // A token is shown by its beginning alone, and no secret at all.
+    for secret in ["5409", "3141", "c0de"].map(|end| format!("{end:0>32}")) {
+        assert!(!ran.stdout.contains(&secret), "{}", ran.stdout);
+    }
+    let longest = ran.stdout.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max();
+    assert!(longest.unwrap() < 32, "{}", ran.stdout);
+    let ports: std::collections::BTreeSet<_> = ran
+        .stdout
+        .split("http://127.0.0.1:")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap())
+        .collect();
+    assert_eq!(ports.len(), 3, "the stand-in, the central server and the mirror");
+    assert!(is_empty(dir.path()), "nothing is left behind");
+}
+
+#[test]
+fn the_demo_is_not_led_astray_by_the_environment() {
+    for args in [&[][..], &["--full"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = demo(dir.path(), args);
+        command
+            .env("WXTOKEN_DIR", "/nonexistent")
+            .env("WXTOKEN_API", "nonsense")
+            .env("WXTOKEN_QUIET", "true");
+        command
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .env("HTTP_PROXY", "http://127.0.0.1:1")
+            .env("WXTOKEN_LISTEN", "nonsense")
+            .env("STATE_DIRECTORY", "/x");
+        Ran::of(command).exits(0);
+    }
+}
+
+/// Where temporary files are, as seen from where one stands.
+#[test]
+fn the_demo_plays_also_in_a_directory_that_is_named_from_here() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    for args in [&[][..], &["--full"]] {
+        let mut command = demo(std::path::Path::new("tmp"), args);
+        command.current_dir(dir.path());
+        Ran::of(command).exits(0);
+        assert!(is_empty(&dir.path().join("tmp")));
+    }
+}
+
+#[test]
+fn a_full_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = demo(dir.path(), &["--full", "--keep"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let addresses: Vec<std::net::SocketAddr> = loop {
+        let mut line = String::new();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        if line.starts_with("Going on until Ctrl-C") {
+            let after = line.split("http://").skip(1);
+            break after
+                .map(|it| it.trim_end().split(',').next().unwrap().parse().unwrap())
+                .collect();
+        }
+    };
+    let [central, mirror, wechat] = addresses[..] else { panic!("{addresses:?}") };
+    let request = b"GET /token/shop HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let [there, here] = [central, mirror].map(|address| exchange(address, request));
+    assert_eq!((there.status, here.status), (200, 200));
+    assert_eq!(there.json()["access_token"], here.json()["access_token"]);
+    // The servers and their hooks have the secrets in files alone.
+    let secret = format!("{:0>32}", "5409");
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let [status, cmdline] = ["status", "cmdline"].map(|name| String::from_utf8(read(name)));
+        if status.unwrap_or_default().contains(&format!("\nPPid:\t{}\n", child.id())) {
+            assert!(!cmdline.unwrap_or_default().contains(&secret));
+        }
+    }
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(is_empty(dir.path()), "nothing is left behind");
+    for address in [central, mirror, wechat] {
+        assert!(std::net::TcpStream::connect(address).is_err(), "and nobody");
+    }
+}
+
+#[test]
+fn a_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = demo(dir.path(), &["--keep"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let address = loop {
+        let mut line = String::new();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        if let Some(rest) = line.strip_prefix("Going on until Ctrl-C: wxtoken at http://") {
+            break rest.split('/').next().unwrap().parse().unwrap();
+        }
+    };
+    let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(address, request).status, 200);
+
+    // Its children have the secret neither in their environment nor in their arguments.
+    let mut children = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| {
+            String::from_utf8_lossy(&std::fs::read(entry.path().join(name)).unwrap_or_default())
+                .into_owned()
+        };
+        if read("status").contains(&format!("\nPPid:\t{}\n", child.id())) {
+            children += 1;
+            for place in ["environ", "cmdline"] {
+                assert!(
+                    !read(place).contains("0123456789abcdef0123456789abcdef"),
+                    "{place}: {}",
+                    read(place)
+                );
+            }
+        }
+    }
+    assert_eq!(children, 2, "the stand-in and serve");
+
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(is_empty(dir.path()), "nothing is left behind");
+    assert!(std::net::TcpStream::connect(address).is_err(), "and nobody");
+}
+
+#[test]
+fn a_reader_who_leaves_early_does_not_break_the_demo() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = demo(dir.path(), &[]).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(is_empty(dir.path()));
+}
+
+/// Whenever it is told to end, nothing of it is left: no directory, and nobody who listens.
+#[test]
+fn a_demo_that_is_interrupted_at_any_moment_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, moments) in [(&[][..], 0..40), (&["--full"], 0..60)] {
+        for millisecond in moments {
+            let mut child =
+                demo(dir.path(), args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(2 * millisecond));
+            // As by `kill`, by Ctrl-C, and by a terminal that is closed.
+            let signal = ["-TERM", "-INT", "-HUP"][millisecond as usize % 3];
+            Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+            child.wait().unwrap();
+            let left: Vec<_> = std::fs::read_dir(dir.path())
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect();
+            assert!(left.is_empty(), "{args:?} after {millisecond} * 2 ms: {left:?}");
+        }
+    }
+    // A step that was under way may take a moment more; a server would go on for ever.
+    let goes_on = || {
+        std::fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+            let works_in = std::fs::read_link(entry.path().join("cwd"));
+            works_in.is_ok_and(|works_in| works_in.starts_with(dir.path()))
+        })
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Some(process) = goes_on() {
+        assert!(std::time::Instant::now() < deadline, "{:?} goes on", process.path());
+    }
+}

@@ -1,0 +1,70 @@
+//! `wxtoken key`: a client's key, printed once, and the line for the server's keys file.
+
+use std::collections::HashSet;
+
+use crate::support::*;
+
+#[track_caller]
+fn key(args: &[&str]) -> Ran {
+    let mut command = wxtoken();
+    command.arg("key").args(args);
+    Ran::of(command)
+}
+
+/// The key and the line that a run printed.
+#[track_caller]
+fn made(args: &[&str]) -> (String, String) {
+    let ran = key(args).exits(0);
+    assert_eq!(ran.stderr, "");
+    let (first, second) = ran.stdout.trim_end().split_once('\n').expect("two lines");
+    let key = first.strip_prefix("key:  ").expect("the key comes first");
+    let line = second.strip_prefix("line: ").expect("and then the line");
+    (key.to_owned(), line.to_owned())
+}
+
+fn sha256(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_key_is_random_and_its_line_holds_its_sha_256_and_not_the_key() {
+    let mut keys = HashSet::new();
+    for (args, accounts) in [
+        (&["php.web-1"][..], ""),
+        (&["php.web-1", "shop"], " shop"),
+        (&["php.web-1", "shop", "branch_2"], " shop,branch_2"),
+        (&["php.web-1", "shop,branch_2"], " shop,branch_2"),
+    ] {
+        let (key, line) = made(args);
+        let random = key.strip_prefix("wxk_").expect("the prefix to look for");
+        assert_eq!(random.len(), 43);
+        assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+        assert_eq!(line, format!("php.web-1 {}{accounts}", sha256(&key)));
+        assert!(keys.insert(key), "never the same again");
+    }
+}
+
+#[test]
+fn a_name_that_cannot_stand_in_the_file_is_a_usage_error_and_nothing_is_made() {
+    let long = "n".repeat(65);
+    for name in ["", "-", "#php", "p hp", ".php", "_php", "p/hp", "中控", "php\n", &long] {
+        key(&["--", name]).exits(2).says(&["wxtoken: key: a name begins with"]);
+    }
+    for account in ["", "Shop", "_shop", "shop/..", "商店", "shop,", &long[..33]] {
+        key(&["php", account]).exits(2).says(&["wxtoken: key: an account begins with"]);
+    }
+    key(&[]).exits(2);
+}
+
+#[test]
+fn a_key_that_could_not_be_printed_is_a_failure() {
+    let Ok(full) = std::fs::File::create("/dev/full") else {
+        return skip("this machine has no /dev/full");
+    };
+    let mut command = wxtoken();
+    let child = command.args(["key", "php"]).stdout(full).stderr(std::process::Stdio::piped());
+    let output = child.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
+}

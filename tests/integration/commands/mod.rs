@@ -1,0 +1,8 @@
+//! The other commands, one file each.
+
+mod check;
+mod demo;
+mod get;
+mod key;
+mod mock;
+mod status;

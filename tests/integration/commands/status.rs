@@ -1,0 +1,116 @@
+//! `wxtoken status`: for people, for programs, and as a probe.
+
+use std::process::Command;
+
+use crate::support::*;
+
+#[test]
+fn status_tells_since_when_and_until_when_but_not_the_token() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T_SECRET", 7200, 60);
+    let document = sandbox.document();
+    let ran = sandbox.run(&["status"]).exits(0);
+    for part in ["default", "live", "1h 5", "left", document["created_at"].as_str().unwrap(), APPID]
+    {
+        // The document's time may carry fractions here; the status shows whole seconds as fetch writes them.
+        let part = part.split('.').next().unwrap();
+        assert!(ran.stdout.contains(part), "{part} is not in {}", ran.stdout);
+    }
+    assert!(
+        !ran.stdout.contains("T_SECRET")
+            && !ran.stdout.contains('\x1b')
+            && !ran.stdout.contains('█')
+    );
+    assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn json_has_what_a_program_asks_for() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let account = |sandbox: &Sandbox, code| {
+        let ran = sandbox.run(&["status", "--format", "json"]).exits(code);
+        ran.json()["accounts"][0].clone()
+    };
+    assert_eq!(account(&sandbox, 3)["state"], "missing");
+    sandbox.publish("T1", 7200, 0);
+    let live = account(&sandbox, 0);
+    assert_eq!(
+        (&live["account"], &live["state"], &live["appid"]),
+        (&"default".into(), &"live".into(), &APPID.into())
+    );
+    // echo -n T1 | sha256sum
+    assert_eq!(live["token_sha256"], "1f93603d");
+    assert!(live["expires_in"].as_i64().unwrap() > 7190);
+    sandbox.publish("T1", 7200, 7000);
+    assert_eq!(account(&sandbox, 0)["state"], "due");
+    sandbox.publish("T1", 7200, 8000);
+    assert_eq!(account(&sandbox, 3)["state"], "expired");
+    write_with_mode(&sandbox.document_path(), "{", 0o600);
+    assert_eq!(account(&sandbox, 3)["state"], "unreadable");
+}
+
+#[test]
+fn prometheus_gets_instants_not_ages() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let missing = sandbox.run(&["status", "--format", "prometheus"]).exits(3).stdout;
+    assert!(
+        missing.contains("wxtoken_token_expiry_timestamp_seconds{account=\"default\"} 0\n"),
+        "{missing}"
+    );
+    let before = time::UtcDateTime::now().unix_timestamp();
+    sandbox.publish("T1", 7200, 0);
+    let live = sandbox.run(&["status", "--format", "prometheus"]).exits(0).stdout;
+    let value = |name: &str| -> i64 {
+        let line = live.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect(name);
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let created = value("wxtoken_token_created_timestamp_seconds");
+    assert!((before..=before + 5).contains(&created));
+    assert_eq!(value("wxtoken_token_expiry_timestamp_seconds"), created + 7200);
+    for line in live.lines() {
+        assert!(
+            line.starts_with("# HELP wxtoken_")
+                || line.starts_with("# TYPE wxtoken_")
+                || line.starts_with("wxtoken_")
+        );
+    }
+}
+
+#[test]
+fn a_probe_needs_only_the_status() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.run(&["status"]).exits(3).says_something(&["does not exist"]);
+    sandbox.publish("T1", 7200, 7000);
+    sandbox.run(&["status", "--min-life", "1m"]).exits(0);
+    sandbox
+        .run(&["status", "--min-life", "1h"])
+        .exits(3)
+        .says_something(&["less than --min-life 1h"]);
+}
+
+/// A terminal, by `script`: a bar and colours for a person, no colours for one who said so.
+#[test]
+fn a_person_at_a_terminal_gets_a_bar_and_colours_unless_they_said_no() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 3600);
+    let on_terminal = |no_color: Option<&str>| {
+        let status = sandbox.command(&["status"]);
+        let words: Vec<_> = std::iter::once(status.get_program())
+            .chain(status.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut script = Command::new("script");
+        script.args(["-qec", &words.join(" "), "/dev/null"]).env_remove("NO_COLOR");
+        if let Some(value) = no_color {
+            script.env("NO_COLOR", value);
+        }
+        script.output().ok().filter(|output| output.status.success())
+    };
+    let Some(seen) = on_terminal(None) else {
+        return skip("script(1) is missing: no terminal to look at");
+    };
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert!(seen.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{seen:?}");
+    let plain = String::from_utf8_lossy(&on_terminal(Some("1")).unwrap().stdout).into_owned();
+    assert!(plain.contains("██████░░░░░░") && !plain.contains('\x1b'), "{plain:?}");
+}

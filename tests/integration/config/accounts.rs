@@ -1,0 +1,549 @@
+//! Many accounts in one config: fetched at once, each with its own trouble; read, looked at and served by name.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::*;
+
+/// A stand-in that knows this many accounts, and answers so.
+fn wechat(accounts: usize, more: &[&str]) -> WeChat {
+    wechat_of(accounts, more)
+}
+
+// fetch
+
+#[test]
+fn fetch_does_all_accounts_and_asks_only_for_those_that_are_due() {
+    let wechat = wechat(3, &[]);
+    let home = Home::of_accounts(3, &wechat.url(), "");
+    home.publish("a1", "wx1", "T1", 0);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.asked(), 2);
+    assert_eq!(home.token("a1").as_deref(), Some("T1"));
+    let tokens = ["a0", "a2"].map(|name| home.token(name).expect(name));
+    assert_ne!(tokens[0], tokens[1]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.asked(), 2);
+    home.run(&["fetch", "-v", "a2", "a0", "a2"])
+        .exits(0)
+        .says_something(&["a0: not due", "a2: not due"]);
+}
+
+#[test]
+fn one_accounts_trouble_is_its_own_and_the_status_is_the_worst() {
+    let wechat = wechat(5, &[]);
+    let home = Home::of_accounts(5, &wechat.url(), "");
+    // A wrong secret, one that is open to others, one that is missing, and a document of somebody else.
+    home.put_secret("a0", &appsecret(99));
+    write_with_mode(&home.path("a1.secret"), &appsecret(1), 0o644);
+    fs::remove_file(home.path("a2.secret")).unwrap();
+    home.publish("a3", "wx9", "T9", 0);
+    let ran = home.run(&["fetch"]).exits(4);
+    assert!(home.token("a4").is_some());
+    assert_eq!(ran.stdout, "");
+    let mut said = home.said(&ran);
+    said.sort();
+    assert_eq!(said.len(), 4, "one line for each failure: {said:?}");
+    for (line, expected) in said.iter().zip([
+        "wxtoken: fetch: a0: WeChat refused (40125)",
+        "wxtoken: fetch: a3: state/a3.json belongs to wx9; give",
+        "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: cannot read secret file a2.secret: No such file",
+        "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: cannot read secret file a1.secret: it is open to others: mode 0644",
+    ]) {
+        assert!(line.starts_with(expected), "{line}\n{expected}");
+    }
+    assert_eq!(home.token("a3").as_deref(), Some("T9"));
+    // Whoever is not asked for does no harm.
+    home.run(&["fetch", "a4"]).exits(0).silent();
+    home.run(&["fetch", "a4", "a1"]).exits(2).says(&["account.a1.secret_file"]);
+}
+
+#[test]
+fn many_are_asked_for_at_once() {
+    // Each answer takes a second; one after the other they would take two minutes.
+    let wechat = wechat(120, &["--fault", "slow:1"]);
+    let home = Home::of_accounts(120, &wechat.url(), "");
+    home.run(&["fetch", "--timeout", "20s"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 120);
+    assert!((0..120).all(|n| home.token(&format!("a{n}")).is_some()));
+}
+
+#[test]
+fn a_secret_comes_from_its_file_or_a_credential_and_never_from_the_one_variable() {
+    let wechat = wechat(2, &[]);
+    let config = format!(
+        "[account.a0]\nappid = 'wx0'\nbase_url = '{0}'\n[account.a1]\nappid = 'wx1'\nbase_url = '{0}'\nsecret_file = 'a1.secret'\n",
+        wechat.url()
+    );
+    let home = Home::with(&config);
+    home.put_secret("a1", &appsecret(1));
+    let mut without = home.command(&["fetch"]);
+    without.env("WXTOKEN_SECRET", appsecret(0));
+    Ran::of(without)
+        .exits(2)
+        .says(&["account.a0", "give secret_file, or a systemd credential named a0.secret"]);
+    fs::create_dir(home.path("credentials")).unwrap();
+    write_with_mode(&home.path("credentials/a0.secret"), &appsecret(0), 0o440);
+    let mut with = home.command(&["fetch"]);
+    with.env("CREDENTIALS_DIRECTORY", home.path("credentials"));
+    Ran::of(with).exits(0).silent();
+    assert!(home.token("a0").is_some() && home.token("a1").is_some());
+}
+
+#[test]
+fn what_replaces_a_token_is_not_done_to_all_by_mistake() {
+    let wechat = wechat(3, &[]);
+    let home = Home::of_accounts(3, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0);
+    let before = home.token("a0").unwrap();
+    home.run(&["fetch", "--force"]).exits(2).says(&["--force", "all 3 accounts", "name those"]);
+    home.run(&["fetch", "--rejected", &before]).exits(2).says(&["--rejected", "name the ACCOUNT"]);
+    home.run(&["fetch", "--rejected", &before, "a0", "a1"]).exits(2).says(&["--rejected"]);
+    assert_eq!((wechat.asked(), home.token("a0").unwrap()), (3, before.clone()));
+    home.run(&["fetch", "--rejected", &before, "a0"]).exits(0).silent();
+    assert_ne!(home.token("a0").unwrap(), before);
+    home.run(&["fetch", "--force", "a1", "a2"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 6);
+}
+
+/// A terminal, by `script`.
+#[test]
+fn how_far_it_is_is_shown_on_a_terminal_only() {
+    let wechat = wechat(40, &["--fault", "slow:1"]);
+    let home = Home::of_accounts(40, &wechat.url(), "");
+    home.put_secret("a3", &appsecret(99));
+    let fetch = home.command(&["fetch"]);
+    let words = std::iter::once(fetch.get_program()).chain(fetch.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let on_terminal = |term: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", term);
+        script.env("STATE_DIRECTORY", home.path("state")).stdin(Stdio::null());
+        let output = script.output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let Some(seen) = on_terminal("xterm") else {
+        return skip("script(1) is missing: no terminal to look at");
+    };
+    assert!(seen.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{seen:?}");
+    // A failure stands on a line of its own, and nothing of the progress remains.
+    assert!(seen.contains("\r\x1b[Kwxtoken: fetch: a3: WeChat refused"), "{seen:?}");
+    assert!(seen.ends_with("\r\x1b[K"), "{seen:?}");
+    fs::remove_dir_all(home.path("state")).unwrap();
+    let plain = on_terminal("dumb").unwrap();
+    assert!(plain.contains("a3: WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
+    fs::remove_dir_all(home.path("state")).unwrap();
+    let ran = Ran::of(fetch).exits(4);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn another_of_wechats_addresses_is_asked_where_one_cannot_be_reached() {
+    let wechat = wechat(1, &[]);
+    let dead = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let config = |urls: &[&str]| {
+        let urls: Vec<_> = urls.iter().map(|url| format!("'{url}'")).collect();
+        format!(
+            "[account.a0]\nappid = 'wx0'\nsecret_file = 'a0.secret'\nbase_url = [{}]\n",
+            urls.join(", ")
+        )
+    };
+    let home = Home::with(&config(&["https://nobody.invalid", &dead, &wechat.url()]));
+    home.put_secret("a0", &appsecret(0));
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.asked(), 1);
+    // An answer is an answer, and is not asked for elsewhere.
+    home.write(&config(&[&wechat.url(), &wechat.url()]));
+    wechat.fault("errcode:40164");
+    home.run(&["fetch", "--force"]).exits(4).says(&["40164"]);
+    assert_eq!(wechat.asked(), 2);
+    wechat.fault("reset@1");
+    home.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
+    assert_eq!(wechat.asked(), 3);
+    home.write(&config(&["https://nobody.invalid", &dead]));
+    let address = dead.strip_prefix("http://").unwrap();
+    home.run(&["fetch", "--force", "--timeout", "2s"])
+        .exits(5)
+        .says(&["(nobody.invalid)", address]);
+}
+
+#[test]
+fn a_proxy_is_an_accounts_own_and_its_password_is_never_shown() {
+    let wechat = wechat(2, &[]);
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let target = wechat.address();
+    // It passes on what it is asked to, and keeps what it was told.
+    let proxying = std::thread::spawn(move || {
+        let (mut client, _) = proxy.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut client, &mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let mut server = TcpStream::connect(target).unwrap();
+        std::io::Write::write_all(&mut client, b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write); // Nothing more is asked.
+        });
+        let _ = std::io::copy(&mut server, &mut client);
+        String::from_utf8(head).unwrap()
+    });
+    let password = "Pa55word";
+    let home = Home::of_accounts(
+        2,
+        &wechat.url(),
+        &format!("proxy = 'http://user:{password}@{address}'\n"),
+    );
+    let ran = home.run(&["fetch", "-vvv"]).exits(0);
+    assert!(!ran.stderr.contains(password), "{}", ran.stderr);
+    let asked = proxying.join().unwrap();
+    assert!(
+        asked.starts_with(&format!("CONNECT {target} "))
+            && asked.to_lowercase().contains("proxy-authorization: basic"),
+        "{asked}"
+    );
+    // It is gone, and nobody goes round it.
+    let ran = home.run(&["fetch", "--force", "-vvv", "--timeout", "1s", "a1"]).exits(5);
+    assert!(!ran.stderr.contains(password), "{}", ran.stderr);
+    ran.says_something(&[&format!("through the proxy {address}")]);
+    assert_eq!(wechat.asked(), 2);
+}
+
+// get and status
+
+#[test]
+fn get_needs_a_name_where_there_are_several() {
+    let home = Home::of_accounts(12, "http://127.0.0.1:1", "");
+    home.publish("a1", "wx1", "T1", 0);
+    assert_eq!(home.run(&["get", "-r", "a1"]).exits(0).stdout, "T1\n");
+    home.run(&["get", "a2"]).exits(3).says(&["a2: no token", "a2.json does not exist"]);
+    home.run(&["get"])
+        .exits(2)
+        .says(&["which ACCOUNT?", "a0, a1, a10, a11, a2, a3, a4, a5, a6, a7 and 2 more"]);
+    home.run(&["get", "b1"]).exits(2).says(&["there is no account b1", "a0, a1"]);
+    home.run(&["get", "a_11"]).exits(2).says(&["there is no account a_11", "is it a11?"]);
+    let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+    let ran = home.run(&["status", secret, "nobody"]).exits(2);
+    assert!(!ran.stderr.contains(secret) && ran.stderr.lines().count() == 2, "{}", ran.stderr);
+    let only = Home::of_accounts(1, "http://127.0.0.1:1", "");
+    only.publish("a0", "wx0", "T0", 0);
+    assert_eq!(only.run(&["get", "-r"]).exits(0).stdout, "T0\n");
+}
+
+#[test]
+fn status_is_a_table_and_its_exit_status_the_worst() {
+    let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
+    home.publish("a0", "wx0", "T0", 0);
+    home.publish("a2", "wx2", "T2", 8000);
+    let ran = home.run(&["status"]).exits(3);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 3);
+    for (line, expected) in
+        lines.iter().zip(["a0  live     1h 59m ", "a1  missing  ", "a2  expired  0s left"])
+    {
+        assert!(line.starts_with(expected), "{line}");
+    }
+    assert_eq!(lines[0].find("since"), lines[2].find("since"), "{}", ran.stdout);
+    let said = home.said(&ran);
+    assert!(
+        said.len() == 2
+            && said[0].contains("a1: no token")
+            && said[1].contains("a2: the token expired"),
+        "{said:?}"
+    );
+
+    assert_eq!(home.run(&["status", "a0"]).exits(0).stdout.lines().count(), 1);
+    let json = home.run(&["status", "--format", "json"]).exits(3).json();
+    let states: Vec<_> = json["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["account"].as_str().unwrap(), row["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states, [("a0", "live"), ("a1", "missing"), ("a2", "expired")]);
+    let metrics = home.run(&["status", "--format", "prometheus"]).exits(3).stdout;
+    assert_eq!(metrics.matches("# TYPE wxtoken_token_expiry_timestamp_seconds gauge\n").count(), 1);
+    assert!(
+        metrics.contains("wxtoken_token_expiry_timestamp_seconds{account=\"a1\"} 0\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn two_accounts_with_one_document_are_refused() {
+    let home = Home::with(
+        "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = 'state/a.json'\n",
+    );
+    for verb in ["fetch", "status", "serve"] {
+        let ran = home.run(&[verb]).exits(2);
+        let expected = format!(
+            "wxtoken: {verb}: wxtoken.toml:4: account.b: its document state/a.json is account a's, too"
+        );
+        assert_eq!(home.said(&ran), [expected]);
+    }
+}
+
+// serve
+
+const NATIVE: &str = "/token/";
+
+#[test]
+fn serve_hands_out_each_account_by_its_name_and_its_appid() {
+    let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
+    for n in 0..3 {
+        home.publish(&format!("a{n}"), &format!("wx{n}"), &format!("T{n}"), 0);
+    }
+    let server = home.serve(&[]);
+    for n in 0..3 {
+        let token = format!("T{n}");
+        assert_eq!(server.get(&format!("{NATIVE}a{n}")).json()["access_token"], token);
+        let query = format!("grant_type=client_credential&appid=wx{n}&secret=x");
+        assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).json()["access_token"], token);
+    }
+    let unnamed = server.get("/token");
+    assert_eq!((unnamed.status, &unnamed.json()["error"]), (404, &"which_account".into()));
+    assert_eq!(server.get("/token/a3").status, 404);
+    assert_eq!(server.get("/readyz").status, 200);
+    assert_eq!(
+        server.get("/cgi-bin/token?grant_type=client_credential&appid=wx9&secret=x").json()["errcode"],
+        40013
+    );
+    // What one lacks is no matter of the others.
+    fs::remove_file(home.document_path("a1")).unwrap();
+    assert_eq!((server.get("/token/a1").status, server.get("/token/a2").status), (503, 200));
+    let ready = server.get("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("for a1;"), "{}", ready.body);
+}
+
+#[test]
+fn of_several_accounts_with_one_appid_the_route_or_the_key_tells_which_is_meant() {
+    let account = |name: &str, api: &str| {
+        format!("[account.{name}]\nappid = 'ww1'\napi = '{api}'\nsecret_file = '{name}.secret'\n")
+    };
+    let home = Home::with(&["crm", "mail"].map(|name| account(name, "work")).concat());
+    for name in ["crm", "mail"] {
+        home.publish(name, "ww1", &format!("T-{name}"), 0);
+    }
+    let mut key = wxtoken();
+    key.args(["key", "php", "crm"]);
+    let printed = Ran::of(key).exits(0).stdout;
+    let word = |label: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        line.trim().to_owned()
+    };
+    write_with_mode(&home.path("keys"), &word("line:"), 0o600);
+    let asked = |server: &Server, secret: &str| {
+        server.get(&format!("/cgi-bin/gettoken?corpid=ww1&corpsecret={secret}")).json()
+    };
+    let anybody = home.serve(&[]);
+    let answer = asked(&anybody, "x");
+    assert_eq!(answer["errcode"], 40013, "{answer}");
+    assert!(answer["errmsg"].as_str().unwrap().contains("a key for its own account"), "{answer}");
+    let keyed = home.serve(&["--keys", home.path("keys").to_str().unwrap()]);
+    assert_eq!(asked(&keyed, &word("key:"))["access_token"], "T-crm");
+
+    let home = Home::with(&[account("stable", "stable"), account("classic", "classic")].concat());
+    for name in ["stable", "classic"] {
+        home.publish(name, "ww1", &format!("T-{name}"), 0);
+    }
+    let server = home.serve(&[]);
+    let classic = server.get("/cgi-bin/token?grant_type=client_credential&appid=ww1&secret=x");
+    assert_eq!(classic.json()["access_token"], "T-classic");
+    let body = r#"{"grant_type":"client_credential","appid":"ww1","secret":"x"}"#;
+    let stable = server.send(&posting("/cgi-bin/stable_token", body));
+    assert_eq!(stable.json()["access_token"], "T-stable");
+}
+
+/// 127.0.0.2 and 127.0.0.3 are other hosts here.
+#[test]
+fn an_account_is_for_the_addresses_that_it_allows_of_those_that_are_allowed_at_all() {
+    let home = Home::with(
+        "[account.shop]\nappid = 'wx1'\nallow = ['127.0.0.2', '127.0.0.9']\n[account.mall]\nappid = 'wx2'\n\
+         [serve]\nallow = ['127.0.0.2', '127.0.0.3']\n",
+    );
+    home.publish("shop", "wx1", "T1", 0);
+    home.publish("mall", "wx2", "T2", 0);
+    let server = home.serve(&[]);
+    let get = |from: &str, path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        exchange_over(connect_from(from, server.address()), request.as_bytes())
+    };
+    assert_eq!(get("127.0.0.2", "/token/shop").json()["access_token"], "T1");
+    assert_eq!(get("127.0.0.2", "/token/mall").json()["access_token"], "T2");
+    assert_eq!(get("127.0.0.2", "/token").status, 404, "which of the two?");
+    let refused = get("127.0.0.3", "/token/shop");
+    assert_eq!((refused.status, &refused.json()["error"]), (403, &"forbidden_account".into()));
+    assert!(refused.body.contains("127.0.0.3") && !refused.body.contains("T1"), "{}", refused.body);
+    assert_eq!(get("127.0.0.3", "/token/mall").json()["access_token"], "T2");
+    // Of those that are for it there is one.
+    assert_eq!(get("127.0.0.3", "/token").json()["access_token"], "T2");
+    // In its own list, and not in that of all.
+    assert_eq!(get("127.0.0.9", "/token/shop").status, 403);
+    assert_eq!(get("127.0.0.1", "/token/mall").status, 403);
+    let sdk =
+        |from| get(from, "/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=x").json();
+    assert_eq!(sdk("127.0.0.2")["access_token"], "T1");
+    assert_eq!(sdk("127.0.0.3")["errcode"], 40164);
+    // Whoever may not have its token learns nothing else of it either.
+    for path in ["/metrics", "/page", "/"] {
+        let told = get("127.0.0.3", path);
+        assert!(!told.body.contains("shop"), "{path}: {}", told.body);
+    }
+    assert!(get("127.0.0.2", "/metrics").body.contains("shop"));
+    fs::remove_file(home.document_path("shop")).unwrap();
+    assert!(get("127.0.0.2", "/readyz").body.contains("shop"));
+    let ready = get("127.0.0.3", "/readyz");
+    assert!(ready.status == 503 && !ready.body.contains("shop"), "{}", ready.body);
+    assert!(server.stop().contains("127.0.0.3"), "the operator hears of it");
+}
+
+#[test]
+fn with_refresh_every_account_is_kept_alive_whatever_is_wrong_with_another() {
+    let wechat = wechat(3, &[]);
+    let home = Home::of_accounts(3, &wechat.url(), "[serve]\nrefresh = true\n");
+    fs::remove_file(home.path("a1.secret")).unwrap();
+    let server = home.serve(&[]);
+    for name in ["a0", "a2"] {
+        eventually("there is a token", || home.token(name).is_some());
+        assert_eq!(server.get(&format!("/token/{name}")).status, 200);
+    }
+    let lacking = server.get("/token/a1");
+    assert!(
+        lacking.status == 503 && lacking.body.contains("a1: something on the server"),
+        "{}",
+        lacking.body
+    );
+    // It is mended, and nobody has to start anything anew.
+    home.put_secret("a1", &appsecret(1));
+    server.signal("HUP");
+    eventually("there is a token", || home.token("a1").is_some());
+    assert_eq!(server.get("/token/a1").status, 200);
+    let stderr = server.stop();
+    assert!(stderr.contains("account.a1.secret_file: cannot read secret file"), "{stderr}");
+    // A flag's twin can say no.
+    let mut quiet = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+    quiet.env("WXTOKEN_REFRESH", "false");
+    let quiet = Server::start(quiet, 1);
+    let post = quiet.send(&posting("/token/a0", &rejected("T0")));
+    assert_eq!(post.status, 405, "nobody asks WeChat here");
+}
+
+#[test]
+fn a_changed_config_is_taken_up_and_a_broken_one_is_not() {
+    let wechat = wechat(4, &[]);
+    let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
+    let server = home.serve_with_log(&["-v"]);
+    for name in ["a0", "a1"] {
+        eventually("it is served", || server.get(&format!("/token/{name}")).status == 200);
+    }
+    let (kept, mints) = (server.get("/token/a1").body, wechat.mints());
+
+    // One goes, one comes, one stays as it is.
+    let config = home.config();
+    let (_, a1) = config.split_once("[account.a1]").unwrap();
+    let changed = format!("[account.a1]{a1}").replace("[serve]", &format!("[account.a3]\nappid = \"wx3\"\nsecret_file = \"a3.secret\"\nbase_url = \"{}\"\n[serve]", wechat.url()));
+    home.put_secret("a3", &appsecret(3));
+    home.write(&changed);
+    eventually("another account is served", || server.get("/token/a3").status == 200);
+    assert_eq!(server.get("/token/a0").status, 404);
+    let token = |body: &str| {
+        serde_json::from_str::<serde_json::Value>(body).unwrap()["access_token"].clone()
+    };
+    assert_eq!(token(&server.get("/token/a1").body), token(&kept));
+    assert_eq!(wechat.mints(), mints + 1, "only the new one is asked for");
+
+    home.write(
+        &changed
+            .replace("appid = \"wx1\"", "apid = \"wx1\"")
+            .replace("refresh = true", "refresh = 1"),
+    );
+    for told in [
+        "wxtoken.toml:1: account.a1: it has no appid\n",
+        "wxtoken.toml:2: account.a1.apid: there is no such key; is it appid?\n",
+        "serve.refresh: expected true or false, found an integer; the last good accounts and access rules stay\n",
+    ] {
+        eventually(told, || home.has_logged(told));
+    }
+    assert_eq!(server.get("/token/a1").status, 200);
+    home.write(&changed.replace("[serve]", "[serve]\nallow = '127.0.0.2'"));
+    eventually("nobody here is allowed", || server.get("/token/a1").status == 403);
+    home.write(&changed.replace("[serve]", "[serve]\nmax_connections = 7\n"));
+    eventually("somebody is again", || server.get("/token/a1").status == 200);
+    assert!(home.has_logged("max_connections have changed: that counts from the next start on"));
+    // Nobody has to wait until it is looked at.
+    home.write(&changed.replace("[serve]", "[serve]\nallow = '127.0.0.2'"));
+    server.signal("HUP");
+    eventually("nobody here is allowed", || server.get("/token/a1").status == 403);
+    server.stop();
+}
+
+#[test]
+fn an_account_that_has_gone_is_not_refreshed_any_more() {
+    let wechat = wechat(2, &["--life", "3s"]);
+    let home =
+        Home::of_accounts(2, &wechat.url(), "refresh_before = '1s'\n[serve]\nrefresh = true\n");
+    let server = home.serve(&[]);
+    for name in ["a0", "a1"] {
+        eventually("there is a token", || home.token(name).is_some());
+    }
+    let config = home.config();
+    let (_, a1) = config.split_once("[account.a1]").unwrap();
+    home.write(&format!("[account.a1]{a1}"));
+    eventually("it has gone", || server.get("/token/a0").status == 404);
+    let last = home.token("a0").unwrap();
+    let other = home.token("a1").unwrap();
+    let mut others = std::collections::BTreeSet::from([other]);
+    eventually("the other one is replaced twice", || {
+        others.insert(home.token("a1").unwrap());
+        others.len() == 3
+    });
+    assert_eq!(home.token("a0").unwrap(), last);
+}
+
+/// Whoever was told the secret once is not asked for it again.
+#[test]
+fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
+    let wechat = WeChat::start();
+    let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
+    home.put_secret("piped", SECRET);
+    let mut command = home.command(&["serve", "--refresh", "--appid", APPID, "--secret-file", "-"]);
+    command.args(["--listen", "127.0.0.1:0", "--base-url", &wechat.url()]);
+    command.stdin(fs::File::open(home.path("piped.secret")).unwrap());
+    let server = Server::start(command, 1);
+    eventually("there is a token", || server.get("/token").status == 200);
+    home.write("[serve]\nallow = '127.0.0.2'\n");
+    eventually("nobody here is allowed", || server.get("/token").status == 403);
+    home.write("[serve]\nallow = '127.0.0.1'\n");
+    eventually("somebody is again", || server.get("/token").status == 200);
+    let token = home.token("default").unwrap();
+    wechat.kill_tokens();
+    let other = server.tell_rejected(&token);
+    assert_eq!(other.status, 200, "{}", other.body);
+    let stderr = server.stop();
+    assert!(!stderr.contains("stdin") && !stderr.contains("last good"), "{stderr}");
+}
+
+/// It would wait for a writer, and everybody with it.
+#[test]
+fn a_pipe_is_no_place_for_the_secret_of_one_of_many() {
+    let wechat = wechat(2, &[]);
+    let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
+    fs::remove_file(home.path("a0.secret")).unwrap();
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(home.path("a0.secret")).status();
+    assert!(made.unwrap().success());
+    home.run(&["fetch"]).exits(2).says(&["account.a0.secret_file", "no plain file"]);
+    let server = home.serve(&[]);
+    assert_eq!((server.get("/token/a0").status, server.get("/token/a1").status), (503, 200));
+    home.write(&format!("x = 1\n{}", home.config()));
+    home.run(&["fetch"]).exits(2).says_something(&["no such key", "no plain file"]);
+}

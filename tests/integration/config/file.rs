@@ -1,0 +1,704 @@
+//! The config file: what it takes, what it says of what it does not take, and what wins over it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::home::{Home, appsecret};
+use crate::support::tls::Authority;
+use crate::support::*;
+
+/// What `fetch` says of this config, without the words that every line begins with.
+#[track_caller]
+fn problems(config: &str) -> Vec<String> {
+    let home = Home::with(config);
+    home.put_secret("s", &appsecret(1));
+    let ran = home.run(&["fetch"]).exits(2);
+    assert_eq!(ran.stdout, "");
+    let said = home.said(&ran);
+    let strip =
+        |line: &String| line.strip_prefix("wxtoken: fetch: ").expect("a line of ours").to_owned();
+    said.iter().map(strip).collect()
+}
+
+// What is wrong is told at once, by line and key.
+
+#[test]
+fn each_wrong_line_is_told_by_its_number_its_key_and_what_to_write() {
+    for (wrong, expected) in [
+        ("dirr = 'x'", "dirr: there is no such key; is it dir?"),
+        (
+            "secrets = 1",
+            "secrets: a secret has no place here: put it into a file with mode 0600, and name that in secret_file",
+        ),
+        (
+            "state = 'redis'",
+            "state: there is no such key; there are dir, refresh_before, mode, store, redis, account, serve",
+        ),
+        ("dir = 1", "dir: expected a string in quotes, found an integer"),
+        ("dir = ''", "dir: expected a path"),
+        ("refresh_before = '5 minuets'", "refresh_before: expected a duration like 90s, 30m or 2h"),
+        ("refresh_before = '2d'", "refresh_before: longer than a day"),
+        ("refresh_before = -1", "refresh_before: expected a duration like 90s, 30m or 2h"),
+        ("refresh_before = 1.5", "refresh_before: expected a string in quotes, found a float"),
+        ("mode = 0o640", "mode: expected octal digits in quotes, like \"0640\", found an integer"),
+        ("mode = '0440'", "mode: the owner must be able to read and write it (06..)"),
+        ("account = 'shop'", "account: expected a table like [account.shop], found a string"),
+        (
+            "[account]\nappid = 'wx1'",
+            "account.appid: expected a table like [account.shop], found a string",
+        ),
+        (
+            "[[account]] #!\nappid = 'wx1'",
+            "account: expected a table like [account.shop], found an array",
+        ),
+        (
+            "[account.Shop] #!\nappid = 'wx1'",
+            "account.Shop: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+        ),
+        (
+            "[account.'a/b'] #!\nappid = 'wx1'",
+            "account.[…]: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+        ),
+        (
+            "[account.''] #!\nappid = 'wx1'",
+            "account.[…]: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+        ),
+        ("[account.a]", "account.a: it has no appid"),
+        (
+            "[account.a]\nappid = ''",
+            "account.a.appid: is not an AppID (letters, digits, - and _, like wx0123456789abcdef)",
+        ),
+        (
+            "[account.a]\nappid = 'wx 1'",
+            "account.a.appid: is not an AppID (letters, digits, - and _, like wx0123456789abcdef)",
+        ),
+        (
+            "[account.a]\nappid = 1",
+            "account.a.appid: expected a string in quotes, found an integer",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\napi = 'Stable'",
+            "account.a.api: there is no such api; there are stable, classic, work",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nsecret = 'x'",
+            "account.a.secret: a secret has no place here: put it into a file with mode 0600, and name that in secret_file",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nsecretfile = 'x'",
+            "account.a.secretfile: there is no such key; is it secret_file?",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nbase_url = 'http://api.weixin.qq.com'",
+            "account.a.base_url: must be https:// (http:// only to loopback): the AppSecret would cross the network in clear",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nbase_url = []",
+            "account.a.base_url: is empty; put something in it, or leave it out",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nbase_url = [\n'https://api.weixin.qq.com',\n'x']",
+            "account.a.base_url: entry 2: must begin with https://",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nproxy = 'proxy.example:x'",
+            "account.a.proxy: is not a proxy's address (like http://proxy:3128)",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nfile = 'a.lock'",
+            "account.a.file: would be its own lock; end it in .json",
+        ),
+        ("[account.a]\nappid = 'wx1'\nfile = '..'", "account.a.file: is not a file's name"),
+        (
+            "[account.a]\nappid = 'wx1'\nallow = ['10.0.0.1/8']",
+            "account.a.allow: entry 1: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nallow = ['10.0.0.0/8', '10.0.0.0/33']",
+            "account.a.allow: entry 2: the prefix length must be 0 to 32, or to 128 for IPv6",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\nallow = []",
+            "account.a.allow: is empty; put something in it, or leave it out",
+        ),
+        (
+            "[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx1'",
+            "account.b.appid: the same appid and api as account a; one of them is enough",
+        ),
+        (
+            "[account.a]\nappid = 'ww1'\napi = 'work'\nsecret_file = 's.secret'\n[account.b]\napi = 'work'\nsecret_file = 's.secret'\nappid = 'ww1'",
+            "account.b.appid: the same corp and secret_file as account a; one of them is enough",
+        ),
+        (
+            "store = 'redis'",
+            "store: is not a Redis (like redis://host:6379, rediss://host, redis+unix:///run/redis.sock or redis+sentinel://host1,host2/mymaster)",
+        ),
+        (
+            "store = 'redis://:hunter2@cache'",
+            "store: must not hold a password: put it into a file with mode 0600, and name that in [redis] password_file",
+        ),
+        (
+            "store = 'redis://wxtoken@cache'",
+            "store: has a user without a password; name the file with it in [redis] password_file",
+        ),
+        (
+            "store = 'redis://cache' #!\n[redis]\nca_file = 'ca.pem'",
+            "store: does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
+        ),
+        (
+            "[redis] #!\nprefix = 'x'",
+            "redis: goes with store, which says where that Redis is (store = \"redis://host\")",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\npassword = 'hunter2'",
+            "redis.password: has no place here: put it into a file with mode 0600, and name that in password_file",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nprefix = 'a b'",
+            "redis.prefix: is no prefix of keys (letters, digits, and : _ - . /; 64 at most)",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\ntimeout = '1m'",
+            "redis.timeout: is longer than 10s, which a refresh cannot wait",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = 'x'",
+            "redis.also: expected a list like [{ key = \"app:{appid}:token\", format = \"text\" }], found a string",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}' }]",
+            "redis.also: entry 1: it has no format",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app', format = 'text' }]",
+            "redis.also: entry 1.key: has neither {appid} nor {account} in it: two accounts would have one key",
+        ),
+        (
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}', format = 'json' }]",
+            "redis.also: entry 1.format: there is no such format; there are text, json-string",
+        ),
+        ("serve = 1", "serve: expected a table like [serve], found an integer"),
+        ("[serve]\nlisten = 7200", "serve.listen: expected a string in quotes, found an integer"),
+        (
+            "[serve]\nlisten = 'example.com:80'",
+            "serve.listen: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+        ),
+        (
+            "[serve]\nallow = '10.0.0.1/8'",
+            "serve.allow: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+        ),
+        (
+            "[serve]\ntrusted_proxies = ['unix', 'nginx']",
+            "serve.trusted_proxies: entry 2: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
+        ),
+        ("[serve]\nrefresh = 'yes'", "serve.refresh: expected true or false, found a string"),
+        ("[serve]\nmax_connections = 0", "serve.max_connections: expected a number, 1 to 1000000"),
+        ("[serve]\ntls-cert = 'x'", "serve.tls-cert: there is no such key; is it tls_cert?"),
+    ] {
+        // The last line is wrong, if none is marked.
+        let marked = wrong.lines().position(|line| line.ends_with("#!"));
+        let line = marked.map_or(wrong.lines().count(), |before| before + 1);
+        assert_eq!(problems(wrong), [format!("wxtoken.toml:{line}: {expected}")], "{wrong}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_at_once_in_the_order_of_their_lines() {
+    let home = Home::with(
+        "refresh_before = '5x'\n\
+         [account.shop]\n\
+         apid = 'wx1'\n\
+         allow = ['10.0.0.1/8', '::1']\n\
+         [account.mall]\n\
+         appid = 'wx2'\n\
+         secret_file = 'mall.secret'\n\
+         [serve]\n\
+         listen = ['7200',\n\
+           '127.0.0.1:7200']\n\
+         refrehs = true\n",
+    );
+    write_with_mode(&home.path("mall.secret"), &appsecret(1), 0o644);
+    let expected = [
+        "wxtoken.toml:1: refresh_before: expected a duration like 90s, 30m or 2h",
+        "wxtoken.toml:2: account.shop: it has no appid",
+        "wxtoken.toml:3: account.shop.apid: there is no such key; is it appid?",
+        "wxtoken.toml:4: account.shop.allow: entry 1: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+        "wxtoken.toml:7: account.mall.secret_file: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600; run chmod 0600 on it",
+        "wxtoken.toml:9: serve.listen: entry 1: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+        "wxtoken.toml:11: serve.refrehs: there is no such key; is it refresh?",
+    ];
+    let with_secrets = expected.to_vec();
+    let mut without = with_secrets.clone();
+    without.remove(4);
+    for (args, expected) in [
+        (&["fetch"][..], &with_secrets),
+        (&["fetch", "shop"], &with_secrets),
+        (&["serve", "--refresh"], &with_secrets),
+        // Whoever needs no secret looks at none.
+        (&["serve"], &without),
+        (&["get", "shop"], &without),
+        (&["status"], &without),
+    ] {
+        let ran = home.run(args).exits(2);
+        let expected: Vec<_> =
+            expected.iter().map(|line| format!("wxtoken: {}: {line}", args[0])).collect();
+        assert_eq!(home.said(&ran), expected);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn so_many_problems_are_told_as_a_person_mends_before_looking_again() {
+    let config: String = (0..150).map(|n| format!("x{n} = 1\n")).collect();
+    let found = problems(&config);
+    assert_eq!(found.len(), 101);
+    assert_eq!(found[100], "wxtoken.toml: and 50 more");
+}
+
+#[test]
+fn what_is_not_toml_is_told_by_line_and_without_the_line() {
+    let secret = "dec0dedec0dedec0dedec0dedec0dede";
+    for (config, expected) in [
+        (
+            format!("dir = 'x'\n[account.shop]\nsecret_file = {secret}\n"),
+            "wxtoken.toml:3: string values must be quoted, expected literal string",
+        ),
+        (format!("\n\"{secret}\n"), "wxtoken.toml:2: "),
+        (format!("{secret}\n"), "wxtoken.toml:1: key with no value, expected `=`"),
+        (format!("[account.{secret}\n"), "wxtoken.toml:1: unclosed table, expected `]`"),
+        ("dir = 'a'\ndir = 'b'\n".to_owned(), "wxtoken.toml:2: duplicate key"),
+        (
+            "[account.a]\nappid='wx1'\n\n[account.a]\nappid='wx2'\n".to_owned(),
+            "wxtoken.toml:4: duplicate key",
+        ),
+    ] {
+        let found = problems(&config);
+        assert!(found.iter().any(|line| line.starts_with(expected)), "{config}\n{found:?}");
+        assert!(!found.concat().contains(secret), "{found:?}");
+    }
+}
+
+#[test]
+fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
+    let said = |also: &str| {
+        problems(&format!(
+            "store = 'redis://cache'\n[redis]\nalso = [{also}]\n\
+             [account.a]\nappid = 'wx1'\nsecret_file = 's.secret'\n\
+             [account.b]\nappid = 'wx1'\nsecret_file = 's.secret'\napi = 'classic'\n"
+        ))
+    };
+    let lead = |account, line| format!("wxtoken.toml:{line}: account.{account}: its key");
+    assert_eq!(
+        said("{ key = 'wxtoken:{account}', format = 'text' }"),
+        [('a', 4), ('b', 7)].map(|(account, line)| format!(
+            "{} wxtoken:{account} of [redis] also begins with wxtoken: as the keys of wxtoken itself do; \
+             give it another name",
+            lead(account, line)
+        ))
+    );
+    assert_eq!(
+        said("{ key = 'app:{appid}', format = 'text' }"),
+        [format!(
+            "{} app:wx1 of [redis] also is also that of account a; put {{account}} into it",
+            lead('b', 7)
+        )]
+    );
+    let twice = "{ key = '{account}', format = 'text' }, { key = '{account}', format = 'text' }";
+    assert_eq!(
+        said(twice),
+        [('a', 4), ('b', 7)].map(|(account, line)| format!(
+            "{} {account} of [redis] also is there twice; one of them is enough",
+            lead(account, line)
+        ))
+    );
+}
+
+/// Whatever is put where it does not belong, at the highest verbosity.
+#[test]
+fn no_message_shows_a_secret_wherever_it_was_put() {
+    let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+    let corpsecret = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
+    let (key, token) = (format!("wxk_{corpsecret}"), format!("72_{}", "aZ-9_".repeat(27)));
+    let secrets = [secret, corpsecret, &key, &token];
+    let shapes = [
+        "'S'",
+        "['S']",
+        "['a', 'S']",
+        "[['S']]",
+        "{ S = 1 }",
+        "{ x = 'S' }",
+        "S",
+        "'S",
+        "\"\"\"S",
+        "1 S",
+        "'https://S'",
+        "'http://u:S@p'",
+        "'x/S.x'",
+        "'S/x'",
+    ];
+    let of_account = [
+        "appid",
+        "api",
+        "secret_file",
+        "from",
+        "key_file",
+        "base_url",
+        "refresh_before",
+        "tickets",
+        "on_change",
+        "on_change_timeout",
+        "file",
+        "ca_file",
+        "proxy",
+        "allow",
+        "secret",
+        "x",
+    ];
+    let of_serve = [
+        "listen",
+        "allow",
+        "allow_file",
+        "trusted_proxies",
+        "keys",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "refresh",
+        "max_connections",
+        "secret",
+        "x",
+    ];
+    let of_redis =
+        ["user", "password_file", "ca_file", "prefix", "timeout", "also", "password", "x"];
+    let mut configs = Vec::new();
+    for shape in shapes {
+        let on_top =
+            ["dir", "refresh_before", "mode", "store", "account", "redis", "serve", "secret", "x"];
+        configs.extend(on_top.map(|key| ("fetch", format!("{key} = {shape}\n"))));
+        for key in of_account {
+            let others =
+                ["appid = 'wx1'", "secret_file = 'a.secret'", "base_url = 'http://127.0.0.1:1'"];
+            let others = others.into_iter().filter(|line| !line.starts_with(&format!("{key} ")));
+            let others: String = others.map(|line| format!("{line}\n")).collect();
+            configs.push(("fetch", format!("[account.a]\n{others}{key} = {shape}\n")));
+        }
+        let store = "[account.a]\nappid = 'wx1'\nsecret_file = 'a.secret'\n[redis]";
+        configs.extend(of_redis.map(|key| {
+            ("fetch", format!("store = 'rediss://127.0.0.1:1'\n{store}\n{key} = {shape}\n"))
+        }));
+        configs.extend(of_serve.map(|key| ("serve", format!("[serve]\n{key} = {shape}\n"))));
+    }
+    let names = [
+        "S",
+        "S = 1",
+        "'S' = 1",
+        "[S]",
+        "[account.S]",
+        "[account.S]\nappid = 'wx1'",
+        "[account.a.S]",
+        "[serve.S]",
+        "account.S = 1",
+        "[[S]]",
+        "# S\nx = 1",
+        "S.S = 'S'",
+        "[account.S]\nappid = 'wx1'\nsecret_file = 'none'\n[account.b]\nappid = 'wx1'\n[account.S2]\nappid = 'wx1'",
+    ];
+    configs.extend(names.map(|text| ("fetch", text.to_owned())));
+    let mut refused = 0;
+    for (verb, config) in &configs {
+        for secret in secrets {
+            let home = Home::with(&config.replace('S', secret));
+            home.put_secret("a", &appsecret(1));
+            let mut command = home.command(&[verb, "-vvv"]);
+            match *verb {
+                "fetch" => command.args(["--timeout", "1"]),
+                // Where nothing is wrong, this is, in the end.
+                _ => command.args(["--listen", "unix:/dev/null"]),
+            };
+            let ran = Ran::of(command);
+            let shown = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(!shown.contains(secret), "{config}\n{shown}");
+            refused += usize::from(ran.status.code() == Some(2));
+        }
+    }
+    let all = configs.len() * secrets.len();
+    assert!(refused * 10 > all * 9, "{refused} of {all}");
+}
+
+#[test]
+fn the_file_itself_is_nobody_elses_to_write_and_has_to_be_text() {
+    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    let path = home.path("wxtoken.toml");
+    for (mode, is_fine) in
+        [(0o644, true), (0o600, true), (0o664, false), (0o646, false), (0o666, false)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let ran = home.run(&["get"]);
+        if is_fine {
+            ran.exits(3).says(&["no token"]);
+        } else {
+            ran.exits(2).says(&[
+                "wxtoken.toml can be written by others",
+                &format!("{mode:04o}"),
+                "chmod go-w",
+            ]);
+        }
+    }
+    fs::write(&path, b"dir = 'x'\n# \xd6\xd0\xce\xc4\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    home.run(&["get"]).exits(2).says(&["wxtoken.toml:2: this is not UTF-8"]);
+    fs::write(&path, " ".repeat(5 * 1024 * 1024)).unwrap();
+    home.run(&["get"]).exits(2).says(&["wxtoken.toml is larger than 4 MiB"]);
+    fs::remove_file(&path).unwrap();
+    home.run(&["get"]).exits(2).says(&["cannot read config", "wxtoken.toml", "No such file"]);
+    fs::create_dir(&path).unwrap();
+    home.run(&["get"]).exits(2).says(&["wxtoken.toml", "not a plain file"]);
+    // As Windows' Notepad writes it.
+    let windows = Home::with("\u{feff}[account.shop]\r\nappid = 'wx1' # 小店\r\n");
+    windows.run(&["get"]).exits(3).says(&["no token"]);
+}
+
+// What wins over what.
+
+#[test]
+fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
+    let home = Home::with("dir = 'of-file'\n[account.shop]\nappid = 'wx1'\n");
+    let config = home.path("wxtoken.toml");
+    let file = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = wxtoken();
+        command.args(["status", "--format", "json", "--config"]).arg(&config);
+        for (flag, dir) in flags.chunks(2).map(|pair| (pair[0], pair[1])) {
+            command.arg(flag).arg(home.path(dir));
+        }
+        for (name, dir) in variables {
+            command.env(name, home.path(dir));
+        }
+        let json = Ran::of(command).exits(3).json();
+        let file = json["accounts"][0]["file"].as_str().unwrap().to_owned();
+        let dir = file.strip_suffix("/shop.json").unwrap();
+        dir.strip_prefix(home.path("").to_str().unwrap()).unwrap().to_owned()
+    };
+    // A unit's directory is a default.
+    let unit = ("STATE_DIRECTORY", "of-unit");
+    let variable = ("WXTOKEN_DIR", "of-environment");
+    assert_eq!(file(&["--dir", "of-flag"], &[variable, unit]), "of-flag");
+    assert_eq!(file(&[], &[variable, unit]), "of-environment");
+    assert_eq!(file(&[], &[unit]), "of-file");
+    home.write("[account.shop]\nappid = 'wx1'\n");
+    assert_eq!(file(&[], &[unit]), "of-unit");
+}
+
+#[test]
+fn when_a_token_is_due_is_said_for_one_account_for_all_or_by_a_flag() {
+    let state = |config: &str, args: &[&str]| {
+        let home = Home::with(config);
+        home.publish("shop", "wx1", "T1", 3600);
+        let mut command = home.command(&["status", "--format", "json"]);
+        let ran = Ran::of({
+            command.args(args);
+            command
+        });
+        ran.exits(0).json()["accounts"][0]["state"].as_str().unwrap().to_owned()
+    };
+    let shop = "[account.shop]\nappid = 'wx1'\n";
+    assert_eq!(state(shop, &[]), "live");
+    assert_eq!(state(&format!("refresh_before = '90m'\n{shop}"), &[]), "due");
+    assert_eq!(state(&format!("refresh_before = 5400\n{shop}"), &[]), "due");
+    assert_eq!(state(&format!("refresh_before = '90m'\n{shop}refresh_before = '1m'"), &[]), "live");
+    assert_eq!(state(&format!("{shop}refresh_before = '1m'"), &["--refresh-before", "90m"]), "due");
+}
+
+#[test]
+fn paths_begin_where_the_file_is() {
+    let wechat = WeChat::start();
+    let home = Home::with(&format!(
+        "dir = 'here/state'\nmode = '0640'\n[account.shop]\nappid = '{APPID}'\nsecret_file = 'secrets/shop'\n\
+         base_url = '{0}'\n[account.mall]\nappid = '{APPID}'\nsecret_file = 'secrets/shop'\napi = 'classic'\n\
+         base_url = '{0}'\nfile = 'there/mall.json'\n",
+        wechat.url()
+    ));
+    fs::create_dir(home.path("secrets")).unwrap();
+    write_with_mode(&home.path("secrets/shop"), SECRET, 0o600);
+    let mut fetch = wxtoken();
+    // Called by a relative path, from elsewhere.
+    fetch.args(["fetch", "-c", "../wxtoken.toml"]).current_dir(home.path("secrets"));
+    Ran::of(fetch).exits(0).silent();
+    let modes = || {
+        ["here/state/shop.json", "there/mall.json"].map(|document| {
+            fs::metadata(home.path(document)).expect(document).permissions().mode() & 0o777
+        })
+    };
+    assert_eq!(modes(), [0o640, 0o640]);
+    home.run(&["fetch", "--mode", "0600"]).exits(0).silent();
+    assert_eq!(modes(), [0o600, 0o600], "a flag says otherwise");
+}
+
+#[test]
+fn the_account_of_the_command_line_is_meant_instead_of_the_files() {
+    let wechat = WeChat::start();
+    let home = Home::with(
+        "mode = '0644'\n[account.shop]\nappid = 'wx1'\nbase_url = 'http://127.0.0.1:1'\n",
+    );
+    home.put_secret("given", SECRET);
+    let mut fetch = home.command(&["fetch", "--appid", APPID, "--base-url", &wechat.url()]);
+    fetch.arg("--secret-file").arg(home.path("given.secret"));
+    Ran::of(fetch).exits(0).silent();
+    assert!(home.token("default").is_some() && home.token("shop").is_none());
+    // What the file says of all accounts holds for it, too.
+    let mode = fs::metadata(home.document_path("default")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    home.run(&["get", "-r", "--appid", APPID]).exits(0);
+    // A file without accounts leaves that to the command line.
+    let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
+    home.publish("default", "wx9", "T9", 0);
+    assert_eq!(home.run(&["get", "-r"]).exits(0).stdout, "T9\n");
+    home.run(&["fetch"]).exits(2).says(&["no account: give --appid"]);
+}
+
+#[test]
+fn what_was_typed_wins_over_an_account_of_the_environment() {
+    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    home.publish("shop", "wx1", "T1", 0);
+    home.publish("default", "wx9", "T9", 0);
+    let get = |set: &dyn Fn(&mut Command) -> &mut Command| {
+        let mut command = wxtoken();
+        command
+            .args(["get", "-r"])
+            .env("STATE_DIRECTORY", home.path("state"))
+            .env("WXTOKEN_APPID", "wx9");
+        set(&mut command);
+        Ran::of(command).exits(0).stdout
+    };
+    let config = home.path("wxtoken.toml");
+    assert_eq!(get(&|command| command.arg("-c").arg(&config)), "T1\n");
+    assert_eq!(get(&|command| command.arg("shop").env("WXTOKEN_CONFIG", &config)), "T1\n");
+    // Nothing was typed: an account is more than a file of accounts.
+    assert_eq!(get(&|command| command.env("WXTOKEN_CONFIG", &config)), "T9\n");
+    assert_eq!(get(&|command| command.arg("-c").arg(&config).args(["--appid", "wx9"])), "T9\n");
+}
+
+#[test]
+fn what_would_be_about_no_account_is_not_passed_over() {
+    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    for (flag, value) in [
+        ("--secret-file", "x"),
+        ("--api", "classic"),
+        ("--base-url", "https://x"),
+        ("--ca-file", "x"),
+        ("--file", "x.json"),
+    ] {
+        for verb in ["fetch", "get", "status", "serve"] {
+            home.run(&[verb, flag, value]).exits(2).says(&[
+                flag,
+                "goes with --appid",
+                "wxtoken.toml",
+            ]);
+        }
+        let mut from_environment = wxtoken();
+        let name =
+            format!("WXTOKEN_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+        from_environment
+            .arg("fetch")
+            .env(name, value)
+            .env("WXTOKEN_CONFIG", home.path("wxtoken.toml"));
+        Ran::of(from_environment).exits(2).says(&[flag, "goes with --appid"]);
+    }
+    for verb in ["fetch", "get", "status"] {
+        let ran = home.run(&[verb, "shop", "--appid", "wx1"]).exits(2);
+        ran.says_something(&["ACCOUNT names one of the config's accounts", "--appid"]);
+        let mut nowhere = wxtoken();
+        nowhere.args([verb, "shop"]).env("HOME", home.path("."));
+        Ran::of(nowhere).exits(2).says(&["ACCOUNT", "--config"]);
+    }
+}
+
+/// In a namespace of its own the system's config is ours.
+#[test]
+fn the_systems_config_is_read_where_no_account_is_given() {
+    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    home.publish("shop", "wx1", "T1", 0);
+    home.publish("default", "wx9", "T9", 0);
+    let probe =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        return skip(
+            "unshare --user --mount does not work here: no config of the system's can be made",
+        );
+    }
+    let script = r#"
+        mount -t tmpfs tmpfs /etc
+        "$WXTOKEN" get -r
+        mkdir /etc/wxtoken
+        cp wxtoken.toml /etc/wxtoken/wxtoken.toml
+        "$WXTOKEN" get -r
+        "$WXTOKEN" get -r --appid wx9
+        "$WXTOKEN" get -r --file state/default.json
+        WXTOKEN_APPID=wx9 "$WXTOKEN" get -r
+        WXTOKEN_APPID= "$WXTOKEN" get -r
+        "$WXTOKEN" demo >/dev/null
+    "#;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--mount", "bash", "-euc", script]);
+    unshare.current_dir(home.path("")).env("STATE_DIRECTORY", home.path("state"));
+    unshare.env("WXTOKEN", wxtoken().get_program());
+    assert_eq!(Ran::of(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
+}
+
+// What [serve] says.
+
+#[test]
+fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
+    let home = Home::with(
+        "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = ['127.0.0.1:0', 'unix:wx.sock']\nallow_file = 'allow'\n\
+         trusted_proxies = '127.0.0.1'\nkeys = 'keys'\n",
+    );
+    home.publish("shop", "wx1", "T1", 0);
+    let mut key = wxtoken();
+    key.args(["key", "php"]);
+    let printed = Ran::of(key).exits(0).stdout;
+    let word = |label: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        line.trim().to_owned()
+    };
+    write_with_mode(&home.path("keys"), &word("line:"), 0o644);
+    write_with_mode(&home.path("allow"), "127.0.0.1 10.9.9.9", 0o644);
+    let server = Server::start(home.command(&["serve"]), 2);
+    assert_eq!(server.addresses[1], format!("unix:{}", home.path("wx.sock").display()));
+    let ask = |server: &Server, headers: &str| {
+        server
+            .send(&format!(
+                "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+            ))
+            .status
+    };
+    let bearer = format!("Authorization: Bearer {}\r\n", word("key:"));
+    assert_eq!((ask(&server, ""), ask(&server, &bearer)), (401, 200));
+    // The proxy is believed, whoever it asks for.
+    let behind = |address: &str| format!("{bearer}X-Forwarded-For: {address}\r\n");
+    assert_eq!(ask(&server, &behind("10.9.9.9")), 200);
+    assert_eq!(ask(&server, &behind("10.9.9.8")), 403);
+    server.stop();
+
+    write_with_mode(&home.path("other-keys"), "", 0o644);
+    let mut command =
+        home.command(&["serve", "--listen", "127.0.0.1:0", "--trusted-proxy", "10.0.0.1"]);
+    command.arg("--keys").arg(home.path("other-keys"));
+    let server = Server::start(command, 1);
+    assert_eq!(ask(&server, &bearer), 401, "it is in the file that the config names");
+    assert_eq!(ask(&server, &behind("10.9.9.9")), 403, "that is no proxy any more");
+}
+
+#[test]
+fn certificates_are_found_beside_the_file() {
+    let home = Home::with(
+        "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = '127.0.0.1:0'\ntls_cert = 'cert.pem'\ntls_key = 'key.pem'\n",
+    );
+    let ours = Authority::new().sign();
+    write_with_mode(&home.path("cert.pem"), &ours.cert, 0o644);
+    write_with_mode(&home.path("key.pem"), &ours.key, 0o600);
+    let server = Server::start(home.command(&["serve"]), 1);
+    assert!(server.addresses[0].starts_with("https://"), "{:?}", server.addresses);
+    home.write(&home.config().replace("tls_key", "tls_client_ca"));
+    home.run(&["serve"]).exits(2).says(&["--tls-cert needs the certificate's private key"]);
+}

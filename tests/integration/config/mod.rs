@@ -1,0 +1,4 @@
+//! The config file, and many accounts in it.
+
+mod accounts;
+mod file;

@@ -1,0 +1,5 @@
+//! What `contrib` ships, with the real programs it is for.
+
+mod nginx;
+mod sdk;
+mod systemd;

@@ -1,0 +1,429 @@
+//! The sites in contrib/nginx, in a real nginx with a real wxtoken behind it: only ports, paths and names are changed.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use crate::support::tls::TlsFront;
+use crate::support::*;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tempfile::TempDir;
+
+const TOKEN: &str = "T0KEN_for_clients_of_nginx_0123456789abcdefghijklmnopqrstuvwxyz";
+const NAME: &str = "wxtoken.example.com";
+
+/// nginx, where there is one; Debian puts it where no user looks.
+fn nginx() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .map(|dir| dir.join("nginx"))
+        .find(|program| program.is_file());
+    if found.is_none() {
+        skip("this machine has no nginx; on Debian: apt-get install nginx-light");
+    }
+    found
+}
+
+/// A real nginx with one of our sites; ends with the test.
+struct Nginx {
+    child: Child,
+    dir: TempDir,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    /// Starts it with `contrib/nginx/SITE`, changed so that each `(from, to)` is another; each `from` must be there.
+    fn with(program: &Path, site: &str, changes: &[(&str, &str)]) -> Nginx {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().display();
+        // nginx cannot be told to choose a port. It takes a socket that listens, as it does when it replaces itself.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let site = fs::read_to_string(Path::new("contrib/nginx").join(site)).unwrap();
+        let mut site = change(&site, "/var/log/nginx/", &format!("{at}/"));
+        for port in ["443", "7280"] {
+            site = site.replace(&format!("    listen [::]:{port}"), &format!("    #isten {port}"));
+            site = site.replace(&format!("listen {port}"), &format!("listen {address}"));
+        }
+        for (from, to) in changes {
+            site = change(&site, from, to);
+        }
+        let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {at}/temp;\n"))
+            .concat();
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let conf = format!(
+            "{user} daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{}} http {{\naccess_log off;\n{temp}{site}}}\n"
+        );
+        fs::write(dir.path().join("nginx.conf"), conf).unwrap();
+        let child = Command::new(program)
+            .arg("-q")
+            .arg("-p")
+            .arg(dir.path())
+            .arg("-c")
+            .arg(dir.path().join("nginx.conf"))
+            .env("NGINX", "0;")
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("stderr")).unwrap())
+            .spawn()
+            .expect("nginx starts");
+        Nginx { child, dir, address }
+    }
+
+    /// All that it wrote into logs.
+    fn logs(&self) -> String {
+        let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = entries.filter(|path| path.to_string_lossy().ends_with(".log"));
+        logs.map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // A master that is killed leaves its workers behind.
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let stderr = fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default();
+            eprintln!("--- nginx said\n{stderr}\n--- its logs\n{}", self.logs());
+        }
+    }
+}
+
+#[track_caller]
+fn change(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from} is not in:\n{text}");
+    text.replace(from, to)
+}
+
+/// wxtoken behind nginx's site with TLS.
+struct Site {
+    nginx: Nginx,
+    wxtoken: Server,
+    sandbox: Sandbox,
+    certificate: CertificateDer<'static>,
+}
+
+/// Who may ask at the sites here.
+const ALLOW: &str = "127.0.0.4,127.0.0.5";
+
+impl Site {
+    fn over_tcp(program: &Path, args: &[&str]) -> Site {
+        Site::start(program, &["--trusted-proxy", "127.0.0.1"], args)
+    }
+
+    fn over_unix(program: &Path) -> Site {
+        Site::start(program, &["--trusted-proxy", "unix", "--listen", "unix:"], &[])
+    }
+
+    fn start(program: &Path, way: &[&str], args: &[&str]) -> Site {
+        let sandbox = Sandbox::asking("http://127.0.0.1:1");
+        sandbox.publish(TOKEN, 7200, 0);
+        let socket = format!("unix:{}", sandbox.path("socket").display());
+        let way: Vec<&str> =
+            way.iter().map(|word| if *word == "unix:" { &socket } else { *word }).collect();
+        let wxtoken = sandbox.serve(&[&way[..], &["-v", "--allow", ALLOW], args].concat());
+
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec![NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let (cert_file, key_file) = (sandbox.path("cert.pem"), sandbox.path("key.pem"));
+        fs::write(&cert_file, certificate.pem()).unwrap();
+        fs::write(&key_file, key.serialize_pem()).unwrap();
+        let upstream = match wxtoken.addresses[0].strip_prefix("http://") {
+            Some(address) => format!("server {address};"),
+            None => format!("server {socket};"),
+        };
+        let nginx = Nginx::with(
+            program,
+            "wxtoken.conf",
+            &[
+                ("server 127.0.0.1:7200;", &upstream),
+                ("/etc/ssl/certs/wxtoken.pem", cert_file.to_str().unwrap()),
+                ("/etc/ssl/private/wxtoken.key", key_file.to_str().unwrap()),
+            ],
+        );
+        Site { nginx, wxtoken, sandbox, certificate: certificate.der().clone() }
+    }
+
+    /// Sends a request from `source` to nginx, over TLS.
+    #[track_caller]
+    fn send(&self, source: &str, request: &str) -> Response {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(NAME).unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = connect_from(source, self.nginx.address);
+        exchange_over(StreamOwned::new(tls, stream), request.as_bytes())
+    }
+
+    #[track_caller]
+    fn get(&self, source: &str, path: &str, headers: &str) -> Response {
+        self.send(source, &request(path, headers))
+    }
+}
+
+/// A request with these headers, each with its line's end.
+fn request(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n")
+}
+
+const COMPATIBLE: &str = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef";
+
+#[test]
+fn the_client_is_whoever_nginx_sees_whatever_it_says_of_itself() {
+    let Some(program) = nginx() else { return };
+    for site in [Site::over_tcp(&program, &[]), Site::over_unix(&program)] {
+        for lie in [
+            "",
+            "X-Forwarded-For: 127.0.0.4\r\n",
+            "X-Forwarded-For: 127.0.0.6\r\n",
+            "X-Forwarded-For: 127.0.0.4\r\nX-Forwarded-For: 127.0.0.5\r\n",
+            "X-Forwarded-For: unknown\r\n",
+            "x-forwarded-for: 127.0.0.4,\r\n",
+            "X_Forwarded_For: 127.0.0.4\r\n",
+            "Forwarded: for=127.0.0.4\r\n",
+            "Forwarded: for=127.0.0.4\r\nforwarded: for=\"\r\n",
+            "X-Real-IP: 127.0.0.4\r\nX-Client-IP: 127.0.0.4\r\nVia: 1.1 x\r\n",
+            "X-Forwarded-Proto: http\r\nX-Forwarded-Host: localhost\r\n",
+            "Connection: X-Forwarded-For\r\n",
+            "Connection: close, X-Forwarded-For\r\nX-Forwarded-For: 127.0.0.4\r\n",
+        ] {
+            for friend in ["127.0.0.4", "127.0.0.5"] {
+                let response = site.get(friend, "/token", lie);
+                assert_eq!(response.status, 200, "{lie:?} {response:?}");
+                assert_eq!(response.json()["access_token"], TOKEN);
+            }
+            // The proxy's own address is nobody's.
+            for stranger in ["127.0.0.1", "127.0.0.6"] {
+                let response = site.get(stranger, "/token", lie);
+                assert_eq!(response.status, 403, "{lie:?} {response:?}");
+                assert_eq!(response.json()["error"], "forbidden", "{lie:?}");
+                let says = format!("your address {stranger} is not allowed here");
+                assert!(response.body.contains(&says), "{lie:?} {response:?}");
+                let response = site.get(stranger, &format!("{COMPATIBLE}&secret=x"), lie);
+                assert_eq!(response.json()["errcode"], 40164, "{lie:?} {response:?}");
+                let says = format!("invalid ip {stranger}, not in whitelist");
+                assert!(response.body.contains(&says), "{lie:?} {response:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
+    let Some(program) = nginx() else { return };
+    let site = Site::over_tcp(&program, &[]);
+    let response = site.get("127.0.0.4", "/token", "");
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(response.header(name), Some(value), "{response:?}");
+    }
+    for (path, status) in [
+        ("/token/default", 200),
+        ("/token/nobody", 404),
+        ("/ticket/jsapi", 404),
+        ("/ticket/default/jsapi", 404),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/cgi-bin/ticket/getticket?type=jsapi", 200),
+        ("/cgi-bin/gettoken?corpid=x", 200),
+        (COMPATIBLE, 200),
+    ] {
+        let response = site.get("127.0.0.4", path, "");
+        assert_eq!(response.status, status, "{path} {response:?}");
+        assert_eq!(response.header("content-type"), Some("application/json"), "{path}");
+    }
+    let body = r#"{"grant_type":"client_credential","appid":"wx0123456789abcdef","secret":"x"}"#;
+    let stable = format!(
+        "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(site.send("127.0.0.4", &stable).json()["access_token"], TOKEN);
+    for path in ["/tokens", "/cgi-bin/clear_quota", "/cgi-bin/token/", "/Token", "/metrics/x", "/x"]
+    {
+        let response = site.get("127.0.0.4", path, "");
+        assert_eq!((response.status, response.header("content-type")), (404, Some("text/html")));
+    }
+    // Two ways of writing one path are two paths to wxtoken.
+    for path in ["/%74oken", "//token", "/x/../token"] {
+        assert_eq!(site.get("127.0.0.4", path, "").json()["error"], "not_found", "{path}");
+    }
+    let stderr = site.wxtoken.stop();
+    assert!(
+        !stderr.contains("clear_quota") && stderr.contains("GET /token 200 127.0.0.4 "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn nginx_keeps_its_connection_to_wxtoken() {
+    let Some(program) = nginx() else { return };
+    let site = Site::over_tcp(&program, &[]);
+    let before = site.wxtoken.descriptors();
+    for _ in 0..5 {
+        assert_eq!(site.get("127.0.0.4", "/token", "").status, 200);
+    }
+    assert_eq!(site.wxtoken.descriptors(), before + 1);
+}
+
+#[test]
+fn keys_pass_and_are_in_none_of_nginxs_logs_not_even_when_wxtoken_is_down() {
+    let Some(program) = nginx() else { return };
+    let mut command = wxtoken();
+    command.args(["key", "php"]);
+    let made = Ran::of(command).exits(0).stdout;
+    let key = made.lines().next().unwrap().trim_start_matches("key:").trim();
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("keys");
+    write_with_mode(&file, made.lines().nth(1).unwrap().trim_start_matches("line:"), 0o600);
+    let site = Site::over_tcp(&program, &["--keys", file.to_str().unwrap()]);
+    let bearer = format!("Authorization: Bearer {key}\r\n");
+    let compatible = format!("{COMPATIBLE}&secret={key}");
+    let ask = |path: &str, headers: &str| site.get("127.0.0.4", path, headers).status;
+    assert_eq!((ask("/token", &bearer), ask("/token", "")), (200, 401));
+    assert_eq!(site.get("127.0.0.4", &compatible, "").json()["access_token"], TOKEN);
+    assert_eq!(ask(&format!("/token?key={key}"), ""), 401);
+    assert_eq!(ask(&format!("/nowhere?key={key}"), &bearer), 404);
+    assert_eq!(ask(&format!("{compatible}&{}", "x".repeat(20_000)), ""), 414);
+    let post = |length: usize| {
+        let body = format!("{{\"secret\":\"{key}\"}}");
+        let request = format!(
+            "POST /cgi-bin/stable_token?secret={key} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n{bearer}\r\n{body}{}",
+            " ".repeat(length - body.len())
+        );
+        site.send("127.0.0.4", &request).status
+    };
+    assert_eq!((post(16_000), post(17_000)), (200, 413));
+    site.wxtoken.signal("KILL");
+    eventually("wxtoken is down", || ask("/healthz", "") == 502);
+    assert_eq!((ask(&compatible, ""), ask("/token", &bearer), post(1000)), (502, 502, 502));
+    let logs = site.nginx.logs();
+    assert!(logs.contains("\"GET /cgi-bin/token\" 502"), "{logs}");
+    assert!(logs.contains("127.0.0.4"), "{logs}");
+    for hidden in ["wxk_", &key[4..], "secret", TOKEN] {
+        assert!(!logs.contains(hidden), "{hidden} is in:\n{logs}");
+    }
+    drop(site.sandbox);
+}
+
+/// A name server that says of every name that it is this host.
+fn name_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let question = &query[12..length];
+            // Its type is before its class, at the end: 1 is A.
+            let is_a = question[question.len() - 3] == 1;
+            let mut answer = query[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            answer.extend(question);
+            if is_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            let _ = socket.send_to(&answer, from); // nginx asks again.
+        }
+    });
+    address
+}
+
+/// nginx that routes by path, between wxtoken and WeChat behind TLS for `name`.
+fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) -> Nginx {
+    let ca_file = dir.path("ca.pem");
+    fs::write(&ca_file, &front.ca_pem).unwrap();
+    let upstream = format!("server {};", wxtoken.address());
+    let resolver = format!("resolver {};", name_server());
+    let to = format!("https://$wechat:{}", front.address.port());
+    Nginx::with(
+        program,
+        "wxtoken-path-routing.conf",
+        &[
+            ("server 127.0.0.1:7200;", &upstream),
+            ("resolver 127.0.0.53;", &resolver),
+            ("https://$wechat", &to),
+            ("/etc/ssl/certs/ca-certificates.crt", ca_file.to_str().unwrap()),
+            ("allow 127.0.0.0/8;", "allow 127.0.0.4;"),
+        ],
+    )
+}
+
+#[test]
+fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
+    let Some(program) = nginx() else { return };
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let token = sandbox.token();
+    let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
+    let front = TlsFront::before(wechat.address(), "api.weixin.qq.com");
+    let nginx = routing(&program, &wxtoken, &front, &sandbox);
+    let get = |source: &str, path: &str, headers: &str| {
+        exchange_over(connect_from(source, nginx.address), request(path, headers).as_bytes())
+    };
+    let asked = wechat.asked();
+    let lie = "X-Forwarded-For: 127.0.0.9\r\nForwarded: for=127.0.0.9\r\n";
+    for headers in ["", lie] {
+        let response = get("127.0.0.4", &format!("{COMPATIBLE}&secret=K3Y"), headers);
+        assert_eq!(response.json()["access_token"], token.as_str(), "{response:?}");
+    }
+    let work = get("127.0.0.4", &format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=K3Y"), "");
+    assert_eq!(work.json()["access_token"], token.as_str(), "{work:?}");
+    let ticket =
+        get("127.0.0.4", &format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"), "");
+    assert_eq!(ticket.json()["errcode"], 48001, "wxtoken keeps none here: {ticket:?}");
+    assert_eq!(wechat.asked(), asked, "WeChat was not asked for a token");
+    assert_eq!(front.handshakes.load(std::sync::atomic::Ordering::Relaxed), 0);
+    // With that token, WeChat is asked for what is WeChat's.
+    for headers in ["", lie] {
+        let path = format!("/cgi-bin/get_api_domain_ip?access_token={token}");
+        let response = get("127.0.0.4", &path, headers);
+        assert!(response.json()["ip_list"].is_array(), "{response:?}");
+    }
+    assert_eq!(front.handshakes.load(std::sync::atomic::Ordering::Relaxed), 2);
+    for path in ["/cgi-bin/get_api_domain_ip", "/cgi-bin/token"] {
+        assert_eq!(get("127.0.0.5", path, "X-Forwarded-For: 127.0.0.4\r\n").status, 403, "{path}");
+    }
+    drop(wxtoken);
+    assert_eq!(get("127.0.0.4", &format!("{COMPATIBLE}&secret=K3Y"), "").status, 502);
+    let logs = nginx.logs();
+    assert!(logs.contains("\"GET /cgi-bin/get_api_domain_ip\" 200"), "{logs}");
+    for hidden in ["K3Y", &token, "access_token"] {
+        assert!(!logs.contains(hidden), "{hidden} is in:\n{logs}");
+    }
+}
+
+#[test]
+fn a_wechat_with_somebody_elses_certificate_gets_no_token() {
+    let Some(program) = nginx() else { return };
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.publish(TOKEN, 7200, 0);
+    let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
+    let front = TlsFront::before(wechat.address(), "evil.example");
+    let nginx = routing(&program, &wxtoken, &front, &sandbox);
+    let request = request(&format!("/cgi-bin/get_api_domain_ip?access_token={TOKEN}"), "");
+    let stream = connect_from("127.0.0.4", nginx.address);
+    assert_eq!(exchange_over(stream, request.as_bytes()).status, 502);
+    assert!(!nginx.logs().contains(TOKEN));
+}

@@ -1,0 +1,447 @@
+//! `wxtoken serve` under systemd: what it tells the manager and when, and the sockets that it is passed. The manager is
+//! the test's own, as sd_notify(3) and sd_listen_fds(3) have it.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::support::tls::{Authority, Identity, TlsClient};
+use crate::support::*;
+use rustix::time::{ClockId, clock_gettime};
+
+/// A service manager: what it is told comes in here.
+struct Manager {
+    socket: UnixDatagram,
+    /// How it is called in the environment.
+    name: String,
+}
+
+impl Manager {
+    fn in_sandbox(sandbox: &Sandbox) -> Manager {
+        let path = sandbox.path("notify");
+        Manager::of(UnixDatagram::bind(&path).unwrap(), path.display().to_string())
+    }
+
+    fn abstract_one() -> Manager {
+        let name = format!("wxtoken-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        Manager::of(UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}"))
+    }
+
+    fn of(socket: UnixDatagram, name: String) -> Manager {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager { socket, name }
+    }
+
+    /// What it is told next.
+    #[track_caller]
+    fn told(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = loop {
+            match self.socket.recv(&mut bytes) {
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("it is told something"),
+            }
+        };
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    /// The next that is not about the watchdog.
+    #[track_caller]
+    fn told_besides(&self) -> String {
+        loop {
+            match self.told() {
+                alive if alive == "WATCHDOG=1" => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether it is told nothing more, of somebody who has ended.
+    fn is_told_nothing(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        self.socket.recv(&mut [0; 4096]).is_err_and(|err| err.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn serve(&self, sandbox: &Sandbox, variables: &[(&str, &str)]) -> Server {
+        let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env("NOTIFY_SOCKET", &self.name).envs(variables.iter().copied());
+        Server::start(command, 1)
+    }
+}
+
+fn published() -> Sandbox {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    sandbox
+}
+
+fn monotonic_micros() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1000
+}
+
+#[test]
+fn the_manager_is_told_of_the_start_of_reloading_and_of_the_end() {
+    let sandbox = published();
+    for manager in [Manager::in_sandbox(&sandbox), Manager::abstract_one()] {
+        let server = manager.serve(&sandbox, &[]);
+        let url = format!("http://{}", server.address());
+        assert_eq!(manager.told(), format!("READY=1\nSTATUS=serving 1 account on {url}"));
+        for _ in 0..3 {
+            let before = monotonic_micros();
+            server.signal("HUP");
+            let reloading = manager.told();
+            let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&reloading);
+            assert!((before..=monotonic_micros()).contains(&at.parse().unwrap()), "{reloading}");
+            assert_eq!(manager.told(), "READY=1");
+        }
+        // The end begins before what is under way has ended.
+        let mut flying = server.caller();
+        assert_eq!(flying.get("/token").status, 200);
+        flying.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
+        assert_eq!(server.get("/healthz").status, 200);
+        server.signal("TERM");
+        assert_eq!(manager.told(), "STOPPING=1");
+        flying.say("\r\n");
+        assert_eq!(flying.answer().status, 200);
+        let (status, stderr) = server.end();
+        assert_eq!((status.code(), &*stderr), (Some(0), ""));
+        assert!(manager.is_told_nothing());
+    }
+}
+
+#[test]
+fn it_is_ready_when_it_has_said_where_it_listens() {
+    let sandbox = published();
+    let manager = Manager::in_sandbox(&sandbox);
+    let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &manager.name).stdout(Stdio::piped());
+    let mut server = command.spawn().unwrap();
+    assert!(manager.told().starts_with("READY=1\n"));
+    let waiting = rustix::io::ioctl_fionread(server.stdout.as_ref().unwrap().as_fd()).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(waiting > "listening on ".len() as u64);
+}
+
+#[test]
+fn who_does_not_start_was_never_ready() {
+    let sandbox = published();
+    let manager = Manager::in_sandbox(&sandbox);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let mut command = sandbox.command(&["serve", "--listen", &taken]);
+    command.env("NOTIFY_SOCKET", &manager.name);
+    Ran::of(command).exits(1).says(&["in use"]);
+    assert!(manager.is_told_nothing());
+}
+
+#[test]
+fn the_event_loop_pings_the_watchdog_if_it_is_its_own() {
+    let sandbox = published();
+    let manager = Manager::in_sandbox(&sandbox);
+    let server = manager.serve(&sandbox, &[("WATCHDOG_USEC", "1000000")]);
+    assert!(manager.told_besides().starts_with("READY=1"));
+    let begun_at = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(manager.told(), "WATCHDOG=1");
+    }
+    // The first may come at once; half a second lies between two.
+    assert!((1400..4000).contains(&begun_at.elapsed().as_millis()), "{:?}", begun_at.elapsed());
+    server.signal("TERM");
+    assert_eq!(manager.told_besides(), "STOPPING=1");
+    assert!(server.end().0.success());
+
+    let ours = std::process::id().to_string();
+    for not_for_us in [
+        &[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", &*ours)][..],
+        &[("WATCHDOG_USEC", "0")],
+        &[("WATCHDOG_USEC", "often")],
+        &[],
+    ] {
+        let server = manager.serve(&sandbox, not_for_us);
+        assert!(manager.told().starts_with("READY=1"));
+        assert_eq!(server.get("/token").status, 200);
+        server.signal("TERM");
+        assert_eq!(manager.told(), "STOPPING=1", "{not_for_us:?}");
+        assert!(server.end().0.success());
+    }
+}
+
+#[test]
+fn without_a_manager_nothing_is_said_and_one_who_is_not_there_is_complained_of_once() {
+    let sandbox = published();
+    for (name, lines) in [("", 0), ("/nonexistent/notify", 1), ("@nobody-listens-here", 1)] {
+        let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "20000");
+        let server = Server::start(command, 1);
+        server.signal("HUP");
+        assert_eq!(server.get("/token").status, 200);
+        let stderr = server.stop();
+        assert_eq!(stderr.lines().count(), lines, "{stderr}");
+        assert_eq!(stderr.contains("NOTIFY_SOCKET"), lines == 1, "{stderr}");
+    }
+}
+
+#[test]
+fn a_manager_who_does_not_read_stops_nobody() {
+    let sandbox = published();
+    let manager = Manager::in_sandbox(&sandbox);
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    full.connect(sandbox.path("notify")).unwrap();
+    while full.send(b"full").is_ok() {}
+    let server = manager.serve(&sandbox, &[("WATCHDOG_USEC", "1000000")]);
+    let mut caller = server.caller();
+    for _ in 0..100 {
+        assert_eq!(caller.get("/token").status, 200);
+    }
+    assert!(server.stop().contains("NOTIFY_SOCKET"));
+}
+
+#[test]
+fn the_manager_learns_of_https_and_of_no_token() {
+    let sandbox = published();
+    let authority = Authority::new();
+    authority.sign().put(&sandbox);
+    let manager = Manager::in_sandbox(&sandbox);
+    let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(Identity::flags(&sandbox)).env("NOTIFY_SOCKET", &manager.name);
+    let server = Server::start(command, 1);
+    let ready = manager.told();
+    assert!(
+        ready.ends_with(&format!("serving 1 account on https://{}", server.address())),
+        "{ready}"
+    );
+    assert_eq!(TlsClient::trusting(&authority).caller(server.address()).get("/token").status, 200);
+    server.signal("HUP");
+    for told in [ready, manager.told(), manager.told()] {
+        assert!(!told.contains("T1") && !told.contains(SECRET), "{told}");
+    }
+}
+
+/// `wxtoken serve ARGS…` with this as its descriptor 3 and as many sockets announced: what systemd does, in a shell.
+fn passing(sandbox: &Sandbox, descriptor: OwnedFd, args: &[&str]) -> Command {
+    let mut serve = sandbox.command(&["serve"]);
+    serve.args(args);
+    let mut shell = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    shell.args(["-c", script]).arg(serve.get_program()).args(serve.get_args());
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.env("LISTEN_FDS", "1").stdin(Stdio::from(descriptor));
+    shell
+}
+
+#[test]
+fn a_socket_that_is_passed_wins_over_listen_and_outlives_us() {
+    let sandbox = published();
+    let ours = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = ours.local_addr().unwrap();
+    for (names, shown) in [
+        (Some("wxtoken-serve.socket"), format!("http://{address} (wxtoken-serve.socket)")),
+        (Some("a\u{1b}[2J"), format!("http://{address} (a\\u{{1b}}[2J)")),
+        (Some(""), format!("http://{address}")),
+        (None, format!("http://{address}")),
+    ] {
+        let mut command = passing(
+            &sandbox,
+            ours.try_clone().unwrap().into(),
+            &["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
+        );
+        if let Some(names) = names {
+            command.env("LISTEN_FDNAMES", names);
+        }
+        let server = Server::start(command, 1);
+        assert_eq!(server.addresses, [shown]);
+        let mut caller = Caller::over(connect(address));
+        for _ in 0..3 {
+            assert_eq!(caller.get("/token").json()["access_token"], "T1");
+        }
+        let (stdout, stderr) = server.stop_and_tell();
+        assert_eq!((&*stdout, &*stderr), ("", ""), "it listens nowhere else");
+        assert!(caller.is_closed());
+        // Who comes between two runs waits, and is answered by the next one.
+        connect(address);
+    }
+}
+
+#[test]
+fn a_unix_socket_that_systemd_made_is_left_to_it() {
+    let sandbox = published();
+    let path = sandbox.path("passed");
+    let ours = UnixListener::bind(&path).unwrap();
+    for _ in 0..2 {
+        let server = Server::start(passing(&sandbox, ours.try_clone().unwrap().into(), &[]), 1);
+        assert_eq!(server.addresses, [format!("unix:{}", path.display())]);
+        let answer = Caller::over(connect_unix(&server.addresses[0])).get("/token");
+        assert_eq!(answer.status, 200);
+        assert_eq!(server.stop(), "");
+        assert!(path.exists());
+    }
+    let name = format!("wxtoken-passed-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let ours = UnixListener::bind_addr(&address).unwrap();
+    let server = Server::start(passing(&sandbox, ours.into(), &[]), 1);
+    assert_eq!(server.addresses, [format!("unix:@{name}")]);
+    let answer = Caller::over(UnixStream::connect_addr(&address).unwrap()).get("/token");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn the_same_checks_hold_on_a_socket_that_is_passed() {
+    let sandbox = published();
+    let authority = Authority::new();
+    authority.sign().put(&sandbox);
+    let ours = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = ours.local_addr().unwrap().port();
+    let server = Server::start(passing(&sandbox, ours.try_clone().unwrap().into(), &[]), 1);
+    let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let neighbour = || connect_from("127.0.0.2", format!("127.0.0.1:{port}").parse().unwrap());
+    assert_eq!(exchange_over(neighbour(), request).status, 200);
+    let stderr = server.stop();
+    let warning =
+        format!("serve: listens on http://0.0.0.0:{port} and allows nobody beyond this host");
+    assert!(stderr.contains(&warning), "{stderr}");
+
+    let server = Server::start(
+        passing(&sandbox, ours.try_clone().unwrap().into(), &["--allow", "127.0.0.1"]),
+        1,
+    );
+    assert_eq!(exchange_over(neighbour(), request).status, 403);
+    drop(server);
+
+    let local = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::start(passing(&sandbox, local.try_clone().unwrap().into(), &[]), 1);
+    let other_host = "GET /token HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(server.send(other_host).status, 421);
+    drop(server);
+
+    let flags = Identity::flags(&sandbox);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = Server::start(passing(&sandbox, local.into(), &flags), 1);
+    assert!(server.addresses[0].starts_with("https://127.0.0.1:"), "{:?}", server.addresses);
+    assert_eq!(TlsClient::trusting(&authority).caller(server.address()).get("/token").status, 200);
+}
+
+#[test]
+fn what_is_passed_and_does_not_listen_is_an_error_that_names_it() {
+    let sandbox = published();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = connect(listener.local_addr().unwrap());
+    let (pair, _other) = UnixStream::pair().unwrap();
+    for (what, descriptor) in [
+        ("one connection, as with Accept=yes", OwnedFd::from(connected)),
+        ("a pair", pair.into()),
+        ("UDP", UdpSocket::bind("127.0.0.1:0").unwrap().into()),
+        ("datagrams", UnixDatagram::unbound().unwrap().into()),
+        ("a file", fs::File::open("/dev/null").unwrap().into()),
+    ] {
+        let mut command = passing(&sandbox, descriptor, &["--listen", "127.0.0.1:0"]);
+        command.env("LISTEN_FDNAMES", "odd.socket");
+        let ran = Ran::of(command);
+        assert_eq!(ran.status.code(), Some(2), "{what}: {ran:?}");
+        ran.says(&["descriptor 3", "odd.socket", "ListenStream=", "Accept="]);
+    }
+    // More are announced than there are.
+    let mut command = passing(&sandbox, listener.try_clone().unwrap().into(), &[]);
+    command.env("LISTEN_FDS", "2");
+    Ran::of(command).exits(2).says(&["descriptor 4"]);
+    for nonsense in ["many", "-1", "4000000000", "99999999999999999999"] {
+        let mut command = passing(&sandbox, listener.try_clone().unwrap().into(), &[]);
+        command.env("LISTEN_FDS", nonsense);
+        Ran::of(command).exits(2).says(&["LISTEN_FDS"]);
+    }
+}
+
+#[test]
+fn sockets_that_are_somebody_elses_or_none_at_all_leave_it_to_listen() {
+    let sandbox = published();
+    for variables in [
+        &[("LISTEN_FDS", "1"), ("LISTEN_PID", "1")][..],
+        &[("LISTEN_FDS", "0")],
+        &[("LISTEN_FDS", "")],
+        &[("LISTEN_FDNAMES", "a:b")],
+    ] {
+        let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
+        let server = Server::start(command, 1);
+        assert_eq!(server.get("/token").status, 200, "{variables:?}");
+    }
+}
+
+/// systemd's own launcher, several sockets, and their names.
+#[test]
+fn systemd_passes_several_sockets_with_their_names() {
+    let sandbox = published();
+    let (first, second) = (sandbox.path("first"), sandbox.path("second"));
+    let serve = sandbox.command(&["serve"]);
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg("-l").arg(&first).arg("-l").arg(&second).arg("--fdname=api.socket:local.socket");
+    command.arg(serve.get_program()).args(serve.get_args());
+    if Command::new("systemd-socket-activate").arg("--version").output().is_err() {
+        return skip("there is no systemd-socket-activate");
+    }
+    // It starts the program when somebody comes; he is answered as all others are.
+    let (awaited, at) = (std::thread::spawn(move || Server::start(command, 2)), second.clone());
+    let mut early = None;
+    eventually("it listens", || {
+        early = UnixStream::connect(&at).ok();
+        early.is_some()
+    });
+    let server = awaited.join().unwrap();
+    let shown = |path: &std::path::Path, name| format!("unix:{} ({name})", path.display());
+    assert_eq!(server.addresses, [shown(&first, "api.socket"), shown(&second, "local.socket")]);
+    let mut early = early.unwrap();
+    early.write_all(b"GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(Caller::over(early).answer().status, 200);
+    for path in [&first, &second] {
+        assert_eq!(Caller::over(UnixStream::connect(path).unwrap()).get("/token").status, 200);
+    }
+    server.signal("TERM");
+    assert!(server.end().0.success());
+    assert!(first.exists() && second.exists(), "they are not ours");
+}
+
+#[test]
+fn a_hangup_takes_up_a_new_certificate_before_the_manager_is_told_that_it_is_done() {
+    let sandbox = published();
+    let authority = Authority::new();
+    authority.sign().put(&sandbox);
+    let manager = Manager::in_sandbox(&sandbox);
+    let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0", "-v"]);
+    command.args(Identity::flags(&sandbox)).env("NOTIFY_SOCKET", &manager.name);
+    let server = Server::start(command, 1);
+    assert!(manager.told().starts_with("READY=1"));
+    let client = TlsClient::trusting(&authority).forgetful();
+    let shown = || {
+        let stream = client.try_connect(server.address()).expect("a handshake");
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    };
+    for _ in 0..5 {
+        let before = shown();
+        authority.sign().put(&sandbox);
+        server.signal("HUP");
+        assert!(manager.told().starts_with("RELOADING=1\n"));
+        assert_eq!(manager.told(), "READY=1");
+        assert_ne!(shown(), before);
+    }
+    // A broken one does not keep it from being ready.
+    write_with_mode(&sandbox.path("cert.pem"), "broken", 0o644);
+    let before = shown();
+    server.signal("HUP");
+    assert!(manager.told().starts_with("RELOADING=1\n"));
+    assert_eq!(manager.told(), "READY=1");
+    assert_eq!(shown(), before);
+    assert!(server.stop().contains("the last good certificates stay"));
+}

@@ -1,0 +1,588 @@
+//! On paper: help, manual, READMEs, changelog and contrib say the same, and what is pasted from the README works.
+//! What the verbs do in detail is tested elsewhere.
+
+// A helper that cannot go on panics, as a test does; clippy.toml speaks of the tests themselves only.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{Ran, Server, wxtoken};
+
+const WXTOKEN: &str = env!("CARGO_BIN_EXE_wxtoken");
+const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
+const MANUAL: &str = "man/wxtoken.1";
+const MANUAL_OF_CONFIG: &str = "man/wxtoken.toml.5";
+const CONFIG: &str = "contrib/wxtoken.toml";
+
+// Help against manual.
+
+#[test]
+fn every_flag_in_the_help_is_in_the_manual_and_the_other_way_round() {
+    let common = manual_flags("Options of every verb");
+    let account = manual_flags("Account options");
+    assert_eq!(flags(&help(&[])), common, "the flags before a verb, help against manual");
+    for verb in verbs() {
+        let help = help(&[&verb]);
+        let mut documented = manual_flags(&verb);
+        if help.contains("\nAccount:\n") {
+            documented.extend(account.iter().cloned());
+        }
+        let typed: BTreeSet<_> = flags(&help).difference(&common).cloned().collect();
+        assert_eq!(typed, documented, "the flags of {verb}, help against manual");
+    }
+}
+
+#[test]
+fn every_verb_is_in_the_manual_s_synopsis() {
+    let synopsis = manual_section(".Sh SYNOPSIS");
+    let documented: Vec<String> =
+        synopsis.lines().filter_map(|line| line.strip_prefix(".Cm ")).map(str::to_owned).collect();
+    assert_eq!(as_set(&documented), as_set(&verbs()));
+}
+
+#[test]
+fn every_variable_in_the_help_is_in_the_manual_and_the_other_way_round() {
+    let documented: BTreeSet<String> = manual_section(".Sh ENVIRONMENT")
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Ev WXTOKEN_"))
+        .map(|name| format!("WXTOKEN_{name}"))
+        .collect();
+    assert_eq!(documented, variables());
+}
+
+#[test]
+fn every_fault_of_the_mock_is_in_the_manual_and_the_other_way_round() {
+    // Whoever asks for a fault that there is not is told those that there are.
+    let mut command = wxtoken();
+    command.args(["mock", "--fault", "nonsense"]);
+    let told = Ran::of(command).exits(2).says(&["there are errcode:N, "]).stderr;
+    let list = told.trim_end().split_once("there are ").unwrap().1;
+    let faults: BTreeSet<&str> =
+        list.split(", ").map(|form| form.split(':').next().unwrap()).collect();
+
+    let section = manual_section(".Ss mock");
+    let items = section.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let documented: BTreeSet<&str> = items
+        .flat_map(|item| item.split(" , "))
+        .map(|name| name.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(documented, faults);
+}
+
+#[test]
+fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
+    let expected: Vec<String> = read("src/error.rs")
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "))
+        .map(|(_, number)| number.to_owned())
+        .collect();
+    assert_eq!(expected, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+
+    let manual = manual_section(".Sh EXIT STATUS");
+    let documented: Vec<&str> =
+        manual.lines().filter_map(|line| line.strip_prefix(".It ")).collect();
+    assert_eq!(documented, expected, "{MANUAL}");
+
+    for readme in READMES {
+        let text = read(readme);
+        let documented: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+            .map(|(first, _)| first)
+            .filter(|first| first.parse::<u8>().is_ok())
+            .collect();
+        assert_eq!(documented, expected, "{readme}");
+    }
+}
+
+// The config: its keys in the program, in its manual, and in the example.
+
+/// The keys that the program knows, by the table: whoever asks for one that there is not is told those that there are.
+fn keys_of_config() -> [BTreeSet<String>; 4] {
+    let wrong = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[redis]\nzz = 1\n[serve]\nzz = 1\n";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wxtoken.toml");
+    fs::write(&path, wrong).unwrap();
+    let mut command = wxtoken();
+    command.arg("status").arg("--config").arg(path);
+    let told = Ran::of(command).exits(2).stderr;
+    let lists: Vec<BTreeSet<String>> = told
+        .lines()
+        .filter_map(|line| line.split_once(": there is no such key; there are "))
+        .map(|(_, list)| list.split(", ").map(str::to_owned).collect())
+        .collect();
+    lists.try_into().expect("one list for each table")
+}
+
+#[test]
+fn every_key_of_the_config_is_in_its_manual_and_the_other_way_round() {
+    for (heading, keys) in
+        ["Of all accounts", "Of one account", "Of redis", "Of serve"].iter().zip(keys_of_config())
+    {
+        let section = section_of(MANUAL_OF_CONFIG, &format!(".Ss {heading}"));
+        let items = section.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+        let documented: BTreeSet<String> =
+            items.map(|item| item.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(documented, keys, "{heading}, manual against program");
+    }
+}
+
+#[test]
+fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_some_of_them() {
+    let example = read(CONFIG);
+    let is_key = |line: &str| {
+        let key = line.strip_prefix('#').unwrap_or(line).split_once(" = ");
+        key.is_some_and(|(key, _)| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        })
+    };
+    let all: String = example
+        .lines()
+        .map(|line| if is_key(line) { line.trim_start_matches('#') } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_ne!(all, example, "some of it is commented out");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("some.toml", &example), ("all.toml", &all)] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        let mut command = wxtoken();
+        command.args(["status", "--format", "json"]).arg("--dir").arg(dir.path());
+        command.arg("--config").arg(path);
+        let ran = Ran::of(command).exits(3);
+        assert!(!ran.stderr.contains(name), "{name}: {}", ran.stderr);
+        assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 4);
+    }
+
+    let mut shown: [BTreeSet<String>; 4] = Default::default();
+    let mut table = 0;
+    for line in all.lines() {
+        match line {
+            "[redis]" => table = 2,
+            "[serve]" => table = 3,
+            line if line.starts_with("[account.") => table = 1,
+            line if is_key(line) => {
+                shown[table].insert(line.split(' ').next().unwrap().to_owned());
+            }
+            _ => {}
+        }
+    }
+    shown[0].extend(["account", "redis", "serve"].map(str::to_owned)); // They are the tables.
+    assert_eq!(shown, keys_of_config(), "example against program");
+}
+
+// English against Chinese.
+
+#[test]
+fn the_two_readmes_have_the_same_sections() {
+    let [english, chinese] = READMES.map(|readme| {
+        let text = prose(&read(readme));
+        let levels = text
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| line.split(' ').next().map(str::len));
+        levels.collect::<Vec<_>>()
+    });
+    assert_eq!(english, chinese);
+}
+
+#[test]
+fn the_two_readmes_have_the_same_commands() {
+    let [english, chinese] = READMES.map(|readme| blocks(&read(readme)));
+    assert!(!english.is_empty());
+    assert_eq!(english.len(), chinese.len());
+    for (english, chinese) in english.iter().zip(&chinese) {
+        assert_eq!(english.without_comments(), chinese.without_comments());
+    }
+}
+
+#[test]
+fn the_two_readmes_have_the_same_tables_and_lists() {
+    let [english, chinese] = READMES.map(|readme| {
+        let text = read(readme);
+        let shapes = text.lines().map(|line| line.split(' ').next().unwrap_or_default());
+        let listed = |shape: &&str| {
+            let item = shape.strip_suffix('.').is_some_and(|number| number.parse::<u8>().is_ok());
+            item || matches!(*shape, "|" | "-")
+        };
+        shapes.filter(listed).map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert_eq!(english, chinese);
+}
+
+#[test]
+fn each_readme_links_the_other_on_its_first_lines() {
+    for (readme, other) in [(READMES[0], READMES[1]), (READMES[1], READMES[0])] {
+        let text = read(readme);
+        assert!(text.lines().take(3).any(|line| line.contains(&format!("({other})"))), "{readme}");
+    }
+}
+
+// Papers against program.
+
+#[test]
+fn every_command_on_paper_has_a_verb_and_flags_that_exist() {
+    let mut seen = BTreeSet::new();
+    for paper in papers() {
+        for command in calls(&paper) {
+            let Some((verb, words)) = command.split_first() else { continue };
+            assert!(verbs().contains(verb), "{paper}: wxtoken {}", command.join(" "));
+            let known = flags(&help(&[verb]));
+            for word in words.iter().filter(|word| word.starts_with('-') && word.len() > 1) {
+                let exists = match word.strip_prefix("--") {
+                    Some(long) => known.iter().any(|flag| flag.long == long),
+                    None => {
+                        word.chars().skip(1).all(|c| known.iter().any(|flag| flag.short == Some(c)))
+                    }
+                };
+                assert!(exists, "{paper}: wxtoken {verb} has no {word}");
+            }
+            seen.insert(verb.clone());
+        }
+    }
+    for verb in ["fetch", "get", "serve", "status"] {
+        assert!(seen.contains(verb), "only {seen:?} were found on paper");
+    }
+}
+
+#[test]
+fn every_flag_and_variable_named_on_paper_exists() {
+    let flags: BTreeSet<String> = verbs()
+        .iter()
+        .flat_map(|verb| flags(&help(&[verb])))
+        .map(|flag| format!("--{}", flag.long))
+        .collect();
+    let variables = variables();
+    for paper in papers() {
+        let text = read(&paper);
+        for (at, _) in text.match_indices("WXTOKEN_") {
+            let name: String =
+                text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+            // The prefix alone is how the manual states the rule.
+            assert!(name == "WXTOKEN_" || variables.contains(&name), "{paper}: {name}");
+        }
+        if READMES.contains(&paper.as_str()) {
+            for span in
+                prose(&text).split('`').skip(1).step_by(2).filter(|span| span.starts_with("--"))
+            {
+                let flag = span.split(' ').next().unwrap_or_default();
+                assert!(flags.contains(flag), "{paper}: {flag}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_that_the_readmes_install_or_link_is_there() {
+    for readme in READMES {
+        let text = read(readme);
+        let words = text.split(|c: char| c.is_whitespace() || "()`，：。".contains(c));
+        for word in words
+            .filter(|word| ["contrib/", "man/", "./man/"].iter().any(|dir| word.starts_with(dir)))
+        {
+            let (directory, name) = word.rsplit_once('/').expect("it has a slash");
+            let (prefix, suffix) = name.split_once('*').unwrap_or((name, ""));
+            let found = fs::read_dir(in_tree(directory)).unwrap().any(|entry| {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                name.starts_with(prefix) && name.ends_with(suffix)
+            });
+            assert!(found, "{readme}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    assert!(read("CHANGELOG.md").contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_shell_snippet_is_shell() {
+    for block in READMES
+        .iter()
+        .flat_map(|readme| blocks(&read(readme)))
+        .filter(|block| block.language == "sh")
+    {
+        // Pasted into zsh, a comment behind a command is its arguments, and a quote in any comment opens a string.
+        for (at, _) in block.text.match_indices('#') {
+            let start = block.text[..at].rfind('\n').map_or(0, |end| end + 1);
+            let comment = block.text[at..].lines().next().unwrap_or_default();
+            assert!(at == start && !comment.contains(['\'', '"', '`', '(', '*', '?']), "{comment}");
+        }
+        let bash =
+            Command::new("bash").args(["-n", "-c", &block.text]).output().expect("bash runs");
+        assert!(bash.status.success(), "{}\n{}", block.text, String::from_utf8_lossy(&bash.stderr));
+    }
+}
+
+#[test]
+fn what_is_pasted_from_the_readme_works() {
+    // The account that `mock` has unless told otherwise, and that the README's placeholder is.
+    let secret = "0123456789abcdef0123456789abcdef";
+    let mut mock = wxtoken();
+    mock.args(["mock", "--listen", "127.0.0.1:0"]);
+    let mock = Server::start(mock, 1);
+    let home = tempfile::tempdir().unwrap();
+    let mut script: String = blocks(&read("README.md"))
+        .iter()
+        .filter(|block| block.marks.contains("test: mock"))
+        .map(Block::as_script)
+        .collect();
+    assert!(
+        script.contains("fetch") && script.contains("--rejected"),
+        "the README has lost its marks:\n{script}"
+    );
+    // After all of it, the token that was rejected is no longer handed out.
+    script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
+
+    let program_dir = Path::new(WXTOKEN).parent().unwrap();
+    let path = format!("{}:{}", program_dir.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(&home)
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", home.path())
+        .env("WXTOKEN_DIR", home.path().join("state"))
+        .env("WXTOKEN_BASE_URL", &mock.addresses[0])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("bash runs");
+    // What a person pastes when the first snippet waits for it.
+    writeln!(bash.stdin.take().unwrap(), "{secret}").unwrap();
+    let output = bash.wait_with_output().unwrap();
+
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{script}\n{stdout}\n{stderr}", output.status);
+    assert!(
+        stdout.contains(r#"{"access_token":""#) && stdout.contains(r#""expires_in":"#),
+        "{stdout}"
+    );
+    assert!(!stdout.contains(secret) && !stderr.contains(secret), "the secret is shown");
+}
+
+// What there is to read.
+
+fn in_tree(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[track_caller]
+fn read(path: &str) -> String {
+    fs::read_to_string(in_tree(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
+}
+
+/// Everything in which commands and variables are shown to people.
+fn papers() -> Vec<String> {
+    let mut papers = READMES.map(str::to_owned).to_vec();
+    papers.extend([MANUAL, MANUAL_OF_CONFIG, CONFIG, "contrib/cron.d/wxtoken"].map(str::to_owned));
+    for entry in fs::read_dir(in_tree("contrib/systemd")).unwrap() {
+        papers
+            .push(format!("contrib/systemd/{}", entry.unwrap().file_name().into_string().unwrap()));
+    }
+    papers
+}
+
+/// What `wxtoken VERB --help` prints, nothing of the tests' own environment in it.
+fn help(verb: &[&str]) -> String {
+    let mut command = wxtoken();
+    command.args(verb).arg("--help");
+    Ran::of(command).exits(0).stdout
+}
+
+/// The verbs that the help lists.
+fn verbs() -> Vec<String> {
+    let help = help(&[]);
+    let list = help.split_once("\nCommands:\n").unwrap().1.split("\n\n").next().unwrap();
+    list.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flag {
+    long: String,
+    short: Option<char>,
+}
+
+impl Flag {
+    /// From `-f, --file` or `Fl f , Fl -file` as words without commas.
+    fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Option<Flag> {
+        let mut short = None;
+        for word in words.take(2) {
+            match word.strip_prefix("--") {
+                Some(long) => {
+                    return Some(Flag { long: long.trim_end_matches('.').to_owned(), short });
+                }
+                None => short = word.strip_prefix('-')?.chars().next(),
+            }
+        }
+        None
+    }
+}
+
+/// The flags that a help text lists.
+fn flags(help: &str) -> BTreeSet<Flag> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    // `-h` is everybody's; a verb's help lists it again, the same.
+    lines
+        .filter_map(|line| Flag::from_words(line.split([' ', ',']).filter(|word| !word.is_empty())))
+        .collect()
+}
+
+/// The manual from a `.Sh` or `.Ss` line to the next.
+#[track_caller]
+fn manual_section(heading: &str) -> String {
+    section_of(MANUAL, heading)
+}
+
+/// The same of any manual.
+#[track_caller]
+fn section_of(manual: &str, heading: &str) -> String {
+    let text = read(manual);
+    let mut lines = text.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "{manual} has no {heading}");
+    lines
+        .take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss "))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// The flags that a subsection of the manual describes.
+fn manual_flags(subsection: &str) -> BTreeSet<Flag> {
+    let section = manual_section(&format!(".Ss {subsection}"));
+    let items = section.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+    items
+        .filter_map(|item| {
+            let words: Vec<String> = item
+                .split(' ')
+                .filter(|word| *word != "," && *word != "Fl")
+                .map(|word| format!("-{word}"))
+                .collect();
+            Flag::from_words(words.iter().map(String::as_str))
+        })
+        .collect()
+}
+
+/// Every `WXTOKEN_*` there is: the flags' twins from the help, and the secret, which has no flag.
+fn variables() -> BTreeSet<String> {
+    let mut variables = BTreeSet::from(["WXTOKEN_SECRET".to_owned()]);
+    for verb in verbs() {
+        let help = help(&[&verb]);
+        variables.extend(
+            help.split("[env: ")
+                .skip(1)
+                .map(|rest| rest.split([']', '=']).next().unwrap().to_owned()),
+        );
+    }
+    variables
+}
+
+/// A fenced code block of a README.
+struct Block {
+    language: String,
+    text: String,
+    /// What the HTML comment on the line before it says, if there is one.
+    marks: String,
+}
+
+impl Block {
+    fn without_comments(&self) -> String {
+        let lines: Vec<&str> = self.text.lines().filter(|line| !line.starts_with("# ")).collect();
+        format!("{} {}\n{}", self.language, self.marks, lines.join("\n"))
+    }
+
+    fn as_script(&self) -> String {
+        assert_eq!(self.language, "sh");
+        self.text.clone()
+    }
+}
+
+fn blocks(markdown: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = markdown.lines();
+    let mut before = "";
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let text = lines
+                .by_ref()
+                .take_while(|line| *line != "```")
+                .map(|line| format!("{line}\n"))
+                .collect();
+            let marks = before
+                .strip_prefix("<!-- ")
+                .and_then(|rest| rest.strip_suffix(" -->"))
+                .unwrap_or_default();
+            blocks.push(Block { language: language.to_owned(), text, marks: marks.to_owned() });
+        }
+        before = line;
+    }
+    blocks
+}
+
+/// A README without its code blocks.
+fn prose(markdown: &str) -> String {
+    markdown.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines of a paper that a shell, cron, systemd or Docker would read, code spans of the READMEs included.
+fn code(paper: &str) -> Vec<String> {
+    let text = read(paper);
+    if READMES.contains(&paper) {
+        let spans =
+            prose(&text).split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        blocks(&text)
+            .iter()
+            .flat_map(|block| block.text.lines())
+            .map(str::to_owned)
+            .chain(spans)
+            .collect()
+    } else if paper == MANUAL {
+        let mut literal = false;
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            literal = line.starts_with(".Bd ") || (literal && line != ".Ed");
+            lines.extend(
+                literal.then_some(line).or_else(|| line.strip_prefix(".Dl ")).map(str::to_owned),
+            );
+        }
+        lines
+    } else {
+        // Of the comments, those that are a line to switch on.
+        let lines = text
+            .lines()
+            .map(|line| line.strip_prefix("#*").map_or(line.to_owned(), |rest| format!("*{rest}")));
+        lines.filter(|line| !line.starts_with('#')).collect()
+    }
+}
+
+/// What follows `wxtoken` wherever it is the program of a command.
+fn calls(paper: &str) -> Vec<Vec<String>> {
+    let mut calls = Vec::new();
+    for line in code(paper) {
+        // What Docker, cron and sudo have before the program.
+        let line = line
+            .replace("\", \"", " ")
+            .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
+            .replace("* * * * * ", "");
+        for command in line.split(['|', ';', '&', '(', ')', '"', '\'', '=', '>', '#']) {
+            let command = ["sudo -u www-data ", "sudo ", "exec "]
+                .iter()
+                .find_map(|before| command.trim().strip_prefix(before))
+                .unwrap_or(command);
+            let mut words = command.split_whitespace().map(str::to_owned);
+            if words.next().is_some_and(|program| program.rsplit('/').next() == Some("wxtoken")) {
+                calls.push(words.collect());
+            }
+        }
+    }
+    calls
+}
+
+fn as_set(words: &[String]) -> BTreeSet<&String> {
+    words.iter().collect()
+}

@@ -1,0 +1,290 @@
+//! `from = "…"`: the token of another wxtoken, which holds the AppSecret. Handed out here as if it were this host's own,
+//! with no longer a life than is promised there.
+
+use std::fs;
+
+use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::tls::{Authority, Identity};
+use crate::support::*;
+
+/// A host that asks WeChat for the account `a0`.
+fn central(wechat: &WeChat, more: &str) -> Home {
+    Home::of_accounts(1, &wechat.url(), more)
+}
+
+fn wechat(more: &[&str]) -> WeChat {
+    wechat_of(1, more)
+}
+
+/// A host whose `a0` is a mirror of this server's.
+fn mirror_of(server: &Server, more: &str) -> Home {
+    Home::with(&format!("[account.a0]\nfrom = \"http://{}\"\n{more}", server.address()))
+}
+
+/// The server of this host, a mirror of it with its server, and a mirror of that one, which has the token.
+fn chain_behind(first: &Home) -> (Server, Home, Server, Home) {
+    let first_server = first.serve(&["--refresh"]);
+    let second = mirror_of(&first_server, "");
+    let second_server = second.serve(&["--refresh"]);
+    let third = mirror_of(&second_server, "");
+    third.run(&["fetch"]).exits(0).silent();
+    (first_server, second, second_server, third)
+}
+
+/// How many seconds are promised here.
+fn promised(home: &Home) -> u64 {
+    home.run(&["get"]).exits(0).json()["expires_in"].as_u64().unwrap()
+}
+
+fn token_of(server: &Server) -> String {
+    let answer = server.get("/token/a0");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["access_token"].as_str().unwrap().to_owned()
+}
+
+fn life_of(server: &Server) -> u64 {
+    server.get("/token/a0").json()["expires_in"].as_u64().unwrap()
+}
+
+#[test]
+fn promise_4_a_chain_of_three_hosts_never_shows_a_longer_life_than_the_first() {
+    for api in ["stable", "classic"] {
+        let wechat = wechat(&[]);
+        let first = central(&wechat, &format!("api = \"{api}\"\nrefresh_before = \"1h\"\n"));
+        let (first_server, _second, second_server, third) = chain_behind(&first);
+        // Asked from the end of the chain to its beginning: time works against the last.
+        let lives = [promised(&third), life_of(&second_server), life_of(&first_server)];
+        let [third_life, second_life, first_life] = lives;
+        assert!(third_life <= second_life + 2 && second_life <= first_life + 2, "{lives:?}");
+        // On classic an early refresh may leave five minutes of the last hour: what the first says of it is all.
+        let whole = if api == "classic" { 3600 + 300 } else { 7200 };
+        assert!((whole - 15..=whole).contains(&third_life), "{api}: {lives:?}");
+        assert_eq!(third.token("a0"), first.token("a0"));
+        assert!(wechat.is_alive(&third.token("a0").unwrap()));
+        assert_eq!(wechat.mints(), 1);
+    }
+}
+
+#[test]
+fn a_mirror_needs_no_appsecret_and_serves_sdks_under_its_appid() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    let server = first.serve(&["--refresh"]);
+    let mirror = mirror_of(&server, "appid = \"wx0\"\n");
+    let mirrored = mirror.serve(&["--refresh"]);
+    let token = token_of(&mirrored);
+    assert_eq!(token, first.token("a0").unwrap());
+    let sdk = mirrored.get("/cgi-bin/token?grant_type=client_credential&appid=wx0&secret=x");
+    assert_eq!(sdk.json()["access_token"], token);
+    let document = fs::read_to_string(mirror.document_path("a0")).unwrap();
+    assert!(document.starts_with("{\"appid\":\"wx0\",\"access_token\":\""), "{document}");
+    mirror.run(&["status"]).exits(0);
+}
+
+#[test]
+fn a_ticket_is_mirrored_like_a_token() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "tickets = [\"jsapi\"]\n");
+    first.run(&["fetch"]).exits(0).silent();
+    let server = first.serve(&[]);
+    let mirror = mirror_of(&server, "tickets = [\"jsapi\"]\n");
+    mirror.run(&["fetch"]).exits(0).silent();
+    let [there, here] = [&first, &mirror].map(|home| {
+        let ticket = home.run(&["get", "a0", "--ticket", "jsapi"]).exits(0).json();
+        (ticket["ticket"].as_str().unwrap().to_owned(), ticket["expires_in"].as_u64().unwrap())
+    });
+    assert_eq!(here.0, there.0);
+    assert!(here.1 <= there.1, "{here:?} {there:?}");
+    assert_eq!(wechat.calls()["tickets"], 1);
+}
+
+#[test]
+fn what_the_other_does_not_do_is_told_as_such() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    first.run(&["fetch"]).exits(0).silent();
+    let server = first.serve(&[]);
+    let mirror = mirror_of(&server, "tickets = [\"jsapi\"]\n");
+    mirror.run(&["fetch"]).exits(4).says(&[
+        "a0: jsapi ticket: ",
+        "answers 404",
+        "tickets there, too",
+    ]);
+    mirror.run(&["fetch", "--rejected", &mirror.token("a0").unwrap()]).exits(4).says(&[
+        "answers 405",
+        "it runs without --refresh",
+        "上级未启用 --refresh",
+    ]);
+}
+
+#[test]
+fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    let server = first.serve(&["--refresh"]);
+    let mirror = mirror_of(&server, "");
+    mirror.run(&["fetch"]).exits(0).silent();
+    let before = fs::read(mirror.document_path("a0")).unwrap();
+    // Within moments nobody is asked again.
+    mirror.run(&["fetch", "-v"]).exits(0).says_something(&["not due"]);
+    server.stop();
+    mirror.run(&["fetch", "--force", "--timeout", "2s"]).exits(5).says(&[
+        "a0: cannot reach the wxtoken that this is a mirror of",
+        "无法连接上级 wxtoken",
+        "the published token lives for 1h 59m",
+    ]);
+    assert_eq!(fs::read(mirror.document_path("a0")).unwrap(), before);
+    assert!(promised(&mirror) > 7000);
+    let served = mirror.serve(&["--refresh"]);
+    assert_eq!(token_of(&served), first.token("a0").unwrap());
+}
+
+#[test]
+fn promise_7_a_dead_token_heals_through_two_mirrors_with_one_mint() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    let (_first_server, second, second_server, third) = chain_behind(&first);
+    let dead = third.token("a0").unwrap();
+    wechat.kill_tokens();
+    third.run(&["fetch", "--rejected", &dead]).exits(0).silent();
+    let next = third.token("a0").unwrap();
+    assert_ne!(next, dead);
+    assert!(wechat.is_alive(&next));
+    assert_eq!([first.token("a0"), second.token("a0")], [Some(next.clone()), Some(next.clone())]);
+    assert_eq!(wechat.mints(), 2);
+    // And by a client of the one in the middle, for whom the central server has done it already.
+    let answer = second_server.post("/token/a0", &rejected(&dead));
+    assert_eq!((answer.status, answer.json()["access_token"].as_str()), (200, Some(&*next)));
+    // One that WeChat honours is not replaced, whoever says so.
+    let refused = third.run(&["fetch", "--rejected", &next]).exits(5);
+    refused.says(&["which honours it", "上级 wxtoken 确认"]);
+    // An order is not passed on, and not said to be.
+    let forced = third.run(&["fetch", "--force", "a0"]).exits(0);
+    forced.says(&["--force is to ask that one", "--rejected", "上级仍给出原 token"]);
+    assert_eq!((third.token("a0"), wechat.mints()), (Some(next), 2));
+}
+
+#[test]
+fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    let made = first.run(&["key", "branch"]).exits(0).stdout;
+    let field = |label| {
+        let line = made.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        line.trim().to_owned()
+    };
+    let (key, line) = (field("key:"), field("line:"));
+    write_with_mode(&first.path("keys"), &format!("{line}\n"), 0o644);
+    let (authority, sandbox) = (Authority::new(), Sandbox::against(&wechat));
+    authority.sign().put(&sandbox);
+    let flags = Identity::flags(&sandbox);
+    let mut args: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let keys = first.path("keys").display().to_string();
+    args.extend(["--refresh", "--keys", &keys]);
+    let server = first.serve(&args);
+
+    let ca_file = sandbox.path("ca.pem");
+    fs::write(&ca_file, &authority.pem).unwrap();
+    let config = format!(
+        "[account.a0]\nfrom = \"https://{}\"\nkey_file = \"central.key\"\nca_file = \"{}\"\n",
+        server.address(),
+        ca_file.display()
+    );
+    let mirror = Home::with(&config);
+    // Without the file, with one that others can read, and with a wrong key.
+    mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: cannot read key file"]);
+    write_with_mode(&mirror.path("central.key"), &key, 0o644);
+    mirror.run(&["fetch"]).exits(2).says(&["key file", "open to others: mode 0644"]);
+    let other = if key.ends_with('A') { 'B' } else { 'A' };
+    let wrong = format!("{}{other}", &key[..key.len() - 1]);
+    fs::remove_file(mirror.path("central.key")).unwrap();
+    write_with_mode(&mirror.path("central.key"), &wrong, 0o600);
+    let ran = mirror.run(&["fetch", "-vv"]).exits(4);
+    assert!(
+        ran.stderr.contains("answers 401") && ran.stderr.contains("请检查 key_file"),
+        "{ran:?}"
+    );
+    assert!(!ran.stderr.contains(&wrong), "{ran:?}");
+
+    write_with_mode(&mirror.path("central.key"), &format!("{key}\n"), 0o600);
+    let ran = mirror.run(&["fetch", "-vv"]).exits(0);
+    assert!(!ran.stderr.contains(&key), "{ran:?}");
+    assert_eq!(mirror.token("a0"), first.token("a0"));
+
+    // Whose authority is not named is not reached, as check says, too.
+    let stranger = Home::with(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
+    for verb in ["fetch", "check"] {
+        let ran = stranger.run(&[verb]).exits(5);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains("CA of your own") && said.contains("自建 CA"), "{verb}: {said}");
+    }
+}
+
+#[test]
+fn promise_8_what_the_central_server_refuses_is_told_with_what_to_do() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    first.run(&["fetch"]).exits(0);
+    let server = first.serve(&[]);
+    let from = format!("from = \"http://{}\"\n", server.address());
+    let stranger = Home::with(&format!("[account.b0]\n{from}"));
+    stranger.run(&["fetch"]).exits(4).says(&[
+        "b0: ",
+        "answers 404",
+        "the same name",
+        "上级没有同名账号",
+    ]);
+    // Nobody there but a client that is on no list.
+    let guarded = first.serve(&["--allow", "10.9.8.7"]);
+    mirror_of(&guarded, "").run(&["fetch"]).exits(4).says(&["answers 403", "allow list", "放行"]);
+    // It has none itself.
+    fs::remove_file(first.document_path("a0")).unwrap();
+    mirror_of(&server, "").run(&["fetch", "--timeout", "1s"]).exits(5).says(&[
+        "answers 503",
+        "no live token",
+        "(no live token is published)",
+    ]);
+    // And somebody else altogether.
+    let other = Home::with(&format!("[account.a0]\nfrom = \"{}\"\n", wechat.url()));
+    other.run(&["fetch"]).exits(4).says(&["answers 404", "check `from`"]);
+}
+
+#[test]
+fn a_mirror_of_itself_gains_nothing_by_it() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    first.run(&["fetch"]).exits(0);
+    let server = first.serve(&[]);
+    first.write(&format!("[account.a0]\nfrom = \"http://{}\"\n", server.address()));
+    let token = first.token("a0");
+    for _ in 0..3 {
+        let before = promised(&first);
+        first.run(&["fetch", "--force"]).exits(0);
+        assert!(promised(&first) <= before);
+    }
+    assert_eq!(first.token("a0"), token);
+    assert_eq!(wechat.asked(), 1);
+}
+
+#[test]
+fn what_belongs_to_who_asks_wechat_is_no_business_of_a_mirrors() {
+    let config = "[account.a0]\nfrom = \"http://10.0.0.1:7200\"\nsecret_file = \"a0.secret\"\nbase_url = \"https://api.weixin.qq.com\"\n\
+                  refresh_before = \"10m\"\n[account.a1]\nappid = \"wx1\"\nkey_file = \"k\"\n[account.a2]\n";
+    let home = Home::with(config);
+    home.put_secret("a0", &appsecret(0));
+    let ran = home.run(&["get", "a0"]).exits(2);
+    let said = home.said(&ran);
+    let expected = [
+        "wxtoken.toml:2: account.a0.from: must be https:// (http:// only to loopback): key and token would cross the \
+         network in clear",
+        "wxtoken.toml:3: account.a0.secret_file: is for who asks WeChat",
+        "wxtoken.toml:4: account.a0.base_url: is for who asks WeChat",
+        "wxtoken.toml:5: account.a0.refresh_before: is for who asks WeChat",
+        "wxtoken.toml:8: account.a1.key_file: goes with `from`",
+        "wxtoken.toml:9: account.a2: it has no appid",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (line, expected) in said.iter().zip(expected) {
+        assert!(line.contains(expected), "{expected:?} is not in {line:?}");
+    }
+}

@@ -1,0 +1,9 @@
+//! `wxtoken fetch`: what it publishes, how it reaches WeChat, tickets, hooks and mirrors.
+
+mod files;
+mod hook;
+mod mirror;
+mod over_tls;
+mod tickets;
+mod two_hosts;
+mod wecom;

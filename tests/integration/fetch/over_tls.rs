@@ -1,0 +1,241 @@
+//! How `fetch` reaches WeChat: TLS is always verified, and proxies are gone through, never round.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use crate::support::tls::TlsFront;
+use crate::support::*;
+
+/// The stand-in behind TLS, and a sandbox that asks there, without trusting it yet.
+fn behind_tls(name: &str) -> (WeChat, TlsFront, Sandbox) {
+    let wechat = WeChat::start();
+    let front = TlsFront::before(wechat.address(), name);
+    let sandbox = Sandbox::asking(&format!("https://localhost:{}", front.address.port()));
+    write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+    (wechat, front, sandbox)
+}
+
+fn ca_file(sandbox: &Sandbox) -> String {
+    sandbox.path("ca.pem").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let (wechat, front, sandbox) = behind_tls("localhost");
+    for api in ["stable", "classic"] {
+        let sandbox =
+            Sandbox::asking(&format!("https://localhost:{}", front.address.port())).on(api);
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()), "{api}");
+    }
+    // And not when it is not: no second try, no word about the secret, nothing asked.
+    let asked = wechat.asked();
+    sandbox.run(&["fetch"]).exits(5).says(&["TLS", "certificate"]);
+    assert_eq!((wechat.asked(), front.handshakes.load(Ordering::Relaxed)), (asked, 2));
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let (wechat, _front, sandbox) = behind_tls("api.example");
+    sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(5).says(&["TLS", "certificate"]);
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// Before hands are shaken no request is sent, and none can have killed the published token.
+#[test]
+fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
+    let costs = |sandbox: Sandbox, proxy: Option<SocketAddr>| {
+        let sandbox = sandbox.on("classic");
+        sandbox.publish("T_STILL_GOOD", 7200, 1000);
+        let before = sandbox.document();
+        let mut fetch = sandbox.command(&["fetch", "--force", "--timeout", "1s"]);
+        fetch.args(["--ca-file", &ca_file(&sandbox)]);
+        if let Some(proxy) = proxy {
+            fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
+        }
+        let stderr = Ran::of(fetch).exits(5).stderr;
+        let is_cut = sandbox.document() != before;
+        assert_eq!(is_cut, stderr.contains("ends at 20"), "{stderr}");
+        is_cut
+    };
+    let (_wechat, front, sandbox) = behind_tls("api.example");
+    assert!(!costs(sandbox, None), "a certificate for another name");
+    let behind_proxy = || {
+        let sandbox = Sandbox::asking("https://api.example");
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        sandbox
+    };
+    for answer in [
+        &b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"[..],
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        b"HTTP/1.1 200 Connection established\r\n\r\nand then no TLS at all, whatever comes",
+        b"",
+    ] {
+        let proxy = saying(answer);
+        assert!(!costs(behind_proxy(), Some(proxy)), "{}", String::from_utf8_lossy(answer));
+    }
+
+    // And what fails right after it: the same proxy, the same server, and no answer.
+    let (wechat, front) = {
+        let wechat = WeChat::with(&["--fault", "hang"]);
+        let front = TlsFront::before(wechat.address(), "api.example");
+        (wechat, front)
+    };
+    let sandbox = Sandbox::asking("https://api.example");
+    write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+    assert!(costs(sandbox, Some(proxy_to(front.address).0)), "WeChat heard it");
+    assert_eq!(wechat.asked(), 1);
+}
+
+/// Somebody who answers all that is said to him so, and closes.
+fn saying(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut said = [0; 4096];
+            let _ = client.read(&mut said);
+            let _ = client.write_all(answer);
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            while client.read(&mut said).is_ok_and(|read| read > 0) {}
+        }
+    });
+    address
+}
+
+#[test]
+fn a_ca_file_without_a_certificate_is_an_error_not_an_empty_trust() {
+    let (_wechat, _front, sandbox) = behind_tls("localhost");
+    for (content, finding) in [
+        ("", "no certificate"),
+        ("hello", "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\n!", "ca.pem"),
+    ] {
+        write_with_mode(&sandbox.path("ca.pem"), content, 0o644);
+        sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(2).says(&[finding]);
+    }
+    sandbox.run(&["fetch", "--ca-file", "/nonexistent.pem"]).exits(2).says(&["/nonexistent.pem"]);
+}
+
+#[test]
+fn http_is_for_loopback_only() {
+    for url in [
+        "http://api.weixin.qq.com",
+        "http://10.0.0.1",
+        "ftp://127.0.0.1",
+        "https://u:S@localhost",
+        "localhost",
+    ] {
+        Sandbox::asking(url).run(&["fetch"]).exits(2).says(&["--base-url"]);
+    }
+}
+
+/// A CONNECT proxy that notes what it was asked for, and leads every tunnel to `target`.
+fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1)
+            {
+                head.push(byte[0]);
+            }
+            let _ = asked.send(String::from_utf8_lossy(&head).into_owned());
+            let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+            let server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (server, client);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn a_proxy_from_the_environment_is_gone_through() {
+    let wechat = WeChat::start();
+    let front = TlsFront::before(wechat.address(), "wechat.test");
+    let (proxy, heard) = proxy_to(front.address);
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        // A name that only the proxy can resolve.
+        let sandbox = Sandbox::asking("https://wechat.test");
+        write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+        let mut fetch = sandbox.command(&["fetch", "--ca-file", &ca_file(&sandbox)]);
+        fetch.env(name, format!("http://user:pass@{proxy}"));
+        Ran::of(fetch).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()));
+        let head = heard.recv().unwrap();
+        assert!(head.starts_with("CONNECT wechat.test:443 "), "{head}");
+        assert!(!head.contains(SECRET), "{head}");
+    }
+}
+
+#[test]
+fn no_proxy_exempts_and_a_proxy_that_makes_no_sense_is_not_gone_round() {
+    let (wechat, _front, sandbox) = behind_tls("localhost");
+    let fetch = |variables: &[(&str, &str)]| {
+        let mut fetch = sandbox.command(&["fetch", "--force", "--ca-file", &ca_file(&sandbox)]);
+        fetch.envs(variables.iter().copied());
+        Ran::of(fetch)
+    };
+    // Loopback never goes through a proxy; this one would not answer.
+    fetch(&[("HTTPS_PROXY", "http://127.0.0.1:1")]).exits(0);
+    let elsewhere = Sandbox::asking("https://wechat.test");
+    let mut exempt = elsewhere.command(&["fetch", "--timeout", "2"]);
+    exempt.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", "a.example, .test");
+    let ran = Ran::of(exempt).exits(5);
+    assert!(
+        !ran.stderr.contains("refused"),
+        "it asked the proxy, which is not there: {}",
+        ran.stderr
+    );
+    let mut nonsense = elsewhere.command(&["fetch"]);
+    nonsense.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
+    let ran = Ran::of(nonsense).exits(2);
+    assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
+    ran.says(&["HTTPS_PROXY", "proxy"]);
+    assert_eq!(wechat.asked(), 1);
+}
+
+/// The one who waits holds the lock, so nobody may make it wait for longer than it was told.
+#[test]
+fn a_proxy_that_answers_byte_by_byte_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut drip = b"HTTP/1.1 200 OK\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+                while drip.next().is_some_and(|byte| client.write_all(&[*byte]).is_ok()) {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            });
+        }
+    });
+    let sandbox = Sandbox::asking("https://wechat.test");
+    let mut fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
+    fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
+    let begun = std::time::Instant::now();
+    Ran::of(fetch).exits(5).says(&["no answer in time"]);
+    // Not a measurement: without a bound it would go on for ever.
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_proxy_variable_that_is_not_text_is_an_error_too() {
+    use std::os::unix::ffi::OsStrExt;
+    let sandbox = Sandbox::asking("https://wechat.test");
+    for value in [&b"http://u:\xe9@127.0.0.1:1"[..], b"http://127.0.0.1:99999"] {
+        let mut fetch = sandbox.command(&["fetch"]);
+        fetch.env("HTTPS_PROXY", std::ffi::OsStr::from_bytes(value));
+        Ran::of(fetch).exits(2).says(&["HTTPS_PROXY", "refusing to go round it"]);
+    }
+}

@@ -1,0 +1,487 @@
+//! Tickets: fetched with a live token and after it, published beside it, and never at its cost.
+
+use std::fs;
+
+use crate::support::home::{Home, wechat_of};
+use crate::support::*;
+use serde_json::Value;
+
+/// An account `a0` with this `api` and these `tickets`, whose stand-in has this life.
+fn set_up(api: &str, tickets: &str, life: &str) -> (WeChat, Home) {
+    let wechat = wechat_of(1, &["--life", life]);
+    let more = format!("api = \"{api}\"\ntickets = {tickets}\n");
+    let home = Home::of_accounts(1, &wechat.url(), &more);
+    (wechat, home)
+}
+
+fn asked_for_tickets(wechat: &WeChat) -> u64 {
+    wechat.calls()["tickets"].as_u64().unwrap()
+}
+
+fn ticket_document(home: &Home, kind: &str) -> Value {
+    let bytes = fs::read(home.path(&format!("state/a0.{kind}.json"))).expect("it is published");
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Makes a published ticket one that was asked for `age` seconds ago.
+fn grow_old(home: &Home, kind: &str, age: i64) {
+    let mut document = ticket_document(home, kind);
+    let at = time::UtcDateTime::now() - time::Duration::seconds(age);
+    document["created_at"] =
+        at.format(&time::format_description::well_known::Rfc3339).unwrap().into();
+    let path = home.path(&format!("state/a0.{kind}.json"));
+    write_with_mode(&path, &document.to_string(), 0o600);
+}
+
+#[test]
+fn tickets_are_fetched_after_the_token_and_again_only_when_due() {
+    for (api, types) in [
+        ("stable", ["jsapi", "wx_card"]),
+        ("classic", ["jsapi", "wx_card"]),
+        ("work", ["jsapi", "agent_config"]),
+    ] {
+        let (wechat, home) = set_up(api, &format!("{types:?}"), "2h");
+        for _ in 0..3 {
+            home.run(&["fetch"]).exits(0).silent();
+        }
+        assert_eq!((asked_for_tickets(&wechat), wechat.asked()), (2, 1), "{api}");
+        let tickets = types.map(|kind| ticket_document(&home, kind)["ticket"].to_string());
+        assert_ne!(tickets[0], tickets[1], "{api}");
+        let got = home.run(&["get", "--ticket", types[0]]).exits(0).json();
+        assert_eq!(got["ticket"].to_string(), tickets[0]);
+        assert!((7190..=7200).contains(&got["expires_in"].as_u64().unwrap()), "{got}");
+        let server = home.serve(&[]);
+        assert_eq!(
+            server.get(&format!("/ticket/a0/{}", types[1])).json()["ticket"].to_string(),
+            tickets[1]
+        );
+    }
+}
+
+#[test]
+fn a_ticket_call_that_says_the_token_is_dead_heals_the_token_once() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    home.run(&["fetch"]).exits(0).silent();
+    let token = home.token("a0").unwrap();
+    assert!(token != "T_DEAD" && wechat.is_alive(&token));
+    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (2, 1));
+}
+
+#[test]
+fn a_token_that_is_dead_whatever_is_done_is_no_loop_and_a_refusal() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    wechat.fault("errcode:40001");
+    home.run(&["fetch"]).exits(4).says(&["a0: jsapi ticket: WeChat refused (40001)"]);
+    assert_eq!(asked_for_tickets(&wechat), 2);
+}
+
+#[test]
+fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
+    grow_old(&home, "jsapi", 7000);
+    let due = fs::read_to_string(&path).unwrap();
+    for (fault, code) in [("errcode:48001", 4), ("errcode:45009", 4), ("garbage", 5)] {
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(code).says(&["a0: jsapi ticket: "]);
+        assert_eq!(
+            (home.token("a0"), fs::read_to_string(&path).unwrap()),
+            (token.clone(), due.clone())
+        );
+    }
+    assert_eq!(asked_for_tickets(&wechat), 1 + 3, "none of them is tried again in one run");
+    wechat.fault("none");
+    home.run(&["fetch"]).exits(0).silent();
+}
+
+#[test]
+fn a_spoilt_ticket_is_told_and_never_published() {
+    for fault in [
+        "notoken",
+        "emptytoken",
+        "longtoken",
+        "badtoken",
+        "noexpiry",
+        "zero",
+        "negative",
+        "forever",
+        "fraction",
+        "both",
+        "half",
+        "array",
+        "null",
+    ] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        home.run(&["fetch"]).exits(0);
+        let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
+        grow_old(&home, "jsapi", 7000);
+        let before = fs::read(&path).unwrap();
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(5).says(&["a0: jsapi ticket: the answer makes no sense: "]);
+        assert_eq!((home.token("a0"), fs::read(&path).unwrap()), (token, before), "{fault}");
+        assert_eq!(asked_for_tickets(&wechat), 2, "{fault}: it is not tried again");
+    }
+    for fault in ["string", "errzero"] {
+        let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+        wechat.fault(fault);
+        home.run(&["fetch"]).exits(0).silent();
+        assert!(ticket_document(&home, "jsapi")["ticket"].is_string(), "{fault}");
+    }
+}
+
+#[test]
+fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_one_lives() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let token = home.token("a0").unwrap();
+    home.publish("a0", "wx0", &token, 7000);
+    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    wechat.fault("errcode:40164@1");
+    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (40164)"]);
+    assert_eq!(asked_for_tickets(&wechat), 4);
+
+    // Each failure has a line of its own.
+    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    wechat.fault("errcode:45009");
+    let ran = home.run(&["fetch"]).exits(4);
+    let leads = ["a0: WeChat refused (45009)", "a0: jsapi ticket: ", "a0: wx_card ticket: "];
+    let lines = home.said(&ran);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for (line, lead) in lines.iter().zip(leads) {
+        assert!(line.starts_with(&format!("wxtoken: fetch: {lead}")), "{line}");
+    }
+    assert_eq!(asked_for_tickets(&wechat), 6);
+
+    // Not with a token that is said to be dead, nor with one that is over.
+    home.command(&["fetch", "--rejected", &token]).output().unwrap();
+    home.publish("a0", "wx0", &token, 7300);
+    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (45009)"]);
+    assert_eq!(asked_for_tickets(&wechat), 6);
+}
+
+#[test]
+fn the_same_ticket_again_does_not_live_longer_for_it() {
+    let (wechat, home) = set_up("work", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    grow_old(&home, "jsapi", 7000);
+    home.run(&["fetch"]).exits(0);
+    assert_eq!(asked_for_tickets(&wechat), 2);
+    let left = home.run(&["get", "--ticket", "jsapi"]).exits(0).json()["expires_in"].as_u64();
+    assert!(left.unwrap() <= 200, "{left:?}");
+}
+
+#[test]
+fn another_accounts_ticket_is_neither_kept_nor_replaced_nor_handed_out() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let foreign = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &foreign, 0o600);
+    home.run(&["fetch"]).exits(2).says(&["a0: jsapi ticket: ", "belongs to wx9"]);
+    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["belongs to wx9"]);
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    assert_eq!((fs::read_to_string(&path).unwrap(), asked_for_tickets(&wechat)), (foreign, 1));
+}
+
+#[test]
+fn fifty_fetches_at_once_are_one_ticket_call() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    let fetches: Vec<_> = (0..50).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
+    for mut fetch in fetches {
+        assert_eq!(fetch.wait().unwrap().code(), Some(0));
+    }
+    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (1, 1));
+}
+
+#[test]
+fn a_ticket_that_the_api_does_not_have_or_that_is_named_twice_is_told() {
+    for (api, tickets, what) in [
+        ("stable", "[\"agent_config\"]", "there are jsapi, wx_card"),
+        ("work", "[\"wx_card\"]", "there are jsapi, agent_config"),
+        ("stable", "[\"jsapi\", \"jsapi\"]", "names a type twice"),
+    ] {
+        let (_wechat, home) = set_up(api, tickets, "2h");
+        home.run(&["fetch"]).exits(2).says_something(&["account.a0.tickets: ", what]);
+    }
+    let (_wechat, home) = set_up("stable", "[]", "2h");
+    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["no jsapi ticket", "tickets = "]);
+    home.run(&["get", "--ticket", "nope"]).exits(2).says(&["there are jsapi, wx_card"]);
+}
+
+#[test]
+fn a_server_that_refreshes_keeps_tickets_too_and_does_not_hammer_what_is_refused() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    let server = home.serve(&["--refresh"]);
+    let mut answer = server.get("/ticket/a0/jsapi");
+    eventually("there is a ticket", || {
+        answer = server.get("/ticket/a0/jsapi");
+        answer.status == 200
+    });
+    assert_eq!(asked_for_tickets(&wechat), 1);
+    server.stop();
+
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    wechat.fault("errcode:45009");
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("it is refused", || home.has_logged("a0: jsapi ticket: WeChat refused (45009)"));
+    // The token's schedule goes on looking, and asks for no ticket.
+    for _ in 0..50 {
+        assert_eq!(server.get("/token/a0").status, 200);
+        assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    }
+    assert_eq!((asked_for_tickets(&wechat), wechat.probes()), (2, 0));
+    // Until somebody says that it was mended.
+    wechat.fault("none");
+    server.signal("HUP");
+    eventually("there is a ticket", || server.get("/ticket/a0/jsapi").status == 200);
+}
+
+#[test]
+fn a_monitor_reads_when_each_ticket_ends() {
+    let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
+    let told = home.run(&["status", "--format", "prometheus"]).exits(0).stdout;
+    let ends = |kind: &str| {
+        let lead =
+            format!("wxtoken_ticket_expiry_timestamp_seconds{{account=\"a0\",type=\"{kind}\"}} ");
+        told.lines().find_map(|line| line.strip_prefix(&lead)).expect("it is told").to_owned()
+    };
+    assert_eq!(ends("wx_card"), "0");
+    let now = time::UtcDateTime::now().unix_timestamp();
+    let left = ends("jsapi").parse::<i64>().unwrap() - now;
+    assert!((7190..=7200).contains(&left), "{left}");
+}
+
+#[test]
+fn status_tells_of_each_ticket_as_of_the_token_and_shows_none() {
+    let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let ticket = ticket_document(&home, "jsapi")["ticket"].as_str().unwrap().to_owned();
+    grow_old(&home, "jsapi", 7000);
+    fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
+
+    let ran = home.run(&["status", "--format", "json"]).exits(0);
+    let account = ran.json()["accounts"][0].clone();
+    assert_eq!((&account["account"], &account["state"]), (&"a0".into(), &"live".into()));
+    let [jsapi, wx_card] = [0, 1].map(|n| account["tickets"][n].clone());
+    let of = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
+    assert_eq!(["type", "state"].map(|key| of(&jsapi, key).unwrap()), ["jsapi", "due"]);
+    assert_eq!(["type", "state"].map(|key| of(&wx_card, key).unwrap()), ["wx_card", "missing"]);
+    assert_eq!((of(&jsapi, "appid"), of(&jsapi, "token_sha256")), (Some("wx0".to_owned()), None));
+    assert!((190..=200).contains(&jsapi["expires_in"].as_u64().unwrap()), "{jsapi}");
+    let fingerprint = of(&jsapi, "ticket_sha256").unwrap();
+    assert!(fingerprint.len() == 8 && fingerprint != account["token_sha256"], "{account}");
+    assert!(of(&wx_card, "file").unwrap().ends_with("/a0.wx_card.json"), "{wx_card}");
+    assert_eq!(of(&wx_card, "created_at"), None);
+
+    let text = home.run(&["status"]).exits(0).stdout;
+    let lines: Vec<_> = text.lines().map(|line| line.split("  ").collect::<Vec<_>>()).collect();
+    let names = lines.iter().map(|line| line[0].trim_end()).collect::<Vec<_>>();
+    assert_eq!(names, ["a0", "a0/jsapi", "a0/wx_card"], "{text}");
+    assert!(text.contains(&format!("ticket {fingerprint}\n")), "{text}");
+    assert!(!text.contains(&ticket) && !ran.stdout.contains(&ticket));
+}
+
+#[test]
+fn metrics_and_the_page_tell_of_tickets_and_show_none() {
+    let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
+    let server = home.serve(&[]);
+    let (metrics, page) = (server.get("/metrics").body, server.get("/").body);
+    for line in ["type=\"jsapi\"} 1\n", "type=\"wx_card\"} 0\n"] {
+        let line = format!("wxtoken_ticket_live{{account=\"a0\",{line}");
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
+    let rows = home.run(&["status", "--format", "json"]).exits(0).json();
+    let fingerprint = rows["accounts"][0]["tickets"][0]["ticket_sha256"].as_str().unwrap();
+    for part in ["jsapi ticket", fingerprint, "wx_card ticket", "Tokens are well, a ticket is not"]
+    {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let ticket = ticket_document(&home, "jsapi")["ticket"].as_str().unwrap().to_owned();
+    assert!(!metrics.contains(&ticket) && !page.contains(&ticket));
+}
+
+#[test]
+fn a_ticket_that_nobody_fetches_is_another_matter_than_one_that_is_not_there_yet() {
+    let (_wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T1", 0);
+    for args in [&[][..], &["--refresh"]] {
+        let server = home.serve(args);
+        let never = server.get("/ticket/a0/wx_card");
+        assert_eq!((never.status, never.header("retry-after")), (404, None));
+        assert_eq!(never.json()["error"], "no_such_ticket");
+        assert!(never.body.contains("tickets = […]"), "{never:?}");
+        let token = server.get("/token/a0").json()["access_token"].as_str().unwrap().to_owned();
+        let path = format!("/cgi-bin/ticket/getticket?access_token={token}&type=wx_card");
+        assert_eq!(server.get(&path).json()["errcode"], 48001);
+    }
+    let _ = fs::remove_file(home.path("state/a0.jsapi.json"));
+    let server = home.serve(&[]);
+    let not_yet = server.get("/ticket/a0/jsapi");
+    assert_eq!((not_yet.status, not_yet.header("retry-after")), (503, Some("10")));
+    assert_eq!(not_yet.json()["error"], "no_ticket");
+    let path =
+        format!("/cgi-bin/ticket/getticket?access_token={}&type=jsapi", home.token("a0").unwrap());
+    assert_eq!(server.get(&path).json()["errcode"], -1);
+}
+
+#[test]
+fn clients_wait_for_the_first_ticket_as_for_the_first_token() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    wechat.fault("slow:1");
+    let server = home.serve(&["--refresh"]);
+    std::thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| assert_eq!(server.get("/ticket/a0/jsapi").status, 200));
+        }
+    });
+    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (1, 1));
+    // Also for one that is gone while nothing is due.
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
+    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (2, 1));
+}
+
+#[test]
+fn who_waits_for_a_ticket_is_told_why_there_is_none() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T1", 0);
+    wechat.fault("errcode:48001");
+    let server = home.serve(&["--refresh"]);
+    let refused = server.get("/ticket/a0/jsapi");
+    assert_eq!(refused.status, 503);
+    let why = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("there is no live jsapi ticket: a0: WeChat refused (48001)"), "{why}");
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() > 3500, "{refused:?}");
+    for _ in 0..20 {
+        assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    }
+    assert_eq!(asked_for_tickets(&wechat), 1);
+    let metrics = server.get("/metrics").body;
+    let failed = "wxtoken_ticket_last_failure_timestamp_seconds{account=\"a0\",type=\"jsapi\"} ";
+    let at = metrics.lines().find_map(|line| line.strip_prefix(failed)).expect("it is told");
+    assert_ne!(at, "0");
+    assert!(server.get("/").body.contains("WeChat refused (48001)"));
+}
+
+#[test]
+fn without_a_token_no_ticket_is_asked_for_and_the_answer_says_why_there_is_none() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    wechat.fault("errcode:40164");
+    let server = home.serve(&["--refresh"]);
+    let refused = server.get("/ticket/a0/jsapi");
+    assert_eq!((refused.status, asked_for_tickets(&wechat)), (503, 0));
+    let why = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("there is no good token: a0: WeChat refused (40164)"), "{why}");
+}
+
+#[test]
+fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    // The first is not forced: WeChat has no other yet.
+    home.run(&["fetch"]).exits(0);
+    let first = home.token("a0").unwrap();
+    wechat.kill_tokens();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
+    let second = home.token("a0").unwrap();
+    assert!(second != first && wechat.is_alive(&second));
+    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (3, 2));
+}
+
+#[test]
+fn what_a_ticket_costs_is_counted_with_what_clients_cost() {
+    let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    let server = home.serve_with_log(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
+    wechat.kill_tokens();
+    let answer = server.post("/token/a0", &rejected(&home.token("a0").unwrap()));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("once in 30 seconds"), "{answer:?}");
+    assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn a_ticket_whose_token_cannot_be_replaced_yet_is_looked_at_again_in_a_minute() {
+    let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T_DEAD", 60);
+    let server = home.serve_with_log(&["--refresh"]);
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
+    wechat.kill_tokens();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    eventually("it is told", || home.has_logged("jsapi ticket: WeChat refused (40001)"));
+    assert!(home.has_logged("(trying again in 1m"));
+    assert_eq!(wechat.mints(), 1);
+}
+
+#[test]
+fn a_server_that_ends_waits_for_a_ticket_that_is_under_way() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.publish("a0", "wx0", "T1", 0);
+    home.run(&["fetch", "--rejected", "T1"]).exits(0);
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    wechat.fault("slow:1");
+    let server = home.serve(&["--refresh"]);
+    eventually("it is asked for", || asked_for_tickets(&wechat) == 2);
+    server.stop();
+    assert!(ticket_document(&home, "jsapi")["ticket"].is_string());
+}
+
+#[test]
+fn a_token_that_wechat_honours_stays_whatever_is_said_of_it_for_a_ticket() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let token = home.token("a0").unwrap();
+    fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
+    wechat.fault("errcode:40001@1");
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("it is refused", || home.has_logged("a0: jsapi ticket: WeChat refused (40001)"));
+    assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
+    assert_eq!((asked_for_tickets(&wechat), wechat.probes(), wechat.mints()), (2, 1, 1));
+    assert_eq!(home.token("a0"), Some(token));
+    assert!(home.has_logged("trying again in 1h"));
+}
+
+#[test]
+fn a_ticket_that_wechat_can_only_repeat_is_asked_for_ever_more_rarely() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]\nrefresh_before = \"3h\"", "2h");
+    let fetch = || {
+        for _ in 0..3 {
+            home.run(&["fetch"]).exits(0).silent();
+        }
+        asked_for_tickets(&wechat)
+    };
+    assert_eq!(fetch(), 1, "a half of its life it is good whatever the margin");
+    grow_old(&home, "jsapi", 3700);
+    assert_eq!(fetch(), 2);
+    let left = ticket_document(&home, "jsapi")["expires_in"].as_u64().unwrap();
+    assert!((3490..=3500).contains(&left), "{left}");
+    grow_old(&home, "jsapi", 1700);
+    assert_eq!(fetch(), 2);
+    grow_old(&home, "jsapi", 1800);
+    assert_eq!(fetch(), 3);
+}
+
+#[test]
+fn another_accounts_ticket_is_left_alone_and_named_by_its_place() {
+    let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
+    home.run(&["fetch"]).exits(0);
+    let path = home.path("state/a0.jsapi.json");
+    let other = fs::read_to_string(&path).unwrap().replace("wx0", "wx9");
+    write_with_mode(&path, &other, 0o600);
+    let place = format!("a0: jsapi ticket: {} belongs to wx9", path.display());
+    home.run(&["fetch"]).exits(2).says(&[&place]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), other);
+    assert_eq!(asked_for_tickets(&wechat), 1);
+}

@@ -1,0 +1,129 @@
+//! Promise 1: old document or new one, whole, at every instant, also across `kill -9`.
+
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::support::*;
+
+#[test]
+fn a_reader_sees_only_whole_documents_while_fetch_is_killed_200_times() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let started = Instant::now();
+    sandbox.run(&["fetch", "--force"]).exits(0);
+    let usual = started.elapsed();
+
+    let path = sandbox.document_path();
+    let over = AtomicBool::new(false);
+    let (reads, killed) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !over.load(Ordering::Relaxed) {
+                let bytes = std::fs::read(&path).expect("there is a document at every instant");
+                let document: serde_json::Value =
+                    serde_json::from_slice(&bytes).unwrap_or_else(|err| {
+                        panic!("half a file: {err}: {}", String::from_utf8_lossy(&bytes))
+                    });
+                assert!(document["access_token"].as_str().is_some_and(|token| token.len() > 100));
+                assert!(bytes.ends_with(b"}\n"));
+                reads += 1;
+            }
+            reads
+        });
+        let mut killed = 0;
+        for _ in 0..200 {
+            let mut fetch = sandbox.command(&["fetch", "--force"]).spawn().unwrap();
+            // At any instant of a run's usual length, and a little after it.
+            let random = (RandomState::new().hash_one(0) % 1200) as f64 / 1000.0;
+            std::thread::sleep(usual.mul_f64(random));
+            let _ = fetch.kill();
+            let status = fetch.wait().unwrap();
+            assert!(status.success() || status.signal() == Some(9), "{status}");
+            killed += i32::from(!status.success());
+        }
+        over.store(true, Ordering::Relaxed);
+        (reader.join().unwrap(), killed)
+    });
+    assert!(
+        reads > 1000 && killed > 20,
+        "{reads} reads, {killed} killed: too few to show anything"
+    );
+
+    sandbox.run(&["fetch", "--force"]).exits(0).silent();
+    assert_eq!(
+        sandbox.published_names(),
+        ["default.json", "default.lock"],
+        "leftovers are swept away"
+    );
+}
+
+#[test]
+fn a_leftover_of_a_killed_run_is_swept_away_by_the_next() {
+    let wechat = WeChat::with(&["--fault", "hang"]);
+    let sandbox = Sandbox::against(&wechat);
+    let mut fetch = sandbox.command(&["fetch"]).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while wechat.asked() == 0 {
+        assert!(Instant::now() < deadline, "fetch never asked");
+    }
+    fetch.kill().unwrap();
+    fetch.wait().unwrap();
+    assert_eq!(sandbox.published_names(), [".default.json.tmp", "default.lock"]);
+
+    wechat.fault("none");
+    sandbox.run(&["fetch"]).exits(0);
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+}
+
+#[test]
+fn the_document_is_one_line_with_its_mode_from_the_first_instant() {
+    use std::os::unix::fs::PermissionsExt;
+    let wechat = WeChat::start();
+    for (mode, expected) in [("0600", 0o600), ("640", 0o640), ("0644", 0o644)] {
+        let sandbox = Sandbox::against(&wechat);
+        sandbox.run(&["fetch", "--mode", mode]).exits(0).silent();
+        let permissions = std::fs::metadata(sandbox.document_path()).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o7777, expected);
+        assert_eq!(sandbox.document_bytes().iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(sandbox.document()["appid"], APPID);
+    }
+}
+
+/// What survives a power cut is decided by the order of these calls: content on the disk, then the name, then the
+/// directory on the disk.
+#[test]
+fn the_content_is_on_the_disk_before_the_name_and_the_directory_after_it() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let trace = sandbox.path("trace");
+    let fetch = sandbox.command(&["fetch"]);
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,write,ftruncate", "-o"])
+        .arg(&trace);
+    strace.arg(fetch.get_program()).args(fetch.get_args());
+    match strace.status() {
+        Ok(status) if status.success() => {}
+        _ => return skip("strace is missing, or may not trace here"),
+    }
+    let calls = std::fs::read_to_string(trace).unwrap();
+    let place = |call: &str, of: &str| {
+        let found =
+            calls.lines().enumerate().filter(|(_, line)| line.contains(call) && line.contains(of));
+        found
+            .map(|(number, _)| number)
+            .last()
+            .unwrap_or_else(|| panic!("no {call} of {of} in\n{calls}"))
+    };
+    let written = place("write(", ".default.json.tmp>");
+    let content_synced = place("fsync(", ".default.json.tmp>");
+    let renamed = place("rename", "default.json\"");
+    let directory_synced = place("fsync(", "/state>");
+    assert!(
+        written < content_synced && content_synced < renamed && renamed < directory_synced,
+        "{calls}"
+    );
+}

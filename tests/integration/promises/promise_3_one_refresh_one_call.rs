@@ -1,0 +1,182 @@
+//! Promise 3: however many want a new token at once, WeChat is asked once.
+
+use std::io::{Read, Write};
+
+use crate::support::*;
+
+#[test]
+fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
+    for api in ["stable", "classic", "work"] {
+        let wechat = WeChat::with(&["--fault", "slow:1"]);
+        let sandbox = Sandbox::against(&wechat).on(api);
+        twenty_at_once(&sandbox);
+        assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{api}");
+    }
+}
+
+#[test]
+fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
+    let wechat = WeChat::with(&["--fault", "slow:1"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.publish("T_DUE", 7200, 7000);
+    twenty_at_once(&sandbox);
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
+}
+
+/// Twenty programs that were all refused with the same token.
+#[test]
+fn twenty_rejections_of_one_token_are_one_mint() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let dead = sandbox.token();
+    wechat.kill_tokens();
+    at_once((0..20).map(|_| sandbox.command(&["fetch", "--rejected", &dead])).collect());
+    assert_eq!(wechat.mints(), 2, "the first, and the one that replaced it");
+    assert!(wechat.is_alive(&sandbox.token()));
+}
+
+/// What WeChat answered to one of them is the answer for all who waited for it, whatever it was.
+#[test]
+fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
+    // A token that is due from the start.
+    let wechat = WeChat::with(&["--life", "5m", "--fault", "slow:1"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    at_once((0..20).map(|_| sandbox.command(&["fetch"])).collect());
+    assert_eq!(wechat.mints(), 1);
+    // The same by force.
+    wechat.fault("slow:1");
+    at_once((0..20).map(|_| sandbox.command(&["fetch", "--force"])).collect());
+    assert_eq!(wechat.mints(), 2);
+
+    // A rejected token that WeChat gives again, within 30 s of the last forced one.
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    sandbox.run(&["fetch", "--force"]).exits(0);
+    wechat.fault("slow:1");
+    let token = sandbox.token();
+    let before = wechat.calls()["forced"].as_u64().unwrap();
+    let children: Vec<_> = (0..20)
+        .map(|_| {
+            let mut fetch = sandbox.command(&["fetch", "--rejected", &token]);
+            fetch.stderr(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{stderr}");
+        assert!(stderr.contains("the same token again"), "{stderr}");
+    }
+    assert_eq!(
+        wechat.calls()["forced"].as_u64().unwrap() - before,
+        1,
+        "of the 20 that there are in a day"
+    );
+}
+
+/// Half of them find the document due by themselves, half through the server.
+#[test]
+fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
+    let wechat = WeChat::with(&["--fault", "slow:1"]);
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.publish("T_OLD", 7200, 7200);
+    let server = sandbox.serve_refreshing(&[]);
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = connect(server.address());
+            let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).unwrap();
+            stream
+        })
+        .collect();
+    twenty_at_once(&sandbox);
+    for mut caller in callers {
+        let mut answer = Vec::new();
+        caller.read_to_end(&mut answer).unwrap();
+        assert_eq!(Response::parse(&answer).json()["access_token"], sandbox.token());
+    }
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
+}
+
+#[test]
+fn a_fresh_token_is_not_asked_for_again() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0).silent();
+    let before = sandbox.document_bytes();
+    sandbox.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.asked(), 1);
+    assert_eq!(sandbox.document_bytes(), before);
+}
+
+#[test]
+fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let token = sandbox.token();
+    // As if an hour had passed here, and none at WeChat.
+    sandbox.publish(&token, 7200, 3600);
+    let ran = sandbox.run(&["fetch", "--refresh-before", "2h", "-v"]).exits(0);
+    assert!(ran.stderr.contains("confirmed"), "{}", ran.stderr);
+    assert_eq!(sandbox.token(), token);
+    assert_eq!(wechat.mints(), 1);
+    let left = sandbox.run(&["get"]).exits(0).json()["expires_in"].as_u64().unwrap();
+    assert!(left > 7000, "the life that WeChat states, not the one we had: {left}");
+}
+
+#[test]
+fn force_mints_whatever_the_time() {
+    let wechat = WeChat::start();
+    for api in ["stable", "classic"] {
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let first = sandbox.token();
+        sandbox.run(&["fetch", "--force"]).exits(0).silent();
+        assert_ne!(sandbox.token(), first, "{api}");
+    }
+    // WeChat does it every 30 s, and else gives the old one without a word; we have one for it.
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let ran = sandbox.run(&["fetch", "--force"]).exits(0);
+    ran.says(&["the same token again", "30 s", "20 times a day", "30 秒"]);
+}
+
+#[test]
+fn a_lock_held_until_the_deadline_is_exit_6_and_no_call() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    std::fs::create_dir_all(sandbox.path("state")).unwrap();
+    let lock = std::fs::File::create(sandbox.path("state/default.lock")).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    sandbox.run(&["fetch", "--timeout", "1s"]).exits(6).says(&["lock"]);
+    assert_eq!(wechat.asked(), 0);
+    fs2::FileExt::unlock(&lock).unwrap();
+    sandbox.run(&["fetch"]).exits(0).silent();
+}
+
+#[test]
+fn a_post_carries_its_length() {
+    // The stand-in answers 412 to a chunked one, as WeChat does.
+    let wechat = WeChat::start();
+    Sandbox::against(&wechat).run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.calls()["stable_token"], 1);
+}
+
+fn twenty_at_once(sandbox: &Sandbox) {
+    at_once((0..20).map(|_| sandbox.command(&["fetch"])).collect());
+    sandbox.run(&["get"]).exits(0);
+}
+
+fn at_once(commands: Vec<std::process::Command>) {
+    let children: Vec<_> = commands
+        .into_iter()
+        .map(|mut command| command.stderr(std::process::Stdio::piped()).spawn().unwrap())
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -1,0 +1,156 @@
+//! Promise 4: what is handed out works for as long as it says. That it does so at every second of many generations is
+//! told in virtual time, beside the story: `promise_4_…` in src/refresh/tests.rs.
+
+use std::process::Stdio;
+
+use crate::support::*;
+
+fn expires_in(ran: Ran) -> i64 {
+    ran.exits(0).json()["expires_in"].as_i64().unwrap()
+}
+
+#[test]
+fn time_is_counted_from_before_the_request() {
+    let wechat = WeChat::with(&["--fault", "slow:2"]);
+    let sandbox = Sandbox::against(&wechat);
+    let before = time::UtcDateTime::now();
+    sandbox.run(&["fetch"]).exits(0);
+    let rfc3339 = &time::format_description::well_known::Rfc3339;
+    let created_at =
+        time::UtcDateTime::parse(sandbox.document()["created_at"].as_str().unwrap(), rfc3339)
+            .unwrap();
+    assert!((created_at - before).abs() < time::Duration::seconds(2), "{created_at} for {before}");
+    assert!(sandbox.document()["created_at"].as_str().unwrap().ends_with('Z'));
+    assert!(expires_in(sandbox.run(&["get"])) <= 7198);
+}
+
+#[test]
+fn what_is_handed_out_is_what_is_left() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7000);
+    let left = expires_in(sandbox.run(&["get"]));
+    assert!((190..=200).contains(&left), "{left}");
+}
+
+#[test]
+fn a_token_with_nothing_left_is_no_token() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7200);
+    for args in [&["get"][..], &["get", "-r"], &["get", "--min-life", "0"]] {
+        sandbox.run(args).exits(3).says(&["expired", "wxtoken fetch"]);
+    }
+    sandbox.run(&["status"]).exits(3);
+}
+
+#[test]
+fn min_life_is_what_the_caller_needs() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 6600);
+    sandbox.run(&["get", "--min-life", "9m"]).exits(0);
+    sandbox.run(&["get", "--min-life", "601"]).exits(3).says(&["less than --min-life 10m 1s"]);
+    sandbox.run(&["status", "-q", "--min-life", "9m"]).exits(0);
+    sandbox.run(&["status", "-q", "--min-life", "601"]).exits(3);
+}
+
+#[test]
+fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1").on("classic");
+    sandbox.publish("T1", 7200, 1200);
+    let promised = |margin| expires_in(sandbox.run(&["get", "--refresh-before", margin]));
+    assert!((5990..=6000).contains(&promised("5m")));
+    assert!((2690..=2700).contains(&promised("1h")), "until it is due in 2400 s, and the overlap");
+    assert_eq!(promised("2h"), 300, "it is due: only the overlap is sure");
+}
+
+#[test]
+fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.publish("T1", 7200, -3600);
+    assert_eq!(expires_in(sandbox.run(&["get"])), 7200);
+    sandbox.run(&["fetch"]).exits(0);
+    assert_ne!(sandbox.token(), "T1", "a token from the future is due");
+}
+
+/// What `get`, `serve` and those who read the file themselves are promised.
+fn promised(sandbox: &Sandbox, server: &Server) -> [f64; 3] {
+    let served = server.get("/token").json()["expires_in"].as_f64().unwrap();
+    [expires_in(sandbox.run(&["get"])) as f64, served, sandbox.left()]
+}
+
+/// A call that WeChat heard has killed the published token, and nobody knows whether it did.
+#[test]
+fn after_a_lost_answer_nobody_is_promised_more_than_the_overlap() {
+    for (api, fault) in [
+        ("classic", "lost"),
+        ("classic", "hang"),
+        ("classic", "truncated"),
+        ("stable", "lost"),
+        ("stable", "hang"),
+    ] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let token = sandbox.token();
+        let server = sandbox.serve(&[]);
+        assert!(promised(&sandbox, &server).iter().all(|life| *life > 7000.0));
+        wechat.fault(fault);
+        let ran = sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
+        ran.says(&["the published token", "ends at 20", "the published token lives for 4m"]);
+        let lives = promised(&sandbox, &server);
+        assert!(
+            lives.iter().all(|life| (290.0..=300.0).contains(life)),
+            "{api} {fault}: {lives:?}"
+        );
+        wechat.fault("none");
+        assert!(wechat.is_alive(&token) && sandbox.token() == token, "{api} {fault}");
+
+        // The next run finds it due, and heals it: on stable with what was lost, at no further cost.
+        let forced = wechat.calls()["forced"].clone();
+        sandbox.run(&["fetch"]).exits(0).silent();
+        assert!(wechat.is_alive(&sandbox.token()));
+        assert!(sandbox.left() > 7000.0, "{api} {fault}");
+        assert_eq!(wechat.calls()["forced"], forced);
+        assert_eq!(sandbox.token() == token, (api, fault) == ("stable", "hang"), "{api} {fault}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_for_a_moment_only_costs_another_try() {
+    for api in ["stable", "classic"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let token = sandbox.token();
+        wechat.fault("lost@1");
+        sandbox.run(&["fetch", "--force"]).exits(0).silent();
+        assert!(sandbox.token() != token && wechat.is_alive(&sandbox.token()), "{api}");
+        assert!(sandbox.left() > 7000.0, "{api}");
+        let expected = if api == "stable" { (2, 1) } else { (3, 0) };
+        assert_eq!((wechat.mints(), wechat.calls()["forced"].as_u64().unwrap()), expected, "{api}");
+    }
+}
+
+/// Nobody is left to say that it was we who asked.
+#[test]
+fn a_fetch_that_is_killed_while_it_asks_leaves_no_promise_that_does_not_hold() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let (token, server) = (sandbox.token(), sandbox.serve(&[]));
+    wechat.fault("hang");
+    let asked = wechat.asked();
+    let mut fetch = sandbox.command(&["fetch", "--force"]);
+    let mut fetch = fetch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("WeChat hears it", || wechat.asked() > asked);
+    fetch.kill().unwrap();
+    fetch.wait().unwrap();
+    let lives = promised(&sandbox, &server);
+    assert!(lives.iter().all(|life| (290.0..=300.0).contains(life)), "{lives:?}");
+    assert_eq!(sandbox.token(), token);
+
+    wechat.fault("none");
+    sandbox.run(&["fetch"]).exits(0).silent();
+    assert!(sandbox.token() != token && wechat.is_alive(&sandbox.token()));
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+}

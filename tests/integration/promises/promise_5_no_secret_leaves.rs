@@ -1,0 +1,280 @@
+//! Promise 5: the AppSecret is in nothing that wxtoken says or shows, a token in no log; with every fault, at the
+//! highest verbosity.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Instant;
+
+use crate::support::home::Home;
+use crate::support::tls::TlsFront;
+use crate::support::*;
+
+/// Whatever of a secret could be recognized: itself, as hex (how a library dumps bytes), in a URL.
+fn disguises(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let spaced: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let reversed: String = secret.chars().rev().collect();
+    vec![secret.to_owned(), hex, spaced.join(" "), reversed]
+}
+
+#[track_caller]
+fn assert_hides(text: &str, secret: &str, when: &str) {
+    for disguise in disguises(secret) {
+        assert!(!text.contains(&disguise), "{when}: {secret:?} is in:\n{text}");
+    }
+}
+
+#[test]
+fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
+    let mut faults = WeChat::start().faults();
+    faults.extend(["none", "errcode:-1", "errcode:40013", "http:404"].map(str::to_owned));
+    std::thread::scope(|scope| {
+        for faults in faults.chunks(faults.len().div_ceil(6)) {
+            scope.spawn(move || {
+                let wechat = WeChat::start();
+                let front = TlsFront::before(wechat.address(), "localhost");
+                let secure = format!("https://localhost:{}", front.address.port());
+                for fault in faults {
+                    wechat.fault(fault);
+                    // In clear, over TLS, and over TLS that is not trusted.
+                    for (url, trusted) in
+                        [(wechat.url(), true), (secure.clone(), true), (secure.clone(), false)]
+                    {
+                        for api in ["classic", "stable", "work"] {
+                            let sandbox = Sandbox::asking(&url).on(api);
+                            write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
+                            let mut fetch = sandbox.command(&["fetch", "-vvv", "--timeout", "1s"]);
+                            if trusted {
+                                fetch.arg("--ca-file").arg(sandbox.path("ca.pem"));
+                            }
+                            let ran = Ran::of(fetch);
+                            let when = format!("{fault} on {api} at {url}");
+                            assert!(
+                                ran.stderr.lines().count() > 3,
+                                "{when}: -vvv says a lot:\n{}",
+                                ran.stderr
+                            );
+                            assert_hides(&ran.stderr, SECRET, &when);
+                            assert_eq!(ran.stdout, "", "{when}");
+                            if sandbox.document_path().exists() {
+                                assert_hides(&ran.stderr, &sandbox.token(), &when);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The same for the server that asks: on schedule, and when it is told of a rejected token, in its answers and its log.
+#[test]
+fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_answers() {
+    let mut faults = WeChat::start().faults();
+    faults.extend(["none", "errcode:40001", "errcode:40125", "http:404"].map(str::to_owned));
+    std::thread::scope(|scope| {
+        for faults in faults.chunks(faults.len().div_ceil(8)) {
+            scope.spawn(move || {
+                for (nth, fault) in faults.iter().enumerate() {
+                    let wechat = WeChat::start();
+                    let api = ["stable", "classic"][nth % 2];
+                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let server = sandbox.serve_refreshing(&["-vvv"]);
+                    let token = server.get("/token").json()["access_token"].clone();
+                    let token = token.as_str().expect("a token").to_owned();
+                    wechat.fault(fault);
+                    let probes = wechat.probes();
+                    let mut telling = connect(server.address());
+                    telling.write_all(posting("/token", &rejected(&token)).as_bytes()).unwrap();
+                    eventually("WeChat is asked", || wechat.probes() > probes);
+                    let when = format!("{fault} on {api}");
+                    for path in ["/metrics", "/readyz", "/"] {
+                        let answer = server.get(path);
+                        assert_hides(&format!("{answer:?}"), SECRET, &when);
+                        assert_hides(&format!("{answer:?}"), &token, &when);
+                    }
+                    // What is under way has a moment to end, and the client hears of it.
+                    let now = sandbox.token();
+                    let log = server.stop();
+                    let answer = exchange_over(telling, b"");
+                    assert_hides(&format!("{answer:?}"), SECRET, &when);
+                    assert!(log.lines().count() > 3, "{when}: -vvv says a lot:\n{log}");
+                    assert_hides(&log, SECRET, &when);
+                    for token in [token, now, sandbox.token()] {
+                        assert_hides(&log, &token, &when);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
+    let wechat = WeChat::with(&["--fault", "hang"]);
+    let sandbox = Sandbox::against(&wechat);
+    let mut fetch = sandbox.command(&["fetch", "-vvv"]).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while wechat.asked() == 0 {
+        assert!(Instant::now() < deadline, "fetch never asked");
+    }
+    let names = sandbox.published_names();
+    assert_eq!(names, [".default.json.tmp", "default.lock"]);
+    for name in names {
+        assert_hides(
+            &std::fs::read_to_string(sandbox.path("state").join(&name)).unwrap(),
+            SECRET,
+            &name,
+        );
+    }
+    // There is no flag that would take it, and nothing is started that could show it.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", fetch.id()))
+        .unwrap_or_default();
+    assert_eq!(children, "");
+    fetch.kill().unwrap();
+    fetch.wait().unwrap();
+}
+
+/// What is run when a token changed is a child of ours: nothing that it is given has them in it.
+#[test]
+fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
+    let wechat = WeChat::with(&["--account", &format!("wx0:{SECRET}")]);
+    let home = Home::of_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+    home.put_secret("a0", SECRET);
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n\
+        { cat /proc/$$/environ /proc/$$/cmdline; cat; echo; ls -l /proc/$$/fd; } > new && mv new given\n\
+        cat given; cat given >&2; exit 9\n";
+    write_program(&home.path("hook"), script);
+    let credentials = home.path("credentials");
+    for verb in ["fetch", "serve"] {
+        let mut command = home.command(&[verb, "-vvv"]);
+        command.env("WXTOKEN_SECRET", SECRET).env("WXTOKEN_REJECTED", "").env("LANG", "C");
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        let said = match verb {
+            "fetch" => Ran::of(command).exits(7).stderr,
+            _ => {
+                command.args(["--refresh", "--listen", "127.0.0.1:0"]);
+                let server = Server::start(command, 1);
+                eventually("the hook has run", || home.path("given").exists());
+                server.stop()
+            }
+        };
+        let given = std::fs::read_to_string(home.path("given")).unwrap();
+        assert!(given.contains("WXTOKEN_ACCOUNT=a0\0") && given.contains("LANG=C\0"), "{given}");
+        assert!(!given.contains(credentials.to_str().unwrap()), "{given}");
+        for hidden in [SECRET, &home.token("a0").unwrap()] {
+            assert_hides(&given, hidden, verb);
+            assert_hides(&said, hidden, verb);
+        }
+        assert!(said.contains("/hook exited with status 9"), "{said}");
+        std::fs::remove_file(home.path("given")).unwrap();
+        std::fs::remove_file(home.document_path("a0")).unwrap();
+    }
+}
+
+#[test]
+fn the_secret_is_taken_from_stdin_a_credential_and_the_environment_too() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let fetch = || {
+        let mut command = wxtoken();
+        command.args([
+            "fetch",
+            "--force",
+            "--api",
+            "classic",
+            "--appid",
+            APPID,
+            "--base-url",
+            &wechat.url(),
+            "--dir",
+        ]);
+        command.arg(sandbox.path("state")).stderr(Stdio::piped()).stdout(Stdio::piped());
+        command
+    };
+
+    let mut from_stdin = fetch();
+    let mut child = from_stdin.args(["--secret-file", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{SECRET}\r\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+
+    let mut from_environment = fetch();
+    from_environment.env("WXTOKEN_SECRET", SECRET);
+    Ran::of(from_environment).exits(0).silent();
+
+    // As systemd makes it: readable through an ACL whose mask looks like the group's bits.
+    std::fs::create_dir(sandbox.path("credentials")).unwrap();
+    write_with_mode(&sandbox.path("credentials/default.secret"), SECRET, 0o440);
+    let mut from_credential = fetch();
+    from_credential
+        .env("CREDENTIALS_DIRECTORY", sandbox.path("credentials"))
+        .env("WXTOKEN_SECRET", "wrong");
+    Ran::of(from_credential).exits(0).silent();
+
+    let none = fetch();
+    Ran::of(none).exits(2).says(&["--secret-file", "WXTOKEN_SECRET"]);
+    assert_eq!(wechat.mints(), 3);
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_refused_by_name_and_mode() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    for mode in [0o644, 0o640, 0o604] {
+        write_with_mode(&sandbox.path("secret"), SECRET, mode);
+        let ran = sandbox.run(&["fetch"]).exits(2);
+        assert_hides(&ran.stderr, SECRET, "a refused file");
+        ran.says(&["secret", &format!("mode {mode:04o}"), "0600"]);
+    }
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// Whatever is put where it does not belong, the message names the place and not the content.
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    for content in [
+        "",
+        "S3CR3T S3CR3T",
+        "S3CR3T\nS3CR3T\n",
+        "{\"secret\":\"S3CR3T S3CR3T\"}",
+        &"S3CR3T".repeat(100),
+    ] {
+        write_with_mode(&sandbox.path("secret"), content, 0o600);
+        let ran = sandbox.run(&["fetch"]).exits(2);
+        assert_hides(&ran.stderr, "S3CR3T", content);
+        ran.says(&["secret file"]);
+    }
+    let mut swapped = wxtoken();
+    swapped.args(["fetch", "--appid", "S3CR3T S3CR3T"]).env("WXTOKEN_SECRET", "S3CR3T\u{e9}");
+    swapped.args(["--base-url", "https://x/?secret=S3CR3T"]);
+    let ran = Ran::of(swapped).exits(2);
+    assert_hides(&ran.stderr, "S3CR3T", "everything wrong");
+    ran.says(&["--appid", "WXTOKEN_SECRET", "--base-url"]);
+}
+
+#[test]
+fn help_shows_no_value_from_the_environment() {
+    for verb in ["fetch", "get", "serve", "status", "mock", "demo"] {
+        let mut command = wxtoken();
+        command.args([verb, "--help"]);
+        for name in ["SECRET", "REJECTED", "ACCOUNT", "APPID", "SECRET_FILE"] {
+            command.env(format!("WXTOKEN_{name}"), "S3CR3T");
+        }
+        assert_hides(&Ran::of(command).exits(0).stdout, "S3CR3T", verb);
+    }
+}
+
+#[test]
+fn readers_work_without_any_secret_and_never_show_the_token_but_on_stdout() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    std::fs::remove_file(sandbox.path("secret")).unwrap();
+    let token = sandbox.token();
+    assert_eq!(sandbox.run(&["get", "-r", "-vvv"]).exits(0).stderr, "");
+    for format in ["text", "json", "prometheus"] {
+        let ran = sandbox.run(&["status", "-vvv", "--format", format]).exits(0);
+        assert_hides(&format!("{}{}", ran.stdout, ran.stderr), &token, format);
+    }
+}

@@ -1,0 +1,171 @@
+//! Promise 8: a message says what happened, where, and what to do; WeChat's refusals in English and Chinese.
+
+use crate::support::*;
+
+#[test]
+fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    wechat.fault("errcode:40164");
+    sandbox.run(&["fetch"]).exits(4).says(&[
+        "wxtoken: fetch: default: WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it)",
+        "请将 IP 203.0.113.9 加入",
+        "rid: ",
+    ]);
+    for (code, english, chinese) in [
+        (-1, "busy", "繁忙"),
+        (40001, "AppSecret does not match this AppID", "AppSecret 与 AppID 不匹配"),
+        (40125, "AppSecret is wrong", "AppSecret 错误"),
+        (40243, "frozen", "冻结"),
+        (45009, "Daily quota", "当日调用次数"),
+        (45011, "this minute", "分钟级"),
+        (50004, "token access denied", "禁止使用 token 接口"),
+        (61024, "third-party platform", "第三方平台"),
+        (89503, "must approve this IP", "确认此 IP"),
+        (77777, "Unknown error 77777; look up rid", "未知错误 77777"),
+    ] {
+        wechat.fault(&format!("errcode:{code}"));
+        sandbox.run(&["fetch", "--timeout", "1s"]).says(&[&format!("({code})"), english, chinese]);
+    }
+}
+
+#[test]
+fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    write_with_mode(&sandbox.path("secret"), "0000000000000000", 0o600);
+    for api in ["stable", "classic"] {
+        let mut wrong_secret = wxtoken();
+        wrong_secret.args([
+            "fetch",
+            "--appid",
+            APPID,
+            "--api",
+            api,
+            "--base-url",
+            &wechat.url(),
+            "--secret-file",
+        ]);
+        wrong_secret.arg(sandbox.path("secret")).arg("--dir").arg(sandbox.path("state"));
+        Ran::of(wrong_secret).exits(4).says(&["(40125)", "AppSecret"]);
+        let mut wrong_appid = wxtoken();
+        wrong_appid.args([
+            "fetch",
+            "--appid",
+            "wxnobody",
+            "--api",
+            api,
+            "--base-url",
+            &wechat.url(),
+            "--secret-file",
+        ]);
+        wrong_appid.arg(sandbox.path("secret")).arg("--dir").arg(sandbox.path("state"));
+        Ran::of(wrong_appid).exits(4).says(&["(40013)", "AppID"]);
+    }
+}
+
+#[test]
+fn what_comes_from_outside_cannot_move_the_cursor_or_forge_a_line() {
+    let wechat = WeChat::with(&["--fault", "escape"]);
+    let ran = Sandbox::against(&wechat).run(&["fetch"]).exits(4);
+    assert!(ran.stderr.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", ran.stderr);
+    assert!(!ran.stderr.contains('\u{202e}'), "{:?}", ran.stderr);
+    ran.says(&["\\u{1b}"]);
+}
+
+#[test]
+fn a_gateway_in_the_way_is_named_as_such() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    for (fault, parts) in [
+        ("html", &["an HTML page", "proxy or portal"][..]),
+        ("empty", &["an empty body"]),
+        ("garbage", &["not JSON"]),
+        ("half", &["ends too soon"]),
+        ("huge", &["more than 65536 bytes"]),
+        ("redirect", &["302", "--base-url"]),
+        ("http:404", &["404", "--base-url"]),
+        ("http:412", &["412", "Content-Length"]),
+        ("http:502", &["502", "gateway or proxy"]),
+        ("notoken", &["neither access_token nor errcode"]),
+        ("badtoken", &["no token"]),
+        ("zero", &["expires_in"]),
+        ("hang", &["no answer in time"]),
+        ("nothttp", &["not HTTP"]),
+    ] {
+        wechat.fault(fault);
+        sandbox.run(&["fetch", "--timeout", "1s"]).says(parts);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_flag_that_gives_it() {
+    let run = |args: &[&str]| {
+        let mut command = wxtoken();
+        command.args(args);
+        Ran::of(command)
+    };
+    run(&["fetch"]).exits(2).says(&["--appid", "WXTOKEN_APPID", "--secret-file"]);
+    run(&["get", "--dir", "/nonexistent"]).exits(3).says(&[
+        "/nonexistent/default.json",
+        "wxtoken fetch",
+        "--dir",
+    ]);
+    run(&["get", "--file", "/"]).exits(2).says(&["--file"]);
+    run(&["nonsense"]).exits(2);
+    run(&[]).exits(2);
+    run(&["get", "--min-life", "soon"]).exits(2).says_something(&["--min-life", "90s"]);
+    run(&["get", "--min-life", "2M"]).exits(2).says_something(&["longer than a day"]);
+}
+
+#[test]
+fn quiet_says_nothing_and_the_status_tells() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.run(&["get", "-q"]).exits(3).silent();
+    sandbox.run(&["fetch", "-q", "--timeout", "1"]).exits(5).silent();
+}
+
+#[test]
+fn verbose_tells_what_was_done_and_names_the_token_by_its_fingerprint() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let published = sandbox.run(&["fetch", "-v"]).exits(0).stderr;
+    let name =
+        sandbox.run(&["status", "--format", "json"]).exits(0).json()["accounts"][0]["token_sha256"]
+            .clone();
+    assert!(
+        published.contains(&format!("published token {}", name.as_str().unwrap())),
+        "{published}"
+    );
+    let kept = sandbox.run(&["fetch", "-v"]).exits(0).stderr;
+    assert!(kept.contains("not due: token "), "{kept}");
+}
+
+/// A variable stands in for a flag, and gives way to one.
+#[test]
+fn a_flag_wins_over_a_variable_that_says_otherwise() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = sandbox.command(args);
+        command.envs(variables.iter().copied());
+        Ran::of(command)
+    };
+    run(&["get", "-q"], &[("WXTOKEN_VERBOSE", "1")]).exits(3).silent();
+    let ran = run(&["get", "-v"], &[("WXTOKEN_QUIET", "1")]).exits(3);
+    assert!(ran.stderr.contains("no token"), "{}", ran.stderr);
+    run(&["get"], &[("WXTOKEN_QUIET", "yes"), ("WXTOKEN_VERBOSE", "0")]).exits(3).silent();
+    run(&["fetch"], &[("WXTOKEN_FORCE", "0")]).exits(0).silent();
+    run(&["fetch", "--rejected", "T"], &[("WXTOKEN_FORCE", "1")]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1, "T is not the published one, and nobody forced anything");
+    run(&["fetch", "--force"], &[("WXTOKEN_REJECTED", "T")]).exits(0);
+    assert_eq!(wechat.mints(), 2);
+    run(&["fetch", "--force", "--rejected", "T"], &[])
+        .exits(2)
+        .says_something(&["--force and --rejected"]);
+    run(&["get", "-q", "-v"], &[]).exits(2).says_something(&["--quiet and --verbose"]);
+    // As in a file of variables that nobody filled in.
+    let mut unset = wxtoken();
+    unset.args(["get", "-r", "--dir"]).arg(sandbox.path("state")).env("WXTOKEN_APPID", "");
+    Ran::of(unset).exits(0);
+}

@@ -1,0 +1,175 @@
+//! What others leave in a Redis, or a Redis does, that no wxtoken would: it costs a mint at most, and nobody hangs.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::home::{Home, wechat_of};
+use crate::support::redis::Redis;
+use crate::support::*;
+
+fn wechat() -> WeChat {
+    wechat_of(1, &[])
+}
+
+/// A host whose account `a0` on this API is in the Redis at `url`, and may take its time.
+fn host(api: &str, wechat: &WeChat, url: &str) -> Home {
+    Home::on_redis(api, &wechat.url(), url, "timeout = \"10s\"")
+}
+
+fn document(token: &str, created_at: &str) -> String {
+    format!(
+        r#"{{"appid":"wx0","access_token":"{token}","expires_in":7200,"created_at":"{created_at}"}}"#
+    )
+}
+
+/// The life that `get` tells here.
+#[track_caller]
+fn life(home: &Home) -> u64 {
+    home.run(&["get", "a0"]).exits(0).json()["expires_in"].as_u64().unwrap()
+}
+
+fn in_an_hour() -> String {
+    let then = time::UtcDateTime::now() + time::Duration::HOUR;
+    then.format(&time::format_description::well_known::Rfc3339).unwrap()
+}
+
+#[test]
+fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_whole_life() {
+    let Some(redis) = Redis::start() else { return };
+    for api in ["stable", "classic"] {
+        for made_at in [&*in_an_hour(), "8999-01-01T00:00:00Z"] {
+            let wechat = wechat();
+            let [one, other] = [(); 2].map(|()| host(api, &wechat, &redis.url()));
+            redis.cli(&["set", "wxtoken:a0", &document("AHEAD", made_at), "ex", "7200"]);
+            for home in [&one, &other] {
+                home.run(&["get", "a0"]).exits(0);
+                assert_eq!(home.token("a0").as_deref(), Some("AHEAD"), "it has a copy");
+            }
+            let server = other.serve(&[]);
+            one.run(&["fetch"]).exits(0).silent();
+            let token = redis.token("wxtoken:a0").unwrap();
+            assert_ne!(token, "AHEAD");
+            for home in [&other, &one, &other] {
+                home.run(&["fetch"]).exits(0).silent();
+                assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*token), "{api} {made_at}");
+                assert_eq!(home.token("a0").as_deref(), Some(&*token), "its copy is this one");
+                assert!((7190..=7200).contains(&life(home)), "{api} {made_at}");
+            }
+            eventually("it is handed out", || {
+                server.get("/token").json()["access_token"].as_str() == Some(&*token)
+            });
+            assert_eq!(wechat.mints(), 1, "{api} {made_at}");
+        }
+    }
+}
+
+#[test]
+fn callers_who_make_up_types_of_tickets_do_not_make_redis_be_asked_for_them_ever_after() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home = host("stable", &wechat, &redis.url());
+    home.run(&["fetch"]).exits(0);
+    let server = home.serve(&[]);
+    let mut caller = server.caller();
+    for n in 0..300 {
+        assert_eq!(caller.get(&format!("/ticket/a0/t{n}")).status, 404);
+    }
+    eventually("they are forgotten", || {
+        redis.cli(&["config", "resetstat"]);
+        eventually("it looks", || redis.cli(&["info", "commandstats"]).contains("mget:calls=2"));
+        let stats = redis.cli(&["info", "stats"]);
+        let missed = stats.lines().find_map(|line| line.strip_prefix("keyspace_misses:"));
+        missed.unwrap().trim().parse::<u64>().unwrap() <= 40
+    });
+}
+
+#[test]
+fn garbage_at_our_key_is_replaced_by_a_token_that_was_asked_for_once() {
+    let Some(redis) = Redis::start() else { return };
+    let not_utf8 = document("OLD", &in_an_hour()).replace("\"appid\"", "\"x\":\"\\255\",\"appid\"");
+    let garbage = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"created_at\":\"zzz\"}",
+        "{\"created_at\":{}}",
+        "\\255\\254",
+        &not_utf8,
+        &not_utf8.replace("255", "65"),
+    ];
+    for api in ["stable", "classic"] {
+        for garbage in garbage {
+            let wechat = wechat();
+            let home = host(api, &wechat, &redis.url());
+            let write = format!("return redis.call('set', KEYS[1], '{garbage}')");
+            assert_eq!(redis.cli(&["eval", &write, "1", "wxtoken:a0"]), "OK", "{garbage}");
+            for _ in 0..2 {
+                home.run(&["fetch"]).exits(0).silent();
+                assert!((7190..=7200).contains(&life(&home)), "{garbage}");
+            }
+            assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{garbage}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_no_string_or_too_long_is_told_of_and_wechat_is_not_asked_in_vain() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home = host("classic", &wechat, &redis.url());
+    redis.cli(&["rpush", "wxtoken:a0", "x"]);
+    home.run(&["get", "a0"]).exits(3).says(&["WRONGTYPE", "a key of ours holds something else"]);
+    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE", "WeChat was not asked"]);
+    redis.cli(&["del", "wxtoken:a0"]);
+    redis.cli(&["rpush", "wxtoken:a0:lock", "x"]);
+    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE"]);
+    assert_eq!(wechat.asked(), 0);
+    redis.cli(&["del", "wxtoken:a0:lock"]);
+    let write = "return redis.call('set', KEYS[1], string.rep('x', 50000000))";
+    redis.cli(&["eval", write, "1", "wxtoken:a0"]);
+    home.run(&["get", "a0"]).exits(3).says(&["it is too long"]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1);
+}
+
+/// Something that takes each command for one that has a long answer, and sends that a byte at a time.
+fn drip() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut asked = [0; 4096];
+                if stream.read(&mut asked).is_err() || stream.write_all(b"$5000\r\n").is_err() {
+                    return;
+                }
+                while stream.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_redis_that_answers_a_byte_at_a_time_has_its_timeout_and_no_more() {
+    let wechat = wechat();
+    let home = Home::on_redis("classic", &wechat.url(), &drip(), "timeout = \"500ms\"");
+    home.publish("a0", "wx0", "COPY", 10);
+    let began = Instant::now();
+    assert_eq!(home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim(), "COPY");
+    home.run(&["fetch", "--force", "a0"]).exits(1).says(&["no answer within 500ms"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("it is told", || {
+        let answer = server.get("/token").json();
+        assert_eq!(answer["access_token"].as_str(), Some("COPY"));
+        home.has_logged("no answer within 500ms")
+    });
+    assert_eq!(wechat.asked(), 0);
+}

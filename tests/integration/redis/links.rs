@@ -1,0 +1,230 @@
+//! The ways to a Redis: with a user and a password, over TLS, through sentinels, over a unix socket; and what is said
+//! where one leads nowhere.
+
+use std::time::{Duration, Instant};
+
+use crate::support::home::{Home, wechat_of};
+use crate::support::redis::{Redis, Sentinel, free_port};
+use crate::support::tls::Authority;
+use crate::support::*;
+
+const PASSWORD: &str = "hunter2-and-some-more";
+
+/// The ACL of the manual.
+const ACL: [&str; 16] = [
+    "~wxtoken:*",
+    "&wxtoken:*",
+    "+get",
+    "+mget",
+    "+set",
+    "+setrange",
+    "+del",
+    "+eval",
+    "+publish",
+    "+subscribe",
+    "+ping",
+    "+role",
+    "+wait",
+    "+select",
+    "on",
+    ">hunter2-and-some-more",
+];
+
+fn wechat() -> WeChat {
+    wechat_of(1, &[])
+}
+
+/// A host whose account `a0` is at `url`, with `more` in `[redis]`.
+fn host(wechat: &WeChat, url: &str, more: &str) -> Home {
+    Home::on_redis("classic", &wechat.url(), url, &format!("timeout = \"1s\"\n{more}"))
+}
+
+fn with_password(home: &Home, password: &str, mode: u32) {
+    write_with_mode(&home.path("redis.password"), &format!("{password}\n"), mode);
+}
+
+#[test]
+fn a_user_who_may_do_what_the_manual_says_is_enough() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    redis.cli(&[&["acl", "setuser", "wx"], &ACL[..]].concat());
+    redis.cli(&["acl", "setuser", "default", "off"]);
+    let settings = "user = \"wx\"\npassword_file = \"redis.password\"";
+    let home = host(&wechat, &format!("{}/2", redis.url()), settings);
+    with_password(&home, PASSWORD, 0o600);
+    home.run(&["fetch", "-v"]).exits(0);
+    home.run(&["get", "a0"]).exits(0);
+    let server = home.serve_with_log(&["--refresh"]);
+    let first = server.get("/token").json();
+    home.run(&["fetch", "--force", "a0"]).exits(0).silent();
+    let began = Instant::now();
+    eventually("it is seen", || server.get("/token").json() != first);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(wechat.mints(), 2);
+    assert!(!home.has_logged("hunter2"));
+}
+
+#[test]
+fn what_keeps_us_out_is_told_with_what_to_do_and_without_the_password() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    redis.cli(&["acl", "setuser", "reader", "on", ">hunter2", "~wxtoken:*", "+get"]);
+    redis.cli(&["acl", "setuser", "default", "resetpass", ">hunter2"]);
+    let with = |settings: &str| host(&wechat, &redis.url(), settings);
+    let file = "password_file = \"redis.password\"";
+    let user = "user = \"reader\"\npassword_file = \"redis.password\"";
+
+    let says = |home: &Home, parts: &[&str]| {
+        let ran = home.run(&["fetch"]).exits(1).says(parts);
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    };
+    says(&with(""), &["NOAUTH", "it wants a password: give [redis] password_file"]);
+    says(&with(file), &["cannot read password file", "redis.password", "No such file"]);
+    let home = with(file);
+    with_password(&home, "hunter3", 0o600);
+    says(&home, &["it refuses user or password: see [redis] user and password_file"]);
+    with_password(&home, "hunter2", 0o644);
+    says(&home, &["it is open to others: mode 0644"]);
+    let home = with(user);
+    with_password(&home, "hunter2", 0o600);
+    says(&home, &["its user may not run scripts: allow +eval"]);
+    assert_eq!(wechat.asked(), 0);
+    home.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
+}
+
+#[test]
+fn what_keeps_redis_from_being_written_is_found_before_wechat_is_asked() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home = host(&wechat, &redis.url(), "");
+    let says = |part: &str| {
+        home.run(&["fetch"]).exits(1).says(&[part]);
+        assert_eq!(wechat.asked(), 0);
+    };
+    redis.cli(&["config", "set", "maxmemory", "1mb"]);
+    says("OOM: it has no memory left");
+    redis.cli(&["config", "set", "maxmemory", "0"]);
+    redis.cli(&["replicaof", "127.0.0.1", "1"]);
+    redis.cli(&["config", "set", "replica-serve-stale-data", "yes"]);
+    says("it is a replica, which cannot be written");
+    redis.cli(&["replicaof", "no", "one"]);
+    redis.cli(&["lpush", "wxtoken:a0", "x"]);
+    says("WRONGTYPE: a key of ours holds something else");
+    redis.cli(&["del", "wxtoken:a0"]);
+    home.run(&["fetch"]).exits(0).silent();
+}
+
+#[test]
+fn over_tls_the_certificate_has_to_be_good() {
+    let ca = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let identity = ca.sign();
+    let [cert, key, root] = ["cert.pem", "key.pem", "ca.pem"].map(|name| dir.path().join(name));
+    write_with_mode(&cert, &identity.cert, 0o644);
+    write_with_mode(&key, &identity.key, 0o600);
+    write_with_mode(&root, &ca.pem, 0o644);
+    let port = free_port();
+    let path = |path: &std::path::Path| path.display().to_string();
+    let flags = [
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &path(&cert),
+        "--tls-key-file",
+        &path(&key),
+        "--tls-ca-cert-file",
+        &path(&root),
+        "--tls-auth-clients",
+        "no",
+    ];
+    let Some(redis) = Redis::with(&flags) else { return };
+    let wechat = wechat();
+    for name in ["localhost", "127.0.0.1"] {
+        let home = host(
+            &wechat,
+            &format!("rediss://{name}:{port}"),
+            &format!("ca_file = \"{}\"", path(&root)),
+        );
+        home.run(&["fetch"]).exits(0).silent();
+        home.run(&["get", "a0"]).exits(0);
+    }
+    assert!(redis.token("wxtoken:a0").is_some());
+    let asked = wechat.asked();
+    // One that the public authorities know nothing of, no TLS at all, and a CA file without any.
+    host(&wechat, &format!("rediss://localhost:{port}"), "")
+        .run(&["fetch"])
+        .exits(1)
+        .says(&["certificate", "UnknownIssuer"]);
+    let plain = redis.url().replace("redis://", "rediss://");
+    let home = host(&wechat, &plain, &format!("ca_file = \"{}\"", path(&root)));
+    home.run(&["fetch"]).exits(1).says(&["cannot reach rediss://127.0.0.1"]);
+    let home = host(&wechat, &format!("rediss://localhost:{port}"), "ca_file = \"empty.pem\"");
+    write_with_mode(&home.path("empty.pem"), "", 0o644);
+    home.run(&["fetch"]).exits(1).says(&["there is no certificate in ca_file", "empty.pem"]);
+    assert_eq!(wechat.asked(), asked);
+}
+
+#[test]
+fn over_a_unix_socket_it_is_the_same() {
+    let Some(redis) = Redis::start() else { return };
+    let wechat = wechat();
+    let home =
+        host(&wechat, &format!("redis+unix://{}", redis.socket().display()), "prefix = \"a:b\"");
+    home.run(&["fetch"]).exits(0).silent();
+    assert!(redis.token("a:b:a0").is_some());
+    let server = home.serve(&[]);
+    assert_eq!(server.get("/token").status, 200);
+}
+
+#[test]
+fn sentinels_lead_to_the_next_primary_which_has_the_token() {
+    let Some(mut primary) = Redis::start() else { return };
+    let replica = Redis::start().unwrap();
+    replica.cli(&["replicaof", "127.0.0.1", &primary.port().to_string()]);
+    eventually("it follows", || primary.cli(&["info", "replication"]).contains("state=online"));
+    let sentinel = Sentinel::of(&primary);
+    eventually("the sentinel knows both", || {
+        sentinel.cli(&["sentinel", "replicas", "main"]).contains(&replica.port().to_string())
+    });
+    let wechat = wechat();
+    let dead = free_port();
+    let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{}/main", sentinel.port());
+    let [home, other] = [(); 2].map(|()| host(&wechat, &url, ""));
+    home.run(&["fetch"]).exits(0).silent();
+    let token = primary.token("wxtoken:a0");
+    assert_eq!(replica.token("wxtoken:a0"), token, "it was waited for");
+    let server = other.serve(&["--refresh"]);
+    primary.kill();
+    eventually("it is made the primary", || replica.cli(&["role"]).starts_with("master"));
+    eventually("it can be written again", || {
+        home.run(&["fetch", "--force", "a0"]).stderr.is_empty()
+    });
+    let next = replica.token("wxtoken:a0");
+    assert_ne!(next, token);
+    eventually("it is seen", || {
+        server.get("/token").json()["access_token"].as_str() == next.as_deref()
+    });
+    assert_eq!(wechat.mints(), 2);
+    host(&wechat, &url.replace("/main", "/other"), "")
+        .run(&["fetch"])
+        .exits(1)
+        .says(&["knows no master other"]);
+}
+
+#[test]
+fn a_redis_that_is_not_there_costs_no_more_than_its_timeout() {
+    let wechat = wechat();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for (url, expected) in [
+        (format!("redis://127.0.0.1:{port}"), "no answer within 1s"),
+        (format!("rediss://localhost:{port}"), "no answer within 1s"),
+        (format!("redis+sentinel://127.0.0.1:{port}/main"), "no answer within 1s"),
+        ("redis://nowhere.invalid".to_owned(), "cannot reach redis://nowhere.invalid:6379"),
+    ] {
+        let began = Instant::now();
+        host(&wechat, &url, "").run(&["fetch"]).exits(1).says(&[expected]);
+        assert!(began.elapsed() < Duration::from_secs(3), "{url}: {:?}", began.elapsed());
+    }
+    assert_eq!(wechat.asked(), 0);
+}

@@ -1,0 +1,552 @@
+//! `serve --keys`: who asks needs a key too, beside an address that is allowed; the file holds only digests, and can be
+//! changed while the server runs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+const TOKEN: &str = "T0KEN_for_those_with_a_key_only_0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// A key, and the line that stands for it.
+struct Made {
+    key: String,
+    line: String,
+}
+
+/// What `wxtoken key NAME` printed.
+fn made(name: &str) -> Made {
+    let mut command = wxtoken();
+    command.args(["key", name]);
+    let ran = Ran::of(command).exits(0);
+    let word = |label: &str| {
+        let mut lines = ran.stdout.lines();
+        lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
+    };
+    Made { key: word("key:"), line: word("line:") }
+}
+
+/// A sandbox with a live token, and a keys file with these lines.
+struct Guarded {
+    sandbox: Sandbox,
+}
+
+impl Guarded {
+    fn by(lines: &[&str]) -> Guarded {
+        let sandbox = Sandbox::asking("http://127.0.0.1:1");
+        sandbox.publish(TOKEN, 7200, 0);
+        let guarded = Guarded { sandbox };
+        guarded.write(lines);
+        guarded
+    }
+
+    fn path(&self) -> PathBuf {
+        self.sandbox.path("keys")
+    }
+
+    /// Replaces the file as a careful editor does.
+    fn write(&self, lines: &[&str]) {
+        let new = self.sandbox.path("keys.new");
+        write_with_mode(&new, &lines.join("\n"), 0o644);
+        fs::rename(new, self.path()).unwrap();
+    }
+
+    fn serve(&self, args: &[&str]) -> Server {
+        let path = self.path();
+        self.sandbox.serve(&[&["--keys", path.to_str().unwrap()], args].concat())
+    }
+
+    /// Runs `serve` where it must not start.
+    #[track_caller]
+    fn refused(&self) -> Ran {
+        self.sandbox.serve_refused(&["--keys", self.path().to_str().unwrap()])
+    }
+}
+
+/// A request with these headers, each with its line's end.
+fn request(target: &str, headers: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}\r\n")
+}
+
+fn basic(user: &str, key: &str) -> String {
+    format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{key}")))
+}
+
+/// Asks for the token with these headers; the status.
+#[track_caller]
+fn ask(server: &Server, headers: &str) -> u16 {
+    let response = server.send(&request("/token", headers));
+    match response.status {
+        200 => assert_eq!(response.json()["access_token"], TOKEN),
+        _ => assert!(!response.body.contains(&TOKEN[..20]), "{response:?}"),
+    }
+    response.status
+}
+
+#[test]
+fn a_key_is_taken_as_a_bearers_token_or_as_a_password_and_as_nothing_else() {
+    let php = made("php");
+    let guarded = Guarded::by(&["# ours", &php.line]);
+    let server = guarded.serve(&[]);
+    let key = &php.key;
+    for headers in [
+        bearer(key),
+        format!("authorization: bearer {key}\r\n"),
+        format!("AUTHORIZATION: BEARER   {key} \t \r\n"),
+        basic("", key),
+        basic("php", key),
+        basic("anybody", key),
+    ] {
+        assert_eq!(ask(&server, &headers), 200, "{headers}");
+    }
+    let other = made("php");
+    let digest = php.line.split(' ').nth(1).unwrap();
+    for headers in [
+        String::new(),
+        "Authorization:\r\n".to_owned(),
+        "Authorization: Bearer\r\n".to_owned(),
+        "Authorization: Bearer \t\r\n".to_owned(),
+        format!("Authorization: {key}\r\n"),
+        format!("Authorization: Bearer\t{key}\r\n"),
+        format!("Authorization: Bearer{key}\r\n"),
+        format!("Authorization: Digest {key}\r\n"),
+        format!("Authorization: Basic {key}\r\n"),
+        format!("Cookie: {key}\r\nProxy-Authorization: Bearer {key}\r\n"),
+        format!("X-Authorization: Bearer {key}\r\n"),
+        bearer(&key[..46]),
+        bearer(&format!("{key}x")),
+        bearer(&format!("{key} {key}")),
+        bearer(&format!("\"{key}\"")),
+        bearer(&key.to_uppercase()),
+        bearer(digest),
+        bearer(&other.key),
+        bearer(&"x".repeat(7000)),
+        bearer("密钥"),
+        basic(key, ""),
+        basic("php", digest),
+        basic("php", &format!("{key}\n")),
+    ] {
+        assert_eq!(ask(&server, &headers), 401, "{headers}");
+    }
+    // In the query it would be in logs.
+    for query in ["key", "secret", "access_key", "token"] {
+        let response = server.send(&request(&format!("/token?{query}={key}"), ""));
+        assert_eq!(response.status, 401, "{query}");
+    }
+}
+
+#[test]
+fn two_authorizations_are_one_too_many_and_a_folded_one_is_none() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    let (good, bad) = (bearer(&php.key), bearer("wxk_"));
+    for headers in [
+        format!("{good}{good}"),
+        format!("{good}{bad}"),
+        format!("{bad}{good}"),
+        format!("{good}{}", basic("", &php.key)),
+        format!("{good}Authorization:\r\n"),
+        format!("{good}Accept: */*\r\nauthorization: x\r\n"),
+    ] {
+        let response = server.send(&request("/token", &headers));
+        assert_eq!(response.status, 400, "{headers}");
+        assert_eq!(response.json()["error"], "bad_request");
+        assert!(response.body.contains("more than one Authorization header"), "{response:?}");
+    }
+    for headers in [
+        format!("Authorization: Bearer\r\n {}\r\n", php.key),
+        format!("Authorization:\r\n\tBearer {}\r\n", php.key),
+        format!("Accept: x\r\n {good}"),
+        format!("Authorization : Bearer {}\r\n", php.key),
+        format!(" {good}"),
+        format!("Authorization: Bearer {}\0\r\n", php.key),
+        format!("Authorization: Bearer {}\rx\r\n", php.key),
+    ] {
+        let response = server.send(&request("/token", &headers));
+        assert_eq!(response.status, 400, "{headers:?} {response:?}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    for (target, headers, says) in [
+        (
+            "/token",
+            "",
+            "send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one",
+        ),
+        ("/token", "Authorization: Bearer wxk_\r\n", "not in the server's keys file"),
+        ("/token/default", "", "a key is needed here"),
+        ("/token/nobody", "", "a key is needed here"),
+        ("/ticket/jsapi", "", "a key is needed here"),
+        ("/metrics", "", "a key is needed here"),
+    ] {
+        let response = server.send(&request(target, headers));
+        assert_eq!(response.status, 401, "{target} {response:?}");
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"), "{target}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert_eq!(response.json()["error"], "unauthorized");
+        assert!(response.body.contains(says), "{target} {response:?}");
+    }
+    // A browser asks its user for a password at the page for people.
+    let response = server.get("/");
+    assert_eq!(response.status, 401);
+    assert_eq!(response.header("www-authenticate"), Some("Basic realm=\"wxtoken\""));
+    let page = server.send(&request("/", &basic("me", &php.key)));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(server.send(&request("/", &bearer(&php.key))).status, 200);
+    // What is not there or not done is so without a key, too.
+    assert_eq!(server.get("/nowhere").status, 404);
+    assert_eq!(server.send(&request("/token", "").replace("GET", "DELETE")).status, 405);
+    // Whoever makes no mistake with the connection keeps it.
+    let mut caller = server.caller();
+    assert_eq!(caller.get("/token").status, 401);
+    caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&php.key)));
+    assert_eq!(caller.answer().status, 200);
+}
+
+#[test]
+fn both_the_address_and_the_key_must_be_good() {
+    let php = made("php");
+    let guarded = Guarded::by(&[&php.line]);
+    let socket = format!("unix:{}", guarded.sandbox.path("socket").display());
+    let args = ["--listen", "127.0.0.1:0", "--listen", &socket, "--allow", "127.0.0.2"];
+    let server = guarded.serve(&args);
+    for target in ["/token", "/healthz", "/readyz", "/metrics", "/"] {
+        for (source, key, expected) in [
+            ("127.0.0.2", &php.key[..], 200),
+            ("127.0.0.2", "", if target.ends_with('z') { 200 } else { 401 }),
+            ("127.0.0.3", &php.key, 403),
+            ("127.0.0.3", "", 403),
+        ] {
+            let stream = connect_from(source, server.address());
+            let response = exchange_over(stream, request(target, &bearer(key)).as_bytes());
+            assert_eq!(response.status, expected, "{target} {source} {key:?} {response:?}");
+        }
+    }
+    // Nor is a unix socket's mode a key.
+    let over_unix = |headers: &str| {
+        let stream = connect_unix(&server.addresses[1]);
+        exchange_over(stream, request("/token", headers).as_bytes()).status
+    };
+    assert_eq!((over_unix(""), over_unix(&bearer(&php.key))), (401, 200));
+}
+
+#[test]
+fn without_a_key_one_learns_that_something_is_not_ready_and_not_what() {
+    let guarded = Guarded::by(&[&made("php").line]);
+    fs::remove_file(guarded.sandbox.document_path()).unwrap();
+    let response = guarded.serve(&[]).get("/readyz");
+    assert_eq!((response.status, &response.json()["error"]), (503, &"not_ready".into()));
+    assert!(!response.body.contains("default"), "{response:?}");
+    assert!(guarded.sandbox.serve(&[]).get("/readyz").body.contains("default"));
+}
+
+#[test]
+fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    let series = || {
+        let response = server.send(&request("/metrics", &bearer(&php.key)));
+        let lines = response.body.lines().filter(|line| !line.starts_with('#'));
+        let named = lines.filter_map(|line| line.rsplit_once(' '));
+        named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+    };
+    let tried = |n: usize| {
+        for key in [format!("wxk_{n}"), format!("{n}\"}} {n}"), String::new()] {
+            for target in ["/token", "/metrics", "/"] {
+                assert_eq!(server.send(&request(target, &bearer(&key))).status, 401);
+                assert_eq!(server.send(&request(target, &basic(&key, &key))).status, 401);
+            }
+        }
+        series()
+    };
+    tried(0);
+    let (before, after) = (tried(1), tried(2));
+    let names =
+        |series: &[(String, String)]| series.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&after));
+    let unauthorized = "wxtoken_http_refused_total{reason=\"unauthorized\"}".to_owned();
+    assert!(after.contains(&(unauthorized, "54".to_owned())), "{after:#?}");
+}
+
+#[test]
+fn an_sdk_sends_its_key_as_the_secret() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]);
+    let server = server.serve(&[]);
+    let key = php.key.as_str();
+    let token = |secret: &str, headers: &str| {
+        let query = format!("grant_type=client_credential&appid={APPID}{secret}");
+        server.send(&request(&format!("/cgi-bin/token?{query}"), headers))
+    };
+    let work = |secret: &str, headers: &str| {
+        server.send(&request(&format!("/cgi-bin/gettoken?corpid={APPID}{secret}"), headers))
+    };
+    let stable = |secret: &str, headers: &str| {
+        let body = format!(r#"{{"grant_type":"client_credential","appid":"{APPID}"{secret}}}"#);
+        let length = body.len();
+        server.send(&format!(
+            "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n{headers}\r\n{body}"
+        ))
+    };
+    let query = |secret: &str| format!("&secret={secret}");
+    let corp = |secret: &str| format!("&corpsecret={secret}");
+    let json = |secret: &str| format!(r#","secret":"{secret}""#);
+    let (good, bad) = (bearer(key), bearer("wxk_"));
+    let basic = basic("", key);
+    type Ask<'a> = &'a dyn Fn(&str, &str) -> Response;
+    type Write<'a> = &'a dyn Fn(&str) -> String;
+    let routes: [(Ask<'_>, Write<'_>); 3] = [(&token, &query), (&work, &corp), (&stable, &json)];
+    for (ask, write) in routes {
+        for (secret, headers, expected) in [
+            (write(key), "", 0),
+            (write(key), bad.as_str(), 0),
+            (write(""), &good, 0),
+            (String::new(), &good, 0),
+            (String::new(), &basic, 0),
+            (String::new(), "", 41004),
+            (write(""), "", 41004),
+            (String::new(), &bad, 40125),
+            (String::new(), "Authorization: x\r\n", 40125),
+            (write(SECRET), &good, 40125),
+            (write(&key[1..]), "", 40125),
+            (write("%00"), "", 40125),
+        ] {
+            let response = ask(&secret, headers);
+            assert_eq!(response.status, 200, "{secret} {headers} {response:?}");
+            let errcode = response.json()["errcode"].as_i64().unwrap_or(0);
+            assert_eq!(errcode, expected, "{secret} {headers} {response:?}");
+            assert_eq!(response.body.contains(TOKEN), expected == 0, "{response:?}");
+        }
+    }
+    let two = token("", &format!("{good}{good}"));
+    assert_eq!((two.status, &two.json()["error"]), (400, &"bad_request".into()));
+    let stranger = server.send(&request(
+        &format!("/cgi-bin/token?grant_type=client_credential&appid=wx0&secret={key}"),
+        "",
+    ));
+    assert_eq!(stranger.json()["errcode"], 40013);
+}
+
+#[test]
+fn all_that_is_wrong_with_the_file_is_told_at_once_and_nothing_that_stands_in_it() {
+    let (php, java) = (made("php"), made("java"));
+    let key = made("x").key;
+    let guarded = Guarded::by(&[
+        &format!("php {key}"),
+        &php.line,
+        "# a comment with T0KEN in it",
+        TOKEN,
+        "j\u{e4}va 00",
+        &php.line.replace("php", "again"),
+        &format!("{} nobody", java.line),
+        &format!("{} default shop", made("y").line),
+        "php 5ec2e75ec2e75ec2e75ec2e75ec2e75e",
+    ]);
+    let ran = guarded.refused().says(&[
+        &format!(
+            "wxtoken: serve: keys file {}: line 1: this looks like the key itself; ",
+            guarded.path().display()
+        ),
+        "; the file holds its SHA-256: wxtoken key; line 4: expected NAME SHA256 [ACCOUNT,…]",
+        "; line 5: the second word must be a SHA-256 in 64 hex digits",
+        "; line 6: the same SHA-256 as on line 2",
+        "; line 7: is for an account that is not served here; there are default",
+        "; line 8: there is a fourth word",
+        "; line 9: the second word",
+    ]);
+    for hidden in [&key[4..], &TOKEN[..20], "va 00", "nobody", "shop", "5ec2e75"] {
+        assert!(!ran.stderr.contains(hidden), "{hidden} is in {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_or_that_others_can_write_is_no_keys_file() {
+    let guarded = Guarded::by(&[&made("php").line]);
+    let name = format!("keys file {}", guarded.path().display());
+    for mode in [0o664, 0o646] {
+        write_with_mode(&guarded.path(), "", mode);
+        guarded
+            .refused()
+            .says(&[&format!("{name} can be written by others: mode {mode:04o}; run chmod go-w")]);
+    }
+    fs::remove_file(guarded.path()).unwrap();
+    guarded.refused().says(&[&format!("cannot read {name}: No such file")]);
+    fs::create_dir(guarded.path()).unwrap();
+    guarded.refused().says(&[&format!("{name} is not a plain file")]);
+    // All that is wrong with who may ask, at once.
+    let path = guarded.path();
+    let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "everybody"];
+    args.extend(["--allow-file", "/nowhere", "--keys", path.to_str().unwrap()]);
+    guarded.sandbox.serve_refused(&args).says(&[
+        "--allow: nowhere:",
+        "--trusted-proxy: everybody:",
+        "cannot read allow file /nowhere:",
+        &name,
+    ]);
+}
+
+#[test]
+fn an_empty_file_is_nobodys_and_the_server_says_so() {
+    for lines in [&[][..], &["# nobody yet"]] {
+        let guarded = Guarded::by(lines);
+        let server = guarded.serve(&[]);
+        assert_eq!(ask(&server, ""), 401);
+        assert_eq!(ask(&server, &bearer("")), 401);
+        assert_eq!(ask(&server, &basic("", "")), 401);
+        assert_eq!(server.get("/healthz").status, 200);
+        let stderr = server.stop();
+        let expected = format!(
+            "wxtoken: serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one\n",
+            guarded.path().display()
+        );
+        assert!(stderr.starts_with(&expected), "{stderr}");
+    }
+}
+
+#[test]
+fn a_key_is_replaced_while_the_server_runs_and_never_by_a_broken_file() {
+    let (old, new) = (made("php"), made("php"));
+    let guarded = Guarded::by(&[&old.line]);
+    let server = guarded.serve(&[]);
+    let opens = |key: &Made| ask(&server, &bearer(&key.key)) == 200;
+    let mut kept = server.caller();
+    let mut ask_kept = || {
+        kept.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&old.key)));
+        kept.answer().status
+    };
+    assert!(opens(&old) && !opens(&new));
+    assert_eq!(ask_kept(), 200);
+    // Both, under one name, until the client has changed over.
+    guarded.write(&[&old.line, &new.line]);
+    eventually("the new key opens", || opens(&new));
+    assert!(opens(&old));
+    // By itself it would be seen within seconds, too.
+    guarded.write(&["php wxk_in_the_wrong_place", &new.line]);
+    server.signal("HUP");
+    guarded.write(&[&new.line]);
+    eventually("the old key is out", || !opens(&old));
+    assert!(opens(&new));
+    assert_eq!(ask_kept(), 401, "an open connection is no way round");
+    write_with_mode(&guarded.path(), &old.line, 0o666);
+    server.signal("HUP");
+    fs::remove_file(guarded.path()).unwrap();
+    server.signal("HUP");
+    let third = made("php");
+    guarded.write(&[&new.line, &third.line]);
+    eventually("the third key opens", || {
+        assert!(opens(&new) && !opens(&old), "what could not be read changed nothing");
+        opens(&third)
+    });
+    let stderr = server.stop();
+    assert!(!stderr.contains("in_the_wrong_place"), "{stderr}");
+}
+
+#[test]
+fn a_broken_file_is_reported_with_its_lines_and_the_last_good_one_stays() {
+    let php = made("php");
+    let guarded = Guarded::by(&[&php.line]);
+    let log = guarded.sandbox.path("log");
+    let mut command = guarded.sandbox.command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
+    command.arg("--keys").arg(guarded.path());
+    // Its words go to a file, to be read while it runs.
+    let mut command_with_log = std::process::Command::new("sh");
+    command_with_log.args(["-c", "exec \"$@\" 2>\"$0\"", log.to_str().unwrap()]);
+    command_with_log.arg(command.get_program()).args(command.get_args());
+    let server = Server::start(command_with_log, 1);
+    let said = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
+    guarded.write(&["", "nonsense"]);
+    let expected = format!(
+        "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints; \
+         the last good access rules stay\n",
+        guarded.path().display()
+    );
+    eventually("it is told", || said(&expected));
+    assert_eq!(ask(&server, &bearer(&php.key)), 200);
+    write_with_mode(&guarded.path(), &php.line, 0o622);
+    eventually("it is told", || said("can be written by others: mode 0622"));
+    assert_eq!(ask(&server, &bearer(&php.key)), 200);
+    guarded.write(&[&php.line]);
+    eventually("it is good again", || said("read access rules again"));
+    assert_eq!(ask(&server, &bearer(&php.key)), 200);
+    server.stop();
+}
+
+#[test]
+fn among_ten_thousand_keys_each_opens_and_nothing_else() {
+    let digest = |key: &str| -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let lines: Vec<String> =
+        (0..10_000).map(|n| format!("c{n} {}", digest(&format!("K{n}")))).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let guarded = Guarded::by(&lines);
+    let server = guarded.serve(&[]);
+    for (key, status) in [("K0", 200), ("K5000", 200), ("K9999", 200), ("K10000", 401), ("K", 401)]
+    {
+        assert_eq!(ask(&server, &bearer(key)), status, "{key}");
+    }
+}
+
+#[test]
+fn a_key_is_in_no_log_and_its_name_is_the_last_word_of_its_line() {
+    let php = made("php.web-1");
+    let guarded = Guarded::by(&[&php.line]);
+    for verbose in ["", "-q", "-v", "-vvv"] {
+        let args: &[&str] = if verbose.is_empty() { &[] } else { &[verbose] };
+        let server = guarded.serve(args);
+        assert_eq!(ask(&server, &bearer(&php.key)), 200);
+        assert_eq!(ask(&server, &basic("somebody", &php.key)), 200);
+        assert_eq!(ask(&server, &bearer(&made("stranger").key)), 401);
+        assert_eq!(ask(&server, &format!("{0}{0}", bearer(&php.key)).repeat(2)), 400);
+        let query = format!("grant_type=client_credential&appid={APPID}&secret={}", php.key);
+        assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).status, 200);
+        assert_eq!(server.get(&format!("/{}", php.key)).status, 404);
+        let stderr = server.stop();
+        for hidden in ["wxk_", &php.key[4..], "somebody", "Bearer", TOKEN] {
+            assert!(!stderr.contains(hidden), "{verbose} {hidden}:\n{stderr}");
+        }
+        let named = stderr.lines().filter(|line| line.ends_with("us php.web-1")).count();
+        assert_eq!(named, if verbose.starts_with("-v") { 3 } else { 0 }, "{stderr}");
+        // Somebody who tries keys is told of.
+        let told =
+            "wxtoken: serve: refused 127.0.0.1: it showed a key that is not in the keys file";
+        assert_eq!(stderr.contains(told), verbose != "-q", "{stderr}");
+    }
+}
+
+#[test]
+fn a_key_that_is_sent_as_the_host_is_not_told_on() {
+    let php = made("php");
+    let server = Guarded::by(&[&php.line]).serve(&[]);
+    let host = format!("{}.test", php.key);
+    let request = format!("GET /token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    assert_eq!(server.send(&request).status, 421);
+    let stderr = server.stop();
+    assert!(stderr.contains("for host […].test"), "{stderr}");
+}
+
+#[test]
+fn without_a_keys_file_nobody_asks_for_one() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish(TOKEN, 7200, 0);
+    let server = sandbox.serve(&[]);
+    let two = format!("{0}{0}", bearer("x"));
+    for headers in ["", &bearer("x"), &two, "Authorization: \u{e9}\r\n"] {
+        assert_eq!(ask(&server, headers), 200, "{headers}");
+    }
+}

@@ -1,0 +1,11 @@
+//! `wxtoken serve`: routes, access, TLS, refreshing, metrics, the page, and load.
+
+mod forwarded;
+mod keys;
+mod metrics;
+mod over_tls;
+mod page;
+mod refresh;
+mod routes;
+mod sdk_routes;
+mod storms;

@@ -1,0 +1,790 @@
+//! `wxtoken serve` over HTTPS: who can speak with it and who is told what, how long a handshake may take, and how a new
+//! certificate is taken up. What is answered is the same as without TLS, and is tested there.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::tls::{Authority, Identity, TlsClient, TlsStream};
+use crate::support::*;
+use rustls::version::{TLS12, TLS13};
+use rustls::{AlertDescription, HandshakeKind};
+
+const REQUEST: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const LAST_REQUEST: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// An authority, and a sandbox with a live token and a certificate of its.
+fn secured() -> (Authority, Sandbox) {
+    let (authority, sandbox) = (Authority::new(), Sandbox::asking("http://127.0.0.1:1"));
+    sandbox.publish("T1", 7200, 0);
+    authority.sign().put(&sandbox);
+    (authority, sandbox)
+}
+
+fn serve(sandbox: &Sandbox, args: &[&str]) -> Server {
+    let flags = Identity::flags(sandbox);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(args.iter().copied()).collect();
+    sandbox.serve(&flags)
+}
+
+#[track_caller]
+fn assert_hands_out(response: &Response, token: &str) {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.json()["access_token"], token);
+}
+
+/// The alert with which a handshake failed.
+#[track_caller]
+fn alert(connected: io::Result<TlsStream>) -> AlertDescription {
+    let err = connected.map(|_| ()).expect_err("no handshake");
+    match err.get_ref().and_then(|err| err.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => *alert,
+        _ => panic!("no alert: {err:?}"),
+    }
+}
+
+/// The same for TLS 1.3, where a client learns only after its own handshake whether its certificate will do: what it
+/// sends meanwhile, and be it a megabyte, must not cost it the reason.
+#[track_caller]
+fn alert_in_the_end(connected: io::Result<TlsStream>) -> AlertDescription {
+    let send = |stream: &mut TlsStream| {
+        let mut bytes = Vec::new();
+        for _ in 0..100 {
+            stream.conn.writer().write_all(&[b'x'; 10_000])?;
+            stream.conn.write_tls(&mut bytes)?;
+        }
+        // Not looking before everything is sent, as a client may.
+        stream.sock.write_all(&bytes)
+    };
+    alert(connected.and_then(|mut stream| {
+        send(&mut stream).expect("the other side reads");
+        stream.read_exact(&mut [0])?;
+        Ok(stream)
+    }))
+}
+
+/// The certificate that a server shows.
+#[track_caller]
+fn shown(client: &TlsClient, server: &Server) -> Vec<u8> {
+    let stream = client.try_connect(server.address()).expect("a handshake");
+    stream.conn.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn every_tcp_address_speaks_https_and_a_unix_socket_does_not() {
+    let (authority, sandbox) = secured();
+    let socket = format!("unix:{}", sandbox.path("socket").display());
+    let listen = ["127.0.0.1:0", "[::1]:0", &socket];
+    let server = serve(&sandbox, &listen.map(|at| ["--listen", at]).concat());
+    let [v4, v6, unix] = &server.addresses[..] else { panic!("{:?}", server.addresses) };
+    assert!(v4.starts_with("https://127.0.0.1:") && v6.starts_with("https://[::1]:"), "{v4} {v6}");
+    assert_eq!(*unix, socket);
+    let client = TlsClient::trusting(&authority);
+    for url in [v4, v6] {
+        let mut caller = client.caller(url.strip_prefix("https://").unwrap().parse().unwrap());
+        for _ in 0..10 {
+            assert_hands_out(&caller.get("/token"), "T1");
+        }
+        assert_eq!(caller.get("/nowhere").status, 404);
+    }
+    assert_hands_out(&Caller::over(connect_unix(unix)).get("/token"), "T1");
+    assert_eq!(server.stop(), "");
+}
+
+#[test]
+fn curl_gets_a_token() {
+    let (authority, sandbox) = secured();
+    write_with_mode(&sandbox.path("ca.pem"), &authority.pem, 0o644);
+    let server = serve(&sandbox, &[]);
+    let url = format!("https://localhost:{}/token", server.address().port());
+    let ways =
+        [&["--tlsv1.3"][..], &["--tls-max", "1.2"], &["--http1.0"], &["--http2"], &["--no-alpn"]];
+    for how in ways {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", &url]).args(how);
+        let Ok(output) = curl.arg("--cacert").arg(sandbox.path("ca.pem")).output() else {
+            return skip("there is no curl");
+        };
+        let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+        assert!(stdout.starts_with(br#"{"access_token":"T1","#), "{how:?}: {stderr}");
+    }
+}
+
+/// Phones and small boards prefer ChaCha20, machines with AES hardware AES-GCM; the key may be of any kind in use.
+#[test]
+fn clients_with_either_cipher_get_through_on_both_versions_whatever_kind_the_key_is() {
+    let (authority, sandbox) = secured();
+    for kind in
+        [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519]
+    {
+        authority.sign_with(kind).put(&sandbox);
+        let server = serve(&sandbox, &[]);
+        for version in [&TLS12, &TLS13] {
+            for cipher in ["CHACHA20", "AES_128_GCM", "AES_256_GCM"] {
+                let client =
+                    TlsClient::offering(&authority, &[version], |name| name.contains(cipher), None);
+                let mut caller = client.caller(server.address());
+                let session = &caller.stream().conn;
+                assert_eq!(session.protocol_version(), Some(version.version));
+                let suite = session.negotiated_cipher_suite().unwrap().suite();
+                assert!(format!("{suite:?}").contains(cipher), "{suite:?}");
+                assert_hands_out(&caller.get("/token"), "T1");
+            }
+        }
+        assert_eq!(server.stop(), "");
+    }
+}
+
+#[test]
+fn an_rsa_key_will_do_in_either_format() {
+    let (_, sandbox) = secured();
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    let openssl = |args: &[&str]| Command::new("openssl").args(args).output();
+    let made = openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        &path("key.pem"),
+        "-out",
+        &path("cert.pem"),
+    ]);
+    let Ok(made) = made else { return skip("there is no openssl") };
+    assert!(made.status.success(), "{made:?}");
+    for format in ["pkcs8", "traditional"] {
+        if format == "traditional" {
+            let args = ["rsa", "-traditional", "-in", &path("key.pem"), "-out", &path("old.pem")];
+            assert!(openssl(&args).unwrap().status.success());
+            fs::copy(sandbox.path("old.pem"), sandbox.path("key.pem")).unwrap();
+            let pem = fs::read_to_string(sandbox.path("key.pem")).unwrap();
+            assert!(pem.contains("BEGIN RSA PRIVATE KEY"), "another format than before");
+        }
+        let server = serve(&sandbox, &[]);
+        for version in ["-tls1_2", "-tls1_3"] {
+            let mut client = Command::new("openssl")
+                .args(["s_client", "-quiet", "-verify_return_error", version, "-CAfile"])
+                .args([&path("cert.pem"), "-connect", &server.address().to_string()])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            client.stdin.as_mut().unwrap().write_all(LAST_REQUEST.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            client.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
+            drop(client.stdin.take());
+            client.wait().unwrap();
+            assert_hands_out(&Response::parse(&answer), "T1");
+        }
+        assert_eq!(server.stop(), "");
+    }
+}
+
+#[test]
+fn http_1_1_is_agreed_on_and_who_speaks_something_else_is_told_so() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let client = || TlsClient::trusting(&authority);
+    for (offered, agreed) in [
+        (&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])),
+        (&["http/1.0", "http/1.1"], Some(b"http/1.1")),
+        (&["http/1.0"], Some(b"http/1.0")),
+        (&[], None),
+    ] {
+        let mut caller = client().speaking(offered).caller(server.address());
+        assert_eq!(caller.stream().conn.alpn_protocol(), agreed);
+        assert_hands_out(&caller.get("/token"), "T1");
+    }
+    let refused = client().speaking(&["h2"]).try_connect(server.address());
+    assert_eq!(alert(refused), AlertDescription::NoApplicationProtocol);
+}
+
+#[test]
+fn who_speaks_plain_http_is_told_in_plain_http() {
+    let (_, sandbox) = secured();
+    let server = serve(&sandbox, &["-v"]);
+    let megabyte = format!("POST /token HTTP/1.1\r\nHost: x\r\n\r\n{}", "x".repeat(1_000_000));
+    for request in [REQUEST, "G", "\r\n", "\u{80}\u{2e}\u{1}", &megabyte] {
+        let mut caller = server.caller();
+        let (beginning, rest) = request.split_at(request.len().min(20_000));
+        caller.say(beginning);
+        let response = caller.answer();
+        assert_eq!(response.status, 400, "{response:?}");
+        assert_eq!(response.header("connection"), Some("close"));
+        let message = response.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("https"), "{message}");
+        // A client that does not look before it has sent everything can go on, and finds the answer.
+        caller.say(rest);
+        assert!(caller.is_closed(), "it is hung up on politely");
+    }
+    let stderr = server.stop();
+    assert_eq!(stderr.matches("wxtoken: serve: (no request) 400 127.0.0.1").count(), 5, "{stderr}");
+}
+
+#[test]
+fn a_stranger_is_refused_by_an_alert_and_gets_no_handshake() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &["--allow", "127.0.0.1"]);
+    for version in [&TLS12, &TLS13] {
+        let client = TlsClient::offering(&authority, &[version], |_| true, None);
+        let mut stream = client.over(connect_from("127.0.0.2", server.address()));
+        let refused = stream.conn.complete_io(&mut stream.sock).map(|_| stream);
+        assert_eq!(alert(refused), AlertDescription::AccessDenied);
+        assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+    }
+    // Nor does he who says nothing get anything but the alert, or has to say anything for it.
+    let mut silent = connect_from("127.0.0.2", server.address());
+    let mut all = Vec::new();
+    silent.read_to_end(&mut all).unwrap();
+    assert_eq!(all, [0x15, 3, 3, 0, 2, 2, 49]);
+    let stderr = server.stop();
+    assert!(stderr.starts_with("wxtoken: serve: refused 127.0.0.2: not in --allow"), "{stderr}");
+}
+
+#[test]
+fn with_a_client_ca_only_who_shows_a_certificate_of_its_gets_in() {
+    let (authority, sandbox) = secured();
+    let (clients, strangers) = (Authority::new(), Authority::new());
+    let (known, unknown) = (clients.sign_client(), strangers.sign_client());
+    write_with_mode(&sandbox.path("clients.pem"), &clients.pem, 0o644);
+    let ca = sandbox.path("clients.pem").display().to_string();
+    for version in [&TLS12, &TLS13] {
+        let server = serve(&sandbox, &["--tls-client-ca", &ca]);
+        let client = |identity| TlsClient::offering(&authority, &[version], |_| true, identity);
+        let mut caller = client(Some(&known)).caller(server.address());
+        assert_hands_out(&caller.get("/token"), "T1");
+        let without = alert_in_the_end(client(None).try_connect(server.address()));
+        assert_eq!(without, AlertDescription::CertificateRequired);
+        let stderr = server.stop();
+        assert!(stderr.contains("no TLS with 127.0.0.1: it showed no certificate"), "{stderr}");
+
+        let server = serve(&sandbox, &["--tls-client-ca", &ca]);
+        let other = alert_in_the_end(client(Some(&unknown)).try_connect(server.address()));
+        assert_eq!(other, AlertDescription::UnknownCA);
+        let stderr = server.stop();
+        assert!(stderr.contains("does not hold against --tls-client-ca"), "{stderr}");
+    }
+}
+
+#[test]
+fn who_does_not_trust_the_certificate_is_reported_with_what_to_look_at() {
+    let (_, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let distrusting = TlsClient::trusting(&Authority::new());
+    distrusting.try_connect(server.address()).map(|_| ()).expect_err("another authority");
+    // Whoever looks whether somebody listens, and goes away, is not.
+    drop(server.caller());
+    let mut half = server.caller();
+    half.say([0x16, 3, 1]);
+    drop(half);
+    let said = server.stop();
+    assert!(
+        said.contains("no TLS with 127.0.0.1: it does not trust the certificate in --tls-cert"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// What is pipelined may be in one record or in many, and a record may have the end of one request and the beginning of
+/// the next: nothing that was decrypted is forgotten when a connection is parked between two requests.
+#[test]
+fn records_and_requests_need_not_agree() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    for version in [&TLS12, &TLS13] {
+        let client = TlsClient::offering(&authority, &[version], |_| true, None);
+        let mut caller = client.caller(server.address());
+        let requests = 2000; // 88 KB: more than six records.
+        caller.say(REQUEST.repeat(requests));
+        for _ in 0..requests {
+            assert_hands_out(&caller.answer(), "T1");
+        }
+        let three = REQUEST.repeat(3);
+        for cut in 1..three.len() {
+            caller.say(&three[..cut]);
+            caller.say(&three[cut..]);
+            for _ in 0..3 {
+                assert_hands_out(&caller.answer(), "T1");
+            }
+        }
+        caller.say(format!("{REQUEST}{REQUEST}garbage\r\n\r\n"));
+        assert_hands_out(&caller.answer(), "T1");
+        assert_hands_out(&caller.answer(), "T1");
+        assert_eq!(caller.answer().status, 400);
+        assert!(caller.is_closed());
+    }
+}
+
+#[test]
+fn a_record_may_arrive_byte_by_byte() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let client = TlsClient::trusting(&authority);
+    let socket = connect(server.address());
+    socket.set_nodelay(true).unwrap();
+    let mut stream = client.over(socket);
+    while stream.conn.is_handshaking() {
+        if stream.conn.wants_write() {
+            trickle(&mut stream);
+        } else {
+            stream.conn.read_tls(&mut stream.sock).unwrap();
+            stream.conn.process_new_packets().unwrap();
+        }
+    }
+    for _ in 0..3 {
+        stream.conn.writer().write_all(REQUEST.as_bytes()).unwrap();
+        trickle(&mut stream);
+        let mut answer = vec![0; 1000];
+        let read = stream.read(&mut answer).unwrap();
+        assert_hands_out(&Response::parse(&answer[..read]), "T1");
+    }
+}
+
+/// Sends what is to be sent in as many segments as there are bytes.
+fn trickle(stream: &mut TlsStream) {
+    let mut bytes = Vec::new();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut bytes).unwrap();
+    }
+    bytes.iter().for_each(|byte| stream.sock.write_all(&[*byte]).unwrap());
+}
+
+/// `is_closed` is true only if the close_notify was there: else a client must take it for an attack.
+#[test]
+fn every_end_says_that_nothing_was_cut_off() {
+    let (authority, sandbox) = secured();
+    for version in [&TLS12, &TLS13] {
+        let client = TlsClient::offering(&authority, &[version], |_| true, None);
+        let server = serve(&sandbox, &["--max-connections", "2"]);
+        let connect = || client.caller(server.address());
+        let mut asked_to = connect();
+        asked_to.say(LAST_REQUEST);
+        assert_hands_out(&asked_to.answer(), "T1");
+        assert!(asked_to.is_closed(), "after the last answer");
+
+        let mut many = connect();
+        many.say(REQUEST.repeat(500) + LAST_REQUEST);
+        for _ in 0..501 {
+            assert_hands_out(&many.answer(), "T1");
+        }
+        assert!(many.is_closed(), "after the last of many");
+
+        let mut rejected = connect();
+        rejected.say("garbage\r\n\r\n");
+        assert_eq!(rejected.answer().status, 400);
+        assert!(rejected.is_closed(), "after what was not HTTP");
+
+        let mut large = connect();
+        large.say(format!("GET /{} HTTP/1.1\r\n", "x".repeat(1_000_000)));
+        assert_eq!(large.answer().status, 431);
+        assert!(large.is_closed(), "after what was too large");
+
+        let mut evicted = connect();
+        assert_hands_out(&evicted.get("/token"), "T1");
+        let (mut second, mut third) = (connect(), connect());
+        assert_hands_out(&second.get("/token"), "T1");
+        assert_hands_out(&third.get("/token"), "T1");
+        assert!(evicted.is_closed(), "to make room");
+
+        server.signal("TERM");
+        assert!(second.is_closed() && third.is_closed(), "at the end");
+        assert!(server.end().0.success());
+    }
+}
+
+#[test]
+fn who_comes_back_is_spared_the_certificate_until_there_is_a_new_one() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &["-v"]);
+    for version in [&TLS12, &TLS13] {
+        let client = TlsClient::offering(&authority, &[version], |_| true, None);
+        let kind = || {
+            let mut caller = client.caller(server.address());
+            assert_hands_out(&caller.get("/token"), "T1");
+            caller.stream().conn.handshake_kind().unwrap()
+        };
+        assert_eq!(kind(), HandshakeKind::Full);
+        for _ in 0..5 {
+            assert_eq!(kind(), HandshakeKind::Resumed, "{version:?}");
+        }
+        // Who was trusted before is not trusted for ever.
+        let before = shown(&TlsClient::trusting(&authority).forgetful(), &server);
+        authority.sign().put(&sandbox);
+        server.signal("HUP");
+        eventually("it shows the new one", || {
+            shown(&TlsClient::trusting(&authority).forgetful(), &server) != before
+        });
+        assert_eq!(kind(), HandshakeKind::Full);
+        assert_eq!(kind(), HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn a_new_certificate_is_shown_after_a_hangup_or_by_itself_and_nobody_is_cut_off() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &["-v"]);
+    let client = TlsClient::trusting(&authority).forgetful();
+    let mut kept = client.caller(server.address());
+    for by_hangup in [true, false, false] {
+        let before = shown(&client, &server);
+        let begun = client.over(connect(server.address())); // Its handshake is yet to come.
+        authority.sign().put(&sandbox);
+        if by_hangup {
+            server.signal("HUP");
+        }
+        eventually("it shows the new one", || shown(&client, &server) != before);
+        assert_hands_out(&kept.get("/token"), "T1");
+        let mut begun = Caller::over(begun);
+        assert_hands_out(&begun.get("/token"), "T1");
+        assert_ne!(begun.stream().conn.peer_certificates().unwrap()[0].to_vec(), before);
+    }
+    // As certbot has it: the names are links, and what changes is where they lead to.
+    let before = shown(&client, &server);
+    let renewed = authority.sign();
+    write_with_mode(&sandbox.path("cert2.pem"), &renewed.cert, 0o644);
+    write_with_mode(&sandbox.path("key2.pem"), &renewed.key, 0o640);
+    for (name, to) in [("cert.pem", "cert2.pem"), ("key.pem", "key2.pem")] {
+        std::os::unix::fs::symlink(to, sandbox.path("link")).unwrap();
+        fs::rename(sandbox.path("link"), sandbox.path(name)).unwrap();
+    }
+    eventually("it shows the new one", || shown(&client, &server) != before);
+    let stderr = server.stop();
+    let again = stderr.matches("wxtoken: serve: read certificates again\n").count();
+    assert_eq!(again, 4, "{stderr}");
+}
+
+#[test]
+fn a_broken_certificate_is_reported_once_and_the_last_good_one_stays() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let client = TlsClient::trusting(&authority).forgetful();
+    let good = shown(&client, &server);
+    // Half of a renewal: the certificate is new, and the key is not yet.
+    let renewed = authority.sign();
+    write_with_mode(&sandbox.path("cert.pem"), &renewed.cert, 0o644);
+    server.signal("HUP");
+    let mut caller = client.caller(server.address());
+    for _ in 0..3 {
+        assert_hands_out(&caller.get("/token"), "T1");
+        assert_eq!(shown(&client, &server), good);
+    }
+    // It goes on looking; several looks later there is still but one line.
+    let looked_at = Instant::now();
+    eventually("several looks pass", || {
+        assert_eq!(shown(&client, &server), good);
+        looked_at.elapsed() > Duration::from_secs(4)
+    });
+    write_with_mode(&sandbox.path("key.pem"), &renewed.key, 0o600);
+    eventually("it shows the new one", || shown(&client, &server) != good);
+    let stderr = server.stop();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for part in ["key.pem", "does not belong to", "cert.pem", "the last good certificates stay"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+}
+
+#[test]
+fn a_new_client_ca_counts_from_the_next_handshake_even_for_who_comes_back() {
+    let (authority, sandbox) = secured();
+    let (before, after) = (Authority::new(), Authority::new());
+    let identity = before.sign_client();
+    write_with_mode(&sandbox.path("clients.pem"), &before.pem, 0o644);
+    let ca = sandbox.path("clients.pem").display().to_string();
+    let server = serve(&sandbox, &["-v", "--tls-client-ca", &ca]);
+    for version in [&TLS12, &TLS13] {
+        write_with_mode(&sandbox.path("clients.pem"), &before.pem, 0o644);
+        let client = TlsClient::offering(&authority, &[version], |_| true, Some(&identity));
+        server.signal("HUP");
+        eventually("it is let in", || {
+            let caller = client.try_connect(server.address()).map(Caller::over);
+            caller.is_ok_and(|mut caller| {
+                caller.say(LAST_REQUEST);
+                let mut answer = Vec::new();
+                caller.read_all(&mut answer);
+                Response::parse(&answer).status == 200
+            })
+        });
+        let mut kept = client.caller(server.address());
+        assert_hands_out(&kept.get("/token"), "T1");
+        write_with_mode(&sandbox.path("clients.pem"), &after.pem, 0o644);
+        server.signal("HUP");
+        eventually("it is not let in any more", || {
+            let connected = client.try_connect(server.address());
+            connected
+                .and_then(|mut stream| {
+                    stream.write_all(REQUEST.as_bytes())?;
+                    stream.read_exact(&mut [0])
+                })
+                .is_err()
+        });
+        assert_hands_out(&kept.get("/token"), "T1");
+    }
+}
+
+#[test]
+fn a_handshake_has_as_long_as_a_request_and_holds_no_place_for_longer() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let client = TlsClient::trusting(&authority);
+    let begun_at = Instant::now();
+    let (silent, mut half) = (server.caller(), server.caller());
+    half.say([0x16, 3, 1, 2, 0, 1, 0, 1]);
+    // One that has sent its part and never reads ours.
+    let mut deaf = client.over(connect(server.address()));
+    deaf.conn.write_tls(&mut deaf.sock).unwrap();
+    let shaken = client.caller(server.address());
+    // One who sends a byte now and then is not given longer.
+    let mut dripping = connect(server.address());
+    dripping.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while dripping.write_all(&[1]).is_ok() {
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(begun_at.elapsed() < PATIENCE, "it holds its place for ever");
+            }
+        });
+        for mut late in [silent, half] {
+            assert!(late.is_closed(), "nothing was asked, nothing is answered");
+        }
+        let mut shaken = shaken;
+        assert!(shaken.is_closed(), "silence after the handshake just ends, too");
+    });
+    let waited = begun_at.elapsed();
+    assert!((9..15).contains(&waited.as_secs()), "{waited:?}");
+    drop(deaf);
+    eventually("all are gone", || server.descriptors() == descriptors_of_nobody(&sandbox));
+}
+
+/// How many descriptors a server has that nobody has ever called.
+fn descriptors_of_nobody(sandbox: &Sandbox) -> usize {
+    serve(sandbox, &[]).descriptors()
+}
+
+#[test]
+fn who_asks_and_never_reads_is_given_up_and_costs_no_memory() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let mut caller = TlsClient::trusting(&authority).try_connect(server.address()).unwrap();
+    let memory = server.memory();
+    let requests = REQUEST.repeat(1000);
+    let begun_at = Instant::now();
+    // At some time nobody takes them any more, and then nobody is there.
+    while caller.write_all(requests.as_bytes()).is_ok() {
+        assert!(begun_at.elapsed() < PATIENCE, "it answers without end");
+        assert!(server.memory() < memory + 8 * 1024 * 1024, "answers pile up");
+    }
+    assert!(begun_at.elapsed() < PATIENCE);
+}
+
+#[test]
+fn who_is_in_the_middle_of_a_handshake_makes_room_for_who_comes_later() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &["--max-connections", "2"]);
+    let stalled: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = connect(server.address());
+            stream.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
+            stream
+        })
+        .collect();
+    let client = TlsClient::trusting(&authority);
+    for _ in 0..2 {
+        assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+    }
+    let mut first = &stalled[0];
+    assert!(first.read(&mut [0]).is_ok_and(|read| read == 0) || first.write_all(&[0]).is_err());
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_handshake() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let mut stalled = connect(server.address());
+    stalled.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
+    let _silent = connect(server.address());
+    // One thread serves all: when it has answered this, it has seen those.
+    assert_hands_out(&TlsClient::trusting(&authority).caller(server.address()).get("/token"), "T1");
+    let signalled_at = Instant::now();
+    server.signal("TERM");
+    assert!(server.end().0.success());
+    assert!(signalled_at.elapsed() < Duration::from_secs(2), "{:?}", signalled_at.elapsed());
+}
+
+#[test]
+fn nonsense_ends_the_handshake_and_never_the_server() {
+    let (authority, sandbox) = secured();
+    let server = serve(&sandbox, &[]);
+    let client = TlsClient::trusting(&authority);
+    let mut hello = Vec::new();
+    let mut stream = client.over(connect(server.address()));
+    stream.conn.write_tls(&mut hello).unwrap();
+    for at in 0..hello.len() {
+        let mut broken = hello.clone();
+        broken[at] ^= 0x55;
+        let mut socket = connect(server.address());
+        socket.write_all(&broken).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = socket.read_to_end(&mut Vec::new()); // It ends, however it ends.
+    }
+    // And garbage after a handshake, where only records may come.
+    let mut caller = client.caller(server.address());
+    assert_hands_out(&caller.get("/token"), "T1");
+    (&caller.stream().sock).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert!(!caller.is_closed(), "an alert is no polite end");
+    assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+}
+
+#[test]
+fn the_certificate_needs_its_key_and_the_key_its_certificate() {
+    let (_, sandbox) = secured();
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    for (given, missing) in [
+        (&["--tls-cert", &cert][..], "--tls-key"),
+        (&["--tls-key", &key], "--tls-cert"),
+        (&["--tls-client-ca", &cert], "--tls-cert"),
+        (&["--tls-cert", &cert, "--tls-client-ca", &cert], "--tls-key"),
+    ] {
+        let args = [&["serve", "--listen", "127.0.0.1:0"], given].concat();
+        sandbox.run(&args).exits(2).says(&["wxtoken: serve: ", &format!("give {missing}")]);
+    }
+    // An empty variable is none, as everywhere.
+    let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("WXTOKEN_TLS_CERT", "").env("WXTOKEN_TLS_KEY", "").env("WXTOKEN_TLS_CLIENT_CA", "");
+    let server = Server::start(command, 1);
+    assert!(server.addresses[0].starts_with("http://"), "{:?}", server.addresses);
+}
+
+#[test]
+fn every_fault_of_the_files_is_named_with_what_to_do_and_no_byte_of_a_key() {
+    let (authority, sandbox) = secured();
+    let Identity { cert, key } = authority.sign();
+    let other = authority.sign();
+    let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
+    let damaged = |pem: &str| {
+        let middle = pem.len() / 2;
+        format!("{}AAAAAAAA{}", &pem[..middle], &pem[middle + 8..])
+    };
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let in_the_middle =
+        format!("{cert}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+    let wrong_order = format!("{}{cert}", authority.pem);
+    for (cert, key, mode, parts) in [
+        (
+            "",
+            &*key,
+            0o600,
+            &["--tls-cert", "cert.pem", "has no certificate", "BEGIN CERTIFICATE"][..],
+        ),
+        ("hello", &key, 0o600, &["cert.pem", "has no certificate"]),
+        (&key, &cert, 0o600, &["cert.pem", "has no certificate"]),
+        (&cut(&cert), &key, 0o600, &["cert.pem", "cut off"]),
+        (&in_the_middle, &key, 0o600, &["cert.pem", "certificate number 2"]),
+        (&cert, "", 0o600, &["--tls-key", "key.pem", "has no private key", "BEGIN PRIVATE KEY"]),
+        (&cert, &cert, 0o600, &["key.pem", "has no private key"]),
+        (&cert, &cut(&key), 0o600, &["key.pem", "has no private key"]),
+        (&cert, &damaged(&key), 0o600, &["key.pem", "damaged"]),
+        (&cert, encrypted, 0o600, &["key.pem", "encrypted", "openssl pkey"]),
+        (&cert, &other.key, 0o600, &["key.pem", "does not belong to", "cert.pem"]),
+        (&wrong_order, &key, 0o600, &["does not belong to", "comes first"]),
+        (&cert, &key, 0o644, &["key.pem", "mode 0644", "chmod 0640"]),
+        (&cert, &key, 0o604, &["key.pem", "mode 0604"]),
+        (&cert, &key, 0o660, &["key.pem", "mode 0660"]),
+    ] {
+        write_with_mode(&sandbox.path("cert.pem"), cert, 0o644);
+        write_with_mode(&sandbox.path("key.pem"), key, mode);
+        let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0", "-vvv"]);
+        let ran = Ran::of({
+            command.args(Identity::flags(&sandbox));
+            command
+        });
+        let bytes = key.lines().chain(cert.lines()).filter(|line| !line.starts_with('-'));
+        for line in bytes.filter(|line| line.len() >= 8) {
+            let shown = line
+                .as_bytes()
+                .windows(8)
+                .find(|part| ran.stderr.contains(str::from_utf8(part).unwrap()));
+            assert_eq!(shown, None, "{}", ran.stderr);
+        }
+        ran.exits(2).says(parts);
+    }
+    let run = |flags: &[&str]| {
+        let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
+        Identity { cert: cert.clone(), key: key.clone() }.put(&sandbox);
+        command.args(Identity::flags(&sandbox)).args(flags);
+        Ran::of(command)
+    };
+    run(&["--tls-client-ca", "/nonexistent.pem"])
+        .exits(2)
+        .says(&["--tls-client-ca", "/nonexistent.pem"]);
+    run(&["--tls-client-ca", "/etc"]).exits(2).says(&["/etc", "not a regular file"]);
+    let key_path = sandbox.path("key.pem").display().to_string();
+    run(&["--tls-client-ca", &key_path]).exits(2).says(&["key.pem", "has no certificate"]);
+    // A pipe would be waited for without end.
+    let pipe = sandbox.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    run(&["--tls-client-ca", pipe.to_str().unwrap()]).exits(2).says(&["not a regular file"]);
+}
+
+/// Debian's custom: root:ssl-cert, 0640.
+#[test]
+fn the_keys_group_may_read_it() {
+    let (authority, sandbox) = secured();
+    for mode in [0o400, 0o440, 0o640] {
+        write_with_mode(
+            &sandbox.path("key.pem"),
+            &fs::read_to_string(sandbox.path("key.pem")).unwrap(),
+            0o600,
+        );
+        fs::set_permissions(
+            sandbox.path("key.pem"),
+            std::os::unix::fs::PermissionsExt::from_mode(mode),
+        )
+        .unwrap();
+        let server = serve(&sandbox, &[]);
+        let mut caller = TlsClient::trusting(&authority).caller(server.address());
+        assert_hands_out(&caller.get("/token"), "T1");
+        assert_eq!(server.stop(), "");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_now_is_served_and_reported() {
+    let (authority, sandbox) = secured();
+    let day = time::Duration::days(1);
+    let now = time::OffsetDateTime::now_utc();
+    for (from, to, parts) in [
+        (now - 3 * day, now - day, ["has expired on ", "renew it"]),
+        (now + day, now + 3 * day, ["is not valid before ", "clock"]),
+    ] {
+        let identity = authority.sign_for(&["localhost"], |params| {
+            params.not_before = from;
+            params.not_after = to;
+        });
+        identity.put(&sandbox);
+        let server = serve(&sandbox, &[]);
+        let refused = TlsClient::trusting(&authority).try_connect(server.address());
+        assert!(refused.is_err(), "as clients do");
+        let stderr = server.stop();
+        let first = stderr.lines().next().unwrap_or_default();
+        for part in parts {
+            assert!(first.contains(part) && first.contains("cert.pem"), "{stderr}");
+        }
+    }
+    // A self-signed one and one of an unknown authority's are valid: nobody is warned of them.
+    for identity in [Authority::new().sign(), authority.sign()] {
+        identity.put(&sandbox);
+        assert_eq!(serve(&sandbox, &[]).stop(), "");
+    }
+}

@@ -1,0 +1,282 @@
+//! `GET /`: the page for people, as HTTP and as a browser shows it. What is said of which trouble is tested in the file
+//! itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::*;
+
+const TOKEN: &str = "T0KEN_that_no_page_shows";
+
+/// `echo -n T0KEN_that_no_page_shows | sha256sum`
+const FINGERPRINT: &str = "90530205";
+
+fn published() -> Sandbox {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish(TOKEN, 7200, 1000);
+    sandbox
+}
+
+#[test]
+fn the_page_is_html_that_may_load_nothing_and_is_kept_by_nobody() {
+    let sandbox = published();
+    let server = sandbox.serve(&[]);
+    let response = server.get("/");
+    assert_eq!(response.status, 200, "{response:?}");
+    let policy = response.header("content-security-policy").unwrap();
+    for part in ["default-src 'none'", "frame-ancestors 'none'", "style-src 'unsafe-inline'"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("content-length", &response.body.len().to_string()),
+    ] {
+        assert_eq!(response.header(name), Some(value), "{response:?}");
+    }
+    let mut caller = server.caller();
+    caller.say("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = caller.answer_to_head();
+    assert_eq!((head.status, head.header("content-type")), (200, response.header("content-type")));
+    assert_eq!(caller.get("/healthz").status, 200, "nothing comes after the head");
+}
+
+#[test]
+fn the_page_tells_how_the_account_is_now_and_never_the_token() {
+    let sandbox = published();
+    let server = sandbox.serve(&[]);
+    for (age, words) in [
+        (Some(1000), ["<title>✓", "All is well", "一切正常", FINGERPRINT]),
+        (Some(7100), ["<title>!", "ends soon", "即将到期", FINGERPRINT]),
+        (Some(9000), ["<title>✗", "expired", "已过期", FINGERPRINT]),
+        (None, ["<title>✗", "no token", "没有 token", APPID]),
+    ] {
+        match age {
+            Some(age) => sandbox.publish(TOKEN, 7200, age),
+            None => fs::remove_file(sandbox.document_path()).unwrap(),
+        }
+        let page = server.get("/").body;
+        for word in [words.as_slice(), &["default", APPID, env!("CARGO_PKG_VERSION")]].concat() {
+            assert!(page.contains(word), "{word:?} is not in {page}");
+        }
+        assert!(!page.contains(TOKEN), "{page}");
+    }
+}
+
+#[test]
+fn a_refusal_is_on_the_page_with_its_remedy_in_both_languages_and_no_secret() {
+    let wechat = WeChat::start();
+    wechat.fault("errcode:40164");
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let failure = "Last failure";
+    eventually("the refusal is on the page", || server.get("/").body.contains(failure));
+    let page = server.get("/").body;
+    for word in ["(40164)", "API IP allowlist", "白名单", "Next try", "in ", "后</span>"] {
+        assert!(page.contains(word), "{word:?} is not in {page}");
+    }
+    // WeChat's text goes with it, whatever is in it: all that was asked, a terminal's escapes.
+    for fault in ["echo", "escape"] {
+        wechat.fault(fault);
+        server.signal("HUP");
+        eventually("the next refusal is on the page", || server.get("/").body.contains("(40013)"));
+        for path in ["/", "/metrics"] {
+            let body = server.get(path).body;
+            assert!(!body.contains(SECRET) && !body.contains('\x1b'), "{fault} {path}: {body}");
+        }
+        wechat.fault("errcode:40164");
+        server.signal("HUP");
+        eventually("the first refusal is back", || server.get("/").body.contains("(40164)"));
+    }
+    wechat.fault("none");
+    server.signal("HUP");
+    eventually("all is well", || server.get("/").body.contains("All is well"));
+    assert!(!server.get("/").body.contains(failure), "what is mended is no news");
+}
+
+#[test]
+fn a_token_that_wechat_says_is_dead_is_not_shown_as_live() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat).on("classic");
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("there is a token", || server.get("/").body.contains("All is well"));
+    let tell_that_it_is_rejected = || {
+        let body = serde_json::json!({"rejected": sandbox.token()}).to_string();
+        let length = body.len();
+        server.send(&format!(
+            "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        ))
+    };
+    wechat.kill_tokens();
+    assert_eq!(tell_that_it_is_rejected().status, 200);
+    assert!(server.get("/").body.contains("All is well"), "it was replaced");
+    // And at once again: too soon to ask for yet another one.
+    wechat.kill_tokens();
+    assert_eq!(tell_that_it_is_rejected().status, 503);
+    let page = server.get("/").body;
+    for word in ["<title>✗", "No live token", "dead", "已失效", "too early"] {
+        assert!(page.contains(word), "{word:?} is not in {page}");
+    }
+    assert!(server.get("/metrics").body.contains("\nwxtoken_token_live{account=\"default\"} 0\n"));
+}
+
+/// A browser that shows one page and is gone.
+struct Browser {
+    /// Its profile, and what it draws.
+    dir: tempfile::TempDir,
+}
+
+impl Browser {
+    /// `None`, and a loud word, where there is none.
+    fn find() -> Option<Browser> {
+        let found = Command::new("chromium")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if !found.is_ok_and(|status| status.success()) {
+            skip("chromium is missing: nobody looks at the page");
+            return None;
+        }
+        Some(Browser { dir: tempfile::tempdir().unwrap() })
+    }
+
+    fn run(&self, server: &Server, args: &[&str]) -> String {
+        let output = Command::new("chromium")
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            // Whatever proxy this machine uses, the server is on it. A container's /dev/shm may be too small.
+            .args(["--no-proxy-server", "--hide-scrollbars", "--disable-dev-shm-usage"])
+            .arg(format!("--user-data-dir={}", self.dir.path().join("profile").display()))
+            .args(args)
+            .arg(format!("http://{}/", server.address()))
+            .output()
+            .expect("chromium starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {stderr}", output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The page's elements as the browser understood them.
+    fn elements(&self, server: &Server) -> String {
+        self.run(server, &["--dump-dom"])
+    }
+
+    /// What a person sees, in a window of this size.
+    fn look(&self, server: &Server, width: u32, height: u32, args: &[&str]) -> Picture {
+        let path = self.dir.path().join("page.png");
+        let drawing = format!("--screenshot={}", path.display());
+        let window = format!("--window-size={width},{height}");
+        self.run(server, &[&[drawing.as_str(), window.as_str()], args].concat());
+        let picture = Picture::read(&path);
+        assert_eq!((picture.width, picture.height), (width, height));
+        picture
+    }
+}
+
+/// Colours, row by row.
+struct Picture {
+    width: u32,
+    height: u32,
+    pixels: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    fn read(path: &Path) -> Picture {
+        let file = std::io::BufReader::new(fs::File::open(path).expect("a picture was taken"));
+        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut bytes).unwrap();
+        assert_eq!(info.bit_depth, png::BitDepth::Eight);
+        let samples = info.color_type.samples();
+        let pixels = bytes[..info.buffer_size()].chunks_exact(samples);
+        let pixels = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Picture { width: info.width, height: info.height, pixels }
+    }
+
+    /// The share of the picture in about this colour, in percent.
+    fn share(&self, colour: [u8; 3]) -> f64 {
+        let is_near = |pixel: &[u8; 3]| {
+            pixel.iter().zip(colour).all(|(sample, wanted)| sample.abs_diff(wanted) <= 6)
+        };
+        100.0 * self.pixels.iter().filter(|pixel| is_near(pixel)).count() as f64
+            / self.pixels.len() as f64
+    }
+}
+
+const GREEN: [u8; 3] = [0x1a, 0x7a, 0x3c];
+const RED: [u8; 3] = [0xc2, 0x24, 0x2f];
+const LIGHT: [u8; 3] = [0xf6, 0xf7, 0xf6];
+const DARK: [u8; 3] = [0x10, 0x13, 0x12];
+
+#[test]
+fn a_browser_shows_at_a_glance_whether_all_is_well_by_day_and_by_night() {
+    let Some(browser) = Browser::find() else { return };
+    let sandbox = published();
+    let server = sandbox.serve(&[]);
+
+    let elements = browser.elements(&server);
+    for part in
+        ["<title>✓ wxtoken</title>", "All is well", "一切正常", "role=\"meter\"", FINGERPRINT]
+    {
+        assert!(elements.contains(part), "{part:?} is not in {elements}");
+    }
+
+    let day = browser.look(&server, 1000, 800, &[]);
+    assert!(day.share(LIGHT) > 40.0 && day.share(LIGHT) < 95.0, "{}", day.share(LIGHT));
+    // The sign, the headline and most of a bar.
+    assert!(
+        day.share(GREEN) > 0.4 && day.share(RED) == 0.0,
+        "{} {}",
+        day.share(GREEN),
+        day.share(RED)
+    );
+
+    let night = browser.look(&server, 1000, 800, &["--blink-settings=preferredColorScheme=0"]);
+    assert!(night.share(DARK) > 40.0 && night.share(LIGHT) < 5.0, "{}", night.share(DARK));
+
+    sandbox.publish(TOKEN, 7200, 9000);
+    let trouble = browser.look(&server, 390, 800, &[]);
+    assert!(trouble.share(RED) > 0.4 && trouble.share(GREEN) == 0.0, "{}", trouble.share(RED));
+}
+
+/// A document whose AppID is no AppID; a server that was not told one hands out whatever is there.
+fn hostile_document(path: &Path) -> PathBuf {
+    let appid =
+        "</p><script>document.title='0wned'</script><img src=x onerror=document.title='0wned'>";
+    let created_at = time::UtcDateTime::now() - time::Duration::seconds(60);
+    let created_at = created_at.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let document = serde_json::json!({
+        "appid": appid, "access_token": TOKEN, "expires_in": 7200, "created_at": created_at,
+    });
+    write_with_mode(path, &document.to_string(), 0o600);
+    path.to_owned()
+}
+
+#[test]
+fn text_from_outside_is_text_to_a_browser_too() {
+    let Some(browser) = Browser::find() else { return };
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let document = hostile_document(&sandbox.path("hostile.json"));
+    let mut command = wxtoken();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--file"]).arg(document);
+    let server = Server::start(command, 1);
+    let elements = browser.elements(&server);
+    assert!(elements.contains("&lt;script&gt;document.title="), "{elements}");
+    for element in ["<script", "<img", "<title>0wned"] {
+        assert!(!elements.contains(element), "{element:?} is in {elements}");
+    }
+}

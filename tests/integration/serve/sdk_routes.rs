@@ -1,0 +1,451 @@
+//! WeChat's own routes, as SDKs use them: the shapes that they are forced to have, errors that no SDK loops on, and what
+//! becomes of one that asks again and again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use crate::support::*;
+use serde_json::{Value, json};
+
+/// What no answer on these routes may say: some SDKs ask again without end.
+const ENDLESS: [i64; 3] = [40001, 40014, 42001];
+
+fn token_path() -> String {
+    format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=KEY")
+}
+
+fn stable_body(force: bool) -> String {
+    json!({
+        "grant_type": "client_credential", "appid": APPID, "secret": "KEY", "force_refresh": force,
+    })
+    .to_string()
+}
+
+fn ticket_path(token: &str) -> String {
+    format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi")
+}
+
+/// The body of an answer as an SDK takes it.
+#[track_caller]
+fn body(response: &Response) -> Value {
+    assert_eq!(response.status, 200, "{response:?}");
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(response.header(name), Some(value), "{response:?}");
+    }
+    assert_eq!(response.header("content-length").unwrap(), response.body.len().to_string());
+    response.json()
+}
+
+/// The errcode and the errmsg of a refusal, which has nothing else in it.
+#[track_caller]
+fn refused(response: &Response) -> (i64, String) {
+    let body = body(response);
+    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    let (code, text) = (body["errcode"].as_i64().unwrap(), body["errmsg"].as_str().unwrap());
+    assert_ne!(code, 0);
+    assert!(text.len() > 10, "{body}");
+    for endless in ENDLESS {
+        assert!(!response.body.contains(&endless.to_string()), "{response:?}");
+    }
+    (code, text.to_owned())
+}
+
+/// A sandbox with a live token, and nobody who asks WeChat.
+fn published() -> (Sandbox, Server) {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 1000);
+    let server = sandbox.serve(&[]);
+    (sandbox, server)
+}
+
+// Shapes.
+
+#[test]
+fn each_route_answers_in_wechats_own_shape() {
+    let (sandbox, server) = published();
+    sandbox.publish_ticket("jsapi", "TICKET", 7200, 1000);
+    for (response, with_errcode, what) in [
+        (server.get(&token_path()), false, "access_token"),
+        (server.post("/cgi-bin/stable_token", &stable_body(false)), false, "access_token"),
+        (
+            server.get(&format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=KEY")),
+            true,
+            "access_token",
+        ),
+        (server.get(&ticket_path("T1")), true, "ticket"),
+    ] {
+        let body = body(&response);
+        // A number, at the top level: what is an integer in one language is not in another.
+        let left = body["expires_in"].as_u64().expect("a number");
+        assert!((6190..=6200).contains(&left), "{body}");
+        assert_eq!(body[what], if what == "ticket" { "TICKET" } else { "T1" }, "{body}");
+        match with_errcode {
+            true => assert_eq!((&body["errcode"], &body["errmsg"]), (&json!(0), &json!("ok"))),
+            false => assert_eq!(body.as_object().unwrap().len(), 2, "{body}"),
+        }
+    }
+}
+
+#[test]
+fn parameters_come_in_any_order_and_with_others() {
+    let (_sandbox, server) = published();
+    for query in [
+        format!("appid={APPID}&secret=&grant_type=client_credential"),
+        format!("secret=a%2Bb&foo&grant_type=client_credential&appid={APPID}&bar=%ff"),
+        format!("grant_type=client%5Fcredential&appid={APPID}"),
+    ] {
+        let response = server.get(&format!("/cgi-bin/token?{query}"));
+        assert_eq!(body(&response)["access_token"], "T1", "{query}");
+    }
+    let stable = |body: &Value| server.post("/cgi-bin/stable_token", &body.to_string());
+    let asked = json!({"grant_type": "client_credential", "appid": APPID, "more": [1, {"x": 2}]});
+    assert_eq!(body(&stable(&asked))["access_token"], "T1");
+    let mut caller = server.caller();
+    for _ in 0..3 {
+        assert_eq!(caller.get(&token_path()).json()["access_token"], "T1", "kept alive");
+    }
+    // Whoever speaks HTTP/1.0, and HEAD.
+    let old = format!("GET {} HTTP/1.0\r\n\r\n", token_path());
+    assert_eq!(body(&server.send(&old))["access_token"], "T1");
+    caller.say(format!("HEAD {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path()));
+    assert_eq!(caller.answer_to_head().status, 200);
+}
+
+#[test]
+fn a_request_that_is_wrong_is_refused_as_wechat_would() {
+    let (_sandbox, server) = published();
+    let get = |path: &str| refused(&server.get(path)).0;
+    let token = |query: &str| get(&format!("/cgi-bin/token?{query}"));
+    assert_eq!(get("/cgi-bin/token"), 41002);
+    assert_eq!(token("grant_type=client_credential&secret=KEY"), 41002);
+    assert_eq!(token(&format!("appid={APPID}&secret=KEY")), 40002);
+    assert_eq!(token(&format!("appid={APPID}&secret=KEY&grant_type=authorization_code")), 40002);
+    assert_eq!(token("grant_type=client_credential&appid=wx1&secret=KEY"), 40013);
+    assert_eq!(get("/cgi-bin/gettoken"), 41002);
+    assert_eq!(get("/cgi-bin/gettoken?corpid=ww1&corpsecret=KEY"), 40013);
+    assert_eq!(get("/cgi-bin/ticket/getticket"), 41001);
+    assert_eq!(get("/cgi-bin/ticket/getticket?access_token=T1"), 40097);
+    for kind in ["JSAPI", "..%2Fdefault", "a.b", "", &"x".repeat(33)] {
+        let path = format!("/cgi-bin/ticket/getticket?access_token=T1&type={kind}");
+        assert_eq!(get(&path), 40097, "{kind}");
+    }
+    let post = |body: &str| refused(&server.post("/cgi-bin/stable_token", body)).0;
+    assert_eq!(post(""), 44002);
+    for wrong in ["{", "null", "[]", "appid=wx1", r#"{"appid":1}"#, r#"{"force_refresh":"yes"}"#] {
+        assert_eq!(post(wrong), 47001, "{wrong}");
+    }
+    assert_eq!(post("{}"), 41002);
+    assert_eq!(post(r#"{"grant_type":"client_credential","appid":"wx1"}"#), 40013);
+    for (method, path, code) in [
+        ("POST", token_path(), 43001),
+        ("PUT", ticket_path("T1"), 43001),
+        ("GET", "/cgi-bin/stable_token".to_owned(), 43002),
+        ("HEAD", "/cgi-bin/stable_token".to_owned(), 0),
+    ] {
+        let request = posting(&path, "").replacen("POST", method, 1);
+        match code {
+            0 => assert_eq!(server.send(&request).status, 200),
+            code => assert_eq!(refused(&server.send(&request)).0, code, "{method} {path}"),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_wrong_or_missing_is_a_wrong_or_missing_appsecret() {
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    let mut made = wxtoken();
+    made.args(["key", "php"]);
+    let made = Ran::of(made).exits(0).stdout;
+    let word = |label: &str| {
+        made.lines().find_map(|line| line.strip_prefix(label)).unwrap().trim().to_owned()
+    };
+    let keys = sandbox.path("keys");
+    write_with_mode(&keys, &word("line:"), 0o644);
+    let server = sandbox.serve(&["--keys", keys.to_str().unwrap()]);
+    let right = token_path().replace("KEY", &word("key:"));
+    assert_eq!(body(&server.get(&right))["access_token"], "T1");
+    assert_eq!(refused(&server.get(&token_path())).0, 40125);
+    assert_eq!(refused(&server.get(&token_path().replace("KEY", ""))).0, 41004);
+    assert_eq!(refused(&server.post("/cgi-bin/stable_token", &stable_body(true))).0, 40125);
+    // Whoever has no key does not learn which accounts there are.
+    let elsewhere = token_path().replace(APPID, "wx1");
+    assert_eq!(refused(&server.get(&elsewhere)).0, 40125);
+}
+
+// Errors.
+
+#[test]
+fn no_error_on_these_routes_is_one_that_an_sdk_loops_on() {
+    let routes = |server: &Server| -> Vec<Response> {
+        let mut all = vec![
+            server.get(&token_path()),
+            server.get(&format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=KEY")),
+            server.get(&ticket_path("T1")),
+            server.get(&ticket_path("T2")),
+        ];
+        for force in [true, false] {
+            all.push(server.post("/cgi-bin/stable_token", &stable_body(force)));
+        }
+        all
+    };
+    let mut codes = BTreeSet::new();
+    let mut walk = |responses: Vec<Response>| {
+        for response in responses {
+            codes.insert(refused(&response).0);
+        }
+    };
+
+    // No token, and nobody who asks for one; one that has ended; one of somebody else's.
+    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let server = sandbox.serve(&[]);
+    walk(routes(&server));
+    sandbox.publish("T1", 7200, 7200);
+    walk(routes(&server));
+    sandbox.publish("T1", 7200, 0);
+    let text = fs::read_to_string(sandbox.document_path()).unwrap();
+    fs::write(sandbox.document_path(), text.replace(APPID, "wx1")).unwrap();
+    walk(routes(&server));
+    // An address that is not allowed, seen through a proxy; a proxy that is not trusted.
+    sandbox.publish("T1", 7200, 0);
+    let server = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "10.0.0.1"]);
+    for header in ["X-Forwarded-For: 10.0.0.2", "X-Forwarded-For: nonsense", "Via: 1.1 x"] {
+        let path = token_path();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n");
+        walk(vec![server.send(&request)]);
+    }
+    // Whatever WeChat refuses us with; these very codes, too.
+    let wechat = WeChat::start();
+    for code in [40001, 40014, 42001, 40013, 40125, 40164, 41004, 45009, 45011, 48001, 50002, -1] {
+        wechat.fault(&format!("errcode:{code}"));
+        let sandbox = Sandbox::against(&wechat);
+        let server = sandbox.serve_refreshing(&[]);
+        eventually("it is known", || server.get("/token").status == 503);
+        let said = server.get("/token").body;
+        assert!(said.contains(&code.to_string()), "elsewhere it is told: {said}");
+        walk(routes(&server));
+    }
+    // What is wrong in the request itself, and a loop, stand elsewhere here.
+    assert_eq!(codes, BTreeSet::from([-1, 40164]));
+}
+
+// Tickets.
+
+#[test]
+fn a_ticket_is_for_whoever_holds_the_token_and_of_the_type_that_is_asked_for() {
+    let (sandbox, server) = published();
+    sandbox.publish_ticket("jsapi", "J1", 7200, 0);
+    sandbox.publish_ticket("wx_card", "C1", 7200, 7201);
+    let ticket = |path: &str| server.get(path);
+    assert_eq!(ticket("/ticket/jsapi").json()["ticket"], "J1");
+    assert_eq!(ticket("/ticket/default/jsapi").json()["ticket"], "J1");
+    let left = ticket("/ticket/jsapi").json()["expires_in"].as_u64().unwrap();
+    assert!((7190..=7200).contains(&left), "{left}");
+    let expired = ticket("/ticket/wx_card");
+    assert_eq!(expired.status, 503, "{expired:?}");
+    assert!(expired.header("retry-after").is_some());
+    // Nobody keeps such ones here, and nobody will.
+    let none = ticket("/ticket/agent_config");
+    assert_eq!((none.status, &none.json()["error"]), (404, &"no_such_ticket".into()));
+    let asked = "/cgi-bin/ticket/getticket?access_token=T1&type=agent_config";
+    assert_eq!(refused(&server.get(asked)).0, 48001);
+    for path in ["/ticket/JSAPI", "/ticket/default/..", "/ticket/default/a.b", "/ticket/"] {
+        assert_eq!(ticket(path).status, 404, "{path}");
+    }
+    assert_eq!(ticket("/ticket/other/jsapi").status, 404);
+
+    assert_eq!(body(&server.get(&ticket_path("T1")))["ticket"], "J1");
+    assert_eq!(refused(&server.get(&ticket_path("T2"))).0, -1);
+    // The token before is still good for it, for as long as WeChat honours it.
+    sandbox.publish("T2", 7200, 0);
+    for token in ["T1", "T2"] {
+        assert_eq!(body(&server.get(&ticket_path(token)))["ticket"], "J1", "{token}");
+    }
+    assert_eq!(refused(&server.get(&ticket_path("T3"))).0, -1);
+    sandbox.publish("T2", 7200, 7200);
+    assert_eq!(refused(&server.get(&ticket_path("T2"))).0, -1, "it has ended");
+}
+
+#[test]
+fn what_is_no_ticket_is_not_handed_out_as_one() {
+    let (sandbox, server) = published();
+    let path = sandbox.path("state/default.jsapi.json");
+    let token = sandbox.document();
+    let mut both = token.clone();
+    both["ticket"] = json!("J1");
+    let mut foreign = json!({ "ticket": "J1", "appid": "wx1" });
+    let mut damaged = json!({ "ticket": "J1 J1", "appid": APPID });
+    for field in ["expires_in", "created_at"] {
+        foreign[field] = token[field].clone();
+        damaged[field] = token[field].clone();
+    }
+    for wrong in [&token, &both, &foreign, &damaged, &json!("T1")] {
+        fs::write(&path, wrong.to_string()).unwrap();
+        let response = server.get("/ticket/jsapi");
+        assert!([404, 503].contains(&response.status), "{wrong}: {response:?}");
+        assert!(!response.body.contains("T1") && !response.body.contains("J1"), "{response:?}");
+        assert!([-1, 48001].contains(&refused(&server.get(&ticket_path("T1"))).0), "{wrong}");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!([404, 503].contains(&server.get("/ticket/jsapi").status));
+    // Nor is a ticket a token.
+    sandbox.publish_ticket("x", "J1", 7200, 0);
+    fs::rename(sandbox.path("state/default.x.json"), sandbox.document_path()).unwrap();
+    assert!(!server.get("/token").body.contains("J1"));
+}
+
+// Who asks again.
+
+#[test]
+fn an_sdk_whose_token_was_killed_gets_one_that_lives_by_asking_again() {
+    for api in ["stable", "classic", "work"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on(api);
+        let server = sandbox.serve_refreshing(&[]);
+        let path = match api {
+            "work" => format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=KEY"),
+            _ => token_path(),
+        };
+        let ask = || body(&server.get(&path))["access_token"].as_str().unwrap().to_owned();
+        let first = ask();
+        wechat.kill_tokens();
+        let asked = (1..=3).find(|_| ask() != first).expect("at the third time at the latest");
+        assert!(wechat.is_alive(&ask()), "{api}, after {asked}");
+        assert_eq!(wechat.mints(), 2, "{api}");
+    }
+}
+
+#[test]
+fn a_forced_refresh_does_not_go_to_wechat_while_it_honours_the_token() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let force = || {
+        let response = server.post("/cgi-bin/stable_token", &stable_body(true));
+        body(&response)["access_token"].as_str().unwrap().to_owned()
+    };
+    let first = force();
+    for _ in 0..50 {
+        assert_eq!(force(), first);
+    }
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
+    assert!((1..=3).contains(&wechat.probes()), "{}", wechat.probes());
+    wechat.kill_tokens();
+    eventually("it is replaced", || {
+        let response = server.post("/cgi-bin/stable_token", &stable_body(true));
+        wechat.is_alive(body(&response)["access_token"].as_str().unwrap_or(&first))
+    });
+    assert_eq!(wechat.mints(), 2);
+}
+
+#[test]
+fn fifty_workers_of_a_host_that_start_together_or_in_turn_all_get_the_token() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path());
+    let mut workers: Vec<TcpStream> = (0..50).map(|_| connect(server.address())).collect();
+    for worker in &mut workers {
+        worker.write_all(request.as_bytes()).unwrap();
+    }
+    let mut tokens: Vec<String> = workers
+        .into_iter()
+        .map(|worker| {
+            let response = Caller::over(worker).answer();
+            body(&response)["access_token"].as_str().expect("a token").to_owned()
+        })
+        .collect();
+    let server = sandbox.serve_refreshing(&[]);
+    for _ in 0..50 {
+        let response = server.get(&token_path());
+        tokens.push(body(&response)["access_token"].as_str().expect("a token").to_owned());
+    }
+    tokens.dedup();
+    assert_eq!(tokens, [sandbox.token()]);
+    assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
+    assert!(wechat.probes() <= 2 * 3, "{}", wechat.probes());
+}
+
+/// wechatpy does this until its process breaks, at the 489th time.
+#[test]
+fn a_loop_with_a_token_that_wechat_honours_is_ended_and_whoever_asks_next_is_served() {
+    for refresh in [true, false] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat);
+        let server = match refresh {
+            true => sandbox.serve_refreshing(&[]),
+            false => {
+                sandbox.run(&["fetch"]).exits(0);
+                sandbox.serve(&[])
+            }
+        };
+        let mut caller = server.caller();
+        let mut asked = 0;
+        let end = loop {
+            let answer = caller.get(&token_path());
+            asked += 1;
+            if body(&answer)["errcode"].is_i64() {
+                break answer;
+            }
+            assert_eq!(answer.json()["access_token"], sandbox.token());
+        };
+        let (code, text) = refused(&end);
+        assert_eq!(code, 45011);
+        assert!(text.contains("WeChat honours"), "{text}");
+        assert!((50..=300).contains(&asked), "{asked}");
+        assert_eq!(caller.get(&token_path()).json()["access_token"], sandbox.token());
+        assert_eq!(wechat.asked(), 1);
+        assert!(wechat.probes() <= 3, "{}", wechat.probes());
+    }
+}
+
+#[test]
+fn a_hint_burns_no_token_where_nobody_can_tell() {
+    for fault in ["errcode:40164", "http:502", "reset"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on("classic");
+        let server = sandbox.serve_refreshing(&[]);
+        let token = body(&server.get(&token_path()))["access_token"].clone();
+        wechat.fault(fault);
+        for _ in 0..20 {
+            assert_eq!(body(&server.get(&token_path()))["access_token"], token, "{fault}");
+        }
+        assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{fault}");
+        assert!((1..=3).contains(&wechat.probes()), "{fault}: {}", wechat.probes());
+    }
+}
+
+#[test]
+fn who_asks_again_while_wechat_keeps_us_waiting_gets_the_token_in_time() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let token = body(&server.get(&token_path()))["access_token"].clone();
+    wechat.fault("hang");
+    let begun = std::time::Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let mut stream = connect(server.address());
+                let path = token_path();
+                let request =
+                    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).unwrap();
+                assert_eq!(body(&Response::parse(&answer))["access_token"], token);
+            });
+        }
+    });
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert_eq!(wechat.probes(), 1);
+}
