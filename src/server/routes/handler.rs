@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use time::UtcDateTime;
+use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
 use super::metrics;
@@ -137,10 +137,11 @@ fn tell_operator(
         }
         _ => return,
     };
+    let now = Instant::now();
     match client {
-        ClientAddress::Direct(peer) => state.log.rejected(peer, why),
+        ClientAddress::Direct(peer) => state.log.refused(now, peer, why),
         ClientAddress::Forwarded(ip) => {
-            state.log.rejected(format_args!("{ip} through {peer}"), why)
+            state.log.refused(now, format_args!("{ip} through {peer}"), why)
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What has happened since the process began, by kind and how often. Every kind is a word of ours, never of a caller's,
-//! so their number is bounded whatever is sent. One thread only.
+//! Counts answers, refusals and connections since the process began. The kinds are fixed words, never what a client sends,
+//! so their number is bounded. Belongs to one thread.
 
 use std::cell::{Cell, RefCell};
 
 use hyper::StatusCode;
 
-/// The refusals that an operator watches; they are told from the beginning, so that the first one is seen as a rise.
+/// The refusals that operators set alerts on. They are exported from the start as 0, so that the first one is a rise.
 const WATCHED: [&str; 4] = ["forbidden", "forwarded", "misdirected", "unauthorized"];
 
 #[derive(Debug)]
@@ -26,39 +26,38 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A connection has come in.
+    /// Counts an accepted connection.
     pub(crate) fn accepted(&self) {
         self.accepted.set(self.accepted.get() + 1);
     }
 
-    /// A request was answered.
+    /// Counts an answered request.
     pub(crate) fn answered(&self, route: &'static str, status: StatusCode) {
         self.answers.count((route, status.as_u16()));
     }
 
-    /// Somebody did not get what he asked for, or was not let ask.
+    /// Counts a refused request or connection.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refusals.count(reason);
     }
 
-    /// How many connections have come in.
+    /// Returns how many connections were accepted.
     pub(crate) fn connections(&self) -> u64 {
         self.accepted.get()
     }
 
-    /// How many requests were answered, by route and status.
+    /// Returns how many requests were answered, by route and status.
     pub(crate) fn answers(&self) -> Vec<((&'static str, u16), u64)> {
         self.answers.0.borrow().clone()
     }
 
-    /// How many refusals there were, by reason.
+    /// Returns how many refusals there were, by reason.
     pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
         self.refusals.0.borrow().clone()
     }
 }
 
-/// How often each kind has occurred, sorted by kind. They are few, so that finding one costs next to nothing, and room
-/// is made only when one occurs for the first time.
+/// A count for each kind, sorted by kind. Allocates only when a kind occurs for the first time.
 #[derive(Debug)]
 struct Tally<K>(RefCell<Vec<(K, u64)>>);
 
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_occurred_is_counted_by_kind_and_nothing_else_is_known() {
+    fn answers_are_counted_by_route_and_status() {
         let counts = Counters::default();
         assert_eq!(counts.answers(), []);
         for (route, status) in [("/token", 200), ("/readyz", 503), ("/token", 503), ("/token", 200)]
@@ -95,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn the_refusals_that_are_watched_are_counted_from_nought() {
+    fn watched_refusals_are_exported_as_0_from_the_start() {
         let counts = Counters::default();
-        assert!(WATCHED.is_sorted(), "or they would not be found");
+        assert!(WATCHED.is_sorted(), "or binary search fails");
         assert_eq!(counts.refusals(), WATCHED.map(|reason| (reason, 0)));
         for reason in ["misdirected", "not_found", "misdirected"] {
             counts.refused(reason);

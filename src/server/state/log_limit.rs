@@ -1,74 +1,85 @@
-//! The few lines that tell the operator of strangers and of overload: at most one of a kind in a while, however many
-//! they are. Counters only what it holds back.
+//! Rate limits for the lines on stderr that clients can cause: of each kind at most one in ten seconds, with the number of
+//! those that were suppressed. Reads no clock.
 
 use std::cell::Cell;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::log::error;
 
-/// How often an operator hears of the same kind of trouble: often enough to see it, too seldom to fill a disk.
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// The time between two lines of one kind: short enough for an operator to notice, and too long to fill a disk.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Writes rate-limited lines to stderr.
 #[derive(Debug, Default)]
 pub(crate) struct ThrottledLog {
-    rejected: Throttle,
+    refused: Throttle,
     evicted: Throttle,
-    no_handshake: Throttle,
+    failed_handshakes: Throttle,
     not_accepted: Throttle,
 }
 
 impl ThrottledLog {
-    /// Somebody was refused, and why.
-    pub(crate) fn rejected(&self, who: impl fmt::Display, why: impl fmt::Display) {
-        if let Some(more) = self.rejected.turn(Instant::now()) {
-            error!("serve: refused {who}: {why}{more}");
-        }
+    /// Reports that a peer or client was refused.
+    pub(crate) fn refused(&self, now: Instant, client: impl fmt::Display, why: impl fmt::Display) {
+        self.refused.report(now, format_args!("refused {client}: {why}"));
     }
 
-    /// Somebody who may speak with us, and could not.
-    pub(crate) fn no_handshake(&self, who: impl fmt::Display, why: impl fmt::Display) {
-        if let Some(more) = self.no_handshake.turn(Instant::now()) {
-            error!("serve: no TLS with {who}: {why}{more}");
-        }
+    /// Reports that the TLS handshake with an allowed peer failed.
+    pub(crate) fn failed_handshake(
+        &self,
+        now: Instant,
+        peer: impl fmt::Display,
+        why: impl fmt::Display,
+    ) {
+        self.failed_handshakes.report(now, format_args!("no TLS with {peer}: {why}"));
     }
 
-    /// A connection that may still be of use is closed to make room.
-    pub(crate) fn evicted(&self, capacity: usize) {
-        if let Some(more) = self.evicted.turn(Instant::now()) {
-            error!(
-                "serve: all {capacity} places for connections are taken, whoever is idle for longest makes room \
-                 (--max-connections, ulimit -n){more}"
-            );
-        }
+    /// Reports that a connection was evicted that had not had its last answer.
+    pub(crate) fn evicted(&self, now: Instant, capacity: usize) {
+        self.evicted.report(
+            now,
+            format_args!(
+                "all {capacity} places for connections are taken, whoever is idle for longest makes room \
+                 (--max-connections, ulimit -n)"
+            ),
+        );
     }
 
-    /// A connection could not be accepted.
-    pub(crate) fn not_accepted(&self, err: &std::io::Error) {
-        if let Some(more) = self.not_accepted.turn(Instant::now()) {
-            error!("serve: cannot accept a connection: {err}{more}");
-        }
+    /// Reports that a connection could not be accepted.
+    pub(crate) fn not_accepted(&self, now: Instant, err: &io::Error) {
+        self.not_accepted.report(now, format_args!("cannot accept a connection: {err}"));
     }
 }
 
-/// Lets one line through in a while, and counts those it held back.
+/// The rate limit of one kind of line.
 #[derive(Debug, Default)]
 struct Throttle {
-    said_at: Cell<Option<Instant>>,
-    held: Cell<u64>,
+    written_at: Cell<Option<Instant>>,
+    suppressed: Cell<u64>,
 }
 
 impl Throttle {
-    /// What to say at the line's end if it may be said now, `None` if it is held back.
-    fn turn(&self, now: Instant) -> Option<String> {
-        if self.said_at.get().is_some_and(|at| now.duration_since(at) < BETWEEN_LINES) {
-            self.held.set(self.held.get() + 1);
+    fn report(&self, now: Instant, message: fmt::Arguments<'_>) {
+        if let Some(suffix) = self.admit(now) {
+            error!("serve: {message}{suffix}");
+        }
+    }
+
+    /// Returns the end of a line that may be written now, with the number of those that were suppressed since the last
+    /// one. Returns `None` if this line is suppressed.
+    fn admit(&self, now: Instant) -> Option<String> {
+        if self.written_at.get().is_some_and(|at| now.duration_since(at) < LINE_INTERVAL) {
+            self.suppressed.set(self.suppressed.get() + 1);
             return None;
         }
-        self.said_at.set(Some(now));
-        Some(match self.held.take() {
+        self.written_at.set(Some(now));
+        Some(match self.suppressed.take() {
             0 => String::new(),
-            held => format!(" ({held} more since the last line)"),
+            suppressed => format!(" ({suppressed} more since the last line)"),
         })
     }
 }
@@ -78,10 +89,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_in_ten_seconds_and_the_next_one_says_how_many_were_held() {
+    fn one_line_in_ten_seconds_is_written_with_the_number_of_suppressed_ones() {
         let throttle = Throttle::default();
         let start = Instant::now();
-        let at = |secs: f64| throttle.turn(start + Duration::from_secs_f64(secs));
+        let at = |secs: f64| throttle.admit(start + Duration::from_secs_f64(secs));
         assert_eq!(at(0.0), Some(String::new()));
         assert_eq!(at(0.1), None);
         assert_eq!(at(9.9), None);

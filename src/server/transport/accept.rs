@@ -38,7 +38,7 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
             Err(err) => {
-                state.log.not_accepted(&err);
+                state.log.not_accepted(Instant::now(), &err);
                 if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) =
                     Errno::from_io_error(&err)
                 {
@@ -75,7 +75,7 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
             _ => stream.send_and_shut_down(&rejection.bytes()),
         }
         state.counters.refused(rejection.error());
-        state.log.rejected(info.peer, "not in --allow");
+        state.log.refused(Instant::now(), info.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {
@@ -84,7 +84,7 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
         match connections.next_stays_for(Instant::now()) {
             Some(rest) => sleep(rest).await,
             None => {
-                state.log.evicted(connections.capacity());
+                state.log.evicted(Instant::now(), connections.capacity());
                 connections.evict();
             }
         }

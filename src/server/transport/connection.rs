@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Transport;
-use super::progress::{Progress, RequestPhase};
+use super::progress::{RequestPhase, RequestProgress};
 use super::socket::Stream;
 use super::tls;
 use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
@@ -46,7 +46,7 @@ struct Connection {
     info: ConnectionInfo,
     transport: Rc<Transport>,
     slot: ConnectionSlot,
-    progress: Rc<Progress>,
+    progress: Rc<RequestProgress>,
 }
 
 /// Why a connection ends.
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     slot: ConnectionSlot,
 ) {
     let now = Instant::now();
-    let progress = Rc::new(Progress::new(now));
+    let progress = Rc::new(RequestProgress::new(now));
     let connection = Rc::new(Connection { info, transport, slot, progress });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
@@ -120,7 +120,7 @@ impl Connection {
             Err((err, socket)) => {
                 if let Some(why) = tls::describe_failure(&err) {
                     self.transport.state.counters.refused("handshake");
-                    self.transport.state.log.no_handshake(self.info.peer, why);
+                    self.transport.state.log.failed_handshake(Instant::now(), self.info.peer, why);
                 }
                 // A client that sent its request right behind the handshake can still read the alert.
                 self.progress.set_has_unread(true);

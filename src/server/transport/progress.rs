@@ -41,7 +41,7 @@ impl RequestPhase {
 }
 
 /// The progress of one connection, which its stream, its service and its timer share.
-pub(super) struct Progress {
+pub(super) struct RequestProgress {
     phase: Cell<RequestPhase>,
     /// When the timeout of the phase began.
     since: Cell<Instant>,
@@ -49,10 +49,10 @@ pub(super) struct Progress {
     has_unread: Cell<bool>,
 }
 
-impl Progress {
+impl RequestProgress {
     /// Returns the progress of a connection that was just accepted.
-    pub(super) fn new(now: Instant) -> Progress {
-        Progress {
+    pub(super) fn new(now: Instant) -> RequestProgress {
+        RequestProgress {
             phase: Cell::new(RequestPhase::Connected),
             since: Cell::new(now),
             has_unread: Cell::new(false),
@@ -150,7 +150,7 @@ mod tests {
     fn the_time_for_a_request_runs_from_its_first_byte() {
         let start = Instant::now();
         let later = |secs| start + Duration::from_secs(secs);
-        let progress = Progress::new(start);
+        let progress = RequestProgress::new(start);
         progress.received_bytes();
         assert_eq!(
             progress.begin_answer(later(5)),

@@ -1,5 +1,5 @@
 //! The stream and the request body as hyper and the routes see them: reading and writing updates the connection's
-//! [`Progress`].
+//! [`RequestProgress`].
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::progress::{Progress, RequestPhase};
+use super::progress::{RequestPhase, RequestProgress};
 use super::socket::Stream;
 
 /// A stream with bytes that were read ahead of hyper. While a connection is idle, this is all that it keeps.
@@ -23,7 +23,7 @@ pub(super) struct BufferedStream {
 /// The stream that hyper reads from and writes to.
 pub(super) struct TrackedStream {
     pub(super) buffered: BufferedStream,
-    pub(super) progress: Rc<Progress>,
+    pub(super) progress: Rc<RequestProgress>,
 }
 
 impl AsyncRead for TrackedStream {
@@ -78,7 +78,7 @@ impl AsyncWrite for TrackedStream {
 /// The body that a route reads. A body that no route reads has no timeout of its own.
 pub(super) struct TrackedBody<'a> {
     pub(super) body: Incoming,
-    pub(super) progress: &'a Progress,
+    pub(super) progress: &'a RequestProgress,
     /// When the request began to arrive.
     pub(super) request_began: Instant,
 }
