@@ -17,7 +17,7 @@ fn published(token: &str) -> Sandbox {
     sandbox
 }
 
-/// The headers of §7, which every answer has.
+/// The headers that every answer has.
 #[track_caller]
 fn assert_has_the_headers_of_every_answer(response: &Response) {
     for (name, value) in [

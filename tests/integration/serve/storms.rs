@@ -17,7 +17,7 @@ const TOKEN: &str = "T0KEN_for_honest_callers_only";
 /// half a second on two busy cores, debug build.
 const NOTICEABLE: Duration = Duration::from_secs(5);
 
-/// How long a request may take to arrive: design.md §7.
+/// How long a request may take to arrive (wxtoken(1), status 408).
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// All that the process may keep after a storm: what it began with, and what the allocator holds back for the next
