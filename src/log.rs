@@ -92,6 +92,31 @@ macro_rules! debug {
 
 pub(crate) use {debug, error, info};
 
+/// Lets a message about something that is looked at again and again through once, and again only after it has changed.
+#[derive(Debug, Default)]
+pub(crate) struct OnceUntilChanged(Option<String>);
+
+impl OnceUntilChanged {
+    /// Whether `message` differs from the one before, and is to be logged.
+    pub(crate) fn is_new(&mut self, message: &str) -> bool {
+        let is_new = self.last() != Some(message);
+        if is_new {
+            self.0 = Some(message.to_owned());
+        }
+        is_new
+    }
+
+    /// Returns the message that was let through last, if there was no reset since.
+    pub(crate) fn last(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Makes the next message new, whatever it is.
+    pub(crate) fn reset(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Makes text from outside safe to print: escapes control, bidirectional and invisible characters, keeps Chinese, and
 /// cuts it after `max` characters.
 pub(crate) fn printable(text: &str, max: usize) -> String {
@@ -154,6 +179,15 @@ impl log::Log for NetworkLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_let_through_once_until_it_changes_or_is_reset() {
+        let mut once = OnceUntilChanged::default();
+        assert!(once.is_new("damaged") && !once.is_new("damaged"));
+        assert!(once.is_new("unreadable") && once.is_new("damaged"));
+        once.reset();
+        assert!(once.is_new("damaged") && !once.is_new("damaged"));
+    }
 
     #[test]
     fn text_from_outside_cannot_move_the_cursor() {

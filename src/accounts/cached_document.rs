@@ -8,14 +8,14 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use time::UtcDateTime;
 
-use crate::log::{debug, error, info, printable};
+use crate::log::{OnceUntilChanged, debug, error, info, printable};
 use crate::model::account::Account;
 use crate::model::document::{CLASSIC_OVERLAP, Document};
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::Token;
-use crate::store::Watch;
+use crate::store::{Stores, Watch};
 
 /// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
@@ -26,11 +26,14 @@ const MOST_TYPES: usize = 8;
 /// One account's document, and what was last made of it.
 pub(crate) struct CachedDocument {
     account: Account,
+    stores: Stores,
     watched: Box<dyn Watch>,
-    /// Those of the types that somebody has asked for.
-    tickets: HashMap<TicketType, Box<dyn Watch>>,
-    /// What is wrong with the document, as it was last reported: the same trouble is told once, not at each request.
-    trouble: Option<String>,
+    /// The tickets of the types that were asked for.
+    tickets: HashMap<TicketType, WatchedTicket>,
+    /// What is wrong with the document.
+    trouble: OnceUntilChanged,
+    /// That the document belongs to another account.
+    foreign: OnceUntilChanged,
     /// The answer for all who ask within a second.
     answer: Option<Token>,
     /// How many other tokens there have been.
@@ -41,14 +44,23 @@ pub(crate) struct CachedDocument {
     previous: Option<(Rc<Secret>, UtcDateTime)>,
 }
 
+/// A ticket's document.
+struct WatchedTicket {
+    watch: Box<dyn Watch>,
+    /// What is wrong with it.
+    trouble: OnceUntilChanged,
+}
+
 impl CachedDocument {
-    pub(crate) fn new(account: Account) -> CachedDocument {
-        let watched = account.location.watch(&DocumentKind::Token);
+    pub(crate) fn new(account: Account, stores: Stores) -> CachedDocument {
+        let watched = stores.watch(&account.location, &DocumentKind::Token);
         CachedDocument {
             account,
+            stores,
             watched,
             tickets: HashMap::new(),
-            trouble: None,
+            trouble: OnceUntilChanged::default(),
+            foreign: OnceUntilChanged::default(),
             answer: None,
             generation: 0,
             current: None,
@@ -63,28 +75,33 @@ impl CachedDocument {
 
     /// The document as of now, if it is this account's. Trouble with it is told once.
     pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
-        match self.watched.look() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.answer = None;
-                self.trouble = None;
-                self.note_token(now);
-            }
-            Err(err) => {
-                let stays = self
-                    .watched
-                    .document()
-                    .map_or("", |_| "; the last good token stays while it lives");
-                self.report(format!("{err:#}{stays}"));
+        if self.watched.look() {
+            self.answer = None;
+            self.foreign.reset();
+            self.note_token(now);
+        }
+        let name = &self.account.name;
+        match self.watched.trouble() {
+            None => self.trouble.reset(),
+            Some(trouble) => {
+                let stays = match self.watched.document() {
+                    Some(_) => "; the last good token stays while it lives",
+                    None => "",
+                };
+                let message = format!("{trouble}{stays}");
+                if self.trouble.is_new(&message) {
+                    error!("serve: {name}: {message}");
+                }
             }
         }
         let document = self.watched.document()?;
         if !self.account.owns(document) {
-            let whose = printable(&document.appid, 64);
-            let path = &self.account.location;
-            self.report(format!(
-                "{path} belongs to {whose}, another account; nothing is handed out"
-            ));
+            let (place, appid) = (&self.account.location, printable(&document.appid, 64));
+            let message =
+                format!("{place} belongs to {appid}, another account; nothing is handed out");
+            if self.foreign.is_new(&message) {
+                error!("serve: {name}: {message}");
+            }
             return None;
         }
         self.watched.document()
@@ -119,12 +136,18 @@ impl CachedDocument {
         if !self.tickets.contains_key(kind) && self.tickets.len() == MOST_TYPES {
             self.tickets.retain(|kind, _| self.account.tickets.contains(kind));
         }
-        let watch = || self.account.location.watch(&DocumentKind::Ticket(kind.clone()));
-        let watched = self.tickets.entry(kind.clone()).or_insert_with(watch);
-        if let Err(err) = watched.look() {
-            info!("serve: {name}: {err:#}");
+        let watched = self.tickets.entry(kind.clone()).or_insert_with(|| {
+            let watch =
+                self.stores.watch(&self.account.location, &DocumentKind::Ticket(kind.clone()));
+            WatchedTicket { watch, trouble: OnceUntilChanged::default() }
+        });
+        watched.watch.look();
+        match watched.watch.trouble() {
+            None => watched.trouble.reset(),
+            Some(trouble) if watched.trouble.is_new(trouble) => info!("serve: {name}: {trouble}"),
+            Some(_) => {}
         }
-        let document = watched.document()?;
+        let document = watched.watch.document()?;
         if !self.account.owns(document) {
             let whose = printable(&document.appid, 64);
             info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
@@ -155,25 +178,20 @@ impl CachedDocument {
         self.generation += 1;
         self.previous = std::mem::replace(&mut self.current, found).map(|token| (token, now));
     }
-
-    fn report(&mut self, trouble: String) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            error!("serve: {}: {trouble}", self.account.name);
-            self.trouble = Some(trouble);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
 
     use time::format_description::well_known::Rfc3339;
 
     use super::*;
     use crate::model::api::{Api, Rules};
     use crate::model::location::Location;
+    use crate::os::clock::SystemClock;
 
     fn at(text: &str) -> UtcDateTime {
         UtcDateTime::parse(text, &Rfc3339).unwrap()
@@ -188,7 +206,7 @@ mod tests {
     }
 
     fn handout(dir: &Path) -> CachedDocument {
-        CachedDocument::new(Account {
+        let account = Account {
             name: "default".to_owned(),
             appid: Some("wx1".to_owned()),
             api: Api::Stable,
@@ -197,7 +215,8 @@ mod tests {
             location: Location::File(dir.join("default.json")),
             tickets: Vec::new(),
             on_change: None,
-        })
+        };
+        CachedDocument::new(account, Stores::new(Arc::new(SystemClock)))
     }
 
     fn answered(handout: &mut CachedDocument, now: &str) -> Option<String> {
@@ -255,10 +274,10 @@ mod tests {
         }
         put(dir.path(), "wx2", "T3");
         assert_eq!(answered(&mut handout, now), None);
-        assert!(handout.trouble.as_ref().unwrap().contains("belongs to wx2"));
+        assert!(handout.foreign.last().unwrap().contains("belongs to wx2"));
         put(dir.path(), "wx1", "T4");
         assert!(answered(&mut handout, now).unwrap().contains("T4"));
-        assert_eq!(handout.trouble, None);
+        assert_eq!(handout.foreign.last(), None);
     }
 
     #[test]
@@ -286,12 +305,12 @@ mod tests {
         let mut handout = handout(dir.path());
         fs::write(dir.path().join("default.json"), "{").unwrap();
         assert_eq!(answered(&mut handout, "2026-11-22T01:00:00Z"), None);
-        assert!(!handout.trouble.as_ref().unwrap().contains("stays"), "there is none to stay");
+        assert!(!handout.trouble.last().unwrap().contains("stays"), "there is none to stay");
         put(dir.path(), "wx1", "T1");
         assert!(answered(&mut handout, "2026-11-22T01:00:00Z").is_some());
         fs::write(dir.path().join("default.json"), "{").unwrap();
         assert!(answered(&mut handout, "2026-11-22T01:00:00Z").unwrap().contains("T1"));
-        assert!(handout.trouble.as_ref().unwrap().contains("the last good token stays"));
+        assert!(handout.trouble.last().unwrap().contains("the last good token stays"));
         assert_eq!(answered(&mut handout, "2026-11-22T02:00:00Z"), None);
     }
 }

@@ -22,6 +22,7 @@ use crate::model::status::{
 };
 use crate::os::clock::{Clock, SystemClock};
 use crate::scheduler::Scheduler;
+use crate::store::Stores;
 
 /// Why there is no token where nobody asks WeChat.
 const NO_TOKEN: &str =
@@ -41,9 +42,9 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn new(account: Account, scheduler: Option<Scheduler>) -> Served {
+    pub(crate) fn new(account: Account, scheduler: Option<Scheduler>, stores: &Stores) -> Served {
         Served {
-            cached: RefCell::new(CachedDocument::new(account.clone())),
+            cached: RefCell::new(CachedDocument::new(account.clone(), stores.clone())),
             account,
             scheduler: scheduler.map(Rc::new),
             keeping: RefCell::default(),
@@ -281,6 +282,7 @@ impl Holders {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -306,8 +308,10 @@ mod tests {
         // Still alive when nobody runs this test any more.
         let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
         fs::write(dir.path().join("shop"), document).unwrap();
+        let stores = Stores::new(Arc::new(SystemClock));
         let of = [("shop", None), ("branch", Some("wx2")), ("again", Some("wx1"))];
-        let of = of.map(|(name, appid)| Served::new(account(dir.path(), name, appid), None));
+        let of =
+            of.map(|(name, appid)| Served::new(account(dir.path(), name, appid), None, &stores));
         let accounts = Accounts::new(of.map(Rc::new));
         assert_eq!(accounts.names(), ["again", "branch", "shop"]);
         assert_eq!(accounts.with_appid("wx1"), [0, 2], "the document of the last one knows");

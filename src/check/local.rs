@@ -10,7 +10,7 @@ use super::Finding;
 use crate::error::Exit;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
-use crate::store::{Directory, Trial, Turns};
+use crate::store::{DirectoryState, LeaseState, PublishTrial};
 use crate::upstream::credentials::SecretSource;
 
 /// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
@@ -50,20 +50,20 @@ fn described(from: &SecretSource<'_>) -> String {
 }
 
 /// Whether documents can be published at `place`.
-pub(crate) fn place(place: &Location, trial: &Trial) -> Finding {
+pub(crate) fn place(place: &Location, trial: &PublishTrial) -> Finding {
     match trial {
-        Trial::Directory(tried) => directory(place, tried),
-        Trial::Redis(tried) => redis(place, tried),
+        PublishTrial::Directory(tried) => directory(place, tried),
+        PublishTrial::Redis(tried) => redis(place, tried),
     }
 }
 
-fn directory(place: &Location, tried: &Result<Directory>) -> Finding {
+fn directory(place: &Location, tried: &Result<DirectoryState>) -> Finding {
     let about = "directory";
     match tried {
-        Ok(Directory::Ready) => {
+        Ok(DirectoryState::Ready) => {
             Finding::well(about, format!("{place} can be published: writing, renaming and locking work"))
         }
-        Ok(Directory::Shared(kind)) => Finding::notice(
+        Ok(DirectoryState::Network(kind)) => Finding::notice(
             about,
             format!("{place} can be published, on {kind}: whether its locks hold between hosts cannot be tried from one"),
         )
@@ -71,7 +71,7 @@ fn directory(place: &Location, tried: &Result<Directory>) -> Finding {
             "Let one host fetch and the others read, or be mirrors of it.",
             "请只让一台主机刷新，其他主机只读取或做镜像。",
         ),
-        Ok(Directory::Missing) => {
+        Ok(DirectoryState::Missing) => {
             Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
         }
         Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
@@ -118,11 +118,11 @@ pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
 }
 
 /// Whether somebody is at it, where `trial` told whether documents can be published.
-pub(crate) fn lock(trial: &Trial, turns: &Result<Turns>) -> Finding {
+pub(crate) fn lock(trial: &PublishTrial, state: &Result<LeaseState>) -> Finding {
     let about = "lock";
-    match turns {
-        Ok(Turns::Nobody) => Finding::well(about, "free"),
-        Ok(Turns::Somebody(who)) => {
+    match state {
+        Ok(LeaseState::Free) => Finding::well(about, "free"),
+        Ok(LeaseState::Held(who)) => {
             let who = who.as_deref().unwrap_or("another process");
             Finding::notice(
                 about,
@@ -134,7 +134,7 @@ pub(crate) fn lock(trial: &Trial, turns: &Result<Turns>) -> Finding {
             )
         }
         // The store tells it, too, and fails for it.
-        Err(err) if matches!(trial, Trial::Redis(_)) => {
+        Err(err) if matches!(trial, PublishTrial::Redis(_)) => {
             Finding::notice(about, format!("nobody can tell: {err:#}"))
                 .remedy("See store, above.", "见上面的 store 一项。")
         }

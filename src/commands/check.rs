@@ -1,7 +1,7 @@
 //! `wxtoken check`: looks at everything between an account and WeChat, and says what is not well and what to do about
 //! it. Publishes nothing and refreshes nothing.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -23,6 +23,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::Problem;
 use crate::os::clock::{Clock, SystemClock};
+use crate::store::Stores;
 use crate::upstream::client::Client;
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::{self, Connector};
@@ -37,12 +38,13 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let deadline = SystemClock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let connector = Connector::default();
+    let stores = Stores::new(Arc::new(SystemClock));
     let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
     let entries = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = entries.map(|it| subject(it.account, it.upstream)).collect();
     parallel::for_each("check", &subjects, |subject| {
         let Subject { account, contact, findings } = subject;
-        findings.get_or_init(|| examine(account, contact, &connector, deadline));
+        findings.get_or_init(|| examine(account, contact, &connector, &stores, deadline));
         Ok(())
     });
     output::print(&match args.format {
@@ -79,10 +81,11 @@ fn examine(
     account: &Account,
     contact: &UpstreamConfig,
     connector: &Connector,
+    stores: &Stores,
     deadline: Instant,
 ) -> Vec<Finding> {
     let (client, secret) = connector.parts(&account.name, contact);
-    let trial = account.location.try_out();
+    let trial = stores.try_publishing(&account.location);
     let mut findings = vec![
         Finding::well("config", origin(contact)),
         local::secret(
@@ -91,7 +94,7 @@ fn examine(
             &secret,
         ),
         local::place(&account.location, &trial),
-        local::lock(&trial, &account.location.turns()),
+        local::lock(&trial, &stores.lease_state(&account.location)),
     ];
     let hook = account.on_change.as_ref();
     findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
@@ -117,10 +120,11 @@ fn examine(
     let client = client.filter(|_| account.rules != Rules::Mirror);
     let nobody = Some(Secret::new(String::new()));
     let upstream = client.and_then(|it| connect::upstream(account, it, nobody).ok());
-    let (token, liveness, now) = probed(account, upstream.as_deref(), deadline);
+    let (token, liveness, now) = probed(stores, account, upstream.as_deref(), deadline);
     let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
     findings.extend(remote::address(seen_from, liveness.as_ref()));
     findings.extend(published_findings(
+        stores,
         account,
         &token,
         liveness.as_ref(),
@@ -176,6 +180,7 @@ fn ask(
 /// What there is to say of the published token and tickets. `liveness` is what a probe said of the token, `current` the
 /// token that the source gave just now.
 fn published_findings(
+    stores: &Stores,
     account: &Account,
     token: &Result<Document, Problem>,
     liveness: Option<&Liveness>,
@@ -194,7 +199,7 @@ fn published_findings(
     };
     findings.extend(account.tickets.iter().map(|kind| {
         let status = DocumentKind::Ticket(kind.clone());
-        published::ticket(kind, &documents::document_status(account, &status, now))
+        published::ticket(kind, &documents::document_status(stores, account, &status, now))
     }));
     findings
 }
@@ -202,11 +207,12 @@ fn published_findings(
 /// The published token, what a probe says of it, and when it was probed. A token that is dead because the next one was
 /// published meanwhile is no problem: the next one is probed then.
 fn probed(
+    stores: &Stores,
     account: &Account,
     upstream: Option<&dyn Upstream>,
     deadline: Instant,
 ) -> (Result<Document, Problem>, Option<Liveness>, UtcDateTime) {
-    let read = || documents::read(account, &DocumentKind::Token);
+    let read = || documents::read(stores, account, &DocumentKind::Token);
     let token = |it: &Result<Document, Problem>| it.as_ref().ok().map(|it| it.token.clone());
     let mut found = read();
     loop {

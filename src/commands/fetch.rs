@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -23,7 +24,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::signals::Reprieve;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh};
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let clock = SystemClock;
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
+    let stores = Stores::new(Arc::new(SystemClock));
     let settings = config.account_settings(&args.names)?;
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;
@@ -38,7 +40,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
         let upstream = connector.connect(account, upstream)?;
         let (upstream, request, clock) = (&*upstream, &request, &clock);
-        AccountFetch { account, upstream, request, mode, deadline, clock }.run()
+        AccountFetch { stores: &stores, account, upstream, request, mode, deadline, clock }.run()
     }))
 }
 
@@ -57,6 +59,7 @@ fn check_number(request: &TokenRequest, accounts: usize, are_named: bool) -> Res
 
 /// Fetches the documents of one account.
 struct AccountFetch<'a> {
+    stores: &'a Stores,
     account: &'a Account,
     upstream: &'a dyn Upstream,
     request: &'a TokenRequest,
@@ -100,7 +103,7 @@ impl AccountFetch<'_> {
     fn fetch_token(&self) -> Result<bool> {
         let AccountFetch { account, request, .. } = *self;
         let name = account.name.as_str();
-        let store = account.location.store(&DocumentKind::Token, self.mode);
+        let store = self.stores.open(&account.location, &DocumentKind::Token, self.mode);
         let place = account.location.name_of(&DocumentKind::Token);
         let outcome = self.refresh(name, &place, &*store)?.run(request, self.deadline);
         let outcome = outcome.map_err(|failure| {
@@ -155,10 +158,10 @@ impl AccountFetch<'_> {
     fn fetch_ticket(&self, kind: &TicketType, has_changed: &mut bool) -> Result<()> {
         let AccountFetch { account, upstream, mode, .. } = *self;
         let name = format!("{}: {kind} ticket", account.name);
-        let token_store = account.location.store(&DocumentKind::Token, mode);
+        let token_store = self.stores.open(&account.location, &DocumentKind::Token, mode);
         let token_place = account.location.name_of(&DocumentKind::Token);
         let document_kind = DocumentKind::Ticket(kind.clone());
-        let store = account.location.store(&document_kind, mode);
+        let store = self.stores.open(&account.location, &document_kind, mode);
         let refresh = TicketRefresh {
             kind,
             place: &account.location.name_of(&document_kind),
@@ -201,13 +204,19 @@ impl AccountFetch<'_> {
 
     /// Returns how long the published token is promised to live; zero if there is none.
     fn published_life(&self) -> Duration {
-        published::document_status(self.account, &DocumentKind::Token, self.clock.now()).life()
+        published::document_status(
+            self.stores,
+            self.account,
+            &DocumentKind::Token,
+            self.clock.now(),
+        )
+        .life()
     }
 }
 
 /// Gives a document that stays published the mode of this run. A failure costs no token.
 fn set_mode(name: &str, store: &dyn Store) {
-    if let Err(err) = store.settle() {
+    if let Err(err) = store.apply_settings() {
         debug!("{name}: the document is left as it is: {err:#}");
     }
 }

@@ -1,6 +1,8 @@
 //! `wxtoken get`: prints the published token or ticket with the life it has left. Opens no socket but to a store, takes no
 //! lock, and reads no secret.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::{output, published};
@@ -11,6 +13,7 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::status::{DocumentStatus, Problem};
 use crate::os::clock::{Clock, SystemClock};
+use crate::store::Stores;
 
 pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
     let clock = SystemClock;
@@ -23,7 +26,8 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
                 .map_err(|what| Exit::Usage.error(format!("--ticket: {what}")))?,
         ),
     };
-    let document = published::read(&account, &kind);
+    let stores = Stores::new(Arc::new(SystemClock));
+    let document = published::read(&stores, &account, &kind);
     let now = clock.now();
     let published = document.as_ref().map_err(Problem::clone);
     let status = DocumentStatus::new(&account, &kind, published, now);

@@ -12,11 +12,15 @@ use crate::model::account::Account;
 use crate::model::document::{Document, rfc3339};
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentStatus, Problem};
-use crate::store::Found;
+use crate::store::{Found, Stores};
 
 /// Reads the account's document of this kind.
-pub(super) fn read(account: &Account, kind: &DocumentKind) -> Result<Document, Problem> {
-    match account.location.read(kind) {
+pub(super) fn read(
+    stores: &Stores,
+    account: &Account,
+    kind: &DocumentKind,
+) -> Result<Document, Problem> {
+    match stores.read(&account.location, kind) {
         Ok(Found::Document(document)) if account.owns(&document) => Ok(document),
         Ok(Found::Document(document)) => Err(Problem::Foreign { appid: document.appid }),
         Ok(Found::Nothing) => Err(Problem::Missing),
@@ -26,17 +30,22 @@ pub(super) fn read(account: &Account, kind: &DocumentKind) -> Result<Document, P
 }
 
 /// Reads all documents of the account for its status.
-pub(super) fn account_status(account: &Account, now: UtcDateTime) -> AccountStatus {
-    AccountStatus::new(account, |kind| document_status(account, kind, now), None)
+pub(super) fn account_status(
+    stores: &Stores,
+    account: &Account,
+    now: UtcDateTime,
+) -> AccountStatus {
+    AccountStatus::new(account, |kind| document_status(stores, account, kind, now), None)
 }
 
 /// Reads the account's document of this kind for its status.
 pub(super) fn document_status(
+    stores: &Stores,
     account: &Account,
     kind: &DocumentKind,
     now: UtcDateTime,
 ) -> DocumentStatus {
-    let document = read(account, kind);
+    let document = read(stores, account, kind);
     DocumentStatus::new(account, kind, document.as_ref().map_err(Problem::clone), now)
 }
 

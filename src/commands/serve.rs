@@ -24,7 +24,7 @@ use crate::scheduler::{self, Scheduler};
 use crate::server::{
     self, AccessSources, BoundSocket, Files, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
 };
-use crate::store;
+use crate::store::Stores;
 use crate::upstream::Upstream;
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
@@ -39,9 +39,10 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         None => Secrets::NeededToRefresh,
     };
     let settings = Config::read(common, &args.account, secrets)?.serve(args);
+    let stores = Stores::new(Arc::new(SystemClock));
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let ((snapshot, tls), listen) = both(
-        both(snapshot(common, args, secrets, &settings), tls(&settings)),
+        both(snapshot(common, args, secrets, &settings, &stores), tls(&settings)),
         Listen::parse_all(&settings.listen),
     )?;
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
@@ -52,7 +53,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
     let accounts = snapshot.get().accounts.names().len();
-    store::await_first_look();
+    stores.await_first_look();
     let options = Options { snapshot, tls, max_connections: settings.max_connections as usize };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -69,6 +70,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         .block_on(&runtime, async { server::serve(bound, options, listening).await });
     // What is still under way ends with the process.
     runtime.shutdown_background();
+    stores.end();
     served.map(|()| Exit::Done)
 }
 
@@ -101,13 +103,14 @@ fn snapshot(
     args: &ServeArgs,
     secrets: Secrets,
     at_start: &ServeSettings,
+    stores: &Stores,
 ) -> Result<Reloaded<Snapshot>> {
     let (common, args, at_start) = (common.clone(), args.clone(), at_start.clone());
     let what = match config::path(&common, &args.account) {
         Some(_) => "accounts and access rules",
         None => "access rules",
     };
-    let maker = Maker::default();
+    let maker = Maker::new(stores.clone());
     Reloaded::new(what, move |files: &mut Files| {
         if let Some(path) = config::path(&common, &args.account) {
             files.note(&path);
@@ -151,8 +154,8 @@ struct Plan {
 }
 
 /// Makes the accounts that are served, and makes them anew: one that is as it was stays, with all that is known of it.
-#[derive(Default)]
 struct Maker {
+    stores: Stores,
     connector: Rc<Connector>,
     /// By their names.
     made: RefCell<HashMap<String, Made>>,
@@ -161,6 +164,10 @@ struct Maker {
 type Made = (Plan, Rc<Served>);
 
 impl Maker {
+    fn new(stores: Stores) -> Maker {
+        Maker { stores, connector: Rc::default(), made: RefCell::default() }
+    }
+
     fn accounts(
         &self,
         entries: Vec<AccountSettings>,
@@ -215,9 +222,9 @@ impl Maker {
                     _ => connector.connect(&account, &contact).map(Some),
                 }
             };
-            Scheduler::new(account.clone(), mode, upstream, connect)
+            Scheduler::new(account.clone(), &self.stores, mode, upstream, connect)
         });
-        (plan, Rc::new(Served::new(account, scheduler)))
+        (plan, Rc::new(Served::new(account, scheduler, &self.stores)))
     }
 
     /// These are what is served from now on.

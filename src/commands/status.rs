@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::iter;
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use crate::model::exposition::Exposition;
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentState, DocumentStatus, Published};
 use crate::os::clock::{Clock, SystemClock};
+use crate::store::Stores;
 
 /// The longest AppID that is shown of a document.
 const MAX_APPID: usize = 64; // characters
@@ -25,9 +27,10 @@ const MAX_APPID: usize = 64; // characters
 pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
     let accounts = config.accounts(&args.names)?;
+    let stores = Stores::new(Arc::new(SystemClock));
     let now = SystemClock.now();
     let statuses: Vec<_> =
-        accounts.iter().map(|account| published::account_status(account, now)).collect();
+        accounts.iter().map(|account| published::account_status(&stores, account, now)).collect();
     output::print(&match args.format {
         Format::Text => text(&statuses, Style::of_stdout()),
         Format::Json => json(&statuses)?,

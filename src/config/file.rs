@@ -19,7 +19,7 @@ use crate::model::address::network;
 use crate::model::api::Api;
 use crate::model::client_key;
 use crate::model::kind::TicketType;
-use crate::model::location::Redis;
+use crate::model::location::RedisSettings;
 use crate::model::secret;
 use crate::os::hook::Hook;
 use crate::os::read::{self, Protection, RegularFile};
@@ -44,7 +44,7 @@ pub(super) struct ConfigFile {
     pub(super) refresh_before: Option<Duration>,
     pub(super) mode: Option<u32>,
     /// The Redis that holds the documents; `None` if they are in files.
-    pub(super) store: Option<Arc<Redis>>,
+    pub(super) store: Option<Arc<RedisSettings>>,
     /// Sorted by name.
     pub(super) accounts: Vec<FileAccount>,
     pub(super) serve: FileServe,

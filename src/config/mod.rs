@@ -21,7 +21,7 @@ use crate::log::{printable, without_long_words};
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
-use crate::model::location::{Location, Shared};
+use crate::model::location::{Location, RedisLocation};
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
 
@@ -298,7 +298,7 @@ impl<'a> Config<'a> {
     /// Returns where an account's documents are, of which `file` is the document or this host's copy.
     fn location(&self, account: &str, appid: Option<String>, file: PathBuf) -> Location {
         let Some(redis) = &self.file.store else { return Location::File(file) };
-        Location::Shared(Arc::new(Shared {
+        Location::Redis(Arc::new(RedisLocation {
             redis: redis.clone(),
             account: account.to_owned(),
             appid,

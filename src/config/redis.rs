@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::table::{Table, Value};
 use crate::model::address::redis_url::RedisUrl;
-use crate::model::location::{Also, AlsoFormat, Redis};
+use crate::model::location::{AlsoFormat, AlsoKey, RedisSettings};
 
 /// What the names of all keys begin with by default.
 const DEFAULT_PREFIX: &str = "wxtoken";
@@ -20,7 +20,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_KEY: usize = 256;
 
 /// Returns the Redis that the file names, if there is one.
-pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<Redis>> {
+pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<RedisSettings>> {
     let url = top.get("store", url);
     let settings = top.table("redis", RedisTable::read);
     if settings.as_ref().is_some_and(|settings| !settings.is_empty) && !top.has("store") {
@@ -43,7 +43,7 @@ pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<Redis>> {
             "has a user without a password; name the file with it in [redis] password_file",
         );
     }
-    Some(Arc::new(Redis {
+    Some(Arc::new(RedisSettings {
         url,
         user: settings.user,
         password_file: settings.password_file,
@@ -63,7 +63,7 @@ struct RedisTable {
     ca_file: Option<PathBuf>,
     prefix: Option<String>,
     timeout: Option<Duration>,
-    also: Vec<Also>,
+    also: Vec<AlsoKey>,
 }
 
 impl RedisTable {
@@ -89,12 +89,12 @@ impl RedisTable {
 }
 
 /// The keys under which SDKs look for the bare token.
-fn also(table: &mut Table<'_>) -> Vec<Also> {
+fn also(table: &mut Table<'_>) -> Vec<AlsoKey> {
     let example = "{ key = \"app:{appid}:token\", format = \"text\" }";
     let rows = table.table_list("also", example, |row| {
         let key = row.require("key", "it has no key", also_key);
         let format = row.require("format", "it has no format", also_format);
-        Some(Also { key: key?, format: format? })
+        Some(AlsoKey { key: key?, format: format? })
     });
     rows.into_iter().flatten().collect()
 }

@@ -1,4 +1,5 @@
-//! Where an account's documents are, as config says it and people read it. Opens nothing: that is the store's.
+//! Where an account's documents are kept, as the config states it and as messages name it. Opens nothing: that is the
+//! store's part.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,76 +9,77 @@ use std::time::Duration;
 use crate::model::address::redis_url::RedisUrl;
 use crate::model::kind::{DocumentKind, TicketType};
 
-/// Where an account's documents are. Which store that is matters to nobody but the store.
+/// Where an account's documents are kept. Only the store cares which kind of place it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Location {
-    /// The token in this file, and each ticket in one beside it.
+    /// The token's document in this file, and each ticket's in a file beside it.
     File(PathBuf),
     /// In a Redis that many hosts share.
-    Shared(Arc<Shared>),
+    Redis(Arc<RedisLocation>),
 }
 
-/// A Redis, and how it is spoken to.
+/// A Redis, and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Redis {
+pub(crate) struct RedisSettings {
     pub(crate) url: RedisUrl,
     pub(crate) user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
-    /// What the names of all keys begin with.
+    /// The prefix of all keys.
     pub(crate) prefix: String,
-    /// It answers within this, or counts as down.
+    /// Without an answer within this time Redis counts as down.
     pub(crate) timeout: Duration,
-    /// Keys under which others look for the bare token.
-    pub(crate) also: Vec<Also>,
+    /// Keys at which SDKs look for the bare token.
+    pub(crate) also: Vec<AlsoKey>,
 }
 
-/// A key that is published beside the document, for an SDK that reads it there.
+impl RedisSettings {
+    /// Returns the channel on which the key of each new document is announced.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}:published", self.prefix)
+    }
+}
+
+/// A key of `[redis] also`: published beside the document, for an SDK that reads the bare token there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Also {
-    /// With `{appid}` and `{account}` in it.
+pub(crate) struct AlsoKey {
+    /// The key's name, with the placeholders `{appid}` and `{account}`.
     pub(crate) key: String,
     pub(crate) format: AlsoFormat,
 }
 
-impl Also {
-    /// The key of an account; `None` where its AppID belongs into it, and is not known.
+impl AlsoKey {
+    /// Returns the key of an account, or `None` if it needs an AppID that is not known.
     pub(crate) fn key_of(&self, account: &str, appid: &str) -> Option<String> {
         let is_known = !appid.is_empty() || !self.key.contains("{appid}");
         is_known.then(|| self.key.replace("{appid}", appid).replace("{account}", account))
     }
 }
 
-/// What stands there.
+/// In which form the token is written to a key of `[redis] also`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AlsoFormat {
+    /// As it is.
     Text,
     /// In quotes.
     JsonString,
 }
 
-/// An account's place there.
+/// An account's keys in a Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Shared {
-    pub(crate) redis: Arc<Redis>,
-    /// What people call the account.
+pub(crate) struct RedisLocation {
+    pub(crate) redis: Arc<RedisSettings>,
+    /// The account's name.
     pub(crate) account: String,
-    /// Whose copies are of use; anybody's where it is not known.
+    /// The AppID of documents whose copies are used; any, if it is not known.
     pub(crate) appid: Option<String>,
-    /// Where this host keeps a copy of the token's document, for when Redis is down; a ticket's is beside it.
+    /// Where this host keeps a copy of the token's document, for when Redis is down. A ticket's copy is beside it.
     pub(crate) copy: PathBuf,
 }
 
-impl Redis {
-    /// The channel on which the keys are told that something was published at.
-    pub(crate) fn channel(&self) -> String {
-        format!("{}:published", self.prefix)
-    }
-}
-
-impl Shared {
-    /// The other keys under which the token is published, and what stands there; none where the AppID is not known that
-    /// belongs into them.
+impl RedisLocation {
+    /// Returns the keys of `[redis] also` under which the account's token is published too. Leaves out those that need an
+    /// AppID that is not known.
     pub(crate) fn also(&self, kind: &DocumentKind) -> Vec<(String, AlsoFormat)> {
         if *kind != DocumentKind::Token {
             return Vec::new();
@@ -87,9 +89,9 @@ impl Shared {
         also.filter_map(|it| Some((it.key_of(&self.account, appid)?, it.format))).collect()
     }
 
-    /// The key of the document of this kind.
+    /// Returns the key of the document of this kind.
     pub(crate) fn key(&self, kind: &DocumentKind) -> String {
-        let Shared { redis, account, .. } = self;
+        let RedisLocation { redis, account, .. } = self;
         match kind {
             DocumentKind::Token => format!("{}:{account}", redis.prefix),
             DocumentKind::Ticket(kind) => format!("{}:{account}:{kind}", redis.prefix),
@@ -98,24 +100,26 @@ impl Shared {
 }
 
 impl Location {
-    /// The file of this kind on this host: the document, or a copy of it.
+    /// Returns the file of this kind on this host: the document itself, or the copy of it.
     pub(crate) fn path(&self, kind: &DocumentKind) -> PathBuf {
         let path = self.file();
         match kind {
             DocumentKind::Token => path.to_owned(),
-            DocumentKind::Ticket(kind) => beside(path, kind),
+            DocumentKind::Ticket(kind) => ticket_path(path, kind),
         }
     }
 
-    /// Where the document of this kind is, for people.
+    /// Returns what messages call the place of the document of this kind.
     pub(crate) fn name_of(&self, kind: &DocumentKind) -> String {
         match self {
             Location::File(_) => self.path(kind).display().to_string(),
-            Location::Shared(shared) => format!("{} at {}", shared.key(kind), shared.redis.url),
+            Location::Redis(location) => {
+                format!("{} at {}", location.key(kind), location.redis.url)
+            }
         }
     }
 
-    /// Whether it is a file under `dir`.
+    /// Whether the file on this host is under `dir`.
     pub(crate) fn is_under(&self, dir: &Path) -> bool {
         self.file().starts_with(dir)
     }
@@ -123,20 +127,20 @@ impl Location {
     fn file(&self) -> &Path {
         match self {
             Location::File(path) => path,
-            Location::Shared(shared) => &shared.copy,
+            Location::Redis(location) => &location.copy,
         }
     }
 }
 
-/// Where the token's document is, for people.
+/// What messages call the place of the token's document.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name_of(&DocumentKind::Token))
     }
 }
 
-/// The file of the ticket of this type, beside the token's.
-fn beside(path: &Path, kind: &TicketType) -> PathBuf {
+/// Returns the file of the ticket of this type, beside the token's.
+fn ticket_path(path: &Path, kind: &TicketType) -> PathBuf {
     let mut name = match path.extension() {
         Some(extension) if extension == "json" => path.file_stem(),
         _ => path.file_name(),

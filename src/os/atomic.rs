@@ -68,7 +68,7 @@ impl Replacement {
 
     /// Makes `content` what readers of the target see for now. This replacement stays as ready as it was, also if that
     /// fails.
-    pub(crate) fn publish_for_now(&self, content: &[u8]) -> Result<()> {
+    pub(crate) fn publish_interim(&self, content: &[u8]) -> Result<()> {
         self.check_temp()?;
         let temp = interim(&self.temp);
         Replacement::prepare_at(temp, &self.target, self.mode, content.len())?.publish(content)
@@ -121,7 +121,7 @@ impl Drop for Replacement {
 }
 
 /// Tries all that replacing `target` takes on a file beside it, which is gone afterwards; `attempt` tries more on it.
-pub(crate) fn rehearse(
+pub(crate) fn try_replacing(
     target: &Path,
     mode: u32,
     room: usize,
@@ -282,7 +282,7 @@ mod tests {
         fs::write(&target, "old").unwrap();
         let replacement = Replacement::prepare(&target, 0o640, 4096).unwrap();
         for content in ["for now", "and now"] {
-            replacement.publish_for_now(content.as_bytes()).unwrap();
+            replacement.publish_interim(content.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&target).unwrap(), content);
             assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o640);
             assert_eq!(names_in(dir.path()), [".doc.json.tmp", "doc.json"]);

@@ -16,17 +16,17 @@ use crate::os::read;
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The lock; let go when it is dropped, or when the process ends, however it ends.
-pub(crate) struct Lock {
+pub(crate) struct FileLock {
     _file: File,
 }
 
-impl Lock {
+impl FileLock {
     /// Waits for the lock at `path` until `deadline`; `None` if somebody else held it all along.
     pub(crate) fn acquire(
         path: &Path,
         clock: &dyn Clock,
         deadline: Instant,
-    ) -> Result<Option<Lock>> {
+    ) -> Result<Option<FileLock>> {
         let opening = || format!("cannot open lock {}", path.display());
         // Only its owner may open it: whoever can open a lock file can also hold it for ever.
         let open = || {
@@ -43,7 +43,7 @@ impl Lock {
         loop {
             // Spelled out: fs2's other names, such as `file.unlock()`, have been std's own since Rust 1.89.
             match fs2::FileExt::try_lock_exclusive(&file) {
-                Ok(()) if is_at(&file, path) => return Ok(Some(Lock { _file: file })),
+                Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { _file: file })),
                 // Somebody removed the lock file while we waited, against the rules: the one there now counts.
                 Ok(()) => {
                     file = open().map_err(|err| read::explain(err, path)).with_context(opening)?
@@ -79,7 +79,7 @@ mod tests {
     fn the_lock_has_one_holder_and_is_free_again_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
-        let at_once = || Lock::acquire(&path, &SystemClock, Instant::now()).unwrap();
+        let at_once = || FileLock::acquire(&path, &SystemClock, Instant::now()).unwrap();
         let held = at_once().expect("the lock is free");
         assert!(at_once().is_none(), "the lock is held");
         drop(held);

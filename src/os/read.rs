@@ -3,9 +3,9 @@
 //! by the system, and hands files that root makes to the owner of their directory. Knows nothing of what is in a file.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -73,6 +73,13 @@ impl ReadError {
         matches!(self, ReadError::Io(err) if err.kind() == ErrorKind::NotFound)
     }
 
+    fn explained(self, path: &Path) -> ReadError {
+        match self {
+            ReadError::Io(err) => ReadError::Io(explain(err, path)),
+            other => other,
+        }
+    }
+
     /// What is wrong with a secret file.
     pub(crate) fn about_secret(&self) -> String {
         match self {
@@ -123,7 +130,8 @@ impl RegularFile {
     /// certbot links to the newest certificate. What counts is the file that the link leads to.
     pub(crate) fn open(path: &Path, protection: Protection) -> Result<RegularFile, ReadError> {
         let mut options = OpenOptions::new();
-        let (file, metadata) = open_regular(options.read(true), path, Links::Follow)?;
+        let (file, metadata) = open_regular(options.read(true), path, Links::Follow)
+            .map_err(|err| err.explained(path))?;
         protection.check(metadata.mode())?;
         Ok(RegularFile { file, metadata })
     }
@@ -199,6 +207,15 @@ pub(crate) fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<Fil
     }
 }
 
+/// Gives a file of this program's own this mode, if it has another.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = open_own(OpenOptions::new().read(true), path)?;
+    match file.metadata()?.mode() & 0o7777 == mode {
+        true => Ok(()),
+        false => file.set_permissions(Permissions::from_mode(mode)),
+    }
+}
+
 /// Whether a symbolic link in the last component of a path is followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
@@ -221,7 +238,7 @@ fn open_regular(
     let file = options.custom_flags(flags.bits() as i32).open(path).map_err(|err| {
         match err.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
             true => ReadError::NotRegular, // A socket, open(2).
-            false => ReadError::Io(explain(err, path)),
+            false => ReadError::Io(err),
         }
     })?;
     let metadata = file.metadata().map_err(ReadError::Io)?;
@@ -266,8 +283,8 @@ pub(crate) fn give_to_owner_of_dir(file: &File, path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};

@@ -140,8 +140,8 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
-        let turn = self.store.turn(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
-        let published = match self.decide(turn.read()?, request)? {
+        let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
+        let published = match self.decide(lease.read()?, request)? {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
@@ -160,7 +160,7 @@ impl Refresh<'_> {
             });
         }
         // Prepared before the request: a local fault must not cost a mint.
-        let mut transaction = Transaction::new(self.name, published.as_ref(), turn.prepare()?);
+        let mut transaction = Transaction::new(self.name, published.as_ref(), lease.prepare()?);
         let document = match self.request(request, &mut transaction, deadline) {
             Ok(document) => document,
             Err(error) => return Err(transaction.roll_back(error)),

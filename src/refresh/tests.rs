@@ -10,7 +10,7 @@ use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
-use crate::store::{Prepared, Turn};
+use crate::store::{Lease, Publisher};
 
 mod simulation;
 mod ticket;
@@ -63,26 +63,26 @@ impl Store for MemoryStore {
         Ok(self.published().map_or(Found::Nothing, Found::Document))
     }
 
-    fn turn(&self, _: &dyn Clock, _: Instant) -> Result<Option<Box<dyn Turn>>> {
+    fn acquire(&self, _: &dyn Clock, _: Instant) -> Result<Option<Box<dyn Lease>>> {
         if let Some(document) = &self.published_meanwhile {
             self.document.replace(Some(document.clone()));
         }
-        Ok((!self.is_locked).then(|| Box::new(self.clone()) as Box<dyn Turn>))
+        Ok((!self.is_locked).then(|| Box::new(self.clone()) as Box<dyn Lease>))
     }
 }
 
-impl Turn for MemoryStore {
+impl Lease for MemoryStore {
     fn read(&self) -> Result<Found> {
         Store::read(self)
     }
 
-    fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>> {
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         if self.is_full { bail!("no space left on device") } else { Ok(self) }
     }
 }
 
-impl Prepared for MemoryStore {
-    fn publish_for_now(&self, document: &Document) -> Result<()> {
+impl Publisher for MemoryStore {
+    fn publish_interim(&self, document: &Document) -> Result<()> {
         if self.is_nearly_full {
             bail!("no space left on device")
         }

@@ -7,14 +7,14 @@ use time::UtcDateTime;
 use super::RefreshError;
 use crate::log::error;
 use crate::model::document::Document;
-use crate::store::Prepared;
+use crate::store::Publisher;
 
 /// One turn to publish: the document published at its beginning, and what has been done to it since.
 pub(super) struct Transaction<'a> {
     /// The account's name, for messages.
     name: &'a str,
     published: Option<&'a Document>,
-    prepared: Box<dyn Prepared>,
+    publisher: Box<dyn Publisher>,
     /// The shortened document that is published now.
     shortened: Option<Document>,
     /// Whether a request may have minted a token that was not received.
@@ -25,9 +25,9 @@ impl<'a> Transaction<'a> {
     pub(super) fn new(
         name: &'a str,
         published: Option<&'a Document>,
-        prepared: Box<dyn Prepared>,
+        publisher: Box<dyn Publisher>,
     ) -> Transaction<'a> {
-        Transaction { name, published, prepared, shortened: None, is_answer_lost: false }
+        Transaction { name, published, publisher, shortened: None, is_answer_lost: false }
     }
 
     /// Returns the document as it was published at the beginning.
@@ -37,7 +37,7 @@ impl<'a> Transaction<'a> {
 
     /// Fails if another process has taken over the turn to publish. Called before each request.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        self.prepared.check()
+        self.publisher.check_lease()
     }
 
     /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
@@ -48,7 +48,7 @@ impl<'a> Transaction<'a> {
                 self.published.and_then(|it| it.shortened_to_overlap(requested_at))
         {
             // Remembered first: an error can come after readers have seen the document.
-            self.prepared.publish_for_now(self.shortened.insert(document))?;
+            self.publisher.publish_interim(self.shortened.insert(document))?;
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl<'a> Transaction<'a> {
 
     /// Publishes the new document.
     pub(super) fn commit(self, document: &Document) -> anyhow::Result<()> {
-        self.prepared.publish(document)
+        self.publisher.publish(document)
     }
 
     /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.
@@ -74,7 +74,7 @@ impl<'a> Transaction<'a> {
             }
             why => {
                 if !self.is_answer_lost
-                    && let Err(err) = self.prepared.publish(published)
+                    && let Err(err) = self.publisher.publish(published)
                 {
                     let (name, ends) = (self.name, shortened.expires_at_rfc3339());
                     error!("{name}: the document cannot be put back and ends at {ends}: {err:#}");

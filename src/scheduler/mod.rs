@@ -31,7 +31,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
 use crate::os::clock::{Clock, SystemClock, timeout};
 use crate::refresh::{Outcome, RefreshError};
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 pub(crate) use on_change::MOST_HOOKS;
 
@@ -73,6 +73,7 @@ impl Scheduler {
     /// where there is none yet, `connect` has to make it when it is needed.
     pub(crate) fn new(
         account: Account,
+        stores: &Stores,
         mode: u32,
         upstream: Option<Arc<dyn Upstream>>,
         connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
@@ -80,11 +81,12 @@ impl Scheduler {
         let known =
             State::new(&account.name, account.rules, account.refresh_before, Instant::now());
         let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
-        let store_of =
-            |kind: &TicketType| account.location.store(&DocumentKind::Ticket(kind.clone()), mode);
+        let store_of = |kind: &TicketType| {
+            stores.open(&account.location, &DocumentKind::Ticket(kind.clone()), mode)
+        };
         let ticket_stores = account.tickets.iter().map(store_of).collect();
         Scheduler {
-            store: account.location.store(&DocumentKind::Token, mode),
+            store: stores.open(&account.location, &DocumentKind::Token, mode),
             on_change: OnChange::of(&account),
             account,
             connect: Box::new(connect),
@@ -121,11 +123,11 @@ impl Scheduler {
 
     /// Has it seen to, in a thread of its own, that what stands elsewhere for others is right.
     fn mend(&self) {
-        if !self.store.has_others() {
+        if !self.store.has_also_keys() {
             return;
         }
         let (store, name) = (Arc::clone(&self.store), self.account.name.clone());
-        drop(spawn_blocking(move || match store.mend() {
+        drop(spawn_blocking(move || match store.sync_also_keys() {
             Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
             Err(err) => debug!("serve: {name}: what stands elsewhere is as it was: {err:#}"),
         }));
@@ -134,7 +136,7 @@ impl Scheduler {
     /// The published document, if it is this account's; `None` also where there is damage, or a fault that the refresh will
     /// tell of.
     fn published(&self) -> Option<Document> {
-        self.store.glance().filter(|document| self.account.owns(document))
+        self.store.last_known().filter(|document| self.account.owns(document))
     }
 
     /// The token that is published now, lives, and is not known to be dead.
@@ -168,8 +170,9 @@ impl Scheduler {
         let count = self.tickets.borrow().len();
         for place in 0..count {
             let kind = self.tickets.borrow()[place].kind.clone();
-            let document =
-                self.ticket_stores[place].glance().filter(|document| self.account.owns(document));
+            let document = self.ticket_stores[place]
+                .last_known()
+                .filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
             let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
             match wait {

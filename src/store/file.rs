@@ -1,19 +1,17 @@
-//! The store that is a file beside its lock: `DIR/ACCOUNT.json`, `DIR/ACCOUNT.lock`. Here is the writing; who only
-//! reads needs `reader`, and no lock.
+//! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. Only
+//! for processes that publish: those that only read use `reader`, and need no lock.
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
 
-use super::{Found, Prepared, Store, Turn, reader};
+use super::{Found, Lease, Publisher, Store, reader};
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::atomic::{self, Replacement};
 use crate::os::clock::Clock;
-use crate::os::lock::Lock;
+use crate::os::lock::FileLock;
 use crate::os::read;
 
 /// A document in a file.
@@ -25,12 +23,12 @@ pub(super) struct FileStore {
 }
 
 impl FileStore {
-    /// The store at `path`, whose document is published with `mode`.
+    /// Returns the store at `path`, whose document is published with `mode`.
     pub(super) fn new(path: &Path, kind: &DocumentKind, mode: u32) -> FileStore {
         FileStore { path: path.to_owned(), kind: kind.clone(), mode }
     }
 
-    /// The lock beside the document; never the document itself, which is replaced under it.
+    /// Returns the path of the lock file. The document itself cannot be locked: it is replaced under the lock.
     pub(super) fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
@@ -41,47 +39,43 @@ impl Store for FileStore {
         reader::read(&self.path, &self.kind)
     }
 
-    fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>> {
+    fn acquire(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Lease>>> {
         atomic::make_dir_of(&self.path, self.mode)?;
-        let lock = Lock::acquire(&self.lock_path(), clock, deadline)?;
-        Ok(lock.map(|lock| Box::new(FileTurn { store: self.clone(), lock }) as Box<dyn Turn>))
+        let lock = FileLock::acquire(&self.lock_path(), clock, deadline)?;
+        Ok(lock.map(|lock| Box::new(FileLease { store: self.clone(), lock }) as Box<dyn Lease>))
     }
 
-    fn settle(&self) -> Result<()> {
-        let file = read::open_own(OpenOptions::new().read(true), &self.path)?;
-        if file.metadata()?.permissions().mode() & 0o7777 != self.mode {
-            file.set_permissions(Permissions::from_mode(self.mode))?;
-        }
-        Ok(())
+    fn apply_settings(&self) -> Result<()> {
+        Ok(read::set_mode(&self.path, self.mode)?)
     }
 }
 
-struct FileTurn {
+struct FileLease {
     store: FileStore,
-    lock: Lock,
+    lock: FileLock,
 }
 
-impl Turn for FileTurn {
+impl Lease for FileLease {
     fn read(&self) -> Result<Found> {
         self.store.read()
     }
 
-    fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>> {
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         let replacement = Replacement::prepare(&self.store.path, self.store.mode, MAX_DOCUMENT)?;
-        Ok(Box::new(PreparedFile { replacement, kind: self.store.kind, _lock: self.lock }))
+        Ok(Box::new(FilePublisher { replacement, kind: self.store.kind, _lock: self.lock }))
     }
 }
 
-struct PreparedFile {
+struct FilePublisher {
     // Before the lock, so that an unused temporary file is gone before the next holder makes its own.
     replacement: Replacement,
     kind: DocumentKind,
-    _lock: Lock,
+    _lock: FileLock,
 }
 
-impl Prepared for PreparedFile {
-    fn publish_for_now(&self, document: &Document) -> Result<()> {
-        self.replacement.publish_for_now(document.to_line(&self.kind).expose().as_bytes())
+impl Publisher for FilePublisher {
+    fn publish_interim(&self, document: &Document) -> Result<()> {
+        self.replacement.publish_interim(document.to_line(&self.kind).expose().as_bytes())
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
@@ -100,22 +94,22 @@ mod tests {
     use crate::os::clock::SystemClock;
 
     #[test]
-    fn what_is_published_is_what_is_read() {
+    fn one_lease_at_a_time_publishes_and_readers_see_each_document() {
         let dir = tempfile::tempdir().unwrap();
         let store = FileStore::new(&dir.path().join("new/shop.json"), &DocumentKind::Token, 0o600);
         let life = Duration::from_secs(7200);
         let document =
             Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);
         assert!(matches!(store.read().unwrap(), Found::Nothing));
-        let turn = store.turn(&SystemClock, Instant::now()).unwrap().unwrap();
-        assert!(store.turn(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");
-        let prepared = turn.prepare().unwrap();
+        let lease = store.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
+        assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");
+        let publisher = lease.prepare().unwrap();
         assert!(matches!(store.read().unwrap(), Found::Nothing), "not before it is published");
         let short = Document { expires_in: Duration::from_secs(300), ..document.clone() };
-        prepared.publish_for_now(&short).unwrap();
+        publisher.publish_interim(&short).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == short));
-        assert!(store.turn(&SystemClock, Instant::now()).unwrap().is_none(), "still ours");
-        prepared.publish(&document).unwrap();
+        assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "still held");
+        publisher.publish(&document).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
     }

@@ -1,5 +1,5 @@
-//! Where documents are published. A store keeps an account's documents, gives one process at a time the turn to
-//! replace one, and knows nothing of when that is due.
+//! Where documents are published: in files, or in a Redis that many hosts share. A store keeps one document, and leases
+//! the right to replace it to one process at a time. Knows nothing of when a document is due, and never calls WeChat.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,76 +8,106 @@ use anyhow::Result;
 
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
-use crate::model::location::{Location, Shared};
+use crate::model::location::{Location, RedisLocation};
 use crate::os::clock::Clock;
 
-use self::redis::RedisStore;
+use self::redis::{RedisPool, RedisStore};
 use file::FileStore;
-use reader::Watched;
+use reader::FileWatch;
 
 mod file;
 mod reader;
 mod redis;
 mod preflight;
 
-pub(crate) use preflight::{Directory, Trial, Turns};
+pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
 
-impl Location {
-    /// What is published now. Takes no lock, as all who only read.
-    pub(crate) fn read(&self, kind: &DocumentKind) -> Result<Found> {
-        match self {
-            Location::File(_) => reader::read(&self.path(kind), kind),
-            Location::Shared(shared) => self.redis(shared, kind, None).read_or_copy(),
-        }
-    }
-
-    /// The same for those who look again and again.
-    pub(crate) fn watch(&self, kind: &DocumentKind) -> Box<dyn Watch> {
-        match self {
-            Location::File(_) => Box::new(Watched::new(&self.path(kind), kind)),
-            Location::Shared(shared) => self.redis(shared, kind, None).watch(),
-        }
-    }
-
-    /// For those who publish; a file is published with `mode`.
-    pub(crate) fn store(&self, kind: &DocumentKind, mode: u32) -> Arc<dyn Store + Send + Sync> {
-        match self {
-            Location::File(_) => Arc::new(FileStore::new(&self.path(kind), kind, mode)),
-            Location::Shared(shared) => Arc::new(self.redis(shared, kind, Some(mode))),
-        }
-    }
-
-    /// Tries whether documents can be published.
-    pub(crate) fn try_out(&self) -> Trial {
-        match self {
-            Location::File(path) => Trial::Directory(preflight::directory(path)),
-            Location::Shared(shared) => {
-                Trial::Redis(self.redis(shared, &DocumentKind::Token, None).try_out())
-            }
-        }
-    }
-
-    /// Who has the turn to publish a token.
-    pub(crate) fn turns(&self) -> Result<Turns> {
-        match self {
-            Location::File(path) => {
-                preflight::turns(&FileStore::new(path, &DocumentKind::Token, 0).lock_path())
-            }
-            Location::Shared(shared) => {
-                let holder = self.redis(shared, &DocumentKind::Token, None).holder()?;
-                Ok(holder.map_or(Turns::Nobody, |holder| Turns::Somebody(Some(holder))))
-            }
-        }
-    }
-
-    fn redis(&self, shared: &Shared, kind: &DocumentKind, mode: Option<u32>) -> RedisStore {
-        RedisStore::new(shared, kind, &self.path(kind), mode)
-    }
+/// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
+/// and hands it down. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    redis: Arc<RedisPool>,
 }
 
-/// Waits until those who watch know what is published, where it takes a moment to find out; no longer than that.
-pub(crate) fn await_first_look() {
-    redis::await_first_look();
+impl Stores {
+    /// Returns stores that take the time from `clock`. Connects to nothing yet.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Stores {
+        Stores { redis: Arc::new(RedisPool::new(clock)) }
+    }
+
+    /// Reads the published document. Takes no lock.
+    pub(crate) fn read(&self, location: &Location, kind: &DocumentKind) -> Result<Found> {
+        match location {
+            Location::File(_) => reader::read(&location.path(kind), kind),
+            Location::Redis(redis) => self.redis_store(redis, location, kind, None).read_or_copy(),
+        }
+    }
+
+    /// Returns a reader that looks at the published document again and again.
+    pub(crate) fn watch(&self, location: &Location, kind: &DocumentKind) -> Box<dyn Watch> {
+        match location {
+            Location::File(_) => Box::new(FileWatch::new(&location.path(kind), kind)),
+            Location::Redis(redis) => self.redis_store(redis, location, kind, None).watch(),
+        }
+    }
+
+    /// Opens the store for a process that publishes. Files are published with `mode`.
+    pub(crate) fn open(
+        &self,
+        location: &Location,
+        kind: &DocumentKind,
+        mode: u32,
+    ) -> Arc<dyn Store + Send + Sync> {
+        match location {
+            Location::File(_) => Arc::new(FileStore::new(&location.path(kind), kind, mode)),
+            Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
+        }
+    }
+
+    /// Tries whether documents can be published. Leaves nothing behind.
+    pub(crate) fn try_publishing(&self, location: &Location) -> PublishTrial {
+        match location {
+            Location::File(path) => PublishTrial::Directory(preflight::try_directory(path)),
+            Location::Redis(redis) => {
+                let store = self.redis_store(redis, location, &DocumentKind::Token, None);
+                PublishTrial::Redis(store.try_writing())
+            }
+        }
+    }
+
+    /// Returns whether a process holds the lease on the token's document.
+    pub(crate) fn lease_state(&self, location: &Location) -> Result<LeaseState> {
+        match location {
+            Location::File(path) => {
+                preflight::lease_state(&FileStore::new(path, &DocumentKind::Token, 0).lock_path())
+            }
+            Location::Redis(redis) => {
+                let store = self.redis_store(redis, location, &DocumentKind::Token, None);
+                let holder = store.lease_holder()?;
+                Ok(holder.map_or(LeaseState::Free, |holder| LeaseState::Held(Some(holder))))
+            }
+        }
+    }
+
+    /// Waits until each Redis was asked for all keys that are watched so far, but no longer than it has to answer.
+    pub(crate) fn await_first_look(&self) {
+        self.redis.await_first_look();
+    }
+
+    /// Ends the threads that follow Redis, and waits for them, for a moment at most. What is watched no longer changes.
+    pub(crate) fn end(&self) {
+        self.redis.end();
+    }
+
+    fn redis_store(
+        &self,
+        redis: &RedisLocation,
+        location: &Location,
+        kind: &DocumentKind,
+        mode: Option<u32>,
+    ) -> RedisStore {
+        RedisStore::new(&self.redis, redis, kind, &location.path(kind), mode)
+    }
 }
 
 /// What a store has for an account.
@@ -89,71 +119,72 @@ pub(crate) enum Found {
     Document(Document),
 }
 
-/// One document's place in a store.
+/// The place of one document.
 pub(crate) trait Store {
-    /// What is published now. An error means that nobody can tell.
+    /// Reads the published document. An error means that it is not known whether there is one.
     fn read(&self) -> Result<Found>;
 
-    /// Waits until it is this process's turn to publish; `None` if it was somebody else's until `deadline`.
-    fn turn(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Turn>>>;
+    /// Waits for the exclusive right to publish. Returns `None` if another process held it until `deadline`.
+    fn acquire(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Lease>>>;
 
-    /// What is published, for a thread that must not wait for it: as far as it is known here, and nothing where it was lost
-    /// or is no document.
-    fn glance(&self) -> Option<Document> {
+    /// Returns the published document as far as it is known without waiting, or `None` if it was lost, is damaged, or
+    /// cannot be read: the refresh reports that.
+    fn last_known(&self) -> Option<Document> {
         match self.read() {
             Ok(Found::Document(document)) => Some(document),
-            // A fault that the refresh will tell of.
             _ => None,
         }
     }
 
-    /// Gives what is published the mode that it should have: it may have been published with another one.
-    fn settle(&self) -> Result<()> {
+    /// Applies settings that may have changed since the document was published: the mode of its file, and the keys of
+    /// `[redis] also`.
+    fn apply_settings(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Whether something stands elsewhere for others while this is published, to be seen to by [`Store::mend`].
-    fn has_others(&self) -> bool {
+    /// Whether `[redis] also` keys have to be kept in step.
+    fn has_also_keys(&self) -> bool {
         false
     }
 
-    /// Puts that right; it may take as long as the store does.
-    fn mend(&self) -> Result<()> {
+    /// Writes the published token to those `[redis] also` keys that hold something else. May wait for Redis.
+    fn sync_also_keys(&self) -> Result<()> {
         Ok(())
     }
 }
 
 /// A reader that looks again and again, at little cost.
 pub(crate) trait Watch {
-    /// Looks whether the document is another than at the last look.
-    ///
-    /// An `Err` says that there is something that is no document, or that nobody can tell; the last good document, if
-    /// there was one, stays: a failure never costs a good token.
-    fn look(&mut self) -> Result<bool>;
+    /// Looks again. Returns whether the document is another one, or can be read again.
+    fn look(&mut self) -> bool;
 
-    /// The document at the last look.
+    /// Returns the document of the last look. While it is damaged or cannot be read, that is the last good one: a failure
+    /// never costs a good token.
     fn document(&self) -> Option<&Document>;
+
+    /// Returns what is wrong with the document, or why it cannot be read, as of the last look.
+    fn trouble(&self) -> Option<&str>;
 }
 
-/// The turn to publish; it passes on when this is dropped.
-pub(crate) trait Turn {
-    /// What is published now; nobody else publishes until the turn is over.
+/// The exclusive right to publish. Ends when it is dropped.
+pub(crate) trait Lease {
+    /// Reads the published document. No other process replaces it while the lease lasts.
     fn read(&self) -> Result<Found>;
 
-    /// Tries all that can fail here, so that WeChat is not asked for a token that could not be published.
-    fn prepare(self: Box<Self>) -> Result<Box<dyn Prepared>>;
+    /// Tries everything that can fail on this side, so that WeChat is not asked for a token that could not be published.
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>>;
 }
 
-/// A turn in which everything is ready for the last word; dropped without one, it leaves what is published as it is.
-pub(crate) trait Prepared {
-    /// Whether it is still our turn: an error says why not. Where nobody can lose it there is nothing to find out.
-    fn check(&self) -> Result<()> {
+/// A lease with everything ready to publish. Dropped, it leaves what is published as it is.
+pub(crate) trait Publisher {
+    /// Fails if the lease was lost. A lease that cannot be lost always holds.
+    fn check_lease(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Makes this the document that readers see for now. All stays as ready as it was, also if that fails.
-    fn publish_for_now(&self, document: &Document) -> Result<()>;
+    /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
+    fn publish_interim(&self, document: &Document) -> Result<()>;
 
-    /// Makes this the document that readers see, from now on.
+    /// Publishes a document and ends the lease.
     fn publish(self: Box<Self>, document: &Document) -> Result<()>;
 }

@@ -1,12 +1,12 @@
-//! Reads published documents, once or again and again. Takes no lock and writes nothing: the file is whole at every
-//! instant.
+//! Reads documents that are published in files, once or again and again. Takes no lock and writes nothing: a file is
+//! whole at every instant.
 
 use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::{Found, Watch};
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -14,13 +14,13 @@ use crate::model::kind::DocumentKind;
 use crate::os::file_version::FileVersion;
 use crate::os::read::{Protection, ReadError, RegularFile};
 
-/// What is published at `path`.
+/// Reads the document that is published at `path`.
 pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
-    read_revision(path, kind).map(|(found, _)| found)
+    read_version(path, kind).map(|(found, _)| found)
 }
 
-/// Reads the document at `path`, and which revision of the file that was; none where there is no file.
-fn read_revision(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileVersion>)> {
+/// Reads the document at `path`. Also returns the version of the file that was read, or `None` if there is no file.
+fn read_version(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileVersion>)> {
     let reading = || format!("cannot read {}", path.display());
     let file = match RegularFile::open(path, Protection::Any) {
         Ok(file) => file,
@@ -44,48 +44,65 @@ fn read_revision(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<File
     Ok((found, Some(version)))
 }
 
-/// A reader that looks at the file each time and reads it only when it has been replaced.
-pub(super) struct Watched {
+/// A reader that reads the file only when it has been replaced.
+pub(super) struct FileWatch {
     path: PathBuf,
     kind: DocumentKind,
-    revision: Option<FileVersion>,
+    version: Option<FileVersion>,
     document: Option<Document>,
+    trouble: Option<String>,
 }
 
-impl Watched {
-    pub(super) fn new(path: &Path, kind: &DocumentKind) -> Watched {
-        Watched { path: path.to_owned(), kind: kind.clone(), revision: None, document: None }
+impl FileWatch {
+    /// Returns a reader of the file at `path`, which has not looked yet.
+    pub(super) fn new(path: &Path, kind: &DocumentKind) -> FileWatch {
+        FileWatch {
+            path: path.to_owned(),
+            kind: kind.clone(),
+            version: None,
+            document: None,
+            trouble: None,
+        }
     }
 }
 
-impl Watch for Watched {
-    /// The price of a look is one `stat`. An `Err` is told at the look that found the file to be no document, or at every
-    /// look as long as it cannot be read. When the file is gone, so is the document: somebody withdrew it.
-    fn look(&mut self) -> Result<bool> {
+impl Watch for FileWatch {
+    /// Costs one `stat` while the file stays as it is. A document whose file is removed is gone: it was withdrawn.
+    fn look(&mut self) -> bool {
         match fs::metadata(&self.path) {
-            Ok(metadata) if self.revision == Some(FileVersion::from_metadata(&metadata)) => {
-                Ok(false)
-            }
+            Ok(metadata) if self.version == Some(FileVersion::from_metadata(&metadata)) => false,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                self.revision = None;
-                Ok(self.document.take().is_some())
+                (self.version, self.trouble) = (None, None);
+                self.document.take().is_some()
             }
-            // `read_revision` finds the same trouble, and words it.
-            _ => {
-                let (found, revision) = read_revision(&self.path, &self.kind)?;
-                self.revision = revision;
-                match found {
-                    Found::Document(document) => self.document = Some(document),
-                    Found::Nothing => self.document = None,
-                    Found::Damaged(damage) => return Err(anyhow!(damage)),
+            // An error of `stat` occurs again in `read_version`, which adds what it was about.
+            _ => match read_version(&self.path, &self.kind) {
+                Ok((Found::Damaged(damage), version)) => {
+                    (self.version, self.trouble) = (version, Some(damage));
+                    false
                 }
-                Ok(true)
-            }
+                Ok((found, version)) => {
+                    (self.version, self.trouble) = (version, None);
+                    self.document = match found {
+                        Found::Document(document) => Some(document),
+                        _ => None,
+                    };
+                    true
+                }
+                Err(err) => {
+                    (self.version, self.trouble) = (None, Some(format!("{err:#}")));
+                    false
+                }
+            },
         }
     }
 
     fn document(&self) -> Option<&Document> {
         self.document.as_ref()
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 }
 
@@ -102,12 +119,12 @@ mod tests {
         fs::rename(&new, path).unwrap();
     }
 
-    fn token(watched: &Watched) -> Option<&str> {
-        watched.document().map(|document| document.token.expose())
+    fn token(watch: &FileWatch) -> Option<&str> {
+        watch.document().map(|document| document.token.expose())
     }
 
     #[test]
-    fn what_is_no_document_is_damaged_not_missing() {
+    fn a_file_without_a_document_is_damaged_and_a_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
         for damage in ["", "{}", &" ".repeat(MAX_DOCUMENT + 1)] {
@@ -121,33 +138,36 @@ mod tests {
     }
 
     #[test]
-    fn a_watched_document_is_read_again_when_it_is_replaced_and_only_then() {
+    fn a_document_is_read_again_when_it_is_replaced_and_only_then() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path, &DocumentKind::Token);
-        assert!(!watched.look().unwrap() && watched.document().is_none());
+        let mut watch = FileWatch::new(&path, &DocumentKind::Token);
+        assert!(!watch.look() && watch.document().is_none());
         put(&path, "T1");
-        assert!(watched.look().unwrap());
-        assert!(!watched.look().unwrap());
-        assert_eq!(token(&watched), Some("T1"));
+        assert!(watch.look());
+        assert!(!watch.look());
+        assert_eq!(token(&watch), Some("T1"));
         put(&path, "T2");
-        assert!(watched.look().unwrap());
-        assert_eq!(token(&watched), Some("T2"));
+        assert!(watch.look());
+        assert_eq!(token(&watch), Some("T2"));
     }
 
     #[test]
-    fn damage_is_reported_once_and_costs_no_good_token_but_removal_does() {
+    fn damage_is_trouble_and_costs_no_good_token_but_removal_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.json");
-        let mut watched = Watched::new(&path, &DocumentKind::Token);
+        let mut watch = FileWatch::new(&path, &DocumentKind::Token);
         put(&path, "T1");
-        watched.look().unwrap();
+        assert!(watch.look() && watch.trouble().is_none());
         fs::write(&path, r#"{"access_token":"T2"#).unwrap();
-        assert!(watched.look().is_err());
-        assert!(!watched.look().unwrap(), "said once");
-        assert_eq!(token(&watched), Some("T1"));
+        for _ in 0..2 {
+            assert!(!watch.look() && watch.trouble().unwrap().contains("is no document"));
+            assert_eq!(token(&watch), Some("T1"));
+        }
+        put(&path, "T1");
+        assert!(watch.look() && watch.trouble().is_none(), "it can be read again");
         fs::remove_file(&path).unwrap();
-        assert!(watched.look().unwrap());
-        assert_eq!(token(&watched), None);
+        assert!(watch.look() && watch.trouble().is_none());
+        assert_eq!(token(&watch), None);
     }
 }

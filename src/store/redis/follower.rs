@@ -1,334 +1,337 @@
-//! What is published in a Redis, as a process sees it that looks again and again: one thread asks each second, another
-//! listens and has it asked at once. Whoever looks finds the answer of the last time, and waits for nobody.
+//! Follows keys of one Redis for readers that look again and again. One thread asks for all of them about once a second;
+//! another subscribes to the channel and has them asked for at once. Readers find the last answer, and never wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::anyhow;
+use std::time::Duration;
 
 use super::local_copy::LocalCopy;
-use super::server::{Fault, Server};
-use super::{There, explain, pick};
+use super::server::{RedisFault, RedisServer};
+use super::value::{InForce, StoredValue};
 use crate::log::debug;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
-use crate::os::clock::{Clock, SystemClock};
+use crate::os::clock::Clock;
 use crate::store::Watch;
 
-/// How often Redis is asked, whatever is heard.
+/// The pause between two looks, if nothing is announced.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(900);
 
-/// How often it is found out whether the line over which news would come is still there.
+/// How often the subscribed connection is tried while nothing is announced.
 const BETWEEN_PINGS: Duration = Duration::from_secs(3);
 
-/// How long one waits for the first look, beyond what Redis has to answer.
-const SLACK: Duration = Duration::from_millis(200);
+/// How long the subscriber waits for an announcement before it looks whether it is to end.
+const LISTEN_STEP: Duration = Duration::from_millis(200);
 
-/// What follows the keys in one Redis.
-pub(super) struct Follower {
-    server: Arc<Server>,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
-    rounds: Mutex<Rounds>,
-    news: Condvar,
+/// How long the first look is waited for, beyond the time that Redis has to answer.
+const FIRST_LOOK_SLACK: Duration = Duration::from_millis(200);
+
+/// How long the threads are waited for when they are ended. One that waits for a Redis that hangs is left behind.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One Redis and its followed keys. The threads start with the first key, and end when this is dropped or ended.
+pub(super) struct RedisFollower {
+    pub(super) server: Arc<RedisServer>,
+    keys: Mutex<HashMap<String, Arc<FollowedKey>>>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct Rounds {
-    /// How often somebody wanted a look.
-    wanted: u64,
-    /// Up to which of these there was one.
-    done: u64,
+struct Progress {
+    /// How many looks were requested.
+    requested: u64,
+    /// How many of these requests a look has served.
+    served: u64,
+    /// How many threads run.
+    threads: usize,
+    has_started: bool,
+    is_ended: bool,
 }
 
-/// One document, as it was at the last look.
-pub(super) struct Slot {
+/// One document, as of the last look.
+pub(super) struct FollowedKey {
     key: String,
     kind: DocumentKind,
     copy: LocalCopy,
-    url: String,
+    /// Counts the changes of `state`.
     version: AtomicU64,
-    seen: Mutex<Seen>,
+    state: Mutex<KeyState>,
 }
 
 #[derive(Clone, Default)]
-struct Seen {
+struct KeyState {
     document: Option<Document>,
-    /// Whether Redis has said that it has another one, an older, or none.
+    /// Whether Redis is known to have another document, an older one or none.
     is_lost: bool,
-    /// What is wrong with what is there, or with Redis.
+    /// What is wrong with the value, or with Redis.
     trouble: Option<String>,
 }
-
-/// Those of this process, by what they follow.
-static FOLLOWERS: Mutex<Vec<Weak<Follower>>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until every follower has looked at all that is followed now, or could not.
-pub(in crate::store) fn await_first_look() {
-    let followers: Vec<_> = lock(&FOLLOWERS).iter().filter_map(Weak::upgrade).collect();
-    for follower in followers {
-        let until = Instant::now() + follower.server.redis.timeout + SLACK;
-        let mut rounds = lock(&follower.rounds);
-        let wanted = rounds.wanted;
-        while rounds.done < wanted {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            rounds =
-                follower.news.wait_timeout(rounds, left).unwrap_or_else(PoisonError::into_inner).0;
+impl RedisFollower {
+    /// Returns a follower without keys, which has no threads yet.
+    pub(super) fn new(server: RedisServer) -> RedisFollower {
+        RedisFollower {
+            server: Arc::new(server),
+            keys: Mutex::default(),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
         }
     }
-}
 
-impl Follower {
-    /// The one that follows this server, if there is one.
-    pub(super) fn there_is(server: &Arc<Server>) -> Option<Arc<Follower>> {
-        Follower::among(&lock(&FOLLOWERS), server)
-    }
-
-    fn among(followers: &[Weak<Follower>], server: &Arc<Server>) -> Option<Arc<Follower>> {
-        followers.iter().filter_map(Weak::upgrade).find(|it| Arc::ptr_eq(&it.server, server))
-    }
-
-    /// The one that follows this server; begins to, if there was none. It ends when nobody looks any more.
-    pub(super) fn of(server: &Arc<Server>) -> Arc<Follower> {
-        let mut followers = lock(&FOLLOWERS);
-        if let Some(follower) = Follower::among(&followers, server) {
-            return follower;
-        }
-        let follower = Arc::new(Follower {
-            server: server.clone(),
-            slots: Mutex::default(),
-            rounds: Mutex::default(),
-            news: Condvar::new(),
-        });
-        followers.retain(|it| it.strong_count() > 0);
-        followers.push(Arc::downgrade(&follower));
-        drop(followers);
-        for work in [Follower::look_each_second, Follower::listen] {
-            let weak = Arc::downgrade(&follower);
-            if let Err(err) = thread::Builder::new().spawn(move || work(&weak)) {
-                debug!("no thread to follow Redis: {err}");
-            }
-        }
-        follower
-    }
-
-    /// The document at `key`, followed from now on.
-    pub(super) fn slot(
-        self: &Arc<Follower>,
+    /// Follows the document at `key`, for as long as the returned value is referenced.
+    pub(super) fn follow(
+        self: &Arc<RedisFollower>,
         key: &str,
         kind: &DocumentKind,
         copy: &LocalCopy,
-    ) -> Arc<Slot> {
-        let mut slots = lock(&self.slots);
-        if let Some(slot) = slots.get(key)
-            && slot.copy == *copy
+    ) -> Arc<FollowedKey> {
+        let mut keys = lock(&self.keys);
+        if let Some(followed) = keys.get(key)
+            && followed.copy == *copy
         {
-            return slot.clone();
+            return followed.clone();
         }
-        // What this host has is good until Redis is heard.
-        let seen = Seen { document: copy.read(), ..Seen::default() };
-        let slot = Arc::new(Slot {
+        // The copy of this host counts until Redis has answered.
+        let state = KeyState { document: copy.read(), ..KeyState::default() };
+        let followed = Arc::new(FollowedKey {
             key: key.to_owned(),
             kind: kind.clone(),
             copy: copy.clone(),
-            url: self.server.redis.url.to_string(),
             version: AtomicU64::new(1),
-            seen: Mutex::new(seen),
+            state: Mutex::new(state),
         });
-        slots.insert(key.to_owned(), slot.clone());
-        drop(slots);
-        self.want_look();
-        slot
+        keys.insert(key.to_owned(), followed.clone());
+        drop(keys);
+        self.request_look();
+        self.start();
+        followed
     }
 
-    /// This process has published `document` at `key`.
+    /// Notes that this process has published `document` at `key`, so that its readers need not wait for the next look.
     pub(super) fn note(&self, key: &str, document: &Document) {
-        let slot = lock(&self.slots).get(key).cloned();
-        if let Some(slot) = slot {
-            slot.take(Some(document.clone()), None);
-        }
-        self.want_look();
-    }
-
-    fn want_look(&self) {
-        lock(&self.rounds).wanted += 1;
-        self.news.notify_all();
-    }
-
-    fn look_each_second(follower: &Weak<Follower>) {
-        while let Some(follower) = follower.upgrade() {
-            let wanted = lock(&follower.rounds).wanted;
-            follower.look();
-            let until = Instant::now() + BETWEEN_LOOKS;
-            let mut rounds = lock(&follower.rounds);
-            rounds.done = wanted;
-            follower.news.notify_all();
-            while rounds.wanted == wanted {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                rounds = follower
-                    .news
-                    .wait_timeout(rounds, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-            }
+        let followed = lock(&self.keys).get(key).cloned();
+        if let Some(followed) = followed {
+            followed.update(Some(document.clone()), None, &*self.server.clock);
+            self.request_look();
         }
     }
 
-    /// Asks for all that is followed by somebody still.
-    fn look(&self) {
-        let slots: Vec<_> = {
-            let mut slots = lock(&self.slots);
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-            slots.values().cloned().collect()
-        };
-        if slots.is_empty() {
+    /// Waits until all keys that are followed now were asked for, but no longer than Redis has to answer.
+    pub(super) fn await_first_look(&self) {
+        let patience = self.server.settings.timeout + FIRST_LOOK_SLACK;
+        let progress = lock(&self.progress);
+        let requested = progress.requested;
+        let is_pending = |progress: &mut Progress| progress.served < requested;
+        let _ = self.changed.wait_timeout_while(progress, patience, is_pending);
+    }
+
+    /// Ends the threads, and waits for them for a moment.
+    pub(super) fn end(&self) {
+        let mut progress = lock(&self.progress);
+        progress.is_ended = true;
+        self.changed.notify_all();
+        let _ = self.changed.wait_timeout_while(progress, END_PATIENCE, |it| it.threads > 0);
+    }
+
+    fn start(self: &Arc<RedisFollower>) {
+        if std::mem::replace(&mut lock(&self.progress).has_started, true) {
             return;
         }
-        let mut ask = redis::cmd("MGET");
-        for slot in &slots {
-            ask.arg(&slot.key);
-        }
-        let got = self.server.run(|connection| ask.query::<Vec<Option<Vec<u8>>>>(connection));
-        match got {
-            Ok(values) => {
-                for (slot, value) in slots.iter().zip(values) {
-                    let there = There::parse(&slot.kind, &slot.key, &slot.url, value);
-                    slot.take(there.document, there.damage);
+        for work in [RedisFollower::look_regularly, RedisFollower::listen] {
+            let follower = Arc::downgrade(self);
+            lock(&self.progress).threads += 1;
+            let run = move || {
+                work(&follower);
+                if let Some(follower) = follower.upgrade() {
+                    follower.note_thread_end();
                 }
+            };
+            if let Err(err) = thread::Builder::new().spawn(run) {
+                self.note_thread_end();
+                debug!("no thread to follow Redis: {err}");
             }
-            Err(fault) => slots.iter().for_each(|slot| slot.miss(&fault)),
         }
     }
 
-    /// Has Redis asked at once when somebody has published.
-    fn listen(follower: &Weak<Follower>) {
-        loop {
-            let Some(server) = follower.upgrade().map(|it| it.server.clone()) else { return };
-            if let Err(fault) = Follower::hear(follower, &server) {
+    fn note_thread_end(&self) {
+        lock(&self.progress).threads -= 1;
+        self.changed.notify_all();
+    }
+
+    fn is_ended(&self) -> bool {
+        lock(&self.progress).is_ended
+    }
+
+    fn request_look(&self) {
+        lock(&self.progress).requested += 1;
+        self.changed.notify_all();
+    }
+
+    fn look_regularly(follower: &Weak<RedisFollower>) {
+        while let Some(follower) = follower.upgrade().filter(|it| !it.is_ended()) {
+            let requested = lock(&follower.progress).requested;
+            follower.look();
+            let mut progress = lock(&follower.progress);
+            progress.served = requested;
+            follower.changed.notify_all();
+            let is_idle = |it: &mut Progress| it.requested == requested && !it.is_ended;
+            let _ = follower.changed.wait_timeout_while(progress, BETWEEN_LOOKS, is_idle);
+        }
+    }
+
+    /// Asks Redis for all keys that are still referenced elsewhere.
+    fn look(&self) {
+        let keys: Vec<_> = {
+            let mut keys = lock(&self.keys);
+            keys.retain(|_, followed| Arc::strong_count(followed) > 1);
+            keys.values().cloned().collect()
+        };
+        if keys.is_empty() {
+            return;
+        }
+        let mut mget = redis::cmd("MGET");
+        for followed in &keys {
+            mget.arg(&followed.key);
+        }
+        let settings = &self.server.settings;
+        match self.server.run(|connection| mget.query::<Vec<Option<Vec<u8>>>>(connection)) {
+            Ok(values) => {
+                for (followed, value) in keys.iter().zip(values) {
+                    let value = StoredValue::parse(&followed.kind, &followed.key, settings, value);
+                    followed.update(value.document, value.damage, &*self.server.clock);
+                }
+            }
+            Err(fault) => {
+                let trouble = format!("{:#}", self.server.error(&fault));
+                keys.iter().for_each(|followed| followed.note_failure(&trouble));
+            }
+        }
+    }
+
+    /// Subscribes to the announcements, again and again.
+    fn listen(follower: &Weak<RedisFollower>) {
+        let server = || Some(follower.upgrade().filter(|it| !it.is_ended())?.server.clone());
+        while let Some(server) = server() {
+            if let Err(fault) = RedisFollower::subscribe(follower, &server) {
                 debug!("no news from Redis, which is asked each second: {fault}");
             }
-            thread::sleep(BETWEEN_LOOKS);
+            let Some(follower) = follower.upgrade() else { return };
+            let progress = lock(&follower.progress);
+            let _ = follower.changed.wait_timeout_while(progress, BETWEEN_LOOKS, |it| !it.is_ended);
         }
     }
 
-    /// Hears the news as long as somebody looks, or until the line breaks.
-    fn hear(follower: &Weak<Follower>, server: &Server) -> Result<(), Fault> {
+    /// Requests a look for each announcement, until the follower ends or the connection breaks.
+    fn subscribe(follower: &Weak<RedisFollower>, server: &RedisServer) -> Result<(), RedisFault> {
         let fault = |err| server.fault(&err);
         let mut connection = server.connect()?;
-        let mut line = connection.as_pubsub();
-        line.subscribe(server.redis.channel()).map_err(fault)?;
-        // What was published before we listened, too.
+        let mut subscription = connection.as_pubsub();
+        subscription.subscribe(server.settings.channel()).map_err(fault)?;
+        subscription.set_read_timeout(Some(LISTEN_STEP)).map_err(fault)?;
+        // Also for what was published before the subscription.
         let mut is_news = true;
-        while let Some(follower) = follower.upgrade() {
+        let mut silence = Duration::ZERO;
+        while let Some(follower) = follower.upgrade().filter(|it| !it.is_ended()) {
             if is_news {
-                follower.want_look();
+                follower.request_look();
             }
-            drop(follower); // It ends while we wait.
-            line.set_read_timeout(Some(BETWEEN_PINGS)).map_err(fault)?;
-            is_news = match line.get_message() {
+            drop(follower); // Not kept alive by waiting.
+            is_news = match subscription.get_message() {
                 Ok(_) => true,
-                Err(err) if err.is_timeout() => {
-                    line.set_read_timeout(Some(server.redis.timeout)).map_err(fault)?;
-                    line.ping::<redis::Value>().map_err(fault)?;
-                    false
-                }
+                Err(err) if err.is_timeout() => false,
                 Err(err) => return Err(fault(err)),
             };
+            silence = if is_news { Duration::ZERO } else { silence + LISTEN_STEP };
+            if silence >= BETWEEN_PINGS {
+                subscription.set_read_timeout(Some(server.settings.timeout)).map_err(fault)?;
+                subscription.ping::<redis::Value>().map_err(fault)?;
+                subscription.set_read_timeout(Some(LISTEN_STEP)).map_err(fault)?;
+                silence = Duration::ZERO;
+            }
         }
         Ok(())
     }
 }
 
-impl Slot {
-    /// The document that counts.
-    pub(super) fn document(&self) -> Option<Document> {
-        lock(&self.seen).document.clone()
+impl FollowedKey {
+    /// Returns the document in force, if Redis is not known to have lost it.
+    pub(super) fn published(&self) -> Option<Document> {
+        let state = lock(&self.state);
+        state.document.clone().filter(|_| !state.is_lost)
     }
 
-    /// Whether it is what Redis has, as far as that can be told.
-    pub(super) fn is_published_or_unknown(&self) -> bool {
-        !lock(&self.seen).is_lost
-    }
-
-    /// This is there.
-    fn take(&self, there: Option<Document>, damage: Option<String>) {
-        let mut seen = lock(&self.seen);
-        let (document, is_published) = pick(there, seen.document.clone(), SystemClock.now());
-        let is_lost = !is_published;
-        if seen.document == document && seen.trouble == damage && seen.is_lost == is_lost {
+    /// Takes in what Redis has.
+    fn update(&self, stored: Option<Document>, damage: Option<String>, clock: &dyn Clock) {
+        let mut state = lock(&self.state);
+        let (document, is_lost) = match InForce::choose(stored, state.document.clone(), clock.now())
+        {
+            InForce::Stored(document) => (document, false),
+            InForce::Copied(document) => (Some(document), true),
+        };
+        if state.document == document && state.trouble == damage && state.is_lost == is_lost {
             return;
         }
-        let is_news = seen.document != document;
-        *seen = Seen { document: document.clone(), is_lost, trouble: damage };
+        let is_another = state.document != document;
+        *state = KeyState { document: document.clone(), is_lost, trouble: damage };
         self.version.fetch_add(1, Ordering::Release);
-        drop(seen);
-        // Only what is published is news.
-        if let (true, Some(document)) = (is_news, document) {
-            self.copy.keep(&document, None);
+        drop(state);
+        if let (true, Some(document)) = (is_another, document) {
+            self.copy.keep(&document, None, clock);
         }
     }
 
-    /// Nobody can tell what is there.
-    fn miss(&self, fault: &Fault) {
-        let trouble = Some(format!("{:#}", explain(&self.url, fault)));
-        let mut seen = lock(&self.seen);
-        if seen.trouble != trouble {
-            seen.trouble = trouble;
+    /// Notes that Redis could not be asked.
+    fn note_failure(&self, trouble: &str) {
+        let mut state = lock(&self.state);
+        if state.trouble.as_deref() != Some(trouble) {
+            state.trouble = Some(trouble.to_owned());
             self.version.fetch_add(1, Ordering::Release);
         }
     }
 }
 
-/// A reader that looks at what is followed.
-pub(super) struct Followed {
-    slot: Arc<Slot>,
+/// A reader of a followed key.
+pub(super) struct RedisWatch {
+    followed: Arc<FollowedKey>,
     version: u64,
-    seen: Seen,
-    /// Whether there is trouble that was not told yet.
-    is_untold: bool,
-    /// It ends when nobody looks any more.
-    _follower: Arc<Follower>,
+    state: KeyState,
+    /// Keeps the key followed.
+    _follower: Arc<RedisFollower>,
 }
 
-impl Followed {
-    pub(super) fn new(follower: Arc<Follower>, slot: Arc<Slot>) -> Followed {
-        Followed { slot, version: 0, seen: Seen::default(), is_untold: false, _follower: follower }
+impl RedisWatch {
+    /// Returns a reader of this key, which `follower` follows.
+    pub(super) fn new(follower: Arc<RedisFollower>, followed: Arc<FollowedKey>) -> RedisWatch {
+        RedisWatch { followed, version: 0, state: KeyState::default(), _follower: follower }
     }
 }
 
-impl Watch for Followed {
-    /// The price of a look is that of reading a number.
-    fn look(&mut self) -> anyhow::Result<bool> {
-        let version = self.slot.version.load(Ordering::Acquire);
-        if version != self.version {
-            let seen = lock(&self.slot.seen).clone();
-            let before = std::mem::replace(&mut self.seen, seen);
-            self.version = version;
-            self.is_untold = self.seen.trouble.is_some() && self.seen.trouble != before.trouble;
-            let is_over = before.trouble.is_some() && self.seen.trouble.is_none();
-            if before.document != self.seen.document || is_over {
-                return Ok(true);
-            }
+impl Watch for RedisWatch {
+    /// Costs the read of a number while nothing changes.
+    fn look(&mut self) -> bool {
+        let version = self.followed.version.load(Ordering::Acquire);
+        if version == self.version {
+            return false;
         }
-        match &self.seen.trouble {
-            Some(trouble) if std::mem::take(&mut self.is_untold) => Err(anyhow!(trouble.clone())),
-            _ => Ok(false),
-        }
+        self.version = version;
+        let state = lock(&self.followed.state).clone();
+        let before = std::mem::replace(&mut self.state, state);
+        let is_over = before.trouble.is_some() && self.state.trouble.is_none();
+        before.document != self.state.document || is_over
     }
 
     fn document(&self) -> Option<&Document> {
-        self.seen.document.as_ref()
+        self.state.document.as_ref()
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.state.trouble.as_deref()
     }
 }

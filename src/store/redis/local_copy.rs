@@ -1,10 +1,11 @@
-//! This host's copies of documents that are in Redis: a file each, as the store of files has them, for when Redis cannot
-//! be reached. Kept by whoever reads or publishes, as well as it can be.
+//! This host's copies of documents that are in Redis, for when Redis cannot be reached: each a file, as in the store of
+//! files. Every process that reads or publishes keeps them up to date; failing to do so is no error.
 
-use std::fs::{self, Permissions};
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -12,71 +13,75 @@ use crate::log::debug;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::atomic::{self, Replacement};
-use crate::os::clock::{Clock, SystemClock};
-use crate::os::lock::Lock;
+use crate::os::clock::Clock;
+use crate::os::lock::FileLock;
+use crate::os::read;
 use crate::store::{Found, reader};
 
-/// How long one waits for others on this host who write the copy; they write what we would.
+/// How long to wait for another process on this host that writes the copy. It writes the same document.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A copy, of one kind of document.
+/// The copy of one document.
 #[derive(Clone, PartialEq)]
 pub(super) struct LocalCopy {
     path: PathBuf,
     kind: DocumentKind,
-    /// Whose it has to be.
+    /// The AppID that the document must have; any, if it is not known.
     appid: Option<String>,
 }
 
 impl LocalCopy {
+    /// Returns the copy at `path` of a document of this kind and AppID.
     pub(super) fn new(path: &Path, kind: &DocumentKind, appid: Option<&str>) -> LocalCopy {
         LocalCopy { path: path.to_owned(), kind: kind.clone(), appid: appid.map(str::to_owned) }
     }
 
+    /// Returns where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The document in it, if it is this account's.
+    /// Returns the document in it, if it is this account's.
     pub(super) fn read(&self) -> Option<Document> {
         match reader::read(&self.path, &self.kind) {
-            Ok(Found::Document(document)) => self.is_ours(&document).then_some(document),
+            Ok(Found::Document(document)) => self.is_for(&document).then_some(document),
             _ => None,
         }
     }
 
-    /// Whether this is the account's; anybody's will do where no AppID is known.
-    pub(super) fn is_ours(&self, document: &Document) -> bool {
+    /// Whether the document is this account's, as far as its AppID is known.
+    pub(super) fn is_for(&self, document: &Document) -> bool {
         self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
     }
 
-    /// Keeps `document`, unless what is kept is it, or newer. That it cannot be kept costs nothing as long as Redis is
-    /// there. Without a `mode` the file is as tight as it was made, or tighter: who only reads gives nobody more.
-    pub(super) fn keep(&self, document: &Document, mode: Option<u32>) {
-        let now = SystemClock.now();
+    /// Keeps `document`, unless the copy already has it or a newer one. Failing to do so only matters when Redis is down,
+    /// and is logged for debugging. Without a `mode` the file keeps its own, or is private: a process that only reads
+    /// gives others no access that they did not have.
+    pub(super) fn keep(&self, document: &Document, mode: Option<u32>, clock: &dyn Clock) {
+        let now = clock.now();
         let is_newer =
             |copy: &Document| copy.created_at > document.created_at && !copy.is_from_future(now);
         let is_kept = |copy: &Document| copy == document || is_newer(copy);
-        if !self.is_ours(document) || self.read().as_ref().is_some_and(is_kept) {
+        if !self.is_for(document) || self.read().as_ref().is_some_and(is_kept) {
             return;
         }
-        if let Err(err) = self.write(document, mode, is_kept) {
+        if let Err(err) = self.write(document, mode, clock, is_kept) {
             debug!("{}: no copy is kept: {err:#}", self.path.display());
         }
     }
 
-    /// The same, and an error if that was not possible.
     fn write(
         &self,
         document: &Document,
         mode: Option<u32>,
+        clock: &dyn Clock,
         is_kept: impl Fn(&Document) -> bool,
     ) -> Result<()> {
-        let as_it_was = || Some(fs::metadata(&self.path).ok()?.permissions().mode() & 0o7777);
-        let mode = mode.or_else(as_it_was).unwrap_or(0o600);
+        let current = || Some(fs::metadata(&self.path).ok()?.permissions().mode() & 0o7777);
+        let mode = mode.or_else(current).unwrap_or(0o600);
         atomic::make_dir_of(&self.path, mode)?;
-        let deadline = Instant::now() + PATIENCE;
-        let lock = Lock::acquire(&self.path.with_extension("lock"), &SystemClock, deadline)?;
+        let deadline = clock.instant() + PATIENCE;
+        let lock = FileLock::acquire(&self.path.with_extension("lock"), clock, deadline)?;
         if lock.is_none() || self.read().as_ref().is_some_and(is_kept) {
             return Ok(());
         }
@@ -84,14 +89,9 @@ impl LocalCopy {
         Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?.publish(line.expose().as_bytes())
     }
 
-    /// Gives the copy the mode that it should have.
-    pub(super) fn settle(&self, mode: u32) -> std::io::Result<()> {
-        let is_other = fs::metadata(&self.path)?.permissions().mode() & 0o7777 != mode;
-        if is_other {
-            fs::set_permissions(&self.path, Permissions::from_mode(mode))
-        } else {
-            Ok(())
-        }
+    /// Gives the file of the copy this mode.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        read::set_mode(&self.path, mode)
     }
 }
 
@@ -101,6 +101,7 @@ mod tests {
 
     use super::*;
     use crate::model::secret::Secret;
+    use crate::os::clock::SystemClock;
 
     fn document(appid: &str, token: &str, created: i64) -> Document {
         let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
@@ -113,14 +114,14 @@ mod tests {
         let path = dir.path().join("shop.json");
         let copy = |appid| LocalCopy::new(&path, &DocumentKind::Token, appid);
         let ours = copy(Some("wx1"));
-        ours.keep(&document("wx2", "FOREIGN", 0), None);
+        ours.keep(&document("wx2", "FOREIGN", 0), None, &SystemClock);
         assert!(!path.exists());
         for (token, created) in [("NEW", 1000), ("OLD", 0)] {
-            ours.keep(&document("wx1", token, created), None);
+            ours.keep(&document("wx1", token, created), None, &SystemClock);
             assert_eq!(ours.read(), Some(document("wx1", "NEW", 1000)));
         }
-        assert_eq!(copy(Some("wx2")).read(), None, "it is another's");
-        copy(None).keep(&document("wx2", "NEWER", 2000), None);
+        assert_eq!(copy(Some("wx2")).read(), None, "it is another account's");
+        copy(None).keep(&document("wx2", "NEWER", 2000), None, &SystemClock);
         assert_eq!((ours.read(), copy(None).read()), (None, Some(document("wx2", "NEWER", 2000))));
     }
 }

@@ -1,51 +1,50 @@
-//! A lock in Redis, as a value: held while it lives, let go of only by its owner, and extended by a thread as long as
-//! somebody holds it. It can be lost unnoticed; the fence is for that (see `script`).
+//! A lock in Redis, as a value: held while the value lives, released only by its owner, and extended by a thread in
+//! between. It can be lost without notice; `scripts::publish` has the fence for that.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::scripts;
-use super::server::{Fault, Server};
+use super::server::{RedisFault, RedisServer};
 use crate::log::debug;
 use crate::os::clock::Clock;
 
-/// How long a lock holds by itself: longer than a refresh takes, so that it holds even if Redis cannot be reached
-/// meanwhile. Whoever is killed keeps the others waiting for so long.
+/// How long a lock lasts without an extension: longer than a refresh takes, so that it holds even if Redis cannot be
+/// reached meanwhile. After its holder was killed, others wait this long.
 pub(super) const LIFE: Duration = Duration::from_secs(35);
 
-/// How often it is extended.
+/// How often a held lock is extended.
 const BETWEEN_EXTENSIONS: Duration = Duration::from_secs(5);
 
-/// How often a held lock is tried again, and as much more by chance; short against the second or so that a refresh takes.
+/// The pause before a held lock is tried again, to which up to as much is added at random. Short against the second or so
+/// that a refresh takes.
 const RETRY: Duration = Duration::from_millis(40);
 
-/// The lock; let go when it is dropped, or when its time is over.
+/// Released when it is dropped, or when its time is over.
 pub(super) struct RedisLock {
-    server: Arc<Server>,
+    server: Arc<RedisServer>,
     key: String,
     owner: String,
-    /// Dropped, it ends the thread that extends the lock.
-    _extended: Option<SyncSender<()>>,
+    /// Ends the thread that extends the lock when it is dropped.
+    _extender: Option<SyncSender<()>>,
 }
 
 impl RedisLock {
-    /// Waits for the lock at `key` until `deadline`; `None` if somebody else held it all along.
+    /// Waits for the lock at `key`. Returns `None` if another owner held it until `deadline`.
     pub(super) fn acquire(
-        server: &Arc<Server>,
+        server: &Arc<RedisServer>,
         key: &str,
         clock: &dyn Clock,
         deadline: Instant,
-    ) -> Result<Option<RedisLock>, Fault> {
-        let owner = owner();
+    ) -> Result<Option<RedisLock>, RedisFault> {
+        let owner = new_owner(clock);
         loop {
-            if server.run(|connection| scripts::take(connection, key, &owner, LIFE))? {
-                let extended = extend(server, key, &owner);
+            if server.run(|connection| scripts::take_lock(connection, key, &owner, LIFE))? {
+                let extender = start_extender(server, key, &owner);
                 let (server, key) = (server.clone(), key.to_owned());
-                return Ok(Some(RedisLock { server, key, owner, _extended: extended }));
+                return Ok(Some(RedisLock { server, key, owner, _extender: extender }));
             }
             if clock.until(deadline).is_zero() {
                 return Ok(None);
@@ -55,26 +54,27 @@ impl RedisLock {
         }
     }
 
-    /// Who holds it.
+    /// Returns the name of its owner.
     pub(super) fn owner(&self) -> &str {
         &self.owner
     }
 
-    /// Makes it hold anew, and tries whether these keys can be written; whether it was ours still.
-    pub(super) fn extend(&self, keys: &[String]) -> Result<bool, Fault> {
+    /// Extends the lock, and tries whether these keys can be written. Returns whether the lock was still held.
+    pub(super) fn extend(&self, keys: &[String]) -> Result<bool, RedisFault> {
         self.server.run(|connection| {
-            let is_ours = scripts::extend(connection, &self.key, &self.owner, LIFE, keys)?;
-            // Nobody else is to be given it by a replica that knows nothing of it.
-            scripts::replicate(connection, self.server.replica_patience());
-            Ok(is_ours)
+            let is_held = scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)?;
+            // A replica that does not know of it must not give it to another owner after a failover.
+            scripts::await_replica(connection, self.server.replica_patience());
+            Ok(is_held)
         })
     }
 }
 
 impl Drop for RedisLock {
     fn drop(&mut self) {
-        let left = self.server.run(|connection| scripts::leave(connection, &self.key, &self.owner));
-        if let Err(fault) = left {
+        let released =
+            self.server.run(|connection| scripts::release_lock(connection, &self.key, &self.owner));
+        if let Err(fault) = released {
             debug!(
                 "the lock {} ends by itself within {}: {fault}",
                 self.key,
@@ -84,15 +84,17 @@ impl Drop for RedisLock {
     }
 }
 
-/// Starts the thread that extends a lock as long as what is returned lives. Without it the lock ends sooner.
-fn extend(server: &Arc<Server>, key: &str, owner: &str) -> Option<SyncSender<()>> {
+/// Starts the thread that extends a lock while the returned value lives. Without a thread the lock ends sooner.
+fn start_extender(server: &Arc<RedisServer>, key: &str, owner: &str) -> Option<SyncSender<()>> {
     let (alive, ended) = mpsc::sync_channel::<()>(0);
     let (server, key, owner) = (server.clone(), key.to_owned(), owner.to_owned());
     let work = move || {
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_EXTENSIONS) {
-            match server.run(|connection| scripts::extend(connection, &key, &owner, LIFE, &[])) {
+            let extended =
+                server.run(|connection| scripts::extend_lock(connection, &key, &owner, LIFE, &[]));
+            match extended {
                 Ok(true) => {}
-                Ok(false) => return, // The fence will tell.
+                Ok(false) => return, // Lost. Publishing fails for it.
                 Err(fault) => debug!("the lock {key} cannot be extended now: {fault}"),
             }
         }
@@ -100,8 +102,8 @@ fn extend(server: &Arc<Server>, key: &str, owner: &str) -> Option<SyncSender<()>
     thread::Builder::new().spawn(work).ok().map(|_| alive)
 }
 
-/// Who holds the lock at `key`, for people.
-pub(super) fn holder(server: &Server, key: &str) -> Result<Option<String>, Fault> {
+/// Returns who holds the lock at `key`, in words for a message.
+pub(super) fn holder(server: &RedisServer, key: &str) -> Result<Option<String>, RedisFault> {
     let found: Option<String> =
         server.run(|connection| redis::cmd("GET").arg(key).query(connection))?;
     Ok(found.map(|owner| {
@@ -111,12 +113,10 @@ pub(super) fn holder(server: &Server, key: &str) -> Result<Option<String>, Fault
     }))
 }
 
-/// A name for this holder: the host and process, for people, and a number that nobody else has.
-fn owner() -> String {
+/// Returns a name for one holder: process and host, for messages, and a random number that makes it unique.
+fn new_owner(clock: &dyn Clock) -> String {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
-    let mut number = [0; 16];
-    let _ = SystemRandom::new().fill(&mut number); // Then host and process have to do.
-    let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("process {} on {host}/{number}", std::process::id())
+    let (high, low) = (clock.random(), clock.random());
+    format!("process {} on {host}/{high:016x}{low:016x}", std::process::id())
 }

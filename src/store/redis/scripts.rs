@@ -1,38 +1,38 @@
-//! What is done in Redis in one step, as scripts. Each does no harm when it is run twice, as it may be where an answer was
-//! lost on the way.
+//! The steps that Redis does as one, as scripts. Each can be run twice without harm: a lost answer leaves open whether a
+//! script ran, and it is then run again.
 
 use std::time::Duration;
 
 use redis::{RedisResult, cmd};
 
-use super::link::Link;
+use super::connection::BoundedConnection;
 
-/// Takes the lock at `KEYS[1]` for its owner `ARGV[1]`, for `ARGV[2]` ms.
-const TAKE: &str = "\
+/// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms.
+const TAKE_LOCK: &str = "\
 if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
-/// Lets go of the lock at `KEYS[1]`, if it is still `ARGV[1]`'s.
-const LEAVE: &str = "\
+/// Releases the lock at `KEYS[1]`, if the owner `ARGV[1]` still holds it.
+const RELEASE_LOCK: &str = "\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0";
 
-/// Extends the lock at `KEYS[1]` by `ARGV[2]` ms, if it is still `ARGV[1]`'s; and tries whether the other keys could be
-/// written, by writing nothing into them. All that would keep a SET from working keeps this from it, too.
-const EXTEND: &str = "\
+/// Sets the lock at `KEYS[1]` to last `ARGV[2]` ms, if the owner `ARGV[1]` still holds it. Also tries whether the other
+/// keys can be written, by writing nothing into them: SETRANGE fails for every reason for which SET would.
+const EXTEND_LOCK: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
-/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if `ARGV[3]` is still there ('' for nothing), or if it
-/// is newer than what is. With `ARGV[4]` = '1' only if `ARGV[3]` is still there, and the lock at `KEYS[1]` is still
-/// `ARGV[5]`'s; '0' knows no lock. Then tells those who listen on `ARGV[6]`. The keys from the third on get `ARGV[8…]`, for
-/// `ARGV[7]` ms.
+/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if the key still has `ARGV[3]` ('' for nothing), or an
+/// older document. With `ARGV[4]` = '1' only if the key still has `ARGV[3]` and the owner `ARGV[5]` holds the lock at
+/// `KEYS[1]`; with '0' the lock does not matter. Then announces the key on the channel `ARGV[6]`. The keys from the third
+/// on get `ARGV[8…]`, for `ARGV[7]` ms.
 ///
-/// The fence: whoever lost the lock without noticing finds something else than he has read, and newer than what he brings.
-/// A `created_at` has one form, in which the later is the greater.
+/// This is the fence: a holder that lost the lock without notice finds another value than it has read, and a newer
+/// document than its own. A `created_at` has one form, in which the later one is the greater string.
 const PUBLISH: &str = "\
 local there = redis.call('get', KEYS[2]) or ''
 if ARGV[4] == '1' and redis.call('get', KEYS[1]) ~= ARGV[5] then return 0 end
@@ -53,114 +53,120 @@ redis.pcall('publish', ARGV[6], KEYS[2])
 if refused > 0 then return -refused end
 return 1";
 
-/// Gives the keys from the second on `ARGV[3…]` for `ARGV[2]` ms, where they have something else, as long as `ARGV[1]` is
-/// what is published at `KEYS[1]`.
-const MEND: &str = "\
+/// Writes `ARGV[3…]` to those keys from the second on that have another value, for `ARGV[2]` ms, if `KEYS[1]` still has
+/// the document `ARGV[1]`.
+const SYNC_ALSO: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 for i = 2, #KEYS do
   if redis.pcall('get', KEYS[i]) ~= ARGV[i + 1] then redis.call('set', KEYS[i], ARGV[i + 1], 'px', ARGV[2]) end
 end
 return 1";
 
-/// Tries whether the keys could be written, by writing nothing into them.
-const TRY: &str = "\
+/// Tries whether the keys can be written, by writing nothing into them.
+const TRY_WRITING: &str = "\
 for i = 1, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
-/// Tries whether a script could write at `keys`.
-pub(super) fn try_out(connection: &mut Link, keys: &[String]) -> RedisResult<()> {
-    cmd("EVAL").arg(TRY).arg(keys.len()).arg(keys).query(connection)
+/// Tries whether a script can write to `keys`.
+pub(super) fn try_writing(connection: &mut BoundedConnection, keys: &[String]) -> RedisResult<()> {
+    cmd("EVAL").arg(TRY_WRITING).arg(keys.len()).arg(keys).query(connection)
 }
 
-/// Takes a lock; whether it is ours now.
-pub(super) fn take(
-    connection: &mut Link,
+/// Takes a lock, if it is free. Returns whether `owner` holds it now.
+pub(super) fn take_lock(
+    connection: &mut BoundedConnection,
     lock: &str,
     owner: &str,
     life: Duration,
 ) -> RedisResult<bool> {
     let mut eval = cmd("EVAL");
-    eval.arg(TAKE).arg(1).arg(lock).arg(owner).arg(millis(life)).query(connection)
+    eval.arg(TAKE_LOCK).arg(1).arg(lock).arg(owner).arg(millis(life)).query(connection)
 }
 
-/// Lets go of a lock.
-pub(super) fn leave(connection: &mut Link, lock: &str, owner: &str) -> RedisResult<()> {
-    cmd("EVAL").arg(LEAVE).arg(1).arg(lock).arg(owner).query(connection)
+/// Releases a lock, if `owner` still holds it.
+pub(super) fn release_lock(
+    connection: &mut BoundedConnection,
+    lock: &str,
+    owner: &str,
+) -> RedisResult<()> {
+    cmd("EVAL").arg(RELEASE_LOCK).arg(1).arg(lock).arg(owner).query(connection)
 }
 
-/// Extends a lock and tries whether `keys` can be written; whether the lock was still ours.
-pub(super) fn extend(
-    connection: &mut Link,
+/// Extends a lock, and tries whether `keys` can be written. Returns whether `owner` still held the lock.
+pub(super) fn extend_lock(
+    connection: &mut BoundedConnection,
     lock: &str,
     owner: &str,
     life: Duration,
     keys: &[String],
 ) -> RedisResult<bool> {
     let mut eval = cmd("EVAL");
-    eval.arg(EXTEND).arg(1 + keys.len()).arg(lock).arg(keys);
+    eval.arg(EXTEND_LOCK).arg(1 + keys.len()).arg(lock).arg(keys);
     eval.arg(owner).arg(millis(life)).query(connection)
 }
 
-/// What is to be published.
-pub(super) struct Publication<'a> {
+/// What [`publish`] does.
+pub(super) struct PublishArgs<'a> {
     pub(super) lock: &'a str,
     pub(super) key: &'a str,
     pub(super) document: &'a [u8],
-    /// How long it is kept.
+    /// How long the key lasts.
     pub(super) life: Duration,
-    /// What is expected to be there.
-    pub(super) before: &'a [u8],
-    /// Whose the lock has to be, if it has to be held.
+    /// The value that the key is expected to have; empty for none.
+    pub(super) expected: &'a [u8],
+    /// The owner that has to hold the lock. Without one, a newer document may be published without it.
     pub(super) owner: Option<&'a str>,
     pub(super) channel: &'a str,
-    /// Other keys and what they get, as long as the token lives.
+    /// The keys of `[redis] also` and their values.
     pub(super) also: &'a [(String, String)],
+    /// How long those keys last.
     pub(super) also_life: Duration,
 }
 
-/// What came of it.
-pub(super) enum Published {
-    Done,
-    /// Except for the other key of this number.
-    Without(usize),
-    /// Something else is there.
+/// The result of [`publish`].
+pub(super) enum PublishOutcome {
+    Published,
+    /// The document is published, and the key of `[redis] also` with this index could not be written.
+    PublishedWithoutAlso(usize),
+    /// The fence kept it out.
     Refused,
 }
 
-/// Publishes a document.
+/// Publishes a document, unless the fence keeps it out.
 pub(super) fn publish(
-    connection: &mut Link,
-    publication: &Publication<'_>,
-) -> RedisResult<Published> {
-    let it = publication;
+    connection: &mut BoundedConnection,
+    args: &PublishArgs<'_>,
+) -> RedisResult<PublishOutcome> {
+    let PublishArgs { also, owner, .. } = args;
     let mut eval = cmd("EVAL");
-    eval.arg(PUBLISH).arg(2 + it.also.len()).arg(it.lock).arg(it.key);
-    for (key, _) in it.also {
+    eval.arg(PUBLISH).arg(2 + also.len()).arg(args.lock).arg(args.key);
+    for (key, _) in *also {
         eval.arg(key);
     }
-    eval.arg(it.document).arg(millis(it.life)).arg(it.before);
-    eval.arg(i32::from(it.owner.is_some())).arg(it.owner.unwrap_or_default());
-    eval.arg(it.channel).arg(millis(it.also_life));
-    for (_, value) in it.also {
+    eval.arg(args.document).arg(millis(args.life)).arg(args.expected);
+    eval.arg(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
+    eval.arg(args.channel).arg(millis(args.also_life));
+    for (_, value) in *also {
         eval.arg(value);
     }
     Ok(match eval.query::<i64>(connection)? {
-        0 => Published::Refused,
-        refused if refused < 0 => Published::Without((-refused - 3).max(0) as usize),
-        _ => Published::Done,
+        0 => PublishOutcome::Refused,
+        // Keys are counted from 1, and two come before those of `also`.
+        key if key < 0 => PublishOutcome::PublishedWithoutAlso((-key - 3).max(0) as usize),
+        _ => PublishOutcome::Published,
     })
 }
 
-/// Gives other keys what they should have for so long, as long as this `document` is what is published at `key`.
-pub(super) fn mend(
-    connection: &mut Link,
+/// Writes the values of `also` to those keys that have another value, if `key` still has `document`. They last for `life`.
+pub(super) fn sync_also(
+    connection: &mut BoundedConnection,
     key: &str,
     document: &[u8],
     also: &[(String, String)],
     life: Duration,
 ) -> RedisResult<()> {
     let mut eval = cmd("EVAL");
-    eval.arg(MEND).arg(1 + also.len()).arg(key);
+    eval.arg(SYNC_ALSO).arg(1 + also.len()).arg(key);
     for (key, _) in also {
         eval.arg(key);
     }
@@ -171,9 +177,9 @@ pub(super) fn mend(
     eval.query(connection)
 }
 
-/// Waits until one replica has what was written, where there are replicas: a failover must not bring back what was
-/// before. One that lags does not keep us from going on.
-pub(super) fn replicate(connection: &mut Link, patience: Duration) {
+/// Waits until one replica has what was written, if there are replicas: a failover must not bring back what was replaced.
+/// Gives up on a replica that lags after `patience`.
+pub(super) fn await_replica(connection: &mut BoundedConnection, patience: Duration) {
     let Ok(redis::Value::Array(role)) = cmd("ROLE").query(connection) else { return };
     let has_replicas = matches!(role.get(2), Some(redis::Value::Array(them)) if !them.is_empty());
     if has_replicas {

@@ -1,14 +1,14 @@
-//! One Redis, as this process reaches it: connections that are opened when they are needed and given up at the first
-//! doubt, each step within the timeout, and faults in words that hold no token and no password. Knows no keys.
+//! One Redis, as this process reaches it: connections that are opened on demand and closed at the first doubt, each step
+//! within the timeout, and faults in words that hold no token and no password. Knows nothing of keys.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use redis::{
     Client, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
@@ -17,72 +17,73 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use super::link::{Late, Link, MOST_LATE};
+use super::connection::{BoundedConnection, MAX_OVERDUE, OverdueCount};
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
-use crate::model::location::Redis;
+use crate::model::location::RedisSettings;
+use crate::os::clock::Clock;
 use crate::os::read::{self, MAX_PEM, Protection, ReadError};
 
-/// A connection that was idle for longer is not used again: something on the way may have forgotten it.
-const LONGEST_IDLE: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
+const MAX_IDLE: Duration = Duration::from_secs(5);
 
-/// After a failure to reach it, others are told the same for so long, and do not wait for it in turn.
+/// After a failure to reach Redis, others get the same error for this long, instead of each waiting in turn.
 const DOWN_FOR: Duration = Duration::from_millis(500);
 
 /// How long a replica may take until it has what was written.
 const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The longest password that is read.
+/// The longest password, in bytes.
 const MAX_PASSWORD: usize = 1024;
 
-/// What is wrong, in words.
+/// Why Redis did not do what it was asked.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
-    /// Whether it did not answer, as opposed to what it answered.
+pub(super) struct RedisFault {
+    /// Whether it could not be reached, or did not answer. Otherwise it answered with an error, or was not asked.
     pub(super) is_unreachable: bool,
     what: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for RedisFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for RedisFault {}
 
-/// One Redis.
-pub(super) struct Server {
-    pub(super) redis: Arc<Redis>,
-    idle: Mutex<Vec<(Link, Instant)>>,
-    down: Mutex<Option<(Instant, Fault)>>,
-    late: Late,
+/// A pool of connections to one Redis.
+pub(super) struct RedisServer {
+    pub(super) settings: Arc<RedisSettings>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Each with the instant since which it is idle.
+    idle: Mutex<Vec<(BoundedConnection, Instant)>>,
+    /// When it could last not be reached, and why.
+    down: Mutex<Option<(Instant, RedisFault)>>,
+    overdue: OverdueCount,
 }
 
-/// Those that this process speaks to.
-static SERVERS: Mutex<Option<HashMap<Arc<Redis>, Weak<Server>>>> = Mutex::new(None);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-impl Server {
-    /// The server of these settings, the same one for all who ask.
-    pub(super) fn of(redis: &Arc<Redis>) -> Arc<Server> {
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let servers = servers.get_or_insert_default();
-        if let Some(server) = servers.get(redis).and_then(Weak::upgrade) {
-            return server;
-        }
-        servers.retain(|_, server| server.strong_count() > 0);
-        let server = Arc::new(Server {
-            redis: redis.clone(),
+impl RedisServer {
+    /// Returns the server of these settings. Connects to nothing yet.
+    pub(super) fn new(settings: Arc<RedisSettings>, clock: Arc<dyn Clock>) -> RedisServer {
+        RedisServer {
+            settings,
+            clock,
             idle: Mutex::default(),
             down: Mutex::default(),
-            late: Late::default(),
-        });
-        servers.insert(redis.clone(), Arc::downgrade(&server));
-        server
+            overdue: OverdueCount::default(),
+        }
     }
 
-    /// Does this over a connection. It may be done twice, where the first one turns out to be dead: it has to be something
-    /// that is the same done twice.
-    pub(super) fn run<T>(&self, act: impl Fn(&mut Link) -> RedisResult<T>) -> Result<T, Fault> {
+    /// Runs `act` over a connection. Runs it again over a new one if an idle connection turns out to be dead, so that `act`
+    /// must do no harm when done twice.
+    pub(super) fn run<T>(
+        &self,
+        act: impl Fn(&mut BoundedConnection) -> RedisResult<T>,
+    ) -> Result<T, RedisFault> {
         if let Some(mut connection) = self.take_idle() {
             match act(&mut connection) {
                 Ok(done) => {
@@ -90,15 +91,15 @@ impl Server {
                     return Ok(done);
                 }
                 Err(err) if err.is_timeout() => return Err(self.note_down(self.fault(&err))),
-                // A new one may lead to another server, or to this one after it was started anew.
-                Err(err) if is_of_connection(&err) => {}
+                // A new connection may lead to another server, or to this one after a restart.
+                Err(err) if may_be_cured_by_reconnecting(&err) => {}
                 Err(err) => {
                     self.keep(connection);
                     return Err(self.fault(&err));
                 }
             }
         }
-        let mut connection = self.link(self.connect()?)?;
+        let mut connection = self.bound(self.connect()?)?;
         match act(&mut connection) {
             Ok(done) => {
                 self.keep(connection);
@@ -109,24 +110,34 @@ impl Server {
         }
     }
 
-    /// How long to wait for a replica: not so long that Redis itself would be taken for down.
-    pub(super) fn replica_patience(&self) -> Duration {
-        REPLICA_PATIENCE.min(self.redis.timeout / 2)
+    /// Turns a fault into an error that names this Redis.
+    pub(super) fn error(&self, fault: &RedisFault) -> anyhow::Error {
+        let url = &self.settings.url;
+        match fault.is_unreachable {
+            true => anyhow!("cannot reach {url}: {fault}"),
+            false => anyhow!("{url}: {fault}"),
+        }
     }
 
-    /// A connection of one's own.
-    pub(super) fn connect(&self) -> Result<Connection, Fault> {
-        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, fault)) = down.filter(|(at, _)| at.elapsed() < DOWN_FOR) {
+    /// Returns how long to wait for a replica: not so long that Redis itself would be taken for down.
+    pub(super) fn replica_patience(&self) -> Duration {
+        REPLICA_PATIENCE.min(self.settings.timeout / 2)
+    }
+
+    /// Opens a connection that is not part of the pool.
+    pub(super) fn connect(&self) -> Result<Connection, RedisFault> {
+        let down = lock(&self.down).clone();
+        if let Some((_, fault)) = down.filter(|(at, _)| self.age(*at) < DOWN_FOR) {
             return Err(fault);
         }
-        if Arc::strong_count(&self.late) > MOST_LATE {
-            let late = RedisError::from(std::io::Error::from(ErrorKind::TimedOut));
-            return Err(self.note_down(self.fault(&late)));
+        if Arc::strong_count(&self.overdue) > MAX_OVERDUE {
+            let timed_out = RedisError::from(io::Error::from(ErrorKind::TimedOut));
+            return Err(self.note_down(self.fault(&timed_out)));
         }
-        let password = self.password().map_err(|what| Fault { is_unreachable: false, what })?;
+        let password =
+            self.password().map_err(|what| RedisFault { is_unreachable: false, what })?;
         let password = password.as_ref().map(|password| password.as_str());
-        let connected = match &self.redis.url.address {
+        let connected = match &self.settings.url.address {
             RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password),
             RedisAddress::Unix(path) => self.open_at(ConnectionAddr::Unix(path.clone()), password),
             RedisAddress::Sentinel { nodes, master, is_tls } => {
@@ -140,17 +151,18 @@ impl Server {
         })
     }
 
-    /// The address of the master by the first sentinel that knows it. The library's own way to ask has no timeout.
+    /// Returns the address of the master from the first sentinel that knows it. The library's own way to ask has no
+    /// timeout.
     fn ask_sentinels(
         &self,
         nodes: &[RedisNode],
         master: &str,
         is_tls: bool,
-    ) -> Result<RedisNode, Fault> {
+    ) -> Result<RedisNode, RedisFault> {
         let mut last = None;
         for node in nodes {
             let asked = self.open(node, is_tls, None).and_then(|connection| {
-                let mut connection = self.link(connection)?;
+                let mut connection = self.bound(connection)?;
                 let mut ask = redis::cmd("SENTINEL");
                 ask.arg("get-master-addr-by-name").arg(master);
                 ask.query::<Option<(String, u16)>>(&mut connection).map_err(|err| self.fault(&err))
@@ -162,11 +174,12 @@ impl Server {
             }
         }
         let what = last.unwrap_or_else(|| "there is no sentinel".to_owned());
-        Err(self.note_down(Fault { is_unreachable: true, what }))
+        Err(self.note_down(RedisFault { is_unreachable: true, what }))
     }
 
-    fn link(&self, connection: Connection) -> Result<Link, Fault> {
-        Link::over(connection, self.redis.timeout, &self.late).map_err(|err| self.fault(&err))
+    fn bound(&self, connection: Connection) -> Result<BoundedConnection, RedisFault> {
+        BoundedConnection::new(connection, self.settings.timeout, &self.overdue)
+            .map_err(|err| self.fault(&err))
     }
 
     fn open(
@@ -174,7 +187,7 @@ impl Server {
         node: &RedisNode,
         is_tls: bool,
         password: Option<&str>,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<Connection, RedisFault> {
         let RedisNode { host, port } = node.clone();
         self.open_at(
             match is_tls {
@@ -185,24 +198,28 @@ impl Server {
         )
     }
 
-    /// Opens a connection; without a password it is to a sentinel, or to a Redis that wants none.
-    fn open_at(&self, addr: ConnectionAddr, password: Option<&str>) -> Result<Connection, Fault> {
-        let timeout = self.redis.timeout;
-        // Names are looked up without a timeout, an address of a dead host costs one each, and so does each part of an
-        // answer where there is more to say than hello.
+    /// Opens a connection. Without a password it is to a sentinel, or to a Redis that wants none.
+    fn open_at(
+        &self,
+        addr: ConnectionAddr,
+        password: Option<&str>,
+    ) -> Result<Connection, RedisFault> {
+        let timeout = self.settings.timeout;
+        // The library looks up names without a timeout, and applies the timeout to each of their addresses and to each
+        // step of TLS, authentication and SELECT.
         let may_take_longer = match &addr {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
                 host.parse::<std::net::IpAddr>().is_err()
             }
             _ => false,
         } || password.is_some()
-            || self.redis.url.db != 0
+            || self.settings.url.db != 0
             || matches!(addr, ConnectionAddr::TcpTls { .. });
         let info = self.info(addr, password).map_err(|err| self.fault(&err))?;
         let client = self.client(info)?;
         let connected = match may_take_longer {
             false => client.get_connection_with_timeout(timeout),
-            true => bounded(timeout, move || client.get_connection_with_timeout(timeout)),
+            true => within(timeout, move || client.get_connection_with_timeout(timeout)),
         };
         let connection = connected.map_err(|err| self.fault(&err))?;
         let with_timeouts = |connection: &Connection| {
@@ -214,8 +231,8 @@ impl Server {
     }
 
     fn info(&self, addr: ConnectionAddr, password: Option<&str>) -> RedisResult<ConnectionInfo> {
-        let Redis { url, user, .. } = &*self.redis;
-        // Nothing is told of the library: a user may be allowed no CLIENT, and it is a round trip.
+        let RedisSettings { url, user, .. } = &*self.settings;
+        // No CLIENT SETINFO: the user may not be allowed to, and it costs a round trip.
         let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(password) = password {
             settings = settings.set_password(password);
@@ -226,9 +243,9 @@ impl Server {
         Ok(addr.into_connection_info()?.set_redis_settings(settings.set_db(url.db)))
     }
 
-    fn client(&self, info: ConnectionInfo) -> Result<Client, Fault> {
-        let local = |what: String| Fault { is_unreachable: false, what };
-        let client = match &self.redis.ca_file {
+    fn client(&self, info: ConnectionInfo) -> Result<Client, RedisFault> {
+        let local = |what: String| RedisFault { is_unreachable: false, what };
+        let client = match &self.settings.ca_file {
             Some(path) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
                 let pem = read::read(path, Protection::Any, MAX_PEM).map_err(|err| {
                     local(format!("cannot read ca_file {}: {err}", path.display()))
@@ -246,9 +263,9 @@ impl Server {
         client.map_err(|err| self.fault(&err))
     }
 
-    /// Read each time: it may have been replaced.
+    /// Reads the password, each time: it may have been replaced.
     fn password(&self) -> Result<Option<Zeroizing<String>>, String> {
-        let Some(path) = &self.redis.password_file else { return Ok(None) };
+        let Some(path) = &self.settings.password_file else { return Ok(None) };
         let failed = |what: String| format!("cannot read password file {}: {what}", path.display());
         let bytes = read::read(path, Protection::PrivateToGroup, MAX_PASSWORD as u64 + 2);
         let bytes = bytes.map_err(|err| match err {
@@ -266,30 +283,33 @@ impl Server {
         }
     }
 
-    fn take_idle(&self) -> Option<Link> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(_, since)| since.elapsed() < LONGEST_IDLE);
+    fn take_idle(&self) -> Option<BoundedConnection> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|(_, since)| self.age(*since) < MAX_IDLE);
         idle.pop().map(|(connection, _)| connection)
     }
 
-    fn keep(&self, connection: Link) {
+    /// Puts a connection back on which Redis has answered.
+    fn keep(&self, connection: BoundedConnection) {
         if connection.is_open() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push((connection, Instant::now()));
+            lock(&self.idle).push((connection, self.clock.instant()));
         }
-        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.down) = None;
     }
 
-    fn note_down(&self, fault: Fault) -> Fault {
-        *self.down.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), fault.clone()));
+    fn note_down(&self, fault: RedisFault) -> RedisFault {
+        *lock(&self.down) = Some((self.clock.instant(), fault.clone()));
         fault
     }
 
-    /// What the library says, in our words: a server's own may hold what it was sent.
-    pub(super) fn fault(&self, err: &RedisError) -> Fault {
-        let Redis { timeout, .. } = &*self.redis;
-        let io = err.as_io_error();
+    fn age(&self, since: Instant) -> Duration {
+        self.clock.instant().saturating_duration_since(since)
+    }
+
+    /// Describes an error of the library. Never in the server's words, which may quote what it was sent.
+    pub(super) fn fault(&self, err: &RedisError) -> RedisFault {
+        let RedisSettings { timeout, .. } = &*self.settings;
+        let io = io_error(err);
         let what = if err.is_timeout() {
             format!("no answer within {}", humantime::format_duration(*timeout))
         } else if let Some(io) = io {
@@ -298,39 +318,33 @@ impl Server {
                 _ => io.to_string(),
             }
         } else if err.kind() == redis::ErrorKind::AuthenticationFailed {
-            said("WRONGPASS", err)
+            meaning_of("WRONGPASS", err)
         } else if let Some(code) = err.code() {
-            said(code, err)
+            meaning_of(code, err)
         } else {
             err.category().to_owned()
         };
         let is_unreachable =
             io.is_some() || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
-        Fault { is_unreachable, what }
+        RedisFault { is_unreachable, what }
     }
 }
 
-trait AsIo {
-    fn as_io_error(&self) -> Option<&std::io::Error>;
+/// Returns the I/O error behind an error of the library, which wraps it in an `Arc`.
+fn io_error(err: &RedisError) -> Option<&io::Error> {
+    let source = std::error::Error::source(err)?;
+    let source = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+    source.downcast_ref()
 }
 
-impl AsIo for RedisError {
-    fn as_io_error(&self) -> Option<&std::io::Error> {
-        // It stands behind a pointer of the library's.
-        let source = std::error::Error::source(self)?;
-        let source = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
-        source.downcast_ref()
-    }
-}
-
-/// Whether another connection may do better.
-fn is_of_connection(err: &RedisError) -> bool {
+/// Whether the same could succeed over another connection.
+fn may_be_cured_by_reconnecting(err: &RedisError) -> bool {
     err.is_io_error()
         || matches!(err.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH"))
 }
 
-/// What an answer with this code means, and what to do.
-fn said(code: &str, err: &RedisError) -> String {
+/// Returns what an answer with this error code means, and what to do.
+fn meaning_of(code: &str, err: &RedisError) -> String {
     let script_is_denied = || err.detail().is_some_and(|it| it.contains("'eval'"));
     let meaning = match code {
         "NOAUTH" => "it wants a password: give [redis] password_file",
@@ -359,8 +373,8 @@ fn said(code: &str, err: &RedisError) -> String {
     format!("it says {code}: {meaning}")
 }
 
-/// Does this in a thread of its own, and waits for it no longer than that.
-fn bounded(
+/// Runs `act` in a thread of its own, and gives up on it after `timeout`.
+fn within(
     timeout: Duration,
     act: impl FnOnce() -> RedisResult<Connection> + Send + 'static,
 ) -> RedisResult<Connection> {
@@ -369,7 +383,7 @@ fn bounded(
     match result.recv_timeout(timeout) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(std::io::Error::from(ErrorKind::TimedOut).into())
+            Err(io::Error::from(ErrorKind::TimedOut).into())
         }
     }
 }
@@ -381,9 +395,10 @@ mod tests {
 
     use super::*;
     use crate::model::address::redis_url::RedisUrl;
+    use crate::os::clock::SystemClock;
 
     #[test]
-    fn of_answers_that_never_end_no_more_are_under_way_than_may_be() {
+    fn no_more_answers_are_outstanding_than_allowed_when_none_ever_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
         thread::spawn(move || {
@@ -397,7 +412,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let server = Server::of(&Arc::new(Redis {
+        let settings = Arc::new(RedisSettings {
             url: RedisUrl::parse(&url).unwrap(),
             user: None,
             password_file: None,
@@ -405,12 +420,13 @@ mod tests {
             prefix: "wxtoken".to_owned(),
             timeout: Duration::from_millis(30),
             also: Vec::new(),
-        }));
-        for _ in 0..4 * MOST_LATE {
+        });
+        let server = RedisServer::new(settings, Arc::new(SystemClock));
+        for _ in 0..4 * MAX_OVERDUE {
             let asked = server.run(|connection| redis::cmd("PING").query::<()>(connection));
             assert_eq!(asked.unwrap_err().to_string(), "no answer within 30ms");
             *server.down.lock().unwrap() = None;
         }
-        assert_eq!(Arc::strong_count(&server.late) - 1, MOST_LATE);
+        assert_eq!(Arc::strong_count(&server.overdue) - 1, MAX_OVERDUE);
     }
 }

@@ -1,0 +1,161 @@
+//! The lease on a document in Redis, and the publishing under it. The lock can be lost without notice, so that each step
+//! states what it expects Redis to have; and a new token is kept in the copy of this host before Redis gets it.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::RedisStore;
+use super::lock::RedisLock;
+use super::value::StoredValue;
+use crate::log::debug;
+use crate::model::document::Document;
+use crate::os::clock::Clock;
+use crate::store::{Found, Lease, Publisher};
+
+/// A new token has cost a call to WeChat: while Redis does not answer, publishing is tried again until the deadline, and
+/// for this long in any case.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pause between those attempts.
+const PUBLISH_RETRY: Duration = Duration::from_millis(200);
+
+/// The lease: the lock, and what was found under it.
+pub(super) struct RedisLease {
+    store: RedisStore,
+    lock: RedisLock,
+    deadline: Instant,
+    /// What Redis had when it was read last.
+    found: RefCell<StoredValue>,
+}
+
+impl RedisLease {
+    /// Waits for the lock of `store`. Returns `None` if another owner held it until `deadline`.
+    pub(super) fn acquire(
+        store: &RedisStore,
+        clock: &dyn Clock,
+        deadline: Instant,
+    ) -> Result<Option<RedisLease>> {
+        let server = store.server();
+        let lock = RedisLock::acquire(server, &store.lock, clock, deadline)
+            .map_err(|fault| server.error(&fault))?;
+        let found = RefCell::default();
+        Ok(lock.map(|lock| RedisLease { store: store.clone(), lock, deadline, found }))
+    }
+}
+
+impl Lease for RedisLease {
+    fn read(&self) -> Result<Found> {
+        let found = self.store.get_or_restore()?;
+        self.found.replace(found.clone());
+        Ok(found.into())
+    }
+
+    fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
+        let RedisLease { store, lock, deadline, found } = *self;
+        extend(&store, &lock, &store.keys()[1..])?;
+        let StoredValue { bytes, document: found, .. } = found.into_inner();
+        let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(store.clock().now()));
+        let copies_end_at = store.clock().instant() + life;
+        let expected = RefCell::new(bytes);
+        Ok(Box::new(RedisPublisher { store, lock, deadline, expected, found, copies_end_at }))
+    }
+}
+
+/// Extends the lock, and tries whether `keys` can be written. Fails if the lock was lost.
+fn extend(store: &RedisStore, lock: &RedisLock, keys: &[String]) -> Result<()> {
+    match lock.extend(keys).map_err(|fault| store.server().error(&fault))? {
+        true => Ok(()),
+        false => bail!(lost(store)),
+    }
+}
+
+fn lost(store: &RedisStore) -> String {
+    format!(
+        "the lock {} was lost to another host: this process was paused, or Redis failed over; try again",
+        store.lock
+    )
+}
+
+struct RedisPublisher {
+    store: RedisStore,
+    lock: RedisLock,
+    deadline: Instant,
+    /// What Redis has, by this process's hand or as it was found.
+    expected: RefCell<Vec<u8>>,
+    /// The document that was found.
+    found: Option<Document>,
+    /// Until then a copy of the found document could be taken for good.
+    copies_end_at: Instant,
+}
+
+impl RedisPublisher {
+    /// Returns how long the key has to last.
+    fn life(&self, document: &Document) -> Duration {
+        let clock = self.store.clock();
+        document.left(clock.now()).max(clock.until(self.copies_end_at))
+    }
+
+    /// Raises `created_at` so that a replacement is never older than what it replaces, and newer by `margin` if it is
+    /// another document: the clock of the host that made that one may have been a little ahead, and its copies must not
+    /// count as newer. A document from the future is exempt: its copies never count as newer, and a replacement moved as
+    /// far would have no lifetime left.
+    fn not_older_than_found(&self, document: &Document, margin: time::Duration) -> Document {
+        match &self.found {
+            Some(found) if found != document && !found.is_from_future(self.store.clock().now()) => {
+                document.with_created_at_least(found.created_at.saturating_add(margin))
+            }
+            _ => document.clone(),
+        }
+    }
+}
+
+impl Publisher for RedisPublisher {
+    fn check_lease(&self) -> Result<()> {
+        extend(&self.store, &self.lock, &[])
+    }
+
+    fn publish_interim(&self, document: &Document) -> Result<()> {
+        let document = &self.not_older_than_found(document, time::Duration::ZERO);
+        let owner = Some(self.lock.owner());
+        let life = self.life(document);
+        if !self.store.publish(document, &self.expected.borrow(), life, owner)? {
+            bail!(lost(&self.store));
+        }
+        self.expected.replace(self.store.bytes(document));
+        self.store.keep_copy(document);
+        Ok(())
+    }
+
+    fn publish(self: Box<Self>, document: &Document) -> Result<()> {
+        let clock = self.store.clock();
+        let is_restored = self.found.as_ref() == Some(document);
+        let document = self.not_older_than_found(document, time::Duration::SECOND);
+        // First, so that the token is not lost, whatever happens to Redis.
+        self.store.keep_copy(&document);
+        let until = self.deadline.max(clock.instant() + PUBLISH_PATIENCE);
+        let expected = self.expected.borrow();
+        loop {
+            match self.store.publish(&document, &expected, self.life(&document), None) {
+                Ok(true) => return Ok(()),
+                Ok(false) => bail!(
+                    "another host has published a newer document at {} meanwhile, and this one is given up: this process \
+                     was paused, or Redis failed over",
+                    self.store.key
+                ),
+                Err(err) if is_restored => return Err(err),
+                Err(err) if clock.until(until).is_zero() => {
+                    let copy = self.store.copy.path().display();
+                    return Err(err.context(format!(
+                        "the token is in {copy} only, and is published by the next run that reaches Redis"
+                    )));
+                }
+                Err(err) => {
+                    debug!("{}: {err:#}; trying again", self.store.key);
+                    clock.sleep(PUBLISH_RETRY);
+                }
+            }
+        }
+    }
+}
