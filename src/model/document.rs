@@ -52,7 +52,7 @@ pub(crate) struct Document {
 
 /// The JSON form of a token's document. Unknown fields are ignored.
 #[derive(Deserialize, Serialize)]
-struct TokenJson<'a> {
+struct TokenDocumentJson<'a> {
     appid: String,
     access_token: Cow<'a, str>,
     expires_in: u64,
@@ -61,7 +61,7 @@ struct TokenJson<'a> {
 
 /// The JSON form of a ticket's document.
 #[derive(Deserialize, Serialize)]
-struct TicketJson<'a> {
+struct TicketDocumentJson<'a> {
     appid: String,
     ticket: Cow<'a, str>,
     /// Its presence makes the document a token's, whatever else is in it.
@@ -102,7 +102,7 @@ impl Document {
     }
 
     fn parse_token(bytes: &[u8]) -> Result<Document, InvalidDocument> {
-        let json: TokenJson<'_> = parse_json(bytes)?;
+        let json: TokenDocumentJson<'_> = parse_json(bytes)?;
         if !is_token(&json.access_token) {
             return Err(InvalidDocument("access_token is not a token".to_owned()));
         }
@@ -110,17 +110,23 @@ impl Document {
     }
 
     fn parse_ticket(bytes: &[u8]) -> Result<Document, InvalidDocument> {
-        let TicketJson { appid, ticket, access_token, expires_in, created_at } = parse_json(bytes)?;
+        let TicketDocumentJson { appid, ticket, access_token, expires_in, created_at } =
+            parse_json(bytes)?;
         if access_token.is_some() {
             return Err(InvalidDocument("it has an access_token and is no ticket's".to_owned()));
         }
         if !is_token(&ticket) {
             return Err(InvalidDocument("ticket is not a ticket".to_owned()));
         }
-        Document::from_json(TokenJson { appid, access_token: ticket, expires_in, created_at })
+        Document::from_json(TokenDocumentJson {
+            appid,
+            access_token: ticket,
+            expires_in,
+            created_at,
+        })
     }
 
-    fn from_json(json: TokenJson<'_>) -> Result<Document, InvalidDocument> {
+    fn from_json(json: TokenDocumentJson<'_>) -> Result<Document, InvalidDocument> {
         let expires_in = parse_lifetime(json.expires_in)
             .ok_or_else(|| InvalidDocument(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
         // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
@@ -139,13 +145,13 @@ impl Document {
         let token = self.token.expose().into();
         let (expires_in, created_at) = (self.expires_in.as_secs(), self.created_at_rfc3339());
         let line = match kind {
-            DocumentKind::Token => serde_json::to_string(&TokenJson {
+            DocumentKind::Token => serde_json::to_string(&TokenDocumentJson {
                 appid,
                 access_token: token,
                 expires_in,
                 created_at,
             }),
-            DocumentKind::Ticket(_) => serde_json::to_string(&TicketJson {
+            DocumentKind::Ticket(_) => serde_json::to_string(&TicketDocumentJson {
                 appid,
                 ticket: token,
                 access_token: None,

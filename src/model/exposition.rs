@@ -111,7 +111,7 @@ fn secs(document: &DocumentStatus, instant: fn(&Published) -> UtcDateTime) -> i6
     document.published.as_ref().map_or(0, |it| instant(it).unix_timestamp())
 }
 
-/// A label's value as it stands between quotes.
+/// Escapes the value of a label.
 fn escape(text: &str) -> String {
     text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }

@@ -23,9 +23,9 @@ pub(crate) struct WeChat {
     secret: Secret,
 }
 
-/// The body for `stable_token`. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
+/// The parameters of `stable_token`. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
 #[derive(Serialize)]
-struct StableTokenBody<'a> {
+struct StableTokenParams<'a> {
     grant_type: &'static str,
     appid: &'a str,
     secret: &'a str,
@@ -45,7 +45,7 @@ impl WeChat {
         force_refresh: bool,
         timeout: Duration,
     ) -> Result<HttpResponse, UpstreamError> {
-        let body = StableTokenBody {
+        let body = StableTokenParams {
             grant_type: GRANT_TYPE,
             appid: &self.appid,
             secret: self.secret.expose(),
