@@ -1,11 +1,11 @@
-// Senparc.Weixin with tokens from `wxtoken serve`. Every API of the SDK takes a token where it takes an AppID:
+// Senparc.Weixin with tokens from `wxtoken serve`. Every API of the SDK takes a token in place of an AppID:
 //
 //     var token = await Wxtoken.GetAsync();
 //     var result = await CommonApi.GetCallBackIpAsync(token);
 //     if ((int)result.errcode is 40001 or 40014 or 42001) { token = await Wxtoken.RejectedAsync(token); /* once more */ }
 //
-// Nothing is registered in AccessTokenContainer: no AppSecret here, and with a token the SDK neither caches nor retries.
-// With Config.ThrownWhenJsonResultFaild the errcode comes in an ErrorJsonResultException instead.
+// Nothing is registered in AccessTokenContainer. There is no AppSecret, and with a token the SDK neither caches nor
+// retries. With Config.ThrownWhenJsonResultFaild the errcode is in an ErrorJsonResultException instead.
 
 #nullable enable
 
@@ -23,7 +23,7 @@ public static class Wxtoken
         [property: JsonPropertyName("access_token")] string Token,
         [property: JsonPropertyName("expires_in")] int ExpiresIn);
 
-    // With /ACCOUNT behind it where there are several, and the key that `wxtoken key` printed.
+    // Followed by /ACCOUNT if there are several. The key is the one that `wxtoken key` printed.
     private static readonly string Url =
         (Environment.GetEnvironmentVariable("WXTOKEN_URL") ?? "http://127.0.0.1:7200") + "/token";
     private static readonly string? Key = Environment.GetEnvironmentVariable("WXTOKEN_KEY");
@@ -33,10 +33,10 @@ public static class Wxtoken
     private static string? token;
     private static DateTime until;
 
-    /// The token to use now: asked for once a minute, as WeChat advises.
+    /// Returns the token to use now. Asks wxtoken once a minute, as WeChat advises.
     public static Task<string> GetAsync() => AskAsync(null);
 
-    /// Says that WeChat rejected this token; the answer is the one to use from now on.
+    /// Reports that WeChat rejected this token, and returns the one to use from now on.
     public static Task<string> RejectedAsync(string rejected) => AskAsync(rejected);
 
     private static async Task<string> AskAsync(string? rejected)

@@ -7,9 +7,9 @@ import org.apache.http.client.methods.HttpGet;
 import org.apache.http.impl.client.BasicResponseHandler;
 
 /**
- * WxJava's official accounts (weixin-java-mp) with tokens from `wxtoken serve`: the SDK's own token call, sent elsewhere.
+ * WxJava's official accounts (weixin-java-mp) with tokens from `wxtoken serve`: redirects the SDK's own token request.
  * In the configuration the secret is the key that `wxtoken key` printed. WxJava keeps its lock, its cache and its retry.
- * Mini programs need no class: config.setAccessTokenUrl(...), see README.md.
+ * Mini programs need no class: use config.setAccessTokenUrl(...), see README.md.
  */
 public class WxtokenMpService extends WxMpServiceImpl {
   private final String url;
@@ -29,7 +29,7 @@ public class WxtokenMpService extends WxMpServiceImpl {
     }
   }
 
-  // With useStableAccessToken(true) WxJava comes here: the same token, or the key would go to WeChat.
+  // WxJava calls this with useStableAccessToken(true). Without it the key would be sent to WeChat.
   @Override
   protected String doGetStableAccessTokenRequest(boolean forceRefresh) throws IOException {
     return doGetAccessTokenRequest();

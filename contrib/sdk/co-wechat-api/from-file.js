@@ -1,5 +1,5 @@
 'use strict';
-// co-wechat-api with the token that wxtoken published on this host: read anew for each call, never kept, never asked for.
+// co-wechat-api with the token that wxtoken published on this host. Reads the file for each call, and keeps no token.
 
 const { readFile } = require('node:fs/promises');
 const API = require('co-wechat-api');
@@ -10,14 +10,14 @@ const {
   WECHAT_API = 'https://api.weixin.qq.com',
 } = process.env;
 
-// Opened by its name each time: it is replaced whole, and never written in place.
+// Opens the file by its name each time, because wxtoken replaces it and never writes in place.
 async function getToken() {
   const { access_token, created_at, expires_in } = JSON.parse(await readFile(WXTOKEN_FILE, 'utf8'));
   return { accessToken: access_token, expireTime: Date.parse(created_at) + expires_in * 1000 };
 }
 
-// The last argument says that the token comes from elsewhere: the SDK then neither asks for one nor retries. A rejected
-// token is an error here (40001, as is one that has expired), and `wxtoken fetch --rejected` its cure.
+// The last argument tells the SDK neither to request tokens nor to retry. A rejected or expired token is an error (40001);
+// `wxtoken fetch --rejected` has it replaced.
 const api = new API(WXTOKEN_APPID, '', getToken, async () => {}, true);
 api.prefix = `${WECHAT_API}/cgi-bin/`;
 

@@ -1,18 +1,18 @@
 'use strict';
-// co-wechat-api with tokens from `wxtoken serve`: the SDK's own token call, sent elsewhere. No AppSecret here.
+// co-wechat-api with tokens from `wxtoken serve`: redirects the SDK's own token request. Needs no AppSecret.
 
 const API = require('co-wechat-api');
 
 const {
   WXTOKEN_URL = 'http://127.0.0.1:7200',
   WXTOKEN_APPID,
-  WXTOKEN_KEY, // what `wxtoken key` printed
+  WXTOKEN_KEY, // the key that `wxtoken key` printed
   WECHAT_API = 'https://api.weixin.qq.com',
 } = process.env;
 
 class WxtokenAPI extends API {
-  // Called for the first token, in the last ten seconds of one, and each time that WeChat rejects one: by each of the API
-  // calls that are under way then. They ask once, together.
+  // The SDK calls this for the first token, in the last ten seconds of one, and when WeChat rejects one, from each API
+  // call in progress. Calls at the same time share one request.
   getAccessToken() {
     this.asking ??= this.askWxtoken().finally(() => {
       this.asking = undefined;
@@ -33,7 +33,7 @@ class WxtokenAPI extends API {
   }
 }
 
-// In memory, although the SDK warns of it in production: wxtoken hands all processes the same token.
+// In memory is fine, although the SDK warns against it: wxtoken gives all processes the same token.
 let held;
 const api = new WxtokenAPI(
   WXTOKEN_APPID,

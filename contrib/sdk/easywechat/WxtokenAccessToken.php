@@ -1,11 +1,11 @@
 <?php
-// EasyWeChat 6 with tokens from `wxtoken serve`: $app->setAccessToken(new WxtokenAccessToken(URL, KEY)). No AppSecret.
+// EasyWeChat 6 with tokens from `wxtoken serve`: $app->setAccessToken(new WxtokenAccessToken(URL, KEY)). Needs no AppSecret.
 
 declare(strict_types=1);
 
 use EasyWeChat\Kernel\Contracts\AccessToken;
 
-// Not a RefreshableAccessToken: after 42001 EasyWeChat would call refresh() and send the old token again all the same.
+// Not a RefreshableAccessToken: after 42001 EasyWeChat would call refresh() and still send the old token.
 final class WxtokenAccessToken implements AccessToken
 {
     private string $token = '';
@@ -13,13 +13,13 @@ final class WxtokenAccessToken implements AccessToken
     private int $until = 0;
 
     public function __construct(
-        private string $url, // http://127.0.0.1:7200/token, with /ACCOUNT behind it where there are several
-        private string $key, // what `wxtoken key` printed
+        private string $url, // http://127.0.0.1:7200/token, followed by /ACCOUNT if there are several
+        private string $key, // the key that `wxtoken key` printed
     ) {}
 
     public function getToken(): string
     {
-        // Once a request under PHP-FPM, and once a minute in Swoole or Octane: as WeChat advises.
+        // Once per request under PHP-FPM, and once a minute in Swoole or Octane, as WeChat advises.
         if (time() >= $this->until) {
             $this->ask();
         }
@@ -33,7 +33,7 @@ final class WxtokenAccessToken implements AccessToken
         return ['access_token' => $this->getToken()];
     }
 
-    /** Says that WeChat rejected this token (40001, 40014, 42001); the next call gets the one to use from now on. */
+    /** Reports that WeChat rejected this token (40001, 40014, 42001). getToken() then returns the one to use. */
     public function rejected(string $token): void
     {
         $this->ask(json_encode(['rejected' => $token], JSON_THROW_ON_ERROR));
@@ -46,7 +46,7 @@ final class WxtokenAccessToken implements AccessToken
             'header' => ["Authorization: Bearer {$this->key}", 'Content-Type: application/json'],
             'content' => $body ?? '',
             'timeout' => 10,
-            'ignore_errors' => true, // wxtoken's errors say in their body what to do.
+            'ignore_errors' => true, // The body of wxtoken's errors says what to do.
         ]]));
         $handed = json_decode((string) $answer, true);
         if (! is_string($handed['access_token'] ?? null)) {

@@ -1,4 +1,4 @@
-// Package wxtoken hands a Go SDK the token of `wxtoken serve`. No AppSecret here, and nothing but the standard library.
+// Package wxtoken gives Go SDKs the token of `wxtoken serve`. It needs no AppSecret, and only the standard library.
 package wxtoken
 
 import (
@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Source is where the token comes from. It is silenceper/wechat's credential.AccessTokenHandle.
+// Source gets tokens from wxtoken. It implements silenceper/wechat's credential.AccessTokenHandle.
 type Source struct {
-	URL string // http://127.0.0.1:7200/token, with /ACCOUNT behind it where there are several
-	Key string // what `wxtoken key` printed
+	URL string // http://127.0.0.1:7200/token, followed by /ACCOUNT if there are several
+	Key string // the key that `wxtoken key` printed
 
 	mu      sync.Mutex
 	token   string
@@ -24,8 +24,8 @@ type Source struct {
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
-// GetAccessToken is the token to use now. It is asked for once a minute, as WeChat advises; when nobody answers, the one
-// that there is does for as long as it lives.
+// GetAccessToken returns the token to use now. It asks wxtoken once a minute, as WeChat advises. While wxtoken does not
+// answer, the last token is used until it expires.
 func (s *Source) GetAccessToken() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,12 +38,12 @@ func (s *Source) GetAccessToken() (string, error) {
 	return s.token, nil
 }
 
-// Rejected says that WeChat rejected this token (40001, 40014, 42001). What it answers is the token to use from now on.
+// Rejected reports that WeChat rejected this token (40001, 40014, 42001), and returns the token to use from now on.
 func (s *Source) Rejected(token string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if token != s.token {
-		return s.token, nil // Another goroutine was quicker.
+		return s.token, nil // Another goroutine has replaced it already.
 	}
 	body, err := json.Marshal(map[string]string{"rejected": token})
 	if err == nil {
@@ -52,8 +52,8 @@ func (s *Source) Rejected(token string) (string, error) {
 	return s.token, err
 }
 
-// HashMap is for PowerWeChat's GetCustomToken, which asks to refresh when WeChat rejected what it had. It takes no error,
-// and panics where a field is missing: an empty token at least makes WeChat answer 41001.
+// HashMap is for PowerWeChat's GetCustomToken, which sets refresh when WeChat rejected its token. GetCustomToken takes no
+// error and panics if a field is missing; with an empty token WeChat at least answers 41001.
 func (s *Source) HashMap(refresh bool) map[string]interface{} {
 	token, err := s.GetAccessToken()
 	if err == nil && refresh {

@@ -1,4 +1,4 @@
-"""wechatpy with the token that wxtoken published on this host: read anew for each call, never kept, never asked for."""
+"""wechatpy with the token that wxtoken published on this host. Reads the file for each call, and keeps no token."""
 
 import json
 import os
@@ -13,7 +13,7 @@ WECHAT_API = os.environ.get("WECHAT_API", "https://api.weixin.qq.com")
 
 
 class WxtokenFile(MemoryStorage):
-    """The token is the file's; what else wechatpy stores, tickets for one, stays in memory."""
+    """Reads the token from the file. Other values that wechatpy stores, such as tickets, stay in memory."""
 
     def __init__(self, path):
         super().__init__()
@@ -22,7 +22,7 @@ class WxtokenFile(MemoryStorage):
     def get(self, key, default=None):
         if not key.endswith("_access_token"):
             return super().get(key, default)
-        # Opened by its name each time: it is replaced whole, and never written in place.
+        # Opens the file by its name each time, because wxtoken replaces it and never writes in place.
         with open(self.path, encoding="utf-8") as file:
             document = json.load(file)
         created_at = datetime.fromisoformat(document["created_at"].replace("Z", "+00:00"))
@@ -35,7 +35,7 @@ class FileClient(WeChatClient):
     API_BASE_URL = f"{WECHAT_API}/cgi-bin/"
 
 
-# No secret, so nothing to retry with: a rejected token is an exception here, and `wxtoken fetch --rejected` its cure.
+# There is no secret to retry with: a rejected token is an exception; `wxtoken fetch --rejected` has it replaced.
 client = FileClient(
     os.environ["WXTOKEN_APPID"], "", session=WxtokenFile(WXTOKEN_FILE), timeout=10, auto_retry=False
 )

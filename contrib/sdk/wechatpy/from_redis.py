@@ -1,5 +1,5 @@
-"""wechatpy with the token that wxtoken published in a Redis: wechatpy's own RedisStorage, and no code around it but that
-nothing is asked of WeChat. In wxtoken's config:
+"""wechatpy with the token that wxtoken published in a Redis, through wechatpy's own RedisStorage. The only change keeps
+wechatpy from asking WeChat. In wxtoken's config:
 
     [redis]
     also = [{ key = "wechatpy:{appid}_access_token", format = "json-string" }]
@@ -19,11 +19,11 @@ class RedisClient(WeChatClient):
     API_BASE_URL = f"{WECHAT_API}/cgi-bin/"
 
     def fetch_access_token(self):
-        # Called when the key is not there: with a secret, wechatpy would ask WeChat and kill the others' token.
+        # Called if the key is missing: with a secret, wechatpy would ask WeChat and invalidate the shared token.
         raise RuntimeError("no live token in Redis; is `wxtoken fetch` running?")
 
 
-# The key's life is the token's. A rejected token is an exception here, and `wxtoken fetch --rejected` its cure.
+# The key expires with the token. A rejected token is an exception; `wxtoken fetch --rejected` has it replaced.
 redis = Redis.from_url(REDIS_URL, socket_timeout=5)
 client = RedisClient(
     os.environ["WXTOKEN_APPID"], "", session=RedisStorage(redis), timeout=10, auto_retry=False

@@ -1,4 +1,4 @@
-"""wechatpy with tokens from `wxtoken serve`: the SDK's own token call, sent elsewhere. No AppSecret here."""
+"""wechatpy with tokens from `wxtoken serve`: redirects the SDK's own token request. Needs no AppSecret."""
 
 import os
 
@@ -9,12 +9,12 @@ WECHAT_API = os.environ.get("WECHAT_API", "https://api.weixin.qq.com")
 
 
 class WxtokenClient(WeChatClient):
-    """Where a secret is asked for, give it the key that `wxtoken key` printed."""
+    """In place of the AppSecret, pass the key that `wxtoken key` printed."""
 
     API_BASE_URL = f"{WECHAT_API}/cgi-bin/"
 
     def fetch_access_token(self):
-        # Called for the first token, in the last minute of one, and each time that WeChat rejects one.
+        # wechatpy calls this for the first token, in the last minute of one, and when WeChat rejects one.
         return self._fetch_access_token(
             url=f"{WXTOKEN_URL}/cgi-bin/token",
             params={"grant_type": "client_credential", "appid": self.appid, "secret": self.secret},

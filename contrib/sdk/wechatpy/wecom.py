@@ -1,4 +1,4 @@
-"""wechatpy for WeCom (企业微信) with tokens from `wxtoken serve`: the SDK's own token call, sent elsewhere."""
+"""wechatpy for WeCom (企业微信) with tokens from `wxtoken serve`: redirects the SDK's own token request."""
 
 import os
 
@@ -9,12 +9,12 @@ WECHAT_API = os.environ.get("WECHAT_API", "https://qyapi.weixin.qq.com")
 
 
 class WxtokenClient(WeChatClient):
-    """Where the app's secret is asked for, give it the key that `wxtoken key` printed."""
+    """In place of the app's secret, pass the key that `wxtoken key` printed."""
 
     API_BASE_URL = f"{WECHAT_API}/cgi-bin/"
 
     def fetch_access_token(self):
-        # Called for the first token, in the last minute of one, and each time that WeCom rejects one.
+        # wechatpy calls this for the first token, in the last minute of one, and when WeCom rejects one.
         return self._fetch_access_token(
             url=f"{WXTOKEN_URL}/cgi-bin/gettoken",
             params={"corpid": self.corp_id, "corpsecret": self.secret},
