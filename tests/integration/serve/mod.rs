@@ -2,10 +2,10 @@
 
 mod forwarded;
 mod keys;
+mod load;
 mod metrics;
 mod over_tls;
 mod page;
 mod refresh;
 mod routes;
 mod sdk_routes;
-mod storms;
