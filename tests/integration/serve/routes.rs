@@ -1,5 +1,4 @@
-//! `wxtoken serve` as callers and operators see it: routes, headers, what is refused and how, what happens to the
-//! document meanwhile, and how it starts and ends.
+//! `wxtoken serve`: routes, headers, refusals, limits on requests, changes of the document, start and shutdown.
 
 use std::fs;
 use std::io::Write;
@@ -10,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// A sandbox with a live token.
+/// Returns a sandbox with a live token.
 fn published(token: &str) -> Sandbox {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish(token, 7200, 0);
     sandbox
 }
 
-/// The headers that every answer has.
+/// Asserts the headers that every answer has.
 #[track_caller]
-fn assert_has_the_headers_of_every_answer(response: &Response) {
+fn assert_has_common_headers(response: &Response) {
     for (name, value) in [
         ("content-type", "application/json"),
         ("cache-control", "no-store"),
@@ -31,11 +30,11 @@ fn assert_has_the_headers_of_every_answer(response: &Response) {
     assert_eq!(response.header("transfer-encoding"), None, "{response:?}");
 }
 
-/// Asserts that it is this refusal, whole: as long as it says, with a word for programs and a sentence for people.
+/// Asserts a complete refusal with this status: a JSON object with `error` for programs and `message` for people.
 #[track_caller]
-fn assert_refuses(response: &Response, status: u16, error: &str) {
+fn assert_is_refusal(response: &Response, status: u16, error: &str) {
     assert_eq!(response.status, status, "{response:?}");
-    assert_has_the_headers_of_every_answer(response);
+    assert_has_common_headers(response);
     assert_eq!(response.header("content-length").unwrap(), response.body.len().to_string());
     let body = response.json();
     assert_eq!(body["error"], error);
@@ -44,20 +43,20 @@ fn assert_refuses(response: &Response, status: u16, error: &str) {
 }
 
 #[track_caller]
-fn assert_hands_out(response: &Response, token: &str) {
+fn assert_has_token(response: &Response, token: &str) {
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.json()["access_token"], token);
 }
 
 #[test]
-fn a_token_is_handed_out_with_the_life_that_is_left_and_nothing_else() {
+fn a_token_is_served_with_its_remaining_life_and_nothing_else() {
     let sandbox = published("T1");
     sandbox.publish("T1", 7200, 1000);
     let server = sandbox.serve(&[]);
     for path in ["/token", "/token/default", "/token?", "/token?grant_type=client_credential"] {
         let response = server.get(path);
-        assert_hands_out(&response, "T1");
-        assert_has_the_headers_of_every_answer(&response);
+        assert_has_token(&response, "T1");
+        assert_has_common_headers(&response);
         assert_eq!(response.header("content-length").unwrap(), response.body.len().to_string());
         let body = response.json();
         let left = body["expires_in"].as_u64().unwrap();
@@ -68,7 +67,7 @@ fn a_token_is_handed_out_with_the_life_that_is_left_and_nothing_else() {
 }
 
 #[test]
-fn health_is_the_process_and_readiness_is_a_live_token() {
+fn healthz_is_200_while_the_process_runs_and_readyz_while_a_token_lives() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for path in ["/healthz", "/readyz"] {
@@ -78,30 +77,30 @@ fn health_is_the_process_and_readiness_is_a_live_token() {
             (200, r#"{"status":"ok"}"#),
             "{path}"
         );
-        assert_has_the_headers_of_every_answer(&response);
+        assert_has_common_headers(&response);
     }
     fs::remove_file(sandbox.document_path()).unwrap();
     assert_eq!(server.get("/healthz").status, 200);
     let response = server.get("/readyz");
-    assert_refuses(&response, 503, "not_ready");
+    assert_is_refusal(&response, 503, "not_ready");
     assert!(response.json()["message"].as_str().unwrap().contains("default"), "{response:?}");
     let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
 }
 
 #[test]
-fn a_probe_is_answered_at_once_whatever_wechat_does_and_asks_it_nothing() {
+fn probes_are_answered_at_once_while_wechat_hangs_and_cause_no_call() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     wechat.fault("hang");
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat is being asked", || wechat.asked() == 1);
+    eventually("a call has begun", || wechat.asked() == 1);
     let asked_at = Instant::now();
     for _ in 0..20 {
         assert_eq!(server.get("/healthz").status, 200);
-        assert_refuses(&server.get("/readyz"), 503, "not_ready");
+        assert_is_refusal(&server.get("/readyz"), 503, "not_ready");
     }
-    // Whose token is good is ready, though WeChat says nothing.
+    // With a live token the account is ready although WeChat hangs.
     sandbox.publish("T1", 7200, 0);
     for _ in 0..20 {
         for path in ["/healthz", "/readyz", "/metrics", "/"] {
@@ -124,14 +123,14 @@ fn head_is_get_without_the_body() {
     for (path, status) in
         [("/token", 200), ("/token/default", 200), ("/healthz", 200), ("/readyz", 200), ("/x", 404)]
     {
-        // Whatever HEAD sends beyond its head would be taken for the beginning of the next answer.
+        // A body after the answer to HEAD would be taken for the next answer.
         loop {
             let get = caller.get(path);
             caller.say(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
             let head = caller.answer_to_head();
             let again = caller.get(path);
             if get.body != again.body {
-                continue; // A second has passed, and with it perhaps a digit of the life left.
+                continue; // A second has passed, and the remaining life differs.
             }
             assert_eq!((get.status, head.status), (status, status));
             assert_eq!(headers(&head), headers(&get), "{path}");
@@ -146,7 +145,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn other_paths_and_accounts_are_not_found() {
+fn unknown_paths_and_accounts_are_404() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for path in [
@@ -160,7 +159,7 @@ fn other_paths_and_accounts_are_not_found() {
         "*",
         "/mock/calls",
     ] {
-        assert_refuses(&server.get(path), 404, "not_found");
+        assert_is_refusal(&server.get(path), 404, "not_found");
     }
     for path in [
         "/token/",
@@ -170,12 +169,12 @@ fn other_paths_and_accounts_are_not_found() {
         "/token/../default",
         "/token/default%00",
     ] {
-        assert_refuses(&server.get(path), 404, "no_such_account");
+        assert_is_refusal(&server.get(path), 404, "no_such_account");
     }
 }
 
 #[test]
-fn nothing_but_get_and_head_is_done_and_405_says_so() {
+fn methods_other_than_get_and_head_are_405() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for path in ["/token", "/token/default", "/healthz", "/readyz"] {
@@ -183,14 +182,14 @@ fn nothing_but_get_and_head_is_done_and_405_says_so() {
             let response = server.send(&format!(
                 "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
             ));
-            assert_refuses(&response, 405, "method_not_allowed");
+            assert_is_refusal(&response, 405, "method_not_allowed");
             assert_eq!(response.header("allow"), Some("GET, HEAD"), "{method} {path}");
         }
     }
 }
 
 #[test]
-fn who_tells_of_a_rejected_token_where_none_is_replaced_hears_where_to_tell_it() {
+fn a_rejected_token_posted_without_refresh_is_a_405_that_names_the_command_for_it() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let body = r#"{"rejected":"T1"}"#;
@@ -198,12 +197,12 @@ fn who_tells_of_a_rejected_token_where_none_is_replaced_hears_where_to_tell_it()
     let response = server.send(&format!(
         "POST /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     ));
-    assert_refuses(&response, 405, "method_not_allowed");
+    assert_is_refusal(&response, 405, "method_not_allowed");
     assert!(response.body.contains("wxtoken fetch --rejected -"), "{}", response.body);
 }
 
 #[test]
-fn what_is_not_http_is_a_400_and_the_end() {
+fn input_that_is_not_http_is_a_400_and_closes_the_connection() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for request in [
@@ -221,29 +220,29 @@ fn what_is_not_http_is_a_400_and_the_end() {
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}",
     ] {
         let response = server.send(request);
-        assert_refuses(&response, 400, "bad_request");
+        assert_is_refusal(&response, 400, "bad_request");
         assert_eq!(response.header("connection"), Some("close"), "{request:?}");
     }
 }
 
 #[test]
-fn a_good_request_is_answered_before_the_bad_one_behind_it_is_refused() {
+fn a_valid_request_is_answered_before_the_invalid_one_behind_it() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for bad in ["garbage\r\n\r\n", "GET /x HTTP/1.1\r\nno colon\r\n\r\n", &"x".repeat(50_000)] {
         let mut caller = server.caller();
         caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n{bad}"));
-        assert_hands_out(&caller.answer(), "T1");
+        assert_has_token(&caller.answer(), "T1");
         let refusal = caller.answer();
         let (status, error) =
             if bad.len() > 1000 { (431, "head_too_large") } else { (400, "bad_request") };
-        assert_refuses(&refusal, status, error);
+        assert_is_refusal(&refusal, status, error);
         assert!(caller.is_closed());
     }
 }
 
 #[test]
-fn a_head_may_have_8_kib_and_not_much_more() {
+fn a_head_of_more_than_8_kib_is_431() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let head_of = |bytes: usize| {
@@ -251,14 +250,14 @@ fn a_head_may_have_8_kib_and_not_much_more() {
         format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4))
     };
     for bytes in [100, 2048, 2049, 4096, 8192] {
-        assert_hands_out(&server.send(&head_of(bytes)), "T1");
+        assert_has_token(&server.send(&head_of(bytes)), "T1");
     }
     for bytes in [8193, 16 * 1024, 64 * 1024, 1_000_000] {
         let response = server.send(&head_of(bytes));
-        assert_refuses(&response, 431, "head_too_large");
+        assert_is_refusal(&response, 431, "head_too_large");
         assert_eq!(response.header("connection"), Some("close"));
     }
-    // Many short ones, one long line, and no end at all.
+    // Many short header lines, one long line, and a line without an end.
     let many = "a: b\r\n".repeat(2000);
     let long = "x".repeat(20_000);
     for request in [
@@ -267,12 +266,12 @@ fn a_head_may_have_8_kib_and_not_much_more() {
         format!("GET /token?{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         format!("GET /token HTTP/1.1\r\nHost: localhost\r\nX: {long}"),
     ] {
-        assert_refuses(&server.send(&request), 431, "head_too_large");
+        assert_is_refusal(&server.send(&request), 431, "head_too_large");
     }
 }
 
 #[test]
-fn a_body_may_have_16_kib_and_a_larger_one_is_not_waited_for() {
+fn a_body_of_more_than_16_kib_is_413_without_waiting_for_it() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let ask = |method: &str, stated: usize, sent: usize| {
@@ -281,19 +280,19 @@ fn a_body_may_have_16_kib_and_a_larger_one_is_not_waited_for() {
         );
         server.send(&(head + &"x".repeat(sent)))
     };
-    assert_hands_out(&ask("GET", 16 * 1024, 16 * 1024), "T1");
-    assert_refuses(&ask("POST", 16 * 1024, 16 * 1024), 405, "method_not_allowed");
+    assert_has_token(&ask("GET", 16 * 1024, 16 * 1024), "T1");
+    assert_is_refusal(&ask("POST", 16 * 1024, 16 * 1024), 405, "method_not_allowed");
     for method in ["GET", "POST"] {
         for (stated, sent) in [(16 * 1024 + 1, 0), (1_000_000, 1_000_000), (usize::MAX >> 1, 100)] {
             let response = ask(method, stated, sent);
-            assert_refuses(&response, 413, "body_too_large");
+            assert_is_refusal(&response, 413, "body_too_large");
             assert_eq!(response.header("connection"), Some("close"));
         }
     }
 }
 
 #[test]
-fn who_sends_a_megabyte_reads_why_it_is_refused() {
+fn a_client_that_sends_a_megabyte_can_read_the_refusal() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let megabyte = "x".repeat(1_000_000);
@@ -309,16 +308,16 @@ fn who_sends_a_megabyte_reads_why_it_is_refused() {
             let (beginning, rest) = request.split_at(20_000);
             caller.say(beginning);
             assert_eq!(caller.answer().status, status);
-            // A client that does not look before it has sent everything can go on, and finds the answer.
+            // A client that sends everything before it reads still gets the answer.
             caller.say(rest);
-            assert!(caller.is_closed(), "it is hung up on politely: {status}");
+            assert!(caller.is_closed(), "closed without a reset: {status}");
         }
     }
 }
 
-/// What follows a body cannot be a request of its own: nobody smuggles one past whoever forwards them.
+/// Prevents request smuggling past a reverse proxy.
 #[test]
-fn a_body_is_answered_once_and_nothing_in_it_is_taken_for_a_request() {
+fn a_body_is_never_parsed_as_a_second_request() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let inner = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -339,28 +338,27 @@ fn a_body_is_answered_once_and_nothing_in_it_is_taken_for_a_request() {
 }
 
 #[test]
-fn a_request_that_does_not_arrive_in_ten_seconds_is_a_408_and_silence_just_ends() {
+fn an_incomplete_request_is_408_after_ten_seconds_and_a_silent_connection_is_closed() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let begun_at = Instant::now();
     let (mut half, mut silent, mut kept) = (server.caller(), server.caller(), server.caller());
     half.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
     kept.say("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\nGET /tok");
-    assert_hands_out(&kept.answer(), "T1");
+    assert_has_token(&kept.answer(), "T1");
     for late in [&mut half, &mut kept] {
         let response = late.answer();
-        assert_refuses(&response, 408, "request_timeout");
+        assert_is_refusal(&response, 408, "request_timeout");
         assert_eq!(response.header("connection"), Some("close"));
         let waited = begun_at.elapsed();
         assert!((9..15).contains(&waited.as_secs()), "{waited:?}");
         assert!(late.is_closed());
     }
-    assert!(silent.is_closed(), "nothing was asked, nothing is answered");
+    assert!(silent.is_closed(), "without a request there is no answer");
 }
 
-/// Ten seconds are for the request; what is waited for afterwards is WeChat.
 #[test]
-fn a_body_that_came_late_and_in_time_is_answered_though_wechat_takes_long() {
+fn the_limit_on_the_arrival_of_a_request_does_not_include_the_call_to_wechat() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -372,16 +370,16 @@ fn a_body_that_came_late_and_in_time_is_answered_though_wechat_takes_long() {
     caller.say(format!(
         "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
     ));
-    // Not to be lucky: this is how late it comes.
+    // The delay is what the test is about.
     std::thread::sleep(Duration::from_secs(2));
     caller.say(body);
     let response = caller.answer();
-    assert_refuses(&response, 503, "no_token");
-    assert_eq!(response.header("connection"), None, "it is kept");
+    assert_is_refusal(&response, 503, "no_token");
+    assert_eq!(response.header("connection"), None, "the connection is kept");
 }
 
 #[test]
-fn what_is_pipelined_behind_another_request_may_wait_for_wechat() {
+fn a_pipelined_request_can_wait_for_wechat() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -393,84 +391,84 @@ fn what_is_pipelined_behind_another_request_may_wait_for_wechat() {
     let second = posting("/token", &rejected(&dead));
     caller.say(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{second}"));
     assert_eq!(caller.answer().status, 200);
-    assert_hands_out(&caller.answer(), &sandbox.token());
+    assert_has_token(&caller.answer(), &sandbox.token());
     assert_ne!(sandbox.token(), dead);
 }
 
-/// RFC 9110, 10.1.1: curl, .NET and others hold a body back until they are told to go on.
+/// RFC 9110, 10.1.1. curl, .NET and others send the body after the 100.
 #[test]
-fn who_waits_to_be_told_to_go_on_is_told_so_or_refused() {
+fn expect_100_continue_is_answered_with_100_or_the_refusal() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a token", || server.get("/readyz").status == 200);
     let body = rejected("T0");
-    let asking = |path: &str, length: usize| {
+    let head = |path: &str, length: usize| {
         format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         )
     };
     let mut caller = server.caller();
     for _ in 0..2 {
-        caller.say(asking("/token", body.len()));
+        caller.say(head("/token", body.len()));
         assert_eq!(caller.answer_to_head().head.trim_end(), "HTTP/1.1 100 Continue");
         caller.say(&body);
-        assert_hands_out(&caller.answer(), &sandbox.token());
+        assert_has_token(&caller.answer(), &sandbox.token());
     }
     for (path, length, status) in [("/token", 16 * 1024 + 1, 413), ("/metrics", 2, 405)] {
         let mut caller = server.caller();
-        caller.say(asking(path, length));
+        caller.say(head(path, length));
         assert_eq!(caller.answer().status, status, "{path}");
     }
 }
 
 #[test]
-fn without_a_live_token_it_is_503_and_when_to_ask_again() {
+fn without_a_live_token_the_answer_is_503_with_retry_after() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
-    let is_503 = |when: &str| {
+    let assert_503 = |when: &str| {
         let response = server.get("/token");
-        assert_refuses(&response, 503, "no_token");
+        assert_is_refusal(&response, 503, "no_token");
         let seconds: u64 = response.header("retry-after").expect(when).parse().unwrap();
         assert!((1..=60).contains(&seconds), "{when}");
-        assert_refuses(&server.get("/readyz"), 503, "not_ready");
+        assert_is_refusal(&server.get("/readyz"), 503, "not_ready");
         assert_eq!(server.get("/healthz").status, 200, "{when}");
     };
-    is_503("no directory");
+    assert_503("no directory");
     sandbox.publish("T1", 7200, 7200);
-    is_503("expired to the second");
+    assert_503("just expired");
     sandbox.publish("T1", 7200, 100_000);
-    is_503("expired long ago");
+    assert_503("expired long ago");
     fs::write(sandbox.document_path(), "{").unwrap();
-    is_503("no good document yet");
+    assert_503("no good document yet");
     let other =
         String::from_utf8(published("T1").document_bytes()).unwrap().replace(APPID, "wx_other");
     fs::write(sandbox.document_path(), other).unwrap();
-    is_503("another account's document");
+    assert_503("another account's document");
     sandbox.publish("T1", 7200, 0);
-    assert_hands_out(&server.get("/token"), "T1");
+    assert_has_token(&server.get("/token"), "T1");
     fs::remove_file(sandbox.document_path()).unwrap();
-    is_503("removed");
+    assert_503("removed");
     fs::remove_dir_all(sandbox.path("state")).unwrap();
-    is_503("its directory removed");
+    assert_503("its directory removed");
 }
 
 #[test]
-fn a_new_document_is_handed_out_at_the_very_next_request() {
+fn a_new_document_is_served_at_the_next_request() {
     let sandbox = published("T0");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
     for n in 1..=200 {
-        // As long as the one before, and within the same tick of the clock.
+        // Of the same length as the one before, and possibly with the same mtime.
         let token = format!("T{n:03}");
         sandbox.publish(&token, 7200, 0);
-        assert_hands_out(&caller.get("/token"), &token);
-        assert_hands_out(&caller.get("/token/default"), &token);
+        assert_has_token(&caller.get("/token"), &token);
+        assert_has_token(&caller.get("/token/default"), &token);
     }
 }
 
 #[test]
-fn a_token_that_runs_out_between_two_requests_is_not_handed_out() {
+fn a_token_that_expires_between_two_requests_is_not_served() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
@@ -484,43 +482,43 @@ fn a_token_that_runs_out_between_two_requests_is_not_handed_out() {
             assert!(asked_at < Duration::from_secs(2), "200 after {asked_at:?}");
             lives.push(response.json()["expires_in"].as_u64().unwrap());
         } else {
-            assert_refuses(&response, 503, "no_token");
-            assert_refuses(&caller.get("/readyz"), 503, "not_ready");
+            assert_is_refusal(&response, 503, "no_token");
+            assert_is_refusal(&caller.get("/readyz"), 503, "not_ready");
         }
         response.status == 503
     });
     lives.dedup();
-    assert!(lives == [2, 1] || lives == [1], "it counts down and is never 0: {lives:?}");
+    assert!(lives == [2, 1] || lives == [1], "expires_in counts down and is never 0: {lives:?}");
 }
 
 #[test]
-fn the_life_that_is_left_counts_down() {
+fn expires_in_counts_down_with_time() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
     let life = |response: Response| response.json()["expires_in"].as_u64().unwrap();
     let first = life(caller.get("/token"));
-    let mut seen = vec![first];
+    let mut lives = vec![first];
     eventually("two seconds pass", || {
-        seen.push(life(caller.get("/token")));
-        seen.last() <= Some(&(first - 2))
+        lives.push(life(caller.get("/token")));
+        lives.last() <= Some(&(first - 2))
     });
-    assert!(seen.is_sorted_by(|before, after| before >= after), "{seen:?}");
-    assert!(seen.len() > 3, "it is not counted down by asking: {seen:?}");
+    assert!(lives.is_sorted_by(|before, after| before >= after), "{lives:?}");
+    assert!(lives.len() > 3, "it does not count requests: {lives:?}");
 }
 
 #[test]
-fn a_damaged_document_keeps_the_last_good_token_and_is_reported_once() {
+fn with_a_damaged_document_the_last_good_token_is_served_and_the_damage_logged_once() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
-    assert_hands_out(&caller.get("/token"), "T1");
+    assert_has_token(&caller.get("/token"), "T1");
     for damage in
         ["", "{", "null", r#"{"errcode":40164,"errmsg":"invalid ip"}"#, &" ".repeat(1 << 20)]
     {
         fs::write(sandbox.document_path(), damage).unwrap();
         for _ in 0..3 {
-            assert_hands_out(&caller.get("/token"), "T1");
+            assert_has_token(&caller.get("/token"), "T1");
         }
         assert_eq!(caller.get("/readyz").status, 200);
     }
@@ -529,39 +527,39 @@ fn a_damaged_document_keeps_the_last_good_token_and_is_reported_once() {
     assert_eq!(caller.get("/token").status, 200);
     fs::remove_dir(sandbox.document_path()).unwrap();
     sandbox.publish("T2", 7200, 0);
-    assert_hands_out(&caller.get("/token"), "T2");
+    assert_has_token(&caller.get("/token"), "T2");
     let stderr = server.stop();
     assert_eq!(stderr.lines().count(), 6, "each damage once:\n{stderr}");
     assert!(stderr.lines().all(|line| line.contains("default.json")), "{stderr}");
 }
 
 #[test]
-fn it_starts_without_a_document_a_secret_or_wechat() {
+fn serve_without_refresh_starts_without_a_document_a_secret_or_wechat() {
     let wechat = TcpListener::bind("127.0.0.1:0").unwrap();
     wechat.set_nonblocking(true).unwrap();
     let sandbox = Sandbox::asking("http://unused");
     let url = format!("http://{}", wechat.local_addr().unwrap());
-    // One that would be refused if it was read.
+    // Its mode would be refused if it were read.
     write_with_mode(&sandbox.path("secret"), SECRET, 0o644);
     for secret in ["secret", "missing", "."] {
         let secret = sandbox.path(secret).display().to_string();
         let server = sandbox.serve(&["--secret-file", &secret, "--base-url", &url]);
         assert_eq!(server.get("/token").status, 503);
         sandbox.publish("T1", 7200, 7000);
-        assert_hands_out(&server.get("/token"), "T1");
+        assert_has_token(&server.get("/token"), "T1");
         assert_eq!(server.stop(), "");
         fs::remove_file(sandbox.document_path()).unwrap();
     }
-    assert!(wechat.accept().is_err(), "nobody asked WeChat");
+    assert!(wechat.accept().is_err(), "no call to WeChat");
 }
 
 #[test]
-fn a_connection_is_kept_and_what_is_pipelined_is_answered_in_order() {
+fn connections_are_kept_open_and_pipelined_requests_answered_in_order() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
     for _ in 0..100 {
-        assert_hands_out(&caller.get("/token"), "T1");
+        assert_has_token(&caller.get("/token"), "T1");
     }
     let paths = ["/token", "/healthz", "/nowhere", "/token/default"];
     let all: String = (0..100)
@@ -571,12 +569,12 @@ fn a_connection_is_kept_and_what_is_pipelined_is_answered_in_order() {
     for n in 0..100 {
         let response = caller.answer();
         match n % 4 {
-            0 | 3 => assert_hands_out(&response, "T1"),
+            0 | 3 => assert_has_token(&response, "T1"),
             1 => assert_eq!(response.body, r#"{"status":"ok"}"#),
-            _ => assert_refuses(&response, 404, "not_found"),
+            _ => assert_is_refusal(&response, 404, "not_found"),
         }
     }
-    // In pieces, wherever they are cut.
+    // Requests in two pieces, cut at each byte.
     let request = "HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3);
     for cut in 1..request.len() {
         caller.say(&request[..cut]);
@@ -588,7 +586,7 @@ fn a_connection_is_kept_and_what_is_pipelined_is_answered_in_order() {
 }
 
 #[test]
-fn a_connection_ends_when_the_caller_says_so_and_not_before_its_answer() {
+fn a_connection_is_closed_after_the_answer_if_the_client_asks_for_it() {
     let sandbox = published("T1");
     let server = sandbox.serve(&[]);
     for request in [
@@ -597,20 +595,20 @@ fn a_connection_ends_when_the_caller_says_so_and_not_before_its_answer() {
     ] {
         let mut caller = server.caller();
         caller.say(request);
-        assert_hands_out(&caller.answer(), "T1");
+        assert_has_token(&caller.answer(), "T1");
         assert!(caller.is_closed());
     }
-    // Who shuts down his side after asking, like `nc -N`, wants the answer all the same.
+    // A client that shuts down its sending side after the request, like `nc -N`, gets the answer.
     let stream = connect(server.address());
     (&stream).write_all(b"GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut caller = Caller::over(stream);
-    assert_hands_out(&caller.answer(), "T1");
+    assert_has_token(&caller.answer(), "T1");
     assert!(caller.is_closed());
 }
 
 #[test]
-fn it_listens_on_several_addresses_and_says_which() {
+fn several_addresses_are_listened_on_and_each_is_printed() {
     let sandbox = published("T1");
     let socket = format!("unix:{}", sandbox.path("socket").display());
     let server = sandbox.serve(&[
@@ -630,30 +628,30 @@ fn it_listens_on_several_addresses_and_says_which() {
     for url in [v4, v6, named] {
         let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
         assert_ne!(address.port(), 0);
-        assert_hands_out(&Caller::over(connect(address)).get("/token"), "T1");
+        assert_has_token(&Caller::over(connect(address)).get("/token"), "T1");
     }
-    assert_hands_out(&Caller::over(connect_unix(unix)).get("/token"), "T1");
+    assert_has_token(&Caller::over(connect_unix(unix)).get("/token"), "T1");
     assert_eq!(server.stop(), "");
-    assert!(!sandbox.path("socket").exists(), "its file goes with it");
+    assert!(!sandbox.path("socket").exists(), "its file is removed");
 }
 
 #[test]
-fn nobody_has_to_read_where_it_listens() {
+fn serve_runs_although_stdout_is_closed() {
     let sandbox = published("T1");
     let listen = format!("unix:{}", sandbox.path("socket").display());
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut server =
         sandbox.command(&["serve", "--listen", &listen]).stdout(writer).spawn().unwrap();
-    eventually("it listens", || UnixStream::connect(sandbox.path("socket")).is_ok());
+    eventually("a connection succeeds", || UnixStream::connect(sandbox.path("socket")).is_ok());
     let response = Caller::over(connect_unix(&listen)).get("/token");
     server.kill().unwrap();
     server.wait().unwrap();
-    assert_hands_out(&response, "T1");
+    assert_has_token(&response, "T1");
 }
 
 #[test]
-fn an_address_in_use_is_named_and_nothing_is_left_behind() {
+fn an_address_in_use_is_an_error_that_names_it_and_leaves_no_socket_file() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let sandbox = published("T1");
@@ -667,7 +665,7 @@ fn an_address_in_use_is_named_and_nothing_is_left_behind() {
     let server = sandbox.serve(&["--listen", &socket]);
     sandbox.run(&["serve", "--listen", &socket]).exits(1).says(&[&socket, "in use"]);
     assert_eq!(Caller::over(connect_unix(&server.addresses[0])).get("/token").status, 200);
-    drop(server); // By SIGKILL: its socket stays, and is in nobody's way.
+    drop(server); // By SIGKILL: its socket file stays, and is replaced at the next start.
     assert!(sandbox.path("socket").exists());
     assert_eq!(sandbox.serve(&["--listen", &socket]).stop(), "");
 
@@ -682,68 +680,68 @@ fn an_address_in_use_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_full_house_lets_the_newcomer_in_and_the_one_idle_for_longest_goes() {
+fn at_the_connection_limit_the_longest_idle_connection_is_closed_for_a_new_one() {
     let sandbox = published("T1");
     let server = sandbox.serve(&["--max-connections", "3"]);
     let (mut first, mut second, mut third) = (server.caller(), server.caller(), server.caller());
     for caller in [&mut first, &mut second, &mut third] {
-        assert_hands_out(&caller.get("/token"), "T1");
+        assert_has_token(&caller.get("/token"), "T1");
     }
-    assert_hands_out(&first.get("/token"), "T1");
+    assert_has_token(&first.get("/token"), "T1");
     let mut fourth = server.caller();
-    assert_hands_out(&fourth.get("/token"), "T1");
-    assert!(second.is_closed(), "it was idle for longest");
+    assert_has_token(&fourth.get("/token"), "T1");
+    assert!(second.is_closed(), "the longest idle one");
     for caller in [&mut first, &mut third, &mut fourth] {
-        assert_hands_out(&caller.get("/token"), "T1");
+        assert_has_token(&caller.get("/token"), "T1");
     }
     let stderr = server.stop();
     assert!(stderr.contains(" 3 ") && stderr.contains("--max-connections"), "{stderr}");
 }
 
-/// Starts a request and waits until the server has read what there is of it.
+/// Sends a part of a request and waits until the server has read it.
 #[track_caller]
-fn begun(server: &Server) -> Caller<TcpStream> {
+fn begin_request(server: &Server) -> Caller<TcpStream> {
     let mut caller = server.caller();
-    assert_hands_out(&caller.get("/token"), "T1");
+    assert_has_token(&caller.get("/token"), "T1");
     caller.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
-    // One thread serves all: when it has answered this, it has read that.
+    // The server has one thread: when it has answered this, it has read that.
     assert_eq!(server.get("/healthz").status, 200);
     caller
 }
 
 #[test]
-fn a_signal_ends_it_cleanly_with_an_answer_in_flight() {
+fn a_signal_closes_idle_connections_and_waits_for_a_pending_request() {
     for signal in ["TERM", "INT"] {
         let sandbox = published("T1");
         let socket = format!("unix:{}", sandbox.path("socket").display());
         let server = sandbox.serve(&["--listen", "127.0.0.1:0", "--listen", &socket]);
-        let (mut idle, mut flying) = (server.caller(), begun(&server));
-        assert_hands_out(&idle.get("/token"), "T1");
+        let (mut idle, mut pending) = (server.caller(), begin_request(&server));
+        assert_has_token(&idle.get("/token"), "T1");
         server.signal(signal);
-        eventually("it takes no more callers", || TcpStream::connect(server.address()).is_err());
-        eventually("its socket's file goes, too", || !sandbox.path("socket").exists());
-        assert!(idle.is_closed(), "who is idle is not waited for");
-        flying.say("\r\n");
-        let response = flying.answer();
-        assert_hands_out(&response, "T1");
+        eventually("it stops listening", || TcpStream::connect(server.address()).is_err());
+        eventually("its socket file is removed", || !sandbox.path("socket").exists());
+        assert!(idle.is_closed(), "idle connections are not waited for");
+        pending.say("\r\n");
+        let response = pending.answer();
+        assert_has_token(&response, "T1");
         assert_eq!(response.header("connection"), Some("close"));
-        assert!(flying.is_closed());
+        assert!(pending.is_closed());
         let answered_at = Instant::now();
         let (status, stderr) = server.end();
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
-        assert!(answered_at.elapsed() < Duration::from_secs(2), "nothing else was under way");
+        assert!(answered_at.elapsed() < Duration::from_secs(2), "no other request was pending");
     }
 }
 
 #[test]
-fn a_caller_who_never_finishes_delays_the_end_by_five_seconds_and_a_second_signal_by_none() {
+fn an_unfinished_request_delays_shutdown_by_five_seconds_and_a_second_signal_ends_it_at_once() {
     let sandbox = published("T1");
     for signals in [1, 2] {
         let server = sandbox.serve(&[]);
-        let _flying = begun(&server);
+        let _pending = begin_request(&server);
         let signalled_at = Instant::now();
         server.signal("TERM");
-        eventually("it takes no more callers", || TcpStream::connect(server.address()).is_err());
+        eventually("it stops listening", || TcpStream::connect(server.address()).is_err());
         if signals == 2 {
             server.signal("INT");
         }
@@ -757,7 +755,7 @@ fn a_caller_who_never_finishes_delays_the_end_by_five_seconds_and_a_second_signa
 }
 
 #[test]
-fn verbose_is_a_line_for_each_request_and_otherwise_it_is_silent() {
+fn verbose_logs_a_line_per_request_and_without_it_nothing_is_logged() {
     let sandbox = published("T1");
     let ask = |server: &Server| {
         let mut caller = server.caller();
@@ -776,7 +774,7 @@ fn verbose_is_a_line_for_each_request_and_otherwise_it_is_silent() {
     let server = sandbox.serve(&["-v"]);
     ask(&server);
     let stderr = server.stop();
-    let said: Vec<_> =
+    let lines: Vec<_> =
         stderr.lines().map(|line| line.rsplit_once("127.0.0.1").unwrap().0).collect();
     let expected = [
         "GET /token 200",
@@ -787,11 +785,11 @@ fn verbose_is_a_line_for_each_request_and_otherwise_it_is_silent() {
         "(no request) 400",
     ]
     .map(|line| format!("wxtoken: serve: {line} "));
-    assert_eq!(said, expected, "{stderr}");
+    assert_eq!(lines, expected, "{stderr}");
 }
 
 #[test]
-fn a_hangup_does_not_end_it() {
+fn sighup_does_not_end_serve() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let server = sandbox.serve(&[]);
@@ -800,9 +798,9 @@ fn a_hangup_does_not_end_it() {
     assert_eq!(server.stop(), "");
 }
 
-/// Whoever opens a pipe waits for somebody to write to it.
+/// Opening a pipe blocks until it has a writer.
 #[test]
-fn a_hangup_waits_for_no_writer_of_a_secret_that_has_become_a_pipe() {
+fn sighup_does_not_block_on_a_secret_that_is_a_pipe() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&["-v"]);
@@ -811,10 +809,10 @@ fn a_hangup_waits_for_no_writer_of_a_secret_that_has_become_a_pipe() {
     let made = Command::new("mkfifo").args(["-m", "600"]).arg(sandbox.path("secret")).status();
     assert!(made.expect("mkfifo runs").success());
     server.signal("HUP");
-    // It is taken up some time after this; an answer after that shows that it was.
+    // The reload happens some time after the signal; the replaced token shows that it is over.
     wechat.kill_tokens();
     let response = server.tell_rejected(&sandbox.token());
-    assert_hands_out(&response, &sandbox.token());
+    assert_has_token(&response, &sandbox.token());
     let stderr = server.stop();
     assert!(stderr.contains("could be read again; the last good AppSecret stays"), "{stderr}");
 }
