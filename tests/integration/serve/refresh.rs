@@ -1,5 +1,5 @@
-//! `wxtoken serve --refresh`: the one place that asks WeChat. On schedule and on demand, for a thousand as for one, and
-//! never more often than there is reason for.
+//! `wxtoken serve --refresh`: fetches tokens on schedule and on demand, by one call for any number of clients, and never more
+//! often than necessary.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,36 +13,36 @@ use serde_json::Value;
 
 const GET_TOKEN: &[u8] = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// The token of a good answer.
+/// Returns the token of a successful answer.
 #[track_caller]
 fn token_of(response: &Response) -> String {
     assert_eq!(response.status, 200, "{response:?}");
     response.json()["access_token"].as_str().expect("a token").to_owned()
 }
 
-/// Asserts that there is no token; says why, and when to ask again.
+/// Asserts that the answer is a 503. Returns its message and the seconds of Retry-After.
 #[track_caller]
 fn assert_no_token(response: &Response) -> (String, u64) {
     assert_eq!(response.status, 503, "{response:?}");
     let body = response.json();
     assert_eq!(body["error"], "no_token");
-    let seconds = response.header("retry-after").expect("when to ask again").parse().unwrap();
+    let seconds = response.header("retry-after").expect("Retry-After").parse().unwrap();
     (body["message"].as_str().unwrap().to_owned(), seconds)
 }
 
-/// Asks for the token until WeChat's refusals are known; the answer then.
+/// Requests the token until the server answers 503. Returns that answer.
 #[track_caller]
 fn refused_token(server: &Server) -> Response {
     let mut response = server.get("/token");
-    eventually("it is known that there is no token", || {
+    eventually("the server answers 503", || {
         response = server.get("/token");
         response.status == 503
     });
     response
 }
 
-/// All of these at once; the answers.
-fn at_once(server: &Server, requests: impl IntoIterator<Item = String>) -> Vec<Response> {
+/// Sends all requests before it reads the answers.
+fn send_all(server: &Server, requests: impl IntoIterator<Item = String>) -> Vec<Response> {
     let mut streams: Vec<TcpStream> = requests
         .into_iter()
         .map(|request| {
@@ -61,9 +61,9 @@ fn at_once(server: &Server, requests: impl IntoIterator<Item = String>) -> Vec<R
         .collect()
 }
 
-/// Does this for each of them at the same time: most of it is waiting.
-fn side_by_side(each: &[&'static str], what: impl Fn(&'static str) + Sync) {
-    thread::scope(|scope| each.iter().for_each(|one| drop(scope.spawn(|| what(one)))));
+/// Runs `test` for each item in a thread of its own, since most of the time is spent waiting.
+fn concurrently(items: &[&'static str], test: impl Fn(&'static str) + Sync) {
+    thread::scope(|scope| items.iter().for_each(|item| drop(scope.spawn(|| test(item)))));
 }
 
 fn get_token() -> String {
@@ -73,27 +73,27 @@ fn get_token() -> String {
 // On schedule.
 
 #[test]
-fn a_token_is_published_at_once_and_replaced_whenever_it_is_due() {
-    side_by_side(&["stable", "classic", "work"], |api| {
+fn a_token_is_fetched_at_the_start_and_again_whenever_it_is_due() {
+    concurrently(&["stable", "classic", "work"], |api| {
         let wechat = WeChat::with(&["--life", "3s", "--overlap", "1s"]);
         let sandbox = Sandbox::against(&wechat).on(api);
         let server = sandbox.serve_refreshing(&["--refresh-before", "1s"]);
-        let mut seen = Vec::new();
-        // Nobody has to ask for it.
+        let mut tokens = Vec::new();
+        // No client requests it.
         eventually("three tokens were published", || {
-            if sandbox.document_path().exists() && seen.last() != Some(&sandbox.token()) {
-                seen.push(sandbox.token());
+            if sandbox.document_path().exists() && tokens.last() != Some(&sandbox.token()) {
+                tokens.push(sandbox.token());
                 assert!(wechat.is_alive(&sandbox.token()), "{api}");
             }
-            seen.len() == 3
+            tokens.len() == 3
         });
         assert!(wechat.asked() <= 3 * 3, "{api}: {}", wechat.calls());
-        assert_eq!(server.stop(), "", "{api}: it says nothing when all is well");
+        assert_eq!(server.stop(), "", "{api}: without a failure nothing is logged");
     });
 }
 
 #[test]
-fn ten_fetches_beside_it_are_harmless() {
+fn ten_concurrent_fetches_beside_the_server_make_no_further_mint() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::with(&["--fault", "slow:1"]);
         let sandbox = Sandbox::against(&wechat).on(api);
@@ -105,7 +105,7 @@ fn ten_fetches_beside_it_are_harmless() {
         }
         assert_eq!(token_of(&server.get("/token")), sandbox.token());
         assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{api}");
-        // And what they publish is taken up, and asked for no more.
+        // What another process publishes is served, without another call.
         sandbox.run(&["fetch", "--force"]).exits(0);
         assert_eq!(token_of(&server.get("/token")), sandbox.token());
         assert_eq!(wechat.mints(), 2, "{api}");
@@ -113,7 +113,7 @@ fn ten_fetches_beside_it_are_harmless() {
 }
 
 #[test]
-fn a_document_that_is_damaged_or_removed_is_made_anew_without_a_loop() {
+fn a_damaged_or_removed_document_is_published_again_with_at_most_one_call_a_second() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -122,28 +122,28 @@ fn a_document_that_is_damaged_or_removed_is_made_anew_without_a_loop() {
     for _ in 0..5 {
         fs::remove_file(sandbox.document_path()).unwrap();
         let _ = fs::remove_file(sandbox.path("state/default.lock"));
-        // On stable it is the same one.
+        // The stable API returns the same token.
         assert_eq!(token_of(&server.get("/token")), token);
         assert_eq!(sandbox.token(), token);
     }
-    // Once a second at most.
+    // At most one call a second.
     let most = 2 + begun.elapsed().as_secs();
     assert!(wechat.asked() <= most, "{} of {most}", wechat.calls());
     fs::write(sandbox.document_path(), "{").unwrap();
-    assert_eq!(token_of(&server.get("/token")), token, "the last good one, as long as it lives");
-    eventually("it is published again", || {
+    assert_eq!(token_of(&server.get("/token")), token, "the last good token, while it lives");
+    eventually("the document is published again", || {
         fs::read_to_string(sandbox.document_path()).is_ok_and(|text| text.contains(&token))
     });
     assert_eq!(wechat.mints(), 1);
 }
 
 #[test]
-fn where_nothing_can_be_published_wechat_is_not_asked_and_clients_hear_whose_fault_it_is() {
+fn without_a_writable_document_no_call_is_made_and_clients_are_pointed_to_the_server() {
     let wechat = WeChat::start();
     let foreign = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"2026-11-22T05:34:46Z"}"#;
-    for (taken, said) in [(None, "state"), (Some(foreign), "belongs to wx1")] {
+    for (existing, logged) in [(None, "state"), (Some(foreign), "belongs to wx1")] {
         let sandbox = Sandbox::against(&wechat);
-        match taken {
+        match existing {
             None => fs::write(sandbox.path("state"), "a file where a directory is to be").unwrap(),
             Some(document) => {
                 fs::create_dir(sandbox.path("state")).unwrap();
@@ -156,14 +156,14 @@ fn where_nothing_can_be_published_wechat_is_not_asked_and_clients_hear_whose_fau
         assert!(!message.contains("state") && !message.contains("wx1"), "{message}");
         assert!(seconds <= 3, "{seconds}");
         let stderr = server.stop();
-        assert!(stderr.contains(said) && stderr.contains("trying again in"), "{stderr}");
-        assert!(stderr.lines().count() <= 3, "the same trouble is told once:\n{stderr}");
+        assert!(stderr.contains(logged) && stderr.contains("trying again in"), "{stderr}");
+        assert!(stderr.lines().count() <= 3, "the same failure is logged once:\n{stderr}");
     }
     assert_eq!(wechat.asked(), 0);
 }
 
 #[test]
-fn a_full_disk_costs_no_mint_and_is_got_over() {
+fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat).on("classic");
     let serve = {
@@ -174,7 +174,7 @@ fn a_full_disk_costs_no_mint_and_is_got_over() {
             .args(["--base-url", &wechat.url()]);
         command
     };
-    // A disk of our own, of 64 KiB, that is full.
+    // A full file system of 64 KiB, in a mount namespace of the server.
     fs::create_dir(sandbox.path("state")).unwrap();
     let state = sandbox.path("state");
     let script = format!(
@@ -193,13 +193,13 @@ fn a_full_disk_costs_no_mint_and_is_got_over() {
     assert_no_token(&refused_token(&server));
     assert_eq!(wechat.asked(), 0);
     let inside = format!("/proc/{}/root{}/ballast", server.pid(), state.display());
-    fs::remove_file(inside).expect("the way into its namespace");
-    eventually("there is room, and a token", || server.get("/token").status == 200);
+    fs::remove_file(inside).expect("access to its namespace");
+    eventually("a token is served", || server.get("/token").status == 200);
     assert_eq!(wechat.mints(), 1);
 }
 
 #[test]
-fn a_refusal_that_passes_is_got_over_with_pauses_that_grow() {
+fn a_temporary_refusal_is_retried_with_growing_pauses() {
     let wechat = WeChat::with(&["--fault", "errcode:45011@2"]);
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -209,12 +209,12 @@ fn a_refusal_that_passes_is_got_over_with_pauses_that_grow() {
     for _ in 0..50 {
         assert_no_token(&server.get("/token"));
     }
-    assert_eq!(wechat.asked(), 1, "no request of a client is one of WeChat");
+    assert_eq!(wechat.asked(), 1, "requests of clients cause no call");
 
     let wechat = WeChat::with(&["--fault", "errcode:-1@5"]);
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat is not busy any more", || server.get("/token").status == 200);
+    eventually("WeChat answers with a token", || server.get("/token").status == 200);
     assert_eq!(wechat.asked(), 6);
     let stderr = server.stop();
     assert!(stderr.contains("系统繁忙") && stderr.contains("all is well again"), "{stderr}");
@@ -224,7 +224,7 @@ fn a_refusal_that_passes_is_got_over_with_pauses_that_grow() {
 // SIGHUP.
 
 #[test]
-fn a_wrong_secret_is_tried_once_until_somebody_says_that_it_was_replaced() {
+fn a_wrong_secret_is_used_once_until_sighup() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     write_with_mode(&sandbox.path("secret"), "00000000000000000000000000000000", 0o600);
@@ -236,19 +236,19 @@ fn a_wrong_secret_is_tried_once_until_somebody_says_that_it_was_replaced() {
         assert_no_token(&server.get("/token"));
     }
     assert_eq!(wechat.asked(), 1);
-    // It is still wrong, and that is said again.
+    // At SIGHUP the secret, still wrong, is used again.
     server.signal("HUP");
-    eventually("it is tried again", || wechat.asked() == 2);
+    eventually("a second call is made", || wechat.asked() == 2);
     write_with_mode(&sandbox.path("secret"), SECRET, 0o600);
     server.signal("HUP");
-    eventually("the token is handed out", || server.get("/token").status == 200);
+    eventually("a token is served", || server.get("/token").status == 200);
     let stderr = server.stop();
     assert_eq!(stderr.matches("40125").count(), 2, "{stderr}");
     assert!(stderr.contains("all is well again"), "{stderr}");
 }
 
 #[test]
-fn a_broken_secret_file_keeps_the_last_good_secret_and_says_so() {
+fn an_invalid_secret_file_at_sighup_is_reported_and_the_last_good_secret_kept() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
@@ -264,7 +264,7 @@ fn a_broken_secret_file_keeps_the_last_good_secret_and_says_so() {
 }
 
 #[test]
-fn a_secret_that_was_piped_in_is_kept_at_a_hangup() {
+fn a_secret_from_stdin_is_kept_at_sighup() {
     let wechat = WeChat::with(&["--fault", "errcode:40164@1"]);
     let sandbox = Sandbox::against(&wechat);
     let mut command = sandbox.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
@@ -276,17 +276,17 @@ fn a_secret_that_was_piped_in_is_kept_at_a_hangup() {
     let server = Server::start(command, 1);
     assert_no_token(&refused_token(&server));
     server.signal("HUP");
-    eventually("the address is allowed now", || server.get("/token").status == 200);
+    eventually("WeChat answers with a token", || server.get("/token").status == 200);
     let stderr = server.stop();
     assert_eq!(stderr.lines().count(), 2, "the refusal and its end:\n{stderr}");
 }
 
 #[test]
-fn a_storm_of_hangups_in_the_middle_of_a_refresh_costs_no_calls() {
+fn many_sighups_during_a_refresh_cost_no_call() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat is asked", || wechat.asked() == 1);
+    eventually("a call has begun", || wechat.asked() == 1);
     while !sandbox.document_path().exists() {
         server.signal("HUP");
         assert_eq!(server.get("/healthz").status, 200);
@@ -301,7 +301,7 @@ fn a_storm_of_hangups_in_the_middle_of_a_refresh_costs_no_calls() {
 // On demand.
 
 #[test]
-fn a_thousand_who_find_no_token_cost_one_call_and_all_get_the_answer() {
+fn a_thousand_requests_without_a_token_cost_one_call_and_all_get_its_token() {
     let wechat = WeChat::with(&["--fault", "slow:3"]);
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -309,7 +309,7 @@ fn a_thousand_who_find_no_token_cost_one_call_and_all_get_the_answer() {
     for stream in &mut streams {
         stream.write_all(GET_TOKEN).unwrap();
     }
-    assert!(!sandbox.document_path().exists(), "they are all waiting");
+    assert!(!sandbox.document_path().exists(), "all requests are waiting");
     let memory = server.memory() >> 20;
     assert!(memory < 64, "{memory} MiB");
     let mut tokens: Vec<String> = streams
@@ -326,36 +326,36 @@ fn a_thousand_who_find_no_token_cost_one_call_and_all_get_the_answer() {
 }
 
 #[test]
-fn a_token_that_ended_is_replaced_for_whoever_asks() {
+fn an_expired_token_is_replaced_by_one_call_for_all_requests() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
-    // Not due, as far as the schedule knows, for an hour.
+    // Not due for an hour, as the scheduler sees it at the start.
     sandbox.publish("T1", 7200, 3600);
     let server = sandbox.serve_refreshing(&[]);
     assert_eq!(token_of(&server.get("/token")), "T1");
     assert_eq!(wechat.asked(), 0);
     sandbox.publish("T1", 7200, 7200);
-    let tokens = at_once(&server, (0..20).map(|_| get_token()));
+    let tokens = send_all(&server, (0..20).map(|_| get_token()));
     assert!(tokens.iter().all(|response| token_of(response) == sandbox.token()));
     assert_eq!(wechat.asked(), 1);
 }
 
 #[test]
-fn while_wechat_is_down_a_token_that_lives_is_handed_out_and_then_the_reason_at_once() {
-    side_by_side(&["reset", "http:502", "errcode:40164"], |fault| {
+fn while_wechat_is_down_a_live_token_is_served_and_after_it_the_reason_at_once() {
+    concurrently(&["reset", "http:502", "errcode:40164"], |fault| {
         let wechat = WeChat::with(&["--fault", fault]);
         let sandbox = Sandbox::against(&wechat);
-        sandbox.publish("T1", 7200, 7100); // Due, and refused.
+        sandbox.publish("T1", 7200, 7100); // Due; its refresh fails.
         let server = sandbox.serve_refreshing(&[]);
         for _ in 0..20 {
             assert_eq!(token_of(&server.get("/token")), "T1");
         }
-        eventually("it is known that WeChat is down", || server.tell_rejected("T1").status == 503);
+        eventually("a call to WeChat has failed", || server.tell_rejected("T1").status == 503);
         sandbox.publish("T1", 7200, 7200);
         let begun = Instant::now();
         let asked = wechat.asked();
         let (message, _) = assert_no_token(&server.get("/token"));
-        assert!(begun.elapsed() < Duration::from_secs(1), "{fault}: at once");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{fault}: without waiting");
         assert!(
             message.contains("default") && message.chars().any(|c| c > '\u{2fff}'),
             "{message}"
@@ -364,13 +364,13 @@ fn while_wechat_is_down_a_token_that_lives_is_handed_out_and_then_the_reason_at_
 
         wechat.fault("none");
         server.signal("HUP");
-        eventually("WeChat is back", || server.get("/token").status == 200);
+        eventually("WeChat answers with a token", || server.get("/token").status == 200);
     });
 }
 
 #[test]
-fn others_are_answered_while_wechat_keeps_us_waiting() {
-    side_by_side(&["hang", "drip", "slow:60"], |fault| {
+fn other_requests_are_answered_while_a_call_to_wechat_hangs() {
+    concurrently(&["hang", "drip", "slow:60"], |fault| {
         let wechat = WeChat::with(&["--fault", fault]);
         let sandbox = Sandbox::against(&wechat);
         let server = sandbox.serve_refreshing(&[]);
@@ -379,7 +379,7 @@ fn others_are_answered_while_wechat_keeps_us_waiting() {
                 let begun = Instant::now();
                 (assert_no_token(&server.get("/token")), begun.elapsed())
             });
-            eventually("WeChat is asked", || wechat.asked() > 0);
+            eventually("a call has begun", || wechat.asked() > 0);
             let begun = Instant::now();
             for _ in 0..100 {
                 assert_eq!(server.get("/healthz").status, 200);
@@ -390,17 +390,17 @@ fn others_are_answered_while_wechat_keeps_us_waiting() {
             assert!(message.contains("has not answered yet"), "{fault}: {message}");
             assert!((1..=10).contains(&seconds), "{fault}: {seconds}");
             let waited = waited.as_secs();
-            assert!((9..=13).contains(&waited), "{fault}: no longer than an SDK waits: {waited}");
+            assert!((9..=13).contains(&waited), "{fault}: within the timeout of SDKs: {waited}");
         });
     });
 }
 
 #[test]
-fn what_is_published_by_hand_counts_at_once() {
+fn a_document_published_by_another_process_is_served_at_once() {
     let wechat = WeChat::with(&["--fault", "hang"]);
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat is asked", || wechat.asked() > 0);
+    eventually("a call has begun", || wechat.asked() > 0);
     sandbox.publish("T9", 7200, 0);
     assert_eq!(token_of(&server.get("/token")), "T9");
     assert_eq!(token_of(&server.tell_rejected("T1")), "T9");
@@ -409,7 +409,7 @@ fn what_is_published_by_hand_counts_at_once() {
 // Without --refresh.
 
 #[test]
-fn without_refresh_no_stranger_can_cause_a_call_and_the_secret_is_not_read() {
+fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.publish("T1", 7200, 0);
@@ -429,7 +429,7 @@ fn without_refresh_no_stranger_can_cause_a_call_and_the_secret_is_not_read() {
             r#"{{"grant_type":"client_credential","appid":"{APPID}","secret":"x","force_refresh":{force}}}"#
         )
     };
-    let everything = || {
+    let send_every_request = || {
         for path in [
             "/token",
             "/token/default",
@@ -453,35 +453,35 @@ fn without_refresh_no_stranger_can_cause_a_call_and_the_secret_is_not_read() {
         let response = server.tell_rejected("T1");
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
     };
-    everything();
+    send_every_request();
     server.signal("HUP");
     sandbox.publish("T1", 7200, 7200);
-    everything();
+    send_every_request();
     fs::remove_file(sandbox.document_path()).unwrap();
-    everything();
+    send_every_request();
     assert_eq!((wechat.asked(), wechat.probes()), (0, 0));
-    // strace passes the signal on to nobody: it is sent to the one that it traces.
+    // strace does not forward signals, so its child gets this one.
     let children = format!("/proc/{0}/task/{0}/children", server.pid());
     let child = fs::read_to_string(children).unwrap();
     assert!(Command::new("kill").args(["-TERM", child.trim()]).status().unwrap().success());
     server.end();
     let trace = fs::read_to_string(trace).unwrap();
-    assert!(trace.contains("default.json"), "it was traced:\n{trace}");
+    assert!(trace.contains("default.json"), "the trace has the document:\n{trace}");
     assert!(!trace.contains(secret.to_str().unwrap()), "{trace}");
     assert!(!trace.contains("AF_INET"), "{trace}");
 }
 
-// Its end.
+// Shutdown.
 
 #[test]
-fn an_end_in_the_middle_of_a_refresh_waits_for_the_answer_and_publishes_it() {
+fn shutdown_during_a_refresh_waits_for_the_answer_and_publishes_it() {
     let wechat = WeChat::with(&["--fault", "slow:2"]);
     let sandbox = Sandbox::against(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     let mut waiting = connect(server.address());
     waiting.write_all(GET_TOKEN).unwrap();
-    eventually("WeChat is asked", || wechat.asked() == 1);
-    // Whose request was here before is answered, too.
+    eventually("a call has begun", || wechat.asked() == 1);
+    // When the server has answered this, it has read the waiting request, too.
     let mut idle = server.caller();
     assert_eq!(idle.get("/healthz").status, 200);
     assert_eq!(server.stop(), "");
@@ -493,28 +493,28 @@ fn an_end_in_the_middle_of_a_refresh_waits_for_the_answer_and_publishes_it() {
 }
 
 #[test]
-fn an_end_waits_for_the_answer_though_no_client_does() {
+fn shutdown_waits_for_the_answer_without_a_waiting_client() {
     let wechat = WeChat::with(&["--fault", "slow:2"]);
     let sandbox = Sandbox::against(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat is asked", || wechat.asked() == 1);
+    eventually("a call has begun", || wechat.asked() == 1);
     assert_eq!(server.stop(), "");
     assert!(wechat.is_alive(&sandbox.token()));
 }
 
 #[test]
-fn an_end_does_not_wait_for_ever_and_a_second_signal_is_the_end_at_once() {
+fn shutdown_waits_a_few_seconds_at_most_and_a_second_signal_ends_it_at_once() {
     let wechat = WeChat::with(&["--fault", "hang"]);
     let sandbox = Sandbox::against(&wechat);
     for (signals, expected) in [(1, 4..=8), (2, 0..=2)] {
         let server = sandbox.serve_refreshing(&[]);
         let asked = wechat.asked();
-        eventually("WeChat is asked", || wechat.asked() > asked || asked > 0);
+        eventually("a call has begun", || wechat.asked() > asked || asked > 0);
         let begun = Instant::now();
         server.signal("TERM");
         if signals == 2 {
-            // Not before the first one was taken, or the two would be one.
-            eventually("it listens no more", || TcpStream::connect(server.address()).is_err());
+            // Once the first signal is handled: two pending signals could count as one.
+            eventually("it stops listening", || TcpStream::connect(server.address()).is_err());
             server.signal("INT");
         }
         let (status, stderr) = server.end();
@@ -527,7 +527,7 @@ fn an_end_does_not_wait_for_ever_and_a_second_signal_is_the_end_at_once() {
 // Bodies.
 
 #[test]
-fn a_body_that_tells_of_no_token_is_a_400_that_quotes_nothing() {
+fn a_body_without_a_valid_rejected_token_is_a_400_that_quotes_nothing() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&["-vv"]);
@@ -567,14 +567,18 @@ fn a_body_that_tells_of_no_token_is_a_400_that_quotes_nothing() {
         let response = server.send(&posting("/token", "{}").replacen("POST", method, 1));
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD, POST")));
     }
-    assert_eq!(token_of(&server.post("/token/default", &rejected("T0"))), token, "by name, too");
+    assert_eq!(
+        token_of(&server.post("/token/default", &rejected("T0"))),
+        token,
+        "also with the account's name"
+    );
     assert_eq!((wechat.asked(), wechat.probes()), (1, 0));
     let stderr = server.stop();
     assert!(!stderr.contains("S3CR3T") && !stderr.contains(&token), "{stderr}");
 }
 
 #[test]
-fn half_a_body_is_not_waited_for_for_ever_and_its_token_not_taken() {
+fn an_incomplete_body_is_a_400_and_its_token_is_ignored() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
