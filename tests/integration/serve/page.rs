@@ -1,5 +1,4 @@
-//! `GET /`: the page for people, as HTTP and as a browser shows it. What is said of which trouble is tested in the file
-//! itself.
+//! `GET /`: the status page, over HTTP and in a browser. The unit tests of the page cover the text for each failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ fn published() -> Sandbox {
 }
 
 #[test]
-fn the_page_is_html_that_may_load_nothing_and_is_kept_by_nobody() {
+fn the_page_is_html_that_loads_nothing_and_is_not_cached() {
     let sandbox = published();
     let server = sandbox.serve(&[]);
     let response = server.get("/");
@@ -41,14 +40,14 @@ fn the_page_is_html_that_may_load_nothing_and_is_kept_by_nobody() {
     caller.say("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = caller.answer_to_head();
     assert_eq!((head.status, head.header("content-type")), (200, response.header("content-type")));
-    assert_eq!(caller.get("/healthz").status, 200, "nothing comes after the head");
+    assert_eq!(caller.get("/healthz").status, 200, "no body follows the head");
 }
 
 #[test]
-fn the_page_tells_how_the_account_is_now_and_never_the_token() {
+fn the_page_shows_the_current_state_of_the_account_and_never_the_token() {
     let sandbox = published();
     let server = sandbox.serve(&[]);
-    for (age, words) in [
+    for (age, texts) in [
         (Some(1000), ["<title>✓", "All is well", "一切正常", FINGERPRINT]),
         (Some(7100), ["<title>!", "ends soon", "即将到期", FINGERPRINT]),
         (Some(9000), ["<title>✗", "expired", "已过期", FINGERPRINT]),
@@ -59,15 +58,15 @@ fn the_page_tells_how_the_account_is_now_and_never_the_token() {
             None => fs::remove_file(sandbox.document_path()).unwrap(),
         }
         let page = server.get("/").body;
-        for word in [words.as_slice(), &["default", APPID, env!("CARGO_PKG_VERSION")]].concat() {
-            assert!(page.contains(word), "{word:?} is not in {page}");
+        for text in [texts.as_slice(), &["default", APPID, env!("CARGO_PKG_VERSION")]].concat() {
+            assert!(page.contains(text), "{text:?} is not in {page}");
         }
         assert!(!page.contains(TOKEN), "{page}");
     }
 }
 
 #[test]
-fn a_refusal_is_on_the_page_with_its_remedy_in_both_languages_and_no_secret() {
+fn the_page_shows_a_refusal_with_its_remedy_in_both_languages_and_no_secret() {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
     let sandbox = Sandbox::against(&wechat);
@@ -75,10 +74,10 @@ fn a_refusal_is_on_the_page_with_its_remedy_in_both_languages_and_no_secret() {
     let failure = "Last failure";
     eventually("the refusal is on the page", || server.get("/").body.contains(failure));
     let page = server.get("/").body;
-    for word in ["(40164)", "API IP allowlist", "白名单", "Next try", "in ", "后</span>"] {
-        assert!(page.contains(word), "{word:?} is not in {page}");
+    for text in ["(40164)", "API IP allowlist", "白名单", "Next try", "in ", "后</span>"] {
+        assert!(page.contains(text), "{text:?} is not in {page}");
     }
-    // WeChat's text goes with it, whatever is in it: all that was asked, a terminal's escapes.
+    // WeChat's text is shown without secrets and control characters.
     for fault in ["echo", "escape"] {
         wechat.fault(fault);
         server.signal("HUP");
@@ -94,16 +93,16 @@ fn a_refusal_is_on_the_page_with_its_remedy_in_both_languages_and_no_secret() {
     wechat.fault("none");
     server.signal("HUP");
     eventually("all is well", || server.get("/").body.contains("All is well"));
-    assert!(!server.get("/").body.contains(failure), "what is mended is no news");
+    assert!(!server.get("/").body.contains(failure), "a past failure is not shown");
 }
 
 #[test]
-fn a_token_that_wechat_says_is_dead_is_not_shown_as_live() {
+fn a_rejected_token_is_not_shown_as_live() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     eventually("there is a token", || server.get("/").body.contains("All is well"));
-    let tell_that_it_is_rejected = || {
+    let report_rejected = || {
         let body = serde_json::json!({"rejected": sandbox.token()}).to_string();
         let length = body.len();
         server.send(&format!(
@@ -111,26 +110,26 @@ fn a_token_that_wechat_says_is_dead_is_not_shown_as_live() {
         ))
     };
     wechat.kill_tokens();
-    assert_eq!(tell_that_it_is_rejected().status, 200);
+    assert_eq!(report_rejected().status, 200);
     assert!(server.get("/").body.contains("All is well"), "it was replaced");
-    // And at once again: too soon to ask for yet another one.
+    // Rejected again, too early for another replacement.
     wechat.kill_tokens();
-    assert_eq!(tell_that_it_is_rejected().status, 503);
+    assert_eq!(report_rejected().status, 503);
     let page = server.get("/").body;
-    for word in ["<title>✗", "No live token", "dead", "已失效", "too early"] {
-        assert!(page.contains(word), "{word:?} is not in {page}");
+    for text in ["<title>✗", "No live token", "dead", "已失效", "too early"] {
+        assert!(page.contains(text), "{text:?} is not in {page}");
     }
     assert!(server.get("/metrics").body.contains("\nwxtoken_token_live{account=\"default\"} 0\n"));
 }
 
-/// A browser that shows one page and is gone.
+/// A browser that loads one page and exits.
 struct Browser {
-    /// Its profile, and what it draws.
+    /// Its profile and screenshots.
     dir: tempfile::TempDir,
 }
 
 impl Browser {
-    /// `None`, and a loud word, where there is none.
+    /// `None`, and a loud text, where there is none.
     fn find() -> Option<Browser> {
         let found = Command::new("chromium")
             .arg("--version")
@@ -158,7 +157,7 @@ impl Browser {
                 "--disable-component-update",
                 "--disable-sync",
             ])
-            // Whatever proxy this machine uses, the server is on it. A container's /dev/shm may be too small.
+            // The server is local, so no proxy. /dev/shm can be too small in a container.
             .args(["--no-proxy-server", "--hide-scrollbars", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", self.dir.path().join("profile").display()))
             .args(args)
@@ -170,7 +169,7 @@ impl Browser {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// The page's elements as the browser understood them.
+    /// Returns the DOM of the page.
     fn elements(&self, server: &Server) -> String {
         self.run(server, &["--dump-dom"])
     }
@@ -223,7 +222,7 @@ const LIGHT: [u8; 3] = [0xf6, 0xf7, 0xf6];
 const DARK: [u8; 3] = [0x10, 0x13, 0x12];
 
 #[test]
-fn a_browser_shows_at_a_glance_whether_all_is_well_by_day_and_by_night() {
+fn a_browser_shows_the_state_by_colour_in_light_and_dark_mode() {
     let Some(browser) = Browser::find() else { return };
     let sandbox = published();
     let server = sandbox.serve(&[]);
@@ -253,7 +252,7 @@ fn a_browser_shows_at_a_glance_whether_all_is_well_by_day_and_by_night() {
     assert!(trouble.share(RED) > 0.4 && trouble.share(GREEN) == 0.0, "{}", trouble.share(RED));
 }
 
-/// A document whose AppID is no AppID; a server that was not told one hands out whatever is there.
+/// Writes a document with markup as its AppID. A server that has no AppID configured serves it.
 fn hostile_document(path: &Path) -> PathBuf {
     let appid =
         "</p><script>document.title='0wned'</script><img src=x onerror=document.title='0wned'>";
@@ -267,7 +266,7 @@ fn hostile_document(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn text_from_outside_is_text_to_a_browser_too() {
+fn a_browser_does_not_run_markup_in_a_document() {
     let Some(browser) = Browser::find() else { return };
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let document = hostile_document(&sandbox.path("hostile.json"));
