@@ -1,5 +1,5 @@
-//! `wxtoken serve` over HTTPS: who can speak with it and who is told what, how long a handshake may take, and how a new
-//! certificate is taken up. What is answered is the same as without TLS, and is tested there.
+//! `wxtoken serve` over HTTPS: which clients connect, what refused ones get, limits on handshakes, and how new certificates
+//! are loaded. `serve.rs` tests the answers, which are the same as without TLS.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,8 +15,8 @@ use rustls::{AlertDescription, HandshakeKind};
 const REQUEST: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LAST_REQUEST: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// An authority, and a sandbox with a live token and a certificate of its.
-fn secured() -> (Authority, Sandbox) {
+/// Returns an authority, and a sandbox with a live token and a certificate signed by it.
+fn sandbox_with_certificate() -> (Authority, Sandbox) {
     let (authority, sandbox) = (Authority::new(), Sandbox::asking("http://127.0.0.1:1"));
     sandbox.publish("T1", 7200, 0);
     authority.sign().put(&sandbox);
@@ -30,12 +30,12 @@ fn serve(sandbox: &Sandbox, args: &[&str]) -> Server {
 }
 
 #[track_caller]
-fn assert_hands_out(response: &Response, token: &str) {
+fn assert_has_token(response: &Response, token: &str) {
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.json()["access_token"], token);
 }
 
-/// The alert with which a handshake failed.
+/// Returns the alert with which a handshake failed.
 #[track_caller]
 fn alert(connected: io::Result<TlsStream>) -> AlertDescription {
     let err = connected.map(|_| ()).expect_err("no handshake");
@@ -45,17 +45,17 @@ fn alert(connected: io::Result<TlsStream>) -> AlertDescription {
     }
 }
 
-/// The same for TLS 1.3, where a client learns only after its own handshake whether its certificate will do: what it
-/// sends meanwhile, and be it a megabyte, must not cost it the reason.
+/// Returns the alert that comes after the client's own handshake. In TLS 1.3 the server checks the client's certificate only
+/// then; a megabyte that the client sends meanwhile must not prevent it from reading the alert.
 #[track_caller]
-fn alert_in_the_end(connected: io::Result<TlsStream>) -> AlertDescription {
+fn alert_after_sending(connected: io::Result<TlsStream>) -> AlertDescription {
     let send = |stream: &mut TlsStream| {
         let mut bytes = Vec::new();
         for _ in 0..100 {
             stream.conn.writer().write_all(&[b'x'; 10_000])?;
             stream.conn.write_tls(&mut bytes)?;
         }
-        // Not looking before everything is sent, as a client may.
+        // Sends everything before it reads, as clients do.
         stream.sock.write_all(&bytes)
     };
     alert(connected.and_then(|mut stream| {
@@ -65,16 +65,16 @@ fn alert_in_the_end(connected: io::Result<TlsStream>) -> AlertDescription {
     }))
 }
 
-/// The certificate that a server shows.
+/// Returns the certificate that the server sends.
 #[track_caller]
-fn shown(client: &TlsClient, server: &Server) -> Vec<u8> {
+fn server_certificate(client: &TlsClient, server: &Server) -> Vec<u8> {
     let stream = client.try_connect(server.address()).expect("a handshake");
     stream.conn.peer_certificates().unwrap()[0].to_vec()
 }
 
 #[test]
-fn every_tcp_address_speaks_https_and_a_unix_socket_does_not() {
-    let (authority, sandbox) = secured();
+fn tcp_listeners_use_https_and_a_unix_socket_does_not() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let socket = format!("unix:{}", sandbox.path("socket").display());
     let listen = ["127.0.0.1:0", "[::1]:0", &socket];
     let server = serve(&sandbox, &listen.map(|at| ["--listen", at]).concat());
@@ -85,37 +85,37 @@ fn every_tcp_address_speaks_https_and_a_unix_socket_does_not() {
     for url in [v4, v6] {
         let mut caller = client.caller(url.strip_prefix("https://").unwrap().parse().unwrap());
         for _ in 0..10 {
-            assert_hands_out(&caller.get("/token"), "T1");
+            assert_has_token(&caller.get("/token"), "T1");
         }
         assert_eq!(caller.get("/nowhere").status, 404);
     }
-    assert_hands_out(&Caller::over(connect_unix(unix)).get("/token"), "T1");
+    assert_has_token(&Caller::over(connect_unix(unix)).get("/token"), "T1");
     assert_eq!(server.stop(), "");
 }
 
 #[test]
-fn curl_gets_a_token() {
-    let (authority, sandbox) = secured();
+fn curl_gets_a_token_with_each_tls_and_http_version() {
+    let (authority, sandbox) = sandbox_with_certificate();
     write_with_mode(&sandbox.path("ca.pem"), &authority.pem, 0o644);
     let server = serve(&sandbox, &[]);
     let url = format!("https://localhost:{}/token", server.address().port());
-    let ways =
+    let versions =
         [&["--tlsv1.3"][..], &["--tls-max", "1.2"], &["--http1.0"], &["--http2"], &["--no-alpn"]];
-    for how in ways {
+    for version in versions {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", &url]).args(how);
+        curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", &url]).args(version);
         let Ok(output) = curl.arg("--cacert").arg(sandbox.path("ca.pem")).output() else {
             return skip("there is no curl");
         };
         let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
-        assert!(stdout.starts_with(br#"{"access_token":"T1","#), "{how:?}: {stderr}");
+        assert!(stdout.starts_with(br#"{"access_token":"T1","#), "{version:?}: {stderr}");
     }
 }
 
-/// Phones and small boards prefer ChaCha20, machines with AES hardware AES-GCM; the key may be of any kind in use.
+/// Phones and small boards prefer ChaCha20, machines with AES hardware AES-GCM.
 #[test]
-fn clients_with_either_cipher_get_through_on_both_versions_whatever_kind_the_key_is() {
-    let (authority, sandbox) = secured();
+fn each_key_type_works_with_each_cipher_on_tls_1_2_and_1_3() {
+    let (authority, sandbox) = sandbox_with_certificate();
     for kind in
         [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519]
     {
@@ -130,7 +130,7 @@ fn clients_with_either_cipher_get_through_on_both_versions_whatever_kind_the_key
                 assert_eq!(session.protocol_version(), Some(version.version));
                 let suite = session.negotiated_cipher_suite().unwrap().suite();
                 assert!(format!("{suite:?}").contains(cipher), "{suite:?}");
-                assert_hands_out(&caller.get("/token"), "T1");
+                assert_has_token(&caller.get("/token"), "T1");
             }
         }
         assert_eq!(server.stop(), "");
@@ -138,8 +138,8 @@ fn clients_with_either_cipher_get_through_on_both_versions_whatever_kind_the_key
 }
 
 #[test]
-fn an_rsa_key_will_do_in_either_format() {
-    let (_, sandbox) = secured();
+fn an_rsa_key_works_in_pkcs8_and_pkcs1() {
+    let (_, sandbox) = sandbox_with_certificate();
     let path = |name: &str| sandbox.path(name).display().to_string();
     let openssl = |args: &[&str]| Command::new("openssl").args(args).output();
     let made = openssl(&[
@@ -167,7 +167,7 @@ fn an_rsa_key_will_do_in_either_format() {
             assert!(openssl(&args).unwrap().status.success());
             fs::copy(sandbox.path("old.pem"), sandbox.path("key.pem")).unwrap();
             let pem = fs::read_to_string(sandbox.path("key.pem")).unwrap();
-            assert!(pem.contains("BEGIN RSA PRIVATE KEY"), "another format than before");
+            assert!(pem.contains("BEGIN RSA PRIVATE KEY"), "the format differs from the first");
         }
         let server = serve(&sandbox, &[]);
         for version in ["-tls1_2", "-tls1_3"] {
@@ -184,15 +184,15 @@ fn an_rsa_key_will_do_in_either_format() {
             client.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
             drop(client.stdin.take());
             client.wait().unwrap();
-            assert_hands_out(&Response::parse(&answer), "T1");
+            assert_has_token(&Response::parse(&answer), "T1");
         }
         assert_eq!(server.stop(), "");
     }
 }
 
 #[test]
-fn http_1_1_is_agreed_on_and_who_speaks_something_else_is_told_so() {
-    let (authority, sandbox) = secured();
+fn alpn_selects_http_1_1_and_another_protocol_gets_an_alert() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let client = || TlsClient::trusting(&authority);
     for (offered, agreed) in [
@@ -203,15 +203,15 @@ fn http_1_1_is_agreed_on_and_who_speaks_something_else_is_told_so() {
     ] {
         let mut caller = client().speaking(offered).caller(server.address());
         assert_eq!(caller.stream().conn.alpn_protocol(), agreed);
-        assert_hands_out(&caller.get("/token"), "T1");
+        assert_has_token(&caller.get("/token"), "T1");
     }
     let refused = client().speaking(&["h2"]).try_connect(server.address());
     assert_eq!(alert(refused), AlertDescription::NoApplicationProtocol);
 }
 
 #[test]
-fn who_speaks_plain_http_is_told_in_plain_http() {
-    let (_, sandbox) = secured();
+fn plain_http_gets_a_400_in_plain_http() {
+    let (_, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["-v"]);
     let megabyte = format!("POST /token HTTP/1.1\r\nHost: x\r\n\r\n{}", "x".repeat(1_000_000));
     for request in [REQUEST, "G", "\r\n", "\u{80}\u{2e}\u{1}", &megabyte] {
@@ -223,26 +223,26 @@ fn who_speaks_plain_http_is_told_in_plain_http() {
         assert_eq!(response.header("connection"), Some("close"));
         let message = response.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("https"), "{message}");
-        // A client that does not look before it has sent everything can go on, and finds the answer.
+        // A client that sends everything before it reads still gets the answer.
         caller.say(rest);
-        assert!(caller.is_closed(), "it is hung up on politely");
+        assert!(caller.is_closed(), "closed without a reset");
     }
     let stderr = server.stop();
     assert_eq!(stderr.matches("wxtoken: serve: (no request) 400 127.0.0.1").count(), 5, "{stderr}");
 }
 
 #[test]
-fn a_stranger_is_refused_by_an_alert_and_gets_no_handshake() {
-    let (authority, sandbox) = secured();
+fn a_client_that_is_not_allowed_gets_an_alert_before_any_handshake() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["--allow", "127.0.0.1"]);
     for version in [&TLS12, &TLS13] {
         let client = TlsClient::offering(&authority, &[version], |_| true, None);
         let mut stream = client.over(connect_from("127.0.0.2", server.address()));
         let refused = stream.conn.complete_io(&mut stream.sock).map(|_| stream);
         assert_eq!(alert(refused), AlertDescription::AccessDenied);
-        assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+        assert_has_token(&client.caller(server.address()).get("/token"), "T1");
     }
-    // Nor does he who says nothing get anything but the alert, or has to say anything for it.
+    // A client that sends nothing gets the same alert.
     let mut silent = connect_from("127.0.0.2", server.address());
     let mut all = Vec::new();
     silent.read_to_end(&mut all).unwrap();
@@ -252,24 +252,24 @@ fn a_stranger_is_refused_by_an_alert_and_gets_no_handshake() {
 }
 
 #[test]
-fn with_a_client_ca_only_who_shows_a_certificate_of_its_gets_in() {
-    let (authority, sandbox) = secured();
-    let (clients, strangers) = (Authority::new(), Authority::new());
-    let (known, unknown) = (clients.sign_client(), strangers.sign_client());
+fn with_a_client_ca_only_clients_with_its_certificates_connect() {
+    let (authority, sandbox) = sandbox_with_certificate();
+    let (clients, others) = (Authority::new(), Authority::new());
+    let (known, unknown) = (clients.sign_client(), others.sign_client());
     write_with_mode(&sandbox.path("clients.pem"), &clients.pem, 0o644);
     let ca = sandbox.path("clients.pem").display().to_string();
     for version in [&TLS12, &TLS13] {
         let server = serve(&sandbox, &["--tls-client-ca", &ca]);
         let client = |identity| TlsClient::offering(&authority, &[version], |_| true, identity);
         let mut caller = client(Some(&known)).caller(server.address());
-        assert_hands_out(&caller.get("/token"), "T1");
-        let without = alert_in_the_end(client(None).try_connect(server.address()));
+        assert_has_token(&caller.get("/token"), "T1");
+        let without = alert_after_sending(client(None).try_connect(server.address()));
         assert_eq!(without, AlertDescription::CertificateRequired);
         let stderr = server.stop();
         assert!(stderr.contains("no TLS with 127.0.0.1: it showed no certificate"), "{stderr}");
 
         let server = serve(&sandbox, &["--tls-client-ca", &ca]);
-        let other = alert_in_the_end(client(Some(&unknown)).try_connect(server.address()));
+        let other = alert_after_sending(client(Some(&unknown)).try_connect(server.address()));
         assert_eq!(other, AlertDescription::UnknownCA);
         let stderr = server.stop();
         assert!(stderr.contains("does not hold against --tls-client-ca"), "{stderr}");
@@ -277,29 +277,29 @@ fn with_a_client_ca_only_who_shows_a_certificate_of_its_gets_in() {
 }
 
 #[test]
-fn who_does_not_trust_the_certificate_is_reported_with_what_to_look_at() {
-    let (_, sandbox) = secured();
+fn a_client_that_does_not_trust_the_certificate_is_logged_with_the_flag_to_check() {
+    let (_, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
-    let distrusting = TlsClient::trusting(&Authority::new());
-    distrusting.try_connect(server.address()).map(|_| ()).expect_err("another authority");
-    // Whoever looks whether somebody listens, and goes away, is not.
+    let client = TlsClient::trusting(&Authority::new());
+    client.try_connect(server.address()).map(|_| ()).expect_err("another authority");
+    // Connections that are closed before or in their ClientHello, as by port scans, are not logged.
     drop(server.caller());
     let mut half = server.caller();
     half.say([0x16, 3, 1]);
     drop(half);
-    let said = server.stop();
+    let stderr = server.stop();
     assert!(
-        said.contains("no TLS with 127.0.0.1: it does not trust the certificate in --tls-cert"),
-        "{said}"
+        stderr.contains("no TLS with 127.0.0.1: it does not trust the certificate in --tls-cert"),
+        "{stderr}"
     );
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
-/// What is pipelined may be in one record or in many, and a record may have the end of one request and the beginning of
-/// the next: nothing that was decrypted is forgotten when a connection is parked between two requests.
+/// A record can hold many requests, or the end of one and the beginning of the next. Decrypted bytes must not be lost when a
+/// connection is parked between two requests.
 #[test]
-fn records_and_requests_need_not_agree() {
-    let (authority, sandbox) = secured();
+fn requests_are_answered_wherever_tls_records_divide_them() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     for version in [&TLS12, &TLS13] {
         let client = TlsClient::offering(&authority, &[version], |_| true, None);
@@ -307,27 +307,27 @@ fn records_and_requests_need_not_agree() {
         let requests = 2000; // 88 KB: more than six records.
         caller.say(REQUEST.repeat(requests));
         for _ in 0..requests {
-            assert_hands_out(&caller.answer(), "T1");
+            assert_has_token(&caller.answer(), "T1");
         }
         let three = REQUEST.repeat(3);
         for cut in 1..three.len() {
             caller.say(&three[..cut]);
             caller.say(&three[cut..]);
             for _ in 0..3 {
-                assert_hands_out(&caller.answer(), "T1");
+                assert_has_token(&caller.answer(), "T1");
             }
         }
         caller.say(format!("{REQUEST}{REQUEST}garbage\r\n\r\n"));
-        assert_hands_out(&caller.answer(), "T1");
-        assert_hands_out(&caller.answer(), "T1");
+        assert_has_token(&caller.answer(), "T1");
+        assert_has_token(&caller.answer(), "T1");
         assert_eq!(caller.answer().status, 400);
         assert!(caller.is_closed());
     }
 }
 
 #[test]
-fn a_record_may_arrive_byte_by_byte() {
-    let (authority, sandbox) = secured();
+fn a_record_can_arrive_byte_by_byte() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let client = TlsClient::trusting(&authority);
     let socket = connect(server.address());
@@ -335,7 +335,7 @@ fn a_record_may_arrive_byte_by_byte() {
     let mut stream = client.over(socket);
     while stream.conn.is_handshaking() {
         if stream.conn.wants_write() {
-            trickle(&mut stream);
+            send_bytewise(&mut stream);
         } else {
             stream.conn.read_tls(&mut stream.sock).unwrap();
             stream.conn.process_new_packets().unwrap();
@@ -343,15 +343,15 @@ fn a_record_may_arrive_byte_by_byte() {
     }
     for _ in 0..3 {
         stream.conn.writer().write_all(REQUEST.as_bytes()).unwrap();
-        trickle(&mut stream);
+        send_bytewise(&mut stream);
         let mut answer = vec![0; 1000];
         let read = stream.read(&mut answer).unwrap();
-        assert_hands_out(&Response::parse(&answer[..read]), "T1");
+        assert_has_token(&Response::parse(&answer[..read]), "T1");
     }
 }
 
-/// Sends what is to be sent in as many segments as there are bytes.
-fn trickle(stream: &mut TlsStream) {
+/// Sends the pending records one byte a segment.
+fn send_bytewise(stream: &mut TlsStream) {
     let mut bytes = Vec::new();
     while stream.conn.wants_write() {
         stream.conn.write_tls(&mut bytes).unwrap();
@@ -359,23 +359,23 @@ fn trickle(stream: &mut TlsStream) {
     bytes.iter().for_each(|byte| stream.sock.write_all(&[*byte]).unwrap());
 }
 
-/// `is_closed` is true only if the close_notify was there: else a client must take it for an attack.
+/// Without close_notify, a client cannot tell the end from a truncation attack; `is_closed` fails then.
 #[test]
-fn every_end_says_that_nothing_was_cut_off() {
-    let (authority, sandbox) = secured();
+fn every_closed_connection_ends_with_close_notify() {
+    let (authority, sandbox) = sandbox_with_certificate();
     for version in [&TLS12, &TLS13] {
         let client = TlsClient::offering(&authority, &[version], |_| true, None);
         let server = serve(&sandbox, &["--max-connections", "2"]);
         let connect = || client.caller(server.address());
-        let mut asked_to = connect();
-        asked_to.say(LAST_REQUEST);
-        assert_hands_out(&asked_to.answer(), "T1");
-        assert!(asked_to.is_closed(), "after the last answer");
+        let mut asked_to_close = connect();
+        asked_to_close.say(LAST_REQUEST);
+        assert_has_token(&asked_to_close.answer(), "T1");
+        assert!(asked_to_close.is_closed(), "after the last answer");
 
         let mut many = connect();
         many.say(REQUEST.repeat(500) + LAST_REQUEST);
         for _ in 0..501 {
-            assert_hands_out(&many.answer(), "T1");
+            assert_has_token(&many.answer(), "T1");
         }
         assert!(many.is_closed(), "after the last of many");
 
@@ -390,10 +390,10 @@ fn every_end_says_that_nothing_was_cut_off() {
         assert!(large.is_closed(), "after what was too large");
 
         let mut evicted = connect();
-        assert_hands_out(&evicted.get("/token"), "T1");
+        assert_has_token(&evicted.get("/token"), "T1");
         let (mut second, mut third) = (connect(), connect());
-        assert_hands_out(&second.get("/token"), "T1");
-        assert_hands_out(&third.get("/token"), "T1");
+        assert_has_token(&second.get("/token"), "T1");
+        assert_has_token(&third.get("/token"), "T1");
         assert!(evicted.is_closed(), "to make room");
 
         server.signal("TERM");
@@ -403,26 +403,26 @@ fn every_end_says_that_nothing_was_cut_off() {
 }
 
 #[test]
-fn who_comes_back_is_spared_the_certificate_until_there_is_a_new_one() {
-    let (authority, sandbox) = secured();
+fn sessions_are_resumed_until_the_certificate_changes() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["-v"]);
     for version in [&TLS12, &TLS13] {
         let client = TlsClient::offering(&authority, &[version], |_| true, None);
         let kind = || {
             let mut caller = client.caller(server.address());
-            assert_hands_out(&caller.get("/token"), "T1");
+            assert_has_token(&caller.get("/token"), "T1");
             caller.stream().conn.handshake_kind().unwrap()
         };
         assert_eq!(kind(), HandshakeKind::Full);
         for _ in 0..5 {
             assert_eq!(kind(), HandshakeKind::Resumed, "{version:?}");
         }
-        // Who was trusted before is not trusted for ever.
-        let before = shown(&TlsClient::trusting(&authority).forgetful(), &server);
+        // A new certificate ends the sessions of the old one.
+        let before = server_certificate(&TlsClient::trusting(&authority).forgetful(), &server);
         authority.sign().put(&sandbox);
         server.signal("HUP");
-        eventually("it shows the new one", || {
-            shown(&TlsClient::trusting(&authority).forgetful(), &server) != before
+        eventually("the new certificate is used", || {
+            server_certificate(&TlsClient::trusting(&authority).forgetful(), &server) != before
         });
         assert_eq!(kind(), HandshakeKind::Full);
         assert_eq!(kind(), HandshakeKind::Resumed);
@@ -430,26 +430,28 @@ fn who_comes_back_is_spared_the_certificate_until_there_is_a_new_one() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_after_a_hangup_or_by_itself_and_nobody_is_cut_off() {
-    let (authority, sandbox) = secured();
+fn a_new_certificate_is_loaded_at_sighup_or_by_polling_and_connections_stay_open() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["-v"]);
     let client = TlsClient::trusting(&authority).forgetful();
     let mut kept = client.caller(server.address());
-    for by_hangup in [true, false, false] {
-        let before = shown(&client, &server);
-        let begun = client.over(connect(server.address())); // Its handshake is yet to come.
+    for by_sighup in [true, false, false] {
+        let before = server_certificate(&client, &server);
+        let begun = client.over(connect(server.address())); // Its handshake comes later.
         authority.sign().put(&sandbox);
-        if by_hangup {
+        if by_sighup {
             server.signal("HUP");
         }
-        eventually("it shows the new one", || shown(&client, &server) != before);
-        assert_hands_out(&kept.get("/token"), "T1");
+        eventually("the new certificate is used", || {
+            server_certificate(&client, &server) != before
+        });
+        assert_has_token(&kept.get("/token"), "T1");
         let mut begun = Caller::over(begun);
-        assert_hands_out(&begun.get("/token"), "T1");
+        assert_has_token(&begun.get("/token"), "T1");
         assert_ne!(begun.stream().conn.peer_certificates().unwrap()[0].to_vec(), before);
     }
-    // As certbot has it: the names are links, and what changes is where they lead to.
-    let before = shown(&client, &server);
+    // certbot replaces symbolic links.
+    let before = server_certificate(&client, &server);
     let renewed = authority.sign();
     write_with_mode(&sandbox.path("cert2.pem"), &renewed.cert, 0o644);
     write_with_mode(&sandbox.path("key2.pem"), &renewed.key, 0o640);
@@ -457,35 +459,35 @@ fn a_new_certificate_is_shown_after_a_hangup_or_by_itself_and_nobody_is_cut_off(
         std::os::unix::fs::symlink(to, sandbox.path("link")).unwrap();
         fs::rename(sandbox.path("link"), sandbox.path(name)).unwrap();
     }
-    eventually("it shows the new one", || shown(&client, &server) != before);
+    eventually("the new certificate is used", || server_certificate(&client, &server) != before);
     let stderr = server.stop();
     let again = stderr.matches("wxtoken: serve: read certificates again\n").count();
     assert_eq!(again, 4, "{stderr}");
 }
 
 #[test]
-fn a_broken_certificate_is_reported_once_and_the_last_good_one_stays() {
-    let (authority, sandbox) = secured();
+fn an_invalid_certificate_is_logged_once_and_the_last_good_one_kept() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let client = TlsClient::trusting(&authority).forgetful();
-    let good = shown(&client, &server);
-    // Half of a renewal: the certificate is new, and the key is not yet.
+    let good = server_certificate(&client, &server);
+    // Half of a renewal: the certificate is new, the key is old.
     let renewed = authority.sign();
     write_with_mode(&sandbox.path("cert.pem"), &renewed.cert, 0o644);
     server.signal("HUP");
     let mut caller = client.caller(server.address());
     for _ in 0..3 {
-        assert_hands_out(&caller.get("/token"), "T1");
-        assert_eq!(shown(&client, &server), good);
+        assert_has_token(&caller.get("/token"), "T1");
+        assert_eq!(server_certificate(&client, &server), good);
     }
-    // It goes on looking; several looks later there is still but one line.
-    let looked_at = Instant::now();
-    eventually("several looks pass", || {
-        assert_eq!(shown(&client, &server), good);
-        looked_at.elapsed() > Duration::from_secs(4)
+    // Polling continues, without another line.
+    let begun_at = Instant::now();
+    eventually("several polls pass", || {
+        assert_eq!(server_certificate(&client, &server), good);
+        begun_at.elapsed() > Duration::from_secs(4)
     });
     write_with_mode(&sandbox.path("key.pem"), &renewed.key, 0o600);
-    eventually("it shows the new one", || shown(&client, &server) != good);
+    eventually("the new certificate is used", || server_certificate(&client, &server) != good);
     let stderr = server.stop();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     for part in ["key.pem", "does not belong to", "cert.pem", "the last good certificates stay"] {
@@ -494,8 +496,8 @@ fn a_broken_certificate_is_reported_once_and_the_last_good_one_stays() {
 }
 
 #[test]
-fn a_new_client_ca_counts_from_the_next_handshake_even_for_who_comes_back() {
-    let (authority, sandbox) = secured();
+fn a_new_client_ca_applies_from_the_next_handshake_also_to_resumed_sessions() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let (before, after) = (Authority::new(), Authority::new());
     let identity = before.sign_client();
     write_with_mode(&sandbox.path("clients.pem"), &before.pem, 0o644);
@@ -505,7 +507,7 @@ fn a_new_client_ca_counts_from_the_next_handshake_even_for_who_comes_back() {
         write_with_mode(&sandbox.path("clients.pem"), &before.pem, 0o644);
         let client = TlsClient::offering(&authority, &[version], |_| true, Some(&identity));
         server.signal("HUP");
-        eventually("it is let in", || {
+        eventually("the client is accepted", || {
             let caller = client.try_connect(server.address()).map(Caller::over);
             caller.is_ok_and(|mut caller| {
                 caller.say(LAST_REQUEST);
@@ -515,10 +517,10 @@ fn a_new_client_ca_counts_from_the_next_handshake_even_for_who_comes_back() {
             })
         });
         let mut kept = client.caller(server.address());
-        assert_hands_out(&kept.get("/token"), "T1");
+        assert_has_token(&kept.get("/token"), "T1");
         write_with_mode(&sandbox.path("clients.pem"), &after.pem, 0o644);
         server.signal("HUP");
-        eventually("it is not let in any more", || {
+        eventually("the client is refused", || {
             let connected = client.try_connect(server.address());
             connected
                 .and_then(|mut stream| {
@@ -527,68 +529,70 @@ fn a_new_client_ca_counts_from_the_next_handshake_even_for_who_comes_back() {
                 })
                 .is_err()
         });
-        assert_hands_out(&kept.get("/token"), "T1");
+        assert_has_token(&kept.get("/token"), "T1");
     }
 }
 
 #[test]
-fn a_handshake_has_as_long_as_a_request_and_holds_no_place_for_longer() {
-    let (authority, sandbox) = secured();
+fn an_unfinished_handshake_is_closed_after_ten_seconds() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let client = TlsClient::trusting(&authority);
     let begun_at = Instant::now();
     let (silent, mut half) = (server.caller(), server.caller());
     half.say([0x16, 3, 1, 2, 0, 1, 0, 1]);
-    // One that has sent its part and never reads ours.
-    let mut deaf = client.over(connect(server.address()));
-    deaf.conn.write_tls(&mut deaf.sock).unwrap();
-    let shaken = client.caller(server.address());
-    // One who sends a byte now and then is not given longer.
+    // One that has sent its ClientHello and never reads.
+    let mut not_reading = client.over(connect(server.address()));
+    not_reading.conn.write_tls(&mut not_reading.sock).unwrap();
+    let after_handshake = client.caller(server.address());
+    // Sending a byte now and then does not prolong the limit.
     let mut dripping = connect(server.address());
     dripping.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while dripping.write_all(&[1]).is_ok() {
                 std::thread::sleep(Duration::from_millis(100));
-                assert!(begun_at.elapsed() < PATIENCE, "it holds its place for ever");
+                assert!(begun_at.elapsed() < PATIENCE, "the connection is not closed");
             }
         });
         for mut late in [silent, half] {
-            assert!(late.is_closed(), "nothing was asked, nothing is answered");
+            assert!(late.is_closed(), "without a request there is no answer");
         }
-        let mut shaken = shaken;
-        assert!(shaken.is_closed(), "silence after the handshake just ends, too");
+        let mut after_handshake = after_handshake;
+        assert!(after_handshake.is_closed(), "nor after the handshake");
     });
     let waited = begun_at.elapsed();
     assert!((9..15).contains(&waited.as_secs()), "{waited:?}");
-    drop(deaf);
-    eventually("all are gone", || server.descriptors() == descriptors_of_nobody(&sandbox));
+    drop(not_reading);
+    eventually("all connections are closed", || {
+        server.descriptors() == descriptors_without_connections(&sandbox)
+    });
 }
 
-/// How many descriptors a server has that nobody has ever called.
-fn descriptors_of_nobody(sandbox: &Sandbox) -> usize {
+/// Returns the number of descriptors of a server without connections.
+fn descriptors_without_connections(sandbox: &Sandbox) -> usize {
     serve(sandbox, &[]).descriptors()
 }
 
 #[test]
-fn who_asks_and_never_reads_is_given_up_and_costs_no_memory() {
-    let (authority, sandbox) = secured();
+fn a_client_that_never_reads_is_disconnected_and_its_answers_are_not_buffered() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let mut caller = TlsClient::trusting(&authority).try_connect(server.address()).unwrap();
     let memory = server.memory();
     let requests = REQUEST.repeat(1000);
     let begun_at = Instant::now();
-    // At some time nobody takes them any more, and then nobody is there.
+    // Writing blocks once the server stops reading, and fails once it has closed the connection.
     while caller.write_all(requests.as_bytes()).is_ok() {
-        assert!(begun_at.elapsed() < PATIENCE, "it answers without end");
-        assert!(server.memory() < memory + 8 * 1024 * 1024, "answers pile up");
+        assert!(begun_at.elapsed() < PATIENCE, "the connection is not closed");
+        assert!(server.memory() < memory + 8 * 1024 * 1024, "answers are buffered");
     }
     assert!(begun_at.elapsed() < PATIENCE);
 }
 
 #[test]
-fn who_is_in_the_middle_of_a_handshake_makes_room_for_who_comes_later() {
-    let (authority, sandbox) = secured();
+fn a_connection_in_its_handshake_is_closed_for_a_new_one() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["--max-connections", "2"]);
     let stalled: Vec<TcpStream> = (0..2)
         .map(|_| {
@@ -599,21 +603,21 @@ fn who_is_in_the_middle_of_a_handshake_makes_room_for_who_comes_later() {
         .collect();
     let client = TlsClient::trusting(&authority);
     for _ in 0..2 {
-        assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+        assert_has_token(&client.caller(server.address()).get("/token"), "T1");
     }
     let mut first = &stalled[0];
     assert!(first.read(&mut [0]).is_ok_and(|read| read == 0) || first.write_all(&[0]).is_err());
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_handshake() {
-    let (authority, sandbox) = secured();
+fn shutdown_does_not_wait_for_a_handshake() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let mut stalled = connect(server.address());
     stalled.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
     let _silent = connect(server.address());
-    // One thread serves all: when it has answered this, it has seen those.
-    assert_hands_out(&TlsClient::trusting(&authority).caller(server.address()).get("/token"), "T1");
+    // The server has one thread: when it has answered this, it has accepted the others.
+    assert_has_token(&TlsClient::trusting(&authority).caller(server.address()).get("/token"), "T1");
     let signalled_at = Instant::now();
     server.signal("TERM");
     assert!(server.end().0.success());
@@ -621,8 +625,8 @@ fn the_end_does_not_wait_for_a_handshake() {
 }
 
 #[test]
-fn nonsense_ends_the_handshake_and_never_the_server() {
-    let (authority, sandbox) = secured();
+fn malformed_tls_ends_the_connection_and_never_the_server() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
     let client = TlsClient::trusting(&authority);
     let mut hello = Vec::new();
@@ -634,19 +638,19 @@ fn nonsense_ends_the_handshake_and_never_the_server() {
         let mut socket = connect(server.address());
         socket.write_all(&broken).unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
-        let _ = socket.read_to_end(&mut Vec::new()); // It ends, however it ends.
+        let _ = socket.read_to_end(&mut Vec::new()); // How it ends does not matter.
     }
-    // And garbage after a handshake, where only records may come.
+    // Bytes that are no record after a handshake.
     let mut caller = client.caller(server.address());
-    assert_hands_out(&caller.get("/token"), "T1");
+    assert_has_token(&caller.get("/token"), "T1");
     (&caller.stream().sock).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    assert!(!caller.is_closed(), "an alert is no polite end");
-    assert_hands_out(&client.caller(server.address()).get("/token"), "T1");
+    assert!(!caller.is_closed(), "an alert is no close_notify");
+    assert_has_token(&client.caller(server.address()).get("/token"), "T1");
 }
 
 #[test]
-fn the_certificate_needs_its_key_and_the_key_its_certificate() {
-    let (_, sandbox) = secured();
+fn tls_flags_that_need_another_one_are_a_usage_error_that_names_it() {
+    let (_, sandbox) = sandbox_with_certificate();
     let path = |name: &str| sandbox.path(name).display().to_string();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     for (given, missing) in [
@@ -658,7 +662,7 @@ fn the_certificate_needs_its_key_and_the_key_its_certificate() {
         let args = [&["serve", "--listen", "127.0.0.1:0"], given].concat();
         sandbox.run(&args).exits(2).says(&["wxtoken: serve: ", &format!("give {missing}")]);
     }
-    // An empty variable is none, as everywhere.
+    // Empty variables count as unset.
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("WXTOKEN_TLS_CERT", "").env("WXTOKEN_TLS_KEY", "").env("WXTOKEN_TLS_CLIENT_CA", "");
     let server = Server::start(command, 1);
@@ -666,8 +670,8 @@ fn the_certificate_needs_its_key_and_the_key_its_certificate() {
 }
 
 #[test]
-fn every_fault_of_the_files_is_named_with_what_to_do_and_no_byte_of_a_key() {
-    let (authority, sandbox) = secured();
+fn every_invalid_tls_file_is_an_error_with_its_path_and_without_bytes_of_a_key() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let Identity { cert, key } = authority.sign();
     let other = authority.sign();
     let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
@@ -731,16 +735,16 @@ fn every_fault_of_the_files_is_named_with_what_to_do_and_no_byte_of_a_key() {
     run(&["--tls-client-ca", "/etc"]).exits(2).says(&["/etc", "not a regular file"]);
     let key_path = sandbox.path("key.pem").display().to_string();
     run(&["--tls-client-ca", &key_path]).exits(2).says(&["key.pem", "has no certificate"]);
-    // A pipe would be waited for without end.
+    // Opening a pipe would block.
     let pipe = sandbox.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     run(&["--tls-client-ca", pipe.to_str().unwrap()]).exits(2).says(&["not a regular file"]);
 }
 
-/// Debian's custom: root:ssl-cert, 0640.
+/// Debian keeps keys as root:ssl-cert with mode 0640.
 #[test]
-fn the_keys_group_may_read_it() {
-    let (authority, sandbox) = secured();
+fn a_key_may_be_readable_by_its_group() {
+    let (authority, sandbox) = sandbox_with_certificate();
     for mode in [0o400, 0o440, 0o640] {
         write_with_mode(
             &sandbox.path("key.pem"),
@@ -754,14 +758,14 @@ fn the_keys_group_may_read_it() {
         .unwrap();
         let server = serve(&sandbox, &[]);
         let mut caller = TlsClient::trusting(&authority).caller(server.address());
-        assert_hands_out(&caller.get("/token"), "T1");
+        assert_has_token(&caller.get("/token"), "T1");
         assert_eq!(server.stop(), "");
     }
 }
 
 #[test]
-fn a_certificate_that_is_not_valid_now_is_served_and_reported() {
-    let (authority, sandbox) = secured();
+fn an_expired_or_future_certificate_is_used_with_a_warning() {
+    let (authority, sandbox) = sandbox_with_certificate();
     let day = time::Duration::days(1);
     let now = time::OffsetDateTime::now_utc();
     for (from, to, parts) in [
@@ -775,14 +779,14 @@ fn a_certificate_that_is_not_valid_now_is_served_and_reported() {
         identity.put(&sandbox);
         let server = serve(&sandbox, &[]);
         let refused = TlsClient::trusting(&authority).try_connect(server.address());
-        assert!(refused.is_err(), "as clients do");
+        assert!(refused.is_err(), "clients refuse it");
         let stderr = server.stop();
         let first = stderr.lines().next().unwrap_or_default();
         for part in parts {
             assert!(first.contains(part) && first.contains("cert.pem"), "{stderr}");
         }
     }
-    // A self-signed one and one of an unknown authority's are valid: nobody is warned of them.
+    // A self-signed certificate, or one of an unknown authority, causes no warning.
     for identity in [Authority::new().sign(), authority.sign()] {
         identity.put(&sandbox);
         assert_eq!(serve(&sandbox, &[]).stop(), "");
