@@ -1,5 +1,5 @@
-//! `GET /metrics`: what Prometheus reads, by its own tool's judgement; what is counted, and that no caller adds a series.
-//! And that the alerts and the dashboard in contrib ask for what there is.
+//! `GET /metrics`: its format, checked by promtool, its values, and that requests cannot add series. Also that the alerts and
+//! the dashboard in contrib use metrics that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::home::Home;
 use crate::support::*;
 use serde_json::Value;
 
-/// A server with a live token.
+/// Starts a server with a live token.
 fn serving(args: &[&str]) -> (Sandbox, Server) {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T0KEN_that_no_metric_shows", 7200, 0);
@@ -19,7 +19,7 @@ fn serving(args: &[&str]) -> (Sandbox, Server) {
     (sandbox, server)
 }
 
-/// The series of an answer and their values.
+/// Returns the series of an answer and their values.
 #[track_caller]
 fn series(response: &Response) -> BTreeMap<String, u64> {
     assert_eq!(response.status, 200, "{response:?}");
@@ -31,9 +31,9 @@ fn series(response: &Response) -> BTreeMap<String, u64> {
     parsed.collect()
 }
 
-/// The same for those of one metric, by their labels' text, without those that are 0.
+/// Returns the series of one metric by their labels, without those that are 0.
 #[track_caller]
-fn counted(server: &Server, metric: &str) -> Vec<(String, u64)> {
+fn nonzero_series(server: &Server, metric: &str) -> Vec<(String, u64)> {
     let labelled = |(series, value): (String, u64)| {
         let labels = series.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix('}')?.to_owned();
         (value > 0).then_some((labels, value))
@@ -46,24 +46,24 @@ fn value(server: &Server, metric: &str) -> u64 {
     series(&server.get("/metrics"))[metric]
 }
 
-/// A server that has something to tell of everything: of asking WeChat, too, in vain and not.
-fn talkative() -> (Sandbox, WeChat, Server) {
+/// Starts a server with a failed and a successful call to WeChat, so that it has all metrics.
+fn server_with_all_metrics() -> (Sandbox, WeChat, Server) {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
-    eventually("WeChat has refused", || {
-        !counted(&server, "wxtoken_fetch_attempts_total").is_empty()
+    eventually("the refusal is counted", || {
+        !nonzero_series(&server, "wxtoken_fetch_attempts_total").is_empty()
     });
     wechat.fault("none");
-    server.signal("HUP"); // The operator has mended it: now, and not in minutes.
-    eventually("WeChat has given a token", || server.get("/readyz").status == 200);
+    server.signal("HUP"); // Ends the pause after the refusal.
+    eventually("a token is served", || server.get("/readyz").status == 200);
     server.get("/token");
     server.get("/nowhere");
     (sandbox, wechat, server)
 }
 
-/// What promtool says of what it is given on stdin, and whether it is content; `None` where it is missing.
+/// Runs promtool. Returns its output and whether it succeeded; `None` if it is missing.
 fn promtool(args: &[&str], stdin: &str) -> Option<(String, bool)> {
     let promtool = Command::new("promtool")
         .args(args)
@@ -77,21 +77,21 @@ fn promtool(args: &[&str], stdin: &str) -> Option<(String, bool)> {
     };
     promtool.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Some((String::from_utf8_lossy(&said).into_owned(), output.status.success()))
+    let text = [output.stdout, output.stderr].concat();
+    Some((String::from_utf8_lossy(&text).into_owned(), output.status.success()))
 }
 
 #[test]
-fn promtool_finds_nothing_to_say_about_the_answer() {
-    let (_sandbox, _wechat, server) = talkative();
+fn promtool_accepts_the_metrics_without_a_complaint() {
+    let (_sandbox, _wechat, server) = server_with_all_metrics();
     let body = server.get("/metrics").body;
     assert!(body.contains("wxtoken_fetch_attempts_total{"), "{body}");
-    let said = promtool(&["check", "metrics"], &body);
-    assert!(said.is_none_or(|said| said == (String::new(), true)));
+    let result = promtool(&["check", "metrics"], &body);
+    assert!(result.is_none_or(|result| result == (String::new(), true)));
 }
 
 #[test]
-fn the_answer_is_prometheus_text_and_every_metric_says_what_it_is() {
+fn every_metric_has_one_help_and_one_type_line() {
     let (_sandbox, server) = serving(&[]);
     let response = server.get("/metrics");
     for (name, value) in [
@@ -114,11 +114,11 @@ fn the_answer_is_prometheus_text_and_every_metric_says_what_it_is() {
     let mut caller = server.caller();
     caller.say("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(caller.answer_to_head().status, 200);
-    assert_eq!(caller.get("/healthz").status, 200, "nothing comes after the head");
+    assert_eq!(caller.get("/healthz").status, 200, "no body follows the head");
 }
 
 #[test]
-fn a_token_is_told_by_its_instants_as_status_tells_them_and_never_itself() {
+fn the_metrics_of_a_token_equal_those_of_status_and_never_contain_it() {
     let (sandbox, server) = serving(&[]);
     for when in ["live", "expired", "missing"] {
         match when {
@@ -126,12 +126,15 @@ fn a_token_is_told_by_its_instants_as_status_tells_them_and_never_itself() {
             "expired" => sandbox.publish("T0KEN_that_no_metric_shows", 7200, 9000),
             _ => fs::remove_file(sandbox.document_path()).unwrap(),
         }
-        let told = sandbox.run(&["status", "--format", "prometheus"]).stdout;
+        let expected = sandbox.run(&["status", "--format", "prometheus"]).stdout;
         let body = server.get("/metrics").body;
-        assert!(told.lines().count() == 6 && body.contains(&told), "{when}: {told}\n{body}");
+        assert!(
+            expected.lines().count() == 6 && body.contains(&expected),
+            "{when}: {expected}\n{body}"
+        );
         assert!(!body.contains("T0KEN"), "{body}");
     }
-    // It only hands out, so there is nothing to tell of asking WeChat.
+    // Without --refresh there are no metrics of calls to WeChat.
     assert!(!server.get("/metrics").body.contains("wxtoken_fetch_"));
 }
 
@@ -149,7 +152,7 @@ fn requests_are_counted_by_route_and_status() {
     fs::remove_file(sandbox.document_path()).unwrap();
     server.get("/token");
     let expected = [
-        // WeChat's own routes say 200 to everybody; why somebody was refused is told below.
+        // WeChat's routes answer refusals with 200; wxtoken_http_refused_total has them.
         (r#"route="/cgi-bin/token",status="200""#, 2),
         (r#"route="/readyz",status="200""#, 1),
         (r#"route="/token",status="200""#, 3),
@@ -159,9 +162,9 @@ fn requests_are_counted_by_route_and_status() {
         (r#"route="other",status="400""#, 1),
         (r#"route="other",status="404""#, 2),
     ];
-    let counted = |metric| counted(&server, metric);
+    let nonzero_series = |metric| nonzero_series(&server, metric);
     assert_eq!(
-        counted("wxtoken_http_requests_total"),
+        nonzero_series("wxtoken_http_requests_total"),
         expected.map(|(labels, count)| (labels.to_owned(), count))
     );
     let expected = [
@@ -172,30 +175,30 @@ fn requests_are_counted_by_route_and_status() {
         (r#"reason="not_found""#, 2),
     ];
     assert_eq!(
-        counted("wxtoken_http_refused_total"),
+        nonzero_series("wxtoken_http_refused_total"),
         expected.map(|(labels, count)| (labels.to_owned(), count))
     );
     assert_eq!(value(&server, r#"wxtoken_http_requests_total{route="/metrics",status="200"}"#), 2);
 }
 
-/// Asks as somebody who is not allowed, and hears that he is not.
+/// Sends a request from an address that is not allowed.
 #[track_caller]
-fn knock(server: &Server) {
+fn request_from_refused_client(server: &Server) {
     let at = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
     let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(exchange_over(connect_from("127.0.0.2", at), request).status, 403);
 }
 
 #[test]
-fn strangers_are_counted_from_nought_before_they_have_asked_for_anything() {
+fn counters_of_refusals_start_at_0() {
     let (_sandbox, server) = serving(&["--allow", "127.0.0.1"]);
     let before = series(&server.get("/metrics"));
     for reason in ["forbidden", "forwarded", "misdirected", "unauthorized"] {
         let series = format!("wxtoken_http_refused_total{{reason=\"{reason}\"}}");
-        assert_eq!(before[&series], 0, "a rise from nothing is none to Prometheus");
+        assert_eq!(before[&series], 0, "without a 0 first, Prometheus sees no increase");
     }
-    knock(&server);
-    knock(&server);
+    request_from_refused_client(&server);
+    request_from_refused_client(&server);
     let forwarded = "X-Forwarded-For: 192.0.2.1\r\nHost: localhost";
     for header in [forwarded, "Host: evil.example", "Host: evil.example"] {
         server.send(&format!("GET /token HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n"));
@@ -206,11 +209,11 @@ fn strangers_are_counted_from_nought_before_they_have_asked_for_anything() {
         (r#"reason="misdirected""#, 2),
     ];
     assert_eq!(
-        counted(&server, "wxtoken_http_refused_total"),
+        nonzero_series(&server, "wxtoken_http_refused_total"),
         expected.map(|(labels, count)| (labels.to_owned(), count))
     );
-    // A stranger has not asked: he was refused for where he came from.
-    let requests = counted(&server, "wxtoken_http_requests_total");
+    // Clients refused by their address are not counted as requests.
+    let requests = nonzero_series(&server, "wxtoken_http_requests_total");
     let asked: Vec<_> = requests.iter().filter(|(labels, _)| labels.contains("/token")).collect();
     let expected = [(r#"route="/token",status="403""#, 1), (r#"route="/token",status="421""#, 2)];
     assert!(
@@ -220,11 +223,11 @@ fn strangers_are_counted_from_nought_before_they_have_asked_for_anything() {
 }
 
 #[test]
-fn connections_are_counted_while_they_are_open_when_they_come_and_when_they_make_room() {
+fn open_accepted_and_evicted_connections_have_metrics() {
     let (_sandbox, server) = serving(&["--max-connections", "3"]);
-    let mut watcher = server.caller();
+    let mut observer = server.caller();
     let mut look = || {
-        let series = series(&watcher.get("/metrics"));
+        let series = series(&observer.get("/metrics"));
         ["", "_limit", "_accepted_total", "_evicted_total"]
             .map(|what| series[&format!("wxtoken_connections{what}")])
     };
@@ -236,13 +239,13 @@ fn connections_are_counted_while_they_are_open_when_they_come_and_when_they_make
     assert_eq!(look(), [3, 3, 3, 0]);
     let mut third = server.caller();
     assert_eq!(third.get("/token").status, 200);
-    assert!(first.is_closed(), "it was idle for longest");
+    assert!(first.is_closed(), "the longest idle one");
     assert_eq!(look(), [3, 3, 4, 1]);
     drop((second, third));
-    eventually("who has hung up is not counted", || look() == [1, 3, 4, 1]);
+    eventually("closed connections are not counted", || look() == [1, 3, 4, 1]);
 }
 
-/// What a caller who wants to fill Prometheus's disk might send.
+/// Returns requests by which a client could try to add series.
 fn hostile(n: usize) -> Vec<String> {
     let hosts = ["localhost".to_owned(), format!("evil-{n}.example")];
     let mut requests = Vec::new();
@@ -275,33 +278,33 @@ fn hostile(n: usize) -> Vec<String> {
 }
 
 #[test]
-fn whatever_callers_send_the_series_are_no_more_than_before() {
+fn requests_never_add_series() {
     let (_sandbox, server) = serving(&["--allow", "127.0.0.1"]);
-    let mut known = None;
+    let mut first = None;
     for n in 0..5 {
         for request in hostile(n) {
             server.send(&request);
         }
-        knock(&server);
+        request_from_refused_client(&server);
         let series = series(&server.get("/metrics"));
         let names: Vec<String> = series.into_keys().collect();
-        // The very first answer does not count itself yet.
-        if n > 0 && known.is_none() {
-            known = Some(names);
-        } else if let Some(known) = &known {
-            assert_eq!(&names, known, "round {n}");
+        // The first answer does not count itself.
+        if n > 0 && first.is_none() {
+            first = Some(names);
+        } else if let Some(first) = &first {
+            assert_eq!(&names, first, "round {n}");
         }
     }
-    let known = known.unwrap();
-    assert!(known.len() < 60, "{known:#?}");
+    let names = first.unwrap();
+    assert!(names.len() < 60, "{names:#?}");
     assert!(
-        known.iter().all(|name| !name.contains("evil") && !name.contains("key-")),
-        "{known:#?}"
+        names.iter().all(|name| !name.contains("evil") && !name.contains("key-")),
+        "{names:#?}"
     );
 }
 
 #[test]
-fn what_came_of_asking_wechat_is_told_by_result_and_errcode() {
+fn calls_to_wechat_are_counted_by_result_and_errcode() {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
     let sandbox = Sandbox::against(&wechat);
@@ -309,7 +312,7 @@ fn what_came_of_asking_wechat_is_told_by_result_and_errcode() {
     let refused =
         r#"wxtoken_fetch_attempts_total{account="default",result="refused",errcode="40164"}"#;
     let look = || series(&server.get("/metrics"));
-    eventually("WeChat has refused", || look().contains_key(refused));
+    eventually("the refusal is counted", || look().contains_key(refused));
     let (before, now) = (look(), time::UtcDateTime::now().unix_timestamp() as u64);
     let instant = |series: &BTreeMap<String, u64>, what: &str| {
         series[&format!("wxtoken_fetch_{what}timestamp_seconds{{account=\"default\"}}")]
@@ -321,7 +324,7 @@ fn what_came_of_asking_wechat_is_told_by_result_and_errcode() {
 
     wechat.fault("none");
     server.signal("HUP");
-    // The token can be seen a moment before whoever asked for it is back.
+    // The token can be published a moment before the attempt is recorded.
     eventually("all is well", || instant(&look(), "last_failure_") == 0);
     let after = look();
     assert_eq!(after[r#"wxtoken_token_live{account="default"}"#], 1);
@@ -339,20 +342,20 @@ fn contrib(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
 }
 
-/// The metrics that a text names.
-fn named(text: &str) -> BTreeSet<String> {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = text.split(|c| !is_of_name(c)).filter(|word| word.starts_with("wxtoken_"));
-    words.map(str::to_owned).collect()
+/// Returns the names of metrics in a text.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    let is_name_char = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = text.split(|c| !is_name_char(c)).filter(|name| name.starts_with("wxtoken_"));
+    names.map(str::to_owned).collect()
 }
 
 #[test]
-fn every_metric_that_contrib_names_is_told() {
-    let (_sandbox, wechat, server) = talkative();
-    // What only an account of a config can have.
+fn every_metric_that_contrib_uses_exists() {
+    let (_sandbox, wechat, server) = server_with_all_metrics();
+    // An account of a config has metrics for hooks and tickets.
     let home = Home::of_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
     let hooked = home.serve(&["--refresh"]);
-    let told: BTreeSet<String> = [&server, &hooked]
+    let existing: BTreeSet<String> = [&server, &hooked]
         .into_iter()
         .flat_map(|server| series(&server.get("/metrics")).into_keys())
         .map(|series| series.split('{').next().unwrap().to_owned())
@@ -362,14 +365,14 @@ fn every_metric_that_contrib_names_is_told() {
         ("prometheus/wxtoken.rules.test.yml", 6),
         ("grafana/wxtoken.json", 9),
     ] {
-        let named = named(&contrib(path));
-        assert!(named.len() >= at_least, "{path}: {named:?}");
-        let unknown: Vec<_> = named.difference(&told).collect();
+        let metric_names = metric_names(&contrib(path));
+        assert!(metric_names.len() >= at_least, "{path}: {metric_names:?}");
+        let unknown: Vec<_> = metric_names.difference(&existing).collect();
         assert_eq!(unknown, Vec::<&String>::new(), "{path}");
     }
 }
 
-/// All values under this key, however deep.
+/// Returns all values under this key at any depth.
 fn values<'a>(json: &'a Value, key: &str) -> Vec<&'a Value> {
     let nested: Vec<&Value> = match json {
         Value::Object(map) => map.values().collect(),
@@ -381,7 +384,7 @@ fn values<'a>(json: &'a Value, key: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn the_dashboard_asks_whatever_source_its_reader_picks_and_in_valid_promql() {
+fn the_dashboard_uses_the_selected_data_source_and_valid_promql() {
     let dashboard: Value = serde_json::from_str(&contrib("grafana/wxtoken.json")).unwrap();
     let variables: Vec<_> = values(&dashboard["templating"], "name");
     assert_eq!(variables, ["datasource", "job", "instance"]);
@@ -401,9 +404,9 @@ fn the_dashboard_asks_whatever_source_its_reader_picks_and_in_valid_promql() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, &rules).unwrap();
-    let Some((said, content)) = promtool(&["check", "rules", file.path().to_str().unwrap()], "")
+    let Some((output, is_valid)) = promtool(&["check", "rules", file.path().to_str().unwrap()], "")
     else {
         return;
     };
-    assert!(content, "{said}\n{rules}");
+    assert!(is_valid, "{output}\n{rules}");
 }
