@@ -1,4 +1,4 @@
-//! What others leave in a Redis, or a Redis does, that no wxtoken would: it costs a mint at most, and nobody hangs.
+//! Invalid data in Redis, and a Redis that misbehaves: costs one mint at most, and nothing hangs.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ fn wechat() -> WeChat {
     wechat_of(1, &[])
 }
 
-/// A host whose account `a0` on this API is in the Redis at `url`, and may take its time.
+/// Returns a host whose account `a0` on this API is in the Redis at `url`, with a generous timeout.
 fn host(api: &str, wechat: &WeChat, url: &str) -> Home {
     Home::on_redis(api, &wechat.url(), url, "timeout = \"10s\"")
 }
@@ -24,7 +24,7 @@ fn document(token: &str, created_at: &str) -> String {
     )
 }
 
-/// The life that `get` tells here.
+/// Returns the remaining life that `get` prints.
 #[track_caller]
 fn life(home: &Home) -> u64 {
     home.run(&["get", "a0"]).exits(0).json()["expires_in"].as_u64().unwrap()
@@ -36,7 +36,7 @@ fn in_an_hour() -> String {
 }
 
 #[test]
-fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_whole_life() {
+fn a_document_from_a_clock_ahead_is_replaced_once_by_one_with_its_whole_life() {
     let Some(redis) = Redis::start() else { return };
     for api in ["stable", "classic"] {
         for made_at in [&*in_an_hour(), "8999-01-01T00:00:00Z"] {
@@ -45,7 +45,7 @@ fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_wh
             redis.cli(&["set", "wxtoken:a0", &document("AHEAD", made_at), "ex", "7200"]);
             for home in [&one, &other] {
                 home.run(&["get", "a0"]).exits(0);
-                assert_eq!(home.token("a0").as_deref(), Some("AHEAD"), "it has a copy");
+                assert_eq!(home.token("a0").as_deref(), Some("AHEAD"), "the host has a copy");
             }
             let server = other.serve(&[]);
             one.run(&["fetch"]).exits(0).silent();
@@ -54,10 +54,10 @@ fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_wh
             for home in [&other, &one, &other] {
                 home.run(&["fetch"]).exits(0).silent();
                 assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*token), "{api} {made_at}");
-                assert_eq!(home.token("a0").as_deref(), Some(&*token), "its copy is this one");
+                assert_eq!(home.token("a0").as_deref(), Some(&*token), "the copy is replaced");
                 assert!((7190..=7200).contains(&life(home)), "{api} {made_at}");
             }
-            eventually("it is handed out", || {
+            eventually("the new token is served", || {
                 server.get("/token").json()["access_token"].as_str() == Some(&*token)
             });
             assert_eq!(wechat.mints(), 1, "{api} {made_at}");
@@ -66,7 +66,7 @@ fn a_document_of_a_host_whose_clock_is_ahead_is_replaced_once_by_one_with_its_wh
 }
 
 #[test]
-fn callers_who_make_up_types_of_tickets_do_not_make_redis_be_asked_for_them_ever_after() {
+fn invented_ticket_types_in_requests_are_not_polled_in_redis_for_ever() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     let home = host("stable", &wechat, &redis.url());
@@ -76,9 +76,11 @@ fn callers_who_make_up_types_of_tickets_do_not_make_redis_be_asked_for_them_ever
     for n in 0..300 {
         assert_eq!(caller.get(&format!("/ticket/a0/t{n}")).status, 404);
     }
-    eventually("they are forgotten", || {
+    eventually("the types are forgotten", || {
         redis.cli(&["config", "resetstat"]);
-        eventually("it looks", || redis.cli(&["info", "commandstats"]).contains("mget:calls=2"));
+        eventually("the server polls", || {
+            redis.cli(&["info", "commandstats"]).contains("mget:calls=2")
+        });
         let stats = redis.cli(&["info", "stats"]);
         let missed = stats.lines().find_map(|line| line.strip_prefix("keyspace_misses:"));
         missed.unwrap().trim().parse::<u64>().unwrap() <= 40
@@ -86,7 +88,7 @@ fn callers_who_make_up_types_of_tickets_do_not_make_redis_be_asked_for_them_ever
 }
 
 #[test]
-fn garbage_at_our_key_is_replaced_by_a_token_that_was_asked_for_once() {
+fn an_invalid_document_is_replaced_by_one_call() {
     let Some(redis) = Redis::start() else { return };
     let not_utf8 = document("OLD", &in_an_hour()).replace("\"appid\"", "\"x\":\"\\255\",\"appid\"");
     let garbage = [
@@ -116,7 +118,7 @@ fn garbage_at_our_key_is_replaced_by_a_token_that_was_asked_for_once() {
 }
 
 #[test]
-fn a_key_that_is_no_string_or_too_long_is_told_of_and_wechat_is_not_asked_in_vain() {
+fn a_key_of_another_type_or_too_long_is_an_error_before_the_call_to_wechat() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     let home = host("classic", &wechat, &redis.url());
@@ -135,8 +137,8 @@ fn a_key_that_is_no_string_or_too_long_is_told_of_and_wechat_is_not_asked_in_vai
     assert_eq!(wechat.mints(), 1);
 }
 
-/// Something that takes each command for one that has a long answer, and sends that a byte at a time.
-fn drip() -> String {
+/// Starts a server that answers each command with a long string, a byte at a time.
+fn start_dripping_redis() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -157,16 +159,17 @@ fn drip() -> String {
 }
 
 #[test]
-fn a_redis_that_answers_a_byte_at_a_time_has_its_timeout_and_no_more() {
+fn a_redis_that_answers_a_byte_at_a_time_delays_by_no_more_than_the_timeout() {
     let wechat = wechat();
-    let home = Home::on_redis("classic", &wechat.url(), &drip(), "timeout = \"500ms\"");
+    let home =
+        Home::on_redis("classic", &wechat.url(), &start_dripping_redis(), "timeout = \"500ms\"");
     home.publish("a0", "wx0", "COPY", 10);
-    let began = Instant::now();
+    let begun_at = Instant::now();
     assert_eq!(home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim(), "COPY");
     home.run(&["fetch", "--force", "a0"]).exits(1).says(&["no answer within 500ms"]);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(begun_at.elapsed() < Duration::from_secs(5), "{:?}", begun_at.elapsed());
     let server = home.serve_with_log(&["--refresh"]);
-    eventually("it is told", || {
+    eventually("the failure is logged", || {
         let answer = server.get("/token").json();
         assert_eq!(answer["access_token"].as_str(), Some("COPY"));
         home.has_logged("no answer within 500ms")
