@@ -1,5 +1,4 @@
-//! The ways to a Redis: with a user and a password, over TLS, through sentinels, over a unix socket; and what is said
-//! where one leads nowhere.
+//! Connections to Redis: with user and password, over TLS, through sentinels, over a unix socket; and the errors of failed ones.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use crate::support::*;
 
 const PASSWORD: &str = "hunter2-and-some-more";
 
-/// The ACL of the manual.
+/// The ACL that the manual gives.
 const ACL: [&str; 16] = [
     "~wxtoken:*",
     "&wxtoken:*",
@@ -34,38 +33,39 @@ fn wechat() -> WeChat {
     wechat_of(1, &[])
 }
 
-/// A host whose account `a0` is at `url`, with `more` in `[redis]`.
+/// Returns a host whose account `a0` is at `url`, with `more` in `[redis]`.
 fn host(wechat: &WeChat, url: &str, more: &str) -> Home {
     Home::on_redis("classic", &wechat.url(), url, &format!("timeout = \"1s\"\n{more}"))
 }
 
-fn with_password(home: &Home, password: &str, mode: u32) {
+/// Writes the password file.
+fn write_password(home: &Home, password: &str, mode: u32) {
     write_with_mode(&home.path("redis.password"), &format!("{password}\n"), mode);
 }
 
 #[test]
-fn a_user_who_may_do_what_the_manual_says_is_enough() {
+fn the_acl_of_the_manual_is_sufficient() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     redis.cli(&[&["acl", "setuser", "wx"], &ACL[..]].concat());
     redis.cli(&["acl", "setuser", "default", "off"]);
     let settings = "user = \"wx\"\npassword_file = \"redis.password\"";
     let home = host(&wechat, &format!("{}/2", redis.url()), settings);
-    with_password(&home, PASSWORD, 0o600);
+    write_password(&home, PASSWORD, 0o600);
     home.run(&["fetch", "-v"]).exits(0);
     home.run(&["get", "a0"]).exits(0);
     let server = home.serve_with_log(&["--refresh"]);
     let first = server.get("/token").json();
     home.run(&["fetch", "--force", "a0"]).exits(0).silent();
-    let began = Instant::now();
-    eventually("it is seen", || server.get("/token").json() != first);
-    assert!(began.elapsed() < Duration::from_secs(1));
+    let begun_at = Instant::now();
+    eventually("the new token is served", || server.get("/token").json() != first);
+    assert!(begun_at.elapsed() < Duration::from_secs(1));
     assert_eq!(wechat.mints(), 2);
     assert!(!home.has_logged("hunter2"));
 }
 
 #[test]
-fn what_keeps_us_out_is_told_with_what_to_do_and_without_the_password() {
+fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     redis.cli(&["acl", "setuser", "reader", "on", ">hunter2", "~wxtoken:*", "+get"]);
@@ -74,48 +74,48 @@ fn what_keeps_us_out_is_told_with_what_to_do_and_without_the_password() {
     let file = "password_file = \"redis.password\"";
     let user = "user = \"reader\"\npassword_file = \"redis.password\"";
 
-    let says = |home: &Home, parts: &[&str]| {
+    let fails_with = |home: &Home, parts: &[&str]| {
         let ran = home.run(&["fetch"]).exits(1).says(parts);
         assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
     };
-    says(&with(""), &["NOAUTH", "it wants a password: give [redis] password_file"]);
-    says(&with(file), &["cannot read password file", "redis.password", "No such file"]);
+    fails_with(&with(""), &["NOAUTH", "it wants a password: give [redis] password_file"]);
+    fails_with(&with(file), &["cannot read password file", "redis.password", "No such file"]);
     let home = with(file);
-    with_password(&home, "hunter3", 0o600);
-    says(&home, &["it refuses user or password: see [redis] user and password_file"]);
-    with_password(&home, "hunter2", 0o644);
-    says(&home, &["it is open to others: mode 0644"]);
+    write_password(&home, "hunter3", 0o600);
+    fails_with(&home, &["it refuses user or password: see [redis] user and password_file"]);
+    write_password(&home, "hunter2", 0o644);
+    fails_with(&home, &["it is open to others: mode 0644"]);
     let home = with(user);
-    with_password(&home, "hunter2", 0o600);
-    says(&home, &["its user may not run scripts: allow +eval"]);
+    write_password(&home, "hunter2", 0o600);
+    fails_with(&home, &["its user may not run scripts: allow +eval"]);
     assert_eq!(wechat.asked(), 0);
     home.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
 }
 
 #[test]
-fn what_keeps_redis_from_being_written_is_found_before_wechat_is_asked() {
+fn a_redis_that_cannot_be_written_is_noticed_before_the_call_to_wechat() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     let home = host(&wechat, &redis.url(), "");
-    let says = |part: &str| {
+    let fails_with = |part: &str| {
         home.run(&["fetch"]).exits(1).says(&[part]);
         assert_eq!(wechat.asked(), 0);
     };
     redis.cli(&["config", "set", "maxmemory", "1mb"]);
-    says("OOM: it has no memory left");
+    fails_with("OOM: it has no memory left");
     redis.cli(&["config", "set", "maxmemory", "0"]);
     redis.cli(&["replicaof", "127.0.0.1", "1"]);
     redis.cli(&["config", "set", "replica-serve-stale-data", "yes"]);
-    says("it is a replica, which cannot be written");
+    fails_with("it is a replica, which cannot be written");
     redis.cli(&["replicaof", "no", "one"]);
     redis.cli(&["lpush", "wxtoken:a0", "x"]);
-    says("WRONGTYPE: a key of ours holds something else");
+    fails_with("WRONGTYPE: a key of ours holds something else");
     redis.cli(&["del", "wxtoken:a0"]);
     home.run(&["fetch"]).exits(0).silent();
 }
 
 #[test]
-fn over_tls_the_certificate_has_to_be_good() {
+fn over_tls_the_certificate_is_verified() {
     let ca = Authority::new();
     let dir = tempfile::tempdir().unwrap();
     let identity = ca.sign();
@@ -150,7 +150,7 @@ fn over_tls_the_certificate_has_to_be_good() {
     }
     assert!(redis.token("wxtoken:a0").is_some());
     let asked = wechat.asked();
-    // One that the public authorities know nothing of, no TLS at all, and a CA file without any.
+    // A certificate of an unknown authority, a server without TLS, and a CA file without certificates.
     host(&wechat, &format!("rediss://localhost:{port}"), "")
         .run(&["fetch"])
         .exits(1)
@@ -165,7 +165,7 @@ fn over_tls_the_certificate_has_to_be_good() {
 }
 
 #[test]
-fn over_a_unix_socket_it_is_the_same() {
+fn fetch_and_serve_work_over_a_unix_socket() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat();
     let home =
@@ -177,31 +177,31 @@ fn over_a_unix_socket_it_is_the_same() {
 }
 
 #[test]
-fn sentinels_lead_to_the_next_primary_which_has_the_token() {
+fn after_a_failover_sentinels_lead_to_the_new_primary_which_has_the_token() {
     let Some(mut primary) = Redis::start() else { return };
     let replica = Redis::start().unwrap();
     replica.cli(&["replicaof", "127.0.0.1", &primary.port().to_string()]);
-    eventually("it follows", || primary.cli(&["info", "replication"]).contains("state=online"));
+    eventually("the replica is in sync", || {
+        primary.cli(&["info", "replication"]).contains("state=online")
+    });
     let sentinel = Sentinel::of(&primary);
     eventually("the sentinel knows both", || {
         sentinel.cli(&["sentinel", "replicas", "main"]).contains(&replica.port().to_string())
     });
     let wechat = wechat();
-    let dead = free_port();
-    let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{}/main", sentinel.port());
+    let unused = free_port();
+    let url = format!("redis+sentinel://127.0.0.1:{unused},127.0.0.1:{}/main", sentinel.port());
     let [home, other] = [(); 2].map(|()| host(&wechat, &url, ""));
     home.run(&["fetch"]).exits(0).silent();
     let token = primary.token("wxtoken:a0");
-    assert_eq!(replica.token("wxtoken:a0"), token, "it was waited for");
+    assert_eq!(replica.token("wxtoken:a0"), token, "fetch waits for the replica");
     let server = other.serve(&["--refresh"]);
     primary.kill();
-    eventually("it is made the primary", || replica.cli(&["role"]).starts_with("master"));
-    eventually("it can be written again", || {
-        home.run(&["fetch", "--force", "a0"]).stderr.is_empty()
-    });
+    eventually("the replica is promoted", || replica.cli(&["role"]).starts_with("master"));
+    eventually("fetch can write again", || home.run(&["fetch", "--force", "a0"]).stderr.is_empty());
     let next = replica.token("wxtoken:a0");
     assert_ne!(next, token);
-    eventually("it is seen", || {
+    eventually("the new token is served", || {
         server.get("/token").json()["access_token"].as_str() == next.as_deref()
     });
     assert_eq!(wechat.mints(), 2);
@@ -212,7 +212,7 @@ fn sentinels_lead_to_the_next_primary_which_has_the_token() {
 }
 
 #[test]
-fn a_redis_that_is_not_there_costs_no_more_than_its_timeout() {
+fn an_unreachable_redis_delays_fetch_by_no_more_than_its_timeout() {
     let wechat = wechat();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -222,9 +222,9 @@ fn a_redis_that_is_not_there_costs_no_more_than_its_timeout() {
         (format!("redis+sentinel://127.0.0.1:{port}/main"), "no answer within 1s"),
         ("redis://nowhere.invalid".to_owned(), "cannot reach redis://nowhere.invalid:6379"),
     ] {
-        let began = Instant::now();
+        let begun_at = Instant::now();
         host(&wechat, &url, "").run(&["fetch"]).exits(1).says(&[expected]);
-        assert!(began.elapsed() < Duration::from_secs(3), "{url}: {:?}", began.elapsed());
+        assert!(begun_at.elapsed() < Duration::from_secs(3), "{url}: {:?}", begun_at.elapsed());
     }
     assert_eq!(wechat.asked(), 0);
 }
