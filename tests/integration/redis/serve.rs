@@ -1,5 +1,4 @@
-//! `serve` on a Redis that many hosts share: each sees a new token at once, and goes on with what it has when Redis does
-//! not.
+//! `serve` with Redis as the store: hosts notice a new token at once, and serve the last known one while Redis is down.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ fn wechat(more: &[&str]) -> WeChat {
     wechat_of(1, more)
 }
 
-/// A host whose account `a0` is in this Redis.
+/// Returns a host whose account `a0` is in this Redis.
 fn host(wechat: &WeChat, redis: &Redis) -> Home {
     Home::on_redis("classic", &wechat.url(), &redis.url(), "timeout = \"500ms\"")
 }
@@ -22,32 +21,36 @@ fn token(server: &Server) -> Option<String> {
 }
 
 #[test]
-fn a_new_token_is_handed_out_within_a_second_on_every_host() {
+fn a_new_token_is_served_by_every_host_within_a_second() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let hosts = [(); 3].map(|()| host(&wechat, &redis));
     hosts[0].run(&["fetch"]).exits(0);
     let servers = hosts.each_ref().map(|host| host.serve(&[]));
     let first = redis.token("wxtoken:a0");
-    assert_eq!(servers.each_ref().map(token), [(); 3].map(|()| first.clone()), "from the start on");
-    // Those who listen hear of it; without that they look each second.
-    for is_heard in [true, false] {
-        if !is_heard {
+    assert_eq!(
+        servers.each_ref().map(token),
+        [(); 3].map(|()| first.clone()),
+        "right after the start"
+    );
+    // Hosts are notified by pub/sub; without it they poll each second.
+    for has_pubsub in [true, false] {
+        if !has_pubsub {
             redis.cli(&["acl", "setuser", "default", "resetchannels"]);
             redis.cli(&["client", "kill", "type", "pubsub"]);
         }
         hosts[0].run(&["fetch", "--force", "a0"]).exits(0);
         let (next, since) = (redis.token("wxtoken:a0"), Instant::now());
         for server in &servers {
-            eventually("it is handed out", || token(server) == next);
+            eventually("the new token is served", || token(server) == next);
         }
-        let within = Duration::from_millis(if is_heard { 300 } else { 1000 });
-        assert!(since.elapsed() < within, "{is_heard}: {:?}", since.elapsed());
+        let within = Duration::from_millis(if has_pubsub { 300 } else { 1000 });
+        assert!(since.elapsed() < within, "{has_pubsub}: {:?}", since.elapsed());
     }
 }
 
 #[test]
-fn with_redis_down_what_was_last_known_is_handed_out_and_nobody_waits() {
+fn with_redis_down_the_last_known_token_is_served_without_delay() {
     let Some(mut redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
@@ -56,45 +59,47 @@ fn with_redis_down_what_was_last_known_is_handed_out_and_nobody_waits() {
     let first = token(&server);
     assert!(first.is_some());
     redis.pause();
-    eventually("it is told", || {
+    eventually("the failure is logged", || {
         token(&server) == first && home.has_logged("no answer within 500ms")
     });
     for _ in 0..20 {
-        let began = Instant::now();
+        let begun_at = Instant::now();
         assert_eq!(token(&server), first);
-        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+        assert!(begun_at.elapsed() < Duration::from_millis(300), "{:?}", begun_at.elapsed());
     }
     redis.resume();
     redis.kill();
-    eventually("it is told", || token(&server) == first && home.has_logged("Connection refused"));
+    eventually("the failure is logged", || {
+        token(&server) == first && home.has_logged("Connection refused")
+    });
     assert_eq!(token(&server), first);
-    // One that begins now has what this host has kept.
+    // A server that starts now serves this host's local copy.
     assert_eq!(token(&home.serve(&[])), first);
     redis.revive();
     assert_eq!(redis.token("wxtoken:a0"), None);
-    eventually("it is put back", || redis.token("wxtoken:a0") == first);
+    eventually("the document is restored", || redis.token("wxtoken:a0") == first);
     assert_eq!((token(&server), wechat.mints()), (first, 1));
 }
 
 #[test]
-fn four_that_refresh_ask_once_for_what_is_due_and_once_for_what_is_dead() {
+fn four_refreshing_hosts_make_one_call_for_a_due_token_and_one_for_a_dead_one() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let hosts = [(); 4].map(|()| host(&wechat, &redis));
     let servers = hosts.each_ref().map(|host| host.serve(&["--refresh"]));
-    let mut known = None;
+    let mut common = None;
     for server in &servers {
         eventually("there is a token", || token(server).is_some());
         let found = token(server);
-        assert_eq!(*known.get_or_insert(found.clone()), found);
+        assert_eq!(*common.get_or_insert(found.clone()), found);
     }
     assert_eq!(wechat.mints(), 1);
     wechat.kill_tokens();
-    let dead = known.unwrap().unwrap();
+    let dead = common.unwrap().unwrap();
     let answers: Vec<_> = std::thread::scope(|scope| {
-        let told: Vec<_> =
+        let reports: Vec<_> =
             servers.iter().map(|server| scope.spawn(|| server.tell_rejected(&dead))).collect();
-        told.into_iter().map(|it| it.join().unwrap()).collect()
+        reports.into_iter().map(|it| it.join().unwrap()).collect()
     });
     let next = redis.token("wxtoken:a0").unwrap();
     for answer in answers {
@@ -106,22 +111,22 @@ fn four_that_refresh_ask_once_for_what_is_due_and_once_for_what_is_dead() {
 }
 
 #[test]
-fn tickets_are_shared_like_tokens() {
+fn tickets_are_shared_between_hosts_like_tokens() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let with_ticket = |home: &Home| {
         let config = home.config().replace("api = \"classic\"", "tickets = [\"jsapi\"]");
         home.write(&config);
     };
-    let [asking, reading] = [(); 2].map(|()| host(&wechat, &redis));
-    [&asking, &reading].into_iter().for_each(with_ticket);
+    let [refreshing, reading] = [(); 2].map(|()| host(&wechat, &redis));
+    [&refreshing, &reading].into_iter().for_each(with_ticket);
     let server = reading.serve(&[]);
     assert_eq!(server.get("/ticket/jsapi").status, 503);
-    let keeper = asking.serve(&["--refresh"]);
+    let refresher = refreshing.serve(&["--refresh"]);
     eventually("there is a ticket", || server.get("/ticket/jsapi").status == 200);
     let document: serde_json::Value =
         serde_json::from_str(&redis.cli(&["get", "wxtoken:a0:jsapi"])).unwrap();
-    for server in [&server, &keeper] {
+    for server in [&server, &refresher] {
         assert_eq!(server.get("/ticket/jsapi").json()["ticket"], document["ticket"]);
     }
     let life: i64 = redis.cli(&["ttl", "wxtoken:a0:jsapi"]).parse().unwrap();
