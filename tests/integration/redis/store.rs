@@ -1,4 +1,4 @@
-//! Redis as the store that many hosts share: one refresh among them all, whoever is paused, killed or cut off, and a good
+//! Redis as the store of many hosts: one refresh among them all although hosts are paused, killed or disconnected, and a good
 //! token as long as any host has one.
 
 use std::fs;
@@ -10,12 +10,12 @@ use crate::support::home::{Home, wechat_of};
 use crate::support::redis::Redis;
 use crate::support::*;
 
-/// A stand-in that knows the account `a0`.
+/// Starts a stand-in that knows the account `a0`.
 fn wechat(more: &[&str]) -> WeChat {
     wechat_of(1, more)
 }
 
-/// A host whose account `a0` on this API is in the Redis at `url`; with `more` in `[redis]`.
+/// Returns a host whose account `a0` on this API is in the Redis at `url`, with `more` in `[redis]`.
 fn host_on(api: &str, wechat: &WeChat, url: &str, more: &str) -> Home {
     Home::on_redis(api, &wechat.url(), url, more)
 }
@@ -28,9 +28,9 @@ fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The token that `get` prints here.
+/// Returns the token that `get` prints.
 #[track_caller]
-fn got(home: &Home) -> String {
+fn get_token(home: &Home) -> String {
     home.run(&["get", "a0", "--raw"]).exits(0).stdout.trim().to_owned()
 }
 
@@ -38,22 +38,26 @@ fn mode_of_copy(home: &Home) -> u32 {
     fs::metadata(home.document_path("a0")).unwrap().permissions().mode() & 0o777
 }
 
-fn lives(redis: &Redis, key: &str) -> f64 {
+/// Returns how long the key still lives.
+fn seconds_to_live(redis: &Redis, key: &str) -> f64 {
     redis.cli(&["pttl", key]).parse::<f64>().unwrap() / 1000.0
 }
 
-// What is published, and where
+// Documents and copies
 
 #[test]
-fn what_one_host_publishes_another_reads_and_keeps_a_copy_of() {
+fn a_document_published_by_one_host_is_read_and_copied_by_another() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
     reading.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
     fetching.run(&["fetch"]).exits(0).silent();
     let token = redis.token("wxtoken:a0").expect("a document");
-    assert_eq!(got(&reading), token);
-    assert!((7190.0..=7200.0).contains(&lives(&redis, "wxtoken:a0")), "it goes with the token");
+    assert_eq!(get_token(&reading), token);
+    assert!(
+        (7190.0..=7200.0).contains(&seconds_to_live(&redis, "wxtoken:a0")),
+        "the key expires with the token"
+    );
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
     for home in [&fetching, &reading] {
         assert_eq!(home.token("a0").as_deref(), Some(&*token));
@@ -67,22 +71,22 @@ fn what_one_host_publishes_another_reads_and_keeps_a_copy_of() {
 }
 
 #[test]
-fn who_publishes_gives_its_copy_the_mode_that_was_asked_for_and_who_reads_gives_nobody_more() {
+fn mode_applies_to_the_copy_of_the_publishing_host_and_a_readers_copy_stays_private() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
     fetching.run(&["fetch", "--mode", "640"]).exits(0);
-    got(&reading);
+    get_token(&reading);
     assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
     fetching.run(&["fetch", "--mode", "600"]).exits(0);
-    assert_eq!(mode_of_copy(&fetching), 0o600, "also where nothing is due");
+    assert_eq!(mode_of_copy(&fetching), 0o600, "also if nothing is due");
     fetching.run(&["fetch", "--mode", "640", "--force", "a0"]).exits(0);
-    got(&reading);
+    get_token(&reading);
     assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
 }
 
 #[test]
-fn fifty_fetches_at_once_ask_once() {
+fn fifty_concurrent_fetches_on_two_hosts_make_one_call() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&["--fault", "slow:1"]);
     let homes = [(); 2].map(|()| host(&wechat, &redis));
@@ -96,27 +100,27 @@ fn fifty_fetches_at_once_ask_once() {
 }
 
 #[test]
-fn a_forced_token_replaces_the_one_before_for_all() {
+fn a_forced_token_replaces_the_previous_one_on_all_hosts() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
-    let before = got(&other);
+    let before = get_token(&other);
     one.run(&["fetch", "--force", "a0"]).exits(0);
-    let after = got(&other);
+    let after = get_token(&other);
     assert_ne!(after, before);
     other.run(&["fetch", "a0", "--rejected", &before]).exits(0).silent();
-    assert_eq!((got(&one), wechat.mints()), (after, 2));
+    assert_eq!((get_token(&one), wechat.mints()), (after, 2));
 }
 
 // Lock and fence
 
-/// A fetch that waits for WeChat, which is slow, with the lock in its hand.
-fn holder(home: &Home, wechat: &WeChat, redis: &Redis) -> Child {
+/// Starts a fetch that holds the lock and waits for a slow WeChat.
+fn start_slow_fetch(home: &Home, wechat: &WeChat, redis: &Redis) -> Child {
     wechat.fault("slow:1");
     let asked = wechat.asked();
     let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "8s"]));
-    eventually("it asks", || wechat.asked() > asked);
+    eventually("the call has begun", || wechat.asked() > asked);
     assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "1");
     fetch
 }
@@ -127,45 +131,45 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn who_was_paused_and_lost_the_lock_does_not_overwrite_a_newer_token() {
+fn a_paused_host_that_lost_the_lock_does_not_overwrite_a_newer_token() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [paused, other] = [(); 2].map(|()| host(&wechat, &redis));
-    let fetch = holder(&paused, &wechat, &redis);
+    let fetch = start_slow_fetch(&paused, &wechat, &redis);
     signal(&fetch, "STOP");
-    // As when its time is over.
+    // As if the lock had expired.
     redis.cli(&["del", "wxtoken:a0:lock"]);
-    std::thread::sleep(Duration::from_millis(1100)); // Documents tell whole seconds apart.
+    std::thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
     other.run(&["fetch"]).exits(0).silent();
     let newer = redis.token("wxtoken:a0").unwrap();
     signal(&fetch, "CONT");
     let output = fetch.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("another host has published a newer document"), "{said}");
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("another host has published a newer document"), "{stderr}");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*newer));
-    assert_eq!([got(&paused), got(&other)], [&*newer, &*newer]);
+    assert_eq!([get_token(&paused), get_token(&other)], [&*newer, &*newer]);
     assert!(wechat.is_alive(&newer));
 }
 
 #[test]
-fn who_lost_the_lock_before_asking_does_not_ask() {
+fn a_host_that_lost_the_lock_makes_no_call() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&["--fault", "errcode:-1"]);
     let home = host(&wechat, &redis);
-    // The first try fails, and before the second one the lock is somebody else's.
+    // After the first attempt has failed, the lock is taken by another owner.
     let fetch = spawn(home.command(&["fetch"]));
-    eventually("it asks", || wechat.asked() == 1);
-    redis.cli(&["set", "wxtoken:a0:lock", "somebody"]);
+    eventually("the call has begun", || wechat.asked() == 1);
+    redis.cli(&["set", "wxtoken:a0:lock", "another-owner"]);
     let output = fetch.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("the lock wxtoken:a0:lock was lost to another host"), "{said}");
-    assert_eq!((output.status.code(), wechat.asked()), (Some(1), 1), "{said}");
-    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "somebody");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("the lock wxtoken:a0:lock was lost to another host"), "{stderr}");
+    assert_eq!((output.status.code(), wechat.asked()), (Some(1), 1), "{stderr}");
+    assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "another-owner");
 }
 
 #[test]
-fn a_lock_is_left_to_its_owner_and_ends_by_itself() {
+fn a_lock_of_another_host_is_not_removed_and_expires() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
@@ -182,37 +186,40 @@ fn a_lock_is_extended_while_wechat_is_slow() {
     let wechat = wechat(&["--fault", "hang"]);
     let home = host(&wechat, &redis);
     let fetch = spawn(home.command(&["fetch", "a0"]));
-    eventually("it asks", || wechat.asked() == 1);
+    eventually("the call has begun", || wechat.asked() == 1);
     redis.cli(&["pexpire", "wxtoken:a0:lock", "8000"]);
-    eventually("it is extended", || lives(&redis, "wxtoken:a0:lock") > 30.0);
+    eventually("the lock is extended", || seconds_to_live(&redis, "wxtoken:a0:lock") > 30.0);
     signal(&fetch, "KILL");
     fetch.wait_with_output().unwrap();
-    assert!(lives(&redis, "wxtoken:a0:lock") > 25.0, "a killed one lets go of nothing");
+    assert!(
+        seconds_to_live(&redis, "wxtoken:a0:lock") > 25.0,
+        "a killed fetch does not release the lock"
+    );
 }
 
 // Redis down
 
 #[test]
-fn with_redis_down_get_answers_from_the_copy_and_fetch_asks_nobody() {
+fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
     let Some(mut redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
-    let token = got(&home);
+    let token = get_token(&home);
     for is_paused in [true, false] {
         if is_paused {
             redis.pause()
         } else {
             redis.kill()
         }
-        let began = Instant::now();
-        assert_eq!(got(&home), token);
+        let begun_at = Instant::now();
+        assert_eq!(get_token(&home), token);
         home.run(&["fetch", "--force", "a0"]).exits(1).says(&[
             "a0",
             "WeChat was not asked",
             "cannot reach",
         ]);
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(begun_at.elapsed() < Duration::from_secs(5), "{:?}", begun_at.elapsed());
         assert_eq!(wechat.asked(), 1);
         if is_paused {
             redis.resume();
@@ -222,103 +229,103 @@ fn with_redis_down_get_answers_from_the_copy_and_fetch_asks_nobody() {
     home.run(&["get", "a0"]).exits(3).says(&["a0: no token: cannot reach redis://127.0.0.1"]);
     redis.revive();
     home.run(&["fetch"]).exits(0).silent();
-    assert_eq!(wechat.mints(), 2, "nobody had it any more");
+    assert_eq!(wechat.mints(), 2, "no host had a copy");
 }
 
 #[test]
-fn a_check_tries_redis_tells_who_has_the_lock_there_and_looks_at_the_copy_where_redis_is_down() {
+fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_is_down() {
     let Some(mut redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
     let keys = redis.cli(&["keys", "*"]);
-    let told = home.run(&["check"]).exits(0).stdout;
-    assert!(told.contains("✓ a0  store ") && told.contains("Redis answers"), "{told}");
-    assert_eq!(redis.cli(&["keys", "*"]), keys, "nothing is left there");
+    let stdout = home.run(&["check"]).exits(0).stdout;
+    assert!(stdout.contains("✓ a0  store ") && stdout.contains("Redis answers"), "{stdout}");
+    assert_eq!(redis.cli(&["keys", "*"]), keys, "no key is left");
     redis.cli(&["set", "wxtoken:a0:lock", "process 1 on db/x", "px", "60000"]);
-    let told = home.run(&["check"]).exits(0).stdout;
-    assert!(told.contains("! a0  lock         held by process 1 on db: "), "{told}");
+    let stdout = home.run(&["check"]).exits(0).stdout;
+    assert!(stdout.contains("! a0  lock         held by process 1 on db: "), "{stdout}");
     redis.kill();
-    let began = Instant::now();
-    let told = home.run(&["check"]).exits(1).stdout;
-    assert!(told.contains("✗ a0  store ") && told.contains("请检查配置中的 store"), "{told}");
-    assert!(told.contains("! a0  lock         nobody can tell"), "{told}");
-    assert!(told.contains("✓ a0  token ") && told.contains(" is honoured"), "{told}");
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    // Without a copy nobody knows what is published, and a fetch would not help.
+    let begun_at = Instant::now();
+    let stdout = home.run(&["check"]).exits(1).stdout;
+    assert!(stdout.contains("✗ a0  store ") && stdout.contains("请检查配置中的 store"), "{stdout}");
+    assert!(stdout.contains("! a0  lock         nobody can tell"), "{stdout}");
+    assert!(stdout.contains("✓ a0  token ") && stdout.contains(" is honoured"), "{stdout}");
+    assert!(begun_at.elapsed() < Duration::from_secs(10), "{:?}", begun_at.elapsed());
+    // Without a copy the published token is unknown, and a fetch would not help.
     fs::remove_file(home.document_path("a0")).unwrap();
-    let told = home.run(&["check"]).exits(3).stdout;
-    assert!(told.contains("✗ a0  token ") && told.contains("See store, above."), "{told}");
-    assert!(!told.contains("Run wxtoken fetch"), "{told}");
-    assert_eq!(wechat.calls()["token"], 1, "that of fetch");
+    let stdout = home.run(&["check"]).exits(3).stdout;
+    assert!(stdout.contains("✗ a0  token ") && stdout.contains("See store, above."), "{stdout}");
+    assert!(!stdout.contains("Run wxtoken fetch"), "{stdout}");
+    assert_eq!(wechat.calls()["token"], 1, "the call of fetch");
 }
 
 #[test]
-fn what_a_flushed_redis_lost_is_put_back_by_whoever_has_a_copy() {
+fn fetch_restores_a_flushed_document_from_its_copy() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
     let token = redis.token("wxtoken:a0").unwrap();
     redis.cli(&["flushall"]);
-    assert_eq!(got(&one), token);
-    assert_eq!(redis.cli(&["dbsize"]), "0", "who reads writes nothing");
+    assert_eq!(get_token(&one), token);
+    assert_eq!(redis.cli(&["dbsize"]), "0", "get writes nothing");
     one.run(&["fetch", "-v", "-v"]).exits(0);
     assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*token));
     other.run(&["fetch"]).exits(0).silent();
-    assert_eq!((got(&other), wechat.mints()), (token, 1));
+    assert_eq!((get_token(&other), wechat.mints()), (token, 1));
 }
 
 #[test]
-fn a_token_that_could_not_be_published_is_published_by_the_next_run() {
+fn a_token_that_could_not_be_published_is_published_by_the_next_fetch() {
     let Some(mut redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
-    let fetch = holder(&home, &wechat, &redis);
+    let fetch = start_slow_fetch(&home, &wechat, &redis);
     redis.kill();
     let output = fetch.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("is published by the next run"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("is published by the next run"), "{stderr}");
     let token = home.token("a0").expect("the copy has it");
-    assert_eq!(got(&home), token);
+    assert_eq!(get_token(&home), token);
     redis.revive();
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(token), 1));
 }
 
-/// Whoever is killed between asking and publishing leaves a token that may be dead: its document was cut before.
+/// A host killed between its call and publishing leaves a token that may be dead. Its document was shortened before the call.
 #[test]
-fn a_cut_document_is_not_outlived_by_a_copy_of_the_whole_one() {
+fn a_copy_does_not_outlive_a_shortened_document() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [killed, other] = [(); 2].map(|()| host(&wechat, &redis));
     killed.run(&["fetch"]).exits(0);
-    got(&other);
-    let fetch = holder(&killed, &wechat, &redis);
+    get_token(&other);
+    let fetch = start_slow_fetch(&killed, &wechat, &redis);
     signal(&fetch, "KILL");
     fetch.wait_with_output().unwrap();
-    // The key stands as long as anybody's copy may; what it says is over in five minutes.
-    assert!(lives(&redis, "wxtoken:a0") > 7000.0);
+    // The key outlives all copies; the document in it expires within five minutes.
+    assert!(seconds_to_live(&redis, "wxtoken:a0") > 7000.0);
     let row = other.run(&["status", "--format", "json"]).json();
     assert!(row["accounts"][0]["expires_in"].as_u64().unwrap() <= 300, "{row}");
 }
 
-// What a failover brings back
+// Failover
 
 #[test]
-fn an_older_token_that_a_failover_brought_back_is_handed_out_by_nobody_who_knows_the_newer() {
+fn an_older_document_restored_by_a_failover_does_not_replace_a_known_newer_one() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
     let older = redis.cli(&["get", "wxtoken:a0"]);
-    std::thread::sleep(Duration::from_millis(1100)); // Documents tell whole seconds apart.
+    std::thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
     home.run(&["fetch", "--force", "a0"]).exits(0);
     let newer = redis.token("wxtoken:a0").unwrap();
     let server = home.serve(&[]);
     redis.cli(&["set", "wxtoken:a0", &older, "ex", "7200"]);
-    assert_eq!(got(&home), newer);
+    assert_eq!(get_token(&home), newer);
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
         assert_eq!(server.get("/token").json()["access_token"].as_str(), Some(&*newer));
@@ -327,10 +334,10 @@ fn an_older_token_that_a_failover_brought_back_is_handed_out_by_nobody_who_knows
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(newer), 2));
 }
 
-// Keys for SDKs
+// `[redis] also`: keys for SDKs
 
 #[test]
-fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
+fn also_keys_have_the_bare_token_for_as_long_as_it_lives() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let also = "also = [
@@ -344,30 +351,30 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
         assert_eq!(redis.cli(&["get", "wechatpy:wx0_access_token"]), format!("\"{token}\""));
         assert_eq!(redis.cli(&["get", "wx:access_token:wx0:a0"]), token);
         for key in ["wechatpy:wx0_access_token", "wx:access_token:wx0:a0"] {
-            assert!((7190.0..=7200.0).contains(&lives(&redis, key)), "{key}");
+            assert!((7190.0..=7200.0).contains(&seconds_to_live(&redis, key)), "{key}");
         }
         home.run(&["fetch", "--force", "a0"]).exits(0).silent();
     }
-    // While a token is being replaced, and if that fails, they live no longer than it is sure to.
-    let fetch = holder(&home, &wechat, &redis);
-    assert!(lives(&redis, "wx:access_token:wx0:a0") <= 300.0);
+    // During a replacement the keys live no longer than the old token certainly does.
+    let fetch = start_slow_fetch(&home, &wechat, &redis);
+    assert!(seconds_to_live(&redis, "wx:access_token:wx0:a0") <= 300.0);
     assert!(fetch.wait_with_output().unwrap().status.success());
-    assert!(lives(&redis, "wx:access_token:wx0:a0") > 7190.0);
-    // An SDK deletes it when WeChat rejects the token, or writes one of its own.
+    assert!(seconds_to_live(&redis, "wx:access_token:wx0:a0") > 7190.0);
+    // SDKs delete the key when WeChat rejects the token, or overwrite it.
     let token = redis.token("wxtoken:a0").unwrap();
     redis.cli(&["del", "wechatpy:wx0_access_token"]);
-    redis.cli(&["set", "wx:access_token:wx0:a0", "T_ITS_OWN"]);
+    redis.cli(&["set", "wx:access_token:wx0:a0", "T_OF_SDK"]);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(redis.cli(&["get", "wechatpy:wx0_access_token"]), format!("\"{token}\""));
     assert_eq!(redis.cli(&["get", "wx:access_token:wx0:a0"]), token);
-    assert!((7100.0..=7200.0).contains(&lives(&redis, "wx:access_token:wx0:a0")));
+    assert!((7100.0..=7200.0).contains(&seconds_to_live(&redis, "wx:access_token:wx0:a0")));
     redis.cli(&["del", "wechatpy:wx0_access_token"]);
     let server = home.serve(&["--refresh"]);
-    eventually("serve sees to it, too", || {
+    eventually("serve restores the key, too", || {
         redis.cli(&["get", "wechatpy:wx0_access_token"]) == format!("\"{token}\"")
     });
     server.stop();
-    // One that the user may not write is found out before WeChat is asked.
+    // A key that the user may not write is noticed before the call to WeChat.
     redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*"]);
     let asked = wechat.asked();
     home.run(&["fetch", "--force", "a0"]).exits(1).says(&["its user may not do this"]);
@@ -375,7 +382,7 @@ fn sdks_find_the_bare_token_under_keys_of_theirs_for_as_long_as_it_lives() {
 }
 
 #[test]
-fn the_keys_of_sdks_get_no_token_of_another_account() {
+fn also_keys_never_get_the_token_of_another_account() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
@@ -385,9 +392,8 @@ fn the_keys_of_sdks_get_no_token_of_another_account() {
     redis.cli(&["set", "wxtoken:a0", &foreign]);
     redis.cli(&["del", "wx:wx0"]);
     let server = home.serve_with_log(&["--refresh", "-vv"]);
-    // It is seen to before anything is refreshed.
-    eventually("it has looked", || home.has_logged("belongs to wx9"));
-    eventually("it has seen to the keys", || home.has_logged("what stands elsewhere"));
+    eventually("the foreign document is reported", || home.has_logged("belongs to wx9"));
+    eventually("the keys have been checked", || home.has_logged("what stands elsewhere"));
     drop(server);
     assert_eq!(redis.cli(&["exists", "wx:wx0"]), "0");
 }
@@ -395,7 +401,7 @@ fn the_keys_of_sdks_get_no_token_of_another_account() {
 // check
 
 #[test]
-fn check_tells_whether_redis_can_be_written_and_who_holds_the_lock() {
+fn check_reports_whether_redis_is_writable_and_who_holds_the_lock() {
     let Some(mut redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let home = host_on("stable", &wechat, &redis.url(), "timeout = \"500ms\"");
@@ -411,9 +417,8 @@ fn check_tells_whether_redis_can_be_written_and_who_holds_the_lock() {
     assert!(ran.stdout.contains("cannot be published: cannot reach redis://"), "{}", ran.stdout);
 }
 
-/// A host whose clock is ahead has published, and one whose clock is right replaces it.
 #[test]
-fn a_token_that_was_made_by_a_clock_ahead_is_replaced_for_those_who_keep_a_copy_of_it() {
+fn a_document_from_a_clock_ahead_is_replaced_also_in_copies() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
@@ -425,17 +430,17 @@ fn a_token_that_was_made_by_a_clock_ahead_is_replaced_for_those_who_keep_a_copy_
     let token = document["access_token"].as_str().unwrap().to_owned();
     document["created_at"] = format!("{}Z", &ahead[..19]).into();
     redis.cli(&["set", "wxtoken:a0", &document.to_string(), "ex", "7200"]);
-    assert_eq!(got(&other), token);
+    assert_eq!(get_token(&other), token);
     one.run(&["fetch", "--force", "a0"]).exits(0).silent();
     let next = redis.token("wxtoken:a0").unwrap();
     assert_ne!(next, token);
-    assert_eq!([got(&one), got(&other)], [&*next, &*next]);
+    assert_eq!([get_token(&one), get_token(&other)], [&*next, &*next]);
     other.run(&["fetch"]).exits(0).silent();
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(next), 2));
 }
 
 #[test]
-fn a_document_that_was_cut_before_asking_in_vain_is_put_back_as_it_was() {
+fn a_document_shortened_before_a_failed_call_is_restored() {
     let Some(redis) = Redis::start() else { return };
     let wechat = wechat(&[]);
     let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
@@ -444,11 +449,11 @@ fn a_document_that_was_cut_before_asking_in_vain_is_put_back_as_it_was() {
     let before = redis.cli(&["get", "wxtoken:a0"]);
     wechat.fault("errcode:-1");
     let fetch = spawn(home.command(&["fetch", "a0", "--force", "--timeout", "3s"]));
-    eventually("it is cut", || redis.cli(&["get", "wxtoken:a0"]) != before);
+    eventually("the document is shortened", || redis.cli(&["get", "wxtoken:a0"]) != before);
     assert_eq!(fetch.wait_with_output().unwrap().status.code(), Some(5));
     assert_eq!(redis.cli(&["get", "wxtoken:a0"]), before);
     assert_eq!(fs::read_to_string(home.document_path("a0")).unwrap().trim_end(), before);
     for key in ["wxtoken:a0", "wx:wx0"] {
-        assert!(lives(&redis, key) > 7180.0, "{key}");
+        assert!(seconds_to_live(&redis, key) > 7180.0, "{key}");
     }
 }
