@@ -1,4 +1,4 @@
-//! Tickets: fetched with a live token and after it, published beside it, and never at its cost.
+//! Tickets: fetched with a live token, published beside it, and never at the cost of the token.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::home::{Home, wechat_of};
 use crate::support::*;
 use serde_json::Value;
 
-/// An account `a0` with this `api` and these `tickets`, whose stand-in has this life.
+/// Returns a config with account `a0` on `api` with these `tickets`, and its stand-in with this life of tokens.
 fn set_up(api: &str, tickets: &str, life: &str) -> (WeChat, Home) {
     let wechat = wechat_of(1, &["--life", life]);
     let more = format!("api = \"{api}\"\ntickets = {tickets}\n");
@@ -14,7 +14,7 @@ fn set_up(api: &str, tickets: &str, life: &str) -> (WeChat, Home) {
     (wechat, home)
 }
 
-fn asked_for_tickets(wechat: &WeChat) -> u64 {
+fn ticket_calls(wechat: &WeChat) -> u64 {
     wechat.calls()["tickets"].as_u64().unwrap()
 }
 
@@ -23,8 +23,8 @@ fn ticket_document(home: &Home, kind: &str) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// Makes a published ticket one that was asked for `age` seconds ago.
-fn grow_old(home: &Home, kind: &str, age: i64) {
+/// Rewrites a published ticket as if it had been fetched `age` seconds ago.
+fn set_ticket_age(home: &Home, kind: &str, age: i64) {
     let mut document = ticket_document(home, kind);
     let at = time::UtcDateTime::now() - time::Duration::seconds(age);
     document["created_at"] =
@@ -44,7 +44,7 @@ fn tickets_are_fetched_after_the_token_and_again_only_when_due() {
         for _ in 0..3 {
             home.run(&["fetch"]).exits(0).silent();
         }
-        assert_eq!((asked_for_tickets(&wechat), wechat.asked()), (2, 1), "{api}");
+        assert_eq!((ticket_calls(&wechat), wechat.asked()), (2, 1), "{api}");
         let tickets = types.map(|kind| ticket_document(&home, kind)["ticket"].to_string());
         assert_ne!(tickets[0], tickets[1], "{api}");
         let got = home.run(&["get", "--ticket", types[0]]).exits(0).json();
@@ -59,31 +59,31 @@ fn tickets_are_fetched_after_the_token_and_again_only_when_due() {
 }
 
 #[test]
-fn a_ticket_call_that_says_the_token_is_dead_heals_the_token_once() {
+fn a_ticket_call_that_reports_a_dead_token_replaces_the_token_once() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T_DEAD", 60);
     home.run(&["fetch"]).exits(0).silent();
     let token = home.token("a0").unwrap();
     assert!(token != "T_DEAD" && wechat.is_alive(&token));
-    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (2, 1));
+    assert_eq!((ticket_calls(&wechat), wechat.mints()), (2, 1));
 }
 
 #[test]
-fn a_token_that_is_dead_whatever_is_done_is_no_loop_and_a_refusal() {
+fn a_ticket_refused_with_40001_again_after_a_new_token_is_a_failure_and_not_a_loop() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     wechat.fault("errcode:40001");
     home.run(&["fetch"]).exits(4).says(&["a0: jsapi ticket: WeChat refused (40001)"]);
-    assert_eq!(asked_for_tickets(&wechat), 2);
+    assert_eq!(ticket_calls(&wechat), 2);
 }
 
 #[test]
-fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() {
+fn a_refused_ticket_leaves_the_token_and_the_published_ticket() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
-    grow_old(&home, "jsapi", 7000);
+    set_ticket_age(&home, "jsapi", 7000);
     let due = fs::read_to_string(&path).unwrap();
     for (fault, code) in [("errcode:48001", 4), ("errcode:45009", 4), ("garbage", 5)] {
         wechat.fault(fault);
@@ -93,13 +93,13 @@ fn a_refusal_of_a_ticket_costs_neither_the_token_nor_the_ticket_that_is_there() 
             (token.clone(), due.clone())
         );
     }
-    assert_eq!(asked_for_tickets(&wechat), 1 + 3, "none of them is tried again in one run");
+    assert_eq!(ticket_calls(&wechat), 1 + 3, "one run does not retry");
     wechat.fault("none");
     home.run(&["fetch"]).exits(0).silent();
 }
 
 #[test]
-fn a_spoilt_ticket_is_told_and_never_published() {
+fn an_invalid_ticket_is_an_error_and_never_published() {
     for fault in [
         "notoken",
         "emptytoken",
@@ -118,12 +118,12 @@ fn a_spoilt_ticket_is_told_and_never_published() {
         let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
         home.run(&["fetch"]).exits(0);
         let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
-        grow_old(&home, "jsapi", 7000);
+        set_ticket_age(&home, "jsapi", 7000);
         let before = fs::read(&path).unwrap();
         wechat.fault(fault);
         home.run(&["fetch"]).exits(5).says(&["a0: jsapi ticket: the answer makes no sense: "]);
         assert_eq!((home.token("a0"), fs::read(&path).unwrap()), (token, before), "{fault}");
-        assert_eq!(asked_for_tickets(&wechat), 2, "{fault}: it is not tried again");
+        assert_eq!(ticket_calls(&wechat), 2, "{fault}: no retry");
     }
     for fault in ["string", "errzero"] {
         let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
@@ -134,18 +134,18 @@ fn a_spoilt_ticket_is_told_and_never_published() {
 }
 
 #[test]
-fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_one_lives() {
+fn tickets_are_fetched_with_the_published_token_if_the_next_one_is_refused() {
     let (wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let token = home.token("a0").unwrap();
     home.publish("a0", "wx0", &token, 7000);
-    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    ["jsapi", "wx_card"].iter().for_each(|kind| set_ticket_age(&home, kind, 7000));
     wechat.fault("errcode:40164@1");
     home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (40164)"]);
-    assert_eq!(asked_for_tickets(&wechat), 4);
+    assert_eq!(ticket_calls(&wechat), 4);
 
     // Each failure has a line of its own.
-    ["jsapi", "wx_card"].iter().for_each(|kind| grow_old(&home, kind, 7000));
+    ["jsapi", "wx_card"].iter().for_each(|kind| set_ticket_age(&home, kind, 7000));
     wechat.fault("errcode:45009");
     let ran = home.run(&["fetch"]).exits(4);
     let leads = ["a0: WeChat refused (45009)", "a0: jsapi ticket: ", "a0: wx_card ticket: "];
@@ -154,28 +154,28 @@ fn tickets_are_fetched_also_where_the_next_token_is_refused_and_the_published_on
     for (line, lead) in lines.iter().zip(leads) {
         assert!(line.starts_with(&format!("wxtoken: fetch: {lead}")), "{line}");
     }
-    assert_eq!(asked_for_tickets(&wechat), 6);
+    assert_eq!(ticket_calls(&wechat), 6);
 
-    // Not with a token that is said to be dead, nor with one that is over.
+    // Neither a rejected token nor an expired one is used for tickets.
     home.command(&["fetch", "--rejected", &token]).output().unwrap();
     home.publish("a0", "wx0", &token, 7300);
     home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (45009)"]);
-    assert_eq!(asked_for_tickets(&wechat), 6);
+    assert_eq!(ticket_calls(&wechat), 6);
 }
 
 #[test]
-fn the_same_ticket_again_does_not_live_longer_for_it() {
+fn a_ticket_returned_again_keeps_its_first_expiry() {
     let (wechat, home) = set_up("work", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
-    grow_old(&home, "jsapi", 7000);
+    set_ticket_age(&home, "jsapi", 7000);
     home.run(&["fetch"]).exits(0);
-    assert_eq!(asked_for_tickets(&wechat), 2);
+    assert_eq!(ticket_calls(&wechat), 2);
     let left = home.run(&["get", "--ticket", "jsapi"]).exits(0).json()["expires_in"].as_u64();
     assert!(left.unwrap() <= 200, "{left:?}");
 }
 
 #[test]
-fn another_accounts_ticket_is_neither_kept_nor_replaced_nor_handed_out() {
+fn a_published_ticket_of_another_account_is_neither_served_nor_replaced() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let path = home.path("state/a0.jsapi.json");
@@ -185,21 +185,21 @@ fn another_accounts_ticket_is_neither_kept_nor_replaced_nor_handed_out() {
     home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["belongs to wx9"]);
     let server = home.serve(&["--refresh"]);
     assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
-    assert_eq!((fs::read_to_string(&path).unwrap(), asked_for_tickets(&wechat)), (foreign, 1));
+    assert_eq!((fs::read_to_string(&path).unwrap(), ticket_calls(&wechat)), (foreign, 1));
 }
 
 #[test]
-fn fifty_fetches_at_once_are_one_ticket_call() {
+fn fifty_concurrent_fetches_make_one_ticket_call() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     let fetches: Vec<_> = (0..50).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
     for mut fetch in fetches {
         assert_eq!(fetch.wait().unwrap().code(), Some(0));
     }
-    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (1, 1));
+    assert_eq!((ticket_calls(&wechat), wechat.mints()), (1, 1));
 }
 
 #[test]
-fn a_ticket_that_the_api_does_not_have_or_that_is_named_twice_is_told() {
+fn a_ticket_type_that_the_api_lacks_or_that_is_listed_twice_is_a_config_error() {
     for (api, tickets, what) in [
         ("stable", "[\"agent_config\"]", "there are jsapi, wx_card"),
         ("work", "[\"wx_card\"]", "there are jsapi, agent_config"),
@@ -214,7 +214,7 @@ fn a_ticket_that_the_api_does_not_have_or_that_is_named_twice_is_told() {
 }
 
 #[test]
-fn a_server_that_refreshes_keeps_tickets_too_and_does_not_hammer_what_is_refused() {
+fn serve_refresh_fetches_tickets_and_does_not_repeat_a_refused_one() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     let server = home.serve(&["--refresh"]);
     let mut answer = server.get("/ticket/a0/jsapi");
@@ -222,35 +222,41 @@ fn a_server_that_refreshes_keeps_tickets_too_and_does_not_hammer_what_is_refused
         answer = server.get("/ticket/a0/jsapi");
         answer.status == 200
     });
-    assert_eq!(asked_for_tickets(&wechat), 1);
+    assert_eq!(ticket_calls(&wechat), 1);
     server.stop();
 
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     wechat.fault("errcode:45009");
     let server = home.serve_with_log(&["--refresh"]);
-    eventually("it is refused", || home.has_logged("a0: jsapi ticket: WeChat refused (45009)"));
-    // The token's schedule goes on looking, and asks for no ticket.
+    eventually("the refusal is logged", || {
+        home.has_logged("a0: jsapi ticket: WeChat refused (45009)")
+    });
+    // The scheduler checks the account at each request, but does not request the ticket again.
     for _ in 0..50 {
         assert_eq!(server.get("/token/a0").status, 200);
         assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
     }
-    assert_eq!((asked_for_tickets(&wechat), wechat.probes()), (2, 0));
-    // Until somebody says that it was mended.
+    assert_eq!((ticket_calls(&wechat), wechat.probes()), (2, 0));
+    // SIGHUP ends the pause.
     wechat.fault("none");
     server.signal("HUP");
     eventually("there is a ticket", || server.get("/ticket/a0/jsapi").status == 200);
 }
 
 #[test]
-fn a_monitor_reads_when_each_ticket_ends() {
+fn status_for_prometheus_has_the_expiry_of_each_ticket() {
     let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);
     fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
-    let told = home.run(&["status", "--format", "prometheus"]).exits(0).stdout;
+    let metrics = home.run(&["status", "--format", "prometheus"]).exits(0).stdout;
     let ends = |kind: &str| {
         let lead =
             format!("wxtoken_ticket_expiry_timestamp_seconds{{account=\"a0\",type=\"{kind}\"}} ");
-        told.lines().find_map(|line| line.strip_prefix(&lead)).expect("it is told").to_owned()
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(&lead))
+            .expect("the metric is there")
+            .to_owned()
     };
     assert_eq!(ends("wx_card"), "0");
     let now = time::UtcDateTime::now().unix_timestamp();
@@ -259,26 +265,29 @@ fn a_monitor_reads_when_each_ticket_ends() {
 }
 
 #[test]
-fn status_tells_of_each_ticket_as_of_the_token_and_shows_none() {
+fn status_shows_each_ticket_like_a_token_and_never_its_text() {
     let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let ticket = ticket_document(&home, "jsapi")["ticket"].as_str().unwrap().to_owned();
-    grow_old(&home, "jsapi", 7000);
+    set_ticket_age(&home, "jsapi", 7000);
     fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
 
     let ran = home.run(&["status", "--format", "json"]).exits(0);
     let account = ran.json()["accounts"][0].clone();
     assert_eq!((&account["account"], &account["state"]), (&"a0".into(), &"live".into()));
     let [jsapi, wx_card] = [0, 1].map(|n| account["tickets"][n].clone());
-    let of = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
-    assert_eq!(["type", "state"].map(|key| of(&jsapi, key).unwrap()), ["jsapi", "due"]);
-    assert_eq!(["type", "state"].map(|key| of(&wx_card, key).unwrap()), ["wx_card", "missing"]);
-    assert_eq!((of(&jsapi, "appid"), of(&jsapi, "token_sha256")), (Some("wx0".to_owned()), None));
+    let field = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
+    assert_eq!(["type", "state"].map(|key| field(&jsapi, key).unwrap()), ["jsapi", "due"]);
+    assert_eq!(["type", "state"].map(|key| field(&wx_card, key).unwrap()), ["wx_card", "missing"]);
+    assert_eq!(
+        (field(&jsapi, "appid"), field(&jsapi, "token_sha256")),
+        (Some("wx0".to_owned()), None)
+    );
     assert!((190..=200).contains(&jsapi["expires_in"].as_u64().unwrap()), "{jsapi}");
-    let fingerprint = of(&jsapi, "ticket_sha256").unwrap();
+    let fingerprint = field(&jsapi, "ticket_sha256").unwrap();
     assert!(fingerprint.len() == 8 && fingerprint != account["token_sha256"], "{account}");
-    assert!(of(&wx_card, "file").unwrap().ends_with("/a0.wx_card.json"), "{wx_card}");
-    assert_eq!(of(&wx_card, "created_at"), None);
+    assert!(field(&wx_card, "file").unwrap().ends_with("/a0.wx_card.json"), "{wx_card}");
+    assert_eq!(field(&wx_card, "created_at"), None);
 
     let text = home.run(&["status"]).exits(0).stdout;
     let lines: Vec<_> = text.lines().map(|line| line.split("  ").collect::<Vec<_>>()).collect();
@@ -289,7 +298,7 @@ fn status_tells_of_each_ticket_as_of_the_token_and_shows_none() {
 }
 
 #[test]
-fn metrics_and_the_page_tell_of_tickets_and_show_none() {
+fn metrics_and_the_page_show_the_state_of_tickets_and_never_their_text() {
     let (_wechat, home) = set_up("stable", "[\"jsapi\", \"wx_card\"]", "2h");
     home.run(&["fetch"]).exits(0);
     fs::remove_file(home.path("state/a0.wx_card.json")).unwrap();
@@ -310,7 +319,7 @@ fn metrics_and_the_page_tell_of_tickets_and_show_none() {
 }
 
 #[test]
-fn a_ticket_that_nobody_fetches_is_another_matter_than_one_that_is_not_there_yet() {
+fn a_ticket_type_that_is_not_configured_is_404_and_one_that_is_not_fetched_yet_is_503() {
     let (_wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T1", 0);
     for args in [&[][..], &["--refresh"]] {
@@ -334,7 +343,7 @@ fn a_ticket_that_nobody_fetches_is_another_matter_than_one_that_is_not_there_yet
 }
 
 #[test]
-fn clients_wait_for_the_first_ticket_as_for_the_first_token() {
+fn requests_wait_for_the_first_ticket() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     wechat.fault("slow:1");
     let server = home.serve(&["--refresh"]);
@@ -343,15 +352,15 @@ fn clients_wait_for_the_first_ticket_as_for_the_first_token() {
             scope.spawn(|| assert_eq!(server.get("/ticket/a0/jsapi").status, 200));
         }
     });
-    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (1, 1));
-    // Also for one that is gone while nothing is due.
+    assert_eq!((ticket_calls(&wechat), wechat.mints()), (1, 1));
+    // A removed ticket is fetched again although it is not due.
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
-    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (2, 1));
+    assert_eq!((ticket_calls(&wechat), wechat.mints()), (2, 1));
 }
 
 #[test]
-fn who_waits_for_a_ticket_is_told_why_there_is_none() {
+fn a_request_for_a_refused_ticket_gets_the_reason_and_when_to_retry() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T1", 0);
     wechat.fault("errcode:48001");
@@ -364,29 +373,30 @@ fn who_waits_for_a_ticket_is_told_why_there_is_none() {
     for _ in 0..20 {
         assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
     }
-    assert_eq!(asked_for_tickets(&wechat), 1);
+    assert_eq!(ticket_calls(&wechat), 1);
     let metrics = server.get("/metrics").body;
     let failed = "wxtoken_ticket_last_failure_timestamp_seconds{account=\"a0\",type=\"jsapi\"} ";
-    let at = metrics.lines().find_map(|line| line.strip_prefix(failed)).expect("it is told");
+    let at =
+        metrics.lines().find_map(|line| line.strip_prefix(failed)).expect("the metric is there");
     assert_ne!(at, "0");
     assert!(server.get("/").body.contains("WeChat refused (48001)"));
 }
 
 #[test]
-fn without_a_token_no_ticket_is_asked_for_and_the_answer_says_why_there_is_none() {
+fn without_a_token_no_ticket_is_requested_and_the_answer_has_the_reason() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     wechat.fault("errcode:40164");
     let server = home.serve(&["--refresh"]);
     let refused = server.get("/ticket/a0/jsapi");
-    assert_eq!((refused.status, asked_for_tickets(&wechat)), (503, 0));
+    assert_eq!((refused.status, ticket_calls(&wechat)), (503, 0));
     let why = refused.json()["message"].as_str().unwrap().to_owned();
     assert!(why.starts_with("there is no good token: a0: WeChat refused (40164)"), "{why}");
 }
 
 #[test]
-fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so() {
+fn serve_replaces_a_dead_token_that_a_ticket_call_reports() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
-    // The first is not forced: WeChat has no other yet.
+    // With one token minted, the replacement needs no forced call.
     home.run(&["fetch"]).exits(0);
     let first = home.token("a0").unwrap();
     wechat.kill_tokens();
@@ -395,11 +405,11 @@ fn in_a_server_a_dead_token_is_replaced_for_a_ticket_as_for_a_client_who_says_so
     assert_eq!(server.get("/ticket/a0/jsapi").status, 200);
     let second = home.token("a0").unwrap();
     assert!(second != first && wechat.is_alive(&second));
-    assert_eq!((asked_for_tickets(&wechat), wechat.mints()), (3, 2));
+    assert_eq!((ticket_calls(&wechat), wechat.mints()), (3, 2));
 }
 
 #[test]
-fn what_a_ticket_costs_is_counted_with_what_clients_cost() {
+fn replacements_for_tickets_and_for_clients_share_one_quota() {
     let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T_DEAD", 60);
     let server = home.serve_with_log(&["--refresh"]);
@@ -412,7 +422,7 @@ fn what_a_ticket_costs_is_counted_with_what_clients_cost() {
 }
 
 #[test]
-fn a_ticket_whose_token_cannot_be_replaced_yet_is_looked_at_again_in_a_minute() {
+fn a_ticket_whose_token_cannot_be_replaced_yet_is_retried_after_a_minute() {
     let (wechat, home) = set_up("classic", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T_DEAD", 60);
     let server = home.serve_with_log(&["--refresh"]);
@@ -420,61 +430,63 @@ fn a_ticket_whose_token_cannot_be_replaced_yet_is_looked_at_again_in_a_minute() 
     wechat.kill_tokens();
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
-    eventually("it is told", || home.has_logged("jsapi ticket: WeChat refused (40001)"));
+    eventually("the refusal is logged", || home.has_logged("jsapi ticket: WeChat refused (40001)"));
     assert!(home.has_logged("(trying again in 1m"));
     assert_eq!(wechat.mints(), 1);
 }
 
 #[test]
-fn a_server_that_ends_waits_for_a_ticket_that_is_under_way() {
+fn shutdown_waits_for_a_ticket_call_in_progress() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.publish("a0", "wx0", "T1", 0);
     home.run(&["fetch", "--rejected", "T1"]).exits(0);
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     wechat.fault("slow:1");
     let server = home.serve(&["--refresh"]);
-    eventually("it is asked for", || asked_for_tickets(&wechat) == 2);
+    eventually("the call has begun", || ticket_calls(&wechat) == 2);
     server.stop();
     assert!(ticket_document(&home, "jsapi")["ticket"].is_string());
 }
 
 #[test]
-fn a_token_that_wechat_honours_stays_whatever_is_said_of_it_for_a_ticket() {
+fn a_live_token_is_kept_although_a_ticket_call_reports_it_dead() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let token = home.token("a0").unwrap();
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     wechat.fault("errcode:40001@1");
     let server = home.serve_with_log(&["--refresh"]);
-    eventually("it is refused", || home.has_logged("a0: jsapi ticket: WeChat refused (40001)"));
+    eventually("the refusal is logged", || {
+        home.has_logged("a0: jsapi ticket: WeChat refused (40001)")
+    });
     assert_eq!(server.get("/ticket/a0/jsapi").status, 503);
-    assert_eq!((asked_for_tickets(&wechat), wechat.probes(), wechat.mints()), (2, 1, 1));
+    assert_eq!((ticket_calls(&wechat), wechat.probes(), wechat.mints()), (2, 1, 1));
     assert_eq!(home.token("a0"), Some(token));
     assert!(home.has_logged("trying again in 1h"));
 }
 
 #[test]
-fn a_ticket_that_wechat_can_only_repeat_is_asked_for_ever_more_rarely() {
+fn a_due_ticket_that_wechat_returns_unchanged_is_requested_ever_more_rarely() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]\nrefresh_before = \"3h\"", "2h");
     let fetch = || {
         for _ in 0..3 {
             home.run(&["fetch"]).exits(0).silent();
         }
-        asked_for_tickets(&wechat)
+        ticket_calls(&wechat)
     };
-    assert_eq!(fetch(), 1, "a half of its life it is good whatever the margin");
-    grow_old(&home, "jsapi", 3700);
+    assert_eq!(fetch(), 1, "for half of its life a ticket is not due, whatever the margin");
+    set_ticket_age(&home, "jsapi", 3700);
     assert_eq!(fetch(), 2);
     let left = ticket_document(&home, "jsapi")["expires_in"].as_u64().unwrap();
     assert!((3490..=3500).contains(&left), "{left}");
-    grow_old(&home, "jsapi", 1700);
+    set_ticket_age(&home, "jsapi", 1700);
     assert_eq!(fetch(), 2);
-    grow_old(&home, "jsapi", 1800);
+    set_ticket_age(&home, "jsapi", 1800);
     assert_eq!(fetch(), 3);
 }
 
 #[test]
-fn another_accounts_ticket_is_left_alone_and_named_by_its_place() {
+fn the_error_for_another_accounts_ticket_names_its_file() {
     let (wechat, home) = set_up("stable", "[\"jsapi\"]", "2h");
     home.run(&["fetch"]).exits(0);
     let path = home.path("state/a0.jsapi.json");
@@ -483,5 +495,5 @@ fn another_accounts_ticket_is_left_alone_and_named_by_its_place() {
     let place = format!("a0: jsapi ticket: {} belongs to wx9", path.display());
     home.run(&["fetch"]).exits(2).says(&[&place]);
     assert_eq!(fs::read_to_string(&path).unwrap(), other);
-    assert_eq!(asked_for_tickets(&wechat), 1);
+    assert_eq!(ticket_calls(&wechat), 1);
 }
