@@ -1,5 +1,4 @@
-//! `from = "…"`: the token of another wxtoken, which holds the AppSecret. Handed out here as if it were this host's own,
-//! with no longer a life than is promised there.
+//! `from = "…"`: mirrors of another wxtoken, which has the AppSecret. A mirror serves the same tokens, with no longer a life.
 
 use std::fs;
 
@@ -7,7 +6,7 @@ use crate::support::home::{Home, appsecret, wechat_of};
 use crate::support::tls::{Authority, Identity};
 use crate::support::*;
 
-/// A host that asks WeChat for the account `a0`.
+/// Returns a host that fetches account `a0` from WeChat.
 fn central(wechat: &WeChat, more: &str) -> Home {
     Home::of_accounts(1, &wechat.url(), more)
 }
@@ -16,12 +15,12 @@ fn wechat(more: &[&str]) -> WeChat {
     wechat_of(1, more)
 }
 
-/// A host whose `a0` is a mirror of this server's.
+/// Returns a host whose account `a0` is a mirror of this server.
 fn mirror_of(server: &Server, more: &str) -> Home {
     Home::with(&format!("[account.a0]\nfrom = \"http://{}\"\n{more}", server.address()))
 }
 
-/// The server of this host, a mirror of it with its server, and a mirror of that one, which has the token.
+/// Returns the server of `first`, a mirror of it with its server, and a mirror of that one that has fetched the token.
 fn chain_behind(first: &Home) -> (Server, Home, Server, Home) {
     let first_server = first.serve(&["--refresh"]);
     let second = mirror_of(&first_server, "");
@@ -31,7 +30,7 @@ fn chain_behind(first: &Home) -> (Server, Home, Server, Home) {
     (first_server, second, second_server, third)
 }
 
-/// How many seconds are promised here.
+/// Returns the life that `get` prints, in seconds.
 fn promised(home: &Home) -> u64 {
     home.run(&["get"]).exits(0).json()["expires_in"].as_u64().unwrap()
 }
@@ -52,11 +51,11 @@ fn promise_4_a_chain_of_three_hosts_never_shows_a_longer_life_than_the_first() {
         let wechat = wechat(&[]);
         let first = central(&wechat, &format!("api = \"{api}\"\nrefresh_before = \"1h\"\n"));
         let (first_server, _second, second_server, third) = chain_behind(&first);
-        // Asked from the end of the chain to its beginning: time works against the last.
+        // From the end of the chain to its start: time passing makes the test stricter.
         let lives = [promised(&third), life_of(&second_server), life_of(&first_server)];
         let [third_life, second_life, first_life] = lives;
         assert!(third_life <= second_life + 2 && second_life <= first_life + 2, "{lives:?}");
-        // On classic an early refresh may leave five minutes of the last hour: what the first says of it is all.
+        // On classic an early refresh can leave five minutes, so the first host promises no more than those for the last hour.
         let whole = if api == "classic" { 3600 + 300 } else { 7200 };
         assert!((whole - 15..=whole).contains(&third_life), "{api}: {lives:?}");
         assert_eq!(third.token("a0"), first.token("a0"));
@@ -66,7 +65,7 @@ fn promise_4_a_chain_of_three_hosts_never_shows_a_longer_life_than_the_first() {
 }
 
 #[test]
-fn a_mirror_needs_no_appsecret_and_serves_sdks_under_its_appid() {
+fn a_mirror_without_an_appsecret_serves_sdks_under_its_appid() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     let server = first.serve(&["--refresh"]);
@@ -82,7 +81,7 @@ fn a_mirror_needs_no_appsecret_and_serves_sdks_under_its_appid() {
 }
 
 #[test]
-fn a_ticket_is_mirrored_like_a_token() {
+fn tickets_are_mirrored_like_tokens() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "tickets = [\"jsapi\"]\n");
     first.run(&["fetch"]).exits(0).silent();
@@ -99,7 +98,7 @@ fn a_ticket_is_mirrored_like_a_token() {
 }
 
 #[test]
-fn what_the_other_does_not_do_is_told_as_such() {
+fn a_ticket_or_replacement_that_the_central_server_does_not_offer_is_an_error_that_says_so() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     first.run(&["fetch"]).exits(0).silent();
@@ -118,14 +117,14 @@ fn what_the_other_does_not_do_is_told_as_such() {
 }
 
 #[test]
-fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
+fn promise_2_while_the_central_server_is_down_the_document_stays() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     let server = first.serve(&["--refresh"]);
     let mirror = mirror_of(&server, "");
     mirror.run(&["fetch"]).exits(0).silent();
     let before = fs::read(mirror.document_path("a0")).unwrap();
-    // Within moments nobody is asked again.
+    // A fetch right after another makes no call.
     mirror.run(&["fetch", "-v"]).exits(0).says_something(&["not due"]);
     server.stop();
     mirror.run(&["fetch", "--force", "--timeout", "2s"]).exits(5).says(&[
@@ -140,7 +139,7 @@ fn promise_2_while_the_central_server_is_down_there_is_what_there_was() {
 }
 
 #[test]
-fn promise_7_a_dead_token_heals_through_two_mirrors_with_one_mint() {
+fn promise_7_a_dead_token_is_replaced_through_two_mirrors_by_one_mint() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     let (_first_server, second, second_server, third) = chain_behind(&first);
@@ -152,20 +151,20 @@ fn promise_7_a_dead_token_heals_through_two_mirrors_with_one_mint() {
     assert!(wechat.is_alive(&next));
     assert_eq!([first.token("a0"), second.token("a0")], [Some(next.clone()), Some(next.clone())]);
     assert_eq!(wechat.mints(), 2);
-    // And by a client of the one in the middle, for whom the central server has done it already.
+    // Reported again to the middle mirror: the central server has replaced it already.
     let answer = second_server.post("/token/a0", &rejected(&dead));
     assert_eq!((answer.status, answer.json()["access_token"].as_str()), (200, Some(&*next)));
-    // One that WeChat honours is not replaced, whoever says so.
+    // A live token is not replaced although it is reported.
     let refused = third.run(&["fetch", "--rejected", &next]).exits(5);
     refused.says(&["which honours it", "上级 wxtoken 确认"]);
-    // An order is not passed on, and not said to be.
+    // --force is not forwarded, and the message says so.
     let forced = third.run(&["fetch", "--force", "a0"]).exits(0);
     forced.says(&["--force is to ask that one", "--rejected", "上级仍给出原 token"]);
     assert_eq!((third.token("a0"), wechat.mints()), (Some(next), 2));
 }
 
 #[test]
-fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
+fn a_key_is_sent_over_https_and_never_logged() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     let made = first.run(&["key", "branch"]).exits(0).stdout;
@@ -191,7 +190,7 @@ fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
         ca_file.display()
     );
     let mirror = Home::with(&config);
-    // Without the file, with one that others can read, and with a wrong key.
+    // Without the key file, with one readable by others, and with a wrong key.
     mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: cannot read key file"]);
     write_with_mode(&mirror.path("central.key"), &key, 0o644);
     mirror.run(&["fetch"]).exits(2).says(&["key file", "open to others: mode 0644"]);
@@ -211,46 +210,49 @@ fn a_key_goes_along_over_https_and_is_in_nothing_that_is_said() {
     assert!(!ran.stderr.contains(&key), "{ran:?}");
     assert_eq!(mirror.token("a0"), first.token("a0"));
 
-    // Whose authority is not named is not reached, as check says, too.
-    let stranger = Home::with(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
+    // Without ca_file the server is not trusted, and check says so, too.
+    let other = Home::with(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
     for verb in ["fetch", "check"] {
-        let ran = stranger.run(&[verb]).exits(5);
-        let said = format!("{}{}", ran.stdout, ran.stderr);
-        assert!(said.contains("CA of your own") && said.contains("自建 CA"), "{verb}: {said}");
+        let ran = other.run(&[verb]).exits(5);
+        let output = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(
+            output.contains("CA of your own") && output.contains("自建 CA"),
+            "{verb}: {output}"
+        );
     }
 }
 
 #[test]
-fn promise_8_what_the_central_server_refuses_is_told_with_what_to_do() {
+fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     first.run(&["fetch"]).exits(0);
     let server = first.serve(&[]);
     let from = format!("from = \"http://{}\"\n", server.address());
-    let stranger = Home::with(&format!("[account.b0]\n{from}"));
-    stranger.run(&["fetch"]).exits(4).says(&[
+    let other = Home::with(&format!("[account.b0]\n{from}"));
+    other.run(&["fetch"]).exits(4).says(&[
         "b0: ",
         "answers 404",
         "the same name",
         "上级没有同名账号",
     ]);
-    // Nobody there but a client that is on no list.
+    // A server that does not allow this client.
     let guarded = first.serve(&["--allow", "10.9.8.7"]);
     mirror_of(&guarded, "").run(&["fetch"]).exits(4).says(&["answers 403", "allow list", "放行"]);
-    // It has none itself.
+    // A server without a token.
     fs::remove_file(first.document_path("a0")).unwrap();
     mirror_of(&server, "").run(&["fetch", "--timeout", "1s"]).exits(5).says(&[
         "answers 503",
         "no live token",
         "(no live token is published)",
     ]);
-    // And somebody else altogether.
+    // A server that is not wxtoken.
     let other = Home::with(&format!("[account.a0]\nfrom = \"{}\"\n", wechat.url()));
     other.run(&["fetch"]).exits(4).says(&["answers 404", "check `from`"]);
 }
 
 #[test]
-fn a_mirror_of_itself_gains_nothing_by_it() {
+fn a_mirror_of_itself_does_not_prolong_the_life() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     first.run(&["fetch"]).exits(0);
@@ -267,13 +269,13 @@ fn a_mirror_of_itself_gains_nothing_by_it() {
 }
 
 #[test]
-fn what_belongs_to_who_asks_wechat_is_no_business_of_a_mirrors() {
+fn settings_for_calls_to_wechat_are_config_errors_in_a_mirror() {
     let config = "[account.a0]\nfrom = \"http://10.0.0.1:7200\"\nsecret_file = \"a0.secret\"\nbase_url = \"https://api.weixin.qq.com\"\n\
                   refresh_before = \"10m\"\n[account.a1]\nappid = \"wx1\"\nkey_file = \"k\"\n[account.a2]\n";
     let home = Home::with(config);
     home.put_secret("a0", &appsecret(0));
     let ran = home.run(&["get", "a0"]).exits(2);
-    let said = home.said(&ran);
+    let lines = home.said(&ran);
     let expected = [
         "wxtoken.toml:2: account.a0.from: must be https:// (http:// only to loopback): key and token would cross the \
          network in clear",
@@ -283,8 +285,8 @@ fn what_belongs_to_who_asks_wechat_is_no_business_of_a_mirrors() {
         "wxtoken.toml:8: account.a1.key_file: goes with `from`",
         "wxtoken.toml:9: account.a2: it has no appid",
     ];
-    assert_eq!(said.len(), expected.len(), "{said:#?}");
-    for (line, expected) in said.iter().zip(expected) {
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
         assert!(line.contains(expected), "{expected:?} is not in {line:?}");
     }
 }
