@@ -1,4 +1,4 @@
-//! The sites in contrib/nginx, in a real nginx with a real wxtoken behind it: only ports, paths and names are changed.
+//! The sites in contrib/nginx, in a real nginx before a real wxtoken. The tests change only ports, paths and names.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -30,7 +30,7 @@ fn nginx() -> Option<PathBuf> {
     found
 }
 
-/// A real nginx with one of our sites; ends with the test.
+/// A running nginx with one of the sites. Killed when dropped.
 struct Nginx {
     child: Child,
     dir: TempDir,
@@ -38,11 +38,11 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it with `contrib/nginx/SITE`, changed so that each `(from, to)` is another; each `from` must be there.
+    /// Starts nginx with `contrib/nginx/SITE` and these replacements. Fails if the site does not contain a `from`.
     fn with(program: &Path, site: &str, changes: &[(&str, &str)]) -> Nginx {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
-        // nginx cannot be told to choose a port. It takes a socket that listens, as it does when it replaces itself.
+        // nginx cannot choose a free port. It takes over a listening socket instead, as in an upgrade of its binary.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let site = fs::read_to_string(Path::new("contrib/nginx").join(site)).unwrap();
@@ -78,7 +78,7 @@ impl Nginx {
         Nginx { child, dir, address }
     }
 
-    /// All that it wrote into logs.
+    /// Returns the contents of all its logs.
     fn logs(&self) -> String {
         let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let logs = entries.filter(|path| path.to_string_lossy().ends_with(".log"));
@@ -88,13 +88,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // A master that is killed leaves its workers behind.
+        // SIGKILL would leave the workers running.
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let _ = self.child.wait();
         if std::thread::panicking() {
             let stderr = fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default();
-            eprintln!("--- nginx said\n{stderr}\n--- its logs\n{}", self.logs());
+            eprintln!("--- stderr of nginx\n{stderr}\n--- its logs\n{}", self.logs());
         }
     }
 }
@@ -105,7 +105,7 @@ fn change(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// wxtoken behind nginx's site with TLS.
+/// wxtoken behind the TLS site.
 struct Site {
     nginx: Nginx,
     wxtoken: Server,
@@ -113,7 +113,7 @@ struct Site {
     certificate: CertificateDer<'static>,
 }
 
-/// Who may ask at the sites here.
+/// The clients that are allowed.
 const ALLOW: &str = "127.0.0.4,127.0.0.5";
 
 impl Site {
@@ -125,13 +125,13 @@ impl Site {
         Site::start(program, &["--trusted-proxy", "unix", "--listen", "unix:"], &[])
     }
 
-    fn start(program: &Path, way: &[&str], args: &[&str]) -> Site {
+    fn start(program: &Path, trust: &[&str], args: &[&str]) -> Site {
         let sandbox = Sandbox::asking("http://127.0.0.1:1");
         sandbox.publish(TOKEN, 7200, 0);
         let socket = format!("unix:{}", sandbox.path("socket").display());
-        let way: Vec<&str> =
-            way.iter().map(|word| if *word == "unix:" { &socket } else { *word }).collect();
-        let wxtoken = sandbox.serve(&[&way[..], &["-v", "--allow", ALLOW], args].concat());
+        let trust: Vec<&str> =
+            trust.iter().map(|flag| if *flag == "unix:" { &socket } else { *flag }).collect();
+        let wxtoken = sandbox.serve(&[&trust[..], &["-v", "--allow", ALLOW], args].concat());
 
         let key = KeyPair::generate().unwrap();
         let certificate =
@@ -178,7 +178,7 @@ impl Site {
     }
 }
 
-/// A request with these headers, each with its line's end.
+/// Returns a request with these headers; each has its line end.
 fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n")
 }
@@ -186,10 +186,10 @@ fn request(path: &str, headers: &str) -> String {
 const COMPATIBLE: &str = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef";
 
 #[test]
-fn the_client_is_whoever_nginx_sees_whatever_it_says_of_itself() {
+fn the_client_address_is_the_one_that_nginx_sees_whatever_headers_claim() {
     let Some(program) = nginx() else { return };
     for site in [Site::over_tcp(&program, &[]), Site::over_unix(&program)] {
-        for lie in [
+        for headers in [
             "",
             "X-Forwarded-For: 127.0.0.4\r\n",
             "X-Forwarded-For: 127.0.0.6\r\n",
@@ -204,29 +204,29 @@ fn the_client_is_whoever_nginx_sees_whatever_it_says_of_itself() {
             "Connection: X-Forwarded-For\r\n",
             "Connection: close, X-Forwarded-For\r\nX-Forwarded-For: 127.0.0.4\r\n",
         ] {
-            for friend in ["127.0.0.4", "127.0.0.5"] {
-                let response = site.get(friend, "/token", lie);
-                assert_eq!(response.status, 200, "{lie:?} {response:?}");
+            for client in ["127.0.0.4", "127.0.0.5"] {
+                let response = site.get(client, "/token", headers);
+                assert_eq!(response.status, 200, "{headers:?} {response:?}");
                 assert_eq!(response.json()["access_token"], TOKEN);
             }
-            // The proxy's own address is nobody's.
-            for stranger in ["127.0.0.1", "127.0.0.6"] {
-                let response = site.get(stranger, "/token", lie);
-                assert_eq!(response.status, 403, "{lie:?} {response:?}");
-                assert_eq!(response.json()["error"], "forbidden", "{lie:?}");
-                let says = format!("your address {stranger} is not allowed here");
-                assert!(response.body.contains(&says), "{lie:?} {response:?}");
-                let response = site.get(stranger, &format!("{COMPATIBLE}&secret=x"), lie);
-                assert_eq!(response.json()["errcode"], 40164, "{lie:?} {response:?}");
-                let says = format!("invalid ip {stranger}, not in whitelist");
-                assert!(response.body.contains(&says), "{lie:?} {response:?}");
+            // The address of the proxy itself is not allowed.
+            for other in ["127.0.0.1", "127.0.0.6"] {
+                let response = site.get(other, "/token", headers);
+                assert_eq!(response.status, 403, "{headers:?} {response:?}");
+                assert_eq!(response.json()["error"], "forbidden", "{headers:?}");
+                let says = format!("your address {other} is not allowed here");
+                assert!(response.body.contains(&says), "{headers:?} {response:?}");
+                let response = site.get(other, &format!("{COMPATIBLE}&secret=x"), headers);
+                assert_eq!(response.json()["errcode"], 40164, "{headers:?} {response:?}");
+                let says = format!("invalid ip {other}, not in whitelist");
+                assert!(response.body.contains(&says), "{headers:?} {response:?}");
             }
         }
     }
 }
 
 #[test]
-fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
+fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
     let Some(program) = nginx() else { return };
     let site = Site::over_tcp(&program, &[]);
     let response = site.get("127.0.0.4", "/token", "");
@@ -239,7 +239,7 @@ fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
     }
     for (path, status) in [
         ("/token/default", 200),
-        ("/token/nobody", 404),
+        ("/token/unknown", 404),
         ("/ticket/jsapi", 404),
         ("/ticket/default/jsapi", 404),
         ("/healthz", 200),
@@ -263,7 +263,7 @@ fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
         let response = site.get("127.0.0.4", path, "");
         assert_eq!((response.status, response.header("content-type")), (404, Some("text/html")));
     }
-    // Two ways of writing one path are two paths to wxtoken.
+    // wxtoken does not normalize paths.
     for path in ["/%74oken", "//token", "/x/../token"] {
         assert_eq!(site.get("127.0.0.4", path, "").json()["error"], "not_found", "{path}");
     }
@@ -275,7 +275,7 @@ fn what_wxtoken_answers_arrives_as_it_is_and_other_paths_do_not_reach_it() {
 }
 
 #[test]
-fn nginx_keeps_its_connection_to_wxtoken() {
+fn nginx_reuses_its_connection_to_wxtoken() {
     let Some(program) = nginx() else { return };
     let site = Site::over_tcp(&program, &[]);
     let before = site.wxtoken.descriptors();
@@ -286,7 +286,7 @@ fn nginx_keeps_its_connection_to_wxtoken() {
 }
 
 #[test]
-fn keys_pass_and_are_in_none_of_nginxs_logs_not_even_when_wxtoken_is_down() {
+fn keys_are_forwarded_and_never_logged_by_nginx_also_with_wxtoken_down() {
     let Some(program) = nginx() else { return };
     let mut command = wxtoken();
     command.args(["key", "php"]);
@@ -326,7 +326,7 @@ fn keys_pass_and_are_in_none_of_nginxs_logs_not_even_when_wxtoken_is_down() {
     drop(site.sandbox);
 }
 
-/// A name server that says of every name that it is this host.
+/// Starts a name server that resolves every name to 127.0.0.1.
 fn name_server() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -334,7 +334,7 @@ fn name_server() -> SocketAddr {
         let mut query = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut query) {
             let question = &query[12..length];
-            // Its type is before its class, at the end: 1 is A.
+            // Type and class are at the end; type 1 is A.
             let is_a = question[question.len() - 3] == 1;
             let mut answer = query[..2].to_vec();
             answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
@@ -342,13 +342,13 @@ fn name_server() -> SocketAddr {
             if is_a {
                 answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
             }
-            let _ = socket.send_to(&answer, from); // nginx asks again.
+            let _ = socket.send_to(&answer, from); // nginx retries.
         }
     });
     address
 }
 
-/// nginx that routes by path, between wxtoken and WeChat behind TLS for `name`.
+/// Starts nginx with the site that routes by path to wxtoken and to WeChat behind `front`.
 fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) -> Nginx {
     let ca_file = dir.path("ca.pem");
     fs::write(&ca_file, &front.ca_pem).unwrap();
@@ -369,7 +369,7 @@ fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) ->
 }
 
 #[test]
-fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
+fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
     let Some(program) = nginx() else { return };
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
@@ -382,8 +382,8 @@ fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
         exchange_over(connect_from(source, nginx.address), request(path, headers).as_bytes())
     };
     let asked = wechat.asked();
-    let lie = "X-Forwarded-For: 127.0.0.9\r\nForwarded: for=127.0.0.9\r\n";
-    for headers in ["", lie] {
+    let forged = "X-Forwarded-For: 127.0.0.9\r\nForwarded: for=127.0.0.9\r\n";
+    for headers in ["", forged] {
         let response = get("127.0.0.4", &format!("{COMPATIBLE}&secret=K3Y"), headers);
         assert_eq!(response.json()["access_token"], token.as_str(), "{response:?}");
     }
@@ -391,11 +391,11 @@ fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
     assert_eq!(work.json()["access_token"], token.as_str(), "{work:?}");
     let ticket =
         get("127.0.0.4", &format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"), "");
-    assert_eq!(ticket.json()["errcode"], 48001, "wxtoken keeps none here: {ticket:?}");
-    assert_eq!(wechat.asked(), asked, "WeChat was not asked for a token");
+    assert_eq!(ticket.json()["errcode"], 48001, "no ticket is configured: {ticket:?}");
+    assert_eq!(wechat.asked(), asked, "no token call reaches WeChat");
     assert_eq!(front.handshakes.load(std::sync::atomic::Ordering::Relaxed), 0);
-    // With that token, WeChat is asked for what is WeChat's.
-    for headers in ["", lie] {
+    // Other calls go to WeChat with the token.
+    for headers in ["", forged] {
         let path = format!("/cgi-bin/get_api_domain_ip?access_token={token}");
         let response = get("127.0.0.4", &path, headers);
         assert!(response.json()["ip_list"].is_array(), "{response:?}");
@@ -414,7 +414,7 @@ fn what_asks_for_tokens_goes_to_wxtoken_and_all_else_to_wechat() {
 }
 
 #[test]
-fn a_wechat_with_somebody_elses_certificate_gets_no_token() {
+fn a_server_with_a_certificate_of_another_name_gets_no_token() {
     let Some(program) = nginx() else { return };
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
