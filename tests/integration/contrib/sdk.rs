@@ -15,22 +15,22 @@ use crate::support::home::Home;
 use crate::support::redis::Redis;
 use crate::support::*;
 
-/// The recipes with an SDK in them: those that ask `serve`, and those that read the document.
+/// The recipes with an SDK: those that call `serve`, and those that read the document.
 const SDKS_OVER_HTTP: [&str; 2] = ["wechatpy/over_http.py", "co-wechat-api/over-http.js"];
 const SDKS_FROM_FILE: [&str; 2] = ["wechatpy/from_file.py", "co-wechat-api/from-file.js"];
 
-/// WeCom's.
+/// The recipe for WeCom.
 const WECOM_OVER_HTTP: &str = "wechatpy/wecom.py";
 
-/// The one with an SDK in it that reads from a Redis by itself.
+/// The recipe whose SDK reads the token from Redis.
 const FROM_REDIS: &str = "wechatpy/from_redis.py";
 
-/// The same without an SDK.
+/// The recipes without an SDK.
 const SHELL_OVER_HTTP: &str = "shell/over-http.sh";
 const SHELL_FROM_FILE: &str = "shell/from-file.sh";
 
-/// Everything that a program with an SDK in it talks to.
-struct Scene {
+/// Everything that a program with an SDK connects to.
+struct SdkSetup {
     sdks: PathBuf,
     wechat: WeChat,
     sandbox: Sandbox,
@@ -42,39 +42,39 @@ struct Scene {
     _server: Server,
 }
 
-impl Scene {
+impl SdkSetup {
     /// WeChat as it should be, and `serve --refresh`; `None`, loudly, where there are no SDKs.
-    fn set() -> Option<Scene> {
-        Scene::around(WeChat::start(), "stable", Sandbox::serve_refreshing)
+    fn set() -> Option<SdkSetup> {
+        SdkSetup::around(WeChat::start(), "stable", Sandbox::serve_refreshing)
     }
 
     fn around(
         wechat: WeChat,
         api: &'static str,
         serve: fn(&Sandbox, &[&str]) -> Server,
-    ) -> Option<Scene> {
+    ) -> Option<SdkSetup> {
         let sdks = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk");
         if !sdks.join("installed").exists() {
             skip("no SDKs; .ci/sdk installs them");
             return None;
         }
         let sandbox = Sandbox::against(&wechat).on(api);
-        sandbox.run(&["fetch"]); // In vain where WeChat has a fault.
+        sandbox.run(&["fetch"]); // Fails if WeChat has a fault.
         let (key, line) = new_key();
         let keys = sandbox.path("keys");
         write_with_mode(&keys, &line, 0o600);
         let server = serve(&sandbox, &["--keys", keys.to_str().unwrap()]);
         let wxtoken_tap = Tap::before(server.address());
         let wechat_tap = Tap::before(wechat.address());
-        Some(Scene { sdks, wechat, sandbox, key, wxtoken_tap, wechat_tap, _server: server })
+        Some(SdkSetup { sdks, wechat, sandbox, key, wxtoken_tap, wechat_tap, _server: server })
     }
 
-    /// A recipe as a program, not yet run: it knows where everything is, and nothing else of our environment.
+    /// Returns a command that runs a recipe, with the setup's addresses and nothing else in its environment.
     fn program(&self, recipe: &str) -> Command {
         self.interpreter(recipe, &[])
     }
 
-    /// The same recipe in a process that stays, and makes its API call whenever told.
+    /// Starts the recipe in a process that makes an API call for each line on stdin.
     fn worker(&self, recipe: &str) -> Worker {
         Worker::start(self.worker_program(recipe))
     }
@@ -110,13 +110,13 @@ impl Scene {
     }
 }
 
-/// A client's key, and the line for the server's file.
+/// Returns a new client key, and its line for the server's file.
 fn new_key() -> (String, String) {
     let mut command = wxtoken();
     command.args(["key", "worker"]);
     let ran = Ran::of(command).exits(0);
-    let word = |label| ran.stdout.lines().find_map(|line| line.strip_prefix(label)).expect(label);
-    (word("key:").trim().to_owned(), word("line:").trim().to_owned())
+    let field = |label| ran.stdout.lines().find_map(|line| line.strip_prefix(label)).expect(label);
+    (field("key:").trim().to_owned(), field("line:").trim().to_owned())
 }
 
 /// Imports the recipe, and for each line on stdin makes its API call.
@@ -132,7 +132,7 @@ for _ in sys.stdin:
         print("error", getattr(err, "errcode", None) or type(err).__name__, flush=True)
 "#;
 
-/// The same; does not wait for one call before it makes the next.
+/// The same in JavaScript; does not wait for one call before the next.
 const NODE_WORKER: &str = r#"
 const api = require(process.argv[1]);
 require('node:readline').createInterface({ input: process.stdin }).on('line', async () => {
@@ -144,11 +144,11 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', as
 });
 "#;
 
-/// A process with an SDK in it.
+/// A process with an SDK.
 struct Worker {
     child: Child,
     stdin: ChildStdin,
-    said: Receiver<String>,
+    results: Receiver<String>,
 }
 
 impl Worker {
@@ -157,31 +157,31 @@ impl Worker {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let stdin = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (say, said) = channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
-        Worker { child, stdin, said }
+        let (sender, results) = channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Worker { child, stdin, results }
     }
 
-    /// Tells it to make an API call.
-    fn tell(&mut self) {
-        self.stdin.write_all(b"call\n").expect("it listens");
+    /// Starts an API call.
+    fn start_call(&mut self) {
+        self.stdin.write_all(b"call\n").expect("it reads");
     }
 
-    /// What came of a call that it was told to make: `ok`, or `error` and its code or name.
+    /// Waits for the result of a call: `ok`, or `error` and its code or name.
     #[track_caller]
-    fn hear(&mut self) -> String {
-        self.said.recv_timeout(PATIENCE).expect("it says what came of it, in time")
+    fn result(&mut self) -> String {
+        self.results.recv_timeout(PATIENCE).expect("a result")
     }
 
-    /// Makes an API call; what came of it.
+    /// Makes an API call and returns its result.
     #[track_caller]
     fn call(&mut self) -> String {
-        self.tell();
-        self.hear()
+        self.start_call();
+        self.result()
     }
 
     #[track_caller]
-    fn calls_well(&mut self) {
+    fn call_succeeds(&mut self) {
         assert_eq!(self.call(), "ok");
     }
 }
@@ -193,29 +193,29 @@ impl Drop for Worker {
     }
 }
 
-/// Passes on all that is said between callers and a server, and remembers what was asked.
+/// A proxy between clients and a server that records requests.
 struct Tap {
     address: SocketAddr,
-    came: Arc<Mutex<Vec<u8>>>,
+    recorded: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Tap {
     fn before(server: SocketAddr) -> Tap {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let came = Arc::new(Mutex::new(Vec::new()));
-        let tap = Tap { address, came: Arc::clone(&came) };
+        let recorded = Arc::new(Mutex::new(Vec::new()));
+        let tap = Tap { address, recorded: Arc::clone(&recorded) };
         thread::spawn(move || {
             for caller in listener.incoming().flatten() {
-                let (server, came) = (connect(server), Arc::clone(&came));
+                let (server, recorded) = (connect(server), Arc::clone(&recorded));
                 let (answers, answered) =
                     (server.try_clone().unwrap(), caller.try_clone().unwrap());
                 thread::spawn(move || {
                     pass_on(caller, server, |bytes| {
-                        let mut came = came.lock().unwrap();
-                        came.extend(bytes);
-                        // A body has no line end of its own.
-                        came.push(b'\n');
+                        let mut recorded = recorded.lock().unwrap();
+                        recorded.extend(bytes);
+                        // A body does not end in a newline.
+                        recorded.push(b'\n');
                     })
                 });
                 thread::spawn(move || pass_on(answers, answered, |_| {}));
@@ -228,236 +228,238 @@ impl Tap {
         format!("http://{}", self.address)
     }
 
-    /// What was asked since this was last called: the method and the path of each request.
-    fn asked(&self) -> Vec<String> {
-        let came = std::mem::take(&mut *self.came.lock().unwrap());
-        let text = String::from_utf8(came).expect("requests are text");
+    /// Returns method and path of each request since the last call of this.
+    fn requests(&self) -> Vec<String> {
+        let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
+        let text = String::from_utf8(recorded).expect("requests are text");
         let requests = text.lines().filter_map(|line| line.strip_suffix(" HTTP/1.1"));
         requests.map(|request| request.split('?').next().unwrap().to_owned()).collect()
     }
 }
 
-/// Passes on what one side says until it ends, after showing it to `seen`.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, seen: impl Fn(&[u8])) {
+/// Copies bytes until `from` ends; `observe` gets them first.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, observe: impl Fn(&[u8])) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        seen(&buffer[..read]);
+        observe(&buffer[..read]);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Write); // It may be gone already.
+    let _ = to.shutdown(Shutdown::Write); // It can be closed already.
 }
 
 #[test]
-fn every_recipe_makes_its_api_call_and_wechat_is_asked_for_one_token_in_all() {
-    let Some(scene) = Scene::set() else { return };
+fn every_recipe_completes_its_api_call_with_one_token_for_all() {
+    let Some(setup) = SdkSetup::set() else { return };
     let shell = [SHELL_OVER_HTTP, SHELL_FROM_FILE];
     for recipe in [SDKS_OVER_HTTP, SDKS_FROM_FILE, shell].as_flattened() {
-        let ran = Ran::of(scene.program(recipe)).exits(0);
-        let mut words = ran.stdout.split(|c: char| !c.is_ascii_digit() && c != '.');
-        let addresses = words.any(|word| word.parse::<Ipv4Addr>().is_ok());
+        let ran = Ran::of(setup.program(recipe)).exits(0);
+        let mut parts = ran.stdout.split(|c: char| !c.is_ascii_digit() && c != '.');
+        let addresses = parts.any(|part| part.parse::<Ipv4Addr>().is_ok());
         assert!(addresses, "{recipe}: {}", ran.stdout);
         assert_eq!(ran.stderr, "", "{recipe}");
     }
-    assert_eq!(scene.wechat.asked(), 1);
+    assert_eq!(setup.wechat.asked(), 1);
 }
 
 #[test]
-fn an_sdk_asks_for_a_token_once_and_keeps_it() {
-    let Some(scene) = Scene::set() else { return };
+fn an_sdk_requests_a_token_once_and_keeps_it() {
+    let Some(setup) = SdkSetup::set() else { return };
     for recipe in SDKS_OVER_HTTP {
-        let mut worker = scene.worker(recipe);
+        let mut worker = setup.worker(recipe);
         for _ in 0..3 {
-            worker.calls_well();
+            worker.call_succeeds();
         }
-        assert_eq!(scene.wxtoken_tap.asked(), ["GET /cgi-bin/token"], "{recipe}");
+        assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/token"], "{recipe}");
     }
 }
 
-/// What an SDK says by asking again, workers that start together say, too.
+/// Requesting a token again is how SDKs report a dead one, and workers that start together look the same.
 #[test]
-fn workers_that_start_together_are_not_taken_for_a_storm() {
-    let Some(scene) = Scene::set() else { return };
+fn workers_that_start_together_do_not_cause_a_replacement() {
+    let Some(setup) = SdkSetup::set() else { return };
     let recipes = SDKS_OVER_HTTP.iter().cycle().take(8);
-    let mut workers: Vec<Worker> = recipes.map(|recipe| scene.worker(recipe)).collect();
-    workers.iter_mut().for_each(Worker::tell);
+    let mut workers: Vec<Worker> = recipes.map(|recipe| setup.worker(recipe)).collect();
+    workers.iter_mut().for_each(Worker::start_call);
     for worker in &mut workers {
-        assert_eq!(worker.hear(), "ok");
+        assert_eq!(worker.result(), "ok");
     }
-    assert_eq!(scene.wxtoken_tap.asked().len(), workers.len());
-    assert_eq!(scene.wechat.asked(), 1, "and the token that they have stays");
+    assert_eq!(setup.wxtoken_tap.requests().len(), workers.len());
+    assert_eq!(setup.wechat.asked(), 1, "the token is not replaced");
 }
 
 #[test]
-fn many_api_calls_of_one_process_ask_for_a_token_together() {
-    let Some(scene) = Scene::set() else { return };
-    let mut worker = scene.worker(SDKS_OVER_HTTP[1]);
+fn concurrent_api_calls_of_one_process_share_a_token_request() {
+    let Some(setup) = SdkSetup::set() else { return };
+    let mut worker = setup.worker(SDKS_OVER_HTTP[1]);
     let mut call_ten_times = || {
-        (0..10).for_each(|_| worker.tell());
-        (0..10).for_each(|_| assert_eq!(worker.hear(), "ok"));
-        scene.wxtoken_tap.asked().len()
+        (0..10).for_each(|_| worker.start_call());
+        (0..10).for_each(|_| assert_eq!(worker.result(), "ok"));
+        setup.wxtoken_tap.requests().len()
     };
     assert_eq!(call_ten_times(), 1);
-    scene.wechat.kill_tokens();
-    // Who is refused when the others have a new token already asks for himself.
+    setup.wechat.kill_tokens();
+    // A call that is refused after the others have a new token makes a request of its own.
     assert!(call_ten_times() <= 10);
 }
 
-/// A stranger kills the token that the SDK holds. WeChat tells the SDK, which can only ask wxtoken again.
+/// WeChat rejects the SDK's token, and all that the SDK can do is to request a token again.
 #[test]
-fn an_sdk_whose_token_was_killed_gets_over_it_within_one_api_call() {
+fn an_sdk_recovers_from_a_revoked_token_within_one_api_call() {
     for recipe in SDKS_OVER_HTTP {
-        let Some(scene) = Scene::set() else { return };
-        let mut worker = scene.worker(recipe);
-        worker.calls_well();
-        let (mints, _) = (scene.wechat.mints(), scene.wxtoken_tap.asked());
-        scene.wechat.kill_tokens();
+        let Some(setup) = SdkSetup::set() else { return };
+        let mut worker = setup.worker(recipe);
+        worker.call_succeeds();
+        let (mints, _) = (setup.wechat.mints(), setup.wxtoken_tap.requests());
+        setup.wechat.kill_tokens();
 
-        worker.calls_well();
-        let asked = scene.wxtoken_tap.asked();
-        assert!((1..=5).contains(&asked.len()), "{recipe}: {asked:?}");
-        assert_eq!(scene.wechat.mints(), mints + 1, "{recipe}");
+        worker.call_succeeds();
+        let requests = setup.wxtoken_tap.requests();
+        assert!((1..=5).contains(&requests.len()), "{recipe}: {requests:?}");
+        assert_eq!(setup.wechat.mints(), mints + 1, "{recipe}");
 
-        worker.calls_well();
-        assert_eq!(scene.wxtoken_tap.asked(), [""; 0], "{recipe}: the new token is kept");
+        worker.call_succeeds();
+        assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "{recipe}: the new token is kept");
     }
 }
 
-/// A process that is new never held another token: its first two questions are all that there is to go by.
+/// A new process never held another token: only its first two requests show that the token is dead.
 #[test]
-fn an_sdk_that_starts_with_a_killed_token_gets_over_it_within_one_api_call() {
+fn an_sdk_that_starts_with_a_revoked_token_recovers_within_one_api_call() {
     for recipe in SDKS_OVER_HTTP {
-        let Some(scene) = Scene::set() else { return };
-        scene.wechat.kill_tokens();
-        let mut worker = scene.worker(recipe);
-        worker.calls_well();
-        let asked = scene.wxtoken_tap.asked();
-        assert!((2..=5).contains(&asked.len()), "{recipe}: {asked:?}");
-        worker.calls_well();
-        assert_eq!(scene.wxtoken_tap.asked(), [""; 0], "{recipe}");
+        let Some(setup) = SdkSetup::set() else { return };
+        setup.wechat.kill_tokens();
+        let mut worker = setup.worker(recipe);
+        worker.call_succeeds();
+        let requests = setup.wxtoken_tap.requests();
+        assert!((2..=5).contains(&requests.len()), "{recipe}: {requests:?}");
+        worker.call_succeeds();
+        assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "{recipe}");
     }
 }
 
 #[test]
-fn an_sdk_for_wecom_keeps_its_token_and_gets_over_its_death_within_one_api_call() {
-    let Some(scene) = Scene::around(WeChat::start(), "work", Sandbox::serve_refreshing) else {
+fn an_sdk_for_wecom_keeps_its_token_and_recovers_from_a_revoked_one_within_one_api_call() {
+    let Some(setup) = SdkSetup::around(WeChat::start(), "work", Sandbox::serve_refreshing) else {
         return;
     };
-    let mut worker = scene.worker(WECOM_OVER_HTTP);
-    worker.calls_well();
-    worker.calls_well();
-    assert_eq!(scene.wxtoken_tap.asked(), ["GET /cgi-bin/gettoken"]);
-    scene.wechat.kill_tokens();
-    worker.calls_well();
-    let asked = scene.wxtoken_tap.asked();
-    assert!((1..=5).contains(&asked.len()), "{asked:?}");
-    worker.calls_well();
-    assert_eq!(scene.wxtoken_tap.asked(), [""; 0], "the new token is kept");
+    let mut worker = setup.worker(WECOM_OVER_HTTP);
+    worker.call_succeeds();
+    worker.call_succeeds();
+    assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/gettoken"]);
+    setup.wechat.kill_tokens();
+    worker.call_succeeds();
+    let requests = setup.wxtoken_tap.requests();
+    assert!((1..=5).contains(&requests.len()), "{requests:?}");
+    worker.call_succeeds();
+    assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "the new token is kept");
 
-    Ran::of(scene.program(WECOM_OVER_HTTP)).exits(0);
+    Ran::of(setup.program(WECOM_OVER_HTTP)).exits(0);
 }
 
-/// Where nobody can replace the token: one of them gives up by itself, the other would ask until its process breaks.
+/// Without --refresh a dead token is not replaced. One SDK gives up by itself, the other would retry until its process fails.
 #[test]
-fn a_loop_that_nothing_heals_is_ended_long_before_the_sdk_breaks() {
-    for (recipe, said) in SDKS_OVER_HTTP.into_iter().zip(["error 45011", "error 40001"]) {
-        let Some(scene) = Scene::around(WeChat::start(), "stable", Sandbox::serve) else { return };
-        scene.wechat.kill_tokens();
-        assert_eq!(scene.worker(recipe).call(), said, "{recipe}");
-        let asked = scene.wxtoken_tap.asked().len();
-        assert!(asked < 300, "{recipe}: {asked}, and wechatpy breaks after 489");
+fn an_endless_retry_loop_is_ended_long_before_the_sdk_fails() {
+    for (recipe, expected) in SDKS_OVER_HTTP.into_iter().zip(["error 45011", "error 40001"]) {
+        let Some(setup) = SdkSetup::around(WeChat::start(), "stable", Sandbox::serve) else {
+            return;
+        };
+        setup.wechat.kill_tokens();
+        assert_eq!(setup.worker(recipe).call(), expected, "{recipe}");
+        let requests = setup.wxtoken_tap.requests().len();
+        assert!(requests < 300, "{recipe}: {requests}, and wechatpy fails after 489");
     }
 }
 
 #[test]
-fn an_sdk_with_a_wrong_key_or_appid_is_refused_once_and_does_not_ask_again() {
-    let Some(scene) = Scene::set() else { return };
-    let stranger = new_key().0;
+fn an_sdk_with_a_wrong_key_or_appid_is_refused_once_and_does_not_retry() {
+    let Some(setup) = SdkSetup::set() else { return };
+    let unknown_key = new_key().0;
     for recipe in SDKS_OVER_HTTP {
         for (name, wrong, refused) in [
-            ("WXTOKEN_KEY", stranger.as_str(), "error 40125"),
+            ("WXTOKEN_KEY", unknown_key.as_str(), "error 40125"),
             ("WXTOKEN_APPID", "wxffffffffffffffff", "error 40013"),
         ] {
-            let mut program = scene.worker_program(recipe);
+            let mut program = setup.worker_program(recipe);
             program.env(name, wrong);
             assert_eq!(Worker::start(program).call(), refused, "{recipe}");
-            assert_eq!(scene.wxtoken_tap.asked(), ["GET /cgi-bin/token"], "{recipe}");
+            assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/token"], "{recipe}");
         }
     }
-    assert_eq!(scene.wechat_tap.asked(), [""; 0], "WeChat did not hear of it");
+    assert_eq!(setup.wechat_tap.requests(), [""; 0], "no call to WeChat");
 }
 
 #[test]
 fn an_sdk_gets_an_error_and_does_not_loop_while_wechat_is_down() {
-    let Some(scene) = Scene::set() else { return };
+    let Some(setup) = SdkSetup::set() else { return };
     for recipe in SDKS_OVER_HTTP {
-        let mut worker = scene.worker(recipe);
-        worker.calls_well();
-        scene.wxtoken_tap.asked();
-        scene.wechat_tap.asked();
+        let mut worker = setup.worker(recipe);
+        worker.call_succeeds();
+        setup.wxtoken_tap.requests();
+        setup.wechat_tap.requests();
         for fault in ["http:502", "reset", "errcode:-1"] {
-            scene.wechat.fault(fault);
-            let said = worker.call();
-            assert!(said.starts_with("error"), "{recipe}, {fault}: {said}");
-            assert_eq!(scene.wxtoken_tap.asked(), [""; 0], "{recipe}, {fault}");
-            assert_eq!(scene.wechat_tap.asked().len(), 1, "{recipe}, {fault}");
+            setup.wechat.fault(fault);
+            let result = worker.call();
+            assert!(result.starts_with("error"), "{recipe}, {fault}: {result}");
+            assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "{recipe}, {fault}");
+            assert_eq!(setup.wechat_tap.requests().len(), 1, "{recipe}, {fault}");
         }
-        scene.wechat.fault("none");
-        worker.calls_well();
+        setup.wechat.fault("none");
+        worker.call_succeeds();
     }
 }
 
 #[test]
-fn an_sdk_is_told_once_that_there_is_no_token_and_calls_well_when_there_is_one() {
+fn without_a_token_an_sdk_gets_one_error_and_recovers_once_there_is_a_token() {
     for recipe in SDKS_OVER_HTTP {
         let wechat = WeChat::with(&["--fault", "errcode:40164"]);
-        let Some(scene) = Scene::around(wechat, "stable", Sandbox::serve_refreshing) else {
+        let Some(setup) = SdkSetup::around(wechat, "stable", Sandbox::serve_refreshing) else {
             return;
         };
-        let mut worker = scene.worker(recipe);
+        let mut worker = setup.worker(recipe);
         assert_eq!(worker.call(), "error -1", "{recipe}");
-        assert_eq!(scene.wxtoken_tap.asked(), ["GET /cgi-bin/token"], "{recipe}");
-        scene.wechat.fault("none");
-        scene.sandbox.run(&["fetch"]).exits(0);
-        worker.calls_well();
+        assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/token"], "{recipe}");
+        setup.wechat.fault("none");
+        setup.sandbox.run(&["fetch"]).exits(0);
+        worker.call_succeeds();
     }
 }
 
 #[test]
-fn a_reader_of_the_file_has_a_rewritten_token_at_its_next_call() {
+fn a_reader_of_the_document_uses_a_new_token_at_its_next_call() {
     for recipe in SDKS_FROM_FILE {
-        let Some(scene) = Scene::set() else { return };
-        let mut worker = scene.worker(recipe);
-        worker.calls_well();
-        scene.wechat.kill_tokens();
+        let Some(setup) = SdkSetup::set() else { return };
+        let mut worker = setup.worker(recipe);
+        worker.call_succeeds();
+        setup.wechat.kill_tokens();
         assert_eq!(worker.call(), "error 40001", "{recipe}");
-        scene.sandbox.run(&["fetch", "--rejected", &scene.sandbox.token()]).exits(0);
-        worker.calls_well();
-        assert_eq!(scene.wxtoken_tap.asked(), [""; 0], "nobody but the file was asked");
+        setup.sandbox.run(&["fetch", "--rejected", &setup.sandbox.token()]).exits(0);
+        worker.call_succeeds();
+        assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "only the document is read");
     }
 }
 
 #[test]
-fn a_reader_of_the_file_does_not_call_with_a_token_that_has_expired() {
-    let Some(scene) = Scene::set() else { return };
-    let elsewhere = Sandbox::against(&scene.wechat);
-    elsewhere.publish(&scene.sandbox.token(), 7200, 7201);
+fn a_reader_of_the_document_does_not_use_an_expired_token() {
+    let Some(setup) = SdkSetup::set() else { return };
+    let expired = Sandbox::against(&setup.wechat);
+    expired.publish(&setup.sandbox.token(), 7200, 7201);
     for recipe in SDKS_FROM_FILE {
-        let mut program = scene.worker_program(recipe);
-        program.env("WXTOKEN_FILE", elsewhere.document_path());
+        let mut program = setup.worker_program(recipe);
+        program.env("WXTOKEN_FILE", expired.document_path());
         assert!(Worker::start(program).call().starts_with("error"), "{recipe}");
-        assert_eq!(scene.wechat_tap.asked(), [""; 0], "{recipe}: WeChat did not hear of it");
+        assert_eq!(setup.wechat_tap.requests(), [""; 0], "{recipe}: no call to WeChat");
     }
 }
 
-/// As the recipe says it in its first lines.
-fn host_of_recipe(scene: &Scene, redis: &Redis) -> Home {
+/// Returns a host with the settings that the recipe's first lines give.
+fn host_of_recipe(setup: &SdkSetup, redis: &Redis) -> Home {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/sdk").join(FROM_REDIS);
     let recipe = fs::read_to_string(recipe).unwrap();
     let (_, settings) = recipe.split_once("    [redis]\n").expect("what to set");
     let also = settings.lines().next().unwrap().trim();
-    let (store, wechat) = (redis.url(), scene.wechat.url());
+    let (store, wechat) = (redis.url(), setup.wechat.url());
     let home = Home::with(&format!(
         "store = \"{store}\"\n[account.shop]\nappid = \"{APPID}\"\nsecret_file = \"shop.secret\"\n\
          base_url = \"{wechat}\"\n[redis]\n{also}\n"
@@ -467,48 +469,48 @@ fn host_of_recipe(scene: &Scene, redis: &Redis) -> Home {
 }
 
 #[test]
-fn wechatpys_own_redis_storage_finds_the_token_and_asks_nobody_when_there_is_none() {
+fn wechatpys_redis_storage_finds_the_token_and_makes_no_request_without_one() {
     let Some(redis) = Redis::start() else { return };
-    let Some(scene) = Scene::set() else { return };
-    let home = host_of_recipe(&scene, &redis);
+    let Some(setup) = SdkSetup::set() else { return };
+    let home = host_of_recipe(&setup, &redis);
     home.run(&["fetch"]).exits(0).silent();
     let program = |worker| {
         let mut program =
-            if worker { scene.worker_program(FROM_REDIS) } else { scene.program(FROM_REDIS) };
+            if worker { setup.worker_program(FROM_REDIS) } else { setup.program(FROM_REDIS) };
         program.env("REDIS_URL", redis.url());
         program
     };
     assert!(Ran::of(program(false)).exits(0).stdout.contains('.'), "addresses");
     let mut worker = Worker::start(program(true));
-    worker.calls_well();
-    // Another token is there for its next call.
-    scene.wechat.kill_tokens();
+    worker.call_succeeds();
+    // A new token is used at its next call.
+    setup.wechat.kill_tokens();
     assert_eq!(worker.call(), "error 40001");
     let dead = redis.token("wxtoken:shop").unwrap();
     home.run(&["fetch", "shop", "--rejected", &dead]).exits(0).silent();
-    worker.calls_well();
-    let asked = scene.wechat.asked();
+    worker.call_succeeds();
+    let asked = setup.wechat.asked();
     redis.cli(&["del", &format!("wechatpy:{APPID}_access_token")]);
     assert_eq!(worker.call(), "error RuntimeError");
-    assert_eq!((scene.wechat.asked(), scene.wxtoken_tap.asked()), (asked, vec![]));
+    assert_eq!((setup.wechat.asked(), setup.wxtoken_tap.requests()), (asked, vec![]));
 }
 
 #[test]
-fn a_script_that_says_which_token_was_rejected_has_another_at_once() {
+fn a_script_that_reports_a_rejected_token_gets_a_new_one_at_once() {
     for recipe in [SHELL_OVER_HTTP, SHELL_FROM_FILE] {
-        let Some(scene) = Scene::set() else { return };
-        let dead = scene.sandbox.token();
-        scene.wechat.kill_tokens();
-        Ran::of(scene.program(recipe)).exits(0);
-        assert_ne!(scene.sandbox.token(), dead, "{recipe}");
-        let told =
+        let Some(setup) = SdkSetup::set() else { return };
+        let dead = setup.sandbox.token();
+        setup.wechat.kill_tokens();
+        Ran::of(setup.program(recipe)).exits(0);
+        assert_ne!(setup.sandbox.token(), dead, "{recipe}");
+        let expected =
             if recipe == SHELL_OVER_HTTP { vec!["GET /token", "POST /token"] } else { vec![] };
-        assert_eq!(scene.wxtoken_tap.asked(), told, "{recipe}");
+        assert_eq!(setup.wxtoken_tap.requests(), expected, "{recipe}");
     }
 }
 
 #[test]
-fn every_recipe_is_linked_by_both_readmes_and_every_link_leads_somewhere() {
+fn both_readmes_link_every_recipe_and_no_link_is_dead() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/sdk");
     let links = |readme: &str| {
         let text = fs::read_to_string(dir.join(readme)).unwrap();
@@ -527,10 +529,10 @@ fn every_recipe_is_linked_by_both_readmes_and_every_link_leads_somewhere() {
                 sdk.path().file_name().unwrap().display(),
                 file.file_name().display()
             );
-            // What a recipe's run leaves is in directories.
+            // Directories hold what runs of the recipes leave.
             let is_other =
                 name.ends_with(".txt") || name.ends_with(".json") || file.path().is_dir();
-            assert!(is_other || linked.contains(&name), "{name} is linked nowhere");
+            assert!(is_other || linked.contains(&name), "{name} is not linked");
         }
     }
 }
