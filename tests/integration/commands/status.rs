@@ -1,18 +1,18 @@
-//! `wxtoken status`: for people, for programs, and as a probe.
+//! `wxtoken status`: its text, JSON and Prometheus output, its exit status, and colours on a terminal.
 
 use std::process::Command;
 
 use crate::support::*;
 
 #[test]
-fn status_tells_since_when_and_until_when_but_not_the_token() {
+fn status_shows_creation_and_remaining_life_but_not_the_token() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T_SECRET", 7200, 60);
     let document = sandbox.document();
     let ran = sandbox.run(&["status"]).exits(0);
     for part in ["default", "live", "1h 5", "left", document["created_at"].as_str().unwrap(), APPID]
     {
-        // The document's time may carry fractions here; the status shows whole seconds as fetch writes them.
+        // The document of the test has fractions of a second; the status shows whole seconds.
         let part = part.split('.').next().unwrap();
         assert!(ran.stdout.contains(part), "{part} is not in {}", ran.stdout);
     }
@@ -25,7 +25,7 @@ fn status_tells_since_when_and_until_when_but_not_the_token() {
 }
 
 #[test]
-fn json_has_what_a_program_asks_for() {
+fn json_has_state_life_appid_and_fingerprint() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let account = |sandbox: &Sandbox, code| {
         let ran = sandbox.run(&["status", "--format", "json"]).exits(code);
@@ -50,7 +50,7 @@ fn json_has_what_a_program_asks_for() {
 }
 
 #[test]
-fn prometheus_gets_instants_not_ages() {
+fn prometheus_output_has_timestamps_and_not_ages() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let missing = sandbox.run(&["status", "--format", "prometheus"]).exits(3).stdout;
     assert!(
@@ -77,7 +77,7 @@ fn prometheus_gets_instants_not_ages() {
 }
 
 #[test]
-fn a_probe_needs_only_the_status() {
+fn the_exit_status_says_whether_a_token_lives_and_for_how_long() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.run(&["status"]).exits(3).says_something(&["does not exist"]);
     sandbox.publish("T1", 7200, 7000);
@@ -88,29 +88,29 @@ fn a_probe_needs_only_the_status() {
         .says_something(&["less than --min-life 1h"]);
 }
 
-/// A terminal, by `script`: a bar and colours for a person, no colours for one who said so.
+/// Runs on a terminal that script(1) provides.
 #[test]
-fn a_person_at_a_terminal_gets_a_bar_and_colours_unless_they_said_no() {
+fn a_terminal_gets_a_bar_and_colours_unless_no_color_is_set() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 3600);
     let on_terminal = |no_color: Option<&str>| {
         let status = sandbox.command(&["status"]);
-        let words: Vec<_> = std::iter::once(status.get_program())
+        let arguments: Vec<_> = std::iter::once(status.get_program())
             .chain(status.get_args())
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .map(|argument| format!("'{}'", argument.to_str().unwrap()))
             .collect();
         let mut script = Command::new("script");
-        script.args(["-qec", &words.join(" "), "/dev/null"]).env_remove("NO_COLOR");
+        script.args(["-qec", &arguments.join(" "), "/dev/null"]).env_remove("NO_COLOR");
         if let Some(value) = no_color {
             script.env("NO_COLOR", value);
         }
         script.output().ok().filter(|output| output.status.success())
     };
-    let Some(seen) = on_terminal(None) else {
+    let Some(coloured) = on_terminal(None) else {
         return skip("script(1) is missing: no terminal to look at");
     };
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-    assert!(seen.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{seen:?}");
+    let coloured = String::from_utf8_lossy(&coloured.stdout).into_owned();
+    assert!(coloured.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{coloured:?}");
     let plain = String::from_utf8_lossy(&on_terminal(Some("1")).unwrap().stdout).into_owned();
     assert!(plain.contains("██████░░░░░░") && !plain.contains('\x1b'), "{plain:?}");
 }
