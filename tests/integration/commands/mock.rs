@@ -1,4 +1,4 @@
-//! `wxtoken mock`: the real binary, spoken to over a bare socket, since a library would hide what some faults do.
+//! `wxtoken mock`: the real binary, over a bare socket, since an HTTP library would hide what some faults do.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 const APPID: &str = "wx0123456789abcdef";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// A right answer comes well within this; the slowest fault that can be typed is a second.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// Correct answers arrive well within this, and the shortest `slow` fault takes a second.
+const READ_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// A running stand-in; killed when dropped.
+/// A running stand-in. Killed when dropped.
 struct StandIn {
     child: Child,
     addr: SocketAddr,
 }
 
-/// What came back on a connection, and how it ended.
+/// The bytes received on a connection, and how it ended.
 #[derive(Debug)]
 struct Answer {
     bytes: Vec<u8>,
@@ -30,9 +30,9 @@ struct Answer {
 enum End {
     Closed,
     Reset,
-    /// Neither closed nor enough said within our patience.
+    /// Still open after the timeout.
     Open,
-    /// More than anybody should read.
+    /// More bytes than the test reads.
     Endless,
 }
 
@@ -48,8 +48,8 @@ fn mock(args: &[&str]) -> Command {
     command
 }
 
-/// A run that is expected to end by itself.
-fn refused(args: &[&str]) -> String {
+/// Runs with invalid arguments and returns stderr.
+fn usage_error(args: &[&str]) -> String {
     let Output { status, stdout, stderr } = mock(args).output().expect("the binary runs");
     let stderr = String::from_utf8(stderr).expect("text");
     assert_eq!((status.code(), stdout.as_slice()), (Some(2), &b""[..]), "{args:?}: {stderr}");
@@ -70,7 +70,7 @@ impl StandIn {
 
     fn send(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.addr).expect("connects");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
         // A refusal can come before everything is written.
         let _ = stream.write_all(request);
         let mut answer = Answer { bytes: Vec::new(), end: End::Endless };
@@ -81,13 +81,13 @@ impl StandIn {
                 Ok(0) => End::Closed,
                 Ok(n) => {
                     answer.bytes.extend_from_slice(&chunk[..n]);
-                    if started.elapsed() < PATIENCE {
+                    if started.elapsed() < READ_TIMEOUT {
                         answer.end = End::Endless;
                         continue;
                     }
                     End::Open
                 }
-                // A read with a timeout is interrupted when the process is stopped and goes on.
+                // SIGSTOP and SIGCONT interrupt a read with a timeout.
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 Err(err) if err.kind() == ErrorKind::ConnectionReset => End::Reset,
                 Err(err) if err.kind() == ErrorKind::WouldBlock => End::Open,
@@ -124,8 +124,8 @@ impl StandIn {
         self.post("/cgi-bin/stable_token", &body.to_string())
     }
 
-    /// The errcode that using a token gets; 0 if it is honoured.
-    fn used(&self, answer: &Value) -> i64 {
+    /// Returns the errcode of a call with the token, or 0.
+    fn use_token(&self, answer: &Value) -> i64 {
         let token = answer["access_token"].as_str().expect("a token");
         let answer = self.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")).json();
         if answer["ip_list"][0].is_string() {
@@ -158,7 +158,7 @@ impl Drop for StandIn {
 }
 
 impl Answer {
-    /// 0 where there is no HTTP.
+    /// Returns the HTTP status; 0 if there is none.
     fn status(&self) -> u16 {
         let line = self.bytes.strip_prefix(b"HTTP/1.1 ").and_then(|line| line.get(..3));
         line.and_then(|status| std::str::from_utf8(status).ok()?.parse().ok()).unwrap_or(0)
@@ -174,8 +174,8 @@ impl Answer {
         serde_json::from_slice(self.body()).unwrap_or_else(|err| panic!("{err}: {self:?}"))
     }
 
-    /// What WeChat answers on a good day, to the letter.
-    fn is_right(&self) -> bool {
+    /// Returns whether this is exactly WeChat's answer with a token.
+    fn is_correct(&self) -> bool {
         let Ok(Value::Object(body)) = serde_json::from_slice(self.body()) else { return false };
         let length = format!("content-length: {}\r\n", self.body().len());
         self.end == End::Closed
@@ -188,7 +188,7 @@ impl Answer {
 }
 
 #[test]
-fn it_leaves_with_status_0_when_a_signal_asks_it_to() {
+fn sigterm_and_sigint_end_it_with_status_0() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let mut stand_in = StandIn::start(&[]);
         stand_in.signal(signal);
@@ -197,15 +197,15 @@ fn it_leaves_with_status_0_when_a_signal_asks_it_to() {
 }
 
 #[test]
-fn the_classic_api_mints_on_every_call_and_the_stable_one_does_not() {
+fn the_classic_api_mints_at_every_call_and_the_stable_one_does_not() {
     let wechat = StandIn::start(&[]);
     let (first, second) = (wechat.token(), wechat.token());
     assert_ne!(first["access_token"], second["access_token"]);
     let stable = wechat.stable(false);
-    assert!(stable.is_right(), "{stable:?}");
+    assert!(stable.is_correct(), "{stable:?}");
     assert_eq!(stable.json()["access_token"], wechat.stable(false).json()["access_token"]);
     for token in [&first, &second, &stable.json()] {
-        assert_eq!(wechat.used(token), 0);
+        assert_eq!(wechat.use_token(token), 0);
     }
     assert_eq!(
         wechat.calls(),
@@ -217,28 +217,28 @@ fn the_classic_api_mints_on_every_call_and_the_stable_one_does_not() {
 fn without_an_overlap_a_replaced_token_dies_at_once() {
     let wechat = StandIn::start(&["--overlap", "0"]);
     let first = wechat.token();
-    assert_eq!(wechat.used(&first), 0);
+    assert_eq!(wechat.use_token(&first), 0);
     wechat.token();
-    assert_eq!(wechat.used(&first), 40001);
+    assert_eq!(wechat.use_token(&first), 40001);
 }
 
 #[test]
-fn a_token_past_its_life_is_expired_and_not_merely_unknown() {
+fn a_token_past_its_life_gets_42001() {
     let wechat = StandIn::start(&["--life", "1s", "--overlap", "0"]);
     let token = wechat.stable(false).json();
     assert_eq!(token["expires_in"], 1);
     std::thread::sleep(Duration::from_millis(1100));
-    assert_eq!(wechat.used(&token), 42001);
+    assert_eq!(wechat.use_token(&token), 42001);
 }
 
 #[test]
-fn a_second_forced_call_soon_after_answers_the_current_token() {
+fn a_second_forced_call_soon_after_returns_the_current_token() {
     let wechat = StandIn::start(&[]);
     let before = wechat.stable(false).json();
     let forced = wechat.stable(true).json();
     assert_ne!(before["access_token"], forced["access_token"]);
     assert_eq!(forced["access_token"], wechat.stable(true).json()["access_token"]);
-    assert_eq!(wechat.used(&before), 0, "one forced call leaves the grace period");
+    assert_eq!(wechat.use_token(&before), 0, "one forced call leaves the overlap");
     let calls = wechat.calls();
     assert_eq!(
         (&calls["stable_token"], &calls["forced"], &calls["mints"]),
@@ -247,16 +247,16 @@ fn a_second_forced_call_soon_after_answers_the_current_token() {
 }
 
 #[test]
-fn a_stranger_can_kill_every_token() {
+fn mock_kill_revokes_every_token() {
     let wechat = StandIn::start(&[]);
     let (classic, stable) = (wechat.token(), wechat.stable(false).json());
     assert_eq!(wechat.post("/mock/kill", "").json(), json!({ "killed": 2 }));
-    assert_eq!((wechat.used(&classic), wechat.used(&stable)), (40001, 40001));
+    assert_eq!((wechat.use_token(&classic), wechat.use_token(&stable)), (40001, 40001));
     assert_ne!(wechat.stable(false).json()["access_token"], stable["access_token"]);
 }
 
 #[test]
-fn accounts_are_those_that_were_named() {
+fn only_the_accounts_given_by_flags_exist() {
     let wechat = StandIn::start(&["--account", "wx1:one", "--account", "wx2:two"]);
     let code = |appid, secret| {
         let query = format!("grant_type=client_credential&appid={appid}&secret={secret}");
@@ -267,7 +267,7 @@ fn accounts_are_those_that_were_named() {
 }
 
 #[test]
-fn wecoms_token_is_the_same_while_it_lives_and_its_answers_have_wecoms_shape() {
+fn wecoms_token_stays_the_same_while_it_lives_and_answers_have_wecoms_format() {
     let wechat = StandIn::start(&["--account", "ww1:one", "--account", "ww1:two"]);
     let gettoken =
         |secret| wechat.get(&format!("/cgi-bin/gettoken?corpid=ww1&corpsecret={secret}")).json();
@@ -307,7 +307,7 @@ fn wecoms_token_is_the_same_while_it_lives_and_its_answers_have_wecoms_shape() {
 }
 
 #[test]
-fn tickets_are_for_who_shows_a_token_of_the_api_and_names_a_type() {
+fn tickets_need_a_token_of_their_api_and_a_valid_type() {
     let mock = StandIn::start(&[]);
     let official = mock.stable(false).json()["access_token"].as_str().unwrap().to_owned();
     let path = format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret={SECRET}");
@@ -325,7 +325,7 @@ fn tickets_are_for_who_shows_a_token_of_the_api_and_names_a_type() {
         ("ticket/get", &work, "agent_config", 0),
         ("ticket/get", &work, "", 40058),
         ("ticket/get", &official, "agent_config", 40014),
-        // The token is looked at first.
+        // The token is checked first.
         ("ticket/getticket", &"T_NONE".to_owned(), "none", 40001),
     ] {
         assert_eq!(errcode(route, token, kind), code, "{route} {kind}");
@@ -333,7 +333,7 @@ fn tickets_are_for_who_shows_a_token_of_the_api_and_names_a_type() {
 }
 
 #[test]
-fn the_callback_addresses_are_for_who_has_a_token() {
+fn the_callback_addresses_need_a_token() {
     let wechat = StandIn::start(&[]);
     let token = wechat.token()["access_token"].as_str().expect("a token").to_owned();
     let callback =
@@ -348,7 +348,7 @@ fn the_callback_addresses_are_for_who_has_a_token() {
 }
 
 #[test]
-fn calls_that_are_not_wechats_way_are_refused_as_wechat_does() {
+fn invalid_calls_are_refused_as_by_wechat() {
     let wechat = StandIn::start(&[]);
     let chunked = b"POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                     Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
@@ -364,18 +364,18 @@ fn calls_that_are_not_wechats_way_are_refused_as_wechat_does() {
 }
 
 #[test]
-fn a_head_or_a_body_beyond_its_limit_is_refused() {
+fn a_head_or_body_beyond_its_limit_is_refused() {
     let wechat = StandIn::start(&[]);
     let body = |len| wechat.post("/cgi-bin/stable_token", &"x".repeat(len)).status();
     assert_eq!((body(64 * 1024), body(64 * 1024 + 1)), (200, 413));
     let query = |len| wechat.get(&format!("/cgi-bin/token?{}", "x".repeat(len))).status();
     assert_eq!(query(60 * 1024), 200);
     assert!(matches!(query(70 * 1024), 414 | 431));
-    assert!(wechat.stable(false).is_right(), "and it goes on");
+    assert!(wechat.stable(false).is_correct(), "the server continues");
 }
 
 #[test]
-fn every_fault_that_is_listed_does_something_and_only_as_often_as_it_was_told() {
+fn every_listed_fault_has_an_effect_for_as_many_calls_as_given() {
     let wechat = StandIn::start(&[]);
     let Value::Array(faults) = wechat.get("/mock/faults").json() else { panic!("a list") };
     assert!(faults.len() > 30, "{faults:?}");
@@ -383,14 +383,14 @@ fn every_fault_that_is_listed_does_something_and_only_as_often_as_it_was_told() 
         let example = fault["example"].as_str().expect("an example");
         wechat.fault(&format!("{example}@1"));
         let answer = wechat.stable(false);
-        assert!(!answer.is_right(), "{example}: {answer:?}");
+        assert!(!answer.is_correct(), "{example}: {answer:?}");
         let after = wechat.stable(false);
-        assert!(after.is_right(), "after {example}: {after:?}");
+        assert!(after.is_correct(), "after {example}: {after:?}");
     }
 }
 
 #[test]
-fn a_fault_lasts_until_it_is_taken_off() {
+fn a_fault_lasts_until_it_is_switched_off() {
     let wechat = StandIn::start(&["--fault", "errcode:40164"]);
     for _ in 0..3 {
         let answer = wechat.stable(false).json();
@@ -403,62 +403,62 @@ fn a_fault_lasts_until_it_is_taken_off() {
             "{text}"
         );
     }
-    assert_eq!(wechat.calls()["stable_token"], 3, "a call counts whatever became of it");
+    assert_eq!(wechat.calls()["stable_token"], 3, "calls with a fault are counted");
     wechat.fault("none");
-    assert!(wechat.stable(false).is_right());
+    assert!(wechat.stable(false).is_correct());
     let wrong = wechat.post("/mock/fault", "no such thing");
     assert_eq!(wrong.status(), 400);
     assert!(wrong.body().starts_with(b"no such fault; there are errcode:N"), "{wrong:?}");
-    assert!(wechat.stable(false).is_right(), "a wrong one changes nothing");
+    assert!(wechat.stable(false).is_correct(), "an invalid fault changes nothing");
 }
 
 #[test]
-fn faults_break_the_wire_in_their_own_ways() {
+fn each_fault_of_the_connection_has_its_effect() {
     let wechat = StandIn::start(&[]);
-    let struck = |fault: &str| {
+    let answer_with_fault = |fault: &str| {
         wechat.fault(&format!("{fault}@1"));
         wechat.stable(false)
     };
     for (fault, end) in [("hang", End::Open), ("close", End::Closed), ("reset", End::Reset)] {
-        let answer = struck(fault);
+        let answer = answer_with_fault(fault);
         assert_eq!((&answer.end, answer.bytes.len()), (&end, 0), "{fault}");
     }
-    assert_eq!(wechat.calls()["mints"], 0, "none of these asked the rules");
-    let lost = struck("lost");
+    assert_eq!(wechat.calls()["mints"], 0, "these faults mint nothing");
+    let lost = answer_with_fault("lost");
     assert_eq!((lost.end, lost.bytes.len()), (End::Reset, 0));
     assert_eq!(wechat.calls()["mints"], 1);
-    assert_eq!(struck("huge").end, End::Endless);
-    assert_eq!(struck("drip").end, End::Open);
-    assert_eq!(struck("nothttp").status(), 0);
-    assert_eq!(struck("redirect").status(), 302);
-    let echo = struck("echo").json();
+    assert_eq!(answer_with_fault("huge").end, End::Endless);
+    assert_eq!(answer_with_fault("drip").end, End::Open);
+    assert_eq!(answer_with_fault("nothttp").status(), 0);
+    assert_eq!(answer_with_fault("redirect").status(), 302);
+    let echo = answer_with_fault("echo").json();
     assert!(echo["errmsg"].as_str().is_some_and(|text| text.contains(SECRET)), "{echo}");
 }
 
 #[test]
-fn neither_a_secret_nor_a_token_is_said_with_v() {
+fn v_logs_neither_secrets_nor_tokens() {
     let mut wechat = StandIn::start(&["-v"]);
     let (classic, stable) = (wechat.token(), wechat.stable(false).json());
-    wechat.used(&stable);
+    wechat.use_token(&stable);
     wechat.fault("echo@1");
     wechat.stable(false);
     wechat.signal(rustix::process::Signal::TERM);
-    let mut said = String::new();
-    wechat.child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
-    assert_eq!(said.lines().count(), 4, "{said}");
-    assert!(said.starts_with("wxtoken: mock: GET /cgi-bin/token: 200 token "), "{said}");
-    for quiet in [
+    let mut stderr = String::new();
+    wechat.child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+    assert_eq!(stderr.lines().count(), 4, "{stderr}");
+    assert!(stderr.starts_with("wxtoken: mock: GET /cgi-bin/token: 200 token "), "{stderr}");
+    for hidden in [
         SECRET,
         classic["access_token"].as_str().unwrap(),
         stable["access_token"].as_str().unwrap(),
         "?",
     ] {
-        assert!(!said.contains(quiet), "{said}");
+        assert!(!stderr.contains(hidden), "{stderr}");
     }
 }
 
 #[test]
-fn fifty_clients_at_once_are_all_answered() {
+fn fifty_concurrent_clients_are_all_answered() {
     let wechat = StandIn::start(&[]);
     let tokens: Vec<String> = std::thread::scope(|scope| {
         let ask =
@@ -472,12 +472,12 @@ fn fifty_clients_at_once_are_all_answered() {
 }
 
 #[test]
-fn what_cannot_be_is_a_usage_error_that_shows_no_secret() {
-    assert!(refused(&["--listen", "0.0.0.0:0"]).contains("not a loopback address"));
-    assert!(refused(&["--listen", "somewhere"]).contains("expected ADDRESS:PORT"));
+fn invalid_arguments_are_usage_errors_that_show_no_secret() {
+    assert!(usage_error(&["--listen", "0.0.0.0:0"]).contains("not a loopback address"));
+    assert!(usage_error(&["--listen", "somewhere"]).contains("expected ADDRESS:PORT"));
     for account in ["hush", ":hush", "hush:"] {
-        assert!(refused(&["--account", account]).contains("--account number 1: no "));
+        assert!(usage_error(&["--account", account]).contains("--account number 1: no "));
     }
-    assert!(refused(&["--fault", "hangs"]).contains("no such fault; there are errcode:N"));
-    assert!(refused(&["--life", "500ms"]).contains("--life"));
+    assert!(usage_error(&["--fault", "hangs"]).contains("no such fault; there are errcode:N"));
+    assert!(usage_error(&["--life", "500ms"]).contains("--life"));
 }
