@@ -28,6 +28,7 @@ use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
 
+/// Runs `wxtoken fetch`. Failures of accounts are logged as they come; the status is the worst.
 pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let clock = SystemClock;
     let deadline = clock.instant() + args.timeout;

@@ -15,6 +15,7 @@ use crate::model::status::{DocumentStatus, Problem};
 use crate::os::clock::{Clock, SystemClock};
 use crate::store::Stores;
 
+/// Runs `wxtoken get`.
 pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
     let clock = SystemClock;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;

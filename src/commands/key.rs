@@ -10,6 +10,7 @@ use crate::cli::KeyArgs;
 use crate::error::Exit;
 use crate::model::client_key::{self, KeyLine, RANDOM_BYTES};
 
+/// Runs `wxtoken key`.
 pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
     let mut random = Zeroizing::new([0; RANDOM_BYTES]);
     if SystemRandom::new().fill(&mut *random).is_err() {

@@ -31,7 +31,7 @@ pub(super) fn for_each<T: Sync>(
         }
     };
     let mut progress =
-        Progress { command, all: accounts.len(), done: 0, failed: 0, worst: Exit::Done };
+        RunProgress { command, all: accounts.len(), done: 0, failed: 0, worst: Exit::Done };
     thread::scope(|scope| {
         let (sender, outcomes) = mpsc::channel();
         let wanted = if accounts.len() == 1 { 0 } else { accounts.len().min(MAX_THREADS) };
@@ -63,7 +63,7 @@ pub(super) fn for_each<T: Sync>(
 }
 
 /// How many accounts are done, and the worst status among them.
-struct Progress<'a> {
+struct RunProgress<'a> {
     command: &'a str,
     all: usize,
     done: usize,
@@ -71,7 +71,7 @@ struct Progress<'a> {
     worst: Exit,
 }
 
-impl Progress<'_> {
+impl RunProgress<'_> {
     /// Counts an outcome, and reports a failure.
     fn count(&mut self, outcome: Result<()>) {
         self.done += 1;
@@ -85,7 +85,7 @@ impl Progress<'_> {
         let is_terminal = std::io::stderr().is_terminal()
             && std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
         if is_terminal {
-            let Progress { command, all, done, failed, .. } = self;
+            let RunProgress { command, all, done, failed, .. } = self;
             let failed = match failed {
                 0 => String::new(),
                 failed => format!(", {failed} failed"),

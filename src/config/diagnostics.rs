@@ -49,6 +49,7 @@ impl<'t> Diagnostics<'t> {
         }
     }
 
+    /// Whether anything was reported.
     pub(super) fn has_problems(&self) -> bool {
         !self.problems.borrow().is_empty()
     }

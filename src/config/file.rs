@@ -87,6 +87,7 @@ pub(crate) enum Secrets {
 }
 
 impl Secrets {
+    /// Whether they are needed, given this file.
     pub(super) fn are_needed(self, file: &ConfigFile) -> bool {
         match self {
             Secrets::Needed => true,
@@ -134,7 +135,7 @@ impl ConfigFile {
             path: PathBuf::new(),
             dir: top.get("dir", Value::path),
             refresh_before: top.get("refresh_before", Value::duration),
-            mode: top.get("mode", mode),
+            mode: top.get("mode", read_mode),
             store: redis::read(top),
             accounts: top.named_tables("account", check_name, FileAccount::from_table),
             serve: top.table("serve", FileServe::from_table).unwrap_or_default(),
@@ -200,12 +201,12 @@ impl FileAccount {
     fn from_table(name: &str, table: &mut Table<'_>) -> FileAccount {
         let is_mirror = table.has("from");
         let (from, key_file) =
-            (table.nonempty_list("from", from), table.get("key_file", Value::path));
+            (table.nonempty_list("from", read_from), table.get("key_file", Value::path));
         let appid = match is_mirror {
-            true => table.get("appid", appid),
-            false => table.require("appid", "it has no appid", appid),
+            true => table.get("appid", read_appid),
+            false => table.require("appid", "it has no appid", read_appid),
         };
-        let api = table.get("api", api);
+        let api = table.get("api", read_api);
         let account = FileAccount {
             name: name.to_owned(),
             appid: appid.unwrap_or_default(),
@@ -213,14 +214,14 @@ impl FileAccount {
             secret_file: table.get("secret_file", Value::path),
             from: from.unwrap_or_default(),
             key_file,
-            base_urls: table.nonempty_list("base_url", base_url).unwrap_or_default(),
-            proxy: table.get("proxy", proxy),
+            base_urls: table.nonempty_list("base_url", read_base_url).unwrap_or_default(),
+            proxy: table.get("proxy", read_proxy),
             ca_file: table.get("ca_file", Value::path),
             refresh_before: table.get("refresh_before", Value::duration),
-            file: table.get("file", document),
-            allow: table.nonempty_list("allow", network),
-            tickets: tickets(table, api.unwrap_or_default()),
-            on_change: on_change(table),
+            file: table.get("file", read_document),
+            allow: table.nonempty_list("allow", read_network),
+            tickets: read_tickets(table, api.unwrap_or_default()),
+            on_change: read_on_change(table),
             line: table.line_of(""),
             appid_line: table.line_of("appid"),
             secret_line: table.line_of("secret_file"),
@@ -278,12 +279,12 @@ pub(super) fn check_appid(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn appid(value: Value<'_>) -> Result<String, String> {
+fn read_appid(value: Value<'_>) -> Result<String, String> {
     let text = value.secret_text()?;
     check_appid(text).map(|()| text.to_owned()).map_err(str::to_owned)
 }
 
-fn api(value: Value<'_>) -> Result<Api, String> {
+fn read_api(value: Value<'_>) -> Result<Api, String> {
     let text = value.text()?;
     Api::from_str(text, false).map_err(|_| {
         let names = Api::value_variants().iter().filter_map(Api::to_possible_value);
@@ -293,21 +294,21 @@ fn api(value: Value<'_>) -> Result<Api, String> {
 }
 
 /// Permissions, as a string: the number 640 would be taken for octal by one reader and for decimal by another.
-fn mode(value: Value<'_>) -> Result<u32, String> {
+fn read_mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
         return Err(value.unexpected("octal digits in quotes, like \"0640\""));
     }
     values::parse_mode(value.text()?)
 }
 
-fn base_url(value: Value<'_>) -> Result<String, String> {
+fn read_base_url(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     BaseUrl::parse(text).map_err(|err| err.to_string())?;
     Ok(text.to_owned())
 }
 
 /// The address of another wxtoken, to which no AppSecret is sent.
-fn from(value: Value<'_>) -> Result<String, String> {
+fn read_from(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     match BaseUrl::parse(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -319,7 +320,7 @@ fn from(value: Value<'_>) -> Result<String, String> {
     }
 }
 
-fn proxy(value: Value<'_>) -> Result<Proxy, String> {
+fn read_proxy(value: Value<'_>) -> Result<Proxy, String> {
     let proxy = Proxy::parse(value.secret_text()?)?;
     // Messages show the host, which may be a misplaced password.
     if secret::may_hold_secret(&proxy.authority()) {
@@ -329,7 +330,7 @@ fn proxy(value: Value<'_>) -> Result<Proxy, String> {
 }
 
 /// The types of tickets, which must exist on `api` and be named once each.
-fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
+fn read_tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
     let ticket = |value: Value<'_>| TicketType::on(api, value.text()?);
     let tickets = table.list("tickets", ticket).unwrap_or_default();
     let is_repeated = |index: usize| tickets[..index].contains(&tickets[index]);
@@ -340,7 +341,7 @@ fn tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
 }
 
 /// The command to run when the token has changed.
-fn on_change(table: &mut Table<'_>) -> Option<Hook> {
+fn read_on_change(table: &mut Table<'_>) -> Option<Hook> {
     let timeout = table.get("on_change_timeout", Value::positive_duration);
     if table.has("on_change_timeout") && !table.has("on_change") {
         table.report("on_change_timeout", "goes with on_change, the command that it is about");
@@ -364,7 +365,7 @@ fn on_change(table: &mut Table<'_>) -> Option<Hook> {
     Some(Hook::new(program, args, timeout.unwrap_or(HOOK_TIMEOUT)))
 }
 
-fn document(value: Value<'_>) -> Result<PathBuf, String> {
+fn read_document(value: Value<'_>) -> Result<PathBuf, String> {
     check_document(&value.path()?).map_err(str::to_owned)
 }
 
@@ -381,7 +382,7 @@ pub(super) fn check_document(path: &Path) -> Result<PathBuf, &'static str> {
     }
 }
 
-pub(super) fn network(value: Value<'_>) -> Result<String, String> {
+pub(super) fn read_network(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?.trim();
     network::parse(text)?;
     Ok(text.to_owned())

@@ -21,7 +21,7 @@ const MAX_KEY: usize = 256;
 
 /// Returns the Redis that the file names, if there is one.
 pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<RedisSettings>> {
-    let url = top.get("store", url);
+    let url = top.get("store", read_url);
     let settings = top.table("redis", RedisTable::read);
     if settings.as_ref().is_some_and(|settings| !settings.is_empty) && !top.has("store") {
         top.report(
@@ -70,12 +70,12 @@ impl RedisTable {
     fn read(table: &mut Table<'_>) -> RedisTable {
         let settings = RedisTable {
             is_empty: table.is_empty(),
-            user: table.get("user", user),
+            user: table.get("user", read_user),
             password_file: table.get("password_file", Value::path),
             ca_file: table.get("ca_file", Value::path),
-            prefix: table.get("prefix", prefix),
-            timeout: table.get("timeout", timeout),
-            also: also(table),
+            prefix: table.get("prefix", read_prefix),
+            timeout: table.get("timeout", read_timeout),
+            also: read_also(table),
         };
         if table.has("password") {
             table.mark_known("password");
@@ -89,17 +89,17 @@ impl RedisTable {
 }
 
 /// The keys under which SDKs look for the bare token.
-fn also(table: &mut Table<'_>) -> Vec<AlsoKey> {
+fn read_also(table: &mut Table<'_>) -> Vec<AlsoKey> {
     let example = "{ key = \"app:{appid}:token\", format = \"text\" }";
     let rows = table.table_list("also", example, |row| {
-        let key = row.require("key", "it has no key", also_key);
-        let format = row.require("format", "it has no format", also_format);
+        let key = row.require("key", "it has no key", read_also_key);
+        let format = row.require("format", "it has no format", read_also_format);
         Some(AlsoKey { key: key?, format: format? })
     });
     rows.into_iter().flatten().collect()
 }
 
-fn also_key(value: Value<'_>) -> Result<String, String> {
+fn read_also_key(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     if text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is no key (printable ASCII without blanks, 256 at most)".to_owned());
@@ -116,7 +116,7 @@ fn also_key(value: Value<'_>) -> Result<String, String> {
     }
 }
 
-fn also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
+fn read_also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
     match value.text()? {
         "text" => Ok(AlsoFormat::Text),
         "json-string" => Ok(AlsoFormat::JsonString),
@@ -124,18 +124,18 @@ fn also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
     }
 }
 
-fn url(value: Value<'_>) -> Result<RedisUrl, String> {
+fn read_url(value: Value<'_>) -> Result<RedisUrl, String> {
     Ok(RedisUrl::parse(value.secret_text()?)?)
 }
 
-fn user(value: Value<'_>) -> Result<String, String> {
+fn read_user(value: Value<'_>) -> Result<String, String> {
     match value.text()? {
         "" => Err("is empty".to_owned()),
         user => Ok(user.to_owned()),
     }
 }
 
-fn prefix(value: Value<'_>) -> Result<String, String> {
+fn read_prefix(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":_-./".contains(&byte);
     match (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
@@ -146,7 +146,7 @@ fn prefix(value: Value<'_>) -> Result<String, String> {
     }
 }
 
-fn timeout(value: Value<'_>) -> Result<Duration, String> {
+fn read_timeout(value: Value<'_>) -> Result<Duration, String> {
     match value.positive_duration()? {
         long if long > MAX_TIMEOUT => {
             Err("is longer than 10s, which a refresh cannot wait".to_owned())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::file::network;
+use super::file::read_network;
 use super::table::{Table, Value};
 use crate::cli::{ServeArgs, values};
 use crate::model::address::listen::{self, Listen};
@@ -28,16 +28,16 @@ pub(super) struct FileServe {
 impl FileServe {
     pub(super) fn from_table(table: &mut Table<'_>) -> FileServe {
         FileServe {
-            listen: table.nonempty_list("listen", listen),
-            allow: table.nonempty_list("allow", network),
+            listen: table.nonempty_list("listen", read_listen),
+            allow: table.nonempty_list("allow", read_network),
             allow_file: table.get("allow_file", Value::path),
-            trusted_proxies: table.list("trusted_proxies", trusted_proxy),
+            trusted_proxies: table.list("trusted_proxies", read_trusted_proxy),
             keys: table.get("keys", Value::path),
             tls_cert: table.get("tls_cert", Value::path),
             tls_key: table.get("tls_key", Value::path),
             tls_client_ca: table.get("tls_client_ca", Value::path),
             refresh: table.get("refresh", Value::boolean),
-            max_connections: table.get("max_connections", max_connections),
+            max_connections: table.get("max_connections", read_max_connections),
         }
     }
 }
@@ -95,11 +95,11 @@ impl ServeSettings {
     }
 }
 
-fn trusted_proxy(value: Value<'_>) -> Result<String, String> {
-    if value.text()?.trim() == "unix" { Ok("unix".to_owned()) } else { network(value) }
+fn read_trusted_proxy(value: Value<'_>) -> Result<String, String> {
+    if value.text()?.trim() == "unix" { Ok("unix".to_owned()) } else { read_network(value) }
 }
 
-fn listen(value: Value<'_>) -> Result<String, String> {
+fn read_listen(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?.trim();
     let text = match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => format!("unix:{}", value.resolve(path).display()),
@@ -108,6 +108,6 @@ fn listen(value: Value<'_>) -> Result<String, String> {
     Listen::parse(&text).map(|_| text).ok_or_else(|| listen::EXPECTED.to_owned())
 }
 
-fn max_connections(value: Value<'_>) -> Result<u32, String> {
+fn read_max_connections(value: Value<'_>) -> Result<u32, String> {
     values::parse_max_connections(&value.integer()?.to_string())
 }

@@ -173,10 +173,12 @@ impl<'a> Table<'a> {
         tables.collect()
     }
 
+    /// Whether the table has this key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
+    /// Whether the table has no keys.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -304,16 +306,19 @@ impl<'a> Value<'a> {
         self.dir.join(path)
     }
 
+    /// Reads `true` or `false`.
     pub(super) fn boolean(self) -> Result<bool, String> {
         self.value.as_bool().ok_or_else(|| self.unexpected("true or false"))
     }
 
+    /// Reads a whole number, in any of TOML's notations.
     pub(super) fn integer(self) -> Result<i64, String> {
         let integer = self.value.as_integer().ok_or_else(|| self.unexpected("a whole number"))?;
         i64::from_str_radix(integer.as_str(), integer.radix())
             .map_err(|_| "the number is too large".to_owned())
     }
 
+    /// Whether the value is a whole number.
     pub(super) fn is_integer(self) -> bool {
         self.value.is_integer()
     }
