@@ -68,6 +68,11 @@ impl CachedDocument {
         }
     }
 
+    /// Goes on with another configuration of the account, which differs in its tickets and its hook at most.
+    pub(crate) fn update(&mut self, account: Account) {
+        self.account = account;
+    }
+
     /// The document of the last look, whosever it is.
     pub(crate) fn last_document(&self) -> Option<&Document> {
         self.watched.document()

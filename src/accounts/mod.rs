@@ -1,119 +1,112 @@
-//! The accounts that `serve` hands out tokens of: the published document of each, and who sees to it that there is one.
-//! Which accounts there are never changes; other ones take their place, with what has not changed of the old ones.
+//! The accounts that `serve` hands out tokens of. Which accounts there are, and how they are served, never changes: a
+//! reload makes new `Accounts`, which take over what has not changed.
 
 mod cached_document;
+mod plan;
+mod served;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::body::Bytes;
 use time::UtcDateTime;
-use tokio::task::JoinHandle;
 
-use crate::accounts::cached_document::CachedDocument;
-use crate::model::account::Account;
+pub(crate) use self::plan::{AccountPlan, RefreshPlan};
+use self::served::ServedAccount;
+use crate::log::error;
 use crate::model::api::Api;
-use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
-use crate::model::status::{
-    AccountStatus, DocumentStatus, NoTicket, Problem, Token, TokenRequest, Unavailable,
-};
-use crate::os::clock::{Clock, SystemClock};
+use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
+use crate::os::clock::Clock;
+use crate::os::thread;
 use crate::scheduler::Scheduler;
 use crate::store::Stores;
+use crate::upstream::Upstream;
+use crate::upstream::connect::Connector;
 
-/// Why there is no token where nobody asks WeChat.
-const NO_TOKEN: &str =
-    "there is no live token to hand out; run `wxtoken status` on the server to see why";
-
-/// The same of a ticket.
-const NO_TICKET: &str = "there is no live ticket of this type to hand out, or not yet: `wxtoken fetch` on the server fetches it \
-                         after the token, and `wxtoken status` tells what there is";
-
-/// One account that is served.
-pub(crate) struct Served {
-    account: Account,
-    cached: RefCell<CachedDocument>,
-    scheduler: Option<Rc<Scheduler>>,
-    /// Its scheduler's schedule, if that is followed.
-    keeping: RefCell<Option<JoinHandle<()>>>,
+/// What accounts need to be served, and share.
+#[derive(Clone)]
+pub(crate) struct AccountResources {
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) stores: Stores,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Served {
-    pub(crate) fn new(account: Account, scheduler: Option<Scheduler>, stores: &Stores) -> Served {
-        Served {
-            cached: RefCell::new(CachedDocument::new(account.clone(), stores.clone())),
-            account,
-            scheduler: scheduler.map(Rc::new),
-            keeping: RefCell::default(),
-        }
-    }
-
-    fn keep(&self) {
-        if let Some(scheduler) = &self.scheduler {
-            self.keeping.borrow_mut().get_or_insert_with(|| scheduler.keep());
-        }
-    }
-
-    fn let_go(&self) {
-        if let Some(keeping) = self.keeping.take() {
-            keeping.abort();
-        }
-    }
-
-    /// The token that is published now, lives, and is not known to be dead.
-    fn current(&self) -> Option<(Rc<Secret>, Token)> {
-        let (secret, token) = self.cached.borrow_mut().answer(SystemClock.now())?;
-        let is_dead = self.scheduler.as_ref().is_some_and(|scheduler| scheduler.is_dead(&secret));
-        (!is_dead).then_some((secret, token))
-    }
-}
-
-impl Drop for Served {
-    /// Nobody serves it any more, so nobody refreshes it.
-    fn drop(&mut self) {
-        self.let_go();
-    }
-}
-
-/// All accounts that are served. What is asked about one of them costs no more for there being others.
+/// All accounts that are served. What is asked of one of them costs the same however many there are.
 pub(crate) struct Accounts {
-    /// Sorted; an account's place is its number.
+    /// Sorted by name; an account's index is its place in this list.
+    served: Vec<Rc<ServedAccount>>,
     names: Vec<String>,
-    served: Vec<Rc<Served>>,
     by_appid: HashMap<String, Vec<usize>>,
-    /// Those whose AppID only their documents know.
-    anonymous: Vec<usize>,
+    /// Those whose AppID is not configured; their documents have it.
+    without_appid: Vec<usize>,
     can_refresh: bool,
-    holders: RefCell<Holders>,
+    holders: RefCell<TokenHolders>,
+    clock: Arc<dyn Clock>,
+}
+
+#[cfg(test)]
+impl AccountResources {
+    pub(crate) fn for_tests() -> AccountResources {
+        let clock: Arc<dyn Clock> = Arc::new(crate::os::clock::SystemClock);
+        AccountResources {
+            connector: Arc::default(),
+            stores: Stores::new(Arc::clone(&clock)),
+            clock,
+        }
+    }
 }
 
 impl Accounts {
-    pub(crate) fn new(served: impl IntoIterator<Item = Rc<Served>>) -> Accounts {
-        let mut served: Vec<_> = served.into_iter().collect();
-        served.sort_by(|one, other| one.account.name.cmp(&other.account.name));
+    /// Serves the accounts of these plans, each with its upstream if that was connected just now. An account whose plan is
+    /// continued from `before` keeps its scheduler.
+    pub(crate) fn new(
+        plans: Vec<(AccountPlan, Option<Arc<dyn Upstream>>)>,
+        before: Option<&Accounts>,
+        shared: &AccountResources,
+    ) -> Accounts {
+        let serve = |(plan, upstream): (AccountPlan, Option<Arc<dyn Upstream>>)| match before
+            .and_then(|before| before.find(&plan.account.name))
+        {
+            Some(served) if *served.plan() == plan => Rc::clone(served),
+            Some(served) if served.plan().is_continued_by(&plan) => {
+                Rc::new(served.continued(plan, &shared.connector))
+            }
+            _ => Rc::new(ServedAccount::new(plan, upstream, shared)),
+        };
+        let mut served: Vec<_> = plans.into_iter().map(serve).collect();
+        served.sort_by(|one, other| one.account().name.cmp(&other.account().name));
         let mut by_appid: HashMap<String, Vec<usize>> = HashMap::new();
-        let mut anonymous = Vec::new();
-        for (place, it) in served.iter().enumerate() {
-            match &it.account.appid {
-                Some(appid) => by_appid.entry(appid.clone()).or_default().push(place),
-                None => anonymous.push(place),
+        let mut without_appid = Vec::new();
+        for (index, it) in served.iter().enumerate() {
+            match &it.account().appid {
+                Some(appid) => by_appid.entry(appid.clone()).or_default().push(index),
+                None => without_appid.push(index),
             }
         }
         Accounts {
-            names: served.iter().map(|it| it.account.name.clone()).collect(),
-            holders: RefCell::new(Holders::among(served.len())),
-            can_refresh: served.iter().any(|it| it.scheduler.is_some()),
+            names: served.iter().map(|it| it.account().name.clone()).collect(),
+            holders: RefCell::new(TokenHolders::new(served.len())),
+            can_refresh: served.iter().any(|it| it.scheduler().is_some()),
             served,
             by_appid,
-            anonymous,
+            without_appid,
+            clock: Arc::clone(&shared.clock),
         }
     }
 
+    fn find(&self, name: &str) -> Option<&Rc<ServedAccount>> {
+        let index = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        self.served.get(index)
+    }
+
+    /// The current token of the account.
     fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
-        let (secret, token) = self.served[account].current()?;
+        let (secret, token) = self.served[account].current(self.clock.now())?;
         self.holders.borrow_mut().note(account, &secret, &token);
         Some((secret, token))
     }
@@ -126,20 +119,15 @@ impl Accounts {
     /// The accounts with this AppID. There are several if they are apps of one corp, or on different APIs.
     pub(crate) fn with_appid(&self, appid: &str) -> Vec<usize> {
         let mut found = self.by_appid.get(appid).cloned().unwrap_or_default();
-        // A reader need not know the AppID: the document has it. The last one read is looked at first, as a document
-        // seldom changes its account.
-        let is_published = |account: &usize| {
-            let mut cached = self.served[*account].cached.borrow_mut();
-            cached.last_document().is_some_and(|document| document.appid == appid)
-                || cached.document(SystemClock.now()).is_some_and(|it| it.appid == appid)
-        };
-        found.extend(self.anonymous.iter().copied().filter(is_published));
+        let now = self.clock.now();
+        let publishes = |account: &usize| self.served[*account].publishes_for(appid, now);
+        found.extend(self.without_appid.iter().copied().filter(publishes));
         found
     }
 
     /// The API that the account's token is of.
     pub(crate) fn api(&self, account: usize) -> Api {
-        self.served[account].account.api
+        self.served[account].account().api
     }
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's
@@ -148,39 +136,31 @@ impl Accounts {
         self.current(account).map(|(_, token)| token)
     }
 
-    /// Returns a live ticket of this type as JSON. Waits for one for some seconds if this process refreshes.
+    /// Returns a token as requested. Waits for it for some seconds if this process refreshes.
+    pub(crate) async fn obtain(
+        &self,
+        account: usize,
+        request: TokenRequest,
+    ) -> Result<Token, Unavailable> {
+        self.served[account].obtain(&request, || self.current(account)).await
+    }
+
+    /// Returns a live ticket of this type as JSON. Waits for it for some seconds if this process refreshes.
     pub(crate) async fn ticket(
         &self,
         account: usize,
         kind: &TicketType,
     ) -> Result<Bytes, NoTicket> {
-        let Served { account: settings, cached, scheduler, .. } = &*self.served[account];
-        let look = || cached.borrow_mut().ticket(kind, SystemClock.now());
-        if let Some(ticket) = look() {
-            return Ok(ticket);
-        }
-        // Without a config for it here another process may fetch it: an expired document is a sign of that.
-        let is_kept = || cached.borrow_mut().ticket_document(kind).is_some();
-        let is_ours = settings.tickets.contains(kind);
-        if !is_ours && !is_kept() {
-            return Err(NoTicket::NotKept);
-        }
-        let Some(scheduler) = scheduler.as_ref().filter(|_| is_ours) else {
-            return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
-        };
-        // A ticket is asked for with a token.
-        let token = scheduler.obtain(&TokenRequest::Live, || self.current(account)).await;
-        token.map_err(NoTicket::ForNow)?;
-        scheduler.obtain_ticket(kind, look).await.map_err(NoTicket::ForNow)
+        let look = || self.current(account);
+        self.served[account].ticket(kind, &*self.clock, look).await
     }
 
     /// The account whose token this is, or was within the overlap after its replacement.
     pub(crate) fn holder_of(&self, token: &str) -> Option<usize> {
-        let now = SystemClock.now();
-        let is_of =
-            |account: &usize| self.served[*account].cached.borrow_mut().is_token(token, now);
+        let now = self.clock.now();
+        let is_holder = |account: &usize| self.served[*account].is_token(token, now);
         let guess = self.holders.borrow().guess(token);
-        guess.filter(is_of).or_else(|| (0..self.served.len()).find(is_of))
+        guess.filter(is_holder).or_else(|| (0..self.served.len()).find(is_holder))
     }
 
     /// Whether this process refreshes, so that WeChat can be asked on demand.
@@ -188,50 +168,35 @@ impl Accounts {
         self.can_refresh
     }
 
-    /// Has such a token published, and returns it. Waits for it for some seconds if this process refreshes.
-    pub(crate) async fn obtain(
-        &self,
-        account: usize,
-        request: TokenRequest,
-    ) -> Result<Token, Unavailable> {
-        match &self.served[account].scheduler {
-            Some(scheduler) => scheduler.obtain(&request, || self.current(account)).await,
-            None => self.token(account).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
-        }
-    }
-
     /// The account's status, for people and for metrics.
     pub(crate) fn status(&self, account: usize, now: UtcDateTime) -> AccountStatus {
-        let Served { account, cached, scheduler, .. } = &*self.served[account];
-        let (mut cached, scheduler) = (cached.borrow_mut(), scheduler.as_deref());
-        let look = |kind: &DocumentKind| {
-            let document = match kind {
-                DocumentKind::Token => cached.document(now),
-                DocumentKind::Ticket(kind) => cached.ticket_document(kind),
-            };
-            let is_dead = document
-                .zip(scheduler)
-                .is_some_and(|(document, scheduler)| scheduler.is_dead(&document.token));
-            let failure = scheduler.and_then(|scheduler| scheduler.failure(kind));
-            let document = document.ok_or(Problem::Missing);
-            DocumentStatus { is_dead, failure, ..DocumentStatus::new(account, kind, document, now) }
-        };
-        AccountStatus::new(account, look, scheduler.map(Scheduler::status))
+        self.served[account].status(now)
     }
 
-    /// Follows the schedules of all accounts, where that is not done yet.
-    pub(crate) fn keep(&self) {
-        self.served.iter().for_each(|it| it.keep());
+    /// Begins to follow the schedules that are not followed yet. Runs in a `LocalSet`.
+    pub(crate) fn start(&self) {
+        self.served.iter().for_each(|it| it.start());
     }
 
-    /// Lets what was refused be tried again at once, as the operator may have mended the cause.
-    pub(crate) fn hangup(&self) {
-        self.schedulers().for_each(|scheduler| scheduler.hangup());
+    /// Reads all secrets again, and lets what was refused be tried again at once, as the operator may have removed the
+    /// cause.
+    pub(crate) async fn hangup(&self) {
+        let connects: Vec<_> = self.schedulers().map(|scheduler| scheduler.connect()).collect();
+        let connect = move || connects.iter().map(|connect| connect()).collect::<Vec<_>>();
+        match thread::run(connect).await {
+            Ok(upstreams) => {
+                self.schedulers().zip(upstreams).for_each(|(it, upstream)| it.hangup(upstream));
+            }
+            Err(err) => {
+                error!("serve: {err}; the last good secrets stay");
+                self.schedulers().for_each(|it| it.hangup(Ok(None)));
+            }
+        }
     }
 
     /// Ends all schedules, and waits for the refreshes under way.
     pub(crate) async fn wind_up(&self) {
-        self.served.iter().for_each(|it| it.let_go());
+        self.served.iter().for_each(|it| it.stop());
         self.schedulers().for_each(|scheduler| scheduler.wind_up());
         for scheduler in self.schedulers() {
             scheduler.settled().await;
@@ -239,21 +204,21 @@ impl Accounts {
     }
 
     fn schedulers(&self) -> impl Iterator<Item = &Rc<Scheduler>> {
-        self.served.iter().filter_map(|it| it.scheduler.as_ref())
+        self.served.iter().filter_map(|it| it.scheduler())
     }
 }
 
-/// Whose token is which, of those that were handed out lately: found without a look at each account's document.
-struct Holders {
+/// Which account each token belongs to, of those that were handed out lately. Saves a look at each account's document.
+struct TokenHolders {
     hasher: RandomState,
     by_token: HashMap<u64, usize>,
-    /// By the accounts' places: the generation of the token that was noted last.
+    /// The generation of the token that was noted last, for each account.
     noted: Vec<Option<u64>>,
 }
 
-impl Holders {
-    fn among(accounts: usize) -> Holders {
-        Holders {
+impl TokenHolders {
+    fn new(accounts: usize) -> TokenHolders {
+        TokenHolders {
             hasher: RandomState::new(),
             by_token: HashMap::new(),
             noted: vec![None; accounts],
@@ -264,7 +229,7 @@ impl Holders {
         if self.noted[account] == Some(token.generation) {
             return;
         }
-        // Those of today and yesterday are enough.
+        // Enough for two days of twelve tokens and some more.
         if self.by_token.len() > 32 * self.noted.len() {
             self.by_token.clear();
         }
@@ -272,7 +237,7 @@ impl Holders {
         self.noted[account] = Some(token.generation);
     }
 
-    /// The account that may be the token's.
+    /// The account that the token may belong to: hashes may collide.
     fn guess(&self, token: &str) -> Option<usize> {
         self.by_token.get(&self.hasher.hash_one(token)).copied()
     }
@@ -282,12 +247,13 @@ impl Holders {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
-    use crate::model::api::{Api, Rules};
+    use crate::model::account::Account;
+    use crate::model::api::Rules;
     use crate::model::location::Location;
+    use crate::upstream::config::{Origin, UpstreamConfig};
 
     fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
         Account {
@@ -302,24 +268,76 @@ mod tests {
         }
     }
 
+    fn accounts(
+        plans: impl IntoIterator<Item = AccountPlan>,
+        before: Option<&Accounts>,
+    ) -> Accounts {
+        let plans = plans.into_iter().map(|plan| (plan, None)).collect();
+        Accounts::new(plans, before, &AccountResources::for_tests())
+    }
+
     #[test]
-    fn accounts_are_in_the_order_of_their_names_and_know_their_appids() {
+    fn accounts_are_sorted_by_name_and_found_by_appid_and_token() {
         let dir = tempfile::tempdir().unwrap();
-        // Still alive when nobody runs this test any more.
+        // Lives longer than this test is run.
         let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
         fs::write(dir.path().join("shop"), document).unwrap();
-        let stores = Stores::new(Arc::new(SystemClock));
-        let of = [("shop", None), ("branch", Some("wx2")), ("again", Some("wx1"))];
-        let of =
-            of.map(|(name, appid)| Served::new(account(dir.path(), name, appid), None, &stores));
-        let accounts = Accounts::new(of.map(Rc::new));
+        let plan = |(name, appid)| AccountPlan {
+            account: account(dir.path(), name, appid),
+            refresh: None,
+        };
+        let accounts = accounts(
+            [("shop", None), ("branch", Some("wx2")), ("again", Some("wx1"))].map(plan),
+            None,
+        );
         assert_eq!(accounts.names(), ["again", "branch", "shop"]);
-        assert_eq!(accounts.with_appid("wx1"), [0, 2], "the document of the last one knows");
+        assert_eq!(accounts.with_appid("wx1"), [0, 2], "the last one by its document");
         assert_eq!(accounts.with_appid("wx2"), [1]);
         assert!(accounts.with_appid("WX1").is_empty());
         assert!(accounts.token(2).unwrap().json.starts_with(br#"{"access_token":"T1","#));
         assert_eq!(accounts.token(1), None);
         assert_eq!(accounts.holder_of("T1"), Some(2));
         assert_eq!(accounts.holder_of("T2"), None);
+    }
+
+    fn refreshed(account: Account, line: usize) -> AccountPlan {
+        let upstream = UpstreamConfig {
+            base_urls: vec!["https://api.weixin.qq.com".to_owned()],
+            proxy: None,
+            ca_file: None,
+            is_mirror: false,
+            secret_file: None,
+            origin: Origin::Config {
+                account: format!("wxtoken.toml:{line}: account.shop"),
+                secret_file: format!("wxtoken.toml:{}: account.shop.secret_file", line + 1),
+            },
+        };
+        AccountPlan { account, refresh: Some(RefreshPlan { upstream, mode: 0o600 }) }
+    }
+
+    #[test]
+    fn a_scheduler_goes_on_with_other_tickets_another_hook_or_other_lines_and_with_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = |change: &dyn Fn(&mut AccountPlan)| {
+            let mut plan = refreshed(account(dir.path(), "shop", Some("wx1")), 7);
+            change(&mut plan);
+            plan
+        };
+        let before = accounts([plan(&|_| ())], None);
+        let goes_on = |change: &dyn Fn(&mut AccountPlan)| {
+            let after = accounts([plan(change)], Some(&before));
+            let scheduler = |it: &Accounts| Rc::clone(it.served[0].scheduler().unwrap());
+            Rc::ptr_eq(&scheduler(&before), &scheduler(&after))
+        };
+        let jsapi = TicketType::parse("jsapi").unwrap();
+        assert!(goes_on(&|_| ()));
+        assert!(goes_on(&|it| it.account.tickets = vec![jsapi.clone()]));
+        assert!(goes_on(&|it| *it = refreshed(it.account.clone(), 9)));
+        assert!(!goes_on(&|it| it.account.appid = Some("wx2".to_owned())));
+        assert!(!goes_on(&|it| it.account.refresh_before = Duration::from_secs(600)));
+        assert!(!goes_on(&|it| it.refresh.as_mut().unwrap().mode = 0o640));
+        assert!(!goes_on(&|it| {
+            it.refresh.as_mut().unwrap().upstream.secret_file = Some("/secret".into());
+        }));
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod lock;
 pub(crate) mod read;
 pub(crate) mod signals;
 pub(crate) mod systemd;
+pub(crate) mod thread;

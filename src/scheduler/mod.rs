@@ -49,23 +49,31 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 /// How often it is seen to what stands elsewhere for others.
 const BETWEEN_MENDINGS: Duration = Duration::from_secs(30);
 
-/// Makes the source anew: reads the AppSecret, which may have been replaced; `None` where it cannot be read twice.
-type Connect = Box<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>>>;
+/// Connects to the upstream again: reads the AppSecret, which may have been replaced. `None` if it cannot be read again.
+/// Called on other threads than the listener's.
+pub(crate) type Connect = Arc<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + Send + Sync>;
 
 /// What keeps one account's token alive.
 pub(crate) struct Scheduler {
     account: Account,
+    stores: Stores,
+    /// The mode of its documents.
+    mode: u32,
     store: Arc<dyn Store + Send + Sync>,
-    connect: Connect,
-    /// `None` as long as it could not be made.
+    connect: RefCell<Connect>,
+    /// `None` until `connect` succeeds.
     upstream: RefCell<Option<Arc<dyn Upstream>>>,
     known: RefCell<State>,
-    tickets: RefCell<Vec<TicketSchedule>>,
-    /// Where each of these is.
-    ticket_stores: Vec<Arc<dyn Store + Send + Sync>>,
+    tickets: RefCell<Vec<ScheduledTicket>>,
     on_change: OnChange,
     /// Whoever waits has to think again.
     changed: Notify,
+}
+
+/// A ticket's schedule, and where its documents are published.
+struct ScheduledTicket {
+    schedule: TicketSchedule,
+    store: Arc<dyn Store + Send + Sync>,
 }
 
 impl Scheduler {
@@ -76,26 +84,59 @@ impl Scheduler {
         stores: &Stores,
         mode: u32,
         upstream: Option<Arc<dyn Upstream>>,
-        connect: impl Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + 'static,
+        connect: Connect,
     ) -> Scheduler {
         let known =
             State::new(&account.name, account.rules, account.refresh_before, Instant::now());
-        let tickets = account.tickets.iter().cloned().map(TicketSchedule::new).collect();
-        let store_of = |kind: &TicketType| {
-            stores.open(&account.location, &DocumentKind::Ticket(kind.clone()), mode)
-        };
-        let ticket_stores = account.tickets.iter().map(store_of).collect();
-        Scheduler {
+        let scheduler = Scheduler {
             store: stores.open(&account.location, &DocumentKind::Token, mode),
+            stores: stores.clone(),
             on_change: OnChange::of(&account),
-            account,
-            connect: Box::new(connect),
+            mode,
+            connect: RefCell::new(connect),
             upstream: RefCell::new(upstream),
             known: RefCell::new(known),
-            tickets: RefCell::new(tickets),
-            ticket_stores,
+            tickets: RefCell::default(),
             changed: Notify::new(),
-        }
+            account,
+        };
+        scheduler.set_tickets(&scheduler.account.tickets);
+        scheduler
+    }
+
+    /// Goes on with another configuration of the same account, which differs in its tickets, its hook and `connect` at
+    /// most. What is known of the account stays, quotas included.
+    pub(crate) fn update(&self, account: &Account, connect: Connect) {
+        self.connect.replace(connect);
+        self.on_change.set_hook(account.on_change.as_ref());
+        self.set_tickets(&account.tickets);
+        self.changed.notify_waiters();
+    }
+
+    /// Schedules tickets of these types. Those that are scheduled already go on.
+    fn set_tickets(&self, kinds: &[TicketType]) {
+        let mut before = self.tickets.take();
+        let scheduled = |kind: &TicketType| {
+            let known = before.iter().position(|it| it.schedule.kind == *kind);
+            known.map(|index| before.swap_remove(index)).unwrap_or_else(|| ScheduledTicket {
+                schedule: TicketSchedule::new(kind.clone()),
+                store: self.stores.open(
+                    &self.account.location,
+                    &DocumentKind::Ticket(kind.clone()),
+                    self.mode,
+                ),
+            })
+        };
+        self.tickets.replace(kinds.iter().map(scheduled).collect());
+    }
+
+    /// Applies `act` to the ticket of this type, if it is still scheduled.
+    fn with_ticket<R>(
+        &self,
+        kind: &TicketType,
+        act: impl FnOnce(&mut ScheduledTicket) -> R,
+    ) -> Option<R> {
+        self.tickets.borrow_mut().iter_mut().find(|it| it.schedule.kind == *kind).map(act)
     }
 
     /// Whether WeChat has said that this token is dead: it is nobody's answer then, whatever life it had left.
@@ -167,37 +208,34 @@ impl Scheduler {
     /// Begins what is due of the tickets, and says how long it is until the next one is.
     fn follow_tickets(self: &Rc<Scheduler>, wall: UtcDateTime, now: Instant) -> Duration {
         let mut next = LONGEST_SLEEP;
-        let count = self.tickets.borrow().len();
-        for place in 0..count {
-            let kind = self.tickets.borrow()[place].kind.clone();
-            let document = self.ticket_stores[place]
-                .last_known()
-                .filter(|document| self.account.owns(document));
+        let mut due = Vec::new();
+        for ScheduledTicket { schedule, store } in &*self.tickets.borrow() {
+            let document = store.last_known().filter(|document| self.account.owns(document));
             let margin = self.account.refresh_before;
-            let wait = self.tickets.borrow()[place].wait(document.as_ref(), margin, wall, now);
-            match wait {
-                Some(Duration::ZERO) => self.begin_ticket(place, kind),
+            match schedule.wait(document.as_ref(), margin, wall, now) {
+                Some(Duration::ZERO) => due.push(schedule.kind.clone()),
                 Some(wait) => next = next.min(wait),
                 None => {}
             }
         }
+        due.into_iter().for_each(|kind| self.begin_ticket(kind));
         next
     }
 
     /// Has a ticket fetched, whoever goes on waiting for it. Where WeChat says that the token for it is dead, that is settled
     /// as it is for a client who says so, and then it is asked for once more.
-    fn begin_ticket(self: &Rc<Scheduler>, place: usize, kind: TicketType) {
-        self.tickets.borrow_mut()[place].begin(Instant::now());
+    fn begin_ticket(self: &Rc<Scheduler>, kind: TicketType) {
+        self.with_ticket(&kind, |ticket| ticket.schedule.begin(Instant::now()));
         let scheduler = Rc::clone(self);
         spawn_local(async move {
             let token = scheduler.live_token();
-            let (mut outcome, mut heals_in) = (scheduler.ask_for_ticket(place, &kind).await, None);
+            let (mut outcome, mut heals_in) = (scheduler.ask_for_ticket(&kind).await, None);
             if let (Err(RefreshError::Upstream(why)), Some(token)) = (&outcome, token)
                 && why.is_dead_token()
             {
                 match scheduler.replace(&token).await {
                     Ok(another) if another != token => {
-                        outcome = scheduler.ask_for_ticket(place, &kind).await;
+                        outcome = scheduler.ask_for_ticket(&kind).await;
                     }
                     // WeChat honours it all the same.
                     Ok(_) => {}
@@ -205,24 +243,21 @@ impl Scheduler {
                 }
             }
             let (wall, now, random) = (SystemClock.now(), Instant::now(), SystemClock.random());
-            let news =
-                scheduler.tickets.borrow_mut()[place].end(outcome, heals_in, wall, now, random);
+            let news = scheduler.with_ticket(&kind, |ticket| {
+                ticket.schedule.end(outcome, heals_in, wall, now, random)
+            });
             scheduler.changed.notify_waiters();
             let name = format!("{}: {kind} ticket", scheduler.account.name);
-            news.into_iter().for_each(|news| tell(&name, news));
+            news.into_iter().flatten().for_each(|news| tell(&name, news));
         });
     }
 
     /// Asks for a ticket in a thread of its own.
-    async fn ask_for_ticket(
-        &self,
-        place: usize,
-        kind: &TicketType,
-    ) -> Result<Outcome, RefreshError> {
-        let store = self.ticket_stores[place].clone();
-        let (means, kind) = (self.means()?, kind.clone());
-        let done = spawn_blocking(move || means.run_ticket(&kind, &*store));
-        done.await.unwrap_or_else(|_| Err(RefreshError::Local(broke_off())))
+    async fn ask_for_ticket(&self, kind: &TicketType) -> Result<Outcome, RefreshError> {
+        let store = self.with_ticket(kind, |ticket| Arc::clone(&ticket.store));
+        let store = store.with_context(|| format!("{kind} tickets are not kept any more"))?;
+        let kind = kind.clone();
+        self.run(move |context| context.run_ticket(&kind, &*store)).await?
     }
 
     /// Sees to it that there is another token than this one, unless WeChat honours it; gives the one that there is then.
@@ -245,13 +280,12 @@ impl Scheduler {
                 return Ok(found);
             }
             let now = Instant::now();
-            let place = self.tickets.borrow().iter().position(|it| it.kind == *kind);
-            let Some(place) = place.filter(|_| now < deadline) else { return Err(still_waiting()) };
-            let step = self.tickets.borrow()[place].step(&self.account.name, now);
+            let step = self.with_ticket(kind, |it| it.schedule.step(&self.account.name, now));
+            let Some(step) = step.filter(|_| now < deadline) else { return Err(still_waiting()) };
             let until = match step {
                 TicketStep::GiveUp(lack) => return Err(lack),
                 TicketStep::Begin => {
-                    self.begin_ticket(place, kind.clone());
+                    self.begin_ticket(kind.clone());
                     deadline
                 }
                 TicketStep::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
@@ -296,17 +330,13 @@ impl Scheduler {
     /// Has this done in a thread of its own, whoever goes on waiting for it.
     fn begin(self: &Rc<Scheduler>, errand: Job) {
         self.known.borrow_mut().begin(errand.clone(), Instant::now());
-        let done = self.means().map(|means| spawn_blocking(move || means.run(errand)));
         let scheduler = Rc::clone(self);
         spawn_local(async move {
-            let failed = |failure| Report {
+            let report = scheduler.run(move |context| context.run(errand)).await;
+            let report = report.unwrap_or_else(|failure| Report {
                 outcome: Some(Err(RefreshError::Local(failure))),
                 ..Report::default()
-            };
-            let report = match done {
-                Ok(done) => done.await.unwrap_or_else(|_| failed(broke_off())),
-                Err(err) => failed(err),
-            };
+            });
             let is_another = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
             let (wall, now, random) = (SystemClock.now(), Instant::now(), SystemClock.random());
             let news = scheduler.known.borrow_mut().end(report, wall, now, random);
@@ -319,21 +349,34 @@ impl Scheduler {
         });
     }
 
-    /// What an errand needs; an error if there is still nobody to ask.
-    fn means(&self) -> anyhow::Result<JobContext> {
-        let mut upstream = self.upstream.borrow_mut();
-        if upstream.is_none() {
-            *upstream = (self.connect)()?;
-        }
-        Ok(JobContext {
-            name: self.account.name.clone(),
-            place: self.account.location.clone(),
-            appid: self.account.needed_appid()?.to_owned(),
-            rules: self.account.rules,
-            refresh_before: self.account.refresh_before,
-            store: self.store.clone(),
-            upstream: upstream.clone().context("there is no AppSecret")?,
-        })
+    /// Runs `work` on another thread, after connecting there if that has not succeeded yet. Fails if it does not succeed
+    /// now.
+    async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&JobContext) -> R + Send + 'static,
+    ) -> anyhow::Result<R> {
+        let connect = Arc::clone(&self.connect.borrow());
+        let (account, store) = (self.account.clone(), Arc::clone(&self.store));
+        let upstream = self.upstream.borrow().clone();
+        let done = spawn_blocking(move || {
+            let upstream = match upstream {
+                Some(upstream) => upstream,
+                None => connect()?.context("there is no AppSecret")?,
+            };
+            let context = JobContext {
+                appid: account.needed_appid()?.to_owned(),
+                name: account.name,
+                place: account.location,
+                rules: account.rules,
+                refresh_before: account.refresh_before,
+                store,
+                upstream: Arc::clone(&upstream),
+            };
+            anyhow::Ok((work(&context), upstream))
+        });
+        let (result, upstream) = done.await.unwrap_or_else(|_| Err(broke_off()))?;
+        self.upstream.borrow_mut().get_or_insert(upstream);
+        Ok(result)
     }
 
     fn is_under_way(&self) -> bool {
@@ -349,7 +392,7 @@ impl Scheduler {
     pub(crate) async fn settled(&self) {
         loop {
             let changed = self.changed.notified();
-            let tickets = self.tickets.borrow().iter().any(TicketSchedule::is_under_way);
+            let tickets = self.tickets.borrow().iter().any(|it| it.schedule.is_under_way());
             if !self.is_under_way() && !tickets && !self.on_change.is_under_way() {
                 return;
             }
@@ -357,9 +400,14 @@ impl Scheduler {
         }
     }
 
-    /// The operator may have mended what was in the way: reads the AppSecret again, and asks at once what was put off.
-    pub(crate) fn hangup(&self) {
-        match (self.connect)() {
+    /// Connects to the upstream again; see [`Scheduler::hangup`].
+    pub(crate) fn connect(&self) -> Connect {
+        Arc::clone(&self.connect.borrow())
+    }
+
+    /// Asks `upstream` from now on, and asks at once what was put off, as the operator may have removed the cause.
+    pub(crate) fn hangup(&self, upstream: anyhow::Result<Option<Arc<dyn Upstream>>>) {
+        match upstream {
             Ok(Some(upstream)) => drop(self.upstream.replace(Some(upstream))),
             Ok(None) => {}
             // That there is none yet is told when it is asked for, which is now.
@@ -369,7 +417,7 @@ impl Scheduler {
             }
         }
         self.known.borrow_mut().hangup(Instant::now());
-        self.tickets.borrow_mut().iter_mut().for_each(|it| it.hangup(Instant::now()));
+        self.tickets.borrow_mut().iter_mut().for_each(|it| it.schedule.hangup(Instant::now()));
         self.changed.notify_waiters();
     }
 
@@ -378,7 +426,7 @@ impl Scheduler {
         match kind {
             DocumentKind::Token => self.known.borrow().failure(),
             DocumentKind::Ticket(kind) => {
-                self.tickets.borrow().iter().find(|it| it.kind == *kind)?.failure()
+                self.with_ticket(kind, |ticket| ticket.schedule.failure()).flatten()
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The hook of one account inside of `serve --refresh`: run in a thread of its own, once at a time, and once more if the
 //! token changed meanwhile. It has until the server ends, and a moment more.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ pub(super) struct OnChange {
     account: String,
     /// Where the token's document is.
     document: PathBuf,
-    hook: Option<Hook>,
+    hook: RefCell<Option<Hook>>,
     state: Cell<HookState>,
     /// When it failed, if it has not run well since.
     failed_at: Cell<Option<UtcDateTime>>,
@@ -52,23 +52,34 @@ impl OnChange {
         OnChange {
             account: account.name.clone(),
             document: account.location.path(&DocumentKind::Token),
-            hook: account.on_change.clone(),
+            hook: RefCell::new(account.on_change.clone()),
             state: Cell::new(HookState::Idle),
             failed_at: Cell::default(),
             is_over: Arc::default(),
         }
     }
 
+    /// Runs this hook from now on.
+    pub(super) fn set_hook(&self, hook: Option<&Hook>) {
+        if self.hook.borrow().as_ref() != hook {
+            self.hook.replace(hook.cloned());
+            self.failed_at.set(None);
+        }
+    }
+
     /// Has it run, as the token has changed; if it runs already, whoever waits for that runs it again.
     pub(super) async fn run(&self) {
-        let Some(hook) = &self.hook else { return };
+        if self.hook.borrow().is_none() {
+            return;
+        }
         if self.state.replace(HookState::Again) != HookState::Idle {
             return;
         }
         let name = &self.account;
         while self.state.replace(HookState::Running) == HookState::Again {
             let _permit = HOOKS.acquire().await; // It is never closed.
-            let (hook, account, document) = (hook.clone(), name.clone(), self.document.clone());
+            let Some(hook) = self.hook.borrow().clone() else { break };
+            let (account, document) = (name.clone(), self.document.clone());
             let is_over = Arc::clone(&self.is_over);
             let is_over = move || is_over.load(Ordering::Relaxed);
             let done = spawn_blocking(move || hook.run(&account, &document, &is_over)).await;
@@ -98,6 +109,6 @@ impl OnChange {
 
     /// What is known of it; `None` where there is nothing to be run.
     pub(super) fn status(&self) -> Option<HookStatus> {
-        self.hook.as_ref().map(|_| HookStatus { failed_at: self.failed_at.get() })
+        self.hook.borrow().as_ref().map(|_| HookStatus { failed_at: self.failed_at.get() })
     }
 }

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,13 +21,12 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
-pub(crate) use reload::{Files, Reloaded};
+pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 pub(crate) use state::Snapshot;
 pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use limits::SHUTDOWN_TIMEOUT;
-use reload::Reload;
 use state::ServerState;
 use state::counters::Counters;
 use state::log_limit::ThrottledLog;
@@ -34,6 +34,7 @@ use state::slots::Connections;
 use transport::{Transport, accept};
 
 use crate::log::info;
+use crate::os::clock::Clock;
 use crate::os::signals::{Hangup, Shutdown};
 use crate::os::systemd;
 
@@ -46,6 +47,7 @@ pub(crate) struct Options {
     /// HTTPS over TCP.
     pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect. Runs in a `LocalSet`.
@@ -64,6 +66,7 @@ pub(crate) async fn serve(
         counters: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
+        clock: options.clock,
     });
     let transport = Rc::new(Transport { state: Rc::clone(&state), tls: options.tls });
     let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
@@ -77,7 +80,7 @@ pub(crate) async fn serve(
         let listener = bound.start().context("cannot listen")?;
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
-    state.snapshot.get().accounts.keep();
+    state.snapshot.get().accounts.start();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(stay_alive(every)); // To the very end.
@@ -102,29 +105,33 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Takes up what changes in files, by itself or because SIGHUP says so.
+/// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread.
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let Transport { state, tls } = &*transport;
-    let mut files: Vec<&dyn Reload> = vec![&state.snapshot];
-    files.extend(tls.as_ref().map(|tls| tls as &dyn Reload));
     loop {
-        let is_told = poll_fn(|cx| match hangup.poll(cx) {
+        let is_requested = poll_fn(|cx| match hangup.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending => looks.poll_tick(cx).map(|_| false),
         })
         .await;
-        if is_told {
+        if is_requested {
             systemd::reloading();
-            files.iter().for_each(|file| file.reload());
-            state.snapshot.get().accounts.hangup();
+            state.snapshot.reload().await;
+            if let Some(tls) = tls {
+                tls.reload().await;
+            }
+            state.snapshot.get().accounts.hangup().await;
             systemd::reloaded();
         } else {
-            files.iter().for_each(|file| file.reload_if_changed());
+            state.snapshot.reload_if_changed().await;
+            if let Some(tls) = tls {
+                tls.reload_if_changed().await;
+            }
         }
-        // Some of them may be new.
-        state.snapshot.get().accounts.keep();
+        // Some accounts may be new.
+        state.snapshot.get().accounts.start();
     }
 }
 

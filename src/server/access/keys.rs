@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -69,7 +69,7 @@ pub(crate) fn single_account(accounts: &[usize]) -> Result<usize, AccessError> {
 /// The key of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
-    pub(crate) name: Rc<str>,
+    pub(crate) name: Arc<str>,
     digest: DigestWords,
     pub(crate) scope: AccountScope,
 }

@@ -5,7 +5,7 @@
 //! costs the client nothing, and a client is refused only after very many. Reads no clock.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub(crate) struct ClientId {
     pub(crate) account: String,
     pub(crate) peer: Peer,
     /// The name of the client's key.
-    pub(crate) key: Option<Rc<str>>,
+    pub(crate) key: Option<Arc<str>>,
 }
 
 /// How to answer a request for the current token.

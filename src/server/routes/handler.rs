@@ -3,14 +3,13 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use time::UtcDateTime;
-use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
 use super::metrics;
@@ -22,7 +21,6 @@ use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
-use crate::os::clock::{Clock, SystemClock};
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
@@ -48,7 +46,7 @@ const CALM_DOWN: Rejection = Rejection::WeChat(
 pub(crate) struct Answered {
     pub(crate) client: Peer,
     /// What the key is called that was shown.
-    pub(crate) key: Option<Rc<str>>,
+    pub(crate) key: Option<Arc<str>>,
     pub(crate) answer: Result<Reply, Rejection>,
 }
 
@@ -59,7 +57,7 @@ struct Visitor<'a> {
     snapshot: &'a Snapshot,
     state: &'a ServerState,
     /// What the key is called that he has shown.
-    key_name: &'a OnceCell<Rc<str>>,
+    key_name: &'a OnceCell<Arc<str>>,
 }
 
 /// Answers a request; in an error `body` may be unread.
@@ -137,7 +135,7 @@ fn tell_operator(
         }
         _ => return,
     };
-    let now = Instant::now();
+    let now = state.clock.instant().into();
     match client {
         ClientAddress::Direct(peer) => state.log.refused(now, peer, why),
         ClientAddress::Forwarded(ip) => {
@@ -162,7 +160,7 @@ impl<'a> Visitor<'a> {
             Route::Page => self.key_of(&head.headers, Challenge::Basic)?,
             _ => self.key_of(&head.headers, Challenge::Bearer)?,
         };
-        let now = SystemClock.now();
+        let now = self.state.clock.now();
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(now),
@@ -209,7 +207,7 @@ impl<'a> Visitor<'a> {
         challenge: Challenge,
     ) -> Result<&'a Key, Rejection> {
         let key = keys.find(shown).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
-        self.key_name.get_or_init(|| Rc::clone(&key.name));
+        self.key_name.get_or_init(|| Arc::clone(&key.name));
         Ok(key)
     }
 
@@ -353,10 +351,14 @@ impl<'a> Visitor<'a> {
         force: bool,
     ) -> Result<Token, Rejection> {
         let name = self.accounts().names()[account].clone();
-        let key = key.map(|key| Rc::clone(&key.name));
+        let key = key.map(|key| Arc::clone(&key.name));
         let client = ClientId { account: name, peer: self.client, key };
         let token = self.token(account).await?;
-        let decision = self.state.storms.borrow_mut().decide(&client, &token, Instant::now());
+        let decision = self.state.storms.borrow_mut().decide(
+            &client,
+            &token,
+            self.state.clock.instant().into(),
+        );
         match decision {
             RetryDecision::Refuse => return Err(CALM_DOWN),
             RetryDecision::HandOut if !force => return Ok(token),
@@ -367,7 +369,7 @@ impl<'a> Visitor<'a> {
         let honoured = self.obtain(account, TokenRequest::Verified).await?;
         if honoured.generation != token.generation {
             let mut storms = self.state.storms.borrow_mut();
-            storms.record_replacement(&client, &honoured, Instant::now());
+            storms.record_replacement(&client, &honoured, self.state.clock.instant().into());
         }
         Ok(honoured)
     }

@@ -7,6 +7,7 @@ pub(crate) mod slots;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use self::counters::Counters;
 use self::log_limit::ThrottledLog;
@@ -15,6 +16,7 @@ use super::access::AccessRules;
 use super::access::retry_storm::RetryStorms;
 use super::reload::Reloaded;
 use crate::accounts::Accounts;
+use crate::os::clock::Clock;
 
 /// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
 pub(crate) struct Snapshot {
@@ -29,4 +31,5 @@ pub(crate) struct ServerState {
     pub(crate) counters: Counters,
     pub(crate) storms: RefCell<RetryStorms>,
     pub(crate) log: ThrottledLog,
+    pub(crate) clock: Arc<dyn Clock>,
 }

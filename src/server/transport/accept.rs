@@ -130,8 +130,10 @@ mod tests {
     use tokio::time::timeout;
 
     use std::cell::RefCell;
+    use std::sync::Arc;
 
-    use crate::accounts::Accounts;
+    use crate::accounts::{AccountResources, Accounts};
+    use crate::os::clock::SystemClock;
     use crate::server::access::AccessRules;
     use crate::server::reload::Reloaded;
     use crate::server::state::ServerState;
@@ -144,13 +146,17 @@ mod tests {
     async fn two_at_once(capacity: usize) -> usize {
         let state = Rc::new(ServerState {
             snapshot: Reloaded::new("", |_| {
-                Ok(Snapshot { access: AccessRules::default(), accounts: Accounts::new([]) })
+                Ok(Box::new(|_: Option<&Snapshot>| Snapshot {
+                    access: AccessRules::default(),
+                    accounts: Accounts::new(Vec::new(), None, &AccountResources::for_tests()),
+                }))
             })
             .expect("nothing to read"),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counters: Counters::default(),
             log: ThrottledLog::default(),
+            clock: Arc::new(SystemClock),
         });
         let transport = Rc::new(Transport { state, tls: None });
         let mut peers = Vec::new();

@@ -1,0 +1,80 @@
+//! What an account is served with, as the config has it: two accounts with equal plans are served alike. Reads the secret
+//! when it connects; asks nothing.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::error::Exit;
+use crate::log::error;
+use crate::model::account::Account;
+use crate::upstream::Upstream;
+use crate::upstream::config::{Origin, UpstreamConfig};
+use crate::upstream::connect::Connector;
+
+/// What an account is served with.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AccountPlan {
+    pub(crate) account: Account,
+    /// `None` if this process does not refresh the account.
+    pub(crate) refresh: Option<RefreshPlan>,
+}
+
+/// How an account is refreshed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RefreshPlan {
+    pub(crate) upstream: UpstreamConfig,
+    /// The mode of its documents.
+    pub(crate) mode: u32,
+}
+
+impl AccountPlan {
+    /// Whether what is known of an account with this plan holds for one with the other: they differ in tickets, hook and
+    /// place in the config at most.
+    pub(crate) fn is_continued_by(&self, other: &AccountPlan) -> bool {
+        let mut continued = self.clone();
+        continued.account.tickets = other.account.tickets.clone();
+        continued.account.on_change = other.account.on_change.clone();
+        if let (Some(refresh), Some(other)) = (&mut continued.refresh, &other.refresh) {
+            refresh.upstream.origin = other.upstream.origin.clone();
+        }
+        continued == *other
+    }
+
+    /// Connects to the account's upstream for the first time; `None` if it is not refreshed. An account of the config
+    /// that cannot be connected is logged and connected later, so that the others are served; for the only account, that
+    /// of the command line, it is an error.
+    pub(crate) fn connect(&self, connector: &Connector) -> Result<Option<Arc<dyn Upstream>>> {
+        let AccountPlan { account, refresh: Some(refresh) } = self else { return Ok(None) };
+        match connector.connect(account, &refresh.upstream) {
+            Ok(upstream) => Ok(Some(upstream)),
+            Err(err) if refresh.upstream.origin == Origin::CommandLine => Err(err),
+            Err(err) => {
+                error!("serve: {err:#}");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl RefreshPlan {
+    /// Connects to the account's upstream again, as its secret may have changed; `None` if the secret cannot be read
+    /// again.
+    pub(super) fn reconnect(
+        &self,
+        account: &Account,
+        connector: &Connector,
+    ) -> Result<Option<Arc<dyn Upstream>>> {
+        match self.upstream.secret_file.as_deref() {
+            // Stdin has been read to its end.
+            Some(path) if path.as_os_str() == "-" => Ok(None),
+            // A pipe may have no writer any more.
+            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => Err(Exit::Usage
+                .error(format!(
+                    "secret file {} is no plain file, which could be read again",
+                    path.display()
+                ))),
+            _ => connector.connect(account, &self.upstream).map(Some),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One account that is served: its documents, and its scheduler if this process refreshes it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use time::UtcDateTime;
+use tokio::task::JoinHandle;
+
+use super::AccountResources;
+use super::cached_document::CachedDocument;
+use super::plan::{AccountPlan, RefreshPlan};
+use crate::model::account::Account;
+use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::secret::Secret;
+use crate::model::status::{
+    AccountStatus, DocumentStatus, NoTicket, Problem, Token, TokenRequest, Unavailable,
+};
+use crate::os::clock::Clock;
+use crate::scheduler::{Connect, Scheduler};
+use crate::upstream::Upstream;
+use crate::upstream::connect::Connector;
+
+/// Why there is no token if this process does not refresh.
+const NO_TOKEN: &str =
+    "there is no live token to hand out; run `wxtoken status` on the server to see why";
+
+/// Why there is no ticket if this process does not refresh.
+const NO_TICKET: &str = "there is no live ticket of this type to hand out, or not yet: `wxtoken fetch` on the server fetches it \
+                         after the token, and `wxtoken status` tells what there is";
+
+/// One account that is served.
+pub(super) struct ServedAccount {
+    plan: AccountPlan,
+    cached: Rc<RefCell<CachedDocument>>,
+    /// `None` if this process does not refresh it.
+    schedule: Option<Rc<Schedule>>,
+}
+
+/// A scheduler, and the task that follows its schedule once that has begun. The task ends with this.
+struct Schedule {
+    scheduler: Rc<Scheduler>,
+    task: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Schedule {
+    fn stop(&self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl ServedAccount {
+    /// Serves an account for the first time. It asks `upstream`, if that could be connected.
+    pub(super) fn new(
+        plan: AccountPlan,
+        upstream: Option<Arc<dyn Upstream>>,
+        shared: &AccountResources,
+    ) -> ServedAccount {
+        let schedule = plan.refresh.as_ref().map(|refresh| {
+            let connect = connect(refresh, &plan.account, &shared.connector);
+            let (account, stores) = (plan.account.clone(), &shared.stores);
+            let scheduler = Scheduler::new(account, stores, refresh.mode, upstream, connect);
+            Rc::new(Schedule { scheduler: Rc::new(scheduler), task: RefCell::default() })
+        });
+        let cached = CachedDocument::new(plan.account.clone(), shared.stores.clone());
+        ServedAccount { plan, cached: Rc::new(RefCell::new(cached)), schedule }
+    }
+
+    /// Serves the account with a plan that continues this one ([`AccountPlan::is_continued_by`]), with the same documents
+    /// and the same scheduler.
+    pub(super) fn continued(&self, plan: AccountPlan, connector: &Arc<Connector>) -> ServedAccount {
+        self.cached.borrow_mut().update(plan.account.clone());
+        if let (Some(schedule), Some(refresh)) = (&self.schedule, &plan.refresh) {
+            let connect = connect(refresh, &plan.account, connector);
+            schedule.scheduler.update(&plan.account, connect);
+        }
+        ServedAccount { plan, cached: Rc::clone(&self.cached), schedule: self.schedule.clone() }
+    }
+
+    pub(super) fn plan(&self) -> &AccountPlan {
+        &self.plan
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.plan.account
+    }
+
+    pub(super) fn scheduler(&self) -> Option<&Rc<Scheduler>> {
+        self.schedule.as_ref().map(|schedule| &schedule.scheduler)
+    }
+
+    /// Begins to follow the schedule, if there is one and it is not followed yet.
+    pub(super) fn start(&self) {
+        if let Some(schedule) = &self.schedule {
+            schedule.task.borrow_mut().get_or_insert_with(|| schedule.scheduler.keep());
+        }
+    }
+
+    /// Ends the schedule. A refresh under way goes on.
+    pub(super) fn stop(&self) {
+        if let Some(schedule) = &self.schedule {
+            schedule.stop();
+        }
+    }
+
+    /// The token that is published, live, and not known to be dead.
+    pub(super) fn current(&self, now: UtcDateTime) -> Option<(Rc<Secret>, Token)> {
+        let (secret, token) = self.cached.borrow_mut().answer(now)?;
+        let is_dead = self.scheduler().is_some_and(|scheduler| scheduler.is_dead(&secret));
+        (!is_dead).then_some((secret, token))
+    }
+
+    /// Has a token refreshed as requested if this process refreshes; otherwise returns the current one. `look` returns the
+    /// current token.
+    pub(super) async fn obtain(
+        &self,
+        request: &TokenRequest,
+        look: impl Fn() -> Option<(Rc<Secret>, Token)>,
+    ) -> Result<Token, Unavailable> {
+        match self.scheduler() {
+            Some(scheduler) => scheduler.obtain(request, look).await,
+            None => look().map(|(_, token)| token).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
+        }
+    }
+
+    /// Returns a live ticket of this type as JSON. If this process refreshes, has it fetched if necessary. `look` returns
+    /// the current token.
+    pub(super) async fn ticket(
+        &self,
+        kind: &TicketType,
+        clock: &dyn Clock,
+        look: impl Fn() -> Option<(Rc<Secret>, Token)>,
+    ) -> Result<Bytes, NoTicket> {
+        let find = || self.cached.borrow_mut().ticket(kind, clock.now());
+        if let Some(ticket) = find() {
+            return Ok(ticket);
+        }
+        // A ticket that is not configured here may be fetched by another process. An expired one is a sign of that.
+        let is_configured = self.account().tickets.contains(kind);
+        let is_published = || self.cached.borrow_mut().ticket_document(kind).is_some();
+        if !is_configured && !is_published() {
+            return Err(NoTicket::NotKept);
+        }
+        let Some(scheduler) = self.scheduler().filter(|_| is_configured) else {
+            return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
+        };
+        // A ticket is asked for with a token.
+        let token = scheduler.obtain(&TokenRequest::Live, look).await;
+        token.map_err(NoTicket::ForNow)?;
+        scheduler.obtain_ticket(kind, find).await.map_err(NoTicket::ForNow)
+    }
+
+    /// Whether the published token belongs to this AppID. The last document that was read is looked at first, as a document
+    /// seldom changes its AppID.
+    pub(super) fn publishes_for(&self, appid: &str, now: UtcDateTime) -> bool {
+        let mut cached = self.cached.borrow_mut();
+        cached.last_document().is_some_and(|document| document.appid == appid)
+            || cached.document(now).is_some_and(|document| document.appid == appid)
+    }
+
+    /// Whether this is the account's token, or was within the overlap after its replacement.
+    pub(super) fn is_token(&self, token: &str, now: UtcDateTime) -> bool {
+        self.cached.borrow_mut().is_token(token, now)
+    }
+
+    /// The account's status, for people and for metrics.
+    pub(super) fn status(&self, now: UtcDateTime) -> AccountStatus {
+        let (account, scheduler) = (self.account(), self.scheduler());
+        let mut cached = self.cached.borrow_mut();
+        let look = |kind: &DocumentKind| {
+            let document = match kind {
+                DocumentKind::Token => cached.document(now),
+                DocumentKind::Ticket(kind) => cached.ticket_document(kind),
+            };
+            let is_dead = document
+                .zip(scheduler)
+                .is_some_and(|(document, scheduler)| scheduler.is_dead(&document.token));
+            let failure = scheduler.and_then(|scheduler| scheduler.failure(kind));
+            let document = document.ok_or(Problem::Missing);
+            DocumentStatus { is_dead, failure, ..DocumentStatus::new(account, kind, document, now) }
+        };
+        AccountStatus::new(account, look, scheduler.map(|scheduler| scheduler.status()))
+    }
+}
+
+/// What connects the account to its upstream again.
+fn connect(plan: &RefreshPlan, account: &Account, connector: &Arc<Connector>) -> Connect {
+    let (plan, account, connector) = (plan.clone(), account.clone(), Arc::clone(connector));
+    Arc::new(move || plan.reconnect(&account, &connector))
+}
