@@ -21,7 +21,7 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, SystemClock};
-use crate::os::signals::Reprieve;
+use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh};
 use crate::store::{Store, Stores};
@@ -228,10 +228,10 @@ fn run_on_change(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
     let name = &account.name;
     debug!("{name}: running on_change");
-    let reprieve = Reprieve::begin();
+    let deferral = SignalDeferral::begin();
     let document = account.location.path(&DocumentKind::Token);
-    match hook.run(name, &document, &|| reprieve.is_over()) {
-        Err(failure) if reprieve.is_over() => {
+    match hook.run(name, &document, &|| deferral.has_signal()) {
+        Err(failure) if deferral.has_signal() => {
             // Logged here because the process ends by the signal.
             error!("fetch: {name}: {failure}");
             Ok(())

@@ -1,5 +1,5 @@
-//! Replaces a file so that readers see the old content or the new, whole, at every instant, power loss included.
-//! Knows nothing of what is in it, and takes no lock: whoever calls holds one.
+//! Replaces a file so that readers see either the whole old content or the whole new one at every instant, even after a
+//! power loss. Knows nothing of what is in it, and takes no lock: the caller holds one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::os::read;
 
-/// A file about to be replaced. What can fail on this machine has been tried when it exists; dropping it without
-/// [`Replacement::publish`] leaves the old file as it was.
+/// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
+/// without [`Replacement::publish`], it leaves the old file as it was.
 pub(crate) struct Replacement {
     target: PathBuf,
     dir: File,
@@ -23,26 +23,25 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// Makes ready to replace `target`: the temporary file beside it exists, has its mode, and holds `room` bytes on
-    /// the disk, so that a full disk, a directory that cannot be written, or a target that cannot be
-    /// replaced is found out now.
+    /// Prepares to replace `target`: creates the temporary file beside it, with its mode and with `room` bytes on the disk.
+    /// So this fails for a full disk, a directory that cannot be written, and a target that cannot be replaced.
     ///
-    /// The temporary file has one fixed name: what a killed run left behind is swept away by the next. The caller
-    /// holds the lock that makes this safe.
+    /// The temporary file has a fixed name, so that the next run removes what a killed one left behind. The caller holds
+    /// the lock that makes this safe.
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (_, temp) = neighbours(target)?;
-        sweep(&interim(&temp))?;
+        let (_, temp) = dir_and_temp(target)?;
+        remove_leftover(&interim_temp(&temp))?;
         Replacement::prepare_at(temp, target, mode, room)
     }
 
     fn prepare_at(temp: PathBuf, target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (dir_path, _) = neighbours(target)?;
+        let (dir_path, _) = dir_and_temp(target)?;
         check_target(target)?;
         let dir = File::open(&dir_path)
             .with_context(|| format!("cannot open directory {}", dir_path.display()))?;
 
-        sweep(&temp)?;
-        // The mode at creation can only be narrower than `mode` (umask); content comes after it is set exactly.
+        remove_leftover(&temp)?;
+        // The umask can only narrow this mode. The exact one is set before there is any content.
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -58,7 +57,7 @@ impl Replacement {
         Ok(replacement)
     }
 
-    /// Takes real blocks on the disk. Creating a file or seeking in it would succeed on a full one.
+    /// Writes blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
     fn reserve(&mut self, room: usize) -> io::Result<()> {
         read::give_to_owner_of_dir(&self.file, &self.temp)?;
         self.file.set_permissions(Permissions::from_mode(self.mode))?;
@@ -66,34 +65,34 @@ impl Replacement {
         self.file.sync_all()
     }
 
-    /// Makes `content` what readers of the target see for now. This replacement stays as ready as it was, also if that
-    /// fails.
+    /// Replaces the target with `content`, before a later [`Replacement::publish`]. This replacement stays ready, also if
+    /// that fails.
     pub(crate) fn publish_interim(&self, content: &[u8]) -> Result<()> {
         self.check_temp()?;
-        let temp = interim(&self.temp);
+        let temp = interim_temp(&self.temp);
         Replacement::prepare_at(temp, &self.target, self.mode, content.len())?.publish(content)
     }
 
-    /// Makes `content` what readers of the target see from now on.
+    /// Replaces the target with `content`.
     pub(crate) fn publish(mut self, content: &[u8]) -> Result<()> {
         self.check_temp()?;
         self.fill(content).with_context(|| format!("cannot write {}", self.temp.display()))?;
         fs::rename(&self.temp, &self.target)
             .with_context(|| format!("cannot replace {}", self.target.display()))?;
         self.published = true;
-        // Until the directory is on the disk too, a power cut could bring the old file back.
+        // Before the directory is on the disk, a power cut could bring the old file back.
         self.dir.sync_all().with_context(|| {
             format!("{} is replaced, but its directory cannot be synced", self.target.display())
         })
     }
 
-    /// Whether the temporary file is still ours. It is not when the lock did not keep another process out, on a file
-    /// system without working locks or because somebody removed the lock file: then the name stands for a file that is
-    /// not yet filled, and renaming that one would publish blanks.
+    /// Fails if the temporary file is no longer this one. Another process replaces it if the lock did not exclude that
+    /// process, because the file system has no working locks or the lock file was removed. Renaming the other file, which
+    /// has no content yet, would publish blanks.
     fn check_temp(&self) -> Result<()> {
-        let ours = self.file.metadata()?;
+        let own = self.file.metadata()?;
         match fs::symlink_metadata(&self.temp) {
-            Ok(found) if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => Ok(()),
             _ => bail!(
                 "another process is replacing {} in spite of the lock: was the lock file removed, or does this file \
                  system have no locks?",
@@ -106,43 +105,44 @@ impl Replacement {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(content)?;
         self.file.set_len(content.len() as u64)?;
-        // Also where errors of earlier writes come out: closing the file would swallow them.
+        // Also reports errors of earlier writes, which closing the file would swallow.
         self.file.sync_all()
     }
 }
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        // A name that is another process's by now is theirs to remove.
+        // Not if the name is another process's by now.
         if !self.published && self.check_temp().is_ok() {
-            let _ = fs::remove_file(&self.temp); // The next run sweeps it away, should this fail.
+            let _ = fs::remove_file(&self.temp); // If this fails, the next run removes it.
         }
     }
 }
 
-/// Tries all that replacing `target` takes on a file beside it, which is gone afterwards; `attempt` tries more on it.
+/// Tries everything that replacing `target` takes, on a file beside it that is removed again. `attempt` tries more on that
+/// file.
 pub(crate) fn try_replacing(
     target: &Path,
     mode: u32,
     room: usize,
     attempt: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    let (dir, temp) = neighbours(target)?;
-    // A name of its own: nobody holds the lock.
+    let (dir, temp) = dir_and_temp(target)?;
+    // Names of its own, because the caller does not hold the lock.
     let own = |suffix: &str| temp.with_extension(format!("{suffix}{}", std::process::id()));
     let (temp, moved) = (own("check"), own("moved"));
     let replacement = Replacement::prepare_at(temp.clone(), target, mode, room)?;
     attempt(&temp)?;
     let there_and_back = fs::rename(&temp, &moved).and_then(|()| fs::rename(&moved, &temp));
-    let _ = fs::remove_file(&moved); // It is there only if it did not come back.
+    let _ = fs::remove_file(&moved); // Exists only if it could not be renamed back.
     there_and_back.with_context(|| format!("files cannot be renamed in {}", dir.display()))?;
     replacement.check_temp()?;
     let syncing = || format!("directory {} cannot be synced", dir.display());
     replacement.dir.sync_all().with_context(syncing)
 }
 
-/// The directory of `target` and the name of its temporary file there.
-fn neighbours(target: &Path) -> Result<(PathBuf, PathBuf)> {
+/// Returns the directory of `target`, and the path of its temporary file there.
+fn dir_and_temp(target: &Path) -> Result<(PathBuf, PathBuf)> {
     let Some(name) = target.file_name() else { bail!("{} is not a file's name", target.display()) };
     let dir = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -154,13 +154,13 @@ fn neighbours(target: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((dir.clone(), dir.join(temp)))
 }
 
-/// The name of the temporary file for what is published while the one at `temp` is kept ready.
-fn interim(temp: &Path) -> PathBuf {
+/// Returns the path of the temporary file for what is published while the one at `temp` stays ready.
+fn interim_temp(temp: &Path) -> PathBuf {
     temp.with_extension("now")
 }
 
-/// Removes what a killed run left behind.
-fn sweep(temp: &Path) -> Result<()> {
+/// Removes a temporary file that a killed run left behind.
+fn remove_leftover(temp: &Path) -> Result<()> {
     match fs::remove_file(temp) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
             Err(err).with_context(|| format!("cannot remove leftover {}", temp.display()))
@@ -169,21 +169,21 @@ fn sweep(temp: &Path) -> Result<()> {
     }
 }
 
-/// Makes the directory of `target` if it is missing, open to those who may read a file of `mode` in it.
+/// Creates the directory of `target` if it is missing. Users who may read a file of `mode` may enter it.
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
-    let (dir, _) = neighbours(target)?;
+    let (dir, _) = dir_and_temp(target)?;
     let readers = mode & 0o044;
-    let make = || {
+    let create = || {
         if !dir.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-            fs::set_permissions(&dir, Permissions::from_mode(0o700 | readers | readers >> 2))?; // Whatever the umask.
+            fs::set_permissions(&dir, Permissions::from_mode(0o700 | readers | readers >> 2))?; // Independent of the umask.
         }
         Ok::<_, io::Error>(())
     };
-    make().with_context(|| format!("cannot create directory {}", dir.display()))
+    create().with_context(|| format!("cannot create directory {}", dir.display()))
 }
 
-/// Refuses what `rename` would refuse, or would replace by something else than its owner meant.
+/// Fails if `rename` would refuse to replace `target`, or would replace a link instead of the file that it leads to.
 fn check_target(target: &Path) -> Result<()> {
     let metadata = match fs::symlink_metadata(target) {
         Ok(metadata) => metadata,
@@ -208,10 +208,10 @@ fn check_target(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a file that the kernel would not let us rename over, with the directory writable and all.
+/// Fails if the kernel would refuse to rename over this file although its directory can be written.
 fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
-    // unlink(2): in a sticky directory only the owners of file and directory may, and root.
-    let (dir, _) = neighbours(target)?;
+    // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
+    let (dir, _) = dir_and_temp(target)?;
     let dir = fs::metadata(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let user = rustix::process::geteuid();
     let owners = [dir.uid(), metadata.uid()];
@@ -221,7 +221,7 @@ fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
             target.display()
         );
     }
-    // An immutable file (chattr +i, +a) cannot be opened for writing, by EPERM and not by EACCES; nothing is written.
+    // Opening an immutable file (chattr +i, +a) for writing fails with EPERM, not with EACCES. Nothing is written.
     match OpenOptions::new().write(true).open(target) {
         Err(err) if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {
             bail!("{} is immutable (lsattr, chattr -i): it cannot be replaced", target.display())
@@ -230,12 +230,13 @@ fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
     }
 }
 
-/// Whether the file itself is a mount point, as when a container is given one file: `rename` says EBUSY there.
+/// Whether the file itself is a mount point, as when a single file is mounted into a container: `rename` fails with EBUSY
+/// there.
 fn is_mount_point(target: &Path) -> bool {
     let (Ok(target), Ok(mounts)) = (target.canonicalize(), fs::read("/proc/self/mountinfo")) else {
-        return false; // Not to be found out here; then `rename` will tell.
+        return false; // Unknown here; `rename` fails then.
     };
-    // proc_pid_mountinfo(5): the fifth field, with blanks, line ends and backslashes in octal.
+    // proc_pid_mountinfo(5): the mount point is the fifth field, with blanks, line ends and backslashes in octal.
     let escaped: Vec<u8> = target
         .as_os_str()
         .as_bytes()
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_content_replaces_the_old_with_exactly_its_mode() {
+    fn publishing_replaces_the_content_and_sets_exactly_the_mode() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
         for (mode, content) in [(0o644, "first, and longer"), (0o640, "second")] {
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_for_now_has_its_mode_and_the_last_word_is_still_to_come() {
+    fn an_interim_document_has_the_mode_and_can_still_be_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
         fs::write(&target, "old").unwrap();
@@ -289,14 +290,14 @@ mod tests {
         }
         replacement.publish(b"new").unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
-        // What a run that was killed in between leaves is swept away.
+        // The next run removes what a run that was killed in between left behind.
         fs::write(dir.path().join(".doc.json.now"), "left over").unwrap();
         drop(Replacement::prepare(&target, 0o640, 4096).unwrap());
         assert_eq!(names_in(dir.path()), ["doc.json"]);
     }
 
     #[test]
-    fn giving_up_leaves_the_old_file_and_nothing_else() {
+    fn an_unused_replacement_leaves_the_old_file_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
         fs::write(&target, "old").unwrap();
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_kept_out_by_the_lock_publishes_nothing_but_whole_documents() {
+    fn a_process_that_the_lock_did_not_exclude_cannot_publish_blanks() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
         let first = Replacement::prepare(&target, 0o600, 4096).unwrap();
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_of_a_killed_run_is_swept_away() {
+    fn a_leftover_of_a_killed_run_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".doc.json.tmp"), "half a docu").unwrap();
         Replacement::prepare(&dir.path().join("doc.json"), 0o600, 16)
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_no_plain_file_is_refused_by_name() {
+    fn a_target_that_is_no_regular_file_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("elsewhere", &link).unwrap();
@@ -343,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_made_lets_in_those_who_may_read_the_file() {
+    fn a_created_directory_can_be_entered_by_users_who_may_read_the_file() {
         let dir = tempfile::tempdir().unwrap();
         for (mode, expected) in [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)] {
-            let made = dir.path().join(format!("{mode:o}"));
-            make_dir_of(&made.join("doc.json"), mode).unwrap();
-            assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, expected);
+            let created = dir.path().join(format!("{mode:o}"));
+            make_dir_of(&created.join("doc.json"), mode).unwrap();
+            assert_eq!(fs::metadata(&created).unwrap().permissions().mode() & 0o777, expected);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The command that an account's owner wants run when its token changed. An argv, no shell; it is told where the
-//! document is, and neither token nor secret. It has its time and no more, and whatever becomes of it, the token stays.
+//! Runs the command of `on_change`, without a shell. It is told where the document is, but gets neither token nor secret,
+//! and is killed when its time is over. Knows nothing of why it runs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// After SIGTERM a hook may take so long to put things in order.
+/// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Between two looks whether it has ended, at most; a hook that is quick is noticed sooner.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between two looks whether a hook has ended. A quick hook is noticed sooner.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
-/// What our own environment has that is not for a hook, beside all that begins with `WXTOKEN_`: the way to the secrets,
-/// and systemd's words with this process.
-const NOT_FOR_HOOKS: [&str; 7] = [
+/// Variables that a hook does not inherit, besides all that begin with `WXTOKEN_`: where the secrets are, and what is
+/// between systemd and this process.
+const WITHHELD: [&str; 7] = [
     "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -41,15 +41,15 @@ pub(crate) struct Hook {
     timeout: Duration,
 }
 
-/// What became of a hook that did not do its work.
+/// A hook that did not succeed.
 #[derive(Debug)]
 pub(crate) struct HookFailure {
     program: PathBuf,
-    what: What,
+    cause: HookFailureCause,
 }
 
 #[derive(Debug)]
-enum What {
+enum HookFailureCause {
     NotStarted(io::Error),
     Lost(io::Error),
     Ended(ExitStatus),
@@ -58,14 +58,15 @@ enum What {
 }
 
 impl Hook {
-    /// The hook that runs `program` with `args`: a program of this name in `PATH`, or at this path.
+    /// Returns a hook that runs `program` with `args` and kills it after `timeout`. A `program` without a slash is looked up
+    /// in `PATH`.
     pub(crate) fn new(program: PathBuf, args: Vec<String>, timeout: Duration) -> Hook {
         Hook { program, args, timeout }
     }
 
-    /// Runs it for the account called `account`, whose token in `document` is another than before, and waits for its end.
-    /// All that it started is killed when its time is over, or when `is_over` says that nobody has time any more. It reads
-    /// nothing, and what it writes goes to stderr.
+    /// Runs the hook for the account of this name, whose token in `document` has changed, and waits for its end. Kills it,
+    /// with all processes that it started, when its time is over or `is_over` returns true. Its stdin is empty, and its
+    /// output goes to stderr.
     pub(crate) fn run(
         &self,
         account: &str,
@@ -73,7 +74,7 @@ impl Hook {
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), HookFailure> {
         self.run_to_end(account, document, is_over)
-            .map_err(|what| HookFailure { program: self.program.clone(), what })
+            .map_err(|cause| HookFailure { program: self.program.clone(), cause })
     }
 
     fn run_to_end(
@@ -81,32 +82,32 @@ impl Hook {
         account: &str,
         document: &Path,
         is_over: &dyn Fn() -> bool,
-    ) -> Result<(), What> {
+    ) -> Result<(), HookFailureCause> {
         if is_over() {
-            return Err(What::CutShort);
+            return Err(HookFailureCause::CutShort);
         }
         let spawned = self.command(account, document).and_then(|mut command| command.spawn());
-        let child = &mut spawned.map_err(What::NotStarted)?;
+        let child = &mut spawned.map_err(HookFailureCause::NotStarted)?;
         let waited = wait(child, self.timeout, is_over);
         if waited.is_err() {
             let group = Pid::from_child(child);
-            // It may end right now; then there is nobody to be told.
+            // Fails if it ends right now.
             let _ = kill_process_group(group, Signal::TERM);
             let _ = wait(child, GRACE, &|| false);
-            // Nobody else can have this number as long as it has not been reaped.
+            // The number is not reused as long as the process has not been reaped.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let status = child.wait().map_err(What::Lost)?;
+        let status = child.wait().map_err(HookFailureCause::Lost)?;
         waited?;
-        if status.success() { Ok(()) } else { Err(What::Ended(status)) }
+        if status.success() { Ok(()) } else { Err(HookFailureCause::Ended(status)) }
     }
 
-    /// The program as it was given.
+    /// Returns the program as it was given.
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
-    /// Where the program is that would be run, by this process's `PATH`; the error says why there is none.
+    /// Returns the path of the program that would run, by this process's `PATH`. The error says why there is none.
     pub(crate) fn find(&self) -> io::Result<PathBuf> {
         let runnable = |path: PathBuf| match path.metadata() {
             Ok(found) if !found.is_file() => Err(io::Error::other("not a file")),
@@ -125,72 +126,78 @@ impl Hook {
     fn command(&self, account: &str, document: &Path) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
-        let is_ours = |name: &OsStr| {
+        let is_withheld = |name: &OsStr| {
             let name = name.to_string_lossy();
-            name.starts_with("WXTOKEN_") || NOT_FOR_HOOKS.contains(&&*name)
+            name.starts_with("WXTOKEN_") || WITHHELD.contains(&&*name)
         };
-        for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
+        for (name, _) in env::vars_os().filter(|(name, _)| is_withheld(name)) {
             command.env_remove(name);
         }
         command.env("WXTOKEN_ACCOUNT", account);
         command.env("WXTOKEN_FILE", std::path::absolute(document)?);
-        // A group of its own, so that all of it can be killed. Our stdout is somebody's answer.
+        // A group of its own, so that all of it can be killed. This process's stdout is for its own answer.
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         command.process_group(0).stdin(Stdio::null()).stdout(stderr);
         Ok(command)
     }
 }
 
-/// Whether the program is given by its path, and not looked for in `PATH`.
+/// Whether the program is given by its path, and not looked up in `PATH`.
 fn is_path(program: &Path) -> bool {
     program.components().count() > 1
 }
 
-/// Waits for its end, for so long, and does not reap it; an error if it did not end by itself. There is no wait with a
-/// timeout in std, and its end is worth no further dependency.
-fn wait(child: &Child, timeout: Duration, is_over: &dyn Fn() -> bool) -> Result<(), What> {
+/// Waits for the end of `child`, and does not reap it. Fails if it did not end by itself. Polls, because std has no wait
+/// with a timeout, and this is worth no further dependency.
+fn wait(
+    child: &Child,
+    timeout: Duration,
+    is_over: &dyn Fn() -> bool,
+) -> Result<(), HookFailureCause> {
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_millis(1);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let at_once = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let ended = waitid(WaitId::Pid(Pid::from_child(child)), at_once);
-        if ended.map_err(|err| What::Lost(err.into()))?.is_some() {
+        if ended.map_err(|err| HookFailureCause::Lost(err.into()))?.is_some() {
             return Ok(());
         } else if left.is_zero() {
-            return Err(What::TimedOut(timeout));
+            return Err(HookFailureCause::TimedOut(timeout));
         } else if is_over() {
-            return Err(What::CutShort);
+            return Err(HookFailureCause::CutShort);
         }
         sleep(pause.min(left));
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
 impl fmt::Display for HookFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_there = || is_path(&self.program) && self.program.exists();
+        let exists = || is_path(&self.program) && self.program.exists();
         write!(f, "the token is published, and its hook failed: {} ", self.program.display())?;
-        match &self.what {
-            // Of two things that are not there, it is the other one.
-            What::NotStarted(err) if err.kind() == ErrorKind::NotFound && is_there() => {
+        match &self.cause {
+            // The program exists, so that it is its interpreter which does not.
+            HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound && exists() => {
                 f.write_str("cannot be run: the interpreter of its first line is not there")?;
             }
-            What::NotStarted(err) if err.kind() == ErrorKind::NotFound => {
+            HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound => {
                 f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
             }
-            What::NotStarted(err) => write!(f, "cannot be run: {err}")?,
-            What::Lost(err) => write!(f, "cannot be waited for: {err}")?,
-            What::Ended(status) => match (status.code(), status.signal()) {
+            HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {err}")?,
+            HookFailureCause::Lost(err) => write!(f, "cannot be waited for: {err}")?,
+            HookFailureCause::Ended(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => write!(f, "exited with status {code}")?,
                 (_, Some(signal)) => write!(f, "was killed by signal {signal}")?,
                 _ => f.write_str("ended")?,
             },
-            What::TimedOut(timeout) => {
+            HookFailureCause::TimedOut(timeout) => {
                 let timeout = humantime::format_duration(*timeout);
                 write!(f, "was killed after {timeout}; on_change_timeout gives it more")?;
             }
-            What::CutShort => f.write_str("was cut short, for wxtoken was told to end")?,
+            HookFailureCause::CutShort => {
+                f.write_str("was cut short, for wxtoken was told to end")?
+            }
         }
         f.write_str(
             ". It runs again when the token changes the next time; run it yourself now. \

@@ -1,5 +1,5 @@
-//! A lock between processes (flock, through fs2), as a value: held while it lives. The lock file itself is never removed:
-//! two processes could then hold "the" lock on two different files.
+//! A lock between processes (flock, through fs2), as a value: held while the value lives. The lock file is never removed,
+//! because two processes could then hold "the" lock on two different files.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -12,23 +12,23 @@ use anyhow::{Context, Result};
 use crate::os::clock::Clock;
 use crate::os::read;
 
-/// How often a held lock is tried again; short against the second or so that a refresh takes.
+/// The pause before a held lock is tried again. Short against the second or so that a refresh takes.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The lock; let go when it is dropped, or when the process ends, however it ends.
+/// Released when it is dropped, or when the process ends, in whatever way.
 pub(crate) struct FileLock {
     _file: File,
 }
 
 impl FileLock {
-    /// Waits for the lock at `path` until `deadline`; `None` if somebody else held it all along.
+    /// Waits for the lock at `path`. Returns `None` if another process held it until `deadline`.
     pub(crate) fn acquire(
         path: &Path,
         clock: &dyn Clock,
         deadline: Instant,
     ) -> Result<Option<FileLock>> {
         let opening = || format!("cannot open lock {}", path.display());
-        // Only its owner may open it: whoever can open a lock file can also hold it for ever.
+        // Only the owner may open it: a process that can open a lock file can also hold the lock for ever.
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -41,10 +41,10 @@ impl FileLock {
         };
         let mut file = open().map_err(|err| read::explain(err, path)).with_context(opening)?;
         loop {
-            // Spelled out: fs2's other names, such as `file.unlock()`, have been std's own since Rust 1.89.
+            // Not as a method: since Rust 1.89 std has methods of the same names.
             match fs2::FileExt::try_lock_exclusive(&file) {
                 Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { _file: file })),
-                // Somebody removed the lock file while we waited, against the rules: the one there now counts.
+                // The lock file was removed meanwhile, against the rules. The one that is there now counts.
                 Ok(()) => {
                     file = open().map_err(|err| read::explain(err, path)).with_context(opening)?
                 }
@@ -62,10 +62,10 @@ impl FileLock {
     }
 }
 
-/// Whether `path` still stands for this very file.
+/// Whether `path` still leads to this very file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
         _ => false,
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use crate::os::clock::SystemClock;
 
     #[test]
-    fn the_lock_has_one_holder_and_is_free_again_when_dropped() {
+    fn a_lock_has_one_holder_and_is_free_again_when_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let at_once = || FileLock::acquire(&path, &SystemClock, Instant::now()).unwrap();

@@ -1,5 +1,5 @@
-//! The signals that ask the process to end, or to read anew what it works from. What runs an event loop waits for them;
-//! what does not can put off its end for a moment.
+//! Catches the signals that ask the process to end or to reload. A command with an event loop waits for them; one without
+//! can defer its end for a moment. Knows nothing of what a command does then.
 
 use std::fs;
 use std::future::poll_fn;
@@ -12,25 +12,25 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that ask the process to end, caught from now on.
+/// Catches the signals that ask the process to end.
 pub(crate) struct Shutdown(Vec<Signal>);
 
 impl Shutdown {
-    /// SIGTERM and SIGINT.
+    /// Catches SIGTERM and SIGINT from now on.
     pub(crate) fn listen() -> io::Result<Shutdown> {
-        Shutdown::by(&[SignalKind::terminate(), SignalKind::interrupt()])
+        Shutdown::catch(&[SignalKind::terminate(), SignalKind::interrupt()])
     }
 
-    /// SIGTERM, SIGINT and SIGHUP: for what a terminal takes with it when it is closed.
+    /// Catches SIGTERM, SIGINT and SIGHUP from now on, for a command that ends with its terminal.
     pub(crate) fn listen_with_hangup() -> io::Result<Shutdown> {
-        Shutdown::by(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+        Shutdown::catch(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
     }
 
-    fn by(kinds: &[SignalKind]) -> io::Result<Shutdown> {
+    fn catch(kinds: &[SignalKind]) -> io::Result<Shutdown> {
         kinds.iter().map(|kind| signal(*kind)).collect::<io::Result<_>>().map(Shutdown)
     }
 
-    /// Ready when the next of them has come.
+    /// Waits for the next of them.
     pub(crate) async fn requested(&mut self) {
         poll_fn(|cx| match self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
             true => Poll::Ready(()),
@@ -40,67 +40,73 @@ impl Shutdown {
     }
 }
 
-/// SIGHUP, caught from now on: by custom a server reads anew what it works from, and does not end.
+/// Catches SIGHUP, by which a server is asked to reload.
 pub(crate) struct Hangup(Signal);
 
 impl Hangup {
+    /// Catches it from now on.
     pub(crate) fn listen() -> io::Result<Hangup> {
         signal(SignalKind::hangup()).map(Hangup)
     }
 
-    /// Ready when the next one has come.
+    /// Is ready when the next one has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_recv(cx).map(|_| ())
     }
 }
 
-/// While one of these lives, a signal that asks the process to end is kept for later. When the last of them is dropped the
-/// process ends by it after all, as its parent expects. Not for who waits for a [`Shutdown`].
-pub(crate) struct Reprieve(());
+/// Defers the end of the process: while one of these lives, SIGTERM, SIGINT and SIGHUP are only noted. When the last one is
+/// dropped, the process ends by the noted signal, as its parent expects. Not for a command that waits for a [`Shutdown`].
+pub(crate) struct SignalDeferral(());
 
-/// How many reprieves there are; whether there are none, for the signal's handler; and the signal that came.
-static REPRIEVES: Mutex<usize> = Mutex::new(0);
-static IS_MORTAL: AtomicBool = AtomicBool::new(true);
-static CAME: AtomicUsize = AtomicUsize::new(0);
+/// How many deferrals there are.
+static DEFERRALS: Mutex<usize> = Mutex::new(0);
 
-impl Reprieve {
-    /// Puts it off from now on.
-    pub(crate) fn begin() -> Reprieve {
-        static CATCH: Once = Once::new();
-        let mut reprieves = REPRIEVES.lock().unwrap_or_else(PoisonError::into_inner);
-        *reprieves += 1;
-        IS_MORTAL.store(false, Ordering::SeqCst);
-        CATCH.call_once(|| {
-            // What the parent had us ignore, as nohup does, is not for us. And noted first: between the two the last
-            // reprieve may end. A signal that cannot be caught ends us at once, as ever.
+/// Whether there are none. Read by the signal handler.
+static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(true);
+
+/// The signal that was noted; 0 for none. Written by the signal handler.
+static NOTED: AtomicUsize = AtomicUsize::new(0);
+
+impl SignalDeferral {
+    /// Defers the signals from now on.
+    pub(crate) fn begin() -> SignalDeferral {
+        static REGISTER: Once = Once::new();
+        let mut deferrals = DEFERRALS.lock().unwrap_or_else(PoisonError::into_inner);
+        *deferrals += 1;
+        ENDS_AT_ONCE.store(false, Ordering::SeqCst);
+        REGISTER.call_once(|| {
+            // A signal that the parent has this process ignore, as nohup does, stays ignored. Handlers run in this order:
+            // noting comes first, because the last deferral may end between the two. A signal whose handler cannot be
+            // registered ends the process at once, as without a deferral.
             for signal in [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|it| !is_ignored(*it)) {
-                let _ = flag::register_usize(signal, &CAME, signal as usize)
-                    .and_then(|_| flag::register_conditional_default(signal, &IS_MORTAL));
+                let _ = flag::register_usize(signal, &NOTED, signal as usize)
+                    .and_then(|_| flag::register_conditional_default(signal, &ENDS_AT_ONCE));
             }
         });
-        Reprieve(())
+        SignalDeferral(())
     }
 
-    /// Whether the process was asked to end.
-    pub(crate) fn is_over(&self) -> bool {
-        CAME.load(Ordering::SeqCst) != 0
+    /// Whether a signal has asked the process to end.
+    pub(crate) fn has_signal(&self) -> bool {
+        NOTED.load(Ordering::SeqCst) != 0
     }
 }
 
-impl Drop for Reprieve {
+impl Drop for SignalDeferral {
     fn drop(&mut self) {
-        let mut reprieves = REPRIEVES.lock().unwrap_or_else(PoisonError::into_inner);
-        *reprieves -= 1;
-        if *reprieves == 0 {
-            IS_MORTAL.store(true, Ordering::SeqCst);
-            if self.is_over() {
-                let _ = low_level::emulate_default_handler(CAME.load(Ordering::SeqCst) as i32);
+        let mut deferrals = DEFERRALS.lock().unwrap_or_else(PoisonError::into_inner);
+        *deferrals -= 1;
+        if *deferrals == 0 {
+            ENDS_AT_ONCE.store(true, Ordering::SeqCst);
+            if self.has_signal() {
+                let _ = low_level::emulate_default_handler(NOTED.load(Ordering::SeqCst) as i32);
             }
         }
     }
 }
 
-/// Whether the signal is ignored, as far as this system tells.
+/// Whether this process ignores the signal (proc_pid_status(5)). Not known on systems without /proc.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

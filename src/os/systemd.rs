@@ -1,5 +1,5 @@
-//! What the service manager is told of this process, as sd_notify(3) has it, and the sockets that it has passed, as
-//! sd_listen_fds(3) has it. Where there is no such manager it says nothing and finds none.
+//! Reports the state of this process to systemd (sd_notify(3)), and takes the sockets that systemd has passed
+//! (sd_listen_fds(3)). Without systemd it reports nothing and finds none.
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,61 +18,61 @@ use socket2::{Domain, Socket, Type};
 use crate::error::Exit;
 use crate::log::{error, printable};
 
-/// How long to wait for a manager that does not read: the event loop waits as long.
-const TELL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long to wait for a manager that does not read. The event loop waits as long.
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// More sockets than anybody passes.
+/// More sockets than are passed in practice.
 const MAX_PASSED: usize = 1000;
 
-/// The first descriptor that is passed.
+/// The first descriptor that is passed (SD_LISTEN_FDS_START).
 const FIRST_PASSED: usize = 3;
 
-/// The longest name of a socket unit.
-const LONGEST_NAME: usize = 255;
+/// The longest name of a socket, in characters (sd_listen_fds(3)).
+const MAX_NAME: usize = 255;
 
-/// It has started, and callers can connect; `status` is for people.
+/// Reports that the process has started and accepts connections. `systemctl status` shows `status`.
 pub(crate) fn ready(status: &str) {
-    tell(&format!("READY=1\nSTATUS={status}"));
+    notify(&format!("READY=1\nSTATUS={status}"));
 }
 
-/// It reads anew what it works from, because it was told to.
+/// Reports that the process has begun to reload, as it was asked to.
 pub(crate) fn reloading() {
     let now = clock_gettime(ClockId::Monotonic);
     let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-    tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
 }
 
-/// It has done so.
+/// Reports that the reload has ended.
 pub(crate) fn reloaded() {
-    tell("READY=1");
+    notify("READY=1");
 }
 
-/// It is about to end.
+/// Reports that the process is about to end.
 pub(crate) fn stopping() {
-    tell("STOPPING=1");
+    notify("STOPPING=1");
 }
 
-/// Its event loop turns.
+/// Reports that the event loop turns.
 pub(crate) fn alive() {
-    tell("WATCHDOG=1");
+    notify("WATCHDOG=1");
 }
 
-/// How often it is to be [`alive`]: twice in the time after which the manager would kill it. `None` where nobody waits
-/// for it.
+/// Returns how often [`alive`] has to be called: twice in the time after which systemd would kill the process. `None` if
+/// the unit has no watchdog.
 pub(crate) fn alive_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    // Of a parent's watchdog there may be traces in the environment.
-    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
-    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_ours)?;
+    // The variables may be inherited from a parent that has a watchdog.
+    let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
+    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_for_us)?;
     Some(Duration::from_micros(micros / 2).max(Duration::from_millis(1)))
 }
 
-/// Whoever does not listen is no reason to end; he is complained of once.
-fn tell(state: &str) {
-    static COMPLAINED: Once = Once::new();
+/// Sends a state to systemd. Logs the first failure, and ignores the others.
+fn notify(state: &str) {
+    static LOGGED: Once = Once::new();
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
     if let Err(err) = send(&name, state) {
-        COMPLAINED.call_once(|| error!("cannot tell systemd how it goes (NOTIFY_SOCKET): {err}"));
+        LOGGED.call_once(|| error!("cannot tell systemd how it goes (NOTIFY_SOCKET): {err}"));
     }
 }
 
@@ -82,23 +82,24 @@ fn send(name: &OsStr, state: &str) -> io::Result<()> {
         _ => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(TELL_TIMEOUT))?;
+    socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
     loop {
         match socket.send_to_addr(state.as_bytes(), &address) {
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {} // By the next signal.
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
             sent => return sent.map(drop),
         }
     }
 }
 
-/// A socket that was passed, and what it is called.
-pub(crate) struct Passed {
+/// A socket that systemd has passed, with its name.
+pub(crate) struct PassedSocket {
     pub(crate) socket: Socket,
     pub(crate) name: Option<String>,
 }
 
-/// The sockets that were passed: all of them listen, for TCP or on a unix socket. They are taken, once.
-pub(crate) fn passed() -> anyhow::Result<Vec<Passed>> {
+/// Takes the sockets that systemd has passed; a second call finds none. Fails if one of them is no listening stream socket
+/// for TCP or a unix socket.
+pub(crate) fn take_passed_sockets() -> anyhow::Result<Vec<PassedSocket>> {
     let count = env::var("LISTEN_FDS").unwrap_or_default();
     if !count.is_empty() && !count.parse().is_ok_and(|count: usize| count <= MAX_PASSED) {
         return Err(Exit::Usage.error("LISTEN_FDS is not a number of sockets"));
@@ -109,9 +110,9 @@ pub(crate) fn passed() -> anyhow::Result<Vec<Passed>> {
     (0..descriptors.len())
         .map(|nth| {
             let name = names.next().filter(|name| !name.is_empty());
-            let name = name.map(|name| printable(name, LONGEST_NAME));
-            match listening(&mut descriptors, nth) {
-                Some(socket) => Ok(Passed { socket, name }),
+            let name = name.map(|name| printable(name, MAX_NAME));
+            match take_listening(&mut descriptors, nth) {
+                Some(socket) => Ok(PassedSocket { socket, name }),
                 None => Err(Exit::Usage.error(format!(
                     "descriptor {} that systemd passed ({}) is no listening stream socket; in the socket unit use \
                      ListenStream=, and leave Accept= off",
@@ -123,11 +124,12 @@ pub(crate) fn passed() -> anyhow::Result<Vec<Passed>> {
         .collect()
 }
 
-fn listening(descriptors: &mut ListenFd, nth: usize) -> Option<Socket> {
+/// Takes a descriptor, if it is a listening stream socket.
+fn take_listening(descriptors: &mut ListenFd, nth: usize) -> Option<Socket> {
     let mut take = |domain: Domain| {
         descriptors.take_custom(nth, domain.into(), Type::STREAM.into(), "").ok().flatten()
     };
-    // The first stands for IPv6, too.
+    // `IPV4` also matches IPv6 sockets.
     let socket: Socket = take(Domain::IPV4).or_else(|| take(Domain::UNIX))?;
     socket.is_listener().is_ok_and(|listens| listens).then_some(socket)
 }

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::tls::TlsServerStream;
 use crate::log;
 use crate::model::address::listen::Listen;
-use crate::os::systemd::{self, Passed};
+use crate::os::systemd::{self, PassedSocket};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 
 /// How many connections may wait to be accepted, so that a burst of clients fits while an answer is written.
@@ -80,7 +80,7 @@ impl BoundSocket {
         wanted: &[Listen],
         scheme: Scheme,
     ) -> anyhow::Result<Vec<BoundSocket>> {
-        match systemd::passed()? {
+        match systemd::take_passed_sockets()? {
             passed if passed.is_empty() => BoundSocket::bind_all(wanted, scheme),
             passed => {
                 passed.into_iter().map(|passed| BoundSocket::from_passed(passed, scheme)).collect()
@@ -88,8 +88,8 @@ impl BoundSocket {
         }
     }
 
-    fn from_passed(passed: Passed, scheme: Scheme) -> anyhow::Result<BoundSocket> {
-        let Passed { socket, name } = passed;
+    fn from_passed(passed: PassedSocket, scheme: Scheme) -> anyhow::Result<BoundSocket> {
+        let PassedSocket { socket, name } = passed;
         let local = socket.local_addr()?;
         let at = match local.as_socket() {
             Some(address) => {

@@ -335,3 +335,34 @@ impl Watch for RedisWatch {
         self.state.trouble.as_deref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::os::clock::SystemClock;
+    use crate::store::redis::testing::settings;
+
+    #[test]
+    fn a_reader_has_its_answer_after_the_first_look_and_ending_stops_all_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        // Closed again, so that every connection is refused.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = settings(&format!("redis://{address}"));
+        let server = RedisServer::new(settings, Arc::new(SystemClock));
+        let follower = Arc::new(RedisFollower::new(server));
+        let copy = LocalCopy::new(&dir.path().join("shop.json"), &DocumentKind::Token, None);
+        let followed = follower.follow("wxtoken:shop", &DocumentKind::Token, &copy);
+        let mut watch = RedisWatch::new(follower.clone(), followed);
+        while watch.trouble().is_none() {
+            follower.await_first_look();
+            watch.look();
+        }
+        assert!(watch.document().is_none() && watch.trouble().unwrap().contains("cannot reach"));
+        assert_eq!(lock(&follower.progress).threads, 2);
+        while lock(&follower.progress).threads > 0 {
+            follower.end();
+        }
+    }
+}

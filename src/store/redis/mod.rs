@@ -302,3 +302,22 @@ impl Store for RedisStore {
         self.run(|connection| scripts::sync_also(connection, &self.key, &value.bytes, &also, life))
     }
 }
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::model::address::redis_url::RedisUrl;
+
+    /// Returns settings for the Redis at `url`, with a timeout that tests can wait for.
+    pub(super) fn settings(url: &str) -> Arc<RedisSettings> {
+        Arc::new(RedisSettings {
+            url: RedisUrl::parse(url).unwrap(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            prefix: "wxtoken".to_owned(),
+            timeout: Duration::from_millis(30),
+            also: Vec::new(),
+        })
+    }
+}

@@ -392,15 +392,26 @@ fn within(
 mod tests {
     use std::io::Write;
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::model::address::redis_url::RedisUrl;
     use crate::os::clock::SystemClock;
+    use crate::os::clock::testing::VirtualClock;
+    use crate::store::redis::testing::settings;
+
+    fn listener() -> (TcpListener, Arc<RedisSettings>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        (listener, settings(&url))
+    }
+
+    fn ping(server: &RedisServer) -> Result<(), RedisFault> {
+        server.run(|connection| redis::cmd("PING").query(connection))
+    }
 
     #[test]
     fn no_more_answers_are_outstanding_than_allowed_when_none_ever_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let (listener, settings) = listener();
         thread::spawn(move || {
             let mut streams: Vec<_> = Vec::new();
             listener.set_nonblocking(true).unwrap();
@@ -412,21 +423,36 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let settings = Arc::new(RedisSettings {
-            url: RedisUrl::parse(&url).unwrap(),
-            user: None,
-            password_file: None,
-            ca_file: None,
-            prefix: "wxtoken".to_owned(),
-            timeout: Duration::from_millis(30),
-            also: Vec::new(),
-        });
         let server = RedisServer::new(settings, Arc::new(SystemClock));
         for _ in 0..4 * MAX_OVERDUE {
-            let asked = server.run(|connection| redis::cmd("PING").query::<()>(connection));
-            assert_eq!(asked.unwrap_err().to_string(), "no answer within 30ms");
-            *server.down.lock().unwrap() = None;
+            assert_eq!(ping(&server).unwrap_err().to_string(), "no answer within 30ms");
+            *lock(&server.down) = None;
         }
         assert_eq!(Arc::strong_count(&server.overdue) - 1, MAX_OVERDUE);
+    }
+
+    #[test]
+    fn a_redis_that_is_down_is_tried_again_only_after_a_while() {
+        let (listener, settings) = listener();
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = attempts.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                drop(stream);
+            }
+        });
+        let clock = VirtualClock::new();
+        let server = RedisServer::new(settings, Arc::new(clock.clone()));
+        for expected in 1..=2 {
+            for _ in 0..3 {
+                assert!(ping(&server).unwrap_err().is_unreachable);
+                while attempts.load(Ordering::SeqCst) < expected {
+                    thread::yield_now();
+                }
+                assert_eq!(attempts.load(Ordering::SeqCst), expected);
+            }
+            clock.advance(DOWN_FOR);
+        }
     }
 }

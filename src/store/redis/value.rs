@@ -96,8 +96,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::address::redis_url::RedisUrl;
     use crate::model::secret::Secret;
+    use crate::store::redis::testing::settings;
 
     fn document(token: &str, created: i64) -> Document {
         let life = Duration::from_secs(7200);
@@ -128,15 +128,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_document_is_named_by_its_key_and_never_shown() {
-        let redis = RedisSettings {
-            url: RedisUrl::parse("redis://cache").unwrap(),
-            user: None,
-            password_file: None,
-            ca_file: None,
-            prefix: "wxtoken".to_owned(),
-            timeout: Duration::from_secs(2),
-            also: Vec::new(),
-        };
+        let redis = settings("redis://cache");
         let parse = |bytes: &[u8]| {
             StoredValue::parse(&DocumentKind::Token, "wxtoken:shop", &redis, Some(bytes.to_owned()))
         };
