@@ -1,9 +1,9 @@
-//! What the checks of `wxtoken serve` cost: networks, keys, proxies and WeChat's own routes, each against /token with
-//! nothing but loopback allowed, by CPU time per request over kept-alive connections. Each is a process of its own.
+//! The cost of the access checks of `wxtoken serve`: networks, keys, proxies and the SDK routes. Compares CPU time per
+//! request over kept-alive connections with /token on a server that allows loopback only. Each case has its own process.
 //!
-//! On WeChat's routes whoever asks again and again is told to calm down, and wrk does nothing else. The token here is
-//! so near its end that SDKs do not cache it any more, and then only every 201st answer is such a refusal, which would
-//! cost about as much as a token if there were more of them; how many there were is printed.
+//! The SDK routes refuse clients that ask again and again, as wrk does. Here the token expires so soon that SDKs do not
+//! cache it, and then only every 201st request is refused. A refusal costs about as much as a token. The number of
+//! refusals is printed.
 
 mod support;
 
@@ -12,23 +12,23 @@ use std::path::Path;
 
 use support::Rounds;
 use support::load::{CPU, FIGURES, Load};
-use support::servers::{Running, ask_with, connect};
+use support::servers::{Running, connect, get_with_headers};
 
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 21;
 const SECS: u64 = 1;
 
-/// How long the token lives: so little that SDKs are known not to cache it.
+/// The token's lifetime in seconds: so short that SDKs do not cache it.
 const EXPIRES_IN: u64 = 1500;
 
 const MANY_NETWORKS: usize = 10_000;
 const KEYS: usize = 10;
 const CLIENTS: usize = 4_000;
 
-/// What it may cost more than nothing.
-const LITTLE: &str = "target: at most 1.10";
+/// The target for a check, relative to none.
+const SMALL_COST: &str = "target: at most 1.10";
 
-/// A server with some check, and the request that passes it.
+/// A server with a certain check, and the load that passes it.
 struct Check {
     running: Running,
     path: String,
@@ -37,7 +37,7 @@ struct Check {
 
 fn main() {
     support::only_under_cargo_bench();
-    let Some(wrk) = support::peer("wrk") else { return };
+    let Some(wrk) = support::find_program("wrk") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     support::publish(&dir.join("default.json"), EXPIRES_IN);
@@ -50,17 +50,17 @@ fn main() {
     let with_keys = ["--keys", &keys];
     let proxy = ["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.1,10.0.0.0/8"];
     let bearer = format!("Authorization: Bearer {key}");
-    let asked = format!(
+    let with_key = format!(
         "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret={key}"
     );
     let plain = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret=any";
-    let in_turn = write(dir, "in_turn.lua", &in_turn(CLIENTS));
+    let by_turns = write(dir, "by_turns.lua", &by_turns(CLIENTS));
     let behind_proxy = [&with_keys[..], &proxy].concat();
 
     let check = |name: &str, args: &[&str], path: &str, options: &[&str]| Check {
         running: Running::wxtoken(name, dir, args),
         path: path.to_owned(),
-        load: Load::of(&wrk, CONNECTIONS, SECS).with(options),
+        load: Load::new(&wrk, CONNECTIONS, SECS).with_options(options),
     };
     let checks = [
         check("loopback only", &[], "/token", &[]),
@@ -69,64 +69,76 @@ fn main() {
         check("a key, one of 10", &with_keys, "/token", &["-H", &bearer]),
         check("through a proxy", &proxy, "/token", &["-H", "X-Forwarded-For: 10.1.2.3"]),
         check("/cgi-bin/token", &[], plain, &[]),
-        check("/cgi-bin/token with a key", &with_keys, &asked, &[]),
-        check("the same, 4,000 clients of a proxy", &behind_proxy, &asked, &["-s", &in_turn]),
+        check("/cgi-bin/token with a key", &with_keys, &with_key, &[]),
+        check("the same, 4,000 clients of a proxy", &behind_proxy, &with_key, &["-s", &by_turns]),
     ];
-    let drive = |check: &Check| check.load.drive(&check.running.ways[0], &check.path);
+    let drive = |check: &Check| check.load.drive(&check.running.endpoints[0], &check.path);
     for check in &checks {
-        drive(check); // Warm.
+        drive(check); // Warm-up.
     }
-    let driven = Rounds::of(ROUNDS, checks.len(), |nth| drive(&checks[nth]));
+    let driven = Rounds::run(ROUNDS, checks.len(), |nth| drive(&checks[nth]));
 
-    support::head(&format!(
-        "CPU per request; connections: {CONNECTIONS}; {ROUNDS} rounds of {SECS} s, taking turns"
+    support::print_header(&format!(
+        "CPU per request; connections: {CONNECTIONS}; {ROUNDS} rounds of {SECS} s, by turns"
     ));
     for (nth, check) in checks.iter().enumerate().skip(1) {
         let what = format!("{} : loopback only", name(check));
-        support::row(&what, &driven.ratio(nth, 0, CPU), LITTLE);
+        support::print_row(&what, &driven.ratio(nth, 0, CPU), SMALL_COST);
     }
-    support::row("10,000 networks : 10 networks", &driven.ratio(2, 1, CPU), "target: at most 1");
-    support::row("/cgi-bin/token : /token, both with a key", &driven.ratio(6, 3, CPU), LITTLE);
+    support::print_row(
+        "10,000 networks : 10 networks",
+        &driven.ratio(2, 1, CPU),
+        "target: at most 1",
+    );
+    support::print_row(
+        "/cgi-bin/token : /token, both with a key",
+        &driven.ratio(6, 3, CPU),
+        SMALL_COST,
+    );
     for (nth, check) in checks.iter().enumerate() {
         let what = format!("{}{}", name(check), FIGURES[CPU].1);
-        support::row(&what, &driven.figure(nth, CPU), "");
+        support::print_row(&what, &driven.figure(nth, CPU), "");
     }
     for check in &checks {
-        let metrics = ask_with(&mut connect(check.running.ways[0].at), "/metrics", &[&bearer]);
-        let refused = r#"wxtoken_http_refused_total{reason="calm_down"} "#;
-        if let Some(count) = metrics.lines().find_map(|line| line.strip_prefix(refused)) {
-            println!("  {}: {count} times told to calm down", name(check));
+        let metrics = get_with_headers(
+            &mut connect(check.running.endpoints[0].address),
+            "/metrics",
+            &[&bearer],
+        );
+        let metric = r#"wxtoken_http_refused_total{reason="calm_down"} "#;
+        if let Some(count) = metrics.lines().find_map(|line| line.strip_prefix(metric)) {
+            println!("  {}: {count} requests refused (calm_down)", name(check));
         }
     }
 }
 
 fn name(check: &Check) -> &str {
-    &check.running.ways[0].name
+    &check.running.endpoints[0].name
 }
 
-/// So many networks, loopback among them, and none beside another one: they would be looked up as one.
+/// Returns so many networks, loopback among them. None are adjacent, because adjacent ones are merged.
 fn networks(count: usize) -> Vec<String> {
     let others = (1..count).map(|n| format!("10.{}.{}.0/25", n / 250, n % 250));
     others.chain(["127.0.0.0/8".to_owned()]).collect()
 }
 
-/// A keys file with so many keys, and the last one of them.
+/// Returns a keys file with so many keys, and the last of the keys.
 fn keys(count: usize) -> (String, String) {
     let mut lines = String::new();
     let mut key = String::new();
     for n in 0..count {
         let output = support::wxtoken().args(["key", &format!("client{n}")]).output();
         let text = String::from_utf8(output.expect("it starts").stdout).expect("text");
-        let said = |label| text.lines().find_map(|line| line.strip_prefix(label)).expect("a line");
-        lines += said("line: ");
+        let after = |label| text.lines().find_map(|line| line.strip_prefix(label)).expect("a line");
+        lines += after("line: ");
         lines.push('\n');
-        key = said("key:  ").to_owned();
+        key = after("key:  ").to_owned();
     }
     (lines, key)
 }
 
-/// wrk's script in which so many clients ask one after the other.
-fn in_turn(clients: usize) -> String {
+/// Returns a script for wrk that sends requests of so many clients by turns.
+fn by_turns(clients: usize) -> String {
     format!(
         "local n = 0\n\
          function request()\n\

@@ -1,6 +1,6 @@
-//! `wxtoken get -r` from a Redis against `redis-cli GET` of the same key: what a shell script pays to read a token, from
-//! starting the process to its end. `redis-cli` only shows what is there; `get` finds the token in it, says no when that
-//! has run out, and sees to this host's copy.
+//! Compares `wxtoken get -r` from a Redis store with `redis-cli GET` of the same key: the wall time for a shell script to
+//! read a token, from the start of the process to its end. `redis-cli` only prints the document; `get` extracts the token,
+//! fails if it has expired, and updates this host's copy.
 
 mod support;
 
@@ -14,13 +14,13 @@ use support::{Server, TOKEN};
 
 const ROUNDS: usize = 25;
 
-/// In each round, of each program.
+/// Runs of each program in each round.
 const RUNS: usize = 20;
 
 fn main() {
     support::only_under_cargo_bench();
-    let Some(redis_server) = support::peer("redis-server") else { return };
-    let Some(redis_cli) = support::peer("redis-cli") else { return };
+    let Some(redis_server) = support::find_program("redis-server") else { return };
+    let Some(redis_cli) = support::find_program("redis-cli") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
     let port = free.expect("a free port").port().to_string();
@@ -57,13 +57,13 @@ fn main() {
         assert!(String::from_utf8_lossy(&output.stdout).contains(TOKEN), "{command:?}");
     }
 
-    let (ratio, times) = support::race(ROUNDS, RUNS, &mut commands);
+    let (ratio, times) = support::compare_run_times(ROUNDS, RUNS, &mut commands);
 
-    support::head(&format!(
-        "a token from Redis, {ROUNDS} rounds of {RUNS} runs each, taking turns"
+    support::print_header(&format!(
+        "a token from Redis, {ROUNDS} rounds of {RUNS} runs each, by turns"
     ));
-    support::row("wall time, wxtoken get -r : redis-cli get", &ratio, "target: at most 1.5");
+    support::print_row("wall time, wxtoken get -r : redis-cli get", &ratio, "target: at most 1.5");
     for (name, times) in ["wxtoken get -r", "redis-cli get"].iter().zip(&times) {
-        support::row(&format!("{name}, ms"), times, "");
+        support::print_row(&format!("{name}, ms"), times, "");
     }
 }

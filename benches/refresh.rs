@@ -1,10 +1,10 @@
-//! `wxtoken serve --refresh` through a hard life, compressed: tokens of 20 s instead of two hours, a WeChat that fails a
-//! third of the calls, a stranger who kills tokens, a server that is ended and killed again and again; and 50 clients
-//! that fetch, use, and say so when they are refused. On stable and on classic, side by side.
+//! Simulates faults of `wxtoken serve --refresh` on a shortened time scale: tokens that live 20 s instead of two hours, a
+//! WeChat that fails a third of the calls, tokens that are invalidated externally, and a server that is terminated and
+//! killed repeatedly. 50 clients request tokens, use them, and report rejected ones. On stable and on classic, in parallel.
 //!
-//! What it finds out: how often WeChat is called, against the number that one who knew everything would need; and how
-//! long clients held a token that was dead. Whoever keeps a token for as long as it was promised must never hold a dead
-//! one, but for the stranger: then he is told of the next one after a round trip and a refresh.
+//! Measures the calls to WeChat compared with the minimum, and how long clients held a dead token. A client that keeps a
+//! token for its promised lifetime must never hold a dead one, unless it was invalidated externally: then it gets another
+//! one after a round trip and a refresh. Fails if a requirement is not met.
 
 mod support;
 
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use support::http::{Answer, Chance, ask, listening, read_request, respond};
+use support::http::{Random, Response, read_request, respond, send, start_server};
 use support::{Server, Spread};
 
 const APPID: &str = "wx0123456789abcdef";
@@ -25,44 +25,45 @@ const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
 const DURATION: Duration = Duration::from_secs(150);
 const CLIENTS: u64 = 50;
 
-/// A token's life, how long a replaced one is still honoured, and how long before its end it is replaced.
+/// A token's lifetime, how long a replaced one remains valid, and the refresh margin, in seconds.
 const LIFE: u64 = 20;
 const OVERLAP: u64 = 2;
 const REFRESH_BEFORE: u64 = 1;
 
-/// One call in so many fails.
+/// One in so many calls fails.
 const FAILING: u64 = 3;
 
-/// Between two uses of a token by a client, half more or less.
+/// Mean pause between two uses of a token by a client; varies by half.
 const BETWEEN_USES: Duration = Duration::from_millis(300);
 
-/// When the stranger comes, and when the server is ended: never both at once, and never so soon again that there is
-/// nothing to be had but by the rations.
-const BETWEEN_KILLS: Duration = Duration::from_secs(37);
+/// Intervals of external invalidations and of restarts. They never coincide, and invalidations are too rare to use up the
+/// quota of forced refreshes.
+const BETWEEN_INVALIDATIONS: Duration = Duration::from_secs(37);
 const BETWEEN_RESTARTS: Duration = Duration::from_secs(23);
 
-/// A round trip and a refresh, where all of it goes well; a busy machine's share is in it.
-const A_MOMENT: f64 = 1.0; // s
+/// Maximum time for a round trip and a refresh without faults, on a busy machine.
+const MAX_REPLACEMENT: f64 = 1.0; // s
 
-/// The same where WeChat fails and is asked again, and the server may be ended meanwhile.
-const A_WHILE: f64 = 15.0; // s
+/// The same with failures of WeChat and restarts of the server.
+const MAX_REPLACEMENT_WITH_FAULTS: f64 = 15.0; // s
 
 fn main() {
     support::only_under_cargo_bench();
-    let worlds = thread::scope(|scope| {
-        let living = ["stable", "classic"].map(|api| scope.spawn(|| World::new(api).live()));
-        living.map(|world| world.join().expect("a world's end"))
+    let simulations = thread::scope(|scope| {
+        let running = ["stable", "classic"].map(|api| scope.spawn(|| Simulation::new(api).run()));
+        running.map(|simulation| simulation.join().expect("no panic"))
     });
-    let mut needs = Vec::new();
-    for world in &worlds {
-        world.tell(&mut needs);
+    let mut requirements = Vec::new();
+    for simulation in &simulations {
+        simulation.report(&mut requirements);
     }
-    let unmet: Vec<&String> = needs.iter().filter(|(_, met)| !met).map(|(need, _)| need).collect();
+    let unmet: Vec<&String> =
+        requirements.iter().filter(|(_, met)| !met).map(|(what, _)| what).collect();
     assert!(unmet.is_empty(), "not met: {unmet:?}");
 }
 
-/// A WeChat, its bad days, a server, and what its clients went through.
-struct World {
+/// A WeChat with faults, a server, and the statistics of its clients.
+struct Simulation {
     api: &'static str,
     dir: tempfile::TempDir,
     wechat_at: SocketAddr,
@@ -70,25 +71,25 @@ struct World {
     gateway: Arc<Gateway>,
     gateway_at: SocketAddr,
     server_at: SocketAddr,
-    /// When the stranger came.
-    kills: Mutex<Vec<Instant>>,
+    /// When tokens were invalidated externally.
+    invalidations: Mutex<Vec<Instant>>,
     is_over: AtomicBool,
-    suffered: Mutex<Suffered>,
+    stats: Mutex<ClientStats>,
 }
 
-/// What clients went through, in seconds.
+/// Statistics of all clients, in seconds.
 #[derive(Default)]
-struct Suffered {
-    /// From the first refusal of a token to another one in hand.
-    held_dead_by_stranger: Spread,
+struct ClientStats {
+    /// From the first rejection of a token until the client has another one.
+    held_dead_after_invalidation: Spread,
     held_dead_otherwise: Spread,
-    /// From needing a token to having one.
+    /// From needing a token until having one.
     waited: Spread,
     uses: u64,
 }
 
-impl World {
-    fn new(api: &'static str) -> World {
+impl Simulation {
+    fn new(api: &'static str) -> Simulation {
         let dir = tempfile::tempdir().expect("a directory");
         let secret = dir.path().join("secret");
         std::fs::write(&secret, SECRET).expect("a file");
@@ -97,11 +98,11 @@ impl World {
         let mut mock = support::wxtoken();
         mock.args(["mock", "--listen", "127.0.0.1:0", "--account", &format!("{APPID}:{SECRET}")]);
         mock.args(["--life", &LIFE.to_string(), "--overlap", &OVERLAP.to_string()]);
-        let (wechat, wechat_at) = listening(mock);
-        let (gateway, gateway_at) = Gateway::before(wechat_at);
-        // One that stays the same when the server is started again.
+        let (wechat, wechat_at) = start_server(mock);
+        let (gateway, gateway_at) = Gateway::start(wechat_at);
+        // Fixed, so that it stays the same when the server is restarted.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        World {
+        Simulation {
             api,
             dir,
             wechat_at,
@@ -109,32 +110,32 @@ impl World {
             gateway,
             gateway_at,
             server_at: free.expect("a free port"),
-            kills: Mutex::default(),
+            invalidations: Mutex::default(),
             is_over: AtomicBool::new(false),
-            suffered: Mutex::default(),
+            stats: Mutex::default(),
         }
     }
 
-    fn live(self) -> World {
+    fn run(self) -> Simulation {
         let mut server = self.serve();
         thread::scope(|scope| {
             for client in 0..CLIENTS {
                 scope.spawn({
-                    let world = &self;
-                    move || Client { world, chance: Chance(client) }.live()
+                    let simulation = &self;
+                    move || Client { simulation, random: Random(client) }.run()
                 });
             }
-            let begun = Instant::now();
-            let (mut kill_at, mut restart_at) = (BETWEEN_KILLS, BETWEEN_RESTARTS);
+            let started = Instant::now();
+            let (mut invalidate_at, mut restart_at) = (BETWEEN_INVALIDATIONS, BETWEEN_RESTARTS);
             let mut restarts = 0;
-            while begun.elapsed() < DURATION {
+            while started.elapsed() < DURATION {
                 sleep(Duration::from_millis(50));
-                if begun.elapsed() >= kill_at {
-                    kill_at += BETWEEN_KILLS;
-                    self.kills.lock().unwrap().push(Instant::now());
-                    ask(self.wechat_at, "POST", "/mock/kill", "").expect("the stand-in answers");
+                if started.elapsed() >= invalidate_at {
+                    invalidate_at += BETWEEN_INVALIDATIONS;
+                    self.invalidations.lock().unwrap().push(Instant::now());
+                    send(self.wechat_at, "POST", "/mock/kill", "").expect("the mock answers");
                 }
-                if begun.elapsed() >= restart_at {
+                if started.elapsed() >= restart_at {
                     restart_at += BETWEEN_RESTARTS;
                     restarts += 1;
                     if restarts % 2 == 0 {
@@ -156,72 +157,81 @@ impl World {
         command.args(["--base-url", &format!("http://{}", self.gateway_at)]);
         command.args(["--refresh-before", &REFRESH_BEFORE.to_string()]);
         command.args(["--listen", &self.server_at.to_string()]);
-        listening(command).0
+        start_server(command).0
     }
 
-    fn tell(&self, needs: &mut Vec<(String, bool)>) {
+    fn report(&self, requirements: &mut Vec<(String, bool)>) {
         let api = self.api;
-        let kills = self.kills.lock().unwrap().len() as u64;
-        let Suffered { held_dead_by_stranger, held_dead_otherwise, waited, uses } =
-            &*self.suffered.lock().unwrap();
+        let invalidations = self.invalidations.lock().unwrap().len() as u64;
+        let ClientStats { held_dead_after_invalidation, held_dead_otherwise, waited, uses } =
+            &*self.stats.lock().unwrap();
         let calls = self.gateway.calls.lock().unwrap();
-        let count = |fate: &str| calls.get(fate).copied().unwrap_or_default();
-        let (asked, probed) = (count("asked"), count("probed"));
-        // The first; the next whenever it is time; for each kill, a question whether it is true and another token. One
-        // in so many has to be asked again.
+        let count = |kind: &str| calls.get(kind).copied().unwrap_or_default();
+        let (requested, probed) = (count("requested"), count("probed"));
+        // The first token, one for each lifetime, and for each invalidation a probe and another token; divided by the
+        // share of calls that succeed.
         let lives = 1 + DURATION.as_secs() / (LIFE - REFRESH_BEFORE);
-        let ideal = (lives + 2 * kills) as f64 * FAILING as f64 / (FAILING - 1) as f64;
-        let ratio = (asked + probed) as f64 / ideal;
+        let ideal = (lives + 2 * invalidations) as f64 * FAILING as f64 / (FAILING - 1) as f64;
+        let ratio = (requested + probed) as f64 / ideal;
 
         println!(
-            "\n{api}: {} s, tokens of {LIFE} s, {kills} kills, {CLIENTS} clients, {uses} uses",
+            "\n{api}: {} s, tokens of {LIFE} s, {invalidations} invalidations, {CLIENTS} clients, {uses} uses",
             DURATION.as_secs()
         );
         println!(
-            "  calls to WeChat: {asked} for a token, {probed} whether one lives; {} of them failed, and {} more after \
-             the mint",
+            "  calls to WeChat: {requested} for tokens, {probed} probes; {} of them failed, and {} more after the mint",
             count("failed"),
             count("lost"),
         );
-        println!("  against {ideal:.0} of one who knew everything: {ratio:.2}   need: at most 2");
-        support::head("  seconds");
-        support::row(
-            "from a refusal to another token, the stranger's doing",
-            held_dead_by_stranger,
-            "need: at most 15",
+        println!("  compared with a minimum of {ideal:.0}: {ratio:.2}   requirement: at most 2");
+        support::print_header("  seconds");
+        support::print_row(
+            "from a rejection to another token, after an invalidation",
+            held_dead_after_invalidation,
+            "requirement: at most 15",
         );
         if held_dead_otherwise.len() > 0 {
-            support::row("the same without him", held_dead_otherwise, "need: at most 1");
+            support::print_row(
+                "the same, otherwise",
+                held_dead_otherwise,
+                "requirement: at most 1",
+            );
         }
-        support::row(
+        support::print_row(
             "from needing a token to having one",
             waited,
             "failures and restarts included",
         );
         println!(
-            "  refusals: {} by the stranger's doing, {} without him",
-            held_dead_by_stranger.len(),
+            "  rejections: {} after an invalidation, {} otherwise",
+            held_dead_after_invalidation.len(),
             held_dead_otherwise.len()
         );
-        let mut need = |what: &str, met| needs.push((format!("{api}: {what}"), met));
-        need("calls within twice the ideal number", ratio <= 2.0);
-        need(
-            "a dead token only through the stranger",
-            held_dead_otherwise.max().max(0.0) <= A_MOMENT,
+        let mut require = |what: &str, met| requirements.push((format!("{api}: {what}"), met));
+        require("calls within twice the minimum", ratio <= 2.0);
+        require(
+            "a dead token only after an invalidation",
+            held_dead_otherwise.max().max(0.0) <= MAX_REPLACEMENT,
         );
-        need("a killed token is got over", held_dead_by_stranger.max().max(0.0) <= A_WHILE);
-        need("the stranger was noticed", kills > 2 && held_dead_by_stranger.len() > 0);
-        need("somebody used something", *uses > 10_000);
+        require(
+            "an invalidated token is replaced",
+            held_dead_after_invalidation.max().max(0.0) <= MAX_REPLACEMENT_WITH_FAULTS,
+        );
+        require(
+            "invalidations were noticed",
+            invalidations > 2 && held_dead_after_invalidation.len() > 0,
+        );
+        require("tokens were used", *uses > 10_000);
     }
 }
 
-/// One who keeps a token for as long as it was promised, and uses it.
+/// A client that keeps a token for its promised lifetime and uses it.
 struct Client<'a> {
-    world: &'a World,
-    chance: Chance,
+    simulation: &'a Simulation,
+    random: Random,
 }
 
-/// A token in a client's hand.
+/// The token that a client holds.
 struct Held {
     token: String,
     since: Instant,
@@ -229,74 +239,76 @@ struct Held {
 }
 
 impl Client<'_> {
-    fn live(mut self) {
+    fn run(mut self) {
         let mut held = self.obtain(None);
         while let Some(Held { token, since, until }) = &held {
-            let pause = BETWEEN_USES.mul_f64(0.5 + (self.chance.next() % 1000) as f64 / 1000.0);
+            let pause = BETWEEN_USES.mul_f64(0.5 + (self.random.next() % 1000) as f64 / 1000.0);
             sleep(pause);
             if Instant::now() >= *until {
                 held = self.obtain(None);
                 continue;
             }
-            let asked_at = Instant::now();
+            let used_at = Instant::now();
             let path = format!("/cgi-bin/get_api_domain_ip?access_token={token}");
-            let answer = ask(self.world.wechat_at, "GET", &path, "").expect("the stand-in answers");
-            self.world.suffered.lock().unwrap().uses += 1;
-            // What was on its way when the promise ended proves nothing.
+            let answer =
+                send(self.simulation.wechat_at, "GET", &path, "").expect("the mock answers");
+            self.simulation.stats.lock().unwrap().uses += 1;
+            // A call that was under way at the end of the promised lifetime proves nothing.
             if answer.body["ip_list"].is_array() || Instant::now() >= *until {
                 continue;
             }
-            let kills = self.world.kills.lock().unwrap();
-            let was_killed = kills.iter().any(|kill| *kill >= *since && *kill <= Instant::now());
-            drop(kills);
+            let invalidations = self.simulation.invalidations.lock().unwrap();
+            let was_invalidated =
+                invalidations.iter().any(|at| *at >= *since && *at <= Instant::now());
+            drop(invalidations);
             held = self.obtain(Some(token));
-            let took = asked_at.elapsed().as_secs_f64();
-            let mut suffered = self.world.suffered.lock().unwrap();
-            match was_killed {
-                true => suffered.held_dead_by_stranger.add(took),
-                false => suffered.held_dead_otherwise.add(took),
+            let took = used_at.elapsed().as_secs_f64();
+            let mut stats = self.simulation.stats.lock().unwrap();
+            match was_invalidated {
+                true => stats.held_dead_after_invalidation.add(took),
+                false => stats.held_dead_otherwise.add(took),
             }
         }
     }
 
-    /// A token that is not the one that was refused; `None` when all is over.
-    fn obtain(&mut self, refused: Option<&str>) -> Option<Held> {
+    /// Obtains a token other than the rejected one; `None` at the end of the simulation.
+    fn obtain(&mut self, rejected: Option<&str>) -> Option<Held> {
         let needed_at = Instant::now();
-        while !self.world.is_over.load(Ordering::Relaxed) {
+        while !self.simulation.is_over.load(Ordering::Relaxed) {
             let asked_at = Instant::now();
-            let answer = match refused {
-                None => ask(self.world.server_at, "GET", "/token", ""),
+            let answer = match rejected {
+                None => send(self.simulation.server_at, "GET", "/token", ""),
                 Some(token) => {
                     let body = serde_json::json!({ "rejected": token }).to_string();
-                    ask(self.world.server_at, "POST", "/token", &body)
+                    send(self.simulation.server_at, "POST", "/token", &body)
                 }
             };
-            if let Ok(Answer { status: 200, body }) = &answer
+            if let Ok(Response { status: 200, body }) = &answer
                 && let (Some(token), Some(life)) =
                     (body["access_token"].as_str(), body["expires_in"].as_u64())
-                && refused != Some(token)
+                && rejected != Some(token)
             {
-                self.world.suffered.lock().unwrap().waited.add(needed_at.elapsed().as_secs_f64());
+                self.simulation.stats.lock().unwrap().waited.add(needed_at.elapsed().as_secs_f64());
                 let until = asked_at + Duration::from_secs(life);
                 return Some(Held { token: token.to_owned(), since: asked_at, until });
             }
-            // Not there, or no token: less patient than it is told to be, as time is compressed.
-            sleep(Duration::from_millis(200 + self.chance.next() % 100));
+            // No server or no token. Ignores Retry-After, because of the shortened time scale.
+            sleep(Duration::from_millis(200 + self.random.next() % 100));
         }
         None
     }
 }
 
-/// What stands between the server and WeChat, and lets a part of the calls fail.
+/// A proxy between the server and WeChat that lets some calls fail.
 struct Gateway {
     wechat_at: SocketAddr,
     passed: AtomicU64,
-    /// What was asked, and what came of it.
+    /// The number of calls by kind and by result.
     calls: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Gateway {
-    fn before(wechat_at: SocketAddr) -> (Arc<Gateway>, SocketAddr) {
+    fn start(wechat_at: SocketAddr) -> (Arc<Gateway>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let gateway =
@@ -315,15 +327,15 @@ impl Gateway {
         *self.calls.lock().unwrap().entry(what).or_default() += 1;
     }
 
-    /// Passes one call on, or lets it fail in one of the ways in which calls fail. Whoever has left is no matter.
+    /// Forwards a call, or lets it fail in one of several ways. Returns `None` if a peer is gone.
     fn pass(&self, mut client: TcpStream) -> Option<()> {
         let request = read_request(&client).ok()?;
         let is_probe = request.starts_with(b"GET /cgi-bin/get_api_domain_ip");
-        self.count(if is_probe { "probed" } else { "asked" });
+        self.count(if is_probe { "probed" } else { "requested" });
         let nth = self.passed.fetch_add(1, Ordering::Relaxed);
-        let chance = Chance(nth).next();
-        if chance.is_multiple_of(FAILING) {
-            match chance / FAILING % 4 {
+        let random = Random(nth).next();
+        if random.is_multiple_of(FAILING) {
+            match random / FAILING % 4 {
                 0 => {
                     self.count("failed");
                     let busy = r#"{"errcode":-1,"errmsg":"system error"}"#;
@@ -333,7 +345,7 @@ impl Gateway {
                     self.count("failed");
                     respond(&mut client, "502 Bad Gateway", "<html>").ok()?;
                 }
-                2 => self.count("failed"), // Closed without a word.
+                2 => self.count("failed"), // Closed without an answer.
                 _ => {
                     self.count("lost");
                     self.exchange(&request).ok()?;

@@ -1,14 +1,14 @@
-//! `wxtoken serve` against nginx with the same JSON as a static file, one worker each, over kept-alive connections:
-//! requests per second, CPU time per request, memory under that load, and what 10,000 idle connections cost.
+//! Compares `wxtoken serve` with nginx serving the same JSON as a static file, one worker each, over kept-alive
+//! connections: requests per second, CPU time per request, memory under load, and memory of 10,000 idle connections.
 //!
-//! nginx as people run it (sendfile, no access log), and on two more ports as it could be: with `open_file_cache`,
-//! which sees a new token up to a minute late, and with `return 200`, which opens no file and knows no new token at
-//! all. None of them is told to add headers or to end with the token's life; wxtoken does both.
+//! nginx runs as usual (sendfile, no access log), and on two more ports with `open_file_cache`, which serves a new token up
+//! to a minute late, and with `return 200`, which opens no file and never serves a new token. None of them adds headers or
+//! stops at the end of the token's lifetime; wxtoken does both.
 //!
-//! Each round drives one after the other, and ratios are of one round, so that whatever else the machine does happens
-//! to all of them alike. nginx's CPU is its worker's; its memory is the master's and the worker's together.
+//! In each round the servers take turns, and ratios are taken within a round, so that other load on the machine affects all
+//! of them alike. nginx's CPU time is its worker's; its memory is that of master and worker together.
 //!
-//! Most of what is resident are pages of the binary and of libc. The static build (README, In a container) has fewer:
+//! Most resident pages are those of the binary and of libc. The static build (README, In a container) has fewer:
 //! `RUSTFLAGS='-C target-feature=+crt-static' cargo bench --target x86_64-unknown-linux-gnu --bench serve`
 
 mod support;
@@ -18,82 +18,88 @@ use std::path::Path;
 
 use support::idle;
 use support::load::{FIGURES, Load};
-use support::servers::{Running, Site, USUAL_CONNECTIONS, Way, ask, can_hold, connect, token};
+use support::servers::{
+    Endpoint, Running, Site, USUAL_CONNECTIONS, can_hold_connections, connect, get, token,
+};
 use support::{Rounds, TOKEN};
 
-/// Connections, rounds, and how many seconds each is driven in a round. A single connection's rate depends on which
-/// cores the scheduler picks for the two sides: many short rounds.
+/// Connections, rounds, and seconds per server and round. The rate of a single connection depends on the cores that the
+/// kernel picks for client and server, hence many short rounds.
 const LOADS: [(usize, usize, u64); 2] = [(64, 9, 2), (1, 21, 1)];
 
-/// How many idle connections there are, and how many both sides are told to hold then.
+/// The number of idle connections, and the limit set on both servers.
 const IDLE: usize = 10_000;
 const MANY_CONNECTIONS: usize = 12_000;
 
-/// nginx's ways to answer; the first is the one that targets are about.
+/// nginx's ports; the targets compare with the first.
 const SITES: [Site<'_>; 3] = [
-    Site { name: "static file", how: "", tls: None },
+    Site { name: "static file", directives: "", tls: None },
     Site {
         name: "open_file_cache",
-        how: "open_file_cache max=100 inactive=60s; open_file_cache_valid 60s;",
+        directives: "open_file_cache max=100 inactive=60s; open_file_cache_valid 60s;",
         tls: None,
     },
-    Site { name: "return 200", how: "return 200 '{ANSWER}';", tls: None },
+    Site { name: "return 200", directives: "return 200 '{ANSWER}';", tls: None },
 ];
 
-/// What wxtoken's part of each figure should be.
+/// The target for each figure, relative to nginx.
 const TARGETS: [&str; FIGURES.len()] = [
     "target: at least 1",
     "target: at most 1",
     "target: at most 0.33",
-    "what is shared divided by those who share it",
+    "shared pages divided by their users",
 ];
 
 fn main() {
     support::only_under_cargo_bench();
-    let Some(nginx) = support::peer("nginx") else { return };
-    let Some(wrk) = support::peer("wrk") else { return };
+    let Some(nginx) = support::find_program("nginx") else { return };
+    let Some(wrk) = support::find_program("wrk") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     support::publish(&dir.path().join("default.json"), 7200);
 
     for (connections, rounds, secs) in LOADS {
-        let load = Load::of(&wrk, connections, secs);
-        let title =
-            format!("connections: {connections}; {rounds} rounds of {secs} s, taking turns");
+        let load = Load::new(&wrk, connections, secs);
+        let title = format!("connections: {connections}; {rounds} rounds of {secs} s, by turns");
         under_load(&nginx, dir.path(), &load, rounds, &title);
     }
-    if can_hold(IDLE) {
+    if can_hold_connections(IDLE) {
         idle(&nginx, dir.path());
     }
 }
 
 fn under_load(nginx: &Path, dir: &Path, load: &Load, rounds: usize, title: &str) {
-    // New ones for each load: what the last one left in memory is not this one's.
+    // Started anew for each load, because the previous one affects memory.
     let servers = [
         Running::wxtoken("wxtoken", dir, &[]),
         Running::nginx(nginx, dir, USUAL_CONNECTIONS, &SITES),
     ];
-    let ways: Vec<&Way> = servers.iter().flat_map(|server| &server.ways).collect();
-    for way in &ways {
-        assert_eq!(token(&ask(&mut connect(way.at), "/token")), TOKEN, "{}", way.name);
-        load.drive(way, "/token"); // Warm.
+    let endpoints: Vec<&Endpoint> = servers.iter().flat_map(|server| &server.endpoints).collect();
+    for endpoint in &endpoints {
+        assert_eq!(
+            token(&get(&mut connect(endpoint.address), "/token")),
+            TOKEN,
+            "{}",
+            endpoint.name
+        );
+        load.drive(endpoint, "/token"); // Warm-up.
     }
-    let driven = Rounds::of(rounds, ways.len(), |nth| load.drive(ways[nth], "/token"));
+    let driven = Rounds::run(rounds, endpoints.len(), |nth| load.drive(endpoints[nth], "/token"));
 
-    support::head(title);
-    for (nth, way) in ways.iter().enumerate().skip(1) {
+    support::print_header(title);
+    for (nth, endpoint) in endpoints.iter().enumerate().skip(1) {
         for (which, (what, _)) in FIGURES.iter().enumerate() {
-            // It is the same process in all of nginx's ways.
+            // Memory is that of the same process for all of nginx's ports.
             if nth == 1 || !what.contains("memory") {
                 let target = if nth == 1 { TARGETS[which] } else { "" };
                 let ratio = driven.ratio(0, nth, which);
-                support::row(&format!("{what}, wxtoken : {}", way.name), &ratio, target);
+                support::print_row(&format!("{what}, wxtoken : {}", endpoint.name), &ratio, target);
             }
         }
     }
-    for (nth, way) in ways.iter().enumerate() {
+    for (nth, endpoint) in endpoints.iter().enumerate() {
         for (which, (what, unit)) in FIGURES.iter().enumerate() {
             let figure = driven.figure(nth, which);
-            support::row(&format!("{}, {what}{unit}", way.name), &figure, "");
+            support::print_row(&format!("{}, {what}{unit}", endpoint.name), &figure, "");
         }
     }
 }
@@ -102,11 +108,11 @@ fn idle(nginx: &Path, dir: &Path) {
     let many = MANY_CONNECTIONS.to_string();
     let wxtoken = || Running::wxtoken("wxtoken", dir, &["--max-connections", &many]);
     let nginx = || Running::nginx(nginx, dir, MANY_CONNECTIONS, &SITES[..1]);
-    let open = |way: &Way| connect(way.at);
-    let ask = |stream: &mut TcpStream| assert_eq!(token(&ask(stream, "/token")), TOKEN);
-    idle::head(IDLE);
+    let open = |endpoint: &Endpoint| connect(endpoint.address);
+    let ask = |stream: &mut TcpStream| assert_eq!(token(&get(stream, "/token")), TOKEN);
+    idle::print_header(IDLE);
     let each = idle::memory_of_each(IDLE, wxtoken, open, ask);
-    support::row("wxtoken, resident KiB per connection", &each, "target: at most 16");
+    support::print_row("wxtoken, resident KiB per connection", &each, "target: at most 16");
     let each = idle::memory_of_each(IDLE, nginx, open, ask);
-    support::row("nginx, static file, resident KiB per connection", &each, "");
+    support::print_row("nginx, static file, resident KiB per connection", &each, "");
 }

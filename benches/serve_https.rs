@@ -1,12 +1,12 @@
-//! `wxtoken serve` over HTTPS against nginx with the same certificate and the same JSON as a static file, one worker
-//! each: CPU time per request over kept-alive connections, CPU time of a connection that asks once, with a whole
-//! handshake and with a resumed one, and what 2,000 idle connections cost.
+//! Compares `wxtoken serve` over HTTPS with nginx serving the same JSON as a static file with the same certificate, one
+//! worker each: CPU time per request over kept-alive connections, CPU time of a connection with a single request, with a
+//! full handshake and with a resumed one, and memory of 2,000 idle connections.
 //!
-//! nginx's OpenSSL is Debian's; both sides take the cipher suite and the key exchange that the client likes best, and
-//! give it two tickets to come back with. wrk's likings are OpenSSL's: AES-256-GCM. Whoever asks once is rustls: an
-//! X25519 key exchange, and what is counted is all that the server does for it, one request included.
+//! nginx uses Debian's OpenSSL. Both servers follow the client's preferences for cipher suite and key exchange, and issue
+//! two session tickets. wrk (OpenSSL) prefers AES-256-GCM. Connections with a single request are made with rustls and
+//! X25519; all that the server does for one counts, the request included.
 //!
-//! An RSA key is there for comparison only: `ring`, which wxtoken signs with, is made for P-256.
+//! RSA is measured for comparison only: `ring`, which wxtoken signs with, is optimized for P-256.
 
 mod support;
 
@@ -31,19 +31,21 @@ use rustls::{
 use support::idle;
 use support::load::{CPU, FIGURES, Load, RATE};
 use support::servers::token;
-use support::servers::{Identity, Running, Site, USUAL_CONNECTIONS, Way, ask, can_hold, connect};
+use support::servers::{
+    Endpoint, Identity, Running, Site, USUAL_CONNECTIONS, can_hold_connections, connect, get,
+};
 use support::{Rounds, TOKEN, cpu};
 
-/// Over kept-alive connections: how many, how many rounds, and of how many seconds each.
+/// Kept-alive connections, rounds, and seconds per server and round.
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 15;
 const SECS: u64 = 1;
 
-/// Of connections that ask once: how many rounds, and how many connections in each.
-const ONCE_ROUNDS: usize = 15;
-const ONCE: usize = 200;
+/// Rounds, and connections with a single request in each.
+const SINGLE_ROUNDS: usize = 15;
+const SINGLE: usize = 200;
 
-/// How many idle connections there are, and how many both sides are told to hold then.
+/// The number of idle connections, and the limit set on both servers.
 const IDLE: usize = 2_000;
 const MANY_CONNECTIONS: usize = 3_000;
 
@@ -51,8 +53,8 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 fn main() {
     support::only_under_cargo_bench();
-    let Some(nginx) = support::peer("nginx") else { return };
-    let Some(wrk) = support::peer("wrk") else { return };
+    let Some(nginx) = support::find_program("nginx") else { return };
+    let Some(wrk) = support::find_program("wrk") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     support::publish(&dir.path().join("default.json"), 7200);
     let authority = Authority::new();
@@ -69,10 +71,10 @@ fn main() {
     }
     for pair in &pairs {
         for version in VERSIONS {
-            once(pair, &authority, version);
+            single_requests(pair, &authority, version);
         }
     }
-    if can_hold(IDLE) {
+    if can_hold_connections(IDLE) {
         idle(&nginx, dir.path(), &p256, &authority);
     }
 }
@@ -87,114 +89,118 @@ struct Pair {
 impl Pair {
     fn start(nginx: &Path, dir: &Path, key: &'static str, identity: &Identity) -> Pair {
         let home = dir.join(key);
-        let wxtoken = Running::wxtoken_with("wxtoken", dir, identity, &[]);
-        let sites = [Site { name: "static file", how: "", tls: Some(identity) }];
+        let wxtoken = Running::wxtoken_with_tls("wxtoken", dir, identity, &[]);
+        let sites = [Site { name: "static file", directives: "", tls: Some(identity) }];
         Pair { key, wxtoken, nginx: Running::nginx(nginx, &home, USUAL_CONNECTIONS, &sites) }
     }
 
-    fn ways(&self) -> [&Way; 2] {
-        [&self.wxtoken.ways[0], &self.nginx.ways[0]]
+    fn endpoints(&self) -> [&Endpoint; 2] {
+        [&self.wxtoken.endpoints[0], &self.nginx.endpoints[0]]
     }
 }
 
 fn kept_alive(wrk: &Path, dir: &Path, pair: &Pair, version: &SupportedProtocolVersion) {
-    let no_newer = dir.join("openssl.cnf");
+    let openssl_conf = dir.join("openssl.cnf");
     let name = if version.version == TLS12.version { "TLSv1.2" } else { "TLSv1.3" };
     let text = format!(
         "openssl_conf = conf\n[conf]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\nMaxProtocol = {name}\n"
     );
-    fs::write(&no_newer, text).expect("a file");
-    let load = Load::of(wrk, CONNECTIONS, SECS).under(&no_newer);
-    let ways = pair.ways();
-    for way in ways {
-        load.drive(way, "/token"); // Warm.
+    fs::write(&openssl_conf, text).expect("a file");
+    let load = Load::new(wrk, CONNECTIONS, SECS).with_openssl_conf(&openssl_conf);
+    let endpoints = pair.endpoints();
+    for endpoint in endpoints {
+        load.drive(endpoint, "/token"); // Warm-up.
     }
-    let driven = Rounds::of(ROUNDS, ways.len(), |nth| load.drive(ways[nth], "/token"));
-    support::head(&format!(
-        "{name}, connections: {CONNECTIONS}; {ROUNDS} rounds of {SECS} s, taking turns"
+    let driven = Rounds::run(ROUNDS, endpoints.len(), |nth| load.drive(endpoints[nth], "/token"));
+    support::print_header(&format!(
+        "{name}, connections: {CONNECTIONS}; {ROUNDS} rounds of {SECS} s, by turns"
     ));
     for (which, target) in [(RATE, "target: at least 1"), (CPU, "target: at most 1")] {
-        let what = format!("{}, wxtoken : {}", FIGURES[which].0, ways[1].name);
-        support::row(&what, &driven.ratio(0, 1, which), target);
+        let what = format!("{}, wxtoken : {}", FIGURES[which].0, endpoints[1].name);
+        support::print_row(&what, &driven.ratio(0, 1, which), target);
     }
     for which in [RATE, CPU] {
-        for (nth, way) in ways.iter().enumerate() {
-            let what = format!("{}, {}{}", way.name, FIGURES[which].0, FIGURES[which].1);
-            support::row(&what, &driven.figure(nth, which), "");
+        for (nth, endpoint) in endpoints.iter().enumerate() {
+            let what = format!("{}, {}{}", endpoint.name, FIGURES[which].0, FIGURES[which].1);
+            support::print_row(&what, &driven.figure(nth, which), "");
         }
     }
 }
 
-/// Connections that ask once and are closed.
-fn once(pair: &Pair, authority: &Authority, version: &'static SupportedProtocolVersion) {
-    let ways = pair.ways();
-    support::head(&format!(
-        "{:?}, {}, connections that ask once; {ONCE_ROUNDS} rounds of {ONCE}",
+/// Connections that are closed after a single request.
+fn single_requests(pair: &Pair, authority: &Authority, version: &'static SupportedProtocolVersion) {
+    let endpoints = pair.endpoints();
+    support::print_header(&format!(
+        "{:?}, {}, connections with a single request; {SINGLE_ROUNDS} rounds of {SINGLE}",
         version.version, pair.key
     ));
     for (kind, name) in
-        [(HandshakeKind::Full, "whole handshake"), (HandshakeKind::Resumed, "resumed")]
+        [(HandshakeKind::Full, "full handshake"), (HandshakeKind::Resumed, "resumed")]
     {
-        let clients = ways.map(|_| authority.client(version, kind));
-        let round = |nth: usize| [cpu_of_each(ways[nth], &clients[nth], kind)];
+        let clients = endpoints.map(|_| authority.client(version, kind));
+        let round = |nth: usize| [cpu_per_connection(endpoints[nth], &clients[nth], kind)];
         round(0);
         round(1);
-        let driven = Rounds::of(ONCE_ROUNDS, ways.len(), round);
-        let what = format!("CPU, {name}, wxtoken : {}", ways[1].name);
-        support::row(&what, &driven.ratio(0, 1, 0), "target: at most 1");
-        for (nth, way) in ways.iter().enumerate() {
-            let what = format!("{}, {name}, CPU, us", way.name);
-            support::row(&what, &driven.figure(nth, 0), "");
+        let driven = Rounds::run(SINGLE_ROUNDS, endpoints.len(), round);
+        let what = format!("CPU, {name}, wxtoken : {}", endpoints[1].name);
+        support::print_row(&what, &driven.ratio(0, 1, 0), "target: at most 1");
+        for (nth, endpoint) in endpoints.iter().enumerate() {
+            let what = format!("{}, {name}, CPU, us", endpoint.name);
+            support::print_row(&what, &driven.figure(nth, 0), "");
         }
     }
 }
 
-/// What a server spends on a connection that asks once, in microseconds of CPU.
-fn cpu_of_each(way: &Way, client: &Arc<ClientConfig>, kind: HandshakeKind) -> f64 {
-    drop(open_and_ask(way, client)); // The ticket that the next one comes back with.
-    let before = cpu(way.worker);
-    for _ in 0..ONCE {
-        let mut stream = open_and_ask(way, client);
-        assert_eq!(stream.conn.handshake_kind(), Some(kind), "{}", way.name);
+/// Returns the server's CPU time for a connection with a single request, in microseconds.
+fn cpu_per_connection(endpoint: &Endpoint, client: &Arc<ClientConfig>, kind: HandshakeKind) -> f64 {
+    drop(open_and_get(endpoint, client)); // Obtains the ticket for the next connection.
+    let before = cpu(endpoint.worker);
+    for _ in 0..SINGLE {
+        let mut stream = open_and_get(endpoint, client);
+        assert_eq!(stream.conn.handshake_kind(), Some(kind), "{}", endpoint.name);
         stream.conn.send_close_notify();
         let _ = stream.conn.complete_io(&mut stream.sock);
     }
-    (cpu(way.worker) - before) * 1e6 / ONCE as f64
+    (cpu(endpoint.worker) - before) * 1e6 / SINGLE as f64
 }
 
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-fn open(way: &Way, client: &Arc<ClientConfig>) -> TlsStream {
+fn open(endpoint: &Endpoint, client: &Arc<ClientConfig>) -> TlsStream {
     let name = "localhost".try_into().expect("a name");
     let session = ClientConnection::new(Arc::clone(client), name).expect("a session");
-    let socket = connect(way.at);
+    let socket = connect(endpoint.address);
     socket.set_nodelay(true).expect("a socket");
     StreamOwned::new(session, socket)
 }
 
-fn open_and_ask(way: &Way, client: &Arc<ClientConfig>) -> TlsStream {
-    let mut stream = open(way, client);
-    assert_eq!(token(&ask(&mut stream, "/token")), TOKEN, "{}", way.name);
+fn open_and_get(endpoint: &Endpoint, client: &Arc<ClientConfig>) -> TlsStream {
+    let mut stream = open(endpoint, client);
+    assert_eq!(token(&get(&mut stream, "/token")), TOKEN, "{}", endpoint.name);
     stream
 }
 
 fn idle(nginx: &Path, dir: &Path, identity: &Identity, authority: &Authority) {
     let many = MANY_CONNECTIONS.to_string();
     let many = ["--max-connections", &many];
-    let wxtoken = || Running::wxtoken_with("wxtoken", dir, identity, &many);
-    let sites = [Site { name: "static file", how: "", tls: Some(identity) }];
+    let wxtoken = || Running::wxtoken_with_tls("wxtoken", dir, identity, &many);
+    let sites = [Site { name: "static file", directives: "", tls: Some(identity) }];
     let nginx = || Running::nginx(nginx, dir, MANY_CONNECTIONS, &sites);
     let client = authority.client(&TLS13, HandshakeKind::Full);
-    let open = |way: &Way| open(way, &client);
-    let ask = |stream: &mut TlsStream| assert_eq!(token(&ask(stream, "/token")), TOKEN);
-    idle::head(IDLE);
-    let ours = idle::memory_of_each(IDLE, wxtoken, open, ask);
-    support::row("wxtoken, resident KiB per connection", &ours, "target: no more than nginx");
-    let theirs = idle::memory_of_each(IDLE, nginx, open, ask);
-    support::row("nginx, static file, resident KiB per connection", &theirs, "");
+    let open = |endpoint: &Endpoint| open(endpoint, &client);
+    let ask = |stream: &mut TlsStream| assert_eq!(token(&get(stream, "/token")), TOKEN);
+    idle::print_header(IDLE);
+    let wxtoken_memory = idle::memory_of_each(IDLE, wxtoken, open, ask);
+    support::print_row(
+        "wxtoken, resident KiB per connection",
+        &wxtoken_memory,
+        "target: no more than nginx",
+    );
+    let nginx_memory = idle::memory_of_each(IDLE, nginx, open, ask);
+    support::print_row("nginx, static file, resident KiB per connection", &nginx_memory, "");
 }
 
-/// Whom the clients trust.
+/// The certificate authority that clients trust.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -209,20 +215,20 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// A certificate for this key, in files.
+    /// Issues a certificate for this key, and writes both to files.
     fn identity(&self, dir: &Path, name: &str, key: &KeyPair) -> Identity {
         let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         let [cert_file, key_file] = ["cert", "key"].map(|what| dir.join(format!("{name}.{what}")));
         fs::write(&cert_file, certificate.pem()).expect("a file");
         fs::write(&key_file, "").expect("a file");
-        // A key that others can read is refused.
+        // wxtoken refuses a key that others can read.
         fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("a mode");
         fs::write(&key_file, key.serialize_pem()).expect("a file");
         Identity { cert: cert_file, key: key_file }
     }
 
-    /// A client of this version only, which remembers tickets if it is to come back with them.
+    /// Returns a client that supports only this version, and keeps tickets if it is to resume.
     fn client(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -243,14 +249,14 @@ impl Authority {
     }
 }
 
-/// `ring` makes no RSA keys.
+/// Generates an RSA key with openssl, because `ring` cannot.
 fn rsa_key(dir: &Path) -> Option<KeyPair> {
-    let openssl = support::peer("openssl")?;
+    let openssl = support::find_program("openssl")?;
     let file = dir.join("rsa");
     let mut command = Command::new(openssl);
     command.args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
-    let made = command.arg("-out").arg(&file).output().expect("openssl starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let output = command.arg("-out").arg(&file).output().expect("openssl starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let pem = fs::read_to_string(file).expect("a key");
     Some(KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &PKCS_RSA_SHA256).expect("a key"))
 }

@@ -1,5 +1,5 @@
-//! What the hard lives have in common: processes that say where they listen, HTTP with one request to a connection, and
-//! chance that is the same in each run.
+//! Shared by the simulations: servers that print their address, HTTP with one request per connection, and reproducible
+//! random numbers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Server;
 
-/// A whole request, which asks for the connection to be closed behind the answer.
+/// Reads a whole request, and sets its Connection header to close.
 pub fn read_request(client: &TcpStream) -> io::Result<Vec<u8>> {
     client.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut reader = BufReader::new(client);
@@ -38,6 +38,7 @@ pub fn read_request(client: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(request)
 }
 
+/// Writes a response.
 pub fn respond(client: &mut TcpStream, status: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let head =
@@ -45,29 +46,30 @@ pub fn respond(client: &mut TcpStream, status: &str, body: &str) -> io::Result<(
     client.write_all(format!("{head}{body}").as_bytes())
 }
 
-/// An HTTP answer with JSON in it.
-pub struct Answer {
+/// An HTTP response with a JSON body.
+pub struct Response {
     pub status: u16,
     pub body: Value,
 }
 
-pub fn ask(at: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(at)?;
+/// Sends a request over a new connection.
+pub fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(format!("{head}{body}").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Ok(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
+    Ok(Response { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
-/// A process that listens, and where it said that it does.
-pub fn listening(mut command: Command) -> (Server, SocketAddr) {
+/// Starts a server, and returns it with the address that it prints.
+pub fn start_server(mut command: Command) -> (Server, SocketAddr) {
     let mut server = Server::start({
         command.stdout(Stdio::piped());
         command
@@ -75,14 +77,14 @@ pub fn listening(mut command: Command) -> (Server, SocketAddr) {
     let stdout = server.child().stdout.take().expect("a pipe");
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).expect("a line");
-    let at = line.trim().strip_prefix("listening on http://").and_then(|at| at.parse().ok());
-    (server, at.unwrap_or_else(|| panic!("it does not listen: {line}")))
+    let address = line.trim().strip_prefix("listening on http://").and_then(|it| it.parse().ok());
+    (server, address.unwrap_or_else(|| panic!("it does not listen: {line}")))
 }
 
-/// The same numbers in each run, as far as threads take the same turns.
-pub struct Chance(pub u64);
+/// Random numbers from a seed (SplitMix64): the same in each run, as far as threads run in the same order.
+pub struct Random(pub u64);
 
-impl Chance {
+impl Random {
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

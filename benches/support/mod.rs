@@ -1,6 +1,6 @@
-//! The vocabulary of the benchmarks: rounds in which those compared take turns, what came out of them, and what /proc
-//! tells of a process. Judges nothing: a target is printed beside the figure, and whoever reads decides.
-#![allow(dead_code, unreachable_pub)] // Each benchmark uses its own part of it.
+//! Shared by the benchmarks: rounds in which the subjects take turns, statistics over them, tables, and measurements from
+//! /proc. Targets are printed beside the figures, not enforced.
+#![allow(dead_code, unreachable_pub)] // Each benchmark uses a part of this.
 
 pub mod http;
 pub mod idle;
@@ -28,9 +28,9 @@ pub fn only_under_cargo_bench() {
     }
 }
 
-/// Where a program is; `None`, and a line that says so, where it is not installed.
-pub fn peer(name: &str) -> Option<PathBuf> {
-    // Debian has nginx where only root's PATH leads.
+/// Returns the path of a program. Prints a line and returns `None` if it is not installed.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    // Debian installs nginx outside of an ordinary user's PATH.
     let path = format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default());
     let found = env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     if found.is_none() {
@@ -39,7 +39,7 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// The binary that was just built, with nothing of the caller's settings.
+/// Returns a command for the binary under test, without the caller's WXTOKEN_ variables.
 pub fn wxtoken() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
     for (name, _) in env::vars_os() {
@@ -51,7 +51,7 @@ pub fn wxtoken() -> Command {
     command
 }
 
-/// Publishes a document with [`TOKEN`] in it, which lives so many seconds from now on.
+/// Writes a document with [`TOKEN`] that expires in so many seconds.
 pub fn publish(path: &Path, expires_in: u64) {
     let now = UtcDateTime::from(SystemTime::now()).format(&Rfc3339).expect("a time has a form");
     let document = serde_json::json!({
@@ -61,7 +61,7 @@ pub fn publish(path: &Path, expires_in: u64) {
     fs::write(path, format!("{document}\n")).expect("a document");
 }
 
-/// What several rounds gave.
+/// The sorted values of one figure over several rounds.
 #[derive(Default)]
 pub struct Spread(Vec<f64>);
 
@@ -92,21 +92,20 @@ impl Spread {
     }
 }
 
-/// What came out of rounds in which several took turns: each one's figures in each round.
+/// The figures of several subjects that took turns, for each round.
 pub struct Rounds<const FIGURES: usize>(Vec<Vec<[f64; FIGURES]>>);
 
 impl<const FIGURES: usize> Rounds<FIGURES> {
-    /// Has all of them driven in each round: forth in one and back in the next, so that nobody always comes after the
-    /// same one.
-    pub fn of(
+    /// Measures all subjects in each round, in alternating order, so that none always follows the same other one.
+    pub fn run(
         rounds: usize,
-        those: usize,
+        subjects: usize,
         mut drive: impl FnMut(usize) -> [f64; FIGURES],
     ) -> Rounds<FIGURES> {
         let one = |round: usize| {
-            let mut figures = vec![[0.0; FIGURES]; those];
-            for turn in 0..those {
-                let nth = if round.is_multiple_of(2) { turn } else { those - 1 - turn };
+            let mut figures = vec![[0.0; FIGURES]; subjects];
+            for turn in 0..subjects {
+                let nth = if round.is_multiple_of(2) { turn } else { subjects - 1 - turn };
                 figures[nth] = drive(nth);
             }
             figures
@@ -114,14 +113,14 @@ impl<const FIGURES: usize> Rounds<FIGURES> {
         Rounds((0..rounds).map(one).collect())
     }
 
-    /// One of somebody's figures.
-    pub fn figure(&self, of: usize, which: usize) -> Spread {
-        self.spread(|round| round[of][which])
+    /// Returns one figure of a subject.
+    pub fn figure(&self, subject: usize, which: usize) -> Spread {
+        self.spread(|round| round[subject][which])
     }
 
-    /// Somebody's figure by another one's of the same round, so that whatever else the machine did happened to both.
-    pub fn ratio(&self, of: usize, to: usize, which: usize) -> Spread {
-        self.spread(|round| round[of][which] / round[to][which])
+    /// Returns a figure of a subject divided by that of another in the same round, which cancels other load on the machine.
+    pub fn ratio(&self, subject: usize, other: usize, which: usize) -> Spread {
+        self.spread(|round| round[subject][which] / round[other][which])
     }
 
     fn spread(&self, of: impl Fn(&[[f64; FIGURES]]) -> f64) -> Spread {
@@ -131,19 +130,19 @@ impl<const FIGURES: usize> Rounds<FIGURES> {
     }
 }
 
-/// How long a program takes from its start to its end.
-pub fn milliseconds(command: &mut Command) -> f64 {
+/// Returns the wall time of a program from its start to its end, in milliseconds.
+pub fn run_time_ms(command: &mut Command) -> f64 {
     command.stdout(Stdio::null());
-    let begun = Instant::now();
+    let started = Instant::now();
     let status = command.status().expect("it starts");
-    let spent = begun.elapsed();
+    let spent = started.elapsed();
     assert!(status.success(), "{command:?}: {status}");
     spent.as_secs_f64() * 1000.0
 }
 
-/// What programs take that are run in turns, so many times in each round, as one run is too short to be compared with
-/// another one: the first one's time by the second's, and each one's in milliseconds.
-pub fn race<const PROGRAMS: usize>(
+/// Runs programs in turns, `runs` times in each round, because a single run is too short to compare. Returns the first
+/// one's time divided by the second's, and the time of each in milliseconds.
+pub fn compare_run_times<const PROGRAMS: usize>(
     rounds: usize,
     runs: usize,
     commands: &mut [Command; PROGRAMS],
@@ -154,7 +153,7 @@ pub fn race<const PROGRAMS: usize>(
         let mut spent = [0.0; PROGRAMS];
         for _ in 0..runs {
             for (command, spent) in commands.iter_mut().zip(&mut spent) {
-                *spent += milliseconds(command);
+                *spent += run_time_ms(command);
             }
         }
         ratio.add(spent[0] / spent[1]);
@@ -163,13 +162,13 @@ pub fn race<const PROGRAMS: usize>(
     (ratio, times)
 }
 
-/// The first line of a table.
-pub fn head(title: &str) {
+/// Prints the header of a table.
+pub fn print_header(title: &str) {
     println!("\n{title:<58}{:>10}{:>10}{:>10}", "min", "median", "max");
 }
 
-/// A line of a table.
-pub fn row(what: &str, spread: &Spread, note: &str) {
+/// Prints a line of a table.
+pub fn print_row(what: &str, spread: &Spread, note: &str) {
     let [min, median, max] =
         [spread.min(), spread.median(), spread.max()].map(|figure| match figure {
             large if large >= 1000.0 => format!("{large:.0}"),
@@ -178,7 +177,7 @@ pub fn row(what: &str, spread: &Spread, note: &str) {
     println!("  {what:<56}{min:>10}{median:>10}{max:>10}   {note}");
 }
 
-/// A process that ends with this value, as politely as it lets itself be asked.
+/// A process that is terminated on drop.
 pub struct Server(Child);
 
 impl Server {
@@ -197,7 +196,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Not SIGKILL: nginx's worker would outlive its master.
+        // Not SIGKILL: nginx's worker would outlive its master process.
         let _ = rustix::process::kill_process(
             rustix::process::Pid::from_child(&self.0),
             rustix::process::Signal::TERM,
@@ -206,31 +205,31 @@ impl Drop for Server {
     }
 }
 
-/// A number in a file of /proc, by the word before it; the unit is the file's.
+/// Reads the number after `word` in a file of /proc, in the file's unit.
 fn proc_number(pid: u32, file: &str, word: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process runs");
-    let line = text.lines().find_map(|line| line.strip_prefix(word)).expect("the kernel tells");
+    let line = text.lines().find_map(|line| line.strip_prefix(word)).expect("a line of /proc");
     let number = line.split_whitespace().next().and_then(|number| number.parse().ok());
     number.expect("a number")
 }
 
-/// What of a process is in memory, with all that it shares, in KiB.
+/// Returns the resident memory of a process including shared pages, in KiB.
 pub fn resident(pid: u32) -> f64 {
     proc_number(pid, "status", "VmRSS:")
 }
 
-/// The same with each shared page divided by those who share it, in KiB.
+/// Returns the resident memory of a process with each shared page divided by its number of users, in KiB.
 pub fn proportional(pid: u32) -> f64 {
     proc_number(pid, "smaps_rollup", "Pss:")
 }
 
-/// The CPU time a process has used, its own and the kernel's on its behalf, in seconds. To the nanosecond: the ticks of
-/// /proc/PID/stat are too long for short rounds.
+/// Returns the CPU time that a process has used, in user and kernel mode, in seconds. From schedstat, because the ticks of
+/// /proc/PID/stat are too coarse for short rounds.
 pub fn cpu(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let spent = threads.map(|thread| {
         let schedstat = thread.expect("a thread").path().join("schedstat");
-        let text = fs::read_to_string(schedstat).expect("the kernel tells");
+        let text = fs::read_to_string(schedstat).expect("a line of /proc");
         let nanoseconds = text.split_whitespace().next().and_then(|number| number.parse().ok());
         nanoseconds.unwrap_or(f64::NAN) / 1e9
     });
