@@ -1,5 +1,5 @@
-//! `serve --keys`: who asks needs a key too, beside an address that is allowed; the file holds only digests, and can be
-//! changed while the server runs.
+//! `serve --keys`: clients need a key beside an allowed address. The file contains digests only, and can be changed while the
+//! server runs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,43 +10,43 @@ use base64::engine::general_purpose::STANDARD;
 
 const TOKEN: &str = "T0KEN_for_those_with_a_key_only_0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// A key, and the line that stands for it.
-struct Made {
+/// A key, and its line for the keys file.
+struct NewKey {
     key: String,
     line: String,
 }
 
-/// What `wxtoken key NAME` printed.
-fn made(name: &str) -> Made {
+/// Runs `wxtoken key NAME`.
+fn new_key(name: &str) -> NewKey {
     let mut command = wxtoken();
     command.args(["key", name]);
     let ran = Ran::of(command).exits(0);
-    let word = |label: &str| {
+    let field = |label: &str| {
         let mut lines = ran.stdout.lines();
         lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
     };
-    Made { key: word("key:"), line: word("line:") }
+    NewKey { key: field("key:"), line: field("line:") }
 }
 
-/// A sandbox with a live token, and a keys file with these lines.
-struct Guarded {
+/// A sandbox with a live token and a keys file.
+struct KeysSetup {
     sandbox: Sandbox,
 }
 
-impl Guarded {
-    fn by(lines: &[&str]) -> Guarded {
+impl KeysSetup {
+    fn new(lines: &[&str]) -> KeysSetup {
         let sandbox = Sandbox::asking("http://127.0.0.1:1");
         sandbox.publish(TOKEN, 7200, 0);
-        let guarded = Guarded { sandbox };
-        guarded.write(lines);
-        guarded
+        let setup = KeysSetup { sandbox };
+        setup.write(lines);
+        setup
     }
 
     fn path(&self) -> PathBuf {
         self.sandbox.path("keys")
     }
 
-    /// Replaces the file as a careful editor does.
+    /// Replaces the keys file atomically.
     fn write(&self, lines: &[&str]) {
         let new = self.sandbox.path("keys.new");
         write_with_mode(&new, &lines.join("\n"), 0o644);
@@ -58,14 +58,14 @@ impl Guarded {
         self.sandbox.serve(&[&["--keys", path.to_str().unwrap()], args].concat())
     }
 
-    /// Runs `serve` where it must not start.
+    /// Runs `serve`, which must not start.
     #[track_caller]
     fn refused(&self) -> Ran {
         self.sandbox.serve_refused(&["--keys", self.path().to_str().unwrap()])
     }
 }
 
-/// A request with these headers, each with its line's end.
+/// Returns a request with these headers; each has its line end.
 fn request(target: &str, headers: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
@@ -78,7 +78,7 @@ fn basic(user: &str, key: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{key}")))
 }
 
-/// Asks for the token with these headers; the status.
+/// Requests the token with these headers. Returns the status.
 #[track_caller]
 fn ask(server: &Server, headers: &str) -> u16 {
     let response = server.send(&request("/token", headers));
@@ -90,10 +90,10 @@ fn ask(server: &Server, headers: &str) -> u16 {
 }
 
 #[test]
-fn a_key_is_taken_as_a_bearers_token_or_as_a_password_and_as_nothing_else() {
-    let php = made("php");
-    let guarded = Guarded::by(&["# ours", &php.line]);
-    let server = guarded.serve(&[]);
+fn a_key_is_accepted_as_a_bearer_token_or_password_and_in_no_other_place() {
+    let php = new_key("php");
+    let setup = KeysSetup::new(&["# ours", &php.line]);
+    let server = setup.serve(&[]);
     let key = &php.key;
     for headers in [
         bearer(key),
@@ -101,11 +101,11 @@ fn a_key_is_taken_as_a_bearers_token_or_as_a_password_and_as_nothing_else() {
         format!("AUTHORIZATION: BEARER   {key} \t \r\n"),
         basic("", key),
         basic("php", key),
-        basic("anybody", key),
+        basic("other", key),
     ] {
         assert_eq!(ask(&server, &headers), 200, "{headers}");
     }
-    let other = made("php");
+    let other = new_key("php");
     let digest = php.line.split(' ').nth(1).unwrap();
     for headers in [
         String::new(),
@@ -134,7 +134,7 @@ fn a_key_is_taken_as_a_bearers_token_or_as_a_password_and_as_nothing_else() {
     ] {
         assert_eq!(ask(&server, &headers), 401, "{headers}");
     }
-    // In the query it would be in logs.
+    // Not accepted in the query, which proxies log.
     for query in ["key", "secret", "access_key", "token"] {
         let response = server.send(&request(&format!("/token?{query}={key}"), ""));
         assert_eq!(response.status, 401, "{query}");
@@ -142,9 +142,9 @@ fn a_key_is_taken_as_a_bearers_token_or_as_a_password_and_as_nothing_else() {
 }
 
 #[test]
-fn two_authorizations_are_one_too_many_and_a_folded_one_is_none() {
-    let php = made("php");
-    let server = Guarded::by(&[&php.line]);
+fn two_authorization_headers_or_a_malformed_one_are_400() {
+    let php = new_key("php");
+    let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let (good, bad) = (bearer(&php.key), bearer("wxk_"));
     for headers in [
@@ -175,9 +175,9 @@ fn two_authorizations_are_one_too_many_and_a_folded_one_is_none() {
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
-    let php = made("php");
-    let server = Guarded::by(&[&php.line]);
+fn a_missing_or_wrong_key_is_401_with_a_challenge_and_a_remedy() {
+    let php = new_key("php");
+    let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     for (target, headers, says) in [
         (
@@ -187,7 +187,7 @@ fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
         ),
         ("/token", "Authorization: Bearer wxk_\r\n", "not in the server's keys file"),
         ("/token/default", "", "a key is needed here"),
-        ("/token/nobody", "", "a key is needed here"),
+        ("/token/unknown", "", "a key is needed here"),
         ("/ticket/jsapi", "", "a key is needed here"),
         ("/metrics", "", "a key is needed here"),
     ] {
@@ -198,17 +198,17 @@ fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
         assert_eq!(response.json()["error"], "unauthorized");
         assert!(response.body.contains(says), "{target} {response:?}");
     }
-    // A browser asks its user for a password at the page for people.
+    // The page asks for a password, so that browsers prompt for one.
     let response = server.get("/");
     assert_eq!(response.status, 401);
     assert_eq!(response.header("www-authenticate"), Some("Basic realm=\"wxtoken\""));
     let page = server.send(&request("/", &basic("me", &php.key)));
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert_eq!(server.send(&request("/", &bearer(&php.key))).status, 200);
-    // What is not there or not done is so without a key, too.
+    // 404 and 405 need no key.
     assert_eq!(server.get("/nowhere").status, 404);
     assert_eq!(server.send(&request("/token", "").replace("GET", "DELETE")).status, 405);
-    // Whoever makes no mistake with the connection keeps it.
+    // A 401 does not close the connection.
     let mut caller = server.caller();
     assert_eq!(caller.get("/token").status, 401);
     caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&php.key)));
@@ -216,12 +216,12 @@ fn what_is_missing_or_wrong_is_told_to_whom_it_concerns() {
 }
 
 #[test]
-fn both_the_address_and_the_key_must_be_good() {
-    let php = made("php");
-    let guarded = Guarded::by(&[&php.line]);
-    let socket = format!("unix:{}", guarded.sandbox.path("socket").display());
+fn a_request_needs_an_allowed_address_and_a_valid_key() {
+    let php = new_key("php");
+    let setup = KeysSetup::new(&[&php.line]);
+    let socket = format!("unix:{}", setup.sandbox.path("socket").display());
     let args = ["--listen", "127.0.0.1:0", "--listen", &socket, "--allow", "127.0.0.2"];
-    let server = guarded.serve(&args);
+    let server = setup.serve(&args);
     for target in ["/token", "/healthz", "/readyz", "/metrics", "/"] {
         for (source, key, expected) in [
             ("127.0.0.2", &php.key[..], 200),
@@ -234,7 +234,7 @@ fn both_the_address_and_the_key_must_be_good() {
             assert_eq!(response.status, expected, "{target} {source} {key:?} {response:?}");
         }
     }
-    // Nor is a unix socket's mode a key.
+    // The unix socket needs a key, too.
     let over_unix = |headers: &str| {
         let stream = connect_unix(&server.addresses[1]);
         exchange_over(stream, request("/token", headers).as_bytes()).status
@@ -243,19 +243,19 @@ fn both_the_address_and_the_key_must_be_good() {
 }
 
 #[test]
-fn without_a_key_one_learns_that_something_is_not_ready_and_not_what() {
-    let guarded = Guarded::by(&[&made("php").line]);
-    fs::remove_file(guarded.sandbox.document_path()).unwrap();
-    let response = guarded.serve(&[]).get("/readyz");
+fn readyz_without_a_key_does_not_name_the_accounts() {
+    let setup = KeysSetup::new(&[&new_key("php").line]);
+    fs::remove_file(setup.sandbox.document_path()).unwrap();
+    let response = setup.serve(&[]).get("/readyz");
     assert_eq!((response.status, &response.json()["error"]), (503, &"not_ready".into()));
     assert!(!response.body.contains("default"), "{response:?}");
-    assert!(guarded.sandbox.serve(&[]).get("/readyz").body.contains("default"));
+    assert!(setup.sandbox.serve(&[]).get("/readyz").body.contains("default"));
 }
 
 #[test]
-fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
-    let php = made("php");
-    let server = Guarded::by(&[&php.line]);
+fn wrong_keys_are_counted_and_add_no_series() {
+    let php = new_key("php");
+    let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let series = || {
         let response = server.send(&request("/metrics", &bearer(&php.key)));
@@ -263,7 +263,7 @@ fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
         let named = lines.filter_map(|line| line.rsplit_once(' '));
         named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
     };
-    let tried = |n: usize| {
+    let try_keys = |n: usize| {
         for key in [format!("wxk_{n}"), format!("{n}\"}} {n}"), String::new()] {
             for target in ["/token", "/metrics", "/"] {
                 assert_eq!(server.send(&request(target, &bearer(&key))).status, 401);
@@ -272,8 +272,8 @@ fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
         }
         series()
     };
-    tried(0);
-    let (before, after) = (tried(1), tried(2));
+    try_keys(0);
+    let (before, after) = (try_keys(1), try_keys(2));
     let names =
         |series: &[(String, String)]| series.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
     assert_eq!(names(&before), names(&after));
@@ -282,9 +282,9 @@ fn keys_that_are_tried_are_counted_and_none_of_them_is_a_series() {
 }
 
 #[test]
-fn an_sdk_sends_its_key_as_the_secret() {
-    let php = made("php");
-    let server = Guarded::by(&[&php.line]);
+fn sdk_routes_accept_the_key_as_the_secret() {
+    let php = new_key("php");
+    let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let key = php.key.as_str();
     let token = |secret: &str, headers: &str| {
@@ -334,32 +334,32 @@ fn an_sdk_sends_its_key_as_the_secret() {
     }
     let two = token("", &format!("{good}{good}"));
     assert_eq!((two.status, &two.json()["error"]), (400, &"bad_request".into()));
-    let stranger = server.send(&request(
+    let other_account = server.send(&request(
         &format!("/cgi-bin/token?grant_type=client_credential&appid=wx0&secret={key}"),
         "",
     ));
-    assert_eq!(stranger.json()["errcode"], 40013);
+    assert_eq!(other_account.json()["errcode"], 40013);
 }
 
 #[test]
-fn all_that_is_wrong_with_the_file_is_told_at_once_and_nothing_that_stands_in_it() {
-    let (php, java) = (made("php"), made("java"));
-    let key = made("x").key;
-    let guarded = Guarded::by(&[
+fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
+    let (php, java) = (new_key("php"), new_key("java"));
+    let key = new_key("x").key;
+    let setup = KeysSetup::new(&[
         &format!("php {key}"),
         &php.line,
         "# a comment with T0KEN in it",
         TOKEN,
         "j\u{e4}va 00",
         &php.line.replace("php", "again"),
-        &format!("{} nobody", java.line),
-        &format!("{} default shop", made("y").line),
+        &format!("{} elsewhere", java.line),
+        &format!("{} default shop", new_key("y").line),
         "php 5ec2e75ec2e75ec2e75ec2e75ec2e75e",
     ]);
-    let ran = guarded.refused().says(&[
+    let ran = setup.refused().says(&[
         &format!(
             "wxtoken: serve: keys file {}: line 1: this looks like the key itself; ",
-            guarded.path().display()
+            setup.path().display()
         ),
         "; the file holds its SHA-256: wxtoken key; line 4: expected NAME SHA256 [ACCOUNT,…]",
         "; line 5: the second word must be a SHA-256 in 64 hex digits",
@@ -368,42 +368,42 @@ fn all_that_is_wrong_with_the_file_is_told_at_once_and_nothing_that_stands_in_it
         "; line 8: there is a fourth word",
         "; line 9: the second word",
     ]);
-    for hidden in [&key[4..], &TOKEN[..20], "va 00", "nobody", "shop", "5ec2e75"] {
+    for hidden in [&key[4..], &TOKEN[..20], "va 00", "elsewhere", "shop", "5ec2e75"] {
         assert!(!ran.stderr.contains(hidden), "{hidden} is in {}", ran.stderr);
     }
 }
 
 #[test]
-fn a_file_that_is_missing_or_that_others_can_write_is_no_keys_file() {
-    let guarded = Guarded::by(&[&made("php").line]);
-    let name = format!("keys file {}", guarded.path().display());
+fn a_keys_file_that_is_missing_or_writable_by_others_is_an_error() {
+    let setup = KeysSetup::new(&[&new_key("php").line]);
+    let name = format!("keys file {}", setup.path().display());
     for mode in [0o664, 0o646] {
-        write_with_mode(&guarded.path(), "", mode);
-        guarded
+        write_with_mode(&setup.path(), "", mode);
+        setup
             .refused()
             .says(&[&format!("{name} can be written by others: mode {mode:04o}; run chmod go-w")]);
     }
-    fs::remove_file(guarded.path()).unwrap();
-    guarded.refused().says(&[&format!("cannot read {name}: No such file")]);
-    fs::create_dir(guarded.path()).unwrap();
-    guarded.refused().says(&[&format!("{name} is not a plain file")]);
-    // All that is wrong with who may ask, at once.
-    let path = guarded.path();
-    let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "everybody"];
+    fs::remove_file(setup.path()).unwrap();
+    setup.refused().says(&[&format!("cannot read {name}: No such file")]);
+    fs::create_dir(setup.path()).unwrap();
+    setup.refused().says(&[&format!("{name} is not a plain file")]);
+    // Errors of all access flags are reported together.
+    let path = setup.path();
+    let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "anywhere"];
     args.extend(["--allow-file", "/nowhere", "--keys", path.to_str().unwrap()]);
-    guarded.sandbox.serve_refused(&args).says(&[
+    setup.sandbox.serve_refused(&args).says(&[
         "--allow: nowhere:",
-        "--trusted-proxy: everybody:",
+        "--trusted-proxy: anywhere:",
         "cannot read allow file /nowhere:",
         &name,
     ]);
 }
 
 #[test]
-fn an_empty_file_is_nobodys_and_the_server_says_so() {
-    for lines in [&[][..], &["# nobody yet"]] {
-        let guarded = Guarded::by(lines);
-        let server = guarded.serve(&[]);
+fn an_empty_keys_file_refuses_every_request_with_a_warning() {
+    for lines in [&[][..], &["# none yet"]] {
+        let setup = KeysSetup::new(lines);
+        let server = setup.serve(&[]);
         assert_eq!(ask(&server, ""), 401);
         assert_eq!(ask(&server, &bearer("")), 401);
         assert_eq!(ask(&server, &basic("", "")), 401);
@@ -411,82 +411,82 @@ fn an_empty_file_is_nobodys_and_the_server_says_so() {
         let stderr = server.stop();
         let expected = format!(
             "wxtoken: serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one\n",
-            guarded.path().display()
+            setup.path().display()
         );
         assert!(stderr.starts_with(&expected), "{stderr}");
     }
 }
 
 #[test]
-fn a_key_is_replaced_while_the_server_runs_and_never_by_a_broken_file() {
-    let (old, new) = (made("php"), made("php"));
-    let guarded = Guarded::by(&[&old.line]);
-    let server = guarded.serve(&[]);
-    let opens = |key: &Made| ask(&server, &bearer(&key.key)) == 200;
+fn a_key_is_replaced_while_the_server_runs_and_never_by_an_invalid_file() {
+    let (old, new) = (new_key("php"), new_key("php"));
+    let setup = KeysSetup::new(&[&old.line]);
+    let server = setup.serve(&[]);
+    let is_accepted = |key: &NewKey| ask(&server, &bearer(&key.key)) == 200;
     let mut kept = server.caller();
-    let mut ask_kept = || {
+    let mut request_over_kept = || {
         kept.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&old.key)));
         kept.answer().status
     };
-    assert!(opens(&old) && !opens(&new));
-    assert_eq!(ask_kept(), 200);
-    // Both, under one name, until the client has changed over.
-    guarded.write(&[&old.line, &new.line]);
-    eventually("the new key opens", || opens(&new));
-    assert!(opens(&old));
-    // By itself it would be seen within seconds, too.
-    guarded.write(&["php wxk_in_the_wrong_place", &new.line]);
+    assert!(is_accepted(&old) && !is_accepted(&new));
+    assert_eq!(request_over_kept(), 200);
+    // Both keys have one name until the client has changed.
+    setup.write(&[&old.line, &new.line]);
+    eventually("the new key is accepted", || is_accepted(&new));
+    assert!(is_accepted(&old));
+    // Polling would notice the change within seconds, too.
+    setup.write(&["php wxk_in_the_wrong_place", &new.line]);
     server.signal("HUP");
-    guarded.write(&[&new.line]);
-    eventually("the old key is out", || !opens(&old));
-    assert!(opens(&new));
-    assert_eq!(ask_kept(), 401, "an open connection is no way round");
-    write_with_mode(&guarded.path(), &old.line, 0o666);
+    setup.write(&[&new.line]);
+    eventually("the old key is refused", || !is_accepted(&old));
+    assert!(is_accepted(&new));
+    assert_eq!(request_over_kept(), 401, "also on an open connection");
+    write_with_mode(&setup.path(), &old.line, 0o666);
     server.signal("HUP");
-    fs::remove_file(guarded.path()).unwrap();
+    fs::remove_file(setup.path()).unwrap();
     server.signal("HUP");
-    let third = made("php");
-    guarded.write(&[&new.line, &third.line]);
-    eventually("the third key opens", || {
-        assert!(opens(&new) && !opens(&old), "what could not be read changed nothing");
-        opens(&third)
+    let third = new_key("php");
+    setup.write(&[&new.line, &third.line]);
+    eventually("the third key is accepted", || {
+        assert!(is_accepted(&new) && !is_accepted(&old), "unreadable files change nothing");
+        is_accepted(&third)
     });
     let stderr = server.stop();
     assert!(!stderr.contains("in_the_wrong_place"), "{stderr}");
 }
 
 #[test]
-fn a_broken_file_is_reported_with_its_lines_and_the_last_good_one_stays() {
-    let php = made("php");
-    let guarded = Guarded::by(&[&php.line]);
-    let log = guarded.sandbox.path("log");
-    let mut command = guarded.sandbox.command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
-    command.arg("--keys").arg(guarded.path());
-    // Its words go to a file, to be read while it runs.
+fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
+    let php = new_key("php");
+    let setup = KeysSetup::new(&[&php.line]);
+    let log = setup.sandbox.path("log");
+    let mut command = setup.sandbox.command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
+    command.arg("--keys").arg(setup.path());
+    // stderr goes to a file that can be read while the server runs.
     let mut command_with_log = std::process::Command::new("sh");
     command_with_log.args(["-c", "exec \"$@\" 2>\"$0\"", log.to_str().unwrap()]);
     command_with_log.arg(command.get_program()).args(command.get_args());
     let server = Server::start(command_with_log, 1);
-    let said = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
-    guarded.write(&["", "nonsense"]);
+    let has_logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
+    setup.write(&["", "nonsense"]);
     let expected = format!(
         "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints; \
          the last good access rules stay\n",
-        guarded.path().display()
+        setup.path().display()
     );
-    eventually("it is told", || said(&expected));
+    eventually("the error is logged", || has_logged(&expected));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);
-    write_with_mode(&guarded.path(), &php.line, 0o622);
-    eventually("it is told", || said("can be written by others: mode 0622"));
+    write_with_mode(&setup.path(), &php.line, 0o622);
+    eventually("the error is logged", || has_logged("can be written by others: mode 0622"));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);
-    guarded.write(&[&php.line]);
-    eventually("it is good again", || said("read access rules again"));
+    setup.write(&[&php.line]);
+    eventually("the file is read again", || has_logged("read access rules again"));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);
     server.stop();
 }
 
 #[test]
-fn among_ten_thousand_keys_each_opens_and_nothing_else() {
+fn each_of_ten_thousand_keys_is_accepted_and_no_other() {
     let digest = |key: &str| -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -494,8 +494,8 @@ fn among_ten_thousand_keys_each_opens_and_nothing_else() {
     let lines: Vec<String> =
         (0..10_000).map(|n| format!("c{n} {}", digest(&format!("K{n}")))).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let guarded = Guarded::by(&lines);
-    let server = guarded.serve(&[]);
+    let setup = KeysSetup::new(&lines);
+    let server = setup.serve(&[]);
     for (key, status) in [("K0", 200), ("K5000", 200), ("K9999", 200), ("K10000", 401), ("K", 401)]
     {
         assert_eq!(ask(&server, &bearer(key)), status, "{key}");
@@ -503,36 +503,36 @@ fn among_ten_thousand_keys_each_opens_and_nothing_else() {
 }
 
 #[test]
-fn a_key_is_in_no_log_and_its_name_is_the_last_word_of_its_line() {
-    let php = made("php.web-1");
-    let guarded = Guarded::by(&[&php.line]);
+fn the_log_has_the_name_of_the_key_and_never_the_key() {
+    let php = new_key("php.web-1");
+    let setup = KeysSetup::new(&[&php.line]);
     for verbose in ["", "-q", "-v", "-vvv"] {
         let args: &[&str] = if verbose.is_empty() { &[] } else { &[verbose] };
-        let server = guarded.serve(args);
+        let server = setup.serve(args);
         assert_eq!(ask(&server, &bearer(&php.key)), 200);
-        assert_eq!(ask(&server, &basic("somebody", &php.key)), 200);
-        assert_eq!(ask(&server, &bearer(&made("stranger").key)), 401);
+        assert_eq!(ask(&server, &basic("any-user", &php.key)), 200);
+        assert_eq!(ask(&server, &bearer(&new_key("unknown").key)), 401);
         assert_eq!(ask(&server, &format!("{0}{0}", bearer(&php.key)).repeat(2)), 400);
         let query = format!("grant_type=client_credential&appid={APPID}&secret={}", php.key);
         assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).status, 200);
         assert_eq!(server.get(&format!("/{}", php.key)).status, 404);
         let stderr = server.stop();
-        for hidden in ["wxk_", &php.key[4..], "somebody", "Bearer", TOKEN] {
+        for hidden in ["wxk_", &php.key[4..], "any-user", "Bearer", TOKEN] {
             assert!(!stderr.contains(hidden), "{verbose} {hidden}:\n{stderr}");
         }
         let named = stderr.lines().filter(|line| line.ends_with("us php.web-1")).count();
         assert_eq!(named, if verbose.starts_with("-v") { 3 } else { 0 }, "{stderr}");
-        // Somebody who tries keys is told of.
-        let told =
+        // Wrong keys are logged.
+        let refusal =
             "wxtoken: serve: refused 127.0.0.1: it showed a key that is not in the keys file";
-        assert_eq!(stderr.contains(told), verbose != "-q", "{stderr}");
+        assert_eq!(stderr.contains(refusal), verbose != "-q", "{stderr}");
     }
 }
 
 #[test]
-fn a_key_that_is_sent_as_the_host_is_not_told_on() {
-    let php = made("php");
-    let server = Guarded::by(&[&php.line]).serve(&[]);
+fn a_key_sent_as_the_host_is_not_logged() {
+    let php = new_key("php");
+    let server = KeysSetup::new(&[&php.line]).serve(&[]);
     let host = format!("{}.test", php.key);
     let request = format!("GET /token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     assert_eq!(server.send(&request).status, 421);
@@ -541,7 +541,7 @@ fn a_key_that_is_sent_as_the_host_is_not_told_on() {
 }
 
 #[test]
-fn without_a_keys_file_nobody_asks_for_one() {
+fn without_a_keys_file_authorization_headers_are_ignored() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);
     let server = sandbox.serve(&[]);
