@@ -1,4 +1,4 @@
-//! `serve --trusted-proxy`: whose request it is that a proxy passes on, through real sockets; and `--allow-file`.
+//! `serve --trusted-proxy`: which client a forwarded request is from; and `--allow-file`.
 
 use std::fs;
 
@@ -12,12 +12,12 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// A request with these headers, each with its line's end.
+/// Returns a request with these headers; each has its line end.
 fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// What comes of a request: `ok`, or the word for programs.
+/// Returns `ok` or the refusal's error code.
 #[track_caller]
 fn outcome(response: &Response) -> String {
     match response.status {
@@ -32,26 +32,26 @@ fn outcome(response: &Response) -> String {
     }
 }
 
-/// What somebody at `source` gets for `GET /token` with these headers.
+/// Sends `GET /token` with these headers from the address `source`.
 #[track_caller]
-fn asked_from(source: &str, server: &Server, headers: &str) -> Response {
+fn get_from(source: &str, server: &Server, headers: &str) -> Response {
     let stream = connect_from(source, server.address());
     exchange_over(stream, request("/token", headers).as_bytes())
 }
 
-/// Clients are 10.1.0.0/16, 2001:db8::/32 and 127.0.0.9; the proxies .2, .3 and .4 are none.
+/// The allowed clients. None of the proxies is among them.
 const ALLOW: &str = "10.1.0.0/16,2001:db8::/32,127.0.0.9";
 const PROXIES: &str = "127.0.0.2,127.0.0.3,::ffff:127.0.0.4";
 
 #[test]
-fn the_client_behind_a_trusted_proxy_is_let_in_by_its_own_address() {
+fn behind_a_trusted_proxy_the_address_of_the_client_is_checked() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["--allow", ALLOW, "--trusted-proxy", PROXIES]);
     for (source, headers, expected) in [
         // Without a proxy.
         ("127.0.0.9", "", "ok"),
         ("127.0.0.8", "", "forbidden"),
-        // An untrusted one, whoever it speaks for.
+        // Through an untrusted proxy.
         ("127.0.0.9", "X-Forwarded-For: 10.1.0.1\r\n", "forwarded"),
         ("127.0.0.9", "Forwarded: for=10.1.0.1\r\n", "forwarded"),
         ("127.0.0.9", "Via: 1.1 x\r\n", "forwarded"),
@@ -67,14 +67,14 @@ fn the_client_behind_a_trusted_proxy_is_let_in_by_its_own_address() {
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1, 127.0.0.3\r\n", "ok"),
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1\r\nX-Forwarded-For: 127.0.0.4\r\n", "ok"),
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1, 127.0.0.5\r\n", "forbidden"),
-        // What the client made up stands to the left of its own address.
+        // Entries forged by the client are left of its own address.
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1, 10.2.0.1\r\n", "forbidden"),
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1, 10.2.0.1, 127.0.0.3\r\n", "forbidden"),
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1\r\nX-Forwarded-For: 10.2.0.1\r\n", "forbidden"),
         ("127.0.0.2", "X-Forwarded-For: unknown, 10.1.0.1\r\n", "ok"),
         ("127.0.0.2", "X-Forwarded-For: \u{e9},,\", 10.1.0.1\r\n", "ok"),
         ("127.0.0.2", "X-Real-IP: 127.0.0.9\r\nX-Forwarded-For: 10.2.0.1\r\n", "forbidden"),
-        // All are proxies: the farthest asks, and is not allowed itself.
+        // If all are proxies, the farthest is the client. It is not allowed.
         ("127.0.0.2", "X-Forwarded-For: 127.0.0.3\r\n", "forbidden"),
         // No address.
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1, unknown\r\n", "forwarded"),
@@ -100,19 +100,19 @@ fn the_client_behind_a_trusted_proxy_is_let_in_by_its_own_address() {
         ("127.0.0.2", "CF-Connecting-IP: 10.1.0.1\r\nVia: 1.1 x\r\n", "forwarded"),
         ("127.0.0.2", "X-Forwarded-Proto: https\r\n", "forwarded"),
     ] {
-        let response = asked_from(source, &server, headers);
+        let response = get_from(source, &server, headers);
         assert_eq!(outcome(&response), expected, "{source} {headers:?} {response:?}");
     }
-    // A header's name with a blank, or a fold, is no header.
+    // A space after the name, and a folded value, are invalid HTTP.
     for headers in ["X-Forwarded-For : 10.1.0.1\r\n", "X-Forwarded-For:\r\n 10.1.0.1\r\n"] {
-        assert_eq!(asked_from("127.0.0.2", &server, headers).status, 400, "{headers:?}");
+        assert_eq!(get_from("127.0.0.2", &server, headers).status, 400, "{headers:?}");
     }
     let many = format!("X-Forwarded-For: {}10.1.0.1\r\n", "10.2.0.1,".repeat(800));
-    assert_eq!(outcome(&asked_from("127.0.0.2", &server, &many)), "ok");
+    assert_eq!(outcome(&get_from("127.0.0.2", &server, &many)), "ok");
 }
 
 #[test]
-fn whoever_is_refused_behind_a_proxy_reads_its_own_address() {
+fn a_refusal_behind_a_proxy_names_the_address_of_the_client() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["--allow", ALLOW, "--trusted-proxy", PROXIES]);
     let ask = |path: &str, headers: &str| {
@@ -137,12 +137,12 @@ fn whoever_is_refused_behind_a_proxy_reads_its_own_address() {
     }
     assert_eq!(ask(&path, "X-Forwarded-For: 10.1.0.1\r\n").json()["access_token"], TOKEN);
     let stderr = server.stop();
-    let told = "wxtoken: serve: refused 203.0.113.9 through 127.0.0.2: not in --allow\n";
-    assert!(stderr.starts_with(told), "{stderr}");
+    let expected = "wxtoken: serve: refused 203.0.113.9 through 127.0.0.2: not in --allow\n";
+    assert!(stderr.starts_with(expected), "{stderr}");
 }
 
 #[test]
-fn the_operator_hears_of_what_an_sdk_behind_a_proxy_is_refused() {
+fn a_refusal_on_sdk_routes_behind_a_proxy_is_logged() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["-v", "--allow", "127.0.0.0/8,10.1.0.0/16"]);
     let path = format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=x");
@@ -155,8 +155,8 @@ fn the_operator_hears_of_what_an_sdk_behind_a_proxy_is_refused() {
 fn a_log_line_names_the_client_and_not_the_proxy() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["-v", "--allow", ALLOW, "--trusted-proxy", PROXIES]);
-    asked_from("127.0.0.2", &server, "X-Forwarded-For: 10.1.0.1\r\n");
-    asked_from("127.0.0.9", &server, "");
+    get_from("127.0.0.2", &server, "X-Forwarded-For: 10.1.0.1\r\n");
+    get_from("127.0.0.9", &server, "");
     let stderr = server.stop();
     let lines: Vec<&str> = stderr.lines().collect();
     assert!(lines[0].starts_with("wxtoken: serve: GET /token 200 10.1.0.1 "), "{stderr}");
@@ -164,21 +164,21 @@ fn a_log_line_names_the_client_and_not_the_proxy() {
 }
 
 #[test]
-fn a_proxy_that_asks_for_itself_needs_to_be_allowed_itself() {
+fn a_request_of_the_proxy_itself_needs_an_allowed_address() {
     let sandbox = sandbox();
     let args = ["--allow", "127.0.0.2,10.1.0.0/16", "--trusted-proxy", "127.0.0.2,127.0.0.3"];
     let server = sandbox.serve(&args);
-    assert_eq!(outcome(&asked_from("127.0.0.2", &server, "")), "ok");
-    assert_eq!(outcome(&asked_from("127.0.0.3", &server, "")), "forbidden");
+    assert_eq!(outcome(&get_from("127.0.0.2", &server, "")), "ok");
+    assert_eq!(outcome(&get_from("127.0.0.3", &server, "")), "forbidden");
     let behind = "X-Forwarded-For: 10.2.0.1\r\n";
-    assert_eq!(outcome(&asked_from("127.0.0.2", &server, behind)), "forbidden");
-    // All are proxies, and the farthest is allowed.
+    assert_eq!(outcome(&get_from("127.0.0.2", &server, behind)), "forbidden");
+    // If all are proxies, the farthest is the client. It is allowed.
     let own = "X-Forwarded-For: 127.0.0.2\r\n";
-    assert_eq!(outcome(&asked_from("127.0.0.3", &server, own)), "ok");
+    assert_eq!(outcome(&get_from("127.0.0.3", &server, own)), "ok");
 }
 
 #[test]
-fn the_host_is_asked_of_direct_callers_only() {
+fn the_host_is_checked_for_direct_requests_only() {
     let sandbox = sandbox();
     let server =
         sandbox.serve(&["--allow", "127.0.0.1,10.1.0.0/16", "--trusted-proxy", "127.0.0.1"]);
@@ -187,7 +187,7 @@ fn the_host_is_asked_of_direct_callers_only() {
         outcome(&server.send(&request))
     };
     assert_eq!(ask("Host: token.example.com\r\nX-Forwarded-For: 10.1.0.1\r\n"), "ok");
-    // Even if the client is the proxy's own host.
+    // Also if the client is on the proxy's host.
     assert_eq!(ask("Host: token.example.com\r\nX-Forwarded-For: 127.0.0.1\r\n"), "ok");
     assert_eq!(ask("Host: token.example.com\r\n"), "misdirected");
     assert_eq!(ask("Host: localhost\r\n"), "ok");
@@ -196,7 +196,7 @@ fn the_host_is_asked_of_direct_callers_only() {
 }
 
 #[test]
-fn a_proxy_may_come_over_the_unix_socket_if_that_is_said() {
+fn the_unix_socket_is_a_proxy_only_if_it_is_configured_as_one() {
     let sandbox = sandbox();
     let socket = format!("unix:{}", sandbox.path("socket").display());
     let listen = ["--listen", &socket, "--listen", "127.0.0.1:0", "--allow", ALLOW];
@@ -210,7 +210,7 @@ fn a_proxy_may_come_over_the_unix_socket_if_that_is_said() {
     assert_eq!(ask(&server, "X-Forwarded-For: 10.2.0.1\r\n"), "forbidden");
     assert_eq!(ask(&server, "X-Forwarded-For: unix\r\n"), "forwarded");
     assert_eq!(ask(&server, "X-Real-IP: 10.1.0.1\r\n"), "forwarded");
-    // A proxy that forgets to say for whom it asks must not let everybody in.
+    // Without a forwarding header the client is unknown.
     assert_eq!(ask(&server, ""), "forwarded");
     drop(server);
     let server = sandbox.serve(&[&listen[..], &["--trusted-proxy", "127.0.0.2"]].concat());
@@ -219,7 +219,7 @@ fn a_proxy_may_come_over_the_unix_socket_if_that_is_said() {
 }
 
 #[test]
-fn an_empty_list_of_proxies_is_nobodys_and_a_mistaken_one_starts_nothing() {
+fn an_empty_or_invalid_list_of_proxies_is_an_error() {
     let sandbox = sandbox();
     let serve = |proxies: &str| sandbox.serve_refused(&["--trusted-proxy", proxies]);
     serve("").says(&["--trusted-proxy: an empty entry: expected an address or a network"]);
@@ -228,19 +228,18 @@ fn an_empty_list_of_proxies_is_nobodys_and_a_mistaken_one_starts_nothing() {
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("WXTOKEN_TRUSTED_PROXY", "127.0.0.1,unix").env("WXTOKEN_ALLOW", "10.1.0.1");
     let server = Server::start(command, 1);
-    let through =
-        |ip: &str| asked_from("127.0.0.1", &server, &format!("X-Forwarded-For: {ip}\r\n"));
+    let through = |ip: &str| get_from("127.0.0.1", &server, &format!("X-Forwarded-For: {ip}\r\n"));
     assert_eq!(outcome(&through("10.1.0.1")), "ok");
     assert_eq!(outcome(&through("10.1.0.2")), "forbidden");
 }
 
 #[test]
-fn a_file_of_addresses_adds_to_allow_and_loopback_is_not_implied() {
+fn allow_file_adds_to_allow_and_does_not_imply_loopback() {
     let sandbox = sandbox();
     let path = sandbox.path("allow");
     let file = path.to_str().unwrap();
     write_with_mode(&path, "# ours\r\n127.0.0.4, 127.0.0.5\t127.0.1.0/24\r\n", 0o644);
-    let gets_in = |server: &Server, source: &str| asked_from(source, server, "").status == 200;
+    let is_allowed = |server: &Server, source: &str| get_from(source, server, "").status == 200;
     let server = sandbox.serve(&["--allow-file", file]);
     for (source, expected) in [
         ("127.0.0.1", false),
@@ -249,23 +248,23 @@ fn a_file_of_addresses_adds_to_allow_and_loopback_is_not_implied() {
         ("127.0.1.255", true),
         ("127.0.2.0", false),
     ] {
-        assert_eq!(gets_in(&server, source), expected, "{source}");
+        assert_eq!(is_allowed(&server, source), expected, "{source}");
     }
     drop(server);
     let server = sandbox.serve(&["--allow-file", file, "--allow", "127.0.0.1"]);
-    assert!(gets_in(&server, "127.0.0.1") && gets_in(&server, "127.0.0.4"));
-    assert!(!gets_in(&server, "127.0.0.3"));
+    assert!(is_allowed(&server, "127.0.0.1") && is_allowed(&server, "127.0.0.4"));
+    assert!(!is_allowed(&server, "127.0.0.3"));
     drop(server);
-    write_with_mode(&path, "# nobody\n", 0o644);
+    write_with_mode(&path, "# none\n", 0o644);
     let server = sandbox.serve(&["--allow-file", file]);
-    assert!(!gets_in(&server, "127.0.0.1"));
+    assert!(!is_allowed(&server, "127.0.0.1"));
     let stderr = server.stop();
-    let told = format!("wxtoken: serve: allow file {file} holds no address: nobody gets in\n");
-    assert!(stderr.starts_with(&told), "{stderr}");
+    let expected = format!("wxtoken: serve: allow file {file} holds no address: nobody gets in\n");
+    assert!(stderr.starts_with(&expected), "{stderr}");
 }
 
 #[test]
-fn a_change_of_the_file_counts_for_open_connections_too_and_a_broken_one_never() {
+fn a_changed_allow_file_applies_to_open_connections_and_an_invalid_one_is_ignored() {
     let sandbox = sandbox();
     let path = sandbox.path("allow");
     let put = |text: &str, mode: u32| {
@@ -275,11 +274,11 @@ fn a_change_of_the_file_counts_for_open_connections_too_and_a_broken_one_never()
     };
     put("127.0.0.1\n127.0.0.4\n", 0o600);
     let server = sandbox.serve(&["--allow-file", path.to_str().unwrap()]);
-    let status = |source: &str| asked_from(source, &server, "").status;
+    let status = |source: &str| get_from(source, &server, "").status;
     let mut kept = Caller::over(connect_from("127.0.0.4", server.address()));
     assert_eq!((status("127.0.0.4"), kept.get("/token").status), (200, 200));
     put("127.0.0.1\n127.0.0.5\n", 0o600);
-    eventually("it is read again by itself", || status("127.0.0.5") == 200);
+    eventually("polling notices the change", || status("127.0.0.5") == 200);
     assert_eq!(status("127.0.0.4"), 403);
     assert_eq!(kept.get("/token").json()["error"], "forbidden");
     put("0.0.0.0/0\n", 0o666);
@@ -291,14 +290,14 @@ fn a_change_of_the_file_counts_for_open_connections_too_and_a_broken_one_never()
     assert_eq!(status("127.0.0.4"), 403);
     put("127.0.0.1,127.0.0.6", 0o600);
     server.signal("HUP");
-    eventually("it is read again", || {
+    eventually("the file is read again", || {
         assert_eq!((status("127.0.0.1"), status("127.0.0.4")), (200, 403));
         status("127.0.0.6") == 200
     });
 }
 
 #[test]
-fn all_that_is_wrong_with_the_file_is_told_at_once() {
+fn all_errors_of_an_allow_file_are_reported_at_once() {
     let sandbox = sandbox();
     let path = sandbox.path("allow");
     let file = path.to_str().unwrap();
@@ -318,7 +317,7 @@ fn all_that_is_wrong_with_the_file_is_told_at_once() {
 }
 
 #[test]
-fn ten_thousand_networks_are_as_good_as_ten() {
+fn ten_thousand_networks_are_matched_correctly() {
     let sandbox = sandbox();
     let path = sandbox.path("allow");
     let mut text: String =
@@ -327,7 +326,7 @@ fn ten_thousand_networks_are_as_good_as_ten() {
     write_with_mode(&path, &text, 0o644);
     let file = path.to_str().unwrap();
     let server = sandbox.serve(&["--allow-file", file, "--trusted-proxy", "127.0.0.2"]);
-    assert_eq!(outcome(&asked_from("127.0.0.9", &server, "")), "ok");
+    assert_eq!(outcome(&get_from("127.0.0.9", &server, "")), "ok");
     for (ip, expected) in [
         ("10.0.0.1", "ok"),
         ("10.0.0.128", "forbidden"),
@@ -335,6 +334,6 @@ fn ten_thousand_networks_are_as_good_as_ten() {
         ("10.39.16.1", "forbidden"),
     ] {
         let behind = format!("X-Forwarded-For: {ip}\r\n");
-        assert_eq!(outcome(&asked_from("127.0.0.2", &server, &behind)), expected, "{ip}");
+        assert_eq!(outcome(&get_from("127.0.0.2", &server, &behind)), expected, "{ip}");
     }
 }
