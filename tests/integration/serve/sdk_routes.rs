@@ -1,5 +1,4 @@
-//! WeChat's own routes, as SDKs use them: the shapes that they are forced to have, errors that no SDK loops on, and what
-//! becomes of one that asks again and again.
+//! WeChat's routes for SDKs: the format of answers, errcodes that no SDK retries for ever, and repeated requests of one client.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +9,8 @@ use std::thread;
 use crate::support::*;
 use serde_json::{Value, json};
 
-/// What no answer on these routes may say: some SDKs ask again without end.
-const ENDLESS: [i64; 3] = [40001, 40014, 42001];
+/// Errcodes that make some SDKs retry for ever.
+const RETRIED_FOR_EVER: [i64; 3] = [40001, 40014, 42001];
 
 fn token_path() -> String {
     format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=KEY")
@@ -28,7 +27,7 @@ fn ticket_path(token: &str) -> String {
     format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi")
 }
 
-/// The body of an answer as an SDK takes it.
+/// Asserts status and headers. Returns the body.
 #[track_caller]
 fn body(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{response:?}");
@@ -43,21 +42,21 @@ fn body(response: &Response) -> Value {
     response.json()
 }
 
-/// The errcode and the errmsg of a refusal, which has nothing else in it.
+/// Asserts that the answer is a refusal. Returns errcode and errmsg.
 #[track_caller]
-fn refused(response: &Response) -> (i64, String) {
+fn refusal(response: &Response) -> (i64, String) {
     let body = body(response);
     assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
     let (code, text) = (body["errcode"].as_i64().unwrap(), body["errmsg"].as_str().unwrap());
     assert_ne!(code, 0);
     assert!(text.len() > 10, "{body}");
-    for endless in ENDLESS {
-        assert!(!response.body.contains(&endless.to_string()), "{response:?}");
+    for errcode in RETRIED_FOR_EVER {
+        assert!(!response.body.contains(&errcode.to_string()), "{response:?}");
     }
     (code, text.to_owned())
 }
 
-/// A sandbox with a live token, and nobody who asks WeChat.
+/// Returns a sandbox with a live token and its server without --refresh.
 fn published() -> (Sandbox, Server) {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 1000);
@@ -65,10 +64,10 @@ fn published() -> (Sandbox, Server) {
     (sandbox, server)
 }
 
-// Shapes.
+// Format.
 
 #[test]
-fn each_route_answers_in_wechats_own_shape() {
+fn each_route_answers_in_wechats_format() {
     let (sandbox, server) = published();
     sandbox.publish_ticket("jsapi", "TICKET", 7200, 1000);
     for (response, with_errcode, what) in [
@@ -82,7 +81,7 @@ fn each_route_answers_in_wechats_own_shape() {
         (server.get(&ticket_path("T1")), true, "ticket"),
     ] {
         let body = body(&response);
-        // A number, at the top level: what is an integer in one language is not in another.
+        // An integer: some SDKs accept no other type.
         let left = body["expires_in"].as_u64().expect("a number");
         assert!((6190..=6200).contains(&left), "{body}");
         assert_eq!(body[what], if what == "ticket" { "TICKET" } else { "T1" }, "{body}");
@@ -94,7 +93,7 @@ fn each_route_answers_in_wechats_own_shape() {
 }
 
 #[test]
-fn parameters_come_in_any_order_and_with_others() {
+fn parameters_can_have_any_order_and_unknown_ones_are_ignored() {
     let (_sandbox, server) = published();
     for query in [
         format!("appid={APPID}&secret=&grant_type=client_credential"),
@@ -105,13 +104,13 @@ fn parameters_come_in_any_order_and_with_others() {
         assert_eq!(body(&response)["access_token"], "T1", "{query}");
     }
     let stable = |body: &Value| server.post("/cgi-bin/stable_token", &body.to_string());
-    let asked = json!({"grant_type": "client_credential", "appid": APPID, "more": [1, {"x": 2}]});
-    assert_eq!(body(&stable(&asked))["access_token"], "T1");
+    let request = json!({"grant_type": "client_credential", "appid": APPID, "more": [1, {"x": 2}]});
+    assert_eq!(body(&stable(&request))["access_token"], "T1");
     let mut caller = server.caller();
     for _ in 0..3 {
         assert_eq!(caller.get(&token_path()).json()["access_token"], "T1", "kept alive");
     }
-    // Whoever speaks HTTP/1.0, and HEAD.
+    // HTTP/1.0 and HEAD.
     let old = format!("GET {} HTTP/1.0\r\n\r\n", token_path());
     assert_eq!(body(&server.send(&old))["access_token"], "T1");
     caller.say(format!("HEAD {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path()));
@@ -119,9 +118,9 @@ fn parameters_come_in_any_order_and_with_others() {
 }
 
 #[test]
-fn a_request_that_is_wrong_is_refused_as_wechat_would() {
+fn an_invalid_request_gets_wechats_errcode() {
     let (_sandbox, server) = published();
-    let get = |path: &str| refused(&server.get(path)).0;
+    let get = |path: &str| refusal(&server.get(path)).0;
     let token = |query: &str| get(&format!("/cgi-bin/token?{query}"));
     assert_eq!(get("/cgi-bin/token"), 41002);
     assert_eq!(token("grant_type=client_credential&secret=KEY"), 41002);
@@ -136,7 +135,7 @@ fn a_request_that_is_wrong_is_refused_as_wechat_would() {
         let path = format!("/cgi-bin/ticket/getticket?access_token=T1&type={kind}");
         assert_eq!(get(&path), 40097, "{kind}");
     }
-    let post = |body: &str| refused(&server.post("/cgi-bin/stable_token", body)).0;
+    let post = |body: &str| refusal(&server.post("/cgi-bin/stable_token", body)).0;
     assert_eq!(post(""), 44002);
     for wrong in ["{", "null", "[]", "appid=wx1", r#"{"appid":1}"#, r#"{"force_refresh":"yes"}"#] {
         assert_eq!(post(wrong), 47001, "{wrong}");
@@ -152,38 +151,38 @@ fn a_request_that_is_wrong_is_refused_as_wechat_would() {
         let request = posting(&path, "").replacen("POST", method, 1);
         match code {
             0 => assert_eq!(server.send(&request).status, 200),
-            code => assert_eq!(refused(&server.send(&request)).0, code, "{method} {path}"),
+            code => assert_eq!(refusal(&server.send(&request)).0, code, "{method} {path}"),
         }
     }
 }
 
 #[test]
-fn a_key_that_is_wrong_or_missing_is_a_wrong_or_missing_appsecret() {
+fn a_wrong_or_missing_key_gets_the_errcode_of_a_wrong_or_missing_appsecret() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
-    let mut made = wxtoken();
-    made.args(["key", "php"]);
-    let made = Ran::of(made).exits(0).stdout;
-    let word = |label: &str| {
-        made.lines().find_map(|line| line.strip_prefix(label)).unwrap().trim().to_owned()
+    let mut command = wxtoken();
+    command.args(["key", "php"]);
+    let stdout = Ran::of(command).exits(0).stdout;
+    let field = |label: &str| {
+        stdout.lines().find_map(|line| line.strip_prefix(label)).unwrap().trim().to_owned()
     };
     let keys = sandbox.path("keys");
-    write_with_mode(&keys, &word("line:"), 0o644);
+    write_with_mode(&keys, &field("line:"), 0o644);
     let server = sandbox.serve(&["--keys", keys.to_str().unwrap()]);
-    let right = token_path().replace("KEY", &word("key:"));
-    assert_eq!(body(&server.get(&right))["access_token"], "T1");
-    assert_eq!(refused(&server.get(&token_path())).0, 40125);
-    assert_eq!(refused(&server.get(&token_path().replace("KEY", ""))).0, 41004);
-    assert_eq!(refused(&server.post("/cgi-bin/stable_token", &stable_body(true))).0, 40125);
-    // Whoever has no key does not learn which accounts there are.
-    let elsewhere = token_path().replace(APPID, "wx1");
-    assert_eq!(refused(&server.get(&elsewhere)).0, 40125);
+    let path = token_path().replace("KEY", &field("key:"));
+    assert_eq!(body(&server.get(&path))["access_token"], "T1");
+    assert_eq!(refusal(&server.get(&token_path())).0, 40125);
+    assert_eq!(refusal(&server.get(&token_path().replace("KEY", ""))).0, 41004);
+    assert_eq!(refusal(&server.post("/cgi-bin/stable_token", &stable_body(true))).0, 40125);
+    // Without a valid key, an unknown AppID gets the same errcode.
+    let unknown = token_path().replace(APPID, "wx1");
+    assert_eq!(refusal(&server.get(&unknown)).0, 40125);
 }
 
 // Errors.
 
 #[test]
-fn no_error_on_these_routes_is_one_that_an_sdk_loops_on() {
+fn no_errcode_of_these_routes_makes_an_sdk_retry_for_ever() {
     let routes = |server: &Server| -> Vec<Response> {
         let mut all = vec![
             server.get(&token_path()),
@@ -197,50 +196,50 @@ fn no_error_on_these_routes_is_one_that_an_sdk_loops_on() {
         all
     };
     let mut codes = BTreeSet::new();
-    let mut walk = |responses: Vec<Response>| {
+    let mut collect = |responses: Vec<Response>| {
         for response in responses {
-            codes.insert(refused(&response).0);
+            codes.insert(refusal(&response).0);
         }
     };
 
-    // No token, and nobody who asks for one; one that has ended; one of somebody else's.
+    // No token, an expired one, and one of another account; without --refresh.
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
-    walk(routes(&server));
+    collect(routes(&server));
     sandbox.publish("T1", 7200, 7200);
-    walk(routes(&server));
+    collect(routes(&server));
     sandbox.publish("T1", 7200, 0);
     let text = fs::read_to_string(sandbox.document_path()).unwrap();
     fs::write(sandbox.document_path(), text.replace(APPID, "wx1")).unwrap();
-    walk(routes(&server));
-    // An address that is not allowed, seen through a proxy; a proxy that is not trusted.
+    collect(routes(&server));
+    // An address that is not allowed, behind a proxy; headers of a proxy that name no client.
     sandbox.publish("T1", 7200, 0);
     let server = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "10.0.0.1"]);
     for header in ["X-Forwarded-For: 10.0.0.2", "X-Forwarded-For: nonsense", "Via: 1.1 x"] {
         let path = token_path();
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n");
-        walk(vec![server.send(&request)]);
+        collect(vec![server.send(&request)]);
     }
-    // Whatever WeChat refuses us with; these very codes, too.
+    // Refusals by WeChat, with these errcodes among them.
     let wechat = WeChat::start();
     for code in [40001, 40014, 42001, 40013, 40125, 40164, 41004, 45009, 45011, 48001, 50002, -1] {
         wechat.fault(&format!("errcode:{code}"));
         let sandbox = Sandbox::against(&wechat);
         let server = sandbox.serve_refreshing(&[]);
-        eventually("it is known", || server.get("/token").status == 503);
-        let said = server.get("/token").body;
-        assert!(said.contains(&code.to_string()), "elsewhere it is told: {said}");
-        walk(routes(&server));
+        eventually("the refusal is known", || server.get("/token").status == 503);
+        let body = server.get("/token").body;
+        assert!(body.contains(&code.to_string()), "/token names the errcode: {body}");
+        collect(routes(&server));
     }
-    // What is wrong in the request itself, and a loop, stand elsewhere here.
+    // Other tests cover invalid requests and retry loops.
     assert_eq!(codes, BTreeSet::from([-1, 40164]));
 }
 
 // Tickets.
 
 #[test]
-fn a_ticket_is_for_whoever_holds_the_token_and_of_the_type_that_is_asked_for() {
+fn a_ticket_needs_the_current_or_previous_token_and_has_the_requested_type() {
     let (sandbox, server) = published();
     sandbox.publish_ticket("jsapi", "J1", 7200, 0);
     sandbox.publish_ticket("wx_card", "C1", 7200, 7201);
@@ -252,30 +251,30 @@ fn a_ticket_is_for_whoever_holds_the_token_and_of_the_type_that_is_asked_for() {
     let expired = ticket("/ticket/wx_card");
     assert_eq!(expired.status, 503, "{expired:?}");
     assert!(expired.header("retry-after").is_some());
-    // Nobody keeps such ones here, and nobody will.
+    // A type that is not configured.
     let none = ticket("/ticket/agent_config");
     assert_eq!((none.status, &none.json()["error"]), (404, &"no_such_ticket".into()));
-    let asked = "/cgi-bin/ticket/getticket?access_token=T1&type=agent_config";
-    assert_eq!(refused(&server.get(asked)).0, 48001);
+    let path = "/cgi-bin/ticket/getticket?access_token=T1&type=agent_config";
+    assert_eq!(refusal(&server.get(path)).0, 48001);
     for path in ["/ticket/JSAPI", "/ticket/default/..", "/ticket/default/a.b", "/ticket/"] {
         assert_eq!(ticket(path).status, 404, "{path}");
     }
     assert_eq!(ticket("/ticket/other/jsapi").status, 404);
 
     assert_eq!(body(&server.get(&ticket_path("T1")))["ticket"], "J1");
-    assert_eq!(refused(&server.get(&ticket_path("T2"))).0, -1);
-    // The token before is still good for it, for as long as WeChat honours it.
+    assert_eq!(refusal(&server.get(&ticket_path("T2"))).0, -1);
+    // The previous token is accepted while it still works at WeChat.
     sandbox.publish("T2", 7200, 0);
     for token in ["T1", "T2"] {
         assert_eq!(body(&server.get(&ticket_path(token)))["ticket"], "J1", "{token}");
     }
-    assert_eq!(refused(&server.get(&ticket_path("T3"))).0, -1);
+    assert_eq!(refusal(&server.get(&ticket_path("T3"))).0, -1);
     sandbox.publish("T2", 7200, 7200);
-    assert_eq!(refused(&server.get(&ticket_path("T2"))).0, -1, "it has ended");
+    assert_eq!(refusal(&server.get(&ticket_path("T2"))).0, -1, "the token has expired");
 }
 
 #[test]
-fn what_is_no_ticket_is_not_handed_out_as_one() {
+fn a_document_that_is_no_valid_ticket_is_not_served_as_one() {
     let (sandbox, server) = published();
     let path = sandbox.path("state/default.jsapi.json");
     let token = sandbox.document();
@@ -292,21 +291,21 @@ fn what_is_no_ticket_is_not_handed_out_as_one() {
         let response = server.get("/ticket/jsapi");
         assert!([404, 503].contains(&response.status), "{wrong}: {response:?}");
         assert!(!response.body.contains("T1") && !response.body.contains("J1"), "{response:?}");
-        assert!([-1, 48001].contains(&refused(&server.get(&ticket_path("T1"))).0), "{wrong}");
+        assert!([-1, 48001].contains(&refusal(&server.get(&ticket_path("T1"))).0), "{wrong}");
     }
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!([404, 503].contains(&server.get("/ticket/jsapi").status));
-    // Nor is a ticket a token.
+    // A ticket is not served as a token.
     sandbox.publish_ticket("x", "J1", 7200, 0);
     fs::rename(sandbox.path("state/default.x.json"), sandbox.document_path()).unwrap();
     assert!(!server.get("/token").body.contains("J1"));
 }
 
-// Who asks again.
+// Repeated requests.
 
 #[test]
-fn an_sdk_whose_token_was_killed_gets_one_that_lives_by_asking_again() {
+fn an_sdk_with_a_revoked_token_gets_a_live_one_by_repeated_requests() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat).on(api);
@@ -318,14 +317,14 @@ fn an_sdk_whose_token_was_killed_gets_one_that_lives_by_asking_again() {
         let ask = || body(&server.get(&path))["access_token"].as_str().unwrap().to_owned();
         let first = ask();
         wechat.kill_tokens();
-        let asked = (1..=3).find(|_| ask() != first).expect("at the third time at the latest");
-        assert!(wechat.is_alive(&ask()), "{api}, after {asked}");
+        let requests = (1..=3).find(|_| ask() != first).expect("a new token by the third request");
+        assert!(wechat.is_alive(&ask()), "{api}, after {requests}");
         assert_eq!(wechat.mints(), 2, "{api}");
     }
 }
 
 #[test]
-fn a_forced_refresh_does_not_go_to_wechat_while_it_honours_the_token() {
+fn a_forced_refresh_makes_no_token_call_while_the_token_is_live() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -340,7 +339,7 @@ fn a_forced_refresh_does_not_go_to_wechat_while_it_honours_the_token() {
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
     assert!((1..=3).contains(&wechat.probes()), "{}", wechat.probes());
     wechat.kill_tokens();
-    eventually("it is replaced", || {
+    eventually("the token is replaced", || {
         let response = server.post("/cgi-bin/stable_token", &stable_body(true));
         wechat.is_alive(body(&response)["access_token"].as_str().unwrap_or(&first))
     });
@@ -348,7 +347,7 @@ fn a_forced_refresh_does_not_go_to_wechat_while_it_honours_the_token() {
 }
 
 #[test]
-fn fifty_workers_of_a_host_that_start_together_or_in_turn_all_get_the_token() {
+fn fifty_workers_that_start_together_or_in_turn_all_get_the_token() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -375,9 +374,9 @@ fn fifty_workers_of_a_host_that_start_together_or_in_turn_all_get_the_token() {
     assert!(wechat.probes() <= 2 * 3, "{}", wechat.probes());
 }
 
-/// wechatpy does this until its process breaks, at the 489th time.
+/// wechatpy retries until its process fails, at the 489th request.
 #[test]
-fn a_loop_with_a_token_that_wechat_honours_is_ended_and_whoever_asks_next_is_served() {
+fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
     for refresh in [true, false] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat);
@@ -398,7 +397,7 @@ fn a_loop_with_a_token_that_wechat_honours_is_ended_and_whoever_asks_next_is_ser
             }
             assert_eq!(answer.json()["access_token"], sandbox.token());
         };
-        let (code, text) = refused(&end);
+        let (code, text) = refusal(&end);
         assert_eq!(code, 45011);
         assert!(text.contains("WeChat honours"), "{text}");
         assert!((50..=300).contains(&asked), "{asked}");
@@ -409,7 +408,7 @@ fn a_loop_with_a_token_that_wechat_honours_is_ended_and_whoever_asks_next_is_ser
 }
 
 #[test]
-fn a_hint_burns_no_token_where_nobody_can_tell() {
+fn a_token_that_cannot_be_verified_is_not_replaced_for_repeated_requests() {
     for fault in ["errcode:40164", "http:502", "reset"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat).on("classic");
@@ -425,7 +424,7 @@ fn a_hint_burns_no_token_where_nobody_can_tell() {
 }
 
 #[test]
-fn who_asks_again_while_wechat_keeps_us_waiting_gets_the_token_in_time() {
+fn repeated_requests_are_answered_in_time_while_wechat_hangs() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let server = sandbox.serve_refreshing(&[]);
