@@ -1,5 +1,5 @@
-//! Runs the command of `on_change`, without a shell. It is told where the document is, but gets neither token nor secret,
-//! and is killed when its time is over. Knows nothing of why it runs.
+//! Runs the command of `on_change`, without a shell. The command gets the path of the document, and neither token nor
+//! secret, and is killed when its time is over. This file does not know when or why it runs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -51,9 +51,12 @@ pub(crate) struct HookFailure {
 #[derive(Debug)]
 enum HookFailureCause {
     NotStarted(io::Error),
+    /// The system could not say whether it ended.
     Lost(io::Error),
+    /// It ended by itself, and not with status 0.
     Ended(ExitStatus),
     TimedOut(Duration),
+    /// It was killed because this process is to end.
     CutShort,
 }
 
@@ -148,7 +151,7 @@ fn is_path(program: &Path) -> bool {
 }
 
 /// Waits for the end of `child`, and does not reap it. Fails if it did not end by itself. Polls, because std has no wait
-/// with a timeout, and this is worth no further dependency.
+/// with a timeout, and this is worth no further dependency. Reads the real time: another process knows no virtual one.
 fn wait(
     child: &Child,
     timeout: Duration,

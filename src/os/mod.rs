@@ -1,4 +1,4 @@
-//! What the operating system gives: files that are replaced atomically, locks, clocks, signals, hooks, systemd.
+//! What the rest uses of the operating system: reading and replacing files, locks, clocks, signals, commands, systemd.
 //! Knows nothing of WeChat or of tokens.
 
 pub(crate) mod atomic;

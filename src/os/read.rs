@@ -80,7 +80,7 @@ impl ReadError {
         }
     }
 
-    /// What is wrong with a secret file.
+    /// Describes the error for a secret file, which has to be readable again and again.
     pub(crate) fn about_secret(&self) -> String {
         match self {
             ReadError::NotRegular => "it is no plain file, which could be read again".to_owned(),
@@ -198,7 +198,7 @@ pub(crate) fn read_guarded(
 }
 
 /// Opens a file of this program's own, to lock it or to change its mode or owner. Refuses a symbolic link and a file with
-/// a second name: another user could have made either, to have a file changed that is not ours.
+/// a second name: another user could have made either, so that another file is changed.
 pub(crate) fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     match open_regular(options, path, Links::Refuse) {
         Ok((file, metadata)) if metadata.nlink() <= 1 => Ok(file),
@@ -223,14 +223,14 @@ enum Links {
     Refuse,
 }
 
-/// Opens a regular file without waiting for anything, and gives what is known of the descriptor: the name may stand for
-/// another file by then.
+/// Opens a regular file without waiting for anything. Also returns the metadata of the open file: the path may lead to
+/// another one by then.
 fn open_regular(
     options: &mut OpenOptions,
     path: &Path,
     links: Links,
 ) -> Result<(File, Metadata), ReadError> {
-    // A pipe would have us wait for a writer; a terminal could become ours.
+    // Opening a pipe would wait for its writer, and a terminal could become the controlling one.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     if links == Links::Refuse {
         flags |= OFlags::NOFOLLOW;
@@ -251,14 +251,14 @@ fn open_regular(
 /// Adds to an error of missing permission who owns `path`, who this process is, and what to do. Returns any other error as
 /// it is.
 pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
-    let us = geteuid().as_raw();
+    let user = geteuid().as_raw();
     match std::fs::metadata(path) {
-        Ok(found) if err.kind() == ErrorKind::PermissionDenied && found.uid() != us => {
+        Ok(found) if err.kind() == ErrorKind::PermissionDenied && found.uid() != user => {
             let (owner, mode) = (found.uid(), found.mode() & 0o7777);
             io::Error::new(
                 err.kind(),
                 format!(
-                    "{err}: it is user {owner}'s, mode {mode:04o}, and this is user {us}; run as user {owner}, or \
+                    "{err}: it is user {owner}'s, mode {mode:04o}, and this is user {user}; run as user {owner}, or \
                      chown it"
                 ),
             )
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_without_waiting() {
+    fn a_pipe_a_socket_a_directory_and_a_device_are_refused_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let (pipe, socket) = (dir.path().join("pipe"), dir.path().join("socket"));
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn more_bytes_than_the_bound_are_an_error_and_never_cut_off() {
+    fn a_file_beyond_the_bound_is_an_error_and_never_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "1234").unwrap();
