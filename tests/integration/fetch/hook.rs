@@ -1,5 +1,5 @@
-//! `on_change`: the command that an account's owner wants run when its token changed. Then, never else; told where the
-//! document is, never what is in it; and whatever becomes of it, the token stays.
+//! `on_change`: the command that runs when an account's token has changed. When it runs, what it is passed, how it can fail and
+//! how it is ended.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,25 +12,25 @@ use crate::support::home::{Home, appsecret, wechat_of};
 use crate::support::redis::Redis;
 use crate::support::*;
 
-/// A stand-in that knows account `a0`, and a home with that account, whose `on_change` is `argv` as TOML writes it.
+/// Returns a stand-in that knows account `a0`, and a config with that account and `on_change = ARGV`, in TOML.
 fn home_with(argv: &str, more: &str) -> (WeChat, Home) {
     let wechat = wechat_of(1, &[]);
     let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = {argv}\n{more}"));
     (wechat, home)
 }
 
-/// The same where `on_change` is a program of these lines for `sh`, beside the config.
+/// The same with a shell script of these lines as the hook.
 fn home_with_script(lines: &str, more: &str) -> (WeChat, Home) {
     let (wechat, home) = home_with(r#"["./hook", "one", "two words"]"#, more);
-    put_script(&home, lines);
+    write_script(&home, lines);
     (wechat, home)
 }
 
-fn put_script(home: &Home, lines: &str) {
+fn write_script(home: &Home, lines: &str) {
     write_program(&home.path("hook"), &format!("#!/bin/sh\n{lines}\n"));
 }
 
-/// What the hook wrote in the home's file of this name, line by line.
+/// Returns the lines of a file that the hook has written.
 fn lines(home: &Home, name: &str) -> Vec<String> {
     let text = fs::read_to_string(home.path(name)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -41,40 +41,40 @@ fn send(signal: &str, pid: u32) {
     assert!(kill.unwrap().success());
 }
 
-/// A line for each run, in `runs`.
-const NOTED: &str = r#"echo "$WXTOKEN_ACCOUNT" >> "$(dirname "$0")/runs""#;
+/// Appends a line to `runs` at each run.
+const RECORD_RUN: &str = r#"echo "$WXTOKEN_ACCOUNT" >> "$(dirname "$0")/runs""#;
 
-// When
+// When it runs
 
 #[test]
-fn it_runs_when_the_token_changed_and_never_else() {
-    let (wechat, home) = home_with_script(NOTED, "");
+fn the_hook_runs_only_when_the_token_has_changed() {
+    let (wechat, home) = home_with_script(RECORD_RUN, "");
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(lines(&home, "runs"), ["a0"]);
     home.run(&["fetch"]).exits(0).silent(); // Not due.
     assert_eq!(lines(&home, "runs").len(), 1);
-    // Due, and WeChat gives the same token again.
+    // Due, but WeChat returns the same token.
     let token = home.token("a0").unwrap();
     home.publish("a0", "wx0", &token, 7000);
     home.run(&["fetch", "-v"]).exits(0).says_something(&["confirmed"]);
     assert_eq!(lines(&home, "runs").len(), 1);
-    // Somebody else's rejected token.
+    // The rejected token is not the published one.
     home.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
     assert_eq!(lines(&home, "runs").len(), 1);
     wechat.kill_tokens();
     home.run(&["fetch", "--rejected", &token]).exits(0).silent();
     assert_eq!(lines(&home, "runs"), ["a0", "a0"]);
-    // Nothing is published, and nothing changed.
+    // A refusal publishes nothing.
     wechat.fault("errcode:40164");
     home.run(&["fetch", "--force", "a0"]).exits(4);
     assert_eq!(lines(&home, "runs").len(), 2);
 }
 
 #[test]
-fn it_runs_when_the_token_was_replaced_for_a_ticket_and_not_for_a_ticket_alone() {
-    let (wechat, home) = home_with_script(NOTED, "tickets = [\"jsapi\"]\n");
+fn the_hook_runs_for_a_token_replaced_by_a_ticket_call_and_not_for_a_new_ticket() {
+    let (wechat, home) = home_with_script(RECORD_RUN, "tickets = [\"jsapi\"]\n");
     home.publish("a0", "wx0", "T_DEAD", 60);
-    // WeChat says so when it is asked for the ticket.
+    // The ticket call reports the dead token.
     home.run(&["fetch"]).exits(0).silent();
     assert_ne!(home.token("a0").unwrap(), "T_DEAD");
     assert_eq!(lines(&home, "runs"), ["a0"]);
@@ -88,22 +88,22 @@ fn it_runs_when_the_token_was_replaced_for_a_ticket_and_not_for_a_ticket_alone()
     wechat.kill_tokens();
     fs::remove_file(home.path("state/a0.jsapi.json")).unwrap();
     let server = home.serve(&["--refresh"]);
-    eventually("it ran again", || lines(&home, "runs") == ["a0", "a0"]);
+    eventually("the hook has run again", || lines(&home, "runs") == ["a0", "a0"]);
     assert_ne!(home.token("a0").unwrap(), token);
     server.stop();
 }
 
 #[test]
-fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
+fn a_mirror_runs_the_hook_when_its_token_has_changed() {
     let (wechat, first) = home_with("\"true\"", "");
     let server = first.serve(&["--refresh"]);
     let config =
         format!("[account.a0]\nfrom = \"http://{}\"\non_change = [\"./hook\"]\n", server.address());
     let mirror = Home::with(&config);
-    put_script(&mirror, NOTED);
+    write_script(&mirror, RECORD_RUN);
     mirror.run(&["fetch"]).exits(0).silent();
     assert_eq!(lines(&mirror, "runs"), ["a0"]);
-    // Asked again, and told the same.
+    // The central server answers with the same token.
     let token = mirror.token("a0").unwrap();
     mirror.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
     mirror.run(&["fetch", "--force"]).exits(0);
@@ -115,14 +115,15 @@ fn a_mirror_runs_it_when_the_token_that_it_takes_over_is_another() {
     assert_eq!(lines(&mirror, "runs").len(), 2);
 }
 
-/// And what it is told of is there: this host's copy.
+/// WXTOKEN_FILE is the local copy.
 #[test]
-fn of_hosts_that_share_a_redis_the_one_that_published_runs_it() {
+fn of_hosts_that_share_a_redis_the_publishing_one_runs_the_hook() {
     let Some(redis) = Redis::start() else { return };
-    let (wechat, first) = home_with_script(&format!("{NOTED}; cat \"$WXTOKEN_FILE\" > copy"), "");
+    let (wechat, first) =
+        home_with_script(&format!("{RECORD_RUN}; cat \"$WXTOKEN_FILE\" > copy"), "");
     let second = Home::with(&first.config());
     second.put_secret("a0", &appsecret(0));
-    put_script(&second, NOTED);
+    write_script(&second, RECORD_RUN);
     let shared = format!("store = \"{}\"\n{}", redis.url(), first.config());
     [&first, &second].into_iter().for_each(|host| host.write(&shared));
     let mut fetch = first.command(&["fetch"]);
@@ -139,8 +140,8 @@ fn of_hosts_that_share_a_redis_the_one_that_published_runs_it() {
 }
 
 #[test]
-fn of_many_who_fetch_at_once_one_runs_it() {
-    let (wechat, home) = home_with_script(NOTED, "");
+fn of_concurrent_fetches_one_runs_the_hook() {
+    let (wechat, home) = home_with_script(RECORD_RUN, "");
     let fetches: Vec<_> = (0..12).map(|_| home.command(&["fetch"]).spawn().unwrap()).collect();
     for mut fetch in fetches {
         assert!(fetch.wait().unwrap().success());
@@ -150,8 +151,8 @@ fn of_many_who_fetch_at_once_one_runs_it() {
 }
 
 #[test]
-fn the_lock_is_free_and_the_document_there_when_it_runs() {
-    // It reads the token, and would wait for its own lock for ever.
+fn the_hook_runs_after_the_document_is_published_and_the_lock_released() {
+    // With the lock held, this hook would wait for ever.
     let script = r#"wxtoken get -r --file "$WXTOKEN_FILE" > "$(dirname "$0")/token" &&
         flock --nonblock "${WXTOKEN_FILE%.json}.lock" true && echo free > "$(dirname "$0")/lock""#;
     let (_wechat, home) = home_with_script(script, "");
@@ -164,10 +165,10 @@ fn the_lock_is_free_and_the_document_there_when_it_runs() {
     assert_eq!(lines(&home, "lock"), ["free"]);
 }
 
-// With what
+// What it is passed
 
 #[test]
-fn it_is_an_argv_and_no_shell_sees_it() {
+fn the_hook_is_run_without_a_shell() {
     let (_wechat, home) = home_with(r#"["touch", "$(id)", "a b;c"]"#, "");
     let mut fetch = home.command(&["fetch"]);
     fetch.current_dir(home.path(""));
@@ -176,7 +177,7 @@ fn it_is_an_argv_and_no_shell_sees_it() {
 }
 
 #[test]
-fn it_is_told_the_account_and_the_document_and_neither_token_nor_secret() {
+fn the_hook_gets_the_account_and_the_path_and_neither_token_nor_secret() {
     let script = r#"cd "$(dirname "$0")"; env > env; cat /proc/$$/cmdline > argv; cat > stdin"#;
     let (_wechat, home) = home_with_script(script, "");
     let mut fetch = home.command(&["fetch"]);
@@ -184,13 +185,13 @@ fn it_is_told_the_account_and_the_document_and_neither_token_nor_secret() {
     fetch.env("WXTOKEN_TIMEOUT", "29s").env("NOTIFY_SOCKET", "/nowhere").env("LANG", "zh_CN.UTF-8");
     Ran::of(fetch).exits(0).silent();
     let env = lines(&home, "env");
-    let of = |name: &str| env.iter().find_map(|line| line.strip_prefix(&format!("{name}=")));
-    assert_eq!(of("WXTOKEN_ACCOUNT"), Some("a0"));
-    assert_eq!(of("WXTOKEN_FILE"), home.document_path("a0").to_str());
-    assert_eq!(of("LANG"), Some("zh_CN.UTF-8"), "the rest is ours");
-    let ours = env.iter().filter(|line| line.starts_with("WXTOKEN_"));
-    assert_eq!(ours.count(), 2, "{env:?}");
-    assert_eq!([of("CREDENTIALS_DIRECTORY"), of("NOTIFY_SOCKET")], [None, None]);
+    let variable = |name: &str| env.iter().find_map(|line| line.strip_prefix(&format!("{name}=")));
+    assert_eq!(variable("WXTOKEN_ACCOUNT"), Some("a0"));
+    assert_eq!(variable("WXTOKEN_FILE"), home.document_path("a0").to_str());
+    assert_eq!(variable("LANG"), Some("zh_CN.UTF-8"), "other variables are inherited");
+    let own = env.iter().filter(|line| line.starts_with("WXTOKEN_"));
+    assert_eq!(own.count(), 2, "{env:?}");
+    assert_eq!([variable("CREDENTIALS_DIRECTORY"), variable("NOTIFY_SOCKET")], [None, None]);
     let argv = fs::read_to_string(home.path("argv")).unwrap();
     assert!(argv.ends_with("/hook\0one\0two words\0"), "{argv}");
     for secret in [home.token("a0").unwrap(), appsecret(0), appsecret(7)] {
@@ -200,27 +201,27 @@ fn it_is_told_the_account_and_the_document_and_neither_token_nor_secret() {
 }
 
 #[test]
-fn what_it_says_is_on_stderr_and_stdout_stays_empty() {
+fn output_of_the_hook_goes_to_stderr() {
     let (_wechat, home) = home_with_script("echo reloaded; echo warned >&2", "");
     let ran = home.run(&["fetch"]).exits(0);
     assert_eq!((&*ran.stdout, &*ran.stderr), ("", "reloaded\nwarned\n"));
 }
 
-// What may become of it
+// How it can fail
 
 #[test]
 fn a_failed_hook_is_status_7_and_never_a_second_fetch() {
-    let (wechat, home) = home_with_script(&format!("{NOTED}; exit 3"), "");
-    let said =
+    let (wechat, home) = home_with_script(&format!("{RECORD_RUN}; exit 3"), "");
+    let parts =
         ["a0: the token is published", "/hook exited with status 3", "run it yourself", "手动"];
-    home.run(&["fetch"]).exits(7).says(&said);
+    home.run(&["fetch"]).exits(7).says(&parts);
     assert!(home.token("a0").is_some());
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!((wechat.asked(), lines(&home, "runs").len()), (1, 1));
 }
 
 #[test]
-fn one_accounts_failed_hook_is_no_trouble_of_the_others() {
+fn a_failed_hook_does_not_affect_other_accounts() {
     let wechat = wechat_of(3, &[]);
     let home = Home::of_accounts(3, &wechat.url(), "on_change = \"false\"\n");
     home.run(&["fetch"])
@@ -230,8 +231,8 @@ fn one_accounts_failed_hook_is_no_trouble_of_the_others() {
 }
 
 #[test]
-fn a_hook_that_is_not_there_or_cannot_be_run_is_told_with_its_name() {
-    for (argv, said) in [
+fn a_hook_that_is_missing_or_not_executable_is_an_error_with_its_name() {
+    for (argv, message) in [
         (r#""no-such-program""#, "no-such-program is not there"),
         (r#"["./nothing"]"#, "/nothing is not there"),
         (r#"["./hook"]"#, "/hook cannot be run: Permission denied"),
@@ -241,20 +242,19 @@ fn a_hook_that_is_not_there_or_cannot_be_run_is_told_with_its_name() {
         let (_wechat, home) = home_with(argv, "");
         write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
         write_program(&home.path("lost"), "#!/no/such/sh\n");
-        home.run(&["fetch"]).exits(7).says(&["the token is published", said]);
+        home.run(&["fetch"]).exits(7).says(&["the token is published", message]);
         assert!(home.token("a0").is_some());
     }
 }
 
 #[test]
-fn a_hook_that_is_killed_is_told_with_the_signal() {
+fn a_killed_hook_is_an_error_with_the_signal() {
     let (_wechat, home) = home_with_script("kill -KILL $$", "");
     home.run(&["fetch"]).exits(7).says(&["/hook was killed by signal 9"]);
 }
 
-/// Neither the one who does not listen, nor those whom he left behind.
 #[test]
-fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
+fn a_hook_that_times_out_is_killed_with_its_children() {
     let script = r#"trap '' TERM; cd "$(dirname "$0")"
         (trap '' TERM; echo begun > begun; for _ in $(seq 60); do sleep 1; done) & echo $! > child; wait"#;
     let (_wechat, home) = home_with_script(script, "on_change_timeout = \"1s\"\n");
@@ -263,11 +263,11 @@ fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(lines(&home, "begun"), ["begun"]);
     let child = &lines(&home, "child")[0];
-    eventually("the hook's child is gone", || !is_running(child));
+    eventually("the hook's child has ended", || !is_running(child));
 }
 
 #[test]
-fn a_hook_that_listens_to_sigterm_may_put_things_in_order() {
+fn a_hook_that_times_out_gets_sigterm_first() {
     let script = r#"cd "$(dirname "$0")"; trap 'echo tidy > tidy; exit 0' TERM; sleep 60 & wait"#;
     let (_wechat, home) = home_with_script(script, "on_change_timeout = 1\n");
     home.run(&["fetch"]).exits(7).says(&["was killed after 1s"]);
@@ -275,65 +275,65 @@ fn a_hook_that_listens_to_sigterm_may_put_things_in_order() {
 }
 
 #[test]
-fn a_hook_that_leaves_a_daemon_behind_is_done_when_it_ends_itself() {
+fn a_daemon_started_by_the_hook_is_left_running() {
     let script = r#"cd "$(dirname "$0")"; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > child"#;
     let (_wechat, home) = home_with_script(script, "");
     home.run(&["fetch"]).exits(0).silent();
     let child = &lines(&home, "child")[0];
-    assert!(is_running(child), "it was left alone");
+    assert!(is_running(child), "the daemon is left running");
     send("TERM", child.parse().unwrap());
 }
 
-/// A daemon that keeps our stderr keeps nobody waiting either: only the hook itself is waited for.
+/// fetch waits for the hook itself, not for the end of its stderr.
 #[test]
-fn a_daemon_that_holds_what_the_hook_was_given_holds_up_nothing() {
+fn a_daemon_with_the_hooks_stderr_does_not_delay_fetch() {
     let (_wechat, home) =
         home_with_script(r#"cd "$(dirname "$0")"; sleep 1000 & echo $! > child"#, "");
     let mut fetch = home.command(&["fetch"]);
-    fetch.stderr(fs::File::create(home.path("said")).unwrap());
+    fetch.stderr(fs::File::create(home.path("stderr")).unwrap());
     assert!(fetch.status().unwrap().success());
     let child = &lines(&home, "child")[0];
-    assert!(is_running(child), "it was left alone");
+    assert!(is_running(child), "the daemon is left running");
     send("TERM", child.parse().unwrap());
 }
 
-/// It writes its own number in `hook.pid` and that of a child in `child`, and neither of them listens to SIGTERM.
-const STUBBORN: &str = r#"trap '' TERM; cd "$(dirname "$0")"
+/// Writes its process ID to `hook.pid` and that of a child to `child`; both ignore SIGTERM.
+const IGNORES_SIGTERM: &str = r#"trap '' TERM; cd "$(dirname "$0")"
     (trap '' TERM; for _ in $(seq 60); do sleep 1; done) & echo $! > child
     echo $$ > new && mv new hook.pid; wait"#;
 
-/// Whether a process has ended; until its parent looks, it is there and is none.
+/// Returns whether the process runs. A zombie does not.
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
-/// Waits until the stubborn one has begun; its number and its child's.
-fn begun(home: &Home) -> [String; 2] {
+/// Waits until the hook has started. Returns its process ID and its child's.
+fn wait_for_start(home: &Home) -> [String; 2] {
     eventually("the hook has begun", || home.path("hook.pid").exists());
     ["hook.pid", "child"].map(|name| lines(home, name)[0].clone())
 }
 
 #[test]
-fn a_fetch_that_is_told_to_end_ends_its_hook_first_and_dies_of_that_signal() {
+fn a_signal_to_fetch_ends_its_hook_first_and_then_fetch() {
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
-        let (_wechat, home) = home_with_script(STUBBORN, "");
+        let (_wechat, home) = home_with_script(IGNORES_SIGTERM, "");
         let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
-        let pids = begun(&home);
+        let pids = wait_for_start(&home);
         send(name, fetch.id());
-        let said = fetch.wait_with_output().unwrap();
-        assert_eq!(said.status.signal(), Some(number), "{said:?}");
-        let said = String::from_utf8(said.stderr).unwrap();
-        assert!(said.contains("a0: the token is published, and its hook failed"), "{said}");
-        assert!(said.contains("/hook was cut short"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        eventually("nobody is left", || !pids.iter().any(|pid| is_running(pid)));
+        let output = fetch.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("a0: the token is published, and its hook failed"), "{stderr}");
+        assert!(stderr.contains("/hook was cut short"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        eventually("both have ended", || !pids.iter().any(|pid| is_running(pid)));
         assert!(home.token("a0").is_some());
     }
 }
 
 #[test]
-fn what_fetch_was_started_to_ignore_does_not_end_it_with_its_hook() {
+fn a_signal_that_fetch_ignores_does_not_end_its_hook() {
     let (_wechat, home) = home_with_script(
         r#"cd "$(dirname "$0")"; echo $$ > hook.pid; read _ < go; echo end > end"#,
         "",
@@ -351,9 +351,8 @@ fn what_fetch_was_started_to_ignore_does_not_end_it_with_its_hook() {
     assert_eq!(lines(&home, "end"), ["end"]);
 }
 
-/// Once the hooks are done, a signal is what it was before.
 #[test]
-fn a_fetch_whose_hook_is_done_ends_by_a_signal_as_ever() {
+fn after_its_hook_fetch_ends_by_a_signal_as_before() {
     let wechat = wechat_of(1, &[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let second = format!(
@@ -361,16 +360,16 @@ fn a_fetch_whose_hook_is_done_ends_by_a_signal_as_ever() {
         silent.local_addr().unwrap()
     );
     let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = [\"./hook\"]\n{second}"));
-    put_script(&home, NOTED);
+    write_script(&home, RECORD_RUN);
     let mut fetch = home.command(&["fetch", "-v"]);
     let mut fetch = fetch.stderr(fs::File::create(home.path("log")).unwrap()).spawn().unwrap();
-    eventually("the hook is done", || home.has_logged("a0: on_change has run"));
+    eventually("the hook has ended", || home.has_logged("a0: on_change has run"));
     send("TERM", fetch.id());
     assert_eq!(fetch.wait().unwrap().signal(), Some(15));
 }
 
 #[test]
-fn it_inherits_no_lock_no_socket_and_no_document() {
+fn the_hook_inherits_no_descriptor_of_a_lock_socket_or_document() {
     let script = r#"cd "$(dirname "$0")"; ls -l /proc/self/fd > new && mv new fds"#;
     let (_wechat, home) = home_with_script(script, "");
     home.run(&["fetch"]).exits(0);
@@ -379,29 +378,29 @@ fn it_inherits_no_lock_no_socket_and_no_document() {
     fs::remove_file(home.document_path("a0")).unwrap();
     let server = home.serve(&["--refresh"]);
     assert_eq!(server.get("/token").status, 200);
-    eventually("it ran", || home.path("fds").exists());
-    let of_socket = |line: &&String| line.contains(" -> socket:");
-    // What the tests were started with comes along.
+    eventually("the hook has run", || home.path("fds").exists());
+    let is_socket = |line: &&String| line.contains(" -> socket:");
+    // Descriptors inherited by the tests are inherited by the hook, too.
     let before = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap().stdout;
     let before = String::from_utf8(before).unwrap().matches(" -> socket:").count();
     for fds in [by_fetch, lines(&home, "fds")] {
         assert!(fds.len() > 3, "{fds:#?}");
-        assert!(fds.iter().filter(of_socket).count() <= before, "{fds:#?}");
+        assert!(fds.iter().filter(is_socket).count() <= before, "{fds:#?}");
         assert!(!fds.iter().any(|line| line.contains("/state/")), "{fds:#?}");
     }
 }
 
-// In serve
+// serve
 
 #[test]
-fn serve_runs_it_in_the_background_for_each_token_that_it_publishes() {
-    // It says that it has begun, and goes on when it may.
+fn serve_runs_the_hook_in_the_background_for_each_published_token() {
+    // Records its start, and waits for the file `go`.
     let script = r#"cd "$(dirname "$0")"; echo "$WXTOKEN_FILE" >> runs
         while [ ! -e go ]; do sleep 0.02; done; echo done >> ended"#;
     let (wechat, home) = home_with_script(script, "");
     let server = home.serve(&["--refresh"]);
     eventually("the hook has begun", || lines(&home, "runs").len() == 1);
-    // While it runs there are answers, and another token.
+    // Meanwhile requests are answered and the token is replaced.
     let first = server.get("/token").json()["access_token"].as_str().unwrap().to_owned();
     wechat.kill_tokens();
     assert_eq!(server.tell_rejected(&first).status, 200);
@@ -409,39 +408,40 @@ fn serve_runs_it_in_the_background_for_each_token_that_it_publishes() {
     assert_ne!(second, first);
     assert_eq!(lines(&home, "runs").len(), 1, "one at a time");
     fs::write(home.path("go"), "").unwrap();
-    eventually("it ran for the second token, too", || lines(&home, "ended").len() == 2);
+    eventually("the hook has run for the second token", || lines(&home, "ended").len() == 2);
     assert_eq!(lines(&home, "runs"), vec![home.document_path("a0").display().to_string(); 2]);
     assert_eq!(wechat.mints(), 2);
     server.stop();
 }
 
 #[test]
-fn a_hook_that_fails_in_serve_is_told_and_costs_nothing() {
+fn a_failed_hook_in_serve_is_logged_and_in_the_metrics_and_has_no_other_effect() {
     let (wechat, home) = home_with_script("exit 5", "");
     let server = home.serve_with_log(&["--refresh"]);
-    eventually("it is told", || home.has_logged("serve: a0: the token is published, and its hook"));
+    eventually("the failure is logged", || {
+        home.has_logged("serve: a0: the token is published, and its hook")
+    });
     assert!(home.has_logged("/hook exited with status 5"));
     assert_eq!(server.get("/token").status, 200);
     assert_eq!(wechat.asked(), 1);
-    // A monitor hears of it, and that it is over.
     let failed_at = || {
         let metrics = server.get("/metrics").body;
         let lead = "wxtoken_hook_last_failure_timestamp_seconds{account=\"a0\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(lead));
-        value.expect("it is told").parse::<i64>().unwrap()
+        value.expect("the metric is there").parse::<i64>().unwrap()
     };
     let now = time::UtcDateTime::now().unix_timestamp();
-    eventually("a monitor hears of it", || failed_at() > 0);
+    eventually("the failure is in the metrics", || failed_at() > 0);
     assert!((now - 30..=now + 30).contains(&failed_at()), "{}", failed_at());
-    put_script(&home, "exit 0");
+    write_script(&home, "exit 0");
     wechat.kill_tokens();
     assert_eq!(server.tell_rejected(&home.token("a0").unwrap()).status, 200);
-    eventually("all is well", || failed_at() == 0);
+    eventually("a success clears the failure", || failed_at() == 0);
 }
 
-/// More of them than threads that ask.
+/// More accounts than threads for hooks.
 #[test]
-fn hooks_that_take_long_hold_up_no_refresh() {
+fn long_running_hooks_do_not_delay_a_refresh() {
     let wechat = wechat_of(24, &[]);
     let home = Home::of_accounts(24, &wechat.url(), "");
     let config = home.config().replace("[account.", "on_change = [\"./hook\"]\n[account.");
@@ -449,9 +449,9 @@ fn hooks_that_take_long_hold_up_no_refresh() {
         "{}on_change = [\"./hook\"]\n",
         config.trim_start_matches("on_change = [\"./hook\"]\n")
     ));
-    put_script(&home, r#"cd "$(dirname "$0")"; echo $$ >> runs; exec sleep 60"#);
+    write_script(&home, r#"cd "$(dirname "$0")"; echo $$ >> runs; exec sleep 60"#);
     let server = home.serve(&["--refresh"]);
-    eventually("as many run as may", || lines(&home, "runs").len() == 16);
+    eventually("as many hooks run as the limit allows", || lines(&home, "runs").len() == 16);
     eventually("all have tokens", || server.get("/readyz").status == 200);
     assert_eq!(lines(&home, "runs").len(), 16);
     let dead = home.token("a7").unwrap();
@@ -462,22 +462,22 @@ fn hooks_that_take_long_hold_up_no_refresh() {
 }
 
 #[test]
-fn a_server_that_ends_leaves_no_hook_behind() {
-    let (_wechat, home) = home_with_script(STUBBORN, "");
+fn shutdown_of_serve_ends_its_hooks() {
+    let (_wechat, home) = home_with_script(IGNORES_SIGTERM, "");
     let server = home.serve(&["--refresh"]);
-    let pids = begun(&home);
+    let pids = wait_for_start(&home);
     let begun = Instant::now();
-    let said = server.stop();
+    let stderr = server.stop();
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(
-        said.contains("serve: a0: the token is published") && said.contains("cut short"),
-        "{said}"
+        stderr.contains("serve: a0: the token is published") && stderr.contains("cut short"),
+        "{stderr}"
     );
     assert!(!pids.iter().any(|pid| is_running(pid)), "{pids:?}");
 }
 
 #[test]
-fn a_hook_that_is_nearly_done_may_end_with_the_server() {
+fn shutdown_of_serve_waits_for_a_hook_that_ends_soon() {
     let script = r#"cd "$(dirname "$0")"; echo $$ > hook.pid; sleep 1; echo end > end"#;
     let (_wechat, home) = home_with_script(script, "");
     let server = home.serve(&["--refresh"]);
@@ -488,50 +488,52 @@ fn a_hook_that_is_nearly_done_may_end_with_the_server() {
 
 #[test]
 fn serve_without_refresh_runs_no_hook() {
-    let (_wechat, home) = home_with_script(NOTED, "");
+    let (_wechat, home) = home_with_script(RECORD_RUN, "");
     home.publish("a0", "wx0", "T1", 0);
     let server = home.serve(&[]);
     assert_eq!(server.get("/token/a0").status, 200);
     home.publish("a0", "wx0", "T2", 0);
-    eventually("the new one is there", || server.get("/token/a0").body.contains("T2"));
+    eventually("the new token is served", || server.get("/token/a0").body.contains("T2"));
     server.stop();
     assert_eq!(lines(&home, "runs"), [""; 0]);
 }
 
-// In check
+// check
 
 #[test]
-fn check_tells_whether_it_could_be_run_and_does_not_run_it() {
-    let (_wechat, home) = home_with_script(NOTED, "");
+fn check_reports_whether_the_hook_is_executable_without_running_it() {
+    let (_wechat, home) = home_with_script(RECORD_RUN, "");
     home.run(&["fetch"]).exits(0).silent();
-    let checked = |code| {
-        let said = home.run(&["check"]).exits(code).stdout;
-        let line = said.lines().find(|line| line.contains("  hook  ")).expect("it is told");
+    let hook_line = |code| {
+        let stdout = home.run(&["check"]).exits(code).stdout;
+        let line =
+            stdout.lines().find(|line| line.contains("  hook  ")).expect("a line for the hook");
         line.to_owned()
     };
-    let well = checked(0);
-    assert!(well.starts_with("✓ a0") && well.ends_with("/hook"), "{well}");
+    let line = hook_line(0);
+    assert!(line.starts_with("✓ a0") && line.ends_with("/hook"), "{line}");
     assert_eq!(lines(&home, "runs").len(), 1);
-    // In PATH, nowhere, not to be executed, and no program at all.
+    // In PATH, missing, not executable, and a directory.
     let config = home.config();
-    let named = |argv: &str| home.write(&config.replace(r#"["./hook", "one", "two words"]"#, argv));
-    named(r#""true""#);
-    assert!(checked(0).ends_with("/true"));
-    named(r#""no-such-program""#);
-    assert!(checked(7).contains("on_change cannot run no-such-program: it is not in PATH"));
-    named(r#""./hook""#);
+    let set_hook =
+        |argv: &str| home.write(&config.replace(r#"["./hook", "one", "two words"]"#, argv));
+    set_hook(r#""true""#);
+    assert!(hook_line(0).ends_with("/true"));
+    set_hook(r#""no-such-program""#);
+    assert!(hook_line(7).contains("on_change cannot run no-such-program: it is not in PATH"));
+    set_hook(r#""./hook""#);
     write_with_mode(&home.path("hook"), "#!/bin/sh\n", 0o644);
-    let said = checked(7);
-    assert!(said.contains("/hook: Permission denied") && said.contains("执行权限"), "{said}");
-    named(r#""./state""#);
-    assert!(checked(7).contains("/state: not a file"));
+    let line = hook_line(7);
+    assert!(line.contains("/hook: Permission denied") && line.contains("执行权限"), "{line}");
+    set_hook(r#""./state""#);
+    assert!(hook_line(7).contains("/state: not a file"));
 }
 
-// In the config
+// Config
 
 #[test]
-fn what_is_no_command_is_told_with_its_line_and_without_its_words() {
-    for (keys, said) in [
+fn an_invalid_on_change_is_a_config_error_without_its_value() {
+    for (keys, message) in [
         ("on_change = []", "account.a0.on_change: is empty"),
         ("on_change = [\"\"]", "expected a program as the first word"),
         ("on_change = \"systemctl reload app\"", "is no line for a shell; write ["),
@@ -547,13 +549,13 @@ fn what_is_no_command_is_told_with_its_line_and_without_its_words() {
         ("on_chnage = \"true\"", "is it on_change?"),
     ] {
         let home = Home::of_accounts(1, "http://127.0.0.1:9", &format!("{keys}\n"));
-        let ran = home.run(&["fetch"]).exits(2).says(&["account.a0.", said]);
+        let ran = home.run(&["fetch"]).exits(2).says(&["account.a0.", message]);
         assert!(!ran.stderr.contains("0123456789abcdef0123456789abcdef"));
     }
 }
 
 #[test]
-fn a_hook_that_is_named_with_a_slash_is_looked_for_beside_the_config() {
+fn a_hook_path_with_a_slash_is_relative_to_the_config() {
     let (_wechat, home) = home_with(r#"["bin/reload"]"#, "");
     fs::create_dir(home.path("bin")).unwrap();
     let script = "#!/bin/sh\ntouch \"$(dirname \"$0\")/ran\"\n";
