@@ -1,4 +1,4 @@
-//! How `fetch` reaches WeChat: TLS is always verified, and proxies are gone through, never round.
+//! Connections of `fetch` to WeChat: TLS is always verified, and a configured proxy is never bypassed.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use crate::support::tls::TlsFront;
 use crate::support::*;
 
-/// The stand-in behind TLS, and a sandbox that asks there, without trusting it yet.
+/// Returns a stand-in behind TLS, and a sandbox for it that does not trust its authority.
 fn behind_tls(name: &str) -> (WeChat, TlsFront, Sandbox) {
     let wechat = WeChat::start();
     let front = TlsFront::before(wechat.address(), name);
@@ -22,7 +22,7 @@ fn ca_file(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+fn a_private_authority_is_trusted_only_with_ca_file() {
     let (wechat, front, sandbox) = behind_tls("localhost");
     for api in ["stable", "classic"] {
         let sandbox =
@@ -31,7 +31,7 @@ fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
         sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(0).silent();
         assert!(wechat.is_alive(&sandbox.token()), "{api}");
     }
-    // And not when it is not: no second try, no word about the secret, nothing asked.
+    // Without it there is no retry and no request.
     let asked = wechat.asked();
     sandbox.run(&["fetch"]).exits(5).says(&["TLS", "certificate"]);
     assert_eq!((wechat.asked(), front.handshakes.load(Ordering::Relaxed)), (asked, 2));
@@ -44,10 +44,10 @@ fn a_certificate_for_another_name_is_refused() {
     assert_eq!(wechat.asked(), 0);
 }
 
-/// Before hands are shaken no request is sent, and none can have killed the published token.
+/// A request that was not sent cannot have revoked the published token.
 #[test]
-fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
-    let costs = |sandbox: Sandbox, proxy: Option<SocketAddr>| {
+fn a_failure_before_the_request_is_sent_does_not_shorten_the_published_token() {
+    let is_shortened = |sandbox: Sandbox, proxy: Option<SocketAddr>| {
         let sandbox = sandbox.on("classic");
         sandbox.publish("T_STILL_GOOD", 7200, 1000);
         let before = sandbox.document();
@@ -57,12 +57,12 @@ fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
             fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
         }
         let stderr = Ran::of(fetch).exits(5).stderr;
-        let is_cut = sandbox.document() != before;
-        assert_eq!(is_cut, stderr.contains("ends at 20"), "{stderr}");
-        is_cut
+        let shortened = sandbox.document() != before;
+        assert_eq!(shortened, stderr.contains("ends at 20"), "{stderr}");
+        shortened
     };
     let (_wechat, front, sandbox) = behind_tls("api.example");
-    assert!(!costs(sandbox, None), "a certificate for another name");
+    assert!(!is_shortened(sandbox, None), "a certificate for another name");
     let behind_proxy = || {
         let sandbox = Sandbox::asking("https://api.example");
         write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
@@ -75,11 +75,11 @@ fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
         b"HTTP/1.1 200 Connection established\r\n\r\nand then no TLS at all, whatever comes",
         b"",
     ] {
-        let proxy = saying(answer);
-        assert!(!costs(behind_proxy(), Some(proxy)), "{}", String::from_utf8_lossy(answer));
+        let proxy = server_answering(answer);
+        assert!(!is_shortened(behind_proxy(), Some(proxy)), "{}", String::from_utf8_lossy(answer));
     }
 
-    // And what fails right after it: the same proxy, the same server, and no answer.
+    // A failure after the request: the same proxy and server, without an answer.
     let (wechat, front) = {
         let wechat = WeChat::with(&["--fault", "hang"]);
         let front = TlsFront::before(wechat.address(), "api.example");
@@ -87,28 +87,28 @@ fn what_fails_before_the_request_is_sent_costs_the_published_token_nothing() {
     };
     let sandbox = Sandbox::asking("https://api.example");
     write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
-    assert!(costs(sandbox, Some(proxy_to(front.address).0)), "WeChat heard it");
+    assert!(is_shortened(sandbox, Some(proxy_to(front.address).0)), "the request was sent");
     assert_eq!(wechat.asked(), 1);
 }
 
-/// Somebody who answers all that is said to him so, and closes.
-fn saying(answer: &'static [u8]) -> SocketAddr {
+/// Starts a server that answers each connection with these bytes and closes it.
+fn server_answering(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
-            let mut said = [0; 4096];
-            let _ = client.read(&mut said);
+            let mut buffer = [0; 4096];
+            let _ = client.read(&mut buffer);
             let _ = client.write_all(answer);
             let _ = client.shutdown(std::net::Shutdown::Write);
-            while client.read(&mut said).is_ok_and(|read| read > 0) {}
+            while client.read(&mut buffer).is_ok_and(|read| read > 0) {}
         }
     });
     address
 }
 
 #[test]
-fn a_ca_file_without_a_certificate_is_an_error_not_an_empty_trust() {
+fn a_ca_file_without_a_certificate_is_an_error() {
     let (_wechat, _front, sandbox) = behind_tls("localhost");
     for (content, finding) in [
         ("", "no certificate"),
@@ -122,7 +122,7 @@ fn a_ca_file_without_a_certificate_is_an_error_not_an_empty_trust() {
 }
 
 #[test]
-fn http_is_for_loopback_only() {
+fn plain_http_is_accepted_for_loopback_only() {
     for url in [
         "http://api.weixin.qq.com",
         "http://10.0.0.1",
@@ -134,11 +134,11 @@ fn http_is_for_loopback_only() {
     }
 }
 
-/// A CONNECT proxy that notes what it was asked for, and leads every tunnel to `target`.
+/// Starts a CONNECT proxy that connects every tunnel to `target`. Returns its address and the heads of requests.
 fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (asked, heard) = mpsc::channel();
+    let (sender, heads) = mpsc::channel();
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let mut head = Vec::new();
@@ -147,7 +147,7 @@ fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
             {
                 head.push(byte[0]);
             }
-            let _ = asked.send(String::from_utf8_lossy(&head).into_owned());
+            let _ = sender.send(String::from_utf8_lossy(&head).into_owned());
             let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
             let server = TcpStream::connect(target).unwrap();
             let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -156,14 +156,14 @@ fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
             std::thread::spawn(move || std::io::copy(&mut from, &mut to));
         }
     });
-    (address, heard)
+    (address, heads)
 }
 
 #[test]
-fn a_proxy_from_the_environment_is_gone_through() {
+fn a_proxy_from_the_environment_is_used() {
     let wechat = WeChat::start();
     let front = TlsFront::before(wechat.address(), "wechat.test");
-    let (proxy, heard) = proxy_to(front.address);
+    let (proxy, heads) = proxy_to(front.address);
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         // A name that only the proxy can resolve.
         let sandbox = Sandbox::asking("https://wechat.test");
@@ -172,14 +172,14 @@ fn a_proxy_from_the_environment_is_gone_through() {
         fetch.env(name, format!("http://user:pass@{proxy}"));
         Ran::of(fetch).exits(0).silent();
         assert!(wechat.is_alive(&sandbox.token()));
-        let head = heard.recv().unwrap();
+        let head = heads.recv().unwrap();
         assert!(head.starts_with("CONNECT wechat.test:443 "), "{head}");
         assert!(!head.contains(SECRET), "{head}");
     }
 }
 
 #[test]
-fn no_proxy_exempts_and_a_proxy_that_makes_no_sense_is_not_gone_round() {
+fn no_proxy_is_respected_and_an_invalid_proxy_is_an_error() {
     let (wechat, _front, sandbox) = behind_tls("localhost");
     let fetch = |variables: &[(&str, &str)]| {
         let mut fetch = sandbox.command(&["fetch", "--force", "--ca-file", &ca_file(&sandbox)]);
@@ -188,26 +188,26 @@ fn no_proxy_exempts_and_a_proxy_that_makes_no_sense_is_not_gone_round() {
     };
     // Loopback never goes through a proxy; this one would not answer.
     fetch(&[("HTTPS_PROXY", "http://127.0.0.1:1")]).exits(0);
-    let elsewhere = Sandbox::asking("https://wechat.test");
-    let mut exempt = elsewhere.command(&["fetch", "--timeout", "2"]);
+    let remote = Sandbox::asking("https://wechat.test");
+    let mut exempt = remote.command(&["fetch", "--timeout", "2"]);
     exempt.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", "a.example, .test");
     let ran = Ran::of(exempt).exits(5);
     assert!(
         !ran.stderr.contains("refused"),
-        "it asked the proxy, which is not there: {}",
+        "the proxy, which does not exist, was used: {}",
         ran.stderr
     );
-    let mut nonsense = elsewhere.command(&["fetch"]);
-    nonsense.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
-    let ran = Ran::of(nonsense).exits(2);
+    let mut invalid = remote.command(&["fetch"]);
+    invalid.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
+    let ran = Ran::of(invalid).exits(2);
     assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
     ran.says(&["HTTPS_PROXY", "proxy"]);
     assert_eq!(wechat.asked(), 1);
 }
 
-/// The one who waits holds the lock, so nobody may make it wait for longer than it was told.
+/// fetch holds the lock meanwhile, so the timeout has to be respected.
 #[test]
-fn a_proxy_that_answers_byte_by_byte_is_given_up_in_time() {
+fn a_proxy_that_answers_byte_by_byte_delays_by_no_more_than_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -225,12 +225,12 @@ fn a_proxy_that_answers_byte_by_byte_is_given_up_in_time() {
     fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
     let begun = std::time::Instant::now();
     Ran::of(fetch).exits(5).says(&["no answer in time"]);
-    // Not a measurement: without a bound it would go on for ever.
+    // Without a bound it would never end.
     assert!(begun.elapsed() < PATIENCE);
 }
 
 #[test]
-fn a_proxy_variable_that_is_not_text_is_an_error_too() {
+fn a_proxy_variable_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStrExt;
     let sandbox = Sandbox::asking("https://wechat.test");
     for value in [&b"http://u:\xe9@127.0.0.1:1"[..], b"http://127.0.0.1:99999"] {
