@@ -1,49 +1,49 @@
-//! `--api work`: the tokens of WeCom (企业微信), which are one for each app and change only when they end.
+//! `--api work`: WeCom (企业微信) has one token for each app, which changes only when it expires or is revoked.
 
 use crate::support::*;
 
 /// The secret of another app of the same corp.
 const OTHER_SECRET: &str = "Aq-other_app-0123456789abcdefghijklmnopqrst";
 
-fn promised(sandbox: &Sandbox) -> u64 {
+fn life(sandbox: &Sandbox) -> u64 {
     sandbox.run(&["get"]).exits(0).json()["expires_in"].as_u64().unwrap()
 }
 
-/// The sandbox's account at `wechat`, on work.
-fn on_work(wechat: &WeChat) -> Sandbox {
+/// Returns a sandbox whose account is on the API `work` of `wechat`.
+fn work_account(wechat: &WeChat) -> Sandbox {
     Sandbox::against(wechat).on("work")
 }
 
 #[test]
-fn a_token_is_fetched_and_handed_out_like_any_other() {
+fn a_wecom_token_is_fetched_and_served() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0).silent();
     assert!(wechat.is_alive(&sandbox.token()));
-    assert!((7190..=7200).contains(&promised(&sandbox)));
+    assert!((7190..=7200).contains(&life(&sandbox)));
     let served = sandbox.serve(&[]).get("/token").json();
     assert_eq!(served["access_token"], sandbox.token());
     sandbox.run(&["fetch"]).exits(0).silent();
     assert_eq!((wechat.calls()["gettoken"].as_u64(), wechat.mints()), (Some(1), 1));
 }
 
-/// WeCom states a whole life each time, also for one that is nearly over.
+/// WeCom states a whole life each time, also for a token that expires soon.
 #[test]
-fn the_same_token_again_does_not_live_longer_for_it() {
+fn a_token_returned_again_keeps_its_first_expiry() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     sandbox.publish(&sandbox.token(), 7200, 7000);
     let ran = sandbox.run(&["fetch", "-v"]).exits(0);
     assert!(ran.stderr.contains("confirmed token "), "{}", ran.stderr);
-    assert!((190..=200).contains(&promised(&sandbox)));
+    assert!((190..=200).contains(&life(&sandbox)));
     assert_eq!((wechat.asked(), wechat.mints()), (2, 1));
 }
 
 #[test]
-fn nothing_makes_it_give_another_and_that_is_said() {
+fn force_and_rejected_get_the_same_token_and_a_message_that_says_so() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let (token, left) = (sandbox.token(), sandbox.left());
     let says = ["WeCom gave the same token again", "the right app's", "企业微信返回了原 token"];
@@ -54,9 +54,9 @@ fn nothing_makes_it_give_another_and_that_is_said() {
 }
 
 #[test]
-fn a_token_that_wecom_revoked_is_replaced_once() {
+fn a_revoked_token_is_replaced_once() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let dead = sandbox.token();
     wechat.kill_tokens();
@@ -67,27 +67,27 @@ fn a_token_that_wecom_revoked_is_replaced_once() {
     assert_eq!((wechat.asked(), wechat.mints()), (2, 2));
 }
 
-/// Each call with a wrong secret counts against the address: WeCom bans one that goes on for an hour.
+/// WeCom bans an address for an hour after many calls with a wrong secret.
 #[test]
-fn a_wrong_secret_is_tried_once_and_says_why_no_more() {
+fn a_wrong_secret_is_used_once_and_the_error_says_why() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     write_with_mode(&sandbox.path("secret"), "wr0ng-secret", 0o600);
     let ran = sandbox.run(&["fetch"]).exits(4);
     assert!(!ran.stderr.contains("wr0ng"), "{}", ran.stderr);
     ran.says(&["(40001)", "Secret is wrong", "banned for an hour", "from ip: 203.0.113.9", "封禁"]);
     assert_eq!(wechat.asked(), 1);
 
-    let mut stranger = wxtoken();
-    stranger.args(["fetch", "--api", "work", "--appid", "ww0", "--base-url", &wechat.url()]);
-    stranger.arg("--dir").arg(sandbox.path("state")).env("WXTOKEN_SECRET", SECRET);
-    Ran::of(stranger).exits(4).says(&["(40013)", "CorpID is wrong", "invalid corpid, hint: ["]);
+    let mut unknown = wxtoken();
+    unknown.args(["fetch", "--api", "work", "--appid", "ww0", "--base-url", &wechat.url()]);
+    unknown.arg("--dir").arg(sandbox.path("state")).env("WXTOKEN_SECRET", SECRET);
+    Ran::of(unknown).exits(4).says(&["(40013)", "CorpID is wrong", "invalid corpid, hint: ["]);
 }
 
 #[test]
 fn two_apps_of_a_corp_have_a_token_each() {
     let wechat = WeChat::with(&["--account", &format!("{APPID}:{OTHER_SECRET}")]);
-    let (one, other) = (on_work(&wechat), on_work(&wechat));
+    let (one, other) = (work_account(&wechat), work_account(&wechat));
     write_with_mode(&other.path("secret"), &format!("{OTHER_SECRET}\n"), 0o600);
     for sandbox in [&one, &other] {
         sandbox.run(&["fetch"]).exits(0).silent();
@@ -97,12 +97,12 @@ fn two_apps_of_a_corp_have_a_token_each() {
     assert_eq!(wechat.mints(), 2);
 }
 
-/// Asking kills nothing there.
+/// A call revokes nothing at WeCom.
 #[test]
-fn a_lost_answer_costs_the_published_token_nothing() {
+fn a_lost_answer_does_not_shorten_the_published_token() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
-    sandbox.publish("T_STILL_GOOD", 7200, 1000);
+    let sandbox = work_account(&wechat);
+    sandbox.publish("T_LIVE", 7200, 1000);
     let before = sandbox.document();
     for fault in ["lost", "hang", "truncated", "errcode:40001"] {
         wechat.fault(fault);
@@ -113,9 +113,8 @@ fn a_lost_answer_costs_the_published_token_nothing() {
     }
 }
 
-/// The address is another than WeChat's, unless it is given.
 #[test]
-fn wecom_is_where_wecom_is() {
+fn the_default_base_url_of_work_is_wecoms() {
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let sandbox = Sandbox::asking("");
     for (api, host) in [("work", "qyapi.weixin.qq.com:443"), ("stable", "api.weixin.qq.com:443")] {
@@ -133,11 +132,11 @@ fn wecom_is_where_wecom_is() {
     }
 }
 
-/// What WeCom said to the first is the answer for all who waited, although it was no help.
+/// The result of the first call applies to all that waited for it, although it is a failure.
 #[test]
-fn twenty_rejections_at_once_are_one_call() {
+fn twenty_concurrent_rejections_make_one_call() {
     let wechat = WeChat::start();
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     sandbox.publish(&sandbox.token(), 7200, 1000);
     wechat.fault("slow:1");
@@ -154,18 +153,17 @@ fn twenty_rejections_at_once_are_one_call() {
     assert_eq!(wechat.asked(), 2);
 }
 
-/// WeCom gives no other token before the old one has ended; whoever asks at that moment waits for it, and is not sent
-/// away.
+/// WeCom returns no new token before the old one has expired, so the server has to wait for that moment.
 #[test]
-fn who_asks_when_a_token_has_just_ended_gets_the_next_one() {
+fn a_request_at_the_expiry_of_the_token_waits_for_the_next_one() {
     let wechat = WeChat::with(&["--life", "3s"]);
-    let sandbox = on_work(&wechat);
+    let sandbox = work_account(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let first = sandbox.token();
     let secret = sandbox.path("secret").to_str().unwrap().to_owned();
     let server =
         sandbox.serve(&["--refresh", "--secret-file", &secret, "--base-url", &wechat.url()]);
-    eventually("the next token is handed out", || {
+    eventually("the next token is served", || {
         let answer = server.get("/token");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["access_token"] != first
