@@ -1,19 +1,19 @@
-//! `wxtoken fetch`: the files it leaves behind, their modes and owners.
+//! `wxtoken fetch`: modes and owners of its files, and the limits on answers.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use crate::support::*;
 
-/// Nobody's number, on any system that has one.
-const SOMEBODY: u32 = 65534;
+/// A user ID that the tests do not run as.
+const OTHER_USER: u32 = 65534;
 
 fn mode(sandbox: &Sandbox, name: &str) -> u32 {
     fs::metadata(sandbox.path("state").join(name)).unwrap().permissions().mode() & 0o7777
 }
 
 #[test]
-fn the_mode_is_settled_also_when_nothing_is_due() {
+fn the_mode_is_applied_also_if_nothing_is_due() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     for (asked, expected) in [("0600", 0o600), ("0640", 0o640), ("0600", 0o600)] {
@@ -24,7 +24,7 @@ fn the_mode_is_settled_also_when_nothing_is_due() {
 }
 
 #[test]
-fn a_directory_that_is_made_lets_in_those_who_may_read_the_document() {
+fn a_created_directory_is_accessible_to_the_readers_of_the_document() {
     let wechat = WeChat::start();
     for (document, directory) in [("0600", 0o700), ("0640", 0o750), ("0644", 0o755)] {
         let sandbox = Sandbox::against(&wechat);
@@ -34,7 +34,7 @@ fn a_directory_that_is_made_lets_in_those_who_may_read_the_document() {
 }
 
 #[test]
-fn nobody_else_may_hold_the_lock() {
+fn the_lock_file_is_accessible_to_its_owner_only() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -43,9 +43,9 @@ fn nobody_else_may_hold_the_lock() {
     assert_eq!(mode(&sandbox, "default.lock"), 0o600);
 }
 
-/// Else root could be made to change the mode of any file on the system.
+/// Otherwise root could be made to change the mode of any file.
 #[test]
-fn a_lock_that_leads_elsewhere_is_refused() {
+fn a_lock_file_that_is_a_link_is_refused() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -60,24 +60,24 @@ fn a_lock_that_leads_elsewhere_is_refused() {
     assert_eq!(wechat.asked(), 0);
 }
 
-/// Somebody debugs as root at 3 a.m.; the service goes on afterwards.
+/// The service must still be able to write them after an administrator ran fetch as root.
 #[test]
-fn what_root_fetches_is_the_directorys_owners() {
+fn files_written_by_root_belong_to_the_owner_of_the_directory() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
-    if chown(sandbox.path("state"), Some(SOMEBODY), Some(SOMEBODY)).is_err() {
-        return skip("only root can make a directory somebody else's");
+    if chown(sandbox.path("state"), Some(OTHER_USER), Some(OTHER_USER)).is_err() {
+        return skip("only root can change the owner of a directory");
     }
     sandbox.run(&["fetch"]).exits(0).silent();
     for name in ["default.json", "default.lock"] {
         let metadata = fs::metadata(sandbox.path("state").join(name)).unwrap();
-        assert_eq!((metadata.uid(), metadata.gid()), (SOMEBODY, SOMEBODY), "{name}");
+        assert_eq!((metadata.uid(), metadata.gid()), (OTHER_USER, OTHER_USER), "{name}");
     }
 }
 
 #[test]
-fn a_failure_says_how_urgent_it_is() {
+fn a_failure_names_the_remaining_life_of_the_published_token() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     let here = "(127.0.0.1:1)";
     sandbox
@@ -91,9 +91,8 @@ fn a_failure_says_how_urgent_it_is() {
         .says(&[here, "(the published token lives for 3m"]);
 }
 
-/// An answer of exactly 64 KiB is read, and one of a byte more is not.
 #[test]
-fn an_answer_is_read_up_to_its_limit_and_no_further() {
+fn an_answer_of_more_than_64_kib_is_refused() {
     use std::io::{Read, Write};
     for (length, exit) in [(64 * 1024, 0), (64 * 1024 + 1, 5)] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
