@@ -1,7 +1,4 @@
-//! On paper: help, manual, READMEs, changelog and contrib say the same, and what is pasted from the README works.
-//! What the verbs do in detail is tested elsewhere.
-
-// A helper that cannot go on panics, as a test does; clippy.toml speaks of the tests themselves only.
+//! Help, manual, READMEs, changelog and contrib are consistent, and the snippets of the README run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +17,7 @@ const CONFIG: &str = "contrib/wxtoken.toml";
 // Help against manual.
 
 #[test]
-fn every_flag_in_the_help_is_in_the_manual_and_the_other_way_round() {
+fn help_and_manual_have_the_same_flags() {
     let common = manual_flags("Options of every verb");
     let account = manual_flags("Account options");
     assert_eq!(flags(&help(&[])), common, "the flags before a verb, help against manual");
@@ -36,7 +33,7 @@ fn every_flag_in_the_help_is_in_the_manual_and_the_other_way_round() {
 }
 
 #[test]
-fn every_verb_is_in_the_manual_s_synopsis() {
+fn the_synopsis_of_the_manual_has_every_command() {
     let synopsis = manual_section(".Sh SYNOPSIS");
     let documented: Vec<String> =
         synopsis.lines().filter_map(|line| line.strip_prefix(".Cm ")).map(str::to_owned).collect();
@@ -44,7 +41,7 @@ fn every_verb_is_in_the_manual_s_synopsis() {
 }
 
 #[test]
-fn every_variable_in_the_help_is_in_the_manual_and_the_other_way_round() {
+fn help_and_manual_have_the_same_environment_variables() {
     let documented: BTreeSet<String> = manual_section(".Sh ENVIRONMENT")
         .lines()
         .filter_map(|line| line.strip_prefix(".It Ev WXTOKEN_"))
@@ -54,12 +51,12 @@ fn every_variable_in_the_help_is_in_the_manual_and_the_other_way_round() {
 }
 
 #[test]
-fn every_fault_of_the_mock_is_in_the_manual_and_the_other_way_round() {
-    // Whoever asks for a fault that there is not is told those that there are.
+fn the_mock_and_the_manual_have_the_same_faults() {
+    // The error for an unknown fault lists all faults.
     let mut command = wxtoken();
-    command.args(["mock", "--fault", "nonsense"]);
-    let told = Ran::of(command).exits(2).says(&["there are errcode:N, "]).stderr;
-    let list = told.trim_end().split_once("there are ").unwrap().1;
+    command.args(["mock", "--fault", "unknown"]);
+    let stderr = Ran::of(command).exits(2).says(&["there are errcode:N, "]).stderr;
+    let list = stderr.trim_end().split_once("there are ").unwrap().1;
     let faults: BTreeSet<&str> =
         list.split(", ").map(|form| form.split(':').next().unwrap()).collect();
 
@@ -73,7 +70,7 @@ fn every_fault_of_the_mock_is_in_the_manual_and_the_other_way_round() {
 }
 
 #[test]
-fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
+fn manual_and_readmes_have_every_exit_status() {
     let expected: Vec<String> = read("src/error.rs")
         .lines()
         .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "))
@@ -100,16 +97,16 @@ fn every_exit_status_is_in_the_manual_and_in_both_readmes() {
 
 // The config: its keys in the program, in its manual, and in the example.
 
-/// The keys that the program knows, by the table: whoever asks for one that there is not is told those that there are.
+/// Returns the keys of each table, from the errors for unknown keys, which list them.
 fn keys_of_config() -> [BTreeSet<String>; 4] {
-    let wrong = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[redis]\nzz = 1\n[serve]\nzz = 1\n";
+    let unknown = "zz = 1\n[account.a]\nappid = 'wx1'\nzz = 1\n[redis]\nzz = 1\n[serve]\nzz = 1\n";
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wxtoken.toml");
-    fs::write(&path, wrong).unwrap();
+    fs::write(&path, unknown).unwrap();
     let mut command = wxtoken();
     command.arg("status").arg("--config").arg(path);
-    let told = Ran::of(command).exits(2).stderr;
-    let lists: Vec<BTreeSet<String>> = told
+    let stderr = Ran::of(command).exits(2).stderr;
+    let lists: Vec<BTreeSet<String>> = stderr
         .lines()
         .filter_map(|line| line.split_once(": there is no such key; there are "))
         .map(|(_, list)| list.split(", ").map(str::to_owned).collect())
@@ -118,7 +115,7 @@ fn keys_of_config() -> [BTreeSet<String>; 4] {
 }
 
 #[test]
-fn every_key_of_the_config_is_in_its_manual_and_the_other_way_round() {
+fn the_program_and_the_manual_of_the_config_have_the_same_keys() {
     for (heading, keys) in
         ["Of all accounts", "Of one account", "Of redis", "Of serve"].iter().zip(keys_of_config())
     {
@@ -131,7 +128,7 @@ fn every_key_of_the_config_is_in_its_manual_and_the_other_way_round() {
 }
 
 #[test]
-fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_some_of_them() {
+fn the_example_config_has_every_key_and_is_valid_with_and_without_the_optional_ones() {
     let example = read(CONFIG);
     let is_key = |line: &str| {
         let key = line.strip_prefix('#').unwrap_or(line).split_once(" = ");
@@ -144,7 +141,7 @@ fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_so
         .map(|line| if is_key(line) { line.trim_start_matches('#') } else { line })
         .map(|line| format!("{line}\n"))
         .collect();
-    assert_ne!(all, example, "some of it is commented out");
+    assert_ne!(all, example, "some keys are commented out");
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in [("some.toml", &example), ("all.toml", &all)] {
         let path = dir.path().join(name);
@@ -170,7 +167,7 @@ fn every_key_of_the_config_is_in_the_example_which_is_right_with_all_and_with_so
             _ => {}
         }
     }
-    shown[0].extend(["account", "redis", "serve"].map(str::to_owned)); // They are the tables.
+    shown[0].extend(["account", "redis", "serve"].map(str::to_owned)); // The tables themselves.
     assert_eq!(shown, keys_of_config(), "example against program");
 }
 
@@ -221,15 +218,15 @@ fn each_readme_links_the_other_on_its_first_lines() {
     }
 }
 
-// Papers against program.
+// Documents against program.
 
 #[test]
-fn every_command_on_paper_has_a_verb_and_flags_that_exist() {
-    let mut seen = BTreeSet::new();
-    for paper in papers() {
-        for command in calls(&paper) {
+fn every_documented_command_line_has_existing_commands_and_flags() {
+    let mut used = BTreeSet::new();
+    for document in documents() {
+        for command in command_lines(&document) {
             let Some((verb, words)) = command.split_first() else { continue };
-            assert!(verbs().contains(verb), "{paper}: wxtoken {}", command.join(" "));
+            assert!(verbs().contains(verb), "{document}: wxtoken {}", command.join(" "));
             let known = flags(&help(&[verb]));
             for word in words.iter().filter(|word| word.starts_with('-') && word.len() > 1) {
                 let exists = match word.strip_prefix("--") {
@@ -238,45 +235,45 @@ fn every_command_on_paper_has_a_verb_and_flags_that_exist() {
                         word.chars().skip(1).all(|c| known.iter().any(|flag| flag.short == Some(c)))
                     }
                 };
-                assert!(exists, "{paper}: wxtoken {verb} has no {word}");
+                assert!(exists, "{document}: wxtoken {verb} has no {word}");
             }
-            seen.insert(verb.clone());
+            used.insert(verb.clone());
         }
     }
     for verb in ["fetch", "get", "serve", "status"] {
-        assert!(seen.contains(verb), "only {seen:?} were found on paper");
+        assert!(used.contains(verb), "only {used:?} are in the documents");
     }
 }
 
 #[test]
-fn every_flag_and_variable_named_on_paper_exists() {
+fn every_documented_flag_and_variable_exists() {
     let flags: BTreeSet<String> = verbs()
         .iter()
         .flat_map(|verb| flags(&help(&[verb])))
         .map(|flag| format!("--{}", flag.long))
         .collect();
     let variables = variables();
-    for paper in papers() {
-        let text = read(&paper);
+    for document in documents() {
+        let text = read(&document);
         for (at, _) in text.match_indices("WXTOKEN_") {
             let name: String =
                 text[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
-            // The prefix alone is how the manual states the rule.
-            assert!(name == "WXTOKEN_" || variables.contains(&name), "{paper}: {name}");
+            // The manual states the rule with the prefix alone.
+            assert!(name == "WXTOKEN_" || variables.contains(&name), "{document}: {name}");
         }
-        if READMES.contains(&paper.as_str()) {
+        if READMES.contains(&document.as_str()) {
             for span in
                 prose(&text).split('`').skip(1).step_by(2).filter(|span| span.starts_with("--"))
             {
                 let flag = span.split(' ').next().unwrap_or_default();
-                assert!(flags.contains(flag), "{paper}: {flag}");
+                assert!(flags.contains(flag), "{document}: {flag}");
             }
         }
     }
 }
 
 #[test]
-fn every_file_that_the_readmes_install_or_link_is_there() {
+fn every_file_that_the_readmes_mention_exists() {
     for readme in READMES {
         let text = read(readme);
         let words = text.split(|c: char| c.is_whitespace() || "()`，：。".contains(c));
@@ -295,18 +292,18 @@ fn every_file_that_the_readmes_install_or_link_is_there() {
 }
 
 #[test]
-fn the_changelog_knows_this_version() {
+fn the_changelog_has_this_version() {
     assert!(read("CHANGELOG.md").contains(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn every_shell_snippet_is_shell() {
+fn every_shell_snippet_is_valid_in_bash_and_zsh() {
     for block in READMES
         .iter()
         .flat_map(|readme| blocks(&read(readme)))
         .filter(|block| block.language == "sh")
     {
-        // Pasted into zsh, a comment behind a command is its arguments, and a quote in any comment opens a string.
+        // zsh passes a comment after a command as arguments, and takes a quote in a comment as the start of a string.
         for (at, _) in block.text.match_indices('#') {
             let start = block.text[..at].rfind('\n').map_or(0, |end| end + 1);
             let comment = block.text[at..].lines().next().unwrap_or_default();
@@ -319,8 +316,8 @@ fn every_shell_snippet_is_shell() {
 }
 
 #[test]
-fn what_is_pasted_from_the_readme_works() {
-    // The account that `mock` has unless told otherwise, and that the README's placeholder is.
+fn the_marked_snippets_of_the_readme_run() {
+    // The secret of the mock's default account.
     let secret = "0123456789abcdef0123456789abcdef";
     let mut mock = wxtoken();
     mock.args(["mock", "--listen", "127.0.0.1:0"]);
@@ -333,9 +330,9 @@ fn what_is_pasted_from_the_readme_works() {
         .collect();
     assert!(
         script.contains("fetch") && script.contains("--rejected"),
-        "the README has lost its marks:\n{script}"
+        "no marked snippets:\n{script}"
     );
-    // After all of it, the token that was rejected is no longer handed out.
+    // At the end the rejected token has been replaced.
     script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
 
     let program_dir = Path::new(WXTOKEN).parent().unwrap();
@@ -353,7 +350,7 @@ fn what_is_pasted_from_the_readme_works() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("bash runs");
-    // What a person pastes when the first snippet waits for it.
+    // The first snippet reads the secret from stdin.
     writeln!(bash.stdin.take().unwrap(), "{secret}").unwrap();
     let output = bash.wait_with_output().unwrap();
 
@@ -364,10 +361,10 @@ fn what_is_pasted_from_the_readme_works() {
         stdout.contains(r#"{"access_token":""#) && stdout.contains(r#""expires_in":"#),
         "{stdout}"
     );
-    assert!(!stdout.contains(secret) && !stderr.contains(secret), "the secret is shown");
+    assert!(!stdout.contains(secret) && !stderr.contains(secret), "the output contains the secret");
 }
 
-// What there is to read.
+// Reading documents.
 
 fn in_tree(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -378,25 +375,26 @@ fn read(path: &str) -> String {
     fs::read_to_string(in_tree(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
 }
 
-/// Everything in which commands and variables are shown to people.
-fn papers() -> Vec<String> {
-    let mut papers = READMES.map(str::to_owned).to_vec();
-    papers.extend([MANUAL, MANUAL_OF_CONFIG, CONFIG, "contrib/cron.d/wxtoken"].map(str::to_owned));
+/// Returns the paths of all documents with commands and variables.
+fn documents() -> Vec<String> {
+    let mut documents = READMES.map(str::to_owned).to_vec();
+    documents
+        .extend([MANUAL, MANUAL_OF_CONFIG, CONFIG, "contrib/cron.d/wxtoken"].map(str::to_owned));
     for entry in fs::read_dir(in_tree("contrib/systemd")).unwrap() {
-        papers
+        documents
             .push(format!("contrib/systemd/{}", entry.unwrap().file_name().into_string().unwrap()));
     }
-    papers
+    documents
 }
 
-/// What `wxtoken VERB --help` prints, nothing of the tests' own environment in it.
+/// Returns what `wxtoken VERB --help` prints.
 fn help(verb: &[&str]) -> String {
     let mut command = wxtoken();
     command.args(verb).arg("--help");
     Ran::of(command).exits(0).stdout
 }
 
-/// The verbs that the help lists.
+/// Returns the commands that the help lists.
 fn verbs() -> Vec<String> {
     let help = help(&[]);
     let list = help.split_once("\nCommands:\n").unwrap().1.split("\n\n").next().unwrap();
@@ -410,7 +408,7 @@ struct Flag {
 }
 
 impl Flag {
-    /// From `-f, --file` or `Fl f , Fl -file` as words without commas.
+    /// Parses a flag like `-f --file`, given as words without commas.
     fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Option<Flag> {
         let mut short = None;
         for word in words.take(2) {
@@ -425,22 +423,21 @@ impl Flag {
     }
 }
 
-/// The flags that a help text lists.
+/// Returns the flags that a help text lists.
 fn flags(help: &str) -> BTreeSet<Flag> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    // `-h` is everybody's; a verb's help lists it again, the same.
     lines
         .filter_map(|line| Flag::from_words(line.split([' ', ',']).filter(|word| !word.is_empty())))
         .collect()
 }
 
-/// The manual from a `.Sh` or `.Ss` line to the next.
+/// Returns the section of the manual under a `.Sh` or `.Ss` line.
 #[track_caller]
 fn manual_section(heading: &str) -> String {
     section_of(MANUAL, heading)
 }
 
-/// The same of any manual.
+/// The same for any manual.
 #[track_caller]
 fn section_of(manual: &str, heading: &str) -> String {
     let text = read(manual);
@@ -452,7 +449,7 @@ fn section_of(manual: &str, heading: &str) -> String {
         .collect()
 }
 
-/// The flags that a subsection of the manual describes.
+/// Returns the flags that a subsection of the manual describes.
 fn manual_flags(subsection: &str) -> BTreeSet<Flag> {
     let section = manual_section(&format!(".Ss {subsection}"));
     let items = section.lines().filter_map(|line| line.strip_prefix(".It Fl "));
@@ -468,7 +465,7 @@ fn manual_flags(subsection: &str) -> BTreeSet<Flag> {
         .collect()
 }
 
-/// Every `WXTOKEN_*` there is: the flags' twins from the help, and the secret, which has no flag.
+/// Returns every `WXTOKEN_*` variable: those of flags, from the help, and that of the secret, which has no flag.
 fn variables() -> BTreeSet<String> {
     let mut variables = BTreeSet::from(["WXTOKEN_SECRET".to_owned()]);
     for verb in verbs() {
@@ -486,7 +483,7 @@ fn variables() -> BTreeSet<String> {
 struct Block {
     language: String,
     text: String,
-    /// What the HTML comment on the line before it says, if there is one.
+    /// The HTML comment on the line before it, or empty.
     marks: String,
 }
 
@@ -524,15 +521,15 @@ fn blocks(markdown: &str) -> Vec<Block> {
     blocks
 }
 
-/// A README without its code blocks.
+/// Returns a README without its code blocks.
 fn prose(markdown: &str) -> String {
     markdown.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
 }
 
-/// The lines of a paper that a shell, cron, systemd or Docker would read, code spans of the READMEs included.
-fn code(paper: &str) -> Vec<String> {
-    let text = read(paper);
-    if READMES.contains(&paper) {
+/// Returns the lines of a document that are for a shell, cron, systemd or Docker, and the code spans of READMEs.
+fn code(document: &str) -> Vec<String> {
+    let text = read(document);
+    if READMES.contains(&document) {
         let spans =
             prose(&text).split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         blocks(&text)
@@ -541,7 +538,7 @@ fn code(paper: &str) -> Vec<String> {
             .map(str::to_owned)
             .chain(spans)
             .collect()
-    } else if paper == MANUAL {
+    } else if document == MANUAL {
         let mut literal = false;
         let mut lines = Vec::new();
         for line in text.lines() {
@@ -552,7 +549,7 @@ fn code(paper: &str) -> Vec<String> {
         }
         lines
     } else {
-        // Of the comments, those that are a line to switch on.
+        // A commented-out cron line counts; other comments do not.
         let lines = text
             .lines()
             .map(|line| line.strip_prefix("#*").map_or(line.to_owned(), |rest| format!("*{rest}")));
@@ -560,11 +557,11 @@ fn code(paper: &str) -> Vec<String> {
     }
 }
 
-/// What follows `wxtoken` wherever it is the program of a command.
-fn calls(paper: &str) -> Vec<Vec<String>> {
-    let mut calls = Vec::new();
-    for line in code(paper) {
-        // What Docker, cron and sudo have before the program.
+/// Returns the arguments of each command that runs wxtoken.
+fn command_lines(document: &str) -> Vec<Vec<String>> {
+    let mut command_lines = Vec::new();
+    for line in code(document) {
+        // Removes what Docker, cron and sudo have before the program.
         let line = line
             .replace("\", \"", " ")
             .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
@@ -576,11 +573,11 @@ fn calls(paper: &str) -> Vec<Vec<String>> {
                 .unwrap_or(command);
             let mut words = command.split_whitespace().map(str::to_owned);
             if words.next().is_some_and(|program| program.rsplit('/').next() == Some("wxtoken")) {
-                calls.push(words.collect());
+                command_lines.push(words.collect());
             }
         }
     }
-    calls
+    command_lines
 }
 
 fn as_set(words: &[String]) -> BTreeSet<&String> {
