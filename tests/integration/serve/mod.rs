@@ -7,5 +7,6 @@ mod metrics;
 mod over_tls;
 mod page;
 mod refresh;
+mod reload;
 mod routes;
 mod sdk_routes;
