@@ -421,7 +421,7 @@ mod tests {
     fn an_error_says_at_which_stage_the_request_failed() {
         let stage = |bases: &[BaseUrl]| unreachable(get(bases, Duration::from_secs(4))).stage();
         let nowhere = BaseUrl::parse("https://nowhere.invalid").unwrap();
-        assert_eq!(stage(&[nowhere.clone()]), FailedStage::Dns);
+        assert_eq!(stage(std::slice::from_ref(&nowhere)), FailedStage::Dns);
         assert_eq!(stage(&[closed_port()]), FailedStage::Connect);
         let closing = || server("http", |_| {}).0;
         assert_eq!(stage(&[closing()]), FailedStage::Response);
