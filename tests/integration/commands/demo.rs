@@ -1,4 +1,4 @@
-//! `wxtoken demo`: the first thing that a newcomer runs.
+//! `wxtoken demo`: its output, its servers with --keep, and that nothing is left behind.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// A demo with a directory of its own for temporary files.
+/// Returns a command for the demo with `dir` as its temporary directory.
 fn demo(dir: &std::path::Path, args: &[&str]) -> Command {
     let mut command = wxtoken();
     command.arg("demo").args(args).env("TMPDIR", dir);
@@ -18,7 +18,7 @@ fn is_empty(dir: &std::path::Path) -> bool {
 }
 
 #[test]
-fn the_demo_tells_the_whole_job_and_cleans_up() {
+fn the_demo_shows_each_step_and_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
     let ran = Ran::of(demo(dir.path(), &[])).exits(0);
     assert_eq!(ran.stderr, "");
@@ -36,15 +36,12 @@ fn the_demo_tells_the_whole_job_and_cleans_up() {
     ] {
         assert!(ran.stdout.contains(part), "{part:?} is not in:\n{}", ran.stdout);
     }
-    assert!(is_empty(dir.path()), "nothing is left behind");
-    assert!(
-        !ran.stdout.contains("0123456789abcdef0123456789abcdef"),
-        "not even the stand-in's secret is shown"
-    );
+    assert!(is_empty(dir.path()), "nothing is left");
+    assert!(!ran.stdout.contains("0123456789abcdef0123456789abcdef"), "the secret is not shown");
 }
 
 #[test]
-fn the_full_demo_tells_of_a_whole_company_and_cleans_up() {
+fn the_full_demo_shows_each_step_and_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
     let ran = Ran::of(demo(dir.path(), &["--full"])).exits(0);
     assert_eq!(ran.stderr, "");
@@ -79,7 +76,7 @@ fn the_full_demo_tells_of_a_whole_company_and_cleans_up() {
             .unwrap_or_else(|| panic!("{part:?} is not in, or not in its place:\n{}", ran.stdout));
         rest = after;
     }
-    // A token is shown by its beginning alone, and no secret at all.
+    // Tokens are shortened, and no secret is shown.
     for secret in ["5409", "3141", "c0de"].map(|end| format!("{end:0>32}")) {
         assert!(!ran.stdout.contains(&secret), "{}", ran.stdout);
     }
@@ -92,11 +89,11 @@ fn the_full_demo_tells_of_a_whole_company_and_cleans_up() {
         .map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap())
         .collect();
     assert_eq!(ports.len(), 3, "the stand-in, the central server and the mirror");
-    assert!(is_empty(dir.path()), "nothing is left behind");
+    assert!(is_empty(dir.path()), "nothing is left");
 }
 
 #[test]
-fn the_demo_is_not_led_astray_by_the_environment() {
+fn the_demo_ignores_wxtokens_environment_variables() {
     for args in [&[][..], &["--full"]] {
         let dir = tempfile::tempdir().unwrap();
         let mut command = demo(dir.path(), args);
@@ -113,9 +110,8 @@ fn the_demo_is_not_led_astray_by_the_environment() {
     }
 }
 
-/// Where temporary files are, as seen from where one stands.
 #[test]
-fn the_demo_plays_also_in_a_directory_that_is_named_from_here() {
+fn the_demo_runs_with_a_relative_tmpdir() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("tmp")).unwrap();
     for args in [&[][..], &["--full"]] {
@@ -127,13 +123,13 @@ fn the_demo_plays_also_in_a_directory_that_is_named_from_here() {
 }
 
 #[test]
-fn a_full_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
+fn a_full_demo_with_keep_serves_until_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = demo(dir.path(), &["--full", "--keep"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let addresses: Vec<std::net::SocketAddr> = loop {
         let mut line = String::new();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the demo has ended");
         if line.starts_with("Going on until Ctrl-C") {
             let after = line.split("http://").skip(1);
             break after
@@ -143,10 +139,10 @@ fn a_full_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
     };
     let [central, mirror, wechat] = addresses[..] else { panic!("{addresses:?}") };
     let request = b"GET /token/shop HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let [there, here] = [central, mirror].map(|address| exchange(address, request));
-    assert_eq!((there.status, here.status), (200, 200));
-    assert_eq!(there.json()["access_token"], here.json()["access_token"]);
-    // The servers and their hooks have the secrets in files alone.
+    let [from_central, from_mirror] = [central, mirror].map(|address| exchange(address, request));
+    assert_eq!((from_central.status, from_mirror.status), (200, 200));
+    assert_eq!(from_central.json()["access_token"], from_mirror.json()["access_token"]);
+    // The secrets are not in the arguments of its processes.
     let secret = format!("{:0>32}", "5409");
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
@@ -157,20 +153,20 @@ fn a_full_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
     }
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(is_empty(dir.path()), "nothing is left behind");
+    assert!(is_empty(dir.path()), "nothing is left");
     for address in [central, mirror, wechat] {
-        assert!(std::net::TcpStream::connect(address).is_err(), "and nobody");
+        assert!(std::net::TcpStream::connect(address).is_err(), "nothing listens");
     }
 }
 
 #[test]
-fn a_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
+fn a_demo_with_keep_serves_until_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = demo(dir.path(), &["--keep"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let address = loop {
         let mut line = String::new();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the demo has ended");
         if let Some(rest) = line.strip_prefix("Going on until Ctrl-C: wxtoken at http://") {
             break rest.split('/').next().unwrap().parse().unwrap();
         }
@@ -178,7 +174,7 @@ fn a_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
     let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(exchange(address, request).status, 200);
 
-    // Its children have the secret neither in their environment nor in their arguments.
+    // The secret is neither in the environment nor in the arguments of its processes.
     let mut children = 0;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let read = |name: &str| {
@@ -202,12 +198,12 @@ fn a_demo_that_is_kept_goes_on_serving_until_it_is_told_to_end() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    assert!(is_empty(dir.path()), "nothing is left behind");
-    assert!(std::net::TcpStream::connect(address).is_err(), "and nobody");
+    assert!(is_empty(dir.path()), "nothing is left");
+    assert!(std::net::TcpStream::connect(address).is_err(), "nothing listens");
 }
 
 #[test]
-fn a_reader_who_leaves_early_does_not_break_the_demo() {
+fn the_demo_succeeds_although_stdout_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -216,16 +212,15 @@ fn a_reader_who_leaves_early_does_not_break_the_demo() {
     assert!(is_empty(dir.path()));
 }
 
-/// Whenever it is told to end, nothing of it is left: no directory, and nobody who listens.
 #[test]
-fn a_demo_that_is_interrupted_at_any_moment_leaves_nothing_behind() {
+fn a_demo_interrupted_at_any_time_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     for (args, moments) in [(&[][..], 0..40), (&["--full"], 0..60)] {
         for millisecond in moments {
             let mut child =
                 demo(dir.path(), args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(2 * millisecond));
-            // As by `kill`, by Ctrl-C, and by a terminal that is closed.
+            // From `kill`, Ctrl-C and a closed terminal.
             let signal = ["-TERM", "-INT", "-HUP"][millisecond as usize % 3];
             Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             child.wait().unwrap();
@@ -237,15 +232,15 @@ fn a_demo_that_is_interrupted_at_any_moment_leaves_nothing_behind() {
             assert!(left.is_empty(), "{args:?} after {millisecond} * 2 ms: {left:?}");
         }
     }
-    // A step that was under way may take a moment more; a server would go on for ever.
-    let goes_on = || {
+    // A step in progress can take a moment to end; a server would never end.
+    let remaining_process = || {
         std::fs::read_dir("/proc").unwrap().flatten().find(|entry| {
-            let works_in = std::fs::read_link(entry.path().join("cwd"));
-            works_in.is_ok_and(|works_in| works_in.starts_with(dir.path()))
+            let cwd = std::fs::read_link(entry.path().join("cwd"));
+            cwd.is_ok_and(|cwd| cwd.starts_with(dir.path()))
         })
     };
     let deadline = std::time::Instant::now() + PATIENCE;
-    while let Some(process) = goes_on() {
-        assert!(std::time::Instant::now() < deadline, "{:?} goes on", process.path());
+    while let Some(process) = remaining_process() {
+        assert!(std::time::Instant::now() < deadline, "{:?} still runs", process.path());
     }
 }
