@@ -23,8 +23,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::thread;
-use crate::scheduler::Scheduler;
-use crate::store::Stores;
+use crate::scheduler::{Environment, Scheduler};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
 
@@ -32,8 +31,7 @@ use crate::upstream::connect::Connector;
 #[derive(Clone)]
 pub(crate) struct AccountResources {
     pub(crate) connector: Arc<Connector>,
-    pub(crate) stores: Stores,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) environment: Environment,
 }
 
 /// All accounts that are served. What is asked of one of them costs the same however many there are.
@@ -53,11 +51,8 @@ pub(crate) struct Accounts {
 impl AccountResources {
     pub(crate) fn for_tests() -> AccountResources {
         let clock: Arc<dyn Clock> = Arc::new(crate::os::clock::SystemClock);
-        AccountResources {
-            connector: Arc::default(),
-            stores: Stores::new(Arc::clone(&clock)),
-            clock,
-        }
+        let stores = crate::store::Stores::new(Arc::clone(&clock));
+        AccountResources { connector: Arc::default(), environment: Environment::new(clock, stores) }
     }
 }
 
@@ -95,7 +90,7 @@ impl Accounts {
             served,
             by_appid,
             without_appid,
-            clock: Arc::clone(&shared.clock),
+            clock: Arc::clone(&shared.environment.clock),
         }
     }
 
@@ -175,31 +170,25 @@ impl Accounts {
 
     /// Begins to follow the schedules that are not followed yet. Runs in a `LocalSet`.
     pub(crate) fn start(&self) {
-        self.served.iter().for_each(|it| it.start());
+        self.schedulers().for_each(|scheduler| scheduler.start());
     }
 
     /// Reads all secrets again, and lets what was refused be tried again at once, as the operator may have removed the
     /// cause.
     pub(crate) async fn hangup(&self) {
-        let connects: Vec<_> = self.schedulers().map(|scheduler| scheduler.connect()).collect();
-        let connect = move || connects.iter().map(|connect| connect()).collect::<Vec<_>>();
-        match thread::run(connect).await {
-            Ok(upstreams) => {
-                self.schedulers().zip(upstreams).for_each(|(it, upstream)| it.hangup(upstream));
-            }
-            Err(err) => {
-                error!("serve: {err}; the last good secrets stay");
-                self.schedulers().for_each(|it| it.hangup(Ok(None)));
-            }
+        let connections: Vec<_> = self.schedulers().map(|it| it.connection()).collect();
+        let reconnect = move || connections.iter().for_each(|connection| connection.reconnect());
+        if let Err(err) = thread::run(reconnect).await {
+            error!("serve: {err}; the last good secrets stay");
         }
+        self.schedulers().for_each(|scheduler| scheduler.retry_now());
     }
 
     /// Ends all schedules, and waits for the refreshes under way.
     pub(crate) async fn wind_up(&self) {
-        self.served.iter().for_each(|it| it.stop());
-        self.schedulers().for_each(|scheduler| scheduler.wind_up());
+        self.schedulers().for_each(|scheduler| scheduler.stop());
         for scheduler in self.schedulers() {
-            scheduler.settled().await;
+            scheduler.idle().await;
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use time::UtcDateTime;
-use tokio::task::JoinHandle;
 
 use super::AccountResources;
 use super::cached_document::CachedDocument;
@@ -35,27 +34,7 @@ pub(super) struct ServedAccount {
     plan: AccountPlan,
     cached: Rc<RefCell<CachedDocument>>,
     /// `None` if this process does not refresh it.
-    schedule: Option<Rc<Schedule>>,
-}
-
-/// A scheduler, and the task that follows its schedule once that has begun. The task ends with this.
-struct Schedule {
-    scheduler: Rc<Scheduler>,
-    task: RefCell<Option<JoinHandle<()>>>,
-}
-
-impl Drop for Schedule {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Schedule {
-    fn stop(&self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
-    }
+    scheduler: Option<Rc<Scheduler>>,
 }
 
 impl ServedAccount {
@@ -65,25 +44,24 @@ impl ServedAccount {
         upstream: Option<Arc<dyn Upstream>>,
         shared: &AccountResources,
     ) -> ServedAccount {
-        let schedule = plan.refresh.as_ref().map(|refresh| {
+        let environment = &shared.environment;
+        let scheduler = plan.refresh.as_ref().map(|refresh| {
             let connect = connect(refresh, &plan.account, &shared.connector);
-            let (account, stores) = (plan.account.clone(), &shared.stores);
-            let scheduler = Scheduler::new(account, stores, refresh.mode, upstream, connect);
-            Rc::new(Schedule { scheduler: Rc::new(scheduler), task: RefCell::default() })
+            let (account, environment) = (plan.account.clone(), environment.clone());
+            Rc::new(Scheduler::new(account, refresh.mode, upstream, connect, environment))
         });
-        let cached = CachedDocument::new(plan.account.clone(), shared.stores.clone());
-        ServedAccount { plan, cached: Rc::new(RefCell::new(cached)), schedule }
+        let cached = CachedDocument::new(plan.account.clone(), environment.stores.clone());
+        ServedAccount { plan, cached: Rc::new(RefCell::new(cached)), scheduler }
     }
 
     /// Serves the account with a plan that continues this one ([`AccountPlan::is_continued_by`]), with the same documents
     /// and the same scheduler.
     pub(super) fn continued(&self, plan: AccountPlan, connector: &Arc<Connector>) -> ServedAccount {
         self.cached.borrow_mut().update(plan.account.clone());
-        if let (Some(schedule), Some(refresh)) = (&self.schedule, &plan.refresh) {
-            let connect = connect(refresh, &plan.account, connector);
-            schedule.scheduler.update(&plan.account, connect);
+        if let (Some(scheduler), Some(refresh)) = (&self.scheduler, &plan.refresh) {
+            scheduler.update(plan.account.clone(), connect(refresh, &plan.account, connector));
         }
-        ServedAccount { plan, cached: Rc::clone(&self.cached), schedule: self.schedule.clone() }
+        ServedAccount { plan, cached: Rc::clone(&self.cached), scheduler: self.scheduler.clone() }
     }
 
     pub(super) fn plan(&self) -> &AccountPlan {
@@ -95,21 +73,7 @@ impl ServedAccount {
     }
 
     pub(super) fn scheduler(&self) -> Option<&Rc<Scheduler>> {
-        self.schedule.as_ref().map(|schedule| &schedule.scheduler)
-    }
-
-    /// Begins to follow the schedule, if there is one and it is not followed yet.
-    pub(super) fn start(&self) {
-        if let Some(schedule) = &self.schedule {
-            schedule.task.borrow_mut().get_or_insert_with(|| schedule.scheduler.keep());
-        }
-    }
-
-    /// Ends the schedule. A refresh under way goes on.
-    pub(super) fn stop(&self) {
-        if let Some(schedule) = &self.schedule {
-            schedule.stop();
-        }
+        self.scheduler.as_ref()
     }
 
     /// The token that is published, live, and not known to be dead.

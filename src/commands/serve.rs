@@ -17,7 +17,7 @@ use crate::log::error;
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
-use crate::scheduler;
+use crate::scheduler::{self, Environment};
 use crate::server::{
     self, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
     WatchedFiles,
@@ -45,8 +45,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         settings_at_start: settings.clone(),
         resources: AccountResources {
             connector: Arc::default(),
-            stores: stores.clone(),
-            clock: Arc::clone(&clock),
+            environment: Environment::new(Arc::clone(&clock), stores.clone()),
         },
         plans: Mutex::default(),
     };
@@ -68,7 +67,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(MAX_REFRESHING + scheduler::MOST_HOOKS)
+        .max_blocking_threads(MAX_REFRESHING + scheduler::MAX_HOOKS)
         .build()
         .context("cannot start the event loop")?;
     let listening = |addresses: &[String]| {

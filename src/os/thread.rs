@@ -14,7 +14,7 @@ pub(crate) async fn run<R: Send + 'static>(
 ) -> io::Result<R> {
     let (sender, result) = oneshot::channel();
     thread::Builder::new().spawn(move || {
-        let _ = sender.send(work()); // Nobody waits for it if the future was dropped.
+        let _ = sender.send(work()); // Not received if the future was dropped.
     })?;
     result.await.map_err(|_| io::Error::other("a thread broke off by a fault in wxtoken itself"))
 }

@@ -1,5 +1,5 @@
-//! When WeChat is asked next: soon after what passes by itself, rarely after what a person must mend, and never in a
-//! tight loop. Pure: what happened and random come in.
+//! How long to wait before the next request: briefly after a failure that passes by itself, long after one that a person
+//! has to fix, and never so briefly that it is a busy loop. Pure: the past and random numbers come in.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use time::UtcDateTime;
 
 use crate::model::api::Rules;
 use crate::model::document::Document;
+use crate::os::clock::with_jitter;
 
-/// The pause after a first failure that may pass by itself; each further one in a row doubles it.
+/// The pause after a first failure that may pass by itself. Each further one in a row doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest such pause: WeChat's coming back is noticed within a minute.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest such pause, so that the end of an outage is noticed within a minute.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// For want of a token WeChat is never asked twice within this time.
-pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// The least time between the starts of two jobs for the same document.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long WeChat may be left alone with a token that is due, where asking costs nothing. Its own advice for
-/// stable_token is to ask at least once in five minutes.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// The longest wait while a token is due and a request costs nothing. WeChat advises to call stable_token at least every
+/// five minutes. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
+const MAX_WAIT_WHILE_DUE: Duration = Duration::from_secs(5 * 60);
 
-/// How long to leave WeChat alone after the last of `in_a_row` failures (1 and up). `pointless` is how long another try
-/// is known to be.
-pub(super) fn pause(in_a_row: u32, pointless: Option<Duration>, random: u64) -> Duration {
-    let pause = pointless.unwrap_or_else(|| {
+/// Returns the pause after the last of `in_a_row` failures (1 and up). `retry_after` is for how long another attempt is
+/// known to be pointless. Adds up to a tenth of jitter.
+pub(super) fn pause(in_a_row: u32, retry_after: Option<Duration>, random: u64) -> Duration {
+    let pause = retry_after.unwrap_or_else(|| {
         let doubled = FIRST_PAUSE * 2u32.pow(in_a_row.saturating_sub(1).min(8));
-        doubled.min(LONGEST_PAUSE)
+        doubled.min(MAX_PAUSE)
     });
-    // Up to a tenth more, so that many who failed together do not come back together.
-    pause + pause.mul_f64((random % 1000) as f64 / 10_000.0)
+    with_jitter(pause, 0.1, random)
 }
 
-/// How long it is until the token is due; zero once it is.
+/// Returns the time until the token is due; zero if it is due now.
 pub(super) fn until_due(
     document: &Document,
     now: UtcDateTime,
@@ -45,26 +45,26 @@ pub(super) fn until_due(
     if document.is_due(now, refresh_before) {
         return Duration::ZERO;
     }
-    document.left(now).saturating_sub(refresh_before).max(SHORTEST_WAIT)
+    document.left(now).saturating_sub(refresh_before).max(MIN_INTERVAL)
 }
 
-/// How long to leave WeChat alone after it gave a token that is still due, and has this much left. On the classic API
-/// the next question would kill it. On stable it brings the same one until the last five minutes, whatever our margin,
-/// and on work until the end, which a question just before it waits out.
+/// Returns the wait after WeChat issued a token that is due from the start and has this much life left. On the classic
+/// API the next request would invalidate it. On stable it returns the same token until its last five minutes, whatever
+/// the margin here; on work until its end, which a request shortly before it waits out.
 pub(super) fn wait_while_due(rules: Rules, left: Duration) -> Duration {
     match rules {
-        Rules::Classic => (left / 2).max(SHORTEST_WAIT),
-        Rules::Stable => (left / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT),
-        Rules::Work => left.saturating_sub(SHORTEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
-        // Whoever it is a mirror of may have another at any time.
+        Rules::Classic => (left / 2).max(MIN_INTERVAL),
+        Rules::Stable => (left / 4).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
+        Rules::Work => left.saturating_sub(MIN_INTERVAL).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
+        // The mirrored wxtoken may have another one at any time.
         Rules::Mirror => Duration::ZERO,
     }
 }
 
-/// How long to leave WeChat alone after it gave a doubted token again.
-pub(super) fn wait_after_the_same(rules: Rules) -> Duration {
+/// Returns the wait after WeChat issued a rejected token again.
+pub(super) fn wait_after_same_token(rules: Rules) -> Duration {
     match rules {
-        Rules::Stable | Rules::Classic | Rules::Work => LONGEST_WAIT,
+        Rules::Stable | Rules::Classic | Rules::Work => MAX_WAIT_WHILE_DUE,
         Rules::Mirror => Duration::ZERO,
     }
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_never_come_together() {
+    fn pauses_double_up_to_a_minute_with_a_tenth_of_jitter() {
         let pauses = [1, 2, 3, 4, 5, 6, 7, 1000].map(|n| pause(n, None, 0).as_secs());
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(pause(6, None, 999).as_secs(), 65);
@@ -87,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_to_be_pointless_is_tried_rarely_from_the_first_time_on() {
+    fn a_known_retry_delay_is_used_from_the_first_failure_on() {
         assert_eq!(pause(1, Some(secs(3600)), 0), secs(3600));
         assert_eq!(pause(5, Some(secs(300)), 500), secs(315));
     }
 
     #[test]
-    fn a_due_token_is_left_alone_for_a_part_of_what_is_left() {
+    fn the_wait_while_due_is_a_part_of_the_life_left() {
         let stable = [7200, 400, 0].map(|left| wait_while_due(Rules::Stable, secs(left)));
         assert_eq!(stable, [secs(300), secs(100), secs(1)]);
         let classic = [7200, 400, 0].map(|left| wait_while_due(Rules::Classic, secs(left)));
@@ -106,11 +106,8 @@ mod tests {
         let token = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), now);
         let until = |at| until_due(&token, now + secs(at), Rules::Stable, secs(300));
         assert_eq!([0, 6899, 6900, 9000].map(until), [6900, 1, 0, 0].map(secs));
-        let between = now + Duration::from_millis(6_899_900);
-        assert_eq!(
-            until_due(&token, between, Rules::Stable, secs(300)),
-            secs(1),
-            "it is never a busy wait"
-        );
+        let shortly_before = now + Duration::from_millis(6_899_900);
+        let wait = until_due(&token, shortly_before, Rules::Stable, secs(300));
+        assert_eq!(wait, secs(1), "no busy loop");
     }
 }

@@ -1,196 +1,277 @@
-//! What is done in a thread of its own: WeChat is asked whether a token lives, and for another one. It takes as long as
-//! it takes; whoever sent it on its way decides what to make of what it brings back.
+//! The blocking work of a scheduler, each piece in a thread of its own: probing a token, requesting another one or a
+//! ticket, and publishing it. Reports what happened; what follows from it is decided by [`State`](super::state::State).
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+
+use super::settings::Settings;
+use crate::log::error;
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
-use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
-use crate::os::clock::{Clock, SystemClock};
+use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh, RefreshError};
 use crate::store::Store;
 use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, Upstream, UpstreamError};
 
-/// How long one refresh may take, waiting for the lock and retries included; `fetch` has the same.
+/// The time for one refresh, with the wait for the lock and further attempts; the same as the default of `fetch`.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long WeChat may take to say whether a token is alive: the client waits for what comes of that, too.
+/// The time for one probe. The client waits for what follows from it, too.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is to be done.
+/// What to do about an account's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// See to it that a token is published that is not due.
+    /// Publish a token, if the published one is due.
     Refresh,
-    /// See to it that a token is published that WeChat honours.
-    Settle(Doubt),
+    /// Replace a token that may be dead, unless WeChat accepts it.
+    Resolve(RejectedToken),
 }
 
-/// A token that may be dead.
+/// A token that may be dead: WeChat rejected it according to a client, or the client behaves as if.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Doubt {
+pub(super) struct RejectedToken {
     pub(super) token: Secret,
-    /// Whether WeChat is to be asked first whether it lives.
+    /// Whether it is probed before it is replaced.
     pub(super) is_probed: bool,
-    /// Whether there is more than a hint: then it is replaced also where nobody can tell.
-    pub(super) is_told: bool,
-    /// Whether WeChat may be made to replace it.
+    /// Whether a client reported it. Then it is replaced even if a probe cannot tell; on a mere suspicion it is not.
+    pub(super) is_reported: bool,
+    /// Whether a request may be forced.
     pub(super) may_force: bool,
 }
 
-/// What is brought back.
+/// The result of a job.
 #[derive(Debug, Default)]
-pub(super) struct Report {
-    /// What WeChat said of the token, if it was asked.
-    pub(super) pulse: Option<Liveness>,
-    /// What came of asking for another one, if that was done.
+pub(super) struct JobReport {
+    /// The result of the probe, if there was one.
+    pub(super) liveness: Option<Liveness>,
+    /// The result of the refresh, if there was one.
     pub(super) outcome: Option<Result<Outcome, RefreshError>>,
-    /// Whether WeChat may have done what it can to replace its token.
-    pub(super) has_forced: bool,
-    /// Whether the last question was for more than the good token: a failure is one of that alone.
-    pub(super) was_forcing: bool,
-    /// The answers to the questions for a token, each by a word for what it was, and the errcode, 0 where there is none.
-    pub(super) answers: Vec<(&'static str, i64)>,
+    /// Whether the refresh counts against the quota of forced requests.
+    pub(super) counts_as_forced: bool,
+    /// Whether the last request was a forced one. An error then says nothing about normal requests.
+    pub(super) ended_forced: bool,
+    /// The requests by result: a word for it, and the errcode, 0 if there is none.
+    pub(super) attempts: Vec<(&'static str, i64)>,
 }
 
-/// What an errand needs.
+impl JobReport {
+    /// The report of a job that failed for a reason of this machine.
+    pub(super) fn failed(error: anyhow::Error) -> JobReport {
+        JobReport { outcome: Some(Err(RefreshError::Local(error))), ..JobReport::default() }
+    }
+}
+
+/// Connects to the upstream: reads the AppSecret, which may have been replaced. Returns `None` if it cannot be read again.
+/// Called on other threads than the server's.
+pub(crate) type Connect = Arc<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + Send + Sync>;
+
+/// The upstream of an account.
+pub(crate) struct Connection {
+    /// The account's name, for messages.
+    name: String,
+    connect: Mutex<Connect>,
+    /// `None` until `connect` succeeds.
+    upstream: Mutex<Option<Arc<dyn Upstream>>>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        name: &str,
+        connect: Connect,
+        upstream: Option<Arc<dyn Upstream>>,
+    ) -> Connection {
+        let (connect, upstream) = (Mutex::new(connect), Mutex::new(upstream));
+        Connection { name: name.to_owned(), connect, upstream }
+    }
+
+    /// Connects in this way from now on. The upstream stays until then.
+    pub(super) fn set_connect(&self, connect: Connect) {
+        *lock(&self.connect) = connect;
+    }
+
+    /// Returns the upstream, and connects if there is none yet. Blocks.
+    fn upstream(&self) -> anyhow::Result<Arc<dyn Upstream>> {
+        let known = lock(&self.upstream).clone();
+        match known {
+            Some(upstream) => Ok(upstream),
+            None => {
+                let upstream = self.connect()?.context("there is no AppSecret")?;
+                Ok(Arc::clone(lock(&self.upstream).insert(upstream)))
+            }
+        }
+    }
+
+    /// Connects again. If that fails, logs it and keeps the last good upstream. Blocks.
+    pub(crate) fn reconnect(&self) {
+        match self.connect() {
+            Ok(Some(upstream)) => *lock(&self.upstream) = Some(upstream),
+            Ok(None) => {}
+            // The next job fails with this error.
+            Err(_) if lock(&self.upstream).is_none() => {}
+            Err(err) => error!("serve: {}: {err:#}; the last good AppSecret stays", self.name),
+        }
+    }
+
+    fn connect(&self) -> anyhow::Result<Option<Arc<dyn Upstream>>> {
+        let connect = Arc::clone(&*lock(&self.connect));
+        connect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that a job needs, for a thread of its own.
 pub(super) struct JobContext {
-    pub(super) name: String,
-    pub(super) place: Location,
-    pub(super) appid: String,
-    pub(super) rules: Rules,
-    pub(super) refresh_before: Duration,
-    pub(super) store: Arc<dyn Store + Send + Sync>,
-    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl JobContext {
-    /// Does what is to be done.
-    pub(super) fn run(&self, errand: Job) -> Report {
-        let doubt = match errand {
-            Job::Refresh => return self.refresh(&TokenRequest::Live, true),
-            Job::Settle(doubt) => doubt,
+    /// Runs the job.
+    pub(super) fn run(&self, job: Job) -> JobReport {
+        let upstream = match self.connection.upstream() {
+            Ok(upstream) => upstream,
+            Err(err) => return JobReport::failed(err),
         };
-        if self.rules == Rules::Mirror {
-            return self.pass_on(doubt);
+        let rejected = match job {
+            Job::Refresh => return self.refresh(&*upstream, &TokenRequest::Live, true),
+            Job::Resolve(rejected) => rejected,
+        };
+        let request = TokenRequest::OtherThan(rejected.token.clone());
+        if self.settings.account.rules == Rules::Mirror {
+            // The mirrored wxtoken probes the token, and has quotas of its own.
+            let mut report = self.refresh(&*upstream, &request, rejected.is_reported);
+            if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
+                report.liveness = Some(Liveness::Alive);
+            }
+            return report;
         }
-        let pulse = doubt.is_probed.then(|| self.upstream.probe(&doubt.token, PROBE_TIMEOUT));
-        let is_settled = match &pulse {
+        let liveness = rejected.is_probed.then(|| upstream.probe(&rejected.token, PROBE_TIMEOUT));
+        let is_kept = match &liveness {
             Some(Liveness::Alive) => true,
             Some(Liveness::Dead) => false,
-            // Nobody knows, and a hint is no reason to burn a token.
-            Some(Liveness::Unknown(_)) | None => !doubt.is_told,
+            Some(Liveness::Unknown(_)) | None => !rejected.is_reported,
         };
-        // On stable a plain question costs nothing, and brings the new one where somebody else has forced it.
-        let may_ask = doubt.may_force || self.rules == Rules::Stable;
-        let report = match is_settled || !may_ask {
-            true => Report::default(),
-            false => self.refresh(&TokenRequest::OtherThan(doubt.token), doubt.may_force),
+        // On stable a normal request costs nothing, and returns the new token if another program has forced one.
+        let may_request = rejected.may_force || self.settings.account.rules == Rules::Stable;
+        let report = match is_kept || !may_request {
+            true => JobReport::default(),
+            false => self.refresh(&*upstream, &request, rejected.may_force),
         };
-        Report { pulse, ..report }
+        JobReport { liveness, ..report }
     }
 
-    /// Where another wxtoken is asked, that one probes the token, and rations what it forces.
-    fn pass_on(&self, doubt: Doubt) -> Report {
-        let mut report = self.refresh(&TokenRequest::OtherThan(doubt.token), doubt.is_told);
-        if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
-            report.pulse = Some(Liveness::Alive);
-        }
-        report
-    }
-
-    /// Sees to it that this ticket is published in `store`, and is not due. That its token is dead is a failure here: what
-    /// follows from it is for whoever rations that.
+    /// Publishes a ticket in `store`, if the published one is due. A dead token is not replaced here, because that is
+    /// subject to quotas; it is the error returned.
     pub(super) fn run_ticket(
         &self,
         kind: &TicketType,
         store: &dyn Store,
     ) -> Result<Outcome, RefreshError> {
-        let place = self.place.name_of(&DocumentKind::Token);
+        let upstream = self.connection.upstream()?;
+        let location = &self.settings.account.location;
+        let token_place = location.name_of(&DocumentKind::Token);
         let ticket = TicketRefresh {
             kind,
-            place: &self.place.name_of(&DocumentKind::Ticket(kind.clone())),
-            token: self.asking(&*self.upstream, &place),
-            upstream: &*self.upstream,
+            place: &location.name_of(&DocumentKind::Ticket(kind.clone())),
+            token: self.token_refresh(&*upstream, &token_place)?,
+            upstream: &*upstream,
             store,
             replaces_dead_token: false,
             has_renewed_token: Cell::default(),
         };
-        ticket.run(SystemClock.instant() + REFRESH_TIMEOUT)
+        ticket.run(self.clock.instant() + REFRESH_TIMEOUT)
     }
 
-    /// The token's refresh, which asks `source`.
-    fn asking<'a>(&'a self, source: &'a dyn TokenSource, place: &'a str) -> Refresh<'a> {
-        Refresh {
-            name: &self.name,
+    fn token_refresh<'a>(
+        &'a self,
+        source: &'a dyn TokenSource,
+        place: &'a str,
+    ) -> anyhow::Result<Refresh<'a>> {
+        let Settings { account, token_store, .. } = &*self.settings;
+        Ok(Refresh {
+            name: &account.name,
             place,
-            appid: &self.appid,
-            rules: self.rules,
-            refresh_before: self.refresh_before,
-            clock: &SystemClock,
+            appid: account.needed_appid()?,
+            rules: account.rules,
+            refresh_before: account.refresh_before,
+            clock: &*self.clock,
             source,
-            store: &*self.store,
-        }
+            store: &**token_store,
+        })
     }
 
-    fn refresh(&self, want: &TokenRequest, may_force: bool) -> Report {
-        let source = Noted {
-            source: &*self.upstream,
-            rules: self.rules,
+    fn refresh(
+        &self,
+        upstream: &dyn Upstream,
+        request: &TokenRequest,
+        may_force: bool,
+    ) -> JobReport {
+        let account = &self.settings.account;
+        let source = RecordingSource {
+            source: upstream,
+            rules: account.rules,
             may_force,
-            has_forced: Cell::new(false),
-            was_forcing: Cell::new(false),
-            answers: RefCell::default(),
+            counts_as_forced: Cell::new(false),
+            ended_forced: Cell::new(false),
+            attempts: RefCell::default(),
         };
-        let place = self.place.name_of(&DocumentKind::Token);
-        let outcome =
-            self.asking(&source, &place).run(want, SystemClock.instant() + REFRESH_TIMEOUT);
-        Report {
-            pulse: None,
+        let place = account.location.name_of(&DocumentKind::Token);
+        let outcome = match self.token_refresh(&source, &place) {
+            Ok(refresh) => refresh.run(request, self.clock.instant() + REFRESH_TIMEOUT),
+            Err(err) => Err(RefreshError::Local(err)),
+        };
+        JobReport {
+            liveness: None,
             outcome: Some(outcome),
-            has_forced: source.has_forced.get(),
-            was_forcing: source.was_forcing.get(),
-            answers: source.answers.into_inner(),
+            counts_as_forced: source.counts_as_forced.get(),
+            ended_forced: source.ended_forced.get(),
+            attempts: source.attempts.into_inner(),
         }
     }
 }
 
-/// A source that is not forced where that is not to be, and whose answers are noted.
-struct Noted<'a> {
+/// Records the requests to a source, and withholds forced ones if they are not allowed.
+struct RecordingSource<'a> {
     source: &'a dyn TokenSource,
     rules: Rules,
     may_force: bool,
-    has_forced: Cell<bool>,
-    was_forcing: Cell<bool>,
-    answers: RefCell<Vec<(&'static str, i64)>>,
+    counts_as_forced: Cell<bool>,
+    ended_forced: Cell<bool>,
+    attempts: RefCell<Vec<(&'static str, i64)>>,
 }
 
-impl TokenSource for Noted<'_> {
+impl TokenSource for RecordingSource<'_> {
     fn request_token(
         &self,
-        how: RefreshMode,
+        mode: RefreshMode,
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
-        if how == RefreshMode::Forced && !self.may_force {
+        if mode == RefreshMode::Forced && !self.may_force {
             return Err(UpstreamError::Withheld);
         }
-        self.was_forcing.set(how == RefreshMode::Forced);
-        let answer = self.source.request_token(how, timeout);
-        // Where nothing can be forced, each question is all that can be done about a token.
-        let is_forced = match self.rules {
-            Rules::Stable => how == RefreshMode::Forced,
+        self.ended_forced.set(mode == RefreshMode::Forced);
+        let result = self.source.request_token(mode, timeout);
+        let counts_as_forced = match self.rules {
+            Rules::Stable => mode == RefreshMode::Forced,
+            // Without a forced mode, each request is all that can be done about a token.
             Rules::Classic | Rules::Work => true,
             Rules::Mirror => false,
         };
-        if is_forced && answer.as_ref().err().is_none_or(UpstreamError::may_have_minted) {
-            self.has_forced.set(true);
+        if counts_as_forced && result.as_ref().err().is_none_or(UpstreamError::may_have_minted) {
+            self.counts_as_forced.set(true);
         }
-        self.answers.borrow_mut().push(match &answer {
+        self.attempts.borrow_mut().push(match &result {
             Ok(_) => ("ok", 0),
             Err(UpstreamError::Refused(refusal)) => ("refused", refusal.code),
             Err(UpstreamError::Status(_)) => ("http_status", 0),
@@ -201,9 +282,9 @@ impl TokenSource for Noted<'_> {
             Err(UpstreamError::Central { .. }) => ("unreachable", 0),
             Err(UpstreamError::Malformed(_)) => ("nonsense", 0),
             Err(UpstreamError::Expired | UpstreamError::Withheld | UpstreamError::NoToken) => {
-                return answer;
+                return result;
             }
         });
-        answer
+        result
     }
 }

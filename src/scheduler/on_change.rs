@@ -1,114 +1,96 @@
-//! The hook of one account inside of `serve --refresh`: run in a thread of its own, once at a time, and once more if the
-//! token changed meanwhile. It has until the server ends, and a moment more.
+//! Runs the account's hook after its token has changed: in a thread of its own, one at a time, and once more if the token
+//! changed meanwhile. When the server ends, a running hook is stopped after a moment.
 
-use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::UtcDateTime;
-use tokio::sync::Semaphore;
 use tokio::task::{spawn_blocking, spawn_local};
 
+use super::settings::Settings;
+use super::{Environment, panicked};
 use crate::log::{error, info};
-use crate::model::account::Account;
 use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
-use crate::os::clock::{Clock, SystemClock};
-use crate::os::hook::Hook;
 
-/// So many hooks of all accounts run at once. Each waits in a thread; those come beside the ones that are there for asking.
-pub(crate) const MOST_HOOKS: usize = 16;
+/// The time a running hook gets when the server ends. Together with the hook's grace it is shorter than the server's own
+/// shutdown timeout.
+const TIME_AT_SHUTDOWN: Duration = Duration::from_secs(3);
 
-static HOOKS: Semaphore = Semaphore::const_new(MOST_HOOKS);
-
-/// When the server ends, a hook that runs may take so long. What comes then, and its grace, are within the server's own.
-const AT_END: Duration = Duration::from_secs(3);
-
-/// What an account wants run when its token changed, if it does.
+/// The state of an account's hook.
+#[derive(Default)]
 pub(super) struct OnChange {
-    account: String,
-    /// Where the token's document is.
-    document: PathBuf,
-    hook: RefCell<Option<Hook>>,
-    state: Cell<HookState>,
-    /// When it failed, if it has not run well since.
+    phase: Cell<Phase>,
+    /// When it failed, if no success followed.
     failed_at: Cell<Option<UtcDateTime>>,
-    /// Whether nobody has time for it any more.
-    is_over: Arc<AtomicBool>,
+    /// Whether a running hook is to be stopped.
+    is_stopped: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HookState {
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
     Idle,
     Running,
-    /// The token has changed since it last began.
-    Again,
+    /// Running, and the token has changed since.
+    RunAgain,
 }
 
 impl OnChange {
-    pub(super) fn of(account: &Account) -> OnChange {
-        OnChange {
-            account: account.name.clone(),
-            document: account.location.path(&DocumentKind::Token),
-            hook: RefCell::new(account.on_change.clone()),
-            state: Cell::new(HookState::Idle),
-            failed_at: Cell::default(),
-            is_over: Arc::default(),
-        }
-    }
-
-    /// Runs this hook from now on.
-    pub(super) fn set_hook(&self, hook: Option<&Hook>) {
-        if self.hook.borrow().as_ref() != hook {
-            self.hook.replace(hook.cloned());
-            self.failed_at.set(None);
-        }
-    }
-
-    /// Has it run, as the token has changed; if it runs already, whoever waits for that runs it again.
-    pub(super) async fn run(&self) {
-        if self.hook.borrow().is_none() {
+    /// Runs the hook of the settings, which are read anew before each run, and waits for its end. If it is running already,
+    /// that run is followed by another, and this returns at once.
+    pub(super) async fn run(
+        &self,
+        settings: impl Fn() -> Arc<Settings>,
+        environment: &Environment,
+    ) {
+        if settings().account.on_change.is_none()
+            || self.phase.replace(Phase::RunAgain) != Phase::Idle
+        {
             return;
         }
-        if self.state.replace(HookState::Again) != HookState::Idle {
-            return;
-        }
-        let name = &self.account;
-        while self.state.replace(HookState::Running) == HookState::Again {
-            let _permit = HOOKS.acquire().await; // It is never closed.
-            let Some(hook) = self.hook.borrow().clone() else { break };
-            let (account, document) = (name.clone(), self.document.clone());
-            let is_over = Arc::clone(&self.is_over);
-            let is_over = move || is_over.load(Ordering::Relaxed);
-            let done = spawn_blocking(move || hook.run(&account, &document, &is_over)).await;
-            let is_well = matches!(done, Ok(Ok(())));
-            self.failed_at.set((!is_well).then(|| SystemClock.now()));
-            match done {
+        while self.phase.replace(Phase::Running) == Phase::RunAgain {
+            let _permit = environment.hook_slots.acquire().await; // Never closed.
+            let settings = settings();
+            let Some(hook) = settings.account.on_change.clone() else { break };
+            let name = settings.account.name.clone();
+            let document = settings.account.location.path(&DocumentKind::Token);
+            let is_stopped = Arc::clone(&self.is_stopped);
+            let done = spawn_blocking(move || {
+                hook.run(&name, &document, &|| is_stopped.load(Ordering::Relaxed))
+            });
+            let result = done.await;
+            let has_succeeded = matches!(result, Ok(Ok(())));
+            self.failed_at.set((!has_succeeded).then(|| environment.clock.now()));
+            let name = &settings.account.name;
+            match result {
                 Ok(Ok(())) => info!("serve: {name}: on_change has run"),
                 Ok(Err(failure)) => error!("serve: {name}: {failure}"),
-                Err(_) => error!("serve: {name}: {}", super::broke_off()),
+                Err(_) => error!("serve: {name}: {}", panicked()),
             }
         }
-        self.state.set(HookState::Idle);
+        self.phase.set(Phase::Idle);
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        self.state.get() != HookState::Idle
-    }
-
-    /// It has no time for long any more.
-    pub(super) fn wind_up(&self) {
-        let is_over = Arc::clone(&self.is_over);
+    /// Stops a running hook, after a moment.
+    pub(super) fn stop(&self, environment: &Environment) {
+        let (is_stopped, timer) =
+            (Arc::clone(&self.is_stopped), environment.clock.timer(TIME_AT_SHUTDOWN));
         spawn_local(async move {
-            SystemClock.timer(AT_END).await;
-            is_over.store(true, Ordering::Relaxed);
+            timer.await;
+            is_stopped.store(true, Ordering::Relaxed);
         });
     }
 
-    /// What is known of it; `None` where there is nothing to be run.
-    pub(super) fn status(&self) -> Option<HookStatus> {
-        self.hook.borrow().as_ref().map(|_| HookStatus { failed_at: self.failed_at.get() })
+    /// Returns the status of the hook that the settings have.
+    pub(super) fn status(&self) -> HookStatus {
+        HookStatus { failed_at: self.failed_at.get() }
+    }
+
+    /// Forgets a failure, because there is another hook now.
+    pub(super) fn forget_failure(&self) {
+        self.failed_at.set(None);
     }
 }

@@ -1,87 +1,190 @@
-//! What failed, how often, and when it is tried again: of a token, or of a ticket. Says when that is news. Pure: the time
-//! and random come in.
+//! Retry bookkeeping for one document, a token's or a ticket's: whether an attempt is running, what failed, when the next
+//! attempt may start, and when a failure is worth a log line. Pure: time and random numbers come in.
 
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-use super::backoff;
+use super::backoff::{self, MIN_INTERVAL};
+use super::event::Event;
 use crate::model::status::{RefreshFailure, Unavailable};
+use crate::os::clock::Clock;
 use crate::refresh::RefreshError;
 
-/// How often an operator hears of the same trouble again.
-const BETWEEN_LINES: Duration = Duration::from_secs(10 * 60);
+/// How often the same failure is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// What clients are told of trouble on this machine.
+/// What clients are told of a local fault: no details of this machine.
 const LOCAL: &str = "something on the server is in the way, and what it says on stderr tells what; its operator can mend it. \
                      服务器本地故障，详见其日志，请联系管理员。";
 
-/// The failures since the last success.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    at: UtcDateTime,
-    failure: String,
-    /// What clients are told of it.
-    why: String,
-    /// How often it failed since the operator last said that something was mended.
-    in_a_row: u32,
-    /// Before this another try is pointless.
-    pub(super) retry_at: Instant,
-    told_at: Option<Instant>,
+/// One instant, by both clocks, with a random number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) wall: UtcDateTime,
+    pub(super) now: Instant,
+    pub(super) random: u64,
 }
 
-impl Trouble {
-    /// Notes one more failure; gives the pause that follows, if the operator is to hear of it. `pointless` is how long another
-    /// try is known to be.
-    pub(super) fn note(
-        trouble: &mut Option<Trouble>,
-        failure: &RefreshError,
-        pointless: Option<Duration>,
-        wall: UtcDateTime,
-        now: Instant,
-        random: u64,
-    ) -> Option<Duration> {
-        let text = failure.to_string();
-        let in_a_row = trouble.as_ref().map_or(1, |trouble| trouble.in_a_row + 1);
-        let pause = backoff::pause(in_a_row, pointless, random);
-        let told_at = trouble.take().filter(|it| it.failure == text).and_then(|it| it.told_at);
-        let is_told = told_at.is_some_and(|at| now < at + BETWEEN_LINES);
-        *trouble = Some(Trouble {
-            at: wall,
-            failure: text.clone(),
-            why: match failure {
-                RefreshError::Upstream(_) | RefreshError::AnswerLost { .. } => text,
-                // Of the machine itself clients learn nothing.
+impl Moment {
+    pub(super) fn read(clock: &dyn Clock) -> Moment {
+        Moment { wall: clock.now(), now: clock.instant(), random: clock.random() }
+    }
+}
+
+/// The attempts to refresh one document.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    /// The number of resets at the start of the running attempt.
+    running: Option<u64>,
+    /// When the last attempt started.
+    started_at: Option<Instant>,
+    pub(super) failures: Failures,
+    resets: u64,
+}
+
+/// Whether an attempt may start now for a client that waits for the document.
+#[derive(Debug)]
+pub(super) enum Readiness<'a> {
+    Ready,
+    Running,
+    NotBefore(Instant),
+    /// The last attempt failed, and waiting for the next one is pointless.
+    Failed(&'a FailureRecord),
+}
+
+impl Retry {
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Notes that an attempt starts.
+    pub(super) fn start(&mut self, now: Instant) {
+        (self.running, self.started_at) = (Some(self.resets), Some(now));
+    }
+
+    /// Notes that the attempt has ended. Returns whether there was a reset since its start.
+    pub(super) fn finish(&mut self) -> bool {
+        self.running.take().is_some_and(|resets| resets != self.resets)
+    }
+
+    /// Lets the next attempt start at once, because the operator may have fixed the cause of the last failure.
+    pub(super) fn reset(&mut self, now: Instant) {
+        self.resets += 1;
+        self.failures.allow_retry(now);
+    }
+
+    /// Returns the time until the next attempt may start; zero if it may now.
+    pub(super) fn delay(&self, now: Instant) -> Duration {
+        let not_before = self.failures.retry_at().max(self.next_start());
+        not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
+    pub(super) fn readiness(&self, now: Instant) -> Readiness<'_> {
+        match self.failures.last() {
+            // During another attempt too: there is no reason to expect a better result.
+            Some(failure)
+                if !failure.is_reset() && (now < failure.retry_at || self.is_running()) =>
+            {
+                Readiness::Failed(failure)
+            }
+            _ if self.is_running() => Readiness::Running,
+            _ => match self.next_start() {
+                Some(at) if now < at => Readiness::NotBefore(at),
+                _ => Readiness::Ready,
+            },
+        }
+    }
+
+    fn next_start(&self) -> Option<Instant> {
+        self.started_at.map(|at| at + MIN_INTERVAL)
+    }
+}
+
+/// The failures since the last success.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Option<FailureRecord>);
+
+/// The last of them.
+#[derive(Debug)]
+pub(super) struct FailureRecord {
+    status: RefreshFailure,
+    client_message: String,
+    /// The number of failures in a row; 0 after a reset.
+    in_a_row: u32,
+    retry_at: Instant,
+    logged_at: Option<Instant>,
+}
+
+impl Failures {
+    /// Records a failure after which another attempt is pointless for `retry_after`, if that is known. Returns the event to
+    /// log, unless the same failure was logged within the last ten minutes.
+    pub(super) fn record(
+        &mut self,
+        error: &RefreshError,
+        retry_after: Option<Duration>,
+        at: Moment,
+    ) -> Option<Event> {
+        let message = error.to_string();
+        let in_a_row = self.last().map_or(1, |last| last.in_a_row + 1);
+        let pause = backoff::pause(in_a_row, retry_after, at.random);
+        let logged_at = self.last().filter(|last| last.status.message == message);
+        let logged_at = logged_at.and_then(|last| last.logged_at);
+        let logged_at = logged_at.filter(|logged_at| at.now < *logged_at + LOG_INTERVAL);
+        self.0 = Some(FailureRecord {
+            client_message: match error {
+                RefreshError::Upstream(_) | RefreshError::AnswerLost { .. } => message.clone(),
                 RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => {
                     LOCAL.to_owned()
                 }
             },
+            status: RefreshFailure { at: at.wall, message: message.clone() },
             in_a_row,
-            retry_at: now + pause,
-            told_at: if is_told { told_at } else { Some(now) },
+            retry_at: at.now + pause,
+            logged_at: logged_at.or(Some(at.now)),
         });
-        (!is_told).then_some(pause)
+        logged_at.is_none().then_some(Event::Failed { message, pause })
     }
 
-    /// Whether there is no reason to believe that it has been mended.
-    pub(super) fn stands(&self) -> bool {
-        self.in_a_row > 0
+    /// Notes a success. Returns the event to log if it ends a failure.
+    pub(super) fn clear(&mut self) -> Option<Event> {
+        self.0.take().map(|_| Event::Recovered)
     }
 
-    /// Lets it be tried again at once, and be told again should it fail again.
-    pub(super) fn forgive(&mut self, now: Instant) {
-        (self.in_a_row, self.retry_at, self.told_at) = (0, now, None);
+    /// Lets the next attempt start at once, and logs its failure even if it is the same.
+    pub(super) fn allow_retry(&mut self, now: Instant) {
+        if let Some(last) = &mut self.0 {
+            (last.in_a_row, last.retry_at, last.logged_at) = (0, now, None);
+        }
     }
 
-    /// When it last failed, and how.
-    pub(super) fn failure(&self) -> RefreshFailure {
-        RefreshFailure { at: self.at, message: self.failure.clone() }
+    pub(super) fn last(&self) -> Option<&FailureRecord> {
+        self.0.as_ref()
     }
 
-    /// The same for a client; `what` says what there is none of.
-    pub(super) fn lack(&self, what: &str, now: Instant) -> Unavailable {
+    /// Returns the last failure if another attempt is pointless now.
+    pub(super) fn pending(&self, now: Instant) -> Option<&FailureRecord> {
+        self.last().filter(|last| now < last.retry_at)
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.last().map(|last| last.retry_at)
+    }
+}
+
+impl FailureRecord {
+    fn is_reset(&self) -> bool {
+        self.in_a_row == 0
+    }
+
+    pub(super) fn status(&self) -> RefreshFailure {
+        self.status.clone()
+    }
+
+    /// Returns the error for a client; `what` says what is missing.
+    pub(super) fn unavailable(&self, what: &str, now: Instant) -> Unavailable {
         Unavailable {
-            why: format!("{what}: {}", self.why),
+            why: format!("{what}: {}", self.client_message),
             retry_after: self.retry_at.saturating_duration_since(now),
         }
     }

@@ -1,15 +1,16 @@
-//! What is known of an account's tokens: what WeChat said of them, what failed, what may be asked. And what follows from
-//! it, for somebody who wants a token and for the schedule. Pure: the time comes in, and nobody is asked.
+//! What is known of an account's token: the last probe, failures, quotas, the running job. Decides from that what to do
+//! for a client and on schedule. Pure: time and random numbers come in, and jobs are run elsewhere.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-use super::backoff::{self, SHORTEST_WAIT};
-use super::job::{Doubt, Job, Report};
-use super::quota::{Forced, Probes, Withheld};
-use super::retry::Trouble;
+use super::backoff;
+use super::event::Event;
+use super::job::{Job, JobReport, RejectedToken};
+use super::quota::{ForcedQuota, ProbeQuota, QuotaExceeded};
+use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::secret::Secret;
@@ -17,88 +18,61 @@ use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavaila
 use crate::refresh::{Outcome, RefreshError};
 use crate::upstream::{Liveness, UpstreamError};
 
-/// How long it holds what WeChat said of a token: those who doubt it at once are answered at once.
-const PULSE_HOLDS: Duration = Duration::from_secs(1);
+/// How long a probe's result answers further reports about the same token at once.
+const PROBE_VALID: Duration = Duration::from_secs(1);
 
-/// How long it may hold where WeChat is not to be asked again so soon.
-const PULSE_HOLDS_AT_MOST: Duration = Duration::from_secs(2 * 60);
+/// How long a probe that found the token alive counts while the probe quota is used up.
+const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(2 * 60);
 
-/// Forced mints in a day. WeChat has 20 on stable; elsewhere every question counts as one, and this is a tenth of
-/// classic's quota.
+/// Forced requests in a day. WeChat allows 20 on stable. Elsewhere each request counts as one, and this is a tenth of
+/// classic's daily quota.
 const FORCED_PER_DAY_ON_STABLE: usize = 20;
 const FORCED_PER_DAY_ELSEWHERE: usize = 200;
 
-/// What is known, as of the last answer.
+/// The state of an account's token.
 #[derive(Debug)]
 pub(super) struct State {
+    /// The account's name, for messages.
     name: String,
     rules: Rules,
     refresh_before: Duration,
-    under_way: Option<UnderWay>,
-    /// When the last errand began.
-    begun_at: Option<Instant>,
-    /// What WeChat said of a token that was doubted.
-    pulse: Option<ProbeResult>,
+    /// The running job.
+    job: Option<Job>,
+    retry: Retry,
+    /// The failures of forced requests. Normal ones may succeed all the same.
+    forced_failures: Failures,
+    forced_quota: ForcedQuota,
+    probe_quota: ProbeQuota,
+    last_probe: Option<ProbeResult>,
     /// The token that WeChat says is dead.
     dead: Option<Secret>,
-    /// The token that a client says was rejected, while WeChat could neither be asked about it nor for another.
-    unsettled: Option<Secret>,
-    /// The failures since the last success.
-    trouble: Option<Trouble>,
-    /// Those of forcing alone: what is merely asked for can be had all the same.
-    forcing_trouble: Option<Trouble>,
-    forced: Forced,
-    probes: Probes,
-    /// Before this a token that is due is left alone: it was when WeChat gave it, too.
+    /// The token that a client reported as rejected, while neither a probe nor another token could be had.
+    unresolved: Option<Secret>,
+    /// Until then a token that is due is kept: it was due when WeChat issued it.
     not_before: Instant,
-    hangups: u64,
     succeeded_at: Option<UtcDateTime>,
     next_at: Option<UtcDateTime>,
-    answers: BTreeMap<(&'static str, i64), u64>,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    errand: Job,
-    /// How many hangups there were when it began.
-    hangups: u64,
+    /// The number of requests by result: a word and the errcode.
+    attempts: BTreeMap<(&'static str, i64), u64>,
 }
 
 #[derive(Debug)]
 struct ProbeResult {
     token: Secret,
-    is_honoured: bool,
+    is_alive: bool,
     at: Instant,
 }
 
-/// What is next for somebody who wants a token.
+/// What to do next for a client that wants a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// What is published is the answer.
-    HandOut,
-    /// Wait until something changes, or until then, and think again.
+    /// Hand out the published token.
+    Serve,
+    /// Wait for a change, or until then, and ask again.
     Wait(Option<Instant>),
-    Begin(Job),
-    /// There will be none for now.
-    GiveUp(Unavailable),
-}
-
-/// What the operator should hear of an errand.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// WeChat honours the token of this fingerprint, which was said to be rejected.
-    Honoured(String),
-    /// WeChat says that it is dead.
-    Dead(String),
-    /// It could not be told.
-    Unclear(String),
-    /// `token` and its fingerprint, or a ticket's alone.
-    Published(String),
-    Failed {
-        failure: String,
-        pause: Duration,
-    },
-    WellAgain,
+    Start(Job),
+    /// There is no token for now.
+    Fail(Unavailable),
 }
 
 impl State {
@@ -111,332 +85,285 @@ impl State {
             name: name.to_owned(),
             rules,
             refresh_before,
-            under_way: None,
-            begun_at: None,
-            pulse: None,
+            job: None,
+            retry: Retry::default(),
+            forced_failures: Failures::default(),
+            forced_quota: ForcedQuota::new(per_day),
+            probe_quota: ProbeQuota::new(now),
+            last_probe: None,
             dead: None,
-            unsettled: None,
-            trouble: None,
-            forcing_trouble: None,
-            forced: Forced::new(per_day),
-            probes: Probes::new(now),
+            unresolved: None,
             not_before: now,
-            hangups: 0,
             succeeded_at: None,
             next_at: None,
-            answers: BTreeMap::new(),
+            attempts: BTreeMap::new(),
         }
     }
 
-    /// Whether WeChat has said that this token is dead: it is nobody's answer then, whatever life it had left.
+    /// Whether WeChat has said that this token is dead. It is not handed out then, whatever life it has left.
     pub(super) fn is_dead(&self, token: &Secret) -> bool {
         self.dead.as_ref() == Some(token)
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
+    pub(super) fn is_running(&self) -> bool {
+        self.retry.is_running()
     }
 
-    /// What to do for somebody with this wish. `current` is the token that is published, lives, and is not dead.
+    /// Returns what to do for a client with this request. `current` is the published token, if it lives and is not dead.
     pub(super) fn step(
         &mut self,
-        wish: &TokenRequest,
+        request: &TokenRequest,
         current: Option<&Secret>,
         now: Instant,
     ) -> Step {
-        match (wish, current) {
-            (_, None) => self.revive(now),
-            (TokenRequest::Live, Some(_)) => Step::HandOut,
+        match (request, current) {
+            (_, None) => self.replace_missing(now),
+            (TokenRequest::Live, Some(_)) => Step::Serve,
             (TokenRequest::OtherThan(rejected), Some(current)) if rejected != current => {
-                Step::HandOut
+                Step::Serve
             }
             (TokenRequest::OtherThan(_) | TokenRequest::New, Some(current)) => {
-                self.settle(current, true, now)
+                self.resolve(current, true, now)
             }
-            (TokenRequest::Verified, Some(current)) => self.settle(current, false, now),
+            (TokenRequest::Verified, Some(current)) => self.resolve(current, false, now),
         }
     }
 
-    /// There is no token to hand out.
-    fn revive(&mut self, now: Instant) -> Step {
-        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.stands())
-            && (now < trouble.retry_at || self.is_under_way())
-        {
-            return Step::GiveUp(self.lack_of(trouble, now));
-        }
-        if self.is_under_way() {
-            return Step::Wait(None);
-        }
-        if self.dead.is_some()
-            && let Err(lack) = self.may_force(now)
-        {
-            return Step::GiveUp(lack);
-        }
-        match self.rest(now) {
-            Duration::ZERO => Step::Begin(self.remedy(now)),
-            rest => Step::Wait(Some(now + rest)),
+    /// Returns what to do while there is no token to hand out.
+    fn replace_missing(&self, now: Instant) -> Step {
+        match self.retry.readiness(now) {
+            Readiness::Failed(failure) => Step::Fail(self.unavailable(failure, now)),
+            Readiness::Running => Step::Wait(None),
+            readiness => match (self.check_forced(now), readiness) {
+                (Err(unavailable), _) if self.dead.is_some() => Step::Fail(unavailable),
+                (_, Readiness::NotBefore(at)) => Step::Wait(Some(at)),
+                _ => Step::Start(self.remedy(now)),
+            },
         }
     }
 
-    /// Somebody doubts the current token. If he `is_told` so by WeChat, he is not content with it unless it is honoured.
-    fn settle(&mut self, current: &Secret, is_told: bool, now: Instant) -> Step {
-        let felt = self.pulse.as_ref().filter(|felt| felt.token == *current);
-        let felt = felt.map(|felt| (felt.is_honoured, now.duration_since(felt.at)));
-        let is_honoured = |holds| felt.is_some_and(|(honoured, ago)| honoured && ago < holds);
-        if is_honoured(PULSE_HOLDS) {
-            return Step::HandOut;
+    /// Returns what to do about the current token, which may be dead. If a client reported that WeChat rejected it
+    /// (`is_reported`), that client gets it only once WeChat has accepted it.
+    fn resolve(&mut self, current: &Secret, is_reported: bool, now: Instant) -> Step {
+        let probe = self.last_probe.as_ref().filter(|probe| probe.token == *current);
+        let probe = probe.map(|probe| (probe.is_alive, now.duration_since(probe.at)));
+        let was_alive_within = |span| probe.is_some_and(|(is_alive, ago)| is_alive && ago < span);
+        if was_alive_within(PROBE_VALID) {
+            return Step::Serve;
         }
-        if let Some(UnderWay { errand, .. }) = &self.under_way {
-            // A hint waits for nothing but what answers it.
-            let is_answer = matches!(errand, Job::Settle(doubt) if doubt.token == *current);
-            return if is_told || is_answer { Step::Wait(None) } else { Step::HandOut };
+        if let Some(job) = &self.job {
+            // A suspicion alone waits only for the job that answers it.
+            let is_answer = matches!(job, Job::Resolve(rejected) if rejected.token == *current);
+            return if is_reported || is_answer { Step::Wait(None) } else { Step::Serve };
         }
-        if let Some(trouble) = self.trouble.as_ref().filter(|trouble| now < trouble.retry_at)
-            && is_told
-        {
-            return Step::GiveUp(self.lack_of(trouble, now));
+        if let (Some(failure), true) = (self.retry.failures.pending(now), is_reported) {
+            return Step::Fail(self.unavailable(failure, now));
         }
-        let may_force = self.may_force(now);
-        let was_unclear = felt.is_some_and(|(_, ago)| ago < PULSE_HOLDS);
-        let is_probed = !was_unclear && self.probes.take(now);
-        if !is_probed && (!is_told || is_honoured(PULSE_HOLDS_AT_MOST)) {
-            return Step::HandOut;
+        let was_probed = probe.is_some_and(|(_, ago)| ago < PROBE_VALID);
+        let is_probed = !was_probed && self.probe_quota.take(now);
+        if !is_probed && (!is_reported || was_alive_within(PROBE_VALID_WITHOUT_QUOTA)) {
+            return Step::Serve;
         }
-        match (is_probed, may_force) {
-            (false, Err(lack)) => Step::GiveUp(lack),
-            (_, may_force) => Step::Begin(Job::Settle(Doubt {
+        match (is_probed, self.check_forced(now)) {
+            (false, Err(unavailable)) => Step::Fail(unavailable),
+            (_, may_force) => Step::Start(Job::Resolve(RejectedToken {
                 token: current.clone(),
                 is_probed,
-                is_told,
+                is_reported,
                 may_force: may_force.is_ok(),
             })),
         }
     }
 
-    /// Whether WeChat may be made to replace its token.
-    fn may_force(&mut self, now: Instant) -> Result<(), Unavailable> {
-        if let Some(trouble) = self.forcing_trouble.as_ref().filter(|it| now < it.retry_at) {
-            return Err(self.lack_of(trouble, now));
+    /// Fails if no request is to be forced now.
+    fn check_forced(&self, now: Instant) -> Result<(), Unavailable> {
+        if let Some(failure) = self.forced_failures.pending(now) {
+            return Err(self.unavailable(failure, now));
         }
-        self.forced.check(now).map_err(lack)
+        self.forced_quota.check(now).map_err(quota_exceeded)
     }
 
-    /// What would bring a token, where there is none.
-    fn remedy(&mut self, now: Instant) -> Job {
-        let may_force = self.may_force(now).is_ok();
-        match &self.dead {
-            // On stable a plain question counts nothing.
-            Some(dead) if may_force || self.rules == Rules::Stable => Job::Settle(Doubt {
-                token: dead.clone(),
-                is_probed: false,
-                is_told: true,
-                may_force,
-            }),
-            Some(_) => Job::Refresh,
-            None => match &self.unsettled {
-                Some(token) => Job::Settle(Doubt {
-                    token: token.clone(),
-                    is_probed: true,
-                    is_told: true,
-                    may_force,
-                }),
-                None => Job::Refresh,
-            },
-        }
+    /// Returns the job that can bring a token while there is none to hand out.
+    fn remedy(&self, now: Instant) -> Job {
+        let may_force = self.check_forced(now).is_ok();
+        let (token, is_probed) = match (&self.dead, &self.unresolved) {
+            // On stable a normal request costs nothing.
+            (Some(dead), _) if may_force || self.rules == Rules::Stable => (dead, false),
+            (None, Some(unresolved)) => (unresolved, true),
+            _ => return Job::Refresh,
+        };
+        let token = token.clone();
+        Job::Resolve(RejectedToken { token, is_probed, is_reported: true, may_force })
     }
 
-    /// How long it is until WeChat is to be asked on schedule, and what for. `document` is what is published.
+    /// Returns the time until the next job by schedule, and the job. `document` is the published one.
     pub(super) fn next(
         &mut self,
         document: Option<&Document>,
         wall: UtcDateTime,
         now: Instant,
     ) -> (Duration, Job) {
-        // Others publish, too.
+        // Another process may have published another token.
         if document.is_some_and(|document| !self.is_dead(&document.token)) {
             self.dead = None;
         }
-        if document.is_none_or(|document| self.unsettled.as_ref() != Some(&document.token)) {
-            self.unsettled = None;
+        if document.is_none_or(|document| self.unresolved.as_ref() != Some(&document.token)) {
+            self.unresolved = None;
         }
         let until = |at: Instant| at.saturating_duration_since(now);
-        let due_in = match document
-            .map(|it| backoff::until_due(it, wall, self.rules, self.refresh_before))
-        {
+        let due_in = document
+            .map(|document| backoff::until_due(document, wall, self.rules, self.refresh_before));
+        let due_in = match due_in {
             None => Duration::ZERO,
-            // What was said to be tried again is, and where nothing is due it is found out that all is well.
-            Some(_) if self.trouble.is_some() => Duration::ZERO,
-            // One that was due when WeChat gave it.
+            // The announced retry takes place. If nothing is due any more, it ends the failure.
+            Some(_) if self.retry.failures.last().is_some() => Duration::ZERO,
+            // The token was due when WeChat issued it.
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
         };
-        let wait = match (self.dead.is_some(), self.may_force(now)) {
+        let wait = match (self.dead.is_some(), self.check_forced(now)) {
             (false, _) => due_in,
             (true, Ok(())) => Duration::ZERO,
-            // Meanwhile it may end, or somebody else may have it replaced.
-            (true, Err(lack)) => lack.retry_after.min(match self.rules {
+            // Until then it may expire, or be replaced at WeChat by another program.
+            (true, Err(unavailable)) => unavailable.retry_after.min(match self.rules {
                 Rules::Stable => until(self.not_before),
                 Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
         };
-        let retry_in = self.trouble.as_ref().map_or(Duration::ZERO, |it| until(it.retry_at));
-        let wait = wait.max(retry_in).max(self.rest(now));
+        let wait = wait.max(self.retry.delay(now));
         self.next_at = Some(wall.saturating_add(wait.try_into().unwrap_or_default()));
         (wait, self.remedy(now))
     }
 
-    fn lack_of(&self, trouble: &Trouble, now: Instant) -> Unavailable {
-        trouble.lack(&format!("there is no good token: {}", self.name), now)
+    fn unavailable(&self, failure: &FailureRecord, now: Instant) -> Unavailable {
+        failure.unavailable(&format!("there is no good token: {}", self.name), now)
     }
 
-    /// How long it is until the next errand may begin.
-    fn rest(&self, now: Instant) -> Duration {
-        self.begun_at.map_or(Duration::ZERO, |at| SHORTEST_WAIT.saturating_sub(now - at))
+    /// Notes that a job starts.
+    pub(super) fn start(&mut self, job: Job, now: Instant) {
+        self.retry.start(now);
+        self.job = Some(job);
     }
 
-    /// An errand begins.
-    pub(super) fn begin(&mut self, errand: Job, now: Instant) {
-        self.begun_at = Some(now);
-        self.under_way = Some(UnderWay { errand, hangups: self.hangups });
-    }
-
-    /// An errand has ended: remembers what came of it.
-    pub(super) fn end(
-        &mut self,
-        report: Report,
-        wall: UtcDateTime,
-        now: Instant,
-        random: u64,
-    ) -> Vec<News> {
-        let mut news = Vec::new();
-        let Some(UnderWay { errand, hangups }) = self.under_way.take() else { return news };
-        for answer in report.answers {
-            *self.answers.entry(answer).or_default() += 1;
+    /// Takes in the running job's report. Returns the events to log.
+    pub(super) fn finish(&mut self, report: JobReport, at: Moment) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(job) = self.job.take() else { return events };
+        let was_reset = self.retry.finish();
+        for attempt in report.attempts {
+            *self.attempts.entry(attempt).or_default() += 1;
         }
-        if let Job::Settle(doubt) = errand {
-            if report.has_forced {
-                self.forced.note(now);
+        if let Job::Resolve(rejected) = job {
+            if report.counts_as_forced {
+                self.forced_quota.count(at.now);
             }
-            let was_unsettled = self.unsettled.take().is_some();
-            let is_honoured = matches!(report.pulse, Some(Liveness::Alive));
-            if was_unsettled && is_honoured {
-                news.extend(self.trouble.take().map(|_| News::WellAgain));
+            let was_unresolved = self.unresolved.take().is_some();
+            let is_alive = matches!(report.liveness, Some(Liveness::Alive));
+            if was_unresolved && is_alive {
+                events.extend(self.retry.failures.clear());
             }
-            if doubt.is_told && !is_honoured && matches!(report.outcome, Some(Err(_))) {
-                self.unsettled = Some(doubt.token.clone());
+            if rejected.is_reported && !is_alive && matches!(report.outcome, Some(Err(_))) {
+                self.unresolved = Some(rejected.token.clone());
             }
-            news.extend(report.pulse.map(|pulse| self.feel(doubt.token, pulse, now)));
+            let probed = report.liveness;
+            events.extend(probed.map(|liveness| self.note_probe(rejected.token, liveness, at.now)));
         }
         match report.outcome {
             None => {}
             Some(Ok(outcome)) => {
-                if report.was_forcing {
-                    self.forcing_trouble = None;
+                if report.ended_forced {
+                    self.forced_failures.clear();
                 }
-                news.extend(self.succeeded(&outcome, wall, now));
+                events.extend(self.note_success(&outcome, at));
             }
-            // WeChat gave the doubted token again.
+            // WeChat issued the rejected token again.
             Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {
-                self.not_before = now + backoff::wait_after_the_same(self.rules);
+                self.not_before = at.now + backoff::wait_after_same_token(self.rules);
             }
-            Some(Err(failure)) => {
-                let trouble = match report.was_forcing {
-                    true => &mut self.forcing_trouble,
-                    false => &mut self.trouble,
+            Some(Err(error)) => {
+                let failures = match report.ended_forced {
+                    true => &mut self.forced_failures,
+                    false => &mut self.retry.failures,
                 };
-                let pointless = failure.retry_after();
-                let told = Trouble::note(trouble, &failure, pointless, wall, now, random);
-                let failure = failure.to_string();
-                news.extend(told.map(|pause| News::Failed { failure, pause }));
-                // What was mended meanwhile has not been tried yet.
-                if hangups != self.hangups {
-                    self.forgive(now);
+                events.extend(failures.record(&error, error.retry_after(), at));
+                // What the operator fixed meanwhile has not been tried yet.
+                if was_reset {
+                    self.retry.failures.allow_retry(at.now);
+                    self.forced_failures.allow_retry(at.now);
                 }
             }
         }
-        news
+        events
     }
 
-    /// WeChat has said something of a token.
-    fn feel(&mut self, token: Secret, pulse: Liveness, now: Instant) -> News {
+    fn note_probe(&mut self, token: Secret, liveness: Liveness, now: Instant) -> Event {
         let fingerprint = token.fingerprint();
-        match pulse {
+        let (is_alive, event) = match liveness {
             Liveness::Dead => {
                 self.dead = Some(token);
-                News::Dead(fingerprint)
+                return Event::Dead(fingerprint);
             }
-            Liveness::Alive => {
-                self.pulse = Some(ProbeResult { token, is_honoured: true, at: now });
-                News::Honoured(fingerprint)
-            }
-            Liveness::Unknown(why) => {
-                self.pulse = Some(ProbeResult { token, is_honoured: false, at: now });
-                News::Unclear(why.to_string())
-            }
-        }
+            Liveness::Alive => (true, Event::Accepted(fingerprint)),
+            Liveness::Unknown(why) => (false, Event::Unknown(why.to_string())),
+        };
+        self.last_probe = Some(ProbeResult { token, is_alive, at: now });
+        event
     }
 
-    fn succeeded(&mut self, outcome: &Outcome, wall: UtcDateTime, now: Instant) -> Vec<News> {
-        let mut news = Vec::new();
+    fn note_success(&mut self, outcome: &Outcome, at: Moment) -> Vec<Event> {
+        let mut events = Vec::new();
         let (Outcome::Kept(document) | Outcome::Renewed(document) | Outcome::Confirmed(document)) =
             outcome;
         let is_dead = self.is_dead(&document.token);
         if !is_dead {
             self.dead = None;
-            news.extend(self.trouble.take().map(|_| News::WellAgain));
+            events.extend(self.retry.failures.clear());
         }
         if !matches!(outcome, Outcome::Kept(_)) {
-            self.succeeded_at = Some(wall);
-            news.push(News::Published(format!("token {}", document.token.fingerprint())));
+            self.succeeded_at = Some(at.wall);
+            events.push(Event::Published(format!("token {}", document.token.fingerprint())));
         }
-        if is_dead || document.is_due(wall, self.refresh_before) {
-            self.not_before = now + backoff::wait_while_due(self.rules, document.left(wall));
+        if is_dead || document.is_due(at.wall, self.refresh_before) {
+            let wait = backoff::wait_while_due(self.rules, document.left(at.wall));
+            self.not_before = at.now + wait;
         }
-        news
+        events
     }
 
-    /// The operator may have mended what was in the way.
-    pub(super) fn hangup(&mut self, now: Instant) {
-        self.hangups += 1;
+    /// Lets everything be tried again at once, because the operator may have fixed the cause of a failure.
+    pub(super) fn reset(&mut self, now: Instant) {
         self.not_before = now;
-        self.forgive(now);
+        self.retry.reset(now);
+        self.forced_failures.allow_retry(now);
     }
 
-    /// Lets what failed be tried again at once, and be told again should it fail again.
-    fn forgive(&mut self, now: Instant) {
-        for trouble in [&mut self.trouble, &mut self.forcing_trouble].into_iter().flatten() {
-            trouble.forgive(now);
-        }
-    }
-
-    /// What people and metrics see of it.
+    /// Returns the status for people and metrics, without that of the hook.
     pub(super) fn status(&self) -> RefreshStatus {
-        let attempts = self.answers.iter();
+        let attempts = self.attempts.iter();
         RefreshStatus {
             succeeded_at: self.succeeded_at,
             next_at: self.next_at,
-            attempts: attempts.map(|((word, errcode), times)| (*word, *errcode, *times)).collect(),
+            attempts: attempts.map(|((word, errcode), count)| (*word, *errcode, *count)).collect(),
             hook: None,
         }
     }
 
-    /// The last failure, if no success followed.
+    /// Returns the last failure, if no success followed.
     pub(super) fn failure(&self) -> Option<RefreshFailure> {
-        // That nothing can be forced is a failure only while a dead token has to be replaced.
-        let forcing_trouble = self.forcing_trouble.as_ref().filter(|_| self.dead.is_some());
-        self.trouble.as_ref().or(forcing_trouble).map(Trouble::failure)
+        // A failure to force counts only while a dead token has to be replaced.
+        let forced = self.forced_failures.last().filter(|_| self.dead.is_some());
+        self.retry.failures.last().or(forced).map(FailureRecord::status)
     }
 }
 
-/// What is said where WeChat is not asked for another token now.
-fn lack(withheld: Withheld) -> Unavailable {
-    let (why, retry_after) = match withheld {
-        Withheld::TooSoon(rest) => (
+fn quota_exceeded(exceeded: QuotaExceeded) -> Unavailable {
+    let (why, retry_after) = match exceeded {
+        QuotaExceeded::TooSoon(rest) => (
             "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then. \
              30 秒内已强制刷新过，请稍后再试。",
             rest,
         ),
-        Withheld::DayUsedUp(rest) => (
+        QuotaExceeded::DayUsedUp(rest) => (
             "tokens were replaced on demand as often as a day allows; who kills them? \
              当日强制刷新次数已用完，请查明是谁在使 token 失效。",
             rest,

@@ -1,11 +1,12 @@
-//! The rules by virtual time: nobody waits, and a day takes a moment.
+//! Decisions over simulated days.
 
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
+use crate::scheduler::backoff::MIN_INTERVAL;
 
-/// An account's knowledge, and the time.
-struct Sim {
-    known: State,
+/// The state of an account, and the time.
+struct SimulatedAccount {
+    state: State,
     start: Instant,
     elapsed: Duration,
 }
@@ -23,29 +24,29 @@ fn refused(code: i64) -> RefreshError {
     RefreshError::Upstream(UpstreamError::Refused(refusal))
 }
 
-/// A report of asking only.
-fn outcome(outcome: Result<Outcome, RefreshError>) -> Report {
-    Report { outcome: Some(outcome), ..Report::default() }
+/// The report of a job that only refreshed.
+fn outcome(outcome: Result<Outcome, RefreshError>) -> JobReport {
+    JobReport { outcome: Some(outcome), ..JobReport::default() }
 }
 
-/// A report of a probe only.
-fn pulse(pulse: Liveness) -> Report {
-    Report { pulse: Some(pulse), ..Report::default() }
+/// The report of a job that only probed.
+fn probed(liveness: Liveness) -> JobReport {
+    JobReport { liveness: Some(liveness), ..JobReport::default() }
 }
 
 fn unknown() -> Liveness {
     Liveness::Unknown(UpstreamError::Status(502))
 }
 
-impl Sim {
-    fn on(rules: Rules) -> Sim {
-        Sim::with(rules, secs(300))
+impl SimulatedAccount {
+    fn on(rules: Rules) -> SimulatedAccount {
+        SimulatedAccount::with(rules, secs(300))
     }
 
-    fn with(rules: Rules, refresh_before: Duration) -> Sim {
+    fn with(rules: Rules, refresh_before: Duration) -> SimulatedAccount {
         let start = Instant::now();
-        let known = State::new("shop", rules, refresh_before, start);
-        Sim { known, start, elapsed: Duration::ZERO }
+        let state = State::new("shop", rules, refresh_before, start);
+        SimulatedAccount { state, start, elapsed: Duration::ZERO }
     }
 
     fn now(&self) -> Instant {
@@ -60,126 +61,135 @@ impl Sim {
         self.elapsed += span;
     }
 
-    /// A token as WeChat would give it now.
+    /// The document of a token that is issued now.
     fn document(&self, name: &str, life: u64) -> Document {
         Document::new("wx1", token(name), secs(life), self.wall())
     }
 
-    fn step(&mut self, wish: &TokenRequest, current: Option<&str>) -> Step {
-        let current = current.map(token).filter(|token| !self.known.is_dead(token));
+    fn step(&mut self, request: &TokenRequest, current: Option<&str>) -> Step {
+        let current = current.map(token).filter(|token| !self.state.is_dead(token));
         let now = self.now();
-        self.known.step(wish, current.as_ref(), now)
+        self.state.step(request, current.as_ref(), now)
     }
 
-    /// The same for somebody who was refused with this token.
-    fn told(&mut self, name: &str) -> Step {
+    /// The step for a client that reports this token, the published one, as rejected.
+    fn report(&mut self, name: &str) -> Step {
         self.step(&TokenRequest::OtherThan(token(name)), Some(name))
     }
 
     fn next(&mut self, document: Option<&Document>) -> (Duration, Job) {
         let (wall, now) = (self.wall(), self.now());
-        self.known.next(document, wall, now)
+        self.state.next(document, wall, now)
     }
 
-    fn begin(&mut self, errand: Job) {
+    fn start(&mut self, job: Job) {
         let now = self.now();
-        self.known.begin(errand, now);
+        self.state.start(job, now);
     }
 
-    fn end(&mut self, report: Report) -> Vec<News> {
+    fn finish(&mut self, report: JobReport) -> Vec<Event> {
         let (wall, now) = (self.wall(), self.now());
-        self.known.end(report, wall, now, 0)
+        self.state.finish(report, Moment { wall, now, random: 0 })
     }
 
-    /// An errand that is over at once.
-    fn run(&mut self, errand: Job, report: Report) -> Vec<News> {
-        self.begin(errand);
-        self.end(report)
+    /// A job that starts and ends now.
+    fn run(&mut self, job: Job, report: JobReport) -> Vec<Event> {
+        self.start(job);
+        self.finish(report)
     }
 
-    /// Has the token found dead.
+    /// A report leads to a probe that finds the token dead.
     fn found_dead(&mut self, name: &str) {
         self.pass(secs(30));
-        let Step::Begin(errand) = self.told(name) else { panic!("nobody asks") };
-        self.run(errand, pulse(Liveness::Dead));
-        assert!(self.known.is_dead(&token(name)));
+        let Step::Start(job) = self.report(name) else { panic!("no job") };
+        self.run(job, probed(Liveness::Dead));
+        assert!(self.state.is_dead(&token(name)));
     }
 
-    /// Has the tokens of a whole day replaced because somebody said so.
+    /// Reports lead to forced requests until the daily quota is used up.
     fn use_up_the_day(&mut self) {
         for n in 0.. {
-            let Step::Begin(errand) = self.told(&format!("T{n}")) else { panic!("nobody asks") };
-            if !doubt(errand.clone()).may_force {
-                self.run(errand, pulse(unknown()));
+            let Step::Start(job) = self.report(&format!("T{n}")) else { panic!("no job") };
+            if !rejected(job.clone()).may_force {
+                self.run(job, probed(unknown()));
                 return;
             }
             let renewed = Outcome::Renewed(self.document(&format!("T{}", n + 1), 7200));
-            self.run(errand, Report { has_forced: true, ..outcome(Ok(renewed)) });
+            self.run(job, JobReport { counts_as_forced: true, ..outcome(Ok(renewed)) });
             self.pass(secs(30));
         }
     }
 }
 
 #[track_caller]
-fn doubt(errand: Job) -> Doubt {
-    match errand {
-        Job::Settle(doubt) => doubt,
-        Job::Refresh => panic!("of no token in particular"),
+fn rejected(job: Job) -> RejectedToken {
+    match job {
+        Job::Resolve(rejected) => rejected,
+        Job::Refresh => panic!("it is about no token"),
     }
 }
 
 #[track_caller]
-fn given_up(step: Step) -> Unavailable {
+fn failed(step: Step) -> Unavailable {
     match step {
-        Step::GiveUp(lack) => lack,
+        Step::Fail(unavailable) => unavailable,
         step => panic!("{step:?}"),
     }
 }
 
 #[test]
-fn all_who_find_no_token_wait_for_one_errand() {
-    let mut sim = Sim::on(Rules::Stable);
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh));
-    sim.begin(Job::Refresh);
-    for wish in [TokenRequest::Live, TokenRequest::Verified, TokenRequest::OtherThan(token("T1"))] {
-        assert_eq!(sim.step(&wish, None), Step::Wait(None));
+fn clients_without_a_token_all_wait_for_one_job() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Start(Job::Refresh));
+    sim.start(Job::Refresh);
+    for request in
+        [TokenRequest::Live, TokenRequest::Verified, TokenRequest::OtherThan(token("T1"))]
+    {
+        assert_eq!(sim.step(&request, None), Step::Wait(None));
     }
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     assert_eq!(
-        sim.end(outcome(Ok(renewed))),
-        [News::Published(format!("token {}", token("T1").fingerprint()))]
+        sim.finish(outcome(Ok(renewed))),
+        [Event::Published(format!("token {}", token("T1").fingerprint()))]
     );
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
 }
 
 #[test]
-fn a_failure_is_told_at_once_until_the_schedule_has_got_over_it() {
-    let mut sim = Sim::on(Rules::Stable);
-    let news = sim.run(Job::Refresh, outcome(Err(refused(-1))));
-    assert!(matches!(&news[..], [News::Failed { pause, .. }] if *pause == secs(2)), "{news:?}");
-    let lack = given_up(sim.step(&TokenRequest::Live, None));
-    assert_eq!(lack.retry_after, secs(2));
-    assert!(lack.why.contains("shop") && lack.why.contains("系统繁忙"), "{}", lack.why);
+fn after_a_failure_clients_get_it_at_once_until_a_refresh_succeeds() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let events = sim.run(Job::Refresh, outcome(Err(refused(-1))));
+    assert!(
+        matches!(&events[..], [Event::Failed { pause, .. }] if *pause == secs(2)),
+        "{events:?}"
+    );
+    let unavailable = failed(sim.step(&TokenRequest::Live, None));
+    assert_eq!(unavailable.retry_after, secs(2));
+    assert!(
+        unavailable.why.contains("shop") && unavailable.why.contains("系统繁忙"),
+        "{}",
+        unavailable.why
+    );
     assert_eq!(sim.next(None), (secs(2), Job::Refresh));
 
-    // The same again is not news, and takes longer; clients are told so all the same, also while it is tried.
+    // The same failure again is not logged, and the pause is longer. Clients get it all the same, also during the retry.
     sim.pass(secs(2));
     assert_eq!(sim.run(Job::Refresh, outcome(Err(refused(-1)))), []);
     assert_eq!(sim.next(None).0, secs(4));
     sim.pass(secs(4));
-    sim.begin(Job::Refresh);
-    assert_eq!(given_up(sim.step(&TokenRequest::Live, None)).retry_after, secs(0));
+    sim.start(Job::Refresh);
+    assert_eq!(failed(sim.step(&TokenRequest::Live, None)).retry_after, secs(0));
 
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
-    let news = sim.end(outcome(Ok(renewed)));
-    assert_eq!(news[0], News::WellAgain);
-    assert_eq!(sim.known.failure(), None);
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
+    let events = sim.finish(outcome(Ok(renewed)));
+    assert_eq!(events[0], Event::Recovered);
+    assert_eq!(sim.state.failure(), None);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
 }
 
 #[test]
-fn a_failure_that_stays_the_same_is_told_again_every_ten_minutes() {
-    let mut sim = Sim::on(Rules::Stable);
+fn the_same_failure_is_logged_every_ten_minutes() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     let mut lines = 0;
     while sim.elapsed < secs(3600) {
         lines += sim.run(Job::Refresh, outcome(Err(refused(-1)))).len();
@@ -190,87 +200,102 @@ fn a_failure_that_stays_the_same_is_told_again_every_ten_minutes() {
 }
 
 #[test]
-fn a_failure_costs_nobody_a_token_that_lives() {
-    let mut sim = Sim::on(Rules::Stable);
+fn a_failure_withholds_a_live_token_only_from_a_client_that_reported_it() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.run(Job::Refresh, outcome(Err(refused(-1))));
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::HandOut);
-    let lack = given_up(sim.told("T1"));
-    assert!(lack.why.contains("系统繁忙"), "who was refused with it gets no other: {}", lack.why);
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
+    let unavailable = failed(sim.report("T1"));
+    assert!(
+        unavailable.why.contains("系统繁忙"),
+        "there is no other token for the client: {}",
+        unavailable.why
+    );
 }
 
 #[test]
-fn what_a_person_must_mend_is_tried_rarely_and_at_once_when_he_says_so() {
-    let mut sim = Sim::on(Rules::Stable);
+fn what_a_person_must_fix_is_retried_rarely_and_at_once_after_a_reset() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.run(Job::Refresh, outcome(Err(refused(40125))));
     assert_eq!(sim.next(None).0, secs(3600));
     sim.pass(secs(10));
     let now = sim.now();
-    sim.known.hangup(now);
+    sim.state.reset(now);
     assert_eq!(sim.next(None).0, secs(0));
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh), "worth waiting for");
-    // It was not mended: that is said again, and the pause is as long.
-    let news = sim.run(Job::Refresh, outcome(Err(refused(40125))));
-    assert!(matches!(&news[..], [News::Failed { pause, .. }] if *pause == secs(3600)), "{news:?}");
+    assert_eq!(
+        sim.step(&TokenRequest::Live, None),
+        Step::Start(Job::Refresh),
+        "a retry is worth waiting for"
+    );
+    // It was not fixed: the failure is logged again, with the same pause.
+    let events = sim.run(Job::Refresh, outcome(Err(refused(40125))));
+    assert!(
+        matches!(&events[..], [Event::Failed { pause, .. }] if *pause == secs(3600)),
+        "{events:?}"
+    );
 }
 
 #[test]
-fn what_was_mended_while_it_was_tried_is_tried_again_and_never_in_a_tight_loop() {
-    let mut sim = Sim::on(Rules::Stable);
+fn a_reset_during_a_job_leads_to_another_one_a_second_later() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     for _ in 0..10 {
-        sim.begin(Job::Refresh);
+        sim.start(Job::Refresh);
         for _ in 0..100 {
             let now = sim.now();
-            sim.known.hangup(now);
+            sim.state.reset(now);
         }
-        sim.end(outcome(Err(refused(40125))));
-        assert_eq!(sim.next(None), (SHORTEST_WAIT, Job::Refresh));
-        sim.pass(SHORTEST_WAIT);
+        sim.finish(outcome(Err(refused(40125))));
+        assert_eq!(sim.next(None), (MIN_INTERVAL, Job::Refresh));
+        sim.pass(MIN_INTERVAL);
     }
     sim.run(Job::Refresh, outcome(Err(refused(40125))));
-    assert_eq!(sim.next(None).0, secs(3600), "with the hangups it ends");
+    assert_eq!(sim.next(None).0, secs(3600), "no further reset");
 }
 
 #[test]
-fn of_trouble_on_this_machine_clients_learn_that_it_is_one() {
-    let mut sim = Sim::on(Rules::Stable);
+fn clients_get_no_details_of_a_local_fault() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     let failure =
         || RefreshError::Local(anyhow::anyhow!("cannot write /var/lib/wxtoken/x: read-only"));
-    let news = sim.run(Job::Refresh, outcome(Err(failure())));
-    let [News::Failed { failure, .. }] = &news[..] else { panic!("{news:?}") };
-    assert!(failure.contains("/var/lib"), "{failure}");
-    let lack = given_up(sim.step(&TokenRequest::Live, None));
-    assert!(lack.why.contains("on the server") && !lack.why.contains("/var/lib"), "{}", lack.why);
+    let events = sim.run(Job::Refresh, outcome(Err(failure())));
+    let [Event::Failed { message, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(message.contains("/var/lib"), "{message}");
+    let unavailable = failed(sim.step(&TokenRequest::Live, None));
+    assert!(
+        unavailable.why.contains("on the server") && !unavailable.why.contains("/var/lib"),
+        "{}",
+        unavailable.why
+    );
 }
 
 #[test]
-fn wechat_is_not_asked_twice_within_a_second_though_what_it_gave_is_gone() {
-    let mut sim = Sim::on(Rules::Classic);
+fn no_two_jobs_start_within_a_second_though_the_document_is_gone() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     sim.run(Job::Refresh, outcome(Ok(renewed)));
-    let later = sim.now() + SHORTEST_WAIT;
+    let later = sim.now() + MIN_INTERVAL;
     assert_eq!(sim.step(&TokenRequest::Live, None), Step::Wait(Some(later)));
-    assert_eq!(sim.next(None).0, SHORTEST_WAIT);
-    sim.pass(SHORTEST_WAIT);
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Begin(Job::Refresh));
+    assert_eq!(sim.next(None).0, MIN_INTERVAL);
+    sim.pass(MIN_INTERVAL);
+    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Start(Job::Refresh));
     assert_eq!(sim.next(None).0, secs(0));
 }
 
-/// An SDK, or whoever would like the token to be replaced all the time.
+/// As by an SDK with a bug, or a client that wants the token to be replaced all the time.
 #[test]
-fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_thirty_seconds() {
-    let mut sim = Sim::on(Rules::Stable);
+fn repeated_reports_about_a_live_token_cost_three_probes_and_then_one_in_thirty_seconds() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     let mut probes = 0;
     while sim.elapsed < secs(600) {
-        for wish in [TokenRequest::OtherThan(token("T1")), TokenRequest::Verified] {
-            match sim.step(&wish, Some("T1")) {
-                Step::HandOut => {}
-                Step::Begin(errand) => {
-                    assert!(doubt(errand.clone()).is_probed);
+        for request in [TokenRequest::OtherThan(token("T1")), TokenRequest::Verified] {
+            match sim.step(&request, Some("T1")) {
+                Step::Serve => {}
+                Step::Start(job) => {
+                    assert!(rejected(job.clone()).is_probed);
                     probes += 1;
-                    sim.begin(errand);
-                    assert_eq!(sim.step(&wish, Some("T1")), Step::Wait(None), "{wish:?}");
-                    sim.end(pulse(Liveness::Alive));
-                    assert_eq!(sim.step(&wish, Some("T1")), Step::HandOut, "{wish:?}");
+                    sim.start(job);
+                    assert_eq!(sim.step(&request, Some("T1")), Step::Wait(None), "{request:?}");
+                    sim.finish(probed(Liveness::Alive));
+                    assert_eq!(sim.step(&request, Some("T1")), Step::Serve, "{request:?}");
                 }
                 step => panic!("{step:?}"),
             }
@@ -281,95 +306,101 @@ fn who_says_that_a_live_token_was_rejected_costs_three_probes_and_then_one_in_th
 }
 
 #[test]
-fn where_nobody_can_tell_a_word_replaces_within_the_rations_and_a_hint_never() {
+fn while_probes_cannot_tell_a_report_replaces_the_token_within_the_quota_and_a_suspicion_never() {
     for (rules, per_day) in [(Rules::Stable, 20), (Rules::Classic, 200), (Rules::Work, 200)] {
-        let mut sim = Sim::on(rules);
+        let mut sim = SimulatedAccount::on(rules);
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
             let name = format!("T{replaced}");
-            if let Step::Begin(errand) = sim.step(&TokenRequest::Verified, Some(&name)) {
-                assert!(!doubt(errand.clone()).is_told);
-                sim.run(errand, pulse(unknown()));
-                assert_eq!(sim.step(&TokenRequest::Verified, Some(&name)), Step::HandOut, "a hint");
+            if let Step::Start(job) = sim.step(&TokenRequest::Verified, Some(&name)) {
+                assert!(!rejected(job.clone()).is_reported);
+                sim.run(job, probed(unknown()));
+                assert_eq!(
+                    sim.step(&TokenRequest::Verified, Some(&name)),
+                    Step::Serve,
+                    "a suspicion"
+                );
             }
-            if let Step::Begin(errand) = sim.told(&name) {
-                let doubt = doubt(errand.clone());
-                assert!(doubt.is_told);
-                if !doubt.may_force {
-                    sim.run(errand, pulse(unknown()));
-                    assert!(matches!(sim.told(&name), Step::GiveUp(_)));
+            if let Step::Start(job) = sim.report(&name) {
+                let rejected = rejected(job.clone());
+                assert!(rejected.is_reported);
+                if !rejected.may_force {
+                    sim.run(job, probed(unknown()));
+                    assert!(matches!(sim.report(&name), Step::Fail(_)));
                     continue;
                 }
                 replaced += 1;
                 assert!(last.is_none_or(|last| sim.elapsed - last >= secs(30)));
                 last = Some(sim.elapsed);
                 let renewed = Outcome::Renewed(sim.document(&format!("T{replaced}"), 7200));
-                sim.run(errand, Report { has_forced: true, ..outcome(Ok(renewed)) });
+                sim.run(job, JobReport { counts_as_forced: true, ..outcome(Ok(renewed)) });
             }
             sim.pass(secs(1));
         }
         assert_eq!(replaced, per_day, "{rules:?}");
-        let lack = given_up(sim.told(&format!("T{replaced}")));
-        assert!(lack.why.contains("as often as a day allows"), "{}", lack.why);
+        let unavailable = failed(sim.report(&format!("T{replaced}")));
+        assert!(unavailable.why.contains("as often as a day allows"), "{}", unavailable.why);
     }
 }
 
 #[test]
-fn a_dead_token_is_replaced_as_soon_as_the_rations_allow() {
-    let mut sim = Sim::on(Rules::Stable);
-    let Step::Begin(errand) = sim.told("T1") else { panic!() };
+fn a_dead_token_is_replaced_as_soon_as_the_quota_allows() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
     let t2 = sim.document("T2", 7200);
-    let report = Report { has_forced: true, ..outcome(Ok(Outcome::Renewed(t2.clone()))) };
-    let news = sim.run(errand, Report { pulse: Some(Liveness::Dead), ..report });
-    assert!(matches!(news[..], [News::Dead(_), News::Published(_)]), "{news:?}");
-    assert!(!sim.known.is_dead(&token("T1")), "there is another now, and it is not remembered");
+    let report = JobReport { counts_as_forced: true, ..outcome(Ok(Outcome::Renewed(t2.clone()))) };
+    let events = sim.run(job, JobReport { liveness: Some(Liveness::Dead), ..report });
+    assert!(matches!(events[..], [Event::Dead(_), Event::Published(_)]), "{events:?}");
+    assert!(!sim.state.is_dead(&token("T1")), "T2 is published now");
 
     sim.pass(secs(10));
-    let Step::Begin(errand) = sim.told("T2") else { panic!() };
-    assert!(!doubt(errand.clone()).may_force);
+    let Step::Start(job) = sim.report("T2") else { panic!("no job") };
+    assert!(!rejected(job.clone()).may_force);
     let withheld = Err(RefreshError::Upstream(UpstreamError::Withheld));
-    sim.run(errand, Report { pulse: Some(Liveness::Dead), ..outcome(withheld) });
-    // It is nobody's answer; who asks is told when to ask again.
-    let lack = given_up(sim.step(&TokenRequest::Live, Some("T2")));
-    assert_eq!(lack.retry_after, secs(20));
-    assert!(lack.why.contains("30 秒"), "{}", lack.why);
-    assert_eq!(given_up(sim.told("T2")), lack);
-    let (wait, errand) = sim.next(Some(&t2));
-    assert_eq!((wait, doubt(errand).may_force), (secs(20), false));
+    sim.run(job, JobReport { liveness: Some(Liveness::Dead), ..outcome(withheld) });
+    // It is not handed out; clients learn when to ask again.
+    let unavailable = failed(sim.step(&TokenRequest::Live, Some("T2")));
+    assert_eq!(unavailable.retry_after, secs(20));
+    assert!(unavailable.why.contains("30 秒"), "{}", unavailable.why);
+    assert_eq!(failed(sim.report("T2")), unavailable);
+    let (wait, job) = sim.next(Some(&t2));
+    assert_eq!((wait, rejected(job).may_force), (secs(20), false));
     sim.pass(wait);
-    let (wait, errand) = sim.next(Some(&t2));
-    let expected = Doubt { token: token("T2"), is_probed: false, is_told: true, may_force: true };
-    assert_eq!((wait, doubt(errand)), (secs(0), expected.clone()));
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T2")), Step::Begin(Job::Settle(expected)));
+    let (wait, job) = sim.next(Some(&t2));
+    let expected =
+        RejectedToken { token: token("T2"), is_probed: false, is_reported: true, may_force: true };
+    assert_eq!((wait, rejected(job)), (secs(0), expected.clone()));
+    assert_eq!(sim.step(&TokenRequest::Live, Some("T2")), Step::Start(Job::Resolve(expected)));
 }
 
 #[test]
-fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_nothing() {
-    let mut sim = Sim::on(Rules::Stable);
+fn with_the_daily_quota_used_up_normal_requests_are_sent_for_a_dead_token_only_if_they_cost_nothing()
+ {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.use_up_the_day();
     let document = sim.document("T20", 7200);
     sim.found_dead("T20");
     let confirmed = || outcome(Ok(Outcome::Confirmed(document.clone())));
-    let mut questions = 0;
+    let mut requests = 0;
     let until = sim.elapsed + secs(3600);
     while sim.elapsed < until {
-        let (wait, errand) = sim.next(Some(&document));
+        let (wait, job) = sim.next(Some(&document));
         sim.pass(wait);
         if wait.is_zero() {
-            assert!(!doubt(errand.clone()).may_force);
-            assert_eq!(sim.run(errand, confirmed()).len(), 1);
-            questions += 1;
+            assert!(!rejected(job.clone()).may_force);
+            assert_eq!(sim.run(job, confirmed()).len(), 1);
+            requests += 1;
         }
         assert!(
-            matches!(sim.step(&TokenRequest::Live, Some("T20")), Step::GiveUp(_)),
-            "never at once"
+            matches!(sim.step(&TokenRequest::Live, Some("T20")), Step::Fail(_)),
+            "not handed out"
         );
     }
-    assert!((12..=13).contains(&questions), "{questions}");
+    assert!((12..=13).contains(&requests), "{requests}");
 
-    // Elsewhere every question counts, and the next one is that which is due.
+    // On other APIs every request counts. The next one is sent when the token is due.
     for rules in [Rules::Classic, Rules::Work] {
-        let mut sim = Sim::on(rules);
+        let mut sim = SimulatedAccount::on(rules);
         sim.use_up_the_day();
         sim.found_dead("T200");
         let document = sim.document("T200", 7200);
@@ -377,89 +408,97 @@ fn a_dead_token_that_may_not_be_replaced_today_is_asked_about_where_that_costs_n
     }
 }
 
-/// As if another program had used up the 20 of a day: the good token can be had all the same.
+/// As if another program had used up the 20 forced requests of the day. Normal requests succeed all the same.
 #[test]
-fn where_forcing_is_refused_the_schedule_goes_on_and_clients_hear_why() {
-    let mut sim = Sim::on(Rules::Stable);
+fn while_forced_requests_fail_the_schedule_goes_on_and_clients_get_the_reason() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     let document = sim.document("T1", 7200);
-    let Step::Begin(errand) = sim.told("T1") else { panic!("nobody asks") };
-    let report = Report { was_forcing: true, ..outcome(Err(refused(45009))) };
-    sim.run(errand, Report { pulse: Some(unknown()), ..report });
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    let report = JobReport { ended_forced: true, ..outcome(Err(refused(45009))) };
+    sim.run(job, JobReport { liveness: Some(unknown()), ..report });
     assert_eq!(
         sim.step(&TokenRequest::Live, Some("T1")),
-        Step::HandOut,
-        "nobody knows that it is dead"
+        Step::Serve,
+        "nothing says that it is dead"
     );
     assert_eq!(sim.next(Some(&document)).0, secs(6900));
-    assert_eq!(sim.known.failure(), None);
+    assert_eq!(sim.state.failure(), None);
 
     sim.found_dead("T1");
-    let lack = given_up(sim.step(&TokenRequest::Live, Some("T1")));
-    assert!(lack.why.contains("45009") && lack.retry_after > secs(3000), "{lack:?}");
-    assert!(sim.known.failure().is_some());
-    let (wait, errand) = sim.next(Some(&document));
-    assert!(wait <= SHORTEST_WAIT && !doubt(errand.clone()).may_force, "a plain question, at once");
-    sim.run(errand, outcome(Ok(Outcome::Confirmed(document.clone()))));
-    assert_eq!(sim.next(Some(&document)).0, secs(300), "and then now and then");
+    let unavailable = failed(sim.step(&TokenRequest::Live, Some("T1")));
+    assert!(
+        unavailable.why.contains("45009") && unavailable.retry_after > secs(3000),
+        "{unavailable:?}"
+    );
+    assert!(sim.state.failure().is_some());
+    let (wait, job) = sim.next(Some(&document));
+    assert!(wait <= MIN_INTERVAL && !rejected(job.clone()).may_force, "a normal request, at once");
+    sim.run(job, outcome(Ok(Outcome::Confirmed(document.clone()))));
+    assert_eq!(sim.next(Some(&document)).0, secs(300), "then every five minutes");
     sim.pass(secs(3600));
-    assert!(doubt(sim.next(Some(&document)).1).may_force, "until forcing is worth another try");
+    assert!(rejected(sim.next(Some(&document)).1).may_force, "until the retry of the forced one");
 }
 
 #[test]
-fn wecom_is_asked_rarely_while_it_gives_a_dead_token_again() {
-    let mut sim = Sim::on(Rules::Work);
+fn while_wecom_issues_a_dead_token_again_a_request_is_sent_every_thirty_seconds() {
+    let mut sim = SimulatedAccount::on(Rules::Work);
     let document = sim.document("T1", 7200);
     sim.found_dead("T1");
-    let mut questions = 0;
+    let mut requests = 0;
     let until = sim.elapsed + secs(3600);
     while sim.elapsed < until {
-        let (wait, errand) = sim.next(Some(&document));
+        let (wait, job) = sim.next(Some(&document));
         sim.pass(wait);
         if wait.is_zero() {
             let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
-            sim.run(errand, Report { has_forced: true, ..confirmed });
-            questions += 1;
+            sim.run(job, JobReport { counts_as_forced: true, ..confirmed });
+            requests += 1;
             let step = sim.step(&TokenRequest::Live, Some("T1"));
-            assert!(matches!(step, Step::GiveUp(_)), "never at once: {step:?}");
+            assert!(matches!(step, Step::Fail(_)), "not handed out: {step:?}");
         }
     }
-    assert!((100..=121).contains(&questions), "{questions}");
+    assert!((100..=121).contains(&requests), "{requests}");
 }
 
 #[test]
-fn what_another_process_publishes_is_a_new_beginning() {
-    let mut sim = Sim::on(Rules::Stable);
+fn a_token_published_by_another_process_ends_what_is_known_of_the_dead_one() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.found_dead("T1");
     let document = sim.document("T2", 7200);
     assert_eq!(sim.next(Some(&document)), (secs(6900), Job::Refresh));
-    assert_eq!(sim.step(&TokenRequest::OtherThan(token("T1")), Some("T2")), Step::HandOut);
+    assert_eq!(sim.step(&TokenRequest::OtherThan(token("T1")), Some("T2")), Step::Serve);
     assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), {
-        // T1 is not known to be dead any more: somebody put it back.
-        let doubt = Doubt { token: token("T1"), is_probed: true, is_told: false, may_force: true };
-        Step::Begin(Job::Settle(doubt))
+        // T1 is published again, and not known to be dead any more.
+        let rejected = RejectedToken {
+            token: token("T1"),
+            is_probed: true,
+            is_reported: false,
+            may_force: true,
+        };
+        Step::Start(Job::Resolve(rejected))
     });
 }
 
 #[test]
-fn a_hint_waits_for_nothing_but_what_answers_it() {
-    let mut sim = Sim::on(Rules::Stable);
-    sim.begin(Job::Refresh);
-    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::HandOut);
-    assert_eq!(sim.told("T1"), Step::Wait(None), "a word does");
+fn a_suspicion_waits_only_for_a_job_that_answers_it() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    sim.start(Job::Refresh);
+    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::Serve);
+    assert_eq!(sim.report("T1"), Step::Wait(None), "a report waits for any job");
     let confirmed = Outcome::Confirmed(sim.document("T1", 7200));
-    sim.end(outcome(Ok(confirmed)));
-    let Step::Begin(errand) = sim.told("T1") else { panic!("that was no answer") };
-    sim.begin(errand);
+    sim.finish(outcome(Ok(confirmed)));
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.start(job);
     assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::Wait(None));
 }
 
-/// Short lives, long margins, clocks that are set: how often WeChat is asked in an hour, if it answers each time.
+/// Short lifetimes and long margins: how many requests are sent in an hour, if each succeeds.
 #[test]
-fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
+fn requests_are_bounded_for_every_lifetime_and_margin() {
     for (rules, margin, life, expected) in [
         (Rules::Stable, 300, 7200, 0..=1),
         (Rules::Classic, 300, 7200, 0..=1),
-        // Asked for again it is the same: on stable until its last five minutes, on work until its end.
+        // WeChat issues the same token again: on stable until its last five minutes, on work until its end.
         (Rules::Stable, 9000, 7200, 11..=12),
         (Rules::Classic, 9000, 7200, 0..=1),
         (Rules::Stable, 300, 60, 200..=1000),
@@ -469,99 +508,97 @@ fn there_is_no_tight_loop_whatever_the_token_and_the_margin() {
         (Rules::Work, 9000, 7200, 11..=12),
         (Rules::Work, 300, 60, 60..=130),
     ] {
-        let mut sim = Sim::with(rules, secs(margin));
+        let mut sim = SimulatedAccount::with(rules, secs(margin));
         let mut document: Option<Document> = None;
-        let mut asked = 0;
+        let mut requests = 0;
         while sim.elapsed < secs(3600) {
-            let (wait, errand) = sim.next(document.as_ref());
+            let (wait, job) = sim.next(document.as_ref());
             sim.pass(wait);
             if wait.is_zero() {
                 let left = document.as_ref().map_or(secs(0), |document| document.left(sim.wall()));
-                let given = match document.take() {
+                let issued = match document.take() {
                     Some(document) if rules == Rules::Stable && left > secs(life.min(300) / 2) => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
                     Some(document) if rules == Rules::Work && !left.is_zero() => {
                         Document { expires_in: left, created_at: sim.wall(), ..document }
                     }
-                    _ => sim.document(&format!("T{asked}"), life),
+                    _ => sim.document(&format!("T{requests}"), life),
                 };
-                sim.run(errand, outcome(Ok(Outcome::Renewed(given.clone()))));
-                document = Some(given);
-                asked += 1;
+                sim.run(job, outcome(Ok(Outcome::Renewed(issued.clone()))));
+                document = Some(issued);
+                requests += 1;
             }
         }
-        let asked = asked - 1; // The first.
-        assert!(expected.contains(&asked), "{rules:?} {margin} {life}: {asked}");
+        let requests = requests - 1; // Without the first.
+        assert!(expected.contains(&requests), "{rules:?} {margin} {life}: {requests}");
     }
 }
 
 #[test]
-fn a_clock_that_was_set_costs_one_question() {
-    let mut sim = Sim::on(Rules::Classic);
+fn a_document_from_the_future_costs_one_request() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
     let from_tomorrow =
         Document { created_at: sim.wall() + secs(86_400), ..sim.document("T1", 7200) };
-    let (wait, errand) = sim.next(Some(&from_tomorrow));
+    let (wait, job) = sim.next(Some(&from_tomorrow));
     assert_eq!(wait, secs(0));
     let document = sim.document("T2", 7200);
-    sim.run(errand, outcome(Ok(Outcome::Renewed(document.clone()))));
+    sim.run(job, outcome(Ok(Outcome::Renewed(document.clone()))));
     sim.pass(secs(5));
     assert_eq!(sim.next(Some(&document)).0, secs(6895));
 }
 
 #[test]
-fn a_rejection_that_could_not_be_looked_into_is_looked_into_as_was_said() {
+fn a_report_that_could_not_be_resolved_is_resolved_at_the_announced_retry() {
     for (later, is_dead) in [(Liveness::Alive, false), (Liveness::Dead, true)] {
-        let mut sim = Sim::on(Rules::Stable);
+        let mut sim = SimulatedAccount::on(Rules::Stable);
         let document = sim.document("T1", 7200);
-        let Step::Begin(errand) = sim.told("T1") else { panic!("it is looked into") };
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
         let failure = RefreshError::Upstream(UpstreamError::Status(502));
-        let news = sim.run(errand, Report { pulse: Some(unknown()), ..outcome(Err(failure)) });
-        let pause = news.iter().find_map(|news| match news {
-            News::Failed { pause, .. } => Some(*pause),
+        let events = sim.run(job, JobReport { liveness: Some(unknown()), ..outcome(Err(failure)) });
+        let pause = events.iter().find_map(|event| match event {
+            Event::Failed { pause, .. } => Some(*pause),
             _ => None,
         });
-        let pause = pause.expect("the failure is told, and when it is tried again");
-        let (wait, errand) = sim.next(Some(&document));
+        let pause = pause.expect("the failure is logged, and when it is retried");
+        let (wait, job) = sim.next(Some(&document));
         assert_eq!(wait, pause);
-        assert!(matches!(&errand, Job::Settle(doubt) if doubt.is_probed), "{errand:?}");
+        assert!(matches!(&job, Job::Resolve(rejected) if rejected.is_probed), "{job:?}");
         sim.pass(pause);
-        let news = sim.run(errand, pulse(later));
-        assert_eq!(news.contains(&News::WellAgain), !is_dead, "{news:?}");
-        assert_eq!(sim.known.is_dead(&token("T1")), is_dead);
-        assert_eq!(sim.known.failure().is_none(), !is_dead);
+        let events = sim.run(job, probed(later));
+        assert_eq!(events.contains(&Event::Recovered), !is_dead, "{events:?}");
+        assert_eq!(sim.state.is_dead(&token("T1")), is_dead);
+        assert_eq!(sim.state.failure().is_none(), !is_dead);
     }
 }
 
 #[test]
-fn a_failure_that_somebody_else_got_over_is_no_news_for_long() {
-    let mut sim = Sim::on(Rules::Stable);
-    sim.begin(Job::Refresh);
-    sim.end(outcome(Err(RefreshError::Upstream(UpstreamError::Status(502)))));
+fn a_failure_ends_at_the_announced_retry_if_another_process_has_published() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    sim.start(Job::Refresh);
+    sim.finish(outcome(Err(RefreshError::Upstream(UpstreamError::Status(502)))));
     let document = sim.document("T1", 7200);
-    let (wait, errand) = sim.next(Some(&document));
+    let (wait, job) = sim.next(Some(&document));
     assert!(wait < secs(5), "{wait:?}");
     sim.pass(wait);
-    let news = sim.run(errand, outcome(Ok(Outcome::Kept(document.clone()))));
-    assert_eq!(news, [News::WellAgain]);
+    let events = sim.run(job, outcome(Ok(Outcome::Kept(document.clone()))));
+    assert_eq!(events, [Event::Recovered]);
     assert!(sim.next(Some(&document)).0 > secs(6000));
 }
 
-/// Whoever replaces the token there is followed, whatever was asked here and however short the token's life is.
+/// The token may be replaced at the source at any time, whatever happened here and however short its lifetime is.
 #[test]
-fn a_mirror_is_asked_again_every_half_minute() {
-    let mut sim = Sim::on(Rules::Mirror);
+fn a_mirror_asks_its_source_every_half_minute() {
+    let mut sim = SimulatedAccount::on(Rules::Mirror);
     let document = sim.document("T1", 7200);
     sim.run(Job::Refresh, outcome(Ok(Outcome::Renewed(document.clone()))));
     assert_eq!(sim.next(Some(&document)).0, secs(30));
     sim.pass(secs(10));
-    let Step::Begin(errand) = sim.step(&TokenRequest::Verified, Some("T1")) else {
-        panic!("nobody asks")
-    };
-    sim.run(errand, outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
+    let Step::Start(job) = sim.step(&TokenRequest::Verified, Some("T1")) else { panic!("no job") };
+    sim.run(job, outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
     sim.pass(secs(20));
     let next = sim.next(Some(&document));
-    assert_eq!(next, (Duration::ZERO, Job::Refresh), "a hint does not put it off");
+    assert_eq!(next, (Duration::ZERO, Job::Refresh), "a suspicion does not delay it");
     let ending = sim.document("T1", 100);
     sim.run(Job::Refresh, outcome(Ok(Outcome::Confirmed(ending.clone()))));
     sim.pass(secs(30));

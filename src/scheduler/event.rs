@@ -1,0 +1,48 @@
+//! What the operator is told about refreshes, as lines of the log.
+
+use std::time::Duration;
+
+use crate::log::{debug, error, info};
+
+/// Something that happened to an account's token or ticket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// WeChat accepts the token of this fingerprint, which a client reported as rejected.
+    Accepted(String),
+    /// WeChat says that the token of this fingerprint is dead.
+    Dead(String),
+    /// A probe could not tell whether the token is alive; says why.
+    Unknown(String),
+    /// A token or ticket was published: `token` and its fingerprint, or a ticket's fingerprint alone.
+    Published(String),
+    /// A refresh failed; the next one follows after this pause.
+    Failed { message: String, pause: Duration },
+    /// A refresh succeeded after failures.
+    Recovered,
+}
+
+impl Event {
+    /// Logs the event; `name` is the account's, with the type of the ticket if it is about one.
+    pub(super) fn log(self, name: &str) {
+        match self {
+            Event::Accepted(token) => {
+                info!(
+                    "serve: {name}: token {token} was said to be rejected, and WeChat honours it"
+                );
+            }
+            Event::Dead(token) => error!(
+                "serve: {name}: WeChat honours token {token} no longer: somebody else has had another one made; who asks \
+                 beside us? 该 token 已失效，可能有其他程序在获取 token，请排查。"
+            ),
+            Event::Unknown(why) => {
+                debug!("serve: {name}: cannot tell whether a token is alive: {why}");
+            }
+            Event::Published(what) => info!("serve: {name}: {what} is published"),
+            Event::Failed { message, pause } => {
+                let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
+                error!("serve: {name}: {message} (trying again in {pause})");
+            }
+            Event::Recovered => error!("serve: {name}: all is well again"),
+        }
+    }
+}

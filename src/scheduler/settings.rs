@@ -1,0 +1,35 @@
+//! The settings of a scheduled account, with the stores of its documents. A reload that keeps the scheduler swaps in new
+//! ones.
+
+use std::sync::Arc;
+
+use crate::model::account::Account;
+use crate::model::kind::{DocumentKind, TicketType};
+use crate::store::{Store, Stores};
+
+/// A store that job threads can use.
+pub(super) type SharedStore = Arc<dyn Store + Send + Sync>;
+
+/// The settings of an account.
+pub(super) struct Settings {
+    pub(super) account: Account,
+    /// The mode of document files.
+    mode: u32,
+    pub(super) token_store: SharedStore,
+}
+
+impl Settings {
+    pub(super) fn new(account: Account, mode: u32, stores: &Stores) -> Settings {
+        let token_store = stores.open(&account.location, &DocumentKind::Token, mode);
+        Settings { account, mode, token_store }
+    }
+
+    /// Returns these settings with another account at the same location.
+    pub(super) fn with_account(&self, account: Account) -> Settings {
+        Settings { account, mode: self.mode, token_store: Arc::clone(&self.token_store) }
+    }
+
+    pub(super) fn open_ticket_store(&self, kind: &TicketType, stores: &Stores) -> SharedStore {
+        stores.open(&self.account.location, &DocumentKind::Ticket(kind.clone()), self.mode)
+    }
+}

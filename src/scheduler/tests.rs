@@ -1,0 +1,191 @@
+//! Whole schedulers on virtual time: days pass at once, with files in a directory and a scripted upstream.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::task::{LocalSet, yield_now};
+
+use super::*;
+use crate::model::api::{Api, Rules};
+use crate::model::document::Document;
+use crate::model::location::Location;
+use crate::os::clock::testing::VirtualClock;
+use crate::upstream::{
+    IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError,
+};
+
+const LIFE: Duration = Duration::from_secs(7200);
+
+/// An upstream that issues a token again until another one is forced, and finds every probed token dead.
+struct CountingUpstream {
+    clock: VirtualClock,
+    requests: Mutex<Vec<(Duration, RefreshMode)>>,
+    tickets: Mutex<Vec<Duration>>,
+}
+
+impl CountingUpstream {
+    fn issue(&self, name: String) -> Result<IssuedToken, UpstreamError> {
+        Ok(IssuedToken { token: Secret::new(name), expires_in: LIFE })
+    }
+}
+
+impl TokenSource for CountingUpstream {
+    fn request_token(&self, mode: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
+        let mut requests = self.requests.lock().unwrap();
+        requests.push((self.clock.elapsed(), mode));
+        let forced = requests.iter().filter(|(_, mode)| *mode == RefreshMode::Forced).count();
+        self.issue(format!("T{forced}"))
+    }
+}
+
+impl TicketSource for CountingUpstream {
+    fn request_ticket(
+        &self,
+        _: &TicketType,
+        _: &Secret,
+        _: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
+        let mut tickets = self.tickets.lock().unwrap();
+        tickets.push(self.clock.elapsed());
+        self.issue(format!("TICKET{}", tickets.len()))
+    }
+}
+
+impl Probe for CountingUpstream {
+    fn probe(&self, _: &Secret, _: Duration) -> Liveness {
+        Liveness::Dead
+    }
+}
+
+struct Fixture {
+    _dir: TempDir,
+    account: Account,
+    clock: VirtualClock,
+    upstream: Arc<CountingUpstream>,
+    environment: Environment,
+    scheduler: Scheduler,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let account = Account {
+            name: "shop".to_owned(),
+            appid: Some("wx1".to_owned()),
+            api: Api::Stable,
+            rules: Rules::Stable,
+            refresh_before: Duration::from_secs(300),
+            location: Location::File(dir.path().join("shop.json")),
+            tickets: Vec::new(),
+            on_change: None,
+        };
+        let clock = VirtualClock::new();
+        let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let stores = Stores::new(Arc::clone(&shared_clock));
+        let environment = Environment::new(shared_clock, stores);
+        let upstream = Arc::new(CountingUpstream {
+            clock: clock.clone(),
+            requests: Mutex::default(),
+            tickets: Mutex::default(),
+        });
+        let scheduler = Scheduler::new(
+            account.clone(),
+            0o600,
+            Some(Arc::clone(&upstream) as Arc<dyn Upstream>),
+            connect_nothing(),
+            environment.clone(),
+        );
+        Fixture { _dir: dir, account, clock, upstream, environment, scheduler }
+    }
+
+    /// Lets time pass in steps of a second, and all jobs end in each.
+    async fn pass(&self, span: Duration) {
+        for _ in 0..span.as_secs() {
+            self.clock.advance(Duration::from_secs(1));
+            for _ in 0..4 {
+                yield_now().await;
+            }
+            self.scheduler.idle().await;
+        }
+    }
+
+    fn published(&self) -> Option<Document> {
+        let store = self.environment.stores.open(&self.account.location, &DocumentKind::Token, 0);
+        store.last_known()
+    }
+
+    /// A client reports the published token as rejected.
+    async fn report(&self) -> Result<(), Unavailable> {
+        let request = TokenRequest::OtherThan(self.published().unwrap().token);
+        let look = || {
+            let token = self.published()?.token;
+            (!self.scheduler.is_dead(&token)).then(|| (Rc::new(token), ()))
+        };
+        self.scheduler.obtain(&request, look).await
+    }
+
+    fn requested_at(&self) -> Vec<u64> {
+        self.upstream.requests.lock().unwrap().iter().map(|(at, _)| at.as_secs()).collect()
+    }
+}
+
+fn connect_nothing() -> Connect {
+    Arc::new(|| Ok(None))
+}
+
+/// Runs a test in an event loop without timers of its own.
+fn run(test: impl AsyncFnOnce(Fixture)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    LocalSet::new().block_on(&runtime, async { test(Fixture::new()).await });
+}
+
+#[test]
+fn on_schedule_a_token_is_refreshed_at_its_margin_and_never_otherwise() {
+    run(async |fixture| {
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(14_000)).await;
+        let at = fixture.requested_at();
+        // Once in 6,900 s, give or take the step.
+        let intervals: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(at.len(), 3, "{at:?}");
+        assert!(intervals.iter().all(|span| (6900..=6902).contains(span)), "{at:?}");
+    });
+}
+
+#[test]
+fn without_the_schedule_nothing_is_requested() {
+    run(async |fixture| {
+        fixture.pass(Duration::from_secs(60)).await;
+        assert!(fixture.requested_at().is_empty());
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(1)).await;
+        fixture.scheduler.stop();
+        fixture.pass(Duration::from_secs(8000)).await;
+        assert_eq!(fixture.requested_at().len(), 1);
+    });
+}
+
+#[test]
+fn changed_tickets_are_requested_and_quotas_stay() {
+    run(async |fixture| {
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(2)).await;
+        fixture.report().await.unwrap();
+        let requests = fixture.upstream.requests.lock().unwrap().clone();
+        let modes: Vec<_> = requests.into_iter().map(|(_, mode)| mode).collect();
+        assert_eq!(modes, [RefreshMode::Normal, RefreshMode::Normal, RefreshMode::Forced]);
+
+        let tickets = vec![TicketType::parse("jsapi").unwrap()];
+        let account = Account { tickets, ..fixture.account.clone() };
+        fixture.scheduler.update(account, connect_nothing());
+        fixture.pass(Duration::from_secs(2)).await;
+        assert_eq!(fixture.upstream.tickets.lock().unwrap().len(), 1);
+        let unavailable = fixture.report().await.unwrap_err();
+        assert!(unavailable.why.contains("once in 30 seconds"), "{}", unavailable.why);
+
+        fixture.scheduler.update(fixture.account.clone(), connect_nothing());
+        fixture.pass(Duration::from_secs(8000)).await;
+        assert_eq!(fixture.upstream.tickets.lock().unwrap().len(), 1, "not configured any more");
+    });
+}

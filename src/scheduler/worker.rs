@@ -1,0 +1,408 @@
+//! Starts a scheduler's jobs in threads, takes in their reports, and follows the schedule. Jobs that are running keep the
+//! worker alive; the schedule ends with its [`Scheduler`](super::Scheduler).
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::task::{spawn_blocking, spawn_local};
+
+use super::event::Event;
+use super::job::{Connect, Connection, Job, JobContext, JobReport};
+use super::on_change::OnChange;
+use super::retry::{Moment, Readiness};
+use super::settings::{Settings, SharedStore};
+use super::state::{State, Step};
+use super::ticket::TicketSchedule;
+use super::{Environment, panicked};
+use crate::log::debug;
+use crate::model::account::Account;
+use crate::model::document::Document;
+use crate::model::kind::TicketType;
+use crate::model::secret::Secret;
+use crate::model::status::{RefreshFailure, TokenRequest, Unavailable};
+use crate::os::clock::timeout;
+use crate::refresh::{Outcome, RefreshError};
+use crate::store::Stores;
+
+/// How long a client waits for a token or ticket. SDKs time out after 5 to 30 s.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// The longest time between two looks at the published documents: clocks are set, and other processes publish too.
+const MAX_SLEEP: Duration = Duration::from_secs(15);
+
+/// How often `[redis] also` keys are kept in step with the document.
+const ALSO_KEYS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What to do next for a client that waits: return a result, or wait for a change, no longer than until an instant.
+type Next<T> = ControlFlow<Result<T, Unavailable>, Option<Instant>>;
+
+/// The jobs of one account, and what they work with.
+pub(super) struct Worker {
+    settings: RefCell<Arc<Settings>>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) environment: Environment,
+    pub(super) state: RefCell<State>,
+    tickets: RefCell<Vec<Rc<Ticket>>>,
+    pub(super) on_change: OnChange,
+    /// The number of running tasks.
+    running: Cell<usize>,
+    /// Notified whenever those who wait have to decide anew.
+    changed: Notify,
+}
+
+/// A configured ticket.
+struct Ticket {
+    kind: TicketType,
+    store: SharedStore,
+    schedule: RefCell<TicketSchedule>,
+}
+
+impl Ticket {
+    fn new(kind: &TicketType, settings: &Settings, stores: &Stores) -> Rc<Ticket> {
+        let store = settings.open_ticket_store(kind, stores);
+        Rc::new(Ticket { kind: kind.clone(), store, schedule: RefCell::default() })
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        settings: Settings,
+        connection: Connection,
+        environment: Environment,
+    ) -> Worker {
+        let Account { name, rules, refresh_before, tickets, .. } = &settings.account;
+        let ticket = |kind| Ticket::new(kind, &settings, &environment.stores);
+        let now = environment.clock.instant();
+        Worker {
+            state: RefCell::new(State::new(name, *rules, *refresh_before, now)),
+            tickets: RefCell::new(tickets.iter().map(ticket).collect()),
+            settings: RefCell::new(Arc::new(settings)),
+            connection: Arc::new(connection),
+            environment,
+            on_change: OnChange::default(),
+            running: Cell::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// Takes changed tickets and a changed hook. Running jobs end with the old ones.
+    pub(super) fn update(&self, account: Account, connect: Connect) {
+        self.connection.set_connect(connect);
+        if account.on_change != self.settings.borrow().account.on_change {
+            self.on_change.forget_failure();
+        }
+        let settings = self.settings.borrow().with_account(account);
+        let ticket = |kind: &TicketType| {
+            let known = self.ticket(kind);
+            known.unwrap_or_else(|| Ticket::new(kind, &settings, &self.environment.stores))
+        };
+        let tickets = settings.account.tickets.iter().map(ticket).collect();
+        self.tickets.replace(tickets);
+        self.settings.replace(Arc::new(settings));
+        self.changed.notify_waiters();
+    }
+
+    fn ticket(&self, kind: &TicketType) -> Option<Rc<Ticket>> {
+        self.tickets.borrow().iter().find(|ticket| ticket.kind == *kind).cloned()
+    }
+
+    /// Returns the last failure to refresh a ticket, if no success followed.
+    pub(super) fn ticket_failure(&self, kind: &TicketType) -> Option<RefreshFailure> {
+        self.ticket(kind)?.schedule.borrow().failure()
+    }
+
+    /// Follows the schedule, without end.
+    pub(super) async fn follow_schedule(self: Rc<Worker>) {
+        let mut synced_at = None;
+        loop {
+            let changed = self.changed.notified();
+            let now = self.now();
+            if synced_at.is_none_or(|at| now.duration_since(at) >= ALSO_KEYS_INTERVAL) {
+                synced_at = Some(now);
+                self.sync_also_keys();
+            }
+            // Without this a panic would end the schedule unnoticed.
+            let wait = catch_unwind(AssertUnwindSafe(|| self.start_due()));
+            self.wait(wait.unwrap_or(MAX_SLEEP), changed).await;
+        }
+    }
+
+    /// Keeps `[redis] also` keys in step, in a thread.
+    fn sync_also_keys(&self) {
+        let settings = self.settings();
+        if !settings.token_store.has_also_keys() {
+            return;
+        }
+        let name = settings.account.name.clone();
+        drop(spawn_blocking(move || match settings.token_store.sync_also_keys() {
+            Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
+            Err(err) => debug!("serve: {name}: what stands elsewhere is as it was: {err:#}"),
+        }));
+    }
+
+    /// Starts the jobs that are due. Returns the time until the next look.
+    fn start_due(self: &Rc<Worker>) -> Duration {
+        let settings = self.settings();
+        let document = self.published(&settings.token_store);
+        let Moment { wall, now, .. } = Moment::read(&*self.environment.clock);
+        let (wait, job) = self.state.borrow_mut().next(document.as_ref(), wall, now);
+        if wait.is_zero() && !self.state.borrow().is_running() {
+            self.start_job(job);
+        }
+        let wait = if wait.is_zero() { MAX_SLEEP } else { wait.min(MAX_SLEEP) };
+        match document.is_some_and(|document| self.is_live(&document, wall)) {
+            true => wait.min(self.start_due_tickets(&settings, wall, now)),
+            // A ticket is requested with a token; its publication leads to another look.
+            false => wait,
+        }
+    }
+
+    fn start_due_tickets(
+        self: &Rc<Worker>,
+        settings: &Settings,
+        wall: UtcDateTime,
+        now: Instant,
+    ) -> Duration {
+        let mut next = MAX_SLEEP;
+        let tickets = self.tickets.borrow().clone();
+        for ticket in tickets {
+            let document = self.published(&ticket.store);
+            let margin = settings.account.refresh_before;
+            let wait = ticket.schedule.borrow().wait(document.as_ref(), margin, wall, now);
+            match wait {
+                Some(Duration::ZERO) => self.start_ticket_job(ticket),
+                Some(wait) => next = next.min(wait),
+                None => {}
+            }
+        }
+        next
+    }
+
+    /// Returns what is published, if it belongs to the account. `None` also if the document is damaged or cannot be read:
+    /// the refresh that follows reports that.
+    fn published(&self, store: &SharedStore) -> Option<Document> {
+        store.last_known().filter(|document| self.settings.borrow().account.owns(document))
+    }
+
+    fn is_live(&self, document: &Document, wall: UtcDateTime) -> bool {
+        !document.left(wall).is_zero() && !self.state.borrow().is_dead(&document.token)
+    }
+
+    /// Returns the published token, if it lives and is not known to be dead.
+    fn live_token(&self) -> Option<Secret> {
+        let document = self.published(&self.settings().token_store)?;
+        self.is_live(&document, self.environment.clock.now()).then_some(document.token)
+    }
+
+    /// Waits until `look` finds a token that satisfies the request, and starts the jobs for that. Fails after [`MAX_WAIT`].
+    /// `look` returns the published token if it lives and is not dead.
+    pub(super) async fn obtain<T>(
+        self: &Rc<Worker>,
+        request: &TokenRequest,
+        look: impl Fn() -> Option<(Rc<Secret>, T)>,
+    ) -> Result<T, Unavailable> {
+        self.wait_for(|now, is_late| {
+            let found = look();
+            let current = found.as_ref().map(|(token, _)| &**token);
+            let step = self.state.borrow_mut().step(request, current, now);
+            match (step, found) {
+                (Step::Fail(unavailable), _) => Next::Break(Err(unavailable)),
+                (Step::Serve, Some((_, found))) => Next::Break(Ok(found)),
+                // A suspicion alone is no reason to withhold a token.
+                (_, Some((_, found))) if is_late && *request == TokenRequest::Verified => {
+                    Next::Break(Ok(found))
+                }
+                (Step::Start(job), _) if !is_late => {
+                    self.start_job(job);
+                    Next::Continue(None)
+                }
+                (Step::Wait(until), _) => Next::Continue(until),
+                _ => Next::Continue(None),
+            }
+        })
+        .await
+    }
+
+    /// Waits until `look` finds the ticket, and starts the job for that. Fails after [`MAX_WAIT`]. There has to be a live
+    /// token.
+    pub(super) async fn obtain_ticket<T>(
+        self: &Rc<Worker>,
+        kind: &TicketType,
+        look: impl Fn() -> Option<T>,
+    ) -> Result<T, Unavailable> {
+        self.wait_for(|now, is_late| {
+            if let Some(found) = look() {
+                return Next::Break(Ok(found));
+            }
+            let Some(ticket) = self.ticket(kind) else { return Next::Break(Err(still_waiting())) };
+            match ticket.schedule.borrow().0.readiness(now) {
+                Readiness::Failed(failure) => {
+                    let name = &self.settings.borrow().account.name;
+                    let what = format!("there is no live {kind} ticket: {name}");
+                    return Next::Break(Err(failure.unavailable(&what, now)));
+                }
+                Readiness::NotBefore(at) => return Next::Continue(Some(at)),
+                Readiness::Ready if !is_late => {}
+                Readiness::Ready | Readiness::Running => return Next::Continue(None),
+            }
+            self.start_ticket_job(ticket);
+            Next::Continue(None)
+        })
+        .await
+    }
+
+    /// Calls `next` until it returns a result: again after each change, and at the instants that it returns. `next` gets the
+    /// time, and whether it is called for the last time.
+    async fn wait_for<T>(
+        &self,
+        mut next: impl FnMut(Instant, bool) -> Next<T>,
+    ) -> Result<T, Unavailable> {
+        let deadline = self.now() + MAX_WAIT;
+        loop {
+            let changed = self.changed.notified();
+            let now = self.now();
+            let until = match next(now, now >= deadline) {
+                Next::Break(result) => return result,
+                Next::Continue(_) if now >= deadline => return Err(still_waiting()),
+                Next::Continue(until) => until.map_or(deadline, |until| until.min(deadline)),
+            };
+            self.wait(until.saturating_duration_since(now), changed).await;
+        }
+    }
+
+    /// Waits for a change, for at most this long.
+    async fn wait(&self, span: Duration, changed: Notified<'_>) {
+        let _ = timeout(&*self.environment.clock, span, changed).await;
+    }
+
+    /// Starts a job. It goes on even if no client waits for it any more.
+    fn start_job(self: &Rc<Worker>, job: Job) {
+        self.state.borrow_mut().start(job.clone(), self.now());
+        let context = self.job_context();
+        self.spawn(async move |worker| {
+            let report = run_blocking(move || context.run(job)).await;
+            let report = report.unwrap_or_else(JobReport::failed);
+            let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
+            let events = worker.state.borrow_mut().finish(report, worker.moment());
+            worker.changed.notify_waiters();
+            worker.log(events, None);
+            if is_renewed {
+                worker.on_change.run(|| worker.settings(), &worker.environment).await;
+            }
+        });
+    }
+
+    /// Starts the refresh of a ticket. If WeChat says that the token is dead, the token is replaced, within the quotas, and
+    /// the ticket requested once more.
+    fn start_ticket_job(self: &Rc<Worker>, ticket: Rc<Ticket>) {
+        ticket.schedule.borrow_mut().0.start(self.now());
+        self.spawn(async move |worker| {
+            let token = worker.live_token();
+            let mut outcome = worker.request_ticket(&ticket).await;
+            let mut replaceable_in = None;
+            if let (Err(RefreshError::Upstream(error)), Some(token)) = (&outcome, token)
+                && error.is_dead_token()
+            {
+                let look = || worker.live_token().map(|token| (Rc::new(token.clone()), token));
+                let request = TokenRequest::OtherThan(token.clone());
+                match worker.obtain(&request, look).await {
+                    Ok(another) if another != token => {
+                        outcome = worker.request_ticket(&ticket).await;
+                    }
+                    // WeChat accepts the token all the same.
+                    Ok(_) => {}
+                    Err(unavailable) => replaceable_in = Some(unavailable.retry_after),
+                }
+            }
+            let moment = worker.moment();
+            let events = ticket.schedule.borrow_mut().finish(outcome, replaceable_in, moment);
+            worker.changed.notify_waiters();
+            worker.log(events, Some(&ticket.kind));
+        });
+    }
+
+    async fn request_ticket(&self, ticket: &Ticket) -> Result<Outcome, RefreshError> {
+        let (context, kind) = (self.job_context(), ticket.kind.clone());
+        let store = Arc::clone(&ticket.store);
+        run_blocking(move || context.run_ticket(&kind, &*store)).await?
+    }
+
+    fn job_context(&self) -> JobContext {
+        JobContext {
+            settings: self.settings(),
+            connection: Arc::clone(&self.connection),
+            clock: Arc::clone(&self.environment.clock),
+        }
+    }
+
+    /// Lets everything be tried again at once.
+    pub(super) fn retry_now(&self) {
+        let now = self.now();
+        self.state.borrow_mut().reset(now);
+        self.tickets.borrow().iter().for_each(|it| it.schedule.borrow_mut().0.reset(now));
+        self.changed.notify_waiters();
+    }
+
+    /// Runs a task of the event loop that [`Worker::idle`] waits for.
+    fn spawn(self: &Rc<Worker>, task: impl AsyncFnOnce(Rc<Worker>) + 'static) {
+        let worker = Rc::clone(self);
+        worker.running.set(worker.running.get() + 1);
+        spawn_local(async move {
+            task(Rc::clone(&worker)).await;
+            worker.running.set(worker.running.get() - 1);
+            worker.changed.notify_waiters();
+        });
+    }
+
+    /// Waits until no job and no hook is running.
+    pub(super) async fn idle(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.running.get() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn log(&self, events: Vec<Event>, ticket: Option<&TicketType>) {
+        let mut name = self.settings.borrow().account.name.clone();
+        if let Some(kind) = ticket {
+            name += &format!(": {kind} ticket");
+        }
+        events.into_iter().for_each(|event| event.log(&name));
+    }
+
+    fn now(&self) -> Instant {
+        self.environment.clock.instant()
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::read(&*self.environment.clock)
+    }
+}
+
+/// Runs blocking work in a thread. Fails if it panics.
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    spawn_blocking(work).await.map_err(|_| panicked())
+}
+
+/// The error for a client that has waited long enough.
+fn still_waiting() -> Unavailable {
+    let why =
+        "WeChat is being asked and has not answered yet; ask again. 正在等待微信应答，请稍后再试。";
+    Unavailable { why: why.to_owned(), retry_after: Duration::from_secs(5) }
+}
