@@ -1,5 +1,7 @@
 //! What the page says of which condition.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::status::{HookStatus, Problem};
 
@@ -312,5 +314,79 @@ fn a_bar_is_as_long_as_the_life_that_is_left() {
     {
         let bar = life(&document(left, "").published.unwrap(), false, at(0));
         assert!(bar.contains(&format!("width:{width}")), "{left}: {bar}");
+    }
+}
+
+/// The colours that a block of the style defines, by their names.
+fn colours(block: &str) -> BTreeMap<&str, [u8; 3]> {
+    let definitions = block.split(';').filter_map(|definition| {
+        let (name, value) = definition.trim().split_once(": #")?;
+        let digits: String = match value.len() {
+            3 => value.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => value.to_owned(),
+        };
+        let channel = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        Some((name, [channel(0), channel(2), channel(4)]))
+    });
+    definitions.collect()
+}
+
+/// The colours by day and by night.
+fn colour_schemes() -> [BTreeMap<&'static str, [u8; 3]>; 2] {
+    let (_, day) = STYLE.split_once(":root {").unwrap();
+    let (_, night) = day.split_once(":root {").unwrap();
+    [day, night].map(|block| colours(block.split_once('}').unwrap().0))
+}
+
+/// How well one colour can be told from another, from 1 to 21, as WCAG 2 defines it.
+fn contrast(one: [u8; 3], other: [u8; 3]) -> f64 {
+    let luminance = |colour: [u8; 3]| {
+        let [red, green, blue] = colour.map(|channel| match f64::from(channel) / 255.0 {
+            dark if dark <= 0.04045 => dark / 12.92,
+            light => ((light + 0.055) / 1.055).powf(2.4),
+        });
+        0.2126 * red + 0.7152 * green + 0.0722 * blue
+    };
+    let (one, other) = (luminance(one) + 0.05, luminance(other) + 0.05);
+    (one / other).max(other / one)
+}
+
+#[test]
+fn the_state_and_the_text_can_be_read_by_day_and_by_night() {
+    let [day, night] = colour_schemes();
+    assert!(day.keys().eq(night.keys()), "each scheme defines all colours: {day:?} {night:?}");
+    for colours in [day, night] {
+        for (text, grounds) in [
+            ("--ink", &["--ground", "--sheet", "--wary-tint", "--ill-tint"][..]),
+            ("--soft", &["--ground", "--sheet", "--wary-tint", "--ill-tint"]),
+            ("--well", &["--ground", "--sheet", "--on"]),
+            ("--wary", &["--ground", "--sheet", "--on", "--wary-tint"]),
+            ("--ill", &["--ground", "--sheet", "--on", "--ill-tint"]),
+        ] {
+            for ground in grounds {
+                // WCAG's AA for text.
+                let contrast = contrast(colours[text], colours[ground]);
+                assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_style_defines_all_that_the_page_and_the_style_use() {
+    for name in STYLE.split("var(").skip(1).map(|rest| rest.split_once(')').unwrap().0) {
+        assert!(STYLE.contains(&format!("{name}: ")), "{name}");
+    }
+    let accounts = [
+        with_ticket(refreshed(account("a", 3000), None), Some(60), None),
+        refreshed(account("b", 3000), Some(REFUSAL)),
+        missing("c"),
+    ];
+    let page = html(&accounts, at(0));
+    for class in page.split("class=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0) {
+        assert!(STYLE.contains(&format!(".{class} ")), "{class}");
+    }
+    for class in ["well", "wary", "ill"] {
+        assert!(page.contains(&format!("<article class=\"{class}\">")), "{page}");
     }
 }
