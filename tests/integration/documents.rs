@@ -315,6 +315,23 @@ fn every_shell_snippet_is_valid_in_bash_and_zsh() {
     }
 }
 
+/// `tests/needs` says of each ignored test what to install; the READMEs install all of it in one line.
+#[test]
+fn the_readmes_install_all_that_ignored_tests_need() {
+    let needs = read("tests/needs/build.rs");
+    let needed: BTreeSet<_> = needs
+        .split("apt-get install ")
+        .skip(1)
+        .map(|rest| rest.split(['"', ',']).next().unwrap())
+        .collect();
+    assert!(needed.contains("redis-server"), "{needed:?}");
+    for readme in READMES.map(read) {
+        let line = readme.lines().find(|line| line.starts_with("apt-get install -y ")).unwrap();
+        let installed: BTreeSet<_> = line.split(' ').collect();
+        assert_eq!(needed.difference(&installed).next(), None);
+    }
+}
+
 #[test]
 fn the_marked_snippets_of_the_readme_run() {
     // The secret of the mock's default account.

@@ -379,6 +379,7 @@ fn a_document_that_fetch_could_not_replace_is_found_without_a_fetch() {
     assert_eq!(sandbox.published_names(), ["default.json", "default.lock"], "nothing is left");
 }
 
+#[needs(mount)]
 #[test]
 fn a_full_disk_is_found_and_nothing_is_left_on_it() {
     let small = tempfile::tempdir().unwrap();
@@ -387,14 +388,12 @@ fn a_full_disk_is_found_and_nothing_is_left_on_it() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let inner = check(&sandbox);
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(small.path());
-    command.arg(inner.get_program()).args(inner.get_args()).args(["--base-url", &wechat.url()]);
-    command.arg("--file").arg(small.path().join("wx.json"));
-    let ran = match command.output() {
-        Ok(output) if output.status.code() == Some(3) => output,
-        other => return skip(&format!("no small file system can be mounted here: {other:?}")),
-    };
+    let dir = small.path().to_str().unwrap();
+    let mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, dir];
+    let mut command = wrapped(&mount, &inner);
+    command.args(["--base-url", &wechat.url(), "--file"]).arg(small.path().join("wx.json"));
+    let ran = command.output().unwrap();
+    assert_eq!(ran.status.code(), Some(3), "{ran:?}");
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(said.contains("✗ default  directory") && said.contains("No space left"), "{said}");
     assert_eq!(String::from_utf8_lossy(&ran.stderr), "full\n");
@@ -721,6 +720,7 @@ fn quietly_only_what_is_not_well_is_told() {
     );
 }
 
+#[needs(script)]
 #[test]
 fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
     let wechat = WeChat::start();
@@ -738,25 +738,16 @@ fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
         column.into_iter().all(|it| it.starts_with(|c| "✓!✗".contains(c)) && it.ends_with("  "))
     );
 
-    let on_terminal = |no_color: &str| {
+    let with_no_color = |value: &str| {
         let mut command = check(&sandbox);
-        command.args(["--base-url", &wechat.url()]);
-        let words: Vec<_> = std::iter::once(command.get_program())
-            .chain(command.get_args())
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
-        let mut script = Command::new("script");
-        script.args(["-qec", &words.join(" "), "/dev/null"]).env("NO_COLOR", no_color);
-        script.output().ok().filter(|output| output.status.code() == Some(3))
+        command.args(["--base-url", &wechat.url()]).env("NO_COLOR", value);
+        Ran::of(on_terminal(&command)).exits(3).stdout
     };
-    let Some(seen) = on_terminal("") else {
-        return skip("script(1) is missing: no terminal to look at");
-    };
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    let seen = with_no_color("");
     assert!(
         seen.contains("\x1b[32m✓\x1b[0m default") && seen.contains("\x1b[31m✗\x1b[0m"),
         "{seen:?}"
     );
-    let plain = String::from_utf8_lossy(&on_terminal("1").unwrap().stdout).into_owned();
+    let plain = with_no_color("1");
     assert!(plain.contains("✗ default") && !plain.contains("\x1b[3"), "{plain:?}");
 }

@@ -73,6 +73,7 @@ fn the_document_is_found_by_file_dir_state_directory_and_home() {
     });
 }
 
+#[needs(dev_full)]
 #[test]
 fn a_broken_pipe_is_no_error_and_a_full_disk_is() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
@@ -91,19 +92,15 @@ fn a_broken_pipe_is_no_error_and_a_full_disk_is() {
 }
 
 /// What it does, as the kernel sees it: it reads one file.
+#[needs(strace)]
 #[test]
 fn get_opens_no_socket_takes_no_lock_and_reads_no_secret() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let trace = sandbox.path("trace");
-    let get = sandbox.command(&["get"]);
-    let mut strace = Command::new("strace");
-    strace.arg("-f").arg("-o").arg(&trace).arg(get.get_program()).args(get.get_args());
-    strace.arg("--secret-file").arg(sandbox.path("secret")).stdout(Stdio::null());
-    match strace.status() {
-        Ok(status) if status.success() => {}
-        _ => return skip("strace is missing, or may not trace here"),
-    }
+    let mut get = sandbox.command(&["get"]);
+    get.arg("--secret-file").arg(sandbox.path("secret"));
+    Ran::of(wrapped(&["strace", "-f", "-o", trace.to_str().unwrap()], &get)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
     let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect(); // Our own words are there.
     let calls = calls.join("\n");

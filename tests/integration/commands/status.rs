@@ -1,7 +1,5 @@
 //! `wxtoken status`: its text, JSON and Prometheus output, its exit status, and colours on a terminal.
 
-use std::process::Command;
-
 use crate::support::*;
 
 #[test]
@@ -89,28 +87,15 @@ fn the_exit_status_says_whether_a_token_lives_and_for_how_long() {
 }
 
 /// Runs on a terminal that script(1) provides.
+#[needs(script)]
 #[test]
 fn a_terminal_gets_a_bar_and_colours_unless_no_color_is_set() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 3600);
-    let on_terminal = |no_color: Option<&str>| {
-        let status = sandbox.command(&["status"]);
-        let arguments: Vec<_> = std::iter::once(status.get_program())
-            .chain(status.get_args())
-            .map(|argument| format!("'{}'", argument.to_str().unwrap()))
-            .collect();
-        let mut script = Command::new("script");
-        script.args(["-qec", &arguments.join(" "), "/dev/null"]).env_remove("NO_COLOR");
-        if let Some(value) = no_color {
-            script.env("NO_COLOR", value);
-        }
-        script.output().ok().filter(|output| output.status.success())
-    };
-    let Some(coloured) = on_terminal(None) else {
-        return skip("script(1) is missing: no terminal to look at");
-    };
-    let coloured = String::from_utf8_lossy(&coloured.stdout).into_owned();
+    let coloured = Ran::of(on_terminal(&sandbox.command(&["status"]))).exits(0).stdout;
     assert!(coloured.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{coloured:?}");
-    let plain = String::from_utf8_lossy(&on_terminal(Some("1")).unwrap().stdout).into_owned();
+    let mut no_color = sandbox.command(&["status"]);
+    no_color.env("NO_COLOR", "1");
+    let plain = Ran::of(on_terminal(&no_color)).exits(0).stdout;
     assert!(plain.contains("██████░░░░░░") && !plain.contains('\x1b'), "{plain:?}");
 }

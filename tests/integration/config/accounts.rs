@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::support::home::{Home, appsecret, wechat_of};
 use crate::support::*;
@@ -109,30 +109,24 @@ fn what_replaces_a_token_is_not_done_to_all_by_mistake() {
 }
 
 /// A terminal, by `script`.
+#[needs(script)]
 #[test]
 fn how_far_it_is_is_shown_on_a_terminal_only() {
     let wechat = wechat(40, &["--fault", "slow:1"]);
     let home = Home::of_accounts(40, &wechat.url(), "");
     home.put_secret("a3", &appsecret(99));
     let fetch = home.command(&["fetch"]);
-    let words = std::iter::once(fetch.get_program()).chain(fetch.get_args());
-    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let on_terminal = |term: &str| {
-        let mut script = Command::new("script");
-        script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", term);
-        script.env("STATE_DIRECTORY", home.path("state")).stdin(Stdio::null());
-        let output = script.output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut fetch = home.command(&["fetch"]);
+        Ran::of(on_terminal(fetch.env("TERM", term))).exits(4).stdout
     };
-    let Some(seen) = on_terminal("xterm") else {
-        return skip("script(1) is missing: no terminal to look at");
-    };
+    let seen = on_terminal("xterm");
     assert!(seen.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{seen:?}");
     // A failure stands on a line of its own, and nothing of the progress remains.
     assert!(seen.contains("\r\x1b[Kwxtoken: fetch: a3: WeChat refused"), "{seen:?}");
     assert!(seen.ends_with("\r\x1b[K"), "{seen:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
-    let plain = on_terminal("dumb").unwrap();
+    let plain = on_terminal("dumb");
     assert!(plain.contains("a3: WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
     let ran = Ran::of(fetch).exits(4);

@@ -614,18 +614,12 @@ fn what_would_be_about_no_account_is_not_passed_over() {
 }
 
 /// In a namespace of its own the system's config is ours.
+#[needs(mount)]
 #[test]
 fn the_systems_config_is_read_where_no_account_is_given() {
     let home = Home::with("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
-    let probe =
-        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).output();
-    if !probe.is_ok_and(|probe| probe.status.success()) {
-        return skip(
-            "unshare --user --mount does not work here: no config of the system's can be made",
-        );
-    }
     let script = r#"
         mount -t tmpfs tmpfs /etc
         "$WXTOKEN" get -r

@@ -18,16 +18,13 @@ const TOKEN: &str = "T0KEN_for_clients_of_nginx_0123456789abcdefghijklmnopqrstuv
 const NAME: &str = "wxtoken.example.com";
 
 /// nginx, where there is one; Debian puts it where no user looks.
-fn nginx() -> Option<PathBuf> {
+fn nginx() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .chain(["/usr/sbin".into()])
         .map(|dir| dir.join("nginx"))
         .find(|program| program.is_file());
-    if found.is_none() {
-        skip("this machine has no nginx; on Debian: apt-get install nginx-light");
-    }
-    found
+    found.expect("nginx")
 }
 
 /// A running nginx with one of the sites. Killed when dropped.
@@ -185,10 +182,10 @@ fn request(path: &str, headers: &str) -> String {
 
 const COMPATIBLE: &str = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef";
 
+#[needs(nginx)]
 #[test]
 fn the_client_address_is_the_one_that_nginx_sees_whatever_headers_claim() {
-    let Some(program) = nginx() else { return };
-    for site in [Site::over_tcp(&program, &[]), Site::over_unix(&program)] {
+    for site in [Site::over_tcp(&nginx(), &[]), Site::over_unix(&nginx())] {
         for headers in [
             "",
             "X-Forwarded-For: 127.0.0.4\r\n",
@@ -225,10 +222,10 @@ fn the_client_address_is_the_one_that_nginx_sees_whatever_headers_claim() {
     }
 }
 
+#[needs(nginx)]
 #[test]
 fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
-    let Some(program) = nginx() else { return };
-    let site = Site::over_tcp(&program, &[]);
+    let site = Site::over_tcp(&nginx(), &[]);
     let response = site.get("127.0.0.4", "/token", "");
     for (name, value) in [
         ("content-type", "application/json"),
@@ -274,10 +271,10 @@ fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
     );
 }
 
+#[needs(nginx)]
 #[test]
 fn nginx_reuses_its_connection_to_wxtoken() {
-    let Some(program) = nginx() else { return };
-    let site = Site::over_tcp(&program, &[]);
+    let site = Site::over_tcp(&nginx(), &[]);
     let before = site.wxtoken.descriptors();
     for _ in 0..5 {
         assert_eq!(site.get("127.0.0.4", "/token", "").status, 200);
@@ -285,9 +282,9 @@ fn nginx_reuses_its_connection_to_wxtoken() {
     assert_eq!(site.wxtoken.descriptors(), before + 1);
 }
 
+#[needs(nginx)]
 #[test]
 fn keys_are_forwarded_and_never_logged_by_nginx_also_with_wxtoken_down() {
-    let Some(program) = nginx() else { return };
     let mut command = wxtoken();
     command.args(["key", "php"]);
     let made = Ran::of(command).exits(0).stdout;
@@ -295,7 +292,7 @@ fn keys_are_forwarded_and_never_logged_by_nginx_also_with_wxtoken_down() {
     let keys = tempfile::tempdir().unwrap();
     let file = keys.path().join("keys");
     write_with_mode(&file, made.lines().nth(1).unwrap().trim_start_matches("line:"), 0o600);
-    let site = Site::over_tcp(&program, &["--keys", file.to_str().unwrap()]);
+    let site = Site::over_tcp(&nginx(), &["--keys", file.to_str().unwrap()]);
     let bearer = format!("Authorization: Bearer {key}\r\n");
     let compatible = format!("{COMPATIBLE}&secret={key}");
     let ask = |path: &str, headers: &str| site.get("127.0.0.4", path, headers).status;
@@ -368,16 +365,16 @@ fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) ->
     )
 }
 
+#[needs(nginx)]
 #[test]
 fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
-    let Some(program) = nginx() else { return };
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
     let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
     let front = TlsFront::before(wechat.address(), "api.weixin.qq.com");
-    let nginx = routing(&program, &wxtoken, &front, &sandbox);
+    let nginx = routing(&nginx(), &wxtoken, &front, &sandbox);
     let get = |source: &str, path: &str, headers: &str| {
         exchange_over(connect_from(source, nginx.address), request(path, headers).as_bytes())
     };
@@ -413,15 +410,15 @@ fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
     }
 }
 
+#[needs(nginx)]
 #[test]
 fn a_server_with_a_certificate_of_another_name_gets_no_token() {
-    let Some(program) = nginx() else { return };
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.publish(TOKEN, 7200, 0);
     let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
     let front = TlsFront::before(wechat.address(), "evil.example");
-    let nginx = routing(&program, &wxtoken, &front, &sandbox);
+    let nginx = routing(&nginx(), &wxtoken, &front, &sandbox);
     let request = request(&format!("/cgi-bin/get_api_domain_ip?access_token={TOKEN}"), "");
     let stream = connect_from("127.0.0.4", nginx.address);
     assert_eq!(exchange_over(stream, request.as_bytes()).status, 502);

@@ -43,8 +43,8 @@ struct SdkSetup {
 }
 
 impl SdkSetup {
-    /// WeChat as it should be, and `serve --refresh`; `None`, loudly, where there are no SDKs.
-    fn set() -> Option<SdkSetup> {
+    /// Starts a mock without faults and `serve --refresh`.
+    fn set() -> SdkSetup {
         SdkSetup::around(WeChat::start(), "stable", Sandbox::serve_refreshing)
     }
 
@@ -52,12 +52,8 @@ impl SdkSetup {
         wechat: WeChat,
         api: &'static str,
         serve: fn(&Sandbox, &[&str]) -> Server,
-    ) -> Option<SdkSetup> {
+    ) -> SdkSetup {
         let sdks = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk");
-        if !sdks.join("installed").exists() {
-            skip("no SDKs; .ci/sdk installs them");
-            return None;
-        }
         let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]); // Fails if WeChat has a fault.
         let (key, line) = new_key();
@@ -66,7 +62,7 @@ impl SdkSetup {
         let server = serve(&sandbox, &["--keys", keys.to_str().unwrap()]);
         let wxtoken_tap = Tap::before(server.address());
         let wechat_tap = Tap::before(wechat.address());
-        Some(SdkSetup { sdks, wechat, sandbox, key, wxtoken_tap, wechat_tap, _server: server })
+        SdkSetup { sdks, wechat, sandbox, key, wxtoken_tap, wechat_tap, _server: server }
     }
 
     /// Returns a command that runs a recipe, with the setup's addresses and nothing else in its environment.
@@ -249,9 +245,10 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, observe: impl Fn(&[u8])) {
     let _ = to.shutdown(Shutdown::Write); // It can be closed already.
 }
 
+#[needs(sdks)]
 #[test]
 fn every_recipe_completes_its_api_call_with_one_token_for_all() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     let shell = [SHELL_OVER_HTTP, SHELL_FROM_FILE];
     for recipe in [SDKS_OVER_HTTP, SDKS_FROM_FILE, shell].as_flattened() {
         let ran = Ran::of(setup.program(recipe)).exits(0);
@@ -263,9 +260,10 @@ fn every_recipe_completes_its_api_call_with_one_token_for_all() {
     assert_eq!(setup.wechat.asked(), 1);
 }
 
+#[needs(sdks)]
 #[test]
 fn an_sdk_requests_a_token_once_and_keeps_it() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     for recipe in SDKS_OVER_HTTP {
         let mut worker = setup.worker(recipe);
         for _ in 0..3 {
@@ -276,9 +274,10 @@ fn an_sdk_requests_a_token_once_and_keeps_it() {
 }
 
 /// Requesting a token again is how SDKs report a dead one, and workers that start together look the same.
+#[needs(sdks)]
 #[test]
 fn workers_that_start_together_do_not_cause_a_replacement() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     let recipes = SDKS_OVER_HTTP.iter().cycle().take(8);
     let mut workers: Vec<Worker> = recipes.map(|recipe| setup.worker(recipe)).collect();
     workers.iter_mut().for_each(Worker::start_call);
@@ -289,9 +288,10 @@ fn workers_that_start_together_do_not_cause_a_replacement() {
     assert_eq!(setup.wechat.asked(), 1, "the token is not replaced");
 }
 
+#[needs(sdks)]
 #[test]
 fn concurrent_api_calls_of_one_process_share_a_token_request() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     let mut worker = setup.worker(SDKS_OVER_HTTP[1]);
     let mut call_ten_times = || {
         (0..10).for_each(|_| worker.start_call());
@@ -305,10 +305,11 @@ fn concurrent_api_calls_of_one_process_share_a_token_request() {
 }
 
 /// WeChat rejects the SDK's token, and all that the SDK can do is to request a token again.
+#[needs(sdks)]
 #[test]
 fn an_sdk_recovers_from_a_revoked_token_within_one_api_call() {
     for recipe in SDKS_OVER_HTTP {
-        let Some(setup) = SdkSetup::set() else { return };
+        let setup = SdkSetup::set();
         let mut worker = setup.worker(recipe);
         worker.call_succeeds();
         let (mints, _) = (setup.wechat.mints(), setup.wxtoken_tap.requests());
@@ -325,10 +326,11 @@ fn an_sdk_recovers_from_a_revoked_token_within_one_api_call() {
 }
 
 /// A new process never held another token: only its first two requests show that the token is dead.
+#[needs(sdks)]
 #[test]
 fn an_sdk_that_starts_with_a_revoked_token_recovers_within_one_api_call() {
     for recipe in SDKS_OVER_HTTP {
-        let Some(setup) = SdkSetup::set() else { return };
+        let setup = SdkSetup::set();
         setup.wechat.kill_tokens();
         let mut worker = setup.worker(recipe);
         worker.call_succeeds();
@@ -339,11 +341,10 @@ fn an_sdk_that_starts_with_a_revoked_token_recovers_within_one_api_call() {
     }
 }
 
+#[needs(sdks)]
 #[test]
 fn an_sdk_for_wecom_keeps_its_token_and_recovers_from_a_revoked_one_within_one_api_call() {
-    let Some(setup) = SdkSetup::around(WeChat::start(), "work", Sandbox::serve_refreshing) else {
-        return;
-    };
+    let setup = SdkSetup::around(WeChat::start(), "work", Sandbox::serve_refreshing);
     let mut worker = setup.worker(WECOM_OVER_HTTP);
     worker.call_succeeds();
     worker.call_succeeds();
@@ -359,12 +360,11 @@ fn an_sdk_for_wecom_keeps_its_token_and_recovers_from_a_revoked_one_within_one_a
 }
 
 /// Without --refresh a dead token is not replaced. One SDK gives up by itself, the other would retry until its process fails.
+#[needs(sdks)]
 #[test]
 fn an_endless_retry_loop_is_ended_long_before_the_sdk_fails() {
     for (recipe, expected) in SDKS_OVER_HTTP.into_iter().zip(["error 45011", "error 40001"]) {
-        let Some(setup) = SdkSetup::around(WeChat::start(), "stable", Sandbox::serve) else {
-            return;
-        };
+        let setup = SdkSetup::around(WeChat::start(), "stable", Sandbox::serve);
         setup.wechat.kill_tokens();
         assert_eq!(setup.worker(recipe).call(), expected, "{recipe}");
         let requests = setup.wxtoken_tap.requests().len();
@@ -372,9 +372,10 @@ fn an_endless_retry_loop_is_ended_long_before_the_sdk_fails() {
     }
 }
 
+#[needs(sdks)]
 #[test]
 fn an_sdk_with_a_wrong_key_or_appid_is_refused_once_and_does_not_retry() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     let unknown_key = new_key().0;
     for recipe in SDKS_OVER_HTTP {
         for (name, wrong, refused) in [
@@ -390,9 +391,10 @@ fn an_sdk_with_a_wrong_key_or_appid_is_refused_once_and_does_not_retry() {
     assert_eq!(setup.wechat_tap.requests(), [""; 0], "no call to WeChat");
 }
 
+#[needs(sdks)]
 #[test]
 fn an_sdk_gets_an_error_and_does_not_loop_while_wechat_is_down() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     for recipe in SDKS_OVER_HTTP {
         let mut worker = setup.worker(recipe);
         worker.call_succeeds();
@@ -410,13 +412,12 @@ fn an_sdk_gets_an_error_and_does_not_loop_while_wechat_is_down() {
     }
 }
 
+#[needs(sdks)]
 #[test]
 fn without_a_token_an_sdk_gets_one_error_and_recovers_once_there_is_a_token() {
     for recipe in SDKS_OVER_HTTP {
         let wechat = WeChat::with(&["--fault", "errcode:40164"]);
-        let Some(setup) = SdkSetup::around(wechat, "stable", Sandbox::serve_refreshing) else {
-            return;
-        };
+        let setup = SdkSetup::around(wechat, "stable", Sandbox::serve_refreshing);
         let mut worker = setup.worker(recipe);
         assert_eq!(worker.call(), "error -1", "{recipe}");
         assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/token"], "{recipe}");
@@ -426,10 +427,11 @@ fn without_a_token_an_sdk_gets_one_error_and_recovers_once_there_is_a_token() {
     }
 }
 
+#[needs(sdks)]
 #[test]
 fn a_reader_of_the_document_uses_a_new_token_at_its_next_call() {
     for recipe in SDKS_FROM_FILE {
-        let Some(setup) = SdkSetup::set() else { return };
+        let setup = SdkSetup::set();
         let mut worker = setup.worker(recipe);
         worker.call_succeeds();
         setup.wechat.kill_tokens();
@@ -440,9 +442,10 @@ fn a_reader_of_the_document_uses_a_new_token_at_its_next_call() {
     }
 }
 
+#[needs(sdks)]
 #[test]
 fn a_reader_of_the_document_does_not_use_an_expired_token() {
-    let Some(setup) = SdkSetup::set() else { return };
+    let setup = SdkSetup::set();
     let expired = Sandbox::against(&setup.wechat);
     expired.publish(&setup.sandbox.token(), 7200, 7201);
     for recipe in SDKS_FROM_FILE {
@@ -468,10 +471,11 @@ fn host_of_recipe(setup: &SdkSetup, redis: &Redis) -> Home {
     home
 }
 
+#[needs(redis, sdks)]
 #[test]
 fn wechatpys_redis_storage_finds_the_token_and_makes_no_request_without_one() {
-    let Some(redis) = Redis::start() else { return };
-    let Some(setup) = SdkSetup::set() else { return };
+    let redis = Redis::start();
+    let setup = SdkSetup::set();
     let home = host_of_recipe(&setup, &redis);
     home.run(&["fetch"]).exits(0).silent();
     let program = |worker| {
@@ -495,10 +499,11 @@ fn wechatpys_redis_storage_finds_the_token_and_makes_no_request_without_one() {
     assert_eq!((setup.wechat.asked(), setup.wxtoken_tap.requests()), (asked, vec![]));
 }
 
+#[needs(sdks)]
 #[test]
 fn a_script_that_reports_a_rejected_token_gets_a_new_one_at_once() {
     for recipe in [SHELL_OVER_HTTP, SHELL_FROM_FILE] {
-        let Some(setup) = SdkSetup::set() else { return };
+        let setup = SdkSetup::set();
         let dead = setup.sandbox.token();
         setup.wechat.kill_tokens();
         Ran::of(setup.program(recipe)).exits(0);

@@ -230,15 +230,8 @@ fn the_notified_status_shows_https_and_no_secret() {
 fn passing(sandbox: &Sandbox, descriptor: OwnedFd, args: &[&str]) -> Command {
     let mut serve = sandbox.command(&["serve"]);
     serve.args(args);
-    let mut shell = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
-    shell.args(["-c", script]).arg(serve.get_program()).args(serve.get_args());
-    for (name, value) in serve.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    let mut shell = wrapped(&["sh", "-c", script], &serve);
     shell.env("LISTEN_FDS", "1").stdin(Stdio::from(descriptor));
     shell
 }
@@ -380,17 +373,16 @@ fn listen_applies_if_the_passed_sockets_are_for_another_process_or_none() {
     }
 }
 
+#[needs(systemd)]
 #[test]
 fn systemd_socket_activate_passes_several_named_sockets() {
     let sandbox = published();
     let (first, second) = (sandbox.path("first"), sandbox.path("second"));
     let serve = sandbox.command(&["serve"]);
-    let mut command = Command::new("systemd-socket-activate");
-    command.arg("-l").arg(&first).arg("-l").arg(&second).arg("--fdname=api.socket:local.socket");
-    command.arg(serve.get_program()).args(serve.get_args());
-    if Command::new("systemd-socket-activate").arg("--version").output().is_err() {
-        return skip("there is no systemd-socket-activate");
-    }
+    let [at_first, at_second] =
+        [&first, &second].map(|path| format!("--listen={}", path.display()));
+    let names = "--fdname=api.socket:local.socket";
+    let command = wrapped(&["systemd-socket-activate", &at_first, &at_second, names], &serve);
     // It starts the program at the first connection, which has to be answered, too.
     let (starting, at) = (std::thread::spawn(move || Server::start(command, 2)), second.clone());
     let mut early = None;

@@ -116,9 +116,10 @@ fn a_mirror_runs_the_hook_when_its_token_has_changed() {
 }
 
 /// WXTOKEN_FILE is the local copy.
+#[needs(redis)]
 #[test]
 fn of_hosts_that_share_a_redis_the_publishing_one_runs_the_hook() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let (wechat, first) =
         home_with_script(&format!("{RECORD_RUN}; cat \"$WXTOKEN_FILE\" > copy"), "");
     let second = Home::with(&first.config());
@@ -340,10 +341,8 @@ fn a_signal_that_fetch_ignores_does_not_end_its_hook() {
     );
     assert!(Command::new("mkfifo").arg(home.path("go")).status().unwrap().success());
     let fetch = home.command(&["fetch"]);
-    let mut nohup = Command::new("sh");
-    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(fetch.get_program());
-    nohup.args(fetch.get_args()).env("STATE_DIRECTORY", home.path("state"));
-    let mut nohup = nohup.spawn().unwrap();
+    let nohup = ["sh", "-c", r#"trap '' HUP; exec "$0" "$@""#];
+    let mut nohup = wrapped(&nohup, &fetch).spawn().unwrap();
     eventually("the hook has begun", || !lines(&home, "hook.pid").is_empty());
     send("HUP", nohup.id());
     fs::write(home.path("go"), "\n").unwrap();

@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -94,21 +93,16 @@ fn the_document_is_one_line_with_its_mode_from_the_first_instant() {
 
 /// What survives a power cut is decided by the order of these calls: content on the disk, then the name, then the
 /// directory on the disk.
+#[needs(strace)]
 #[test]
 fn the_content_is_on_the_disk_before_the_name_and_the_directory_after_it() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let trace = sandbox.path("trace");
     let fetch = sandbox.command(&["fetch"]);
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,write,ftruncate", "-o"])
-        .arg(&trace);
-    strace.arg(fetch.get_program()).args(fetch.get_args());
-    match strace.status() {
-        Ok(status) if status.success() => {}
-        _ => return skip("strace is missing, or may not trace here"),
-    }
+    let calls = "trace=fsync,rename,renameat,renameat2,write,ftruncate";
+    let strace = ["strace", "-f", "-y", "-e", calls, "-o", trace.to_str().unwrap()];
+    Ran::of(wrapped(&strace, &fetch)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
     let place = |call: &str, of: &str| {
         let found =

@@ -43,9 +43,10 @@ fn write_password(home: &Home, password: &str, mode: u32) {
     write_with_mode(&home.path("redis.password"), &format!("{password}\n"), mode);
 }
 
+#[needs(redis)]
 #[test]
 fn the_acl_of_the_manual_is_sufficient() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat();
     redis.cli(&[&["acl", "setuser", "wx"], &ACL[..]].concat());
     redis.cli(&["acl", "setuser", "default", "off"]);
@@ -64,9 +65,10 @@ fn the_acl_of_the_manual_is_sufficient() {
     assert!(!home.has_logged("hunter2"));
 }
 
+#[needs(redis)]
 #[test]
 fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat();
     redis.cli(&["acl", "setuser", "reader", "on", ">hunter2", "~wxtoken:*", "+get"]);
     redis.cli(&["acl", "setuser", "default", "resetpass", ">hunter2"]);
@@ -92,9 +94,10 @@ fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
     home.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
 }
 
+#[needs(redis)]
 #[test]
 fn a_redis_that_cannot_be_written_is_noticed_before_the_call_to_wechat() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat();
     let home = host(&wechat, &redis.url(), "");
     let fails_with = |part: &str| {
@@ -114,6 +117,7 @@ fn a_redis_that_cannot_be_written_is_noticed_before_the_call_to_wechat() {
     home.run(&["fetch"]).exits(0).silent();
 }
 
+#[needs(redis)]
 #[test]
 fn over_tls_the_certificate_is_verified() {
     let ca = Authority::new();
@@ -137,7 +141,7 @@ fn over_tls_the_certificate_is_verified() {
         "--tls-auth-clients",
         "no",
     ];
-    let Some(redis) = Redis::with(&flags) else { return };
+    let redis = Redis::with(&flags);
     let wechat = wechat();
     for name in ["localhost", "127.0.0.1"] {
         let home = host(
@@ -164,9 +168,10 @@ fn over_tls_the_certificate_is_verified() {
     assert_eq!(wechat.asked(), asked);
 }
 
+#[needs(redis)]
 #[test]
 fn fetch_and_serve_work_over_a_unix_socket() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat();
     let home =
         host(&wechat, &format!("redis+unix://{}", redis.socket().display()), "prefix = \"a:b\"");
@@ -176,10 +181,11 @@ fn fetch_and_serve_work_over_a_unix_socket() {
     assert_eq!(server.get("/token").status, 200);
 }
 
+#[needs(redis)]
 #[test]
 fn after_a_failover_sentinels_lead_to_the_new_primary_which_has_the_token() {
-    let Some(mut primary) = Redis::start() else { return };
-    let replica = Redis::start().unwrap();
+    let mut primary = Redis::start();
+    let replica = Redis::start();
     replica.cli(&["replicaof", "127.0.0.1", &primary.port().to_string()]);
     eventually("the replica is in sync", || {
         primary.cli(&["info", "replication"]).contains("state=online")

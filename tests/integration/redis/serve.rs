@@ -20,9 +20,10 @@ fn token(server: &Server) -> Option<String> {
     (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
 }
 
+#[needs(redis)]
 #[test]
 fn a_new_token_is_served_by_every_host_within_a_second() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let hosts = [(); 3].map(|()| host(&wechat, &redis));
     hosts[0].run(&["fetch"]).exits(0);
@@ -49,9 +50,10 @@ fn a_new_token_is_served_by_every_host_within_a_second() {
     }
 }
 
+#[needs(redis)]
 #[test]
 fn with_redis_down_the_last_known_token_is_served_without_delay() {
-    let Some(mut redis) = Redis::start() else { return };
+    let mut redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
@@ -81,9 +83,10 @@ fn with_redis_down_the_last_known_token_is_served_without_delay() {
     assert_eq!((token(&server), wechat.mints()), (first, 1));
 }
 
+#[needs(redis)]
 #[test]
 fn four_refreshing_hosts_make_one_call_for_a_due_token_and_one_for_a_dead_one() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let hosts = [(); 4].map(|()| host(&wechat, &redis));
     let servers = hosts.each_ref().map(|host| host.serve(&["--refresh"]));
@@ -110,9 +113,10 @@ fn four_refreshing_hosts_make_one_call_for_a_due_token_and_one_for_a_dead_one() 
     assert!(wechat.is_alive(&next));
 }
 
+#[needs(redis)]
 #[test]
 fn tickets_are_shared_between_hosts_like_tokens() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let with_ticket = |home: &Home| {
         let config = home.config().replace("api = \"classic\"", "tickets = [\"jsapi\"]");

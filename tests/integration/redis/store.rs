@@ -45,9 +45,10 @@ fn seconds_to_live(redis: &Redis, key: &str) -> f64 {
 
 // Documents and copies
 
+#[needs(redis)]
 #[test]
 fn a_document_published_by_one_host_is_read_and_copied_by_another() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
     reading.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
@@ -70,9 +71,10 @@ fn a_document_published_by_one_host_is_read_and_copied_by_another() {
     assert_eq!(wechat.mints(), 1);
 }
 
+#[needs(redis)]
 #[test]
 fn mode_applies_to_the_copy_of_the_publishing_host_and_a_readers_copy_stays_private() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
     fetching.run(&["fetch", "--mode", "640"]).exits(0);
@@ -85,9 +87,10 @@ fn mode_applies_to_the_copy_of_the_publishing_host_and_a_readers_copy_stays_priv
     assert_eq!([&fetching, &reading].map(mode_of_copy), [0o640, 0o600]);
 }
 
+#[needs(redis)]
 #[test]
 fn fifty_concurrent_fetches_on_two_hosts_make_one_call() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&["--fault", "slow:1"]);
     let homes = [(); 2].map(|()| host(&wechat, &redis));
     let fetches: Vec<_> = (0..50).map(|n| spawn(homes[n % 2].command(&["fetch"]))).collect();
@@ -99,9 +102,10 @@ fn fifty_concurrent_fetches_on_two_hosts_make_one_call() {
     assert_eq!(homes[0].token("a0"), homes[1].token("a0"));
 }
 
+#[needs(redis)]
 #[test]
 fn a_forced_token_replaces_the_previous_one_on_all_hosts() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
@@ -130,9 +134,10 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
+#[needs(redis)]
 #[test]
 fn a_paused_host_that_lost_the_lock_does_not_overwrite_a_newer_token() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [paused, other] = [(); 2].map(|()| host(&wechat, &redis));
     let fetch = start_slow_fetch(&paused, &wechat, &redis);
@@ -152,9 +157,10 @@ fn a_paused_host_that_lost_the_lock_does_not_overwrite_a_newer_token() {
     assert!(wechat.is_alive(&newer));
 }
 
+#[needs(redis)]
 #[test]
 fn a_host_that_lost_the_lock_makes_no_call() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&["--fault", "errcode:-1"]);
     let home = host(&wechat, &redis);
     // After the first attempt has failed, the lock is taken by another owner.
@@ -168,9 +174,10 @@ fn a_host_that_lost_the_lock_makes_no_call() {
     assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "another-owner");
 }
 
+#[needs(redis)]
 #[test]
 fn a_lock_of_another_host_is_not_removed_and_expires() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     redis.cli(&["set", "wxtoken:a0:lock", "process 1 on db/x", "px", "1500"]);
@@ -180,9 +187,10 @@ fn a_lock_of_another_host_is_not_removed_and_expires() {
     assert_eq!(wechat.mints(), 1);
 }
 
+#[needs(redis)]
 #[test]
 fn a_lock_is_extended_while_wechat_is_slow() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&["--fault", "hang"]);
     let home = host(&wechat, &redis);
     let fetch = spawn(home.command(&["fetch", "a0"]));
@@ -199,9 +207,10 @@ fn a_lock_is_extended_while_wechat_is_slow() {
 
 // Redis down
 
+#[needs(redis)]
 #[test]
 fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
-    let Some(mut redis) = Redis::start() else { return };
+    let mut redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
@@ -232,9 +241,10 @@ fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
     assert_eq!(wechat.mints(), 2, "no host had a copy");
 }
 
+#[needs(redis)]
 #[test]
 fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_is_down() {
-    let Some(mut redis) = Redis::start() else { return };
+    let mut redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
@@ -260,9 +270,10 @@ fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_i
     assert_eq!(wechat.calls()["token"], 1, "the call of fetch");
 }
 
+#[needs(redis)]
 #[test]
 fn fetch_restores_a_flushed_document_from_its_copy() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
@@ -276,9 +287,10 @@ fn fetch_restores_a_flushed_document_from_its_copy() {
     assert_eq!((get_token(&other), wechat.mints()), (token, 1));
 }
 
+#[needs(redis)]
 #[test]
 fn a_token_that_could_not_be_published_is_published_by_the_next_fetch() {
-    let Some(mut redis) = Redis::start() else { return };
+    let mut redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     let fetch = start_slow_fetch(&home, &wechat, &redis);
@@ -295,9 +307,10 @@ fn a_token_that_could_not_be_published_is_published_by_the_next_fetch() {
 }
 
 /// A host killed between its call and publishing leaves a token that may be dead. Its document was shortened before the call.
+#[needs(redis)]
 #[test]
 fn a_copy_does_not_outlive_a_shortened_document() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [killed, other] = [(); 2].map(|()| host(&wechat, &redis));
     killed.run(&["fetch"]).exits(0);
@@ -313,9 +326,10 @@ fn a_copy_does_not_outlive_a_shortened_document() {
 
 // Failover
 
+#[needs(redis)]
 #[test]
 fn an_older_document_restored_by_a_failover_does_not_replace_a_known_newer_one() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
@@ -336,9 +350,10 @@ fn an_older_document_restored_by_a_failover_does_not_replace_a_known_newer_one()
 
 // `[redis] also`: keys for SDKs
 
+#[needs(redis)]
 #[test]
 fn also_keys_have_the_bare_token_for_as_long_as_it_lives() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let also = "also = [
         { key = \"wechatpy:{appid}_access_token\", format = \"json-string\" },
@@ -381,9 +396,10 @@ fn also_keys_have_the_bare_token_for_as_long_as_it_lives() {
     assert_eq!(wechat.asked(), asked);
 }
 
+#[needs(redis)]
 #[test]
 fn also_keys_never_get_the_token_of_another_account() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
     let home = host_on("classic", &wechat, &redis.url(), also);
@@ -400,9 +416,10 @@ fn also_keys_never_get_the_token_of_another_account() {
 
 // check
 
+#[needs(redis)]
 #[test]
 fn check_reports_whether_redis_is_writable_and_who_holds_the_lock() {
-    let Some(mut redis) = Redis::start() else { return };
+    let mut redis = Redis::start();
     let wechat = wechat(&[]);
     let home = host_on("stable", &wechat, &redis.url(), "timeout = \"500ms\"");
     home.run(&["fetch"]).exits(0);
@@ -417,9 +434,10 @@ fn check_reports_whether_redis_is_writable_and_who_holds_the_lock() {
     assert!(ran.stdout.contains("cannot be published: cannot reach redis://"), "{}", ran.stdout);
 }
 
+#[needs(redis)]
 #[test]
 fn a_document_from_a_clock_ahead_is_replaced_also_in_copies() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
@@ -439,9 +457,10 @@ fn a_document_from_a_clock_ahead_is_replaced_also_in_copies() {
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(next), 2));
 }
 
+#[needs(redis)]
 #[test]
 fn a_document_shortened_before_a_failed_call_is_restored() {
-    let Some(redis) = Redis::start() else { return };
+    let redis = Redis::start();
     let wechat = wechat(&[]);
     let also = "also = [{ key = \"wx:{appid}\", format = \"text\" }]";
     let home = host_on("classic", &wechat, &redis.url(), also);

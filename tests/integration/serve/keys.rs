@@ -462,11 +462,7 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     let log = setup.sandbox.path("log");
     let mut command = setup.sandbox.command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
     command.arg("--keys").arg(setup.path());
-    // stderr goes to a file that can be read while the server runs.
-    let mut command_with_log = std::process::Command::new("sh");
-    command_with_log.args(["-c", "exec \"$@\" 2>\"$0\"", log.to_str().unwrap()]);
-    command_with_log.arg(command.get_program()).args(command.get_args());
-    let server = Server::start(command_with_log, 1);
+    let server = Server::start_with_log(&command, &log);
     let has_logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
     setup.write(&["", "nonsense"]);
     let expected = format!(

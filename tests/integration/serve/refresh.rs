@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -162,6 +162,7 @@ fn without_a_writable_document_no_call_is_made_and_clients_are_pointed_to_the_se
     assert_eq!(wechat.asked(), 0);
 }
 
+#[needs(mount)]
 #[test]
 fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
     let wechat = WeChat::start();
@@ -181,15 +182,8 @@ fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
         r#"mount -t tmpfs -o size=64k none '{0}' && head -c 65536 /dev/zero >'{0}/ballast'; exec "$0" "$@""#,
         state.display()
     );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-    command.arg(serve.get_program()).args(serve.get_args());
-    let can_unshare =
-        Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
-    if !can_unshare.is_ok_and(|status| status.success()) {
-        return skip("unshare is missing, or may not make a mount namespace here");
-    }
-    let server = Server::start(command, 1);
+    let mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script];
+    let server = Server::start(wrapped(&mount, &serve), 1);
     assert_no_token(&refused_token(&server));
     assert_eq!(wechat.asked(), 0);
     let inside = format!("/proc/{}/root{}/ballast", server.pid(), state.display());
@@ -408,6 +402,7 @@ fn a_document_published_by_another_process_is_served_at_once() {
 
 // Without --refresh.
 
+#[needs(strace)]
 #[test]
 fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
     let wechat = WeChat::start();
@@ -417,13 +412,9 @@ fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
     let trace = sandbox.path("trace");
     let mut serve = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     serve.arg("--secret-file").arg(&secret).args(["--base-url", &wechat.url()]);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-e", "trace=open,openat,openat2,connect", "-o"]).arg(&trace);
-    command.arg(serve.get_program()).args(serve.get_args());
-    if Command::new("strace").arg("true").stderr(Stdio::null()).status().is_err() {
-        return skip("strace is missing");
-    }
-    let server = Server::start(command, 1);
+    let calls = "trace=open,openat,openat2,connect";
+    let strace = ["strace", "-f", "-qq", "-e", calls, "-o", trace.to_str().unwrap()];
+    let server = Server::start(wrapped(&strace, &serve), 1);
     let stable = |force| {
         format!(
             r#"{{"grant_type":"client_credential","appid":"{APPID}","secret":"x","force_refresh":{force}}}"#

@@ -125,11 +125,7 @@ impl Home {
     pub(crate) fn serve_with_log(&self, args: &[&str]) -> Server {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
         command.args(args);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(self.path("log"));
-        shell.arg(command.get_program()).args(command.get_args());
-        shell.env("STATE_DIRECTORY", self.path("state"));
-        Server::start(shell, 1)
+        Server::start_with_log(&command, &self.path("log"))
     }
 
     /// Whether it has said this.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use needs::needs;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -50,6 +51,34 @@ pub(crate) fn wxtoken() -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// Returns `command` as the last words of another program's, with its environment.
+pub(crate) fn wrapped<S: AsRef<OsStr>>(wrapper: &[S], command: &Command) -> Command {
+    let mut wrapped = with_environment_of(command, &wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
+/// Returns `command` with a terminal as its stdout and stderr. What it prints there comes out of the result's stdout.
+pub(crate) fn on_terminal(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = with_environment_of(command, "script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]);
+    script
+}
+
+fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {
+    let mut other = Command::new(program);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other.stdin(Stdio::null());
+    other
 }
 
 /// What a run left behind.
@@ -309,6 +338,13 @@ impl Server {
             addresses.push(address.to_owned());
         }
         Server { child, addresses, stdout: said, stderr: Some(stderr) }
+    }
+
+    /// Starts one whose stderr goes to the file `log`, to be read while it runs.
+    #[track_caller]
+    pub(crate) fn start_with_log(command: &Command, log: &Path) -> Server {
+        let script = format!(r#"exec "$0" "$@" 2>'{}'"#, log.display());
+        Server::start(wrapped(&["sh", "-c", &script], command), 1)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -642,10 +678,4 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Says loudly that a test could not run here, and why. In CI that is a failure.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "SKIPPED in CI: {why}");
-    eprintln!("\n*** SKIPPED: {why} ***\n");
 }
