@@ -1,14 +1,15 @@
-//! Work on a thread of its own, for tasks of the event loop that must not wait for a disk.
+//! Work on a thread of its own, for tasks of the event loop that must not block, and for threads that must not wait longer
+//! than a timeout. A thread that is not waited for any more ends its work all the same.
 
 use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 /// Runs `work` on a new thread, and returns its result. Unlike tokio's blocking threads, of which there are few, it does
 /// not queue behind refreshes. Fails if there can be no more threads, or if `work` panics.
-///
-/// If the returned future is dropped, the thread ends its work all the same.
 pub(crate) async fn run<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
@@ -17,4 +18,27 @@ pub(crate) async fn run<R: Send + 'static>(
         let _ = sender.send(work()); // Not received if the future was dropped.
     })?;
     result.await.map_err(|_| io::Error::other("a thread broke off by a fault in wxtoken itself"))
+}
+
+/// The result of work on a thread of its own.
+pub(crate) struct Pending<R>(Receiver<R>);
+
+/// Starts `work` on a new thread with this name. Fails if there can be no more threads.
+pub(crate) fn start<R: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> io::Result<Pending<R>> {
+    let (sender, result) = mpsc::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ = sender.send(work()); // Not received if `Pending` was dropped.
+    })?;
+    Ok(Pending(result))
+}
+
+impl<R> Pending<R> {
+    /// Waits for the result, for at most this long; after a timeout it may be waited for again. `Disconnected` means that
+    /// the work has panicked.
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<R, RecvTimeoutError> {
+        self.0.recv_timeout(timeout)
+    }
 }

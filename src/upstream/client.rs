@@ -3,8 +3,7 @@
 //! received it.
 
 use std::fmt;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -19,6 +18,7 @@ use super::roots::TrustedRoots;
 use crate::log::printable;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::secret::Secret;
+use crate::os::thread;
 
 /// Maximum size of a response body; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
@@ -225,16 +225,11 @@ fn run_in_thread(
     gate: &Gate,
     exchange: impl FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
 ) -> Result<HttpResponse, ExchangeError> {
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .name("exchange".to_owned())
-        .spawn(move || {
-            let _ = sender.send(exchange()); // The receiver may have given up.
-        })
+    let pending = thread::start("exchange", exchange)
         .map_err(|err| no_response(format!("cannot start a thread: {err}"), true))?;
-    let mut result = receiver.recv_timeout(connect_timeout + GRACE);
+    let mut result = pending.wait(connect_timeout + GRACE);
     if matches!(result, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
-        result = receiver.recv_timeout(timeout - connect_timeout);
+        result = pending.wait(timeout - connect_timeout);
     }
     match result {
         Ok(result) => result,
@@ -335,6 +330,8 @@ fn explain(err: &ureq::Error) -> ExchangeError {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::scripts;
 use super::server::{RedisFault, RedisServer};
 use crate::log::debug;
-use crate::os::clock::Clock;
+use crate::os::clock::{Clock, with_jitter};
 
 /// How long a lock lasts without an extension: longer than a refresh takes, so that it holds even if Redis cannot be
 /// reached meanwhile. After its holder was killed, others wait this long.
@@ -49,7 +49,7 @@ impl RedisLock {
             if clock.until(deadline).is_zero() {
                 return Ok(None);
             }
-            let pause = RETRY + RETRY.mul_f64((clock.random() % 1000) as f64 / 1000.0);
+            let pause = with_jitter(RETRY, 1.0, clock.random());
             clock.sleep(pause.min(clock.until(deadline)));
         }
     }

@@ -3,9 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,6 +20,7 @@ use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
 use crate::os::clock::Clock;
 use crate::os::read::{self, MAX_PEM, Protection, ReadError};
+use crate::os::thread;
 
 /// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
 const MAX_IDLE: Duration = Duration::from_secs(5);
@@ -219,7 +218,13 @@ impl RedisServer {
         let client = self.client(info)?;
         let connected = match may_take_longer {
             false => client.get_connection_with_timeout(timeout),
-            true => within(timeout, move || client.get_connection_with_timeout(timeout)),
+            true => {
+                let connect = move || client.get_connection_with_timeout(timeout);
+                let timed_out = |_| Err(io::Error::from(ErrorKind::TimedOut).into());
+                thread::start("redis-connect", connect)
+                    .map_err(Into::into)
+                    .and_then(|pending| pending.wait(timeout).unwrap_or_else(timed_out))
+            }
         };
         let connection = connected.map_err(|err| self.fault(&err))?;
         let with_timeouts = |connection: &Connection| {
@@ -373,26 +378,12 @@ fn meaning_of(code: &str, err: &RedisError) -> String {
     format!("it says {code}: {meaning}")
 }
 
-/// Runs `act` in a thread of its own, and gives up on it after `timeout`.
-fn within(
-    timeout: Duration,
-    act: impl FnOnce() -> RedisResult<Connection> + Send + 'static,
-) -> RedisResult<Connection> {
-    let (done, result) = mpsc::sync_channel(1);
-    thread::Builder::new().spawn(move || done.send(act()))?;
-    match result.recv_timeout(timeout) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(io::Error::from(ErrorKind::TimedOut).into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
     use crate::os::clock::SystemClock;
