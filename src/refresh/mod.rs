@@ -1,4 +1,4 @@
-//! Refreshes one document: if it is due, takes the turn to publish, looks again, requests a new token and publishes it.
+//! Refreshes one document: if it is due, acquires the lease to publish, looks again, requests a new token and publishes it.
 //! Clock, token source and store come in as arguments. Does not know who runs it, nor what is reported about it.
 
 use std::fmt;

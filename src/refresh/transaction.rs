@@ -1,4 +1,4 @@
-//! Keeps the published document honest while a token is requested. A request that mints a new token invalidates the
+//! Keeps the promise of the published document true while a token is requested. A request that mints a new token invalidates the
 //! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
 //! request, and restored only once it is certain that nothing was minted.
 
@@ -9,7 +9,7 @@ use crate::log::error;
 use crate::model::document::Document;
 use crate::store::Publisher;
 
-/// One turn to publish: the document published at its beginning, and what has been done to it since.
+/// One refresh under a lease: the document published at its beginning, and what has been done to it since.
 pub(super) struct Transaction<'a> {
     /// The account's name, for messages.
     name: &'a str,
@@ -35,7 +35,7 @@ impl<'a> Transaction<'a> {
         self.published
     }
 
-    /// Fails if another process has taken over the turn to publish. Called before each request.
+    /// Fails if the lease has been lost to another process. Called before each request.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.publisher.check_lease()
     }

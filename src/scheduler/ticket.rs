@@ -22,7 +22,9 @@ const MIN_PAUSE_WITH_DEAD_TOKEN: Duration = Duration::from_secs(60);
 
 /// The schedule of one ticket.
 #[derive(Debug, Default)]
-pub(super) struct TicketSchedule(pub(super) Retry);
+pub(super) struct TicketSchedule {
+    pub(super) retry: Retry,
+}
 
 impl TicketSchedule {
     /// Returns the time until the ticket is to be requested; `None` while that is done. `document` is the published one.
@@ -36,13 +38,13 @@ impl TicketSchedule {
         let due_in = match document {
             // After a failure, the announced retry takes place. If another process has published a ticket, it ends the
             // failure.
-            Some(document) if self.0.failures.last().is_none() => {
+            Some(document) if self.retry.failures.last().is_none() => {
                 let margin = document.ticket_margin(refresh_before);
                 backoff::until_due(document, wall, Rules::Stable, margin)
             }
             _ => Duration::ZERO,
         };
-        (!self.0.is_running()).then(|| due_in.max(self.0.delay(now)))
+        (!self.retry.is_running()).then(|| due_in.max(self.retry.delay(now)))
     }
 
     /// Takes in the result of a refresh. Returns the events to log. `replaceable_in` is the time until the dead token may be
@@ -53,7 +55,7 @@ impl TicketSchedule {
         replaceable_in: Option<Duration>,
         at: Moment,
     ) -> Vec<Event> {
-        let was_reset = self.0.finish();
+        let was_reset = self.retry.finish();
         let error = match outcome {
             Ok(outcome) => {
                 let published = match outcome {
@@ -62,7 +64,7 @@ impl TicketSchedule {
                         Some(Event::Published(document.token.fingerprint()))
                     }
                 };
-                return published.into_iter().chain(self.0.failures.clear()).collect();
+                return published.into_iter().chain(self.retry.failures.clear()).collect();
             }
             Err(error) => error,
         };
@@ -73,17 +75,17 @@ impl TicketSchedule {
             ),
             error => error.retry_after(),
         };
-        let event = self.0.failures.record(&error, retry_after, at);
+        let event = self.retry.failures.record(&error, retry_after, at);
         // What the operator fixed meanwhile has not been tried yet.
         if was_reset {
-            self.0.failures.allow_retry(at.now);
+            self.retry.failures.allow_retry(at.now);
         }
         event.into_iter().collect()
     }
 
     /// Returns the last failure, if no success followed.
     pub(super) fn failure(&self) -> Option<RefreshFailure> {
-        self.0.failures.last().map(FailureRecord::status)
+        self.retry.failures.last().map(FailureRecord::status)
     }
 }
 

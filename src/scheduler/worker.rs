@@ -246,7 +246,7 @@ impl Worker {
                 return Next::Break(Ok(found));
             }
             let Some(ticket) = self.ticket(kind) else { return Next::Break(Err(still_waiting())) };
-            match ticket.schedule.borrow().0.readiness(now) {
+            match ticket.schedule.borrow().retry.readiness(now) {
                 Readiness::Failed(failure) => {
                     let name = &self.settings.borrow().account.name;
                     let what = format!("there is no live {kind} ticket: {name}");
@@ -306,7 +306,7 @@ impl Worker {
     /// Starts the refresh of a ticket. If WeChat says that the token is dead, the token is replaced, within the quotas, and
     /// the ticket requested once more.
     fn start_ticket_job(self: &Rc<Worker>, ticket: Rc<Ticket>) {
-        ticket.schedule.borrow_mut().0.start(self.now());
+        ticket.schedule.borrow_mut().retry.start(self.now());
         self.spawn(async move |worker| {
             let token = worker.live_token();
             let mut outcome = worker.request_ticket(&ticket).await;
@@ -350,7 +350,7 @@ impl Worker {
     pub(super) fn retry_now(&self) {
         let now = self.now();
         self.state.borrow_mut().reset(now);
-        self.tickets.borrow().iter().for_each(|it| it.schedule.borrow_mut().0.reset(now));
+        self.tickets.borrow().iter().for_each(|it| it.schedule.borrow_mut().retry.reset(now));
         self.changed.notify_waiters();
     }
 

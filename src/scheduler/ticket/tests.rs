@@ -32,7 +32,7 @@ fn moment(now: Instant) -> Moment {
 impl TicketSchedule {
     /// An attempt that starts and fails now.
     fn fail(&mut self, code: i64, replaceable_in: Option<Duration>, now: Instant) -> Vec<Event> {
-        self.0.start(now);
+        self.retry.start(now);
         self.finish(refused(code), replaceable_in, moment(now))
     }
 
@@ -58,19 +58,19 @@ fn a_ticket_is_due_at_its_margin_and_never_before_half_of_its_life() {
 fn a_missing_ticket_is_requested_at_once_but_not_twice_at_a_time_or_within_a_second() {
     let (mut ticket, now) = schedule();
     assert_eq!(ticket.wait_without_ticket(now), Some(Duration::ZERO));
-    assert!(matches!(ticket.0.readiness(now), Readiness::Ready));
-    ticket.0.start(now);
-    assert!(ticket.0.is_running());
+    assert!(matches!(ticket.retry.readiness(now), Readiness::Ready));
+    ticket.retry.start(now);
+    assert!(ticket.retry.is_running());
     assert_eq!(ticket.wait_without_ticket(now + secs(60)), None);
-    assert!(matches!(ticket.0.readiness(now + secs(60)), Readiness::Running));
+    assert!(matches!(ticket.retry.readiness(now + secs(60)), Readiness::Running));
     let events = ticket.finish(Ok(Outcome::Renewed(document(7200))), None, moment(now));
     assert_eq!(events, [Event::Published(document(7200).token.fingerprint())]);
-    assert!(!ticket.0.is_running());
+    assert!(!ticket.retry.is_running());
     // It has been removed again.
     assert_eq!(ticket.wait_without_ticket(now), Some(MIN_INTERVAL));
     let until = now + MIN_INTERVAL;
-    assert!(matches!(ticket.0.readiness(now), Readiness::NotBefore(at) if at == until));
-    assert!(matches!(ticket.0.readiness(until), Readiness::Ready));
+    assert!(matches!(ticket.retry.readiness(now), Readiness::NotBefore(at) if at == until));
+    assert!(matches!(ticket.retry.readiness(until), Readiness::Ready));
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn the_same_failure_is_retried_with_growing_pauses_and_logged_every_ten_minutes(
         lines += ticket.fail(-1, None, now).len();
         let pause = ticket.wait_without_ticket(now).unwrap();
         pauses.push(pause.as_secs());
-        assert!(matches!(ticket.0.readiness(now), Readiness::Failed(_)));
+        assert!(matches!(ticket.retry.readiness(now), Readiness::Failed(_)));
         now += pause;
-        assert!(matches!(ticket.0.readiness(now), Readiness::Ready));
+        assert!(matches!(ticket.retry.readiness(now), Readiness::Ready));
     }
     assert_eq!((pauses[..7].to_vec(), lines), (vec![2, 4, 8, 16, 32, 60, 60], 2));
     // Another failure is logged at once.
@@ -99,7 +99,7 @@ fn a_client_learns_why_a_ticket_is_refused_and_when_to_ask_again() {
     let (mut ticket, now) = schedule();
     ticket.fail(48001, None, now);
     let later = now + secs(600);
-    let Readiness::Failed(failure) = ticket.0.readiness(later) else { panic!() };
+    let Readiness::Failed(failure) = ticket.retry.readiness(later) else { panic!() };
     let unavailable = failure.unavailable("there is no live jsapi ticket: shop", later);
     let lead = "there is no live jsapi ticket: shop: WeChat refused (48001)";
     assert!(unavailable.why.starts_with(lead), "{}", unavailable.why);
@@ -108,8 +108,8 @@ fn a_client_learns_why_a_ticket_is_refused_and_when_to_ask_again() {
     assert_eq!(failure.at, WALL);
     assert!(failure.message.starts_with("WeChat refused (48001)"), "{failure:?}");
     // During the retry the answer is the same.
-    ticket.0.start(now + secs(3600));
-    assert!(matches!(ticket.0.readiness(now + secs(3600)), Readiness::Failed(_)));
+    ticket.retry.start(now + secs(3600));
+    assert!(matches!(ticket.retry.readiness(now + secs(3600)), Readiness::Failed(_)));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn after_a_failure_the_retry_takes_place_even_if_nothing_is_due_any_more() {
     ticket.fail(-1, None, now);
     let fresh = document(7200);
     assert_eq!(ticket.wait(Some(&fresh), MARGIN, WALL, now), Some(secs(2)));
-    ticket.0.start(now + secs(2));
+    ticket.retry.start(now + secs(2));
     let events = ticket.finish(Ok(Outcome::Kept(fresh.clone())), None, moment(now + secs(2)));
     assert_eq!((events, ticket.failure()), (vec![Event::Recovered], None));
     assert_eq!(ticket.wait(Some(&fresh), MARGIN, WALL, now + secs(3)), Some(secs(6900)));
@@ -141,12 +141,12 @@ fn after_a_reset_a_failure_is_retried_at_once_and_logged_again() {
     ticket.fail(48001, None, now);
     let later = now + secs(5);
     assert!(ticket.wait_without_ticket(later).unwrap() > secs(3000));
-    ticket.0.reset(later);
+    ticket.retry.reset(later);
     assert_eq!(ticket.wait_without_ticket(later), Some(Duration::ZERO));
     // A reset during an attempt: that one fails by what was not fixed yet at its start.
-    ticket.0.start(later);
-    assert!(matches!(ticket.0.readiness(later), Readiness::Running), "it may succeed now");
-    ticket.0.reset(later);
+    ticket.retry.start(later);
+    assert!(matches!(ticket.retry.readiness(later), Readiness::Running), "it may succeed now");
+    ticket.retry.reset(later);
     let events = ticket.finish(refused(48001), None, moment(later));
     assert!(matches!(events[..], [Event::Failed { .. }]), "{events:?}");
     assert_eq!(ticket.wait_without_ticket(later), Some(MIN_INTERVAL));
