@@ -1,4 +1,4 @@
-//! The config file: what it takes, what it says of what it does not take, and what wins over it.
+//! The config file: its errors, precedence over flags and environment, and relative paths.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,23 +8,24 @@ use crate::support::home::{Home, appsecret};
 use crate::support::tls::Authority;
 use crate::support::*;
 
-/// What `fetch` says of this config, without the words that every line begins with.
+/// Returns the errors that `fetch` reports for this config, without their common prefix.
 #[track_caller]
-fn problems(config: &str) -> Vec<String> {
+fn errors(config: &str) -> Vec<String> {
     let home = Home::with(config);
     home.put_secret("s", &appsecret(1));
     let ran = home.run(&["fetch"]).exits(2);
     assert_eq!(ran.stdout, "");
-    let said = home.said(&ran);
-    let strip =
-        |line: &String| line.strip_prefix("wxtoken: fetch: ").expect("a line of ours").to_owned();
-    said.iter().map(strip).collect()
+    let lines = home.said(&ran);
+    let strip = |line: &String| {
+        line.strip_prefix("wxtoken: fetch: ").expect("an error of fetch").to_owned()
+    };
+    lines.iter().map(strip).collect()
 }
 
-// What is wrong is told at once, by line and key.
+// Errors.
 
 #[test]
-fn each_wrong_line_is_told_by_its_number_its_key_and_what_to_write() {
+fn each_error_has_line_key_and_what_is_expected() {
     for (wrong, expected) in [
         ("dirr = 'x'", "dirr: there is no such key; is it dir?"),
         (
@@ -196,15 +197,15 @@ fn each_wrong_line_is_told_by_its_number_its_key_and_what_to_write() {
         ("[serve]\nmax_connections = 0", "serve.max_connections: expected a number, 1 to 1000000"),
         ("[serve]\ntls-cert = 'x'", "serve.tls-cert: there is no such key; is it tls_cert?"),
     ] {
-        // The last line is wrong, if none is marked.
+        // The error is in the marked line, or else in the last.
         let marked = wrong.lines().position(|line| line.ends_with("#!"));
         let line = marked.map_or(wrong.lines().count(), |before| before + 1);
-        assert_eq!(problems(wrong), [format!("wxtoken.toml:{line}: {expected}")], "{wrong}");
+        assert_eq!(errors(wrong), [format!("wxtoken.toml:{line}: {expected}")], "{wrong}");
     }
 }
 
 #[test]
-fn all_problems_of_a_file_are_told_at_once_in_the_order_of_their_lines() {
+fn all_errors_are_reported_at_once_in_the_order_of_lines() {
     let home = Home::with(
         "refresh_before = '5x'\n\
          [account.shop]\n\
@@ -235,7 +236,7 @@ fn all_problems_of_a_file_are_told_at_once_in_the_order_of_their_lines() {
         (&["fetch"][..], &with_secrets),
         (&["fetch", "shop"], &with_secrets),
         (&["serve", "--refresh"], &with_secrets),
-        // Whoever needs no secret looks at none.
+        // Commands that need no secret do not read them.
         (&["serve"], &without),
         (&["get", "shop"], &without),
         (&["status"], &without),
@@ -249,15 +250,15 @@ fn all_problems_of_a_file_are_told_at_once_in_the_order_of_their_lines() {
 }
 
 #[test]
-fn so_many_problems_are_told_as_a_person_mends_before_looking_again() {
+fn at_most_100_errors_are_reported() {
     let config: String = (0..150).map(|n| format!("x{n} = 1\n")).collect();
-    let found = problems(&config);
+    let found = errors(&config);
     assert_eq!(found.len(), 101);
     assert_eq!(found[100], "wxtoken.toml: and 50 more");
 }
 
 #[test]
-fn what_is_not_toml_is_told_by_line_and_without_the_line() {
+fn invalid_toml_is_reported_with_its_line_number_and_not_its_text() {
     let secret = "dec0dedec0dedec0dedec0dedec0dede";
     for (config, expected) in [
         (
@@ -273,16 +274,16 @@ fn what_is_not_toml_is_told_by_line_and_without_the_line() {
             "wxtoken.toml:4: duplicate key",
         ),
     ] {
-        let found = problems(&config);
+        let found = errors(&config);
         assert!(found.iter().any(|line| line.starts_with(expected)), "{config}\n{found:?}");
         assert!(!found.concat().contains(secret), "{found:?}");
     }
 }
 
 #[test]
-fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
-    let said = |also: &str| {
-        problems(&format!(
+fn an_also_key_must_differ_from_wxtokens_keys_and_between_accounts() {
+    let errors_of = |also: &str| {
+        errors(&format!(
             "store = 'redis://cache'\n[redis]\nalso = [{also}]\n\
              [account.a]\nappid = 'wx1'\nsecret_file = 's.secret'\n\
              [account.b]\nappid = 'wx1'\nsecret_file = 's.secret'\napi = 'classic'\n"
@@ -290,7 +291,7 @@ fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
     };
     let lead = |account, line| format!("wxtoken.toml:{line}: account.{account}: its key");
     assert_eq!(
-        said("{ key = 'wxtoken:{account}', format = 'text' }"),
+        errors_of("{ key = 'wxtoken:{account}', format = 'text' }"),
         [('a', 4), ('b', 7)].map(|(account, line)| format!(
             "{} wxtoken:{account} of [redis] also begins with wxtoken: as the keys of wxtoken itself do; \
              give it another name",
@@ -298,7 +299,7 @@ fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
         ))
     );
     assert_eq!(
-        said("{ key = 'app:{appid}', format = 'text' }"),
+        errors_of("{ key = 'app:{appid}', format = 'text' }"),
         [format!(
             "{} app:wx1 of [redis] also is also that of account a; put {{account}} into it",
             lead('b', 7)
@@ -306,7 +307,7 @@ fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
     );
     let twice = "{ key = '{account}', format = 'text' }, { key = '{account}', format = 'text' }";
     assert_eq!(
-        said(twice),
+        errors_of(twice),
         [('a', 4), ('b', 7)].map(|(account, line)| format!(
             "{} {account} of [redis] also is there twice; one of them is enough",
             lead(account, line)
@@ -314,9 +315,9 @@ fn a_key_for_sdks_is_neither_one_of_ours_nor_that_of_another_account() {
     );
 }
 
-/// Whatever is put where it does not belong, at the highest verbosity.
+/// Tries secrets of all shapes in all places, at the highest verbosity.
 #[test]
-fn no_message_shows_a_secret_wherever_it_was_put() {
+fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
     let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
     let corpsecret = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
     let (key, token) = (format!("wxk_{corpsecret}"), format!("72_{}", "aZ-9_".repeat(27)));
@@ -413,7 +414,7 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
             let mut command = home.command(&[verb, "-vvv"]);
             match *verb {
                 "fetch" => command.args(["--timeout", "1"]),
-                // Where nothing is wrong, this is, in the end.
+                // A usage error in any case, so that the server does not start.
                 _ => command.args(["--listen", "unix:/dev/null"]),
             };
             let ran = Ran::of(command);
@@ -427,7 +428,7 @@ fn no_message_shows_a_secret_wherever_it_was_put() {
 }
 
 #[test]
-fn the_file_itself_is_nobody_elses_to_write_and_has_to_be_text() {
+fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
     let home = Home::with("[account.shop]\nappid = 'wx1'\n");
     let path = home.path("wxtoken.toml");
     for (mode, is_fine) in
@@ -454,15 +455,15 @@ fn the_file_itself_is_nobody_elses_to_write_and_has_to_be_text() {
     home.run(&["get"]).exits(2).says(&["cannot read config", "wxtoken.toml", "No such file"]);
     fs::create_dir(&path).unwrap();
     home.run(&["get"]).exits(2).says(&["wxtoken.toml", "not a plain file"]);
-    // As Windows' Notepad writes it.
+    // With a byte order mark and CRLF, as Notepad on Windows saves it.
     let windows = Home::with("\u{feff}[account.shop]\r\nappid = 'wx1' # 小店\r\n");
     windows.run(&["get"]).exits(3).says(&["no token"]);
 }
 
-// What wins over what.
+// Precedence.
 
 #[test]
-fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
+fn a_flag_overrides_the_environment_which_overrides_the_config_which_overrides_the_default() {
     let home = Home::with("dir = 'of-file'\n[account.shop]\nappid = 'wx1'\n");
     let config = home.path("wxtoken.toml");
     let file = |flags: &[&str], variables: &[(&str, &str)]| {
@@ -479,7 +480,7 @@ fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default
         let dir = file.strip_suffix("/shop.json").unwrap();
         dir.strip_prefix(home.path("").to_str().unwrap()).unwrap().to_owned()
     };
-    // A unit's directory is a default.
+    // STATE_DIRECTORY of a systemd unit has the rank of a default.
     let unit = ("STATE_DIRECTORY", "of-unit");
     let variable = ("WXTOKEN_DIR", "of-environment");
     assert_eq!(file(&["--dir", "of-flag"], &[variable, unit]), "of-flag");
@@ -490,7 +491,7 @@ fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default
 }
 
 #[test]
-fn when_a_token_is_due_is_said_for_one_account_for_all_or_by_a_flag() {
+fn refresh_before_can_be_set_for_an_account_for_all_or_by_a_flag() {
     let state = |config: &str, args: &[&str]| {
         let home = Home::with(config);
         home.publish("shop", "wx1", "T1", 3600);
@@ -510,7 +511,7 @@ fn when_a_token_is_due_is_said_for_one_account_for_all_or_by_a_flag() {
 }
 
 #[test]
-fn paths_begin_where_the_file_is() {
+fn paths_are_relative_to_the_config() {
     let wechat = WeChat::start();
     let home = Home::with(&format!(
         "dir = 'here/state'\nmode = '0640'\n[account.shop]\nappid = '{APPID}'\nsecret_file = 'secrets/shop'\n\
@@ -521,7 +522,7 @@ fn paths_begin_where_the_file_is() {
     fs::create_dir(home.path("secrets")).unwrap();
     write_with_mode(&home.path("secrets/shop"), SECRET, 0o600);
     let mut fetch = wxtoken();
-    // Called by a relative path, from elsewhere.
+    // With a relative path, from another directory.
     fetch.args(["fetch", "-c", "../wxtoken.toml"]).current_dir(home.path("secrets"));
     Ran::of(fetch).exits(0).silent();
     let modes = || {
@@ -531,11 +532,11 @@ fn paths_begin_where_the_file_is() {
     };
     assert_eq!(modes(), [0o640, 0o640]);
     home.run(&["fetch", "--mode", "0600"]).exits(0).silent();
-    assert_eq!(modes(), [0o600, 0o600], "a flag says otherwise");
+    assert_eq!(modes(), [0o600, 0o600], "the flag overrides the config");
 }
 
 #[test]
-fn the_account_of_the_command_line_is_meant_instead_of_the_files() {
+fn an_account_on_the_command_line_replaces_those_of_the_config() {
     let wechat = WeChat::start();
     let home = Home::with(
         "mode = '0644'\n[account.shop]\nappid = 'wx1'\nbase_url = 'http://127.0.0.1:1'\n",
@@ -545,11 +546,11 @@ fn the_account_of_the_command_line_is_meant_instead_of_the_files() {
     fetch.arg("--secret-file").arg(home.path("given.secret"));
     Ran::of(fetch).exits(0).silent();
     assert!(home.token("default").is_some() && home.token("shop").is_none());
-    // What the file says of all accounts holds for it, too.
+    // Settings for all accounts apply to it, too.
     let mode = fs::metadata(home.document_path("default")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     home.run(&["get", "-r", "--appid", APPID]).exits(0);
-    // A file without accounts leaves that to the command line.
+    // A config without accounts can be combined with one.
     let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
     home.publish("default", "wx9", "T9", 0);
     assert_eq!(home.run(&["get", "-r"]).exits(0).stdout, "T9\n");
@@ -557,7 +558,7 @@ fn the_account_of_the_command_line_is_meant_instead_of_the_files() {
 }
 
 #[test]
-fn what_was_typed_wins_over_an_account_of_the_environment() {
+fn arguments_override_an_account_from_the_environment() {
     let home = Home::with("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
@@ -573,13 +574,13 @@ fn what_was_typed_wins_over_an_account_of_the_environment() {
     let config = home.path("wxtoken.toml");
     assert_eq!(get(&|command| command.arg("-c").arg(&config)), "T1\n");
     assert_eq!(get(&|command| command.arg("shop").env("WXTOKEN_CONFIG", &config)), "T1\n");
-    // Nothing was typed: an account is more than a file of accounts.
+    // Both from the environment: the account has priority.
     assert_eq!(get(&|command| command.env("WXTOKEN_CONFIG", &config)), "T9\n");
     assert_eq!(get(&|command| command.arg("-c").arg(&config).args(["--appid", "wx9"])), "T9\n");
 }
 
 #[test]
-fn what_would_be_about_no_account_is_not_passed_over() {
+fn flags_of_an_account_without_appid_are_a_usage_error() {
     let home = Home::with("[account.shop]\nappid = 'wx1'\n");
     for (flag, value) in [
         ("--secret-file", "x"),
@@ -613,10 +614,10 @@ fn what_would_be_about_no_account_is_not_passed_over() {
     }
 }
 
-/// In a namespace of its own the system's config is ours.
+/// Runs in a mount namespace with an /etc of its own.
 #[needs(mount)]
 #[test]
-fn the_systems_config_is_read_where_no_account_is_given() {
+fn the_system_config_is_read_if_no_account_is_given() {
     let home = Home::with("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
@@ -639,10 +640,10 @@ fn the_systems_config_is_read_where_no_account_is_given() {
     assert_eq!(Ran::of(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
 }
 
-// What [serve] says.
+// [serve].
 
 #[test]
-fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
+fn serve_uses_the_config_and_flags_override_it() {
     let home = Home::with(
         "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = ['127.0.0.1:0', 'unix:wx.sock']\nallow_file = 'allow'\n\
          trusted_proxies = '127.0.0.1'\nkeys = 'keys'\n",
@@ -651,11 +652,11 @@ fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
     let mut key = wxtoken();
     key.args(["key", "php"]);
     let printed = Ran::of(key).exits(0).stdout;
-    let word = |label: &str| {
+    let field = |label: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
     };
-    write_with_mode(&home.path("keys"), &word("line:"), 0o644);
+    write_with_mode(&home.path("keys"), &field("line:"), 0o644);
     write_with_mode(&home.path("allow"), "127.0.0.1 10.9.9.9", 0o644);
     let server = Server::start(home.command(&["serve"]), 2);
     assert_eq!(server.addresses[1], format!("unix:{}", home.path("wx.sock").display()));
@@ -666,9 +667,9 @@ fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
             ))
             .status
     };
-    let bearer = format!("Authorization: Bearer {}\r\n", word("key:"));
+    let bearer = format!("Authorization: Bearer {}\r\n", field("key:"));
     assert_eq!((ask(&server, ""), ask(&server, &bearer)), (401, 200));
-    // The proxy is believed, whoever it asks for.
+    // The proxy is trusted, so the address of its client counts.
     let behind = |address: &str| format!("{bearer}X-Forwarded-For: {address}\r\n");
     assert_eq!(ask(&server, &behind("10.9.9.9")), 200);
     assert_eq!(ask(&server, &behind("10.9.9.8")), 403);
@@ -679,18 +680,18 @@ fn serve_does_what_the_file_says_of_it_unless_a_flag_says_otherwise() {
         home.command(&["serve", "--listen", "127.0.0.1:0", "--trusted-proxy", "10.0.0.1"]);
     command.arg("--keys").arg(home.path("other-keys"));
     let server = Server::start(command, 1);
-    assert_eq!(ask(&server, &bearer), 401, "it is in the file that the config names");
-    assert_eq!(ask(&server, &behind("10.9.9.9")), 403, "that is no proxy any more");
+    assert_eq!(ask(&server, &bearer), 401, "the config's keys file does not apply");
+    assert_eq!(ask(&server, &behind("10.9.9.9")), 403, "the config's proxy does not apply");
 }
 
 #[test]
-fn certificates_are_found_beside_the_file() {
+fn certificate_paths_are_relative_to_the_config() {
     let home = Home::with(
         "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = '127.0.0.1:0'\ntls_cert = 'cert.pem'\ntls_key = 'key.pem'\n",
     );
-    let ours = Authority::new().sign();
-    write_with_mode(&home.path("cert.pem"), &ours.cert, 0o644);
-    write_with_mode(&home.path("key.pem"), &ours.key, 0o600);
+    let identity = Authority::new().sign();
+    write_with_mode(&home.path("cert.pem"), &identity.cert, 0o644);
+    write_with_mode(&home.path("key.pem"), &identity.key, 0o600);
     let server = Server::start(home.command(&["serve"]), 1);
     assert!(server.addresses[0].starts_with("https://"), "{:?}", server.addresses);
     home.write(&home.config().replace("tls_key", "tls_client_ca"));
