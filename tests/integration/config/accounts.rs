@@ -1,4 +1,4 @@
-//! Many accounts in one config: fetched at once, each with its own trouble; read, looked at and served by name.
+//! Several accounts in one config: fetched concurrently and independently, and read, shown and served by name.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::home::{Home, appsecret, wechat_of};
 use crate::support::*;
 
-/// A stand-in that knows this many accounts, and answers so.
+/// Starts a stand-in that knows this many accounts, with these flags.
 fn wechat(accounts: usize, more: &[&str]) -> WeChat {
     wechat_of(accounts, more)
 }
@@ -15,7 +15,7 @@ fn wechat(accounts: usize, more: &[&str]) -> WeChat {
 // fetch
 
 #[test]
-fn fetch_does_all_accounts_and_asks_only_for_those_that_are_due() {
+fn fetch_handles_all_accounts_and_makes_calls_only_for_due_ones() {
     let wechat = wechat(3, &[]);
     let home = Home::of_accounts(3, &wechat.url(), "");
     home.publish("a1", "wx1", "T1", 0);
@@ -32,10 +32,10 @@ fn fetch_does_all_accounts_and_asks_only_for_those_that_are_due() {
 }
 
 #[test]
-fn one_accounts_trouble_is_its_own_and_the_status_is_the_worst() {
+fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_worst() {
     let wechat = wechat(5, &[]);
     let home = Home::of_accounts(5, &wechat.url(), "");
-    // A wrong secret, one that is open to others, one that is missing, and a document of somebody else.
+    // A wrong secret, one readable by others, a missing one, and a document of another account.
     home.put_secret("a0", &appsecret(99));
     write_with_mode(&home.path("a1.secret"), &appsecret(1), 0o644);
     fs::remove_file(home.path("a2.secret")).unwrap();
@@ -43,10 +43,10 @@ fn one_accounts_trouble_is_its_own_and_the_status_is_the_worst() {
     let ran = home.run(&["fetch"]).exits(4);
     assert!(home.token("a4").is_some());
     assert_eq!(ran.stdout, "");
-    let mut said = home.said(&ran);
-    said.sort();
-    assert_eq!(said.len(), 4, "one line for each failure: {said:?}");
-    for (line, expected) in said.iter().zip([
+    let mut lines = home.said(&ran);
+    lines.sort();
+    assert_eq!(lines.len(), 4, "one line for each failure: {lines:?}");
+    for (line, expected) in lines.iter().zip([
         "wxtoken: fetch: a0: WeChat refused (40125)",
         "wxtoken: fetch: a3: state/a3.json belongs to wx9; give",
         "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: cannot read secret file a2.secret: No such file",
@@ -55,14 +55,14 @@ fn one_accounts_trouble_is_its_own_and_the_status_is_the_worst() {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
     assert_eq!(home.token("a3").as_deref(), Some("T9"));
-    // Whoever is not asked for does no harm.
+    // Accounts that are not named have no effect.
     home.run(&["fetch", "a4"]).exits(0).silent();
     home.run(&["fetch", "a4", "a1"]).exits(2).says(&["account.a1.secret_file"]);
 }
 
 #[test]
-fn many_are_asked_for_at_once() {
-    // Each answer takes a second; one after the other they would take two minutes.
+fn many_accounts_are_fetched_concurrently() {
+    // Each answer takes a second: sequentially they would take two minutes.
     let wechat = wechat(120, &["--fault", "slow:1"]);
     let home = Home::of_accounts(120, &wechat.url(), "");
     home.run(&["fetch", "--timeout", "20s"]).exits(0).silent();
@@ -71,7 +71,7 @@ fn many_are_asked_for_at_once() {
 }
 
 #[test]
-fn a_secret_comes_from_its_file_or_a_credential_and_never_from_the_one_variable() {
+fn an_accounts_secret_comes_from_its_file_or_a_credential_and_not_from_wxtoken_secret() {
     let wechat = wechat(2, &[]);
     let config = format!(
         "[account.a0]\nappid = 'wx0'\nbase_url = '{0}'\n[account.a1]\nappid = 'wx1'\nbase_url = '{0}'\nsecret_file = 'a1.secret'\n",
@@ -93,7 +93,7 @@ fn a_secret_comes_from_its_file_or_a_credential_and_never_from_the_one_variable(
 }
 
 #[test]
-fn what_replaces_a_token_is_not_done_to_all_by_mistake() {
+fn force_and_rejected_need_the_names_of_accounts() {
     let wechat = wechat(3, &[]);
     let home = Home::of_accounts(3, &wechat.url(), "");
     home.run(&["fetch"]).exits(0);
@@ -108,10 +108,10 @@ fn what_replaces_a_token_is_not_done_to_all_by_mistake() {
     assert_eq!(wechat.mints(), 6);
 }
 
-/// A terminal, by `script`.
+/// Runs on a terminal that script(1) provides.
 #[needs(script)]
 #[test]
-fn how_far_it_is_is_shown_on_a_terminal_only() {
+fn progress_is_shown_on_a_terminal_only() {
     let wechat = wechat(40, &["--fault", "slow:1"]);
     let home = Home::of_accounts(40, &wechat.url(), "");
     home.put_secret("a3", &appsecret(99));
@@ -120,11 +120,11 @@ fn how_far_it_is_is_shown_on_a_terminal_only() {
         let mut fetch = home.command(&["fetch"]);
         Ran::of(on_terminal(fetch.env("TERM", term))).exits(4).stdout
     };
-    let seen = on_terminal("xterm");
-    assert!(seen.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{seen:?}");
-    // A failure stands on a line of its own, and nothing of the progress remains.
-    assert!(seen.contains("\r\x1b[Kwxtoken: fetch: a3: WeChat refused"), "{seen:?}");
-    assert!(seen.ends_with("\r\x1b[K"), "{seen:?}");
+    let shown = on_terminal("xterm");
+    assert!(shown.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{shown:?}");
+    // A failure has a line of its own, and the progress is erased.
+    assert!(shown.contains("\r\x1b[Kwxtoken: fetch: a3: WeChat refused"), "{shown:?}");
+    assert!(shown.ends_with("\r\x1b[K"), "{shown:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
     let plain = on_terminal("dumb");
     assert!(plain.contains("a3: WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
@@ -134,9 +134,9 @@ fn how_far_it_is_is_shown_on_a_terminal_only() {
 }
 
 #[test]
-fn another_of_wechats_addresses_is_asked_where_one_cannot_be_reached() {
+fn the_next_base_url_is_used_if_one_is_unreachable() {
     let wechat = wechat(1, &[]);
-    let dead = {
+    let unused = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
@@ -147,11 +147,11 @@ fn another_of_wechats_addresses_is_asked_where_one_cannot_be_reached() {
             urls.join(", ")
         )
     };
-    let home = Home::with(&config(&["https://nobody.invalid", &dead, &wechat.url()]));
+    let home = Home::with(&config(&["https://unknown.invalid", &unused, &wechat.url()]));
     home.put_secret("a0", &appsecret(0));
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.asked(), 1);
-    // An answer is an answer, and is not asked for elsewhere.
+    // After a refusal or a lost answer the next one is not used.
     home.write(&config(&[&wechat.url(), &wechat.url()]));
     wechat.fault("errcode:40164");
     home.run(&["fetch", "--force"]).exits(4).says(&["40164"]);
@@ -159,20 +159,20 @@ fn another_of_wechats_addresses_is_asked_where_one_cannot_be_reached() {
     wechat.fault("reset@1");
     home.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
     assert_eq!(wechat.asked(), 3);
-    home.write(&config(&["https://nobody.invalid", &dead]));
-    let address = dead.strip_prefix("http://").unwrap();
+    home.write(&config(&["https://unknown.invalid", &unused]));
+    let address = unused.strip_prefix("http://").unwrap();
     home.run(&["fetch", "--force", "--timeout", "2s"])
         .exits(5)
-        .says(&["(nobody.invalid)", address]);
+        .says(&["(unknown.invalid)", address]);
 }
 
 #[test]
-fn a_proxy_is_an_accounts_own_and_its_password_is_never_shown() {
+fn an_accounts_proxy_is_used_and_its_password_never_shown() {
     let wechat = wechat(2, &[]);
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
     let target = wechat.address();
-    // It passes on what it is asked to, and keeps what it was told.
+    // A CONNECT proxy for one connection. Returns the head of its request.
     let proxying = std::thread::spawn(move || {
         let (mut client, _) = proxy.accept().unwrap();
         let mut head = Vec::new();
@@ -186,7 +186,7 @@ fn a_proxy_is_an_accounts_own_and_its_password_is_never_shown() {
         let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Write); // Nothing more is asked.
+            let _ = to.shutdown(std::net::Shutdown::Write); // The request is complete.
         });
         let _ = std::io::copy(&mut server, &mut client);
         String::from_utf8(head).unwrap()
@@ -199,13 +199,13 @@ fn a_proxy_is_an_accounts_own_and_its_password_is_never_shown() {
     );
     let ran = home.run(&["fetch", "-vvv"]).exits(0);
     assert!(!ran.stderr.contains(password), "{}", ran.stderr);
-    let asked = proxying.join().unwrap();
+    let head = proxying.join().unwrap();
     assert!(
-        asked.starts_with(&format!("CONNECT {target} "))
-            && asked.to_lowercase().contains("proxy-authorization: basic"),
-        "{asked}"
+        head.starts_with(&format!("CONNECT {target} "))
+            && head.to_lowercase().contains("proxy-authorization: basic"),
+        "{head}"
     );
-    // It is gone, and nobody goes round it.
+    // The proxy is gone, and is not bypassed.
     let ran = home.run(&["fetch", "--force", "-vvv", "--timeout", "1s", "a1"]).exits(5);
     assert!(!ran.stderr.contains(password), "{}", ran.stderr);
     ran.says_something(&[&format!("through the proxy {address}")]);
@@ -215,7 +215,7 @@ fn a_proxy_is_an_accounts_own_and_its_password_is_never_shown() {
 // get and status
 
 #[test]
-fn get_needs_a_name_where_there_are_several() {
+fn get_needs_a_name_with_several_accounts() {
     let home = Home::of_accounts(12, "http://127.0.0.1:1", "");
     home.publish("a1", "wx1", "T1", 0);
     assert_eq!(home.run(&["get", "-r", "a1"]).exits(0).stdout, "T1\n");
@@ -226,7 +226,7 @@ fn get_needs_a_name_where_there_are_several() {
     home.run(&["get", "b1"]).exits(2).says(&["there is no account b1", "a0, a1"]);
     home.run(&["get", "a_11"]).exits(2).says(&["there is no account a_11", "is it a11?"]);
     let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
-    let ran = home.run(&["status", secret, "nobody"]).exits(2);
+    let ran = home.run(&["status", secret, "unknown"]).exits(2);
     assert!(!ran.stderr.contains(secret) && ran.stderr.lines().count() == 2, "{}", ran.stderr);
     let only = Home::of_accounts(1, "http://127.0.0.1:1", "");
     only.publish("a0", "wx0", "T0", 0);
@@ -234,7 +234,7 @@ fn get_needs_a_name_where_there_are_several() {
 }
 
 #[test]
-fn status_is_a_table_and_its_exit_status_the_worst() {
+fn status_prints_a_table_and_its_exit_status_is_the_worst() {
     let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
     home.publish("a0", "wx0", "T0", 0);
     home.publish("a2", "wx2", "T2", 8000);
@@ -247,12 +247,12 @@ fn status_is_a_table_and_its_exit_status_the_worst() {
         assert!(line.starts_with(expected), "{line}");
     }
     assert_eq!(lines[0].find("since"), lines[2].find("since"), "{}", ran.stdout);
-    let said = home.said(&ran);
+    let lines = home.said(&ran);
     assert!(
-        said.len() == 2
-            && said[0].contains("a1: no token")
-            && said[1].contains("a2: the token expired"),
-        "{said:?}"
+        lines.len() == 2
+            && lines[0].contains("a1: no token")
+            && lines[1].contains("a2: the token expired"),
+        "{lines:?}"
     );
 
     assert_eq!(home.run(&["status", "a0"]).exits(0).stdout.lines().count(), 1);
@@ -273,7 +273,7 @@ fn status_is_a_table_and_its_exit_status_the_worst() {
 }
 
 #[test]
-fn two_accounts_with_one_document_are_refused() {
+fn two_accounts_with_one_document_are_a_config_error() {
     let home = Home::with(
         "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = 'state/a.json'\n",
     );
@@ -291,7 +291,7 @@ fn two_accounts_with_one_document_are_refused() {
 const NATIVE: &str = "/token/";
 
 #[test]
-fn serve_hands_out_each_account_by_its_name_and_its_appid() {
+fn serve_answers_for_each_account_by_name_and_by_appid() {
     let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
     for n in 0..3 {
         home.publish(&format!("a{n}"), &format!("wx{n}"), &format!("T{n}"), 0);
@@ -311,7 +311,7 @@ fn serve_hands_out_each_account_by_its_name_and_its_appid() {
         server.get("/cgi-bin/token?grant_type=client_credential&appid=wx9&secret=x").json()["errcode"],
         40013
     );
-    // What one lacks is no matter of the others.
+    // A missing token does not affect other accounts.
     fs::remove_file(home.document_path("a1")).unwrap();
     assert_eq!((server.get("/token/a1").status, server.get("/token/a2").status), (503, 200));
     let ready = server.get("/readyz");
@@ -319,7 +319,7 @@ fn serve_hands_out_each_account_by_its_name_and_its_appid() {
 }
 
 #[test]
-fn of_several_accounts_with_one_appid_the_route_or_the_key_tells_which_is_meant() {
+fn of_several_accounts_with_one_appid_the_route_or_the_key_selects_one() {
     let account = |name: &str, api: &str| {
         format!("[account.{name}]\nappid = 'ww1'\napi = '{api}'\nsecret_file = '{name}.secret'\n")
     };
@@ -330,20 +330,20 @@ fn of_several_accounts_with_one_appid_the_route_or_the_key_tells_which_is_meant(
     let mut key = wxtoken();
     key.args(["key", "php", "crm"]);
     let printed = Ran::of(key).exits(0).stdout;
-    let word = |label: &str| {
+    let field = |label: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
     };
-    write_with_mode(&home.path("keys"), &word("line:"), 0o600);
-    let asked = |server: &Server, secret: &str| {
+    write_with_mode(&home.path("keys"), &field("line:"), 0o600);
+    let gettoken = |server: &Server, secret: &str| {
         server.get(&format!("/cgi-bin/gettoken?corpid=ww1&corpsecret={secret}")).json()
     };
-    let anybody = home.serve(&[]);
-    let answer = asked(&anybody, "x");
+    let without_keys = home.serve(&[]);
+    let answer = gettoken(&without_keys, "x");
     assert_eq!(answer["errcode"], 40013, "{answer}");
     assert!(answer["errmsg"].as_str().unwrap().contains("a key for its own account"), "{answer}");
-    let keyed = home.serve(&["--keys", home.path("keys").to_str().unwrap()]);
-    assert_eq!(asked(&keyed, &word("key:"))["access_token"], "T-crm");
+    let with_keys = home.serve(&["--keys", home.path("keys").to_str().unwrap()]);
+    assert_eq!(gettoken(&with_keys, &field("key:"))["access_token"], "T-crm");
 
     let home = Home::with(&[account("stable", "stable"), account("classic", "classic")].concat());
     for name in ["stable", "classic"] {
@@ -357,9 +357,9 @@ fn of_several_accounts_with_one_appid_the_route_or_the_key_tells_which_is_meant(
     assert_eq!(stable.json()["access_token"], "T-stable");
 }
 
-/// 127.0.0.2 and 127.0.0.3 are other hosts here.
+/// 127.0.0.2 and 127.0.0.3 stand for other hosts.
 #[test]
-fn an_account_is_for_the_addresses_that_it_allows_of_those_that_are_allowed_at_all() {
+fn an_accounts_allow_list_restricts_the_servers() {
     let home = Home::with(
         "[account.shop]\nappid = 'wx1'\nallow = ['127.0.0.2', '127.0.0.9']\n[account.mall]\nappid = 'wx2'\n\
          [serve]\nallow = ['127.0.0.2', '127.0.0.3']\n",
@@ -374,35 +374,35 @@ fn an_account_is_for_the_addresses_that_it_allows_of_those_that_are_allowed_at_a
     };
     assert_eq!(get("127.0.0.2", "/token/shop").json()["access_token"], "T1");
     assert_eq!(get("127.0.0.2", "/token/mall").json()["access_token"], "T2");
-    assert_eq!(get("127.0.0.2", "/token").status, 404, "which of the two?");
+    assert_eq!(get("127.0.0.2", "/token").status, 404, "it may read both");
     let refused = get("127.0.0.3", "/token/shop");
     assert_eq!((refused.status, &refused.json()["error"]), (403, &"forbidden_account".into()));
     assert!(refused.body.contains("127.0.0.3") && !refused.body.contains("T1"), "{}", refused.body);
     assert_eq!(get("127.0.0.3", "/token/mall").json()["access_token"], "T2");
-    // Of those that are for it there is one.
+    // It may read one account only, which needs no name.
     assert_eq!(get("127.0.0.3", "/token").json()["access_token"], "T2");
-    // In its own list, and not in that of all.
+    // In the list of the account, and not in the server's.
     assert_eq!(get("127.0.0.9", "/token/shop").status, 403);
     assert_eq!(get("127.0.0.1", "/token/mall").status, 403);
     let sdk =
         |from| get(from, "/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=x").json();
     assert_eq!(sdk("127.0.0.2")["access_token"], "T1");
     assert_eq!(sdk("127.0.0.3")["errcode"], 40164);
-    // Whoever may not have its token learns nothing else of it either.
+    // A client that may not read the account does not see its name anywhere.
     for path in ["/metrics", "/page", "/"] {
-        let told = get("127.0.0.3", path);
-        assert!(!told.body.contains("shop"), "{path}: {}", told.body);
+        let answer = get("127.0.0.3", path);
+        assert!(!answer.body.contains("shop"), "{path}: {}", answer.body);
     }
     assert!(get("127.0.0.2", "/metrics").body.contains("shop"));
     fs::remove_file(home.document_path("shop")).unwrap();
     assert!(get("127.0.0.2", "/readyz").body.contains("shop"));
     let ready = get("127.0.0.3", "/readyz");
     assert!(ready.status == 503 && !ready.body.contains("shop"), "{}", ready.body);
-    assert!(server.stop().contains("127.0.0.3"), "the operator hears of it");
+    assert!(server.stop().contains("127.0.0.3"), "the refusal is logged");
 }
 
 #[test]
-fn with_refresh_every_account_is_kept_alive_whatever_is_wrong_with_another() {
+fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup() {
     let wechat = wechat(3, &[]);
     let home = Home::of_accounts(3, &wechat.url(), "[serve]\nrefresh = true\n");
     fs::remove_file(home.path("a1.secret")).unwrap();
@@ -411,78 +411,78 @@ fn with_refresh_every_account_is_kept_alive_whatever_is_wrong_with_another() {
         eventually("there is a token", || home.token(name).is_some());
         assert_eq!(server.get(&format!("/token/{name}")).status, 200);
     }
-    let lacking = server.get("/token/a1");
+    let broken = server.get("/token/a1");
     assert!(
-        lacking.status == 503 && lacking.body.contains("a1: something on the server"),
+        broken.status == 503 && broken.body.contains("a1: something on the server"),
         "{}",
-        lacking.body
+        broken.body
     );
-    // It is mended, and nobody has to start anything anew.
+    // SIGHUP is enough after the repair.
     home.put_secret("a1", &appsecret(1));
     server.signal("HUP");
     eventually("there is a token", || home.token("a1").is_some());
     assert_eq!(server.get("/token/a1").status, 200);
     let stderr = server.stop();
     assert!(stderr.contains("account.a1.secret_file: cannot read secret file"), "{stderr}");
-    // A flag's twin can say no.
-    let mut quiet = home.command(&["serve", "--listen", "127.0.0.1:0"]);
-    quiet.env("WXTOKEN_REFRESH", "false");
-    let quiet = Server::start(quiet, 1);
-    let post = quiet.send(&posting("/token/a0", &rejected("T0")));
-    assert_eq!(post.status, 405, "nobody asks WeChat here");
+    // The environment variable can switch off what the config switches on.
+    let mut command = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("WXTOKEN_REFRESH", "false");
+    let server = Server::start(command, 1);
+    let post = server.send(&posting("/token/a0", &rejected("T0")));
+    assert_eq!(post.status, 405, "no refresh here");
 }
 
 #[test]
-fn a_changed_config_is_taken_up_and_a_broken_one_is_not() {
+fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
     let wechat = wechat(4, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
     let server = home.serve_with_log(&["-v"]);
     for name in ["a0", "a1"] {
-        eventually("it is served", || server.get(&format!("/token/{name}")).status == 200);
+        eventually("a token is served", || server.get(&format!("/token/{name}")).status == 200);
     }
     let (kept, mints) = (server.get("/token/a1").body, wechat.mints());
 
-    // One goes, one comes, one stays as it is.
+    // One account is removed, one is added, one stays.
     let config = home.config();
     let (_, a1) = config.split_once("[account.a1]").unwrap();
     let changed = format!("[account.a1]{a1}").replace("[serve]", &format!("[account.a3]\nappid = \"wx3\"\nsecret_file = \"a3.secret\"\nbase_url = \"{}\"\n[serve]", wechat.url()));
     home.put_secret("a3", &appsecret(3));
     home.write(&changed);
-    eventually("another account is served", || server.get("/token/a3").status == 200);
+    eventually("the new account is served", || server.get("/token/a3").status == 200);
     assert_eq!(server.get("/token/a0").status, 404);
     let token = |body: &str| {
         serde_json::from_str::<serde_json::Value>(body).unwrap()["access_token"].clone()
     };
     assert_eq!(token(&server.get("/token/a1").body), token(&kept));
-    assert_eq!(wechat.mints(), mints + 1, "only the new one is asked for");
+    assert_eq!(wechat.mints(), mints + 1, "only the new account is fetched");
 
     home.write(
         &changed
             .replace("appid = \"wx1\"", "apid = \"wx1\"")
             .replace("refresh = true", "refresh = 1"),
     );
-    for told in [
+    for message in [
         "wxtoken.toml:1: account.a1: it has no appid\n",
         "wxtoken.toml:2: account.a1.apid: there is no such key; is it appid?\n",
         "serve.refresh: expected true or false, found an integer; the last good accounts and access rules stay\n",
     ] {
-        eventually(told, || home.has_logged(told));
+        eventually(message, || home.has_logged(message));
     }
     assert_eq!(server.get("/token/a1").status, 200);
     home.write(&changed.replace("[serve]", "[serve]\nallow = '127.0.0.2'"));
-    eventually("nobody here is allowed", || server.get("/token/a1").status == 403);
+    eventually("the new allow list applies", || server.get("/token/a1").status == 403);
     home.write(&changed.replace("[serve]", "[serve]\nmax_connections = 7\n"));
-    eventually("somebody is again", || server.get("/token/a1").status == 200);
+    eventually("the old allow list applies again", || server.get("/token/a1").status == 200);
     assert!(home.has_logged("max_connections have changed: that counts from the next start on"));
-    // Nobody has to wait until it is looked at.
+    // SIGHUP loads the config without waiting for the poll.
     home.write(&changed.replace("[serve]", "[serve]\nallow = '127.0.0.2'"));
     server.signal("HUP");
-    eventually("nobody here is allowed", || server.get("/token/a1").status == 403);
+    eventually("the new allow list applies", || server.get("/token/a1").status == 403);
     server.stop();
 }
 
 #[test]
-fn an_account_that_has_gone_is_not_refreshed_any_more() {
+fn a_removed_account_is_not_refreshed_any_more() {
     let wechat = wechat(2, &["--life", "3s"]);
     let home =
         Home::of_accounts(2, &wechat.url(), "refresh_before = '1s'\n[serve]\nrefresh = true\n");
@@ -493,20 +493,19 @@ fn an_account_that_has_gone_is_not_refreshed_any_more() {
     let config = home.config();
     let (_, a1) = config.split_once("[account.a1]").unwrap();
     home.write(&format!("[account.a1]{a1}"));
-    eventually("it has gone", || server.get("/token/a0").status == 404);
+    eventually("the account is removed", || server.get("/token/a0").status == 404);
     let last = home.token("a0").unwrap();
-    let other = home.token("a1").unwrap();
-    let mut others = std::collections::BTreeSet::from([other]);
-    eventually("the other one is replaced twice", || {
-        others.insert(home.token("a1").unwrap());
-        others.len() == 3
+    let mut tokens = std::collections::BTreeSet::from([home.token("a1").unwrap()]);
+    eventually("the other account's token is replaced twice", || {
+        tokens.insert(home.token("a1").unwrap());
+        tokens.len() == 3
     });
     assert_eq!(home.token("a0").unwrap(), last);
 }
 
-/// Whoever was told the secret once is not asked for it again.
+/// Its secret comes from stdin, which can be read once.
 #[test]
-fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
+fn the_account_of_the_command_line_is_kept_when_the_config_changes() {
     let wechat = WeChat::start();
     let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
     home.put_secret("piped", SECRET);
@@ -516,9 +515,9 @@ fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
     let server = Server::start(command, 1);
     eventually("there is a token", || server.get("/token").status == 200);
     home.write("[serve]\nallow = '127.0.0.2'\n");
-    eventually("nobody here is allowed", || server.get("/token").status == 403);
+    eventually("the new allow list applies", || server.get("/token").status == 403);
     home.write("[serve]\nallow = '127.0.0.1'\n");
-    eventually("somebody is again", || server.get("/token").status == 200);
+    eventually("the old allow list applies again", || server.get("/token").status == 200);
     let token = home.token("default").unwrap();
     wechat.kill_tokens();
     let other = server.tell_rejected(&token);
@@ -527,9 +526,9 @@ fn an_account_stays_as_it_is_while_the_config_changes_around_it() {
     assert!(!stderr.contains("stdin") && !stderr.contains("last good"), "{stderr}");
 }
 
-/// It would wait for a writer, and everybody with it.
+/// Reading it would block until it has a writer.
 #[test]
-fn a_pipe_is_no_place_for_the_secret_of_one_of_many() {
+fn a_pipe_is_refused_as_an_accounts_secret_file() {
     let wechat = wechat(2, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
     fs::remove_file(home.path("a0.secret")).unwrap();
