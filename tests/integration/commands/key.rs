@@ -1,4 +1,4 @@
-//! `wxtoken key`: a client's key, printed once, and the line for the server's keys file.
+//! `wxtoken key`: prints a new client key and its line for the server's keys file.
 
 use std::collections::HashSet;
 
@@ -11,14 +11,14 @@ fn key(args: &[&str]) -> Ran {
     Ran::of(command)
 }
 
-/// The key and the line that a run printed.
+/// Runs `wxtoken key` and returns the key and the line.
 #[track_caller]
-fn made(args: &[&str]) -> (String, String) {
+fn new_key(args: &[&str]) -> (String, String) {
     let ran = key(args).exits(0);
     assert_eq!(ran.stderr, "");
     let (first, second) = ran.stdout.trim_end().split_once('\n').expect("two lines");
     let key = first.strip_prefix("key:  ").expect("the key comes first");
-    let line = second.strip_prefix("line: ").expect("and then the line");
+    let line = second.strip_prefix("line: ").expect("the line comes second");
     (key.to_owned(), line.to_owned())
 }
 
@@ -28,7 +28,7 @@ fn sha256(text: &str) -> String {
 }
 
 #[test]
-fn a_key_is_random_and_its_line_holds_its_sha_256_and_not_the_key() {
+fn a_key_is_random_and_its_line_has_the_sha256_and_not_the_key() {
     let mut keys = HashSet::new();
     for (args, accounts) in [
         (&["php.web-1"][..], ""),
@@ -36,17 +36,17 @@ fn a_key_is_random_and_its_line_holds_its_sha_256_and_not_the_key() {
         (&["php.web-1", "shop", "branch_2"], " shop,branch_2"),
         (&["php.web-1", "shop,branch_2"], " shop,branch_2"),
     ] {
-        let (key, line) = made(args);
-        let random = key.strip_prefix("wxk_").expect("the prefix to look for");
+        let (key, line) = new_key(args);
+        let random = key.strip_prefix("wxk_").expect("the prefix");
         assert_eq!(random.len(), 43);
         assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
         assert_eq!(line, format!("php.web-1 {}{accounts}", sha256(&key)));
-        assert!(keys.insert(key), "never the same again");
+        assert!(keys.insert(key), "keys are unique");
     }
 }
 
 #[test]
-fn a_name_that_cannot_stand_in_the_file_is_a_usage_error_and_nothing_is_made() {
+fn an_invalid_name_or_account_is_a_usage_error() {
     let long = "n".repeat(65);
     for name in ["", "-", "#php", "p hp", ".php", "_php", "p/hp", "中控", "php\n", &long] {
         key(&["--", name]).exits(2).says(&["wxtoken: key: a name begins with"]);
@@ -59,7 +59,7 @@ fn a_name_that_cannot_stand_in_the_file_is_a_usage_error_and_nothing_is_made() {
 
 #[needs(dev_full)]
 #[test]
-fn a_key_that_could_not_be_printed_is_a_failure() {
+fn key_fails_if_it_cannot_be_printed() {
     let full = std::fs::File::create("/dev/full").unwrap();
     let mut command = wxtoken();
     let child = command.args(["key", "php"]).stdout(full).stderr(std::process::Stdio::piped());
