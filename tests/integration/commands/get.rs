@@ -1,11 +1,11 @@
-//! `wxtoken get`: what a script relies on.
+//! `wxtoken get`: its output, exit statuses, sources, and what it does not touch.
 
 use std::process::{Command, Stdio};
 
 use crate::support::*;
 
 #[test]
-fn get_prints_one_line_of_json_in_wechats_shape() {
+fn get_prints_one_line_of_json_in_wechats_format() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let ran = sandbox.run(&["get"]).exits(0);
@@ -18,7 +18,7 @@ fn get_prints_one_line_of_json_in_wechats_shape() {
 }
 
 #[test]
-fn raw_is_the_bare_token_and_a_line_end() {
+fn raw_prints_the_bare_token_and_a_newline() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     assert_eq!(sandbox.run(&["get", "-r"]).exits(0).stdout, "T1\n");
@@ -26,7 +26,7 @@ fn raw_is_the_bare_token_and_a_line_end() {
 }
 
 #[test]
-fn no_token_is_exit_3_an_empty_stdout_and_a_line_that_says_why() {
+fn without_a_token_get_exits_with_3_an_empty_stdout_and_the_reason() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.run(&["get"]).exits(3).says(&["does not exist", "wxtoken fetch"]);
     std::fs::create_dir_all(sandbox.document_path()).unwrap();
@@ -39,15 +39,15 @@ fn no_token_is_exit_3_an_empty_stdout_and_a_line_that_says_why() {
 }
 
 #[test]
-fn another_accounts_token_is_not_handed_out_as_this_ones() {
+fn get_refuses_a_document_of_another_account() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let mut other = wxtoken();
     other.args(["get", "--appid", "wxother", "--dir"]).arg(sandbox.path("state"));
     Ran::of(other).exits(3).says(&[APPID, "another account"]);
-    let mut anybody = wxtoken();
-    anybody.args(["get", "-r", "--dir"]).arg(sandbox.path("state"));
-    assert_eq!(Ran::of(anybody).exits(0).stdout, "T1\n");
+    let mut any = wxtoken();
+    any.args(["get", "-r", "--dir"]).arg(sandbox.path("state"));
+    assert_eq!(Ran::of(any).exits(0).stdout, "T1\n");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_document_is_found_by_file_dir_state_directory_and_home() {
     get(&|command| {
         command.env("STATE_DIRECTORY", format!("{}:/b", sandbox.path("state").display()))
     });
-    // The flag wins.
+    // The flag overrides the environment.
     get(&|command| {
         command.env("WXTOKEN_DIR", "/nonexistent").arg("--dir").arg(sandbox.path("state"))
     });
@@ -75,14 +75,14 @@ fn the_document_is_found_by_file_dir_state_directory_and_home() {
 
 #[needs(dev_full)]
 #[test]
-fn a_broken_pipe_is_no_error_and_a_full_disk_is() {
+fn a_broken_pipe_is_a_success_and_a_full_disk_a_failure() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut gone = sandbox.command(&["get"]);
+    let mut command = sandbox.command(&["get"]);
     let output =
-        gone.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -91,7 +91,7 @@ fn a_broken_pipe_is_no_error_and_a_full_disk_is() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
 }
 
-/// What it does, as the kernel sees it: it reads one file.
+/// Checks the system calls: get reads one file.
 #[needs(strace)]
 #[test]
 fn get_opens_no_socket_takes_no_lock_and_reads_no_secret() {
@@ -102,7 +102,7 @@ fn get_opens_no_socket_takes_no_lock_and_reads_no_secret() {
     get.arg("--secret-file").arg(sandbox.path("secret"));
     Ran::of(wrapped(&["strace", "-f", "-o", trace.to_str().unwrap()], &get)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
-    let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect(); // Our own words are there.
+    let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect(); // execve has the arguments, with the secret's path.
     let calls = calls.join("\n");
     assert!(calls.contains("default.json"), "{calls}");
     for call in [
