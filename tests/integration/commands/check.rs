@@ -1,4 +1,4 @@
-//! `wxtoken check`: what is not well between an account and WeChat, and what to do about it. It changes nothing.
+//! `wxtoken check`: finds problems between an account and WeChat, names remedies, and changes nothing.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,44 +13,45 @@ use crate::support::tls::TlsFront;
 use crate::support::*;
 use serde_json::Value;
 
-/// `wxtoken check ARGS…` in this sandbox, which has to end with this status; what it found, by what it is about.
+/// A run of `wxtoken check` and its findings.
 struct Checked {
     ran: Ran,
     findings: Vec<Value>,
 }
 
 impl Checked {
+    /// Runs the command, which has to exit with `code`.
     #[track_caller]
-    fn of(mut command: Command, code: i32) -> Checked {
+    fn run(mut command: Command, code: i32) -> Checked {
         command.args(["--format", "json"]);
         let ran = Ran::of(command).exits(code);
-        assert_eq!(ran.stderr, "", "all is on stdout");
+        assert_eq!(ran.stderr, "", "the output is on stdout");
         let accounts = ran.json()["accounts"].as_array().unwrap().clone();
         let findings = accounts.iter().flat_map(|it| it["findings"].as_array().unwrap().clone());
         Checked { findings: findings.collect(), ran }
     }
 
-    /// That there is a finding about this with this verdict, and all of these words in it.
+    /// Asserts that there is a finding about this with this verdict that contains all of these texts.
     #[track_caller]
-    fn has(&self, about: &str, verdict: &str, words: &[&str]) -> &Checked {
-        let said = |finding: &Value| {
+    fn has(&self, about: &str, verdict: &str, texts: &[&str]) -> &Checked {
+        let text_of = |finding: &Value| {
             let text = |key| finding[key].as_str().unwrap_or_default().to_owned();
             [text("what"), text("remedy"), text("remedy_zh")].join(" ")
         };
-        let is_it = |finding: &&Value| {
+        let matches = |finding: &&Value| {
             finding["about"] == about
                 && finding["verdict"] == verdict
-                && words.iter().all(|word| said(finding).contains(word))
+                && texts.iter().all(|text| text_of(finding).contains(text))
         };
         assert!(
-            self.findings.iter().any(|finding| is_it(&finding)),
-            "no {verdict} about {about} with {words:?}:\n{:#?}",
+            self.findings.iter().any(|finding| matches(&finding)),
+            "no {verdict} about {about} with {texts:?}:\n{:#?}",
             self.findings
         );
         self
     }
 
-    /// That nothing was found about it.
+    /// Asserts that there is no finding about this.
     #[track_caller]
     fn has_nothing_about(&self, about: &str) -> &Checked {
         assert!(self.findings.iter().all(|it| it["about"] != about), "{:#?}", self.findings);
@@ -58,7 +59,7 @@ impl Checked {
     }
 }
 
-/// The command in a sandbox, which has its account's flags.
+/// Returns the command for the sandbox's account.
 fn check(sandbox: &Sandbox) -> Command {
     let mut command = sandbox.command(&["check"]);
     command.arg("--secret-file").arg(sandbox.path("secret"));
@@ -68,17 +69,17 @@ fn check(sandbox: &Sandbox) -> Command {
 fn checked(wechat: &WeChat, sandbox: &Sandbox, code: i32) -> Checked {
     let mut command = check(sandbox);
     command.args(["--base-url", &wechat.url()]);
-    Checked::of(command, code)
+    Checked::run(command, code)
 }
 
 #[test]
-fn where_all_is_well_each_thing_is_told_and_nothing_is_changed() {
+fn check_of_a_healthy_account_reports_each_subject_as_ok_and_changes_nothing() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0).silent();
         let before = (sandbox.document_bytes(), sandbox.published_names());
-        let (of_api, forced) = (calls(&wechat, api), wechat.calls()["forced"].clone());
+        let (calls_before, forced) = (calls(&wechat, api), wechat.calls()["forced"].clone());
         let checked = checked(&wechat, &sandbox, 0);
         for about in [
             "config",
@@ -97,13 +98,13 @@ fn where_all_is_well_each_thing_is_told_and_nothing_is_changed() {
         assert_eq!((sandbox.document_bytes(), sandbox.published_names()), before, "{api}");
         assert!(wechat.is_alive(&sandbox.token()), "{api}");
         assert_eq!(wechat.calls()["forced"], forced);
-        // Asking for a classic token would have killed this one.
-        let asked = calls(&wechat, api) - of_api;
-        assert_eq!(asked, if api == "classic" { 0 } else { 1 }, "{api}");
+        // A call of the classic API would have revoked the token.
+        let new_calls = calls(&wechat, api) - calls_before;
+        assert_eq!(new_calls, if api == "classic" { 0 } else { 1 }, "{api}");
     }
 }
 
-/// How often the API was asked that this account is on.
+/// Returns the number of token calls of this API.
 fn calls(wechat: &WeChat, api: &str) -> u64 {
     let route = match api {
         "stable" => "stable_token",
@@ -114,12 +115,12 @@ fn calls(wechat: &WeChat, api: &str) -> u64 {
 }
 
 #[test]
-fn promise_5_neither_secret_nor_token_is_in_what_is_told() {
+fn promise_5_check_prints_neither_secret_nor_token() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
-    let told = |code| {
+    let check_output = |code| {
         let text = {
             let mut command = check(&sandbox);
             command.args(["--base-url", &wechat.url(), "-vvv"]);
@@ -128,9 +129,9 @@ fn promise_5_neither_secret_nor_token_is_in_what_is_told() {
         let all = [text.stdout, text.stderr, checked(&wechat, &sandbox, code).ran.stdout].concat();
         assert!(!all.contains(SECRET) && !all.contains(&token), "{all}");
     };
-    told(0);
+    check_output(0);
     wechat.kill_tokens();
-    told(3);
+    check_output(3);
     for fault in ["errcode:40164", "errcode:40125", "errcode:-1", "http:502", "html", "reset"] {
         wechat.fault(fault);
         let ran = Ran::of({
@@ -143,11 +144,11 @@ fn promise_5_neither_secret_nor_token_is_in_what_is_told() {
     }
 }
 
-// Who else is refreshing?
+// Another program that refreshes
 
 #[test]
-fn a_token_that_died_before_its_time_means_that_another_program_asks_too() {
-    for (api, words) in [
+fn a_token_revoked_before_its_expiry_is_a_problem_with_the_probable_cause() {
+    for (api, texts) in [
         ("classic", ["Another program", "api = \"stable\"", "请找出并停用", "fetch --rejected"]),
         ("stable", ["force_refresh", "AppSecret was reset", "请排查", "fetch --rejected"]),
         ("work", ["secret was reset", "WeCom's console", "管理后台", "fetch --rejected"]),
@@ -156,29 +157,29 @@ fn a_token_that_died_before_its_time_means_that_another_program_asks_too() {
         let sandbox = Sandbox::against(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let since = sandbox.document()["created_at"].as_str().unwrap().to_owned();
-        // On classic somebody else's fetch is all it takes.
-        let stranger = Sandbox::against(&wechat).on(api);
+        // On classic a fetch elsewhere revokes the token.
+        let other = Sandbox::against(&wechat).on(api);
         match api {
-            "classic" => drop(stranger.run(&["fetch"]).exits(0)),
+            "classic" => drop(other.run(&["fetch"]).exits(0)),
             _ => wechat.kill_tokens(),
         }
         let checked = checked(&wechat, &sandbox, 3);
-        checked.has("token", "problem", &words);
+        checked.has("token", "problem", &texts);
         checked.has("token", "problem", &["is dead", "before its time", &since]);
-        // The command is one to paste.
+        // The command can be pasted.
         checked.has("token", "problem", &["wxtoken get -r | wxtoken fetch --rejected -"]);
         checked.has("credentials", "ok", &[]);
     }
 }
 
 #[test]
-fn a_token_that_was_replaced_by_force_is_told_while_it_still_works() {
+fn a_replaced_token_is_a_problem_while_it_still_works() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     Sandbox::against(&wechat).run(&["fetch", "--force"]).exits(0);
-    assert!(wechat.is_alive(&sandbox.token()), "for some minutes");
-    // One that was published in the very second in which it was asked for could be the newer one.
+    assert!(wechat.is_alive(&sandbox.token()), "it still works for some minutes");
+    // A document published in the same second could be the newer one.
     let (token, document) = (sandbox.token(), sandbox.document());
     sandbox.publish(&token, document["expires_in"].as_i64().unwrap(), 60);
     let checked = checked(&wechat, &sandbox, 3);
@@ -186,24 +187,24 @@ fn a_token_that_was_replaced_by_force_is_told_while_it_still_works() {
     checked.has("credentials", "ok", &[]);
 }
 
-/// As where WeCom does not trust the address: who asks for a token needs not be trusted.
+/// WeCom refuses calls with a token from untrusted addresses, but not those for a token.
 #[test]
-fn where_only_who_uses_a_token_is_refused_its_source_tells_whether_it_lives() {
+fn if_calls_with_a_token_are_refused_by_address_the_token_api_decides_whether_it_lives() {
     let wechat = WeChat::start();
     let at_front = |sandbox: &Sandbox, refusal: &str| {
         let mut command = check(sandbox);
-        command.args(["--base-url", &refusing_tokens(&wechat, refusal)]);
-        Checked::of(command, 0)
+        command.args(["--base-url", &front_refusing_tokens(&wechat, refusal)]);
+        Checked::run(command, 0)
     };
     let sandbox = Sandbox::against(&wechat).on("work");
     sandbox.run(&["fetch"]).exits(0);
     let refusal = r#"{"ip_list":[],"errcode":60020,"errmsg":"not allow to access from your ip, hint: [1795000000123456789012345], from ip: 203.0.113.9"}"#;
     let checked = at_front(&sandbox, refusal);
     checked.has("token", "ok", &["given again", "honoured"]).has("credentials", "ok", &[]);
-    // But that this host could not use it is no secret.
+    // That this host cannot use the token is a notice.
     checked.has("address", "notice", &["60020", "203.0.113.9", "trusted", "企业可信IP"]);
 
-    // On classic nobody gives it again: nobody can tell.
+    // On classic the token API cannot return the same token, so the state is unknown.
     let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let refusal = r#"{"errcode":40164,"errmsg":"invalid ip 203.0.113.9, not in whitelist"}"#;
@@ -212,9 +213,9 @@ fn where_only_who_uses_a_token_is_refused_its_source_tells_whether_it_lives() {
     checked.has("address", "notice", &["40164", "203.0.113.9"]);
 }
 
-/// Nobody's fault: the next one was published between the look at the document and the probe.
+/// The new token is published between reading the document and the probe.
 #[test]
-fn a_token_that_is_dead_because_a_fetch_replaced_it_meanwhile_is_no_problem() {
+fn a_token_replaced_by_a_fetch_during_the_check_is_no_problem() {
     let wechat = WeChat::with(&["--overlap", "0s"]);
     let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
@@ -222,7 +223,7 @@ fn a_token_that_is_dead_because_a_fetch_replaced_it_meanwhile_is_no_problem() {
     let probes = Arc::new(AtomicUsize::new(0));
     let count = probes.clone();
     let mut command = check(&sandbox);
-    let front = in_front_of(&wechat, move |request| {
+    let front = front_of(&wechat, move |request| {
         if request.contains("?access_token=") && count.fetch_add(1, Ordering::Relaxed) == 0 {
             let mut fetch = fetch.lock().unwrap();
             assert!(fetch.status().unwrap().success());
@@ -230,21 +231,18 @@ fn a_token_that_is_dead_because_a_fetch_replaced_it_meanwhile_is_no_problem() {
         None
     });
     command.args(["--base-url", &front]);
-    Checked::of(command, 0).has("token", "ok", &["honoured"]);
-    assert_eq!(probes.load(Ordering::Relaxed), 2, "each of the two was probed");
+    Checked::run(command, 0).has("token", "ok", &["honoured"]);
+    assert_eq!(probes.load(Ordering::Relaxed), 2, "both tokens are probed");
 }
 
-/// Passes calls on to the stand-in, but answers so to those that use a token.
-fn refusing_tokens(wechat: &WeChat, refusal: &str) -> String {
+/// Starts a proxy to the stand-in that answers calls with a token with this refusal.
+fn front_refusing_tokens(wechat: &WeChat, refusal: &str) -> String {
     let refusal = refusal.to_owned();
-    in_front_of(wechat, move |request| request.contains("?access_token=").then(|| refusal.clone()))
+    front_of(wechat, move |request| request.contains("?access_token=").then(|| refusal.clone()))
 }
 
-/// Passes calls on to the stand-in, but for those that have an answer of their own.
-fn in_front_of(
-    wechat: &WeChat,
-    answer: impl Fn(&str) -> Option<String> + Send + 'static,
-) -> String {
+/// Starts a proxy to the stand-in that answers some calls itself.
+fn front_of(wechat: &WeChat, answer: impl Fn(&str) -> Option<String> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     let backend = wechat.address();
@@ -268,9 +266,9 @@ fn in_front_of(
     format!("http://{at}")
 }
 
-/// The allowlist is looked at before the token is.
+/// WeChat checks the allowlist before the token.
 #[test]
-fn a_refused_address_says_nothing_of_the_token() {
+fn with_a_refused_address_the_state_of_the_token_is_unknown() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
@@ -282,20 +280,20 @@ fn a_refused_address_says_nothing_of_the_token() {
 }
 
 #[test]
-fn a_probe_that_is_refused_for_another_reason_says_nothing_of_the_address() {
+fn a_probe_refused_for_another_reason_reports_no_problem_with_the_address() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let mut command = check(&sandbox);
     let refusal = r#"{"errcode":45009,"errmsg":"reach max api daily quota limit"}"#;
-    command.args(["--base-url", &refusing_tokens(&wechat, refusal)]);
-    let checked = Checked::of(command, 0);
+    command.args(["--base-url", &front_refusing_tokens(&wechat, refusal)]);
+    let checked = Checked::run(command, 0);
     checked.has("token", "notice", &["unknown", "no verdict", "45009"]);
     checked.has_nothing_about("address");
 }
 
 #[test]
-fn what_wechat_refuses_is_told_with_its_remedy_and_status_4() {
+fn a_refusal_by_wechat_is_a_problem_with_a_remedy_and_exit_status_4() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     write_with_mode(&sandbox.path("secret"), "0123456789abcdef0123456789abcdef", 0o600);
@@ -311,7 +309,7 @@ fn what_wechat_refuses_is_told_with_its_remedy_and_status_4() {
 // This host
 
 #[test]
-fn a_secret_that_others_can_read_is_a_problem_and_one_that_is_elsewhere_is_none() {
+fn a_secret_readable_by_others_is_a_problem_and_a_missing_one_a_notice() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -320,54 +318,58 @@ fn a_secret_that_others_can_read_is_a_problem_and_one_that_is_elsewhere_is_none(
     open.has("secret", "problem", &["open to others: mode 0644", "chmod 0600", "权限 0600"]);
     open.has_nothing_about("credentials").has("token", "ok", &["honoured"]);
 
-    // Who reads what another host publishes has none, and can see all the same whether the token lives.
+    // A host that only reads the document has no secret, and can still check the token.
     let mut command = sandbox.command(&["check", "--base-url", &wechat.url()]);
     command.env_remove("WXTOKEN_SECRET");
-    let reader = Checked::of(command, 0);
+    let reader = Checked::run(command, 0);
     reader.has("secret", "notice", &["no AppSecret", "LoadCredential", "secret_file"]);
     reader.has_nothing_about("credentials").has("token", "ok", &["honoured"]);
 }
 
 #[test]
-fn where_a_secret_comes_from_is_told() {
+fn the_source_of_the_secret_is_reported() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let plain = || sandbox.command(&["check", "--base-url", &wechat.url()]);
     let mut command = plain();
     command.env("WXTOKEN_SECRET", SECRET);
-    Checked::of(command, 0).has("secret", "ok", &["from WXTOKEN_SECRET"]);
+    Checked::run(command, 0).has("secret", "ok", &["from WXTOKEN_SECRET"]);
     fs::create_dir(sandbox.path("creds")).unwrap();
     write_with_mode(&sandbox.path("creds/default.secret"), SECRET, 0o400);
     let mut command = plain();
     command.env("CREDENTIALS_DIRECTORY", sandbox.path("creds"));
-    let said = ["systemd credential", "creds/default.secret, mode 0400"];
-    Checked::of(command, 0).has("secret", "ok", &said).has("credentials", "ok", &[]);
+    let texts = ["systemd credential", "creds/default.secret, mode 0400"];
+    Checked::run(command, 0).has("secret", "ok", &texts).has("credentials", "ok", &[]);
 }
 
 #[test]
-fn a_directory_in_which_nothing_can_be_published_is_a_problem_and_a_missing_one_is_not() {
+fn a_directory_that_cannot_be_written_is_a_problem_and_a_missing_one_is_not() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let missing = checked(&wechat, &sandbox, 3);
     missing.has("directory", "ok", &["not there yet"]).has("lock", "ok", &["free"]);
-    assert!(!sandbox.path("state").exists(), "and it still is not");
+    assert!(!sandbox.path("state").exists(), "check does not create it");
     fs::write(sandbox.path("state"), "").unwrap();
     checked(&wechat, &sandbox, 3).has("directory", "problem", &["is not a directory"]);
 
     // Not even root can write there.
-    let at = |file: &str| {
+    let check_at = |file: &str| {
         let mut command = check(&sandbox);
         command.args(["--base-url", &wechat.url(), "--file", file]);
-        Checked::of(command, 3)
+        Checked::run(command, 3)
     };
-    at("/proc/self/wx.json").has("directory", "problem", &["cannot create /proc/self/", "--dir"]);
+    check_at("/proc/self/wx.json").has(
+        "directory",
+        "problem",
+        &["cannot create /proc/self/", "--dir"],
+    );
     let nowhere = sandbox.path("secret/none/wx.json");
-    at(nowhere.to_str().unwrap()).has("directory", "problem", &["cannot enter"]);
+    check_at(nowhere.to_str().unwrap()).has("directory", "problem", &["cannot enter"]);
 }
 
 #[test]
-fn a_document_that_fetch_could_not_replace_is_found_without_a_fetch() {
+fn a_document_that_fetch_could_not_replace_is_a_problem() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -376,12 +378,12 @@ fn a_document_that_fetch_could_not_replace_is_found_without_a_fetch() {
     sandbox.run(&["fetch", "--force"]).exits(1).says(&["is a symbolic link"]);
     let checked = checked(&wechat, &sandbox, 1);
     checked.has("directory", "problem", &["is a symbolic link"]).has("token", "ok", &["honoured"]);
-    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"], "nothing is left");
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"], "no file is left");
 }
 
 #[needs(mount)]
 #[test]
-fn a_full_disk_is_found_and_nothing_is_left_on_it() {
+fn a_full_disk_is_a_problem_and_no_file_is_left_on_it() {
     let small = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o size=8k none "$0" && head -c 4096 /dev/zero > "$0/full" && "$@"; code=$?
         ls -A "$0" >&2; exit $code"#;
@@ -394,83 +396,86 @@ fn a_full_disk_is_found_and_nothing_is_left_on_it() {
     command.args(["--base-url", &wechat.url(), "--file"]).arg(small.path().join("wx.json"));
     let ran = command.output().unwrap();
     assert_eq!(ran.status.code(), Some(3), "{ran:?}");
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(said.contains("✗ default  directory") && said.contains("No space left"), "{said}");
+    let stdout = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        stdout.contains("✗ default  directory") && stdout.contains("No space left"),
+        "{stdout}"
+    );
     assert_eq!(String::from_utf8_lossy(&ran.stderr), "full\n");
 }
 
 #[test]
-fn who_holds_the_lock_is_told() {
+fn the_holder_of_the_lock_is_reported() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let lock = File::open(sandbox.path("state/default.lock")).unwrap();
     lock.lock().unwrap();
-    let us = format!("process {}", std::process::id());
-    checked(&wechat, &sandbox, 0).has("lock", "notice", &["held by", &us, "一分钟"]);
+    let holder = format!("process {}", std::process::id());
+    checked(&wechat, &sandbox, 0).has("lock", "notice", &["held by", &holder, "一分钟"]);
     lock.unlock().unwrap();
     checked(&wechat, &sandbox, 0).has("lock", "ok", &["free"]);
 }
 
-// The way
+// Connections
 
 #[test]
-fn what_fails_on_the_way_is_told_by_its_stage() {
+fn a_failed_connection_is_reported_with_the_stage_that_failed() {
     let wechat = WeChat::start();
     let front = TlsFront::before(wechat.address(), "localhost");
     let secure = format!("https://localhost:{}", front.address.port());
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
-    let at = |base: &str, proxy: Option<&str>| {
+    let check_at = |base: &str, proxy: Option<&str>| {
         let mut command = check(&sandbox);
         command.args(["--base-url", base]);
         if let Some(proxy) = proxy {
             command.env("HTTPS_PROXY", proxy);
         }
-        let checked = Checked::of(command, 5);
+        let checked = Checked::run(command, 5);
         checked.has("token", "notice", &["was not tried"]).has_nothing_about("credentials");
         checked.has_nothing_about("clock");
         checked
     };
-    at("https://nobody.invalid", None).has(
+    check_at("https://unknown.invalid", None).has(
         "host",
         "problem",
-        &["(DNS", "nobody.invalid", "resolv.conf", "无法解析"],
+        &["(DNS", "unknown.invalid", "resolv.conf", "无法解析"],
     );
-    let untrusted = at(&secure, None);
+    let untrusted = check_at(&secure, None);
     untrusted.has("host", "problem", &["TLS", "localhost", "UnknownIssuer", "--ca-file", "根证书"]);
-    let refused = at(&format!("http://{free}"), None);
-    refused.has("host", "problem", &["refused", &free.to_string(), "firewall", "防火墙"]);
-    let proxy = format!("http://user:password@{free}");
-    let proxied = at("https://api.example", Some(&proxy));
-    proxied.has("host", "problem", &[&format!("api.example through the proxy {free}")]);
+    let refused = check_at(&format!("http://{unused}"), None);
+    refused.has("host", "problem", &["refused", &unused.to_string(), "firewall", "防火墙"]);
+    let proxy = format!("http://user:password@{unused}");
+    let proxied = check_at("https://api.example", Some(&proxy));
+    proxied.has("host", "problem", &[&format!("api.example through the proxy {unused}")]);
     assert!(!proxied.ran.stdout.contains("password@"));
-    let forbidding = forbidding_proxy();
-    let forbidden = at("https://api.example", Some(&forbidding));
+    let forbidding = proxy_refusing_all();
+    let forbidden = check_at("https://api.example", Some(&forbidding));
     forbidden.has(
         "host",
         "problem",
         &["the proxy refused", "403", "lets this host through", "代理"],
     );
 
-    // A certificate that is somebody else's.
+    // A certificate for another name.
     let others = TlsFront::before(wechat.address(), "others.test");
     write_with_mode(&sandbox.path("ca.pem"), &others.ca_pem, 0o644);
     let mut command = check(&sandbox);
     command.args(["--base-url", &format!("https://localhost:{}", others.address.port())]);
     command.arg("--ca-file").arg(sandbox.path("ca.pem"));
-    Checked::of(command, 5).has("host", "problem", &["TLS", "not valid for name", "--base-url"]);
+    Checked::run(command, 5).has("host", "problem", &["TLS", "not valid for name", "--base-url"]);
 
-    // And where the certificate is trusted all is well.
+    // A trusted certificate.
     write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
     let mut command = check(&sandbox);
     command.args(["--base-url", &secure, "--ca-file"]).arg(sandbox.path("ca.pem"));
-    Checked::of(command, 0).has("host", "ok", &["localhost"]).has("token", "ok", &["honoured"]);
+    Checked::run(command, 0).has("host", "ok", &["localhost"]).has("token", "ok", &["honoured"]);
 }
 
-/// A proxy that lets nobody through.
-fn forbidding_proxy() -> String {
+/// Starts a proxy that answers each request with 403.
+fn proxy_refusing_all() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -482,7 +487,7 @@ fn forbidding_proxy() -> String {
     format!("http://{at}")
 }
 
-/// All of a request: who closes with something unread resets the connection.
+/// Reads a whole request, since closing a socket with unread bytes resets the connection.
 fn read_request(caller: &mut TcpStream) -> String {
     let (mut request, mut read) = (String::new(), [0; 4096]);
     while !is_whole(&request) {
@@ -503,39 +508,39 @@ fn is_whole(request: &str) -> bool {
 }
 
 #[test]
-fn a_portal_in_the_way_is_not_taken_for_wechat() {
+fn an_answer_of_a_captive_portal_or_gateway_is_a_problem() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
-    for (fault, words) in
+    for (fault, text) in
         [("html", "HTML"), ("http:302", "does not redirect"), ("http:502", "gateway")]
     {
         wechat.fault(fault);
-        checked(&wechat, &sandbox, 5).has("host", "problem", &[words]);
+        checked(&wechat, &sandbox, 5).has("host", "problem", &[text]);
     }
 }
 
 #[test]
-fn each_of_several_access_points_is_tried() {
+fn each_of_several_base_urls_is_tried() {
     let wechat = wechat_of(1, &[]);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let home = Home::with(&format!(
-        "[account.a0]\nappid = \"wx0\"\nsecret_file = \"a0.secret\"\nbase_url = [\"http://{free}\", \"{}\"]\n",
+        "[account.a0]\nappid = \"wx0\"\nsecret_file = \"a0.secret\"\nbase_url = [\"http://{unused}\", \"{}\"]\n",
         wechat.url()
     ));
     home.put_secret("a0", &appsecret(0));
     home.run(&["fetch"]).exits(0);
-    let checked = Checked::of(home.command(&["check"]), 0);
-    checked.has("host", "notice", &[&free.to_string()]).has("host", "ok", &["answers"]);
+    let checked = Checked::run(home.command(&["check"]), 0);
+    checked.has("host", "notice", &[&unused.to_string()]).has("host", "ok", &["answers"]);
     checked.has("credentials", "ok", &[]).has("token", "ok", &["honoured"]);
     checked.has("config", "ok", &["wxtoken.toml:1: account.a0"]);
 }
 
-/// One who answers each request so.
-fn answering(head: &'static str, body: &'static str) -> String {
-    answering_with("200 OK", head, body)
+/// Starts a server that answers each request with this head and body.
+fn server_answering(head: &'static str, body: &'static str) -> String {
+    server_answering_with("200 OK", head, body)
 }
 
-fn answering_with(status: &'static str, head: &'static str, body: &'static str) -> String {
+fn server_answering_with(status: &'static str, head: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -552,41 +557,42 @@ fn answering_with(status: &'static str, head: &'static str, body: &'static str) 
 }
 
 #[test]
-fn a_wrong_clock_is_found_by_their_date_or_the_rid_of_a_refusal() {
+fn a_wrong_clock_is_found_by_the_date_header_or_the_rid() {
     let sandbox = Sandbox::asking("http://127.0.0.1:1");
-    let at = |base: String, code| {
+    let check_at = |base: String, code| {
         let mut command = check(&sandbox);
         command.args(["--base-url", &base]);
-        Checked::of(command, code)
+        Checked::run(command, code)
     };
     let refusal =
         r#"{"errcode":41001,"errmsg":"access_token missing rid: 6aac005a-01bfdbee-79769285"}"#;
-    // September 2026: this host, in whatever year, is days ahead.
-    let by_rid = at(answering("", refusal), 4);
+    // The rid is of September 2026, so this host is days ahead at any time.
+    let by_rid = check_at(server_answering("", refusal), 4);
     by_rid.has("clock", "problem", &["days", "ahead of the other side's", "NTP", "校准"]);
-    let by_date = at(answering("Date: Fri, 01 Jan 2100 00:00:00 GMT\r\n", refusal), 4);
+    let by_date = check_at(server_answering("Date: Fri, 01 Jan 2100 00:00:00 GMT\r\n", refusal), 4);
     by_date.has("clock", "problem", &["years", "behind the other side's"]);
-    let untold = at(answering("Date: noon\r\n", r#"{"errcode":41001,"errmsg":""}"#), 4);
-    untold.has("clock", "notice", &["does not tell"]);
+    let without_date =
+        check_at(server_answering("Date: noon\r\n", r#"{"errcode":41001,"errmsg":""}"#), 4);
+    without_date.has("clock", "notice", &["does not tell"]);
 }
 
-// Whether anybody keeps it fresh
+// Schedule
 
 #[test]
-fn whether_cron_or_a_timer_runs_is_seen_by_the_document() {
+fn the_age_of_the_document_shows_whether_fetch_is_scheduled() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
-    // With five minutes left it is due; half a minute later it may still come.
-    for (age, verdict, words, code) in [
+    // The token is due with five minutes left; half a minute later fetch can still come.
+    for (age, verdict, text, code) in [
         (3600, "ok", "last asked for 1h ago", 0),
         (6930, "ok", "last asked for 1h 55m 3", 0),
         (7150, "notice", "nobody has asked since", 0),
         (9000, "notice", "nobody has asked since", 3),
     ] {
         sandbox.publish(&token, 7200, age);
-        checked(&wechat, &sandbox, code).has("schedule", verdict, &[words]);
+        checked(&wechat, &sandbox, code).has("schedule", verdict, &[text]);
     }
     let expired = checked(&wechat, &sandbox, 3);
     expired.has("schedule", "notice", &["cron", "systemctl list-timers", "定时器"]);
@@ -594,7 +600,7 @@ fn whether_cron_or_a_timer_runs_is_seen_by_the_document() {
 }
 
 #[test]
-fn what_stands_there_for_somebody_else_or_in_pieces_is_a_problem() {
+fn a_document_of_another_account_or_a_truncated_one_is_a_problem() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -612,7 +618,7 @@ fn what_stands_there_for_somebody_else_or_in_pieces_is_a_problem() {
 // Several accounts
 
 #[test]
-fn tickets_and_many_accounts_are_told_in_order() {
+fn accounts_and_their_tickets_are_reported_in_order() {
     let wechat = wechat_of(12, &[]);
     let home = Home::of_accounts(12, &wechat.url(), "tickets = [\"jsapi\", \"wx_card\"]\n");
     home.run(&["fetch"]).exits(0).silent();
@@ -625,10 +631,10 @@ fn tickets_and_many_accounts_are_told_in_order() {
     expected.sort();
     assert_eq!(in_order, expected);
 
-    let last = Checked::of(home.command(&["check", "a11"]), 0);
+    let last = Checked::run(home.command(&["check", "a11"]), 0);
     last.has("ticket", "ok", &["jsapi: "]).has("ticket", "ok", &["wx_card: "]);
     fs::remove_file(home.path("state/a11.wx_card.json")).unwrap();
-    let without = Checked::of(home.command(&["check", "a11", "a0"]), 3);
+    let without = Checked::run(home.command(&["check", "a11", "a0"]), 3);
     without.has("ticket", "problem", &["a11.wx_card.json does not exist"]).has(
         "ticket",
         "ok",
@@ -644,7 +650,7 @@ fn tickets_and_many_accounts_are_told_in_order() {
 }
 
 #[test]
-fn the_status_is_that_of_the_worst_account() {
+fn the_exit_status_is_that_of_the_worst_account() {
     let wechat = wechat_of(2, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
@@ -654,7 +660,7 @@ fn the_status_is_that_of_the_worst_account() {
 }
 
 #[test]
-fn a_mirror_is_checked_as_far_as_its_source() {
+fn a_mirror_is_checked_up_to_its_central_server() {
     let wechat = wechat_of(1, &[]);
     let first = Home::of_accounts(1, &wechat.url(), "");
     let server = first.serve(&["--refresh"]);
@@ -662,30 +668,34 @@ fn a_mirror_is_checked_as_far_as_its_source() {
     let mirror = Home::with(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
     mirror.run(&["fetch"]).exits(0).silent();
     let mints = wechat.mints();
-    let well = Checked::of(mirror.command(&["check"]), 0);
-    well.has("host", "ok", &[&address.to_string()]).has("key", "ok", &["by its address"]);
-    well.has("credentials", "ok", &["the other wxtoken gives"]).has("token", "ok", &["honoured"]);
-    well.has("schedule", "ok", &[]);
+    let healthy = Checked::run(mirror.command(&["check"]), 0);
+    healthy.has("host", "ok", &[&address.to_string()]).has("key", "ok", &["by its address"]);
+    healthy.has("credentials", "ok", &["the other wxtoken gives"]).has(
+        "token",
+        "ok",
+        &["honoured"],
+    );
+    healthy.has("schedule", "ok", &[]);
     assert_eq!(wechat.mints(), mints);
-    // Long ago, and another one than there is now.
+    // Fetched long ago, and replaced since.
     mirror.publish("a0", "", "T_OLD", 900);
-    let late = Checked::of(mirror.command(&["check"]), 0);
+    let late = Checked::run(mirror.command(&["check"]), 0);
     late.has("token", "notice", &["another one by now"]);
     late.has("schedule", "notice", &["last asked for 15m ago"]);
     server.stop();
-    // Such as a portal that wants people to log in, or http where https is meant.
-    let elsewhere = answering_with("302 Found", "Location: https://portal.test/\r\n", "");
-    let portal = Home::with(&format!("[account.a0]\nfrom = \"{elsewhere}\"\n"));
-    let away = Checked::of(portal.command(&["check"]), 5);
-    away.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "check `from`"]);
-    let down = Checked::of(mirror.command(&["check"]), 5);
+    // A redirect, as from a captive portal or from http to https.
+    let redirecting = server_answering_with("302 Found", "Location: https://portal.test/\r\n", "");
+    let portal = Home::with(&format!("[account.a0]\nfrom = \"{redirecting}\"\n"));
+    let redirected = Checked::run(portal.command(&["check"]), 5);
+    redirected.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "check `from`"]);
+    let down = Checked::run(mirror.command(&["check"]), 5);
     down.has("host", "problem", &[&address.to_string()]).has("token", "notice", &["was not tried"]);
 }
 
-// How long, and how it looks
+// Timeout and output
 
 #[test]
-fn a_server_that_never_answers_is_given_up_in_time() {
+fn check_respects_the_timeout_if_a_server_never_answers() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -693,10 +703,10 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     let mut command = check(&sandbox);
     command.args(["--base-url", &wechat.url(), "--timeout", "1s"]);
     let started = std::time::Instant::now();
-    let checked = Checked::of(command, 5);
+    let checked = Checked::run(command, 5);
     checked.has("host", "problem", &["no answer in time", "已连接但没有应答"]);
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
-    // Where the time is over, the rest is not taken for well.
+    // Accounts that were not checked in time are not reported as ok.
     let wechat = wechat_of(66, &[]);
     let home = Home::of_accounts(66, &wechat.url(), "");
     wechat.fault("hang");
@@ -707,22 +717,23 @@ fn a_server_that_never_answers_is_given_up_in_time() {
 }
 
 #[test]
-fn quietly_only_what_is_not_well_is_told() {
+fn quiet_prints_problems_only() {
     let wechat = wechat_of(2, &[]);
     let home = Home::of_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
     home.run(&["check", "-q"]).exits(0).silent();
     fs::remove_file(home.document_path("a1")).unwrap();
-    let told = home.run(&["check", "-q"]).exits(3).stdout;
+    let stdout = home.run(&["check", "-q"]).exits(3).stdout;
     assert!(
-        told.starts_with("✗ a1  token        nothing is published") && told.lines().count() == 1,
-        "{told}"
+        stdout.starts_with("✗ a1  token        nothing is published")
+            && stdout.lines().count() == 1,
+        "{stdout}"
     );
 }
 
 #[needs(script)]
 #[test]
-fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
+fn each_finding_is_a_line_with_colours_on_a_terminal_only() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::against(&wechat);
     let mut command = check(&sandbox);
@@ -732,7 +743,7 @@ fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
     let marks: Vec<_> = plain.lines().map(|line| line.chars().next().unwrap()).collect();
     assert!(marks.iter().all(|mark| "✓!✗".contains(*mark)), "{plain}");
     assert_eq!(marks.iter().filter(|mark| **mark == '✗').count(), 1, "{plain}");
-    // In columns: mark, account, what it is about, what was found.
+    // In columns: mark, account, subject, finding.
     let column = plain.lines().map(|line| line.chars().take(24).collect::<String>());
     assert!(
         column.into_iter().all(|it| it.starts_with(|c| "✓!✗".contains(c)) && it.ends_with("  "))
@@ -743,10 +754,10 @@ fn a_line_for_each_finding_and_colours_only_on_a_terminal_for_who_wants_them() {
         command.args(["--base-url", &wechat.url()]).env("NO_COLOR", value);
         Ran::of(on_terminal(&command)).exits(3).stdout
     };
-    let seen = with_no_color("");
+    let coloured = with_no_color("");
     assert!(
-        seen.contains("\x1b[32m✓\x1b[0m default") && seen.contains("\x1b[31m✗\x1b[0m"),
-        "{seen:?}"
+        coloured.contains("\x1b[32m✓\x1b[0m default") && coloured.contains("\x1b[31m✗\x1b[0m"),
+        "{coloured:?}"
     );
     let plain = with_no_color("1");
     assert!(plain.contains("✗ default") && !plain.contains("\x1b[3"), "{plain:?}");
