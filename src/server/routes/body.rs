@@ -1,20 +1,20 @@
-//! What a request's body says. It is small, it is a JSON object, and no answer quotes it: there is a token or a key in it.
+//! Request bodies: small JSON objects. No response quotes one, as it holds a token or a key.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::response::Rejection;
+use super::rejection::Rejection;
 use crate::model::document;
 use crate::model::secret::Secret;
 use crate::server::limits::MAX_BODY;
 
-/// A body, as it arrives.
+/// A body that may still be arriving.
 pub(crate) type RequestBody<'a> = dyn Body<Data = Bytes, Error = hyper::Error> + Unpin + 'a;
 
-/// Reads a whole body, as long as it is small.
-pub(crate) async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection> {
+/// Reads a body to its end. Fails if it is too large or broken off.
+pub(super) async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection> {
     let whole = Limited::new(body, MAX_BODY as usize).collect().await;
     let whole = whole.map_err(|err| {
         if err.is::<LengthLimitError>() {
@@ -26,22 +26,22 @@ pub(crate) async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection>
     Ok(whole.to_bytes())
 }
 
-/// The object that a body is, if it is one. Why not, serde_json says in words that quote it.
-pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    // A list of the fields' values would do, too.
+/// Parses a body that is a JSON object; `None` if it is not one. serde_json's errors are dropped, as they quote it.
+pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    // serde also takes a list of the fields' values.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-/// What a client says of a token.
+/// A report about a token.
 #[derive(Deserialize)]
-struct Report {
+struct RejectionReport {
     rejected: Zeroizing<String>,
 }
 
-/// The token that a client says WeChat rejected.
-pub(crate) fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
-    let report: Report = object(body).ok_or(Rejection::BadRequest(
+/// Parses the report of a token that WeChat rejected.
+pub(super) fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
+    let report: RejectionReport = object(body).ok_or(Rejection::BadRequest(
         r#"expected {"rejected":"TOKEN"}, the token that WeChat rejected"#,
     ))?;
     if !document::is_token(&report.rejected) {

@@ -1,5 +1,5 @@
-//! One request, from its head to what is answered: the checks in their order, and then the route. Knows nothing of
-//! connections.
+//! Handles one request: the checks in their order, then the route. Reports refusals that may be an attack. Knows nothing
+//! of connections.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -12,11 +12,10 @@ use hyper::{HeaderMap, Method, StatusCode};
 use time::UtcDateTime;
 
 use super::body::{self, RequestBody};
-use super::metrics;
-use super::page;
-use super::response::{self, Challenge, Rejection, Reply};
-use super::route::{self, Route};
-use super::sdk::{self, Asked, AskedTicket, Compatible};
+use super::rejection::{Challenge, Rejection, TOO_FREQUENT};
+use super::response::Reply;
+use super::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest};
+use super::{Route, UNKNOWN_ROUTE, check_body, check_host, metrics, page};
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
@@ -25,52 +24,51 @@ use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::retry_storm::{ClientId, RetryDecision};
-use crate::server::state::ServerState;
-use crate::server::state::Snapshot;
+use crate::server::state::{ServerState, Snapshot};
 
-/// How much of a host is shown in a line: all of a real one.
-const LONGEST_HOST_SHOWN: usize = 60; // characters
+/// How much of a host a log line shows: all of a real one.
+const MAX_HOST_SHOWN: usize = 60; // characters
 
 const NO_KEY: &str = "a key is needed here: send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one";
 const NOT_A_KEY: &str =
     "this key is not in the server's keys file; was it copied whole, and was it taken out?";
 
-/// What ends an SDK's loop: a code that no SDK asks again after.
-const CALM_DOWN: Rejection = Rejection::WeChat(
-    response::CALM_DOWN,
+/// Ends the retry loop of an SDK: no SDK retries after this errcode.
+const END_RETRY_LOOP: Rejection = Rejection::WeChat(
+    TOO_FREQUENT,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
 );
 
-/// What came of a request, and who had made it.
-pub(crate) struct Answered {
+/// A request that has been handled.
+pub(crate) struct Handled {
     pub(crate) client: Peer,
-    /// What the key is called that was shown.
+    /// The name of the client's key.
     pub(crate) key: Option<Arc<str>>,
     pub(crate) answer: Result<Reply, Rejection>,
 }
 
-/// Somebody whose address is good.
+/// A request of a client whose address is allowed, and what it is answered from.
 #[derive(Clone, Copy)]
-struct Visitor<'a> {
+struct RequestContext<'a> {
     client: Peer,
     snapshot: &'a Snapshot,
     state: &'a ServerState,
-    /// What the key is called that he has shown.
+    /// The name of the client's key, once that is known.
     key_name: &'a OnceCell<Arc<str>>,
 }
 
-/// Answers a request; in an error `body` may be unread.
-pub(crate) async fn answer(
+/// Handles a request. If it is refused, `body` may be unread.
+pub(crate) async fn handle(
     head: &Parts,
     body: &mut RequestBody<'_>,
     connection: ConnectionInfo,
     state: &ServerState,
-) -> Answered {
-    // One state of it for the whole request, whatever changes meanwhile.
+) -> Handled {
+    // A reload meanwhile does not affect this request.
     let snapshot = state.snapshot.get();
     let Snapshot { access, accounts } = &*snapshot;
-    let route = Route::of(head.uri.path());
+    let route = Route::parse(head.uri.path());
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
     let answer = async {
@@ -80,37 +78,40 @@ pub(crate) async fn answer(
         {
             return Err(Rejection::Forbidden(ip));
         }
-        // A proxy has its own names, and no page in a browser comes through it by rebinding ours.
+        // A proxy has names of its own.
         let is_direct = matches!(client, ClientAddress::Direct(_));
-        route::check_host(head, connection.is_to_loopback && is_direct)?;
-        route::check_body(&body)?;
+        check_host(head, connection.is_to_loopback && is_direct)?;
+        check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, accounts.can_refresh())?;
-        let visitor =
-            Visitor { client: client.peer(), snapshot: &snapshot, state, key_name: &key_name };
-        visitor.visit(route, head, body).await
+        let context = RequestContext {
+            client: client.peer(),
+            snapshot: &snapshot,
+            state,
+            key_name: &key_name,
+        };
+        context.answer(route, head, body).await
     }
     .await;
-    let counts = &state.counters;
     if let Err(rejection) = &answer {
-        counts.refused(rejection.error());
-        tell_operator(rejection, &head.headers, client, connection.peer, state);
+        state.counters.refused(rejection.code());
+        report_refusal(rejection, &head.headers, client, connection.peer, state);
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
-        (Ok(Route::Compatible(_)), Err(rejection)) => match sdk::refusal(rejection, client) {
+        (Ok(Route::Sdk(_)), Err(rejection)) => match sdk::refusal(rejection, client) {
             Some(refusal) => Ok(Reply::Json(refusal)),
             None => answer,
         },
         _ => answer,
     };
     let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
-    counts.answered(route.map_or(route::NO_ROUTE, Route::label), status);
-    Answered { client, key: key_name.into_inner(), answer }
+    state.counters.answered(route.map_or(UNKNOWN_ROUTE, Route::label), status);
+    Handled { client, key: key_name.into_inner(), answer }
 }
 
-/// Lets the operator know of a rejection that may be an attack, or a proxy in the way.
-fn tell_operator(
+/// Reports a refusal that may be an attack, or a proxy in the way.
+fn report_refusal(
     rejection: &Rejection,
     headers: &HeaderMap,
     client: ClientAddress,
@@ -128,9 +129,9 @@ fn tell_operator(
         }
         Rejection::Misdirected => {
             let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            // A client that is set up wrongly may have its key there.
+            // A misconfigured client may send its key there.
             let host = log::without_long_words(&String::from_utf8_lossy(host));
-            let host = log::printable(&host, LONGEST_HOST_SHOWN);
+            let host = log::printable(&host, MAX_HOST_SHOWN);
             Cow::Owned(format!("it asked a loopback address for host {host}"))
         }
         _ => return,
@@ -144,32 +145,27 @@ fn tell_operator(
     }
 }
 
-impl<'a> Visitor<'a> {
-    async fn visit(
+impl<'a> RequestContext<'a> {
+    async fn answer(
         self,
         route: Route<'_>,
         head: &Parts,
         body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
-        if let Route::Compatible(compatible) = route {
-            return self.compatible(compatible, head, body).await.map(Reply::Json);
-        }
-        let key = match route {
-            route if route.is_open() => None,
-            // Of all routes, this one is for people.
-            Route::Page => self.key_of(&head.headers, Challenge::Basic)?,
-            _ => self.key_of(&head.headers, Challenge::Bearer)?,
-        };
         let now = self.state.clock.now();
         match route {
             Route::Health => Ok(Reply::OK),
             Route::Ready => self.ready(now),
-            Route::Page => Ok(Reply::Page(page::html(&self.statuses(key, now), now))),
+            Route::Page => {
+                let key = self.key(&head.headers, Challenge::Basic)?;
+                Ok(Reply::Page(page::html(&self.statuses(key, now), now)))
+            }
             Route::Metrics => {
+                let key = self.key(&head.headers, Challenge::Bearer)?;
                 Ok(Reply::Metrics(metrics::text(&self.statuses(key, now), self.state)))
             }
             Route::Token(name) => {
-                let account = self.find(name, key)?;
+                let account = self.find(name, self.key(&head.headers, Challenge::Bearer)?)?;
                 let token = if head.method == Method::POST {
                     let rejected = body::rejected(&body::read(body).await?)?;
                     self.obtain(account, TokenRequest::OtherThan(rejected)).await?
@@ -179,34 +175,30 @@ impl<'a> Visitor<'a> {
                 Ok(Reply::Json(token.json))
             }
             Route::Ticket(name, kind) => {
-                let account = self.find(name, key)?;
+                let account = self.find(name, self.key(&head.headers, Challenge::Bearer)?)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
-            Route::Compatible(_) => unreachable!("answered above"),
+            Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
         }
     }
 
-    /// The key that the visitor shows; `None` where none is asked for.
-    fn key_of(
-        self,
-        headers: &HeaderMap,
-        challenge: Challenge,
-    ) -> Result<Option<&'a Key>, Rejection> {
+    /// Returns the client's key; `None` if clients need none.
+    fn key(self, headers: &HeaderMap, challenge: Challenge) -> Result<Option<&'a Key>, Rejection> {
         let Some(keys) = &self.snapshot.access.keys else { return Ok(None) };
-        let shown =
+        let presented =
             keys::presented_key(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
-        self.known(keys, &shown, challenge).map(Some)
+        self.find_key(keys, &presented, challenge).map(Some)
     }
 
-    /// The key that was shown, if it is one.
-    fn known(
+    /// Returns the key that was presented. Fails if there is none like it.
+    fn find_key(
         self,
         keys: &'a Keys,
-        shown: &[u8],
+        presented: &[u8],
         challenge: Challenge,
     ) -> Result<&'a Key, Rejection> {
-        let key = keys.find(shown).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
+        let key = keys.find(presented).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
         self.key_name.get_or_init(|| Arc::clone(&key.name));
         Ok(key)
     }
@@ -215,177 +207,173 @@ impl<'a> Visitor<'a> {
         &self.snapshot.accounts
     }
 
-    /// The account of this name among those that the key may see; the only one that is for this client, if none is named.
+    /// Returns the account of this name, or without a name the only one that the client may see.
     fn find(self, name: Option<&str>, key: Option<&Key>) -> Result<usize, Rejection> {
         match name {
             Some(name) => {
                 let account = scope(key).find(self.accounts().names(), name)?;
-                self.let_to(account)
+                self.check_account(account)?;
+                Ok(account)
             }
             None => Ok(keys::single_account(&self.visible(key))?),
         }
     }
 
-    /// The account, if it is for clients at this address.
-    fn let_to(self, account: usize) -> Result<usize, Rejection> {
+    /// Returns the account with this AppID that the client may see; of several, the one on the API of the route.
+    fn find_by_appid(
+        self,
+        appid: &str,
+        route: SdkRoute,
+        key: Option<&Key>,
+    ) -> Result<usize, Rejection> {
+        let accounts = self.accounts();
+        let mut found = accounts.with_appid(appid);
+        found.retain(|account| scope(key).contains(&accounts.names()[*account]));
+        let (mut allowed, refused): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|account| self.check_account(*account).is_ok());
+        if let ([], [refused, ..]) = (&*allowed, &*refused) {
+            self.check_account(*refused)?;
+        }
+        if allowed.len() > 1 {
+            allowed.retain(|account| route.api() == Some(accounts.api(*account)));
+            if allowed.is_empty() {
+                return Err(Rejection::WhichAccount);
+            }
+        }
+        Ok(keys::single_account(&allowed)?)
+    }
+
+    /// Fails if the client's address may not have the token of this account.
+    fn check_account(self, account: usize) -> Result<(), Rejection> {
         match self.client {
             Peer::Ip(ip) if !self.snapshot.access.allows_account(self.client, account) => {
                 Err(Rejection::ForbiddenAccount(ip))
             }
-            _ => Ok(account),
+            _ => Ok(()),
         }
     }
 
-    /// The accounts that the key may see, and that are for this client.
+    /// The accounts that the client may see, by its key and its address.
     fn visible(self, key: Option<&Key>) -> Vec<usize> {
         let mut visible = scope(key).indices(self.accounts().names());
-        visible.retain(|account| self.snapshot.access.allows_account(self.client, *account));
+        visible.retain(|account| self.check_account(*account).is_ok());
         visible
     }
 
-    /// The status of each of them.
+    /// The statuses of the accounts that the client may see.
     fn statuses(self, key: Option<&Key>, now: UtcDateTime) -> Vec<AccountStatus> {
-        self.visible(key).into_iter().map(|it| self.accounts().status(it, now)).collect()
+        self.visible(key).into_iter().map(|account| self.accounts().status(account, now)).collect()
     }
 
-    /// The account with this AppID that the key may see, and that is for this client; of several, the one on the API that
-    /// the route is of.
-    fn find_by_appid(
-        self,
-        appid: &str,
-        route: Compatible,
-        key: Option<&Key>,
-    ) -> Result<usize, Rejection> {
-        let tokens = self.accounts();
-        let mut accounts = tokens.with_appid(appid);
-        accounts.retain(|account| scope(key).contains(&tokens.names()[*account]));
-        let known = accounts.clone();
-        accounts.retain(|account| self.let_to(*account).is_ok());
-        if let ([], [refused, ..]) = (&*accounts, &*known) {
-            return self.let_to(*refused);
-        }
-        if accounts.len() > 1 {
-            accounts.retain(|account| route.api() == Some(tokens.api(*account)));
-            if accounts.is_empty() {
-                return Err(Rejection::WhichAccount);
-            }
-        }
-        Ok(keys::single_account(&accounts)?)
-    }
-
-    /// Whether all accounts have a live token, those that are not for this client included.
+    /// Confirms that all accounts have a live token, including those that the client may not see.
     fn ready(self, now: UtcDateTime) -> Result<Reply, Rejection> {
-        let (accounts, access) = (self.accounts(), &self.snapshot.access);
+        let accounts = self.accounts();
         let statuses = (0..accounts.names().len()).map(|it| (it, accounts.status(it, now)));
         let mut waiting: Vec<_> = statuses.filter(|(_, it)| !it.token.is_live()).collect();
         if waiting.is_empty() {
             return Ok(Reply::OK);
         }
-        // This route needs no key, and without one a client must not learn which accounts there are.
-        match access.keys {
+        // This route needs no key, and a client without one must not learn which accounts there are.
+        match self.snapshot.access.keys {
             Some(_) => waiting.clear(),
-            None => waiting.retain(|(account, _)| access.allows_account(self.client, *account)),
+            None => waiting.retain(|(account, _)| self.check_account(*account).is_ok()),
         }
         Err(Rejection::NotReady(waiting.into_iter().map(|(_, status)| status.name).collect()))
     }
 
-    /// The account's token, if need be a new one.
-    async fn token(&self, account: usize) -> Result<Token, Rejection> {
+    /// Returns the account's live token, refreshed if there is none.
+    async fn token(self, account: usize) -> Result<Token, Rejection> {
         match self.accounts().token(account) {
             Some(token) => Ok(token),
             None => self.obtain(account, TokenRequest::Live).await,
         }
     }
 
-    async fn obtain(&self, account: usize, request: TokenRequest) -> Result<Token, Rejection> {
+    async fn obtain(self, account: usize, request: TokenRequest) -> Result<Token, Rejection> {
         self.accounts().obtain(account, request).await.map_err(Rejection::NoToken)
     }
 
-    /// The account's ticket of this type, if need be one that is waited for.
-    async fn ticket(&self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
-        self.accounts().ticket(account, kind).await.map_err(|why| match why {
+    /// Returns the account's live ticket of this type as JSON, fetched if there is none.
+    async fn ticket(self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
+        self.accounts().ticket(account, kind).await.map_err(|err| match err {
             NoTicket::NotKept => Rejection::NoSuchTicket,
-            NoTicket::ForNow(lack) => Rejection::NoTicket(lack),
+            NoTicket::ForNow(unavailable) => Rejection::NoTicket(unavailable),
         })
     }
 
-    /// Answers on one of WeChat's own routes.
-    async fn compatible(
-        &self,
-        compatible: Compatible,
+    async fn answer_sdk(
+        self,
+        route: SdkRoute,
         head: &Parts,
         body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
-        let asked = match compatible {
-            Compatible::Token => Asked::of_token(query)?,
-            Compatible::StableToken => Asked::of_stable_token(&body::read(body).await?)?,
-            Compatible::GetToken => Asked::of_gettoken(query)?,
-            Compatible::GetTicket => {
-                return self.ticket_for(AskedTicket::of_query(query)?).await;
-            }
+        let request = match route {
+            SdkRoute::Token => SdkTokenRequest::parse_token(query)?,
+            SdkRoute::StableToken => SdkTokenRequest::parse_stable_token(&body::read(body).await?)?,
+            SdkRoute::GetToken => SdkTokenRequest::parse_gettoken(query)?,
+            SdkRoute::GetTicket => return self.sdk_ticket(SdkTicketRequest::parse(query)?).await,
         };
-        let key = match (&self.snapshot.access.keys, asked.key()) {
+        let key = match (&self.snapshot.access.keys, request.key()) {
             (None, _) => None,
-            (Some(keys), Ok(secret)) => {
-                Some(self.known(keys, secret.expose().as_bytes(), Challenge::Bearer)?)
+            (Some(keys), Ok(key)) => {
+                Some(self.find_key(keys, key.expose().as_bytes(), Challenge::Bearer)?)
             }
             (Some(_), Err(missing)) if !head.headers.contains_key(header::AUTHORIZATION) => {
                 return Err(missing);
             }
-            (Some(_), Err(_)) => self.key_of(&head.headers, Challenge::Bearer)?,
+            (Some(_), Err(_)) => self.key(&head.headers, Challenge::Bearer)?,
         };
-        let account = self.find_by_appid(&asked.appid, compatible, key)?;
-        let token = self.token_for_sdk(account, key, asked.force).await?;
-        Ok(match compatible {
-            Compatible::GetToken => sdk::with_errcode_zero(&token.json),
+        let account = self.find_by_appid(&request.appid, route, key)?;
+        let token = self.sdk_token(account, key, request.force).await?;
+        Ok(match route {
+            SdkRoute::GetToken => sdk::with_errcode_zero(&token.json),
             _ => token.json,
         })
     }
 
-    /// The token, for a client that can say only by asking again that WeChat rejected it.
-    async fn token_for_sdk(
-        &self,
+    /// Returns a token for a client that reports a rejected token only by asking again.
+    async fn sdk_token(
+        self,
         account: usize,
         key: Option<&Key>,
         force: bool,
     ) -> Result<Token, Rejection> {
-        let name = self.accounts().names()[account].clone();
-        let key = key.map(|key| Arc::clone(&key.name));
-        let client = ClientId { account: name, peer: self.client, key };
+        let client = ClientId {
+            account: self.accounts().names()[account].clone(),
+            peer: self.client,
+            key: key.map(|key| Arc::clone(&key.name)),
+        };
         let token = self.token(account).await?;
-        let decision = self.state.storms.borrow_mut().decide(
-            &client,
-            &token,
-            self.state.clock.instant().into(),
-        );
+        let now = || self.state.clock.instant().into();
+        let decision = self.state.storms.borrow_mut().decide(&client, &token, now());
         match decision {
-            RetryDecision::Refuse => return Err(CALM_DOWN),
+            RetryDecision::Refuse => return Err(END_RETRY_LOOP),
             RetryDecision::HandOut if !force => return Ok(token),
-            // Without --refresh nobody can find out.
+            // Without --refresh the token cannot be verified.
             _ if !self.accounts().can_refresh() => return Ok(token),
             RetryDecision::HandOut | RetryDecision::Verify => {}
         }
-        let honoured = self.obtain(account, TokenRequest::Verified).await?;
-        if honoured.generation != token.generation {
-            let mut storms = self.state.storms.borrow_mut();
-            storms.record_replacement(&client, &honoured, self.state.clock.instant().into());
+        let verified = self.obtain(account, TokenRequest::Verified).await?;
+        if verified.generation != token.generation {
+            self.state.storms.borrow_mut().record_replacement(&client, &verified, now());
         }
-        Ok(honoured)
+        Ok(verified)
     }
 
-    /// A ticket for somebody who shows the token that it goes with.
-    async fn ticket_for(&self, asked: AskedTicket) -> Result<Bytes, Rejection> {
-        let tokens = self.accounts();
-        let account = tokens.holder_of(asked.access_token.expose()).ok_or_else(|| {
+    /// Returns a ticket for a client that presents the account's token instead of a key.
+    async fn sdk_ticket(self, request: SdkTicketRequest) -> Result<Bytes, Rejection> {
+        let account = self.accounts().holder_of(request.access_token.expose()).ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
             Rejection::NoToken(Unavailable::for_now(why))
         })?;
-        let ticket = self.ticket(self.let_to(account)?, &asked.kind).await?;
+        self.check_account(account)?;
+        let ticket = self.ticket(account, &request.kind).await?;
         Ok(sdk::with_errcode_zero(&ticket))
     }
 }
 
+/// The accounts that a key opens; all of them if clients need no key.
 fn scope(key: Option<&Key>) -> &AccountScope {
     key.map_or(&AccountScope::All, |key| &key.scope)
 }

@@ -1,22 +1,22 @@
-//! WeChat's own routes, so that an SDK can be pointed here unchanged: what it sends, and refusals in the shape that it
-//! understands. Looks nothing up.
+//! WeChat's own routes, so that an SDK can be pointed here unchanged: its requests, and refusals in the form that it
+//! understands. Looks up no account.
 //!
-//! Some SDKs ask again without end when a token route says 40001, 40014 or 42001, so none of these is ever said here.
+//! Some SDKs retry without end if a token route answers 40001, 40014 or 42001, so these are never sent.
 
 use hyper::body::Bytes;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::body;
-use super::response::Rejection;
+use super::rejection::Rejection;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::server::access::peer::Peer;
 
-/// One of WeChat's routes that is answered here.
+/// A route of WeChat that is answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compatible {
+pub(super) enum SdkRoute {
     /// GET /cgi-bin/token
     Token,
     /// POST /cgi-bin/stable_token
@@ -27,26 +27,38 @@ pub(crate) enum Compatible {
     GetTicket,
 }
 
-/// What an SDK asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) appid: String,
-    /// The client's key, where WeChat would have the AppSecret.
-    pub(crate) secret: Secret,
-    /// The SDK wants another token than the current one.
-    pub(crate) force: bool,
+impl SdkRoute {
+    /// The API that this route belongs to; `None` if it hands out no tokens.
+    pub(super) fn api(self) -> Option<Api> {
+        match self {
+            SdkRoute::Token => Some(Api::Classic),
+            SdkRoute::StableToken => Some(Api::Stable),
+            SdkRoute::GetToken => Some(Api::Work),
+            SdkRoute::GetTicket => None,
+        }
+    }
 }
 
-/// What an SDK asks of getticket.
+/// A request for a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct AskedTicket {
-    pub(crate) access_token: Secret,
-    pub(crate) kind: TicketType,
+pub(super) struct SdkTokenRequest {
+    pub(super) appid: String,
+    /// The client's key, in place of the AppSecret.
+    pub(super) secret: Secret,
+    /// Whether the SDK wants another token than the current one.
+    pub(super) force: bool,
+}
+
+/// A request for a ticket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SdkTicketRequest {
+    pub(super) access_token: Secret,
+    pub(super) kind: TicketType,
 }
 
 const GRANT_TYPE: &str = "client_credential";
 
-/// WeChat's words for what it cannot read.
+// WeChat's errors for requests that it cannot read.
 const MISSING_APPID: Rejection = Rejection::WeChat(41002, "appid missing");
 const MISSING_CORPID: Rejection = Rejection::WeChat(41002, "corpid missing");
 const MISSING_SECRET: Rejection =
@@ -57,7 +69,7 @@ const MISSING_ACCESS_TOKEN: Rejection = Rejection::WeChat(41001, "access_token m
 const INVALID_TICKET_TYPE: Rejection =
     Rejection::WeChat(40097, "invalid args: type, such as jsapi, is missing or is none");
 
-/// stable_token's body.
+/// The body of stable_token.
 #[derive(Deserialize)]
 struct StableBody {
     #[serde(default)]
@@ -70,15 +82,15 @@ struct StableBody {
     force_refresh: bool,
 }
 
-impl Asked {
-    /// Reads the query of /cgi-bin/token.
-    pub(crate) fn of_token(query: &str) -> Result<Asked, Rejection> {
+impl SdkTokenRequest {
+    /// Parses the query of /cgi-bin/token.
+    pub(super) fn parse_token(query: &str) -> Result<SdkTokenRequest, Rejection> {
         let [appid, secret, grant_type] = parameters(query, ["appid", "secret", "grant_type"]);
-        Asked { appid, secret: Secret::new(secret), force: false }.checked(&grant_type)
+        SdkTokenRequest { appid, secret: Secret::new(secret), force: false }.checked(&grant_type)
     }
 
-    /// Reads the body of /cgi-bin/stable_token.
-    pub(crate) fn of_stable_token(body: &[u8]) -> Result<Asked, Rejection> {
+    /// Parses the body of /cgi-bin/stable_token.
+    pub(super) fn parse_stable_token(body: &[u8]) -> Result<SdkTokenRequest, Rejection> {
         if body.is_empty() {
             return Err(Rejection::WeChat(44002, "empty post data"));
         }
@@ -87,70 +99,59 @@ impl Asked {
             "data format error: it is not the JSON of stable_token",
         ))?;
         let secret = Secret::new(body.secret.to_string());
-        Asked { appid: body.appid, secret, force: body.force_refresh }.checked(&body.grant_type)
+        SdkTokenRequest { appid: body.appid, secret, force: body.force_refresh }
+            .checked(&body.grant_type)
     }
 
-    /// Reads the query of WeCom's /cgi-bin/gettoken.
-    pub(crate) fn of_gettoken(query: &str) -> Result<Asked, Rejection> {
+    /// Parses the query of WeCom's /cgi-bin/gettoken.
+    pub(super) fn parse_gettoken(query: &str) -> Result<SdkTokenRequest, Rejection> {
         let [appid, secret] = parameters(query, ["corpid", "corpsecret"]);
         if appid.is_empty() {
             return Err(MISSING_CORPID);
         }
-        Ok(Asked { appid, secret: Secret::new(secret), force: false })
+        Ok(SdkTokenRequest { appid, secret: Secret::new(secret), force: false })
     }
 
-    /// In WeChat's order: the AppID is looked at before anything else.
-    fn checked(self, grant_type: &str) -> Result<Asked, Rejection> {
+    /// Checks the fields in WeChat's order, in which the AppID comes first.
+    fn checked(self, grant_type: &str) -> Result<SdkTokenRequest, Rejection> {
         match self {
-            Asked { appid, .. } if appid.is_empty() => Err(MISSING_APPID),
+            request if request.appid.is_empty() => Err(MISSING_APPID),
             _ if grant_type != GRANT_TYPE => Err(INVALID_GRANT_TYPE),
-            asked => Ok(asked),
+            request => Ok(request),
         }
     }
 
-    /// The key that was sent; an error where there is none.
-    pub(crate) fn key(&self) -> Result<&Secret, Rejection> {
+    /// Returns the key. Fails if there is none.
+    pub(super) fn key(&self) -> Result<&Secret, Rejection> {
         if self.secret.expose().is_empty() { Err(MISSING_SECRET) } else { Ok(&self.secret) }
     }
 }
 
-impl Compatible {
-    /// The API that this is a route of; none, where it hands out no tokens.
-    pub(crate) fn api(self) -> Option<Api> {
-        match self {
-            Compatible::Token => Some(Api::Classic),
-            Compatible::StableToken => Some(Api::Stable),
-            Compatible::GetToken => Some(Api::Work),
-            Compatible::GetTicket => None,
-        }
-    }
-}
-
-impl AskedTicket {
-    /// Reads the query of /cgi-bin/ticket/getticket.
-    pub(crate) fn of_query(query: &str) -> Result<AskedTicket, Rejection> {
+impl SdkTicketRequest {
+    /// Parses the query of /cgi-bin/ticket/getticket.
+    pub(super) fn parse(query: &str) -> Result<SdkTicketRequest, Rejection> {
         let [access_token, kind] = parameters(query, ["access_token", "type"]);
         if access_token.is_empty() {
             return Err(MISSING_ACCESS_TOKEN);
         }
         let kind = TicketType::parse(&kind).ok_or(INVALID_TICKET_TYPE)?;
-        Ok(AskedTicket { access_token: Secret::new(access_token), kind })
+        Ok(SdkTicketRequest { access_token: Secret::new(access_token), kind })
     }
 }
 
-/// These parameters of a query, decoded; empty where there is none. The first of a name counts.
+/// Returns these parameters of a query, decoded; an empty text for a missing one. The first of a name counts.
 fn parameters<const N: usize>(query: &str, names: [&str; N]) -> [String; N] {
     let mut values = names.map(|_| None);
     let mut note = |name: &str, value: &str| {
-        if let Some(place) = names.iter().position(|wanted| *wanted == name) {
-            values[place].get_or_insert_with(|| value.to_owned());
+        if let Some(index) = names.iter().position(|wanted| *wanted == name) {
+            values[index].get_or_insert_with(|| value.to_owned());
         }
     };
     for pair in query.split('&') {
         if pair.contains(['%', '+']) {
             form_urlencoded::parse(pair.as_bytes()).for_each(|(name, value)| note(&name, &value));
         } else {
-            // What nearly all send: to decode it would cost a third of what the route costs.
+            // Nearly all requests. Decoding would take a third of the time of the route.
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             note(name, value);
         }
@@ -158,24 +159,27 @@ fn parameters<const N: usize>(query: &str, names: [&str; N]) -> [String; N] {
     values.map(Option::unwrap_or_default)
 }
 
-/// WeCom's answers carry an errcode on success, too.
-pub(crate) fn with_errcode_zero(json: &[u8]) -> Bytes {
+/// Adds errcode 0 to an answer, as WeCom does on success.
+pub(super) fn with_errcode_zero(json: &[u8]) -> Bytes {
     [br#"{"errcode":0,"errmsg":"ok","#, json.strip_prefix(b"{").unwrap_or(json)].concat().into()
 }
 
-/// Where there is such a number, some SDK asks again, and one or two look for it in the text, too. What WeChat told us
-/// is told on so that people still know it.
-const ENDLESS: [(&str, &str); 3] = [("40001", "40-001"), ("40014", "40-014"), ("42001", "42-001")];
+/// The errcodes after which some SDKs retry without end, and a spelling for texts. One or two SDKs look for the number in
+/// the text too; a refusal of WeChat that is passed on stays readable.
+const ENDLESS_RETRY: [(&str, &str); 3] =
+    [("40001", "40-001"), ("40014", "40-014"), ("42001", "42-001")];
 
-/// What is said where an AppID is not enough to tell which account is meant.
+/// The text if several accounts have the AppID of a request.
 const SEVERAL_APPS: &str = "invalid appid: several accounts here have it, such as the apps of one corp; on the server, \
                             give each client a key for its own account";
 
-/// A refusal as WeChat would put it, in an HTTP 200; `None` for what is wrong before there is a route.
-pub(crate) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
+/// Returns the body of a refusal in the form of WeChat, which sends it with HTTP status 200; `None` for reasons that are
+/// not about the route.
+pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
     let message = rejection.message();
-    let message =
-        ENDLESS.iter().fold(message.into_owned(), |it, (code, told)| it.replace(code, told));
+    let message = ENDLESS_RETRY
+        .iter()
+        .fold(message.into_owned(), |text, (code, spelling)| text.replace(code, spelling));
     let (errcode, errmsg) = match rejection {
         Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
         Rejection::Forbidden(ip) | Rejection::ForbiddenAccount(ip) => {

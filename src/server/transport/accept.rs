@@ -16,7 +16,8 @@ use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::ACCESS_DENIED;
 use crate::server::access::peer::{ConnectionInfo, Peer};
-use crate::server::routes::response::Rejection;
+use crate::server::routes::rejection::Rejection;
+use crate::server::routes::response;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, four of the runtime, a document that is being read, and
 /// connections that were accepted and wait for a slot.
@@ -72,9 +73,9 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
         match (&stream, tls) {
             // A handshake would cost too much for a peer that is refused.
             (Stream::Tcp(_), Some(_)) => stream.send_and_shut_down(&ACCESS_DENIED),
-            _ => stream.send_and_shut_down(&rejection.bytes()),
+            _ => stream.send_and_shut_down(&response::refuse_in_bytes(&rejection)),
         }
-        state.counters.refused(rejection.error());
+        state.counters.refused(rejection.code());
         state.log.refused(Instant::now(), info.peer, "not in --allow");
     }
     while connections.is_full() && !connections.evict_leaving() {

@@ -27,9 +27,10 @@ use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
 use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT};
-use crate::server::routes::handler::{self, Answered};
-use crate::server::routes::response::{Rejection, Reply};
-use crate::server::routes::route;
+use crate::server::routes::handler::{self, Handled};
+use crate::server::routes::rejection::Rejection;
+use crate::server::routes::response::{self, Reply};
+use crate::server::routes::{UNKNOWN_ROUTE, printable_path};
 use crate::server::state::slots::ConnectionSlot;
 
 /// How many bytes of a request are read before it has a parser: the whole request of an SDK.
@@ -187,8 +188,8 @@ impl Connection {
         let rejection = rejection.filter(|_| !self.progress.is_writing());
         if let Some(rejection) = &rejection {
             let counters = &self.transport.state.counters;
-            counters.answered(route::NO_ROUTE, rejection.status());
-            counters.refused(rejection.error());
+            counters.answered(UNKNOWN_ROUTE, rejection.status());
+            counters.refused(rejection.code());
             info!("serve: (no request) {} {}", rejection.status().as_u16(), self.info.peer);
         }
         if rejection.is_some() || self.progress.has_unread() {
@@ -267,10 +268,11 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
-    let Answered { client, key, answer } = handler::answer(&head, &mut body, *info, state).await;
+    let Handled { client, key, answer } = handler::handle(&head, &mut body, *info, state).await;
     let closes = answer.as_ref().is_err_and(Rejection::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));
-    let mut response = answer.map_or_else(|rejection| rejection.response(), Reply::response);
+    let mut response =
+        answer.map_or_else(|rejection| response::refuse(&rejection), Reply::into_response);
     if progress.has_unread() || state.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -279,7 +281,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     progress.enter(RequestPhase::Writing, answered_at);
     if log::is_enabled(Level::Info) {
         let method = log::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
-        let (path, status) = (route::printable_path(head.uri.path()), response.status().as_u16());
+        let (path, status) = (printable_path(head.uri.path()), response.status().as_u16());
         let took = (answered_at - asked_at).as_micros();
         let key = key.map_or_else(String::new, |name| format!(" {name}"));
         info!("serve: {method} {path} {status} {client} {took}us{key}");
@@ -293,7 +295,7 @@ async fn lingering_close(mut stream: Stream, rejection: Option<&Rejection>) {
     // After an error or the timeout the connection is dropped, as it is after success.
     let _ = timeout(LINGERING_TIMEOUT, async {
         if let Some(rejection) = rejection {
-            stream.write_all(&rejection.bytes()).await?;
+            stream.write_all(&response::refuse_in_bytes(rejection)).await?;
         }
         stream.shutdown().await?;
         let mut discarded = 0;
