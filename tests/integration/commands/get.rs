@@ -102,7 +102,8 @@ fn get_opens_no_socket_takes_no_lock_and_reads_no_secret() {
     get.arg("--secret-file").arg(sandbox.path("secret"));
     Ran::of(wrapped(&["strace", "-f", "-o", trace.to_str().unwrap()], &get)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
-    let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect(); // execve has the arguments, with the secret's path.
+    // execve has the arguments, with the secret's path.
+    let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect();
     let calls = calls.join("\n");
     assert!(calls.contains("default.json"), "{calls}");
     for call in [

@@ -1,5 +1,5 @@
 //! The recipes in `contrib/sdk`, with the real SDKs in them, against `wxtoken serve --refresh` and WeChat's stand-in.
-//! `.ci/sdk` installs the SDKs; where they are missing nothing is tested, and that is said.
+//! `.ci/sdk` installs the SDKs; without them these tests are ignored.
 
 use std::collections::BTreeSet;
 use std::fs;
