@@ -73,7 +73,7 @@ impl JobReport {
 pub(crate) type Connect = Arc<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + Send + Sync>;
 
 /// The upstream of an account.
-pub(crate) struct Connection {
+pub(crate) struct UpstreamConnection {
     /// The account's name, for messages.
     name: String,
     connect: Mutex<Connect>,
@@ -81,14 +81,14 @@ pub(crate) struct Connection {
     upstream: Mutex<Option<Arc<dyn Upstream>>>,
 }
 
-impl Connection {
+impl UpstreamConnection {
     pub(super) fn new(
         name: &str,
         connect: Connect,
         upstream: Option<Arc<dyn Upstream>>,
-    ) -> Connection {
+    ) -> UpstreamConnection {
         let (connect, upstream) = (Mutex::new(connect), Mutex::new(upstream));
-        Connection { name: name.to_owned(), connect, upstream }
+        UpstreamConnection { name: name.to_owned(), connect, upstream }
     }
 
     /// Connects in this way from now on. The upstream stays until then.
@@ -132,7 +132,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// All that a job needs, for a thread of its own.
 pub(super) struct JobContext {
     pub(super) settings: Arc<Settings>,
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<UpstreamConnection>,
     pub(super) clock: Arc<dyn Clock>,
 }
 

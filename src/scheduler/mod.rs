@@ -32,7 +32,7 @@ use crate::store::Stores;
 use crate::upstream::Upstream;
 
 pub(crate) use job::Connect;
-use job::Connection;
+use job::UpstreamConnection;
 use settings::Settings;
 use worker::Worker;
 
@@ -69,7 +69,7 @@ impl Scheduler {
         connect: Connect,
         environment: Environment,
     ) -> Scheduler {
-        let connection = Connection::new(&account.name, connect, upstream);
+        let connection = UpstreamConnection::new(&account.name, connect, upstream);
         let settings = Settings::new(account, mode, &environment.stores);
         let worker = Rc::new(Worker::new(settings, connection, environment));
         Scheduler { worker, schedule: RefCell::default() }
@@ -99,7 +99,7 @@ impl Scheduler {
     }
 
     /// Returns the connection to the upstream, for a thread that connects it again.
-    pub(crate) fn connection(&self) -> Arc<Connection> {
+    pub(crate) fn connection(&self) -> Arc<UpstreamConnection> {
         Arc::clone(&self.worker.connection)
     }
 

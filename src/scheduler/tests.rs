@@ -58,7 +58,7 @@ impl Probe for CountingUpstream {
     }
 }
 
-struct Fixture {
+struct SchedulerFixture {
     _dir: TempDir,
     account: Account,
     clock: VirtualClock,
@@ -67,8 +67,8 @@ struct Fixture {
     scheduler: Scheduler,
 }
 
-impl Fixture {
-    fn new() -> Fixture {
+impl SchedulerFixture {
+    fn new() -> SchedulerFixture {
         let dir = tempfile::tempdir().unwrap();
         let account = Account {
             name: "shop".to_owned(),
@@ -96,7 +96,7 @@ impl Fixture {
             connect_nothing(),
             environment.clone(),
         );
-        Fixture { _dir: dir, account, clock, upstream, environment, scheduler }
+        SchedulerFixture { _dir: dir, account, clock, upstream, environment, scheduler }
     }
 
     /// Lets time pass in steps of a second, and all jobs end in each.
@@ -135,9 +135,9 @@ fn connect_nothing() -> Connect {
 }
 
 /// Runs a test in an event loop without timers of its own.
-fn run(test: impl AsyncFnOnce(Fixture)) {
+fn run(test: impl AsyncFnOnce(SchedulerFixture)) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    LocalSet::new().block_on(&runtime, async { test(Fixture::new()).await });
+    LocalSet::new().block_on(&runtime, async { test(SchedulerFixture::new()).await });
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::sync::futures::Notified;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::event::Event;
-use super::job::{Connect, Connection, Job, JobContext, JobReport};
+use super::job::{Connect, Job, JobContext, JobReport, UpstreamConnection};
 use super::on_change::OnChange;
 use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
@@ -46,7 +46,7 @@ type Next<T> = ControlFlow<Result<T, Unavailable>, Option<Instant>>;
 /// The jobs of one account, and what they work with.
 pub(super) struct Worker {
     settings: RefCell<Arc<Settings>>,
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<UpstreamConnection>,
     pub(super) environment: Environment,
     pub(super) state: RefCell<State>,
     tickets: RefCell<Vec<Rc<Ticket>>>,
@@ -74,7 +74,7 @@ impl Ticket {
 impl Worker {
     pub(super) fn new(
         settings: Settings,
-        connection: Connection,
+        connection: UpstreamConnection,
         environment: Environment,
     ) -> Worker {
         let Account { name, rules, refresh_before, tickets, .. } = &settings.account;
