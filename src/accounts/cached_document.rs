@@ -1,5 +1,5 @@
-//! What `serve` hands out for each account: the published document's token with the life it has now. Reads documents
-//! as they are replaced; takes no lock, asks nobody, and lets `now` come in.
+//! The documents of one account as `serve` hands them out, with the life that they have left. Reads a document when it is
+//! replaced; takes no lock and calls no upstream. The time comes in.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -14,44 +14,45 @@ use crate::model::document::{CLASSIC_OVERLAP, Document};
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::secret::Secret;
-use crate::model::status::Token;
+use crate::model::status::LiveToken;
 use crate::store::{Stores, Watch};
 
-/// How long after a token was replaced somebody may still show it: as long as WeChat honours it.
+/// How long a replaced token is remembered, in which clients may still present it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
 
-/// So many types of tickets are watched; WeChat has three.
-const MOST_TYPES: usize = 8;
+/// How many types of tickets are watched. WeChat has three.
+const MAX_TICKET_TYPES: usize = 8;
 
-/// One account's document, and what was last made of it.
+/// The documents of one account, and what is handed out of them.
 pub(crate) struct CachedDocument {
     account: Account,
     stores: Stores,
     watched: Box<dyn Watch>,
-    /// The tickets of the types that were asked for.
+    /// The tickets of the types that clients asked for.
     tickets: HashMap<TicketType, WatchedTicket>,
-    /// What is wrong with the document.
+    /// Reports that the token's document cannot be read.
     trouble: OnceUntilChanged,
-    /// That the document belongs to another account.
+    /// Reports that the token's document belongs to another account.
     foreign: OnceUntilChanged,
-    /// The answer for all who ask within a second.
-    answer: Option<Token>,
-    /// How many other tokens there have been.
+    /// The last answer, which holds for a second.
+    answer: Option<LiveToken>,
+    /// Counts the tokens.
     generation: u64,
     /// The token of this generation.
     current: Option<Rc<Secret>>,
-    /// The one before, and when it was found replaced.
+    /// The token before, and when its replacement was found.
     previous: Option<(Rc<Secret>, UtcDateTime)>,
 }
 
 /// A ticket's document.
 struct WatchedTicket {
     watch: Box<dyn Watch>,
-    /// What is wrong with it.
+    /// Reports that it cannot be read.
     trouble: OnceUntilChanged,
 }
 
 impl CachedDocument {
+    /// Watches the documents of an account. Reads none yet.
     pub(crate) fn new(account: Account, stores: Stores) -> CachedDocument {
         let watched = stores.watch(&account.location, &DocumentKind::Token);
         CachedDocument {
@@ -68,17 +69,17 @@ impl CachedDocument {
         }
     }
 
-    /// Goes on with another configuration of the account, which differs in its tickets and its hook at most.
+    /// Takes changed settings of the same account, which differ in its tickets and its hook at most.
     pub(crate) fn update(&mut self, account: Account) {
         self.account = account;
     }
 
-    /// The document of the last look, whosever it is.
+    /// Returns the token's document as it was last read, even if it belongs to another account.
     pub(crate) fn last_document(&self) -> Option<&Document> {
         self.watched.document()
     }
 
-    /// The document as of now, if it is this account's. Trouble with it is told once.
+    /// Returns the token's document as it is now, if it belongs to this account. Logs a problem with it once.
     pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
         if self.watched.look() {
             self.answer = None;
@@ -112,8 +113,8 @@ impl CachedDocument {
         self.watched.document()
     }
 
-    /// What to hand out now, and the token in it; `None` if there is no live one.
-    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<(Rc<Secret>, Token)> {
+    /// Returns the token to hand out now; `None` if there is no live one.
+    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<(Rc<Secret>, LiveToken)> {
         let (rules, refresh_before) = (self.account.rules, self.account.refresh_before);
         let document = self.document(now)?;
         let life = document.promise(now, rules, refresh_before);
@@ -122,23 +123,23 @@ impl CachedDocument {
         }
         if self.answer.as_ref().is_none_or(|answer| answer.life != life) {
             let json = Bytes::from(response::token(&self.watched.document()?.token, life));
-            self.answer = Some(Token { json, life, generation: self.generation });
+            self.answer = Some(LiveToken { json, life, generation: self.generation });
         }
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
-    /// The ticket of this type as JSON, with the life that is left; `None` if there is no live one.
+    /// Returns the ticket of this type as JSON; `None` if there is no live one.
     pub(crate) fn ticket(&mut self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
         let document = self.ticket_document(kind)?;
         let life = Duration::from_secs(document.left(now).as_secs());
         (!life.is_zero()).then(|| response::ticket(&document.token, life).into())
     }
 
-    /// The document of the ticket of this type, if it is this account's.
+    /// Returns the document of the ticket of this type, if it belongs to this account.
     pub(crate) fn ticket_document(&mut self, kind: &TicketType) -> Option<&Document> {
         let name = &self.account.name;
-        // Callers name types as they like.
-        if !self.tickets.contains_key(kind) && self.tickets.len() == MOST_TYPES {
+        // Clients may ask for any number of types.
+        if !self.tickets.contains_key(kind) && self.tickets.len() == MAX_TICKET_TYPES {
             self.tickets.retain(|kind, _| self.account.tickets.contains(kind));
         }
         let watched = self.tickets.entry(kind.clone()).or_insert_with(|| {
@@ -154,23 +155,25 @@ impl CachedDocument {
         }
         let document = watched.watch.document()?;
         if !self.account.owns(document) {
-            let whose = printable(&document.appid, 64);
-            info!("serve: {name}: the {kind} ticket belongs to {whose}, another account");
+            let appid = printable(&document.appid, 64);
+            info!("serve: {name}: the {kind} ticket belongs to {appid}, another account");
             return None;
         }
         Some(document)
     }
 
-    /// Whether this is the account's token and lives, or was it until a moment ago.
+    /// Whether this is the account's live token, or was replaced within [`REMEMBERED`].
     pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
-        let is_it = |document: &Document| !document.left(now).is_zero() && document.token.is(token);
-        if self.document(now).is_some_and(is_it) {
+        let is_token =
+            |document: &Document| !document.left(now).is_zero() && document.token.is(token);
+        if self.document(now).is_some_and(is_token) {
             return true;
         }
         let is_recent = |at: UtcDateTime| now - at < REMEMBERED;
         self.previous.as_ref().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
     }
 
+    /// Starts a new generation if the document holds another token.
     fn note_token(&mut self, now: UtcDateTime) {
         let found = self.watched.document().map(|document| &document.token);
         if found == self.current.as_deref() {
@@ -210,7 +213,7 @@ mod tests {
         fs::rename(dir.join("new"), dir.join("default.json")).unwrap();
     }
 
-    fn handout(dir: &Path) -> CachedDocument {
+    fn cached(dir: &Path) -> CachedDocument {
         let account = Account {
             name: "default".to_owned(),
             appid: Some("wx1".to_owned()),
@@ -224,16 +227,16 @@ mod tests {
         CachedDocument::new(account, Stores::new(Arc::new(SystemClock)))
     }
 
-    fn answered(handout: &mut CachedDocument, now: &str) -> Option<String> {
-        handout.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
+    fn answer(cached: &mut CachedDocument, now: &str) -> Option<String> {
+        cached.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
     }
 
     #[test]
-    fn callers_who_make_up_types_of_tickets_fill_no_memory_and_displace_none_that_is_kept() {
+    fn invented_types_of_tickets_fill_no_memory_and_displace_no_configured_one() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |name: &str| TicketType::parse(name).unwrap();
-        let mut handout = handout(dir.path());
-        handout.account.tickets = vec![of("jsapi")];
+        let kind = |name: &str| TicketType::parse(name).unwrap();
+        let mut cached = cached(dir.path());
+        cached.account.tickets = vec![kind("jsapi")];
         let put = |ticket: &str| {
             let text = format!(
                 r#"{{"appid":"wx1","ticket":"{ticket}","expires_in":7200,"created_at":"2026-11-22T00:00:00Z"}}"#
@@ -243,79 +246,79 @@ mod tests {
         };
         for n in 0..100 {
             put(&format!("K{n}"));
-            let told = handout.ticket(&of("jsapi"), at("2026-11-22T00:00:01Z"));
+            let ticket = cached.ticket(&kind("jsapi"), at("2026-11-22T00:00:01Z"));
             let expected = format!(r#"{{"ticket":"K{n}","expires_in":7199}}"#);
-            assert_eq!(told, Some(expected.into()));
-            assert!(handout.ticket_document(&of(&format!("t{n}"))).is_none());
-            assert!(handout.tickets.len() <= MOST_TYPES);
-            assert!(handout.tickets.contains_key(&of("jsapi")));
+            assert_eq!(ticket, Some(expected.into()));
+            assert!(cached.ticket_document(&kind(&format!("t{n}"))).is_none());
+            assert!(cached.tickets.len() <= MAX_TICKET_TYPES);
+            assert!(cached.tickets.contains_key(&kind("jsapi")));
         }
-        assert_eq!(handout.ticket(&of("jsapi"), at("2026-11-22T02:00:00Z")), None);
+        assert_eq!(cached.ticket(&kind("jsapi"), at("2026-11-22T02:00:00Z")), None);
     }
 
     #[test]
-    fn the_life_counts_down_and_a_token_that_ran_out_is_not_handed_out() {
+    fn the_life_counts_down_and_an_expired_token_is_not_handed_out() {
         let dir = tempfile::tempdir().unwrap();
-        let mut handout = handout(dir.path());
-        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00Z"), None);
+        let mut cached = cached(dir.path());
+        assert_eq!(answer(&mut cached, "2026-11-22T00:00:00Z"), None);
         put(dir.path(), "wx1", "T1");
         let expected = |life| Some(format!(r#"{{"access_token":"T1","expires_in":{life}}}"#));
-        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00Z"), expected(7200));
-        assert_eq!(answered(&mut handout, "2026-11-22T00:00:00.5Z"), expected(7199));
-        assert_eq!(answered(&mut handout, "2026-11-22T00:00:01Z"), expected(7199));
-        assert_eq!(answered(&mut handout, "2026-11-22T01:59:59Z"), expected(1));
-        assert_eq!(answered(&mut handout, "2026-11-22T01:59:59.1Z"), None);
-        assert_eq!(answered(&mut handout, "2026-11-22T03:00:00Z"), None);
+        assert_eq!(answer(&mut cached, "2026-11-22T00:00:00Z"), expected(7200));
+        assert_eq!(answer(&mut cached, "2026-11-22T00:00:00.5Z"), expected(7199));
+        assert_eq!(answer(&mut cached, "2026-11-22T00:00:01Z"), expected(7199));
+        assert_eq!(answer(&mut cached, "2026-11-22T01:59:59Z"), expected(1));
+        assert_eq!(answer(&mut cached, "2026-11-22T01:59:59.1Z"), None);
+        assert_eq!(answer(&mut cached, "2026-11-22T03:00:00Z"), None);
     }
 
     #[test]
-    fn another_token_is_handed_out_as_soon_as_it_is_published_and_for_this_account_only() {
+    fn a_new_token_is_handed_out_at_once_unless_it_belongs_to_another_account() {
         let dir = tempfile::tempdir().unwrap();
-        let mut handout = handout(dir.path());
+        let mut cached = cached(dir.path());
         let now = "2026-11-22T01:00:00Z";
         for token in ["T1", "T2"] {
             put(dir.path(), "wx1", token);
-            assert!(answered(&mut handout, now).unwrap().contains(token));
+            assert!(answer(&mut cached, now).unwrap().contains(token));
         }
         put(dir.path(), "wx2", "T3");
-        assert_eq!(answered(&mut handout, now), None);
-        assert!(handout.foreign.last().unwrap().contains("belongs to wx2"));
+        assert_eq!(answer(&mut cached, now), None);
+        assert!(cached.foreign.last().unwrap().contains("belongs to wx2"));
         put(dir.path(), "wx1", "T4");
-        assert!(answered(&mut handout, now).unwrap().contains("T4"));
-        assert_eq!(handout.foreign.last(), None);
+        assert!(answer(&mut cached, now).unwrap().contains("T4"));
+        assert_eq!(cached.foreign.last(), None);
     }
 
     #[test]
-    fn a_token_is_known_until_the_overlap_after_its_replacement_has_passed() {
+    fn a_replaced_token_is_remembered_for_the_overlap() {
         let dir = tempfile::tempdir().unwrap();
-        let mut handout = handout(dir.path());
+        let mut cached = cached(dir.path());
         put(dir.path(), "wx1", "T1");
-        let (_, first) = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        let (_, first) = cached.answer(at("2026-11-22T01:00:00Z")).unwrap();
         put(dir.path(), "wx1", "T2");
-        let (secret, second) = handout.answer(at("2026-11-22T01:00:00Z")).unwrap();
+        let (secret, second) = cached.answer(at("2026-11-22T01:00:00Z")).unwrap();
         assert_eq!(secret.expose(), "T2");
         assert_ne!(first.generation, second.generation);
-        let mut knows = |token, now| handout.is_token(token, at(now));
-        assert!(knows("T1", "2026-11-22T01:04:59Z") && knows("T2", "2026-11-22T01:04:59Z"));
-        assert!(!knows("T1", "2026-11-22T01:05:00Z") && knows("T2", "2026-11-22T01:05:00Z"));
-        assert!(!knows("", "2026-11-22T01:00:00Z") && !knows("T3", "2026-11-22T01:00:00Z"));
+        let mut is_token = |token, now| cached.is_token(token, at(now));
+        assert!(is_token("T1", "2026-11-22T01:04:59Z") && is_token("T2", "2026-11-22T01:04:59Z"));
+        assert!(!is_token("T1", "2026-11-22T01:05:00Z") && is_token("T2", "2026-11-22T01:05:00Z"));
+        assert!(!is_token("", "2026-11-22T01:00:00Z") && !is_token("T3", "2026-11-22T01:00:00Z"));
         // The same token with another life is the same generation.
         put(dir.path(), "wx1", "T2");
-        assert_eq!(handout.answer(at("2026-11-22T01:00:00Z")).unwrap(), (secret, second));
+        assert_eq!(cached.answer(at("2026-11-22T01:00:00Z")).unwrap(), (secret, second));
     }
 
     #[test]
     fn a_damaged_document_costs_no_good_token_while_that_one_lives() {
         let dir = tempfile::tempdir().unwrap();
-        let mut handout = handout(dir.path());
+        let mut cached = cached(dir.path());
         fs::write(dir.path().join("default.json"), "{").unwrap();
-        assert_eq!(answered(&mut handout, "2026-11-22T01:00:00Z"), None);
-        assert!(!handout.trouble.last().unwrap().contains("stays"), "there is none to stay");
+        assert_eq!(answer(&mut cached, "2026-11-22T01:00:00Z"), None);
+        assert!(!cached.trouble.last().unwrap().contains("stays"), "there was no good token");
         put(dir.path(), "wx1", "T1");
-        assert!(answered(&mut handout, "2026-11-22T01:00:00Z").is_some());
+        assert!(answer(&mut cached, "2026-11-22T01:00:00Z").is_some());
         fs::write(dir.path().join("default.json"), "{").unwrap();
-        assert!(answered(&mut handout, "2026-11-22T01:00:00Z").unwrap().contains("T1"));
-        assert!(handout.trouble.last().unwrap().contains("the last good token stays"));
-        assert_eq!(answered(&mut handout, "2026-11-22T02:00:00Z"), None);
+        assert!(answer(&mut cached, "2026-11-22T01:00:00Z").unwrap().contains("T1"));
+        assert!(cached.trouble.last().unwrap().contains("the last good token stays"));
+        assert_eq!(answer(&mut cached, "2026-11-22T02:00:00Z"), None);
     }
 }

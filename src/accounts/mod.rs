@@ -20,7 +20,7 @@ use crate::log::error;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
-use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
+use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::thread;
 use crate::scheduler::{Environment, Scheduler};
@@ -100,7 +100,7 @@ impl Accounts {
     }
 
     /// The current token of the account.
-    fn current(&self, account: usize) -> Option<(Rc<Secret>, Token)> {
+    fn current(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
         let (secret, token) = self.served[account].current(self.clock.now())?;
         self.holders.borrow_mut().note(account, &secret, &token);
         Some((secret, token))
@@ -127,7 +127,7 @@ impl Accounts {
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's
     /// file, and does nothing slower.
-    pub(crate) fn token(&self, account: usize) -> Option<Token> {
+    pub(crate) fn token(&self, account: usize) -> Option<LiveToken> {
         self.current(account).map(|(_, token)| token)
     }
 
@@ -136,7 +136,7 @@ impl Accounts {
         &self,
         account: usize,
         request: TokenRequest,
-    ) -> Result<Token, Unavailable> {
+    ) -> Result<LiveToken, Unavailable> {
         self.served[account].obtain(&request, || self.current(account)).await
     }
 
@@ -214,7 +214,7 @@ impl TokenHolders {
         }
     }
 
-    fn note(&mut self, account: usize, secret: &Secret, token: &Token) {
+    fn note(&mut self, account: usize, secret: &Secret, token: &LiveToken) {
         if self.noted[account] == Some(token.generation) {
             return;
         }

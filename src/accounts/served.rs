@@ -14,7 +14,7 @@ use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, DocumentStatus, NoTicket, Problem, Token, TokenRequest, Unavailable,
+    AccountStatus, DocumentStatus, LiveToken, NoTicket, Problem, TokenRequest, Unavailable,
 };
 use crate::os::clock::Clock;
 use crate::scheduler::{Connect, Scheduler};
@@ -77,7 +77,7 @@ impl ServedAccount {
     }
 
     /// The token that is published, live, and not known to be dead.
-    pub(super) fn current(&self, now: UtcDateTime) -> Option<(Rc<Secret>, Token)> {
+    pub(super) fn current(&self, now: UtcDateTime) -> Option<(Rc<Secret>, LiveToken)> {
         let (secret, token) = self.cached.borrow_mut().answer(now)?;
         let is_dead = self.scheduler().is_some_and(|scheduler| scheduler.is_dead(&secret));
         (!is_dead).then_some((secret, token))
@@ -88,8 +88,8 @@ impl ServedAccount {
     pub(super) async fn obtain(
         &self,
         request: &TokenRequest,
-        look: impl Fn() -> Option<(Rc<Secret>, Token)>,
-    ) -> Result<Token, Unavailable> {
+        look: impl Fn() -> Option<(Rc<Secret>, LiveToken)>,
+    ) -> Result<LiveToken, Unavailable> {
         match self.scheduler() {
             Some(scheduler) => scheduler.obtain(request, look).await,
             None => look().map(|(_, token)| token).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
@@ -102,7 +102,7 @@ impl ServedAccount {
         &self,
         kind: &TicketType,
         clock: &dyn Clock,
-        look: impl Fn() -> Option<(Rc<Secret>, Token)>,
+        look: impl Fn() -> Option<(Rc<Secret>, LiveToken)>,
     ) -> Result<Bytes, NoTicket> {
         let find = || self.cached.borrow_mut().ticket(kind, clock.now());
         if let Some(ticket) = find() {

@@ -11,14 +11,14 @@ use crate::model::document::Document;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 
-/// A live token.
+/// A live token, ready to be handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    /// The JSON to answer with: the token, and the life promised with it.
+pub(crate) struct LiveToken {
+    /// The token and the life promised with it, as JSON.
     pub(crate) json: Bytes,
-    /// The life promised.
+    /// The life promised, in whole seconds.
     pub(crate) life: Duration,
-    /// Another number for each other token of the account.
+    /// Differs for each token of the account.
     pub(crate) generation: u64,
 }
 
@@ -39,17 +39,18 @@ pub(crate) enum TokenRequest {
 /// Why there is no token to hand out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable {
-    /// A sentence for people, without a secret in it.
+    /// A sentence for people, without secrets.
     pub(crate) why: String,
+    /// How long a client should wait before it asks again.
     pub(crate) retry_after: Duration,
 }
 
 impl Unavailable {
-    /// When to ask again where nobody knows better: soon enough after the next `fetch`, whenever that is, and too seldom
-    /// to be a load.
+    /// The time to wait if the next success cannot be predicted: short enough to notice a `fetch` by another process, and
+    /// too long to cause load.
     pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-    /// One of which nobody knows when it ends.
+    /// A token or ticket is unavailable for an unknown time.
     pub(crate) fn for_now(why: &str) -> Unavailable {
         Unavailable { why: why.to_owned(), retry_after: Unavailable::RETRY_AFTER }
     }
@@ -58,8 +59,9 @@ impl Unavailable {
 /// Why there is no ticket to hand out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoTicket {
-    /// Its account is not one with such tickets.
+    /// Tickets of this type are not fetched for the account.
     NotKept,
+    /// There is none now.
     ForNow(Unavailable),
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::peer::Peer;
-use crate::model::status::Token;
+use crate::model::status::LiveToken;
 
 /// A client that asks again this soon for a token may have been refused with it: an SDK's cache keeps a token that has
 /// much life left for longer. Some SDKs ask only once after each failed call, so that minutes may pass between two
@@ -75,7 +75,7 @@ struct LastHandout {
 }
 
 impl LastHandout {
-    fn first(token: &Token, now: Instant) -> LastHandout {
+    fn first(token: &LiveToken, now: Instant) -> LastHandout {
         LastHandout { generation: token.generation, at: now, count: 1 }
     }
 }
@@ -85,7 +85,7 @@ impl RetryStorms {
     pub(crate) fn decide(
         &mut self,
         client: &ClientId,
-        token: &Token,
+        token: &LiveToken,
         now: Instant,
     ) -> RetryDecision {
         let Some(last) = self.last.get_mut(client) else {
@@ -113,13 +113,18 @@ impl RetryStorms {
     }
 
     /// Records that a client got another token than the one that was current when it asked.
-    pub(crate) fn record_replacement(&mut self, client: &ClientId, token: &Token, now: Instant) {
+    pub(crate) fn record_replacement(
+        &mut self,
+        client: &ClientId,
+        token: &LiveToken,
+        now: Instant,
+    ) {
         if let Some(last) = self.last.get_mut(client) {
             *last = LastHandout::first(token, now);
         }
     }
 
-    fn remember(&mut self, client: &ClientId, token: &Token, now: Instant) {
+    fn remember(&mut self, client: &ClientId, token: &LiveToken, now: Instant) {
         if self.last.len() >= MAX_CLIENTS {
             // A sweep for each new client would take too long where there are many.
             if self.swept_at.is_some_and(|at| now.duration_since(at) < SWEEP_INTERVAL) {
@@ -143,8 +148,8 @@ mod tests {
 
     use super::*;
 
-    fn token(generation: u64, life: u64) -> Token {
-        Token { json: Bytes::new(), life: Duration::from_secs(life), generation }
+    fn token(generation: u64, life: u64) -> LiveToken {
+        LiveToken { json: Bytes::new(), life: Duration::from_secs(life), generation }
     }
 
     fn client(last: u8) -> ClientId {

@@ -19,7 +19,7 @@ use super::{Route, UNKNOWN_ROUTE, check_body, check_host, metrics, page};
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
-use crate::model::status::{AccountStatus, NoTicket, Token, TokenRequest, Unavailable};
+use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
@@ -282,14 +282,14 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Returns the account's live token, refreshed if there is none.
-    async fn token(self, account: usize) -> Result<Token, Rejection> {
+    async fn token(self, account: usize) -> Result<LiveToken, Rejection> {
         match self.accounts().token(account) {
             Some(token) => Ok(token),
             None => self.obtain(account, TokenRequest::Live).await,
         }
     }
 
-    async fn obtain(self, account: usize, request: TokenRequest) -> Result<Token, Rejection> {
+    async fn obtain(self, account: usize, request: TokenRequest) -> Result<LiveToken, Rejection> {
         self.accounts().obtain(account, request).await.map_err(Rejection::NoToken)
     }
 
@@ -338,7 +338,7 @@ impl<'a> RequestContext<'a> {
         account: usize,
         key: Option<&Key>,
         force: bool,
-    ) -> Result<Token, Rejection> {
+    ) -> Result<LiveToken, Rejection> {
         let client = ClientId {
             account: self.accounts().names()[account].clone(),
             peer: self.client,
