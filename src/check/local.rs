@@ -1,4 +1,4 @@
-//! What can be looked at on this host: where the secret is from, whether documents can be published, who is at it.
+//! Findings about this host: the secret, the place of the documents, the lock and the hook.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -13,17 +13,17 @@ use crate::model::secret::Secret;
 use crate::store::{DirectoryState, LeaseState, PublishTrial};
 use crate::upstream::credentials::SecretSource;
 
-/// The AppSecret, or a mirror's key: `from` is where it comes from, if it does, and `read` what came of reading it.
+/// The AppSecret, or a mirror's key. `source` is where it comes from, and `read` the result of reading it.
 pub(crate) fn secret(
     is_mirror: bool,
-    from: Option<&SecretSource<'_>>,
+    source: Option<&SecretSource<'_>>,
     read: &Result<Option<Secret>>,
 ) -> Finding {
     let about = if is_mirror { "key" } else { "secret" };
-    match (from, read) {
-        (Some(from), Ok(Some(_))) => Finding::well(about, described(from)),
-        (_, Ok(_)) => Finding::well(about, "none: the other wxtoken knows this host by its address"),
-        (Some(_), Err(err)) => Finding::of_error(about, err).remedy(
+    match (source, read) {
+        (Some(source), Ok(Some(_))) => Finding::good(about, describe(source)),
+        (_, Ok(_)) => Finding::good(about, "none: the other wxtoken knows this host by its address"),
+        (Some(_), Err(err)) => Finding::from_error(about, err).remedy(
             "It is to be alone on one line, in a file with mode 0600 of the user who fetches.",
             "文件中应只有密钥本身一行，权限 0600，属于运行 fetch 的用户。",
         ),
@@ -35,13 +35,14 @@ pub(crate) fn secret(
     }
 }
 
-fn described(from: &SecretSource<'_>) -> String {
+/// A description of a source, with the mode of its file.
+fn describe(source: &SecretSource<'_>) -> String {
     let with_mode = |path: &Path| {
         let mode = path.metadata().map(|it| it.permissions().mode() & 0o7777);
         let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
         format!("{}{mode}", path.display())
     };
-    match from {
+    match source {
         SecretSource::Stdin => "from standard input".to_owned(),
         SecretSource::File(path) | SecretSource::FileOrPipe(path) => with_mode(path),
         SecretSource::Credential(path) => format!("systemd credential {}", with_mode(path)),
@@ -49,49 +50,49 @@ fn described(from: &SecretSource<'_>) -> String {
     }
 }
 
-/// Whether documents can be published at `place`.
-pub(crate) fn place(place: &Location, trial: &PublishTrial) -> Finding {
+/// Whether documents can be published at this location. `trial` is the result of trying.
+pub(crate) fn location(location: &Location, trial: &PublishTrial) -> Finding {
     match trial {
-        PublishTrial::Directory(tried) => directory(place, tried),
-        PublishTrial::Redis(tried) => redis(place, tried),
+        PublishTrial::Directory(tried) => directory(location, tried),
+        PublishTrial::Redis(tried) => redis(location, tried),
     }
 }
 
-fn directory(place: &Location, tried: &Result<DirectoryState>) -> Finding {
+fn directory(location: &Location, tried: &Result<DirectoryState>) -> Finding {
     let about = "directory";
     match tried {
         Ok(DirectoryState::Ready) => {
-            Finding::well(about, format!("{place} can be published: writing, renaming and locking work"))
+            Finding::good(about, format!("{location} can be published: writing, renaming and locking work"))
         }
         Ok(DirectoryState::Network(kind)) => Finding::notice(
             about,
-            format!("{place} can be published, on {kind}: whether its locks hold between hosts cannot be tried from one"),
+            format!("{location} can be published, on {kind}: whether its locks hold between hosts cannot be tried from one"),
         )
         .remedy(
             "Let one host fetch and the others read, or be mirrors of it.",
             "请只让一台主机刷新，其他主机只读取或做镜像。",
         ),
         Ok(DirectoryState::Missing) => {
-            Finding::well(about, format!("the directory of {place} is not there yet; the first fetch makes it"))
+            Finding::good(about, format!("the directory of {location} is not there yet; the first fetch makes it"))
         }
-        Err(err) => Finding::wrong(about, Exit::Failure, format!("{place} cannot be published: {err:#}")).remedy(
+        Err(err) => Finding::problem(about, Exit::Failure, format!("{location} cannot be published: {err:#}")).remedy(
             "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
             "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
         ),
     }
 }
 
-fn redis(place: &Location, tried: &Result<()>) -> Finding {
+fn redis(location: &Location, tried: &Result<()>) -> Finding {
     let about = "store";
     match tried {
-        Ok(()) => Finding::well(
+        Ok(()) => Finding::good(
             about,
-            format!("{place} can be published: Redis answers, and can be written"),
+            format!("{location} can be published: Redis answers, and can be written"),
         ),
-        Err(err) => Finding::wrong(
+        Err(err) => Finding::problem(
             about,
             Exit::Failure,
-            format!("{place} cannot be published: {err:#}"),
+            format!("{location} cannot be published: {err:#}"),
         )
         .remedy(
             "See store and [redis] in the config, and whether Redis runs and lets this host in.",
@@ -100,12 +101,12 @@ fn redis(place: &Location, tried: &Result<()>) -> Finding {
     }
 }
 
-/// Whether there is what `on_change` runs; `found` is what came of looking for it.
+/// Whether the program of `on_change` can be run. `found` is the result of looking for it.
 pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
     let about = "hook";
     match found {
-        Ok(path) => Finding::well(about, format!("on_change runs {}", path.display())),
-        Err(err) => Finding::wrong(
+        Ok(path) => Finding::good(about, format!("on_change runs {}", path.display())),
+        Err(err) => Finding::problem(
             about,
             Exit::Hook,
             format!("on_change cannot run {}: {err}", program.display()),
@@ -117,28 +118,28 @@ pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
     }
 }
 
-/// Whether somebody is at it, where `trial` told whether documents can be published.
+/// Whether the lock is free. `trial` is the result of trying to publish.
 pub(crate) fn lock(trial: &PublishTrial, state: &Result<LeaseState>) -> Finding {
     let about = "lock";
     match state {
-        Ok(LeaseState::Free) => Finding::well(about, "free"),
-        Ok(LeaseState::Held(who)) => {
-            let who = who.as_deref().unwrap_or("another process");
+        Ok(LeaseState::Free) => Finding::good(about, "free"),
+        Ok(LeaseState::Held(holder)) => {
+            let holder = holder.as_deref().unwrap_or("another process");
             Finding::notice(
                 about,
-                format!("held by {who}: it is asking WeChat right now, or hangs"),
+                format!("held by {holder}: it is asking WeChat right now, or hangs"),
             )
             .remedy(
                 "Look again in a minute; a fetch ends itself after its --timeout.",
                 "请一分钟后再看；fetch 到 --timeout 会自行结束。",
             )
         }
-        // The store tells it, too, and fails for it.
+        // The finding about the store is the problem.
         Err(err) if matches!(trial, PublishTrial::Redis(_)) => {
             Finding::notice(about, format!("nobody can tell: {err:#}"))
                 .remedy("See store, above.", "见上面的 store 一项。")
         }
-        Err(err) => Finding::wrong(about, Exit::Failure, format!("{err:#}"))
+        Err(err) => Finding::problem(about, Exit::Failure, format!("{err:#}"))
             .remedy("Run check as the user who fetches.", "请以运行 fetch 的用户执行 check。"),
     }
 }

@@ -1,5 +1,5 @@
-//! What is published: whether it lives, whether WeChat honours it, who else may be refreshing, and whether anybody
-//! evidently keeps it fresh.
+//! Findings about published documents: whether they are live, whether WeChat honours the token, whether another program
+//! replaces it, and whether it is refreshed on schedule.
 
 use std::time::Duration;
 
@@ -17,48 +17,48 @@ use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, Problem, Published};
 use crate::upstream::{Liveness, UpstreamError};
 
-/// A cron job or a timer that runs each minute, and tries again what is transient, has done it by then.
-const PATIENCE: Duration = Duration::from_secs(3 * 60);
+/// How late a refresh may be. A cron job or a timer that runs each minute needs less, retries included.
+const TOLERATED_DELAY: Duration = Duration::from_secs(3 * 60);
 
-/// With no more life than this by our count, WeChat may rightly give the next token already.
+/// The life left at which WeChat may regularly issue the next token.
 const NEARLY_OVER: Duration = CLASSIC_OVERLAP.saturating_add(Duration::from_secs(60));
 
-/// The token that the source gave when it was asked, which is its current one.
-pub(crate) struct Current {
+/// The token that the upstream issued on request: its current one.
+pub(crate) struct CurrentToken {
     pub(crate) token: Secret,
     pub(crate) asked_at: UtcDateTime,
 }
 
-impl Current {
+impl CurrentToken {
     fn is(&self, document: &Document) -> bool {
         self.token == document.token
     }
 
-    /// Whether this one took the place of the published one before its time: on `stable` only a forced call does that.
+    /// Whether it replaced the published token before its time, as only a forced request on `stable` does.
     fn replaces(&self, rules: Rules, document: &Document) -> bool {
-        // One that was published meanwhile was not yet there when we asked.
+        // A document that was published after the request is newer than this token.
         let is_older = document.created_at < self.asked_at - time::Duration::SECOND;
         let is_early = document.left(self.asked_at) > NEARLY_OVER;
         rules == Rules::Stable && !self.is(document) && is_older && is_early
     }
 }
 
-/// The published token, of which a probe said this; `None` where nobody could be asked. And what the source gave, if
+/// The published token. `liveness` is the result of a probe, if there was one; `current` the upstream's current token, if
 /// that is of the same kind.
 pub(crate) fn token(
     account: &Account,
     document: &Document,
-    pulse: Option<&Liveness>,
-    current: Option<&Current>,
+    liveness: Option<&Liveness>,
+    current: Option<&CurrentToken>,
     now: UtcDateTime,
 ) -> Finding {
     let about = "token";
     let name = document.token.fingerprint();
     let left = span(document.left(now));
-    match pulse {
+    match liveness {
         _ if document.left(now).is_zero() => {
             let expired = document.expires_at_rfc3339();
-            Finding::wrong(about, Exit::NoToken, format!("{name} expired at {expired}")).remedy(
+            Finding::problem(about, Exit::NoToken, format!("{name} expired at {expired}")).remedy(
                 "Run wxtoken fetch now, and see why nobody did.",
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
             )
@@ -73,10 +73,10 @@ pub(crate) fn token(
             );
             killed(account, &what, document)
         }
-        Some(Liveness::Alive) => Finding::well(about, format!("{name} is honoured, {left} left")),
-        // Who gives it honours it, whatever is said to this host's address.
+        Some(Liveness::Alive) => Finding::good(about, format!("{name} is honoured, {left} left")),
+        // WeChat honours a token that it issues, even if it refuses this host's address.
         _ if current.is_some_and(|it| it.is(document)) => {
-            Finding::well(about, format!("{name} is given again, so it is honoured, {left} left"))
+            Finding::good(about, format!("{name} is given again, so it is honoured, {left} left"))
         }
         None if account.rules == Rules::Mirror && current.is_some() => Finding::notice(
             about,
@@ -94,13 +94,14 @@ pub(crate) fn token(
     }
 }
 
+/// A token whose probe was inconclusive.
 fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
     let finding = |why: &str| {
         let what = format!("{name} has {left} left; whether it is honoured is unknown, {why}");
         Finding::notice("token", what)
     };
     match err {
-        // The allowlist is looked at before the token.
+        // WeChat checks the allowlist before the token.
         UpstreamError::Refused(refusal) if refusal.class() == Class::Allowlist => {
             finding("this host's address was refused before the token was looked at").remedy(
                 "See address, above; or check on a host that uses the token.",
@@ -111,16 +112,17 @@ fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
     }
 }
 
-/// A token that WeChat gave up though it had time left: somebody else had another one made.
+/// A token that was invalidated before its time.
 fn killed(account: &Account, what: &str, document: &Document) -> Finding {
     let what = format!("{what} {}", document.created_at_rfc3339());
-    let finding = |who: &str| Finding::wrong("token", Exit::NoToken, format!("{what}. {who}"));
-    // On the command line an account has no name to give.
-    let named = match account.name.as_str() {
+    let finding =
+        |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}. {cause}"));
+    // The account of the command line is not named.
+    let argument = match account.name.as_str() {
         DEFAULT_ACCOUNT => String::new(),
         name => format!(" {name}"),
     };
-    let command = format!("wxtoken get -r{named} | wxtoken fetch --rejected -{named}");
+    let command = format!("wxtoken get -r{argument} | wxtoken fetch --rejected -{argument}");
     let now = format!(
         "Replace it now, with the options that this check had: {command}; serve --refresh does so when a client tells it."
     );
@@ -144,8 +146,7 @@ fn killed(account: &Account, what: &str, document: &Document) -> Finding {
     }
 }
 
-/// A document at `place` that is missing, cannot be read, or belongs to another account; `ticket` is its type if it is a
-/// ticket.
+/// A document at `place` that cannot be used. `ticket` is its type if it is a ticket.
 pub(crate) fn problem(
     about: &'static str,
     ticket: Option<&TicketType>,
@@ -164,18 +165,18 @@ pub(crate) fn problem(
         None => why,
     };
     match problem {
-        // A fetch would not help.
-        Problem::Unreadable(_) => Finding::wrong(about, Exit::NoToken, why).remedy(
+        // A fetch does not help.
+        Problem::Unreadable(_) => Finding::problem(about, Exit::NoToken, why).remedy(
             "See store or directory, above; run this as whoever fetches, or as a member of the group that may read it.",
             "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
         ),
-        Problem::Missing | Problem::Damaged(_) | Problem::Foreign { .. } => none(about, why),
+        Problem::Missing | Problem::Damaged(_) | Problem::Foreign { .. } => replaceable(about, why),
     }
 }
 
 /// A document that the next fetch replaces.
-fn none(about: &'static str, why: String) -> Finding {
-    Finding::wrong(about, Exit::NoToken, why).remedy(
+fn replaceable(about: &'static str, why: String) -> Finding {
+    Finding::problem(about, Exit::NoToken, why).remedy(
         "Run wxtoken fetch as whoever is to keep it fresh, with the same --dir or --file.",
         "请以负责刷新的用户运行 wxtoken fetch，--dir 或 --file 须一致。",
     )
@@ -186,16 +187,16 @@ pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
     let about = "ticket";
     match &status.published {
         Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
-            none(about, format!("{kind}: {fingerprint} expired at {}", rfc3339(*expires_at)))
+            replaceable(about, format!("{kind}: {fingerprint} expired at {}", rfc3339(*expires_at)))
         }
         Ok(Published { life, fingerprint, .. }) => {
-            Finding::well(about, format!("{kind}: {fingerprint} has {} left", span(*life)))
+            Finding::good(about, format!("{kind}: {fingerprint} has {} left", span(*life)))
         }
         Err(problem) => self::problem(about, Some(kind), &status.place, problem),
     }
 }
 
-/// Whether anybody evidently keeps the token fresh: then it is never due for long.
+/// Whether the token is refreshed on schedule: then it is never due for long.
 pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime) -> Finding {
     let about = "schedule";
     let ahead = document.created_at - now;
@@ -208,7 +209,7 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
             );
     }
     let age = Duration::try_from(-ahead).unwrap_or_default();
-    // A mirror asks its source twice a minute or so.
+    // A mirror asks its upstream every half minute or so.
     let due_at = match account.rules {
         Rules::Mirror => document.created_at + document.time_until_stale(document.created_at),
         _ => document.expires_at().saturating_sub(
@@ -217,8 +218,8 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
         ),
     };
     let late = Duration::try_from(now - due_at).unwrap_or_default();
-    if late <= PATIENCE {
-        return Finding::well(about, format!("last asked for {} ago", span(age)));
+    if late <= TOLERATED_DELAY {
+        return Finding::good(about, format!("last asked for {} ago", span(age)));
     }
     let what = format!(
         "last asked for {} ago, and due since {}: nobody has asked since",
@@ -260,19 +261,19 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_stays_due_since_it_was_made_is_one_that_nobody_looks_after() {
+    fn a_document_that_is_due_for_long_is_not_refreshed() {
         for (rules, refresh_before, life, age, verdict, words) in [
-            (Rules::Stable, 300, 7200, 600, Verdict::Well, "last asked for 10m ago"),
-            (Rules::Stable, 300, 7200, 6900 + 180, Verdict::Well, "last asked"),
+            (Rules::Stable, 300, 7200, 600, Verdict::Good, "last asked for 10m ago"),
+            (Rules::Stable, 300, 7200, 6900 + 180, Verdict::Good, "last asked"),
             (Rules::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
-            // Due for an hour, and confirmed a minute ago with the half hour that it has.
-            (Rules::Stable, 3600, 1800, 60, Verdict::Well, "last asked for 1m ago"),
+            // Due since it was issued, with half an hour to live.
+            (Rules::Stable, 3600, 1800, 60, Verdict::Good, "last asked for 1m ago"),
             (Rules::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
             (Rules::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
-            (Rules::Mirror, 300, 7200, 200, Verdict::Well, "last asked"),
+            (Rules::Mirror, 300, 7200, 200, Verdict::Good, "last asked"),
             (Rules::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
             // A clock that differs a little, and one that was set back.
-            (Rules::Stable, 300, 7200, -60, Verdict::Well, "last asked for 0s ago"),
+            (Rules::Stable, 300, 7200, -60, Verdict::Good, "last asked for 0s ago"),
             (Rules::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),
         ] {
             let life = Duration::from_secs(life);
@@ -284,21 +285,21 @@ mod tests {
     }
 
     #[test]
-    fn another_current_token_means_force_only_on_stable_and_long_before_the_end() {
+    fn another_current_token_means_a_forced_request_only_on_stable_and_before_its_time() {
         let document = Document::new("wx1", secret("T1"), Duration::from_secs(7200), at(0));
         let replaces = |rules, token, asked_at| {
-            Current { token: secret(token), asked_at: at(asked_at) }.replaces(rules, &document)
+            CurrentToken { token: secret(token), asked_at: at(asked_at) }.replaces(rules, &document)
         };
         assert!(replaces(Rules::Stable, "T2", 60));
         assert!(replaces(Rules::Stable, "T2", 7200 - 361));
         for (rules, token, asked_at) in [
             (Rules::Stable, "T1", 60),
-            // The next one, in its time.
+            // The next one at its time.
             (Rules::Stable, "T2", 7200 - 360),
-            // Published after that was asked for.
+            // Published after the request.
             (Rules::Stable, "T2", 0),
             (Rules::Stable, "T2", -5),
-            // Nothing promises that WeCom gives the same one; and a mirror is late.
+            // WeCom does not promise to issue the same token, and a mirror lags behind.
             (Rules::Work, "T2", 60),
             (Rules::Mirror, "T2", 60),
         ] {

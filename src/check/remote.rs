@@ -1,4 +1,5 @@
-//! What the other side says: whether it is there, by which clock, from where it sees us, and whether it takes our word.
+//! Findings about the upstream: whether it answers, its clock, the address that it sees, and whether it accepts the
+//! credentials.
 
 use std::time::{Duration, Instant};
 
@@ -6,54 +7,54 @@ use super::{Finding, span};
 use crate::error::Exit;
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
-use crate::os::clock::SystemClock;
+use crate::os::clock::Clock;
 use crate::upstream::client::Client;
 use crate::upstream::error::{FailedStage, TlsFailure};
 use crate::upstream::ping::{self, PingReply};
 use crate::upstream::{IssuedToken, Liveness, UpstreamError};
 
-/// How long each call may take, if there is as much time.
+/// How long each call may take, if the deadline allows it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the next call may take, where all is to be over by `deadline`. What comes too late fails as being late.
-pub(crate) fn timeout(deadline: Instant) -> Duration {
-    let left = deadline.saturating_duration_since(Instant::now());
-    left.clamp(Duration::from_millis(1), TIMEOUT)
+/// Returns how long the next call may take. After the deadline a call times out at once.
+pub(crate) fn timeout(clock: &dyn Clock, deadline: Instant) -> Duration {
+    clock.until(deadline).clamp(Duration::from_millis(1), TIMEOUT)
 }
 
-/// Clocks that differ by less than this harm nobody.
+/// A difference of clocks that does no harm.
 const TOLERATED: u64 = 5; // s
 
-/// A clock that is wrong by as much has tokens expired, or promised, five minutes off: all of the margin there is.
+/// A difference of clocks that uses up the margin before a token expires.
 const HARMFUL: u64 = 300; // s
 
-/// Greets each of the servers in turn; what there is to say of them, and what the first one that answers told.
+/// Pings each server in turn. Returns a finding for each, and the reply of the first one that answers.
 pub(crate) fn hosts(
     client: &Client,
     rules: Rules,
+    clock: &dyn Clock,
     deadline: Instant,
 ) -> (Vec<Finding>, Option<PingReply>) {
     let mut first = None;
     let mut findings = Vec::new();
     for (name, client) in client.each() {
-        let timeout = timeout(deadline);
-        let greeting = match rules {
-            Rules::Mirror => ping::wxtoken(&client, &SystemClock, timeout),
-            Rules::Work => ping::wechat(&client, Platform::Work, &SystemClock, timeout),
+        let timeout = timeout(clock, deadline);
+        let reply = match rules {
+            Rules::Mirror => ping::wxtoken(&client, clock, timeout),
+            Rules::Work => ping::wechat(&client, Platform::Work, clock, timeout),
             Rules::Stable | Rules::Classic => {
-                ping::wechat(&client, Platform::Official, &SystemClock, timeout)
+                ping::wechat(&client, Platform::Official, clock, timeout)
             }
         };
-        match greeting {
-            Ok(greeting) => {
-                let took = greeting.took.as_millis();
-                findings.push(Finding::well("host", format!("{name} answers, in {took} ms")));
-                first.get_or_insert(greeting);
+        match reply {
+            Ok(reply) => {
+                let took = reply.took.as_millis();
+                findings.push(Finding::good("host", format!("{name} answers, in {took} ms")));
+                first.get_or_insert(reply);
             }
             Err(err) => findings.push(unreached(&name, &err)),
         }
     }
-    // Where one answers, the others are for the day when it does not.
+    // One that answers is enough; the others are its reserve.
     if first.is_some() {
         for finding in &mut findings {
             finding.verdict = finding.verdict.min(super::Verdict::Notice);
@@ -62,11 +63,11 @@ pub(crate) fn hosts(
     (findings, first)
 }
 
-/// A server that was not reached, and at which stage of the way.
+/// A server that did not answer, and what to do about the stage that failed.
 fn unreached(name: &str, err: &UpstreamError) -> Finding {
-    let wrong = |what: &str| Finding::wrong("host", err.exit(), format!("{name}: {what}"));
+    let problem = |what: &str| Finding::problem("host", err.exit(), format!("{name}: {what}"));
     let UpstreamError::Unreachable(unreachable) = err else {
-        return wrong(&err.to_string());
+        return problem(&err.to_string());
     };
     let (english, chinese) = match unreachable.stage() {
         FailedStage::Dns => (
@@ -99,29 +100,29 @@ fn unreached(name: &str, err: &UpstreamError) -> Finding {
             "已连接但没有应答，请稍后重试或检查代理。",
         ),
     };
-    wrong(&unreachable.reason()).remedy(english, chinese)
+    problem(&unreachable.reason()).remedy(english, chinese)
 }
 
-/// How this host's clock goes, against the other side's.
-pub(crate) fn clock(greeting: &PingReply) -> Finding {
+/// How far this host's clock differs from the upstream's.
+pub(crate) fn clock(reply: &PingReply) -> Finding {
     let about = "clock";
-    let Some(ahead) = greeting.ahead else {
+    let Some(ahead) = reply.ahead else {
         return Finding::notice(about, "the other side does not tell the time");
     };
-    let off = ahead.unsigned_abs();
-    let way = if ahead.is_negative() { "behind" } else { "ahead of" };
-    let what = format!("{} {way} the other side's", span(off));
+    let difference = ahead.unsigned_abs();
+    let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
+    let what = format!("{} {direction} the other side's", span(difference));
     let remedy = |finding: Finding| {
         finding.remedy(
             "Set it, and keep it so with NTP (timedatectl set-ntp true).",
             "请校准本机时间并启用 NTP（timedatectl set-ntp true）。",
         )
     };
-    match off.as_secs() {
-        0 => Finding::well(about, "goes with the other side's"),
-        1..=TOLERATED => Finding::well(about, what),
+    match difference.as_secs() {
+        0 => Finding::good(about, "goes with the other side's"),
+        1..=TOLERATED => Finding::good(about, what),
         secs if secs < HARMFUL => remedy(Finding::notice(about, what)),
-        _ => remedy(Finding::wrong(
+        _ => remedy(Finding::problem(
             about,
             Exit::Failure,
             format!("{what}: tokens seem to live that much longer, or shorter"),
@@ -129,8 +130,8 @@ pub(crate) fn clock(greeting: &PingReply) -> Finding {
     }
 }
 
-/// The address that WeChat sees, where it was told; and that this host could not use the token from there, as a probe
-/// said. On WeCom who asks for tokens need not be among those that may use them.
+/// The address that WeChat sees, if it is known, or a notice that calls with the token are refused from it. On WeCom a
+/// host can be allowed to request tokens and not to use them.
 pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Liveness>) -> Option<Finding> {
     match pulse {
         Some(Liveness::Unknown(err @ UpstreamError::Refused(refusal)))
@@ -139,27 +140,27 @@ pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Liveness>) -> Opti
             let what = format!("calls that use the token are refused from here: {err}");
             Some(Finding::notice("address", what))
         }
-        _ => seen_from.map(|it| Finding::well("address", format!("WeChat sees {it}"))),
+        _ => seen_from.map(|it| Finding::good("address", format!("WeChat sees {it}"))),
     }
 }
 
-/// Whether who we say that we are is accepted. On `classic` a stable token was asked for: that tells as much, and leaves
-/// the classic ones alone.
+/// Whether the credentials are accepted. `answer` is that to a request for a token; on `classic` for a stable one, which
+/// does not invalidate the classic ones.
 pub(crate) fn credentials(rules: Rules, answer: &Result<IssuedToken, UpstreamError>) -> Finding {
     let about = "credentials";
     match (answer, rules) {
         (Ok(_), Rules::Mirror) => {
-            Finding::well(about, "the other wxtoken gives this host the account's token")
+            Finding::good(about, "the other wxtoken gives this host the account's token")
         }
         (Ok(_), Rules::Work) => {
-            Finding::well(about, "WeCom accepts the corp's ID and the app's secret")
+            Finding::good(about, "WeCom accepts the corp's ID and the app's secret")
         }
-        (Ok(_), Rules::Stable) => Finding::well(about, "WeChat accepts AppID and AppSecret"),
-        (Ok(_), Rules::Classic) => Finding::well(
+        (Ok(_), Rules::Stable) => Finding::good(about, "WeChat accepts AppID and AppSecret"),
+        (Ok(_), Rules::Classic) => Finding::good(
             about,
             "WeChat accepts AppID and AppSecret (asked for a stable token, which leaves the classic ones alone)",
         ),
-        (Err(err), _) => Finding::wrong(about, err.exit(), err.to_string()),
+        (Err(err), _) => Finding::problem(about, err.exit(), err.to_string()),
     }
 }
 
@@ -169,19 +170,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_judged_by_the_harm_that_it_does() {
+    fn a_difference_of_clocks_is_judged_by_its_harm() {
         let judged = |secs: Option<i64>| {
             let ahead = secs.map(time::Duration::seconds);
             clock(&PingReply { took: Duration::ZERO, ahead, seen_from: None })
         };
         for (secs, verdict, words) in [
-            (Some(0), Verdict::Well, "goes with"),
-            (Some(5), Verdict::Well, "5s ahead of"),
-            (Some(-5), Verdict::Well, "5s behind"),
+            (Some(0), Verdict::Good, "goes with"),
+            (Some(5), Verdict::Good, "5s ahead of"),
+            (Some(-5), Verdict::Good, "5s behind"),
             (Some(6), Verdict::Notice, "6s ahead of"),
             (Some(-299), Verdict::Notice, "4m 59s behind"),
-            (Some(300), Verdict::Wrong(Exit::Failure), "5m ahead of"),
-            (Some(-86_400), Verdict::Wrong(Exit::Failure), "1day behind"),
+            (Some(300), Verdict::Problem(Exit::Failure), "5m ahead of"),
+            (Some(-86_400), Verdict::Problem(Exit::Failure), "1day behind"),
             (None, Verdict::Notice, "does not tell"),
         ] {
             let finding = judged(secs);
@@ -193,7 +194,7 @@ mod tests {
             );
             assert_eq!(
                 finding.remedy.is_some(),
-                finding.what.contains("'s") && verdict != Verdict::Well
+                finding.what.contains("'s") && verdict != Verdict::Good
             );
         }
     }

@@ -1,8 +1,8 @@
-//! `wxtoken check`: looks at everything between an account and WeChat, and says what is not well and what to do about
-//! it. Publishes nothing and refreshes nothing.
+//! `wxtoken check`: looks at everything between an account and WeChat, and says what is wrong and what to do about it.
+//! Publishes nothing and refreshes nothing.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use time::UtcDateTime;
 
 use super::published as documents;
 use super::{output, parallel};
-use crate::check::published::Current;
+use crate::check::published::CurrentToken;
 use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
@@ -29,22 +29,25 @@ use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::{self, Connector};
 use crate::upstream::credentials::SecretSource;
 use crate::upstream::ping::PingReply;
-use crate::upstream::{Liveness, RefreshMode, Upstream};
+use crate::upstream::{Liveness, RefreshMode};
 
 /// The longest text of a finding that is shown.
 const MAX_WHAT: usize = 2000; // characters
 
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
-    let deadline = SystemClock.instant() + args.timeout;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
-    let connector = Connector::default();
-    let stores = Stores::new(Arc::new(SystemClock));
-    let subject = |account, contact| Subject { account, contact, findings: OnceLock::new() };
-    let entries = config.account_settings(&args.names)?.into_iter();
-    let subjects: Vec<_> = entries.map(|it| subject(it.account, it.upstream)).collect();
+    let (connector, stores) = (Connector::default(), Stores::new(Arc::clone(&clock)));
+    let accounts = config.account_settings(&args.names)?.into_iter();
+    let subjects: Vec<_> = accounts
+        .map(|it| Subject { account: it.account, upstream: it.upstream, findings: OnceLock::new() })
+        .collect();
     parallel::for_each("check", &subjects, |subject| {
-        let Subject { account, contact, findings } = subject;
-        findings.get_or_init(|| examine(account, contact, &connector, &stores, deadline));
+        let Subject { account, upstream: config, findings } = subject;
+        let clock = &*clock;
+        let examination = Examination { account, config, stores: &stores, clock, deadline };
+        findings.get_or_init(|| examination.run(&connector));
         Ok(())
     });
     output::print(&match args.format {
@@ -52,16 +55,16 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
         CheckFormat::Json => json(&subjects)?,
     })?;
     Ok(match subjects.iter().map(Subject::verdict).max() {
-        Some(Verdict::Wrong(exit)) => exit,
+        Some(Verdict::Problem(exit)) => exit,
         _ => Exit::Done,
     })
 }
 
-/// An account, and what is found of it.
+/// An account that is checked.
 struct Subject {
     account: Account,
-    contact: UpstreamConfig,
-    /// Set as soon as it has been looked at.
+    upstream: UpstreamConfig,
+    /// Set once it has been examined.
     findings: OnceLock<Vec<Finding>>,
 }
 
@@ -70,169 +73,162 @@ impl Subject {
         self.findings.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The worst of its findings.
+    /// The worst verdict of its findings.
     fn verdict(&self) -> Verdict {
-        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Well)
+        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Good)
     }
 }
 
-/// Looks at one account, from here to there.
-fn examine(
-    account: &Account,
-    contact: &UpstreamConfig,
-    connector: &Connector,
-    stores: &Stores,
+/// The examination of one account.
+struct Examination<'a> {
+    account: &'a Account,
+    config: &'a UpstreamConfig,
+    stores: &'a Stores,
+    clock: &'a dyn Clock,
+    /// When all calls must have ended.
     deadline: Instant,
-) -> Vec<Finding> {
-    let (client, secret) = connector.parts(&account.name, contact);
-    let trial = stores.try_publishing(&account.location);
-    let mut findings = vec![
-        Finding::well("config", origin(contact)),
-        local::secret(
-            contact.is_mirror,
-            SecretSource::find(&account.name, contact).as_ref(),
-            &secret,
-        ),
-        local::place(&account.location, &trial),
-        local::lock(&trial, &stores.lease_state(&account.location)),
-    ];
-    let hook = account.on_change.as_ref();
-    findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
-    let greeting = match &client {
-        Ok(client) => greet(account, client, deadline, &mut findings),
-        Err(err) => {
-            findings.push(Finding::of_error("host", err).remedy(
+}
+
+impl Examination<'_> {
+    /// Examines the account, from this host to WeChat.
+    fn run(&self, connector: &Connector) -> Vec<Finding> {
+        let Examination { account, config, stores, .. } = *self;
+        let (client, secret) = connector.parts(&account.name, config);
+        let trial = stores.try_publishing(&account.location);
+        let source = SecretSource::find(&account.name, config);
+        let mut findings = vec![
+            Finding::good("config", origin(config)),
+            local::secret(config.is_mirror, source.as_ref(), &secret),
+            local::location(&account.location, &trial),
+            local::lock(&trial, &stores.lease_state(&account.location)),
+        ];
+        let hook = account.on_change.as_ref();
+        findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
+        let client = client.map_err(|err| {
+            findings.push(Finding::from_error("host", &err).remedy(
                 "Mend ca_file, proxy or base_url of this account.",
                 "请修正该账号的 ca_file、proxy 或 base_url。",
             ));
-            None
+        });
+        let mut client = client.ok();
+        let reply = client.as_ref().and_then(|client| self.ping(client, &mut findings));
+        if reply.is_none() {
+            // A server that does not answer is a finding already.
+            client = None;
         }
-    };
-    // Who is not there cannot be asked; that is told already.
-    let client = client.ok().filter(|_| greeting.is_some());
-    let asked = match (&client, secret) {
-        (Some(client), Ok(secret)) => {
-            Some(ask(account, client.clone(), secret, deadline, &mut findings))
-        }
-        _ => None,
-    };
-    // The token is all that a probe takes, and at another wxtoken there is none.
-    let client = client.filter(|_| account.rules != Rules::Mirror);
-    let nobody = Some(Secret::new(String::new()));
-    let upstream = client.and_then(|it| connect::upstream(account, it, nobody).ok());
-    let (token, liveness, now) = probed(stores, account, upstream.as_deref(), deadline);
-    let seen_from = greeting.as_ref().and_then(|it| it.seen_from.as_deref());
-    findings.extend(remote::address(seen_from, liveness.as_ref()));
-    findings.extend(published_findings(
-        stores,
-        account,
-        &token,
-        liveness.as_ref(),
-        asked.flatten().as_ref(),
-        now,
-    ));
-    findings
-}
-
-/// Greets the servers; what the first one says that answers.
-fn greet(
-    account: &Account,
-    client: &Client,
-    deadline: Instant,
-    findings: &mut Vec<Finding>,
-) -> Option<PingReply> {
-    let (hosts, greeting) = remote::hosts(client, account.rules, deadline);
-    findings.extend(hosts);
-    findings.extend(greeting.as_ref().map(remote::clock));
-    greeting
-}
-
-/// Asks for what kills nothing, to see whether we are known; the token that was given, where it is of the account's kind.
-fn ask(
-    account: &Account,
-    client: Client,
-    secret: Option<Secret>,
-    deadline: Instant,
-    findings: &mut Vec<Finding>,
-) -> Option<Current> {
-    let asked_at = SystemClock.now();
-    let api = match account.api {
-        Api::Classic => Api::Stable,
-        api => api,
-    };
-    let upstream = connect::upstream(&Account { api, ..account.clone() }, client, secret);
-    let answer = match upstream {
-        Ok(upstream) => upstream.request_token(RefreshMode::Normal, remote::timeout(deadline)),
-        Err(err) => {
-            findings.push(
-                Finding::of_error("credentials", &err)
-                    .remedy("Say which account this is.", "请指明是哪个账号。"),
-            );
-            return None;
-        }
-    };
-    findings.push(remote::credentials(account.rules, &answer));
-    let is_of_the_same_kind = account.rules != Rules::Classic;
-    let grant = answer.ok().filter(|_| is_of_the_same_kind)?;
-    Some(Current { token: grant.token, asked_at })
-}
-
-/// What there is to say of the published token and tickets. `liveness` is what a probe said of the token, `current` the
-/// token that the source gave just now.
-fn published_findings(
-    stores: &Stores,
-    account: &Account,
-    token: &Result<Document, Problem>,
-    liveness: Option<&Liveness>,
-    current: Option<&Current>,
-    now: UtcDateTime,
-) -> Vec<Finding> {
-    let mut findings = match token {
-        Ok(document) => vec![
-            published::token(account, document, liveness, current, now),
-            published::schedule(account, document, now),
-        ],
-        Err(problem) => {
-            let place = account.location.name_of(&DocumentKind::Token);
-            vec![published::problem("token", None, &place, problem)]
-        }
-    };
-    findings.extend(account.tickets.iter().map(|kind| {
-        let status = DocumentKind::Ticket(kind.clone());
-        published::ticket(kind, &documents::document_status(stores, account, &status, now))
-    }));
-    findings
-}
-
-/// The published token, what a probe says of it, and when it was probed. A token that is dead because the next one was
-/// published meanwhile is no problem: the next one is probed then.
-fn probed(
-    stores: &Stores,
-    account: &Account,
-    upstream: Option<&dyn Upstream>,
-    deadline: Instant,
-) -> (Result<Document, Problem>, Option<Liveness>, UtcDateTime) {
-    let read = || documents::read(stores, account, &DocumentKind::Token);
-    let token = |it: &Result<Document, Problem>| it.as_ref().ok().map(|it| it.token.clone());
-    let mut found = read();
-    loop {
-        let now = SystemClock.now();
-        let live = found.as_ref().ok().filter(|it| !it.left(now).is_zero());
-        let probe = |(it, upstream): (&Document, &dyn Upstream)| {
-            upstream.probe(&it.token, remote::timeout(deadline))
+        let current = match (&client, secret) {
+            (Some(client), Ok(secret)) => self.request_token(client.clone(), secret, &mut findings),
+            _ => None,
         };
-        let liveness = live.zip(upstream).map(probe);
-        let next = read();
-        if !matches!(liveness, Some(Liveness::Dead)) || token(&next) == token(&found) {
-            return (found, liveness, now);
+        let (token, liveness, now) = self.probe(client);
+        let seen_from = reply.as_ref().and_then(|reply| reply.seen_from.as_deref());
+        findings.extend(remote::address(seen_from, liveness.as_ref()));
+        findings.extend(self.published(&token, liveness.as_ref(), current.as_ref(), now));
+        findings
+    }
+
+    /// Pings the servers, and returns the reply of the first one that answers.
+    fn ping(&self, client: &Client, findings: &mut Vec<Finding>) -> Option<PingReply> {
+        let (hosts, reply) = remote::hosts(client, self.account.rules, self.clock, self.deadline);
+        findings.extend(hosts);
+        findings.extend(reply.as_ref().map(remote::clock));
+        reply
+    }
+
+    /// Requests a token in a way that invalidates none, to see whether the credentials are accepted. Returns the token if
+    /// it is of the kind that the account publishes.
+    fn request_token(
+        &self,
+        client: Client,
+        secret: Option<Secret>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<CurrentToken> {
+        let asked_at = self.clock.now();
+        let api = match self.account.api {
+            Api::Classic => Api::Stable,
+            api => api,
+        };
+        let account = Account { api, ..self.account.clone() };
+        let answer = match connect::upstream(&account, client, secret) {
+            Ok(upstream) => upstream.request_token(RefreshMode::Normal, self.timeout()),
+            Err(err) => {
+                findings.push(
+                    Finding::from_error("credentials", &err)
+                        .remedy("Say which account this is.", "请指明是哪个账号。"),
+                );
+                return None;
+            }
+        };
+        findings.push(remote::credentials(account.rules, &answer));
+        let is_published_kind = account.rules != Rules::Classic;
+        let issued = answer.ok().filter(|_| is_published_kind)?;
+        Some(CurrentToken { token: issued.token, asked_at })
+    }
+
+    /// Returns the published token, what a probe says of it, and when it was probed. If a token is dead because another
+    /// one was published meanwhile, that one is probed.
+    fn probe(
+        &self,
+        client: Option<Client>,
+    ) -> (Result<Document, Problem>, Option<Liveness>, UtcDateTime) {
+        let read = || documents::read(self.stores, self.account, &DocumentKind::Token);
+        let token = |it: &Result<Document, Problem>| it.as_ref().ok().map(|it| it.token.clone());
+        // A probe needs no secret. Another wxtoken has none.
+        let client = client.filter(|_| self.account.rules != Rules::Mirror);
+        let no_secret = Some(Secret::new(String::new()));
+        let upstream = client.and_then(|it| connect::upstream(self.account, it, no_secret).ok());
+        let mut found = read();
+        loop {
+            let now = self.clock.now();
+            let live = found.as_ref().ok().filter(|it| !it.left(now).is_zero());
+            let liveness = live
+                .zip(upstream.as_deref())
+                .map(|(it, upstream)| upstream.probe(&it.token, self.timeout()));
+            let next = read();
+            if !matches!(liveness, Some(Liveness::Dead)) || token(&next) == token(&found) {
+                return (found, liveness, now);
+            }
+            found = next;
         }
-        found = next;
+    }
+
+    /// Returns the findings about the published token and tickets. `liveness` is what a probe says of the token, `current`
+    /// the token that the upstream has just issued.
+    fn published(
+        &self,
+        token: &Result<Document, Problem>,
+        liveness: Option<&Liveness>,
+        current: Option<&CurrentToken>,
+        now: UtcDateTime,
+    ) -> Vec<Finding> {
+        let account = self.account;
+        let mut findings = match token {
+            Ok(document) => vec![
+                published::token(account, document, liveness, current, now),
+                published::schedule(account, document, now),
+            ],
+            Err(problem) => {
+                let location = account.location.name_of(&DocumentKind::Token);
+                vec![published::problem("token", None, &location, problem)]
+            }
+        };
+        findings.extend(account.tickets.iter().map(|ticket| {
+            let kind = DocumentKind::Ticket(ticket.clone());
+            let status = documents::document_status(self.stores, account, &kind, now);
+            published::ticket(ticket, &status)
+        }));
+        findings
+    }
+
+    /// How long the next call may take.
+    fn timeout(&self) -> Duration {
+        remote::timeout(self.clock, self.deadline)
     }
 }
 
-/// Where it is said how to ask for the account.
-fn origin(contact: &UpstreamConfig) -> String {
-    match &contact.origin {
+/// Where the account is configured.
+fn origin(config: &UpstreamConfig) -> String {
+    match &config.origin {
         Origin::CommandLine => "given on the command line".to_owned(),
         Origin::Config { account, .. } => account.clone(),
     }
@@ -247,7 +243,7 @@ struct Answer<'a> {
 #[derive(Serialize)]
 struct SubjectJson<'a> {
     account: &'a str,
-    /// The worst of its findings.
+    /// The worst verdict of its findings.
     verdict: &'static str,
     findings: Vec<FindingJson<'a>>,
 }
@@ -279,8 +275,8 @@ impl<'a> FindingJson<'a> {
             remedy,
             remedy_zh,
             exit: match finding.verdict {
-                Verdict::Wrong(exit) => Some(exit as u8),
-                Verdict::Well | Verdict::Notice => None,
+                Verdict::Problem(exit) => Some(exit as u8),
+                Verdict::Good | Verdict::Notice => None,
             },
         }
     }
@@ -298,13 +294,13 @@ fn json(subjects: &[Subject]) -> Result<String> {
 /// The word by which scripts know a verdict.
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Well => "ok",
+        Verdict::Good => "ok",
         Verdict::Notice => "notice",
-        Verdict::Wrong(_) => "problem",
+        Verdict::Problem(_) => "problem",
     }
 }
 
-/// A line for each finding, in columns; with `only_problems`, none for what is well.
+/// A line for each finding, in columns. With `only_problems`, good findings are left out.
 fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String {
     let account_width = subjects.iter().map(|it| it.account.name.len()).max().unwrap_or_default();
     let findings = subjects.iter().flat_map(Subject::findings);
@@ -314,10 +310,10 @@ fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String 
         let account = &subject.account.name;
         for Finding { about, verdict, what, remedy } in subject.findings() {
             let (sign, colour) = match verdict {
-                Verdict::Well if only_problems => continue,
-                Verdict::Well => ("✓", output::GREEN),
+                Verdict::Good if only_problems => continue,
+                Verdict::Good => ("✓", output::GREEN),
                 Verdict::Notice => ("!", output::YELLOW),
-                Verdict::Wrong(_) => ("✗", output::RED),
+                Verdict::Problem(_) => ("✗", output::RED),
             };
             let (on, off) = if has_colours { (colour, output::RESET) } else { ("", "") };
             let what = printable(what, MAX_WHAT);
