@@ -8,8 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 use time::UtcDateTime;
 
-use super::published as documents;
-use super::{output, parallel};
+use super::{documents, output, parallel};
 use crate::check::published::CurrentToken;
 use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
@@ -236,7 +235,7 @@ fn origin(config: &UpstreamConfig) -> String {
 
 /// The answer as JSON.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct CheckJson<'a> {
     accounts: Vec<SubjectJson<'a>>,
 }
 
@@ -288,7 +287,7 @@ fn json(subjects: &[Subject]) -> Result<String> {
         verdict: word(subject.verdict()),
         findings: subject.findings().iter().map(FindingJson::new).collect(),
     });
-    Ok(format!("{}\n", serde_json::to_string(&Answer { accounts: accounts.collect() })?))
+    Ok(format!("{}\n", serde_json::to_string(&CheckJson { accounts: accounts.collect() })?))
 }
 
 /// The word by which scripts know a verdict.

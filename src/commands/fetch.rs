@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use zeroize::Zeroizing;
 
-use super::{parallel, published};
+use super::{documents, parallel};
 use crate::cli::{CommonArgs, FetchArgs};
 use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
@@ -205,7 +205,7 @@ impl AccountFetch<'_> {
 
     /// Returns how long the published token is promised to live; zero if there is none.
     fn published_life(&self) -> Duration {
-        published::document_status(
+        documents::document_status(
             self.stores,
             self.account,
             &DocumentKind::Token,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{output, published};
+use super::{documents, output};
 use crate::cli::{CommonArgs, GetArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
@@ -28,11 +28,11 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
         ),
     };
     let stores = Stores::new(Arc::new(SystemClock));
-    let document = published::read(&stores, &account, &kind);
+    let document = documents::read(&stores, &account, &kind);
     let now = clock.now();
     let published = document.as_ref().map_err(Problem::clone);
     let status = DocumentStatus::new(&account, &kind, published, now);
-    let unusable = published::unusable(&account, &kind, &status, args.min_life, now);
+    let unusable = documents::unusable(&account, &kind, &status, args.min_life, now);
     let token = match (document, unusable) {
         (Ok(document), None) => document.token,
         (_, why) => return Err(Exit::NoToken.error(why.unwrap_or_default())),

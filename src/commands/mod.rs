@@ -7,13 +7,13 @@ use crate::error::Exit;
 
 mod check;
 mod demo;
+mod documents;
 mod fetch;
 mod get;
 mod key;
 mod mock;
 mod output;
 mod parallel;
-mod published;
 mod serve;
 mod status;
 

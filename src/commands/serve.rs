@@ -1,5 +1,5 @@
-//! `wxtoken serve`: hands out published tokens over HTTP, to allowed addresses only. Asks WeChat only with `--refresh`;
-//! without, it does not even read the AppSecret.
+//! `wxtoken serve`: serves published tokens over HTTP to allowed clients. Calls WeChat only with `--refresh`; without it,
+//! no AppSecret is read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,7 @@ use super::output;
 use crate::accounts::{AccountPlan, AccountResources, Accounts, RefreshPlan};
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
-use crate::error::Exit;
-use crate::error::both;
+use crate::error::{Exit, both};
 use crate::log::error;
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
@@ -102,9 +101,8 @@ fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Reloade
 
 /// The status that `systemctl status` shows.
 fn status(accounts: usize, addresses: &[String]) -> String {
-    let (noun, addresses) =
-        (if accounts == 1 { "account" } else { "accounts" }, addresses.join(", "));
-    format!("serving {accounts} {noun} on {addresses}")
+    let noun = if accounts == 1 { "account" } else { "accounts" };
+    format!("serving {accounts} {noun} on {}", addresses.join(", "))
 }
 
 /// Reads what is served and to whom: flags, the config, and the files that they name.

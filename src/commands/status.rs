@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{output, published};
+use super::{documents, output};
 use crate::cli::{CommonArgs, Format, StatusArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
@@ -30,7 +30,7 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     let stores = Stores::new(Arc::new(SystemClock));
     let now = SystemClock.now();
     let statuses: Vec<_> =
-        accounts.iter().map(|account| published::account_status(&stores, account, now)).collect();
+        accounts.iter().map(|account| documents::account_status(&stores, account, now)).collect();
     output::print(&match args.format {
         Format::Text => text(&statuses, Style::of_stdout()),
         Format::Json => json(&statuses)?,
@@ -38,7 +38,7 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     })?;
     // The answer is on stdout either way. The exit status and stderr say whether the tokens can be used.
     let unusable = accounts.iter().zip(&statuses).filter_map(|(account, status)| {
-        published::unusable(account, &DocumentKind::Token, &status.token, args.min_life, now)
+        documents::unusable(account, &DocumentKind::Token, &status.token, args.min_life, now)
     });
     let unusable: Vec<_> = unusable.collect();
     if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors(unusable)) }
@@ -46,7 +46,7 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
 
 /// The answer as JSON.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct StatusJson<'a> {
     accounts: Vec<AccountJson<'a>>,
 }
 
@@ -124,7 +124,7 @@ fn json(statuses: &[AccountStatus]) -> Result<String> {
             })
             .collect(),
     });
-    Ok(format!("{}\n", serde_json::to_string(&Answer { accounts: accounts.collect() })?))
+    Ok(format!("{}\n", serde_json::to_string(&StatusJson { accounts: accounts.collect() })?))
 }
 
 /// How to write text.

@@ -1,5 +1,5 @@
-//! Hands out tokens over HTTP/1.1, on one thread: who may connect, what they may ask, and how long they may take.
-//! Knows nothing of where tokens come from: it asks [`Accounts`](crate::accounts::Accounts).
+//! Serves tokens over HTTP/1.1 on one thread, and reloads what it is configured with. Tokens come from
+//! [`Accounts`](crate::accounts::Accounts); flags and the config come in as [`Options`].
 
 pub(crate) mod access;
 mod limits;
@@ -38,19 +38,19 @@ use crate::os::clock::Clock;
 use crate::os::signals::{Hangup, Shutdown};
 use crate::os::systemd;
 
-/// How often files are looked at that may have changed: a new key or certificate counts two looks later.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the files that a reload reads are checked for changes. A change takes effect at the second check.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the user decides.
+/// What the server is started with.
 pub(crate) struct Options {
     pub(crate) snapshot: Reloaded<Snapshot>,
-    /// HTTPS over TCP.
+    /// The certificates for HTTPS over TCP; `None` for plain HTTP.
     pub(crate) tls: Option<Reloaded<Tls>>,
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Answers until SIGTERM or SIGINT; `listening` is told where as soon as callers can connect. Runs in a `LocalSet`.
+/// Serves until SIGTERM or SIGINT. Calls `listening` with the addresses once clients can connect. Runs in a `LocalSet`.
 pub(crate) async fn serve(
     bound: Vec<BoundSocket>,
     options: Options,
@@ -83,23 +83,27 @@ pub(crate) async fn serve(
     state.snapshot.get().accounts.start();
     listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
-        spawn_local(stay_alive(every)); // To the very end.
+        spawn_local(notify_alive(every)); // Until the process ends.
     }
 
     shutdown.requested().await;
     systemd::stopping();
     for task in tasks {
         task.abort();
-        let _ = task.await; // It was cancelled; its socket is closed and its file is gone.
+        let _ = task.await; // After this its socket is closed, and the file of a unix socket is removed.
     }
     state.connections.drain();
-    let mut drained = pin!(timeout(SHUTDOWN_TIMEOUT, async {
+    let mut finished = pin!(timeout(SHUTDOWN_TIMEOUT, async {
         state.snapshot.get().accounts.wind_up().await;
         state.connections.wait_until_at_most(0).await;
     }));
-    let mut again = pin!(shutdown.requested());
+    let mut second_signal = pin!(shutdown.requested());
     poll_fn(|cx| {
-        if drained.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { again.as_mut().poll(cx) }
+        if finished.as_mut().poll(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            second_signal.as_mut().poll(cx)
+        }
     })
     .await;
     Ok(())
@@ -107,13 +111,13 @@ pub(crate) async fn serve(
 
 /// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread.
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
-    let mut looks = interval(LOOK_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let Transport { state, tls } = &*transport;
     loop {
         let is_requested = poll_fn(|cx| match hangup.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => looks.poll_tick(cx).map(|_| false),
+            Poll::Pending => checks.poll_tick(cx).map(|_| false),
         })
         .await;
         if is_requested {
@@ -135,12 +139,12 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     }
 }
 
-/// Lets systemd know, as often as this, that the event loop turns.
-async fn stay_alive(every: Duration) {
-    let mut turns = interval(every);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Notifies systemd at this interval that the event loop runs.
+async fn notify_alive(every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        turns.tick().await;
+        ticks.tick().await;
         systemd::alive();
     }
 }
