@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use time::UtcDateTime;
 
-pub(crate) use self::plan::{AccountPlan, RefreshPlan};
+pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan};
 use self::served::ServedAccount;
 use crate::log::error;
 use crate::model::api::Api;
@@ -24,7 +24,6 @@ use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Una
 use crate::os::clock::Clock;
 use crate::os::thread;
 use crate::scheduler::{Environment, Scheduler};
-use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
 
 /// What accounts need to be served, and share.
@@ -57,14 +56,14 @@ impl AccountResources {
 }
 
 impl Accounts {
-    /// Serves the accounts of these plans, each with its upstream if that was connected just now. An account whose plan is
-    /// continued from `before` keeps its scheduler.
+    /// Serves the accounts of these plans. An account that `before` serves with a plan that is continued keeps its
+    /// scheduler.
     pub(crate) fn new(
-        plans: Vec<(AccountPlan, Option<Arc<dyn Upstream>>)>,
+        plans: Vec<ConnectedPlan>,
         before: Option<&Accounts>,
         shared: &AccountResources,
     ) -> Accounts {
-        let serve = |(plan, upstream): (AccountPlan, Option<Arc<dyn Upstream>>)| match before
+        let serve = |(plan, upstream): ConnectedPlan| match before
             .and_then(|before| before.find(&plan.account.name))
         {
             Some(served) if *served.plan() == plan => Rc::clone(served),

@@ -20,6 +20,9 @@ pub(crate) struct AccountPlan {
     pub(crate) refresh: Option<RefreshPlan>,
 }
 
+/// A plan, with its upstream if that was connected just now.
+pub(crate) type ConnectedPlan = (AccountPlan, Option<Arc<dyn Upstream>>);
+
 /// How an account is refreshed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RefreshPlan {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio::task::LocalSet;
 
 use super::output;
-use crate::accounts::{AccountPlan, AccountResources, Accounts, RefreshPlan};
+use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, RefreshPlan};
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
 use crate::error::{Exit, both};
@@ -22,7 +22,6 @@ use crate::server::{
     WatchedFiles,
 };
 use crate::store::Stores;
-use crate::upstream::Upstream;
 
 /// How many accounts are refreshed at once; the others wait for their turn.
 const MAX_REFRESHING: usize = 16;
@@ -158,7 +157,7 @@ impl SnapshotReader {
         &self,
         accounts: Vec<AccountSettings>,
         mode: Option<u32>,
-    ) -> Result<Vec<(AccountPlan, Option<Arc<dyn Upstream>>)>> {
+    ) -> Result<Vec<ConnectedPlan>> {
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = |AccountSettings { account, upstream, .. }| AccountPlan {
             account,
@@ -176,6 +175,7 @@ impl SnapshotReader {
     }
 }
 
+/// The flags and files of the access rules. `accounts` are their names, each with its own `allow`.
 fn sources(
     settings: &ServeSettings,
     accounts: Vec<(String, Option<Vec<String>>)>,
