@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Ran, Server, wxtoken};
+use crate::support::{Run, Server, wxtoken};
 
 const WXTOKEN: &str = env!("CARGO_BIN_EXE_wxtoken");
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
@@ -55,7 +55,7 @@ fn the_mock_and_the_manual_have_the_same_faults() {
     // The error for an unknown fault lists all faults.
     let mut command = wxtoken();
     command.args(["mock", "--fault", "unknown"]);
-    let stderr = Ran::of(command).exits(2).says(&["there are errcode:N, "]).stderr;
+    let stderr = Run::new(command).exits(2).says(&["there are errcode:N, "]).stderr;
     let list = stderr.trim_end().split_once("there are ").unwrap().1;
     let faults: BTreeSet<&str> =
         list.split(", ").map(|form| form.split(':').next().unwrap()).collect();
@@ -105,7 +105,7 @@ fn keys_of_config() -> [BTreeSet<String>; 4] {
     fs::write(&path, unknown).unwrap();
     let mut command = wxtoken();
     command.arg("status").arg("--config").arg(path);
-    let stderr = Ran::of(command).exits(2).stderr;
+    let stderr = Run::new(command).exits(2).stderr;
     let lists: Vec<BTreeSet<String>> = stderr
         .lines()
         .filter_map(|line| line.split_once(": there is no such key; there are "))
@@ -149,7 +149,7 @@ fn the_example_config_has_every_key_and_is_valid_with_and_without_the_optional_o
         let mut command = wxtoken();
         command.args(["status", "--format", "json"]).arg("--dir").arg(dir.path());
         command.arg("--config").arg(path);
-        let ran = Ran::of(command).exits(3);
+        let ran = Run::new(command).exits(3);
         assert!(!ran.stderr.contains(name), "{name}: {}", ran.stderr);
         assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 4);
     }
@@ -408,7 +408,7 @@ fn documents() -> Vec<String> {
 fn help(verb: &[&str]) -> String {
     let mut command = wxtoken();
     command.args(verb).arg("--help");
-    Ran::of(command).exits(0).stdout
+    Run::new(command).exits(0).stdout
 }
 
 /// Returns the commands that the help lists.

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::tls::TlsFront;
 use crate::support::*;
 use serde_json::Value;
 
 /// A run of `wxtoken check` and its findings.
 struct Checked {
-    ran: Ran,
+    ran: Run,
     findings: Vec<Value>,
 }
 
@@ -24,7 +24,7 @@ impl Checked {
     #[track_caller]
     fn run(mut command: Command, code: i32) -> Checked {
         command.args(["--format", "json"]);
-        let ran = Ran::of(command).exits(code);
+        let ran = Run::new(command).exits(code);
         assert_eq!(ran.stderr, "", "the output is on stdout");
         let accounts = ran.json()["accounts"].as_array().unwrap().clone();
         let findings = accounts.iter().flat_map(|it| it["findings"].as_array().unwrap().clone());
@@ -76,7 +76,7 @@ fn checked(wechat: &WeChat, sandbox: &Sandbox, code: i32) -> Checked {
 fn check_of_a_healthy_account_reports_each_subject_as_ok_and_changes_nothing() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0).silent();
         let before = (sandbox.document_bytes(), sandbox.published_names());
         let (calls_before, forced) = (calls(&wechat, api), wechat.calls()["forced"].clone());
@@ -117,14 +117,14 @@ fn calls(wechat: &WeChat, api: &str) -> u64 {
 #[test]
 fn promise_5_check_prints_neither_secret_nor_token() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
     let check_output = |code| {
         let text = {
             let mut command = check(&sandbox);
             command.args(["--base-url", &wechat.url(), "-vvv"]);
-            Ran::of(command).exits(code)
+            Run::new(command).exits(code)
         };
         let all = [text.stdout, text.stderr, checked(&wechat, &sandbox, code).ran.stdout].concat();
         assert!(!all.contains(SECRET) && !all.contains(&token), "{all}");
@@ -134,7 +134,7 @@ fn promise_5_check_prints_neither_secret_nor_token() {
     check_output(3);
     for fault in ["errcode:40164", "errcode:40125", "errcode:-1", "http:502", "html", "reset"] {
         wechat.fault(fault);
-        let ran = Ran::of({
+        let ran = Run::new({
             let mut command = check(&sandbox);
             command.args(["--base-url", &wechat.url()]);
             command
@@ -154,11 +154,11 @@ fn a_token_revoked_before_its_expiry_is_a_problem_with_the_probable_cause() {
         ("work", ["secret was reset", "WeCom's console", "管理后台", "fetch --rejected"]),
     ] {
         let wechat = WeChat::with(&["--overlap", "0s"]);
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let since = sandbox.document()["created_at"].as_str().unwrap().to_owned();
         // On classic a fetch elsewhere revokes the token.
-        let other = Sandbox::against(&wechat).on(api);
+        let other = Sandbox::new(&wechat).on(api);
         match api {
             "classic" => drop(other.run(&["fetch"]).exits(0)),
             _ => wechat.kill_tokens(),
@@ -175,9 +175,9 @@ fn a_token_revoked_before_its_expiry_is_a_problem_with_the_probable_cause() {
 #[test]
 fn a_replaced_token_is_a_problem_while_it_still_works() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
-    Sandbox::against(&wechat).run(&["fetch", "--force"]).exits(0);
+    Sandbox::new(&wechat).run(&["fetch", "--force"]).exits(0);
     assert!(wechat.is_alive(&sandbox.token()), "it still works for some minutes");
     // A document published in the same second could be the newer one.
     let (token, document) = (sandbox.token(), sandbox.document());
@@ -196,7 +196,7 @@ fn if_calls_with_a_token_are_refused_by_address_the_token_api_decides_whether_it
         command.args(["--base-url", &front_refusing_tokens(&wechat, refusal)]);
         Checked::run(command, 0)
     };
-    let sandbox = Sandbox::against(&wechat).on("work");
+    let sandbox = Sandbox::new(&wechat).on("work");
     sandbox.run(&["fetch"]).exits(0);
     let refusal = r#"{"ip_list":[],"errcode":60020,"errmsg":"not allow to access from your ip, hint: [1795000000123456789012345], from ip: 203.0.113.9"}"#;
     let checked = at_front(&sandbox, refusal);
@@ -205,7 +205,7 @@ fn if_calls_with_a_token_are_refused_by_address_the_token_api_decides_whether_it
     checked.has("address", "notice", &["60020", "203.0.113.9", "trusted", "企业可信IP"]);
 
     // On classic the token API cannot return the same token, so the state is unknown.
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let refusal = r#"{"errcode":40164,"errmsg":"invalid ip 203.0.113.9, not in whitelist"}"#;
     let checked = at_front(&sandbox, refusal);
@@ -217,7 +217,7 @@ fn if_calls_with_a_token_are_refused_by_address_the_token_api_decides_whether_it
 #[test]
 fn a_token_replaced_by_a_fetch_during_the_check_is_no_problem() {
     let wechat = WeChat::with(&["--overlap", "0s"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let fetch = Mutex::new(sandbox.command(&["fetch", "--force"]));
     let probes = Arc::new(AtomicUsize::new(0));
@@ -270,7 +270,7 @@ fn front_of(wechat: &WeChat, answer: impl Fn(&str) -> Option<String> + Send + 's
 #[test]
 fn with_a_refused_address_the_state_of_the_token_is_unknown() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     wechat.fault("errcode:40164");
     let checked = checked(&wechat, &sandbox, 4);
@@ -282,7 +282,7 @@ fn with_a_refused_address_the_state_of_the_token_is_unknown() {
 #[test]
 fn a_probe_refused_for_another_reason_reports_no_problem_with_the_address() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let mut command = check(&sandbox);
     let refusal = r#"{"errcode":45009,"errmsg":"reach max api daily quota limit"}"#;
@@ -295,7 +295,7 @@ fn a_probe_refused_for_another_reason_reports_no_problem_with_the_address() {
 #[test]
 fn a_refusal_by_wechat_is_a_problem_with_a_remedy_and_exit_status_4() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     write_with_mode(&sandbox.path("secret"), "0123456789abcdef0123456789abcdef", 0o600);
     let checked = checked(&wechat, &sandbox, 4);
     checked.has("credentials", "problem", &["40125", "AppSecret"]);
@@ -311,7 +311,7 @@ fn a_refusal_by_wechat_is_a_problem_with_a_remedy_and_exit_status_4() {
 #[test]
 fn a_secret_readable_by_others_is_a_problem_and_a_missing_one_a_notice() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     write_with_mode(&sandbox.path("secret"), SECRET, 0o644);
     let open = checked(&wechat, &sandbox, 2);
@@ -329,7 +329,7 @@ fn a_secret_readable_by_others_is_a_problem_and_a_missing_one_a_notice() {
 #[test]
 fn the_source_of_the_secret_is_reported() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let plain = || sandbox.command(&["check", "--base-url", &wechat.url()]);
     let mut command = plain();
@@ -346,7 +346,7 @@ fn the_source_of_the_secret_is_reported() {
 #[test]
 fn a_directory_that_cannot_be_written_is_a_problem_and_a_missing_one_is_not() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let missing = checked(&wechat, &sandbox, 3);
     missing.has("directory", "ok", &["not there yet"]).has("lock", "ok", &["free"]);
     assert!(!sandbox.path("state").exists(), "check does not create it");
@@ -371,7 +371,7 @@ fn a_directory_that_cannot_be_written_is_a_problem_and_a_missing_one_is_not() {
 #[test]
 fn a_document_that_fetch_could_not_replace_is_a_problem() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     fs::rename(sandbox.document_path(), sandbox.path("elsewhere.json")).unwrap();
     std::os::unix::fs::symlink(sandbox.path("elsewhere.json"), sandbox.document_path()).unwrap();
@@ -388,7 +388,7 @@ fn a_full_disk_is_a_problem_and_no_file_is_left_on_it() {
     let script = r#"mount -t tmpfs -o size=8k none "$0" && head -c 4096 /dev/zero > "$0/full" && "$@"; code=$?
         ls -A "$0" >&2; exit $code"#;
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let inner = check(&sandbox);
     let dir = small.path().to_str().unwrap();
     let mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, dir];
@@ -407,7 +407,7 @@ fn a_full_disk_is_a_problem_and_no_file_is_left_on_it() {
 #[test]
 fn the_holder_of_the_lock_is_reported() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let lock = File::open(sandbox.path("state/default.lock")).unwrap();
     lock.lock().unwrap();
@@ -425,7 +425,7 @@ fn a_failed_connection_is_reported_with_the_stage_that_failed() {
     let front = TlsFront::before(wechat.address(), "localhost");
     let secure = format!("https://localhost:{}", front.address.port());
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let check_at = |base: &str, proxy: Option<&str>| {
         let mut command = check(&sandbox);
@@ -510,7 +510,7 @@ fn is_whole(request: &str) -> bool {
 #[test]
 fn an_answer_of_a_captive_portal_or_gateway_is_a_problem() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for (fault, text) in
         [("html", "HTML"), ("http:302", "does not redirect"), ("http:502", "gateway")]
     {
@@ -521,9 +521,9 @@ fn an_answer_of_a_captive_portal_or_gateway_is_a_problem() {
 
 #[test]
 fn each_of_several_base_urls_is_tried() {
-    let wechat = wechat_of(1, &[]);
+    let wechat = wechat_with_accounts(1, &[]);
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let home = Home::with(&format!(
+    let home = Home::new(&format!(
         "[account.a0]\nappid = \"wx0\"\nsecret_file = \"a0.secret\"\nbase_url = [\"http://{unused}\", \"{}\"]\n",
         wechat.url()
     ));
@@ -558,7 +558,7 @@ fn server_answering_with(status: &'static str, head: &'static str, body: &'stati
 
 #[test]
 fn a_wrong_clock_is_found_by_the_date_header_or_the_rid() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let check_at = |base: String, code| {
         let mut command = check(&sandbox);
         command.args(["--base-url", &base]);
@@ -581,7 +581,7 @@ fn a_wrong_clock_is_found_by_the_date_header_or_the_rid() {
 #[test]
 fn the_age_of_the_document_shows_whether_fetch_is_scheduled() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
     // The token is due with five minutes left; half a minute later fetch can still come.
@@ -602,7 +602,7 @@ fn the_age_of_the_document_shows_whether_fetch_is_scheduled() {
 #[test]
 fn a_document_of_another_account_or_a_truncated_one_is_a_problem() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let document = fs::read_to_string(sandbox.document_path()).unwrap();
     write_with_mode(
@@ -619,8 +619,8 @@ fn a_document_of_another_account_or_a_truncated_one_is_a_problem() {
 
 #[test]
 fn accounts_and_their_tickets_are_reported_in_order() {
-    let wechat = wechat_of(12, &[]);
-    let home = Home::of_accounts(12, &wechat.url(), "tickets = [\"jsapi\", \"wx_card\"]\n");
+    let wechat = wechat_with_accounts(12, &[]);
+    let home = Home::with_accounts(12, &wechat.url(), "tickets = [\"jsapi\", \"wx_card\"]\n");
     home.run(&["fetch"]).exits(0).silent();
     let ran = home.run(&["check"]).exits(0);
     let accounts =
@@ -651,8 +651,8 @@ fn accounts_and_their_tickets_are_reported_in_order() {
 
 #[test]
 fn the_exit_status_is_that_of_the_worst_account() {
-    let wechat = wechat_of(2, &[]);
-    let home = Home::of_accounts(2, &wechat.url(), "");
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
     home.put_secret("a1", &appsecret(9));
     home.run(&["check", "a0"]).exits(0);
@@ -661,11 +661,11 @@ fn the_exit_status_is_that_of_the_worst_account() {
 
 #[test]
 fn a_mirror_is_checked_up_to_its_central_server() {
-    let wechat = wechat_of(1, &[]);
-    let first = Home::of_accounts(1, &wechat.url(), "");
+    let wechat = wechat_with_accounts(1, &[]);
+    let first = Home::with_accounts(1, &wechat.url(), "");
     let server = first.serve(&["--refresh"]);
     let address = server.address();
-    let mirror = Home::with(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
+    let mirror = Home::new(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
     mirror.run(&["fetch"]).exits(0).silent();
     let mints = wechat.mints();
     let healthy = Checked::run(mirror.command(&["check"]), 0);
@@ -685,7 +685,7 @@ fn a_mirror_is_checked_up_to_its_central_server() {
     server.stop();
     // A redirect, as from a captive portal or from http to https.
     let redirecting = server_answering_with("302 Found", "Location: https://portal.test/\r\n", "");
-    let portal = Home::with(&format!("[account.a0]\nfrom = \"{redirecting}\"\n"));
+    let portal = Home::new(&format!("[account.a0]\nfrom = \"{redirecting}\"\n"));
     let redirected = Checked::run(portal.command(&["check"]), 5);
     redirected.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "check `from`"]);
     let down = Checked::run(mirror.command(&["check"]), 5);
@@ -697,7 +697,7 @@ fn a_mirror_is_checked_up_to_its_central_server() {
 #[test]
 fn check_respects_the_timeout_if_a_server_never_answers() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     wechat.fault("hang");
     let mut command = check(&sandbox);
@@ -707,8 +707,8 @@ fn check_respects_the_timeout_if_a_server_never_answers() {
     checked.has("host", "problem", &["no answer in time", "已连接但没有应答"]);
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     // Accounts that were not checked in time are not reported as ok.
-    let wechat = wechat_of(66, &[]);
-    let home = Home::of_accounts(66, &wechat.url(), "");
+    let wechat = wechat_with_accounts(66, &[]);
+    let home = Home::with_accounts(66, &wechat.url(), "");
     wechat.fault("hang");
     let ran = home.run(&["check", "--timeout", "1s", "--format", "json"]).exits(5).json();
     let accounts = ran["accounts"].as_array().unwrap();
@@ -718,8 +718,8 @@ fn check_respects_the_timeout_if_a_server_never_answers() {
 
 #[test]
 fn quiet_prints_problems_only() {
-    let wechat = wechat_of(2, &[]);
-    let home = Home::of_accounts(2, &wechat.url(), "");
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
     home.run(&["check", "-q"]).exits(0).silent();
     fs::remove_file(home.document_path("a1")).unwrap();
@@ -735,10 +735,10 @@ fn quiet_prints_problems_only() {
 #[test]
 fn each_finding_is_a_line_with_colours_on_a_terminal_only() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let mut command = check(&sandbox);
     command.args(["--base-url", &wechat.url()]);
-    let plain = Ran::of(command).exits(3).stdout;
+    let plain = Run::new(command).exits(3).stdout;
     assert!(!plain.contains('\x1b'));
     let marks: Vec<_> = plain.lines().map(|line| line.chars().next().unwrap()).collect();
     assert!(marks.iter().all(|mark| "✓!✗".contains(*mark)), "{plain}");
@@ -752,7 +752,7 @@ fn each_finding_is_a_line_with_colours_on_a_terminal_only() {
     let with_no_color = |value: &str| {
         let mut command = check(&sandbox);
         command.args(["--base-url", &wechat.url()]).env("NO_COLOR", value);
-        Ran::of(on_terminal(&command)).exits(3).stdout
+        Run::new(on_terminal(&command)).exits(3).stdout
     };
     let coloured = with_no_color("");
     assert!(

@@ -20,7 +20,7 @@ fn is_empty(dir: &std::path::Path) -> bool {
 #[test]
 fn the_demo_shows_each_step_and_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
-    let ran = Ran::of(demo(dir.path(), &[])).exits(0);
+    let ran = Run::new(demo(dir.path(), &[])).exits(0);
     assert_eq!(ran.stderr, "");
     for part in [
         "$ wxtoken fetch",
@@ -43,7 +43,7 @@ fn the_demo_shows_each_step_and_cleans_up() {
 #[test]
 fn the_full_demo_shows_each_step_and_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
-    let ran = Ran::of(demo(dir.path(), &["--full"])).exits(0);
+    let ran = Run::new(demo(dir.path(), &["--full"])).exits(0);
     assert_eq!(ran.stderr, "");
     let mut rest = &*ran.stdout;
     for part in [
@@ -106,7 +106,7 @@ fn the_demo_ignores_wxtokens_environment_variables() {
             .env("HTTP_PROXY", "http://127.0.0.1:1")
             .env("WXTOKEN_LISTEN", "nonsense")
             .env("STATE_DIRECTORY", "/x");
-        Ran::of(command).exits(0);
+        Run::new(command).exits(0);
     }
 }
 
@@ -117,7 +117,7 @@ fn the_demo_runs_with_a_relative_tmpdir() {
     for args in [&[][..], &["--full"]] {
         let mut command = demo(std::path::Path::new("tmp"), args);
         command.current_dir(dir.path());
-        Ran::of(command).exits(0);
+        Run::new(command).exits(0);
         assert!(is_empty(&dir.path().join("tmp")));
     }
 }

@@ -6,7 +6,7 @@ use crate::support::*;
 
 #[test]
 fn get_prints_one_line_of_json_in_wechats_format() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let ran = sandbox.run(&["get"]).exits(0);
     assert_eq!(ran.stderr, "");
@@ -19,7 +19,7 @@ fn get_prints_one_line_of_json_in_wechats_format() {
 
 #[test]
 fn raw_prints_the_bare_token_and_a_newline() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     assert_eq!(sandbox.run(&["get", "-r"]).exits(0).stdout, "T1\n");
     assert_eq!(sandbox.run(&["get", "--raw"]).exits(0).stdout, "T1\n");
@@ -27,7 +27,7 @@ fn raw_prints_the_bare_token_and_a_newline() {
 
 #[test]
 fn without_a_token_get_exits_with_3_an_empty_stdout_and_the_reason() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.run(&["get"]).exits(3).says(&["does not exist", "wxtoken fetch"]);
     std::fs::create_dir_all(sandbox.document_path()).unwrap();
     sandbox.run(&["get"]).exits(3).says(&["cannot read", "default.json"]);
@@ -40,26 +40,26 @@ fn without_a_token_get_exits_with_3_an_empty_stdout_and_the_reason() {
 
 #[test]
 fn get_refuses_a_document_of_another_account() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let mut other = wxtoken();
     other.args(["get", "--appid", "wxother", "--dir"]).arg(sandbox.path("state"));
-    Ran::of(other).exits(3).says(&[APPID, "another account"]);
+    Run::new(other).exits(3).says(&[APPID, "another account"]);
     let mut any = wxtoken();
     any.args(["get", "-r", "--dir"]).arg(sandbox.path("state"));
-    assert_eq!(Ran::of(any).exits(0).stdout, "T1\n");
+    assert_eq!(Run::new(any).exits(0).stdout, "T1\n");
 }
 
 #[test]
 fn the_document_is_found_by_file_dir_state_directory_and_home() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let document = sandbox.document_path();
     let get = |set: &dyn Fn(&mut Command) -> &mut Command| {
         let mut command = wxtoken();
         command.args(["get", "-r"]);
         set(&mut command);
-        assert_eq!(Ran::of(command).exits(0).stdout, "T1\n");
+        assert_eq!(Run::new(command).exits(0).stdout, "T1\n");
     };
     get(&|command| command.arg("-f").arg(&document));
     get(&|command| command.env("WXTOKEN_FILE", &document));
@@ -76,7 +76,7 @@ fn the_document_is_found_by_file_dir_state_directory_and_home() {
 #[needs(dev_full)]
 #[test]
 fn a_broken_pipe_is_a_success_and_a_full_disk_a_failure() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -95,12 +95,12 @@ fn a_broken_pipe_is_a_success_and_a_full_disk_a_failure() {
 #[needs(strace)]
 #[test]
 fn get_opens_no_socket_takes_no_lock_and_reads_no_secret() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let trace = sandbox.path("trace");
     let mut get = sandbox.command(&["get"]);
     get.arg("--secret-file").arg(sandbox.path("secret"));
-    Ran::of(wrapped(&["strace", "-f", "-o", trace.to_str().unwrap()], &get)).exits(0);
+    Run::new(wrapped(&["strace", "-f", "-o", trace.to_str().unwrap()], &get)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
     // execve has the arguments, with the secret's path.
     let calls: Vec<_> = calls.lines().filter(|call| !call.contains("execve(")).collect();

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use crate::support::*;
 
 #[track_caller]
-fn key(args: &[&str]) -> Ran {
+fn key(args: &[&str]) -> Run {
     let mut command = wxtoken();
     command.arg("key").args(args);
-    Ran::of(command)
+    Run::new(command)
 }
 
 /// Runs `wxtoken key` and returns the key and the line.

@@ -4,7 +4,7 @@ use crate::support::*;
 
 #[test]
 fn status_shows_creation_and_remaining_life_but_not_the_token() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T_SECRET", 7200, 60);
     let document = sandbox.document();
     let ran = sandbox.run(&["status"]).exits(0);
@@ -24,7 +24,7 @@ fn status_shows_creation_and_remaining_life_but_not_the_token() {
 
 #[test]
 fn json_has_state_life_appid_and_fingerprint() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let account = |sandbox: &Sandbox, code| {
         let ran = sandbox.run(&["status", "--format", "json"]).exits(code);
         ran.json()["accounts"][0].clone()
@@ -49,7 +49,7 @@ fn json_has_state_life_appid_and_fingerprint() {
 
 #[test]
 fn prometheus_output_has_timestamps_and_not_ages() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let missing = sandbox.run(&["status", "--format", "prometheus"]).exits(3).stdout;
     assert!(
         missing.contains("wxtoken_token_expiry_timestamp_seconds{account=\"default\"} 0\n"),
@@ -76,26 +76,23 @@ fn prometheus_output_has_timestamps_and_not_ages() {
 
 #[test]
 fn the_exit_status_says_whether_a_token_lives_and_for_how_long() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
-    sandbox.run(&["status"]).exits(3).says_something(&["does not exist"]);
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.run(&["status"]).exits(3).mentions(&["does not exist"]);
     sandbox.publish("T1", 7200, 7000);
     sandbox.run(&["status", "--min-life", "1m"]).exits(0);
-    sandbox
-        .run(&["status", "--min-life", "1h"])
-        .exits(3)
-        .says_something(&["less than --min-life 1h"]);
+    sandbox.run(&["status", "--min-life", "1h"]).exits(3).mentions(&["less than --min-life 1h"]);
 }
 
 /// Runs on a terminal that script(1) provides.
 #[needs(script)]
 #[test]
 fn a_terminal_gets_a_bar_and_colours_unless_no_color_is_set() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 3600);
-    let coloured = Ran::of(on_terminal(&sandbox.command(&["status"]))).exits(0).stdout;
+    let coloured = Run::new(on_terminal(&sandbox.command(&["status"]))).exits(0).stdout;
     assert!(coloured.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{coloured:?}");
     let mut no_color = sandbox.command(&["status"]);
     no_color.env("NO_COLOR", "1");
-    let plain = Ran::of(on_terminal(&no_color)).exits(0).stdout;
+    let plain = Run::new(on_terminal(&no_color)).exits(0).stdout;
     assert!(plain.contains("██████░░░░░░") && !plain.contains('\x1b'), "{plain:?}");
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::*;
 
 /// Starts a stand-in that knows this many accounts, with these flags.
 fn wechat(accounts: usize, more: &[&str]) -> WeChat {
-    wechat_of(accounts, more)
+    wechat_with_accounts(accounts, more)
 }
 
 // fetch
@@ -17,7 +17,7 @@ fn wechat(accounts: usize, more: &[&str]) -> WeChat {
 #[test]
 fn fetch_handles_all_accounts_and_makes_calls_only_for_due_ones() {
     let wechat = wechat(3, &[]);
-    let home = Home::of_accounts(3, &wechat.url(), "");
+    let home = Home::with_accounts(3, &wechat.url(), "");
     home.publish("a1", "wx1", "T1", 0);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.asked(), 2);
@@ -26,15 +26,13 @@ fn fetch_handles_all_accounts_and_makes_calls_only_for_due_ones() {
     assert_ne!(tokens[0], tokens[1]);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.asked(), 2);
-    home.run(&["fetch", "-v", "a2", "a0", "a2"])
-        .exits(0)
-        .says_something(&["a0: not due", "a2: not due"]);
+    home.run(&["fetch", "-v", "a2", "a0", "a2"]).exits(0).mentions(&["a0: not due", "a2: not due"]);
 }
 
 #[test]
 fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_worst() {
     let wechat = wechat(5, &[]);
-    let home = Home::of_accounts(5, &wechat.url(), "");
+    let home = Home::with_accounts(5, &wechat.url(), "");
     // A wrong secret, one readable by others, a missing one, and a document of another account.
     home.put_secret("a0", &appsecret(99));
     write_with_mode(&home.path("a1.secret"), &appsecret(1), 0o644);
@@ -43,7 +41,7 @@ fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_wo
     let ran = home.run(&["fetch"]).exits(4);
     assert!(home.token("a4").is_some());
     assert_eq!(ran.stdout, "");
-    let mut lines = home.said(&ran);
+    let mut lines = home.stderr_lines(&ran);
     lines.sort();
     assert_eq!(lines.len(), 4, "one line for each failure: {lines:?}");
     for (line, expected) in lines.iter().zip([
@@ -64,7 +62,7 @@ fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_wo
 fn many_accounts_are_fetched_concurrently() {
     // Each answer takes a second: sequentially they would take two minutes.
     let wechat = wechat(120, &["--fault", "slow:1"]);
-    let home = Home::of_accounts(120, &wechat.url(), "");
+    let home = Home::with_accounts(120, &wechat.url(), "");
     home.run(&["fetch", "--timeout", "20s"]).exits(0).silent();
     assert_eq!(wechat.mints(), 120);
     assert!((0..120).all(|n| home.token(&format!("a{n}")).is_some()));
@@ -77,25 +75,25 @@ fn an_accounts_secret_comes_from_its_file_or_a_credential_and_not_from_wxtoken_s
         "[account.a0]\nappid = 'wx0'\nbase_url = '{0}'\n[account.a1]\nappid = 'wx1'\nbase_url = '{0}'\nsecret_file = 'a1.secret'\n",
         wechat.url()
     );
-    let home = Home::with(&config);
+    let home = Home::new(&config);
     home.put_secret("a1", &appsecret(1));
     let mut without = home.command(&["fetch"]);
     without.env("WXTOKEN_SECRET", appsecret(0));
-    Ran::of(without)
+    Run::new(without)
         .exits(2)
         .says(&["account.a0", "give secret_file, or a systemd credential named a0.secret"]);
     fs::create_dir(home.path("credentials")).unwrap();
     write_with_mode(&home.path("credentials/a0.secret"), &appsecret(0), 0o440);
     let mut with = home.command(&["fetch"]);
     with.env("CREDENTIALS_DIRECTORY", home.path("credentials"));
-    Ran::of(with).exits(0).silent();
+    Run::new(with).exits(0).silent();
     assert!(home.token("a0").is_some() && home.token("a1").is_some());
 }
 
 #[test]
 fn force_and_rejected_need_the_names_of_accounts() {
     let wechat = wechat(3, &[]);
-    let home = Home::of_accounts(3, &wechat.url(), "");
+    let home = Home::with_accounts(3, &wechat.url(), "");
     home.run(&["fetch"]).exits(0);
     let before = home.token("a0").unwrap();
     home.run(&["fetch", "--force"]).exits(2).says(&["--force", "all 3 accounts", "name those"]);
@@ -113,12 +111,12 @@ fn force_and_rejected_need_the_names_of_accounts() {
 #[test]
 fn progress_is_shown_on_a_terminal_only() {
     let wechat = wechat(40, &["--fault", "slow:1"]);
-    let home = Home::of_accounts(40, &wechat.url(), "");
+    let home = Home::with_accounts(40, &wechat.url(), "");
     home.put_secret("a3", &appsecret(99));
     let fetch = home.command(&["fetch"]);
     let on_terminal = |term: &str| {
         let mut fetch = home.command(&["fetch"]);
-        Ran::of(on_terminal(fetch.env("TERM", term))).exits(4).stdout
+        Run::new(on_terminal(fetch.env("TERM", term))).exits(4).stdout
     };
     let shown = on_terminal("xterm");
     assert!(shown.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{shown:?}");
@@ -129,7 +127,7 @@ fn progress_is_shown_on_a_terminal_only() {
     let plain = on_terminal("dumb");
     assert!(plain.contains("a3: WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
-    let ran = Ran::of(fetch).exits(4);
+    let ran = Run::new(fetch).exits(4);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
 }
 
@@ -147,7 +145,7 @@ fn the_next_base_url_is_used_if_one_is_unreachable() {
             urls.join(", ")
         )
     };
-    let home = Home::with(&config(&["https://unknown.invalid", &unused, &wechat.url()]));
+    let home = Home::new(&config(&["https://unknown.invalid", &unused, &wechat.url()]));
     home.put_secret("a0", &appsecret(0));
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.asked(), 1);
@@ -192,7 +190,7 @@ fn an_accounts_proxy_is_used_and_its_password_never_shown() {
         String::from_utf8(head).unwrap()
     });
     let password = "Pa55word";
-    let home = Home::of_accounts(
+    let home = Home::with_accounts(
         2,
         &wechat.url(),
         &format!("proxy = 'http://user:{password}@{address}'\n"),
@@ -208,7 +206,7 @@ fn an_accounts_proxy_is_used_and_its_password_never_shown() {
     // The proxy is gone, and is not bypassed.
     let ran = home.run(&["fetch", "--force", "-vvv", "--timeout", "1s", "a1"]).exits(5);
     assert!(!ran.stderr.contains(password), "{}", ran.stderr);
-    ran.says_something(&[&format!("through the proxy {address}")]);
+    ran.mentions(&[&format!("through the proxy {address}")]);
     assert_eq!(wechat.asked(), 2);
 }
 
@@ -216,7 +214,7 @@ fn an_accounts_proxy_is_used_and_its_password_never_shown() {
 
 #[test]
 fn get_needs_a_name_with_several_accounts() {
-    let home = Home::of_accounts(12, "http://127.0.0.1:1", "");
+    let home = Home::with_accounts(12, "http://127.0.0.1:1", "");
     home.publish("a1", "wx1", "T1", 0);
     assert_eq!(home.run(&["get", "-r", "a1"]).exits(0).stdout, "T1\n");
     home.run(&["get", "a2"]).exits(3).says(&["a2: no token", "a2.json does not exist"]);
@@ -228,14 +226,14 @@ fn get_needs_a_name_with_several_accounts() {
     let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
     let ran = home.run(&["status", secret, "unknown"]).exits(2);
     assert!(!ran.stderr.contains(secret) && ran.stderr.lines().count() == 2, "{}", ran.stderr);
-    let only = Home::of_accounts(1, "http://127.0.0.1:1", "");
+    let only = Home::with_accounts(1, "http://127.0.0.1:1", "");
     only.publish("a0", "wx0", "T0", 0);
     assert_eq!(only.run(&["get", "-r"]).exits(0).stdout, "T0\n");
 }
 
 #[test]
 fn status_prints_a_table_and_its_exit_status_is_the_worst() {
-    let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
+    let home = Home::with_accounts(3, "http://127.0.0.1:1", "");
     home.publish("a0", "wx0", "T0", 0);
     home.publish("a2", "wx2", "T2", 8000);
     let ran = home.run(&["status"]).exits(3);
@@ -247,7 +245,7 @@ fn status_prints_a_table_and_its_exit_status_is_the_worst() {
         assert!(line.starts_with(expected), "{line}");
     }
     assert_eq!(lines[0].find("since"), lines[2].find("since"), "{}", ran.stdout);
-    let lines = home.said(&ran);
+    let lines = home.stderr_lines(&ran);
     assert!(
         lines.len() == 2
             && lines[0].contains("a1: no token")
@@ -274,7 +272,7 @@ fn status_prints_a_table_and_its_exit_status_is_the_worst() {
 
 #[test]
 fn two_accounts_with_one_document_are_a_config_error() {
-    let home = Home::with(
+    let home = Home::new(
         "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = 'state/a.json'\n",
     );
     for verb in ["fetch", "status", "serve"] {
@@ -282,7 +280,7 @@ fn two_accounts_with_one_document_are_a_config_error() {
         let expected = format!(
             "wxtoken: {verb}: wxtoken.toml:4: account.b: its document state/a.json is account a's, too"
         );
-        assert_eq!(home.said(&ran), [expected]);
+        assert_eq!(home.stderr_lines(&ran), [expected]);
     }
 }
 
@@ -292,7 +290,7 @@ const NATIVE: &str = "/token/";
 
 #[test]
 fn serve_answers_for_each_account_by_name_and_by_appid() {
-    let home = Home::of_accounts(3, "http://127.0.0.1:1", "");
+    let home = Home::with_accounts(3, "http://127.0.0.1:1", "");
     for n in 0..3 {
         home.publish(&format!("a{n}"), &format!("wx{n}"), &format!("T{n}"), 0);
     }
@@ -323,13 +321,13 @@ fn of_several_accounts_with_one_appid_the_route_or_the_key_selects_one() {
     let account = |name: &str, api: &str| {
         format!("[account.{name}]\nappid = 'ww1'\napi = '{api}'\nsecret_file = '{name}.secret'\n")
     };
-    let home = Home::with(&["crm", "mail"].map(|name| account(name, "work")).concat());
+    let home = Home::new(&["crm", "mail"].map(|name| account(name, "work")).concat());
     for name in ["crm", "mail"] {
         home.publish(name, "ww1", &format!("T-{name}"), 0);
     }
     let mut key = wxtoken();
     key.args(["key", "php", "crm"]);
-    let printed = Ran::of(key).exits(0).stdout;
+    let printed = Run::new(key).exits(0).stdout;
     let field = |label: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
@@ -345,7 +343,7 @@ fn of_several_accounts_with_one_appid_the_route_or_the_key_selects_one() {
     let with_keys = home.serve(&["--keys", home.path("keys").to_str().unwrap()]);
     assert_eq!(gettoken(&with_keys, &field("key:"))["access_token"], "T-crm");
 
-    let home = Home::with(&[account("stable", "stable"), account("classic", "classic")].concat());
+    let home = Home::new(&[account("stable", "stable"), account("classic", "classic")].concat());
     for name in ["stable", "classic"] {
         home.publish(name, "ww1", &format!("T-{name}"), 0);
     }
@@ -353,14 +351,14 @@ fn of_several_accounts_with_one_appid_the_route_or_the_key_selects_one() {
     let classic = server.get("/cgi-bin/token?grant_type=client_credential&appid=ww1&secret=x");
     assert_eq!(classic.json()["access_token"], "T-classic");
     let body = r#"{"grant_type":"client_credential","appid":"ww1","secret":"x"}"#;
-    let stable = server.send(&posting("/cgi-bin/stable_token", body));
+    let stable = server.send(&post_request("/cgi-bin/stable_token", body));
     assert_eq!(stable.json()["access_token"], "T-stable");
 }
 
 /// 127.0.0.2 and 127.0.0.3 stand for other hosts.
 #[test]
 fn an_accounts_allow_list_restricts_the_servers() {
-    let home = Home::with(
+    let home = Home::new(
         "[account.shop]\nappid = 'wx1'\nallow = ['127.0.0.2', '127.0.0.9']\n[account.mall]\nappid = 'wx2'\n\
          [serve]\nallow = ['127.0.0.2', '127.0.0.3']\n",
     );
@@ -404,7 +402,7 @@ fn an_accounts_allow_list_restricts_the_servers() {
 #[test]
 fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup() {
     let wechat = wechat(3, &[]);
-    let home = Home::of_accounts(3, &wechat.url(), "[serve]\nrefresh = true\n");
+    let home = Home::with_accounts(3, &wechat.url(), "[serve]\nrefresh = true\n");
     fs::remove_file(home.path("a1.secret")).unwrap();
     let server = home.serve(&[]);
     for name in ["a0", "a2"] {
@@ -428,14 +426,14 @@ fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup()
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("WXTOKEN_REFRESH", "false");
     let server = Server::start(command, 1);
-    let post = server.send(&posting("/token/a0", &rejected("T0")));
+    let post = server.send(&post_request("/token/a0", &rejected("T0")));
     assert_eq!(post.status, 405, "no refresh here");
 }
 
 #[test]
 fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
     let wechat = wechat(4, &[]);
-    let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
+    let home = Home::with_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
     let server = home.serve_with_log(&["-v"]);
     for name in ["a0", "a1"] {
         eventually("a token is served", || server.get(&format!("/token/{name}")).status == 200);
@@ -485,7 +483,7 @@ fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
 fn a_removed_account_is_not_refreshed_any_more() {
     let wechat = wechat(2, &["--life", "3s"]);
     let home =
-        Home::of_accounts(2, &wechat.url(), "refresh_before = '1s'\n[serve]\nrefresh = true\n");
+        Home::with_accounts(2, &wechat.url(), "refresh_before = '1s'\n[serve]\nrefresh = true\n");
     let server = home.serve(&[]);
     for name in ["a0", "a1"] {
         eventually("there is a token", || home.token(name).is_some());
@@ -507,7 +505,7 @@ fn a_removed_account_is_not_refreshed_any_more() {
 #[test]
 fn the_account_of_the_command_line_is_kept_when_the_config_changes() {
     let wechat = WeChat::start();
-    let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
+    let home = Home::new("[serve]\nallow = '127.0.0.1'\n");
     home.put_secret("piped", SECRET);
     let mut command = home.command(&["serve", "--refresh", "--appid", APPID, "--secret-file", "-"]);
     command.args(["--listen", "127.0.0.1:0", "--base-url", &wechat.url()]);
@@ -520,7 +518,7 @@ fn the_account_of_the_command_line_is_kept_when_the_config_changes() {
     eventually("the old allow list applies again", || server.get("/token").status == 200);
     let token = home.token("default").unwrap();
     wechat.kill_tokens();
-    let other = server.tell_rejected(&token);
+    let other = server.report_rejected(&token);
     assert_eq!(other.status, 200, "{}", other.body);
     let stderr = server.stop();
     assert!(!stderr.contains("stdin") && !stderr.contains("last good"), "{stderr}");
@@ -530,7 +528,7 @@ fn the_account_of_the_command_line_is_kept_when_the_config_changes() {
 #[test]
 fn a_pipe_is_refused_as_an_accounts_secret_file() {
     let wechat = wechat(2, &[]);
-    let home = Home::of_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
+    let home = Home::with_accounts(2, &wechat.url(), "[serve]\nrefresh = true\n");
     fs::remove_file(home.path("a0.secret")).unwrap();
     let made = Command::new("mkfifo").args(["-m", "600"]).arg(home.path("a0.secret")).status();
     assert!(made.unwrap().success());
@@ -538,5 +536,5 @@ fn a_pipe_is_refused_as_an_accounts_secret_file() {
     let server = home.serve(&[]);
     assert_eq!((server.get("/token/a0").status, server.get("/token/a1").status), (503, 200));
     home.write(&format!("x = 1\n{}", home.config()));
-    home.run(&["fetch"]).exits(2).says_something(&["no such key", "no plain file"]);
+    home.run(&["fetch"]).exits(2).mentions(&["no such key", "no plain file"]);
 }

@@ -11,11 +11,11 @@ use crate::support::*;
 /// Returns the errors that `fetch` reports for this config, without their common prefix.
 #[track_caller]
 fn errors(config: &str) -> Vec<String> {
-    let home = Home::with(config);
+    let home = Home::new(config);
     home.put_secret("s", &appsecret(1));
     let ran = home.run(&["fetch"]).exits(2);
     assert_eq!(ran.stdout, "");
-    let lines = home.said(&ran);
+    let lines = home.stderr_lines(&ran);
     let strip = |line: &String| {
         line.strip_prefix("wxtoken: fetch: ").expect("an error of fetch").to_owned()
     };
@@ -206,7 +206,7 @@ fn each_error_has_line_key_and_what_is_expected() {
 
 #[test]
 fn all_errors_are_reported_at_once_in_the_order_of_lines() {
-    let home = Home::with(
+    let home = Home::new(
         "refresh_before = '5x'\n\
          [account.shop]\n\
          apid = 'wx1'\n\
@@ -244,7 +244,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_lines() {
         let ran = home.run(args).exits(2);
         let expected: Vec<_> =
             expected.iter().map(|line| format!("wxtoken: {}: {line}", args[0])).collect();
-        assert_eq!(home.said(&ran), expected);
+        assert_eq!(home.stderr_lines(&ran), expected);
         assert_eq!(ran.stdout, "");
     }
 }
@@ -409,7 +409,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
     let mut refused = 0;
     for (verb, config) in &configs {
         for secret in secrets {
-            let home = Home::with(&config.replace('S', secret));
+            let home = Home::new(&config.replace('S', secret));
             home.put_secret("a", &appsecret(1));
             let mut command = home.command(&[verb, "-vvv"]);
             match *verb {
@@ -417,7 +417,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
                 // A usage error in any case, so that the server does not start.
                 _ => command.args(["--listen", "unix:/dev/null"]),
             };
-            let ran = Ran::of(command);
+            let ran = Run::new(command);
             let shown = format!("{}{}", ran.stdout, ran.stderr);
             assert!(!shown.contains(secret), "{config}\n{shown}");
             refused += usize::from(ran.status.code() == Some(2));
@@ -429,7 +429,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
 
 #[test]
 fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
-    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
     let path = home.path("wxtoken.toml");
     for (mode, is_fine) in
         [(0o644, true), (0o600, true), (0o664, false), (0o646, false), (0o666, false)]
@@ -456,7 +456,7 @@ fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
     fs::create_dir(&path).unwrap();
     home.run(&["get"]).exits(2).says(&["wxtoken.toml", "not a plain file"]);
     // With a byte order mark and CRLF, as Notepad on Windows saves it.
-    let windows = Home::with("\u{feff}[account.shop]\r\nappid = 'wx1' # 小店\r\n");
+    let windows = Home::new("\u{feff}[account.shop]\r\nappid = 'wx1' # 小店\r\n");
     windows.run(&["get"]).exits(3).says(&["no token"]);
 }
 
@@ -464,7 +464,7 @@ fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
 
 #[test]
 fn a_flag_overrides_the_environment_which_overrides_the_config_which_overrides_the_default() {
-    let home = Home::with("dir = 'of-file'\n[account.shop]\nappid = 'wx1'\n");
+    let home = Home::new("dir = 'of-file'\n[account.shop]\nappid = 'wx1'\n");
     let config = home.path("wxtoken.toml");
     let file = |flags: &[&str], variables: &[(&str, &str)]| {
         let mut command = wxtoken();
@@ -475,7 +475,7 @@ fn a_flag_overrides_the_environment_which_overrides_the_config_which_overrides_t
         for (name, dir) in variables {
             command.env(name, home.path(dir));
         }
-        let json = Ran::of(command).exits(3).json();
+        let json = Run::new(command).exits(3).json();
         let file = json["accounts"][0]["file"].as_str().unwrap().to_owned();
         let dir = file.strip_suffix("/shop.json").unwrap();
         dir.strip_prefix(home.path("").to_str().unwrap()).unwrap().to_owned()
@@ -493,10 +493,10 @@ fn a_flag_overrides_the_environment_which_overrides_the_config_which_overrides_t
 #[test]
 fn refresh_before_can_be_set_for_an_account_for_all_or_by_a_flag() {
     let state = |config: &str, args: &[&str]| {
-        let home = Home::with(config);
+        let home = Home::new(config);
         home.publish("shop", "wx1", "T1", 3600);
         let mut command = home.command(&["status", "--format", "json"]);
-        let ran = Ran::of({
+        let ran = Run::new({
             command.args(args);
             command
         });
@@ -513,7 +513,7 @@ fn refresh_before_can_be_set_for_an_account_for_all_or_by_a_flag() {
 #[test]
 fn paths_are_relative_to_the_config() {
     let wechat = WeChat::start();
-    let home = Home::with(&format!(
+    let home = Home::new(&format!(
         "dir = 'here/state'\nmode = '0640'\n[account.shop]\nappid = '{APPID}'\nsecret_file = 'secrets/shop'\n\
          base_url = '{0}'\n[account.mall]\nappid = '{APPID}'\nsecret_file = 'secrets/shop'\napi = 'classic'\n\
          base_url = '{0}'\nfile = 'there/mall.json'\n",
@@ -524,7 +524,7 @@ fn paths_are_relative_to_the_config() {
     let mut fetch = wxtoken();
     // With a relative path, from another directory.
     fetch.args(["fetch", "-c", "../wxtoken.toml"]).current_dir(home.path("secrets"));
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     let modes = || {
         ["here/state/shop.json", "there/mall.json"].map(|document| {
             fs::metadata(home.path(document)).expect(document).permissions().mode() & 0o777
@@ -538,20 +538,20 @@ fn paths_are_relative_to_the_config() {
 #[test]
 fn an_account_on_the_command_line_replaces_those_of_the_config() {
     let wechat = WeChat::start();
-    let home = Home::with(
+    let home = Home::new(
         "mode = '0644'\n[account.shop]\nappid = 'wx1'\nbase_url = 'http://127.0.0.1:1'\n",
     );
     home.put_secret("given", SECRET);
     let mut fetch = home.command(&["fetch", "--appid", APPID, "--base-url", &wechat.url()]);
     fetch.arg("--secret-file").arg(home.path("given.secret"));
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     assert!(home.token("default").is_some() && home.token("shop").is_none());
     // Settings for all accounts apply to it, too.
     let mode = fs::metadata(home.document_path("default")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     home.run(&["get", "-r", "--appid", APPID]).exits(0);
     // A config without accounts can be combined with one.
-    let home = Home::with("[serve]\nallow = '127.0.0.1'\n");
+    let home = Home::new("[serve]\nallow = '127.0.0.1'\n");
     home.publish("default", "wx9", "T9", 0);
     assert_eq!(home.run(&["get", "-r"]).exits(0).stdout, "T9\n");
     home.run(&["fetch"]).exits(2).says(&["no account: give --appid"]);
@@ -559,7 +559,7 @@ fn an_account_on_the_command_line_replaces_those_of_the_config() {
 
 #[test]
 fn arguments_override_an_account_from_the_environment() {
-    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
     let get = |set: &dyn Fn(&mut Command) -> &mut Command| {
@@ -569,7 +569,7 @@ fn arguments_override_an_account_from_the_environment() {
             .env("STATE_DIRECTORY", home.path("state"))
             .env("WXTOKEN_APPID", "wx9");
         set(&mut command);
-        Ran::of(command).exits(0).stdout
+        Run::new(command).exits(0).stdout
     };
     let config = home.path("wxtoken.toml");
     assert_eq!(get(&|command| command.arg("-c").arg(&config)), "T1\n");
@@ -581,7 +581,7 @@ fn arguments_override_an_account_from_the_environment() {
 
 #[test]
 fn flags_of_an_account_without_appid_are_a_usage_error() {
-    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
     for (flag, value) in [
         ("--secret-file", "x"),
         ("--api", "classic"),
@@ -603,14 +603,14 @@ fn flags_of_an_account_without_appid_are_a_usage_error() {
             .arg("fetch")
             .env(name, value)
             .env("WXTOKEN_CONFIG", home.path("wxtoken.toml"));
-        Ran::of(from_environment).exits(2).says(&[flag, "goes with --appid"]);
+        Run::new(from_environment).exits(2).says(&[flag, "goes with --appid"]);
     }
     for verb in ["fetch", "get", "status"] {
         let ran = home.run(&[verb, "shop", "--appid", "wx1"]).exits(2);
-        ran.says_something(&["ACCOUNT names one of the config's accounts", "--appid"]);
+        ran.mentions(&["ACCOUNT names one of the config's accounts", "--appid"]);
         let mut nowhere = wxtoken();
         nowhere.args([verb, "shop"]).env("HOME", home.path("."));
-        Ran::of(nowhere).exits(2).says(&["ACCOUNT", "--config"]);
+        Run::new(nowhere).exits(2).says(&["ACCOUNT", "--config"]);
     }
 }
 
@@ -618,7 +618,7 @@ fn flags_of_an_account_without_appid_are_a_usage_error() {
 #[needs(mount)]
 #[test]
 fn the_system_config_is_read_if_no_account_is_given() {
-    let home = Home::with("[account.shop]\nappid = 'wx1'\n");
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
     let script = r#"
@@ -637,21 +637,21 @@ fn the_system_config_is_read_if_no_account_is_given() {
     unshare.args(["--user", "--map-root-user", "--mount", "bash", "-euc", script]);
     unshare.current_dir(home.path("")).env("STATE_DIRECTORY", home.path("state"));
     unshare.env("WXTOKEN", wxtoken().get_program());
-    assert_eq!(Ran::of(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
+    assert_eq!(Run::new(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
 }
 
 // [serve].
 
 #[test]
 fn serve_uses_the_config_and_flags_override_it() {
-    let home = Home::with(
+    let home = Home::new(
         "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = ['127.0.0.1:0', 'unix:wx.sock']\nallow_file = 'allow'\n\
          trusted_proxies = '127.0.0.1'\nkeys = 'keys'\n",
     );
     home.publish("shop", "wx1", "T1", 0);
     let mut key = wxtoken();
     key.args(["key", "php"]);
-    let printed = Ran::of(key).exits(0).stdout;
+    let printed = Run::new(key).exits(0).stdout;
     let field = |label: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
@@ -686,7 +686,7 @@ fn serve_uses_the_config_and_flags_override_it() {
 
 #[test]
 fn certificate_paths_are_relative_to_the_config() {
-    let home = Home::with(
+    let home = Home::new(
         "[account.shop]\nappid = 'wx1'\n[serve]\nlisten = '127.0.0.1:0'\ntls_cert = 'cert.pem'\ntls_key = 'key.pem'\n",
     );
     let identity = Authority::new().sign();

@@ -123,7 +123,7 @@ impl Site {
     }
 
     fn start(program: &Path, trust: &[&str], args: &[&str]) -> Site {
-        let sandbox = Sandbox::asking("http://127.0.0.1:1");
+        let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
         sandbox.publish(TOKEN, 7200, 0);
         let socket = format!("unix:{}", sandbox.path("socket").display());
         let trust: Vec<&str> =
@@ -287,7 +287,7 @@ fn nginx_reuses_its_connection_to_wxtoken() {
 fn keys_are_forwarded_and_never_logged_by_nginx_also_with_wxtoken_down() {
     let mut command = wxtoken();
     command.args(["key", "php"]);
-    let made = Ran::of(command).exits(0).stdout;
+    let made = Run::new(command).exits(0).stdout;
     let key = made.lines().next().unwrap().trim_start_matches("key:").trim();
     let keys = tempfile::tempdir().unwrap();
     let file = keys.path().join("keys");
@@ -369,7 +369,7 @@ fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) ->
 #[test]
 fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
     let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
@@ -414,7 +414,7 @@ fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
 #[test]
 fn a_server_with_a_certificate_of_another_name_gets_no_token() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.publish(TOKEN, 7200, 0);
     let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
     let front = TlsFront::before(wechat.address(), "evil.example");

@@ -54,7 +54,7 @@ impl SdkSetup {
         serve: fn(&Sandbox, &[&str]) -> Server,
     ) -> SdkSetup {
         let sdks = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk");
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]); // Fails if WeChat has a fault.
         let (key, line) = new_key();
         let keys = sandbox.path("keys");
@@ -110,7 +110,7 @@ impl SdkSetup {
 fn new_key() -> (String, String) {
     let mut command = wxtoken();
     command.args(["key", "worker"]);
-    let ran = Ran::of(command).exits(0);
+    let ran = Run::new(command).exits(0);
     let field = |label| ran.stdout.lines().find_map(|line| line.strip_prefix(label)).expect(label);
     (field("key:").trim().to_owned(), field("line:").trim().to_owned())
 }
@@ -251,7 +251,7 @@ fn every_recipe_completes_its_api_call_with_one_token_for_all() {
     let setup = SdkSetup::set();
     let shell = [SHELL_OVER_HTTP, SHELL_FROM_FILE];
     for recipe in [SDKS_OVER_HTTP, SDKS_FROM_FILE, shell].as_flattened() {
-        let ran = Ran::of(setup.program(recipe)).exits(0);
+        let ran = Run::new(setup.program(recipe)).exits(0);
         let mut parts = ran.stdout.split(|c: char| !c.is_ascii_digit() && c != '.');
         let addresses = parts.any(|part| part.parse::<Ipv4Addr>().is_ok());
         assert!(addresses, "{recipe}: {}", ran.stdout);
@@ -356,7 +356,7 @@ fn an_sdk_for_wecom_keeps_its_token_and_recovers_from_a_revoked_one_within_one_a
     worker.call_succeeds();
     assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "the new token is kept");
 
-    Ran::of(setup.program(WECOM_OVER_HTTP)).exits(0);
+    Run::new(setup.program(WECOM_OVER_HTTP)).exits(0);
 }
 
 /// Without --refresh a dead token is not replaced. One SDK gives up by itself, the other would retry until its process fails.
@@ -446,7 +446,7 @@ fn a_reader_of_the_document_uses_a_new_token_at_its_next_call() {
 #[test]
 fn a_reader_of_the_document_does_not_use_an_expired_token() {
     let setup = SdkSetup::set();
-    let expired = Sandbox::against(&setup.wechat);
+    let expired = Sandbox::new(&setup.wechat);
     expired.publish(&setup.sandbox.token(), 7200, 7201);
     for recipe in SDKS_FROM_FILE {
         let mut program = setup.worker_program(recipe);
@@ -463,7 +463,7 @@ fn host_of_recipe(setup: &SdkSetup, redis: &Redis) -> Home {
     let (_, settings) = recipe.split_once("    [redis]\n").expect("what to set");
     let also = settings.lines().next().unwrap().trim();
     let (store, wechat) = (redis.url(), setup.wechat.url());
-    let home = Home::with(&format!(
+    let home = Home::new(&format!(
         "store = \"{store}\"\n[account.shop]\nappid = \"{APPID}\"\nsecret_file = \"shop.secret\"\n\
          base_url = \"{wechat}\"\n[redis]\n{also}\n"
     ));
@@ -484,7 +484,7 @@ fn wechatpys_redis_storage_finds_the_token_and_makes_no_request_without_one() {
         program.env("REDIS_URL", redis.url());
         program
     };
-    assert!(Ran::of(program(false)).exits(0).stdout.contains('.'), "addresses");
+    assert!(Run::new(program(false)).exits(0).stdout.contains('.'), "addresses");
     let mut worker = Worker::start(program(true));
     worker.call_succeeds();
     // A new token is used at its next call.
@@ -506,7 +506,7 @@ fn a_script_that_reports_a_rejected_token_gets_a_new_one_at_once() {
         let setup = SdkSetup::set();
         let dead = setup.sandbox.token();
         setup.wechat.kill_tokens();
-        Ran::of(setup.program(recipe)).exits(0);
+        Run::new(setup.program(recipe)).exits(0);
         assert_ne!(setup.sandbox.token(), dead, "{recipe}");
         let expected =
             if recipe == SHELL_OVER_HTTP { vec!["GET /token", "POST /token"] } else { vec![] };

@@ -76,7 +76,7 @@ impl Manager {
 }
 
 fn published() -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     sandbox
 }
@@ -104,11 +104,11 @@ fn the_manager_is_notified_of_ready_reloading_and_stopping() {
         // STOPPING is sent while a request is still in progress.
         let mut pending = server.caller();
         assert_eq!(pending.get("/token").status, 200);
-        pending.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
+        pending.send("GET /token HTTP/1.1\r\nHost: localhost\r\n");
         assert_eq!(server.get("/healthz").status, 200);
         server.signal("TERM");
         assert_eq!(manager.next(), "STOPPING=1");
-        pending.say("\r\n");
+        pending.send("\r\n");
         assert_eq!(pending.answer().status, 200);
         let (status, stderr) = server.end();
         assert_eq!((status.code(), &*stderr), (Some(0), ""));
@@ -138,7 +138,7 @@ fn a_server_that_fails_to_start_never_sends_ready() {
     let taken = taken.local_addr().unwrap().to_string();
     let mut command = sandbox.command(&["serve", "--listen", &taken]);
     command.env("NOTIFY_SOCKET", &manager.name);
-    Ran::of(command).exits(1).says(&["in use"]);
+    Run::new(command).exits(1).says(&["in use"]);
     assert!(manager.has_no_more());
 }
 
@@ -209,7 +209,7 @@ fn a_manager_that_does_not_read_does_not_block_requests() {
 fn the_notified_status_shows_https_and_no_secret() {
     let sandbox = published();
     let authority = Authority::new();
-    authority.sign().put(&sandbox);
+    authority.sign().write_to(&sandbox);
     let manager = Manager::in_sandbox(&sandbox);
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.args(Identity::flags(&sandbox)).env("NOTIFY_SOCKET", &manager.name);
@@ -257,11 +257,11 @@ fn a_passed_socket_overrides_listen_and_stays_open_after_the_exit() {
         }
         let server = Server::start(command, 1);
         assert_eq!(server.addresses, [shown]);
-        let mut caller = Caller::over(connect(address));
+        let mut caller = Caller::new(connect(address));
         for _ in 0..3 {
             assert_eq!(caller.get("/token").json()["access_token"], "T1");
         }
-        let (stdout, stderr) = server.stop_and_tell();
+        let (stdout, stderr) = server.stop_with_output();
         assert_eq!((&*stdout, &*stderr), ("", ""), "nothing else is listened on or logged");
         assert!(caller.is_closed());
         // A connection made between two runs waits in the backlog for the next one.
@@ -277,7 +277,7 @@ fn a_passed_unix_socket_is_not_removed() {
     for _ in 0..2 {
         let server = Server::start(passing(&sandbox, ours.try_clone().unwrap().into(), &[]), 1);
         assert_eq!(server.addresses, [format!("unix:{}", path.display())]);
-        let answer = Caller::over(connect_unix(&server.addresses[0])).get("/token");
+        let answer = Caller::new(connect_unix(&server.addresses[0])).get("/token");
         assert_eq!(answer.status, 200);
         assert_eq!(server.stop(), "");
         assert!(path.exists());
@@ -287,7 +287,7 @@ fn a_passed_unix_socket_is_not_removed() {
     let ours = UnixListener::bind_addr(&address).unwrap();
     let server = Server::start(passing(&sandbox, ours.into(), &[]), 1);
     assert_eq!(server.addresses, [format!("unix:@{name}")]);
-    let answer = Caller::over(UnixStream::connect_addr(&address).unwrap()).get("/token");
+    let answer = Caller::new(UnixStream::connect_addr(&address).unwrap()).get("/token");
     assert_eq!(answer.status, 200);
 }
 
@@ -295,7 +295,7 @@ fn a_passed_unix_socket_is_not_removed() {
 fn a_passed_socket_has_the_same_access_checks() {
     let sandbox = published();
     let authority = Authority::new();
-    authority.sign().put(&sandbox);
+    authority.sign().write_to(&sandbox);
     let ours = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = ours.local_addr().unwrap().port();
     let server = Server::start(passing(&sandbox, ours.try_clone().unwrap().into(), &[]), 1);
@@ -342,18 +342,18 @@ fn a_passed_descriptor_that_is_not_a_listening_stream_socket_is_an_error_that_na
     ] {
         let mut command = passing(&sandbox, descriptor, &["--listen", "127.0.0.1:0"]);
         command.env("LISTEN_FDNAMES", "odd.socket");
-        let ran = Ran::of(command);
+        let ran = Run::new(command);
         assert_eq!(ran.status.code(), Some(2), "{what}: {ran:?}");
         ran.says(&["descriptor 3", "odd.socket", "ListenStream=", "Accept="]);
     }
     // LISTEN_FDS announces more descriptors than are passed.
     let mut command = passing(&sandbox, listener.try_clone().unwrap().into(), &[]);
     command.env("LISTEN_FDS", "2");
-    Ran::of(command).exits(2).says(&["descriptor 4"]);
+    Run::new(command).exits(2).says(&["descriptor 4"]);
     for invalid in ["many", "-1", "4000000000", "99999999999999999999"] {
         let mut command = passing(&sandbox, listener.try_clone().unwrap().into(), &[]);
         command.env("LISTEN_FDS", invalid);
-        Ran::of(command).exits(2).says(&["LISTEN_FDS"]);
+        Run::new(command).exits(2).says(&["LISTEN_FDS"]);
     }
 }
 
@@ -395,9 +395,9 @@ fn systemd_socket_activate_passes_several_named_sockets() {
     assert_eq!(server.addresses, [shown(&first, "api.socket"), shown(&second, "local.socket")]);
     let mut early = early.unwrap();
     early.write_all(b"GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert_eq!(Caller::over(early).answer().status, 200);
+    assert_eq!(Caller::new(early).answer().status, 200);
     for path in [&first, &second] {
-        assert_eq!(Caller::over(UnixStream::connect(path).unwrap()).get("/token").status, 200);
+        assert_eq!(Caller::new(UnixStream::connect(path).unwrap()).get("/token").status, 200);
     }
     server.signal("TERM");
     assert!(server.end().0.success());
@@ -408,20 +408,20 @@ fn systemd_socket_activate_passes_several_named_sockets() {
 fn a_reload_loads_the_new_certificate_before_it_notifies_ready() {
     let sandbox = published();
     let authority = Authority::new();
-    authority.sign().put(&sandbox);
+    authority.sign().write_to(&sandbox);
     let manager = Manager::in_sandbox(&sandbox);
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0", "-v"]);
     command.args(Identity::flags(&sandbox)).env("NOTIFY_SOCKET", &manager.name);
     let server = Server::start(command, 1);
     assert!(manager.next().starts_with("READY=1"));
-    let client = TlsClient::trusting(&authority).forgetful();
+    let client = TlsClient::trusting(&authority).without_resumption();
     let certificate = || {
         let stream = client.try_connect(server.address()).expect("a handshake");
         stream.conn.peer_certificates().unwrap()[0].to_vec()
     };
     for _ in 0..5 {
         let before = certificate();
-        authority.sign().put(&sandbox);
+        authority.sign().write_to(&sandbox);
         server.signal("HUP");
         assert!(manager.next().starts_with("RELOADING=1\n"));
         assert_eq!(manager.next(), "READY=1");

@@ -15,7 +15,7 @@ fn mode(sandbox: &Sandbox, name: &str) -> u32 {
 #[test]
 fn the_mode_is_applied_also_if_nothing_is_due() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for (asked, expected) in [("0600", 0o600), ("0640", 0o640), ("0600", 0o600)] {
         sandbox.run(&["fetch", "--mode", asked]).exits(0).silent();
         assert_eq!(mode(&sandbox, "default.json"), expected);
@@ -27,7 +27,7 @@ fn the_mode_is_applied_also_if_nothing_is_due() {
 fn a_created_directory_is_accessible_to_the_readers_of_the_document() {
     let wechat = WeChat::start();
     for (document, directory) in [("0600", 0o700), ("0640", 0o750), ("0644", 0o755)] {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         sandbox.run(&["fetch", "--mode", document]).exits(0);
         assert_eq!(mode(&sandbox, "."), directory);
     }
@@ -36,7 +36,7 @@ fn a_created_directory_is_accessible_to_the_readers_of_the_document() {
 #[test]
 fn the_lock_file_is_accessible_to_its_owner_only() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
     write_with_mode(&sandbox.path("state/default.lock"), "", 0o666);
     sandbox.run(&["fetch", "--mode", "0644"]).exits(0);
@@ -47,7 +47,7 @@ fn the_lock_file_is_accessible_to_its_owner_only() {
 #[test]
 fn a_lock_file_that_is_a_link_is_refused() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
     write_with_mode(&sandbox.path("precious"), "", 0o644);
     symlink(sandbox.path("precious"), sandbox.path("state/default.lock")).unwrap();
@@ -65,7 +65,7 @@ fn a_lock_file_that_is_a_link_is_refused() {
 #[test]
 fn files_written_by_root_belong_to_the_owner_of_the_directory() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
     chown(sandbox.path("state"), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
     sandbox.run(&["fetch"]).exits(0).silent();
@@ -77,7 +77,7 @@ fn files_written_by_root_belong_to_the_owner_of_the_directory() {
 
 #[test]
 fn a_failure_names_the_remaining_life_of_the_published_token() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let here = "(127.0.0.1:1)";
     sandbox
         .run(&["fetch", "--timeout", "1"])
@@ -109,7 +109,7 @@ fn an_answer_of_more_than_64_kib_is_refused() {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             let _ = client.write_all(format!("{head}{answer}{padding}").as_bytes());
         });
-        Sandbox::asking(&url).run(&["fetch"]).exits(exit);
+        Sandbox::with_base_url(&url).run(&["fetch"]).exits(exit);
         wechat.join().unwrap();
     }
 }

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::redis::Redis;
 use crate::support::*;
 
 /// Returns a stand-in that knows account `a0`, and a config with that account and `on_change = ARGV`, in TOML.
 fn home_with(argv: &str, more: &str) -> (WeChat, Home) {
-    let wechat = wechat_of(1, &[]);
-    let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = {argv}\n{more}"));
+    let wechat = wechat_with_accounts(1, &[]);
+    let home = Home::with_accounts(1, &wechat.url(), &format!("on_change = {argv}\n{more}"));
     (wechat, home)
 }
 
@@ -56,7 +56,7 @@ fn the_hook_runs_only_when_the_token_has_changed() {
     // Due, but WeChat returns the same token.
     let token = home.token("a0").unwrap();
     home.publish("a0", "wx0", &token, 7000);
-    home.run(&["fetch", "-v"]).exits(0).says_something(&["confirmed"]);
+    home.run(&["fetch", "-v"]).exits(0).mentions(&["confirmed"]);
     assert_eq!(lines(&home, "runs").len(), 1);
     // The rejected token is not the published one.
     home.run(&["fetch", "--rejected", "another-token"]).exits(0).silent();
@@ -99,7 +99,7 @@ fn a_mirror_runs_the_hook_when_its_token_has_changed() {
     let server = first.serve(&["--refresh"]);
     let config =
         format!("[account.a0]\nfrom = \"http://{}\"\non_change = [\"./hook\"]\n", server.address());
-    let mirror = Home::with(&config);
+    let mirror = Home::new(&config);
     write_script(&mirror, RECORD_RUN);
     mirror.run(&["fetch"]).exits(0).silent();
     assert_eq!(lines(&mirror, "runs"), ["a0"]);
@@ -122,14 +122,14 @@ fn of_hosts_that_share_a_redis_the_publishing_one_runs_the_hook() {
     let redis = Redis::start();
     let (wechat, first) =
         home_with_script(&format!("{RECORD_RUN}; cat \"$WXTOKEN_FILE\" > copy"), "");
-    let second = Home::with(&first.config());
+    let second = Home::new(&first.config());
     second.put_secret("a0", &appsecret(0));
     write_script(&second, RECORD_RUN);
     let shared = format!("store = \"{}\"\n{}", redis.url(), first.config());
     [&first, &second].into_iter().for_each(|host| host.write(&shared));
     let mut fetch = first.command(&["fetch"]);
     fetch.current_dir(first.path(""));
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     second.run(&["fetch"]).exits(0).silent();
     assert_eq!((lines(&first, "runs").len(), lines(&second, "runs").len()), (1, 0));
     let token = redis.token("wxtoken:a0").unwrap();
@@ -161,7 +161,7 @@ fn the_hook_runs_after_the_document_is_published_and_the_lock_released() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut fetch = home.command(&["fetch"]);
     fetch.env("PATH", path);
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     assert_eq!(lines(&home, "token"), [home.token("a0").unwrap()]);
     assert_eq!(lines(&home, "lock"), ["free"]);
 }
@@ -173,7 +173,7 @@ fn the_hook_is_run_without_a_shell() {
     let (_wechat, home) = home_with(r#"["touch", "$(id)", "a b;c"]"#, "");
     let mut fetch = home.command(&["fetch"]);
     fetch.current_dir(home.path(""));
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     assert!(home.path("$(id)").exists() && home.path("a b;c").exists());
 }
 
@@ -184,7 +184,7 @@ fn the_hook_gets_the_account_and_the_path_and_neither_token_nor_secret() {
     let mut fetch = home.command(&["fetch"]);
     fetch.env("WXTOKEN_SECRET", appsecret(7)).env("CREDENTIALS_DIRECTORY", home.path("creds"));
     fetch.env("WXTOKEN_TIMEOUT", "29s").env("NOTIFY_SOCKET", "/nowhere").env("LANG", "zh_CN.UTF-8");
-    Ran::of(fetch).exits(0).silent();
+    Run::new(fetch).exits(0).silent();
     let env = lines(&home, "env");
     let variable = |name: &str| env.iter().find_map(|line| line.strip_prefix(&format!("{name}=")));
     assert_eq!(variable("WXTOKEN_ACCOUNT"), Some("a0"));
@@ -223,8 +223,8 @@ fn a_failed_hook_is_status_7_and_never_a_second_fetch() {
 
 #[test]
 fn a_failed_hook_does_not_affect_other_accounts() {
-    let wechat = wechat_of(3, &[]);
-    let home = Home::of_accounts(3, &wechat.url(), "on_change = \"false\"\n");
+    let wechat = wechat_with_accounts(3, &[]);
+    let home = Home::with_accounts(3, &wechat.url(), "on_change = \"false\"\n");
     home.run(&["fetch"])
         .exits(7)
         .says(&["a2: the token is published", "false exited with status 1"]);
@@ -352,13 +352,14 @@ fn a_signal_that_fetch_ignores_does_not_end_its_hook() {
 
 #[test]
 fn after_its_hook_fetch_ends_by_a_signal_as_before() {
-    let wechat = wechat_of(1, &[]);
+    let wechat = wechat_with_accounts(1, &[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let second = format!(
         "[account.a1]\nappid = \"wx1\"\nsecret_file = \"a0.secret\"\nbase_url = \"http://{}\"\n",
         silent.local_addr().unwrap()
     );
-    let home = Home::of_accounts(1, &wechat.url(), &format!("on_change = [\"./hook\"]\n{second}"));
+    let home =
+        Home::with_accounts(1, &wechat.url(), &format!("on_change = [\"./hook\"]\n{second}"));
     write_script(&home, RECORD_RUN);
     let mut fetch = home.command(&["fetch", "-v"]);
     let mut fetch = fetch.stderr(fs::File::create(home.path("log")).unwrap()).spawn().unwrap();
@@ -402,7 +403,7 @@ fn serve_runs_the_hook_in_the_background_for_each_published_token() {
     // Meanwhile requests are answered and the token is replaced.
     let first = server.get("/token").json()["access_token"].as_str().unwrap().to_owned();
     wechat.kill_tokens();
-    assert_eq!(server.tell_rejected(&first).status, 200);
+    assert_eq!(server.report_rejected(&first).status, 200);
     let second = home.token("a0").unwrap();
     assert_ne!(second, first);
     assert_eq!(lines(&home, "runs").len(), 1, "one at a time");
@@ -434,15 +435,15 @@ fn a_failed_hook_in_serve_is_logged_and_in_the_metrics_and_has_no_other_effect()
     assert!((now - 30..=now + 30).contains(&failed_at()), "{}", failed_at());
     write_script(&home, "exit 0");
     wechat.kill_tokens();
-    assert_eq!(server.tell_rejected(&home.token("a0").unwrap()).status, 200);
+    assert_eq!(server.report_rejected(&home.token("a0").unwrap()).status, 200);
     eventually("a success clears the failure", || failed_at() == 0);
 }
 
 /// More accounts than threads for hooks.
 #[test]
 fn long_running_hooks_do_not_delay_a_refresh() {
-    let wechat = wechat_of(24, &[]);
-    let home = Home::of_accounts(24, &wechat.url(), "");
+    let wechat = wechat_with_accounts(24, &[]);
+    let home = Home::with_accounts(24, &wechat.url(), "");
     let config = home.config().replace("[account.", "on_change = [\"./hook\"]\n[account.");
     home.write(&format!(
         "{}on_change = [\"./hook\"]\n",
@@ -547,7 +548,7 @@ fn an_invalid_on_change_is_a_config_error_without_its_value() {
         ("on_change_timeout = \"3s\"", "goes with on_change"),
         ("on_chnage = \"true\"", "is it on_change?"),
     ] {
-        let home = Home::of_accounts(1, "http://127.0.0.1:9", &format!("{keys}\n"));
+        let home = Home::with_accounts(1, "http://127.0.0.1:9", &format!("{keys}\n"));
         let ran = home.run(&["fetch"]).exits(2).says(&["account.a0.", message]);
         assert!(!ran.stderr.contains("0123456789abcdef0123456789abcdef"));
     }

@@ -2,22 +2,22 @@
 
 use std::fs;
 
-use crate::support::home::{Home, appsecret, wechat_of};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::tls::{Authority, Identity};
 use crate::support::*;
 
 /// Returns a host that fetches account `a0` from WeChat.
 fn central(wechat: &WeChat, more: &str) -> Home {
-    Home::of_accounts(1, &wechat.url(), more)
+    Home::with_accounts(1, &wechat.url(), more)
 }
 
 fn wechat(more: &[&str]) -> WeChat {
-    wechat_of(1, more)
+    wechat_with_accounts(1, more)
 }
 
 /// Returns a host whose account `a0` is a mirror of this server.
 fn mirror_of(server: &Server, more: &str) -> Home {
-    Home::with(&format!("[account.a0]\nfrom = \"http://{}\"\n{more}", server.address()))
+    Home::new(&format!("[account.a0]\nfrom = \"http://{}\"\n{more}", server.address()))
 }
 
 /// Returns the server of `first`, a mirror of it with its server, and a mirror of that one that has fetched the token.
@@ -125,7 +125,7 @@ fn promise_2_while_the_central_server_is_down_the_document_stays() {
     mirror.run(&["fetch"]).exits(0).silent();
     let before = fs::read(mirror.document_path("a0")).unwrap();
     // A fetch right after another makes no call.
-    mirror.run(&["fetch", "-v"]).exits(0).says_something(&["not due"]);
+    mirror.run(&["fetch", "-v"]).exits(0).mentions(&["not due"]);
     server.stop();
     mirror.run(&["fetch", "--force", "--timeout", "2s"]).exits(5).says(&[
         "a0: cannot reach the wxtoken that this is a mirror of",
@@ -174,8 +174,8 @@ fn a_key_is_sent_over_https_and_never_logged() {
     };
     let (key, line) = (field("key:"), field("line:"));
     write_with_mode(&first.path("keys"), &format!("{line}\n"), 0o644);
-    let (authority, sandbox) = (Authority::new(), Sandbox::against(&wechat));
-    authority.sign().put(&sandbox);
+    let (authority, sandbox) = (Authority::new(), Sandbox::new(&wechat));
+    authority.sign().write_to(&sandbox);
     let flags = Identity::flags(&sandbox);
     let mut args: Vec<&str> = flags.iter().map(String::as_str).collect();
     let keys = first.path("keys").display().to_string();
@@ -189,7 +189,7 @@ fn a_key_is_sent_over_https_and_never_logged() {
         server.address(),
         ca_file.display()
     );
-    let mirror = Home::with(&config);
+    let mirror = Home::new(&config);
     // Without the key file, with one readable by others, and with a wrong key.
     mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: cannot read key file"]);
     write_with_mode(&mirror.path("central.key"), &key, 0o644);
@@ -211,7 +211,7 @@ fn a_key_is_sent_over_https_and_never_logged() {
     assert_eq!(mirror.token("a0"), first.token("a0"));
 
     // Without ca_file the server is not trusted, and check says so, too.
-    let other = Home::with(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
+    let other = Home::new(&format!("[account.a0]\nfrom = \"https://{}\"\n", server.address()));
     for verb in ["fetch", "check"] {
         let ran = other.run(&[verb]).exits(5);
         let output = format!("{}{}", ran.stdout, ran.stderr);
@@ -229,7 +229,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
     first.run(&["fetch"]).exits(0);
     let server = first.serve(&[]);
     let from = format!("from = \"http://{}\"\n", server.address());
-    let other = Home::with(&format!("[account.b0]\n{from}"));
+    let other = Home::new(&format!("[account.b0]\n{from}"));
     other.run(&["fetch"]).exits(4).says(&[
         "b0: ",
         "answers 404",
@@ -247,7 +247,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
         "(no live token is published)",
     ]);
     // A server that is not wxtoken.
-    let other = Home::with(&format!("[account.a0]\nfrom = \"{}\"\n", wechat.url()));
+    let other = Home::new(&format!("[account.a0]\nfrom = \"{}\"\n", wechat.url()));
     other.run(&["fetch"]).exits(4).says(&["answers 404", "check `from`"]);
 }
 
@@ -272,10 +272,10 @@ fn a_mirror_of_itself_does_not_prolong_the_life() {
 fn settings_for_calls_to_wechat_are_config_errors_in_a_mirror() {
     let config = "[account.a0]\nfrom = \"http://10.0.0.1:7200\"\nsecret_file = \"a0.secret\"\nbase_url = \"https://api.weixin.qq.com\"\n\
                   refresh_before = \"10m\"\n[account.a1]\nappid = \"wx1\"\nkey_file = \"k\"\n[account.a2]\n";
-    let home = Home::with(config);
+    let home = Home::new(config);
     home.put_secret("a0", &appsecret(0));
     let ran = home.run(&["get", "a0"]).exits(2);
-    let lines = home.said(&ran);
+    let lines = home.stderr_lines(&ran);
     let expected = [
         "wxtoken.toml:2: account.a0.from: must be https:// (http:// only to loopback): key and token would cross the \
          network in clear",

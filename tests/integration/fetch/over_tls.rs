@@ -12,7 +12,7 @@ use crate::support::*;
 fn behind_tls(name: &str) -> (WeChat, TlsFront, Sandbox) {
     let wechat = WeChat::start();
     let front = TlsFront::before(wechat.address(), name);
-    let sandbox = Sandbox::asking(&format!("https://localhost:{}", front.address.port()));
+    let sandbox = Sandbox::with_base_url(&format!("https://localhost:{}", front.address.port()));
     write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
     (wechat, front, sandbox)
 }
@@ -26,7 +26,7 @@ fn a_private_authority_is_trusted_only_with_ca_file() {
     let (wechat, front, sandbox) = behind_tls("localhost");
     for api in ["stable", "classic"] {
         let sandbox =
-            Sandbox::asking(&format!("https://localhost:{}", front.address.port())).on(api);
+            Sandbox::with_base_url(&format!("https://localhost:{}", front.address.port())).on(api);
         write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
         sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(0).silent();
         assert!(wechat.is_alive(&sandbox.token()), "{api}");
@@ -56,7 +56,7 @@ fn a_failure_before_the_request_is_sent_does_not_shorten_the_published_token() {
         if let Some(proxy) = proxy {
             fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
         }
-        let stderr = Ran::of(fetch).exits(5).stderr;
+        let stderr = Run::new(fetch).exits(5).stderr;
         let shortened = sandbox.document() != before;
         assert_eq!(shortened, stderr.contains("ends at 20"), "{stderr}");
         shortened
@@ -64,7 +64,7 @@ fn a_failure_before_the_request_is_sent_does_not_shorten_the_published_token() {
     let (_wechat, front, sandbox) = behind_tls("api.example");
     assert!(!is_shortened(sandbox, None), "a certificate for another name");
     let behind_proxy = || {
-        let sandbox = Sandbox::asking("https://api.example");
+        let sandbox = Sandbox::with_base_url("https://api.example");
         write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
         sandbox
     };
@@ -85,7 +85,7 @@ fn a_failure_before_the_request_is_sent_does_not_shorten_the_published_token() {
         let front = TlsFront::before(wechat.address(), "api.example");
         (wechat, front)
     };
-    let sandbox = Sandbox::asking("https://api.example");
+    let sandbox = Sandbox::with_base_url("https://api.example");
     write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
     assert!(is_shortened(sandbox, Some(proxy_to(front.address).0)), "the request was sent");
     assert_eq!(wechat.asked(), 1);
@@ -130,7 +130,7 @@ fn plain_http_is_accepted_for_loopback_only() {
         "https://u:S@localhost",
         "localhost",
     ] {
-        Sandbox::asking(url).run(&["fetch"]).exits(2).says(&["--base-url"]);
+        Sandbox::with_base_url(url).run(&["fetch"]).exits(2).says(&["--base-url"]);
     }
 }
 
@@ -166,11 +166,11 @@ fn a_proxy_from_the_environment_is_used() {
     let (proxy, heads) = proxy_to(front.address);
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         // A name that only the proxy can resolve.
-        let sandbox = Sandbox::asking("https://wechat.test");
+        let sandbox = Sandbox::with_base_url("https://wechat.test");
         write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
         let mut fetch = sandbox.command(&["fetch", "--ca-file", &ca_file(&sandbox)]);
         fetch.env(name, format!("http://user:pass@{proxy}"));
-        Ran::of(fetch).exits(0).silent();
+        Run::new(fetch).exits(0).silent();
         assert!(wechat.is_alive(&sandbox.token()));
         let head = heads.recv().unwrap();
         assert!(head.starts_with("CONNECT wechat.test:443 "), "{head}");
@@ -184,14 +184,14 @@ fn no_proxy_is_respected_and_an_invalid_proxy_is_an_error() {
     let fetch = |variables: &[(&str, &str)]| {
         let mut fetch = sandbox.command(&["fetch", "--force", "--ca-file", &ca_file(&sandbox)]);
         fetch.envs(variables.iter().copied());
-        Ran::of(fetch)
+        Run::new(fetch)
     };
     // Loopback never goes through a proxy; this one would not answer.
     fetch(&[("HTTPS_PROXY", "http://127.0.0.1:1")]).exits(0);
-    let remote = Sandbox::asking("https://wechat.test");
+    let remote = Sandbox::with_base_url("https://wechat.test");
     let mut exempt = remote.command(&["fetch", "--timeout", "2"]);
     exempt.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", "a.example, .test");
-    let ran = Ran::of(exempt).exits(5);
+    let ran = Run::new(exempt).exits(5);
     assert!(
         !ran.stderr.contains("refused"),
         "the proxy, which does not exist, was used: {}",
@@ -199,7 +199,7 @@ fn no_proxy_is_respected_and_an_invalid_proxy_is_an_error() {
     );
     let mut invalid = remote.command(&["fetch"]);
     invalid.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
-    let ran = Ran::of(invalid).exits(2);
+    let ran = Run::new(invalid).exits(2);
     assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
     ran.says(&["HTTPS_PROXY", "proxy"]);
     assert_eq!(wechat.asked(), 1);
@@ -220,11 +220,11 @@ fn a_proxy_that_answers_byte_by_byte_delays_by_no_more_than_the_timeout() {
             });
         }
     });
-    let sandbox = Sandbox::asking("https://wechat.test");
+    let sandbox = Sandbox::with_base_url("https://wechat.test");
     let mut fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
     fetch.env("HTTPS_PROXY", format!("http://{proxy}"));
     let begun = std::time::Instant::now();
-    Ran::of(fetch).exits(5).says(&["no answer in time"]);
+    Run::new(fetch).exits(5).says(&["no answer in time"]);
     // Without a bound it would never end.
     assert!(begun.elapsed() < PATIENCE);
 }
@@ -232,10 +232,10 @@ fn a_proxy_that_answers_byte_by_byte_delays_by_no_more_than_the_timeout() {
 #[test]
 fn a_proxy_variable_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStrExt;
-    let sandbox = Sandbox::asking("https://wechat.test");
+    let sandbox = Sandbox::with_base_url("https://wechat.test");
     for value in [&b"http://u:\xe9@127.0.0.1:1"[..], b"http://127.0.0.1:99999"] {
         let mut fetch = sandbox.command(&["fetch"]);
         fetch.env("HTTPS_PROXY", std::ffi::OsStr::from_bytes(value));
-        Ran::of(fetch).exits(2).says(&["HTTPS_PROXY", "refusing to go round it"]);
+        Run::new(fetch).exits(2).says(&["HTTPS_PROXY", "refusing to go round it"]);
     }
 }

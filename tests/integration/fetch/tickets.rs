@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::*;
 use serde_json::Value;
 
 /// Returns a config with account `a0` on `api` with these `tickets`, and its stand-in with this life of tokens.
 fn set_up(api: &str, tickets: &str, life: &str) -> (WeChat, Home) {
-    let wechat = wechat_of(1, &["--life", life]);
+    let wechat = wechat_with_accounts(1, &["--life", life]);
     let more = format!("api = \"{api}\"\ntickets = {tickets}\n");
-    let home = Home::of_accounts(1, &wechat.url(), &more);
+    let home = Home::with_accounts(1, &wechat.url(), &more);
     (wechat, home)
 }
 
@@ -149,7 +149,7 @@ fn tickets_are_fetched_with_the_published_token_if_the_next_one_is_refused() {
     wechat.fault("errcode:45009");
     let ran = home.run(&["fetch"]).exits(4);
     let leads = ["a0: WeChat refused (45009)", "a0: jsapi ticket: ", "a0: wx_card ticket: "];
-    let lines = home.said(&ran);
+    let lines = home.stderr_lines(&ran);
     assert_eq!(lines.len(), 3, "{lines:?}");
     for (line, lead) in lines.iter().zip(leads) {
         assert!(line.starts_with(&format!("wxtoken: fetch: {lead}")), "{line}");
@@ -206,7 +206,7 @@ fn a_ticket_type_that_the_api_lacks_or_that_is_listed_twice_is_a_config_error() 
         ("stable", "[\"jsapi\", \"jsapi\"]", "names a type twice"),
     ] {
         let (_wechat, home) = set_up(api, tickets, "2h");
-        home.run(&["fetch"]).exits(2).says_something(&["account.a0.tickets: ", what]);
+        home.run(&["fetch"]).exits(2).mentions(&["account.a0.tickets: ", what]);
     }
     let (_wechat, home) = set_up("stable", "[]", "2h");
     home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["no jsapi ticket", "tickets = "]);

@@ -5,7 +5,7 @@ use crate::support::*;
 #[test]
 fn two_hosts_on_stable_publish_the_same_token_and_neither_revokes_it() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
-    let hosts = [Sandbox::against(&wechat), Sandbox::against(&wechat)];
+    let hosts = [Sandbox::new(&wechat), Sandbox::new(&wechat)];
     let fetches = hosts.each_ref().map(|host| host.command(&["fetch"]).spawn().unwrap());
     for mut fetch in fetches {
         assert!(fetch.wait().unwrap().success());
@@ -25,7 +25,7 @@ fn two_hosts_on_stable_publish_the_same_token_and_neither_revokes_it() {
 #[test]
 fn two_hosts_on_classic_revoke_each_others_tokens() {
     let wechat = WeChat::with(&["--overlap", "0s"]);
-    let hosts = [(); 2].map(|()| Sandbox::against(&wechat).on("classic"));
+    let hosts = [(); 2].map(|()| Sandbox::new(&wechat).on("classic"));
     for host in &hosts {
         host.run(&["fetch"]).exits(0);
     }
@@ -36,7 +36,7 @@ fn two_hosts_on_classic_revoke_each_others_tokens() {
 #[test]
 fn two_hosts_on_stable_replace_a_rejected_token_by_one_mint() {
     let wechat = WeChat::start();
-    let hosts = [Sandbox::against(&wechat), Sandbox::against(&wechat)];
+    let hosts = [Sandbox::new(&wechat), Sandbox::new(&wechat)];
     let servers = hosts.each_ref().map(|host| host.serve_refreshing(&[]));
     let served_tokens = || {
         servers.each_ref().map(|server| {
@@ -49,7 +49,7 @@ fn two_hosts_on_stable_replace_a_rejected_token_by_one_mint() {
     assert_eq!(same, token);
     wechat.kill_tokens();
     for server in &servers {
-        assert_eq!(server.tell_rejected(&token).status, 200);
+        assert_eq!(server.report_rejected(&token).status, 200);
     }
     let [next, same] = served_tokens();
     assert_eq!(same, next);

@@ -11,7 +11,7 @@ fn life(sandbox: &Sandbox) -> u64 {
 
 /// Returns a sandbox whose account is on the API `work` of `wechat`.
 fn work_account(wechat: &WeChat) -> Sandbox {
-    Sandbox::against(wechat).on("work")
+    Sandbox::new(wechat).on("work")
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_wrong_secret_is_used_once_and_the_error_says_why() {
     let mut unknown = wxtoken();
     unknown.args(["fetch", "--api", "work", "--appid", "ww0", "--base-url", &wechat.url()]);
     unknown.arg("--dir").arg(sandbox.path("state")).env("WXTOKEN_SECRET", SECRET);
-    Ran::of(unknown).exits(4).says(&["(40013)", "CorpID is wrong", "invalid corpid, hint: ["]);
+    Run::new(unknown).exits(4).says(&["(40013)", "CorpID is wrong", "invalid corpid, hint: ["]);
 }
 
 #[test]
@@ -116,13 +116,13 @@ fn a_lost_answer_does_not_shorten_the_published_token() {
 #[test]
 fn the_default_base_url_of_work_is_wecoms() {
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let sandbox = Sandbox::asking("");
+    let sandbox = Sandbox::with_base_url("");
     for (api, host) in [("work", "qyapi.weixin.qq.com:443"), ("stable", "api.weixin.qq.com:443")] {
         let mut fetch = wxtoken();
         fetch.args(["fetch", "--appid", APPID, "--api", api, "--timeout", "1s"]);
         fetch.arg("--dir").arg(sandbox.path("state")).env("WXTOKEN_SECRET", SECRET);
         fetch.env("HTTPS_PROXY", format!("http://{}", proxy.local_addr().unwrap()));
-        let fetching = std::thread::spawn(move || Ran::of(fetch));
+        let fetching = std::thread::spawn(move || Run::new(fetch));
         let (client, _) = proxy.accept().unwrap();
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(&client), &mut line).unwrap();

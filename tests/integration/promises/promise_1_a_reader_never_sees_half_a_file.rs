@@ -10,7 +10,7 @@ use crate::support::*;
 #[test]
 fn a_reader_sees_only_whole_documents_while_fetch_is_killed_200_times() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let started = Instant::now();
     sandbox.run(&["fetch", "--force"]).exits(0);
     let usual = started.elapsed();
@@ -62,7 +62,7 @@ fn a_reader_sees_only_whole_documents_while_fetch_is_killed_200_times() {
 #[test]
 fn a_leftover_of_a_killed_run_is_swept_away_by_the_next() {
     let wechat = WeChat::with(&["--fault", "hang"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let mut fetch = sandbox.command(&["fetch"]).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while wechat.asked() == 0 {
@@ -82,7 +82,7 @@ fn the_document_is_one_line_with_its_mode_from_the_first_instant() {
     use std::os::unix::fs::PermissionsExt;
     let wechat = WeChat::start();
     for (mode, expected) in [("0600", 0o600), ("640", 0o640), ("0644", 0o644)] {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         sandbox.run(&["fetch", "--mode", mode]).exits(0).silent();
         let permissions = std::fs::metadata(sandbox.document_path()).unwrap().permissions();
         assert_eq!(permissions.mode() & 0o7777, expected);
@@ -97,12 +97,12 @@ fn the_document_is_one_line_with_its_mode_from_the_first_instant() {
 #[test]
 fn the_content_is_on_the_disk_before_the_name_and_the_directory_after_it() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let trace = sandbox.path("trace");
     let fetch = sandbox.command(&["fetch"]);
     let calls = "trace=fsync,rename,renameat,renameat2,write,ftruncate";
     let strace = ["strace", "-f", "-y", "-e", calls, "-o", trace.to_str().unwrap()];
-    Ran::of(wrapped(&strace, &fetch)).exits(0);
+    Run::new(wrapped(&strace, &fetch)).exits(0);
     let calls = std::fs::read_to_string(trace).unwrap();
     let place = |call: &str, of: &str| {
         let found =

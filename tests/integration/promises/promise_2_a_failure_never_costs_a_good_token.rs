@@ -71,7 +71,7 @@ fn no_fault_of_wechat_touches_the_published_document() {
                 for (api, (fault, exit)) in
                     faults.iter().flat_map(|fault| apis.map(|api| (api, fault)))
                 {
-                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let sandbox = Sandbox::new(&wechat).on(api);
                     sandbox.publish("T_STILL_GOOD", 7200, 7100);
                     let before = sandbox.document_bytes();
                     wechat.fault(fault);
@@ -105,7 +105,7 @@ fn no_fault_costs_a_token_that_lives_longer_more_than_an_unheard_call_does() {
             scope.spawn(move || {
                 let wechat = WeChat::start();
                 for (fault, exit) in faults {
-                    let sandbox = Sandbox::against(&wechat).on("classic");
+                    let sandbox = Sandbox::new(&wechat).on("classic");
                     sandbox.publish("T_STILL_GOOD", 7200, 1000);
                     let before = sandbox.document();
                     wechat.fault(fault);
@@ -130,7 +130,7 @@ fn no_fault_costs_a_token_that_lives_longer_more_than_an_unheard_call_does() {
 #[test]
 fn a_call_that_was_never_sent_costs_nothing() {
     for base_url in ["http://127.0.0.1:1", "https://wechat.invalid", "https://127.0.0.1:1"] {
-        let sandbox = Sandbox::asking(base_url).on("classic");
+        let sandbox = Sandbox::with_base_url(base_url).on("classic");
         sandbox.publish("T_STILL_GOOD", 7200, 1000);
         let before = sandbox.document();
         let ran = sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
@@ -143,7 +143,7 @@ fn a_call_that_was_never_sent_costs_nothing() {
 fn a_right_answer_in_another_dress_is_taken() {
     let wechat = WeChat::start();
     for fault in HARMLESS {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         wechat.fault(fault);
         sandbox.run(&["fetch"]).exits(0).silent();
         assert!(wechat.is_alive(&sandbox.token()), "{fault}");
@@ -162,7 +162,7 @@ fn every_fault_that_the_stand_in_knows_is_tried_here() {
 
 #[test]
 fn no_wechat_at_all_is_exit_5_and_the_token_stays() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T_STILL_GOOD", 7200, 7100);
     sandbox.run(&["fetch", "--timeout", "1s"]).exits(5).says(&["cannot reach WeChat", "无法连接"]);
     assert_eq!(sandbox.token(), "T_STILL_GOOD");
@@ -172,7 +172,7 @@ fn no_wechat_at_all_is_exit_5_and_the_token_stays() {
 fn what_is_transient_is_tried_again_and_what_is_permanent_is_not() {
     let wechat = WeChat::start();
     for fault in ["errcode:-1@1", "http:503@1", "reset@1", "close@1"] {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         let before = wechat.asked();
         wechat.fault(fault);
         sandbox.run(&["fetch"]).exits(0).silent();
@@ -181,7 +181,7 @@ fn what_is_transient_is_tried_again_and_what_is_permanent_is_not() {
     for fault in
         ["errcode:40164@1", "errcode:45009@1", "html@1", "empty@1", "http:404@1", "redirect@1"]
     {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         let before = wechat.asked();
         wechat.fault(fault);
         assert_ne!(sandbox.run(&["fetch"]).status.code(), Some(0), "{fault}");
@@ -193,7 +193,7 @@ fn what_is_transient_is_tried_again_and_what_is_permanent_is_not() {
 #[test]
 fn a_damaged_document_is_replaced_since_a_new_token_is_the_cure() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for damage in ["", "{\"access_token\":\"T", "not json", "{}"] {
         fs::create_dir_all(sandbox.path("state")).unwrap();
         write_with_mode(&sandbox.document_path(), damage, 0o600);
@@ -206,7 +206,7 @@ fn a_damaged_document_is_replaced_since_a_new_token_is_the_cure() {
 #[test]
 fn another_accounts_document_is_left_alone() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let other = r#"{"appid":"wxother","access_token":"T","expires_in":60,"created_at":"2026-01-01T00:00:00Z"}"#;
     fs::create_dir_all(sandbox.path("state")).unwrap();
     write_with_mode(&sandbox.document_path(), other, 0o600);
@@ -219,7 +219,7 @@ fn another_accounts_document_is_left_alone() {
 #[test]
 fn a_target_that_cannot_be_replaced_costs_no_call() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let directory = sandbox.path("state/default.json");
     fs::create_dir_all(&directory).unwrap();
     sandbox.run(&["fetch"]).exits(1).says(&["default.json"]);
@@ -242,7 +242,7 @@ fn a_target_that_cannot_be_replaced_costs_no_call() {
 #[test]
 fn a_slash_at_the_end_of_a_file_name_does_no_harm() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let file = format!("{}/", sandbox.path("state/x.json").display());
     sandbox.run(&["fetch", "--file", &file]).exits(0).silent();
     sandbox.run(&["get", "--file", &file]).exits(0);
@@ -252,11 +252,11 @@ fn a_slash_at_the_end_of_a_file_name_does_no_harm() {
 #[test]
 fn a_fifo_keeps_nobody_waiting() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
     assert!(Command::new("mkfifo").arg(sandbox.document_path()).status().unwrap().success());
     sandbox.run(&["get"]).exits(3).says(&["not a regular file"]);
-    sandbox.run(&["status"]).exits(3).says_something(&["not a regular file"]);
+    sandbox.run(&["status"]).exits(3).mentions(&["not a regular file"]);
     sandbox.run(&["fetch"]).exits(1).says(&["not a regular file"]);
     let ca_file = sandbox.document_path();
     sandbox
@@ -269,7 +269,7 @@ fn a_fifo_keeps_nobody_waiting() {
 #[test]
 fn a_time_beyond_all_times_is_damage_like_any_other() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
     for time in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59"] {
         let text = format!(
@@ -283,7 +283,7 @@ fn a_time_beyond_all_times_is_damage_like_any_other() {
 
 /// Runs a shell script where it may mount: a full disk and a read-only one are real here. `$DIR` is the sandbox's
 /// directory of documents, `$FETCH` the command.
-fn where_one_may_mount(sandbox: &Sandbox, script: &str) -> Ran {
+fn where_one_may_mount(sandbox: &Sandbox, script: &str) -> Run {
     fs::create_dir_all(sandbox.path("state")).unwrap();
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "bash", "-euc", script]);
@@ -291,14 +291,14 @@ fn where_one_may_mount(sandbox: &Sandbox, script: &str) -> Ran {
     let words = std::iter::once(fetch.get_program()).chain(fetch.get_args());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     command.env("FETCH", words.join(" ")).env("DIR", sandbox.path("state"));
-    Ran::of(command)
+    Run::new(command)
 }
 
 #[needs(mount)]
 #[test]
 fn a_full_disk_is_found_out_before_wechat_is_asked() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let script = r#"
         mount -t tmpfs -o size=64k tmpfs "$DIR"
         echo '{"appid":"wx0123456789abcdef","access_token":"T","expires_in":60,"created_at":"2026-01-01T00:00:00Z"}' > "$DIR/default.json"
@@ -319,7 +319,7 @@ fn a_full_disk_is_found_out_before_wechat_is_asked() {
 #[test]
 fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let script = r#"
         mount -t tmpfs -o size=64k tmpfs "$DIR"
         touch "$DIR/default.lock"
@@ -342,7 +342,7 @@ fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
 #[test]
 fn a_read_only_directory_is_found_out_before_wechat_is_asked() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let script = r#"
         mount -t tmpfs tmpfs "$DIR"
         touch "$DIR/default.lock"
@@ -358,7 +358,7 @@ fn a_read_only_directory_is_found_out_before_wechat_is_asked() {
 #[test]
 fn a_file_mounted_on_its_own_is_found_out_before_wechat_is_asked() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let script = r#"
         touch "$DIR/default.json"
         mount --bind "$DIR/default.json" "$DIR/default.json"

@@ -8,7 +8,7 @@ use crate::support::*;
 fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::with(&["--fault", "slow:1"]);
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         twenty_at_once(&sandbox);
         assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{api}");
     }
@@ -17,7 +17,7 @@ fn twenty_fetches_on_an_empty_directory_are_one_call_and_twenty_successes() {
 #[test]
 fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.publish("T_DUE", 7200, 7000);
     twenty_at_once(&sandbox);
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
@@ -27,7 +27,7 @@ fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
 #[test]
 fn twenty_rejections_of_one_token_are_one_mint() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let dead = sandbox.token();
     wechat.kill_tokens();
@@ -41,7 +41,7 @@ fn twenty_rejections_of_one_token_are_one_mint() {
 fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
     // A token that is due from the start.
     let wechat = WeChat::with(&["--life", "5m", "--fault", "slow:1"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     at_once((0..20).map(|_| sandbox.command(&["fetch"])).collect());
     assert_eq!(wechat.mints(), 1);
     // The same by force.
@@ -51,7 +51,7 @@ fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
 
     // A rejected token that WeChat gives again, within 30 s of the last forced one.
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     sandbox.run(&["fetch", "--force"]).exits(0);
     wechat.fault("slow:1");
@@ -80,7 +80,7 @@ fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
 #[test]
 fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.publish("T_OLD", 7200, 7200);
     let server = sandbox.serve_refreshing(&[]);
     let callers: Vec<_> = (0..20)
@@ -103,7 +103,7 @@ fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
 #[test]
 fn a_fresh_token_is_not_asked_for_again() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0).silent();
     let before = sandbox.document_bytes();
     sandbox.run(&["fetch"]).exits(0).silent();
@@ -114,7 +114,7 @@ fn a_fresh_token_is_not_asked_for_again() {
 #[test]
 fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let token = sandbox.token();
     // As if an hour had passed here, and none at WeChat.
@@ -131,14 +131,14 @@ fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
 fn force_mints_whatever_the_time() {
     let wechat = WeChat::start();
     for api in ["stable", "classic"] {
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let first = sandbox.token();
         sandbox.run(&["fetch", "--force"]).exits(0).silent();
         assert_ne!(sandbox.token(), first, "{api}");
     }
     // WeChat does it every 30 s, and else gives the old one without a word; we have one for it.
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let ran = sandbox.run(&["fetch", "--force"]).exits(0);
     ran.says(&["the same token again", "30 s", "20 times a day", "30 秒"]);
@@ -147,7 +147,7 @@ fn force_mints_whatever_the_time() {
 #[test]
 fn a_lock_held_until_the_deadline_is_exit_6_and_no_call() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     std::fs::create_dir_all(sandbox.path("state")).unwrap();
     let lock = std::fs::File::create(sandbox.path("state/default.lock")).unwrap();
     fs2::FileExt::lock_exclusive(&lock).unwrap();
@@ -161,7 +161,7 @@ fn a_lock_held_until_the_deadline_is_exit_6_and_no_call() {
 fn a_post_carries_its_length() {
     // The stand-in answers 412 to a chunked one, as WeChat does.
     let wechat = WeChat::start();
-    Sandbox::against(&wechat).run(&["fetch"]).exits(0).silent();
+    Sandbox::new(&wechat).run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.calls()["stable_token"], 1);
 }
 

@@ -5,14 +5,14 @@ use std::process::Stdio;
 
 use crate::support::*;
 
-fn expires_in(ran: Ran) -> i64 {
+fn expires_in(ran: Run) -> i64 {
     ran.exits(0).json()["expires_in"].as_i64().unwrap()
 }
 
 #[test]
 fn time_is_counted_from_before_the_request() {
     let wechat = WeChat::with(&["--fault", "slow:2"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let before = time::UtcDateTime::now();
     sandbox.run(&["fetch"]).exits(0);
     let rfc3339 = &time::format_description::well_known::Rfc3339;
@@ -26,7 +26,7 @@ fn time_is_counted_from_before_the_request() {
 
 #[test]
 fn what_is_handed_out_is_what_is_left() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 7000);
     let left = expires_in(sandbox.run(&["get"]));
     assert!((190..=200).contains(&left), "{left}");
@@ -34,7 +34,7 @@ fn what_is_handed_out_is_what_is_left() {
 
 #[test]
 fn a_token_with_nothing_left_is_no_token() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 7200);
     for args in [&["get"][..], &["get", "-r"], &["get", "--min-life", "0"]] {
         sandbox.run(args).exits(3).says(&["expired", "wxtoken fetch"]);
@@ -44,7 +44,7 @@ fn a_token_with_nothing_left_is_no_token() {
 
 #[test]
 fn min_life_is_what_the_caller_needs() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 6600);
     sandbox.run(&["get", "--min-life", "9m"]).exits(0);
     sandbox.run(&["get", "--min-life", "601"]).exits(3).says(&["less than --min-life 10m 1s"]);
@@ -54,7 +54,7 @@ fn min_life_is_what_the_caller_needs() {
 
 #[test]
 fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1").on("classic");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1").on("classic");
     sandbox.publish("T1", 7200, 1200);
     let promised = |margin| expires_in(sandbox.run(&["get", "--refresh-before", margin]));
     assert!((5990..=6000).contains(&promised("5m")));
@@ -65,7 +65,7 @@ fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only()
 #[test]
 fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.publish("T1", 7200, -3600);
     assert_eq!(expires_in(sandbox.run(&["get"])), 7200);
     sandbox.run(&["fetch"]).exits(0);
@@ -89,7 +89,7 @@ fn after_a_lost_answer_nobody_is_promised_more_than_the_overlap() {
         ("stable", "hang"),
     ] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let token = sandbox.token();
         let server = sandbox.serve(&[]);
@@ -119,7 +119,7 @@ fn after_a_lost_answer_nobody_is_promised_more_than_the_overlap() {
 fn an_answer_that_is_lost_for_a_moment_only_costs_another_try() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let token = sandbox.token();
         wechat.fault("lost@1");
@@ -135,7 +135,7 @@ fn an_answer_that_is_lost_for_a_moment_only_costs_another_try() {
 #[test]
 fn a_fetch_that_is_killed_while_it_asks_leaves_no_promise_that_does_not_hold() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let (token, server) = (sandbox.token(), sandbox.serve(&[]));
     wechat.fault("hang");

@@ -41,13 +41,13 @@ fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
                         [(wechat.url(), true), (secure.clone(), true), (secure.clone(), false)]
                     {
                         for api in ["classic", "stable", "work"] {
-                            let sandbox = Sandbox::asking(&url).on(api);
+                            let sandbox = Sandbox::with_base_url(&url).on(api);
                             write_with_mode(&sandbox.path("ca.pem"), &front.ca_pem, 0o644);
                             let mut fetch = sandbox.command(&["fetch", "-vvv", "--timeout", "1s"]);
                             if trusted {
                                 fetch.arg("--ca-file").arg(sandbox.path("ca.pem"));
                             }
-                            let ran = Ran::of(fetch);
+                            let ran = Run::new(fetch);
                             let when = format!("{fault} on {api} at {url}");
                             assert!(
                                 ran.stderr.lines().count() > 3,
@@ -78,14 +78,16 @@ fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_a
                 for (nth, fault) in faults.iter().enumerate() {
                     let wechat = WeChat::start();
                     let api = ["stable", "classic"][nth % 2];
-                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let sandbox = Sandbox::new(&wechat).on(api);
                     let server = sandbox.serve_refreshing(&["-vvv"]);
                     let token = server.get("/token").json()["access_token"].clone();
                     let token = token.as_str().expect("a token").to_owned();
                     wechat.fault(fault);
                     let probes = wechat.probes();
                     let mut telling = connect(server.address());
-                    telling.write_all(posting("/token", &rejected(&token)).as_bytes()).unwrap();
+                    telling
+                        .write_all(post_request("/token", &rejected(&token)).as_bytes())
+                        .unwrap();
                     eventually("WeChat is asked", || wechat.probes() > probes);
                     let when = format!("{fault} on {api}");
                     for path in ["/metrics", "/readyz", "/"] {
@@ -112,7 +114,7 @@ fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_a
 #[test]
 fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     let wechat = WeChat::with(&["--fault", "hang"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let mut fetch = sandbox.command(&["fetch", "-vvv"]).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while wechat.asked() == 0 {
@@ -139,7 +141,7 @@ fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
 #[test]
 fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
     let wechat = WeChat::with(&["--account", &format!("wx0:{SECRET}")]);
-    let home = Home::of_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+    let home = Home::with_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
     home.put_secret("a0", SECRET);
     let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n\
         { cat /proc/$$/environ /proc/$$/cmdline; cat; echo; ls -l /proc/$$/fd; } > new && mv new given\n\
@@ -151,7 +153,7 @@ fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
         command.env("WXTOKEN_SECRET", SECRET).env("WXTOKEN_REJECTED", "").env("LANG", "C");
         command.env("CREDENTIALS_DIRECTORY", &credentials);
         let said = match verb {
-            "fetch" => Ran::of(command).exits(7).stderr,
+            "fetch" => Run::new(command).exits(7).stderr,
             _ => {
                 command.args(["--refresh", "--listen", "127.0.0.1:0"]);
                 let server = Server::start(command, 1);
@@ -175,7 +177,7 @@ fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
 #[test]
 fn the_secret_is_taken_from_stdin_a_credential_and_the_environment_too() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let fetch = || {
         let mut command = wxtoken();
         command.args([
@@ -200,7 +202,7 @@ fn the_secret_is_taken_from_stdin_a_credential_and_the_environment_too() {
 
     let mut from_environment = fetch();
     from_environment.env("WXTOKEN_SECRET", SECRET);
-    Ran::of(from_environment).exits(0).silent();
+    Run::new(from_environment).exits(0).silent();
 
     // As systemd makes it: readable through an ACL whose mask looks like the group's bits.
     std::fs::create_dir(sandbox.path("credentials")).unwrap();
@@ -209,17 +211,17 @@ fn the_secret_is_taken_from_stdin_a_credential_and_the_environment_too() {
     from_credential
         .env("CREDENTIALS_DIRECTORY", sandbox.path("credentials"))
         .env("WXTOKEN_SECRET", "wrong");
-    Ran::of(from_credential).exits(0).silent();
+    Run::new(from_credential).exits(0).silent();
 
     let none = fetch();
-    Ran::of(none).exits(2).says(&["--secret-file", "WXTOKEN_SECRET"]);
+    Run::new(none).exits(2).says(&["--secret-file", "WXTOKEN_SECRET"]);
     assert_eq!(wechat.mints(), 3);
 }
 
 #[test]
 fn a_secret_file_that_others_can_read_is_refused_by_name_and_mode() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for mode in [0o644, 0o640, 0o604] {
         write_with_mode(&sandbox.path("secret"), SECRET, mode);
         let ran = sandbox.run(&["fetch"]).exits(2);
@@ -232,7 +234,7 @@ fn a_secret_file_that_others_can_read_is_refused_by_name_and_mode() {
 /// Whatever is put where it does not belong, the message names the place and not the content.
 #[test]
 fn a_secret_in_the_wrong_place_is_not_repeated() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     for content in [
         "",
         "S3CR3T S3CR3T",
@@ -248,7 +250,7 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
     let mut swapped = wxtoken();
     swapped.args(["fetch", "--appid", "S3CR3T S3CR3T"]).env("WXTOKEN_SECRET", "S3CR3T\u{e9}");
     swapped.args(["--base-url", "https://x/?secret=S3CR3T"]);
-    let ran = Ran::of(swapped).exits(2);
+    let ran = Run::new(swapped).exits(2);
     assert_hides(&ran.stderr, "S3CR3T", "everything wrong");
     ran.says(&["--appid", "WXTOKEN_SECRET", "--base-url"]);
 }
@@ -261,14 +263,14 @@ fn help_shows_no_value_from_the_environment() {
         for name in ["SECRET", "REJECTED", "ACCOUNT", "APPID", "SECRET_FILE"] {
             command.env(format!("WXTOKEN_{name}"), "S3CR3T");
         }
-        assert_hides(&Ran::of(command).exits(0).stdout, "S3CR3T", verb);
+        assert_hides(&Run::new(command).exits(0).stdout, "S3CR3T", verb);
     }
 }
 
 #[test]
 fn readers_work_without_any_secret_and_never_show_the_token_but_on_stdout() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     std::fs::remove_file(sandbox.path("secret")).unwrap();
     let token = sandbox.token();

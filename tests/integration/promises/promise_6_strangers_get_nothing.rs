@@ -14,7 +14,7 @@ const GET_TOKEN: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: c
 
 /// A sandbox with a live token.
 fn sandbox() -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);
     sandbox
 }
@@ -129,7 +129,7 @@ fn an_empty_allowlist_is_nobodys_and_a_mistaken_one_starts_nothing() {
     sandbox.run(&["serve", "--listen", "127.0.0.1:0", "--allow", ""]).exits(2).says(&["--allow"]);
     let mut from_environment = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     from_environment.env("WXTOKEN_ALLOW", "127.0.0.2,,");
-    Ran::of(from_environment).exits(2).says(&["--allow"]);
+    Run::new(from_environment).exits(2).says(&["--allow"]);
     // All that is wrong, at once.
     sandbox
         .run(&[
@@ -144,7 +144,7 @@ fn an_empty_allowlist_is_nobodys_and_a_mistaken_one_starts_nothing() {
             "*",
         ])
         .exits(2)
-        .says_something(&[
+        .mentions(&[
             "nowhere: expected",
             "10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1;",
             "10.0.0.0/33: the prefix length",
@@ -484,7 +484,7 @@ fn no_log_holds_a_token_a_key_or_a_query_however_verbose() {
         assert_eq!(ask("GET /token?K3Y", ""), 200);
         sandbox.publish(TOKEN, 7200, 0);
         assert_eq!(ask("GET /token?K3Y", ""), 200);
-        let (stdout, stderr) = server.stop_and_tell();
+        let (stdout, stderr) = server.stop_with_output();
         assert_eq!(stdout, "", "after the addresses it says nothing there");
         for hidden in ["K3Y", TOKEN, &TOKEN[..16], "Bearer", "access_token"] {
             assert!(!stderr.contains(hidden), "{verbose} {hidden:?}:\n{stderr}");

@@ -8,21 +8,19 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 
 /// `fetch --rejected -`, with the token on stdin.
-fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Ran {
+fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Run {
     let mut command = sandbox.command(&["fetch", "--rejected", "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(format!("{token}\n").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    Run::from_output(child.wait_with_output().unwrap())
 }
 
 #[test]
 fn a_dead_token_is_replaced_by_one_that_lives() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.run(&["fetch"]).exits(0);
         let dead = sandbox.token();
         wechat.kill_tokens();
@@ -44,8 +42,8 @@ fn a_dead_token_is_replaced_by_one_that_lives() {
 #[test]
 fn a_token_that_was_replaced_elsewhere_costs_no_forced_refresh() {
     let wechat = WeChat::start();
-    let ours = Sandbox::against(&wechat);
-    let theirs = Sandbox::against(&wechat);
+    let ours = Sandbox::new(&wechat);
+    let theirs = Sandbox::new(&wechat);
     ours.run(&["fetch"]).exits(0);
     theirs.run(&["fetch", "--force"]).exits(0);
     let before = wechat.mints();
@@ -57,7 +55,7 @@ fn a_token_that_was_replaced_elsewhere_costs_no_forced_refresh() {
 #[test]
 fn a_forced_answer_that_is_the_old_token_again_is_reported_as_such() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     sandbox.run(&["fetch", "--force"]).exits(0);
     // Within 30 s of the last forced refresh WeChat does not do another, and does not say so.
@@ -69,7 +67,7 @@ fn a_forced_answer_that_is_the_old_token_again_is_reported_as_such() {
 #[test]
 fn a_token_may_begin_with_a_dash_and_a_flag_is_not_taken_for_one() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for token in ["-I_0", "-", "--force"] {
         sandbox.publish(token, 7200, 0);
         fetch_rejected(&sandbox, token).exits(0).silent();
@@ -85,7 +83,7 @@ fn a_token_may_begin_with_a_dash_and_a_flag_is_not_taken_for_one() {
 #[test]
 fn what_is_no_token_is_refused_without_being_repeated() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for wrong in ["", "two words", &"x".repeat(3000)] {
         let ran = fetch_rejected(&sandbox, wrong).exits(2);
         assert!(wrong.is_empty() || !ran.stderr.contains(wrong));
@@ -94,7 +92,7 @@ fn what_is_no_token_is_refused_without_being_repeated() {
     let both = ["fetch", "--rejected", "-", "--secret-file", "-", "--appid", APPID];
     let mut command = wxtoken();
     command.args(both);
-    Ran::of(command).exits(2).says(&["stdin"]);
+    Run::new(command).exits(2).says(&["stdin"]);
     assert_eq!(wechat.asked(), 0);
 }
 
@@ -109,7 +107,7 @@ fn token_of(response: &Response) -> String {
 fn told_at_once(server: &Server, clients: usize, token: impl Fn(usize) -> String) -> Vec<Response> {
     let mut streams: Vec<TcpStream> = (0..clients).map(|_| connect(server.address())).collect();
     for (nth, stream) in streams.iter_mut().enumerate() {
-        stream.write_all(posting("/token", &rejected(&token(nth))).as_bytes()).unwrap();
+        stream.write_all(post_request("/token", &rejected(&token(nth))).as_bytes()).unwrap();
     }
     let answer = |mut stream: TcpStream| {
         let mut answer = Vec::new();
@@ -123,7 +121,7 @@ fn told_at_once(server: &Server, clients: usize, token: impl Fn(usize) -> String
 fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         let server = sandbox.serve_refreshing(&[]);
         let dead = token_of(&server.get("/token"));
         wechat.kill_tokens();
@@ -138,7 +136,7 @@ fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
 
         // Whoever is late, or held the one before, gets the new one, and nothing is asked.
         let (asked, probes) = (wechat.asked(), wechat.probes());
-        assert_eq!(token_of(&server.tell_rejected(&dead)), tokens[0]);
+        assert_eq!(token_of(&server.report_rejected(&dead)), tokens[0]);
         assert_eq!((wechat.asked(), wechat.probes()), (asked, probes), "{api}");
         assert!(server.stop().contains("who asks beside us?"));
     }
@@ -147,7 +145,7 @@ fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
 #[test]
 fn tokens_that_are_not_the_current_one_are_nothing_to_ask_wechat_about() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = token_of(&server.get("/token"));
     for response in told_at_once(&server, 200, |nth| format!("T{nth}")) {
@@ -161,13 +159,13 @@ fn tokens_that_are_not_the_current_one_are_nothing_to_ask_wechat_about() {
 fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         let server = sandbox.serve_refreshing(&[]);
         let token = token_of(&server.get("/token"));
         let begun = Instant::now();
         for nth in 0..250 {
-            assert_eq!(token_of(&server.tell_rejected(&token)), token);
-            assert_eq!(token_of(&server.tell_rejected(&format!("T{nth}"))), token);
+            assert_eq!(token_of(&server.report_rejected(&token)), token);
+            assert_eq!(token_of(&server.report_rejected(&format!("T{nth}"))), token);
             std::thread::sleep((begun + Duration::from_millis(10 * nth)) - Instant::now());
         }
         assert!(begun.elapsed() < Duration::from_secs(25), "or there would be one more");
@@ -180,17 +178,17 @@ fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
 #[test]
 fn a_word_is_believed_where_wechat_cannot_be_asked_and_twice_in_a_row_it_is_not() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     let first = token_of(&server.get("/token"));
     // Whoever has put the host on the allowlist for one call only, say.
     wechat.fault("errcode:40164@1");
-    let second = token_of(&server.tell_rejected(&first));
+    let second = token_of(&server.report_rejected(&first));
     assert_ne!(second, first);
     assert_eq!(wechat.mints(), 2);
 
     wechat.fault("errcode:40164@1");
-    let response = server.tell_rejected(&second);
+    let response = server.report_rejected(&second);
     assert_eq!(response.status, 503, "{response:?}");
     let message = response.json()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("30 seconds") && message.contains("30 秒"), "{message}");
@@ -204,12 +202,12 @@ fn a_word_is_believed_where_wechat_cannot_be_asked_and_twice_in_a_row_it_is_not(
 #[test]
 fn tokens_that_are_killed_one_after_the_other_are_replaced_at_once_where_that_costs_nothing() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let mut token = token_of(&server.get("/token"));
     for _ in 0..3 {
         wechat.kill_tokens();
-        let healed = token_of(&server.tell_rejected(&token));
+        let healed = token_of(&server.report_rejected(&token));
         assert_ne!(healed, token);
         token = healed;
     }
@@ -220,15 +218,15 @@ fn tokens_that_are_killed_one_after_the_other_are_replaced_at_once_where_that_co
 #[test]
 fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&["-v"]);
     let first = token_of(&server.get("/token"));
     wechat.kill_tokens();
-    let second = token_of(&server.tell_rejected(&first));
+    let second = token_of(&server.report_rejected(&first));
     let replaced_at = Instant::now();
     wechat.kill_tokens();
     let asked = wechat.asked();
-    let response = server.tell_rejected(&second);
+    let response = server.report_rejected(&second);
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.json()["message"].as_str().unwrap().contains("30 seconds"));
     for _ in 0..50 {
@@ -240,7 +238,7 @@ fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() 
         }
         let query = format!("grant_type=client_credential&appid={APPID}&secret=x");
         assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).json()["errcode"], -1);
-        assert_eq!(server.tell_rejected(&second).status, 503);
+        assert_eq!(server.report_rejected(&second).status, 503);
     }
     assert!(wechat.asked() <= asked + 1, "it costs WeChat nothing");
     assert_eq!(sandbox.token(), second, "the document is as it was: it is not ours to say");
@@ -260,12 +258,12 @@ fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() 
 #[test]
 fn a_rejection_while_wechat_is_down_is_answered_with_the_reason() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let dead = token_of(&server.get("/token"));
     wechat.kill_tokens();
     wechat.fault("errcode:45009");
-    let response = server.tell_rejected(&dead);
+    let response = server.report_rejected(&dead);
     assert_eq!(response.status, 503);
     assert!(response.body.contains("45009") && response.body.contains("调用次数"), "{response:?}");
     assert_eq!(
@@ -277,7 +275,7 @@ fn a_rejection_while_wechat_is_down_is_answered_with_the_reason() {
     server.signal("HUP");
     // A signal may come later than what is said after it.
     eventually("it is asked for again", || {
-        let response = server.tell_rejected(&dead);
+        let response = server.report_rejected(&dead);
         response.status == 200 && token_of(&response) != dead
     });
 }

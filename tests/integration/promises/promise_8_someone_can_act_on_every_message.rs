@@ -5,7 +5,7 @@ use crate::support::*;
 #[test]
 fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     wechat.fault("errcode:40164");
     sandbox.run(&["fetch"]).exits(4).says(&[
         "wxtoken: fetch: default: WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it)",
@@ -32,7 +32,7 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
 #[test]
 fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     write_with_mode(&sandbox.path("secret"), "0000000000000000", 0o600);
     for api in ["stable", "classic"] {
         let mut wrong_secret = wxtoken();
@@ -47,7 +47,7 @@ fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
             "--secret-file",
         ]);
         wrong_secret.arg(sandbox.path("secret")).arg("--dir").arg(sandbox.path("state"));
-        Ran::of(wrong_secret).exits(4).says(&["(40125)", "AppSecret"]);
+        Run::new(wrong_secret).exits(4).says(&["(40125)", "AppSecret"]);
         let mut wrong_appid = wxtoken();
         wrong_appid.args([
             "fetch",
@@ -60,14 +60,14 @@ fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
             "--secret-file",
         ]);
         wrong_appid.arg(sandbox.path("secret")).arg("--dir").arg(sandbox.path("state"));
-        Ran::of(wrong_appid).exits(4).says(&["(40013)", "AppID"]);
+        Run::new(wrong_appid).exits(4).says(&["(40013)", "AppID"]);
     }
 }
 
 #[test]
 fn what_comes_from_outside_cannot_move_the_cursor_or_forge_a_line() {
     let wechat = WeChat::with(&["--fault", "escape"]);
-    let ran = Sandbox::against(&wechat).run(&["fetch"]).exits(4);
+    let ran = Sandbox::new(&wechat).run(&["fetch"]).exits(4);
     assert!(ran.stderr.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", ran.stderr);
     assert!(!ran.stderr.contains('\u{202e}'), "{:?}", ran.stderr);
     ran.says(&["\\u{1b}"]);
@@ -76,7 +76,7 @@ fn what_comes_from_outside_cannot_move_the_cursor_or_forge_a_line() {
 #[test]
 fn a_gateway_in_the_way_is_named_as_such() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for (fault, parts) in [
         ("html", &["an HTML page", "proxy or portal"][..]),
         ("empty", &["an empty body"]),
@@ -103,7 +103,7 @@ fn what_is_missing_is_named_with_the_flag_that_gives_it() {
     let run = |args: &[&str]| {
         let mut command = wxtoken();
         command.args(args);
-        Ran::of(command)
+        Run::new(command)
     };
     run(&["fetch"]).exits(2).says(&["--appid", "WXTOKEN_APPID", "--secret-file"]);
     run(&["get", "--dir", "/nonexistent"]).exits(3).says(&[
@@ -114,13 +114,13 @@ fn what_is_missing_is_named_with_the_flag_that_gives_it() {
     run(&["get", "--file", "/"]).exits(2).says(&["--file"]);
     run(&["nonsense"]).exits(2);
     run(&[]).exits(2);
-    run(&["get", "--min-life", "soon"]).exits(2).says_something(&["--min-life", "90s"]);
-    run(&["get", "--min-life", "2M"]).exits(2).says_something(&["longer than a day"]);
+    run(&["get", "--min-life", "soon"]).exits(2).mentions(&["--min-life", "90s"]);
+    run(&["get", "--min-life", "2M"]).exits(2).mentions(&["longer than a day"]);
 }
 
 #[test]
 fn quiet_says_nothing_and_the_status_tells() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.run(&["get", "-q"]).exits(3).silent();
     sandbox.run(&["fetch", "-q", "--timeout", "1"]).exits(5).silent();
 }
@@ -128,7 +128,7 @@ fn quiet_says_nothing_and_the_status_tells() {
 #[test]
 fn verbose_tells_what_was_done_and_names_the_token_by_its_fingerprint() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let published = sandbox.run(&["fetch", "-v"]).exits(0).stderr;
     let name =
         sandbox.run(&["status", "--format", "json"]).exits(0).json()["accounts"][0]["token_sha256"]
@@ -145,11 +145,11 @@ fn verbose_tells_what_was_done_and_names_the_token_by_its_fingerprint() {
 #[test]
 fn a_flag_wins_over_a_variable_that_says_otherwise() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let run = |args: &[&str], variables: &[(&str, &str)]| {
         let mut command = sandbox.command(args);
         command.envs(variables.iter().copied());
-        Ran::of(command)
+        Run::new(command)
     };
     run(&["get", "-q"], &[("WXTOKEN_VERBOSE", "1")]).exits(3).silent();
     let ran = run(&["get", "-v"], &[("WXTOKEN_QUIET", "1")]).exits(3);
@@ -162,10 +162,10 @@ fn a_flag_wins_over_a_variable_that_says_otherwise() {
     assert_eq!(wechat.mints(), 2);
     run(&["fetch", "--force", "--rejected", "T"], &[])
         .exits(2)
-        .says_something(&["--force and --rejected"]);
-    run(&["get", "-q", "-v"], &[]).exits(2).says_something(&["--quiet and --verbose"]);
+        .mentions(&["--force and --rejected"]);
+    run(&["get", "-q", "-v"], &[]).exits(2).mentions(&["--quiet and --verbose"]);
     // As in a file of variables that nobody filled in.
     let mut unset = wxtoken();
     unset.args(["get", "-r", "--dir"]).arg(sandbox.path("state")).env("WXTOKEN_APPID", "");
-    Ran::of(unset).exits(0);
+    Run::new(unset).exits(0);
 }

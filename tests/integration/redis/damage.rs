@@ -5,12 +5,12 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::redis::Redis;
 use crate::support::*;
 
 fn wechat() -> WeChat {
-    wechat_of(1, &[])
+    wechat_with_accounts(1, &[])
 }
 
 /// Returns a host whose account `a0` on this API is in the Redis at `url`, with a generous timeout.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::redis::{Redis, Sentinel, free_port};
 use crate::support::tls::Authority;
 use crate::support::*;
@@ -30,7 +30,7 @@ const ACL: [&str; 16] = [
 ];
 
 fn wechat() -> WeChat {
-    wechat_of(1, &[])
+    wechat_with_accounts(1, &[])
 }
 
 /// Returns a host whose account `a0` is at `url`, with `more` in `[redis]`.
@@ -141,7 +141,7 @@ fn over_tls_the_certificate_is_verified() {
         "--tls-auth-clients",
         "no",
     ];
-    let redis = Redis::with(&flags);
+    let redis = Redis::with_flags(&flags);
     let wechat = wechat();
     for name in ["localhost", "127.0.0.1"] {
         let home = host(
@@ -190,7 +190,7 @@ fn after_a_failover_sentinels_lead_to_the_new_primary_which_has_the_token() {
     eventually("the replica is in sync", || {
         primary.cli(&["info", "replication"]).contains("state=online")
     });
-    let sentinel = Sentinel::of(&primary);
+    let sentinel = Sentinel::new(&primary);
     eventually("the sentinel knows both", || {
         sentinel.cli(&["sentinel", "replicas", "main"]).contains(&replica.port().to_string())
     });

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::redis::Redis;
 use crate::support::*;
 
 fn wechat(more: &[&str]) -> WeChat {
-    wechat_of(1, more)
+    wechat_with_accounts(1, more)
 }
 
 /// Returns a host whose account `a0` is in this Redis.
@@ -77,7 +77,7 @@ fn with_redis_down_the_last_known_token_is_served_without_delay() {
     assert_eq!(token(&server), first);
     // A server that starts now serves this host's local copy.
     assert_eq!(token(&home.serve(&[])), first);
-    redis.revive();
+    redis.restart();
     assert_eq!(redis.token("wxtoken:a0"), None);
     eventually("the document is restored", || redis.token("wxtoken:a0") == first);
     assert_eq!((token(&server), wechat.mints()), (first, 1));
@@ -101,7 +101,7 @@ fn four_refreshing_hosts_make_one_call_for_a_due_token_and_one_for_a_dead_one() 
     let dead = common.unwrap().unwrap();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let reports: Vec<_> =
-            servers.iter().map(|server| scope.spawn(|| server.tell_rejected(&dead))).collect();
+            servers.iter().map(|server| scope.spawn(|| server.report_rejected(&dead))).collect();
         reports.into_iter().map(|it| it.join().unwrap()).collect()
     });
     let next = redis.token("wxtoken:a0").unwrap();

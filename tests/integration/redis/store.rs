@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::redis::Redis;
 use crate::support::*;
 
 /// Starts a stand-in that knows the account `a0`.
 fn wechat(more: &[&str]) -> WeChat {
-    wechat_of(1, more)
+    wechat_with_accounts(1, more)
 }
 
 /// Returns a host whose account `a0` on this API is in the Redis at `url`, with `more` in `[redis]`.
@@ -236,7 +236,7 @@ fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
     }
     fs::remove_file(home.document_path("a0")).unwrap();
     home.run(&["get", "a0"]).exits(3).says(&["a0: no token: cannot reach redis://127.0.0.1"]);
-    redis.revive();
+    redis.restart();
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 2, "no host had a copy");
 }
@@ -301,7 +301,7 @@ fn a_token_that_could_not_be_published_is_published_by_the_next_fetch() {
     assert!(stderr.contains("is published by the next run"), "{stderr}");
     let token = home.token("a0").expect("the copy has it");
     assert_eq!(get_token(&home), token);
-    redis.revive();
+    redis.restart();
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (Some(token), 1));
 }

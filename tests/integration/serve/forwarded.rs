@@ -7,7 +7,7 @@ use crate::support::*;
 const TOKEN: &str = "T0KEN_for_clients_behind_proxies_0123456789abcdefghijklmnopqrstuvwxyz";
 
 fn sandbox() -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);
     sandbox
 }
@@ -275,7 +275,7 @@ fn a_changed_allow_file_applies_to_open_connections_and_an_invalid_one_is_ignore
     put("127.0.0.1\n127.0.0.4\n", 0o600);
     let server = sandbox.serve(&["--allow-file", path.to_str().unwrap()]);
     let status = |source: &str| get_from(source, &server, "").status;
-    let mut kept = Caller::over(connect_from("127.0.0.4", server.address()));
+    let mut kept = Caller::new(connect_from("127.0.0.4", server.address()));
     assert_eq!((status("127.0.0.4"), kept.get("/token").status), (200, 200));
     put("127.0.0.1\n127.0.0.5\n", 0o600);
     eventually("polling notices the change", || status("127.0.0.5") == 200);

@@ -20,7 +20,7 @@ struct NewKey {
 fn new_key(name: &str) -> NewKey {
     let mut command = wxtoken();
     command.args(["key", name]);
-    let ran = Ran::of(command).exits(0);
+    let ran = Run::new(command).exits(0);
     let field = |label: &str| {
         let mut lines = ran.stdout.lines();
         lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
@@ -35,7 +35,7 @@ struct KeysSetup {
 
 impl KeysSetup {
     fn new(lines: &[&str]) -> KeysSetup {
-        let sandbox = Sandbox::asking("http://127.0.0.1:1");
+        let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
         sandbox.publish(TOKEN, 7200, 0);
         let setup = KeysSetup { sandbox };
         setup.write(lines);
@@ -60,7 +60,7 @@ impl KeysSetup {
 
     /// Runs `serve`, which must not start.
     #[track_caller]
-    fn refused(&self) -> Ran {
+    fn refused(&self) -> Run {
         self.sandbox.serve_refused(&["--keys", self.path().to_str().unwrap()])
     }
 }
@@ -211,7 +211,7 @@ fn a_missing_or_wrong_key_is_401_with_a_challenge_and_a_remedy() {
     // A 401 does not close the connection.
     let mut caller = server.caller();
     assert_eq!(caller.get("/token").status, 401);
-    caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&php.key)));
+    caller.send(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&php.key)));
     assert_eq!(caller.answer().status, 200);
 }
 
@@ -425,7 +425,7 @@ fn a_key_is_replaced_while_the_server_runs_and_never_by_an_invalid_file() {
     let is_accepted = |key: &NewKey| ask(&server, &bearer(&key.key)) == 200;
     let mut kept = server.caller();
     let mut request_over_kept = || {
-        kept.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&old.key)));
+        kept.send(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&old.key)));
         kept.answer().status
     };
     assert!(is_accepted(&old) && !is_accepted(&new));
@@ -538,7 +538,7 @@ fn a_key_sent_as_the_host_is_not_logged() {
 
 #[test]
 fn without_a_keys_file_authorization_headers_are_ignored() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);
     let server = sandbox.serve(&[]);
     let two = format!("{0}{0}", bearer("x"));

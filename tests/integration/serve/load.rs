@@ -101,7 +101,7 @@ impl LoadTest {
 }
 
 fn published() -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 0);
     sandbox
 }
@@ -232,7 +232,7 @@ fn ten_thousand_idle_connections_use_at_most_16_kib_each() {
         "no connection was closed"
     );
     for stream in kept.into_iter().step_by(1000) {
-        assert_eq!(Caller::over(stream).get("/token").status, 200, "the connection still works");
+        assert_eq!(Caller::new(stream).get("/token").status, 200, "the connection still works");
     }
     eventually("the connections are closed", || test.server.descriptors() == test.descriptors);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Starts a server with a live token.
 fn serving(args: &[&str]) -> (Sandbox, Server) {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T0KEN_that_no_metric_shows", 7200, 0);
     let server = sandbox.serve(args);
     (sandbox, server)
@@ -50,7 +50,7 @@ fn value(server: &Server, metric: &str) -> u64 {
 fn server_with_all_metrics() -> (Sandbox, WeChat, Server) {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("the refusal is counted", || {
         !nonzero_series(&server, "wxtoken_fetch_attempts_total").is_empty()
@@ -109,7 +109,7 @@ fn every_metric_has_one_help_and_one_type_line() {
         }
     }
     let mut caller = server.caller();
-    caller.say("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    caller.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(caller.answer_to_head().status, 200);
     assert_eq!(caller.get("/healthz").status, 200, "no body follows the head");
 }
@@ -304,7 +304,7 @@ fn requests_never_add_series() {
 fn calls_to_wechat_are_counted_by_result_and_errcode() {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let refused =
         r#"wxtoken_fetch_attempts_total{account="default",result="refused",errcode="40164"}"#;
@@ -350,7 +350,8 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 fn every_metric_that_contrib_uses_exists() {
     let (_sandbox, wechat, server) = server_with_all_metrics();
     // An account of a config has metrics for hooks and tickets.
-    let home = Home::of_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
+    let home =
+        Home::with_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
     let hooked = home.serve(&["--refresh"]);
     let existing: BTreeSet<String> = [&server, &hooked]
         .into_iter()

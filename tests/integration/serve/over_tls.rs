@@ -17,9 +17,9 @@ const LAST_REQUEST: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection
 
 /// Returns an authority, and a sandbox with a live token and a certificate signed by it.
 fn sandbox_with_certificate() -> (Authority, Sandbox) {
-    let (authority, sandbox) = (Authority::new(), Sandbox::asking("http://127.0.0.1:1"));
+    let (authority, sandbox) = (Authority::new(), Sandbox::with_base_url("http://127.0.0.1:1"));
     sandbox.publish("T1", 7200, 0);
-    authority.sign().put(&sandbox);
+    authority.sign().write_to(&sandbox);
     (authority, sandbox)
 }
 
@@ -89,7 +89,7 @@ fn tcp_listeners_use_https_and_a_unix_socket_does_not() {
         }
         assert_eq!(caller.get("/nowhere").status, 404);
     }
-    assert_has_token(&Caller::over(connect_unix(unix)).get("/token"), "T1");
+    assert_has_token(&Caller::new(connect_unix(unix)).get("/token"), "T1");
     assert_eq!(server.stop(), "");
 }
 
@@ -118,7 +118,7 @@ fn each_key_type_works_with_each_cipher_on_tls_1_2_and_1_3() {
     for kind in
         [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519]
     {
-        authority.sign_with(kind).put(&sandbox);
+        authority.sign_with(kind).write_to(&sandbox);
         let server = serve(&sandbox, &[]);
         for version in [&TLS12, &TLS13] {
             for cipher in ["CHACHA20", "AES_128_GCM", "AES_256_GCM"] {
@@ -200,11 +200,11 @@ fn alpn_selects_http_1_1_and_another_protocol_gets_an_alert() {
         (&["http/1.0"], Some(b"http/1.0")),
         (&[], None),
     ] {
-        let mut caller = client().speaking(offered).caller(server.address());
+        let mut caller = client().with_alpn(offered).caller(server.address());
         assert_eq!(caller.stream().conn.alpn_protocol(), agreed);
         assert_has_token(&caller.get("/token"), "T1");
     }
-    let refused = client().speaking(&["h2"]).try_connect(server.address());
+    let refused = client().with_alpn(&["h2"]).try_connect(server.address());
     assert_eq!(alert(refused), AlertDescription::NoApplicationProtocol);
 }
 
@@ -216,14 +216,14 @@ fn plain_http_gets_a_400_in_plain_http() {
     for request in [REQUEST, "G", "\r\n", "\u{80}\u{2e}\u{1}", &megabyte] {
         let mut caller = server.caller();
         let (beginning, rest) = request.split_at(request.len().min(20_000));
-        caller.say(beginning);
+        caller.send(beginning);
         let response = caller.answer();
         assert_eq!(response.status, 400, "{response:?}");
         assert_eq!(response.header("connection"), Some("close"));
         let message = response.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("https"), "{message}");
         // A client that sends everything before it reads still gets the answer.
-        caller.say(rest);
+        caller.send(rest);
         assert!(caller.is_closed(), "closed without a reset");
     }
     let stderr = server.stop();
@@ -284,7 +284,7 @@ fn a_client_that_does_not_trust_the_certificate_is_logged_with_the_flag_to_check
     // Connections that are closed before or in their ClientHello, as by port scans, are not logged.
     drop(server.caller());
     let mut half = server.caller();
-    half.say([0x16, 3, 1]);
+    half.send([0x16, 3, 1]);
     drop(half);
     let stderr = server.stop();
     assert!(
@@ -304,19 +304,19 @@ fn requests_are_answered_wherever_tls_records_divide_them() {
         let client = TlsClient::offering(&authority, &[version], |_| true, None);
         let mut caller = client.caller(server.address());
         let requests = 2000; // 88 KB: more than six records.
-        caller.say(REQUEST.repeat(requests));
+        caller.send(REQUEST.repeat(requests));
         for _ in 0..requests {
             assert_has_token(&caller.answer(), "T1");
         }
         let three = REQUEST.repeat(3);
         for cut in 1..three.len() {
-            caller.say(&three[..cut]);
-            caller.say(&three[cut..]);
+            caller.send(&three[..cut]);
+            caller.send(&three[cut..]);
             for _ in 0..3 {
                 assert_has_token(&caller.answer(), "T1");
             }
         }
-        caller.say(format!("{REQUEST}{REQUEST}garbage\r\n\r\n"));
+        caller.send(format!("{REQUEST}{REQUEST}garbage\r\n\r\n"));
         assert_has_token(&caller.answer(), "T1");
         assert_has_token(&caller.answer(), "T1");
         assert_eq!(caller.answer().status, 400);
@@ -367,24 +367,24 @@ fn every_closed_connection_ends_with_close_notify() {
         let server = serve(&sandbox, &["--max-connections", "2"]);
         let connect = || client.caller(server.address());
         let mut asked_to_close = connect();
-        asked_to_close.say(LAST_REQUEST);
+        asked_to_close.send(LAST_REQUEST);
         assert_has_token(&asked_to_close.answer(), "T1");
         assert!(asked_to_close.is_closed(), "after the last answer");
 
         let mut many = connect();
-        many.say(REQUEST.repeat(500) + LAST_REQUEST);
+        many.send(REQUEST.repeat(500) + LAST_REQUEST);
         for _ in 0..501 {
             assert_has_token(&many.answer(), "T1");
         }
         assert!(many.is_closed(), "after the last of many");
 
         let mut rejected = connect();
-        rejected.say("garbage\r\n\r\n");
+        rejected.send("garbage\r\n\r\n");
         assert_eq!(rejected.answer().status, 400);
         assert!(rejected.is_closed(), "after what was not HTTP");
 
         let mut large = connect();
-        large.say(format!("GET /{} HTTP/1.1\r\n", "x".repeat(1_000_000)));
+        large.send(format!("GET /{} HTTP/1.1\r\n", "x".repeat(1_000_000)));
         assert_eq!(large.answer().status, 431);
         assert!(large.is_closed(), "after what was too large");
 
@@ -417,11 +417,13 @@ fn sessions_are_resumed_until_the_certificate_changes() {
             assert_eq!(kind(), HandshakeKind::Resumed, "{version:?}");
         }
         // A new certificate ends the sessions of the old one.
-        let before = server_certificate(&TlsClient::trusting(&authority).forgetful(), &server);
-        authority.sign().put(&sandbox);
+        let before =
+            server_certificate(&TlsClient::trusting(&authority).without_resumption(), &server);
+        authority.sign().write_to(&sandbox);
         server.signal("HUP");
         eventually("the new certificate is used", || {
-            server_certificate(&TlsClient::trusting(&authority).forgetful(), &server) != before
+            server_certificate(&TlsClient::trusting(&authority).without_resumption(), &server)
+                != before
         });
         assert_eq!(kind(), HandshakeKind::Full);
         assert_eq!(kind(), HandshakeKind::Resumed);
@@ -432,12 +434,12 @@ fn sessions_are_resumed_until_the_certificate_changes() {
 fn a_new_certificate_is_loaded_at_sighup_or_by_polling_and_connections_stay_open() {
     let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &["-v"]);
-    let client = TlsClient::trusting(&authority).forgetful();
+    let client = TlsClient::trusting(&authority).without_resumption();
     let mut kept = client.caller(server.address());
     for by_sighup in [true, false, false] {
         let before = server_certificate(&client, &server);
         let begun = client.over(connect(server.address())); // Its handshake comes later.
-        authority.sign().put(&sandbox);
+        authority.sign().write_to(&sandbox);
         if by_sighup {
             server.signal("HUP");
         }
@@ -445,7 +447,7 @@ fn a_new_certificate_is_loaded_at_sighup_or_by_polling_and_connections_stay_open
             server_certificate(&client, &server) != before
         });
         assert_has_token(&kept.get("/token"), "T1");
-        let mut begun = Caller::over(begun);
+        let mut begun = Caller::new(begun);
         assert_has_token(&begun.get("/token"), "T1");
         assert_ne!(begun.stream().conn.peer_certificates().unwrap()[0].to_vec(), before);
     }
@@ -468,7 +470,7 @@ fn a_new_certificate_is_loaded_at_sighup_or_by_polling_and_connections_stay_open
 fn an_invalid_certificate_is_logged_once_and_the_last_good_one_kept() {
     let (authority, sandbox) = sandbox_with_certificate();
     let server = serve(&sandbox, &[]);
-    let client = TlsClient::trusting(&authority).forgetful();
+    let client = TlsClient::trusting(&authority).without_resumption();
     let good = server_certificate(&client, &server);
     // Half of a renewal: the certificate is new, the key is old.
     let renewed = authority.sign();
@@ -507,9 +509,9 @@ fn a_new_client_ca_applies_from_the_next_handshake_also_to_resumed_sessions() {
         let client = TlsClient::offering(&authority, &[version], |_| true, Some(&identity));
         server.signal("HUP");
         eventually("the client is accepted", || {
-            let caller = client.try_connect(server.address()).map(Caller::over);
+            let caller = client.try_connect(server.address()).map(Caller::new);
             caller.is_ok_and(|mut caller| {
-                caller.say(LAST_REQUEST);
+                caller.send(LAST_REQUEST);
                 let mut answer = Vec::new();
                 caller.read_all(&mut answer);
                 Response::parse(&answer).status == 200
@@ -539,7 +541,7 @@ fn an_unfinished_handshake_is_closed_after_ten_seconds() {
     let client = TlsClient::trusting(&authority);
     let begun_at = Instant::now();
     let (silent, mut half) = (server.caller(), server.caller());
-    half.say([0x16, 3, 1, 2, 0, 1, 0, 1]);
+    half.send([0x16, 3, 1, 2, 0, 1, 0, 1]);
     // One that has sent its ClientHello and never reads.
     let mut not_reading = client.over(connect(server.address()));
     not_reading.conn.write_tls(&mut not_reading.sock).unwrap();
@@ -708,7 +710,7 @@ fn every_invalid_tls_file_is_an_error_with_its_path_and_without_bytes_of_a_key()
         write_with_mode(&sandbox.path("cert.pem"), cert, 0o644);
         write_with_mode(&sandbox.path("key.pem"), key, mode);
         let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0", "-vvv"]);
-        let ran = Ran::of({
+        let ran = Run::new({
             command.args(Identity::flags(&sandbox));
             command
         });
@@ -724,9 +726,9 @@ fn every_invalid_tls_file_is_an_error_with_its_path_and_without_bytes_of_a_key()
     }
     let run = |flags: &[&str]| {
         let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
-        Identity { cert: cert.clone(), key: key.clone() }.put(&sandbox);
+        Identity { cert: cert.clone(), key: key.clone() }.write_to(&sandbox);
         command.args(Identity::flags(&sandbox)).args(flags);
-        Ran::of(command)
+        Run::new(command)
     };
     run(&["--tls-client-ca", "/nonexistent.pem"])
         .exits(2)
@@ -775,7 +777,7 @@ fn an_expired_or_future_certificate_is_used_with_a_warning() {
             params.not_before = from;
             params.not_after = to;
         });
-        identity.put(&sandbox);
+        identity.write_to(&sandbox);
         let server = serve(&sandbox, &[]);
         let refused = TlsClient::trusting(&authority).try_connect(server.address());
         assert!(refused.is_err(), "clients refuse it");
@@ -787,7 +789,7 @@ fn an_expired_or_future_certificate_is_used_with_a_warning() {
     }
     // A self-signed certificate, or one of an unknown authority, causes no warning.
     for identity in [Authority::new().sign(), authority.sign()] {
-        identity.put(&sandbox);
+        identity.write_to(&sandbox);
         assert_eq!(serve(&sandbox, &[]).stop(), "");
     }
 }

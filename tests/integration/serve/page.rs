@@ -12,7 +12,7 @@ const TOKEN: &str = "T0KEN_that_no_page_shows";
 const FINGERPRINT: &str = "90530205";
 
 fn published() -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(TOKEN, 7200, 1000);
     sandbox
 }
@@ -37,7 +37,7 @@ fn the_page_is_html_that_loads_nothing_and_is_not_cached() {
         assert_eq!(response.header(name), Some(value), "{response:?}");
     }
     let mut caller = server.caller();
-    caller.say("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    caller.send("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = caller.answer_to_head();
     assert_eq!((head.status, head.header("content-type")), (200, response.header("content-type")));
     assert_eq!(caller.get("/healthz").status, 200, "no body follows the head");
@@ -69,7 +69,7 @@ fn the_page_shows_the_current_state_of_the_account_and_never_the_token() {
 fn the_page_shows_a_refusal_with_its_remedy_in_both_languages_and_no_secret() {
     let wechat = WeChat::start();
     wechat.fault("errcode:40164");
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let failure = "Last failure";
     eventually("the refusal is on the page", || server.get("/").body.contains(failure));
@@ -99,7 +99,7 @@ fn the_page_shows_a_refusal_with_its_remedy_in_both_languages_and_no_secret() {
 #[test]
 fn a_rejected_token_is_not_shown_as_live() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     eventually("there is a token", || server.get("/").body.contains("All is well"));
     let report_rejected = || {
@@ -203,7 +203,7 @@ fn hostile_document(path: &Path) -> PathBuf {
 #[test]
 fn a_browser_does_not_run_markup_in_a_document() {
     let browser = Browser::new();
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let document = hostile_document(&sandbox.path("hostile.json"));
     let mut command = wxtoken();
     command.args(["serve", "--listen", "127.0.0.1:0", "--file"]).arg(document);

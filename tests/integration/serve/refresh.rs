@@ -76,7 +76,7 @@ fn get_token() -> String {
 fn a_token_is_fetched_at_the_start_and_again_whenever_it_is_due() {
     concurrently(&["stable", "classic", "work"], |api| {
         let wechat = WeChat::with(&["--life", "3s", "--overlap", "1s"]);
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         let server = sandbox.serve_refreshing(&["--refresh-before", "1s"]);
         let mut tokens = Vec::new();
         // No client requests it.
@@ -96,7 +96,7 @@ fn a_token_is_fetched_at_the_start_and_again_whenever_it_is_due() {
 fn ten_concurrent_fetches_beside_the_server_make_no_further_mint() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::with(&["--fault", "slow:1"]);
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         let server = sandbox.serve_refreshing(&[]);
         let fetches: Vec<_> =
             (0..10).map(|_| sandbox.command(&["fetch"]).spawn().unwrap()).collect();
@@ -115,7 +115,7 @@ fn ten_concurrent_fetches_beside_the_server_make_no_further_mint() {
 #[test]
 fn a_damaged_or_removed_document_is_published_again_with_at_most_one_call_a_second() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = token_of(&server.get("/token"));
     let begun = Instant::now();
@@ -142,7 +142,7 @@ fn without_a_writable_document_no_call_is_made_and_clients_are_pointed_to_the_se
     let wechat = WeChat::start();
     let foreign = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"2026-11-22T05:34:46Z"}"#;
     for (existing, logged) in [(None, "state"), (Some(foreign), "belongs to wx1")] {
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         match existing {
             None => fs::write(sandbox.path("state"), "a file where a directory is to be").unwrap(),
             Some(document) => {
@@ -166,7 +166,7 @@ fn without_a_writable_document_no_call_is_made_and_clients_are_pointed_to_the_se
 #[test]
 fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let serve = {
         let mut command = sandbox.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
         command
@@ -195,7 +195,7 @@ fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
 #[test]
 fn a_temporary_refusal_is_retried_with_growing_pauses() {
     let wechat = WeChat::with(&["--fault", "errcode:45011@2"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let (message, seconds) = assert_no_token(&refused_token(&server));
     assert!(message.contains("45011") && message.contains("分钟级"), "{message}");
@@ -206,7 +206,7 @@ fn a_temporary_refusal_is_retried_with_growing_pauses() {
     assert_eq!(wechat.asked(), 1, "requests of clients cause no call");
 
     let wechat = WeChat::with(&["--fault", "errcode:-1@5"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("WeChat answers with a token", || server.get("/token").status == 200);
     assert_eq!(wechat.asked(), 6);
@@ -220,7 +220,7 @@ fn a_temporary_refusal_is_retried_with_growing_pauses() {
 #[test]
 fn a_wrong_secret_is_used_once_until_sighup() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     write_with_mode(&sandbox.path("secret"), "00000000000000000000000000000000", 0o600);
     let server = sandbox.serve_refreshing(&[]);
     let (message, seconds) = assert_no_token(&refused_token(&server));
@@ -244,7 +244,7 @@ fn a_wrong_secret_is_used_once_until_sighup() {
 #[test]
 fn an_invalid_secret_file_at_sighup_is_reported_and_the_last_good_secret_kept() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     token_of(&server.get("/token"));
     write_with_mode(&sandbox.path("secret"), "S3CR3T S3CR3T", 0o644);
@@ -260,7 +260,7 @@ fn an_invalid_secret_file_at_sighup_is_reported_and_the_last_good_secret_kept() 
 #[test]
 fn a_secret_from_stdin_is_kept_at_sighup() {
     let wechat = WeChat::with(&["--fault", "errcode:40164@1"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let mut command = sandbox.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
     command.args(["--secret-file", "-", "--base-url", &wechat.url()]);
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -278,7 +278,7 @@ fn a_secret_from_stdin_is_kept_at_sighup() {
 #[test]
 fn many_sighups_during_a_refresh_cost_no_call() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a call has begun", || wechat.asked() == 1);
     while !sandbox.document_path().exists() {
@@ -297,7 +297,7 @@ fn many_sighups_during_a_refresh_cost_no_call() {
 #[test]
 fn a_thousand_requests_without_a_token_cost_one_call_and_all_get_its_token() {
     let wechat = WeChat::with(&["--fault", "slow:3"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let mut streams: Vec<TcpStream> = (0..1000).map(|_| connect(server.address())).collect();
     for stream in &mut streams {
@@ -322,7 +322,7 @@ fn a_thousand_requests_without_a_token_cost_one_call_and_all_get_its_token() {
 #[test]
 fn an_expired_token_is_replaced_by_one_call_for_all_requests() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     // Not due for an hour, as the scheduler sees it at the start.
     sandbox.publish("T1", 7200, 3600);
     let server = sandbox.serve_refreshing(&[]);
@@ -338,13 +338,13 @@ fn an_expired_token_is_replaced_by_one_call_for_all_requests() {
 fn while_wechat_is_down_a_live_token_is_served_and_after_it_the_reason_at_once() {
     concurrently(&["reset", "http:502", "errcode:40164"], |fault| {
         let wechat = WeChat::with(&["--fault", fault]);
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         sandbox.publish("T1", 7200, 7100); // Due; its refresh fails.
         let server = sandbox.serve_refreshing(&[]);
         for _ in 0..20 {
             assert_eq!(token_of(&server.get("/token")), "T1");
         }
-        eventually("a call to WeChat has failed", || server.tell_rejected("T1").status == 503);
+        eventually("a call to WeChat has failed", || server.report_rejected("T1").status == 503);
         sandbox.publish("T1", 7200, 7200);
         let begun = Instant::now();
         let asked = wechat.asked();
@@ -366,7 +366,7 @@ fn while_wechat_is_down_a_live_token_is_served_and_after_it_the_reason_at_once()
 fn other_requests_are_answered_while_a_call_to_wechat_hangs() {
     concurrently(&["hang", "drip", "slow:60"], |fault| {
         let wechat = WeChat::with(&["--fault", fault]);
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         let server = sandbox.serve_refreshing(&[]);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
@@ -392,12 +392,12 @@ fn other_requests_are_answered_while_a_call_to_wechat_hangs() {
 #[test]
 fn a_document_published_by_another_process_is_served_at_once() {
     let wechat = WeChat::with(&["--fault", "hang"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a call has begun", || wechat.asked() > 0);
     sandbox.publish("T9", 7200, 0);
     assert_eq!(token_of(&server.get("/token")), "T9");
-    assert_eq!(token_of(&server.tell_rejected("T1")), "T9");
+    assert_eq!(token_of(&server.report_rejected("T1")), "T9");
 }
 
 // Without --refresh.
@@ -406,7 +406,7 @@ fn a_document_published_by_another_process_is_served_at_once() {
 #[test]
 fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.publish("T1", 7200, 0);
     let secret = sandbox.path("secret");
     let trace = sandbox.path("trace");
@@ -441,7 +441,7 @@ fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
                 server.post("/cgi-bin/stable_token", &stable(force));
             }
         }
-        let response = server.tell_rejected("T1");
+        let response = server.report_rejected("T1");
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")));
     };
     send_every_request();
@@ -467,7 +467,7 @@ fn without_refresh_no_request_causes_a_call_and_the_secret_is_not_read() {
 #[test]
 fn shutdown_during_a_refresh_waits_for_the_answer_and_publishes_it() {
     let wechat = WeChat::with(&["--fault", "slow:2"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     let mut waiting = connect(server.address());
     waiting.write_all(GET_TOKEN).unwrap();
@@ -486,7 +486,7 @@ fn shutdown_during_a_refresh_waits_for_the_answer_and_publishes_it() {
 #[test]
 fn shutdown_waits_for_the_answer_without_a_waiting_client() {
     let wechat = WeChat::with(&["--fault", "slow:2"]);
-    let sandbox = Sandbox::against(&wechat).on("classic");
+    let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
     eventually("a call has begun", || wechat.asked() == 1);
     assert_eq!(server.stop(), "");
@@ -496,7 +496,7 @@ fn shutdown_waits_for_the_answer_without_a_waiting_client() {
 #[test]
 fn shutdown_waits_a_few_seconds_at_most_and_a_second_signal_ends_it_at_once() {
     let wechat = WeChat::with(&["--fault", "hang"]);
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     for (signals, expected) in [(1, 4..=8), (2, 0..=2)] {
         let server = sandbox.serve_refreshing(&[]);
         let asked = wechat.asked();
@@ -520,7 +520,7 @@ fn shutdown_waits_a_few_seconds_at_most_and_a_second_signal_ends_it_at_once() {
 #[test]
 fn a_body_without_a_valid_rejected_token_is_a_400_that_quotes_nothing() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&["-vv"]);
     let token = token_of(&server.get("/token"));
     let too_long = format!(r#"{{"rejected":"S3CR3T{}"}}"#, "x".repeat(2048));
@@ -555,7 +555,7 @@ fn a_body_without_a_valid_rejected_token_is_a_400_that_quotes_nothing() {
         assert_eq!(server.post(path, &rejected(&token)).status, 404);
     }
     for method in ["PUT", "DELETE", "PATCH"] {
-        let response = server.send(&posting("/token", "{}").replacen("POST", method, 1));
+        let response = server.send(&post_request("/token", "{}").replacen("POST", method, 1));
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD, POST")));
     }
     assert_eq!(
@@ -571,11 +571,11 @@ fn a_body_without_a_valid_rejected_token_is_a_400_that_quotes_nothing() {
 #[test]
 fn an_incomplete_body_is_a_400_and_its_token_is_ignored() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = token_of(&server.get("/token"));
     wechat.kill_tokens();
-    let whole = posting("/token", &rejected(&token));
+    let whole = post_request("/token", &rejected(&token));
     let mut stream = connect(server.address());
     stream.write_all(&whole.as_bytes()[..whole.len() - 1]).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();

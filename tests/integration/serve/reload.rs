@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::*;
 
 /// `O_NONBLOCK` on Linux.
@@ -26,9 +26,9 @@ fn counted_attempts(server: &Server) -> u64 {
 
 #[test]
 fn a_reload_of_a_ticket_or_a_hook_resets_no_ration_of_forced_mints() {
-    let wechat = wechat_of(1, &[]);
+    let wechat = wechat_with_accounts(1, &[]);
     // On classic each call that replaces a token counts as forced.
-    let home = Home::of_accounts(1, &wechat.url(), "api = \"classic\"\n");
+    let home = Home::with_accounts(1, &wechat.url(), "api = \"classic\"\n");
     let server = home.serve(&["--refresh"]);
     eventually("there is a token", || server.get("/token").status == 200);
 
@@ -36,7 +36,7 @@ fn a_reload_of_a_ticket_or_a_hook_resets_no_ration_of_forced_mints() {
     let rejected_token = home.token("a0").unwrap();
     wechat.kill_tokens();
     let forced_at = Instant::now();
-    assert_eq!(server.tell_rejected(&rejected_token).status, 200);
+    assert_eq!(server.report_rejected(&rejected_token).status, 200);
     let forced_token = home.token("a0").unwrap();
     assert_ne!(forced_token, rejected_token);
     let attempts = counted_attempts(&server);
@@ -58,7 +58,7 @@ fn a_reload_of_a_ticket_or_a_hook_resets_no_ration_of_forced_mints() {
     // The next one is not forced so soon.
     wechat.kill_tokens();
     let mints = wechat.mints();
-    let answer = server.tell_rejected(&forced_token);
+    let answer = server.report_rejected(&forced_token);
     if forced_at.elapsed() < FORCED_INTERVAL {
         assert_eq!((answer.status, wechat.mints()), (503, mints), "{}", answer.body);
         assert!(answer.body.contains("once in 30 seconds"), "{}", answer.body);
@@ -78,7 +78,7 @@ fn open_if_awaited(path: &Path) -> Option<File> {
 #[test]
 fn requests_are_answered_while_a_reload_waits_for_a_secret() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let (config, pipe) = (sandbox.path("wxtoken.toml"), sandbox.path("pipe"));
     let secret = fs::read(sandbox.path("secret")).unwrap();
     make_pipe(&pipe);

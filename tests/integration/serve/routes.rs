@@ -11,7 +11,7 @@ use crate::support::*;
 
 /// Returns a sandbox with a live token.
 fn published(token: &str) -> Sandbox {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish(token, 7200, 0);
     sandbox
 }
@@ -91,7 +91,7 @@ fn healthz_is_200_while_the_process_runs_and_readyz_while_a_token_lives() {
 #[test]
 fn probes_are_answered_at_once_while_wechat_hangs_and_cause_no_call() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     wechat.fault("hang");
     let server = sandbox.serve_refreshing(&[]);
     eventually("a call has begun", || wechat.asked() == 1);
@@ -126,7 +126,7 @@ fn head_is_get_without_the_body() {
         // A body after the answer to HEAD would be taken for the next answer.
         loop {
             let get = caller.get(path);
-            caller.say(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            caller.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
             let head = caller.answer_to_head();
             let again = caller.get(path);
             if get.body != again.body {
@@ -138,7 +138,7 @@ fn head_is_get_without_the_body() {
         }
     }
     fs::remove_file(sandbox.document_path()).unwrap();
-    caller.say("HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    caller.send("HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = caller.answer_to_head();
     assert_eq!(head.status, 503);
     assert!(head.header("retry-after").is_some());
@@ -231,7 +231,7 @@ fn a_valid_request_is_answered_before_the_invalid_one_behind_it() {
     let server = sandbox.serve(&[]);
     for bad in ["garbage\r\n\r\n", "GET /x HTTP/1.1\r\nno colon\r\n\r\n", &"x".repeat(50_000)] {
         let mut caller = server.caller();
-        caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n{bad}"));
+        caller.send(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n{bad}"));
         assert_has_token(&caller.answer(), "T1");
         let refusal = caller.answer();
         let (status, error) =
@@ -306,10 +306,10 @@ fn a_client_that_sends_a_megabyte_can_read_the_refusal() {
             let mut caller = server.caller();
             let request = format!("POST /token HTTP/1.1\r\n{headers}");
             let (beginning, rest) = request.split_at(20_000);
-            caller.say(beginning);
+            caller.send(beginning);
             assert_eq!(caller.answer().status, status);
             // A client that sends everything before it reads still gets the answer.
-            caller.say(rest);
+            caller.send(rest);
             assert!(caller.is_closed(), "closed without a reset: {status}");
         }
     }
@@ -329,7 +329,7 @@ fn a_body_is_never_parsed_as_a_second_request() {
         format!("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{inner}"),
     ] {
         let mut caller = server.caller();
-        caller.say(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{framing}"));
+        caller.send(format!("GET /token HTTP/1.1\r\nHost: localhost\r\n{framing}"));
         let response = caller.answer();
         assert_eq!(response.header("connection"), Some("close"), "{framing}");
         assert!(matches!(response.status, 200 | 400), "{response:?}");
@@ -343,8 +343,8 @@ fn an_incomplete_request_is_408_after_ten_seconds_and_a_silent_connection_is_clo
     let server = sandbox.serve(&[]);
     let begun_at = Instant::now();
     let (mut half, mut silent, mut kept) = (server.caller(), server.caller(), server.caller());
-    half.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
-    kept.say("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\nGET /tok");
+    half.send("GET /token HTTP/1.1\r\nHost: localhost\r\n");
+    kept.send("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\nGET /tok");
     assert_has_token(&kept.answer(), "T1");
     for late in [&mut half, &mut kept] {
         let response = late.answer();
@@ -360,19 +360,19 @@ fn an_incomplete_request_is_408_after_ten_seconds_and_a_silent_connection_is_clo
 #[test]
 fn the_limit_on_the_arrival_of_a_request_does_not_include_the_call_to_wechat() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a token", || server.get("/readyz").status == 200);
     wechat.fault("hang");
     let body = rejected(&sandbox.token());
     let mut caller = server.caller();
     let length = body.len();
-    caller.say(format!(
+    caller.send(format!(
         "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
     ));
     // The delay is what the test is about.
     std::thread::sleep(Duration::from_secs(2));
-    caller.say(body);
+    caller.send(body);
     let response = caller.answer();
     assert_is_refusal(&response, 503, "no_token");
     assert_eq!(response.header("connection"), None, "the connection is kept");
@@ -381,15 +381,15 @@ fn the_limit_on_the_arrival_of_a_request_does_not_include_the_call_to_wechat() {
 #[test]
 fn a_pipelined_request_can_wait_for_wechat() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a token", || server.get("/readyz").status == 200);
     let dead = sandbox.token();
     wechat.kill_tokens();
     wechat.fault("slow:1");
     let mut caller = server.caller();
-    let second = posting("/token", &rejected(&dead));
-    caller.say(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{second}"));
+    let second = post_request("/token", &rejected(&dead));
+    caller.send(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{second}"));
     assert_eq!(caller.answer().status, 200);
     assert_has_token(&caller.answer(), &sandbox.token());
     assert_ne!(sandbox.token(), dead);
@@ -399,7 +399,7 @@ fn a_pipelined_request_can_wait_for_wechat() {
 #[test]
 fn expect_100_continue_is_answered_with_100_or_the_refusal() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     eventually("a token", || server.get("/readyz").status == 200);
     let body = rejected("T0");
@@ -410,21 +410,21 @@ fn expect_100_continue_is_answered_with_100_or_the_refusal() {
     };
     let mut caller = server.caller();
     for _ in 0..2 {
-        caller.say(head("/token", body.len()));
+        caller.send(head("/token", body.len()));
         assert_eq!(caller.answer_to_head().head.trim_end(), "HTTP/1.1 100 Continue");
-        caller.say(&body);
+        caller.send(&body);
         assert_has_token(&caller.answer(), &sandbox.token());
     }
     for (path, length, status) in [("/token", 16 * 1024 + 1, 413), ("/metrics", 2, 405)] {
         let mut caller = server.caller();
-        caller.say(head(path, length));
+        caller.send(head(path, length));
         assert_eq!(caller.answer().status, status, "{path}");
     }
 }
 
 #[test]
 fn without_a_live_token_the_answer_is_503_with_retry_after() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
     let assert_503 = |when: &str| {
         let response = server.get("/token");
@@ -469,7 +469,7 @@ fn a_new_document_is_served_at_the_next_request() {
 
 #[test]
 fn a_token_that_expires_between_two_requests_is_not_served() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
     sandbox.publish("T1", 2, 0);
@@ -537,7 +537,7 @@ fn with_a_damaged_document_the_last_good_token_is_served_and_the_damage_logged_o
 fn serve_without_refresh_starts_without_a_document_a_secret_or_wechat() {
     let wechat = TcpListener::bind("127.0.0.1:0").unwrap();
     wechat.set_nonblocking(true).unwrap();
-    let sandbox = Sandbox::asking("http://unused");
+    let sandbox = Sandbox::with_base_url("http://unused");
     let url = format!("http://{}", wechat.local_addr().unwrap());
     // Its mode would be refused if it were read.
     write_with_mode(&sandbox.path("secret"), SECRET, 0o644);
@@ -565,7 +565,7 @@ fn connections_are_kept_open_and_pipelined_requests_answered_in_order() {
     let all: String = (0..100)
         .map(|n| format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", paths[n % 4]))
         .collect();
-    caller.say(all);
+    caller.send(all);
     for n in 0..100 {
         let response = caller.answer();
         match n % 4 {
@@ -577,8 +577,8 @@ fn connections_are_kept_open_and_pipelined_requests_answered_in_order() {
     // Requests in two pieces, cut at each byte.
     let request = "HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3);
     for cut in 1..request.len() {
-        caller.say(&request[..cut]);
-        caller.say(&request[cut..]);
+        caller.send(&request[..cut]);
+        caller.send(&request[cut..]);
         for _ in 0..3 {
             assert_eq!(caller.answer_to_head().status, 200);
         }
@@ -594,7 +594,7 @@ fn a_connection_is_closed_after_the_answer_if_the_client_asks_for_it() {
         "GET /token HTTP/1.0\r\nHost: localhost\r\n\r\n",
     ] {
         let mut caller = server.caller();
-        caller.say(request);
+        caller.send(request);
         assert_has_token(&caller.answer(), "T1");
         assert!(caller.is_closed());
     }
@@ -602,7 +602,7 @@ fn a_connection_is_closed_after_the_answer_if_the_client_asks_for_it() {
     let stream = connect(server.address());
     (&stream).write_all(b"GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut caller = Caller::over(stream);
+    let mut caller = Caller::new(stream);
     assert_has_token(&caller.answer(), "T1");
     assert!(caller.is_closed());
 }
@@ -628,9 +628,9 @@ fn several_addresses_are_listened_on_and_each_is_printed() {
     for url in [v4, v6, named] {
         let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
         assert_ne!(address.port(), 0);
-        assert_has_token(&Caller::over(connect(address)).get("/token"), "T1");
+        assert_has_token(&Caller::new(connect(address)).get("/token"), "T1");
     }
-    assert_has_token(&Caller::over(connect_unix(unix)).get("/token"), "T1");
+    assert_has_token(&Caller::new(connect_unix(unix)).get("/token"), "T1");
     assert_eq!(server.stop(), "");
     assert!(!sandbox.path("socket").exists(), "its file is removed");
 }
@@ -644,7 +644,7 @@ fn serve_runs_although_stdout_is_closed() {
     let mut server =
         sandbox.command(&["serve", "--listen", &listen]).stdout(writer).spawn().unwrap();
     eventually("a connection succeeds", || UnixStream::connect(sandbox.path("socket")).is_ok());
-    let response = Caller::over(connect_unix(&listen)).get("/token");
+    let response = Caller::new(connect_unix(&listen)).get("/token");
     server.kill().unwrap();
     server.wait().unwrap();
     assert_has_token(&response, "T1");
@@ -664,7 +664,7 @@ fn an_address_in_use_is_an_error_that_names_it_and_leaves_no_socket_file() {
 
     let server = sandbox.serve(&["--listen", &socket]);
     sandbox.run(&["serve", "--listen", &socket]).exits(1).says(&[&socket, "in use"]);
-    assert_eq!(Caller::over(connect_unix(&server.addresses[0])).get("/token").status, 200);
+    assert_eq!(Caller::new(connect_unix(&server.addresses[0])).get("/token").status, 200);
     drop(server); // By SIGKILL: its socket file stays, and is replaced at the next start.
     assert!(sandbox.path("socket").exists());
     assert_eq!(sandbox.serve(&["--listen", &socket]).stop(), "");
@@ -703,7 +703,7 @@ fn at_the_connection_limit_the_longest_idle_connection_is_closed_for_a_new_one()
 fn begin_request(server: &Server) -> Caller<TcpStream> {
     let mut caller = server.caller();
     assert_has_token(&caller.get("/token"), "T1");
-    caller.say("GET /token HTTP/1.1\r\nHost: localhost\r\n");
+    caller.send("GET /token HTTP/1.1\r\nHost: localhost\r\n");
     // The server has one thread: when it has answered this, it has read that.
     assert_eq!(server.get("/healthz").status, 200);
     caller
@@ -721,7 +721,7 @@ fn a_signal_closes_idle_connections_and_waits_for_a_pending_request() {
         eventually("it stops listening", || TcpStream::connect(server.address()).is_err());
         eventually("its socket file is removed", || !sandbox.path("socket").exists());
         assert!(idle.is_closed(), "idle connections are not waited for");
-        pending.say("\r\n");
+        pending.send("\r\n");
         let response = pending.answer();
         assert_has_token(&response, "T1");
         assert_eq!(response.header("connection"), Some("close"));
@@ -762,9 +762,9 @@ fn verbose_logs_a_line_per_request_and_without_it_nothing_is_logged() {
         for path in ["/token", "/token/default?x=y", "/readyz", "/nowhere"] {
             caller.get(path);
         }
-        caller.say("HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        caller.send("HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         caller.answer_to_head();
-        caller.say("nonsense\r\n\r\n");
+        caller.send("nonsense\r\n\r\n");
         caller.answer();
     };
     let silent = sandbox.serve(&[]);
@@ -790,7 +790,7 @@ fn verbose_logs_a_line_per_request_and_without_it_nothing_is_logged() {
 
 #[test]
 fn sighup_does_not_end_serve() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let server = sandbox.serve(&[]);
     server.signal("HUP");
@@ -802,7 +802,7 @@ fn sighup_does_not_end_serve() {
 #[test]
 fn sighup_does_not_block_on_a_secret_that_is_a_pipe() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&["-v"]);
     eventually("a token", || server.get("/readyz").status == 200);
     fs::remove_file(sandbox.path("secret")).unwrap();
@@ -811,7 +811,7 @@ fn sighup_does_not_block_on_a_secret_that_is_a_pipe() {
     server.signal("HUP");
     // The reload happens some time after the signal; the replaced token shows that it is over.
     wechat.kill_tokens();
-    let response = server.tell_rejected(&sandbox.token());
+    let response = server.report_rejected(&sandbox.token());
     assert_has_token(&response, &sandbox.token());
     let stderr = server.stop();
     assert!(stderr.contains("could be read again; the last good AppSecret stays"), "{stderr}");

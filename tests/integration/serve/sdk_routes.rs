@@ -58,7 +58,7 @@ fn refusal(response: &Response) -> (i64, String) {
 
 /// Returns a sandbox with a live token and its server without --refresh.
 fn published() -> (Sandbox, Server) {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 1000);
     let server = sandbox.serve(&[]);
     (sandbox, server)
@@ -113,7 +113,7 @@ fn parameters_can_have_any_order_and_unknown_ones_are_ignored() {
     // HTTP/1.0 and HEAD.
     let old = format!("GET {} HTTP/1.0\r\n\r\n", token_path());
     assert_eq!(body(&server.send(&old))["access_token"], "T1");
-    caller.say(format!("HEAD {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path()));
+    caller.send(format!("HEAD {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path()));
     assert_eq!(caller.answer_to_head().status, 200);
 }
 
@@ -148,7 +148,7 @@ fn an_invalid_request_gets_wechats_errcode() {
         ("GET", "/cgi-bin/stable_token".to_owned(), 43002),
         ("HEAD", "/cgi-bin/stable_token".to_owned(), 0),
     ] {
-        let request = posting(&path, "").replacen("POST", method, 1);
+        let request = post_request(&path, "").replacen("POST", method, 1);
         match code {
             0 => assert_eq!(server.send(&request).status, 200),
             code => assert_eq!(refusal(&server.send(&request)).0, code, "{method} {path}"),
@@ -158,11 +158,11 @@ fn an_invalid_request_gets_wechats_errcode() {
 
 #[test]
 fn a_wrong_or_missing_key_gets_the_errcode_of_a_wrong_or_missing_appsecret() {
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 0);
     let mut command = wxtoken();
     command.args(["key", "php"]);
-    let stdout = Ran::of(command).exits(0).stdout;
+    let stdout = Run::new(command).exits(0).stdout;
     let field = |label: &str| {
         stdout.lines().find_map(|line| line.strip_prefix(label)).unwrap().trim().to_owned()
     };
@@ -203,7 +203,7 @@ fn no_errcode_of_these_routes_makes_an_sdk_retry_for_ever() {
     };
 
     // No token, an expired one, and one of another account; without --refresh.
-    let sandbox = Sandbox::asking("http://127.0.0.1:1");
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let server = sandbox.serve(&[]);
     collect(routes(&server));
     sandbox.publish("T1", 7200, 7200);
@@ -225,7 +225,7 @@ fn no_errcode_of_these_routes_makes_an_sdk_retry_for_ever() {
     let wechat = WeChat::start();
     for code in [40001, 40014, 42001, 40013, 40125, 40164, 41004, 45009, 45011, 48001, 50002, -1] {
         wechat.fault(&format!("errcode:{code}"));
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         let server = sandbox.serve_refreshing(&[]);
         eventually("the refusal is known", || server.get("/token").status == 503);
         let body = server.get("/token").body;
@@ -308,7 +308,7 @@ fn a_document_that_is_no_valid_ticket_is_not_served_as_one() {
 fn an_sdk_with_a_revoked_token_gets_a_live_one_by_repeated_requests() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         let server = sandbox.serve_refreshing(&[]);
         let path = match api {
             "work" => format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=KEY"),
@@ -326,7 +326,7 @@ fn an_sdk_with_a_revoked_token_gets_a_live_one_by_repeated_requests() {
 #[test]
 fn a_forced_refresh_makes_no_token_call_while_the_token_is_live() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let force = || {
         let response = server.post("/cgi-bin/stable_token", &stable_body(true));
@@ -349,7 +349,7 @@ fn a_forced_refresh_makes_no_token_call_while_the_token_is_live() {
 #[test]
 fn fifty_workers_that_start_together_or_in_turn_all_get_the_token() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", token_path());
     let mut workers: Vec<TcpStream> = (0..50).map(|_| connect(server.address())).collect();
@@ -359,7 +359,7 @@ fn fifty_workers_that_start_together_or_in_turn_all_get_the_token() {
     let mut tokens: Vec<String> = workers
         .into_iter()
         .map(|worker| {
-            let response = Caller::over(worker).answer();
+            let response = Caller::new(worker).answer();
             body(&response)["access_token"].as_str().expect("a token").to_owned()
         })
         .collect();
@@ -379,7 +379,7 @@ fn fifty_workers_that_start_together_or_in_turn_all_get_the_token() {
 fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
     for refresh in [true, false] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat);
+        let sandbox = Sandbox::new(&wechat);
         let server = match refresh {
             true => sandbox.serve_refreshing(&[]),
             false => {
@@ -411,7 +411,7 @@ fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
 fn a_token_that_cannot_be_verified_is_not_replaced_for_repeated_requests() {
     for fault in ["errcode:40164", "http:502", "reset"] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on("classic");
+        let sandbox = Sandbox::new(&wechat).on("classic");
         let server = sandbox.serve_refreshing(&[]);
         let token = body(&server.get(&token_path()))["access_token"].clone();
         wechat.fault(fault);
@@ -426,7 +426,7 @@ fn a_token_that_cannot_be_verified_is_not_replaced_for_repeated_requests() {
 #[test]
 fn repeated_requests_are_answered_in_time_while_wechat_hangs() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = body(&server.get(&token_path()))["access_token"].clone();
     wechat.fault("hang");

@@ -1,14 +1,16 @@
-//! A Redis of a test's own: started for it, killed, paused, flushed and failed over by it, gone when it ends.
+//! A Redis for one test, which can kill, pause and restart it, and a sentinel.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
-use crate::support::eventually;
+use super::eventually;
 
+/// A running redis-server. It is killed when this is dropped.
 pub(crate) struct Redis {
     dir: TempDir,
     port: u16,
@@ -18,23 +20,21 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// Starts one on a free loopback port.
-    #[must_use]
     pub(crate) fn start() -> Redis {
-        Redis::with(&[])
+        Redis::with_flags(&[])
     }
 
-    /// The same with these flags.
-    #[must_use]
-    pub(crate) fn with(flags: &[&str]) -> Redis {
+    /// Starts one with these flags.
+    pub(crate) fn with_flags(flags: &[&str]) -> Redis {
         let port = free_port();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port, flags, child: None };
-        redis.revive();
+        redis.restart();
         redis
     }
 
-    /// Starts it again where it was, with nothing in it.
-    pub(crate) fn revive(&mut self) {
+    /// Starts it at its port, empty.
+    pub(crate) fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--unixsocket").arg(self.socket()).args(["--save", "", "--appendonly", "no"]);
@@ -59,7 +59,7 @@ impl Redis {
         self.dir.path().join("redis.sock")
     }
 
-    /// `redis-cli ARGS…`; what it says, without the line end.
+    /// Runs `redis-cli ARGS…`. Returns its output without the line end.
     #[track_caller]
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         let ran = Command::new("redis-cli").arg("-s").arg(self.socket()).args(args).output();
@@ -67,7 +67,7 @@ impl Redis {
         String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The token of the document at this key; `None` where there is nothing.
+    /// Returns the token of the document at this key; `None` if there is no document.
     pub(crate) fn token(&self, key: &str) -> Option<String> {
         let text = self.cli(&["get", key]);
         let document: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -79,7 +79,7 @@ impl Redis {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// It answers nobody from now on.
+    /// Stops the process: it accepts connections, and answers nothing.
     pub(crate) fn pause(&self) {
         self.signal("STOP");
     }
@@ -88,7 +88,7 @@ impl Redis {
         self.signal("CONT");
     }
 
-    /// Kills it, and with it all that it held.
+    /// Kills it. Its data is lost.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().unwrap();
@@ -97,12 +97,22 @@ impl Redis {
     }
 }
 
-/// A port that nobody listens on.
+/// Returns a loopback port that nothing listens on. It is below the ephemeral ports of Linux, so that no other test gets it from
+/// the kernel meanwhile, and each call returns another.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    // Other test processes begin elsewhere.
+    let first = std::process::id() as u16;
+    loop {
+        let port = 12_000
+            + first.wrapping_mul(61).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
-/// A sentinel that watches a Redis under the name `main`.
+/// A running sentinel that watches a Redis as `main`.
 pub(crate) struct Sentinel {
     _dir: TempDir,
     port: u16,
@@ -110,12 +120,12 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    pub(crate) fn of(redis: &Redis) -> Sentinel {
+    pub(crate) fn new(redis: &Redis) -> Sentinel {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let watched = redis.port();
         let config = format!(
             "port {port}\nbind 127.0.0.1\ndir {dir}\nsentinel monitor main 127.0.0.1 {watched} 1\n\
-             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
+             sentinel down-after-milliseconds main 5000\nsentinel failover-timeout main 10000\n",
             dir = dir.path().display()
         );
         fs::write(dir.path().join("sentinel.conf"), config).unwrap();

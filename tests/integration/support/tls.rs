@@ -1,7 +1,7 @@
-//! Real TLS: an authority and the certificates it signs, a server in front of the stand-in that decrypts and passes on,
-//! and clients that offer what a test wants them to.
+//! Real TLS: an authority and the certificates it signs, a server in front of the mock that decrypts and passes on, and clients
+//! that offer what a test chooses.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,15 +19,16 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::support::{Caller, Sandbox, connect, write_with_mode};
+use super::proxy::{forward, read_request};
+use super::{Caller, Sandbox, connect, write_with_mode};
 
-/// An authority of the test's own.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
 }
 
-/// A certificate and its key, both PEM.
+/// A certificate and its key, both in PEM.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) cert: String,
@@ -39,7 +40,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Told apart by their names, as real ones are.
+        // Clients distinguish authorities by their names.
         static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
         let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
@@ -47,18 +48,18 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate for `localhost` and 127.0.0.1, with the usual kind of key.
+    /// Signs a certificate for `localhost` and 127.0.0.1, with an ECDSA key.
     pub(crate) fn sign(&self) -> Identity {
         self.sign_for(&["localhost", "127.0.0.1"], |_| {})
     }
 
-    /// One with a key of this kind.
+    /// Signs a certificate with this kind of key.
     pub(crate) fn sign_with(&self, kind: &'static SignatureAlgorithm) -> Identity {
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         self.sign_params(params, KeyPair::generate_for(kind).unwrap())
     }
 
-    /// One for these names, changed by `change`.
+    /// Signs a certificate for these names, after `change`.
     pub(crate) fn sign_for(
         &self,
         names: &[&str],
@@ -70,7 +71,7 @@ impl Authority {
         self.sign_params(params, KeyPair::generate().unwrap())
     }
 
-    /// One that clients show.
+    /// Signs a certificate for clients.
     pub(crate) fn sign_client(&self) -> Identity {
         self.sign_for(&["client.test"], |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -78,20 +79,20 @@ impl Authority {
     }
 
     fn sign_params(&self, mut params: CertificateParams, key: KeyPair) -> Identity {
-        params.distinguished_name.push(DnType::CommonName, "somebody");
+        params.distinguished_name.push(DnType::CommonName, "subject");
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { cert, key: key.serialize_pem() }
     }
 }
 
 impl Identity {
-    /// Puts it where [`Identity::flags`] say.
-    pub(crate) fn put(&self, sandbox: &Sandbox) {
+    /// Writes it to the files of [`Identity::flags`].
+    pub(crate) fn write_to(&self, sandbox: &Sandbox) {
         write_with_mode(&sandbox.path("cert.pem"), &self.cert, 0o644);
         write_with_mode(&sandbox.path("key.pem"), &self.key, 0o600);
     }
 
-    /// The flags of a server that has such an identity in its sandbox.
+    /// Returns the flags of a server that uses the identity in its sandbox.
     pub(crate) fn flags(sandbox: &Sandbox) -> Vec<String> {
         let path = |name| sandbox.path(name).display().to_string();
         ["--tls-cert".to_owned(), path("cert.pem"), "--tls-key".to_owned(), path("key.pem")].into()
@@ -106,7 +107,7 @@ impl Identity {
     }
 }
 
-/// A TLS client, with what it offers; its connections share what they need to be resumed.
+/// A TLS client. Its connections share sessions.
 pub(crate) struct TlsClient {
     config: ClientConfig,
 }
@@ -114,13 +115,13 @@ pub(crate) struct TlsClient {
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 impl TlsClient {
-    /// One that trusts `ca` and offers all it can.
+    /// Returns a client that trusts `ca` and offers all versions and ciphers.
     pub(crate) fn trusting(ca: &Authority) -> TlsClient {
         TlsClient::offering(ca, rustls::ALL_VERSIONS, |_| true, None)
     }
 
-    /// One that offers these versions of TLS, and of the ciphers those whose names are chosen; and shows this
-    /// certificate if it is asked for one.
+    /// Returns a client that offers these versions of TLS and the ciphers for whose names `ciphers` returns true, and presents
+    /// `identity` if it is asked for a certificate.
     pub(crate) fn offering(
         ca: &Authority,
         versions: &[&'static SupportedProtocolVersion],
@@ -145,19 +146,19 @@ impl TlsClient {
         TlsClient { config }
     }
 
-    /// The same, which offers these protocols.
-    pub(crate) fn speaking(mut self, protocols: &[&str]) -> TlsClient {
+    /// Makes it offer these protocols by ALPN.
+    pub(crate) fn with_alpn(mut self, protocols: &[&str]) -> TlsClient {
         self.config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
         self
     }
 
-    /// The same, which never comes back to a session.
-    pub(crate) fn forgetful(mut self) -> TlsClient {
+    /// Makes it resume no session.
+    pub(crate) fn without_resumption(mut self) -> TlsClient {
         self.config.resumption = Resumption::disabled();
         self
     }
 
-    /// A connection whose handshake has not begun.
+    /// Returns a connection whose handshake has not begun.
     #[track_caller]
     pub(crate) fn over(&self, socket: TcpStream) -> TlsStream {
         let name = "localhost".try_into().unwrap();
@@ -165,7 +166,7 @@ impl TlsClient {
         StreamOwned::new(session, socket)
     }
 
-    /// A connection after its handshake; or why there is none.
+    /// Returns a connection after its handshake, or why it failed.
     pub(crate) fn try_connect(&self, address: SocketAddr) -> io::Result<TlsStream> {
         let mut stream = self.over(connect(address));
         while stream.conn.is_handshaking() {
@@ -174,23 +175,23 @@ impl TlsClient {
         Ok(stream)
     }
 
-    /// A connection after its handshake, which is kept.
+    /// Returns a kept connection after its handshake.
     #[track_caller]
     pub(crate) fn caller(&self, address: SocketAddr) -> Caller<TlsStream> {
-        Caller::over(self.try_connect(address).expect("a handshake"))
+        Caller::new(self.try_connect(address).expect("a handshake"))
     }
 }
 
-/// A TLS server with a certificate of its own authority's.
+/// A TLS server with a certificate of its own authority, in front of another server.
 pub(crate) struct TlsFront {
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
-    /// How many handshakes came to their end.
+    /// How many handshakes have been completed.
     pub(crate) handshakes: Arc<AtomicUsize>,
 }
 
 impl TlsFront {
-    /// Passes what it decrypts on to `backend`. The certificate is for `name`.
+    /// Starts one with a certificate for `name` that passes requests on to `backend`.
     pub(crate) fn before(backend: SocketAddr, name: &str) -> TlsFront {
         let authority = Authority::new();
         let identity = authority.sign_for(&[name], |_| {});
@@ -216,7 +217,8 @@ impl TlsFront {
         TlsFront { address, ca_pem: authority.pem, handshakes }
     }
 }
-/// One request, one answer: wxtoken's client keeps no connection.
+
+/// Answers one request: wxtoken's client keeps no connection.
 fn pass_on(
     client: TcpStream,
     backend: SocketAddr,
@@ -224,28 +226,9 @@ fn pass_on(
     handshakes: &AtomicUsize,
 ) -> Option<()> {
     let mut tls = StreamOwned::new(ServerConnection::new(config).ok()?, client);
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    while !is_whole(&request) {
-        let read = tls.read(&mut buffer).ok().filter(|read| *read > 0)?;
-        request.extend_from_slice(&buffer[..read]);
-    }
+    let request = read_request(&mut tls)?;
     handshakes.fetch_add(1, Ordering::Relaxed);
-    let request = String::from_utf8(request).ok()?.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-    let mut backend = TcpStream::connect(backend).ok()?;
-    backend.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    backend.read_to_end(&mut answer).ok()?;
-    tls.write_all(&answer).ok()?;
+    tls.write_all(&forward(&request, backend)?).ok()?;
     tls.conn.send_close_notify();
     tls.flush().ok()
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head
-        .lines()
-        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    body.len() >= length.unwrap_or(0)
 }

@@ -1,0 +1,128 @@
+//! Commands that run wxtoken, by itself or in a wrapper, and what they print.
+
+use std::ffi::OsStr;
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+/// Variables of service managers, desktops and terminals that change what wxtoken does.
+const REMOVED_VARIABLES: [&str; 10] = [
+    "STATE_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "XDG_STATE_HOME",
+    "NO_COLOR",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+
+/// Returns the binary under test as a command, without variables of the environment that affect it.
+pub(crate) fn wxtoken() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let is_proxy = name.to_lowercase().ends_with("_proxy");
+        if name.starts_with("WXTOKEN_") || is_proxy || REMOVED_VARIABLES.contains(&&*name) {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Returns a command whose words are those of `wrapper` and then those of `command`, with the environment of `command`.
+pub(crate) fn wrapped<S: AsRef<OsStr>>(wrapper: &[S], command: &Command) -> Command {
+    let mut wrapped = with_environment_of(command, &wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
+/// Returns `command` with a terminal as its stdout and stderr. The result's stdout has what is written there.
+pub(crate) fn on_terminal(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = with_environment_of(command, "script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]);
+    script
+}
+
+fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {
+    let mut other = Command::new(program);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other.stdin(Stdio::null());
+    other
+}
+
+/// A run of a command that has ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Runs `command` to its end.
+    pub(crate) fn new(mut command: Command) -> Run {
+        Run::from_output(command.output().expect("the program starts"))
+    }
+
+    pub(crate) fn from_output(output: std::process::Output) -> Run {
+        Run {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the exit status. Shows all output if it is another.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Run {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "\n--- stdout\n{}\n--- stderr\n{}\n---",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Asserts that there is no output.
+    #[track_caller]
+    pub(crate) fn silent(self) -> Run {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), ("", ""));
+        self
+    }
+
+    /// Asserts that stdout is empty, and that stderr is one line that contains all of `parts`.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Run {
+        assert_eq!(self.stdout, "", "stdout of a failure is empty");
+        assert_eq!(self.stderr.lines().count(), 1, "one line per failure:\n{}", self.stderr);
+        self.mentions(parts)
+    }
+
+    /// Asserts that stderr contains all of `parts`.
+    #[track_caller]
+    pub(crate) fn mentions(self, parts: &[&str]) -> Run {
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Parses stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|err| panic!("{err}: {}", self.stdout))
+    }
+}

@@ -1,0 +1,147 @@
+//! A server under test.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use super::{Caller, Response, connect, exchange, post_request, rejected, wrapped};
+
+/// A wxtoken that listens. It is killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// The addresses of its "listening on" lines, in their order.
+    pub(crate) addresses: Vec<String>,
+    stdout: BufReader<ChildStdout>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Server {
+    /// Starts it and waits for this many "listening on" lines.
+    #[track_caller]
+    pub(crate) fn start(mut command: Command, listeners: usize) -> Server {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wxtoken starts");
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        // Read all the time, so that the server never blocks on a full pipe.
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let mut addresses = Vec::new();
+        for _ in 0..listeners {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            let Some(address) = line.trim_end().strip_prefix("listening on ") else {
+                let _ = child.kill();
+                panic!("not listening: {line:?} {}", stderr.join().unwrap());
+            };
+            addresses.push(address.to_owned());
+        }
+        Server { child, addresses, stdout, stderr: Some(stderr) }
+    }
+
+    /// Starts it with its stderr in the file `log`, which can be read while it runs.
+    #[track_caller]
+    pub(crate) fn start_with_log(command: &Command, log: &Path) -> Server {
+        let script = format!(r#"exec "$0" "$@" 2>'{}'"#, log.display());
+        Server::start(wrapped(&["sh", "-c", &script], command), 1)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns its first address, which has to be TCP.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let url = &self.addresses[0];
+        let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        address.expect("it listens on TCP").parse().unwrap()
+    }
+
+    /// Sends `GET path`.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// Sends `request` over a new connection and reads until the server closes it.
+    #[track_caller]
+    pub(crate) fn send(&self, request: &str) -> Response {
+        exchange(self.address(), request.as_bytes())
+    }
+
+    /// Sends `POST path` with this body.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &str) -> Response {
+        self.send(&post_request(path, body))
+    }
+
+    /// Reports that WeChat rejected this token.
+    #[track_caller]
+    pub(crate) fn report_rejected(&self, token: &str) -> Response {
+        self.post("/token", &rejected(token))
+    }
+
+    /// Opens a connection that is kept.
+    #[track_caller]
+    pub(crate) fn caller(&self) -> Caller<TcpStream> {
+        Caller::new(connect(self.address()))
+    }
+
+    /// Returns its resident memory in bytes.
+    #[track_caller]
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// Returns how many descriptors it has open.
+    #[track_caller]
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
+    /// Sends it a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it ends. Returns its status and stderr.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.stderr.take().unwrap().join().unwrap())
+    }
+
+    /// Ends it by SIGTERM. Returns its stderr.
+    #[track_caller]
+    pub(crate) fn stop(self) -> String {
+        self.stop_with_output().1
+    }
+
+    /// Ends it by SIGTERM. Returns its stdout after the addresses, and its stderr.
+    #[track_caller]
+    pub(crate) fn stop_with_output(mut self) -> (String, String) {
+        self.signal("TERM");
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        let (status, stderr) = self.end();
+        assert_eq!(status.code(), Some(0), "SIGTERM is a clean end:\n{stderr}");
+        (stdout, stderr)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
