@@ -424,7 +424,7 @@ fn a_failed_connection_is_reported_with_the_stage_that_failed() {
     let wechat = WeChat::start();
     let front = TlsFront::before(wechat.address(), "localhost");
     let secure = format!("https://localhost:{}", front.address.port());
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_reserved, unused) = refusing_address();
     let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     let check_at = |base: &str, proxy: Option<&str>| {
@@ -522,7 +522,7 @@ fn an_answer_of_a_captive_portal_or_gateway_is_a_problem() {
 #[test]
 fn each_of_several_base_urls_is_tried() {
     let wechat = wechat_with_accounts(1, &[]);
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_reserved, unused) = refusing_address();
     let home = Home::new(&format!(
         "[account.a0]\nappid = \"wx0\"\nsecret_file = \"a0.secret\"\nbase_url = [\"http://{unused}\", \"{}\"]\n",
         wechat.url()

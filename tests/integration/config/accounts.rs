@@ -134,10 +134,8 @@ fn progress_is_shown_on_a_terminal_only() {
 #[test]
 fn the_next_base_url_is_used_if_one_is_unreachable() {
     let wechat = wechat(1, &[]);
-    let unused = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let (_reserved, address) = refusing_address();
+    let unused = format!("http://{address}");
     let config = |urls: &[&str]| {
         let urls: Vec<_> = urls.iter().map(|url| format!("'{url}'")).collect();
         format!(
@@ -158,10 +156,9 @@ fn the_next_base_url_is_used_if_one_is_unreachable() {
     home.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
     assert_eq!(wechat.asked(), 3);
     home.write(&config(&["https://unknown.invalid", &unused]));
-    let address = unused.strip_prefix("http://").unwrap();
     home.run(&["fetch", "--force", "--timeout", "2s"])
         .exits(5)
-        .says(&["(unknown.invalid)", address]);
+        .says(&["(unknown.invalid)", &address.to_string()]);
 }
 
 #[test]

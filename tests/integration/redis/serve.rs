@@ -12,7 +12,7 @@ fn wechat(more: &[&str]) -> WeChat {
 
 /// Returns a host whose account `a0` is in this Redis.
 fn host(wechat: &WeChat, redis: &Redis) -> Home {
-    Home::on_redis("classic", &wechat.url(), &redis.url(), "timeout = \"500ms\"")
+    Home::on_redis("classic", &wechat.url(), &redis.url(), "timeout = \"10s\"")
 }
 
 fn token(server: &Server) -> Option<String> {
@@ -22,7 +22,7 @@ fn token(server: &Server) -> Option<String> {
 
 #[needs(redis)]
 #[test]
-fn a_new_token_is_served_by_every_host_within_a_second() {
+fn every_host_serves_a_new_token_sooner_with_pub_sub_than_by_polling() {
     let redis = Redis::start();
     let wechat = wechat(&[]);
     let hosts = [(); 3].map(|()| host(&wechat, &redis));
@@ -34,20 +34,22 @@ fn a_new_token_is_served_by_every_host_within_a_second() {
         [(); 3].map(|()| first.clone()),
         "right after the start"
     );
-    // Hosts are notified by pub/sub; without it they poll each second.
-    for has_pubsub in [true, false] {
-        if !has_pubsub {
-            redis.cli(&["acl", "setuser", "default", "resetchannels"]);
-            redis.cli(&["client", "kill", "type", "pubsub"]);
-        }
-        hosts[0].run(&["fetch", "--force", "a0"]).exits(0);
-        let (next, since) = (redis.token("wxtoken:a0"), Instant::now());
-        for server in &servers {
-            eventually("the new token is served", || token(server) == next);
-        }
-        let within = Duration::from_millis(if has_pubsub { 300 } else { 1000 });
-        assert!(since.elapsed() < within, "{has_pubsub}: {:?}", since.elapsed());
-    }
+    // How long it takes in all until five tokens are served everywhere.
+    let replace = || {
+        (0..5).map(|_| {
+            hosts[0].run(&["fetch", "--force", "a0"]).exits(0);
+            let (next, published_at) = (redis.token("wxtoken:a0"), Instant::now());
+            for server in &servers {
+                eventually("the new token is served", || token(server) == next);
+            }
+            published_at.elapsed()
+        })
+    };
+    let with_pub_sub: Duration = replace().sum();
+    redis.cli(&["acl", "setuser", "default", "resetchannels"]);
+    redis.cli(&["client", "kill", "type", "pubsub"]);
+    let by_polling: Duration = replace().sum();
+    assert!(with_pub_sub < by_polling, "{with_pub_sub:?} and {by_polling:?}");
 }
 
 #[needs(redis)]
@@ -57,6 +59,7 @@ fn with_redis_down_the_last_known_token_is_served_without_delay() {
     let wechat = wechat(&[]);
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
+    home.write(&home.config().replace("10s", "500ms"));
     let server = home.serve_with_log(&["--refresh"]);
     let first = token(&server);
     assert!(first.is_some());
@@ -64,11 +67,12 @@ fn with_redis_down_the_last_known_token_is_served_without_delay() {
     eventually("the failure is logged", || {
         token(&server) == first && home.has_logged("no answer within 500ms")
     });
-    for _ in 0..20 {
-        let begun_at = Instant::now();
+    // If each request waited for Redis, they would take 50 seconds.
+    let begun_at = Instant::now();
+    for _ in 0..100 {
         assert_eq!(token(&server), first);
-        assert!(begun_at.elapsed() < Duration::from_millis(300), "{:?}", begun_at.elapsed());
     }
+    assert!(begun_at.elapsed() < Duration::from_secs(50), "{:?}", begun_at.elapsed());
     redis.resume();
     redis.kill();
     eventually("the failure is logged", || {

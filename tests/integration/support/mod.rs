@@ -66,24 +66,11 @@ pub(crate) fn write_program(path: &Path, text: &str) {
     assert!(writer.wait().unwrap().success());
 }
 
-/// A loopback address that refuses connections. The port is taken while this lives, so that no other test gets it.
-pub(crate) struct RefusingAddress {
-    socket: Socket,
-}
-
-impl RefusingAddress {
-    pub(crate) fn new() -> RefusingAddress {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        // Bound and not listening.
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        RefusingAddress { socket }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap().as_socket().unwrap()
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.address().port()
-    }
+/// Returns a loopback address that refuses connections, and the socket that keeps other tests from getting its port.
+pub(crate) fn refusing_address() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Bound and not listening.
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
