@@ -32,14 +32,17 @@ pub(crate) enum Verdict {
 }
 
 impl Finding {
+    /// Something that works.
     pub(crate) fn good(about: &'static str, what: impl Into<String>) -> Finding {
         Finding { about, verdict: Verdict::Good, what: what.into(), remedy: None }
     }
 
+    /// Something that a person should know.
     pub(crate) fn notice(about: &'static str, what: impl Into<String>) -> Finding {
         Finding { about, verdict: Verdict::Notice, what: what.into(), remedy: None }
     }
 
+    /// Something that does not work.
     pub(crate) fn problem(about: &'static str, exit: Exit, what: impl Into<String>) -> Finding {
         Finding { about, verdict: Verdict::Problem(exit), what: what.into(), remedy: None }
     }

@@ -199,6 +199,7 @@ impl DocumentStatus {
         }
     }
 
+    /// Its state in a word.
     pub(crate) fn state(&self) -> DocumentState {
         match &self.published {
             Ok(published) if published.life.is_zero() => DocumentState::Expired,
