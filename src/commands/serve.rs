@@ -184,6 +184,7 @@ fn sources(
         allow: settings.allow.clone(),
         allow_file: settings.allow_file.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
+        server_names: settings.server_names.clone(),
         keys: settings.keys.clone(),
         accounts,
     }

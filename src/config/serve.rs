@@ -6,6 +6,7 @@ use super::file::read_network;
 use super::table::{Table, Value};
 use crate::cli::{ServeArgs, values};
 use crate::model::address::listen::{self, Listen};
+use crate::model::address::server_name::ServerName;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7200";
 const DEFAULT_MAX_CONNECTIONS: u32 = 1024;
@@ -17,6 +18,7 @@ pub(super) struct FileServe {
     allow: Option<Vec<String>>,
     allow_file: Option<PathBuf>,
     trusted_proxies: Option<Vec<String>>,
+    server_names: Option<Vec<String>>,
     keys: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -32,6 +34,7 @@ impl FileServe {
             allow: table.nonempty_list("allow", read_network),
             allow_file: table.get("allow_file", Value::path),
             trusted_proxies: table.list("trusted_proxies", read_trusted_proxy),
+            server_names: table.nonempty_list("server_names", read_server_name),
             keys: table.get("keys", Value::path),
             tls_cert: table.get("tls_cert", Value::path),
             tls_key: table.get("tls_key", Value::path),
@@ -49,6 +52,7 @@ pub(crate) struct ServeSettings {
     pub(crate) allow: Vec<String>,
     pub(crate) allow_file: Option<PathBuf>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) server_names: Vec<String>,
     pub(crate) keys: Option<PathBuf>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -76,6 +80,7 @@ impl ServeSettings {
             allow: list(&flags.allow, &file.allow),
             allow_file: path(&flags.allow_file, &file.allow_file),
             trusted_proxies: list(&flags.trusted_proxy, &file.trusted_proxies),
+            server_names: list(&flags.server_name, &file.server_names),
             keys: path(&flags.keys, &file.keys),
             tls_cert: path(&flags.tls_cert, &file.tls_cert),
             tls_key: path(&flags.tls_key, &file.tls_key),
@@ -97,6 +102,11 @@ impl ServeSettings {
 
 fn read_trusted_proxy(value: Value<'_>) -> Result<String, String> {
     if value.text()?.trim() == "unix" { Ok("unix".to_owned()) } else { read_network(value) }
+}
+
+fn read_server_name(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?.trim();
+    ServerName::parse(text).map(|_| text.to_owned()).map_err(str::to_owned)
 }
 
 fn read_listen(value: Value<'_>) -> Result<String, String> {

@@ -65,11 +65,6 @@ impl Listen {
         Listen::Tcp(address)
     }
 
-    /// Whether this is a loopback TCP address: then every Host header must name loopback as well.
-    pub(crate) fn is_loopback(&self) -> bool {
-        matches!(self, Listen::Tcp(address) if address.ip().is_loopback())
-    }
-
     /// Whether this is an IPv4 address with this port.
     pub(crate) fn is_v4_on(&self, port: u16) -> bool {
         matches!(self, Listen::Tcp(address) if address.is_ipv4() && address.port() == port)

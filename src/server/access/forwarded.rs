@@ -1,4 +1,5 @@
-//! Finds the client behind a reverse proxy, by `X-Forwarded-For` and `Forwarded`.
+//! Finds the client behind a reverse proxy, by `X-Forwarded-For` and `Forwarded`. Other headers that name a client name
+//! none here, and must not contradict these.
 //!
 //! A proxy appends the address that it was asked from, so these headers are read from their right end, and only as far
 //! as trusted proxies wrote them.
@@ -14,6 +15,25 @@ use super::peer::Peer;
 use crate::model::address::host_port::HostPort;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The headers in which proxies and content delivery networks name the client by one address. In lower case and sorted.
+const CLIENT_HEADERS: [&str; 15] = [
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "cf-connecting-ip",
+    "client-ip",
+    "eo-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "proxy-client-ip",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-azure-clientip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-real-ip",
+];
 
 /// The proxies whose headers are believed. Empty by default.
 #[derive(Debug, Default)]
@@ -83,37 +103,51 @@ pub(crate) fn client_address(
     };
     let by_x_forwarded_for = client_by(&X_FORWARDED_FOR, parse_x_forwarded_for);
     let by_forwarded = client_by(&header::FORWARDED, parse_forwarded);
-    match (by_x_forwarded_for, by_forwarded) {
-        (Some(client), None) | (None, Some(client)) => Ok(ClientAddress::Forwarded(client?)),
+    let client = match (by_x_forwarded_for, by_forwarded) {
+        (Some(client), None) | (None, Some(client)) => client?,
         // The client may have sent the one that the proxy does not set.
         (Some(one), Some(other)) => match (one?, other?) {
-            (one, other) if one == other => Ok(ClientAddress::Forwarded(one)),
-            _ => Err(AccessError::ConflictingClients),
+            (one, other) if one == other => one,
+            _ => return Err(AccessError::ConflictingClients),
         },
-        (None, None) => match peer {
-            // The proxy's own request, such as a health check, is allowed or refused by the proxy's address.
-            Peer::Ip(_) if !is_forwarded => Ok(ClientAddress::Direct(peer)),
-            // A unix socket's peer has no address that could be allowed, and other proxy headers name no client.
-            Peer::Ip(_) | Peer::Unix => Err(AccessError::NoForwardedClient),
-        },
+        (None, None) => {
+            return match peer {
+                // The proxy's own request, such as a health check, is allowed or refused by the proxy's address.
+                Peer::Ip(_) if !is_forwarded => Ok(ClientAddress::Direct(peer)),
+                // A unix socket's peer has no address that could be allowed, and other proxy headers name no client.
+                Peer::Ip(_) | Peer::Unix => Err(AccessError::NoForwardedClient),
+            };
+        }
+    };
+    match contradicts(headers, client, &proxies.networks) {
+        false => Ok(ClientAddress::Forwarded(client)),
+        true => Err(AccessError::ConflictingClients),
     }
+}
+
+/// Whether one of [`CLIENT_HEADERS`] names another client, or something that is no address.
+///
+/// The proxy sets one header and passes the others on as the client sent them, and which one it sets is unknown here. A
+/// trusted proxy's own address is no contradiction: the last of several proxies names the one before it.
+fn contradicts(headers: &HeaderMap, client: IpAddr, trusted: &Allowlist) -> bool {
+    let agrees = |value: &HeaderValue| {
+        let named = value.to_str().ok().and_then(|text| parse_address(text.trim_matches(BLANKS)));
+        named.is_some_and(|named| named == client || trusted.contains(named))
+    };
+    let mut others = headers.iter().filter(|(name, _)| names_client(name));
+    others.any(|(_, value)| !agrees(value))
+}
+
+fn names_client(header: &HeaderName) -> bool {
+    CLIENT_HEADERS.binary_search(&header.as_str()).is_ok() // Lower case, however it was sent.
 }
 
 /// Whether a header shows that the request was forwarded. Its peer is a proxy then, so that allowing the peer's address
 /// must not allow the request.
 fn is_proxy_header(name: &HeaderName) -> bool {
-    let name = name.as_str(); // Lower case, however it was sent.
-    name.starts_with("x-forwarded")
-        || matches!(
-            name,
-            "forwarded"
-                | "via"
-                | "x-real-ip"
-                | "x-client-ip"
-                | "x-cluster-client-ip"
-                | "true-client-ip"
-                | "cf-connecting-ip"
-        )
+    names_client(name)
+        || name.as_str().starts_with("x-forwarded")
+        || matches!(name.as_str(), "forwarded" | "via" | "x-original-forwarded-for")
 }
 
 /// Returns the rightmost hop that is not a trusted proxy or, if all are, the leftmost. `None` stands for a hop that is

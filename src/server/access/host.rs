@@ -1,66 +1,141 @@
-//! Decides whether a Host header names this machine by a loopback name. Resolves no name.
+//! Decides whether the host that a request names is this server. Resolves no name.
 
+use crate::error::Exit;
+use crate::log;
 use crate::model::address::host_port::HostPort;
+use crate::model::address::server_name::ServerName;
 
-/// Whether a Host header, or the authority of a request target, is `localhost` or a loopback address, with any port.
-///
-/// A web page can point a name of its own at 127.0.0.1 and so make a browser send requests here (DNS rebinding). Such
-/// requests carry that name as their Host.
-pub(crate) fn is_loopback(authority: &str) -> bool {
-    // RFC 3986, section 3.2.3: an empty port stands for the default one.
-    let authority = authority.strip_suffix(':').unwrap_or(authority);
-    HostPort::parse(authority).is_some_and(|parsed| parsed.host.is_loopback())
+/// The longest entry that an error shows, in characters.
+const LONGEST_ENTRY: usize = 60;
+
+/// The names by which clients reach this server, beside loopback ones. Empty if none is given.
+#[derive(Debug, Default)]
+pub(crate) struct ServerNames(Vec<ServerName>);
+
+impl ServerNames {
+    /// Parses host names and IP addresses. The error names every entry that is neither.
+    pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<ServerNames> {
+        let mut names = Vec::new();
+        let mut faults = Vec::new();
+        for entry in entries {
+            let entry = entry.as_ref().trim();
+            match ServerName::parse(entry) {
+                Ok(name) => names.push(name),
+                Err(fault) if entry.is_empty() => faults.push(format!("an empty entry: {fault}")),
+                Err(fault) => {
+                    let entry = log::without_long_words(entry);
+                    faults.push(format!("{}: {fault}", log::printable(&entry, LONGEST_ENTRY)));
+                }
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(ServerNames(names)),
+            false => Err(Exit::Usage.error(format!("--server-name: {}", faults.join("; ")))),
+        }
+    }
+
+    /// Whether a request may have this Host header, or this authority in its target. The port does not count.
+    ///
+    /// A web page can point a name of its own at this server and so make a browser send requests here (DNS rebinding).
+    /// Such requests carry that name as their Host, which can be no IP address. At a loopback address, where the browsers
+    /// of this machine are, only loopback names count and those that are given; elsewhere all, if none is given.
+    pub(crate) fn admits(&self, authority: &str, is_to_loopback: bool) -> bool {
+        if self.0.is_empty() && !is_to_loopback {
+            return true;
+        }
+        // RFC 3986, section 3.2.3: an empty port stands for the default one.
+        let authority = authority.strip_suffix(':').unwrap_or(authority);
+        let Some(HostPort { host, .. }) = HostPort::parse(authority) else { return false };
+        host.is_loopback()
+            || (!is_to_loopback && host.ip().is_some())
+            || self.0.iter().any(|name| name.is_of(host))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LOOPBACK: [&str; 11] = [
+        "localhost",
+        "LocalHost:7200",
+        "localhost:",
+        "127.0.0.1",
+        "127.0.0.1:7200",
+        "127.9.9.9:1",
+        "[::1]",
+        "[::1]:7200",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]:80",
+        "localhost:65535",
+    ];
+
+    const ADDRESSES: [&str; 4] = ["10.0.0.1", "10.0.0.1:7200", "0.0.0.0", "[::2]:80"];
+
+    const FOREIGN: [&str; 23] = [
+        "",
+        ":7200",
+        "evil.example",
+        "localhost.evil.example",
+        "evil.localhost",
+        "localhost.",
+        "localhost:x",
+        "localhost:+1",
+        "localhost:70000",
+        "localhost:1:2",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "127.0.0.01",
+        "::1",
+        "::1:80",
+        "[::1",
+        "[::1]7200",
+        "[127.0.0.1]",
+        "user@localhost",
+        "localhost/",
+        " localhost",
+    ];
+
     #[test]
-    fn only_loopback_names_are_loopback() {
-        for host in [
-            "localhost",
-            "LocalHost:7200",
-            "localhost:",
-            "127.0.0.1",
-            "127.0.0.1:7200",
-            "127.9.9.9:1",
-            "[::1]",
-            "[::1]:7200",
-            "[0:0:0:0:0:0:0:1]",
-            "[::ffff:127.0.0.1]:80",
-        ] {
-            assert!(is_loopback(host), "{host}");
+    fn at_a_loopback_address_a_request_names_loopback_or_a_given_name() {
+        let none = ServerNames::default();
+        let given = ServerNames::parse(&["token.example.com", "10.0.0.5"]).unwrap();
+        for names in [&none, &given] {
+            for host in LOOPBACK {
+                assert!(names.admits(host, true), "{host}");
+            }
+            for host in FOREIGN.into_iter().chain(ADDRESSES) {
+                assert!(!names.admits(host, true), "{host}");
+            }
         }
-        for host in [
-            "",
-            ":7200",
-            "evil.example",
-            "localhost.evil.example",
-            "evil.localhost",
-            "localhost.",
-            "localhost:x",
-            "localhost:+1",
-            "localhost:70000",
-            "localhost:1:2",
-            "127.0.0.1.evil.example",
-            "127.1",
-            "2130706433",
-            "0x7f.0.0.1",
-            "127.0.0.01",
-            "10.0.0.1",
-            "0.0.0.0",
-            "::1",
-            "::1:80",
-            "[::1",
-            "[::1]7200",
-            "[::2]:80",
-            "[127.0.0.1]",
-            "user@localhost",
-            "localhost/",
-            " localhost",
-        ] {
-            assert!(!is_loopback(host), "{host}");
+        for host in ["token.example.com", "Token.example.com:7200", "10.0.0.5", "10.0.0.5:1"] {
+            assert!(given.admits(host, true) && !none.admits(host, true), "{host}");
         }
+    }
+
+    #[test]
+    fn elsewhere_a_request_names_anything_or_an_address_or_a_given_name() {
+        let none = ServerNames::default();
+        let given = ServerNames::parse(&["token.example.com"]).unwrap();
+        for host in FOREIGN {
+            assert!(none.admits(host, false), "{host}");
+            assert!(!given.admits(host, false), "{host}");
+        }
+        for host in LOOPBACK.into_iter().chain(ADDRESSES).chain(["token.example.com:443"]) {
+            assert!(none.admits(host, false) && given.admits(host, false), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_every_entry_that_is_no_server_name() {
+        let err = ServerNames::parse(&["a.example", "", "b.example:80", "c/d"]).unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            "--server-name: an empty entry: expected a host name without a port, like token.example.com; \
+             b.example:80: expected a host name without a port, like token.example.com; \
+             c/d: expected a host name without a port, like token.example.com"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! while the server runs. Answers no request.
 
 pub(crate) mod allowlist;
+pub(crate) mod browser;
 pub(crate) mod forwarded;
 pub(crate) mod host;
 pub(crate) mod keys;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use self::allowlist::Allowlist;
 use self::forwarded::TrustedProxies;
+use self::host::ServerNames;
 use self::keys::Keys;
 use self::peer::Peer;
 use crate::error::Exit;
@@ -23,6 +25,7 @@ use crate::log::error;
 pub(crate) struct AccessRules {
     pub(crate) allow: Allowlist,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) server_names: ServerNames,
     /// `None` if clients need no key.
     pub(crate) keys: Option<Keys>,
     /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
@@ -39,8 +42,12 @@ pub(crate) enum AccessError {
     NoForwardedClient,
     /// A trusted proxy names its client by something other than an IP address.
     BadForwardedClient,
-    /// `X-Forwarded-For` and `Forwarded` name different clients.
+    /// Two headers of a trusted proxy name different clients.
     ConflictingClients,
+    /// The request names another host than this server.
+    Misdirected,
+    /// A page of another site makes a browser send the request.
+    CrossSite,
     /// The request has more than one `Authorization` header.
     SeveralAuthorizations,
     /// No account that the client may see has this name.
@@ -55,6 +62,7 @@ pub(crate) struct AccessSources {
     pub(crate) allow: Vec<String>,
     pub(crate) allow_file: Option<PathBuf>,
     pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) server_names: Vec<String>,
     pub(crate) keys: Option<PathBuf>,
     /// The accounts, sorted by name, each with its own `allow`.
     pub(crate) accounts: Vec<(String, Option<Vec<String>>)>,
@@ -81,6 +89,7 @@ impl AccessSources {
         let given = or_default(allowlist::parse_networks("--allow", &self.allow), &mut problems);
         let listed = or_default(listed, &mut problems).unwrap_or_default();
         let proxies = or_default(TrustedProxies::parse(&self.trusted_proxies), &mut problems);
+        let server_names = or_default(ServerNames::parse(&self.server_names), &mut problems);
         let keys = or_default(keys, &mut problems);
         let mut accounts = Vec::new();
         for (name, allow) in &self.accounts {
@@ -105,7 +114,7 @@ impl AccessSources {
                 path.display()
             );
         }
-        Ok(AccessRules { allow, proxies, keys, accounts })
+        Ok(AccessRules { allow, proxies, server_names, keys, accounts })
     }
 }
 

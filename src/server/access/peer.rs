@@ -7,7 +7,7 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionInfo {
     pub(crate) peer: Peer,
-    /// Whether the connection came in at a loopback address, so that every Host must be a loopback name.
+    /// Whether it was made to a loopback address of this machine, whatever address the listener has.
     pub(crate) is_to_loopback: bool,
 }
 
@@ -18,6 +18,25 @@ pub(crate) enum Peer {
     Ip(IpAddr),
     /// A process on this machine that may open the unix socket.
     Unix,
+}
+
+/// What the addresses of one host have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NetworkId {
+    V4(u32),
+    /// The first 64 bits: a host has at least the rest of them for itself.
+    V6(u64),
+    Unix,
+}
+
+impl Peer {
+    pub(crate) fn network_id(self) -> NetworkId {
+        match self {
+            Peer::Ip(IpAddr::V4(ip)) => NetworkId::V4(ip.to_bits()),
+            Peer::Ip(IpAddr::V6(ip)) => NetworkId::V6((ip.to_bits() >> 64) as u64),
+            Peer::Unix => NetworkId::Unix,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

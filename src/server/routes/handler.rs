@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use time::UtcDateTime;
@@ -14,8 +14,11 @@ use time::UtcDateTime;
 use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection, TOO_FREQUENT};
 use super::response::Reply;
-use super::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest};
-use super::{Route, UNKNOWN_ROUTE, check_body, check_host, metrics, page};
+use super::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest, WechatError};
+use super::{
+    Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page,
+    without_extra_slashes,
+};
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
@@ -43,6 +46,8 @@ const END_RETRY_LOOP: Rejection = Rejection::WeChat(
 /// A request that has been handled.
 pub(crate) struct Handled {
     pub(crate) client: Peer,
+    /// Whether SDKs expect an `errcode` in the answer.
+    pub(crate) is_for_sdks: bool,
     /// The name of the client's key.
     pub(crate) key: Option<Arc<str>>,
     pub(crate) answer: Result<Reply, Rejection>,
@@ -68,7 +73,8 @@ pub(crate) async fn handle(
     // A reload meanwhile does not affect this request.
     let snapshot = state.snapshot.get();
     let Snapshot { access, accounts } = &*snapshot;
-    let route = Route::parse(head.uri.path());
+    let path = without_extra_slashes(head.uri.path());
+    let route = Route::parse(&path);
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
     let answer = async {
@@ -78,9 +84,11 @@ pub(crate) async fn handle(
         {
             return Err(Rejection::Forbidden(ip));
         }
-        // A proxy has names of its own.
-        let is_direct = matches!(client, ClientAddress::Direct(_));
-        check_host(head, connection.is_to_loopback && is_direct)?;
+        // A client that opens a unix socket names no host that could be checked.
+        let is_over_unix = matches!(client, ClientAddress::Direct(Peer::Unix));
+        let names = (!is_over_unix).then_some(&access.server_names);
+        check_host(head, names, connection.is_to_loopback)?;
+        check_site(head, route.as_ref().ok().copied())?;
         check_body(&body)?;
         let route = route.clone()?;
         route.check_method(&head.method, accounts.can_refresh())?;
@@ -99,7 +107,7 @@ pub(crate) async fn handle(
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
-        (Ok(Route::Sdk(_)), Err(rejection)) => match sdk::refusal(rejection, client) {
+        (Ok(Route::Sdk(_)), Err(rejection)) => match WechatError::body(rejection, client) {
             Some(refusal) => Ok(Reply::Json(refusal)),
             None => answer,
         },
@@ -107,7 +115,8 @@ pub(crate) async fn handle(
     };
     let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
     state.counters.answered(route.map_or(UNKNOWN_ROUTE, Route::label), status);
-    Handled { client, key: key_name.into_inner(), answer }
+    let is_for_sdks = is_for_sdks(head.uri.path());
+    Handled { client, is_for_sdks, key: key_name.into_inner(), answer }
 }
 
 /// Reports a refusal that may be an attack, or a proxy in the way.
@@ -128,21 +137,24 @@ fn report_refusal(
             Cow::Borrowed("it showed a key that is not in the keys file")
         }
         Rejection::Misdirected => {
-            let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
-            // A misconfigured client may send its key there.
-            let host = log::without_long_words(&String::from_utf8_lossy(host));
-            let host = log::printable(&host, MAX_HOST_SHOWN);
-            Cow::Owned(format!("it asked a loopback address for host {host}"))
+            let host = shown(headers, &header::HOST);
+            Cow::Owned(format!("it asked for host {host}, which is not in --server-name"))
+        }
+        Rejection::CrossSite => {
+            let origin = shown(headers, &header::ORIGIN);
+            Cow::Owned(format!("a page of another site made a browser ask (Origin: {origin})"))
         }
         _ => return,
     };
     let now = state.clock.instant().into();
-    match client {
-        ClientAddress::Direct(peer) => state.log.refused(now, peer, why),
-        ClientAddress::Forwarded(ip) => {
-            state.log.refused(now, format_args!("{ip} through {peer}"), why)
-        }
-    }
+    state.log.refused(now, rejection.code(), client, peer, why);
+}
+
+/// Returns a header's value for a log line. A misconfigured client may send its key there.
+fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let value = log::without_long_words(&String::from_utf8_lossy(value));
+    log::printable(&value, MAX_HOST_SHOWN)
 }
 
 impl<'a> RequestContext<'a> {

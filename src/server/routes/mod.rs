@@ -8,6 +8,8 @@ pub(crate) mod rejection;
 pub(crate) mod response;
 mod sdk;
 
+use std::borrow::Cow;
+
 use hyper::body::Body;
 use hyper::header;
 use hyper::http::request::Parts;
@@ -16,7 +18,9 @@ use hyper::{Method, Version};
 use self::rejection::Rejection;
 use self::sdk::SdkRoute;
 use crate::log;
-use crate::server::access::host;
+use crate::server::access::AccessError;
+use crate::server::access::browser;
+use crate::server::access::host::ServerNames;
 use crate::server::limits::MAX_BODY;
 
 /// How much of a path a log line shows.
@@ -46,8 +50,36 @@ const READ: &str = "GET, HEAD";
 const READ_AND_REPORT: &str = "GET, HEAD, POST";
 const POST: &str = "POST";
 
+/// The first directory in the paths of WeChat's own routes.
+const WECHAT_DIRECTORY: &str = "cgi-bin/";
+
+/// Returns the path without what careless proxies and SDKs add to it: of slashes in a row one is left, and none at the end.
+fn without_extra_slashes(path: &str) -> Cow<'_, str> {
+    let is_root = path == "/";
+    if is_root || !(path.contains("//") || path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let mut segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    segments.insert(0, "");
+    match segments.len() {
+        1 => Cow::Borrowed("/"),
+        _ => Cow::Owned(segments.join("/")),
+    }
+}
+
+/// Whether a path is below `/cgi-bin/`, however many slashes it has: SDKs expect an `errcode` in any answer there.
+fn is_for_sdks(path: &str) -> bool {
+    path.starts_with('/') && path.trim_start_matches('/').starts_with(WECHAT_DIRECTORY)
+}
+
+/// Whether these bytes begin with a request for such a path, as far as they can be read.
+pub(crate) fn begins_for_sdks(bytes: &[u8]) -> bool {
+    let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    std::str::from_utf8(target).is_ok_and(is_for_sdks)
+}
+
 impl<'a> Route<'a> {
-    /// Returns the route of a path.
+    /// Returns the route of a path without extra slashes.
     fn parse(path: &'a str) -> Result<Route<'a>, Rejection> {
         Ok(match path {
             "/" => Route::Page,
@@ -102,9 +134,14 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Fails unless the request names one host; hyper accepts none or several. A request that came directly `to_loopback`
-/// must name a loopback host, so that a page in a browser cannot ask by rebinding its own host's name.
-fn check_host(request: &Parts, to_loopback: bool) -> Result<(), Rejection> {
+/// Checks that the request is meant for this server. hyper takes a request without a Host, or with two; neither says it.
+///
+/// If there are `names`, it must have one of them, or one that counts at a loopback address.
+fn check_host(
+    request: &Parts,
+    names: Option<&ServerNames>,
+    is_to_loopback: bool,
+) -> Result<(), Rejection> {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -113,15 +150,24 @@ fn check_host(request: &Parts, to_loopback: bool) -> Result<(), Rejection> {
     if host.is_none() && request.version >= Version::HTTP_11 {
         return Err(Rejection::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
     }
-    if to_loopback {
-        let is_host_loopback = host.is_none_or(|host| host.to_str().is_ok_and(host::is_loopback));
-        let is_target_loopback =
-            request.uri.authority().is_none_or(|authority| host::is_loopback(authority.as_str()));
-        if !is_host_loopback || !is_target_loopback {
-            return Err(Rejection::Misdirected);
-        }
+    let Some(names) = names else { return Ok(()) };
+    let admits = |authority: &str| names.admits(authority, is_to_loopback);
+    let is_host_ours = host.is_none_or(|host| admits(&String::from_utf8_lossy(host.as_bytes())));
+    let is_target_ours = request.uri.authority().is_none_or(|it| admits(it.as_str()));
+    match is_host_ours && is_target_ours {
+        true => Ok(()),
+        false => Err(AccessError::Misdirected.into()),
     }
-    Ok(())
+}
+
+/// Checks that no page of another site makes a browser send the request. The page for people may be linked to.
+fn check_site(request: &Parts, route: Option<Route<'_>>) -> Result<(), Rejection> {
+    let headers = &request.headers;
+    let is_visit = route == Some(Route::Page) && browser::is_navigation(headers);
+    match browser::is_cross_site(headers) && !is_visit {
+        true => Err(AccessError::CrossSite.into()),
+        false => Ok(()),
+    }
 }
 
 /// Fails if the body is declared to be larger than any route takes. One of unknown length is measured when it is read.
@@ -157,12 +203,23 @@ mod tests {
             ("/", Some(Route::Page)),
             ("/token", Some(Route::Token(None))),
             ("/token/shop", Some(Route::Token(Some("shop")))),
+            // One slash too many is none.
+            ("//", Some(Route::Page)),
+            ("//token", Some(Route::Token(None))),
+            ("/token/", Some(Route::Token(None))),
+            ("/token//", Some(Route::Token(None))),
+            ("/token/shop/", Some(Route::Token(Some("shop")))),
+            ("/token//shop", Some(Route::Token(Some("shop")))),
+            ("///token///shop///", Some(Route::Token(Some("shop")))),
+            ("/ticket//shop//jsapi/", Some(Route::Ticket(Some("shop"), "jsapi"))),
+            ("//cgi-bin/token", Some(Route::Sdk(SdkRoute::Token))),
+            ("/cgi-bin//token", Some(Route::Sdk(SdkRoute::Token))),
+            ("/cgi-bin/token/", Some(Route::Sdk(SdkRoute::Token))),
+            ("/cgi-bin/ticket//getticket", Some(Route::Sdk(SdkRoute::GetTicket))),
+            ("/healthz/", Some(Route::Health)),
             // Whether there is such an account is found out later.
-            ("/token/", Some(Route::Token(Some("")))),
-            ("/token/shop/", Some(Route::Token(Some("shop/")))),
             ("/token/%73hop", Some(Route::Token(Some("%73hop")))),
             ("/token/../shop", Some(Route::Token(Some("../shop")))),
-            ("/token//shop", Some(Route::Token(Some("/shop")))),
             ("/ticket/jsapi", Some(Route::Ticket(None, "jsapi"))),
             ("/ticket/shop/jsapi", Some(Route::Ticket(Some("shop"), "jsapi"))),
             ("/ticket/shop/js/api", Some(Route::Ticket(Some("shop"), "js/api"))),
@@ -171,19 +228,44 @@ mod tests {
             ("/metrics", Some(Route::Metrics)),
             ("/cgi-bin/token", Some(Route::Sdk(SdkRoute::Token))),
             ("/cgi-bin/ticket/getticket", Some(Route::Sdk(SdkRoute::GetTicket))),
-            ("/cgi-bin/token/", None),
+            ("/cgi-bin", None),
+            ("/cgi-bin/", None),
             ("/cgi-bin/clear_quota", None),
             ("/ticket", None),
+            ("/ticket/", None),
             ("/tokens", None),
             ("/tokenshop", None),
-            ("//token", None),
             ("/Token", None),
-            ("/healthz/", None),
             ("/metrics2", None),
             ("/%74oken", None),
+            ("/%2Ftoken", None),
+            ("", None),
         ] {
-            assert_eq!(Route::parse(path).ok(), expected, "{path}");
+            assert_eq!(Route::parse(&without_extra_slashes(path)).ok(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn paths_below_cgi_bin_are_for_sdks() {
+        for (path, expected) in [
+            ("/cgi-bin/", true),
+            ("/cgi-bin/token", true),
+            ("/cgi-bin/clear_quota", true),
+            ("//cgi-bin//token", true),
+            ("/cgi-bin", false),
+            ("/cgi-bins/token", false),
+            ("/token/cgi-bin/", false),
+            ("cgi-bin/token", false),
+            ("/", false),
+            ("", false),
+        ] {
+            assert_eq!(is_for_sdks(path), expected, "{path}");
+            for rest in [" HTTP/1.1\r\nHost: x", "?a=b HTTP/1.1", " x y z", ""] {
+                let bytes = format!("GET {path}{rest}");
+                assert_eq!(begins_for_sdks(bytes.as_bytes()), expected, "{bytes}");
+            }
+        }
+        assert!(!begins_for_sdks(b"\xff\xff /cgi-bin") && !begins_for_sdks(b"GET /\xff/cgi-bin/"));
     }
 
     #[test]
@@ -228,7 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_listener_answers_only_to_loopback_names() {
+    fn at_a_loopback_address_both_host_and_target_are_loopback_names() {
+        let names = ServerNames::default();
         let evil = ("host", "evil.example");
         for (target, host, expected) in [
             ("/token", LOCAL, Ok(())),
@@ -237,21 +320,41 @@ mod tests {
             ("http://localhost/token", evil, Err(Rejection::Misdirected)),
             ("http://127.0.0.1:1/token", LOCAL, Ok(())),
         ] {
-            assert_eq!(check_host(&get(target, &[host]), true), expected, "{target} {host:?}");
-            assert_eq!(check_host(&get(target, &[host]), false), Ok(()), "{target} {host:?}");
+            let request = get(target, &[host]);
+            assert_eq!(check_host(&request, Some(&names), true), expected, "{target} {host:?}");
+            assert_eq!(check_host(&request, Some(&names), false), Ok(()), "{target} {host:?}");
+            assert_eq!(check_host(&request, None, true), Ok(()), "{target} {host:?}");
         }
     }
 
     #[test]
     fn a_request_names_exactly_one_host_unless_it_is_http_1_0() {
-        for to_loopback in [true, false] {
+        let none = ServerNames::default();
+        for (names, to_loopback) in [(Some(&none), true), (Some(&none), false), (None, false)] {
             for hosts in [&[][..], &[LOCAL, LOCAL]] {
-                let checked = check_host(&get("/token", hosts), to_loopback);
+                let checked = check_host(&get("/token", hosts), names, to_loopback);
                 assert!(matches!(checked, Err(Rejection::BadRequest(_))));
             }
             let mut old = get("/token", &[]);
             old.version = Version::HTTP_10;
-            assert!(check_host(&old, to_loopback).is_ok());
+            assert!(check_host(&old, names, to_loopback).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_reaches_the_page_for_people_by_a_link_and_nothing_else() {
+        let cross_site = ("sec-fetch-site", "cross-site");
+        let link = [cross_site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        for (lines, route, expected) in [
+            (&link[..], Some(Route::Page), Ok(())),
+            (&[cross_site], Some(Route::Page), Err(Rejection::CrossSite)),
+            (&link, Some(Route::Token(None)), Err(Rejection::CrossSite)),
+            (&link, Some(Route::Sdk(SdkRoute::Token)), Err(Rejection::CrossSite)),
+            (&link, None, Err(Rejection::CrossSite)),
+            (&[("sec-fetch-site", "same-origin")], Some(Route::Token(None)), Ok(())),
+            (&[], Some(Route::Token(None)), Ok(())),
+        ] {
+            assert_eq!(check_site(&get("/", lines), route), expected, "{lines:?} {route:?}");
         }
     }
 

@@ -33,8 +33,10 @@ pub(crate) enum Rejection {
     Forwarded(&'static str),
     /// There is no key, or an unknown one; the text says which.
     Unauthorized(&'static str, Challenge),
-    /// It asks a loopback address for another host.
+    /// It names another host than this server.
     Misdirected,
+    /// A page of another site makes a browser send it.
+    CrossSite,
     /// The body is larger than any route takes.
     BodyTooLarge,
     /// The head is larger than the server reads.
@@ -76,9 +78,11 @@ impl From<AccessError> for Rejection {
                  the client's address",
             ),
             AccessError::ConflictingClients => Rejection::Forwarded(
-                "X-Forwarded-For and Forwarded name different clients; have the proxy set one of them and remove the \
-                 other",
+                "headers such as X-Forwarded-For, Forwarded, X-Real-IP and CF-Connecting-IP name different clients; have \
+                 the proxy set one of them and remove the others, and name every proxy in serve's --trusted-proxy",
             ),
+            AccessError::Misdirected => Rejection::Misdirected,
+            AccessError::CrossSite => Rejection::CrossSite,
             AccessError::SeveralAuthorizations => Rejection::BadRequest(
                 "the request has more than one Authorization header; send one",
             ),
@@ -94,9 +98,10 @@ impl Rejection {
         match self {
             Rejection::BadRequest(_) => StatusCode::BAD_REQUEST,
             Rejection::Unauthorized(..) => StatusCode::UNAUTHORIZED,
-            Rejection::Forbidden(_) | Rejection::Forwarded(_) | Rejection::ForbiddenAccount(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Rejection::Forbidden(_)
+            | Rejection::Forwarded(_)
+            | Rejection::CrossSite
+            | Rejection::ForbiddenAccount(_) => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -122,6 +127,7 @@ impl Rejection {
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
             Rejection::Unauthorized(..)
             | Rejection::Misdirected
+            | Rejection::CrossSite
             | Rejection::ForbiddenAccount(_)
             | Rejection::MethodNotAllowed(_)
             | Rejection::CannotReplace(_)
@@ -143,6 +149,7 @@ impl Rejection {
             Rejection::Forwarded(_) => "forwarded",
             Rejection::Unauthorized(..) => "unauthorized",
             Rejection::Misdirected => "misdirected",
+            Rejection::CrossSite => "cross_site",
             Rejection::BodyTooLarge => "body_too_large",
             Rejection::HeadTooLarge => "head_too_large",
             Rejection::RequestTimeout => "request_timeout",
@@ -178,8 +185,12 @@ impl Rejection {
                 ));
             }
             Rejection::Misdirected => {
-                "this server listens on loopback and answers only to localhost, 127.0.0.1 and [::1]; \
-                 to serve other hosts, have it listen on another address"
+                "this server does not answer for this Host: on loopback it answers for localhost, 127.0.0.1 and [::1], \
+                 and for the names in serve's --server-name; ask for one of these, or add the name there"
+            }
+            Rejection::CrossSite => {
+                "a page of another site made a browser send this request; ask with a program, or open the page of this \
+                 server at / in the browser"
             }
             Rejection::BodyTooLarge => {
                 return Cow::Owned(format!(

@@ -8,7 +8,9 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::rejection::{Challenge, Rejection};
+use super::sdk::WechatError;
 use crate::model::status::Unavailable;
+use crate::server::access::peer::Peer;
 
 /// The body of a successful response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,9 @@ impl Reply {
     }
 }
 
-/// Returns the response to a refused request.
-pub(crate) fn refuse(rejection: &Rejection) -> Response<Full<Bytes>> {
-    let mut response = response(rejection.status(), error_body(rejection).into(), JSON);
+/// Returns the response to a refused request. If it may come from an SDK, `sdk` is the client.
+pub(crate) fn refuse(rejection: &Rejection, sdk: Option<Peer>) -> Response<Full<Bytes>> {
+    let mut response = response(rejection.status(), error_body(rejection, sdk).into(), JSON);
     let retry_after = |span: Duration| HeaderValue::from(span.as_secs().max(1));
     let (name, value) = match rejection {
         Rejection::MethodNotAllowed(allowed) | Rejection::CannotReplace(allowed) => {
@@ -80,9 +82,9 @@ pub(crate) fn refuse(rejection: &Rejection) -> Response<Full<Bytes>> {
     response
 }
 
-/// Returns a whole refusal as bytes, for a client with whom HTTP has not begun or has failed.
-pub(crate) fn refuse_in_bytes(rejection: &Rejection) -> Vec<u8> {
-    let (status, body) = (rejection.status(), error_body(rejection));
+/// Returns the same as bytes, for a client with whom HTTP has not begun or has failed.
+pub(crate) fn refuse_in_bytes(rejection: &Rejection, sdk: Option<Peer>) -> Vec<u8> {
+    let (status, body) = (rejection.status(), error_body(rejection, sdk));
     let mut text = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in [(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED) {
         text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
@@ -91,8 +93,14 @@ pub(crate) fn refuse_in_bytes(rejection: &Rejection) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn error_body(rejection: &Rejection) -> String {
-    serde_json::json!({"error": rejection.code(), "message": rejection.message()}).to_string()
+fn error_body(rejection: &Rejection, sdk: Option<Peer>) -> String {
+    let mut body = serde_json::json!({"error": rejection.code(), "message": rejection.message()});
+    if let Some(client) = sdk {
+        let WechatError { errcode, errmsg } = WechatError::new(rejection, client);
+        body["errcode"] = errcode.into();
+        body["errmsg"] = errmsg.into();
+    }
+    body.to_string()
 }
 
 /// Returns a response with the fixed headers. hyper adds the length and the date.
@@ -114,11 +122,14 @@ mod tests {
 
     #[test]
     fn a_refusal_in_bytes_looks_like_one_over_http() {
-        let text = String::from_utf8(refuse_in_bytes(&Rejection::RequestTimeout)).expect("text");
+        let bytes = refuse_in_bytes(&Rejection::RequestTimeout, Some(Peer::Unix));
+        let text = String::from_utf8(bytes).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
         assert!(head.contains("\r\ncache-control: no-store\r\n"), "{head}");
         assert!(head.ends_with(&format!("\r\ncontent-length: {}", body.len())), "{head}");
-        assert!(body.starts_with(r#"{"error":"request_timeout","message":""#), "{body}");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&body["error"], &body["errcode"]), (&"request_timeout".into(), &(-1).into()));
+        assert!(body["message"].is_string() && body["errmsg"].is_string(), "{body}");
     }
 }

@@ -173,37 +173,79 @@ const ENDLESS_RETRY: [(&str, &str); 3] =
 const SEVERAL_APPS: &str = "invalid appid: several accounts here have it, such as the apps of one corp; on the server, \
                             give each client a key for its own account";
 
-/// Returns the body of a refusal in the form of WeChat, which sends it with HTTP status 200; `None` for reasons that are
-/// not about the route.
-pub(super) fn refusal(rejection: &Rejection, client: Peer) -> Option<Bytes> {
-    let message = rejection.message();
-    let message = ENDLESS_RETRY
-        .iter()
-        .fold(message.into_owned(), |text, (code, spelling)| text.replace(code, spelling));
-    let (errcode, errmsg) = match rejection {
-        Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
-        Rejection::Forbidden(ip) | Rejection::ForbiddenAccount(ip) => {
-            (40164, format!("invalid ip {ip}, not in whitelist: {message}"))
+/// An error in the form of WeChat, which SDKs read.
+pub(super) struct WechatError {
+    pub(super) errcode: i64,
+    pub(super) errmsg: String,
+}
+
+impl WechatError {
+    /// Returns a rejection in the form of WeChat.
+    pub(super) fn new(rejection: &Rejection, client: Peer) -> WechatError {
+        let message = rejection.message();
+        let message = ENDLESS_RETRY
+            .iter()
+            .fold(message.into_owned(), |text, (code, spelling)| text.replace(code, spelling));
+        let (errcode, errmsg) = match rejection {
+            Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
+            Rejection::Forbidden(ip) | Rejection::ForbiddenAccount(ip) => {
+                (40164, format!("invalid ip {ip}, not in whitelist: {message}"))
+            }
+            Rejection::Forwarded(_) => {
+                (40164, format!("invalid ip {client}, not in whitelist: {message}"))
+            }
+            Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
+            Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
+            Rejection::WhichAccount => (40013, SEVERAL_APPS.to_owned()),
+            Rejection::NoToken(_)
+            | Rejection::NoTicket(_)
+            | Rejection::NotReady(_)
+            | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
+            // As WeChat says of an account that may not have such tickets.
+            Rejection::NoSuchTicket | Rejection::CrossSite => {
+                (48001, format!("api unauthorized: {message}"))
+            }
+            Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
+            Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
+                (43001, "require GET method".to_owned())
+            }
+            Rejection::NotFound | Rejection::Misdirected => {
+                (40066, format!("invalid url: {message}"))
+            }
+            Rejection::BadRequest(_) => (47001, format!("data format error: {message}")),
+            Rejection::BodyTooLarge | Rejection::HeadTooLarge => {
+                (45002, format!("content size out of limit: {message}"))
+            }
+        };
+        WechatError { errcode, errmsg }
+    }
+
+    /// Returns the body of a refusal, which WeChat sends with HTTP status 200; `None` for reasons that are not about the
+    /// route.
+    pub(super) fn body(rejection: &Rejection, client: Peer) -> Option<Bytes> {
+        match rejection {
+            Rejection::BadRequest(_)
+            | Rejection::Misdirected
+            | Rejection::CrossSite
+            | Rejection::BodyTooLarge
+            | Rejection::HeadTooLarge
+            | Rejection::RequestTimeout
+            | Rejection::NotFound
+            | Rejection::CannotReplace(_)
+            | Rejection::NotReady(_) => return None,
+            Rejection::Forbidden(_)
+            | Rejection::Forwarded(_)
+            | Rejection::Unauthorized(..)
+            | Rejection::NoSuchAccount
+            | Rejection::WhichAccount
+            | Rejection::ForbiddenAccount(_)
+            | Rejection::MethodNotAllowed(_)
+            | Rejection::NoToken(_)
+            | Rejection::NoTicket(_)
+            | Rejection::NoSuchTicket
+            | Rejection::WeChat(..) => {}
         }
-        Rejection::Forwarded(_) => {
-            (40164, format!("invalid ip {client}, not in whitelist: {message}"))
-        }
-        Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
-        Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
-        Rejection::WhichAccount => (40013, SEVERAL_APPS.to_owned()),
-        Rejection::NoToken(_) | Rejection::NoTicket(_) => (-1, format!("system error: {message}")),
-        // As WeChat says of an account that may not have such tickets.
-        Rejection::NoSuchTicket => (48001, format!("api unauthorized: {message}")),
-        Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
-        Rejection::MethodNotAllowed(_) => (43001, "require GET method".to_owned()),
-        Rejection::BadRequest(_)
-        | Rejection::Misdirected
-        | Rejection::BodyTooLarge
-        | Rejection::HeadTooLarge
-        | Rejection::RequestTimeout
-        | Rejection::NotFound
-        | Rejection::CannotReplace(_)
-        | Rejection::NotReady(_) => return None,
-    };
-    Some(serde_json::json!({"errcode": errcode, "errmsg": errmsg}).to_string().into())
+        let WechatError { errcode, errmsg } = WechatError::new(rejection, client);
+        Some(serde_json::json!({"errcode": errcode, "errmsg": errmsg}).to_string().into())
+    }
 }

@@ -1,7 +1,7 @@
-//! Rate limits for the lines on stderr that clients can cause: of each kind at most one in ten seconds, with the number of
-//! those that were suppressed. Reads no clock.
+//! Rate limits for the lines on stderr that clients can cause: of each kind at most one in ten seconds, or one for each
+//! address, with the number of those that were suppressed. Reads no clock.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -9,33 +9,55 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::log::error;
+use crate::server::access::forwarded::ClientAddress;
+use crate::server::access::peer::{NetworkId, Peer};
 
 /// The time between two lines of one kind: short enough for an operator to notice, and too long to fill a disk.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How many addresses have a line of one kind in that time. A client with more addresses than these can hide one of
+/// another client, and must not fill a disk.
+const MAX_ADDRESSES: usize = 32;
+
 /// Writes rate-limited lines to stderr.
 #[derive(Debug, Default)]
 pub(crate) struct ThrottledLog {
-    refused: Throttle,
+    /// By reason. The reasons are fixed words.
+    refused: RefCell<Vec<(&'static str, AddressThrottle)>>,
     evicted: Throttle,
-    failed_handshakes: Throttle,
+    failed_handshakes: RefCell<AddressThrottle>,
     not_accepted: Throttle,
 }
 
 impl ThrottledLog {
-    /// Reports that a peer or client was refused.
-    pub(crate) fn refused(&self, now: Instant, client: impl fmt::Display, why: impl fmt::Display) {
-        self.refused.report(now, format_args!("refused {client}: {why}"));
+    /// Reports that a client was refused for this reason, which `why` explains.
+    pub(crate) fn refused(
+        &self,
+        now: Instant,
+        reason: &'static str,
+        client: ClientAddress,
+        peer: Peer,
+        why: impl fmt::Display,
+    ) {
+        let mut kinds = self.refused.borrow_mut();
+        let place = kinds.iter().position(|(known, _)| *known == reason).unwrap_or_else(|| {
+            kinds.push((reason, AddressThrottle::default()));
+            kinds.len() - 1
+        });
+        let Some(suffix) = kinds[place].1.admit(now, client.peer()) else { return };
+        match client {
+            ClientAddress::Direct(client) => error!("serve: refused {client}: {why}{suffix}"),
+            ClientAddress::Forwarded(client) => {
+                error!("serve: refused {client} through {peer}: {why}{suffix}");
+            }
+        }
     }
 
     /// Reports that the TLS handshake with an allowed peer failed.
-    pub(crate) fn failed_handshake(
-        &self,
-        now: Instant,
-        peer: impl fmt::Display,
-        why: impl fmt::Display,
-    ) {
-        self.failed_handshakes.report(now, format_args!("no TLS with {peer}: {why}"));
+    pub(crate) fn failed_handshake(&self, now: Instant, peer: Peer, why: impl fmt::Display) {
+        if let Some(suffix) = self.failed_handshakes.borrow_mut().admit(now, peer) {
+            error!("serve: no TLS with {peer}: {why}{suffix}");
+        }
     }
 
     /// Reports that a connection was evicted that had not had its last answer.
@@ -77,10 +99,42 @@ impl Throttle {
             return None;
         }
         self.written_at.set(Some(now));
-        Some(match self.suppressed.take() {
-            0 => String::new(),
-            suppressed => format!(" ({suppressed} more since the last line)"),
-        })
+        Some(suffix(self.suppressed.take()))
+    }
+}
+
+fn suffix(suppressed: u64) -> String {
+    match suppressed {
+        0 => String::new(),
+        suppressed => format!(" ({suppressed} more since the last line)"),
+    }
+}
+
+/// The rate limit of one kind of line that names an address. Each address has a line of its own, so that one that is
+/// refused all the time does not hide another.
+#[derive(Debug, Default)]
+struct AddressThrottle {
+    /// When the current interval began.
+    began_at: Option<Instant>,
+    /// The addresses that have a line in this interval.
+    written: Vec<NetworkId>,
+    suppressed: u64,
+}
+
+impl AddressThrottle {
+    /// Does the same as [`Throttle::admit`] for a line about `peer`.
+    fn admit(&mut self, now: Instant, peer: Peer) -> Option<String> {
+        if self.began_at.is_none_or(|at| now.duration_since(at) >= LINE_INTERVAL) {
+            self.began_at = Some(now);
+            self.written.clear();
+        }
+        let id = peer.network_id();
+        if self.written.len() >= MAX_ADDRESSES || self.written.contains(&id) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.written.push(id);
+        Some(suffix(std::mem::take(&mut self.suppressed)))
     }
 }
 
@@ -100,5 +154,29 @@ mod tests {
         assert_eq!(at(19.0), None);
         assert_eq!(at(30.0), Some(" (1 more since the last line)".to_owned()));
         assert_eq!(at(41.0), Some(String::new()));
+    }
+
+    #[test]
+    fn each_address_has_a_line_in_ten_seconds_up_to_a_bound() {
+        let mut throttle = AddressThrottle::default();
+        let start = Instant::now();
+        let mut at = |secs: f64, ip: &str| {
+            let peer = Peer::Ip(ip.parse().expect("an address"));
+            throttle.admit(start + Duration::from_secs_f64(secs), peer)
+        };
+        assert_eq!(at(0.0, "10.0.0.1"), Some(String::new()));
+        for _ in 0..100 {
+            assert_eq!(at(0.1, "10.0.0.1"), None);
+        }
+        assert_eq!(at(0.2, "10.0.0.2"), Some(" (100 more since the last line)".to_owned()));
+        // A host with IPv6 has a whole /64 of addresses.
+        assert_eq!(at(0.3, "2001:db8::1"), Some(String::new()));
+        assert_eq!(at(0.4, "2001:db8::2"), None);
+        assert_eq!(at(0.5, "2001:db8:0:1::2"), Some(" (1 more since the last line)".to_owned()));
+        let lines = (0..200).filter(|n| at(1.0, &format!("10.1.0.{n}")).is_some()).count();
+        assert_eq!(lines + 4, MAX_ADDRESSES);
+        assert_eq!(at(9.9, "10.0.0.1"), None);
+        assert_eq!(at(10.0, "10.0.0.1"), Some(" (173 more since the last line)".to_owned()));
+        assert_eq!(at(10.1, "10.1.0.199"), Some(String::new()));
     }
 }

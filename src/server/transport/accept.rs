@@ -15,6 +15,7 @@ use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::ACCESS_DENIED;
+use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response;
@@ -73,10 +74,13 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
         match (&stream, tls) {
             // A handshake would cost too much for a peer that is refused.
             (Stream::Tcp(_), Some(_)) => stream.send_and_shut_down(&ACCESS_DENIED),
-            _ => stream.send_and_shut_down(&response::refuse_in_bytes(&rejection)),
+            // The path is unknown yet, and may be one for SDKs.
+            _ => stream.send_and_shut_down(&response::refuse_in_bytes(&rejection, Some(info.peer))),
         }
         state.counters.refused(rejection.code());
-        state.log.refused(Instant::now(), info.peer, "not in --allow");
+        let client = ClientAddress::Direct(info.peer);
+        let why = "not in --allow";
+        state.log.refused(Instant::now(), rejection.code(), client, info.peer, why);
     }
     while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {

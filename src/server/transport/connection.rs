@@ -1,6 +1,7 @@
 //! The life of one connection: TLS handshake, requests by hyper, timeouts, and the close. The routes decide what a
 //! request gets, and `accept` which peers get here.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -30,7 +31,7 @@ use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_
 use crate::server::routes::handler::{self, Handled};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response::{self, Reply};
-use crate::server::routes::{UNKNOWN_ROUTE, printable_path};
+use crate::server::routes::{UNKNOWN_ROUTE, begins_for_sdks, printable_path};
 use crate::server::state::slots::ConnectionSlot;
 
 /// How many bytes of a request are read before it has a parser: the whole request of an SDK.
@@ -48,6 +49,8 @@ struct Connection {
     transport: Rc<Transport>,
     slot: ConnectionSlot,
     progress: Rc<RequestProgress>,
+    /// Whether SDKs expect an `errcode` in the answer to the last request, as far as it has arrived.
+    is_for_sdks: Cell<bool>,
 }
 
 /// Why a connection ends.
@@ -69,7 +72,8 @@ pub(crate) async fn serve(
 ) {
     let now = Instant::now();
     let progress = Rc::new(RequestProgress::new(now));
-    let connection = Rc::new(Connection { info, transport, slot, progress });
+    let connection =
+        Rc::new(Connection { info, transport, slot, progress, is_for_sdks: Cell::default() });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
         // Boxed, so that the memory that a handshake takes is free afterwards.
@@ -169,6 +173,7 @@ impl Connection {
             }
             self.progress.received_bytes();
             buffered.read_ahead = Bytes::copy_from_slice(buf.filled());
+            self.is_for_sdks.set(begins_for_sdks(&buffered.read_ahead));
             Poll::Ready(None)
         });
         begun.await.unwrap_or_else(Some)
@@ -194,7 +199,11 @@ impl Connection {
         }
         if rejection.is_some() || self.progress.has_unread() {
             self.slot.mark_leaving();
-            lingering_close(stream, rejection.as_ref()).await;
+            let last_answer = rejection.map(|rejection| {
+                let sdk = self.is_for_sdks.get().then_some(self.info.peer);
+                response::refuse_in_bytes(&rejection, sdk)
+            });
+            lingering_close(stream, last_answer.as_deref()).await;
         }
     }
 }
@@ -260,7 +269,7 @@ fn end_by(err: hyper::Error) -> ConnectionEnd {
 
 /// Answers one request.
 async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
-    let Connection { info, transport, slot, progress } = connection;
+    let Connection { info, transport, slot, progress, .. } = connection;
     let state = &transport.state;
     let asked_at = Instant::now();
     let (head, body) = request.into_parts();
@@ -268,11 +277,13 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
-    let Handled { client, key, answer } = handler::handle(&head, &mut body, *info, state).await;
+    let Handled { client, is_for_sdks, key, answer } =
+        handler::handle(&head, &mut body, *info, state).await;
+    connection.is_for_sdks.set(is_for_sdks);
     let closes = answer.as_ref().is_err_and(Rejection::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));
-    let mut response =
-        answer.map_or_else(|rejection| response::refuse(&rejection), Reply::into_response);
+    let refuse = |rejection| response::refuse(&rejection, is_for_sdks.then_some(client));
+    let mut response = answer.map_or_else(refuse, Reply::into_response);
     if progress.has_unread() || state.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -291,11 +302,11 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
 
 /// Writes a last answer, closes the server's side, and gives the client some time to read the answer and to close its
 /// side. nginx calls this a lingering close.
-async fn lingering_close(mut stream: Stream, rejection: Option<&Rejection>) {
+async fn lingering_close(mut stream: Stream, last_answer: Option<&[u8]>) {
     // After an error or the timeout the connection is dropped, as it is after success.
     let _ = timeout(LINGERING_TIMEOUT, async {
-        if let Some(rejection) = rejection {
-            stream.write_all(&response::refuse_in_bytes(rejection)).await?;
+        if let Some(bytes) = last_answer {
+            stream.write_all(bytes).await?;
         }
         stream.shutdown().await?;
         let mut discarded = 0;

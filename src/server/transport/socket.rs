@@ -161,12 +161,11 @@ impl BoundSocket {
 
     /// Registers the socket with the current tokio runtime.
     pub(crate) fn start(self) -> io::Result<Listener> {
-        let is_loopback = self.address.at.is_loopback();
         let socket = match self.address.at {
             Listen::Tcp(_) => ListenerSocket::Tcp(TcpListener::from_std(self.socket.into())?),
             Listen::Unix(_) => ListenerSocket::Unix(UnixListener::from_std(self.socket.into())?),
         };
-        Ok(Listener { socket, is_loopback, _file: self.file })
+        Ok(Listener { socket, _file: self.file })
     }
 }
 
@@ -213,7 +212,6 @@ impl Drop for SocketFile {
 /// Accepts connections.
 pub(crate) struct Listener {
     socket: ListenerSocket,
-    is_loopback: bool,
     _file: Option<SocketFile>,
 }
 
@@ -225,17 +223,21 @@ enum ListenerSocket {
 impl Listener {
     /// Waits for the next connection.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, ConnectionInfo)> {
-        let (stream, peer) = match &self.socket {
+        Ok(match &self.socket {
             ListenerSocket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                (Stream::Tcp(stream), Peer::Ip(address.ip().to_canonical()))
+                let peer = Peer::Ip(address.ip().to_canonical());
+                // A listener on 0.0.0.0 is at loopback addresses too. If the address cannot be told, it may be one.
+                let local = stream.local_addr().map(|address| address.ip().to_canonical());
+                let is_to_loopback = local.map_or(true, |ip| ip.is_loopback());
+                (Stream::Tcp(stream), ConnectionInfo { peer, is_to_loopback })
             }
             ListenerSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                (Stream::Unix(stream), Peer::Unix)
+                let info = ConnectionInfo { peer: Peer::Unix, is_to_loopback: false };
+                (Stream::Unix(stream), info)
             }
-        };
-        Ok((stream, ConnectionInfo { peer, is_to_loopback: self.is_loopback }))
+        })
     }
 }
 

@@ -190,6 +190,10 @@ fn each_error_has_line_key_and_what_is_expected() {
             "serve.allow: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
         ),
         (
+            "[serve]\nserver_names = ['token.example.com', 'token.example.com:80']",
+            "serve.server_names: entry 2: expected a host name without a port, like token.example.com",
+        ),
+        (
             "[serve]\ntrusted_proxies = ['unix', 'nginx']",
             "serve.trusted_proxies: entry 2: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
         ),
@@ -361,6 +365,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
         "allow",
         "allow_file",
         "trusted_proxies",
+        "server_names",
         "keys",
         "tls_cert",
         "tls_key",

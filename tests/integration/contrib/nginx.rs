@@ -196,7 +196,7 @@ fn the_client_address_is_the_one_that_nginx_sees_whatever_headers_claim() {
             "X_Forwarded_For: 127.0.0.4\r\n",
             "Forwarded: for=127.0.0.4\r\n",
             "Forwarded: for=127.0.0.4\r\nforwarded: for=\"\r\n",
-            "X-Real-IP: 127.0.0.4\r\nX-Client-IP: 127.0.0.4\r\nVia: 1.1 x\r\n",
+            "X-Real-IP: 127.0.0.4\r\nVia: 1.1 x\r\n",
             "X-Forwarded-Proto: http\r\nX-Forwarded-Host: localhost\r\n",
             "Connection: X-Forwarded-For\r\n",
             "Connection: close, X-Forwarded-For\r\nX-Forwarded-For: 127.0.0.4\r\n",
@@ -219,6 +219,14 @@ fn the_client_address_is_the_one_that_nginx_sees_whatever_headers_claim() {
                 assert!(response.body.contains(&says), "{headers:?} {response:?}");
             }
         }
+        // A header that nginx passes on, and that contradicts what nginx says, is refused.
+        for header in ["CF-Connecting-IP", "X-Client-IP"] {
+            let response = site.get("127.0.0.4", "/token", &format!("{header}: 127.0.0.5\r\n"));
+            assert_eq!(
+                (response.status, response.json()["error"].as_str()),
+                (403, Some("forwarded"))
+            );
+        }
     }
 }
 
@@ -236,6 +244,9 @@ fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
     }
     for (path, status) in [
         ("/token/default", 200),
+        ("//token/", 200),
+        ("/healthz/", 200),
+        ("//cgi-bin//token/?grant_type=client_credential&appid=wx0123456789abcdef", 200),
         ("/token/unknown", 404),
         ("/ticket/jsapi", 404),
         ("/ticket/default/jsapi", 404),
@@ -255,13 +266,14 @@ fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
         body.len()
     );
     assert_eq!(site.send("127.0.0.4", &stable).json()["access_token"], TOKEN);
-    for path in ["/tokens", "/cgi-bin/clear_quota", "/cgi-bin/token/", "/Token", "/metrics/x", "/x"]
+    for path in
+        ["/tokens", "/cgi-bin/clear_quota", "/cgi-bin/token/x", "/Token", "/metrics/x", "/x"]
     {
         let response = site.get("127.0.0.4", path, "");
         assert_eq!((response.status, response.header("content-type")), (404, Some("text/html")));
     }
-    // wxtoken does not normalize paths.
-    for path in ["/%74oken", "//token", "/x/../token"] {
+    // wxtoken normalizes nothing but slashes.
+    for path in ["/%74oken", "/x/../token"] {
         assert_eq!(site.get("127.0.0.4", path, "").json()["error"], "not_found", "{path}");
     }
     let stderr = site.wxtoken.stop();

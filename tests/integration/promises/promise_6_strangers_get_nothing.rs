@@ -242,7 +242,7 @@ fn a_refused_connection_does_not_stay_open_for_one_who_says_nothing_and_does_not
     drop(strangers);
 }
 
-const FORWARDING: [&str; 14] = [
+const FORWARDING: [&str; 17] = [
     "Forwarded",
     "Via",
     "X-Forwarded",
@@ -256,6 +256,9 @@ const FORWARDING: [&str; 14] = [
     "X-Cluster-Client-IP",
     "True-Client-IP",
     "CF-Connecting-IP",
+    "Ali-CDN-Real-IP",
+    "EO-Connecting-IP",
+    "X-Original-Forwarded-For",
     "X-Forwarded-Of-The-Future",
 ];
 
@@ -386,9 +389,29 @@ fn a_page_in_somebodys_browser_cannot_ask_a_loopback_listener_by_its_own_name() 
     assert_eq!(ask(here, "http://localhost/token", "evil.example").status, 421);
     assert_eq!(ask(here, "http://localhost/token", "localhost").status, 200);
     assert_eq!(ask(here, "http://127.0.0.1:7200/token", "localhost").status, 200);
-    // Who listens for other hosts has names that we do not know.
-    let anywhere = server.addresses[1].replace("http://0.0.0.0", "127.0.0.1").parse().unwrap();
-    assert_eq!(ask(anywhere, "/token", "central.example").status, 200);
+    // What counts is the address that was connected to, and not the listener's.
+    let port = server.addresses[1].rsplit_once(':').unwrap().1.parse().unwrap();
+    let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    assert_eq!(ask(loopback, "/token", "central.example").status, 421);
+}
+
+#[needs(network)]
+#[test]
+fn at_an_address_for_other_hosts_any_name_will_do_until_one_is_given() {
+    let sandbox = sandbox();
+    for (flags, expected) in
+        [(&[][..], [200, 200, 200]), (&["--server-name", "central.example"], [200, 421, 200])]
+    {
+        let listen = ["--listen", "0.0.0.0:0", "--allow", "0.0.0.0/0"];
+        let server = sandbox.serve(&[&listen[..], flags].concat());
+        let outward = SocketAddr::new(outward_address().parse().unwrap(), server.address().port());
+        let statuses = ["central.example", "evil.example", "10.0.0.5"].map(|host| {
+            let request =
+                format!("GET /token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            exchange(outward, request.as_bytes()).status
+        });
+        assert_eq!(statuses, expected, "{flags:?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn behind_a_trusted_proxy_the_address_of_the_client_is_checked() {
         ("127.0.0.2", "X-Forwarded-For: 10.1.0.1\r\nX-Forwarded-For: 10.2.0.1\r\n", "forbidden"),
         ("127.0.0.2", "X-Forwarded-For: unknown, 10.1.0.1\r\n", "ok"),
         ("127.0.0.2", "X-Forwarded-For: \u{e9},,\", 10.1.0.1\r\n", "ok"),
-        ("127.0.0.2", "X-Real-IP: 127.0.0.9\r\nX-Forwarded-For: 10.2.0.1\r\n", "forbidden"),
+        ("127.0.0.2", "X-Real-IP: 127.0.0.9\r\nX-Forwarded-For: 10.2.0.1\r\n", "forwarded"),
         // If all are proxies, the farthest is the client. It is not allowed.
         ("127.0.0.2", "X-Forwarded-For: 127.0.0.3\r\n", "forbidden"),
         // No address.
@@ -178,21 +178,66 @@ fn a_request_of_the_proxy_itself_needs_an_allowed_address() {
 }
 
 #[test]
-fn the_host_is_checked_for_direct_requests_only() {
+fn the_host_is_checked_for_direct_and_forwarded_requests() {
     let sandbox = sandbox();
-    let server =
-        sandbox.serve(&["--allow", "127.0.0.1,10.1.0.0/16", "--trusted-proxy", "127.0.0.1"]);
+    let server = sandbox.serve(&[
+        "--allow",
+        "127.0.0.1,10.1.0.0/16",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--server-name",
+        "token.example.com",
+    ]);
     let ask = |headers: &str| {
         let request = format!("GET /token HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
         outcome(&server.send(&request))
     };
-    assert_eq!(ask("Host: token.example.com\r\nX-Forwarded-For: 10.1.0.1\r\n"), "ok");
-    // Also if the client is on the proxy's host.
-    assert_eq!(ask("Host: token.example.com\r\nX-Forwarded-For: 127.0.0.1\r\n"), "ok");
-    assert_eq!(ask("Host: token.example.com\r\n"), "misdirected");
-    assert_eq!(ask("Host: localhost\r\n"), "ok");
-    assert_eq!(ask("X-Forwarded-For: 10.1.0.1\r\n"), "bad_request");
-    assert_eq!(ask("Host: a\r\nHost: b\r\nX-Forwarded-For: 10.1.0.1\r\n"), "bad_request");
+    for by in ["X-Forwarded-For: 10.1.0.1\r\n", "X-Forwarded-For: 127.0.0.1\r\n", ""] {
+        for (hosts, expected) in [
+            ("Host: token.example.com\r\n", "ok"),
+            ("Host: localhost\r\n", "ok"),
+            ("Host: evil.example\r\n", "misdirected"),
+            ("", "bad_request"),
+            ("Host: localhost\r\nHost: localhost\r\n", "bad_request"),
+        ] {
+            assert_eq!(ask(&format!("{hosts}{by}")), expected, "{hosts}{by}");
+        }
+    }
+}
+
+#[test]
+fn headers_of_a_trusted_proxy_that_name_different_clients_are_refused() {
+    let sandbox = sandbox();
+    let server = sandbox.serve(&["--allow", ALLOW, "--trusted-proxy", PROXIES]);
+    for other in ["X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "Ali-CDN-Real-IP"] {
+        for by in ["X-Forwarded-For: 10.1.0.1", "Forwarded: for=10.1.0.1"] {
+            for (named, expected) in [
+                ("10.1.0.1", "ok"),
+                ("::ffff:10.1.0.1", "ok"),
+                // The proxy before this one.
+                ("127.0.0.3", "ok"),
+                ("10.2.0.1", "forwarded"),
+                ("10.1.0.2", "forwarded"),
+                ("unknown", "forwarded"),
+                ("", "forwarded"),
+            ] {
+                for headers in [
+                    format!("{by}\r\n{other}: {named}\r\n"),
+                    format!("{}: {named}\r\n{by}\r\n", other.to_lowercase()),
+                ] {
+                    let response = get_from("127.0.0.2", &server, &headers);
+                    assert_eq!(outcome(&response), expected, "{headers} {response:?}");
+                }
+            }
+        }
+    }
+    let response = get_from(
+        "127.0.0.2",
+        &server,
+        "X-Forwarded-For: 10.1.0.1\r\nX-Real-IP: 10.1.0.1\r\nCF-Connecting-IP: 10.2.0.1\r\n",
+    );
+    assert_eq!(outcome(&response), "forwarded");
+    assert!(response.body.contains("name different clients"), "{response:?}");
 }
 
 #[test]

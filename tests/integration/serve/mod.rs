@@ -1,12 +1,15 @@
 //! `wxtoken serve`: routes, access, TLS, refreshing, metrics, the page, and load.
 
+mod browsers;
 mod forwarded;
 mod keys;
 mod load;
 mod metrics;
 mod over_tls;
 mod page;
+mod paths;
 mod refresh;
+mod refusals;
 mod reload;
 mod routes;
 mod sdk_routes;

@@ -184,9 +184,54 @@ fn both_headers_must_name_the_same_client() {
         ("unknown", "for=203.0.113.9", Err(AccessError::BadForwardedClient)),
         ("203.0.113.9", "", Err(AccessError::BadForwardedClient)),
     ] {
-        let lines = [(FWD, element), (XFF, listed), ("X-Real-IP", "127.0.0.1")];
+        let lines = [(FWD, element), (XFF, listed)];
         assert_eq!(find("10.0.0.1", &lines), expected, "{lines:?}");
     }
+}
+
+#[test]
+fn a_header_that_names_another_client_is_a_contradiction() {
+    assert!(CLIENT_HEADERS.is_sorted(), "or binary search fails");
+    let conflict = Err(AccessError::ConflictingClients);
+    for name in CLIENT_HEADERS {
+        for (client, named, expected) in [
+            ("203.0.113.9", "203.0.113.9", forwarded("203.0.113.9")),
+            ("203.0.113.9", " [::ffff:203.0.113.9]:80\t", forwarded("203.0.113.9")),
+            ("2001:db8::9", "2001:DB8:0::9", forwarded("2001:db8::9")),
+            ("203.0.113.9", "203.0.113.8", conflict),
+            ("203.0.113.9", "127.0.0.1", conflict),
+            ("203.0.113.9", "203.0.113.9, 203.0.113.9", conflict),
+            ("203.0.113.9", "unknown", conflict),
+            ("203.0.113.9", "\u{e9}", conflict),
+            ("203.0.113.9", "", conflict),
+            // The last of two proxies names the other one.
+            ("203.0.113.9, 10.0.0.7", "10.0.0.7", forwarded("203.0.113.9")),
+            ("198.51.100.1, 203.0.113.9", "198.51.100.1", conflict),
+        ] {
+            for (header, value) in [(XFF, client.to_owned()), (FWD, element(client))] {
+                for lines in [
+                    [(header, &*value), (name, named)],
+                    [(&*name.to_uppercase(), named), (header, &*value)],
+                ] {
+                    for from in ["10.0.0.1", "unix"] {
+                        assert_eq!(find(from, &lines), expected, "{from} {lines:?}");
+                    }
+                }
+            }
+        }
+        // Each line counts, and each header.
+        let two = [(name, "203.0.113.9"), (XFF, "203.0.113.9"), (name, "203.0.113.8")];
+        assert_eq!(find("10.0.0.1", &two), conflict, "{name}");
+        let by_itself = [(name, "203.0.113.9")];
+        assert_eq!(find("10.0.0.1", &by_itself), Err(AccessError::NoForwardedClient), "{name}");
+        assert_eq!(find("203.0.113.9", &by_itself), Err(AccessError::UntrustedProxy), "{name}");
+    }
+}
+
+/// Returns the hops as a `Forwarded` header has them.
+fn element(hops: &str) -> String {
+    let hops: Vec<_> = hops.split(", ").map(|hop| format!("for=\"{hop}\"")).collect();
+    hops.join(", ").replace("\"2001:db8::9\"", "\"[2001:db8::9]\"")
 }
 
 #[test]

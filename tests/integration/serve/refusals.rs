@@ -1,0 +1,84 @@
+//! What an operator reads of refused clients: each address, and how many more there were.
+
+use std::io::Read;
+
+use crate::support::tls::{Authority, Identity, TlsClient};
+use crate::support::*;
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    sandbox
+}
+
+const STRANGERS: [&str; 3] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
+
+/// Has one stranger refused many times, and then each of them.
+fn be_refused(server: &Server) {
+    for source in ["127.0.0.2"; 50].into_iter().chain(STRANGERS) {
+        let mut stream = connect_from(source, server.address());
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+#[test]
+fn each_refused_address_has_a_line_whatever_others_do() {
+    let sandbox = sandbox();
+    let authority = Authority::new();
+    authority.sign().write_to(&sandbox);
+    let tls = Identity::flags(&sandbox);
+    for flags in [Vec::new(), tls] {
+        let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        flags.extend(["--allow", "127.0.0.1"]);
+        let server = sandbox.serve(&flags);
+        be_refused(&server);
+        let stderr = server.stop();
+        for source in STRANGERS {
+            let line = format!("wxtoken: serve: refused {source}: not in --allow");
+            assert!(stderr.contains(&line), "{source}:\n{stderr}");
+        }
+        // A line per address in ten seconds, and this takes a few.
+        assert!(stderr.lines().count() < 15, "{stderr}");
+    }
+}
+
+#[test]
+fn one_kind_of_refusal_does_not_hide_another() {
+    let sandbox = sandbox();
+    let server = sandbox.serve(&["--allow", "127.0.0.1"]);
+    be_refused(&server);
+    for _ in 0..50 {
+        server.send("GET /token HTTP/1.1\r\nHost: localhost\r\nVia: 1.1 x\r\n\r\n");
+    }
+    server.send("GET /token HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    let stderr = server.stop();
+    for line in [
+        "refused 127.0.0.1: this request was forwarded",
+        "refused 127.0.0.1: it asked for host evil.example",
+        "refused 127.0.0.4: not in --allow",
+    ] {
+        assert!(stderr.contains(line), "{line}:\n{stderr}");
+    }
+}
+
+#[test]
+fn each_address_whose_handshake_fails_has_a_line() {
+    let sandbox = sandbox();
+    Authority::new().sign().write_to(&sandbox);
+    let flags = Identity::flags(&sandbox);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = sandbox.serve(&flags);
+    let distrusting = TlsClient::trusting(&Authority::new());
+    for source in ["127.0.0.1"; 20].into_iter().chain(STRANGERS) {
+        let mut stream = distrusting.over(connect_from(source, server.address()));
+        assert!(stream.conn.complete_io(&mut stream.sock).is_err());
+        // The alert is sent, and the other side ends.
+        let _ = stream.conn.complete_io(&mut stream.sock);
+        let _ = stream.sock.read_to_end(&mut Vec::new());
+    }
+    let stderr = server.stop();
+    for source in STRANGERS.into_iter().chain(["127.0.0.1"]) {
+        let line = format!("no TLS with {source}: it does not trust the certificate");
+        assert!(stderr.contains(&line), "{source}:\n{stderr}");
+    }
+}
