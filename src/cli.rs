@@ -375,8 +375,9 @@ pub(crate) struct MockArgs {
     pub(crate) overlap: Duration,
 
     /// Answer so instead of keeping the rules, for the next TIMES calls or until POST /mock/fault says otherwise:
-    /// errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more (GET /mock/faults and the manual list them)
-    #[arg(long, env = "WXTOKEN_FAULT", value_name = "KIND[:N][@TIMES]")]
+    /// errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more (GET /mock/faults and the manual list them);
+    /// token/, probe/ or ticket/ before it limits it to such calls
+    #[arg(long, env = "WXTOKEN_FAULT", value_name = "[CALLS/]KIND[:N][@TIMES]")]
     pub(crate) fault: Option<String>,
 }
 

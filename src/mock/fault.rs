@@ -1,4 +1,4 @@
-//! The table of faults: their names, the number that some take, and how many calls they apply to.
+//! The table of faults: their names, the number that some take, and which calls and how many of them they apply to.
 //! `effect` implements what each of them does.
 
 use std::fmt;
@@ -41,6 +41,21 @@ pub(crate) enum FaultKind {
     Errzero,
     Both,
 }
+
+/// The calls that a fault can be limited to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallGroup {
+    /// Those that hand out tokens.
+    Token,
+    /// Those that tell whether a token lives: both lists of addresses.
+    Probe,
+    /// Those that hand out tickets.
+    Ticket,
+}
+
+/// The groups as they are typed before a fault.
+const CALL_GROUPS: [(&str, CallGroup); 3] =
+    [("token", CallGroup::Token), ("probe", CallGroup::Probe), ("ticket", CallGroup::Ticket)];
 
 /// A line of the table.
 pub(crate) struct FaultEntry {
@@ -163,11 +178,18 @@ pub(crate) struct MockFault {
     pub(crate) kind: FaultKind,
     /// 0 if the kind takes none.
     pub(crate) number: i64,
+    /// The calls that it applies to; `None` if to all.
+    group: Option<CallGroup>,
     /// How many more calls it applies to; `None` until it is switched off.
     times: Option<u32>,
 }
 
 impl MockFault {
+    /// Whether it applies to a call of this group; `None` for a call of no group.
+    pub(crate) fn applies_to(self, group: Option<CallGroup>) -> bool {
+        self.group.is_none() || self.group == group
+    }
+
     /// Returns the fault as it is after one more call; `None` if that was the last.
     pub(crate) fn after_one_call(self) -> Option<MockFault> {
         match self.times {
@@ -177,7 +199,7 @@ impl MockFault {
         }
     }
 
-    /// Parses `KIND[:N][@TIMES]`, or `none`.
+    /// Parses `[CALLS/]KIND[:N][@TIMES]`, or `none`.
     pub(crate) fn parse_or_none(text: &str) -> Result<Option<MockFault>, String> {
         if text == "none" { Ok(None) } else { text.parse().map(Some) }
     }
@@ -187,6 +209,16 @@ impl FromStr for MockFault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<MockFault, String> {
+        let (group, text) = match text.split_once('/') {
+            None => (None, text),
+            Some((name, rest)) => {
+                let known = CALL_GROUPS.iter().find(|(known, _)| *known == name);
+                let (_, group) = known.ok_or(
+                    "before /, the calls that it is to strike: expected token, probe or ticket",
+                )?;
+                (Some(*group), rest)
+            }
+        };
         let (text, times) = match text.split_once('@') {
             None => (text, None),
             Some((text, times)) => {
@@ -215,13 +247,16 @@ impl FromStr for MockFault {
                 .filter(|number| entry.accepts(*number))
                 .ok_or_else(|| format!("expected {}, like {}", entry.form(), entry.example()))?,
         };
-        Ok(MockFault { kind: entry.kind, number, times })
+        Ok(MockFault { kind: entry.kind, number, group, times })
     }
 }
 
 impl fmt::Display for MockFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = FAULTS.iter().find(|entry| entry.kind == self.kind);
+        if let Some((name, _)) = CALL_GROUPS.iter().find(|(_, group)| Some(*group) == self.group) {
+            write!(f, "{name}/")?;
+        }
         f.write_str(entry.map_or("", |entry| entry.name))?;
         if entry.is_some_and(|entry| entry.number.is_some()) {
             write!(f, ":{}", self.number)?;
@@ -266,6 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_can_be_limited_to_a_group_of_calls() {
+        let probes: MockFault = "probe/errcode:45009@2".parse().unwrap();
+        assert_eq!(probes.to_string(), "probe/errcode:45009@2");
+        assert!(probes.applies_to(Some(CallGroup::Probe)));
+        assert!(!probes.applies_to(Some(CallGroup::Token)) && !probes.applies_to(None));
+        let all: MockFault = "hang".parse().unwrap();
+        assert!(all.applies_to(Some(CallGroup::Ticket)) && all.applies_to(None));
+    }
+
+    #[test]
     fn an_invalid_fault_is_refused_with_the_syntax() {
         let no = |text: &str| text.parse::<MockFault>().unwrap_err();
         for wrong in ["", "none", "Errcode:1", "hangs", "hang ", "errcode :1"] {
@@ -286,6 +331,9 @@ mod tests {
             assert_eq!(no(wrong), "expected slow:SECONDS, like slow:1", "{wrong}");
         }
         assert_eq!(no("hang:1"), "hang takes no number");
+        for wrong in ["tokens/hang", "/hang", "none/hang"] {
+            assert!(no(wrong).starts_with("before /"), "{wrong}");
+        }
         for wrong in ["hang@", "hang@0", "hang@-1", "hang@often", "hang@1@2"] {
             assert!(no(wrong).starts_with("after @"), "{wrong}");
         }

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 
 use super::effect::{Effect, MockAnswer, alter, replacement};
 use super::errmsg::Wording;
-use super::fault::{FAULTS, FaultEntry, FaultKind, MockFault};
+use super::fault::{CallGroup, FAULTS, FaultEntry, FaultKind, MockFault};
 use super::routes::{ApiCall, MockRequest};
 use super::rules::MockWeChat;
 use super::wire::WireAction;
@@ -195,7 +195,8 @@ impl MockServer {
         self.count(call);
         let now = self.clock.now();
         let answer = || call.answer(request, &mut self.wechat.borrow_mut(), now);
-        let fault = if request.path.starts_with("/cgi-bin/") { self.take_fault() } else { None };
+        let is_wechats = request.path.starts_with("/cgi-bin/");
+        let fault = if is_wechats { self.take_fault(call.group()) } else { None };
         let Some(fault) = fault else { return Effect::Http(answer().into()) };
 
         let refuse = |errcode| self.wechat.borrow_mut().refusal(errcode, call.wording(), now);
@@ -209,9 +210,9 @@ impl MockServer {
         alter(fault, correct)
     }
 
-    /// Returns the fault that is switched on, and counts the call that it applies to.
-    fn take_fault(&self) -> Option<MockFault> {
-        let fault = self.fault.take()?;
+    /// Returns the fault that is switched on, if it applies to a call of this group, and counts the call then.
+    fn take_fault(&self, group: Option<CallGroup>) -> Option<MockFault> {
+        let fault = self.fault.get().filter(|fault| fault.applies_to(group))?;
         self.fault.set(fault.after_one_call());
         Some(fault)
     }

@@ -1,5 +1,5 @@
 //! WeChat's routes: which API a request calls, with which parameters, and the correct answer by the rules.
-//! Knows neither connections nor faults.
+//! Knows no connections.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::effect::CorrectAnswer;
 use super::errmsg::Wording;
+use super::fault::CallGroup;
 use super::rules::{CallerCredentials, MockGrant, MockRefusal, MockWeChat};
 
 /// Some addresses of WeChat's, as the APIs that list them answer.
@@ -90,6 +91,18 @@ impl MockRequest {
 }
 
 impl ApiCall {
+    /// Returns the group of calls that a fault can be limited to.
+    pub(crate) fn group(&self) -> Option<CallGroup> {
+        match self {
+            ApiCall::ClassicToken | ApiCall::StableToken(_) | ApiCall::WeComToken => {
+                Some(CallGroup::Token)
+            }
+            ApiCall::DomainIp | ApiCall::CallbackIp => Some(CallGroup::Probe),
+            ApiCall::Ticket { .. } => Some(CallGroup::Ticket),
+            ApiCall::Unknown => None,
+        }
+    }
+
     /// Returns which API's texts a refusal of the call uses.
     pub(crate) fn wording(&self) -> Wording {
         match self {
