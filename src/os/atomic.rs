@@ -1,18 +1,21 @@
 //! Replaces a file so that readers see either the whole old content or the whole new one at every instant, even after a
 //! power loss. Knows nothing of what is in it, and takes no lock: the caller holds one.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
 
 use crate::os::read;
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
-/// without [`Replacement::publish`], it leaves the old file as it was.
+/// before [`Replacement::publish`] succeeds, it leaves the old file as it was.
 pub(crate) struct Replacement {
     target: PathBuf,
     dir: File,
@@ -22,32 +25,56 @@ pub(crate) struct Replacement {
     published: bool,
 }
 
+/// Why a target was not replaced.
+#[derive(Debug)]
+pub(crate) enum ReplaceError {
+    /// The system refused. The temporary file is still there, so that another attempt may succeed.
+    Failed(anyhow::Error),
+    /// Another process replaces it, in spite of the lock. Another attempt could undo what that one has published.
+    TakenOver(anyhow::Error),
+}
+
+impl ReplaceError {
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            ReplaceError::Failed(err) | ReplaceError::TakenOver(err) => err,
+        }
+    }
+}
+
 impl Replacement {
-    /// Prepares to replace `target`: creates the temporary file beside it, with its mode and with `room` bytes on the disk.
-    /// So this fails for a full disk, a directory that cannot be written, and a target that cannot be replaced.
+    /// Prepares to replace `target`: creates the temporary file beside it, with its mode and with `room` bytes on the disk,
+    /// and renames it there and back. So this fails for a full disk, a directory that cannot be written or that keeps the
+    /// names of its files, and a target that cannot be replaced. The target itself is not opened: programs that watch it
+    /// would wake.
     ///
     /// The temporary file has a fixed name, so that the next run removes what a killed one left behind. The caller holds
     /// the lock that makes this safe.
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (_, temp) = dir_and_temp(target)?;
-        remove_leftover(&interim_temp(&temp))?;
-        Replacement::prepare_at(temp, target, mode, room)
+        let names = Names::of(target)?;
+        names.remove_leftovers()?;
+        let replacement = Replacement::create(&names, names.temp.clone(), target, mode, room)?;
+        replacement.rehearse_rename(&names.interim)?;
+        Ok(replacement)
     }
 
-    fn prepare_at(temp: PathBuf, target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let (dir_path, _) = dir_and_temp(target)?;
-        check_target(target)?;
-        let dir = File::open(&dir_path)
-            .with_context(|| format!("cannot open directory {}", dir_path.display()))?;
-
-        remove_leftover(&temp)?;
+    fn create(
+        names: &Names,
+        temp: PathBuf,
+        target: &Path,
+        mode: u32,
+        room: usize,
+    ) -> Result<Replacement> {
+        check_target(target, &names.dir)?;
+        let dir = File::open(&names.dir)
+            .with_context(|| format!("cannot open directory {}", names.dir.display()))?;
         // The umask can only narrow this mode. The exact one is set before there is any content.
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(mode & 0o600)
             .open(&temp)
-            .map_err(|err| read::explain(err, &dir_path))
+            .map_err(|err| read::explain(err, &names.dir))
             .with_context(|| format!("cannot create {}", temp.display()))?;
         let target = target.to_owned();
         let mut replacement = Replacement { target, dir, temp, file, mode, published: false };
@@ -65,23 +92,53 @@ impl Replacement {
         self.file.sync_all()
     }
 
+    /// Renames the temporary file to `other` and back.
+    fn rehearse_rename(&self, other: &Path) -> Result<()> {
+        let there_and_back =
+            fs::rename(&self.temp, other).and_then(|()| fs::rename(other, &self.temp));
+        if there_and_back.is_err() {
+            let _ = fs::remove_file(other); // Exists only if it could not be renamed back.
+        }
+        there_and_back.with_context(|| {
+            let dir = self.temp.parent().unwrap_or(Path::new("."));
+            format!("files cannot be renamed in {}", dir.display())
+        })
+    }
+
     /// Replaces the target with `content`, before a later [`Replacement::publish`]. This replacement stays ready, also if
     /// that fails.
     pub(crate) fn publish_interim(&self, content: &[u8]) -> Result<()> {
-        self.check_temp()?;
-        let temp = interim_temp(&self.temp);
-        Replacement::prepare_at(temp, &self.target, self.mode, content.len())?.publish(content)
+        self.check_temp().map_err(ReplaceError::into_error)?;
+        let names = Names::of(&self.target)?;
+        remove_if_there(&names.interim)?;
+        let (temp, room) = (names.interim.clone(), content.len());
+        let mut interim = Replacement::create(&names, temp, &self.target, self.mode, room)?;
+        interim.publish(content).map_err(ReplaceError::into_error)?;
+        interim.sync_dir()
     }
 
-    /// Replaces the target with `content`.
-    pub(crate) fn publish(mut self, content: &[u8]) -> Result<()> {
+    /// Replaces the target with `content`, for readers. [`Replacement::sync_dir`] makes it last. If this fails, it may be
+    /// called again.
+    pub(crate) fn publish(&mut self, content: &[u8]) -> Result<(), ReplaceError> {
         self.check_temp()?;
-        self.fill(content).with_context(|| format!("cannot write {}", self.temp.display()))?;
-        fs::rename(&self.temp, &self.target)
-            .with_context(|| format!("cannot replace {}", self.target.display()))?;
+        self.fill(content)
+            .with_context(|| format!("cannot write {}", self.temp.display()))
+            .map_err(ReplaceError::Failed)?;
+        match fs::rename(&self.temp, &self.target) {
+            // On a network file system the error can be that of a reply which was lost.
+            Err(err) if !self.is_at(&self.target).unwrap_or(false) => {
+                let replacing = || format!("cannot replace {}", self.target.display());
+                return Err(ReplaceError::Failed(anyhow::Error::new(err).context(replacing())));
+            }
+            _ => {}
+        }
         self.published = true;
-        // Before the directory is on the disk, a power cut could bring the old file back.
-        self.dir.sync_all().with_context(|| {
+        Ok(())
+    }
+
+    /// Makes the published file outlast a power cut, which could bring the old one back before.
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        sync_dir(&self.dir).with_context(|| {
             format!("{} is replaced, but its directory cannot be synced", self.target.display())
         })
     }
@@ -89,15 +146,26 @@ impl Replacement {
     /// Fails if the temporary file is no longer this one. Another process replaces it if the lock did not exclude that
     /// process, because the file system has no working locks or the lock file was removed. Renaming the other file, which
     /// has no content yet, would publish blanks.
-    fn check_temp(&self) -> Result<()> {
-        let own = self.file.metadata()?;
-        match fs::symlink_metadata(&self.temp) {
-            Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => Ok(()),
-            _ => bail!(
+    fn check_temp(&self) -> Result<(), ReplaceError> {
+        let looking = || format!("cannot look at {}", self.temp.display());
+        match self.is_at(&self.temp) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ReplaceError::TakenOver(anyhow!(
                 "another process is replacing {} in spite of the lock: was the lock file removed, or does this file \
                  system have no locks?",
                 self.target.display()
-            ),
+            ))),
+            Err(err) => Err(ReplaceError::Failed(anyhow::Error::new(err).context(looking()))),
+        }
+    }
+
+    /// Whether `path` leads to the temporary file.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(err),
         }
     }
 
@@ -119,51 +187,120 @@ impl Drop for Replacement {
     }
 }
 
-/// Tries everything that replacing `target` takes, on a file beside it that is removed again. `attempt` tries more on that
-/// file.
+/// Syncs a directory. Some file systems have nothing to sync there, and say so.
+fn sync_dir(dir: &File) -> io::Result<()> {
+    let is_needless =
+        |err: &io::Error| matches!(Errno::from_io_error(err), Some(Errno::INVAL | Errno::NOTSUP));
+    match dir.sync_all() {
+        Err(err) if !is_needless(&err) => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// Tries everything that replacing `target` takes, on files beside it that are removed again. `attempt` tries more on one of
+/// them. The caller does not hold the lock of `target`, but that of [`trial_lock`].
 pub(crate) fn try_replacing(
     target: &Path,
     mode: u32,
     room: usize,
     attempt: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    let (dir, temp) = dir_and_temp(target)?;
-    // Names of its own, because the caller does not hold the lock.
-    let own = |suffix: &str| temp.with_extension(format!("{suffix}{}", std::process::id()));
-    let (temp, moved) = (own("check"), own("moved"));
-    let replacement = Replacement::prepare_at(temp.clone(), target, mode, room)?;
-    attempt(&temp)?;
-    let there_and_back = fs::rename(&temp, &moved).and_then(|()| fs::rename(&moved, &temp));
-    let _ = fs::remove_file(&moved); // Exists only if it could not be renamed back.
-    there_and_back.with_context(|| format!("files cannot be renamed in {}", dir.display()))?;
-    replacement.check_temp()?;
-    let syncing = || format!("directory {} cannot be synced", dir.display());
-    replacement.dir.sync_all().with_context(syncing)
+    let names = Names::of(target)?;
+    remove_if_there(&names.trial)?;
+    remove_if_there(&names.trial_moved)?;
+    let replacement = Replacement::create(&names, names.trial.clone(), target, mode, room)?;
+    attempt(&names.trial)?;
+    replacement.rehearse_rename(&names.trial_moved)?;
+    replacement.check_temp().map_err(ReplaceError::into_error)?;
+    sync_dir(&replacement.dir)
+        .with_context(|| format!("directory {} cannot be synced", names.dir.display()))
 }
 
-/// Returns the directory of `target`, and the path of its temporary file there.
-fn dir_and_temp(target: &Path) -> Result<(PathBuf, PathBuf)> {
-    let Some(name) = target.file_name() else { bail!("{} is not a file's name", target.display()) };
-    let dir = match target.parent() {
+/// Returns the path of the lock file of [`try_replacing`]. It is removed when the trial is over.
+pub(crate) fn trial_lock(target: &Path) -> Result<PathBuf> {
+    Names::of(target).map(|names| names.trial_lock)
+}
+
+/// Whether there are temporary files beside `target`: another process is at work there, or was killed.
+pub(crate) fn has_leftovers(target: &Path) -> bool {
+    Names::of(target).is_ok_and(|names| is_there(&names.temp) || is_there(&names.interim))
+}
+
+/// Whether there are files of a trial.
+pub(crate) fn has_trial(target: &Path) -> bool {
+    let files = |names: Names| [names.trial, names.trial_moved, names.trial_lock];
+    Names::of(target).is_ok_and(|names| files(names).iter().any(|path| is_there(path)))
+}
+
+/// Removes what killed processes left behind beside `target`. The caller holds its lock.
+pub(crate) fn remove_leftovers(target: &Path) -> Result<()> {
+    Names::of(target)?.remove_leftovers()
+}
+
+/// Removes what killed trials left behind beside `target`, and the lock of trials, which the caller holds.
+pub(crate) fn remove_trial(target: &Path) -> Result<()> {
+    let names = Names::of(target)?;
+    [names.trial, names.trial_moved, names.trial_lock].iter().try_for_each(|it| remove_if_there(it))
+}
+
+/// The directory of a target, and the paths of the files that come and go there. The names are fixed, so that the next run
+/// finds what a killed one left behind.
+struct Names {
+    dir: PathBuf,
+    /// What will be renamed to the target.
+    temp: PathBuf,
+    /// The same, while the one at `temp` stays ready.
+    interim: PathBuf,
+    trial: PathBuf,
+    trial_moved: PathBuf,
+    trial_lock: PathBuf,
+}
+
+impl Names {
+    fn of(target: &Path) -> Result<Names> {
+        let Some(name) = target.file_name() else {
+            bail!("{} is not a file's name", target.display())
+        };
+        let dir = dir_of(target);
+        let beside = |suffix: &str| {
+            let mut own = OsString::from(".");
+            own.push(name);
+            own.push(suffix);
+            dir.join(own)
+        };
+        Ok(Names {
+            temp: beside(".tmp"),
+            interim: beside(".now"),
+            trial: beside(".trial"),
+            trial_moved: beside(".moved"),
+            trial_lock: beside(".check"),
+            dir,
+        })
+    }
+
+    fn remove_leftovers(&self) -> Result<()> {
+        remove_if_there(&self.temp)?;
+        remove_if_there(&self.interim)
+    }
+}
+
+fn dir_of(target: &Path) -> PathBuf {
+    match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
-    };
-    let mut temp = std::ffi::OsString::from(".");
-    temp.push(name);
-    temp.push(".tmp");
-    Ok((dir.clone(), dir.join(temp)))
+    }
 }
 
-/// Returns the path of the temporary file for what is published while the one at `temp` stays ready.
-fn interim_temp(temp: &Path) -> PathBuf {
-    temp.with_extension("now")
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
-/// Removes a temporary file that a killed run left behind.
-fn remove_leftover(temp: &Path) -> Result<()> {
-    match fs::remove_file(temp) {
+/// Removes a file that a killed process left behind.
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("cannot remove leftover {}", temp.display()))
+            let err = read::explain(err, &dir_of(path));
+            Err(err).with_context(|| format!("cannot remove leftover {}", path.display()))
         }
         _ => Ok(()),
     }
@@ -171,7 +308,7 @@ fn remove_leftover(temp: &Path) -> Result<()> {
 
 /// Creates the directory of `target` if it is missing. Users who may read a file of `mode` may enter it.
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
-    let (dir, _) = dir_and_temp(target)?;
+    let dir = dir_of(target);
     let readers = mode & 0o044;
     let create = || {
         if !dir.exists() {
@@ -183,8 +320,15 @@ pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     create().with_context(|| format!("cannot create directory {}", dir.display()))
 }
 
-/// Fails if `rename` would refuse to replace `target`, or would replace a link instead of the file that it leads to.
-fn check_target(target: &Path) -> Result<()> {
+/// Fails if it is known without an attempt that `target` cannot be replaced.
+pub(crate) fn check_replaceable(target: &Path) -> Result<()> {
+    check_target(target, &dir_of(target))
+}
+
+/// Fails if `rename` would refuse to replace `target` in `dir`, or would replace a link instead of the file that it leads
+/// to.
+fn check_target(target: &Path, dir: &Path) -> Result<()> {
+    check_attributes(dir)?;
     let metadata = match fs::symlink_metadata(target) {
         Ok(metadata) => metadata,
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -198,7 +342,8 @@ fn check_target(target: &Path) -> Result<()> {
     if !metadata.is_file() {
         bail!("{} is not a regular file", target.display());
     }
-    check_may_replace(target, &metadata)?;
+    check_attributes(target)?;
+    check_may_replace(target, dir, &metadata)?;
     if is_mount_point(target) {
         bail!(
             "{} is mounted on its own and cannot be replaced: mount its directory, not the file",
@@ -209,10 +354,9 @@ fn check_target(target: &Path) -> Result<()> {
 }
 
 /// Fails if the kernel would refuse to rename over this file although its directory can be written.
-fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
+fn check_may_replace(target: &Path, dir: &Path, metadata: &fs::Metadata) -> Result<()> {
     // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
-    let (dir, _) = dir_and_temp(target)?;
-    let dir = fs::metadata(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let dir = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let user = rustix::process::geteuid();
     let owners = [dir.uid(), metadata.uid()];
     if dir.mode() & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
@@ -221,13 +365,25 @@ fn check_may_replace(target: &Path, metadata: &fs::Metadata) -> Result<()> {
             target.display()
         );
     }
-    // Opening an immutable file (chattr +i, +a) for writing fails with EPERM, not with EACCES. Nothing is written.
-    match OpenOptions::new().write(true).open(target) {
-        Err(err) if err.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {
-            bail!("{} is immutable (lsattr, chattr -i): it cannot be replaced", target.display())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// Fails if this file or directory was made immutable or append-only (chattr +i, +a): an immutable file cannot be replaced,
+/// and an append-only directory takes new files and never renames them. Asks for the attributes, where the file system
+/// has them, and opens nothing.
+fn check_attributes(path: &Path) -> Result<()> {
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    let attributes = found.map(|it| it.stx_attributes).unwrap_or(StatxAttributes::empty());
+    let (what, flag) = match attributes {
+        it if it.contains(StatxAttributes::IMMUTABLE) => ("immutable", "i"),
+        it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
+        _ => return Ok(()),
+    };
+    let path = path.display();
+    bail!(
+        "{path} is {what}, so that nothing can be replaced: see lsattr -d {path}, and run chattr -{flag} {path}. \
+         该文件或目录带有 chattr +{flag} 属性，无法替换文件，请先去除。"
+    )
 }
 
 /// Whether the file itself is a mount point, as when a single file is mounted into a container: `rename` fails with EBUSY
@@ -281,7 +437,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
         fs::write(&target, "old").unwrap();
-        let replacement = Replacement::prepare(&target, 0o640, 4096).unwrap();
+        let mut replacement = Replacement::prepare(&target, 0o640, 4096).unwrap();
         for content in ["for now", "and now"] {
             replacement.publish_interim(content.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&target).unwrap(), content);
@@ -310,9 +466,12 @@ mod tests {
     fn a_process_that_the_lock_did_not_exclude_cannot_publish_blanks() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("doc.json");
-        let first = Replacement::prepare(&target, 0o600, 4096).unwrap();
-        let second = Replacement::prepare(&target, 0o600, 4096).unwrap();
-        let err = first.publish(b"first").unwrap_err().to_string();
+        let mut first = Replacement::prepare(&target, 0o600, 4096).unwrap();
+        let mut second = Replacement::prepare(&target, 0o600, 4096).unwrap();
+        let ReplaceError::TakenOver(err) = first.publish(b"first").unwrap_err() else {
+            panic!("it is another process's");
+        };
+        let err = err.to_string();
         assert!(err.contains("in spite of the lock") && !target.exists(), "{err}");
         second.publish(b"second").unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "second");

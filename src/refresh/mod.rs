@@ -137,7 +137,10 @@ impl Refresh<'_> {
         deadline: Instant,
     ) -> Result<Outcome, RefreshError> {
         let before = match self.decide(self.store.read()?, request)? {
-            Decision::Keep(document) => return Ok(Outcome::Kept(document)),
+            Decision::Keep(document) => {
+                self.store.clean_up();
+                return Ok(Outcome::Kept(document));
+            }
             Decision::Replace(published) => published,
         };
         let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;

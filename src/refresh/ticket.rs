@@ -37,6 +37,7 @@ impl TicketRefresh<'_> {
             && self.token.owns(&document)
             && !self.is_due(&document)
         {
+            self.store.clean_up();
             return Ok(Outcome::Kept(document));
         }
         let source = AuthorizedSource { ticket: self, deadline, has_replaced: Cell::new(false) };

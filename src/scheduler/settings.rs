@@ -19,8 +19,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Returns the settings, and removes what a killed process left behind beside the document: it may not be due for hours.
     pub(super) fn new(account: Account, mode: u32, stores: &Stores) -> Settings {
         let token_store = stores.open(&account.location, &DocumentKind::Token, mode);
+        token_store.clean_up();
         Settings { account, mode, token_store }
     }
 
@@ -30,6 +32,9 @@ impl Settings {
     }
 
     pub(super) fn open_ticket_store(&self, kind: &TicketType, stores: &Stores) -> SharedStore {
-        stores.open(&self.account.location, &DocumentKind::Ticket(kind.clone()), self.mode)
+        let kind = DocumentKind::Ticket(kind.clone());
+        let store = stores.open(&self.account.location, &kind, self.mode);
+        store.clean_up();
+        store
     }
 }

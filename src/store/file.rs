@@ -2,14 +2,17 @@
 //! for processes that publish: those that only read use `reader`, and need no lock.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use super::patience::{PublishError, publish_patiently};
 use super::{Found, Lease, Publisher, Store, reader};
+use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
-use crate::os::atomic::{self, Replacement};
+use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
 use crate::os::lock::FileLock;
 use crate::os::read;
@@ -20,18 +23,51 @@ pub(super) struct FileStore {
     path: PathBuf,
     kind: DocumentKind,
     mode: u32,
+    clock: Arc<dyn Clock>,
 }
 
 impl FileStore {
     /// Returns the store at `path`, whose document is published with `mode`.
-    pub(super) fn new(path: &Path, kind: &DocumentKind, mode: u32) -> FileStore {
-        FileStore { path: path.to_owned(), kind: kind.clone(), mode }
+    pub(super) fn new(
+        path: &Path,
+        kind: &DocumentKind,
+        mode: u32,
+        clock: &Arc<dyn Clock>,
+    ) -> FileStore {
+        let clock = Arc::clone(clock);
+        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock }
     }
+}
 
-    /// Returns the path of the lock file. The document itself cannot be locked: it is replaced under the lock.
-    pub(super) fn lock_path(&self) -> PathBuf {
-        self.path.with_extension("lock")
+/// Returns the path of the lock file of the document at `path`. The document itself cannot be locked: it is replaced under
+/// the lock.
+pub(super) fn lock_path(path: &Path) -> PathBuf {
+    path.with_extension("lock")
+}
+
+/// Removes what killed processes left behind beside the document at `path`, if no process is at work there. A failure costs
+/// no token, and is reported by the next process that publishes.
+pub(super) fn clean_up(path: &Path, clock: &dyn Clock) {
+    if atomic::has_leftovers(path)
+        && let Some(_lock) = acquire_at_once(&lock_path(path), clock)
+    {
+        let _ = atomic::remove_leftovers(path);
     }
+    clean_up_trial(path, clock);
+}
+
+/// The same for what a killed trial left behind.
+fn clean_up_trial(path: &Path, clock: &dyn Clock) {
+    if atomic::has_trial(path)
+        && let Ok(lock) = atomic::trial_lock(path)
+        && let Some(_lock) = acquire_at_once(&lock, clock)
+    {
+        let _ = atomic::remove_trial(path);
+    }
+}
+
+fn acquire_at_once(lock: &Path, clock: &dyn Clock) -> Option<FileLock> {
+    FileLock::acquire(lock, clock, clock.instant()).ok().flatten()
 }
 
 impl Store for FileStore {
@@ -41,18 +77,24 @@ impl Store for FileStore {
 
     fn acquire(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Lease>>> {
         atomic::make_dir_of(&self.path, self.mode)?;
-        let lock = FileLock::acquire(&self.lock_path(), clock, deadline)?;
-        Ok(lock.map(|lock| Box::new(FileLease { store: self.clone(), lock }) as Box<dyn Lease>))
+        let lock = FileLock::acquire(&lock_path(&self.path), clock, deadline)?;
+        let lease = |lock| Box::new(FileLease { store: self.clone(), lock, deadline });
+        Ok(lock.map(|lock| lease(lock) as Box<dyn Lease>))
     }
 
     fn apply_settings(&self) -> Result<()> {
         Ok(read::set_mode(&self.path, self.mode)?)
+    }
+
+    fn clean_up(&self) {
+        clean_up(&self.path, &*self.clock);
     }
 }
 
 struct FileLease {
     store: FileStore,
     lock: FileLock,
+    deadline: Instant,
 }
 
 impl Lease for FileLease {
@@ -61,25 +103,69 @@ impl Lease for FileLease {
     }
 
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
-        let replacement = Replacement::prepare(&self.store.path, self.store.mode, MAX_DOCUMENT)?;
-        Ok(Box::new(FilePublisher { replacement, kind: self.store.kind, _lock: self.lock }))
+        let FileLease { store, lock, deadline } = *self;
+        clean_up_trial(&store.path, &*store.clock);
+        let replacement = Some(prepare(&store)?);
+        Ok(Box::new(FilePublisher { replacement, store, deadline, _lock: lock }))
     }
+}
+
+fn prepare(store: &FileStore) -> Result<Replacement> {
+    Replacement::prepare(&store.path, store.mode, MAX_DOCUMENT)
 }
 
 struct FilePublisher {
     // Before the lock, so that an unused temporary file is gone before the next holder makes its own.
-    replacement: Replacement,
-    kind: DocumentKind,
+    /// `None` between two attempts to publish.
+    replacement: Option<Replacement>,
+    store: FileStore,
+    deadline: Instant,
     _lock: FileLock,
+}
+
+impl FilePublisher {
+    /// Publishes these bytes for readers, patiently. The file that is prepared is used twice, because it has its room on the
+    /// disk; then another one, because the fault may be with this one.
+    fn publish_bytes(&mut self, bytes: &[u8]) -> Result<Replacement> {
+        let FilePublisher { replacement, store, deadline, .. } = self;
+        let place = store.path.display().to_string();
+        let mut has_failed = false;
+        publish_patiently(&*store.clock, *deadline, &place, || {
+            let mut current = match replacement.take() {
+                Some(prepared) => prepared,
+                None => prepare(store).map_err(PublishError::MayPass)?,
+            };
+            match current.publish(bytes) {
+                Ok(()) => Ok(current),
+                Err(ReplaceError::TakenOver(err)) => Err(PublishError::Final(err)),
+                Err(ReplaceError::Failed(err)) => {
+                    has_failed = !has_failed;
+                    *replacement = has_failed.then_some(current);
+                    Err(PublishError::MayPass(err))
+                }
+            }
+        })
+    }
 }
 
 impl Publisher for FilePublisher {
     fn publish_interim(&self, document: &Document) -> Result<()> {
-        self.replacement.publish_interim(document.to_line(&self.kind).expose().as_bytes())
+        let line = document.to_line(&self.store.kind);
+        let replacement = self.replacement.as_ref().context("nothing is prepared")?;
+        replacement.publish_interim(line.expose().as_bytes())
     }
 
-    fn publish(self: Box<Self>, document: &Document) -> Result<()> {
-        self.replacement.publish(document.to_line(&self.kind).expose().as_bytes())
+    fn publish(mut self: Box<Self>, document: &Document) -> Result<()> {
+        let line = document.to_line(&self.store.kind);
+        let published = self.publish_bytes(line.expose().as_bytes())?;
+        // No failure of publishing: readers have the document.
+        if let Err(err) = published.sync_dir().or_else(|_| published.sync_dir()) {
+            error!(
+                "{err:#}. The new document is in force, but a power cut could bring back the old one: look at the disk. \
+                 新文档已生效，但断电后可能恢复为旧文档，请检查磁盘。"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -93,10 +179,15 @@ mod tests {
     use crate::model::secret::Secret;
     use crate::os::clock::SystemClock;
 
+    fn store_at(path: &Path) -> FileStore {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        FileStore::new(path, &DocumentKind::Token, 0o600, &clock)
+    }
+
     #[test]
     fn one_lease_at_a_time_publishes_and_readers_see_each_document() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FileStore::new(&dir.path().join("new/shop.json"), &DocumentKind::Token, 0o600);
+        let store = store_at(&dir.path().join("new/shop.json"));
         let life = Duration::from_secs(7200);
         let document =
             Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);

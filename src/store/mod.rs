@@ -16,6 +16,7 @@ use file::FileStore;
 use reader::FileWatch;
 
 mod file;
+mod patience;
 mod reader;
 mod redis;
 mod preflight;
@@ -26,13 +27,14 @@ pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
 /// and hands it down. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Stores {
+    clock: Arc<dyn Clock>,
     redis: Arc<RedisPool>,
 }
 
 impl Stores {
     /// Returns stores that take the time from `clock`. Connects to nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Stores {
-        Stores { redis: Arc::new(RedisPool::new(clock)) }
+        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock))), clock }
     }
 
     /// Reads the published document. Takes no lock.
@@ -59,7 +61,9 @@ impl Stores {
         mode: u32,
     ) -> Arc<dyn Store + Send + Sync> {
         match location {
-            Location::File(_) => Arc::new(FileStore::new(&location.path(kind), kind, mode)),
+            Location::File(_) => {
+                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock))
+            }
             Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
         }
     }
@@ -67,7 +71,10 @@ impl Stores {
     /// Tries whether documents can be published. Leaves nothing behind.
     pub(crate) fn try_publishing(&self, location: &Location) -> PublishTrial {
         match location {
-            Location::File(path) => PublishTrial::Directory(preflight::try_directory(path)),
+            Location::File(path) => {
+                file::clean_up(path, &*self.clock);
+                PublishTrial::Directory(preflight::try_directory(path, &*self.clock))
+            }
             Location::Redis(redis) => {
                 let store = self.redis_store(redis, location, &DocumentKind::Token, None);
                 PublishTrial::Redis(store.try_writing())
@@ -78,9 +85,7 @@ impl Stores {
     /// Returns whether a process holds the lease on the token's document.
     pub(crate) fn lease_state(&self, location: &Location) -> Result<LeaseState> {
         match location {
-            Location::File(path) => {
-                preflight::lease_state(&FileStore::new(path, &DocumentKind::Token, 0).lock_path())
-            }
+            Location::File(path) => preflight::lease_state(&file::lock_path(path)),
             Location::Redis(redis) => {
                 let store = self.redis_store(redis, location, &DocumentKind::Token, None);
                 let holder = store.lease_holder()?;
@@ -141,6 +146,9 @@ pub(crate) trait Store {
     fn apply_settings(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Removes what killed processes left behind, if no process is at work there. Waits for nothing.
+    fn clean_up(&self) {}
 
     /// Whether `[redis] also` keys have to be kept in step.
     fn has_also_keys(&self) -> bool {

@@ -5,12 +5,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Access, access, major, minor, statfs};
 
 use crate::model::document::MAX_DOCUMENT;
 use crate::os::atomic;
+use crate::os::clock::Clock;
+use crate::os::lock::FileLock;
 use crate::os::read;
 
 /// Whether documents can be published; an error says why not.
@@ -52,8 +55,11 @@ const NETWORK: [(u32, &str); 7] = [
 /// The mode of the file that is tried with. It is gone before anybody reads it.
 const MODE: u32 = 0o600;
 
+/// How long to wait for another check that tries the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Tries whether documents can be published as `path`.
-pub(super) fn try_directory(path: &Path) -> Result<DirectoryState> {
+pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryState> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -77,10 +83,25 @@ pub(super) fn try_directory(path: &Path) -> Result<DirectoryState> {
                 .with_context(|| format!("cannot enter {}", dir.display()));
         }
     }
-    atomic::try_replacing(path, MODE, MAX_DOCUMENT, |file| try_locks(dir, file))?;
+    try_replacing(path, dir, clock)?;
     let kind = statfs(dir).map(|it| it.f_type as u32).unwrap_or_default();
     let network = NETWORK.iter().find(|(magic, _)| *magic == kind);
     Ok(network.map_or(DirectoryState::Ready, |(_, name)| DirectoryState::Network(name)))
+}
+
+/// Tries everything that publishing takes, one process at a time, and leaves nothing behind.
+fn try_replacing(path: &Path, dir: &Path, clock: &dyn Clock) -> Result<()> {
+    atomic::check_replaceable(path)?; // First, because a lock file in an append-only directory would stay.
+    let lock = atomic::trial_lock(path)?;
+    let acquired = FileLock::acquire(&lock, clock, clock.instant() + PATIENCE);
+    let not_created =
+        |err: anyhow::Error| anyhow!("cannot create {}: {}", lock.display(), err.root_cause());
+    let Some(_lock) = acquired.map_err(not_created)? else {
+        bail!("another check is trying the same, and holds {}", lock.display());
+    };
+    let tried = atomic::try_replacing(path, MODE, MAX_DOCUMENT, |file| try_locks(dir, file));
+    let removed = atomic::remove_trial(path);
+    tried.and(removed)
 }
 
 /// Fails if two descriptors of `file` can be locked at once, or none.

@@ -25,6 +25,7 @@ fn main() {
     println!("cargo::rerun-if-changed={}", installed.display());
 
     let needs = [
+        ("chattr", can("sh", &["-c", CHATTR]), "run the tests as root, on a file system with chattr"),
         ("chromium", has("chromium"), "apt-get install chromium"),
         ("curl", has("curl"), "apt-get install curl"),
         ("descriptors", descriptors() >= DESCRIPTORS, "raise `ulimit -Hn` to 16000 or more"),
@@ -50,6 +51,8 @@ fn main() {
         needs.map(|(name, is_met, how)| format!("{name}={}", if is_met { "" } else { how }));
     println!("cargo::rustc-env=NEEDS={}", needs.join(";"));
 }
+
+const CHATTR: &str = "d=$(mktemp -d) && chattr +a $d && chattr -a $d && rmdir $d";
 
 const MOUNT: [&str; 4] = ["--user", "--map-root-user", "--mount", "true"];
 

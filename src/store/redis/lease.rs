@@ -4,22 +4,15 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::RedisStore;
 use super::lock::RedisLock;
 use super::value::StoredValue;
-use crate::log::debug;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
+use crate::store::patience::{PublishError, publish_patiently};
 use crate::store::{Found, Lease, Publisher};
-
-/// A new token has cost a call to WeChat: while Redis does not answer, publishing is tried again until the deadline, and
-/// for this long in any case.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The pause between those attempts.
-const PUBLISH_RETRY: Duration = Duration::from_millis(200);
 
 /// The lease: the lock, and what was found under it.
 pub(super) struct RedisLease {
@@ -134,28 +127,28 @@ impl Publisher for RedisPublisher {
         let document = self.not_older_than_found(document, time::Duration::SECOND);
         // First, so that the token is not lost, whatever happens to Redis.
         self.store.keep_copy(&document);
-        let until = self.deadline.max(clock.instant() + PUBLISH_PATIENCE);
         let expected = self.expected.borrow();
-        loop {
-            match self.store.publish(&document, &expected, self.life(&document), None) {
-                Ok(true) => return Ok(()),
-                Ok(false) => bail!(
-                    "another host has published a newer document at {} meanwhile, and this one is given up: this process \
-                     was paused, or Redis failed over",
-                    self.store.key
-                ),
-                Err(err) if is_restored => return Err(err),
-                Err(err) if clock.until(until).is_zero() => {
-                    let copy = self.store.copy.path().display();
-                    return Err(err.context(format!(
+        let attempt = || match self.store.publish(&document, &expected, self.life(&document), None)
+        {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(PublishError::Final(anyhow!(
+                "another host has published a newer document at {} meanwhile, and this one is given up: this process was \
+                 paused, or Redis failed over",
+                self.store.key
+            ))),
+            Err(err) if is_restored => Err(PublishError::Final(err)),
+            Err(err) => {
+                self.store.keep_copy(&document);
+                let copy = self.store.copy.path().display();
+                let consequence = match self.store.copy.read().as_ref() == Some(&document) {
+                    true => format!(
                         "the token is in {copy} only, and is published by the next run that reaches Redis"
-                    )));
-                }
-                Err(err) => {
-                    debug!("{}: {err:#}; trying again", self.store.key);
-                    clock.sleep(PUBLISH_RETRY);
-                }
+                    ),
+                    false => format!("the token is lost, for {copy} cannot be written either"),
+                };
+                Err(PublishError::MayPass(err.context(consequence)))
             }
-        }
+        };
+        publish_patiently(clock, self.deadline, &self.store.key, attempt)
     }
 }

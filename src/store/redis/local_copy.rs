@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::log::debug;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
-use crate::os::atomic::{self, Replacement};
+use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
 use crate::os::lock::FileLock;
 use crate::os::read;
@@ -86,7 +86,9 @@ impl LocalCopy {
             return Ok(());
         }
         let line = document.to_line(&self.kind);
-        Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?.publish(line.expose().as_bytes())
+        let mut replacement = Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?;
+        replacement.publish(line.expose().as_bytes()).map_err(ReplaceError::into_error)?;
+        replacement.sync_dir()
     }
 
     /// Gives the file of the copy this mode.

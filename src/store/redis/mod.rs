@@ -32,6 +32,7 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
+use crate::store::file::clean_up;
 use crate::store::{Found, Lease, Store, Watch};
 
 use connection::BoundedConnection;
@@ -284,6 +285,10 @@ impl Store for RedisStore {
         let applied = self.mode.map_or(Ok(()), |mode| self.copy.set_mode(mode));
         self.sync_also_keys()?;
         Ok(applied?)
+    }
+
+    fn clean_up(&self) {
+        clean_up(self.copy.path(), self.clock());
     }
 
     fn has_also_keys(&self) -> bool {

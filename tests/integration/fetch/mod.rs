@@ -4,6 +4,7 @@ mod files;
 mod hook;
 mod mirror;
 mod over_tls;
+mod publishing;
 mod tickets;
 mod two_hosts;
 mod wecom;

@@ -1,0 +1,224 @@
+//! Publishing a token that WeChat has issued, on a machine where something is in the way: an answer that arrived is not lost.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::inotify;
+
+use crate::support::home::{Home, wechat_of};
+use crate::support::*;
+
+/// Returns this command under strace, which makes calls go wrong: `faults` are its flags. The trace goes to `trace`.
+fn with_faults(faults: &[&str], trace: &Path, command: &Command) -> Command {
+    let strace = ["strace", "-f", "-qq", "-o", trace.to_str().unwrap()];
+    wrapped(&[&strace, faults].concat(), command)
+}
+
+/// Returns whether a trace has a call that strace made go wrong.
+fn has_fault(trace: &Path) -> bool {
+    fs::read_to_string(trace).unwrap().contains("(INJECTED)")
+}
+
+#[needs(strace)]
+#[test]
+fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
+    std::thread::scope(|scope| {
+        for (api, calls) in [
+            ("classic", "rename,renameat,renameat2"),
+            ("classic", "fsync"),
+            ("stable", "fsync"),
+            ("classic", "write,ftruncate"),
+            ("classic", "lseek,statx,fstat,newfstatat"),
+        ] {
+            scope.spawn(move || {
+                let wechat = WeChat::start();
+                let mut mints = 0;
+                for number in 1.. {
+                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let (trace, inject) =
+                        (sandbox.path("trace"), format!("inject={calls}:error=EIO:when={number}"));
+                    let faults = ["-e", &format!("trace={calls}"), "-e", &inject];
+                    let fetch = sandbox.command(&["fetch"]);
+                    let ran = Ran::of(with_faults(&faults, &trace, &fetch));
+                    if !has_fault(&trace) {
+                        assert!(number > 1, "{calls} is called");
+                        ran.exits(0).silent();
+                        break;
+                    }
+                    let minted = wechat.mints() - mints;
+                    mints += minted;
+                    match ran.status.code() {
+                        Some(0) => assert!(wechat.is_alive(&sandbox.token()), "{inject}"),
+                        // Found out before WeChat was asked. On a fault while the program starts there is no message.
+                        _ => assert_eq!((minted, sandbox.document_path().exists()), (0, false)),
+                    }
+                    assert!(!sandbox.path("state/.default.json.tmp").exists(), "{inject}");
+                }
+            });
+        }
+    });
+}
+
+/// More faults than one: the file that was prepared fails twice, and is given up for another.
+#[needs(strace)]
+#[test]
+fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() {
+    for (calls, first_after_answer) in [("fsync", 2), ("rename", 3)] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::against(&wechat).on("classic");
+        let trace = sandbox.path("trace");
+        let last = first_after_answer + 2;
+        let inject = format!("inject={calls}:error=ENOSPC:when={first_after_answer}..{last}");
+        let fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
+        let faults = ["-e", &format!("trace={calls}"), "-e", &inject];
+        Ran::of(with_faults(&faults, &trace, &fetch)).exits(0).silent();
+        assert_eq!(fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count(), 3);
+        assert!(wechat.is_alive(&sandbox.token()));
+        assert_eq!(wechat.mints(), 1);
+        assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+    }
+}
+
+/// Such a directory takes new files and never renames them.
+#[needs(chattr)]
+#[test]
+fn promise_2_an_append_only_directory_is_found_out_before_wechat_is_asked() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::against(&wechat);
+    sandbox.publish("T_STILL_GOOD", 7200, 7100);
+    fs::write(sandbox.path("state/default.lock"), "").unwrap();
+    let change = |flag: &str, name: &str| {
+        let changed = Command::new("chattr").arg(flag).arg(sandbox.path(name)).status();
+        assert!(changed.unwrap().success());
+    };
+    for (flag, undo, name, what) in [
+        ("+a", "-a", "state", "state is append-only"),
+        ("+i", "-i", "state", "state is immutable"),
+        ("+a", "-a", "state/default.json", "default.json is append-only"),
+        ("+i", "-i", "state/default.json", "default.json is immutable"),
+    ] {
+        change(flag, name);
+        let ran = sandbox.run(&["fetch"]);
+        let checked = sandbox.run(&["check"]);
+        change(undo, name);
+        ran.exits(1).says(&[what, "lsattr -d", &format!("chattr {undo}"), "去除"]);
+        assert!(checked.stdout.contains(what), "{}", checked.stdout);
+        assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+    }
+    assert_eq!((wechat.asked(), sandbox.token()), (0, "T_STILL_GOOD".to_owned()));
+    sandbox.run(&["fetch"]).exits(0).silent();
+}
+
+/// Makes every fsync of the directory of documents fail with this error.
+fn without_directory_sync(home: &Home, error: &str, command: &Command) -> Command {
+    let state = home.path("state");
+    fs::create_dir_all(&state).unwrap();
+    let inject = format!("inject=fsync:error={error}");
+    with_faults(&["-P", state.to_str().unwrap(), "-e", &inject], &home.path("trace"), command)
+}
+
+fn home_with_hook() -> (WeChat, Home) {
+    let wechat = wechat_of(1, &[]);
+    let home = Home::of_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+    write_program(&home.path("hook"), "#!/bin/sh\necho run >> \"$(dirname \"$0\")/runs\"\n");
+    (wechat, home)
+}
+
+#[needs(strace)]
+#[test]
+fn the_hook_runs_for_a_token_that_is_published_although_the_directory_cannot_be_synced() {
+    let (wechat, home) = home_with_hook();
+    let fetch = without_directory_sync(&home, "EIO", &home.command(&["fetch"]));
+    Ran::of(fetch).exits(0).says(&["is replaced", "cannot be synced", "in force", "断电"]);
+    assert!(has_fault(&home.path("trace")));
+    assert!(wechat.is_alive(&home.token("a0").unwrap()));
+    assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
+
+    let (_wechat, home) = home_with_hook();
+    let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
+    let server = Server::start(without_directory_sync(&home, "EIO", &serve), 1);
+    eventually("the hook has run", || home.path("runs").exists());
+    // strace does not forward signals, so its child gets this one.
+    let children = format!("/proc/{0}/task/{0}/children", server.pid());
+    let child = fs::read_to_string(children).unwrap();
+    assert!(Command::new("kill").args(["-TERM", child.trim()]).status().unwrap().success());
+    let (_, stderr) = server.end();
+    assert!(stderr.contains("cannot be synced") && !stderr.contains("failed"), "{stderr}");
+}
+
+#[needs(strace)]
+#[test]
+fn a_file_system_that_cannot_sync_directories_is_no_fault() {
+    for error in ["EINVAL", "EOPNOTSUPP"] {
+        let (_wechat, home) = home_with_hook();
+        let fetch = without_directory_sync(&home, error, &home.command(&["fetch"]));
+        Ran::of(fetch).exits(0).silent();
+        assert!(has_fault(&home.path("trace")));
+        assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
+    }
+}
+
+/// Returns what `act` did to the file at `path`, as a program that watches it is told.
+fn events_of(path: &Path, act: impl FnOnce()) -> Vec<u8> {
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let watch = inotify::init(flags).unwrap();
+    let changes = inotify::WatchFlags::ALL_EVENTS
+        - inotify::WatchFlags::OPEN
+        - inotify::WatchFlags::ACCESS
+        - inotify::WatchFlags::CLOSE_NOWRITE;
+    inotify::add_watch(&watch, path, changes).unwrap();
+    act();
+    let mut events = Vec::new();
+    let _ = File::from(watch).read_to_end(&mut events); // Ends with an error: there are no more.
+    events
+}
+
+#[test]
+fn programs_that_watch_the_document_do_not_wake_while_it_stays() {
+    let wechat = WeChat::start();
+    for api in ["stable", "classic", "work"] {
+        let sandbox = Sandbox::against(&wechat).on(api);
+        sandbox.publish("T1", 7200, 7000);
+        let path = sandbox.document_path();
+        wechat.fault("errcode:40164");
+        let refused = events_of(&path, || drop(sandbox.run(&["fetch"]).exits(4)));
+        let checked = events_of(&path, || drop(sandbox.run(&["check"])));
+        wechat.fault("none");
+        sandbox.publish("T1", 7200, 0);
+        let kept = events_of(&path, || drop(sandbox.run(&["fetch"]).exits(0)));
+        assert_eq!((refused.len(), checked.len(), kept.len()), (0, 0, 0), "{api}");
+        let replaced = events_of(&path, || drop(sandbox.run(&["fetch", "--force"]).exits(0)));
+        assert!(!replaced.is_empty());
+    }
+}
+
+/// A process that is killed at each rename leaves each of its temporary files.
+#[needs(strace)]
+#[test]
+fn the_next_run_of_a_verb_that_writes_removes_what_killed_ones_left() {
+    let wechat = WeChat::start();
+    for killed in [&["fetch", "--force"][..], &["check"]] {
+        for number in 1..=4 {
+            let next = ["fetch", "check", "serve"][number % 3];
+            let sandbox = Sandbox::against(&wechat).on("classic");
+            sandbox.publish("T1", 7200, 60);
+            let inject = format!("inject=rename,renameat,renameat2:signal=KILL:when={number}");
+            let command = sandbox.command(killed);
+            let ran = Ran::of(with_faults(&["-e", &inject], &sandbox.path("trace"), &command));
+            if ran.status.signal() != Some(9) {
+                assert!(number > 2, "{killed:?} renames");
+                break;
+            }
+            assert_ne!(sandbox.published_names(), ["default.json", "default.lock"], "{killed:?}");
+            match next {
+                "serve" => drop(sandbox.serve_refreshing(&[]).stop()),
+                verb => drop(sandbox.run(&[verb])),
+            }
+            let names = sandbox.published_names();
+            assert!(!names.iter().any(|name| name.starts_with('.')), "{killed:?} {next} {names:?}");
+        }
+    }
+}
