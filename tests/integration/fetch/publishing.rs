@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::fs::inotify;
 
-use crate::support::home::{Home, wechat_of};
+use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::*;
 
 /// Returns this command under strace, which makes calls go wrong: `faults` are its flags. The trace goes to `trace`.
@@ -37,12 +37,12 @@ fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
                 let wechat = WeChat::start();
                 let mut mints = 0;
                 for number in 1.. {
-                    let sandbox = Sandbox::against(&wechat).on(api);
+                    let sandbox = Sandbox::new(&wechat).on(api);
                     let (trace, inject) =
                         (sandbox.path("trace"), format!("inject={calls}:error=EIO:when={number}"));
                     let faults = ["-e", &format!("trace={calls}"), "-e", &inject];
                     let fetch = sandbox.command(&["fetch"]);
-                    let ran = Ran::of(with_faults(&faults, &trace, &fetch));
+                    let ran = Run::new(with_faults(&faults, &trace, &fetch));
                     if !has_fault(&trace) {
                         assert!(number > 1, "{calls} is called");
                         ran.exits(0).silent();
@@ -68,13 +68,13 @@ fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
 fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() {
     for (calls, first_after_answer) in [("fsync", 2), ("rename", 3)] {
         let wechat = WeChat::start();
-        let sandbox = Sandbox::against(&wechat).on("classic");
+        let sandbox = Sandbox::new(&wechat).on("classic");
         let trace = sandbox.path("trace");
         let last = first_after_answer + 2;
         let inject = format!("inject={calls}:error=ENOSPC:when={first_after_answer}..{last}");
         let fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
         let faults = ["-e", &format!("trace={calls}"), "-e", &inject];
-        Ran::of(with_faults(&faults, &trace, &fetch)).exits(0).silent();
+        Run::new(with_faults(&faults, &trace, &fetch)).exits(0).silent();
         assert_eq!(fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count(), 3);
         assert!(wechat.is_alive(&sandbox.token()));
         assert_eq!(wechat.mints(), 1);
@@ -87,7 +87,7 @@ fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() 
 #[test]
 fn promise_2_an_append_only_directory_is_found_out_before_wechat_is_asked() {
     let wechat = WeChat::start();
-    let sandbox = Sandbox::against(&wechat);
+    let sandbox = Sandbox::new(&wechat);
     sandbox.publish("T_STILL_GOOD", 7200, 7100);
     fs::write(sandbox.path("state/default.lock"), "").unwrap();
     let change = |flag: &str, name: &str| {
@@ -121,8 +121,8 @@ fn without_directory_sync(home: &Home, error: &str, command: &Command) -> Comman
 }
 
 fn home_with_hook() -> (WeChat, Home) {
-    let wechat = wechat_of(1, &[]);
-    let home = Home::of_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+    let wechat = wechat_with_accounts(1, &[]);
+    let home = Home::with_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
     write_program(&home.path("hook"), "#!/bin/sh\necho run >> \"$(dirname \"$0\")/runs\"\n");
     (wechat, home)
 }
@@ -132,7 +132,7 @@ fn home_with_hook() -> (WeChat, Home) {
 fn the_hook_runs_for_a_token_that_is_published_although_the_directory_cannot_be_synced() {
     let (wechat, home) = home_with_hook();
     let fetch = without_directory_sync(&home, "EIO", &home.command(&["fetch"]));
-    Ran::of(fetch).exits(0).says(&["is replaced", "cannot be synced", "in force", "断电"]);
+    Run::new(fetch).exits(0).says(&["is replaced", "cannot be synced", "in force", "断电"]);
     assert!(has_fault(&home.path("trace")));
     assert!(wechat.is_alive(&home.token("a0").unwrap()));
     assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
@@ -155,7 +155,7 @@ fn a_file_system_that_cannot_sync_directories_is_no_fault() {
     for error in ["EINVAL", "EOPNOTSUPP"] {
         let (_wechat, home) = home_with_hook();
         let fetch = without_directory_sync(&home, error, &home.command(&["fetch"]));
-        Ran::of(fetch).exits(0).silent();
+        Run::new(fetch).exits(0).silent();
         assert!(has_fault(&home.path("trace")));
         assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
     }
@@ -180,7 +180,7 @@ fn events_of(path: &Path, act: impl FnOnce()) -> Vec<u8> {
 fn programs_that_watch_the_document_do_not_wake_while_it_stays() {
     let wechat = WeChat::start();
     for api in ["stable", "classic", "work"] {
-        let sandbox = Sandbox::against(&wechat).on(api);
+        let sandbox = Sandbox::new(&wechat).on(api);
         sandbox.publish("T1", 7200, 7000);
         let path = sandbox.document_path();
         wechat.fault("errcode:40164");
@@ -203,11 +203,11 @@ fn the_next_run_of_a_verb_that_writes_removes_what_killed_ones_left() {
     for killed in [&["fetch", "--force"][..], &["check"]] {
         for number in 1..=4 {
             let next = ["fetch", "check", "serve"][number % 3];
-            let sandbox = Sandbox::against(&wechat).on("classic");
+            let sandbox = Sandbox::new(&wechat).on("classic");
             sandbox.publish("T1", 7200, 60);
             let inject = format!("inject=rename,renameat,renameat2:signal=KILL:when={number}");
             let command = sandbox.command(killed);
-            let ran = Ran::of(with_faults(&["-e", &inject], &sandbox.path("trace"), &command));
+            let ran = Run::new(with_faults(&["-e", &inject], &sandbox.path("trace"), &command));
             if ran.status.signal() != Some(9) {
                 assert!(number > 2, "{killed:?} renames");
                 break;
