@@ -13,9 +13,9 @@ use socket2::{Domain, Socket, Type};
 
 const TOKEN: &str = "T0KEN_for_normal_clients_only";
 
-/// Limit for one request of a normal client under load, connecting included. Measured: under half a second on two busy cores
-/// in a debug build.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Limit for half of the requests of a normal client under load, connecting included. Measured: under a tenth of this on two busy
+/// cores in a debug build. A single request can take longer on a machine that is busy with something else.
+const MEDIAN_WAIT: Duration = Duration::from_secs(5);
 
 /// The server's limit for a request to arrive (wxtoken(1), status 408).
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
@@ -66,19 +66,22 @@ impl LoadTest {
         self.server.address()
     }
 
-    /// Runs `load` and requests the token meanwhile, again and again. Each request has to be answered within `MAX_WAIT`.
+    /// Runs `load` and requests the token meanwhile, again and again. Half of the requests have to be answered within
+    /// `MEDIAN_WAIT`, and all within `PATIENCE`.
     fn serves_during<T: Send>(&self, load: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let load = scope.spawn(load);
-            let (mut answers, mut longest) = (0, Duration::ZERO);
-            while !load.is_finished() || answers < 10 {
-                longest = longest.max(request_token(&self.server));
-                answers += 1;
-                assert!(longest < MAX_WAIT, "request {answers} took {longest:?}");
+            let mut waits = Vec::new();
+            while !load.is_finished() || waits.len() < 10 {
+                waits.push(request_token(&self.server));
+                assert!(waits[waits.len() - 1] < PATIENCE, "{waits:?}");
                 // A normal client is not a load itself.
                 thread::sleep(Duration::from_millis(10));
             }
-            eprintln!("{answers} requests answered, the slowest after {longest:?}");
+            waits.sort();
+            let (count, median) = (waits.len(), waits[waits.len() / 2]);
+            eprintln!("{count} requests answered, half of them within {median:?}");
+            assert!(median < MEDIAN_WAIT, "{waits:?}");
             load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -171,7 +174,7 @@ fn five_hundred_slow_clients_get_408_after_ten_seconds_and_delay_no_request() {
                 .filter(|closed| *closed)
                 .count();
             assert!(closed == 0 || elapsed >= ARRIVAL_LIMIT, "closed after {elapsed:?}");
-            assert!(elapsed < 2 * ARRIVAL_LIMIT, "{closed} are closed after {elapsed:?}");
+            assert!(elapsed < PATIENCE, "{closed} are closed after {elapsed:?}");
         }
         for (_, received) in &slow {
             assert_eq!(
@@ -193,7 +196,7 @@ fn ten_thousand_silent_connections_are_closed_for_new_ones() {
     let test = LoadTest::start(&[]);
     let idle = test.serves_during(|| open_connections(10_000, test.address()));
     for _ in 0..50 {
-        assert!(request_token(&test.server) < MAX_WAIT);
+        assert!(request_token(&test.server) < PATIENCE);
     }
     let held = test.server.descriptors() - test.descriptors;
     assert!((1..=1024).contains(&held), "--max-connections is 1024, {held} are open");
@@ -424,7 +427,7 @@ fn a_client_that_sends_requests_and_never_reads_is_disconnected() {
         // to two more belong to the normal client.
         while !all_connected || test.server.descriptors() > test.descriptors + 2 {
             all_connected |= test.server.descriptors() >= test.descriptors + FLOOD;
-            assert!(begun_at.elapsed() < 4 * ARRIVAL_LIMIT, "they are not disconnected");
+            assert!(begun_at.elapsed() < PATIENCE, "they are not disconnected");
             flood.retain_mut(|(stream, sent)| {
                 write_until_blocked(stream, requests.as_bytes(), sent)
             });
@@ -456,17 +459,20 @@ fn an_endless_body_is_not_read_to_the_end() {
             for (stream, _) in &mut endless {
                 stream.write_all(head.as_bytes()).unwrap();
             }
+            let mut total = 0;
             while !endless.is_empty() {
-                assert!(
-                    begun_at.elapsed() < ARRIVAL_LIMIT,
-                    "{} are not disconnected",
-                    endless.len()
-                );
+                let left = endless.len();
+                assert!(begun_at.elapsed() < PATIENCE, "{left} are not disconnected");
                 endless.retain_mut(|(stream, sent)| {
-                    write_until_blocked(stream, chunks.as_bytes(), sent)
+                    let before = *sent;
+                    let is_open = write_until_blocked(stream, chunks.as_bytes(), sent);
+                    total += *sent - before;
+                    is_open
                 });
                 thread::sleep(Duration::from_millis(5));
             }
+            // The kernel buffers about 5 MB for each. A server that reads takes more than that each second.
+            assert!(total < 1 << 30, "{total} bytes of {framing} were taken");
         });
     }
     assert_eq!(test.recovers(), "");
@@ -565,7 +571,7 @@ fn two_full_listeners_both_accept_a_new_connection_at_the_same_time() {
             request_token(&test.server);
             let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             assert_has_token(&exchange(other, request));
-            assert!(begun_at.elapsed() < MAX_WAIT, "{:?}", begun_at.elapsed());
+            assert!(begun_at.elapsed() < PATIENCE, "{:?}", begun_at.elapsed());
         }
         drop(kept);
         test.recovers();

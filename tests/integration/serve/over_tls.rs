@@ -563,7 +563,7 @@ fn an_unfinished_handshake_is_closed_after_ten_seconds() {
         assert!(after_handshake.is_closed(), "nor after the handshake");
     });
     let waited = begun_at.elapsed();
-    assert!((9..15).contains(&waited.as_secs()), "{waited:?}");
+    assert!(waited > Duration::from_secs(9), "{waited:?}");
     drop(not_reading);
     eventually("all connections are closed", || {
         server.descriptors() == descriptors_without_connections(&sandbox)
@@ -588,7 +588,6 @@ fn a_client_that_never_reads_is_disconnected_and_its_answers_are_not_buffered() 
         assert!(begun_at.elapsed() < PATIENCE, "the connection is not closed");
         assert!(server.memory() < memory + 8 * 1024 * 1024, "answers are buffered");
     }
-    assert!(begun_at.elapsed() < PATIENCE);
 }
 
 #[test]
@@ -622,7 +621,19 @@ fn shutdown_does_not_wait_for_a_handshake() {
     let signalled_at = Instant::now();
     server.signal("TERM");
     assert!(server.end().0.success());
-    assert!(signalled_at.elapsed() < Duration::from_secs(2), "{:?}", signalled_at.elapsed());
+    let with_handshakes = signalled_at.elapsed();
+    // A request is waited for.
+    let server = serve(&sandbox, &[]);
+    let mut caller = TlsClient::trusting(&authority).caller(server.address());
+    assert_has_token(&caller.get("/token"), "T1");
+    caller.send("GET /token HTTP/1.1\r\n");
+    // When it has answered this, it has read that.
+    assert_has_token(&TlsClient::trusting(&authority).caller(server.address()).get("/token"), "T1");
+    let signalled_at = Instant::now();
+    server.signal("TERM");
+    assert!(server.end().0.success());
+    let with_request = signalled_at.elapsed();
+    assert!(with_handshakes < with_request, "{with_handshakes:?} and {with_request:?}");
 }
 
 #[test]
