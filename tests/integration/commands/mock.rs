@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
+
 const APPID: &str = "wx0123456789abcdef";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Correct answers arrive well within this, and the shortest `slow` fault takes a second.
-const READ_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long to read if the fault keeps the connection open. The shortest `slow` fault takes a second.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// A running stand-in. Killed when dropped.
 struct StandIn {
@@ -69,8 +71,12 @@ impl StandIn {
     }
 
     fn send(&self, request: &[u8]) -> Answer {
+        self.send_with_timeout(request, PATIENCE)
+    }
+
+    fn send_with_timeout(&self, request: &[u8], timeout: Duration) -> Answer {
         let mut stream = TcpStream::connect(self.addr).expect("connects");
-        stream.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
+        stream.set_read_timeout(Some(timeout)).expect("a timeout");
         // A refusal can come before everything is written.
         let _ = stream.write_all(request);
         let mut answer = Answer { bytes: Vec::new(), end: End::Endless };
@@ -81,7 +87,7 @@ impl StandIn {
                 Ok(0) => End::Closed,
                 Ok(n) => {
                     answer.bytes.extend_from_slice(&chunk[..n]);
-                    if started.elapsed() < READ_TIMEOUT {
+                    if started.elapsed() < timeout {
                         answer.end = End::Endless;
                         continue;
                     }
@@ -105,11 +111,15 @@ impl StandIn {
     }
 
     fn post(&self, target: &str, body: &str) -> Answer {
+        self.post_with_timeout(target, body, PATIENCE)
+    }
+
+    fn post_with_timeout(&self, target: &str, body: &str, timeout: Duration) -> Answer {
         let head = format!(
             "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        self.send((head + body).as_bytes())
+        self.send_with_timeout((head + body).as_bytes(), timeout)
     }
 
     fn token(&self) -> Value {
@@ -120,8 +130,12 @@ impl StandIn {
     }
 
     fn stable(&self, force: bool) -> Answer {
+        self.stable_with_timeout(force, PATIENCE)
+    }
+
+    fn stable_with_timeout(&self, force: bool, timeout: Duration) -> Answer {
         let body = json!({ "grant_type": "client_credential", "appid": APPID, "secret": SECRET, "force_refresh": force });
-        self.post("/cgi-bin/stable_token", &body.to_string())
+        self.post_with_timeout("/cgi-bin/stable_token", &body.to_string(), timeout)
     }
 
     /// Returns the errcode of a call with the token, or 0.
@@ -374,6 +388,14 @@ fn a_head_or_body_beyond_its_limit_is_refused() {
     assert!(wechat.stable(false).is_correct(), "the server continues");
 }
 
+/// How long to read with this fault.
+fn timeout_with_fault(fault: &str) -> Duration {
+    match fault.split(':').next() {
+        Some("hang" | "drip" | "slow") => OPEN_TIMEOUT,
+        _ => PATIENCE,
+    }
+}
+
 #[test]
 fn every_listed_fault_has_an_effect_for_as_many_calls_as_given() {
     let wechat = StandIn::start(&[]);
@@ -382,7 +404,7 @@ fn every_listed_fault_has_an_effect_for_as_many_calls_as_given() {
     for fault in faults {
         let example = fault["example"].as_str().expect("an example");
         wechat.fault(&format!("{example}@1"));
-        let answer = wechat.stable(false);
+        let answer = wechat.stable_with_timeout(false, timeout_with_fault(example));
         assert!(!answer.is_correct(), "{example}: {answer:?}");
         let after = wechat.stable(false);
         assert!(after.is_correct(), "after {example}: {after:?}");
@@ -417,7 +439,7 @@ fn each_fault_of_the_connection_has_its_effect() {
     let wechat = StandIn::start(&[]);
     let answer_with_fault = |fault: &str| {
         wechat.fault(&format!("{fault}@1"));
-        wechat.stable(false)
+        wechat.stable_with_timeout(false, timeout_with_fault(fault))
     };
     for (fault, end) in [("hang", End::Open), ("close", End::Closed), ("reset", End::Reset)] {
         let answer = answer_with_fault(fault);

@@ -38,7 +38,7 @@ fn json_has_state_life_appid_and_fingerprint() {
     );
     // echo -n T1 | sha256sum
     assert_eq!(live["token_sha256"], "1f93603d");
-    assert!(live["expires_in"].as_i64().unwrap() > 7190);
+    assert!(live["expires_in"].as_i64().unwrap() > 7100);
     sandbox.publish("T1", 7200, 7000);
     assert_eq!(account(&sandbox, 0)["state"], "due");
     sandbox.publish("T1", 7200, 8000);
@@ -63,7 +63,7 @@ fn prometheus_output_has_timestamps_and_not_ages() {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     let created = value("wxtoken_token_created_timestamp_seconds");
-    assert!((before..=before + 5).contains(&created));
+    assert!((before..=before + 120).contains(&created));
     assert_eq!(value("wxtoken_token_expiry_timestamp_seconds"), created + 7200);
     for line in live.lines() {
         assert!(

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::redis::Redis;
@@ -257,11 +257,9 @@ fn a_killed_hook_is_an_error_with_the_signal() {
 #[test]
 fn a_hook_that_times_out_is_killed_with_its_children() {
     let script = r#"trap '' TERM; cd "$(dirname "$0")"
-        (trap '' TERM; echo begun > begun; for _ in $(seq 60); do sleep 1; done) & echo $! > child; wait"#;
-    let (_wechat, home) = home_with_script(script, "on_change_timeout = \"1s\"\n");
-    let begun = Instant::now();
-    home.run(&["fetch"]).exits(7).says(&["/hook was killed after 1s", "on_change_timeout"]);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        (trap '' TERM; echo begun > begun; for _ in $(seq 600); do sleep 1; done) & echo $! > child; wait"#;
+    let (_wechat, home) = home_with_script(script, "on_change_timeout = \"5s\"\n");
+    home.run(&["fetch"]).exits(7).says(&["/hook was killed after 5s", "on_change_timeout"]);
     assert_eq!(lines(&home, "begun"), ["begun"]);
     let child = &lines(&home, "child")[0];
     eventually("the hook's child has ended", || !is_running(child));
@@ -270,8 +268,8 @@ fn a_hook_that_times_out_is_killed_with_its_children() {
 #[test]
 fn a_hook_that_times_out_gets_sigterm_first() {
     let script = r#"cd "$(dirname "$0")"; trap 'echo tidy > tidy; exit 0' TERM; sleep 60 & wait"#;
-    let (_wechat, home) = home_with_script(script, "on_change_timeout = 1\n");
-    home.run(&["fetch"]).exits(7).says(&["was killed after 1s"]);
+    let (_wechat, home) = home_with_script(script, "on_change_timeout = 5\n");
+    home.run(&["fetch"]).exits(7).says(&["was killed after 5s"]);
     assert_eq!(lines(&home, "tidy"), ["tidy"]);
 }
 
@@ -300,7 +298,7 @@ fn a_daemon_with_the_hooks_stderr_does_not_delay_fetch() {
 
 /// Writes its process ID to `hook.pid` and that of a child to `child`; both ignore SIGTERM.
 const IGNORES_SIGTERM: &str = r#"trap '' TERM; cd "$(dirname "$0")"
-    (trap '' TERM; for _ in $(seq 60); do sleep 1; done) & echo $! > child
+    (trap '' TERM; for _ in $(seq 600); do sleep 1; done) & echo $! > child
     echo $$ > new && mv new hook.pid; wait"#;
 
 /// Returns whether the process runs. A zombie does not.
@@ -432,7 +430,7 @@ fn a_failed_hook_in_serve_is_logged_and_in_the_metrics_and_has_no_other_effect()
     };
     let now = time::UtcDateTime::now().unix_timestamp();
     eventually("the failure is in the metrics", || failed_at() > 0);
-    assert!((now - 30..=now + 30).contains(&failed_at()), "{}", failed_at());
+    assert!((now - 120..=now + 120).contains(&failed_at()), "{}", failed_at());
     write_script(&home, "exit 0");
     wechat.kill_tokens();
     assert_eq!(server.report_rejected(&home.token("a0").unwrap()).status, 200);
@@ -449,7 +447,7 @@ fn long_running_hooks_do_not_delay_a_refresh() {
         "{}on_change = [\"./hook\"]\n",
         config.trim_start_matches("on_change = [\"./hook\"]\n")
     ));
-    write_script(&home, r#"cd "$(dirname "$0")"; echo $$ >> runs; exec sleep 60"#);
+    write_script(&home, r#"cd "$(dirname "$0")"; echo $$ >> runs; exec sleep 600"#);
     let server = home.serve(&["--refresh"]);
     eventually("as many hooks run as the limit allows", || lines(&home, "runs").len() == 16);
     eventually("all have tokens", || server.get("/readyz").status == 200);
@@ -459,6 +457,7 @@ fn long_running_hooks_do_not_delay_a_refresh() {
     let answer = server.post("/token/a7", &rejected(&dead));
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_ne!(home.token("a7").unwrap(), dead);
+    server.stop();
 }
 
 #[test]
@@ -468,7 +467,8 @@ fn shutdown_of_serve_ends_its_hooks() {
     let pids = wait_for_start(&home);
     let begun = Instant::now();
     let stderr = server.stop();
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // The hook would run for ten minutes.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert!(
         stderr.contains("serve: a0: the token is published") && stderr.contains("cut short"),
         "{stderr}"
@@ -478,11 +478,15 @@ fn shutdown_of_serve_ends_its_hooks() {
 
 #[test]
 fn shutdown_of_serve_waits_for_a_hook_that_ends_soon() {
-    let script = r#"cd "$(dirname "$0")"; echo $$ > hook.pid; sleep 1; echo end > end"#;
+    let script = r#"cd "$(dirname "$0")"; echo $$ > hook.pid
+        while [ ! -e go ]; do sleep 0.02; done; echo end > end"#;
     let (_wechat, home) = home_with_script(script, "");
     let server = home.serve(&["--refresh"]);
     eventually("the hook has begun", || !lines(&home, "hook.pid").is_empty());
-    assert_eq!(server.stop(), "");
+    server.signal("TERM");
+    fs::write(home.path("go"), "").unwrap();
+    let (status, stderr) = server.end();
+    assert_eq!((status.code(), &*stderr), (Some(0), ""));
     assert_eq!(lines(&home, "end"), ["end"]);
 }
 

@@ -57,7 +57,7 @@ fn promise_4_a_chain_of_three_hosts_never_shows_a_longer_life_than_the_first() {
         assert!(third_life <= second_life + 2 && second_life <= first_life + 2, "{lives:?}");
         // On classic an early refresh can leave five minutes, so the first host promises no more than those for the last hour.
         let whole = if api == "classic" { 3600 + 300 } else { 7200 };
-        assert!((whole - 15..=whole).contains(&third_life), "{api}: {lives:?}");
+        assert!((whole - 120..=whole).contains(&third_life), "{api}: {lives:?}");
         assert_eq!(third.token("a0"), first.token("a0"));
         assert!(wechat.is_alive(&third.token("a0").unwrap()));
         assert_eq!(wechat.mints(), 1);
@@ -127,7 +127,7 @@ fn promise_2_while_the_central_server_is_down_the_document_stays() {
     // A fetch right after another makes no call.
     mirror.run(&["fetch", "-v"]).exits(0).mentions(&["not due"]);
     server.stop();
-    mirror.run(&["fetch", "--force", "--timeout", "2s"]).exits(5).says(&[
+    in_time(|| mirror.run(&["fetch", "--force", "--timeout", "2s"])).exits(5).says(&[
         "a0: cannot reach the wxtoken that this is a mirror of",
         "无法连接上级 wxtoken",
         "the published token lives for 1h 59m",
@@ -241,7 +241,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
     mirror_of(&guarded, "").run(&["fetch"]).exits(4).says(&["answers 403", "allow list", "放行"]);
     // A server without a token.
     fs::remove_file(first.document_path("a0")).unwrap();
-    mirror_of(&server, "").run(&["fetch", "--timeout", "1s"]).exits(5).says(&[
+    in_time(|| mirror_of(&server, "").run(&["fetch", "--timeout", "1s"])).exits(5).says(&[
         "answers 503",
         "no live token",
         "(no live token is published)",

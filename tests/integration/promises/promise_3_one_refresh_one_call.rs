@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use crate::support::proxy::HoldingProxy;
 use crate::support::*;
 
 #[test]
@@ -40,34 +41,25 @@ fn twenty_rejections_of_one_token_are_one_mint() {
 #[test]
 fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
     // A token that is due from the start.
-    let wechat = WeChat::with(&["--life", "5m", "--fault", "slow:1"]);
-    let sandbox = Sandbox::new(&wechat).on("classic");
-    at_once((0..20).map(|_| sandbox.command(&["fetch"])).collect());
+    let wechat = WeChat::with(&["--life", "5m"]);
+    let proxy = HoldingProxy::new(wechat.address());
+    let sandbox = Sandbox::with_base_url(&proxy.url()).on("classic");
+    sandbox.fetch_together(&proxy, 20, &[]).into_iter().for_each(|ran| drop(ran.exits(0)));
     assert_eq!(wechat.mints(), 1);
     // The same by force.
-    wechat.fault("slow:1");
-    at_once((0..20).map(|_| sandbox.command(&["fetch", "--force"])).collect());
+    sandbox.fetch_together(&proxy, 20, &["--force"]).into_iter().for_each(|ran| drop(ran.exits(0)));
     assert_eq!(wechat.mints(), 2);
 
     // A rejected token that WeChat gives again, within 30 s of the last forced one.
     let wechat = WeChat::start();
-    let sandbox = Sandbox::new(&wechat);
+    let proxy = HoldingProxy::new(wechat.address());
+    let sandbox = Sandbox::with_base_url(&proxy.url());
     sandbox.run(&["fetch"]).exits(0);
     sandbox.run(&["fetch", "--force"]).exits(0);
-    wechat.fault("slow:1");
     let token = sandbox.token();
     let before = wechat.calls()["forced"].as_u64().unwrap();
-    let children: Vec<_> = (0..20)
-        .map(|_| {
-            let mut fetch = sandbox.command(&["fetch", "--rejected", &token]);
-            fetch.stderr(std::process::Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(5), "{stderr}");
-        assert!(stderr.contains("the same token again"), "{stderr}");
+    for ran in sandbox.fetch_together(&proxy, 20, &["--rejected", &token]) {
+        ran.exits(5).says(&["the same token again"]);
     }
     assert_eq!(
         wechat.calls()["forced"].as_u64().unwrap() - before,

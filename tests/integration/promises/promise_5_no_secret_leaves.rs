@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Instant;
 
 use crate::support::home::Home;
 use crate::support::tls::TlsFront;
@@ -116,10 +115,7 @@ fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     let wechat = WeChat::with(&["--fault", "hang"]);
     let sandbox = Sandbox::new(&wechat);
     let mut fetch = sandbox.command(&["fetch", "-vvv"]).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while wechat.asked() == 0 {
-        assert!(Instant::now() < deadline, "fetch never asked");
-    }
+    eventually("the call has begun", || wechat.asked() > 0);
     let names = sandbox.published_names();
     assert_eq!(names, [".default.json.tmp", "default.lock"]);
     for name in names {

@@ -168,9 +168,10 @@ fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
             assert_eq!(token_of(&server.report_rejected(&format!("T{nth}"))), token);
             std::thread::sleep((begun + Duration::from_millis(10 * nth)) - Instant::now());
         }
-        assert!(begun.elapsed() < Duration::from_secs(25), "or there would be one more");
+        // One more each 30 seconds.
+        let most = 3 + begun.elapsed().as_secs() / 30;
         assert_eq!(wechat.mints(), 1, "{api}");
-        assert!((2..=3).contains(&wechat.probes()), "{api}: {}", wechat.probes());
+        assert!((2..=most).contains(&wechat.probes()), "{api}: {}", wechat.probes());
         assert!(wechat.is_alive(&token));
     }
 }
@@ -193,7 +194,7 @@ fn a_word_is_believed_where_wechat_cannot_be_asked_and_twice_in_a_row_it_is_not(
     let message = response.json()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("30 seconds") && message.contains("30 秒"), "{message}");
     let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
-    assert!((20..=30).contains(&seconds), "{seconds}");
+    assert!((1..=30).contains(&seconds), "{seconds}");
     assert_eq!(wechat.mints(), 2);
     assert_eq!(token_of(&server.get("/token")), second, "nobody knows that it is dead");
 }
@@ -222,14 +223,17 @@ fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() 
     let server = sandbox.serve_refreshing(&["-v"]);
     let first = token_of(&server.get("/token"));
     wechat.kill_tokens();
-    let second = token_of(&server.report_rejected(&first));
     let replaced_at = Instant::now();
+    let second = token_of(&server.report_rejected(&first));
     wechat.kill_tokens();
     let asked = wechat.asked();
     let response = server.report_rejected(&second);
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.json()["message"].as_str().unwrap().contains("30 seconds"));
     for _ in 0..50 {
+        if replaced_at.elapsed() > Duration::from_secs(20) {
+            break;
+        }
         for path in ["/token", "/readyz"] {
             let response = server.get(path);
             assert_eq!(response.status, 503, "{path}: {response:?}");

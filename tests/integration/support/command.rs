@@ -2,8 +2,11 @@
 
 use std::ffi::OsStr;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
+
+use super::PATIENCE;
 
 /// Variables of service managers, desktops and terminals that change what wxtoken does.
 const REMOVED_VARIABLES: [&str; 10] = [
@@ -59,6 +62,20 @@ fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command
     }
     other.stdin(Stdio::null());
     other
+}
+
+/// Runs a command with a short `--timeout` again while the machine is too busy to get an answer within it.
+#[track_caller]
+pub(crate) fn in_time(mut run: impl FnMut() -> Run) -> Run {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ran = run();
+        let is_late = ["no answer in time", "no time is left"].map(|it| ran.stderr.contains(it));
+        if !is_late.contains(&true) {
+            return ran;
+        }
+        assert!(Instant::now() < deadline, "never in time: {}", ran.stderr);
+    }
 }
 
 /// A run of a command that has ended.

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Run, Server, WeChat, time_ago, write_with_mode, wxtoken};
+use super::proxy::HoldingProxy;
+use super::{Run, Server, WeChat, eventually, time_ago, write_with_mode, wxtoken};
 
 pub(crate) const APPID: &str = "wx0123456789abcdef";
 pub(crate) const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
@@ -113,6 +114,34 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
         Run::new(self.command(args))
+    }
+
+    /// Runs `count` times `wxtoken fetch ARGS…` while `proxy`, at which the account is, holds the answer to the first call. It is
+    /// released when all others wait for the lock.
+    #[track_caller]
+    pub(crate) fn fetch_together(
+        &self,
+        proxy: &HoldingProxy,
+        count: usize,
+        args: &[&str],
+    ) -> Vec<Run> {
+        let lock = self.path("state/default.lock");
+        proxy.hold();
+        let start = |_| {
+            let mut fetch = self.command(&[&["fetch"], args].concat());
+            fetch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let children: Vec<_> = (0..count).map(start).collect();
+        for child in &children {
+            eventually("fetch has opened the lock", || {
+                let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+                let mut files =
+                    descriptors.flatten().filter_map(|it| fs::read_link(it.path()).ok());
+                files.any(|file| file == lock)
+            });
+        }
+        proxy.release();
+        children.into_iter().map(|it| Run::from_output(it.wait_with_output().unwrap())).collect()
     }
 
     /// Returns the sorted file names in the directory of documents.
