@@ -21,12 +21,16 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::ending::{self, Ending, Finishing};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, Refresh};
 use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
+
+/// The time that a hook gets if the process was asked to end before it began. As in `serve`.
+const HOOK_TIME_AT_END: Duration = Duration::from_secs(3);
 
 /// Runs `wxtoken fetch`. Failures of accounts are logged as they come; the status is the worst.
 pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
@@ -39,9 +43,23 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     check_number(&request, settings.len(), !args.names.is_empty())?;
     let (mode, connector) = (config.mode(args.mode), Connector::default());
     Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
-        let upstream = connector.connect(account, upstream)?;
-        let (upstream, request, clock) = (&*upstream, &request, &clock);
-        AccountFetch { stores: &stores, account, upstream, request, mode, deadline, clock }.run()
+        if ending::is_asked() {
+            return Ok(());
+        }
+        let ending = Ending::default();
+        let fetched = connector.connect(account, upstream).and_then(|upstream| {
+            let (stores, upstream, request) = (&stores, &*upstream, &request);
+            let (clock, ending) = (&clock, &ending);
+            AccountFetch { stores, account, upstream, request, mode, deadline, clock, ending }.run()
+        });
+        match fetched {
+            // Reported here, because the process may end by the signal now.
+            Err(failure) if ending::is_asked() => {
+                Exit::report("fetch", &failure);
+                Ok(())
+            }
+            fetched => fetched,
+        }
     }))
 }
 
@@ -68,6 +86,7 @@ struct AccountFetch<'a> {
     mode: u32,
     deadline: Instant,
     clock: &'a dyn Clock,
+    ending: &'a Ending,
 }
 
 impl AccountFetch<'_> {
@@ -200,6 +219,7 @@ impl AccountFetch<'_> {
             clock: self.clock,
             source: self.upstream,
             store,
+            ending: Some(self.ending),
         })
     }
 
@@ -223,15 +243,21 @@ fn set_mode(name: &str, store: &dyn Store) {
 }
 
 /// Runs the account's `on_change` command. No lock is held, so the command may ask for the token itself. A signal that ends
-/// this process ends the command first.
+/// this process ends the command first. If it came before, the command gets a moment.
 fn run_on_change(account: &Account) -> Result<()> {
     let Some(hook) = &account.on_change else { return Ok(()) };
     let name = &account.name;
     debug!("{name}: running on_change");
-    let deferral = SignalDeferral::begin();
+    let was_asked = ending::is_asked();
+    let (_deferral, _finishing) = (SignalDeferral::begin(), Finishing::begin());
     let document = account.location.path(&DocumentKind::Token);
-    match hook.run(name, &document, &|| deferral.has_signal()) {
-        Err(failure) if deferral.has_signal() => {
+    let begun = Instant::now();
+    let is_over = || match was_asked {
+        true => begun.elapsed() >= HOOK_TIME_AT_END,
+        false => ending::is_asked(),
+    };
+    match hook.run(name, &document, &is_over) {
+        Err(failure) if ending::is_asked() => {
             // Logged here because the process ends by the signal.
             error!("fetch: {name}: {failure}");
             Ok(())

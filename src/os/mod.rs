@@ -3,6 +3,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod clock;
+pub(crate) mod ending;
 pub(crate) mod file_version;
 pub(crate) mod hook;
 pub(crate) mod lock;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::future::poll_fn;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
@@ -59,6 +60,9 @@ impl Hangup {
 /// dropped, the process ends by the noted signal, as its parent expects. Not for a command that waits for a [`Shutdown`].
 pub(crate) struct SignalDeferral(());
 
+/// The signals that ask a process to end.
+const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
 /// How many deferrals there are.
 static DEFERRALS: Mutex<usize> = Mutex::new(0);
 
@@ -79,18 +83,31 @@ impl SignalDeferral {
             // A signal that the parent has this process ignore, as nohup does, stays ignored. Handlers run in this order:
             // noting comes first, because the last deferral may end between the two. A signal whose handler cannot be
             // registered ends the process at once, as without a deferral.
-            for signal in [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|it| !is_ignored(*it)) {
+            for signal in ENDING.into_iter().filter(|it| !is_ignored(*it)) {
                 let _ = flag::register_usize(signal, &NOTED, signal as usize)
                     .and_then(|_| flag::register_conditional_default(signal, &ENDS_AT_ONCE));
             }
         });
         SignalDeferral(())
     }
+}
 
-    /// Whether a signal has asked the process to end.
-    pub(crate) fn has_signal(&self) -> bool {
-        NOTED.load(Ordering::SeqCst) != 0
-    }
+/// Whether a signal has asked the process to end during a deferral.
+pub(crate) fn has_noted() -> bool {
+    NOTED.load(Ordering::SeqCst) != 0
+}
+
+/// Ends the process by the signal that was noted.
+pub(crate) fn end_by_noted() {
+    let _ = low_level::emulate_default_handler(NOTED.load(Ordering::SeqCst) as i32);
+}
+
+/// Writes a byte to `socket` when such a signal comes. Called during a deferral.
+pub(crate) fn write_to(socket: &UnixStream) -> io::Result<()> {
+    ENDING
+        .into_iter()
+        .filter(|it| !is_ignored(*it))
+        .try_for_each(|signal| low_level::pipe::register(signal, socket.try_clone()?).map(drop))
 }
 
 impl Drop for SignalDeferral {
@@ -99,8 +116,8 @@ impl Drop for SignalDeferral {
         *deferrals -= 1;
         if *deferrals == 0 {
             ENDS_AT_ONCE.store(true, Ordering::SeqCst);
-            if self.has_signal() {
-                let _ = low_level::emulate_default_handler(NOTED.load(Ordering::SeqCst) as i32);
+            if has_noted() {
+                end_by_noted();
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,6 +19,12 @@ pub(crate) async fn run<R: Send + 'static>(
     })?;
     result.await.map_err(|_| io::Error::other("a thread broke off by a fault in wxtoken itself"))
 }
+
+/// A stop of this process is noticed by a wait that took this much longer than asked, and no more of it counts.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// How long a result is waited for after a stop, although the time is over.
+const AFTER_STOP: Duration = Duration::from_millis(500);
 
 /// The result of work on a thread of its own.
 pub(crate) struct Pending<R>(Receiver<R>);
@@ -38,7 +44,26 @@ pub(crate) fn start<R: Send + 'static>(
 impl<R> Pending<R> {
     /// Waits for the result, for at most this long; after a timeout it may be waited for again. `Disconnected` means that
     /// the work has panicked.
+    ///
+    /// The time in which this process was stopped (SIGSTOP, a suspended machine) does not count: what came meanwhile is
+    /// taken in by a thread that was stopped, too.
     pub(crate) fn wait(&self, timeout: Duration) -> Result<R, RecvTimeoutError> {
-        self.0.recv_timeout(timeout)
+        let mut left = timeout;
+        let mut was_stopped = false;
+        loop {
+            let (slice, begun) = (left.min(SLICE), Instant::now());
+            match self.0.recv_timeout(slice) {
+                Err(RecvTimeoutError::Timeout) => {}
+                result => return result,
+            }
+            was_stopped |= begun.elapsed() > slice + SLICE;
+            left -= slice;
+            if left.is_zero() {
+                if !was_stopped {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                (left, was_stopped) = (AFTER_STOP, false);
+            }
+        }
     }
 }

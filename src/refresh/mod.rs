@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use time::UtcDateTime;
 
 use crate::error::Exit;
@@ -12,6 +13,7 @@ use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
+use crate::os::ending::{Ending, Finishing};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
@@ -125,6 +127,8 @@ pub(crate) struct Refresh<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) source: &'a dyn TokenSource,
     pub(crate) store: &'a dyn Store,
+    /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
+    pub(crate) ending: Option<&'a Ending>,
 }
 
 impl Refresh<'_> {
@@ -164,7 +168,9 @@ impl Refresh<'_> {
         }
         // Prepared before the request: a local fault must not cost a mint.
         let mut transaction = Transaction::new(self.name, published.as_ref(), lease.prepare()?);
-        let document = match self.request(request, &mut transaction, deadline) {
+        let requested = self.request(request, &mut transaction, deadline);
+        let _finishing = Finishing::begin();
+        let document = match requested {
             Ok(document) => document,
             Err(error) => return Err(transaction.roll_back(error)),
         };
@@ -236,6 +242,9 @@ impl Refresh<'_> {
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
+            if self.ending.is_some_and(Ending::begin) {
+                return Err(anyhow!("WeChat was not asked, because wxtoken was told to end").into());
+            }
             transaction.check()?;
             let requested_at = self.clock.now();
             if self.mints(mode) {
@@ -270,7 +279,16 @@ impl Refresh<'_> {
                     if err.is_transient() && self.clock.until(deadline) >= pause + MIN_ATTEMPT =>
                 {
                     debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
-                    self.clock.sleep(pause);
+                    let is_ending = match self.ending {
+                        Some(ending) => ending.pause(self.clock, pause),
+                        None => {
+                            self.clock.sleep(pause);
+                            false
+                        }
+                    };
+                    if is_ending {
+                        return Err(RefreshError::Upstream(err));
+                    }
                 }
                 _ => return Err(RefreshError::Upstream(err)),
             }

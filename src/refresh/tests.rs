@@ -155,6 +155,7 @@ impl Fixture {
             clock: &self.clock,
             source: &self.source,
             store: &self.store,
+            ending: None,
         }
     }
 

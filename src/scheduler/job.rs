@@ -208,6 +208,7 @@ impl JobContext {
             clock: &*self.clock,
             source,
             store: &**token_store,
+            ending: None,
         })
     }
 

@@ -31,3 +31,6 @@ pub(crate) const MAX_LINGERING: usize = 2 * 1024 * 1024;
 
 /// How long answers under way may take after SIGTERM. systemd kills the process after 90 s.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much longer a token that WeChat has issued by then may take to be published.
+pub(crate) const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -26,7 +26,7 @@ pub(crate) use state::Snapshot;
 pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
-use limits::SHUTDOWN_TIMEOUT;
+use limits::{PUBLISHING_TIMEOUT, SHUTDOWN_TIMEOUT};
 use state::ServerState;
 use state::counters::Counters;
 use state::log_limit::ThrottledLog;
@@ -35,6 +35,7 @@ use transport::{Transport, accept};
 
 use crate::log::info;
 use crate::os::clock::Clock;
+use crate::os::ending::Finishing;
 use crate::os::signals::{Hangup, Shutdown};
 use crate::os::systemd;
 
@@ -93,10 +94,15 @@ pub(crate) async fn serve(
         let _ = task.await; // After this its socket is closed, and the file of a unix socket is removed.
     }
     state.connections.drain();
-    let mut finished = pin!(timeout(SHUTDOWN_TIMEOUT, async {
-        state.snapshot.get().accounts.wind_up().await;
-        state.connections.wait_until_at_most(0).await;
-    }));
+    let mut finished = pin!(async {
+        let mut idle = pin!(async {
+            state.snapshot.get().accounts.wind_up().await;
+            state.connections.wait_until_at_most(0).await;
+        });
+        if timeout(SHUTDOWN_TIMEOUT, idle.as_mut()).await.is_err() && Finishing::is_under_way() {
+            let _ = timeout(PUBLISHING_TIMEOUT, idle).await;
+        }
+    });
     let mut second_signal = pin!(shutdown.requested());
     poll_fn(|cx| {
         if finished.as_mut().poll(cx).is_ready() {

@@ -161,7 +161,7 @@ impl Client {
             // The time left is shared with the remaining servers.
             let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
             let gate = Gate::new(target.proxy.is_some());
-            let agent = self.agent(target, left, connect_timeout, &gate);
+            let agent = self.agent(target, connect_timeout, &gate);
             let result = run_in_thread(left, connect_timeout, &gate, prepare(&agent, &target.base));
             let was_sent = result.is_ok() || !gate.shut();
             // Ends an exchange that is late, its connection and its thread: in a server they would add up.
@@ -189,15 +189,10 @@ impl Client {
     }
 
     /// Returns a ureq agent for one exchange, whose request has to pass `gate`.
-    fn agent(
-        &self,
-        target: &Target,
-        timeout: Duration,
-        connect_timeout: Duration,
-        gate: &Gate,
-    ) -> ureq::Agent {
+    fn agent(&self, target: &Target, connect_timeout: Duration, gate: &Gate) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
+            // No timeout for the answer: ureq would count the time in which this process was stopped, and not look whether
+            // an answer came meanwhile.
             .timeout_connect(Some(connect_timeout))
             // Shorter, so that a failure to resolve is told apart.
             .timeout_resolve(Some(connect_timeout * 9 / 10))
@@ -217,8 +212,8 @@ impl Client {
 /// Runs an exchange in a thread of its own and stops waiting when it is late: if nothing has passed `gate` within
 /// `connect_timeout`, or there is no response within `timeout`.
 ///
-/// ureq's own timeouts cover nearly all of this, but a proxy that answers CONNECT byte by byte evades them (3.5.2), and
-/// the caller may hold the lock of a refresh.
+/// ureq's own timeouts for connecting are more precise and come first, but a proxy that answers CONNECT byte by byte evades
+/// them (3.5.2), and the caller may hold the lock of a refresh.
 fn run_in_thread(
     timeout: Duration,
     connect_timeout: Duration,

@@ -149,6 +149,7 @@ impl Simulation {
             clock: &self.clock,
             source: self,
             store: &self.store,
+            ending: None,
         };
         let deadline = self.clock.instant() + TIMEOUT;
         // Only the promises count here, not the result.

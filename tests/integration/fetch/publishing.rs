@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::inotify;
 
-use crate::support::home::{Home, wechat_with_accounts};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
+use crate::support::proxy::HoldingProxy;
 use crate::support::*;
 
 /// Returns this command under strace, which makes calls go wrong: `faults` are its flags. The trace goes to `trace`.
@@ -120,31 +122,42 @@ fn without_directory_sync(home: &Home, error: &str, command: &Command) -> Comman
     with_faults(&["-P", state.to_str().unwrap(), "-e", &inject], &home.path("trace"), command)
 }
 
-fn home_with_hook() -> (WeChat, Home) {
-    let wechat = wechat_with_accounts(1, &[]);
-    let home = Home::with_accounts(1, &wechat.url(), "on_change = [\"./hook\"]\n");
+/// Returns a host with account `a0`, with `more` in its config, and a hook that may be there.
+fn home_with_hook(base_url: &str, more: &str) -> Home {
+    let home = Home::with_accounts(1, base_url, more);
     write_program(&home.path("hook"), "#!/bin/sh\necho run >> \"$(dirname \"$0\")/runs\"\n");
-    (wechat, home)
+    home
+}
+
+const HOOK: &str = "on_change = [\"./hook\"]\n";
+
+/// Ends a server under strace, which does not forward signals.
+fn end_traced(server: &Server) {
+    let children = format!("/proc/{0}/task/{0}/children", server.pid());
+    send("TERM", fs::read_to_string(children).unwrap().trim().parse().unwrap());
+}
+
+fn send(signal: &str, pid: u32) {
+    let kill = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    assert!(kill.unwrap().success());
 }
 
 #[needs(strace)]
 #[test]
 fn the_hook_runs_for_a_token_that_is_published_although_the_directory_cannot_be_synced() {
-    let (wechat, home) = home_with_hook();
+    let wechat = wechat_with_accounts(1, &[]);
+    let home = home_with_hook(&wechat.url(), HOOK);
     let fetch = without_directory_sync(&home, "EIO", &home.command(&["fetch"]));
     Run::new(fetch).exits(0).says(&["is replaced", "cannot be synced", "in force", "断电"]);
     assert!(has_fault(&home.path("trace")));
     assert!(wechat.is_alive(&home.token("a0").unwrap()));
     assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
 
-    let (_wechat, home) = home_with_hook();
+    let home = home_with_hook(&wechat.url(), HOOK);
     let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
     let server = Server::start(without_directory_sync(&home, "EIO", &serve), 1);
     eventually("the hook has run", || home.path("runs").exists());
-    // strace does not forward signals, so its child gets this one.
-    let children = format!("/proc/{0}/task/{0}/children", server.pid());
-    let child = fs::read_to_string(children).unwrap();
-    assert!(Command::new("kill").args(["-TERM", child.trim()]).status().unwrap().success());
+    end_traced(&server);
     let (_, stderr) = server.end();
     assert!(stderr.contains("cannot be synced") && !stderr.contains("failed"), "{stderr}");
 }
@@ -153,7 +166,8 @@ fn the_hook_runs_for_a_token_that_is_published_although_the_directory_cannot_be_
 #[test]
 fn a_file_system_that_cannot_sync_directories_is_no_fault() {
     for error in ["EINVAL", "EOPNOTSUPP"] {
-        let (_wechat, home) = home_with_hook();
+        let wechat = wechat_with_accounts(1, &[]);
+        let home = home_with_hook(&wechat.url(), HOOK);
         let fetch = without_directory_sync(&home, error, &home.command(&["fetch"]));
         Run::new(fetch).exits(0).silent();
         assert!(has_fault(&home.path("trace")));
@@ -221,4 +235,97 @@ fn the_next_run_of_a_verb_that_writes_removes_what_killed_ones_left() {
             assert!(!names.iter().any(|name| name.starts_with('.')), "{killed:?} {next} {names:?}");
         }
     }
+}
+
+// The end of the process.
+
+/// WeChat behind a proxy that holds its answers.
+fn held_wechat() -> (WeChat, HoldingProxy) {
+    let wechat = wechat_with_accounts(1, &[]);
+    let proxy = HoldingProxy::new(wechat.address());
+    proxy.hold();
+    (wechat, proxy)
+}
+
+#[test]
+fn promise_2_a_signal_during_a_request_waits_for_the_answer_and_publishes_it() {
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let (wechat, proxy) = held_wechat();
+        let more = &format!("api = \"classic\"\n{HOOK}");
+        let home = home_with_hook(&proxy.url(), more);
+        let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("WeChat has answered", || wechat.mints() == 1);
+        send(name, fetch.id());
+        proxy.release();
+        let output = fetch.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        assert!(wechat.is_alive(&home.token("a0").unwrap()), "{name}");
+        assert_eq!(fs::read_to_string(home.path("runs")).unwrap(), "run\n");
+    }
+}
+
+#[test]
+fn a_signal_during_a_request_ends_fetch_after_a_moment_if_no_answer_comes() {
+    let wechat = WeChat::with(&["--fault", "hang"]);
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.publish("T_STILL_GOOD", 7200, 7100);
+    let mut fetch = sandbox.command(&["fetch", "--timeout", "1h"]);
+    let fetch = fetch.stderr(Stdio::piped()).spawn().unwrap();
+    eventually("WeChat is asked", || wechat.asked() == 1);
+    send("TERM", fetch.id());
+    let output = fetch.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(15));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("told to end") && stderr.contains("终止"), "{stderr}");
+    assert_eq!((wechat.asked(), sandbox.token()), (1, "T_STILL_GOOD".to_owned()));
+}
+
+#[test]
+fn a_refusal_that_comes_after_a_signal_is_reported() {
+    let (wechat, proxy) = held_wechat();
+    let home = home_with_hook(&proxy.url(), "");
+    home.put_secret("a0", &appsecret(7));
+    let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("WeChat is asked", || wechat.asked() == 1);
+    send("TERM", fetch.id());
+    proxy.release();
+    let output = fetch.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(15));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("fetch: a0: ") && stderr.contains("no live token"), "{stderr}");
+}
+
+/// Stopped by SIGSTOP, as by a suspended machine. The answer comes and the deadline passes meanwhile.
+#[test]
+fn promise_2_a_fetch_that_was_stopped_past_its_deadline_publishes_what_came() {
+    let (wechat, proxy) = held_wechat();
+    let home = home_with_hook(&proxy.url(), "api = \"classic\"\n");
+    let fetch = home.command(&["fetch", "--timeout", "10s"]).spawn().unwrap();
+    eventually("WeChat has answered", || wechat.mints() == 1);
+    send("STOP", fetch.id());
+    proxy.release();
+    std::thread::sleep(Duration::from_secs(11));
+    send("CONT", fetch.id());
+    let output = fetch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(wechat.is_alive(&home.token("a0").unwrap()));
+    assert_eq!(wechat.mints(), 1);
+}
+
+/// The answer comes shortly before the server's time to shut down is over, and the disk fails beyond that.
+#[needs(strace)]
+#[test]
+fn promise_2_a_server_that_shuts_down_publishes_what_came_although_the_disk_fails_for_a_moment() {
+    let (wechat, proxy) = held_wechat();
+    let home = home_with_hook(&proxy.url(), "api = \"classic\"\n");
+    let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
+    let faults = ["-e", "trace=rename", "-e", "inject=rename:error=ENOSPC:when=3..12"];
+    let server = Server::start(with_faults(&faults, &home.path("trace"), &serve), 1);
+    eventually("WeChat has answered", || wechat.mints() == 1);
+    end_traced(&server);
+    std::thread::sleep(Duration::from_millis(3500));
+    proxy.release();
+    server.end();
+    assert!(has_fault(&home.path("trace")));
+    assert!(wechat.is_alive(&home.token("a0").unwrap()));
 }
