@@ -18,8 +18,8 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
 use crate::scheduler::{self, Environment};
 use crate::server::{
-    self, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme, Snapshot, Tls, TlsFiles,
-    WatchedFiles,
+    self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme, Settings, Tls,
+    TlsFiles, WatchedFiles,
 };
 use crate::store::Stores;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stores = Stores::new(Arc::clone(&clock));
-    let reader = SnapshotReader {
+    let reader = SettingsReader {
         common: common.clone(),
         args: args.clone(),
         secrets,
@@ -46,8 +46,9 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
             environment: Environment::new(Arc::clone(&clock), stores.clone()),
         },
         plans: Mutex::default(),
+        access: AccessReader::default(),
     };
-    let ((snapshot, tls), listen) = both(
+    let ((served_settings, tls), listen) = both(
         both(reader.reloaded(), tls(&settings, Arc::clone(&clock))),
         Listen::parse_all(&settings.listen),
     )?;
@@ -58,10 +59,14 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
-    let accounts = snapshot.get().accounts.names().len();
+    let accounts = served_settings.get().accounts().names().len();
     stores.await_first_look();
-    let options =
-        Options { snapshot, tls, max_connections: settings.max_connections as usize, clock };
+    let options = Options {
+        settings: served_settings,
+        tls,
+        max_connections: settings.max_connections as usize,
+        clock,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -82,20 +87,13 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
 }
 
 /// The certificates for HTTPS, if it is configured.
-fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Reloaded<Tls>>> {
+fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Tls>> {
     let files = TlsFiles::from_flags(
         settings.tls_cert.as_deref(),
         settings.tls_key.as_deref(),
         settings.tls_client_ca.as_deref(),
     )?;
-    let reloaded = |tls_files: TlsFiles| {
-        Reloaded::new("certificates", move |files| {
-            tls_files.paths().iter().for_each(|path| files.add(path));
-            let tls = Tls::read(&tls_files, clock.now())?;
-            Ok(Box::new(|_: Option<&Tls>| tls) as Make<Tls>)
-        })
-    };
-    files.map(reloaded).transpose()
+    files.map(|files| Tls::new(files, clock)).transpose()
 }
 
 /// The status that `systemctl status` shows.
@@ -104,8 +102,8 @@ fn status(accounts: usize, addresses: &[String]) -> String {
     format!("serving {accounts} {noun} on {}", addresses.join(", "))
 }
 
-/// Reads what is served and to whom: flags, the config, and the files that they name.
-struct SnapshotReader {
+/// Reads what is served and to whom: flags, the config, and the files that they name and that are not followed yet.
+struct SettingsReader {
     common: CommonArgs,
     args: ServeArgs,
     secrets: Secrets,
@@ -114,18 +112,15 @@ struct SnapshotReader {
     resources: AccountResources,
     /// The plans of the last good read, by the accounts' names. Their secrets are not read again.
     plans: Mutex<HashMap<String, AccountPlan>>,
+    access: AccessReader,
 }
 
-impl SnapshotReader {
-    fn reloaded(self) -> Result<Reloaded<Snapshot>> {
-        let name = match config::path(&self.common, &self.args.account) {
-            Some(_) => "accounts and access rules",
-            None => "access rules",
-        };
-        Reloaded::new(name, move |files| self.read(files))
+impl SettingsReader {
+    fn reloaded(self) -> Result<Reloaded<Settings>> {
+        Reloaded::new("accounts and access rules", move |files| self.read(files))
     }
 
-    fn read(&self, files: &mut WatchedFiles) -> Result<Make<Snapshot>> {
+    fn read(&self, files: &mut WatchedFiles) -> Result<Make<Settings>> {
         if let Some(path) = config::path(&self.common, &self.args.account) {
             files.add(&path);
         }
@@ -134,9 +129,8 @@ impl SnapshotReader {
         let accounts = config.account_settings(&[])?;
         let allowed = accounts.iter().map(|it| (it.account.name.clone(), it.allow.clone()));
         let sources = sources(&settings, allowed.collect());
-        sources.files().for_each(|path| files.add(path));
         let mode = settings.refresh.then(|| config.mode(self.args.mode));
-        let (accounts, access) = both(self.connect(accounts, mode), sources.read())?;
+        let (accounts, access) = both(self.connect(accounts, mode), self.access.read(&sources))?;
         if settings.needs_restart(&self.settings_at_start) {
             error!(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
@@ -144,10 +138,13 @@ impl SnapshotReader {
         }
         let plans = accounts.iter().map(|(plan, _)| (plan.account.name.clone(), plan.clone()));
         *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();
+        self.access.take(sources);
         let resources = self.resources.clone();
-        Ok(Box::new(move |before: Option<&Snapshot>| {
-            let before = before.map(|before| &before.accounts);
-            Snapshot { access, accounts: Accounts::new(accounts, before, &resources) }
+        Ok(Box::new(move |before: Option<&Settings>| {
+            Settings::new(
+                access,
+                Accounts::new(accounts, before.map(Settings::accounts), &resources),
+            )
         }))
     }
 

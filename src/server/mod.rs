@@ -17,12 +17,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
-pub(crate) use state::Snapshot;
+pub(crate) use state::snapshot::{AccessReader, Settings};
 pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
@@ -31,6 +31,7 @@ use state::ServerState;
 use state::counters::Counters;
 use state::log_limit::ThrottledLog;
 use state::slots::Connections;
+use state::snapshot::LiveSnapshot;
 use transport::{Transport, accept};
 
 use crate::log::info;
@@ -42,11 +43,14 @@ use crate::os::systemd;
 /// How often the files that a reload reads are checked for changes. A change takes effect at the second check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the other files wait for the settings at each check.
+const SETTINGS_HEAD_START: Duration = Duration::from_millis(500);
+
 /// What the server is started with.
 pub(crate) struct Options {
-    pub(crate) snapshot: Reloaded<Snapshot>,
+    pub(crate) settings: Reloaded<Settings>,
     /// The certificates for HTTPS over TCP; `None` for plain HTTP.
-    pub(crate) tls: Option<Reloaded<Tls>>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -62,7 +66,7 @@ pub(crate) async fn serve(
         info!("serve: no more than {capacity} connections at once, by ulimit -n");
     }
     let state = Rc::new(ServerState {
-        snapshot: options.snapshot,
+        snapshot: LiveSnapshot::new(options.settings),
         connections: Connections::new(capacity),
         counters: Counters::default(),
         storms: RefCell::default(),
@@ -115,11 +119,12 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread.
+/// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread, and no file waits for
+/// another one: what admits clients is withdrawn in time, whatever is wrong with the rest.
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let Transport { state, tls } = &*transport;
+    let mut updates: Vec<Task> = Vec::new();
     loop {
         let is_requested = poll_fn(|cx| match hangup.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
@@ -128,20 +133,71 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
         .await;
         if is_requested {
             systemd::reloading();
-            state.snapshot.reload().await;
-            if let Some(tls) = tls {
-                tls.reload().await;
-            }
-            state.snapshot.get().accounts.hangup().await;
-            systemd::reloaded();
-        } else {
-            state.snapshot.reload_if_changed().await;
-            if let Some(tls) = tls {
-                tls.reload_if_changed().await;
-            }
         }
-        // Some accounts may be new.
-        state.snapshot.get().accounts.start();
+        let mut settings = Task::start(&transport, async move |transport| {
+            transport.state.snapshot.update_settings(is_requested).await;
+        });
+        // A key may be for an account that is new.
+        settings.ended_within(SETTINGS_HEAD_START).await;
+        let parts = vec![
+            settings,
+            Task::start(&transport, async move |transport| {
+                transport.state.snapshot.update_allow_file(is_requested).await;
+            }),
+            Task::start(&transport, async move |transport| {
+                transport.state.snapshot.update_keys(is_requested).await;
+            }),
+            Task::start(&transport, async move |transport| {
+                if let Some(tls) = &transport.tls {
+                    tls.update_identity(is_requested).await;
+                }
+            }),
+            Task::start(&transport, async move |transport| {
+                if let Some(tls) = &transport.tls {
+                    tls.update_client_cas(is_requested).await;
+                }
+            }),
+        ];
+        updates.retain(|update| !update.has_ended());
+        updates.push(Task::start(&transport, async move |transport| {
+            for part in parts {
+                part.ended().await;
+            }
+            if is_requested {
+                transport.state.snapshot.get().accounts.hangup().await;
+                systemd::reloaded();
+            }
+        }));
+    }
+}
+
+/// A task of the event loop, which is cancelled when this is dropped.
+struct Task(JoinHandle<()>);
+
+impl Task {
+    fn start<F: AsyncFnOnce(Rc<Transport>) + 'static>(transport: &Rc<Transport>, work: F) -> Task {
+        let transport = Rc::clone(transport);
+        Task(spawn_local(async move { work(transport).await }))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    async fn ended(mut self) {
+        if !self.has_ended() {
+            let _ = (&mut self.0).await; // A panic is reported where it happens.
+        }
+    }
+
+    async fn ended_within(&mut self, time: Duration) {
+        let _ = timeout(time, &mut self.0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -2,12 +2,13 @@
 //! on other threads; the value is replaced on the listener's thread. If the files are broken, the error is reported and
 //! the last good value stays. Knows nothing of what the value is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Result;
+use tokio::sync::Mutex;
 
 use crate::error::Exit;
 use crate::log::{error, info};
@@ -41,6 +42,10 @@ pub(crate) type Make<T> = Box<dyn FnOnce(Option<&T>) -> T + Send>;
 /// Reads the files, on any thread, and adds each to the list before.
 type Read<T> = dyn Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync;
 
+/// How often in a row a change may be found that has not settled. After that it is read all the same: a file that is
+/// rewritten all the time must not keep a withdrawn key alive.
+const MAX_UNSETTLED_CHECKS: u32 = 5;
+
 /// A value made of files.
 pub(crate) struct Reloaded<T> {
     /// What people call it, in the plural.
@@ -49,8 +54,57 @@ pub(crate) struct Reloaded<T> {
     current: RefCell<Rc<T>>,
     /// The files of the last attempt to read them, good or not.
     files: RefCell<WatchedFiles>,
-    /// The versions of these files at the last look.
-    last_look: RefCell<Versions>,
+    /// The versions of these files at the last check.
+    last_check: RefCell<Versions>,
+    /// How many checks in a row have found a change that had not settled.
+    unsettled_checks: Cell<u32>,
+    /// Held while the files are checked and read.
+    is_busy: Mutex<()>,
+}
+
+/// The first value, read on any thread.
+pub(crate) struct FirstRead<T> {
+    name: &'static str,
+    read: Arc<Read<T>>,
+    files: WatchedFiles,
+    make: Make<T>,
+}
+
+impl<T: 'static> FirstRead<T> {
+    /// Reads the files. `name` is what people call the value, in the plural.
+    pub(crate) fn new(
+        name: &'static str,
+        read: impl Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync + 'static,
+    ) -> Result<FirstRead<T>> {
+        let mut files = WatchedFiles::default();
+        let make = read(&mut files)?;
+        Ok(FirstRead::of(name, files, make, read))
+    }
+
+    /// Returns what was read from `files`, which `read` reads again later.
+    pub(crate) fn of(
+        name: &'static str,
+        files: WatchedFiles,
+        make: Make<T>,
+        read: impl Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync + 'static,
+    ) -> FirstRead<T> {
+        FirstRead { name, read: Arc::new(read), files, make }
+    }
+}
+
+impl<T: 'static> From<FirstRead<T>> for Reloaded<T> {
+    fn from(first: FirstRead<T>) -> Reloaded<T> {
+        let FirstRead { name, read, files, make } = first;
+        Reloaded {
+            name,
+            read,
+            current: RefCell::new(Rc::new(make(None))),
+            last_check: RefCell::new(files.versions()),
+            files: RefCell::new(files),
+            unsettled_checks: Cell::default(),
+            is_busy: Mutex::default(),
+        }
+    }
 }
 
 impl<T: 'static> Reloaded<T> {
@@ -59,15 +113,7 @@ impl<T: 'static> Reloaded<T> {
         name: &'static str,
         read: impl Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync + 'static,
     ) -> Result<Reloaded<T>> {
-        let mut files = WatchedFiles::default();
-        let current = read(&mut files)?(None);
-        Ok(Reloaded {
-            name,
-            read: Arc::new(read),
-            current: RefCell::new(Rc::new(current)),
-            last_look: RefCell::new(files.versions()),
-            files: RefCell::new(files),
-        })
+        FirstRead::new(name, read).map(Reloaded::from)
     }
 
     /// The last good value.
@@ -75,11 +121,48 @@ impl<T: 'static> Reloaded<T> {
         Rc::clone(&self.current.borrow())
     }
 
+    /// Reloads the value: if its files have changed, or whether they have changed or not if that is requested.
+    pub(crate) async fn update(&self, is_requested: bool) {
+        match is_requested {
+            true => self.reload().await,
+            false => self.reload_if_changed().await,
+        }
+    }
+
     /// Reads the files again, whether they have changed or not.
     pub(crate) async fn reload(&self) {
+        let _busy = self.is_busy.lock().await;
+        self.read_again().await;
+    }
+
+    /// Reads the files again if they have changed and then stayed the same for one check: a certificate and its key are
+    /// two files, and are replaced one after the other. Does nothing while they are being read.
+    pub(crate) async fn reload_if_changed(&self) {
+        let Ok(_busy) = self.is_busy.try_lock() else { return };
+        let paths = self.files.borrow().paths();
+        if paths.is_empty() {
+            return;
+        }
+        let check = move || paths.iter().map(|path| FileVersion::at(path)).collect();
+        // Without a thread, the next check finds the change.
+        let Ok(now) = thread::run(check).await else { return };
+        let before = self.last_check.replace(now);
+        if *self.last_check.borrow() == self.files.borrow().versions() {
+            self.unsettled_checks.set(0);
+            return;
+        }
+        self.unsettled_checks.set(self.unsettled_checks.get() + 1);
+        let has_settled = *self.last_check.borrow() == before;
+        if has_settled || self.unsettled_checks.get() >= MAX_UNSETTLED_CHECKS {
+            self.read_again().await;
+        }
+    }
+
+    async fn read_again(&self) {
         if self.files.borrow().0.is_empty() {
             return;
         }
+        self.unsettled_checks.set(0);
         let read = Arc::clone(&self.read);
         let attempt = thread::run(move || {
             let mut files = WatchedFiles::default();
@@ -87,7 +170,7 @@ impl<T: 'static> Reloaded<T> {
         });
         let read = match attempt.await {
             Ok((read, files)) => {
-                self.last_look.replace(files.versions());
+                self.last_check.replace(files.versions());
                 self.files.replace(files);
                 read
             }
@@ -106,24 +189,6 @@ impl<T: 'static> Reloaded<T> {
                 }
                 lines.iter().for_each(|line| error!("serve: {line}"));
             }
-        }
-    }
-
-    /// Reads the files again if they have changed and then stayed the same for one look: a certificate and its key are two
-    /// files, and are replaced one after the other.
-    pub(crate) async fn reload_if_changed(&self) {
-        let paths = self.files.borrow().paths();
-        if paths.is_empty() {
-            return;
-        }
-        let look = move || paths.iter().map(|path| FileVersion::at(path)).collect();
-        // Without a thread, the next look finds the change.
-        let Ok(now) = thread::run(look).await else { return };
-        let before = self.last_look.replace(now);
-        let has_changed = *self.last_look.borrow() != self.files.borrow().versions();
-        let has_settled = *self.last_look.borrow() == before;
-        if has_changed && has_settled {
-            self.reload().await;
         }
     }
 }
@@ -173,6 +238,22 @@ mod tests {
         fs::write(&path, "3").unwrap();
         look(22);
         look(3);
+    }
+
+    #[test]
+    fn a_file_that_changes_all_the_time_is_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let number = number_in(path.clone());
+        let mut text = "1".to_owned();
+        for _ in 0..MAX_UNSETTLED_CHECKS {
+            assert_eq!(*number.get(), 1);
+            text.insert(0, '0'); // Another size.
+            fs::write(&path, text.replace('1', "2")).unwrap();
+            run(number.reload_if_changed());
+        }
+        assert_eq!(*number.get(), 2);
     }
 
     #[test]

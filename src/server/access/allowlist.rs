@@ -91,9 +91,9 @@ pub(crate) fn parse_networks<S: AsRef<str>>(
     }
 }
 
-/// Reads addresses and networks from a file, which separates them by commas, blanks or line ends. The error names every
+/// Reads a file of addresses and networks, which separates them by commas, blanks or line ends. The error names every
 /// entry that is neither, with its line.
-pub(crate) fn read_networks(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<Allowlist> {
     let file = LineFile::read("allow file", path)?;
     let mut networks = Vec::new();
     let mut faults = Vec::new();
@@ -111,7 +111,10 @@ pub(crate) fn read_networks(path: &Path) -> anyhow::Result<Vec<IpCidr>> {
             }
         }
     }
-    if faults.is_empty() { Ok(networks) } else { Err(file.error(&faults)) }
+    match faults.is_empty() {
+        true => Ok(Allowlist::from_networks(networks)),
+        false => Err(file.error(&faults)),
+    }
 }
 
 /// Sorts ranges and merges those that overlap.

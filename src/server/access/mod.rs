@@ -1,5 +1,5 @@
-//! The access rules: addresses, trusted proxies and clients' keys, as flags and files give them. A reload replaces them
-//! while the server runs. Answers no request.
+//! The access rules: addresses, trusted proxies and clients' keys, as flags and files give them. A reload replaces each part
+//! of them while the server runs. Answers no request.
 
 pub(crate) mod allowlist;
 pub(crate) mod browser;
@@ -10,7 +10,9 @@ pub(crate) mod line_file;
 pub(crate) mod peer;
 pub(crate) mod retry_storm;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use self::allowlist::Allowlist;
 use self::forwarded::TrustedProxies;
@@ -18,19 +20,27 @@ use self::host::ServerNames;
 use self::keys::Keys;
 use self::peer::Peer;
 use crate::error::Exit;
-use crate::log::error;
 
-/// The access rules. A client needs an allowed address and, if there are keys, a key.
+/// The access rules that flags and config give.
 #[derive(Debug, Default)]
-pub(crate) struct AccessRules {
-    pub(crate) allow: Allowlist,
-    pub(crate) proxies: TrustedProxies,
-    pub(crate) server_names: ServerNames,
-    /// `None` if clients need no key.
-    pub(crate) keys: Option<Keys>,
+pub(crate) struct ConfiguredRules {
+    allow: Allowlist,
+    proxies: TrustedProxies,
+    server_names: ServerNames,
     /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
     /// of them may.
     accounts: Vec<Option<Allowlist>>,
+}
+
+/// The access rules: those that flags and config give, and those of the files that they name. A client needs an allowed
+/// address and, if there are keys, a key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AccessRules {
+    pub(crate) configured: Rc<ConfiguredRules>,
+    /// The addresses of the allow file. `None` if there is none.
+    pub(crate) listed: Option<Rc<Allowlist>>,
+    /// `None` if clients need no key.
+    pub(crate) keys: Option<Rc<Keys>>,
 }
 
 /// Why a request does not pass the access rules. The routes make a response of it.
@@ -48,6 +58,12 @@ pub(crate) enum AccessError {
     Misdirected,
     /// A page of another site makes a browser send the request.
     CrossSite,
+    /// The client's certificate has expired.
+    ExpiredCertificate,
+    /// The client's certificate is not valid yet.
+    FutureCertificate,
+    /// The client's certificate is of no CA that is trusted now.
+    UntrustedCertificate,
     /// The request has more than one `Authorization` header.
     SeveralAuthorizations,
     /// No account that the client may see has this name.
@@ -74,23 +90,17 @@ impl AccessSources {
         self.allow.is_empty() && self.allow_file.is_none()
     }
 
-    /// Returns the files that [`Self::read`] reads.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.allow_file.iter().chain(&self.keys)
+    /// Returns the names of the accounts, sorted.
+    pub(crate) fn account_names(&self) -> Vec<String> {
+        self.accounts.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Reads the access rules. The error names all problems. Rules that let no client in are reported on stderr.
-    pub(crate) fn read(&self) -> anyhow::Result<AccessRules> {
+    /// Parses all but the files. The error names all problems.
+    pub(crate) fn parse(&self) -> anyhow::Result<ConfiguredRules> {
         let mut problems = Vec::new();
-        let listed = self.allow_file.as_deref().map(allowlist::read_networks).transpose();
-        let names: Vec<String> = self.accounts.iter().map(|(name, _)| name.clone()).collect();
-        let keys = self.keys.as_ref().map(|path| Keys::read(path, &names)).transpose();
-
         let given = or_default(allowlist::parse_networks("--allow", &self.allow), &mut problems);
-        let listed = or_default(listed, &mut problems).unwrap_or_default();
         let proxies = or_default(TrustedProxies::parse(&self.trusted_proxies), &mut problems);
         let server_names = or_default(ServerNames::parse(&self.server_names), &mut problems);
-        let keys = or_default(keys, &mut problems);
         let mut accounts = Vec::new();
         for (name, allow) in &self.accounts {
             accounts.push(allow.as_ref().map(|allow| {
@@ -103,18 +113,9 @@ impl AccessSources {
         }
         let allow = match self.defaults_to_loopback() {
             true => Allowlist::loopback(),
-            false => Allowlist::from_networks(given.into_iter().chain(listed)),
+            false => Allowlist::from_networks(given),
         };
-        if let (Some(path), true) = (&self.allow_file, allow.is_empty()) {
-            error!("serve: allow file {} holds no address: nobody gets in", path.display());
-        }
-        if let (Some(path), true) = (&self.keys, keys.as_ref().is_some_and(Keys::is_empty)) {
-            error!(
-                "serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one",
-                path.display()
-            );
-        }
-        Ok(AccessRules { allow, proxies, server_names, keys, accounts })
+        Ok(ConfiguredRules { allow, proxies, server_names, accounts })
     }
 }
 
@@ -127,10 +128,16 @@ fn or_default<T: Default>(result: anyhow::Result<T>, problems: &mut Vec<String>)
 }
 
 impl AccessRules {
+    /// Whether a client may ask from this address.
+    pub(crate) fn allows(&self, ip: IpAddr) -> bool {
+        self.configured.allow.contains(ip)
+            || self.listed.as_ref().is_some_and(|listed| listed.contains(ip))
+    }
+
     /// Whether a peer may send requests at all, as a client or as a trusted proxy.
     pub(crate) fn allows_connection(&self, peer: Peer) -> bool {
         match peer {
-            Peer::Ip(ip) => self.allow.contains(ip) || self.proxies.contains(peer),
+            Peer::Ip(ip) => self.allows(ip) || self.proxies().contains(peer),
             // The mode of the socket's file decides.
             Peer::Unix => true,
         }
@@ -138,9 +145,17 @@ impl AccessRules {
 
     /// Whether a client's address is allowed to have the token of this account.
     pub(crate) fn allows_account(&self, client: Peer, account: usize) -> bool {
-        match (client, self.accounts.get(account)) {
+        match (client, self.configured.accounts.get(account)) {
             (Peer::Ip(ip), Some(Some(allow))) => allow.contains(ip),
             _ => true,
         }
+    }
+
+    pub(crate) fn proxies(&self) -> &TrustedProxies {
+        &self.configured.proxies
+    }
+
+    pub(crate) fn server_names(&self) -> &ServerNames {
+        &self.configured.server_names
     }
 }

@@ -23,11 +23,13 @@ use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
+use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::retry_storm::{ClientId, RetryDecision};
-use crate::server::state::{ServerState, Snapshot};
+use crate::server::state::ServerState;
+use crate::server::state::snapshot::Snapshot;
 
 /// How much of a host a log line shows: all of a real one.
 const MAX_HOST_SHOWN: usize = 60; // characters
@@ -63,11 +65,12 @@ struct RequestContext<'a> {
     key_name: &'a OnceCell<Arc<str>>,
 }
 
-/// Handles a request. If it is refused, `body` may be unread.
+/// Handles a request, whose connection's `certificate` was judged. If it is refused, `body` may be unread.
 pub(crate) async fn handle(
     head: &Parts,
     body: &mut RequestBody<'_>,
     connection: ConnectionInfo,
+    certificate: Result<(), AccessError>,
     state: &ServerState,
 ) -> Handled {
     // A reload meanwhile does not affect this request.
@@ -78,15 +81,16 @@ pub(crate) async fn handle(
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
     let answer = async {
-        client = forwarded::client_address(&head.headers, connection.peer, &access.proxies)?;
+        certificate?;
+        client = forwarded::client_address(&head.headers, connection.peer, access.proxies())?;
         if let Peer::Ip(ip) = client.peer()
-            && !access.allow.contains(ip)
+            && !access.allows(ip)
         {
             return Err(Rejection::Forbidden(ip));
         }
         // A client that opens a unix socket names no host that could be checked.
         let is_over_unix = matches!(client, ClientAddress::Direct(Peer::Unix));
-        let names = (!is_over_unix).then_some(&access.server_names);
+        let names = (!is_over_unix).then(|| access.server_names());
         check_host(head, names, connection.is_to_loopback)?;
         check_site(head, route.as_ref().ok().copied())?;
         check_body(&body)?;
@@ -132,7 +136,7 @@ fn report_refusal(
         Rejection::ForbiddenAccount(_) => {
             Cow::Borrowed("not in the allow of the account that it asked for")
         }
-        Rejection::Forwarded(why) => Cow::Borrowed(*why),
+        Rejection::Forwarded(why) | Rejection::Certificate(why) => Cow::Borrowed(*why),
         Rejection::Unauthorized(NOT_A_KEY, _) => {
             Cow::Borrowed("it showed a key that is not in the keys file")
         }

@@ -31,6 +31,8 @@ pub(crate) enum Rejection {
     Forbidden(IpAddr),
     /// A proxy forwarded it, and the client is unknown; the text says why.
     Forwarded(&'static str),
+    /// The client's certificate does not hold any more; the text says why.
+    Certificate(&'static str),
     /// There is no key, or an unknown one; the text says which.
     Unauthorized(&'static str, Challenge),
     /// It names another host than this server.
@@ -83,6 +85,15 @@ impl From<AccessError> for Rejection {
             ),
             AccessError::Misdirected => Rejection::Misdirected,
             AccessError::CrossSite => Rejection::CrossSite,
+            AccessError::ExpiredCertificate => Rejection::Certificate(
+                "the client's certificate has expired; connect again with a new one",
+            ),
+            AccessError::FutureCertificate => Rejection::Certificate(
+                "the client's certificate is not valid yet; is the clock right, here and where it was made?",
+            ),
+            AccessError::UntrustedCertificate => Rejection::Certificate(
+                "the client's certificate is of no CA in serve's --tls-client-ca now; connect again with one that is",
+            ),
             AccessError::SeveralAuthorizations => Rejection::BadRequest(
                 "the request has more than one Authorization header; send one",
             ),
@@ -100,6 +111,7 @@ impl Rejection {
             Rejection::Unauthorized(..) => StatusCode::UNAUTHORIZED,
             Rejection::Forbidden(_)
             | Rejection::Forwarded(_)
+            | Rejection::Certificate(_)
             | Rejection::CrossSite
             | Rejection::ForbiddenAccount(_) => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -124,6 +136,7 @@ impl Rejection {
     pub(crate) fn closes(&self) -> bool {
         match self {
             Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded(_) => true,
+            Rejection::Certificate(_) => true,
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
             Rejection::Unauthorized(..)
             | Rejection::Misdirected
@@ -147,6 +160,7 @@ impl Rejection {
             Rejection::Forbidden(_) => "forbidden",
             Rejection::ForbiddenAccount(_) => "forbidden_account",
             Rejection::Forwarded(_) => "forwarded",
+            Rejection::Certificate(_) => "certificate",
             Rejection::Unauthorized(..) => "unauthorized",
             Rejection::Misdirected => "misdirected",
             Rejection::CrossSite => "cross_site",
@@ -171,6 +185,7 @@ impl Rejection {
         Cow::Borrowed(match self {
             Rejection::BadRequest(what)
             | Rejection::Forwarded(what)
+            | Rejection::Certificate(what)
             | Rejection::Unauthorized(what, _)
             | Rejection::WeChat(_, what) => what,
             Rejection::Forbidden(address) => {

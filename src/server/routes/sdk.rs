@@ -202,7 +202,7 @@ impl WechatError {
             | Rejection::NotReady(_)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
             // As WeChat says of an account that may not have such tickets.
-            Rejection::NoSuchTicket | Rejection::CrossSite => {
+            Rejection::NoSuchTicket | Rejection::CrossSite | Rejection::Certificate(_) => {
                 (48001, format!("api unauthorized: {message}"))
             }
             Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
@@ -227,6 +227,7 @@ impl WechatError {
             Rejection::BadRequest(_)
             | Rejection::Misdirected
             | Rejection::CrossSite
+            | Rejection::Certificate(_)
             | Rejection::BodyTooLarge
             | Rejection::HeadTooLarge
             | Rejection::RequestTimeout

@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 use hyper::StatusCode;
 
 /// The refusals that operators set alerts on. They are exported from the start as 0, so that the first one is a rise.
-const WATCHED: [&str; 5] = ["cross_site", "forbidden", "forwarded", "misdirected", "unauthorized"];
+const WATCHED: [&str; 6] =
+    ["certificate", "cross_site", "forbidden", "forwarded", "misdirected", "unauthorized"];
 
 #[derive(Debug)]
 pub(crate) struct Counters {

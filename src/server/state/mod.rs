@@ -4,6 +4,7 @@
 pub(crate) mod counters;
 pub(crate) mod log_limit;
 pub(crate) mod slots;
+pub(crate) mod snapshot;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,21 +13,13 @@ use std::sync::Arc;
 use self::counters::Counters;
 use self::log_limit::ThrottledLog;
 use self::slots::Connections;
-use super::access::AccessRules;
+use self::snapshot::LiveSnapshot;
 use super::access::retry_storm::RetryStorms;
-use super::reload::Reloaded;
-use crate::accounts::Accounts;
 use crate::os::clock::Clock;
-
-/// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
-pub(crate) struct Snapshot {
-    pub(crate) access: AccessRules,
-    pub(crate) accounts: Accounts,
-}
 
 /// What all connections share. Belongs to the listener's thread.
 pub(crate) struct ServerState {
-    pub(crate) snapshot: Reloaded<Snapshot>,
+    pub(crate) snapshot: LiveSnapshot,
     pub(crate) connections: Rc<Connections>,
     pub(crate) counters: Counters,
     pub(crate) storms: RefCell<RetryStorms>,

@@ -139,24 +139,23 @@ mod tests {
 
     use crate::accounts::{AccountResources, Accounts};
     use crate::os::clock::SystemClock;
-    use crate::server::access::AccessRules;
     use crate::server::reload::Reloaded;
     use crate::server::state::ServerState;
-    use crate::server::state::Snapshot;
     use crate::server::state::counters::Counters;
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;
+    use crate::server::state::snapshot::{AccessRead, LiveSnapshot, Settings};
 
     /// Fills all slots, lets two connections in at once, and returns how many are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
+        let settings = Reloaded::new("", |_| {
+            Ok(Box::new(|_: Option<&Settings>| {
+                let accounts = Accounts::new(Vec::new(), None, &AccountResources::for_tests());
+                Settings::new(AccessRead::default(), accounts)
+            }))
+        });
         let state = Rc::new(ServerState {
-            snapshot: Reloaded::new("", |_| {
-                Ok(Box::new(|_: Option<&Snapshot>| Snapshot {
-                    access: AccessRules::default(),
-                    accounts: Accounts::new(Vec::new(), None, &AccountResources::for_tests()),
-                }))
-            })
-            .expect("nothing to read"),
+            snapshot: LiveSnapshot::new(settings.expect("nothing to read")),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counters: Counters::default(),

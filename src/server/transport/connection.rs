@@ -1,7 +1,7 @@
 //! The life of one connection: TLS handshake, requests by hyper, timeouts, and the close. The routes decide what a
 //! request gets, and `accept` which peers get here.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::Transport;
 use super::progress::{RequestPhase, RequestProgress};
 use super::socket::Stream;
-use super::tls;
+use super::tls::{self, ClientCertificate};
 use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
@@ -47,6 +47,8 @@ const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask
 struct Connection {
     info: ConnectionInfo,
     transport: Rc<Transport>,
+    /// Present if clients need a certificate. It shares the stream, which is dropped before the slot.
+    certificate: OnceCell<Box<ClientCertificate>>,
     slot: ConnectionSlot,
     progress: Rc<RequestProgress>,
     /// Whether SDKs expect an `errcode` in the answer to the last request, as far as it has arrived.
@@ -72,8 +74,14 @@ pub(crate) async fn serve(
 ) {
     let now = Instant::now();
     let progress = Rc::new(RequestProgress::new(now));
-    let connection =
-        Rc::new(Connection { info, transport, slot, progress, is_for_sdks: Cell::default() });
+    let connection = Rc::new(Connection {
+        info,
+        transport,
+        certificate: OnceCell::new(),
+        slot,
+        progress,
+        is_for_sdks: Cell::default(),
+    });
     let life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
         // Boxed, so that the memory that a handshake takes is free afterwards.
@@ -119,9 +127,14 @@ impl Connection {
             self.close(Stream::Tcp(socket), end).await;
             return None;
         }
-        let mut handshake = pin!(tls.get().accept(socket));
+        let mut handshake = pin!(tls.accept(socket));
         match self.in_time(timer, |cx| handshake.as_mut().poll(cx)).await.ok()? {
-            Ok(stream) => Some(Stream::Tls(Box::new(stream))),
+            Ok(stream) => {
+                if let Some(certificate) = tls.client_certificate(&stream) {
+                    let _ = self.certificate.set(Box::new(certificate)); // There is one handshake.
+                }
+                Some(Stream::Tls(stream))
+            }
             Err((err, socket)) => {
                 if let Some(why) = tls::describe_failure(&err) {
                     self.transport.state.counters.refused("handshake");
@@ -277,8 +290,10 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
+    let certificate = connection.certificate.get();
+    let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now()));
     let Handled { client, is_for_sdks, key, answer } =
-        handler::handle(&head, &mut body, *info, state).await;
+        handler::handle(&head, &mut body, *info, certificate, state).await;
     connection.is_for_sdks.set(is_for_sdks);
     let closes = answer.as_ref().is_err_and(Rejection::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));

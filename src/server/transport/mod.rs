@@ -12,12 +12,11 @@ mod tracked;
 use std::rc::Rc;
 
 use self::tls::Tls;
-use super::reload::Reloaded;
 use super::state::ServerState;
 
 /// What all connections of a server need.
 pub(crate) struct Transport {
     pub(crate) state: Rc<ServerState>,
     /// Present if connections over TCP must use TLS.
-    pub(crate) tls: Option<Reloaded<Tls>>,
+    pub(crate) tls: Option<Tls>,
 }

@@ -246,8 +246,8 @@ impl Listener {
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// TLS over TCP, after the handshake. Boxed, because it is much larger than the others.
-    Tls(Box<TlsServerStream>),
+    /// TLS over TCP, after the handshake.
+    Tls(TlsServerStream),
 }
 
 /// What all kinds of streams can do.
@@ -256,12 +256,13 @@ trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
 
 impl Stream {
-    fn inner(&mut self) -> Pin<&mut dyn ReadWrite> {
-        Pin::new(match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
-            Stream::Tls(stream) => stream.inner(),
-        })
+    /// Calls `poll` with the stream, whatever its kind.
+    fn with<R>(&mut self, poll: impl FnOnce(Pin<&mut dyn ReadWrite>) -> R) -> R {
+        match self {
+            Stream::Tcp(stream) => poll(Pin::new(stream)),
+            Stream::Unix(stream) => poll(Pin::new(stream)),
+            Stream::Tls(stream) => stream.with(|stream| poll(stream)),
+        }
     }
 
     /// Sends a few bytes on a stream that was just accepted, and shuts down the server's side. The bytes fit into the
@@ -282,7 +283,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.get_mut().inner().poll_read(cx, buf)
+        self.get_mut().with(|stream| stream.poll_read(cx, buf))
     }
 }
 
@@ -292,15 +293,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().inner().poll_write(cx, buf)
+        self.get_mut().with(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().inner().poll_flush(cx)
+        self.get_mut().with(|stream| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().inner().poll_shutdown(cx)
+        self.get_mut().with(|stream| stream.poll_shutdown(cx))
     }
 }
 

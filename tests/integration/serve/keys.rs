@@ -467,7 +467,7 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     setup.write(&["", "nonsense"]);
     let expected = format!(
         "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints; \
-         the last good access rules stay\n",
+         the last good keys stay\n",
         setup.path().display()
     );
     eventually("the error is logged", || has_logged(&expected));
@@ -476,7 +476,7 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     eventually("the error is logged", || has_logged("can be written by others: mode 0622"));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);
     setup.write(&[&php.line]);
-    eventually("the file is read again", || has_logged("read access rules again"));
+    eventually("the file is read again", || has_logged("read keys again"));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);
     server.stop();
 }

@@ -1,6 +1,7 @@
 //! `wxtoken serve`: routes, access, TLS, refreshing, metrics, the page, and load.
 
 mod browsers;
+mod client_certificates;
 mod forwarded;
 mod keys;
 mod load;
@@ -11,5 +12,6 @@ mod paths;
 mod refresh;
 mod refusals;
 mod reload;
+mod revocation;
 mod routes;
 mod sdk_routes;

@@ -497,7 +497,7 @@ fn an_invalid_certificate_is_logged_once_and_the_last_good_one_kept() {
 }
 
 #[test]
-fn a_new_client_ca_applies_from_the_next_handshake_also_to_resumed_sessions() {
+fn a_new_client_ca_applies_to_resumed_sessions_and_to_open_connections() {
     let (authority, sandbox) = sandbox_with_certificate();
     let (before, after) = (Authority::new(), Authority::new());
     let identity = before.sign_client();
@@ -530,7 +530,9 @@ fn a_new_client_ca_applies_from_the_next_handshake_also_to_resumed_sessions() {
                 })
                 .is_err()
         });
-        assert_has_token(&kept.get("/token"), "T1");
+        let refused = kept.get("/token");
+        assert_eq!((refused.status, &refused.json()["error"]), (403, &"certificate".into()));
+        assert!(kept.is_closed(), "it cannot become valid");
     }
 }
 

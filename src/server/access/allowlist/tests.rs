@@ -125,7 +125,7 @@ fn a_file_gives_a_list_and_its_faults_come_with_their_lines() {
     let path = dir.path().join("allow");
     let read = |text: &str| {
         std::fs::write(&path, text).expect("a file");
-        read_networks(&path).map(Allowlist::from_networks).map_err(|err| format!("{err:#}"))
+        read_file(&path).map_err(|err| format!("{err:#}"))
     };
     let list =
         read("# ours\r\n10.0.0.0/8,192.0.2.1\t2001:db8::/32 # and theirs\r\n,\n::1").expect("good");

@@ -1,0 +1,247 @@
+//! What is served and to whom, and its parts, each of which is reloaded by itself: flags and config, the allow file, and the
+//! keys file. A fault in one of them holds back no change of another.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+
+use crate::accounts::Accounts;
+use crate::error::both;
+use crate::log::error;
+use crate::server::access::allowlist::{self, Allowlist};
+use crate::server::access::keys::Keys;
+use crate::server::access::{AccessRules, AccessSources, ConfiguredRules};
+use crate::server::reload::{FirstRead, Make, Reloaded, WatchedFiles};
+
+/// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
+pub(crate) struct Snapshot {
+    pub(crate) access: AccessRules,
+    pub(crate) accounts: Rc<Accounts>,
+}
+
+/// What flags and config say.
+pub(crate) struct Settings {
+    rules: Rc<ConfiguredRules>,
+    accounts: Rc<Accounts>,
+    allow_file: ListFile<Allowlist>,
+    keys: ListFile<Keys>,
+}
+
+impl Settings {
+    pub(crate) fn new(access: AccessRead, accounts: Accounts) -> Settings {
+        let AccessRead { rules, allow_file, keys } = access;
+        Settings { rules: Rc::new(rules), accounts: Rc::new(accounts), allow_file, keys }
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+}
+
+/// A file of access rules that flags or config name.
+#[derive(Default)]
+enum ListFile<T> {
+    #[default]
+    None,
+    /// The file that is followed already. Its last good state stays whatever flags and config say.
+    Followed,
+    /// Another file, which had to be read for the settings to be good. It is followed from now on.
+    New(RefCell<Option<FirstRead<T>>>),
+}
+
+impl<T: 'static> ListFile<T> {
+    /// Follows this file from now on.
+    fn follow(&self, followed: &RefCell<Option<Rc<Reloaded<T>>>>) {
+        match self {
+            ListFile::None => drop(followed.take()),
+            ListFile::Followed => {}
+            // Taken once: the settings stay the same while the file is reloaded.
+            ListFile::New(first) => {
+                if let Some(first) = first.take() {
+                    followed.replace(Some(Rc::new(first.into())));
+                }
+            }
+        }
+    }
+}
+
+/// The access rules as they were read.
+#[derive(Default)]
+pub(crate) struct AccessRead {
+    rules: ConfiguredRules,
+    allow_file: ListFile<Allowlist>,
+    keys: ListFile<Keys>,
+}
+
+/// Reads access rules, and knows which of their files are followed already.
+#[derive(Clone, Default)]
+pub(crate) struct AccessReader(Arc<Mutex<AccessSources>>);
+
+impl AccessReader {
+    /// Reads all but the files that are followed already. The error names all problems.
+    pub(crate) fn read(&self, sources: &AccessSources) -> Result<AccessRead> {
+        let (known_allow_file, known_keys) = {
+            let known = self.known();
+            (known.allow_file.clone(), known.keys.clone())
+        };
+        let allow_file = list_file(&sources.allow_file, &known_allow_file, |path| {
+            self.allow_file(path, sources)
+        });
+        let keys = list_file(&sources.keys, &known_keys, |path| self.keys(path, sources));
+        let (rules, (allow_file, keys)) = both(sources.parse(), both(allow_file, keys))?;
+        Ok(AccessRead { rules, allow_file, keys })
+    }
+
+    /// Takes these sources, which were read, as those that are known.
+    pub(crate) fn take(&self, sources: AccessSources) {
+        *self.known() = sources;
+    }
+
+    fn known(&self) -> MutexGuard<'_, AccessSources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the allow file. Reports on stderr if it lets no client in.
+    fn allow_file(&self, path: &Path, sources: &AccessSources) -> Result<FirstRead<Allowlist>> {
+        let path = path.to_owned();
+        let read = move |files: &mut WatchedFiles, sources: &AccessSources| {
+            files.add(&path);
+            let listed = allowlist::read_file(&path)?;
+            if listed.is_empty() && sources.allow.is_empty() {
+                error!("serve: allow file {} holds no address: nobody gets in", path.display());
+            }
+            Ok(Box::new(|_: Option<&Allowlist>| listed) as Make<Allowlist>)
+        };
+        self.first_read("addresses of the allow file", sources, read)
+    }
+
+    /// Reads the keys file. Reports on stderr if it lets no client in.
+    fn keys(&self, path: &Path, sources: &AccessSources) -> Result<FirstRead<Keys>> {
+        let path = path.to_owned();
+        let read = move |files: &mut WatchedFiles, sources: &AccessSources| {
+            files.add(&path);
+            let keys = Keys::read(&path, &sources.account_names())?;
+            if keys.is_empty() {
+                error!(
+                    "serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one",
+                    path.display()
+                );
+            }
+            Ok(Box::new(|_: Option<&Keys>| keys) as Make<Keys>)
+        };
+        self.first_read("keys", sources, read)
+    }
+
+    /// Reads a file for these sources, and later for those that are known then.
+    fn first_read<T: 'static>(
+        &self,
+        name: &'static str,
+        sources: &AccessSources,
+        read: impl Fn(&mut WatchedFiles, &AccessSources) -> Result<Make<T>> + Send + Sync + 'static,
+    ) -> Result<FirstRead<T>> {
+        let mut files = WatchedFiles::default();
+        let make = read(&mut files, sources)?;
+        let reader = self.clone();
+        let again = move |files: &mut WatchedFiles| {
+            let sources = reader.known().clone();
+            read(files, &sources)
+        };
+        Ok(FirstRead::of(name, files, make, again))
+    }
+}
+
+/// Reads the file at `path`, unless it is the one that is known.
+fn list_file<T>(
+    path: &Option<PathBuf>,
+    known: &Option<PathBuf>,
+    read: impl FnOnce(&Path) -> Result<FirstRead<T>>,
+) -> Result<ListFile<T>> {
+    match path {
+        None => Ok(ListFile::None),
+        Some(path) if Some(path) == known.as_ref() => Ok(ListFile::Followed),
+        Some(path) => Ok(ListFile::New(RefCell::new(Some(read(path)?)))),
+    }
+}
+
+/// The current snapshot, and the parts that it is made of. Belongs to the listener's thread.
+pub(crate) struct LiveSnapshot {
+    settings: Reloaded<Settings>,
+    allow_file: RefCell<Option<Rc<Reloaded<Allowlist>>>>,
+    keys: RefCell<Option<Rc<Reloaded<Keys>>>>,
+    current: RefCell<Rc<Snapshot>>,
+}
+
+impl LiveSnapshot {
+    pub(crate) fn new(settings: Reloaded<Settings>) -> LiveSnapshot {
+        let snapshot = Snapshot {
+            access: AccessRules::default(),
+            accounts: Rc::clone(&settings.get().accounts),
+        };
+        let live = LiveSnapshot {
+            settings,
+            allow_file: RefCell::default(),
+            keys: RefCell::default(),
+            current: RefCell::new(Rc::new(snapshot)),
+        };
+        live.swap();
+        live
+    }
+
+    /// The current snapshot.
+    pub(crate) fn get(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Reloads flags and config if they have changed, or if that `is_requested`. Serves the accounts that are new.
+    pub(crate) async fn update_settings(&self, is_requested: bool) {
+        let before = self.get();
+        self.settings.update(is_requested).await;
+        // Without a wait, so that no other settings come in between: they would not name a new file once more.
+        self.swap();
+        let accounts = Rc::clone(&self.get().accounts);
+        accounts.start();
+        // A key may be for an account that is new.
+        let keys = self.keys.borrow().clone();
+        let is_same =
+            Rc::ptr_eq(&before.accounts, &accounts) || before.accounts.names() == accounts.names();
+        if let (Some(keys), false) = (keys, is_same) {
+            keys.reload().await;
+            self.swap();
+        }
+    }
+
+    /// Does the same with the allow file, if there is one.
+    pub(crate) async fn update_allow_file(&self, is_requested: bool) {
+        let allow_file = self.allow_file.borrow().clone();
+        if let Some(allow_file) = allow_file {
+            allow_file.update(is_requested).await;
+            self.swap();
+        }
+    }
+
+    /// Does the same with the keys file, if there is one.
+    pub(crate) async fn update_keys(&self, is_requested: bool) {
+        let keys = self.keys.borrow().clone();
+        if let Some(keys) = keys {
+            keys.update(is_requested).await;
+            self.swap();
+        }
+    }
+
+    /// Makes a snapshot of the parts as they are now.
+    fn swap(&self) {
+        let settings = self.settings.get();
+        settings.allow_file.follow(&self.allow_file);
+        settings.keys.follow(&self.keys);
+        let access = AccessRules {
+            configured: Rc::clone(&settings.rules),
+            listed: self.allow_file.borrow().as_ref().map(|file| file.get()),
+            keys: self.keys.borrow().as_ref().map(|file| file.get()),
+        };
+        let accounts = Rc::clone(&settings.accounts);
+        self.current.replace(Rc::new(Snapshot { access, accounts }));
+    }
+}

@@ -1,0 +1,116 @@
+//! The server's own certificate and its private key. No message holds a byte of the key.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
+use time::UtcDateTime;
+
+use super::pem::{read, read_certificates, unusable};
+use crate::error::Exit;
+use crate::log::error;
+use crate::model::document;
+use crate::os::read::Protection;
+
+/// The server's certificate, with those of its issuers, and its private key.
+pub(super) struct ServerIdentity(pub(super) Arc<SingleCertAndKey>);
+
+impl ServerIdentity {
+    /// Reads both files. Reports on stderr if the certificate is not valid at `now`.
+    pub(super) fn read(
+        cert: &Path,
+        key: &Path,
+        now: UtcDateTime,
+    ) -> anyhow::Result<ServerIdentity> {
+        let provider = default_provider();
+        let chain = read_certificates("--tls-cert", cert)?;
+        report_validity(cert, &chain[0], now, &provider);
+        let identity = certified_key(cert, key, chain, &provider)?;
+        Ok(ServerIdentity(Arc::new(SingleCertAndKey::from(identity))))
+    }
+}
+
+/// Reads the private key, and checks that it belongs to the certificate.
+fn certified_key(
+    cert: &Path,
+    key_file: &Path,
+    chain: Vec<CertificateDer<'static>>,
+    provider: &CryptoProvider,
+) -> anyhow::Result<CertifiedKey> {
+    let path = key_file.display();
+    let problem = |what: &str| Exit::Usage.error(format!("--tls-key {path} {what}"));
+    let pem = read("--tls-key", key_file, Protection::PrivateToGroup)?;
+    // The error of the parser is dropped: it may quote the key.
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        if pem.windows(9).any(|word| word == b"ENCRYPTED") {
+            problem("is encrypted, and nobody is here to type its passphrase: decrypt it with openssl pkey")
+        } else {
+            problem("has no private key in it; expected PEM with -----BEGIN PRIVATE KEY-----")
+        }
+    })?;
+    let key = provider.key_provider.load_private_key(key).map_err(|_| {
+        problem("is damaged or of no kind that is spoken here: ECDSA (P-256, P-384), Ed25519, RSA (2048 to 4096 bits)")
+    })?;
+    let identity = CertifiedKey::new(chain, key);
+    match identity.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
+        Err(Error::InconsistentKeys(_)) => Err(problem(&format!(
+            "does not belong to the first certificate in --tls-cert {}; the server's own comes first, its issuers' after \
+             it",
+            cert.display()
+        ))),
+        Err(err) => Err(unusable("--tls-cert", cert, err)),
+    }
+}
+
+/// Reports a certificate that has expired or is not valid yet. It is used all the same: the clock may be wrong, and there
+/// are clients that do not check.
+fn report_validity(
+    path: &Path,
+    certificate: &CertificateDer<'_>,
+    now: UtcDateTime,
+    provider: &CryptoProvider,
+) {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return };
+    let now = Duration::from_secs(now.unix_timestamp().try_into().unwrap_or_default());
+    // The verifier checks the time first. After that it fails because there are no roots.
+    let verified = verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &RootCertStore::empty(),
+        &[],
+        UnixTime::since_unix_epoch(now),
+        provider.signature_verification_algorithms.all,
+    );
+    let path = path.display();
+    match verified {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            error!(
+                "serve: the certificate in {path} has expired on {}; clients will refuse it: renew it",
+                date(not_after)
+            );
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before, ..
+        })) => {
+            error!(
+                "serve: the certificate in {path} is not valid before {}; clients will refuse it: is the clock right?",
+                date(not_before)
+            );
+        }
+        _ => {}
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let date = i64::try_from(time.as_secs()).ok();
+    let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
+    date.map_or_else(|| "a day far off".to_owned(), document::rfc3339)
+}
