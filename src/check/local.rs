@@ -8,9 +8,11 @@ use anyhow::Result;
 
 use super::Finding;
 use crate::error::Exit;
+use crate::model::document::rfc3339;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
-use crate::store::{DirectoryState, LeaseState, PublishTrial};
+use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
+use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
 
 /// The AppSecret, or a mirror's key. `source` is where it comes from, and `read` the result of reading it.
@@ -99,6 +101,45 @@ fn redis(location: &Location, tried: &Result<()>) -> Finding {
             "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
         ),
     }
+}
+
+/// A secret that is not the one that got the published token.
+pub(crate) fn other_secret() -> Finding {
+    Finding::notice(
+        "record",
+        "the secret is not the one that got the published token; the next fetch asks WeChat",
+    )
+    .remedy(
+        "Well if the secret was replaced just now; else see which one each host has.",
+        "若刚刚更换过 Secret 则无妨，否则请核对各主机使用的 Secret。",
+    )
+}
+
+/// Answers that were lost within a day, on the API where each costs a token.
+pub(crate) fn lost_answers(lost: &LostAnswers) -> Finding {
+    let LostAnswers { count, last_at, next_at } = lost;
+    let count = match count {
+        1 => "1 answer of WeChat was".to_owned(),
+        count => format!("{count} answers of WeChat were"),
+    };
+    let last_at = rfc3339(*last_at);
+    let next = next_at.map(|at| format!("; the next request follows at {}", rfc3339(at)));
+    let next = next.unwrap_or_default();
+    Finding::notice(
+        "record",
+        format!(
+            "{count} lost within a day, the last at {last_at}; each may have cost a token{next}"
+        ),
+    )
+    .remedy(
+        "See what cuts connections off (proxy, firewall, network), or set api = \"stable\", where asking again costs none.",
+        "请排查代理、防火墙与网络，或改用 api = \"stable\"（重复请求不消耗 token）。",
+    )
+}
+
+/// A refusal, not of the credentials, that still keeps `fetch` from asking.
+pub(crate) fn still_refused(error: &UpstreamError) -> Finding {
+    Finding::notice("record", error.to_string())
 }
 
 /// Whether the program of `on_change` can be run. `found` is the result of looking for it.

@@ -18,6 +18,7 @@ use crate::log::printable;
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
+use crate::model::errcode::Class;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::Problem;
@@ -28,7 +29,7 @@ use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::{self, Connector};
 use crate::upstream::credentials::SecretSource;
 use crate::upstream::ping::PingReply;
-use crate::upstream::{Liveness, RefreshMode};
+use crate::upstream::{Liveness, RefreshMode, UpstreamError};
 
 /// The longest text of a finding that is shown.
 const MAX_WHAT: usize = 2000; // characters
@@ -116,7 +117,16 @@ impl Examination<'_> {
             client = None;
         }
         let current = match (&client, secret) {
-            (Some(client), Ok(secret)) => self.request_token(client.clone(), secret, &mut findings),
+            (Some(client), Ok(secret)) => {
+                match self.remembered(client.clone(), secret.clone(), &mut findings) {
+                    // A secret that WeChat has refused is not sent again: WeCom bans the address for it.
+                    Some(error) => {
+                        findings.push(remote::credentials(account.rules, &Err(error)));
+                        None
+                    }
+                    None => self.request_token(client.clone(), secret, &mut findings),
+                }
+            }
             _ => None,
         };
         let (token, liveness, now) = self.probe(client);
@@ -132,6 +142,38 @@ impl Examination<'_> {
         findings.extend(hosts);
         findings.extend(reply.as_ref().map(remote::clock));
         reply
+    }
+
+    /// Adds findings about what earlier runs remember that concerns the next one. Returns the refusal of the credentials if
+    /// one still holds.
+    fn remembered(
+        &self,
+        client: Client,
+        secret: Option<Secret>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<UpstreamError> {
+        let Examination { account, stores, .. } = *self;
+        let upstream = connect::upstream(account, client, secret).ok()?;
+        let (appid, now) = (account.appid.as_deref()?, self.clock.now());
+        let record = stores.record(&account.location, &DocumentKind::Token, appid, now)?;
+        let hashes = upstream.hashes(record.salt())?;
+        if let Ok(document) = documents::read(stores, account, &DocumentKind::Token)
+            && record.has_other_secret(&document.token, &hashes.secret)
+        {
+            findings.push(local::other_secret());
+        }
+        if account.rules == Rules::Classic {
+            findings.extend(record.lost(now).as_ref().map(local::lost_answers));
+        }
+        let (refusal, until) = record.refusal(&hashes.request, now)?;
+        let is_of_credentials = refusal.class() == Class::Credentials;
+        let wait = Duration::try_from(until - now).unwrap_or_default();
+        let error = UpstreamError::StillRefused { refusal, until, wait };
+        if is_of_credentials {
+            return Some(error);
+        }
+        findings.push(local::still_refused(&error));
+        None
     }
 
     /// Requests a token in a way that invalidates none, to see whether the credentials are accepted. Returns the token if

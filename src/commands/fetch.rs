@@ -24,7 +24,7 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::ending::{self, Ending, Finishing};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Outcome, Refresh};
+use crate::refresh::{Memory, Outcome, Refresh};
 use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
@@ -220,6 +220,12 @@ impl AccountFetch<'_> {
             source: self.upstream,
             store,
             ending: Some(self.ending),
+            memory: Some(Memory {
+                credential: self.upstream,
+                probe: self.upstream,
+                asks_anyway: *self.request == TokenRequest::New,
+                is_of_token: true,
+            }),
         })
     }
 

@@ -370,13 +370,16 @@ fn read_document(value: Value<'_>) -> Result<PathBuf, String> {
 }
 
 /// Checks the path of a document, and returns it without a slash at its end. Fails for a name that the document's lock
-/// would have.
+/// or the record of its requests would have.
 pub(super) fn check_document(path: &Path) -> Result<PathBuf, &'static str> {
     let path: PathBuf = path.components().collect();
     match (path.file_name(), path.extension()) {
         (None, _) => Err("is not a file's name"),
         (_, Some(extension)) if extension == "lock" => {
             Err("would be its own lock; end it in .json")
+        }
+        (_, Some(extension)) if extension == "state" => {
+            Err("would be the record of its own requests; end it in .json")
         }
         _ => Ok(path),
     }

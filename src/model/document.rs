@@ -129,11 +129,7 @@ impl Document {
     fn from_json(json: TokenDocumentJson<'_>) -> Result<Document, InvalidDocument> {
         let expires_in = parse_lifetime(json.expires_in)
             .ok_or_else(|| InvalidDocument(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
-        // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
-        let created_at = OffsetDateTime::parse(&json.created_at, &Rfc3339)
-            .ok()
-            .and_then(OffsetDateTime::checked_to_utc)
-            .filter(|at| (1970..=9000).contains(&at.year()))
+        let created_at = parse_rfc3339(&json.created_at)
             .ok_or_else(|| InvalidDocument("created_at is not an RFC 3339 time".to_owned()))?;
         let token = Secret::new(json.access_token.into_owned());
         Ok(Document { appid: json.appid, token, expires_in, created_at })
@@ -288,13 +284,21 @@ fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidDocum
     })
 }
 
-fn whole_seconds(at: UtcDateTime) -> UtcDateTime {
+/// Returns the time without its fraction of a second, as it is written.
+pub(crate) fn whole_seconds(at: UtcDateTime) -> UtcDateTime {
     at.replace_nanosecond(0).unwrap_or(at) // 0 is in range.
 }
 
 /// Formats a time as RFC 3339 in UTC.
 pub(crate) fn rfc3339(at: UtcDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string()) // Only a year beyond 9999 has no RFC 3339 form.
+}
+
+/// Parses an RFC 3339 time of a year in which this program may be run.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UtcDateTime> {
+    // Not UtcDateTime::parse, which panics on 9999-12-31T23:59:59-23:59.
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_utc()?;
+    (1970..=9000).contains(&at.year()).then_some(at)
 }
 
 /// Whether `text` can be a token: non-empty printable ASCII without spaces, at most 2 KiB.

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -29,8 +32,37 @@ impl Secret {
 
     /// Returns the first 8 hex digits of the SHA-256, to identify a token without revealing it.
     pub(crate) fn fingerprint(&self) -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes());
-        digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        let digest = ring::digest::digest(&SHA256, self.0.as_bytes());
+        hex(&digest.as_ref()[..4])
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Random bytes that go into hashes of secrets, so that equal secrets have other hashes in each file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Salt(String);
+
+impl Salt {
+    /// Returns a new salt; `None` if the operating system gives no random bytes.
+    pub(crate) fn new() -> Option<Salt> {
+        // The length of a hash: no other text of this length is taken for a secret.
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).ok()?;
+        Some(Salt(hex(&bytes)))
+    }
+
+    /// Returns the SHA-256 of the parts, each with its length, and this salt. That is enough where one part is an
+    /// AppSecret: its 128 random bits cannot be guessed, however fast a hash is.
+    pub(crate) fn hash(&self, parts: &[&str]) -> String {
+        let mut context = Context::new(&SHA256);
+        for part in [self.0.as_str()].iter().chain(parts) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        hex(context.finish().as_ref())
     }
 }
 
@@ -88,6 +120,17 @@ mod tests {
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(…) Some(Secret(…))");
         // echo -n abc | sha256sum
         assert_eq!(secret.fingerprint(), "ba7816bf");
+    }
+
+    #[test]
+    fn a_salted_hash_depends_on_the_salt_and_on_each_part_and_has_no_form_of_a_secret() {
+        let (salt, other) = (Salt::new().unwrap(), Salt::new().unwrap());
+        let hash = salt.hash(&["ab", "c"]);
+        assert_eq!(hash, salt.hash(&["ab", "c"]));
+        for another in [salt.hash(&["a", "bc"]), salt.hash(&["abc"]), other.hash(&["ab", "c"])] {
+            assert_ne!(hash, another);
+        }
+        assert!(!may_hold_secret(&format!("{hash} {}", salt.0)));
     }
 
     #[test]

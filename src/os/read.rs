@@ -168,7 +168,12 @@ pub(crate) fn read_secret_or_pipe(path: &Path, max: u64) -> Result<Zeroizing<Vec
     read_bounded(file, max, max)
 }
 
-fn read_bounded(file: File, length: u64, max: u64) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+/// Reads an open file of about `length` bytes. Fails if it has more than `max`.
+pub(crate) fn read_bounded(
+    file: File,
+    length: u64,
+    max: u64,
+) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     // Of full size from the start: a vector that grows leaves copies of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length.min(max) as usize + 1));
     file.take(max + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;

@@ -17,8 +17,11 @@ use crate::os::ending::{Ending, Finishing};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
+pub(crate) use memory::Memory;
+use memory::Turn;
 use transaction::Transaction;
 
+mod memory;
 pub(crate) mod ticket;
 mod transaction;
 
@@ -129,6 +132,8 @@ pub(crate) struct Refresh<'a> {
     pub(crate) store: &'a dyn Store,
     /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
     pub(crate) ending: Option<&'a Ending>,
+    /// `None` if nothing is remembered across runs.
+    pub(crate) memory: Option<Memory<'a>>,
 }
 
 impl Refresh<'_> {
@@ -166,15 +171,34 @@ impl Refresh<'_> {
                 Outcome::Kept(document)
             });
         }
+        let mut turn = Turn::begin(self);
+        if let Some(turn) = &mut turn {
+            turn.check().map_err(RefreshError::Upstream)?;
+            // Published and not due: another secret got it.
+            if let Some(document) = &published
+                && matches!(request, TokenRequest::Live | TokenRequest::Verified)
+                && self.is_fresh(document)
+                && turn.may_keep(document, deadline)
+            {
+                return Ok(Outcome::Kept(document.clone()));
+            }
+        }
         // Prepared before the request: a local fault must not cost a mint.
         let mut transaction = Transaction::new(self.name, published.as_ref(), lease.prepare()?);
-        let requested = self.request(request, &mut transaction, deadline);
+        let requested = self.request(request, &mut transaction, &mut turn, deadline);
         let _finishing = Finishing::begin();
         let document = match requested {
             Ok(document) => document,
-            Err(error) => return Err(transaction.roll_back(error)),
+            Err(error) => {
+                // Before the lease ends: the process that waits for it reads the record next.
+                turn.iter_mut().for_each(Turn::write);
+                return Err(transaction.roll_back(error));
+            }
         };
         transaction.commit(&document)?;
+        if let Some(turn) = turn {
+            turn.note_published(&document);
+        }
 
         let is_same = published.is_some_and(|published| published.token == document.token);
         Ok(if is_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
@@ -205,14 +229,23 @@ impl Refresh<'_> {
             TokenRequest::OtherThan(rejected) if document.token == *rejected => false,
             // Another token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
-            TokenRequest::Live | TokenRequest::Verified => match self.rules {
-                Rules::Mirror => !document.is_stale(now),
-                Rules::Stable | Rules::Classic | Rules::Work => {
-                    !document.is_due(now, self.refresh_before)
-                }
-            },
+            TokenRequest::Live | TokenRequest::Verified => {
+                self.is_fresh(&document)
+                    && !Turn::begin(self).is_some_and(|turn| turn.has_other_secret(&document))
+            }
         };
         Ok(if is_kept { Decision::Keep(document) } else { Decision::Replace(Some(document)) })
+    }
+
+    /// Whether nothing is to be asked by the document's age alone.
+    fn is_fresh(&self, document: &Document) -> bool {
+        let now = self.clock.now();
+        match self.rules {
+            Rules::Mirror => !document.is_stale(now),
+            Rules::Stable | Rules::Classic | Rules::Work => {
+                !document.is_due(now, self.refresh_before)
+            }
+        }
     }
 
     /// Requests a token, and again after a transient failure while there is time. Returns the document to publish.
@@ -220,6 +253,7 @@ impl Refresh<'_> {
         &self,
         request: &TokenRequest,
         transaction: &mut Transaction<'_>,
+        turn: &mut Option<Turn<'_>>,
         deadline: Instant,
     ) -> Result<Document, RefreshError> {
         let published = transaction.published();
@@ -246,9 +280,15 @@ impl Refresh<'_> {
                 return Err(anyhow!("WeChat was not asked, because wxtoken was told to end").into());
             }
             transaction.check()?;
+            if let Some(turn) = turn {
+                turn.check().map_err(RefreshError::Upstream)?;
+            }
             let requested_at = self.clock.now();
             if self.mints(mode) {
                 transaction.shorten_before_mint(requested_at)?;
+            }
+            if let Some(turn) = turn {
+                turn.note_request(requested_at);
             }
             let err = match self.source.request_token(mode, self.attempt_timeout(deadline)) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
@@ -266,6 +306,9 @@ impl Refresh<'_> {
                 }
                 Err(err) => err,
             };
+            if let Some(turn) = turn {
+                turn.note_error(&err, mode, requested_at);
+            }
             if err.may_have_minted() {
                 answer_lost_since.get_or_insert(requested_at);
                 if self.mints(mode) {

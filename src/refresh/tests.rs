@@ -10,8 +10,9 @@ use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
-use crate::store::{Lease, Publisher};
+use crate::store::{Lease, Publisher, Record};
 
+mod memory;
 mod simulation;
 mod ticket;
 
@@ -50,6 +51,7 @@ struct MemoryStore {
     is_nearly_full: bool,
     /// What another process publishes during the wait for the lock.
     published_meanwhile: Option<Document>,
+    record: Rc<RefCell<Option<Record>>>,
 }
 
 impl MemoryStore {
@@ -68,6 +70,19 @@ impl Store for MemoryStore {
             self.document.replace(Some(document.clone()));
         }
         Ok((!self.is_locked).then(|| Box::new(self.clone()) as Box<dyn Lease>))
+    }
+
+    fn record(&self, _: &str, _: UtcDateTime) -> Option<Record> {
+        self.record.borrow().clone()
+    }
+
+    fn write_record(&self, record: &Record, _: &dyn Clock) {
+        self.record.replace(Some(record.clone()));
+    }
+
+    fn change_record(&self, appid: &str, _: &dyn Clock, change: &dyn Fn(&mut Record)) {
+        let mut record = self.record.borrow_mut();
+        change(record.get_or_insert_with(|| Record::new(appid).unwrap()));
     }
 }
 
@@ -156,6 +171,7 @@ impl Fixture {
             source: &self.source,
             store: &self.store,
             ending: None,
+            memory: None,
         }
     }
 

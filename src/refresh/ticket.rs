@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Refresh, RefreshError};
+use super::{Memory, Outcome, Refresh, RefreshError};
 use crate::log::debug;
 use crate::model::api::Rules;
 use crate::model::document::Document;
@@ -47,6 +47,7 @@ impl TicketRefresh<'_> {
             place: self.place,
             source: &source,
             store: self.store,
+            memory: self.token.memory.map(|it| Memory { is_of_token: false, ..it }),
             ..self.token
         };
         refresh.run(&TokenRequest::Live, deadline)

@@ -15,9 +15,11 @@ use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Outcome, Refresh, RefreshError};
+use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::Store;
-use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, Upstream, UpstreamError};
+use crate::upstream::{
+    Credential, IssuedToken, Liveness, Probe, RefreshMode, TokenSource, Upstream, UpstreamError,
+};
 
 /// The time for one refresh, with the wait for the lock and further attempts; the same as the default of `fetch`.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +59,8 @@ pub(super) struct JobReport {
     pub(super) counts_as_forced: bool,
     /// Whether the last request was a forced one. An error then says nothing about normal requests.
     pub(super) ended_forced: bool,
+    /// What WeChat said of the published token, which another secret got, if that had to be asked.
+    pub(super) probed: Option<(Secret, Liveness)>,
     /// The requests by result: a word for it, and the errcode, 0 if there is none.
     pub(super) attempts: Vec<(&'static str, i64)>,
 }
@@ -108,6 +112,11 @@ impl UpstreamConnection {
         }
     }
 
+    /// Whether there is an upstream already.
+    pub(super) fn is_connected(&self) -> bool {
+        lock(&self.upstream).is_some()
+    }
+
     /// Connects again. If that fails, logs it and keeps the last good upstream. Blocks.
     pub(crate) fn reconnect(&self) {
         match self.connect() {
@@ -134,6 +143,8 @@ pub(super) struct JobContext {
     pub(super) settings: Arc<Settings>,
     pub(super) connection: Arc<UpstreamConnection>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Whether WeChat is asked whatever earlier runs were refused.
+    pub(super) asks_anyway: bool,
 }
 
 impl JobContext {
@@ -184,7 +195,11 @@ impl JobContext {
         let ticket = TicketRefresh {
             kind,
             place: &location.name_of(&DocumentKind::Ticket(kind.clone())),
-            token: self.token_refresh(&*upstream, &token_place)?,
+            token: self.token_refresh(
+                &*upstream,
+                &token_place,
+                self.memory(&*upstream, &*upstream),
+            )?,
             upstream: &*upstream,
             store,
             replaces_dead_token: false,
@@ -197,6 +212,7 @@ impl JobContext {
         &'a self,
         source: &'a dyn TokenSource,
         place: &'a str,
+        memory: Memory<'a>,
     ) -> anyhow::Result<Refresh<'a>> {
         let Settings { account, token_store, .. } = &*self.settings;
         Ok(Refresh {
@@ -209,7 +225,12 @@ impl JobContext {
             source,
             store: &**token_store,
             ending: None,
+            memory: Some(memory),
         })
+    }
+
+    fn memory<'a>(&self, credential: &'a dyn Credential, probe: &'a dyn Probe) -> Memory<'a> {
+        Memory { credential, probe, asks_anyway: self.asks_anyway, is_of_token: true }
     }
 
     fn refresh(
@@ -228,7 +249,9 @@ impl JobContext {
             attempts: RefCell::default(),
         };
         let place = account.location.name_of(&DocumentKind::Token);
-        let outcome = match self.token_refresh(&source, &place) {
+        let probe = RecordingProbe { probe: upstream, result: RefCell::default() };
+        let memory = self.memory(upstream, &probe);
+        let outcome = match self.token_refresh(&source, &place, memory) {
             Ok(refresh) => refresh.run(request, self.clock.instant() + REFRESH_TIMEOUT),
             Err(err) => Err(RefreshError::Local(err)),
         };
@@ -237,8 +260,28 @@ impl JobContext {
             outcome: Some(outcome),
             counts_as_forced: source.counts_as_forced.get(),
             ended_forced: source.ended_forced.get(),
+            probed: probe.result.into_inner(),
             attempts: source.attempts.into_inner(),
         }
+    }
+}
+
+/// Records what a probe says.
+struct RecordingProbe<'a> {
+    probe: &'a dyn Probe,
+    result: RefCell<Option<(Secret, Liveness)>>,
+}
+
+impl Probe for RecordingProbe<'_> {
+    fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
+        let liveness = self.probe.probe(token, timeout);
+        let said = match &liveness {
+            Liveness::Alive => Some(Liveness::Alive),
+            Liveness::Dead => Some(Liveness::Dead),
+            Liveness::Unknown(_) => None,
+        };
+        self.result.replace(said.map(|said| (token.clone(), said)));
+        liveness
     }
 }
 
@@ -282,9 +325,13 @@ impl TokenSource for RecordingSource<'_> {
             }
             Err(UpstreamError::Central { .. }) => ("unreachable", 0),
             Err(UpstreamError::Malformed(_)) => ("nonsense", 0),
-            Err(UpstreamError::Expired | UpstreamError::Withheld | UpstreamError::NoToken) => {
-                return result;
-            }
+            Err(
+                UpstreamError::Expired
+                | UpstreamError::StillRefused { .. }
+                | UpstreamError::Rationed { .. }
+                | UpstreamError::Withheld
+                | UpstreamError::NoToken,
+            ) => return result,
         });
         result
     }

@@ -1,6 +1,7 @@
 //! Retry bookkeeping for one document, a token's or a ticket's: whether an attempt is running, what failed, when the next
 //! attempt may start, and when a failure is worth a log line. Pure: time and random numbers come in.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
@@ -41,6 +42,8 @@ pub(super) struct Retry {
     started_at: Option<Instant>,
     pub(super) failures: Failures,
     resets: u64,
+    /// Whether no attempt has started since the last reset.
+    is_reset: bool,
 }
 
 /// Whether an attempt may start now for a client that waits for the document.
@@ -58,9 +61,10 @@ impl Retry {
         self.running.is_some()
     }
 
-    /// Notes that an attempt starts.
-    pub(super) fn start(&mut self, now: Instant) {
+    /// Notes that an attempt starts. Returns whether it is the first since a reset.
+    pub(super) fn start(&mut self, now: Instant) -> bool {
         (self.running, self.started_at) = (Some(self.resets), Some(now));
+        mem::take(&mut self.is_reset)
     }
 
     /// Notes that the attempt has ended. Returns whether there was a reset since its start.
@@ -71,6 +75,7 @@ impl Retry {
     /// Lets the next attempt start at once, because the operator may have fixed the cause of the last failure.
     pub(super) fn reset(&mut self, now: Instant) {
         self.resets += 1;
+        self.is_reset = true;
         self.failures.allow_retry(now);
     }
 

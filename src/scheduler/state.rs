@@ -48,6 +48,8 @@ pub(super) struct State {
     dead: Option<Secret>,
     /// The token that a client reported as rejected, while neither a probe nor another token could be had.
     unresolved: Option<Secret>,
+    /// Whether the AppSecret has been read and not been compared yet with the one that got the published token.
+    compares_secret: bool,
     /// Until then a token that is due is kept: it was due when WeChat issued it.
     not_before: Instant,
     succeeded_at: Option<UtcDateTime>,
@@ -93,6 +95,7 @@ impl State {
             last_probe: None,
             dead: None,
             unresolved: None,
+            compares_secret: false,
             not_before: now,
             succeeded_at: None,
             next_at: None,
@@ -217,6 +220,7 @@ impl State {
             None => Duration::ZERO,
             // The announced retry takes place. If nothing is due any more, it ends the failure.
             Some(_) if self.retry.failures.last().is_some() => Duration::ZERO,
+            Some(_) if self.compares_secret => Duration::ZERO,
             // The token was due when WeChat issued it.
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
@@ -239,10 +243,16 @@ impl State {
         failure.unavailable(&format!("there is no good token: {}", self.name), now)
     }
 
-    /// Notes that a job starts.
-    pub(super) fn start(&mut self, job: Job, now: Instant) {
-        self.retry.start(now);
+    /// Notes that the AppSecret has been read. A job compares it with the one that got the published token.
+    pub(super) fn note_secret(&mut self) {
+        self.compares_secret = self.rules != Rules::Mirror;
+    }
+
+    /// Notes that a job starts. Returns whether it is the first since a reset.
+    pub(super) fn start(&mut self, job: Job, now: Instant) -> bool {
+        self.compares_secret = false;
         self.job = Some(job);
+        self.retry.start(now)
     }
 
     /// Takes in the running job's report. Returns the events to log.
@@ -253,6 +263,8 @@ impl State {
         for attempt in report.attempts {
             *self.attempts.entry(attempt).or_default() += 1;
         }
+        let probed = report.probed;
+        events.extend(probed.map(|(token, liveness)| self.note_probe(token, liveness, at.now)));
         if let Job::Resolve(rejected) = job {
             if report.counts_as_forced {
                 self.forced_quota.count(at.now);

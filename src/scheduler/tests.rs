@@ -10,9 +10,11 @@ use super::*;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::location::Location;
+use crate::model::secret::Salt;
 use crate::os::clock::testing::VirtualClock;
 use crate::upstream::{
-    IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError,
+    Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
+    TokenSource, UpstreamError,
 };
 
 const LIFE: Duration = Duration::from_secs(7200);
@@ -55,6 +57,13 @@ impl TicketSource for CountingUpstream {
 impl Probe for CountingUpstream {
     fn probe(&self, _: &Secret, _: Duration) -> Liveness {
         Liveness::Dead
+    }
+}
+
+impl Credential for CountingUpstream {
+    fn hashes(&self, salt: &Salt) -> Option<CredentialHashes> {
+        let hash = salt.hash(&["s"]);
+        Some(CredentialHashes { secret: hash.clone(), request: hash })
     }
 }
 

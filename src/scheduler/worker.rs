@@ -80,8 +80,12 @@ impl Worker {
         let Account { name, rules, refresh_before, tickets, .. } = &settings.account;
         let ticket = |kind| Ticket::new(kind, &settings, &environment.stores);
         let now = environment.clock.instant();
+        let mut state = State::new(name, *rules, *refresh_before, now);
+        if connection.is_connected() {
+            state.note_secret();
+        }
         Worker {
-            state: RefCell::new(State::new(name, *rules, *refresh_before, now)),
+            state: RefCell::new(state),
             tickets: RefCell::new(tickets.iter().map(ticket).collect()),
             settings: RefCell::new(Arc::new(settings)),
             connection: Arc::new(connection),
@@ -288,8 +292,8 @@ impl Worker {
 
     /// Starts a job. It goes on even if no client waits for it any more.
     fn start_job(self: &Rc<Worker>, job: Job) {
-        self.state.borrow_mut().start(job.clone(), self.now());
-        let context = self.job_context();
+        let is_first = self.state.borrow_mut().start(job.clone(), self.now());
+        let context = self.job_context(is_first);
         self.spawn(async move |worker| {
             let report = run_blocking(move || context.run(job)).await;
             let report = report.unwrap_or_else(JobReport::failed);
@@ -306,10 +310,10 @@ impl Worker {
     /// Starts the refresh of a ticket. If WeChat says that the token is dead, the token is replaced, within the quotas, and
     /// the ticket requested once more.
     fn start_ticket_job(self: &Rc<Worker>, ticket: Rc<Ticket>) {
-        ticket.schedule.borrow_mut().retry.start(self.now());
+        let is_first = ticket.schedule.borrow_mut().retry.start(self.now());
         self.spawn(async move |worker| {
             let token = worker.live_token();
-            let mut outcome = worker.request_ticket(&ticket).await;
+            let mut outcome = worker.request_ticket(&ticket, is_first).await;
             let mut replaceable_in = None;
             if let (Err(RefreshError::Upstream(error)), Some(token)) = (&outcome, token)
                 && error.is_dead_token()
@@ -318,7 +322,7 @@ impl Worker {
                 let request = TokenRequest::OtherThan(token.clone());
                 match worker.obtain(&request, look).await {
                     Ok(another) if another != token => {
-                        outcome = worker.request_ticket(&ticket).await;
+                        outcome = worker.request_ticket(&ticket, is_first).await;
                     }
                     // WeChat accepts the token all the same.
                     Ok(_) => {}
@@ -332,17 +336,22 @@ impl Worker {
         });
     }
 
-    async fn request_ticket(&self, ticket: &Ticket) -> Result<Outcome, RefreshError> {
-        let (context, kind) = (self.job_context(), ticket.kind.clone());
+    async fn request_ticket(
+        &self,
+        ticket: &Ticket,
+        asks_anyway: bool,
+    ) -> Result<Outcome, RefreshError> {
+        let (context, kind) = (self.job_context(asks_anyway), ticket.kind.clone());
         let store = Arc::clone(&ticket.store);
         run_blocking(move || context.run_ticket(&kind, &*store)).await?
     }
 
-    fn job_context(&self) -> JobContext {
+    fn job_context(&self, asks_anyway: bool) -> JobContext {
         JobContext {
             settings: self.settings(),
             connection: Arc::clone(&self.connection),
             clock: Arc::clone(&self.environment.clock),
+            asks_anyway,
         }
     }
 
@@ -350,6 +359,9 @@ impl Worker {
     pub(super) fn retry_now(&self) {
         let now = self.now();
         self.state.borrow_mut().reset(now);
+        if self.connection.is_connected() {
+            self.state.borrow_mut().note_secret();
+        }
         self.tickets.borrow().iter().for_each(|it| it.schedule.borrow_mut().retry.reset(now));
         self.changed.notify_waiters();
     }

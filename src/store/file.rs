@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
+use super::record::{Record, RecordFile, record_path};
 use super::{Found, Lease, Publisher, Store, reader};
 use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -48,10 +50,11 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
 /// Removes what killed processes left behind beside the document at `path`, if no process is at work there. A failure costs
 /// no token, and is reported by the next process that publishes.
 pub(super) fn clean_up(path: &Path, clock: &dyn Clock) {
-    if atomic::has_leftovers(path)
+    let targets = [path, &record_path(path)];
+    if targets.iter().any(|target| atomic::has_leftovers(target))
         && let Some(_lock) = acquire_at_once(&lock_path(path), clock)
     {
-        let _ = atomic::remove_leftovers(path);
+        targets.iter().for_each(|target| drop(atomic::remove_leftovers(target)));
     }
     clean_up_trial(path, clock);
 }
@@ -80,6 +83,18 @@ impl Store for FileStore {
         let lock = FileLock::acquire(&lock_path(&self.path), clock, deadline)?;
         let lease = |lock| Box::new(FileLease { store: self.clone(), lock, deadline });
         Ok(lock.map(|lock| lease(lock) as Box<dyn Lease>))
+    }
+
+    fn record(&self, appid: &str, now: UtcDateTime) -> Option<Record> {
+        RecordFile::beside(&self.path).read(appid, now)
+    }
+
+    fn write_record(&self, record: &Record, _: &dyn Clock) {
+        RecordFile::beside(&self.path).write(record);
+    }
+
+    fn change_record(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
+        RecordFile::beside(&self.path).change(appid, clock, change);
     }
 
     fn apply_settings(&self) -> Result<()> {

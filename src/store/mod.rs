@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use time::UtcDateTime;
 
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
@@ -14,14 +15,17 @@ use crate::os::clock::Clock;
 use self::redis::{RedisPool, RedisStore};
 use file::FileStore;
 use reader::FileWatch;
+use record::RecordFile;
 
 mod file;
 mod patience;
 mod reader;
+mod record;
 mod redis;
 mod preflight;
 
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
+pub(crate) use record::{LostAnswers, Record};
 
 /// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
 /// and hands it down. Cheap to clone; clones share everything.
@@ -94,6 +98,18 @@ impl Stores {
         }
     }
 
+    /// Returns what earlier runs on this host remember of the document's requests, if they are of this AppID. Changes
+    /// nothing.
+    pub(crate) fn record(
+        &self,
+        location: &Location,
+        kind: &DocumentKind,
+        appid: &str,
+        now: UtcDateTime,
+    ) -> Option<Record> {
+        RecordFile::beside(&location.path(kind)).read(appid, now)
+    }
+
     /// Waits until each Redis was asked for all keys that are watched so far, but no longer than it has to answer.
     pub(crate) fn await_first_look(&self) {
         self.redis.await_first_look();
@@ -149,6 +165,17 @@ pub(crate) trait Store {
 
     /// Removes what killed processes left behind, if no process is at work there. Waits for nothing.
     fn clean_up(&self) {}
+
+    /// Returns what earlier runs remember, if it is of this AppID.
+    fn record(&self, _appid: &str, _now: UtcDateTime) -> Option<Record> {
+        None
+    }
+
+    /// Leaves `record` for the next run. Called by the holder of the lease. Failing to do so is no error.
+    fn write_record(&self, _record: &Record, _clock: &dyn Clock) {}
+
+    /// Changes the record after the lease has ended, under a lock of its own. Failing to do so is no error.
+    fn change_record(&self, _appid: &str, _clock: &dyn Clock, _change: &dyn Fn(&mut Record)) {}
 
     /// Whether `[redis] also` keys have to be kept in step.
     fn has_also_keys(&self) -> bool {

@@ -107,6 +107,13 @@ impl Client {
         })
     }
 
+    /// Returns the servers with their proxies, in order, as one text.
+    pub(crate) fn route(&self) -> String {
+        let targets: Vec<_> =
+            self.targets.iter().map(|it| format!("{} {it}", it.base.join(""))).collect();
+        targets.join("\n")
+    }
+
     /// Sends a GET with these query parameters.
     pub(crate) fn get(
         &self,

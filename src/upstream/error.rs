@@ -4,7 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use time::UtcDateTime;
+
 use crate::error::Exit;
+use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
@@ -28,6 +31,15 @@ pub(crate) enum UpstreamError {
     },
     /// The published token was issued again although its lifetime is over.
     Expired,
+    /// Not asked: an earlier run was refused, and asking again before then is pointless or does harm.
+    StillRefused { refusal: Refusal, until: UtcDateTime, wait: Duration },
+    /// Not asked: each request mints a token, and too many answers were lost within a day.
+    Rationed {
+        /// How many were lost.
+        lost: usize,
+        until: UtcDateTime,
+        wait: Duration,
+    },
     /// Not asked: a forced refresh is not allowed now.
     Withheld,
     /// Not asked: there is no live token to authorize the ticket request.
@@ -127,7 +139,11 @@ impl UpstreamError {
             UpstreamError::Status(status) => *status >= 500,
             UpstreamError::Unreachable(Unreachable { may_pass, .. }) => *may_pass,
             UpstreamError::Central { is_lasting, .. } => !is_lasting,
-            UpstreamError::Malformed(_) | UpstreamError::Withheld | UpstreamError::NoToken => false,
+            UpstreamError::Malformed(_)
+            | UpstreamError::StillRefused { .. }
+            | UpstreamError::Rationed { .. }
+            | UpstreamError::Withheld
+            | UpstreamError::NoToken => false,
             // `created_at` precedes the request, so the local lifetime ends some seconds before WeChat's.
             UpstreamError::Expired => true,
         }
@@ -144,6 +160,8 @@ impl UpstreamError {
             UpstreamError::Refused(_)
             | UpstreamError::Central { .. }
             | UpstreamError::Expired
+            | UpstreamError::StillRefused { .. }
+            | UpstreamError::Rationed { .. }
             | UpstreamError::Withheld
             | UpstreamError::NoToken => false,
             // 3xx and 4xx mean that nothing was done, except 408: a gateway that gave up waiting cannot know.
@@ -157,6 +175,9 @@ impl UpstreamError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             UpstreamError::Refused(refusal) => refusal.retry_after(),
+            UpstreamError::StillRefused { wait, .. } | UpstreamError::Rationed { wait, .. } => {
+                Some(*wait)
+            }
             // A wrong path or proxy: a person fixes it, and then reloads or restarts.
             UpstreamError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
             // A certificate or a proxy's password: fixed elsewhere, without a reload here.
@@ -178,7 +199,9 @@ impl UpstreamError {
     /// Returns the exit status for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            UpstreamError::Refused(refusal) => refusal.class().exit(),
+            UpstreamError::Refused(refusal) | UpstreamError::StillRefused { refusal, .. } => {
+                refusal.class().exit()
+            }
             // Time does not help: a wrong path, or an intermediary that removed Content-Length.
             UpstreamError::Status(404 | 412)
             | UpstreamError::Central { is_lasting: true, was_reached: true, .. } => Exit::Refused,
@@ -191,6 +214,26 @@ impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UpstreamError::Refused(refusal) => refusal.fmt(f),
+            UpstreamError::StillRefused { refusal, until, .. } => {
+                let until = rfc3339(*until);
+                write!(
+                    f,
+                    "{refusal} That was an earlier answer; WeChat is not asked again until {until}, unless the secret \
+                     changes; fetch --force asks at once. 此为此前的应答；{until} 之前不再询问，更换 Secret 或运行 \
+                     fetch --force 可立即重试。"
+                )
+            }
+            UpstreamError::Rationed { lost, until, .. } => {
+                let until = rfc3339(*until);
+                write!(
+                    f,
+                    "{lost} answers of WeChat were lost within a day, and on the classic API each lost answer costs a \
+                     token of about 2000 a day; the next request follows at {until}. See what cuts connections off \
+                     (proxy, firewall, network), or use --api stable, where asking again costs none; fetch --force asks at \
+                     once. 一天内有 {lost} 次应答丢失，classic 接口每次丢失都会消耗一个 token（每天约 2000 个），将于 {until} \
+                     再次请求；请排查代理、防火墙与网络，或改用 --api stable。"
+                )
+            }
             UpstreamError::Status(404) => {
                 f.write_str("HTTP 404: Wrong API path or host; check --base-url. 接口地址错误，请检查域名与路径。")
             }

@@ -11,11 +11,14 @@ use zeroize::Zeroizing;
 use super::client::{Client, HttpResponse};
 use super::error::FailedStage;
 use super::wechat::parse_expires_in;
-use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
+use super::{
+    Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
+    TokenSource, UpstreamError,
+};
 use crate::log::printable;
 use crate::model::document;
 use crate::model::kind::TicketType;
-use crate::model::secret::Secret;
+use crate::model::secret::{Salt, Secret};
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
@@ -105,6 +108,13 @@ impl Probe for Mirror {
     /// Not supported: the other wxtoken probes a token itself when it is reported as rejected.
     fn probe(&self, _: &Secret, _: Duration) -> Liveness {
         Liveness::Unknown(UpstreamError::Withheld)
+    }
+}
+
+impl Credential for Mirror {
+    /// Returns `None`: another wxtoken bans no address, and its refusals end when its config changes.
+    fn hashes(&self, _: &Salt) -> Option<CredentialHashes> {
+        None
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::model::kind::TicketType;
-use crate::model::secret::Secret;
+use crate::model::secret::{Salt, Secret};
 
 pub(crate) use error::UpstreamError;
 
@@ -64,10 +64,27 @@ pub(crate) trait Probe {
     fn probe(&self, token: &Secret, timeout: Duration) -> Liveness;
 }
 
-/// All that an account needs from upstream.
-pub(crate) trait Upstream: TokenSource + Probe + TicketSource + Send + Sync {}
+/// The AppSecret with which requests are made, for comparison with those of earlier runs.
+pub(crate) trait Credential {
+    /// Returns its hashes with this salt; `None` if it is not WeChat's that counts how often it is refused.
+    fn hashes(&self, salt: &Salt) -> Option<CredentialHashes>;
+}
 
-impl<T: TokenSource + Probe + TicketSource + Send + Sync> Upstream for T {}
+/// What identifies an AppSecret without revealing it.
+pub(crate) struct CredentialHashes {
+    /// Of AppID and AppSecret.
+    pub(crate) secret: String,
+    /// Of these and of all else that a refusal can depend on: the API, the servers, the proxies.
+    pub(crate) request: String,
+}
+
+/// All that an account needs from upstream.
+pub(crate) trait Upstream:
+    TokenSource + Probe + TicketSource + Credential + Send + Sync
+{
+}
+
+impl<T: TokenSource + Probe + TicketSource + Credential + Send + Sync> Upstream for T {}
 
 /// Whether a token is alive, as far as a probe can tell.
 #[derive(Debug)]

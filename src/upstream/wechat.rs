@@ -8,12 +8,15 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
-use super::{IssuedToken, Liveness, Probe, RefreshMode, TicketSource, TokenSource, UpstreamError};
+use super::{
+    Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
+    TokenSource, UpstreamError,
+};
 use crate::model::api::Api;
 use crate::model::document;
 use crate::model::errcode::{CallKind, Class, Platform, Refusal};
 use crate::model::kind::TicketType;
-use crate::model::secret::Secret;
+use crate::model::secret::{Salt, Secret};
 
 /// An account at WeChat, or an app of a corp at WeCom.
 pub(crate) struct WeChat {
@@ -122,6 +125,18 @@ impl Probe for WeChat {
             Ok(response) => read_liveness(&response, token, self.platform()),
             Err(err) => Liveness::Unknown(err),
         }
+    }
+}
+
+impl Credential for WeChat {
+    fn hashes(&self, salt: &Salt) -> Option<CredentialHashes> {
+        let WeChat { client, api, appid, secret } = self;
+        let api = format!("{api:?}");
+        let route = client.route();
+        Some(CredentialHashes {
+            secret: salt.hash(&[appid, secret.expose()]),
+            request: salt.hash(&[appid, secret.expose(), &api, &route]),
+        })
     }
 }
 

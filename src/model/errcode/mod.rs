@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
+
 use crate::error::Exit;
 use crate::log::{printable, without_long_words};
 
@@ -44,14 +47,16 @@ impl Class {
 }
 
 /// What the refused call was for. 40001 means a wrong secret when requesting a token, and a dead token when using one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum CallKind {
     RequestsToken,
     UsesToken,
 }
 
 /// Who defines the errcodes; the same number can mean different things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Platform {
     /// 公众号, 服务号, 小程序: api.weixin.qq.com.
     Official,
@@ -68,17 +73,25 @@ static WAITS: &[(&[i64], Duration)] = &[
     (&[45011], MINUTE),
     // Parallel calls end within seconds.
     (&[45033], Duration::from_secs(10)),
+    // An admin of the account has been asked to approve the address.
+    (&[89501, 89502, 89503, 89504, 89505], Duration::from_secs(5 * 60)),
     // WeChat documents how long an address is blocked after an admin has refused it once, and twice.
     (&[89507], HOUR),
     (&[89506], Duration::from_secs(24 * 60 * 60)),
 ];
 
+/// The daily quota of 公众号 and 小程序.
+const DAILY_QUOTA: i64 = 45009;
+
 /// A refusal by WeChat, with its text made safe to print.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: i64,
+    pub(crate) call: CallKind,
+    pub(crate) platform: Platform,
     meaning: &'static Meaning,
-    text: String,
+    /// WeChat's `errmsg`, without what could be a secret.
+    pub(crate) text: String,
 }
 
 impl Refusal {
@@ -87,6 +100,8 @@ impl Refusal {
     pub(crate) fn new(code: i64, text: &str, call: CallKind, platform: Platform) -> Refusal {
         Refusal {
             code,
+            call,
+            platform,
             meaning: table::meaning_of(code, call, platform),
             text: printable(&without_long_words(text), 300),
         }
@@ -98,8 +113,8 @@ impl Refusal {
 
     /// Returns for how long another attempt is pointless; `None` if one within seconds may succeed.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        if let Some((_, wait)) = WAITS.iter().find(|(codes, _)| codes.contains(&self.code)) {
-            return Some(*wait);
+        if let Some(wait) = self.known_wait() {
+            return Some(wait);
         }
         match self.class() {
             Class::Transient | Class::TokenDead => None,
@@ -115,6 +130,32 @@ impl Refusal {
             | Class::Account
             | Class::Unknown => Some(HOUR),
         }
+    }
+
+    /// Returns until when later runs do not ask again after a refusal at `at`; `None` if each of them asks. A process that
+    /// goes on waits for [`Refusal::retry_after`] instead, which is no shorter.
+    pub(crate) fn holds_until(&self, at: UtcDateTime) -> Option<UtcDateTime> {
+        let wait = match self.class() {
+            Class::Credentials | Class::Quota => self.retry_after()?,
+            // A person adds the address in the console and runs `fetch` again.
+            Class::Allowlist => self.known_wait().unwrap_or(MINUTE),
+            // Asking does no harm, and what is in the way may be mended on this host.
+            Class::Transient
+            | Class::Request
+            | Class::Permission
+            | Class::Account
+            | Class::TokenDead
+            | Class::Unknown => return None,
+        };
+        let until = at.saturating_add(wait.try_into().unwrap_or_default());
+        match (self.code, self.platform) {
+            (DAILY_QUOTA, Platform::Official) => Some(until.min(next_midnight_in_beijing(at))),
+            _ => Some(until),
+        }
+    }
+
+    fn known_wait(&self) -> Option<Duration> {
+        WAITS.iter().find(|(codes, _)| codes.contains(&self.code)).map(|(_, wait)| *wait)
     }
 
     /// Returns the caller's address as WeChat saw it, if the text names it; the IPv4 address if it names both.
@@ -144,6 +185,13 @@ impl Refusal {
     pub(crate) fn answered_at(&self) -> Option<i64> {
         i64::from_str_radix(self.rid()?.get(..8)?, 16).ok()
     }
+}
+
+/// Returns the next midnight in Beijing, where WeChat's days begin. Beijing has no summer time.
+fn next_midnight_in_beijing(at: UtcDateTime) -> UtcDateTime {
+    let (day, offset) = (time::Duration::DAY.whole_seconds(), 8 * 60 * 60);
+    let today = (at.unix_timestamp() + offset).div_euclid(day);
+    UtcDateTime::from_unix_timestamp((today + 1) * day - offset).unwrap_or(at)
 }
 
 impl std::fmt::Display for Refusal {
@@ -247,6 +295,58 @@ mod tests {
             {
                 let at_once = matches!(row.class, Class::Transient | Class::TokenDead);
                 assert_eq!(wait(code, call, row.platforms[0]).is_none(), at_once, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_and_quotas_hold_as_long_as_a_server_waits_and_an_address_a_minute() {
+        let noon = UtcDateTime::UNIX_EPOCH + time::Duration::hours(12); // 20:00 in Beijing
+        let holds = |code, call, platform, at: UtcDateTime| {
+            let until = Refusal::new(code, "", call, platform).holds_until(at)?;
+            Some((until - at).whole_seconds())
+        };
+        for (code, expected) in [
+            (40001, Some(3600)),
+            (40013, Some(3600)),
+            (40125, Some(3600)),
+            (40243, Some(3600)),
+            (45009, Some(3600)),
+            (45011, Some(60)),
+            (40164, Some(60)),
+            (61004, Some(60)),
+            (89503, Some(300)),
+            (89507, Some(3600)),
+            (89506, Some(86_400)),
+            (-1, None),
+            (40066, None),
+            (50004, None),
+            (77777, None),
+        ] {
+            for platform in [Platform::Official, Platform::Work] {
+                let held = holds(code, CallKind::RequestsToken, platform, noon);
+                assert_eq!(held, expected, "{code} {platform:?}");
+            }
+        }
+        assert_eq!(holds(60020, CallKind::UsesToken, Platform::Work, noon), Some(60));
+        assert_eq!(holds(40001, CallKind::UsesToken, Platform::Official, noon), None);
+        // The daily quota is full again at midnight in Beijing, which is 16:00 UTC. WeCom's is not a day's.
+        for (minutes, expected) in [(-61, 3600), (-59, 59 * 60), (-1, 60), (0, 3600)] {
+            let at = noon + time::Duration::minutes(4 * 60 + minutes);
+            let held = holds(45009, CallKind::RequestsToken, Platform::Official, at);
+            assert_eq!(held, Some(expected), "{minutes}");
+            let held = holds(45009, CallKind::RequestsToken, Platform::Work, at);
+            assert_eq!(held, Some(3600), "{minutes}");
+        }
+        // No run asks again before a process that goes on would have let it.
+        for row in TABLE {
+            for (code, call) in
+                row.codes.iter().flat_map(|c| row.calls.iter().map(move |it| (*c, *it)))
+            {
+                let refusal = Refusal::new(code, "", call, row.platforms[0]);
+                let held = refusal.holds_until(noon).map(|until| until - noon);
+                let wait = refusal.retry_after();
+                assert!(held.is_none_or(|held| wait.is_some_and(|wait| held <= wait)), "{code}");
             }
         }
     }

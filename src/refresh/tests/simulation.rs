@@ -150,6 +150,7 @@ impl Simulation {
             source: self,
             store: &self.store,
             ending: None,
+            memory: None,
         };
         let deadline = self.clock.instant() + TIMEOUT;
         // Only the promises count here, not the result.

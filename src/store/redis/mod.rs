@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use redis::RedisResult;
+use time::UtcDateTime;
 
 use crate::log::{debug, error};
 use crate::model::document::Document;
@@ -33,6 +34,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
 use crate::store::file::clean_up;
+use crate::store::record::{Record, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
 
 use connection::BoundedConnection;
@@ -279,6 +281,19 @@ impl Store for RedisStore {
 
     fn last_known(&self) -> Option<Document> {
         self.followed.get_or_init(|| self.follow()).published()
+    }
+
+    fn record(&self, appid: &str, now: UtcDateTime) -> Option<Record> {
+        RecordFile::beside(self.copy.path()).read(appid, now)
+    }
+
+    /// The lease is one in Redis, and no lock of this host.
+    fn write_record(&self, record: &Record, clock: &dyn Clock) {
+        RecordFile::beside(self.copy.path()).write_locked(record, clock);
+    }
+
+    fn change_record(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
+        RecordFile::beside(self.copy.path()).change(appid, clock, change);
     }
 
     fn apply_settings(&self) -> Result<()> {

@@ -378,7 +378,8 @@ fn a_document_that_fetch_could_not_replace_is_a_problem() {
     sandbox.run(&["fetch", "--force"]).exits(1).says(&["is a symbolic link"]);
     let checked = checked(&wechat, &sandbox, 1);
     checked.has("directory", "problem", &["is a symbolic link"]).has("token", "ok", &["honoured"]);
-    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"], "no file is left");
+    let names = ["default.json", "default.lock", "default.state"];
+    assert_eq!(sandbox.published_names(), names, "no file is left");
 }
 
 #[needs(mount)]

@@ -2,6 +2,7 @@
 
 mod files;
 mod hook;
+mod memory;
 mod mirror;
 mod over_tls;
 mod publishing;

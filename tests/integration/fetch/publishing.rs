@@ -68,7 +68,7 @@ fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
 #[needs(strace)]
 #[test]
 fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() {
-    for (calls, first_after_answer) in [("fsync", 2), ("rename", 3)] {
+    for (calls, first_after_answer) in [("fsync", 5), ("rename", 6)] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on("classic");
         let trace = sandbox.path("trace");
@@ -80,7 +80,8 @@ fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() 
         assert_eq!(fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count(), 3);
         assert!(wechat.is_alive(&sandbox.token()));
         assert_eq!(wechat.mints(), 1);
-        assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+        let names = ["default.json", "default.lock", "default.state"];
+        assert_eq!(sandbox.published_names(), names);
     }
 }
 

@@ -85,7 +85,7 @@ fn a_refused_ticket_leaves_the_token_and_the_published_ticket() {
     let (token, path) = (home.token("a0"), home.path("state/a0.jsapi.json"));
     set_ticket_age(&home, "jsapi", 7000);
     let due = fs::read_to_string(&path).unwrap();
-    for (fault, code) in [("errcode:48001", 4), ("errcode:45009", 4), ("garbage", 5)] {
+    for (fault, code) in [("errcode:48001", 4), ("garbage", 5), ("errcode:45009", 4)] {
         wechat.fault(fault);
         home.run(&["fetch"]).exits(code).says(&["a0: jsapi ticket: "]);
         assert_eq!(
@@ -94,8 +94,10 @@ fn a_refused_ticket_leaves_the_token_and_the_published_ticket() {
         );
     }
     assert_eq!(ticket_calls(&wechat), 1 + 3, "one run does not retry");
+    // A quota that is used up is remembered.
     wechat.fault("none");
-    home.run(&["fetch"]).exits(0).silent();
+    home.run(&["fetch"]).exits(4).says(&["a0: jsapi ticket: WeChat refused (45009)", "until 20"]);
+    home.run(&["fetch", "--force", "a0"]).exits(0).silent();
 }
 
 #[test]
@@ -140,8 +142,8 @@ fn tickets_are_fetched_with_the_published_token_if_the_next_one_is_refused() {
     let token = home.token("a0").unwrap();
     home.publish("a0", "wx0", &token, 7000);
     ["jsapi", "wx_card"].iter().for_each(|kind| set_ticket_age(&home, kind, 7000));
-    wechat.fault("errcode:40164@1");
-    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (40164)"]);
+    wechat.fault("errcode:50004@1");
+    home.run(&["fetch"]).exits(4).says(&["a0: WeChat refused (50004)"]);
     assert_eq!(ticket_calls(&wechat), 4);
 
     // Each failure has a line of its own.

@@ -51,7 +51,7 @@ fn a_reader_sees_only_whole_documents_while_fetch_is_killed_200_times() {
     sandbox.run(&["fetch", "--force"]).exits(0).silent();
     assert_eq!(
         sandbox.published_names(),
-        ["default.json", "default.lock"],
+        ["default.json", "default.lock", "default.state"],
         "leftovers are swept away"
     );
 }
@@ -68,7 +68,7 @@ fn a_leftover_of_a_killed_run_is_swept_away_by_the_next() {
 
     wechat.fault("none");
     sandbox.run(&["fetch"]).exits(0);
-    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock", "default.state"]);
 }
 
 #[test]

@@ -158,5 +158,5 @@ fn a_fetch_that_is_killed_while_it_asks_leaves_no_promise_that_does_not_hold() {
     wechat.fault("none");
     sandbox.run(&["fetch"]).exits(0).silent();
     assert!(sandbox.token() != token && wechat.is_alive(&sandbox.token()));
-    assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
+    assert_eq!(sandbox.published_names(), ["default.json", "default.lock", "default.state"]);
 }

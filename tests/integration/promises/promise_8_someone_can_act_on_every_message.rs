@@ -24,6 +24,8 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
         (89503, "must approve this IP", "确认此 IP"),
         (77777, "Unknown error 77777; look up rid", "未知错误 77777"),
     ] {
+        // Each in a place of its own: a refusal is remembered.
+        let sandbox = Sandbox::new(&wechat);
         wechat.fault(&format!("errcode:{code}"));
         let ran = in_time(|| sandbox.run(&["fetch", "--timeout", "1s"]));
         ran.says(&[&format!("({code})"), english, chinese]);

@@ -5,6 +5,7 @@ mod client_certificates;
 mod forwarded;
 mod keys;
 mod load;
+mod memory;
 mod metrics;
 mod over_tls;
 mod page;

@@ -1,0 +1,158 @@
+//! What a refresh remembers across runs: WeChat is not asked with a secret, or within a quota, that was refused a short
+//! time ago; answers that are lost are rationed where each of them costs a token; and a secret that is not the one that
+//! got the published token is noticed. The store keeps the record.
+
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+
+use super::Refresh;
+use crate::log::debug;
+use crate::model::api::Rules;
+use crate::model::document::Document;
+use crate::model::errcode::Class;
+use crate::store::Record;
+use crate::upstream::{Credential, CredentialHashes, Liveness, Probe, RefreshMode, UpstreamError};
+
+/// The time for the probe of a token that another secret got.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a refresh remembers.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory<'a> {
+    pub(crate) credential: &'a dyn Credential,
+    pub(crate) probe: &'a dyn Probe,
+    /// Whether WeChat is asked whatever is remembered, because the operator may have removed the cause.
+    pub(crate) asks_anyway: bool,
+    /// Whether the document is got with the secret itself, as a token is. A ticket is got with a token.
+    pub(crate) is_of_token: bool,
+}
+
+/// What is remembered in one turn to publish.
+pub(super) struct Turn<'a> {
+    refresh: &'a Refresh<'a>,
+    memory: Memory<'a>,
+    record: Record,
+    hashes: CredentialHashes,
+    /// The record as it was written last.
+    written: Option<Record>,
+    /// When the last request was sent that mints a token.
+    requested_at: Option<UtcDateTime>,
+}
+
+impl<'a> Turn<'a> {
+    /// Reads the record. Returns `None` if nothing is remembered for this upstream.
+    pub(super) fn begin(refresh: &'a Refresh<'a>) -> Option<Turn<'a>> {
+        let memory = refresh.memory?;
+        let written = refresh.store.record(refresh.appid, refresh.clock.now());
+        let record = written.clone().or_else(|| Record::new(refresh.appid))?;
+        let hashes = memory.credential.hashes(record.salt())?;
+        Some(Turn { refresh, memory, record, hashes, written, requested_at: None })
+    }
+
+    /// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
+    pub(super) fn has_other_secret(&self, document: &Document) -> bool {
+        self.memory.is_of_token
+            && self.record.has_other_secret(&document.token, &self.hashes.secret)
+    }
+
+    /// Fails if WeChat is not to be asked now.
+    pub(super) fn check(&self) -> Result<(), UpstreamError> {
+        if self.memory.asks_anyway {
+            return Ok(());
+        }
+        let now = self.refresh.clock.now();
+        let wait = |until: UtcDateTime| Duration::try_from(until - now).unwrap_or_default();
+        if let Some((refusal, until)) = self.record.refusal(&self.hashes.request, now) {
+            return Err(UpstreamError::StillRefused { refusal, until, wait: wait(until) });
+        }
+        match self.record.lost(now) {
+            Some(lost) if self.refresh.rules == Rules::Classic => match lost.next_at {
+                Some(until) => {
+                    Err(UpstreamError::Rationed { lost: lost.count, until, wait: wait(until) })
+                }
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a document that is not due may be kept although its token was got with another secret. Where a request would
+    /// cost a token, WeChat is asked first whether it honours the published one.
+    pub(super) fn may_keep(&mut self, document: &Document, deadline: Instant) -> bool {
+        if self.refresh.rules != Rules::Classic {
+            return false;
+        }
+        let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline));
+        let name = self.refresh.name;
+        match self.memory.probe.probe(&document.token, timeout) {
+            Liveness::Alive => {
+                debug!(
+                    "{name}: the secret is another one, and WeChat honours the token all the same"
+                );
+                self.record.note_issued(&document.token, &self.hashes.secret);
+                self.write();
+                true
+            }
+            Liveness::Dead => false,
+            Liveness::Unknown(why) => {
+                debug!(
+                    "{name}: the secret is another one; whether the token is alive is unknown: {why}"
+                );
+                true
+            }
+        }
+    }
+
+    /// Notes that a request is about to be sent. On classic it mints a token, and its answer counts as lost from now on:
+    /// this process may end before it comes.
+    pub(super) fn note_request(&mut self, at: UtcDateTime) {
+        if self.refresh.rules == Rules::Classic {
+            self.requested_at = Some(at);
+            self.record.note_mint(at);
+            self.write();
+        }
+    }
+
+    /// Notes why the request of `at` brought no token.
+    pub(super) fn note_error(&mut self, error: &UpstreamError, mode: RefreshMode, at: UtcDateTime) {
+        if !error.may_have_minted() {
+            self.record.note_answer(at);
+        }
+        if let UpstreamError::Refused(refusal) = error {
+            // The quota of forced requests, which says nothing about normal ones.
+            let is_forced_quota = self.refresh.rules == Rules::Stable
+                && mode == RefreshMode::Forced
+                && refusal.class() == Class::Quota;
+            if !is_forced_quota {
+                let now = self.refresh.clock.now();
+                self.record.note_refusal(&self.hashes.request, refusal, now);
+            }
+        }
+    }
+
+    /// Leaves the record for the next run, if it has changed. The lease is held.
+    pub(super) fn write(&mut self) {
+        let is_changed = match &self.written {
+            Some(written) => *written != self.record,
+            None => !self.record.is_empty(),
+        };
+        if is_changed {
+            self.refresh.store.write_record(&self.record, self.refresh.clock);
+            self.written = Some(self.record.clone());
+        }
+    }
+
+    /// Notes that the document was published, in answer to the last request. The lease has ended.
+    pub(super) fn note_published(self, document: &Document) {
+        let Turn { refresh, memory, requested_at, .. } = self;
+        refresh.store.change_record(refresh.appid, refresh.clock, &|record| {
+            let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
+            record.forget_refusal(&hashes.request);
+            requested_at.iter().for_each(|at| record.note_answer(*at));
+            if memory.is_of_token {
+                record.note_issued(&document.token, &hashes.secret);
+            }
+        });
+    }
+}

@@ -1,0 +1,258 @@
+//! What one run remembers for the next.
+
+use super::*;
+use crate::model::secret::Salt;
+use crate::store::LostAnswers;
+use crate::upstream::{Credential, CredentialHashes, Liveness, Probe};
+
+/// An AppSecret, and a probe with a scripted result. Counts the probes.
+struct ScriptedUpstream {
+    secret: &'static str,
+    /// `None` if the probe cannot tell.
+    is_alive: Option<bool>,
+    probes: Cell<usize>,
+}
+
+impl Credential for ScriptedUpstream {
+    fn hashes(&self, salt: &Salt) -> Option<CredentialHashes> {
+        let hash = salt.hash(&[self.secret]);
+        Some(CredentialHashes { secret: hash.clone(), request: hash })
+    }
+}
+
+impl Probe for ScriptedUpstream {
+    fn probe(&self, _: &Secret, _: Duration) -> Liveness {
+        self.probes.set(self.probes.get() + 1);
+        match self.is_alive {
+            Some(true) => Liveness::Alive,
+            Some(false) => Liveness::Dead,
+            None => Liveness::Unknown(UpstreamError::Status(502)),
+        }
+    }
+}
+
+fn with_secret(secret: &'static str) -> ScriptedUpstream {
+    ScriptedUpstream { secret, is_alive: None, probes: Cell::default() }
+}
+
+impl Fixture {
+    /// Runs with this secret.
+    fn run_with(
+        &self,
+        upstream: &ScriptedUpstream,
+        request: &TokenRequest,
+    ) -> Result<Outcome, RefreshError> {
+        let memory = Memory {
+            credential: upstream,
+            probe: upstream,
+            asks_anyway: *request == TokenRequest::New,
+            is_of_token: true,
+        };
+        let refresh = Refresh { memory: Some(memory), ..self.refresh() };
+        refresh.run(request, self.clock.instant() + TIMEOUT)
+    }
+
+    fn lost(&self) -> Option<LostAnswers> {
+        self.store.record.borrow().as_ref()?.lost(self.clock.now())
+    }
+
+    /// Adds answers to further requests.
+    fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.source.answers.borrow_mut().extend(answers);
+    }
+}
+
+#[track_caller]
+fn not_asked(result: Result<Outcome, RefreshError>) -> (Exit, Duration, String) {
+    let failure = result.expect_err("not asked");
+    let wait = failure.retry_after().expect("the time of the next request is known");
+    (failure.exit(), wait, failure.to_string())
+}
+
+#[test]
+fn a_refused_secret_is_not_sent_again_within_an_hour() {
+    for rules in [Rules::Stable, Rules::Classic, Rules::Work] {
+        let fixture = Fixture::new([refused(40125)]).on(rules);
+        let upstream = with_secret("old");
+        let first = fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err().to_string();
+        for request in [TokenRequest::Live, other_than("T1")] {
+            fixture.clock.advance(Duration::from_secs(60));
+            let (exit, wait, text) = not_asked(fixture.run_with(&upstream, &request));
+            assert_eq!(exit, Exit::Refused);
+            assert!(wait < Duration::from_secs(3600) && text.starts_with(&first), "{text}");
+            assert!(text.contains("until 1970-01-01T01:00:00Z"), "{text}");
+        }
+        assert_eq!(fixture.requests().len(), 1);
+        // A person who has mended it asks at once, and what came of that counts.
+        fixture.answer([refused(40125), Ok("T1")]);
+        assert!(fixture.run_with(&upstream, &TokenRequest::New).is_err());
+        fixture.clock.advance(Duration::from_secs(3599));
+        not_asked(fixture.run_with(&upstream, &TokenRequest::Live));
+        fixture.clock.advance(Duration::from_secs(1));
+        fixture.run_with(&upstream, &TokenRequest::Live).unwrap();
+        assert_eq!(fixture.requests().len(), 3);
+    }
+}
+
+#[test]
+fn another_secret_is_sent_at_once_and_success_ends_a_refusal() {
+    let fixture = Fixture::new([refused(40125), Ok("T1"), Ok("T2")]);
+    fixture.run_with(&with_secret("old"), &TokenRequest::Live).unwrap_err();
+    fixture.run_with(&with_secret("new"), &TokenRequest::Live).unwrap();
+    // The old one is still refused.
+    fixture.clock.advance(LIFE / 8);
+    not_asked(fixture.run_with(&with_secret("old"), &TokenRequest::Live));
+    fixture.run_with(&with_secret("old"), &TokenRequest::New).unwrap();
+    assert!(matches!(
+        fixture.run_with(&with_secret("old"), &TokenRequest::Live),
+        Ok(Outcome::Kept(_))
+    ));
+}
+
+#[test]
+fn what_may_pass_or_is_mended_on_this_host_is_asked_again_by_each_run() {
+    for failure in [refused(40002), refused(77777), unreachable(false), malformed()] {
+        let fixture = Fixture::new([failure, Ok("T1")]);
+        let upstream = with_secret("s");
+        fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err();
+        fixture.run_with(&upstream, &TokenRequest::Live).unwrap();
+    }
+}
+
+#[test]
+fn the_quota_of_forced_requests_puts_off_no_normal_one() {
+    let fixture = Fixture::new([refused(45009), Ok("T2")]).publishing("T1");
+    let upstream = with_secret("s");
+    fixture.run_with(&upstream, &TokenRequest::New).unwrap_err();
+    fixture.clock.advance(LIFE);
+    fixture.run_with(&upstream, &TokenRequest::Live).unwrap();
+    assert_eq!(fixture.requests(), [RefreshMode::Forced, RefreshMode::Normal]);
+}
+
+/// A refusal that another process was given during the wait for the lock settles this request too.
+#[test]
+fn one_of_many_that_wait_for_the_lock_is_refused_for_all() {
+    let fixture = Fixture::new([refused(40125)]);
+    let upstream = with_secret("s");
+    for _ in 0..8 {
+        assert_eq!(
+            fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err().exit(),
+            Exit::Refused
+        );
+    }
+    assert_eq!(fixture.requests().len(), 1);
+}
+
+#[test]
+fn on_stable_and_work_another_secret_leads_to_a_request() {
+    for rules in [Rules::Stable, Rules::Work] {
+        let fixture = Fixture::new([Ok("T1"), Ok("T1"), Ok("T2"), refused(40125)]).on(rules);
+        let kept = |secret| {
+            let outcome = fixture.run_with(&with_secret(secret), &TokenRequest::Live);
+            matches!(outcome.unwrap(), Outcome::Kept(_))
+        };
+        assert!(!kept("s1") && kept("s1"));
+        // The token is honoured with the new secret, too.
+        assert!(!kept("s2") && kept("s2"));
+        assert_eq!(fixture.published().unwrap().token.expose(), "T1");
+        // It is not.
+        assert!(!kept("s3") && kept("s3"));
+        assert_eq!(fixture.published().unwrap().token.expose(), "T2");
+        // The new secret is wrong. That costs no good token.
+        let published = fixture.published();
+        let wrong = with_secret("wrong");
+        fixture.run_with(&wrong, &TokenRequest::Live).unwrap_err();
+        not_asked(fixture.run_with(&wrong, &TokenRequest::Live));
+        assert_eq!(fixture.published(), published);
+        assert!(kept("s3"), "the old one is put back");
+    }
+}
+
+#[test]
+fn on_classic_another_secret_leads_to_a_probe_and_only_a_dead_token_is_replaced() {
+    let fixture = Fixture::new([Ok("T1"), Ok("T2")]).on(Rules::Classic);
+    fixture.run_with(&with_secret("old"), &TokenRequest::Live).unwrap();
+    let probed = |is_alive| ScriptedUpstream { is_alive, ..with_secret("new") };
+    let unknown = probed(None);
+    for probes in 1..=2 {
+        let outcome = fixture.run_with(&unknown, &TokenRequest::Live).unwrap();
+        assert!(matches!(outcome, Outcome::Kept(_)));
+        assert_eq!(unknown.probes.get(), probes, "until WeChat can tell");
+    }
+    let dead = probed(Some(false));
+    let outcome = fixture.run_with(&dead, &TokenRequest::Live).unwrap();
+    assert_eq!(outcome, Outcome::Renewed(fixture.document("T2")));
+    let alive = ScriptedUpstream { is_alive: Some(true), ..with_secret("newest") };
+    for _ in 0..2 {
+        let outcome = fixture.run_with(&alive, &TokenRequest::Live).unwrap();
+        assert!(matches!(outcome, Outcome::Kept(_)));
+        assert_eq!(alive.probes.get(), 1, "once");
+    }
+    assert_eq!(fixture.requests().len(), 2);
+}
+
+#[test]
+fn without_a_record_the_secret_is_not_known_to_be_another() {
+    let fixture = Fixture::new([]).publishing("T1");
+    let outcome = fixture.run_with(&with_secret("s"), &TokenRequest::Live).unwrap();
+    assert!(matches!(outcome, Outcome::Kept(_)));
+    assert!(fixture.store.record.borrow().is_none());
+}
+
+/// A cron job that runs each minute, on a network that loses every answer, and then no more.
+#[test]
+fn on_classic_no_more_than_200_answers_are_lost_in_a_day() {
+    let fixture = Fixture::new([]).on(Rules::Classic);
+    let upstream = with_secret("s");
+    let mut said = None;
+    for _ in 0..1440 {
+        fixture.answer([(); 4].map(|()| lost_answer()));
+        let failure = fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err();
+        if let RefreshError::Upstream(UpstreamError::Rationed { lost, .. }) = &failure {
+            said = Some((*lost, failure.to_string(), failure.exit()));
+        }
+        fixture.source.answers.borrow_mut().clear();
+        let minute = Duration::from_secs(60);
+        let rest = fixture.clock.elapsed().as_secs() % 60;
+        fixture.clock.advance(minute - Duration::from_secs(rest));
+    }
+    let requests = fixture.requests().len();
+    assert!((150..=200).contains(&requests), "{requests} tokens were minted in vain");
+    let (lost, text, exit) = said.expect("a run that did not ask");
+    assert_eq!(exit, Exit::Unreachable);
+    for part in [&lost.to_string(), "were lost", "--api stable", "应答丢失"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // A person may ask, and an answer that comes is not lost.
+    let before = fixture.lost();
+    fixture.answer([Ok("T1")]);
+    fixture.run_with(&upstream, &TokenRequest::New).unwrap();
+    assert_eq!(fixture.lost(), before);
+}
+
+/// Every attempt counts as it is made: the process may end before the answer comes.
+#[test]
+fn on_classic_the_mint_of_a_process_that_dies_counts_as_lost() {
+    let fixture = Fixture::new([]).on(Rules::Classic);
+    let upstream = with_secret("s");
+    let run = || fixture.run_with(&upstream, &TokenRequest::Live);
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)); // There is no answer.
+    assert!(died.is_err());
+    assert_eq!(fixture.lost().unwrap().count, 1);
+    fixture.answer([refused(-1), refused(45009)]);
+    run().unwrap_err();
+    assert_eq!(fixture.lost().unwrap().count, 1, "a refusal is an answer");
+}
+
+#[test]
+fn answers_lost_on_stable_and_work_cost_no_token_and_are_not_rationed() {
+    for rules in [Rules::Stable, Rules::Work] {
+        let fixture = Fixture::new([]).on(rules);
+        let upstream = with_secret("s");
+        for _ in 0..30 {
+            fixture.answer([(); 4].map(|()| lost_answer()));
+            fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err();
+        }
+        assert_eq!((fixture.requests().len(), fixture.lost()), (120, None));
+    }
+}

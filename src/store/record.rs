@@ -1,0 +1,482 @@
+//! What one run leaves for the next, beside the document: with which secret its token was got, what WeChat refused a short
+//! time ago, and which answers were lost. A file, `DIR/ACCOUNT.state`, on this host also where documents are in Redis:
+//! WeChat bans addresses. Never required: a record that is missing, damaged or another account's is no record, and
+//! failing to write one is no error. Holds no secret and no token, only salted hashes.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
+
+use crate::log::debug;
+use crate::model::document::{MAX_CLOCK_SKEW, parse_rfc3339, rfc3339, whole_seconds};
+use crate::model::errcode::{CallKind, Platform, Refusal};
+use crate::model::secret::{Salt, Secret};
+use crate::os::atomic::{self, ReplaceError, Replacement};
+use crate::os::clock::Clock;
+use crate::os::lock::FileLock;
+use crate::os::read;
+
+const MODE: u32 = 0o600;
+
+/// How long to wait for another process on this host that holds the lock.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The largest record that is read, in bytes. One that is full takes 8 KiB.
+const MAX_RECORD: u64 = 16 * 1024;
+
+/// How many refusals are kept, each of another request: of processes with other secrets or other proxies.
+const MAX_REFUSALS: usize = 4;
+
+/// How long a lost answer counts: WeChat's quota is a day's.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many lost answers may follow one another as closely as attempts do.
+pub(crate) const LOST_IN_A_ROW: usize = 20;
+
+/// The time from then on until the next request: 180 a day, so that 200 answers are lost in a day at most. That is a tenth
+/// of classic's daily quota, as many as requests are forced there.
+pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
+
+/// The most lost answers of a day, by the two above.
+const MAX_LOST: usize = LOST_IN_A_ROW + 180;
+
+/// What earlier runs remember for one document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    appid: String,
+    salt: Salt,
+    /// How the published token was got.
+    #[serde(default)]
+    issued: Option<Issued>,
+    #[serde(default)]
+    refusals: Vec<RecordedRefusal>,
+    /// When requests were sent that may have minted a token and were not answered, the oldest first.
+    #[serde(default)]
+    lost: Vec<Timestamp>,
+}
+
+/// Which secret got which token, both as hashes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Issued {
+    token: String,
+    secret: String,
+}
+
+/// A refusal, as [`Refusal::new`] takes it. What it means, and for how long it holds, is looked up when it is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedRefusal {
+    /// The hash of what was sent.
+    request: String,
+    at: Timestamp,
+    errcode: i64,
+    errmsg: String,
+    call: CallKind,
+    platform: Platform,
+}
+
+/// An instant, written as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Timestamp(UtcDateTime);
+
+impl From<Timestamp> for String {
+    fn from(at: Timestamp) -> String {
+        rfc3339(at.0)
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Timestamp, &'static str> {
+        parse_rfc3339(&text).map(Timestamp).ok_or("it is not an RFC 3339 time")
+    }
+}
+
+/// The answers that were lost within a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LostAnswers {
+    pub(crate) count: usize,
+    pub(crate) last_at: UtcDateTime,
+    /// When the next request may be sent that mints a token.
+    pub(crate) next_at: Option<UtcDateTime>,
+}
+
+impl Record {
+    /// Returns an empty record; `None` if there is no salt for its hashes.
+    pub(crate) fn new(appid: &str) -> Option<Record> {
+        let (appid, salt) = (appid.to_owned(), Salt::new()?);
+        Some(Record { appid, salt, issued: None, refusals: Vec::new(), lost: Vec::new() })
+    }
+
+    /// Whether nothing is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.issued.is_none() && self.refusals.is_empty() && self.lost.is_empty()
+    }
+
+    /// Returns the salt of all hashes in this record.
+    pub(crate) fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
+    /// Whether this token was got with another secret than the one with this hash. `false` also if that is not known.
+    pub(crate) fn has_other_secret(&self, token: &Secret, secret: &str) -> bool {
+        let issued = self.issued.as_ref();
+        issued.is_some_and(|it| it.token == self.hash(token) && it.secret != secret)
+    }
+
+    /// Notes that this token was got, or is honoured, with the secret of this hash.
+    pub(crate) fn note_issued(&mut self, token: &Secret, secret: &str) {
+        self.issued = Some(Issued { token: self.hash(token), secret: secret.to_owned() });
+    }
+
+    fn hash(&self, token: &Secret) -> String {
+        self.salt.hash(&[token.expose()])
+    }
+
+    /// Returns the refusal of a request with this hash that still holds at `now`, and until when.
+    pub(crate) fn refusal(
+        &self,
+        request: &str,
+        now: UtcDateTime,
+    ) -> Option<(Refusal, UtcDateTime)> {
+        let recorded = self.refusals.iter().find(|it| it.request == request)?;
+        let RecordedRefusal { at, errcode, errmsg, call, platform, .. } = recorded;
+        let refusal = Refusal::new(*errcode, errmsg, *call, *platform);
+        let until = refusal.holds_until(at.0)?;
+        (now < until).then_some((refusal, until))
+    }
+
+    /// Notes that a request with this hash was refused at `at`. A refusal that later runs ask about again anyway only ends
+    /// the one before.
+    pub(crate) fn note_refusal(&mut self, request: &str, refusal: &Refusal, at: UtcDateTime) {
+        self.forget_refusal(request);
+        if refusal.holds_until(at).is_none() {
+            return;
+        }
+        self.refusals.push(RecordedRefusal {
+            request: request.to_owned(),
+            at: Timestamp(whole_seconds(at)),
+            errcode: refusal.code,
+            errmsg: refusal.text.clone(),
+            call: refusal.call,
+            platform: refusal.platform,
+        });
+        let superfluous = self.refusals.len().saturating_sub(MAX_REFUSALS);
+        self.refusals.drain(..superfluous);
+    }
+
+    /// Forgets what was refused to requests with this hash.
+    pub(crate) fn forget_refusal(&mut self, request: &str) {
+        self.refusals.retain(|it| it.request != request);
+    }
+
+    /// Notes that a request is about to be sent that mints a token. Its answer counts as lost until
+    /// [`Record::note_answer`]: the process may end before.
+    pub(crate) fn note_mint(&mut self, at: UtcDateTime) {
+        self.lost.push(Timestamp(whole_seconds(at)));
+        let superfluous = self.lost.len().saturating_sub(MAX_LOST);
+        self.lost.drain(..superfluous);
+    }
+
+    /// Notes that the request of `at` was answered.
+    pub(crate) fn note_answer(&mut self, at: UtcDateTime) {
+        if let Some(index) = self.lost.iter().rposition(|it| *it == Timestamp(whole_seconds(at))) {
+            self.lost.remove(index);
+        }
+    }
+
+    /// Returns the answers lost within a day before `now`; `None` if there are none.
+    pub(crate) fn lost(&self, now: UtcDateTime) -> Option<LostAnswers> {
+        let mut today = self.lost.iter().filter(|at| now - at.0 < DAY);
+        let (count, last_at) = (today.clone().count(), today.next_back()?.0);
+        let next_at = last_at.saturating_add(LOST_INTERVAL.try_into().unwrap_or_default());
+        let is_put_off = count >= LOST_IN_A_ROW && now < next_at;
+        Some(LostAnswers { count, last_at, next_at: is_put_off.then_some(next_at) })
+    }
+
+    /// Drops what is over, and what is from the future: the clock was set back, and then its age is not known.
+    fn prune(&mut self, now: UtcDateTime) {
+        let is_past = |at: &Timestamp| at.0 - now <= MAX_CLOCK_SKEW;
+        self.refusals.retain(|it| is_past(&it.at) && now - it.at.0 < DAY);
+        self.lost.retain(|at| is_past(at) && now - at.0 < DAY);
+    }
+}
+
+/// Returns the path of the record beside the document, or the copy, at this path.
+pub(super) fn record_path(document: &Path) -> PathBuf {
+    document.with_extension("state")
+}
+
+/// The file of one record.
+#[derive(Clone, Debug)]
+pub(super) struct RecordFile {
+    path: PathBuf,
+}
+
+impl RecordFile {
+    /// Returns the record beside the document, or the copy, at this path.
+    pub(super) fn beside(document: &Path) -> RecordFile {
+        RecordFile { path: record_path(document) }
+    }
+
+    /// Returns the record, if there is one of the account with this AppID. Changes nothing.
+    pub(super) fn read(&self, appid: &str, now: UtcDateTime) -> Option<Record> {
+        match self.try_read() {
+            Ok(record) => record.filter(|it| it.appid == appid).map(|mut record| {
+                record.prune(now);
+                record
+            }),
+            Err(err) => {
+                debug!("{}: nothing is remembered: {err:#}", self.path.display());
+                None
+            }
+        }
+    }
+
+    fn try_read(&self) -> Result<Option<Record>> {
+        let file = match read::open_own(OpenOptions::new().read(true), &self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        // Another user could otherwise keep this one from asking.
+        let (found, user) = (file.metadata()?, geteuid().as_raw());
+        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = std::fs::metadata(dir.unwrap_or(Path::new(".")))?;
+        if ![user, dir.uid()].contains(&found.uid()) || found.permissions().mode() & 0o022 != 0 {
+            bail!("another user may have written it");
+        }
+        let bytes = read::read_bounded(file, found.len(), MAX_RECORD)?;
+        // The message of serde would quote the file.
+        let record = serde_json::from_slice(&bytes).ok().context("it is no record")?;
+        Ok(Some(record))
+    }
+
+    /// Replaces the record. The caller holds the lock beside it.
+    pub(super) fn write(&self, record: &Record) {
+        self.log(self.try_write(record));
+    }
+
+    /// Replaces the record, under the lock beside it.
+    pub(super) fn write_locked(&self, record: &Record, clock: &dyn Clock) {
+        self.log(self.with_lock(clock, || self.try_write(record)));
+    }
+
+    /// Changes the record of the account with this AppID, or a new one, under the lock beside it.
+    pub(super) fn change(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
+        self.log(self.with_lock(clock, || {
+            let before = self.read(appid, clock.now());
+            let mut record = match before.clone() {
+                Some(record) => record,
+                None => Record::new(appid).context("there are no random numbers")?,
+            };
+            change(&mut record);
+            match before {
+                Some(before) if before == record => Ok(()),
+                None if record.is_empty() => Ok(()),
+                _ => self.try_write(&record),
+            }
+        }));
+    }
+
+    fn try_write(&self, record: &Record) -> Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let mut replacement = Replacement::prepare(&self.path, MODE, line.len())?;
+        replacement.publish(&line).map_err(ReplaceError::into_error)?;
+        replacement.sync_dir()
+    }
+
+    fn with_lock(&self, clock: &dyn Clock, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        atomic::make_dir_of(&self.path, MODE)?;
+        let deadline = clock.instant() + PATIENCE;
+        let lock = FileLock::acquire(&self.path.with_extension("lock"), clock, deadline)?;
+        let _lock = lock.context("another process holds the lock")?;
+        act()
+    }
+
+    fn log(&self, written: Result<()>) {
+        if let Err(err) = written {
+            debug!("{}: the next run is not told: {err:#}", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::os::clock::testing::VirtualClock;
+
+    const NOW: UtcDateTime = UtcDateTime::UNIX_EPOCH;
+
+    fn at(secs: i64) -> UtcDateTime {
+        NOW + time::Duration::seconds(secs)
+    }
+
+    fn record() -> Record {
+        Record::new("wx1").unwrap()
+    }
+
+    fn token(name: &str) -> Secret {
+        Secret::new(name.to_owned())
+    }
+
+    fn refused(code: i64) -> Refusal {
+        Refusal::new(code, "invalid appsecret", CallKind::RequestsToken, Platform::Official)
+    }
+
+    #[test]
+    fn a_record_survives_writing_and_reading_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        assert_eq!(file.read("wx1", NOW), None);
+        let mut record = record();
+        record.note_issued(&token("T1"), "HASH");
+        record.note_refusal("R1", &refused(40125), at(1));
+        record.note_mint(at(2));
+        file.write(&record);
+        assert_eq!(file.read("wx1", at(3)), Some(record));
+        assert_eq!(file.read("wx2", at(3)), None, "it is another account's");
+        let mode = fs::metadata(dir.path().join("shop.state")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let text = fs::read_to_string(dir.path().join("shop.state")).unwrap();
+        assert!(!text.contains("T1") && text.contains("invalid appsecret"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_record_is_as_if_it_were_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.state");
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        let good = serde_json::to_string(&record()).unwrap();
+        let huge = good.replace('{', &format!("{{{}", " ".repeat(MAX_RECORD as usize)));
+        for text in ["", "{}", "null", "{\"appid\":", &good[1..], &huge, "\u{0}"] {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            assert_eq!(file.read("wx1", NOW), None, "{text}");
+        }
+        fs::write(&path, &good).unwrap();
+        assert!(file.read("wx1", NOW).is_some());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(file.read("wx1", NOW), None, "others may have written it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert_eq!(file.read("wx1", NOW), None, "a link");
+        // Nor is it an error that the record cannot be written.
+        file.write(&record());
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_change_is_made_under_the_lock_and_written_only_if_there_is_one() {
+        let clock = VirtualClock::new();
+        let dir = tempfile::tempdir().unwrap();
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        file.change("wx1", &clock, &|_| ());
+        assert!(!dir.path().join("shop.state").exists(), "there is nothing to remember");
+        file.change("wx1", &clock, &|record| record.note_issued(&token("T1"), "HASH"));
+        let before = fs::metadata(dir.path().join("shop.state")).unwrap().ino();
+        file.change("wx1", &clock, &|record| record.note_issued(&token("T1"), "HASH"));
+        assert_eq!(fs::metadata(dir.path().join("shop.state")).unwrap().ino(), before);
+        let lock = dir.path().join("shop.lock");
+        let held = FileLock::acquire(&lock, &clock, clock.instant()).unwrap();
+        assert!(held.is_some());
+        file.change("wx1", &clock, &|record| record.note_issued(&token("T2"), "HASH"));
+        assert_eq!(fs::metadata(dir.path().join("shop.state")).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn another_secret_is_noticed_only_for_the_token_that_is_known() {
+        let mut record = record();
+        assert!(!record.has_other_secret(&token("T1"), "NEW"));
+        record.note_issued(&token("T1"), "OLD");
+        assert!(record.has_other_secret(&token("T1"), "NEW"));
+        assert!(!record.has_other_secret(&token("T1"), "OLD"));
+        assert!(!record.has_other_secret(&token("T2"), "NEW"), "another host may have got it");
+    }
+
+    #[test]
+    fn a_refusal_holds_for_its_request_until_its_time_is_over() {
+        let mut record = record();
+        record.note_refusal("R1", &refused(40125), NOW);
+        let (refusal, until) = record.refusal("R1", at(3599)).unwrap();
+        assert_eq!((refusal.code, until), (40125, at(3600)));
+        assert_eq!(refusal.to_string(), refused(40125).to_string());
+        assert!(record.refusal("R1", at(3600)).is_none());
+        assert!(record.refusal("R2", at(1)).is_none(), "another secret");
+        // The next answer to the same request counts, and one that passes soon is no reason to wait.
+        record.note_refusal("R1", &refused(45011), at(1));
+        assert_eq!(record.refusal("R1", at(2)).unwrap().1, at(61));
+        record.note_refusal("R1", &refused(-1), at(2));
+        assert!(record.refusal("R1", at(2)).is_none());
+    }
+
+    #[test]
+    fn refusals_of_a_few_requests_are_kept_and_no_more() {
+        let mut record = record();
+        for n in 0..9 {
+            record.note_refusal(&format!("R{n}"), &refused(40125), at(n));
+        }
+        let is_held = |n: &i64| record.refusal(&format!("R{n}"), at(9)).is_some();
+        assert_eq!((0..9).filter(is_held).collect::<Vec<_>>(), [5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn no_more_than_200_answers_are_lost_in_a_day_and_a_full_record_can_be_read() {
+        let mut record = record();
+        let (mut asked_at, mut now) = (Vec::new(), 0);
+        while now < 3 * 86_400 {
+            match record.lost(at(now)).and_then(|lost| lost.next_at) {
+                Some(next_at) => now = (next_at - NOW).whole_seconds(),
+                None => {
+                    record.note_mint(at(now));
+                    asked_at.push(now);
+                    now += 2;
+                }
+            }
+            record.prune(at(now));
+        }
+        for start in (0..2 * 86_400).step_by(600) {
+            let of_day = asked_at.iter().filter(|at| (start..start + 86_400).contains(*at)).count();
+            assert!((170..=200).contains(&of_day), "{of_day} from {start}");
+        }
+        let longest = Refusal::new(40125, &"啊 ".repeat(300), CallKind::UsesToken, Platform::Work);
+        (0..9).for_each(|n| record.note_refusal(&"f".repeat(64 + n), &longest, at(now)));
+        let length = serde_json::to_vec(&record).unwrap().len() as u64;
+        assert!(length < MAX_RECORD, "{length}");
+    }
+
+    #[test]
+    fn an_answer_that_came_is_not_lost_and_one_of_yesterday_no_longer() {
+        let mut record = record();
+        record.note_mint(at(0));
+        record.note_mint(at(5));
+        record.note_answer(at(5));
+        let lost = record.lost(at(6)).unwrap();
+        assert_eq!((lost.count, lost.last_at, lost.next_at), (1, at(0), None));
+        assert_eq!(record.lost(at(86_400)), None);
+    }
+
+    #[test]
+    fn what_is_from_the_future_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        let mut record = record();
+        record.note_refusal("R1", &refused(40125), at(7200));
+        (0..20).for_each(|_| record.note_mint(at(7200)));
+        file.write(&record);
+        assert!(file.read("wx1", at(7200)).unwrap().refusal("R1", at(7200)).is_some());
+        let read = file.read("wx1", at(0)).unwrap();
+        assert!(read.refusal("R1", at(0)).is_none() && read.lost(at(0)).is_none());
+    }
+}
