@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use time::UtcDateTime;
 
 use crate::log::{OnceUntilChanged, debug, error, info, printable};
 use crate::model::account::Account;
@@ -15,6 +14,7 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::LiveToken;
+use crate::os::timestamp::Timestamp;
 use crate::store::{Stores, Watch};
 
 /// How long a replaced token is remembered, in which clients may still present it: as long as WeChat honours it.
@@ -41,7 +41,7 @@ pub(crate) struct CachedDocument {
     /// The token of this generation.
     current: Option<Rc<Secret>>,
     /// The token before, and when its replacement was found.
-    previous: Option<(Rc<Secret>, UtcDateTime)>,
+    previous: Option<(Rc<Secret>, Timestamp)>,
 }
 
 /// A ticket's document.
@@ -80,7 +80,7 @@ impl CachedDocument {
     }
 
     /// Returns the token's document as it is now, if it belongs to this account. Logs a problem with it once.
-    pub(crate) fn document(&mut self, now: UtcDateTime) -> Option<&Document> {
+    pub(crate) fn document(&mut self, now: Timestamp) -> Option<&Document> {
         if self.watched.look() {
             self.answer = None;
             self.foreign.reset();
@@ -114,7 +114,7 @@ impl CachedDocument {
     }
 
     /// Returns the token to hand out now; `None` if there is no live one.
-    pub(crate) fn answer(&mut self, now: UtcDateTime) -> Option<(Rc<Secret>, LiveToken)> {
+    pub(crate) fn answer(&mut self, now: Timestamp) -> Option<(Rc<Secret>, LiveToken)> {
         let (rules, refresh_before) = (self.account.rules, self.account.refresh_before);
         let document = self.document(now)?;
         let life = document.promise(now, rules, refresh_before);
@@ -129,7 +129,7 @@ impl CachedDocument {
     }
 
     /// Returns the ticket of this type as JSON; `None` if there is no live one.
-    pub(crate) fn ticket(&mut self, kind: &TicketType, now: UtcDateTime) -> Option<Bytes> {
+    pub(crate) fn ticket(&mut self, kind: &TicketType, now: Timestamp) -> Option<Bytes> {
         let document = self.ticket_document(kind)?;
         let life = Duration::from_secs(document.left(now).as_secs());
         (!life.is_zero()).then(|| response::ticket(&document.token, life).into())
@@ -163,18 +163,18 @@ impl CachedDocument {
     }
 
     /// Whether this is the account's live token, or was replaced within [`REMEMBERED`].
-    pub(crate) fn is_token(&mut self, token: &str, now: UtcDateTime) -> bool {
+    pub(crate) fn is_token(&mut self, token: &str, now: Timestamp) -> bool {
         let is_token =
             |document: &Document| !document.left(now).is_zero() && document.token.is(token);
         if self.document(now).is_some_and(is_token) {
             return true;
         }
-        let is_recent = |at: UtcDateTime| now - at < REMEMBERED;
+        let is_recent = |at: Timestamp| now.since(at) < REMEMBERED;
         self.previous.as_ref().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
     }
 
     /// Starts a new generation if the document holds another token.
-    fn note_token(&mut self, now: UtcDateTime) {
+    fn note_token(&mut self, now: Timestamp) {
         let found = self.watched.document().map(|document| &document.token);
         if found == self.current.as_deref() {
             return;
@@ -194,6 +194,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use time::UtcDateTime;
     use time::format_description::well_known::Rfc3339;
 
     use super::*;
@@ -201,8 +202,8 @@ mod tests {
     use crate::model::location::Location;
     use crate::os::clock::SystemClock;
 
-    fn at(text: &str) -> UtcDateTime {
-        UtcDateTime::parse(text, &Rfc3339).unwrap()
+    fn at(text: &str) -> Timestamp {
+        Timestamp::of_wall(UtcDateTime::parse(text, &Rfc3339).unwrap())
     }
 
     fn put(dir: &Path, appid: &str, token: &str) {

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use time::UtcDateTime;
 
 pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan};
 use self::served::ServedAccount;
@@ -23,6 +22,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::thread;
+use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Environment, Scheduler};
 use crate::upstream::connect::Connector;
 
@@ -163,7 +163,7 @@ impl Accounts {
     }
 
     /// The account's status, for people and for metrics.
-    pub(crate) fn status(&self, account: usize, now: UtcDateTime) -> AccountStatus {
+    pub(crate) fn status(&self, account: usize, now: Timestamp) -> AccountStatus {
         self.served[account].status(now)
     }
 

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use time::UtcDateTime;
 
 use super::AccountResources;
 use super::cached_document::CachedDocument;
@@ -17,6 +16,7 @@ use crate::model::status::{
     AccountStatus, DocumentStatus, LiveToken, NoTicket, Problem, TokenRequest, Unavailable,
 };
 use crate::os::clock::Clock;
+use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Connect, Scheduler};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
@@ -77,7 +77,7 @@ impl ServedAccount {
     }
 
     /// The token that is published, live, and not known to be dead.
-    pub(super) fn current(&self, now: UtcDateTime) -> Option<(Rc<Secret>, LiveToken)> {
+    pub(super) fn current(&self, now: Timestamp) -> Option<(Rc<Secret>, LiveToken)> {
         let (secret, token) = self.cached.borrow_mut().answer(now)?;
         let is_dead = self.scheduler().is_some_and(|scheduler| scheduler.is_dead(&secret));
         (!is_dead).then_some((secret, token))
@@ -125,19 +125,19 @@ impl ServedAccount {
 
     /// Whether the published token belongs to this AppID. The last document that was read is looked at first, as a document
     /// seldom changes its AppID.
-    pub(super) fn publishes_for(&self, appid: &str, now: UtcDateTime) -> bool {
+    pub(super) fn publishes_for(&self, appid: &str, now: Timestamp) -> bool {
         let mut cached = self.cached.borrow_mut();
         cached.last_document().is_some_and(|document| document.appid == appid)
             || cached.document(now).is_some_and(|document| document.appid == appid)
     }
 
     /// Whether this is the account's token, or was within the overlap after its replacement.
-    pub(super) fn is_token(&self, token: &str, now: UtcDateTime) -> bool {
+    pub(super) fn is_token(&self, token: &str, now: Timestamp) -> bool {
         self.cached.borrow_mut().is_token(token, now)
     }
 
     /// The account's status, for people and for metrics.
-    pub(super) fn status(&self, now: UtcDateTime) -> AccountStatus {
+    pub(super) fn status(&self, now: Timestamp) -> AccountStatus {
         let (account, scheduler) = (self.account(), self.scheduler());
         let mut cached = self.cached.borrow_mut();
         let look = |kind: &DocumentKind| {

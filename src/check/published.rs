@@ -10,11 +10,12 @@ use crate::error::Exit;
 use crate::log::printable;
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
-use crate::model::document::{CLASSIC_OVERLAP, Document, MAX_CLOCK_SKEW, rfc3339};
+use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::errcode::Class;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, Problem, Published};
+use crate::os::timestamp::{MAX_CLOCK_SKEW, Timestamp};
 use crate::upstream::{Liveness, UpstreamError};
 
 /// How late a refresh may be. A cron job or a timer that runs each minute needs less, retries included.
@@ -26,7 +27,7 @@ const NEARLY_OVER: Duration = CLASSIC_OVERLAP.saturating_add(Duration::from_secs
 /// The token that the upstream issued on request: its current one.
 pub(crate) struct CurrentToken {
     pub(crate) token: Secret,
-    pub(crate) asked_at: UtcDateTime,
+    pub(crate) asked_at: Timestamp,
 }
 
 impl CurrentToken {
@@ -37,7 +38,7 @@ impl CurrentToken {
     /// Whether it replaced the published token before its time, as only a forced request on `stable` does.
     fn replaces(&self, rules: Rules, document: &Document) -> bool {
         // A document that was published after the request is newer than this token.
-        let is_older = document.created_at < self.asked_at - time::Duration::SECOND;
+        let is_older = self.asked_at.since(document.created_at) > time::Duration::SECOND;
         let is_early = document.left(self.asked_at) > NEARLY_OVER;
         rules == Rules::Stable && !self.is(document) && is_older && is_early
     }
@@ -50,14 +51,14 @@ pub(crate) fn token(
     document: &Document,
     liveness: Option<&Liveness>,
     current: Option<&CurrentToken>,
-    now: UtcDateTime,
+    now: Timestamp,
 ) -> Finding {
     let about = "token";
     let name = document.token.fingerprint();
     let left = span(document.left(now));
     match liveness {
         _ if document.left(now).is_zero() => {
-            let expired = document.expires_at_rfc3339();
+            let expired = rfc3339(document.expires_at(now));
             Finding::problem(about, Exit::NoToken, format!("{name} expired at {expired}")).remedy(
                 "Run wxtoken fetch now, and see why nobody did.",
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
@@ -65,13 +66,13 @@ pub(crate) fn token(
         }
         Some(Liveness::Dead) => {
             let what = format!("{name} is dead, {left} before its time: killed some time after");
-            killed(account, &what, document)
+            killed(account, &what, document.created_at(now))
         }
         _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
             let what = format!(
                 "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some time after"
             );
-            killed(account, &what, document)
+            killed(account, &what, document.created_at(now))
         }
         Some(Liveness::Alive) => Finding::good(about, format!("{name} is honoured, {left} left")),
         // WeChat honours a token that it issues, even if it refuses this host's address.
@@ -113,8 +114,8 @@ fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
 }
 
 /// A token that was invalidated before its time.
-fn killed(account: &Account, what: &str, document: &Document) -> Finding {
-    let what = format!("{what} {}", document.created_at_rfc3339());
+fn killed(account: &Account, what: &str, since: UtcDateTime) -> Finding {
+    let what = format!("{what} {}", rfc3339(since));
     let finding =
         |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}. {cause}"));
     // The account of the command line is not named.
@@ -197,9 +198,9 @@ pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
 }
 
 /// Whether the token is refreshed on schedule: then it is never due for long.
-pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime) -> Finding {
+pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -> Finding {
     let about = "schedule";
-    let ahead = document.created_at - now;
+    let ahead = -now.since(document.created_at);
     if ahead > MAX_CLOCK_SKEW {
         let ahead = span(ahead.unsigned_abs());
         return Finding::notice(about, format!("asked for {ahead} in the future: a clock was set back, or differs"))
@@ -211,13 +212,13 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: UtcDateTime)
     let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its upstream every half minute or so.
     let due_at = match account.rules {
-        Rules::Mirror => document.created_at + document.time_until_stale(document.created_at),
-        _ => document.expires_at().saturating_sub(
+        Rules::Mirror => document.created_at(now) + document.time_until_stale(document.created_at),
+        _ => document.expires_at(now).saturating_sub(
             time::Duration::try_from(account.refresh_before.min(document.expires_in))
                 .unwrap_or_default(),
         ),
     };
-    let late = Duration::try_from(now - due_at).unwrap_or_default();
+    let late = Duration::try_from(now.wall - due_at).unwrap_or_default();
     if late <= TOLERATED_DELAY {
         return Finding::good(about, format!("last asked for {} ago", span(age)));
     }
@@ -239,8 +240,9 @@ mod tests {
     use crate::model::api::Api;
     use crate::model::location::Location;
 
-    fn at(secs: i64) -> UtcDateTime {
-        UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap()
+    fn at(secs: i64) -> Timestamp {
+        let wall = UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap();
+        Timestamp::of_wall(wall)
     }
 
     fn secret(text: &str) -> Secret {

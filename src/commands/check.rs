@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
-use time::UtcDateTime;
 
 use super::{documents, output, parallel};
 use crate::check::published::CurrentToken;
@@ -23,6 +22,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::Problem;
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::timestamp::Timestamp;
 use crate::store::Stores;
 use crate::upstream::client::Client;
 use crate::upstream::config::{Origin, UpstreamConfig};
@@ -154,7 +154,7 @@ impl Examination<'_> {
     ) -> Option<UpstreamError> {
         let Examination { account, stores, .. } = *self;
         let upstream = connect::upstream(account, client, secret).ok()?;
-        let (appid, now) = (account.appid.as_deref()?, self.clock.now());
+        let (appid, now) = (account.appid.as_deref()?, self.clock.now().wall);
         let record = stores.record(&account.location, &DocumentKind::Token, appid, now)?;
         let hashes = upstream.hashes(record.salt())?;
         if let Ok(document) = documents::read(stores, account, &DocumentKind::Token)
@@ -211,7 +211,7 @@ impl Examination<'_> {
     fn probe(
         &self,
         client: Option<Client>,
-    ) -> (Result<Document, Problem>, Option<Liveness>, UtcDateTime) {
+    ) -> (Result<Document, Problem>, Option<Liveness>, Timestamp) {
         let read = || documents::read(self.stores, self.account, &DocumentKind::Token);
         let token = |it: &Result<Document, Problem>| it.as_ref().ok().map(|it| it.token.clone());
         // A probe needs no secret. Another wxtoken has none.
@@ -240,7 +240,7 @@ impl Examination<'_> {
         token: &Result<Document, Problem>,
         liveness: Option<&Liveness>,
         current: Option<&CurrentToken>,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> Vec<Finding> {
         let account = self.account;
         let mut findings = match token {

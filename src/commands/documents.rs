@@ -4,14 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use time::UtcDateTime;
-
 use crate::config::SYSTEM_DIR;
 use crate::log::printable;
 use crate::model::account::Account;
 use crate::model::document::{Document, rfc3339};
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentStatus, Problem};
+use crate::os::timestamp::Timestamp;
 use crate::store::{Found, Stores};
 
 /// Reads the account's document of this kind.
@@ -30,11 +29,7 @@ pub(super) fn read(
 }
 
 /// Reads all documents of the account for its status.
-pub(super) fn account_status(
-    stores: &Stores,
-    account: &Account,
-    now: UtcDateTime,
-) -> AccountStatus {
+pub(super) fn account_status(stores: &Stores, account: &Account, now: Timestamp) -> AccountStatus {
     AccountStatus::new(account, |kind| document_status(stores, account, kind, now), None)
 }
 
@@ -43,7 +38,7 @@ pub(super) fn document_status(
     stores: &Stores,
     account: &Account,
     kind: &DocumentKind,
-    now: UtcDateTime,
+    now: Timestamp,
 ) -> DocumentStatus {
     let document = read(stores, account, kind);
     DocumentStatus::new(account, kind, document.as_ref().map_err(Problem::clone), now)
@@ -55,7 +50,7 @@ pub(super) fn unusable(
     kind: &DocumentKind,
     status: &DocumentStatus,
     min_life: Duration,
-    now: UtcDateTime,
+    now: Timestamp,
 ) -> Option<String> {
     let what = match kind {
         DocumentKind::Token => "token".to_owned(),
@@ -65,7 +60,7 @@ pub(super) fn unusable(
     let why = match &status.published {
         // A token without any life left is not usable, whatever `min_life` is.
         Ok(published) if published.life.is_zero() => {
-            let ago = (now - published.expires_at).whole_seconds().max(0) as u64;
+            let ago = (now.wall - published.expires_at).whole_seconds().max(0) as u64;
             let ago = humantime::format_duration(Duration::from_secs(ago));
             let expires_at = rfc3339(published.expires_at);
             format!(

@@ -75,7 +75,7 @@ pub(crate) struct EpochClock {
 
 impl EpochClock {
     pub(crate) fn new(clock: impl Clock + 'static) -> EpochClock {
-        let since_epoch = clock.now() - UtcDateTime::UNIX_EPOCH;
+        let since_epoch = clock.now().wall - UtcDateTime::UNIX_EPOCH;
         EpochClock {
             started: clock.instant(),
             started_at: since_epoch.try_into().unwrap_or_default(),

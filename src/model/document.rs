@@ -7,20 +7,18 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
+use crate::os::timestamp::{BootId, MAX_CLOCK_SKEW, Timestamp, Uptime};
 
 /// How long WeChat's classic API keeps a token valid after it has issued the next one.
 /// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
-
-/// A `created_at` further ahead than this means that a clock was set back, not that two clocks differ a little.
-pub(crate) const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
 /// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
 /// job that runs every minute asks every time.
@@ -46,8 +44,9 @@ pub(crate) struct Document {
     pub(crate) token: Secret,
     /// The lifetime that WeChat stated, counted from `created_at`.
     pub(crate) expires_in: Duration,
-    /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later.
-    pub(crate) created_at: UtcDateTime,
+    /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later. By the
+    /// machine's clock as well, so that the age is known there whatever the wall clock is set to.
+    pub(crate) created_at: Timestamp,
 }
 
 /// The JSON form of a token's document. Unknown fields are ignored.
@@ -57,6 +56,10 @@ struct TokenDocumentJson<'a> {
     access_token: Cow<'a, str>,
     expires_in: u64,
     created_at: String,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    boot_id: Option<String>,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    boottime: Option<f64>,
 }
 
 /// The JSON form of a ticket's document.
@@ -69,6 +72,26 @@ struct TicketDocumentJson<'a> {
     access_token: Option<IgnoredAny>,
     expires_in: u64,
     created_at: String,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    boot_id: Option<String>,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    boottime: Option<f64>,
+}
+
+/// Reads a field that other programs may use for something else: then it is as if it were missing.
+fn ours_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Field<T> {
+        Ours(T),
+        Other(IgnoredAny),
+    }
+    Ok(match Field::deserialize(field)? {
+        Field::Ours(value) => Some(value),
+        Field::Other(_) => None,
+    })
 }
 
 /// Why bytes are not a document. Never quotes them, because they may contain a token.
@@ -87,9 +110,9 @@ impl Document {
         appid: &str,
         token: Secret,
         expires_in: Duration,
-        asked_at: UtcDateTime,
+        asked_at: Timestamp,
     ) -> Document {
-        let created_at = whole_seconds(asked_at);
+        let created_at = asked_at.whole_seconds();
         Document { appid: appid.to_owned(), token, expires_in, created_at }
     }
 
@@ -110,28 +133,34 @@ impl Document {
     }
 
     fn parse_ticket(bytes: &[u8]) -> Result<Document, InvalidDocument> {
-        let TicketDocumentJson { appid, ticket, access_token, expires_in, created_at } =
-            parse_json(bytes)?;
-        if access_token.is_some() {
+        let json: TicketDocumentJson<'_> = parse_json(bytes)?;
+        if json.access_token.is_some() {
             return Err(InvalidDocument("it has an access_token and is no ticket's".to_owned()));
         }
-        if !is_token(&ticket) {
+        if !is_token(&json.ticket) {
             return Err(InvalidDocument("ticket is not a ticket".to_owned()));
         }
         Document::from_json(TokenDocumentJson {
-            appid,
-            access_token: ticket,
-            expires_in,
-            created_at,
+            appid: json.appid,
+            access_token: json.ticket,
+            expires_in: json.expires_in,
+            created_at: json.created_at,
+            boot_id: json.boot_id,
+            boottime: json.boottime,
         })
     }
 
     fn from_json(json: TokenDocumentJson<'_>) -> Result<Document, InvalidDocument> {
         let expires_in = parse_lifetime(json.expires_in)
             .ok_or_else(|| InvalidDocument(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
-        let created_at = parse_rfc3339(&json.created_at)
+        let wall = parse_rfc3339(&json.created_at)
             .ok_or_else(|| InvalidDocument("created_at is not an RFC 3339 time".to_owned()))?;
+        let uptime = json.boot_id.zip(json.boottime).and_then(|(boot, secs)| {
+            let elapsed = Duration::try_from_secs_f64((secs * 1000.0).round() / 1000.0).ok()?;
+            Some(Uptime::new(BootId::parse(&boot)?, elapsed))
+        });
         let token = Secret::new(json.access_token.into_owned());
+        let created_at = Timestamp { wall, uptime };
         Ok(Document { appid: json.appid, token, expires_in, created_at })
     }
 
@@ -139,13 +168,18 @@ impl Document {
     pub(crate) fn to_line(&self, kind: &DocumentKind) -> Secret {
         let appid = self.appid.clone();
         let token = self.token.expose().into();
-        let (expires_in, created_at) = (self.expires_in.as_secs(), self.created_at_rfc3339());
+        let (expires_in, created_at) = (self.expires_in.as_secs(), rfc3339(self.created_at.wall));
+        let uptime = self.created_at.uptime;
+        let boot_id = uptime.map(|it| it.boot.to_string());
+        let boottime = uptime.map(|it| it.elapsed.as_millis() as f64 / 1000.0);
         let line = match kind {
             DocumentKind::Token => serde_json::to_string(&TokenDocumentJson {
                 appid,
                 access_token: token,
                 expires_in,
                 created_at,
+                boot_id,
+                boottime,
             }),
             DocumentKind::Ticket(_) => serde_json::to_string(&TicketDocumentJson {
                 appid,
@@ -153,6 +187,8 @@ impl Document {
                 access_token: None,
                 expires_in,
                 created_at,
+                boot_id,
+                boottime,
             }),
         };
         let mut line = line.unwrap_or_default(); // Strings and a number always serialize.
@@ -160,22 +196,41 @@ impl Document {
         Secret::new(line)
     }
 
-    /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says.
-    pub(crate) fn left(&self, now: UtcDateTime) -> Duration {
-        let age = now - self.created_at;
-        self.expires_in.saturating_sub(age.try_into().unwrap_or(Duration::ZERO)) // From the future: age 0.
+    /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says. Of a document from the future it is
+    /// what every refresh leaves a token that lives.
+    pub(crate) fn left(&self, now: Timestamp) -> Duration {
+        match self.is_from_future(now) {
+            true => self.expires_in.min(CLASSIC_OVERLAP),
+            false => self.stated_left(now),
+        }
+    }
+
+    /// Returns what is left of the stated lifetime: all of it, of a document from the future.
+    fn stated_left(&self, now: Timestamp) -> Duration {
+        self.expires_in.saturating_sub(self.age(now))
+    }
+
+    /// Returns the age; zero for a document from the future.
+    fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.created_at).try_into().unwrap_or_default()
     }
 
     /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
-    /// expires one overlap later. `None` if it expires by then anyway. Never extends the lifetime, and never ends it at
-    /// once.
-    pub(crate) fn shortened_to_overlap(&self, asked_at: UtcDateTime) -> Option<Document> {
-        if self.left(asked_at) <= CLASSIC_OVERLAP {
+    /// expires one overlap later, by every clock. `None` if it expires by then anyway. Never extends the lifetime, and never
+    /// ends it at once.
+    pub(crate) fn shortened_to_overlap(&self, asked_at: Timestamp) -> Option<Document> {
+        if self.stated_left(asked_at) <= CLASSIC_OVERLAP {
             return None;
         }
         // A document from the future would not age until its `created_at`.
-        let created_at = self.created_at.min(whole_seconds(asked_at));
-        let age = Duration::try_from(asked_at - created_at).unwrap_or_default();
+        let created_at = match asked_at.since(self.created_at).is_negative() {
+            true => asked_at.whole_seconds(),
+            false => {
+                let wall = self.created_at.wall_by_clock_of(asked_at).min(self.created_at.wall);
+                Timestamp { wall, ..self.created_at }
+            }
+        };
+        let age = Duration::try_from(asked_at.since(created_at)).unwrap_or_default();
         let expires_in = Duration::from_secs((age + CLASSIC_OVERLAP).as_secs());
         let expires_in = expires_in.min(self.expires_in);
         Some(Document { expires_in, created_at, ..self.clone() })
@@ -183,19 +238,19 @@ impl Document {
 
     /// Caps the lifetime so that this document expires no later than `before`, which holds the same token. For APIs that
     /// state a full lifetime with every answer. `None` if `before` is as good as expired.
-    pub(crate) fn capped_by(self, before: &Document, now: UtcDateTime) -> Option<Document> {
-        if before.left(now) < MIN_LIFETIME {
+    pub(crate) fn capped_by(self, before: &Document, now: Timestamp) -> Option<Document> {
+        if before.stated_left(now) < MIN_LIFETIME {
             return None;
         }
-        let left = Duration::from_secs(before.left(self.created_at).as_secs());
+        let left = Duration::from_secs(before.stated_left(self.created_at).as_secs());
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
     /// Raises `created_at` to at least the one given, and keeps the time of expiry. For a replacement that must not be
     /// older than the document it replaces.
     pub(crate) fn with_created_at_least(&self, created_at: UtcDateTime) -> Document {
-        let created_at = self.created_at.max(created_at);
-        let moved = (created_at - self.created_at).try_into().unwrap_or_default();
+        let moved = (created_at - self.created_at.wall).try_into().unwrap_or_default();
+        let created_at = self.created_at.plus(moved);
         let expires_in = self.expires_in.saturating_sub(moved).max(Duration::from_secs(1));
         Document { created_at, expires_in, ..self.clone() }
     }
@@ -203,17 +258,26 @@ impl Document {
     /// Whether this document stems from a later answer of WeChat than `before`. A document that was only shortened by
     /// [`Document::shortened_to_overlap`], or restored, does not.
     pub(crate) fn is_newer_answer_than(&self, before: &Document) -> bool {
-        self.token != before.token || self.created_at > before.created_at
+        self.token != before.token || self.created_at.is_after(before.created_at)
+    }
+
+    /// Whether this document stems from a later instant than `other`, as far as the clocks tell. Which host's clock was
+    /// wrong is not known of a document from the future: it is not later.
+    pub(crate) fn is_later_than(&self, other: &Document, now: Timestamp) -> bool {
+        self.created_at.is_after(other.created_at) && !self.is_from_future(now)
     }
 
     /// Whether the next token is to be requested.
-    pub(crate) fn is_due(&self, now: UtcDateTime, refresh_before: Duration) -> bool {
-        self.is_from_future(now) || self.left(now) <= refresh_before
+    pub(crate) fn is_due(&self, now: Timestamp, rules: Rules, refresh_before: Duration) -> bool {
+        // Of two clocks that contradict each other either may be right. To ask costs nothing but on classic, where it would
+        // invalidate the token.
+        let is_doubtful = rules != Rules::Classic && now.has_jumped_ahead_since(self.created_at);
+        is_doubtful || self.is_from_future(now) || self.left(now) <= refresh_before
     }
 
-    /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is meaningless.
-    pub(crate) fn is_from_future(&self, now: UtcDateTime) -> bool {
-        self.created_at - now > MAX_CLOCK_SKEW
+    /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is not known.
+    pub(crate) fn is_from_future(&self, now: Timestamp) -> bool {
+        now.since(self.created_at) < -MAX_CLOCK_SKEW
     }
 
     /// Returns the lifetime left at which this document, a ticket's, is due. WeChat returns the same ticket while it lives,
@@ -223,25 +287,23 @@ impl Document {
     }
 
     /// Whether a mirror has to ask its source again, where the token may have been replaced since.
-    pub(crate) fn is_stale(&self, now: UtcDateTime) -> bool {
+    pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.time_until_stale(now).is_zero()
     }
 
     /// Returns how long a mirror may still rely on this document.
-    pub(crate) fn time_until_stale(&self, now: UtcDateTime) -> Duration {
-        let age = now - self.created_at;
-        if age < -MAX_CLOCK_SKEW {
+    pub(crate) fn time_until_stale(&self, now: Timestamp) -> Duration {
+        if self.is_from_future(now) || now.has_jumped_ahead_since(self.created_at) {
             return Duration::ZERO;
         }
-        let age = Duration::try_from(age).unwrap_or_default(); // From the future: age 0.
-        FRESH.saturating_sub(age).min(self.left(now))
+        FRESH.saturating_sub(self.age(now)).min(self.left(now))
     }
 
     /// Returns the lifetime that may be promised to a client that receives the token now: it works that long unless
     /// another program invalidates it. Rounded down to whole seconds; zero means that there is no token to hand out.
     pub(crate) fn promise(
         &self,
-        now: UtcDateTime,
+        now: Timestamp,
         rules: Rules,
         refresh_before: Duration,
     ) -> Duration {
@@ -255,19 +317,15 @@ impl Document {
         Duration::from_secs(promise.as_secs())
     }
 
-    /// Returns `created_at` as RFC 3339 in UTC.
-    pub(crate) fn created_at_rfc3339(&self) -> String {
-        rfc3339(self.created_at)
+    /// Returns when it was created, by the wall clock of `now`.
+    pub(crate) fn created_at(&self, now: Timestamp) -> UtcDateTime {
+        self.created_at.wall_by_clock_of(now)
     }
 
-    /// Returns the time of expiry as RFC 3339 in UTC.
-    pub(crate) fn expires_at_rfc3339(&self) -> String {
-        rfc3339(self.expires_at())
-    }
-
-    /// Returns the time of expiry.
-    pub(crate) fn expires_at(&self) -> UtcDateTime {
-        self.created_at.saturating_add(time::Duration::seconds(self.expires_in.as_secs() as i64))
+    /// Returns the time of expiry, by the wall clock of `now`.
+    pub(crate) fn expires_at(&self, now: Timestamp) -> UtcDateTime {
+        let expires_in = time::Duration::seconds(self.expires_in.as_secs() as i64);
+        self.created_at(now).saturating_add(expires_in)
     }
 }
 
@@ -315,15 +373,21 @@ pub(crate) fn parse_lifetime(secs: u64) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::model::kind::TicketType;
+    use crate::os::timestamp::testing::instant;
 
     const MARGIN: Duration = Duration::from_secs(300);
 
-    fn at(text: &str) -> UtcDateTime {
-        UtcDateTime::parse(text, &Rfc3339).unwrap()
+    fn at(text: &str) -> Timestamp {
+        Timestamp::of_wall(UtcDateTime::parse(text, &Rfc3339).unwrap())
     }
 
     fn document_created_at(text: &str) -> Document {
         Document::new("wx1", Secret::new("T1".to_owned()), Duration::from_secs(7200), at(text))
+    }
+
+    /// The time of expiry, for documents of which only the time by the wall clock is known.
+    fn expiry(document: &Document) -> UtcDateTime {
+        document.expires_at(document.created_at)
     }
 
     fn secs(secs: u64) -> Duration {
@@ -333,11 +397,11 @@ mod tests {
     #[test]
     fn raising_created_at_keeps_the_time_of_expiry() {
         let document = document_created_at("2026-11-22T05:34:46Z");
-        let raised = document.with_created_at_least(at("2026-11-22T05:35:16Z"));
-        assert_eq!(raised.created_at_rfc3339(), "2026-11-22T05:35:16Z");
-        assert_eq!(raised.expires_at_rfc3339(), document.expires_at_rfc3339());
-        assert_eq!(document.with_created_at_least(at("2026-11-22T05:34:45Z")), document);
-        let at_least_a_second = document.with_created_at_least(at("2026-12-01T00:00:00Z"));
+        let raised = document.with_created_at_least(at("2026-11-22T05:35:16Z").wall);
+        assert_eq!(raised.created_at, at("2026-11-22T05:35:16Z"));
+        assert_eq!(expiry(&raised), expiry(&document));
+        assert_eq!(document.with_created_at_least(at("2026-11-22T05:34:45Z").wall), document);
+        let at_least_a_second = document.with_created_at_least(at("2026-12-01T00:00:00Z").wall);
         assert_eq!(at_least_a_second.expires_in, secs(1));
     }
 
@@ -353,6 +417,42 @@ mod tests {
         let ticket = document.to_line(&DocumentKind::Ticket(TicketType::parse("jsapi").unwrap()));
         assert_eq!(ticket.expose(), line.expose().replace("access_token", "ticket"));
         assert_eq!(Document::parse_ticket(ticket.expose().as_bytes()), Ok(document));
+    }
+
+    #[test]
+    fn the_machines_clock_is_written_and_read_and_what_is_not_it_is_ignored() {
+        let asked_at = instant(10_000, 0x38bc_f4e1, 500).plus(Duration::from_millis(1250));
+        let document = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), asked_at);
+        let line = document.to_line(&DocumentKind::Token);
+        let fields = r#","boot_id":"00000000-0000-0000-0000-000038bcf4e1","boottime":501.0}"#;
+        assert!(line.expose().trim_end().ends_with(fields), "{}", line.expose());
+        assert_eq!(Document::parse_token(line.expose().as_bytes()), Ok(document.clone()));
+        for uptime in [0.001, 12_345.678, 31_536_000.999] {
+            let elapsed = Duration::from_secs_f64(uptime);
+            let boot = BootId::parse("38bcf4e1-95ec-4780-b34b-6460bb9b439b").unwrap();
+            let created_at =
+                Timestamp { uptime: Some(Uptime::new(boot, elapsed)), ..document.created_at };
+            let document = Document { created_at, ..document.clone() };
+            let line = document.to_line(&DocumentKind::Token);
+            assert!(line.expose().contains(&format!("\"boottime\":{uptime}")), "{}", line.expose());
+            assert_eq!(Document::parse_token(line.expose().as_bytes()), Ok(document));
+        }
+        let without = Document {
+            created_at: Timestamp::of_wall(document.created_at.wall),
+            ..document.clone()
+        };
+        for (ours, theirs) in [
+            ("501.0", "null"),
+            ("501.0", "-1"),
+            ("501.0", "1e300"),
+            ("501.0", "\"x\""),
+            ("\"00000000-0000-0000-0000-000038bcf4e1\"", "7"),
+            ("\"00000000-0000-0000-0000-000038bcf4e1\"", "[{}]"),
+            ("00000000-", "0-"),
+        ] {
+            let other = line.expose().replace(ours, theirs);
+            assert_eq!(Document::parse_token(other.as_bytes()), Ok(without.clone()), "{other}");
+        }
     }
 
     #[test]
@@ -416,21 +516,75 @@ mod tests {
     #[test]
     fn a_token_is_due_exactly_at_the_margin() {
         let document = document_created_at("2026-11-22T00:00:00Z");
-        assert!(!document.is_due(at("2026-11-22T01:54:59Z"), MARGIN));
-        assert!(document.is_due(at("2026-11-22T01:55:00Z"), MARGIN));
-        assert!(document.is_due(at("2026-11-23T00:00:00Z"), MARGIN));
+        assert!(!document.is_due(at("2026-11-22T01:54:59Z"), Rules::Stable, MARGIN));
+        assert!(document.is_due(at("2026-11-22T01:55:00Z"), Rules::Stable, MARGIN));
+        assert!(document.is_due(at("2026-11-23T00:00:00Z"), Rules::Stable, MARGIN));
     }
 
     #[test]
-    fn a_token_from_the_future_is_due_and_its_lifetime_stays_within_expires_in() {
+    fn a_token_from_the_future_is_due_and_is_good_for_one_overlap_at_most() {
         let document = document_created_at("2026-11-22T00:00:00Z");
         assert!(
-            !document.is_due(at("2026-11-21T23:59:00Z"), MARGIN),
+            !document.is_due(at("2026-11-21T23:59:00Z"), Rules::Stable, MARGIN),
             "a minute of skew is no news"
         );
-        assert!(document.is_due(at("2026-11-21T23:58:59Z"), MARGIN));
-        assert_eq!(document.left(at("2020-01-01T00:00:00Z")), secs(7200));
+        assert!(document.is_due(at("2026-11-21T23:58:59Z"), Rules::Stable, MARGIN));
+        assert_eq!(document.left(at("2026-11-21T23:59:00Z")), secs(7200));
+        assert_eq!(document.left(at("2026-11-21T23:58:59Z")), CLASSIC_OVERLAP);
+        assert_eq!(document.left(at("2020-01-01T00:00:00Z")), CLASSIC_OVERLAP);
         assert_eq!(document.left(at("9999-01-01T00:00:00Z")), secs(0));
+    }
+
+    /// A document of 7200 s, requested at 10,000 s by the wall clock and 500 s after the start of the machine 1.
+    fn document_with_uptime() -> Document {
+        Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), instant(10_000, 1, 500))
+    }
+
+    #[test]
+    fn on_its_machine_a_token_ages_alike_whatever_the_wall_clock_is_set_to() {
+        let document = document_with_uptime();
+        for set_to in [0, 10_000, 13_600 - 1800, 13_600, 13_600 + 86_400] {
+            let now = instant(set_to, 1, 4100);
+            assert_eq!(document.left(now), secs(3600), "{set_to}");
+            assert!(!document.is_from_future(now));
+            assert_eq!(document.expires_at(now), now.wall + secs(3600), "{set_to}");
+            assert!(!document.is_due(now, Rules::Classic, MARGIN), "{set_to}");
+            let is_doubtful = set_to > 13_660;
+            assert_eq!(document.is_due(now, Rules::Stable, MARGIN), is_doubtful, "{set_to}");
+            assert!(document.left(instant(set_to, 1, 7700)).is_zero(), "{set_to}");
+        }
+        // Another machine, or the same one after it was restarted, has the wall clock only.
+        assert_eq!(document.left(instant(13_600, 2, 4100)), secs(3600));
+        assert_eq!(document.left(instant(9_000, 2, 4100)), CLASSIC_OVERLAP);
+    }
+
+    #[test]
+    fn a_token_that_may_have_been_replaced_expires_within_the_overlap_by_every_clock() {
+        for set_to in [0, 9_970, 10_000, 13_600 - 1800, 13_600, 13_600 + 86_400] {
+            for machine in [1, 2] {
+                let now = instant(set_to, machine, 4100);
+                let cut = document_with_uptime().shortened_to_overlap(now);
+                let Some(cut) = cut else {
+                    assert!(machine == 2 && set_to == 13_600 + 86_400, "it has expired: {set_to}");
+                    continue;
+                };
+                let by_wall = Timestamp::of_wall(now.wall);
+                assert!((secs(299)..=CLASSIC_OVERLAP).contains(&cut.left(now)), "{set_to}");
+                assert!(cut.left(by_wall) <= CLASSIC_OVERLAP, "{set_to} on {machine}");
+                assert!(!cut.is_newer_answer_than(&document_with_uptime()), "{set_to}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_machines_clock_tells_which_document_is_later() {
+        let old = document_with_uptime();
+        let new = Document { created_at: instant(8_200, 1, 600), ..document_with_uptime() };
+        for machine in [1, 2] {
+            let now = instant(8_300, machine, 700);
+            assert!(new.is_later_than(&old, now) && !old.is_later_than(&new, now), "{machine}");
+            assert!(new.is_newer_answer_than(&old) && !old.is_newer_answer_than(&new));
+        }
     }
 
     #[test]
@@ -476,7 +630,7 @@ mod tests {
             assert_eq!(cut.as_ref().map(|cut| cut.expires_in.as_secs()), expires_in, "{asked_at}");
             let Some(cut) = cut else { continue };
             assert_eq!((&cut.token, cut.created_at), (&document.token, document.created_at));
-            assert!(cut.expires_at() <= at(asked_at) + CLASSIC_OVERLAP, "{asked_at}");
+            assert!(expiry(&cut) <= at(asked_at).wall + CLASSIC_OVERLAP, "{asked_at}");
             assert!(cut.left(at(asked_at)) > secs(298), "not at once: {asked_at}");
             assert_eq!(cut.shortened_to_overlap(at(asked_at)), None, "not twice: {asked_at}");
             assert!(!cut.is_newer_answer_than(&document) && !document.is_newer_answer_than(&cut));
@@ -491,10 +645,7 @@ mod tests {
         assert_eq!(short.shortened_to_overlap(hour_before), None);
         let cut =
             document_created_at("2026-11-22T00:00:00Z").shortened_to_overlap(hour_before).unwrap();
-        assert_eq!(
-            (cut.created_at_rfc3339(), cut.expires_in.as_secs()),
-            ("2026-11-21T23:00:00Z".to_owned(), 300)
-        );
+        assert_eq!((cut.created_at, cut.expires_in.as_secs()), (at("2026-11-21T23:00:00Z"), 300));
         assert!(!cut.is_newer_answer_than(&document_created_at("2026-11-22T00:00:00Z")));
     }
 
@@ -513,7 +664,7 @@ mod tests {
         let before = document_created_at("2026-11-22T00:00:00Z");
         let again = |asked_at, expires_in| {
             let again = Document { expires_in: secs(expires_in), ..document_created_at(asked_at) };
-            again.capped_by(&before, at(asked_at)).map(|document| document.expires_at_rfc3339())
+            again.capped_by(&before, at(asked_at)).map(|document| rfc3339(expiry(&document)))
         };
         let ends = |text: &str| Some(text.to_owned());
         assert_eq!(again("2026-11-22T01:00:00Z", 7200), ends("2026-11-22T02:00:00Z"));

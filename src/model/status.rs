@@ -7,9 +7,11 @@ use hyper::body::Bytes;
 use time::UtcDateTime;
 
 use crate::model::account::Account;
+use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
+use crate::os::timestamp::Timestamp;
 
 /// A live token, ready to be handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +191,7 @@ impl DocumentStatus {
         account: &Account,
         kind: &DocumentKind,
         document: Result<&Document, Problem>,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> DocumentStatus {
         DocumentStatus {
             published: document.map(|document| Published::new(account, kind, document, now)),
@@ -243,26 +245,28 @@ impl Published {
         account: &Account,
         kind: &DocumentKind,
         document: &Document,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> Published {
-        let (life, margin) = match kind {
+        let (life, rules, margin) = match kind {
             DocumentKind::Token => (
                 document.promise(now, account.rules, account.refresh_before),
+                account.rules,
                 account.refresh_before,
             ),
             // The next ticket does not end this one.
             DocumentKind::Ticket(_) => (
                 Duration::from_secs(document.left(now).as_secs()),
+                Rules::Work,
                 document.ticket_margin(account.refresh_before),
             ),
         };
         Published {
             appid: document.appid.clone(),
-            created_at: document.created_at,
-            expires_at: document.expires_at(),
+            created_at: document.created_at(now),
+            expires_at: document.expires_at(now),
             expires_in: document.expires_in,
             life,
-            is_due: document.is_due(now, margin),
+            is_due: document.is_due(now, rules, margin),
             fingerprint: document.token.fingerprint(),
         }
     }
@@ -274,7 +278,7 @@ mod tests {
     use crate::model::api::{Api, Rules};
     use crate::model::location::Location;
 
-    const NOW: UtcDateTime = UtcDateTime::UNIX_EPOCH;
+    const NOW: Timestamp = Timestamp::of_wall(UtcDateTime::UNIX_EPOCH);
 
     fn account(appid: Option<&str>, rules: Rules) -> Account {
         Account {
@@ -292,7 +296,7 @@ mod tests {
     /// A document with so many seconds of its two hours left.
     fn document(left: u64) -> Document {
         let token = Secret::new("T".to_owned());
-        let created_at = NOW - Duration::from_secs(7200 - left);
+        let created_at = Timestamp::of_wall(NOW.wall - Duration::from_secs(7200 - left));
         Document::new("wx1", token, Duration::from_secs(7200), created_at)
     }
 

@@ -7,12 +7,12 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use time::UtcDateTime;
+use super::timestamp::Timestamp;
 
 /// A source of time and random numbers.
 pub(crate) trait Clock: Send + Sync {
-    /// Returns the wall-clock time. It can be set, also backwards.
-    fn now(&self) -> UtcDateTime;
+    /// Returns the time of day. The wall clock can be set, also backwards.
+    fn now(&self) -> Timestamp;
 
     /// Returns the monotonic time, for deadlines.
     fn instant(&self) -> Instant;
@@ -55,8 +55,8 @@ pub(crate) fn with_jitter(span: Duration, share: f64, random: u64) -> Duration {
 pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
-    fn now(&self) -> UtcDateTime {
-        UtcDateTime::now()
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     fn instant(&self) -> Instant {
@@ -83,7 +83,10 @@ pub(crate) mod testing {
     use std::sync::{Arc, Mutex};
     use std::task::Waker;
 
+    use time::UtcDateTime;
+
     use super::*;
+    use crate::os::timestamp::{BootId, Uptime};
 
     /// A clock that stands still until it is moved. `sleep` moves it; timers end when it has been moved far enough.
     #[derive(Clone)]
@@ -92,9 +95,14 @@ pub(crate) mod testing {
         state: Arc<Mutex<VirtualTime>>,
     }
 
+    /// The boot of every machine with a virtual clock.
+    const BOOT: &str = "00000000-0000-0000-0000-000000000001";
+
     #[derive(Default)]
     struct VirtualTime {
         elapsed: Duration,
+        /// How far the wall clock was set forward.
+        set_forward: time::Duration,
         timers: Vec<Waker>,
     }
 
@@ -111,6 +119,11 @@ pub(crate) mod testing {
             self.state.lock().unwrap().elapsed
         }
 
+        /// Sets the wall clock forward, or back.
+        pub(crate) fn set_forward(&self, span: time::Duration) {
+            self.state.lock().unwrap().set_forward += span;
+        }
+
         /// Moves the clock, and wakes all timers to look at it.
         pub(crate) fn advance(&self, span: Duration) {
             let mut state = self.state.lock().unwrap();
@@ -120,8 +133,12 @@ pub(crate) mod testing {
     }
 
     impl Clock for VirtualClock {
-        fn now(&self) -> UtcDateTime {
-            VirtualClock::START + self.elapsed()
+        fn now(&self) -> Timestamp {
+            let state = self.state.lock().unwrap();
+            Timestamp {
+                wall: VirtualClock::START + state.elapsed + state.set_forward,
+                uptime: Some(Uptime::new(BootId::parse(BOOT).unwrap(), state.elapsed)),
+            }
         }
 
         fn instant(&self) -> Instant {

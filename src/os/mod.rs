@@ -11,3 +11,4 @@ pub(crate) mod read;
 pub(crate) mod signals;
 pub(crate) mod systemd;
 pub(crate) mod thread;
+pub(crate) mod timestamp;

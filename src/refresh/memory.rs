@@ -44,7 +44,7 @@ impl<'a> Turn<'a> {
     /// Reads the record. Returns `None` if nothing is remembered for this upstream.
     pub(super) fn begin(refresh: &'a Refresh<'a>) -> Option<Turn<'a>> {
         let memory = refresh.memory?;
-        let written = refresh.store.record(refresh.appid, refresh.clock.now());
+        let written = refresh.store.record(refresh.appid, refresh.clock.now().wall);
         let record = written.clone().or_else(|| Record::new(refresh.appid))?;
         let hashes = memory.credential.hashes(record.salt())?;
         Some(Turn { refresh, memory, record, hashes, written, requested_at: None })
@@ -61,7 +61,7 @@ impl<'a> Turn<'a> {
         if self.memory.asks_anyway {
             return Ok(());
         }
-        let now = self.refresh.clock.now();
+        let now = self.refresh.clock.now().wall;
         let wait = |until: UtcDateTime| Duration::try_from(until - now).unwrap_or_default();
         if let Some((refusal, until)) = self.record.refusal(&self.hashes.request, now) {
             return Err(UpstreamError::StillRefused { refusal, until, wait: wait(until) });
@@ -125,7 +125,7 @@ impl<'a> Turn<'a> {
                 && mode == RefreshMode::Forced
                 && refusal.class() == Class::Quota;
             if !is_forced_quota {
-                let now = self.refresh.clock.now();
+                let now = self.refresh.clock.now().wall;
                 self.record.note_refusal(&self.hashes.request, refusal, now);
             }
         }

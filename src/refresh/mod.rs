@@ -14,6 +14,7 @@ use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
+use crate::os::timestamp::Timestamp;
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
@@ -192,7 +193,7 @@ impl Refresh<'_> {
             Err(error) => {
                 // Before the lease ends: the process that waits for it reads the record next.
                 turn.iter_mut().for_each(Turn::write);
-                return Err(transaction.roll_back(error));
+                return Err(transaction.roll_back(error, self.clock.now()));
             }
         };
         transaction.commit(&document)?;
@@ -243,7 +244,7 @@ impl Refresh<'_> {
         match self.rules {
             Rules::Mirror => !document.is_stale(now),
             Rules::Stable | Rules::Classic | Rules::Work => {
-                !document.is_due(now, self.refresh_before)
+                !document.is_due(now, self.rules, self.refresh_before)
             }
         }
     }
@@ -288,7 +289,7 @@ impl Refresh<'_> {
                 transaction.shorten_before_mint(requested_at)?;
             }
             if let Some(turn) = turn {
-                turn.note_request(requested_at);
+                turn.note_request(requested_at.wall);
             }
             let err = match self.source.request_token(mode, self.attempt_timeout(deadline)) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
@@ -307,7 +308,7 @@ impl Refresh<'_> {
                 Err(err) => err,
             };
             if let Some(turn) = turn {
-                turn.note_error(&err, mode, requested_at);
+                turn.note_error(&err, mode, requested_at.wall);
             }
             if err.may_have_minted() {
                 answer_lost_since.get_or_insert(requested_at);
@@ -343,8 +344,8 @@ impl Refresh<'_> {
     fn document(
         &self,
         issued: IssuedToken,
-        requested_at: UtcDateTime,
-        answer_lost_since: Option<UtcDateTime>,
+        requested_at: Timestamp,
+        answer_lost_since: Option<Timestamp>,
         published: Option<&Document>,
     ) -> Option<Document> {
         let document = |at| Document::new(self.appid, issued.token.clone(), issued.expires_in, at);

@@ -449,7 +449,10 @@ fn a_document_is_restored_only_if_certainly_nothing_was_minted() {
         } else {
             let shortened = fixture.shortened(&before);
             let text = failure.to_string();
-            assert!(text.contains(&shortened.expires_at_rfc3339()), "{what}: {text}");
+            assert!(
+                text.contains(&rfc3339(shortened.expires_at(fixture.clock.now()))),
+                "{what}: {text}"
+            );
             assert!(matches!(failure, RefreshError::AnswerLost { .. }), "{what}: {text}");
             assert_eq!(fixture.published(), Some(shortened), "{what}");
         }
@@ -464,7 +467,10 @@ fn after_a_lost_answer_no_later_failure_restores_the_document() {
     let failure = fixture.run(TokenRequest::New).unwrap_err();
     assert_eq!(failure.exit(), Exit::Refused);
     assert_eq!(failure.retry_after(), Some(Duration::from_secs(3600)));
-    assert!(failure.to_string().contains(&shortened.expires_at_rfc3339()), "{failure}");
+    assert!(
+        failure.to_string().contains(&rfc3339(shortened.expires_at(fixture.clock.now()))),
+        "{failure}"
+    );
     assert_eq!(fixture.published(), Some(shortened.clone()));
     // Neither the second request nor the next run shortens it further.
     assert_eq!(fixture.published_then(), [Some(shortened.clone()), Some(shortened.clone())]);
@@ -510,6 +516,42 @@ fn a_document_that_cannot_be_shortened_is_a_local_fault_and_nothing_is_requested
     assert_eq!(fixture.published(), before);
 }
 
+// The wall clock.
+
+#[test]
+fn a_wall_clock_that_is_set_makes_no_token_due_that_would_be_replaced_for_it() {
+    for forward in [-86_400, -1800, 86_400].map(time::Duration::seconds) {
+        let fixture = Fixture::new([]).on(Rules::Classic).publishing("T1");
+        fixture.clock.advance(LIFE / 2);
+        fixture.clock.set_forward(forward);
+        let outcome = fixture.run(TokenRequest::Live).unwrap();
+        assert!(matches!(outcome, Outcome::Kept(_)), "{forward}: {outcome:?}");
+
+        let fixture = Fixture::new([Ok("T2")]).on(Rules::Classic).publishing("T1");
+        fixture.clock.advance(LIFE);
+        fixture.clock.set_forward(forward);
+        let outcome = fixture.run(TokenRequest::Live).unwrap();
+        assert!(matches!(outcome, Outcome::Renewed(_)), "{forward}: {outcome:?}");
+        let [shortened] = &fixture.published_then()[..] else { panic!("one request") };
+        let left = shortened.as_ref().map(|document| document.left(fixture.clock.now()));
+        assert_eq!(left, Some(Duration::ZERO), "it has expired: {forward}");
+    }
+}
+
+/// A virtual machine that stood still has a wall clock that jumps when it goes on: then the token is older than the
+/// machine's clock tells.
+#[test]
+fn a_wall_clock_that_jumped_ahead_is_settled_by_a_request_that_costs_nothing() {
+    for rules in [Rules::Stable, Rules::Work, Rules::Mirror] {
+        let fixture = Fixture::new([Ok("T1")]).on(rules).publishing("T1");
+        fixture.clock.set_forward(time::Duration::HOUR);
+        for _ in 0..2 {
+            fixture.run(TokenRequest::Live).unwrap();
+            assert_eq!(fixture.requests().len(), 1, "{rules:?}");
+        }
+    }
+}
+
 // WeCom.
 
 /// WeCom may state a full lifetime each time for a token that is nearly over.
@@ -517,12 +559,15 @@ fn a_document_that_cannot_be_shortened_is_a_local_fault_and_nothing_is_requested
 fn on_work_the_same_token_again_keeps_its_expiry() {
     for request in [TokenRequest::Live, TokenRequest::New, other_than("T1")] {
         let fixture = Fixture::new([Ok("T1")]).on(Rules::Work).publishing("T1");
-        let expiry = fixture.published().unwrap().expires_at();
+        let expiry = fixture.published().unwrap().expires_at(fixture.clock.now());
         fixture.clock.advance(LIFE - MARGIN);
         let Outcome::Confirmed(document) = fixture.run(request).unwrap() else {
             panic!("it is the same")
         };
-        assert_eq!((document.expires_at(), document.expires_in), (expiry, MARGIN));
+        assert_eq!(
+            (document.expires_at(fixture.clock.now()), document.expires_in),
+            (expiry, MARGIN)
+        );
         assert_eq!(fixture.published(), Some(document.clone()));
         // That settles the request of a process that waited for the lock meanwhile.
         let mut waiting = Fixture::new([]).on(Rules::Work).publishing("T1");
@@ -558,7 +603,7 @@ fn on_work_a_lifetime_counts_from_the_first_request_that_may_have_begun_it() {
     fixture.clock.advance(LIFE);
     let first = fixture.clock.elapsed() + with_jitter(PAUSES[0], 0.25, fixture.clock.random());
     fixture.run(TokenRequest::Live).unwrap();
-    let created_at = fixture.published().unwrap().created_at - VirtualClock::START;
+    let created_at = fixture.published().unwrap().created_at.wall - VirtualClock::START;
     assert_eq!(created_at.whole_seconds() as u64, first.as_secs());
     assert!(fixture.clock.elapsed() > first + PAUSES[1], "the answer came later");
 }

@@ -55,7 +55,7 @@ impl TicketRefresh<'_> {
 
     fn is_due(&self, document: &Document) -> bool {
         let margin = document.ticket_margin(self.token.refresh_before);
-        document.is_due(self.token.clock.now(), margin)
+        document.is_due(self.token.clock.now(), Rules::Work, margin)
     }
 }
 

@@ -2,11 +2,10 @@
 //! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
 //! request, and restored only once it is certain that nothing was minted.
 
-use time::UtcDateTime;
-
 use super::RefreshError;
 use crate::log::error;
-use crate::model::document::Document;
+use crate::model::document::{Document, rfc3339};
+use crate::os::timestamp::Timestamp;
 use crate::store::Publisher;
 
 /// One refresh under a lease: the document published at its beginning, and what has been done to it since.
@@ -42,7 +41,7 @@ impl<'a> Transaction<'a> {
 
     /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
     /// less, so that only the first call has an effect.
-    pub(super) fn shorten_before_mint(&mut self, requested_at: UtcDateTime) -> anyhow::Result<()> {
+    pub(super) fn shorten_before_mint(&mut self, requested_at: Timestamp) -> anyhow::Result<()> {
         if self.shortened.is_none()
             && let Some(document) =
                 self.published.and_then(|it| it.shortened_to_overlap(requested_at))
@@ -64,19 +63,19 @@ impl<'a> Transaction<'a> {
     }
 
     /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.
-    pub(super) fn roll_back(self, why: RefreshError) -> RefreshError {
+    pub(super) fn roll_back(self, why: RefreshError, now: Timestamp) -> RefreshError {
         let (Some(shortened), Some(published)) = (self.shortened, self.published) else {
             return why;
         };
         match why {
             RefreshError::Upstream(error) if self.is_answer_lost => {
-                RefreshError::AnswerLost { error, ends_at: shortened.expires_at() }
+                RefreshError::AnswerLost { error, ends_at: shortened.expires_at(now) }
             }
             why => {
                 if !self.is_answer_lost
                     && let Err(err) = self.publisher.publish(published)
                 {
-                    let (name, ends) = (self.name, shortened.expires_at_rfc3339());
+                    let (name, ends) = (self.name, rfc3339(shortened.expires_at(now)));
                     error!("{name}: the document cannot be put back and ends at {ends}: {err:#}");
                 }
                 why

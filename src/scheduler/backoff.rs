@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use time::UtcDateTime;
-
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::clock::with_jitter;
+use crate::os::timestamp::Timestamp;
 
 /// The pause after a first failure that may pass by itself. Each further one in a row doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -35,14 +34,14 @@ pub(super) fn pause(in_a_row: u32, retry_after: Option<Duration>, random: u64) -
 /// Returns the time until the token is due; zero if it is due now.
 pub(super) fn until_due(
     document: &Document,
-    now: UtcDateTime,
+    now: Timestamp,
     rules: Rules,
     refresh_before: Duration,
 ) -> Duration {
     if rules == Rules::Mirror {
         return document.time_until_stale(now);
     }
-    if document.is_due(now, refresh_before) {
+    if document.is_due(now, rules, refresh_before) {
         return Duration::ZERO;
     }
     document.left(now).saturating_sub(refresh_before).max(MIN_INTERVAL)
@@ -71,6 +70,8 @@ pub(super) fn wait_after_same_token(rules: Rules) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use time::UtcDateTime;
+
     use super::*;
     use crate::model::secret::Secret;
 
@@ -102,11 +103,11 @@ mod tests {
 
     #[test]
     fn a_token_is_due_at_its_margin() {
-        let now = UtcDateTime::UNIX_EPOCH;
+        let now = Timestamp::of_wall(UtcDateTime::UNIX_EPOCH);
         let token = Document::new("wx1", Secret::new("T1".to_owned()), secs(7200), now);
-        let until = |at| until_due(&token, now + secs(at), Rules::Stable, secs(300));
+        let until = |at| until_due(&token, now.plus(secs(at)), Rules::Stable, secs(300));
         assert_eq!([0, 6899, 6900, 9000].map(until), [6900, 1, 0, 0].map(secs));
-        let shortly_before = now + Duration::from_millis(6_899_900);
+        let shortly_before = now.plus(Duration::from_millis(6_899_900));
         let wait = until_due(&token, shortly_before, Rules::Stable, secs(300));
         assert_eq!(wait, secs(1), "no busy loop");
     }

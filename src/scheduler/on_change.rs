@@ -63,7 +63,7 @@ impl OnChange {
             });
             let result = done.await;
             let has_succeeded = matches!(result, Ok(Ok(())));
-            self.failed_at.set((!has_succeeded).then(|| environment.clock.now()));
+            self.failed_at.set((!has_succeeded).then(|| environment.clock.now().wall));
             let name = &settings.account.name;
             match result {
                 Ok(Ok(())) => info!("serve: {name}: on_change has run"),

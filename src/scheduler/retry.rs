@@ -4,12 +4,11 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use time::UtcDateTime;
-
 use super::backoff::{self, MIN_INTERVAL};
 use super::event::Event;
 use crate::model::status::{RefreshFailure, Unavailable};
 use crate::os::clock::Clock;
+use crate::os::timestamp::Timestamp;
 use crate::refresh::RefreshError;
 
 /// How often the same failure is logged.
@@ -22,7 +21,7 @@ const LOCAL: &str = "something on the server is in the way, and what it says on 
 /// One instant, by both clocks, with a random number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    pub(super) wall: UtcDateTime,
+    pub(super) wall: Timestamp,
     pub(super) now: Instant,
     pub(super) random: u64,
 }
@@ -143,7 +142,7 @@ impl Failures {
                     LOCAL.to_owned()
                 }
             },
-            status: RefreshFailure { at: at.wall, message: message.clone() },
+            status: RefreshFailure { at: at.wall.wall, message: message.clone() },
             in_a_row,
             retry_at: at.now + pause,
             logged_at: logged_at.or(Some(at.now)),

@@ -15,6 +15,7 @@ use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
+use crate::os::timestamp::Timestamp;
 use crate::refresh::{Outcome, RefreshError};
 use crate::upstream::{Liveness, UpstreamError};
 
@@ -203,7 +204,7 @@ impl State {
     pub(super) fn next(
         &mut self,
         document: Option<&Document>,
-        wall: UtcDateTime,
+        wall: Timestamp,
         now: Instant,
     ) -> (Duration, Job) {
         // Another process may have published another token.
@@ -235,7 +236,7 @@ impl State {
             }),
         };
         let wait = wait.max(self.retry.delay(now));
-        self.next_at = Some(wall.saturating_add(wait.try_into().unwrap_or_default()));
+        self.next_at = Some(wall.plus(wait).wall);
         (wait, self.remedy(now))
     }
 
@@ -332,10 +333,10 @@ impl State {
             events.extend(self.retry.failures.clear());
         }
         if !matches!(outcome, Outcome::Kept(_)) {
-            self.succeeded_at = Some(at.wall);
+            self.succeeded_at = Some(at.wall.wall);
             events.push(Event::Published(format!("token {}", document.token.fingerprint())));
         }
-        if is_dead || document.is_due(at.wall, self.refresh_before) {
+        if is_dead || document.is_due(at.wall, self.rules, self.refresh_before) {
             let wait = backoff::wait_while_due(self.rules, document.left(at.wall));
             self.not_before = at.now + wait;
         }

@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use time::UtcDateTime;
-
 use super::backoff;
 use super::event::Event;
 use super::retry::{FailureRecord, Moment, Retry};
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::status::RefreshFailure;
+use crate::os::timestamp::Timestamp;
 use crate::refresh::{Outcome, RefreshError};
 
 /// The pause if WeChat still says that the token is dead after it was replaced. A person has to look, and each attempt
@@ -32,7 +31,7 @@ impl TicketSchedule {
         &self,
         document: Option<&Document>,
         refresh_before: Duration,
-        wall: UtcDateTime,
+        wall: Timestamp,
         now: Instant,
     ) -> Option<Duration> {
         let due_in = match document {

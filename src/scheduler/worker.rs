@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use time::UtcDateTime;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::task::{spawn_blocking, spawn_local};
@@ -28,6 +27,7 @@ use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, TokenRequest, Unavailable};
 use crate::os::clock::timeout;
+use crate::os::timestamp::Timestamp;
 use crate::refresh::{Outcome, RefreshError};
 use crate::store::Stores;
 
@@ -175,7 +175,7 @@ impl Worker {
     fn start_due_tickets(
         self: &Rc<Worker>,
         settings: &Settings,
-        wall: UtcDateTime,
+        wall: Timestamp,
         now: Instant,
     ) -> Duration {
         let mut next = MAX_SLEEP;
@@ -199,7 +199,7 @@ impl Worker {
         store.last_known().filter(|document| self.settings.borrow().account.owns(document))
     }
 
-    fn is_live(&self, document: &Document, wall: UtcDateTime) -> bool {
+    fn is_live(&self, document: &Document, wall: Timestamp) -> bool {
         !document.left(wall).is_zero() && !self.state.borrow().is_dead(&document.token)
     }
 

@@ -188,8 +188,6 @@ impl Publisher for FilePublisher {
 mod tests {
     use std::time::Duration;
 
-    use time::UtcDateTime;
-
     use super::*;
     use crate::model::secret::Secret;
     use crate::os::clock::SystemClock;
@@ -204,8 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store_at(&dir.path().join("new/shop.json"));
         let life = Duration::from_secs(7200);
-        let document =
-            Document::new("wx1", Secret::new("T1".to_owned()), life, UtcDateTime::UNIX_EPOCH);
+        let document = Document::new("wx1", Secret::new("T1".to_owned()), life, SystemClock.now());
         assert!(matches!(store.read().unwrap(), Found::Nothing));
         let lease = store.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
         assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 
 use crate::log::debug;
-use crate::model::document::{MAX_CLOCK_SKEW, parse_rfc3339, rfc3339, whole_seconds};
+use crate::model::document::{parse_rfc3339, rfc3339, whole_seconds};
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::{Salt, Secret};
 use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
 use crate::os::lock::FileLock;
 use crate::os::read;
+use crate::os::timestamp::MAX_CLOCK_SKEW;
 
 const MODE: u32 = 0o600;
 
@@ -272,7 +273,7 @@ impl RecordFile {
     /// Changes the record of the account with this AppID, or a new one, under the lock beside it.
     pub(super) fn change(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
         self.log(self.with_lock(clock, || {
-            let before = self.read(appid, clock.now());
+            let before = self.read(appid, clock.now().wall);
             let mut record = match before.clone() {
                 Some(record) => record,
                 None => Record::new(appid).context("there are no random numbers")?,

@@ -64,7 +64,7 @@ fn ping(
     timeout: Duration,
     read: impl FnOnce(&HttpResponse) -> Result<(Option<String>, Option<i64>), UpstreamError>,
 ) -> Result<PingReply, UpstreamError> {
-    let (sent_at, started) = (clock.now(), clock.instant());
+    let (sent_at, started) = (clock.now().wall, clock.instant());
     let response = client.get(path, &[], timeout)?;
     let took = clock.instant().saturating_duration_since(started);
     let (seen_from, answered_at) = read(&response)?;

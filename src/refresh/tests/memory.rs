@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     fn lost(&self) -> Option<LostAnswers> {
-        self.store.record.borrow().as_ref()?.lost(self.clock.now())
+        self.store.record.borrow().as_ref()?.lost(self.clock.now().wall)
     }
 
     /// Adds answers to further requests.

@@ -53,8 +53,8 @@ impl SimulatedAccount {
         self.start + self.elapsed
     }
 
-    fn wall(&self) -> UtcDateTime {
-        UtcDateTime::UNIX_EPOCH + secs(1_800_000_000) + self.elapsed
+    fn wall(&self) -> Timestamp {
+        Timestamp::of_wall(UtcDateTime::UNIX_EPOCH + secs(1_800_000_000) + self.elapsed)
     }
 
     fn pass(&mut self, span: Duration) {
@@ -539,7 +539,7 @@ fn requests_are_bounded_for_every_lifetime_and_margin() {
 fn a_document_from_the_future_costs_one_request() {
     let mut sim = SimulatedAccount::on(Rules::Classic);
     let from_tomorrow =
-        Document { created_at: sim.wall() + secs(86_400), ..sim.document("T1", 7200) };
+        Document { created_at: sim.wall().plus(secs(86_400)), ..sim.document("T1", 7200) };
     let (wait, job) = sim.next(Some(&from_tomorrow));
     assert_eq!(wait, secs(0));
     let document = sim.document("T2", 7200);

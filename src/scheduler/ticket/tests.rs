@@ -1,3 +1,5 @@
+use time::UtcDateTime;
+
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
@@ -5,7 +7,7 @@ use crate::scheduler::backoff::MIN_INTERVAL;
 use crate::scheduler::retry::Readiness;
 use crate::upstream::UpstreamError;
 
-const WALL: UtcDateTime = UtcDateTime::UNIX_EPOCH;
+const WALL: Timestamp = Timestamp::of_wall(UtcDateTime::UNIX_EPOCH);
 const MARGIN: Duration = secs(300);
 
 const fn secs(secs: u64) -> Duration {
@@ -45,7 +47,7 @@ impl TicketSchedule {
 fn a_ticket_is_due_at_its_margin_and_never_before_half_of_its_life() {
     let (ticket, now) = schedule();
     let wait = |document: &Document, margin, age| {
-        ticket.wait(Some(document), secs(margin), WALL + secs(age), now).unwrap().as_secs()
+        ticket.wait(Some(document), secs(margin), WALL.plus(secs(age)), now).unwrap().as_secs()
     };
     let fresh = document(7200);
     assert_eq!([0, 6000, 6900, 9000].map(|age| wait(&fresh, 300, age)), [6900, 900, 0, 0]);
@@ -105,7 +107,7 @@ fn a_client_learns_why_a_ticket_is_refused_and_when_to_ask_again() {
     assert!(unavailable.why.starts_with(lead), "{}", unavailable.why);
     assert_eq!(unavailable.retry_after, secs(3000));
     let failure = ticket.failure().unwrap();
-    assert_eq!(failure.at, WALL);
+    assert_eq!(failure.at, WALL.wall);
     assert!(failure.message.starts_with("WeChat refused (48001)"), "{failure:?}");
     // During the retry the answer is the same.
     ticket.retry.start(now + secs(3600));

@@ -9,7 +9,6 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
-use time::UtcDateTime;
 
 use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection, TOO_FREQUENT};
@@ -23,6 +22,7 @@ use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
+use crate::os::timestamp::Timestamp;
 use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
@@ -174,7 +174,7 @@ impl<'a> RequestContext<'a> {
             Route::Ready => self.ready(now),
             Route::Page => {
                 let key = self.key(&head.headers, Challenge::Basic)?;
-                Ok(Reply::Page(page::html(&self.statuses(key, now), now)))
+                Ok(Reply::Page(page::html(&self.statuses(key, now), now.wall)))
             }
             Route::Metrics => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
@@ -277,12 +277,12 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The statuses of the accounts that the client may see.
-    fn statuses(self, key: Option<&Key>, now: UtcDateTime) -> Vec<AccountStatus> {
+    fn statuses(self, key: Option<&Key>, now: Timestamp) -> Vec<AccountStatus> {
         self.visible(key).into_iter().map(|account| self.accounts().status(account, now)).collect()
     }
 
     /// Confirms that all accounts have a live token, including those that the client may not see.
-    fn ready(self, now: UtcDateTime) -> Result<Reply, Rejection> {
+    fn ready(self, now: Timestamp) -> Result<Reply, Rejection> {
         let accounts = self.accounts();
         let statuses = (0..accounts.names().len()).map(|it| (it, accounts.status(it, now)));
         let mut waiting: Vec<_> = statuses.filter(|(_, it)| !it.token.is_live()).collect();

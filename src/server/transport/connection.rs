@@ -291,7 +291,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
     let certificate = connection.certificate.get();
-    let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now()));
+    let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now().wall));
     let Handled { client, is_for_sdks, key, answer } =
         handler::handle(&head, &mut body, *info, certificate, state).await;
     connection.is_for_sdks.set(is_for_sdks);

@@ -5,12 +5,14 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use time::UtcDateTime;
 
 use super::RedisStore;
 use super::lock::RedisLock;
 use super::value::StoredValue;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
+use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::store::patience::{PublishError, publish_patiently};
 use crate::store::{Found, Lease, Publisher};
 
@@ -95,9 +97,11 @@ impl RedisPublisher {
     /// count as newer. A document from the future is exempt: its copies never count as newer, and a replacement moved as
     /// far would have no lifetime left.
     fn not_older_than_found(&self, document: &Document, margin: time::Duration) -> Document {
+        let now = self.store.clock().now().wall;
+        let is_from_future = |at: UtcDateTime| at - now > MAX_CLOCK_SKEW;
         match &self.found {
-            Some(found) if found != document && !found.is_from_future(self.store.clock().now()) => {
-                document.with_created_at_least(found.created_at.saturating_add(margin))
+            Some(found) if found != document && !is_from_future(found.created_at.wall) => {
+                document.with_created_at_least(found.created_at.wall.saturating_add(margin))
             }
             _ => document.clone(),
         }

@@ -59,9 +59,7 @@ impl LocalCopy {
     /// gives others no access that they did not have.
     pub(super) fn keep(&self, document: &Document, mode: Option<u32>, clock: &dyn Clock) {
         let now = clock.now();
-        let is_newer =
-            |copy: &Document| copy.created_at > document.created_at && !copy.is_from_future(now);
-        let is_kept = |copy: &Document| copy == document || is_newer(copy);
+        let is_kept = |copy: &Document| copy == document || copy.is_later_than(document, now);
         if !self.is_for(document) || self.read().as_ref().is_some_and(is_kept) {
             return;
         }
@@ -104,10 +102,16 @@ mod tests {
     use super::*;
     use crate::model::secret::Secret;
     use crate::os::clock::SystemClock;
+    use crate::os::timestamp::Timestamp;
 
     fn document(appid: &str, token: &str, created: i64) -> Document {
         let at = UtcDateTime::UNIX_EPOCH + time::Duration::seconds(created);
-        Document::new(appid, Secret::new(token.to_owned()), Duration::from_secs(7200), at)
+        Document::new(
+            appid,
+            Secret::new(token.to_owned()),
+            Duration::from_secs(7200),
+            Timestamp::of_wall(at),
+        )
     }
 
     #[test]

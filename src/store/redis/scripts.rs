@@ -32,16 +32,20 @@ return 1";
 /// on get `ARGV[8…]`, for `ARGV[7]` ms.
 ///
 /// This is the fence: a holder that lost the lock without notice finds another value than it has read, and a newer
-/// document than its own. A `created_at` has one form, in which the later one is the greater string.
+/// document than its own. Documents of one boot have one clock. Else a `created_at` has one form, in which the later one
+/// is the greater string.
 const PUBLISH: &str = "\
 local there = redis.call('get', KEYS[2]) or ''
 if ARGV[4] == '1' and redis.call('get', KEYS[1]) ~= ARGV[5] then return 0 end
 if there ~= ARGV[3] and there ~= ARGV[1] then
   if ARGV[4] == '1' then return 0 end
-  local ours = cjson.decode(ARGV[1]).created_at
+  local ours = cjson.decode(ARGV[1])
   local is_document, theirs = pcall(cjson.decode, there)
-  if is_document and type(theirs) == 'table' and type(theirs.created_at) == 'string'
-    and theirs.created_at >= ours then return 0 end
+  if is_document and type(theirs) == 'table' then
+    local by = 'created_at'
+    if ours.boot_id and ours.boot_id == theirs.boot_id then by = 'boottime' end
+    if type(theirs[by]) == type(ours[by]) and theirs[by] >= ours[by] then return 0 end
+  end
 end
 redis.call('set', KEYS[2], ARGV[1], 'px', ARGV[2])
 local refused = 0

@@ -1,11 +1,10 @@
 //! What Redis has at a document's key, and which document is in force: that one, or a copy that Redis has lost. Pure:
 //! bytes and the time are arguments.
 
-use time::UtcDateTime;
-
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisSettings};
+use crate::os::timestamp::Timestamp;
 use crate::store::Found;
 
 /// The value at a document's key.
@@ -66,14 +65,12 @@ impl InForce {
     pub(super) fn choose(
         stored: Option<Document>,
         copy: Option<Document>,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> InForce {
         let is_newer = |copy: &Document| {
-            stored.as_ref().is_none_or(|stored| {
-                copy.appid == stored.appid
-                    && copy.created_at > stored.created_at
-                    && !copy.is_from_future(now)
-            })
+            stored
+                .as_ref()
+                .is_none_or(|stored| copy.appid == stored.appid && copy.is_later_than(stored, now))
         };
         match copy.filter(|copy| is_newer(copy) && !copy.left(now).is_zero()) {
             Some(copy) => InForce::Copied(copy),
@@ -95,6 +92,8 @@ pub(super) fn also_value(document: &Document, format: AlsoFormat) -> String {
 mod tests {
     use std::time::Duration;
 
+    use time::UtcDateTime;
+
     use super::*;
     use crate::model::secret::Secret;
     use crate::store::redis::testing::settings;
@@ -104,8 +103,8 @@ mod tests {
         Document::new("wx1", Secret::new(token.to_owned()), life, at(created))
     }
 
-    fn at(secs: i64) -> UtcDateTime {
-        UtcDateTime::UNIX_EPOCH + time::Duration::seconds(secs)
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::of_wall(UtcDateTime::UNIX_EPOCH + time::Duration::seconds(secs))
     }
 
     #[test]

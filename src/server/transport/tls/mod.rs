@@ -105,7 +105,7 @@ impl Tls {
         let TlsFiles { cert, key, client_ca } = files;
         let identity = Reloaded::new("certificates", move |files: &mut WatchedFiles| {
             [&cert, &key].into_iter().for_each(|path| files.add(path));
-            let identity = ServerIdentity::read(&cert, &key, clock.now())?;
+            let identity = ServerIdentity::read(&cert, &key, clock.now().wall)?;
             Ok(Box::new(|_: Option<&ServerIdentity>| identity) as Make<ServerIdentity>)
         });
         let client_cas = |path: PathBuf| {
