@@ -46,6 +46,11 @@ fn main() {
             "apt-get install strace, and allow it to trace",
         ),
         ("systemd", has("systemd-socket-activate"), "apt-get install systemd"),
+        (
+            "time_namespace",
+            can("unshare", &["--time", "--boottime", "1000", "--fork", "true"]),
+            "run the tests as root, with the unshare of util-linux",
+        ),
     ];
     let needs =
         needs.map(|(name, is_met, how)| format!("{name}={}", if is_met { "" } else { how }));

@@ -3,6 +3,8 @@
 
 use std::process::Stdio;
 
+use serde_json::Value;
+
 use crate::support::proxy::HoldingProxy;
 use crate::support::*;
 
@@ -65,14 +67,110 @@ fn a_classic_token_that_may_be_replaced_early_is_promised_for_the_overlap_only()
     assert_eq!(promised("2h"), 300, "it is due: only the overlap is sure");
 }
 
+/// How far the wall clock is set forward, in seconds.
+const CLOCK_STEPS: [i64; 4] = [-86_400, -1800, 1800, 10_800];
+
 #[test]
-fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
+fn a_token_has_the_same_life_whatever_the_clock_of_its_host_is_set_to() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let server = sandbox.serve(&[]);
+    for step in CLOCK_STEPS {
+        let earliest = time::UtcDateTime::now() + time::Duration::seconds(1198);
+        sandbox.publish_before_clock_was_set("T1", 1260, step);
+        let status: Value = sandbox.run(&["status", "--format", "json"]).exits(0).json();
+        let status = &status["accounts"][0];
+        for life in [
+            expires_in(sandbox.run(&["get"])),
+            server.get("/token").json()["expires_in"].as_i64().unwrap(),
+            status["expires_in"].as_i64().unwrap(),
+        ] {
+            assert!((1150..=1200).contains(&life), "{step}: {life}");
+        }
+        let rfc3339 = &time::format_description::well_known::Rfc3339;
+        let expires_at = status["expires_at"].as_str().unwrap();
+        let expires_at = time::UtcDateTime::parse(expires_at, rfc3339).unwrap();
+        assert!(
+            expires_at >= earliest && expires_at <= earliest + time::Duration::MINUTE,
+            "{step}"
+        );
+
+        sandbox.publish_before_clock_was_set("T1", 59, step);
+        sandbox.run(&["get"]).exits(3).says(&["the token expired at"]);
+        sandbox.run(&["status"]).exits(3);
+        assert_eq!(server.get("/token").status, 503, "{step}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_mints_no_token_and_a_dead_one_is_replaced() {
+    for step in CLOCK_STEPS {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on("classic");
+        sandbox.publish_before_clock_was_set("T1", 1260, step);
+        sandbox.run(&["fetch"]).exits(0).silent();
+        {
+            let server = sandbox.serve_refreshing(&[]);
+            assert_eq!(server.get("/token").json()["access_token"].as_str(), Some("T1"));
+        }
+        assert_eq!((wechat.asked(), sandbox.token().as_str()), (0, "T1"), "{step}");
+
+        sandbox.publish_before_clock_was_set("T1", 59, step);
+        sandbox.run(&["fetch"]).exits(0).silent();
+        assert_eq!(wechat.mints(), 1, "{step}");
+        assert!(wechat.is_alive(&sandbox.token()));
+        assert!(expires_in(sandbox.run(&["get"])) > 7100, "{step}");
+        assert!(sandbox.left() > 7100.0, "{step}");
+    }
+}
+
+/// A call that mints shortens the published document first: on this host, and for those who go by `created_at`.
+#[test]
+fn a_lost_answer_leaves_the_overlap_whatever_the_clock_was_set_to() {
+    for step in [-86_400, -1800] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on("classic");
+        sandbox.publish_before_clock_was_set("T1", 7200, step);
+        wechat.fault("lost");
+        sandbox.run(&["fetch", "--force", "--timeout", "1s"]).exits(5);
+        let lives = [expires_in(sandbox.run(&["get"])) as f64, sandbox.left()];
+        assert!(lives.iter().all(|life| (240.0..=300.0).contains(life)), "{step}: {lives:?}");
+    }
+}
+
+#[test]
+fn a_token_from_the_future_is_promised_for_the_overlap_and_replaced() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve(&[]);
     sandbox.publish("T1", 7200, -3600);
-    assert_eq!(expires_in(sandbox.run(&["get"])), 7200);
+    assert_eq!(expires_in(sandbox.run(&["get"])), 300);
+    assert_eq!(server.get("/token").json()["expires_in"].as_i64(), Some(300));
     sandbox.run(&["fetch"]).exits(0);
     assert_ne!(sandbox.token(), "T1", "a token from the future is due");
+    assert!(expires_in(sandbox.run(&["get"])) > 7100);
+}
+
+/// A container may have a boot clock of its own.
+#[needs(time_namespace)]
+#[test]
+fn a_token_has_the_same_life_in_every_time_namespace_of_its_host() {
+    let wechat = WeChat::start();
+    for offset in ["-50", "5000"] {
+        let sandbox = Sandbox::new(&wechat).on("classic");
+        let inside = |args: &[&str]| {
+            let command = sandbox.command(args);
+            let mut unshare = std::process::Command::new("unshare");
+            unshare.args(["--time", "--boottime", offset, "--fork"]);
+            unshare.arg(command.get_program()).args(command.get_args());
+            Run::new(unshare)
+        };
+        inside(&["fetch"]).exits(0).silent();
+        let life = expires_in(sandbox.run(&["get"]));
+        assert!((7100..=7200).contains(&life), "{offset}: {life}");
+        sandbox.publish_before_clock_was_set("T1", 3660, -1800);
+        let life = expires_in(inside(&["get"]));
+        assert!((3500..=3600).contains(&life), "{offset}: {life}");
+    }
 }
 
 /// What `get`, `serve` and those who read the file themselves are promised.

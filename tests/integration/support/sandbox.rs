@@ -75,11 +75,31 @@ impl Sandbox {
         (created_at - time::UtcDateTime::now()).as_seconds_f64() + life
     }
 
-    /// Publishes a document as `fetch` does, with a token requested `age` seconds ago.
+    /// Publishes a document as the `fetch` of another host does, with a token requested `age` seconds ago.
     pub(crate) fn publish(&self, token: &str, expires_in: i64, age: i64) {
-        let document = serde_json::json!({
+        self.publish_document(&serde_json::json!({
             "appid": APPID, "access_token": token, "expires_in": expires_in, "created_at": time_ago(age),
-        });
+        }));
+    }
+
+    /// Publishes a document as `fetch` did a minute ago on this host, whose wall clock was set forward by `set_forward`
+    /// seconds since. Machines that run tests were started earlier.
+    pub(crate) fn publish_before_clock_was_set(
+        &self,
+        token: &str,
+        expires_in: i64,
+        set_forward: i64,
+    ) {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        self.publish_document(&serde_json::json!({
+            "appid": APPID, "access_token": token, "expires_in": expires_in, "created_at": time_ago(60 + set_forward),
+            "boot_id": boot_id.trim_end(), "boottime": uptime - 60.0,
+        }));
+    }
+
+    fn publish_document(&self, document: &Value) {
         fs::create_dir_all(self.path("state")).unwrap();
         let new = self.path("state/new");
         write_with_mode(&new, &document.to_string(), 0o600);
