@@ -20,6 +20,10 @@ use crate::os::timestamp::{BootId, MAX_CLOCK_SKEW, Timestamp, Uptime};
 /// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 
+/// What is promised for a token that was put back. A refresh that was under way when the place lost its documents publishes
+/// its token within the minute that is missing to the overlap.
+const PUT_BACK_PROMISE: Duration = CLASSIC_OVERLAP.saturating_sub(Duration::from_secs(60));
+
 /// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
 /// job that runs every minute asks every time.
 const FRESH: Duration = Duration::from_secs(30);
@@ -47,6 +51,9 @@ pub(crate) struct Document {
     /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later. By the
     /// machine's clock as well, so that the age is known there whatever the wall clock is set to.
     pub(crate) created_at: Timestamp,
+    /// Whether the place lost this document and got it back from a copy. It may also have lost that another token was
+    /// minted.
+    pub(crate) is_put_back: bool,
 }
 
 /// The JSON form of a token's document. Unknown fields are ignored.
@@ -60,6 +67,8 @@ struct TokenDocumentJson<'a> {
     boot_id: Option<String>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
     boottime: Option<f64>,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    put_back: Option<bool>,
 }
 
 /// The JSON form of a ticket's document.
@@ -76,6 +85,8 @@ struct TicketDocumentJson<'a> {
     boot_id: Option<String>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
     boottime: Option<f64>,
+    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
+    put_back: Option<bool>,
 }
 
 /// Reads a field that other programs may use for something else: then it is as if it were missing.
@@ -113,7 +124,8 @@ impl Document {
         asked_at: Timestamp,
     ) -> Document {
         let created_at = asked_at.whole_seconds();
-        Document { appid: appid.to_owned(), token, expires_in, created_at }
+        let appid = appid.to_owned();
+        Document { appid, token, expires_in, created_at, is_put_back: false }
     }
 
     /// Parses a document of this kind.
@@ -147,6 +159,7 @@ impl Document {
             created_at: json.created_at,
             boot_id: json.boot_id,
             boottime: json.boottime,
+            put_back: json.put_back,
         })
     }
 
@@ -161,7 +174,8 @@ impl Document {
         });
         let token = Secret::new(json.access_token.into_owned());
         let created_at = Timestamp { wall, uptime };
-        Ok(Document { appid: json.appid, token, expires_in, created_at })
+        let is_put_back = json.put_back == Some(true);
+        Ok(Document { appid: json.appid, token, expires_in, created_at, is_put_back })
     }
 
     /// Returns the document of this kind as one line of JSON.
@@ -171,6 +185,7 @@ impl Document {
         let (expires_in, created_at) = (self.expires_in.as_secs(), rfc3339(self.created_at.wall));
         let uptime = self.created_at.uptime;
         let boot_id = uptime.map(|it| it.boot.to_string());
+        let put_back = self.is_put_back.then_some(true);
         let boottime = uptime.map(|it| it.elapsed.as_millis() as f64 / 1000.0);
         let line = match kind {
             DocumentKind::Token => serde_json::to_string(&TokenDocumentJson {
@@ -180,6 +195,7 @@ impl Document {
                 created_at,
                 boot_id,
                 boottime,
+                put_back,
             }),
             DocumentKind::Ticket(_) => serde_json::to_string(&TicketDocumentJson {
                 appid,
@@ -189,6 +205,7 @@ impl Document {
                 created_at,
                 boot_id,
                 boottime,
+                put_back,
             }),
         };
         let mut line = line.unwrap_or_default(); // Strings and a number always serialize.
@@ -213,6 +230,11 @@ impl Document {
     /// Returns the age; zero for a document from the future.
     fn age(&self, now: Timestamp) -> Duration {
         now.since(self.created_at).try_into().unwrap_or_default()
+    }
+
+    /// Returns the document as a copy that is in force because its place has lost it.
+    pub(crate) fn put_back(self) -> Document {
+        Document { is_put_back: true, ..self }
     }
 
     /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
@@ -272,7 +294,11 @@ impl Document {
         // Of two clocks that contradict each other either may be right. To ask costs nothing but on classic, where it would
         // invalidate the token.
         let is_doubtful = rules != Rules::Classic && now.has_jumped_ahead_since(self.created_at);
-        is_doubtful || self.is_from_future(now) || self.left(now) <= refresh_before
+        let is_unconfirmed = rules == Rules::Stable && self.is_put_back;
+        is_doubtful
+            || is_unconfirmed
+            || self.is_from_future(now)
+            || self.left(now) <= refresh_before
     }
 
     /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is not known.
@@ -313,6 +339,12 @@ impl Document {
             Rules::Stable | Rules::Work | Rules::Mirror => left,
             // The next `fetch` may replace it as soon as it is due; then it lives on for the overlap only.
             Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
+        };
+        // What was lost may be that the token is to end after the overlap.
+        let is_replaceable = matches!(rules, Rules::Stable | Rules::Classic);
+        let promise = match self.is_put_back && is_replaceable {
+            true => promise.min(PUT_BACK_PROMISE),
+            false => promise,
         };
         Duration::from_secs(promise.as_secs())
     }
@@ -610,6 +642,25 @@ mod tests {
         assert_eq!(promise("2026-11-22T01:30:00Z", hour), secs(300));
         assert_eq!(promise("2026-11-22T01:59:00Z", hour), secs(60));
         assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Rules::Stable, hour), secs(7200));
+    }
+
+    #[test]
+    fn what_is_put_back_is_promised_for_less_than_the_overlap_until_it_is_confirmed() {
+        let document = document_created_at("2026-11-22T00:00:00Z").put_back();
+        let line = document.to_line(&DocumentKind::Token);
+        assert!(line.expose().ends_with(",\"put_back\":true}\n"));
+        assert_eq!(Document::parse_token(line.expose().as_bytes()), Ok(document.clone()));
+        let now = at("2026-11-22T00:30:00Z");
+        for (rules, promise, is_due) in [
+            (Rules::Classic, 240, false),
+            (Rules::Stable, 240, true),
+            (Rules::Work, 5400, false),
+            (Rules::Mirror, 5400, false),
+        ] {
+            assert_eq!(document.promise(now, rules, MARGIN), secs(promise), "{rules:?}");
+            assert_eq!(document.is_due(now, rules, MARGIN), is_due, "{rules:?}");
+        }
+        assert_eq!(document.promise(at("2026-11-22T01:59:00Z"), Rules::Classic, MARGIN), secs(60));
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl From<StoredValue> for Found {
 pub(super) enum InForce {
     /// What Redis has, also if that is nothing.
     Stored(Option<Document>),
-    /// The copy: Redis has lost it, and has an older one or none.
+    /// The copy, marked as put back: Redis has lost it, and has an older one or none.
     Copied(Document),
 }
 
@@ -73,7 +73,7 @@ impl InForce {
                 .is_none_or(|stored| copy.appid == stored.appid && copy.is_later_than(stored, now))
         };
         match copy.filter(|copy| is_newer(copy) && !copy.left(now).is_zero()) {
-            Some(copy) => InForce::Copied(copy),
+            Some(copy) => InForce::Copied(copy.put_back()),
             None => InForce::Stored(stored),
         }
     }
@@ -114,8 +114,8 @@ mod tests {
             InForce::choose(stored.cloned(), Some(copy.clone()), at(now))
         };
         assert_eq!(chosen(Some(&new), &old, 1001), InForce::Stored(Some(new.clone())));
-        assert_eq!(chosen(Some(&old), &new, 1001), InForce::Copied(new.clone()));
-        assert_eq!(chosen(None, &new, 1001), InForce::Copied(new.clone()));
+        assert_eq!(chosen(Some(&old), &new, 1001), InForce::Copied(new.clone().put_back()));
+        assert_eq!(chosen(None, &new, 1001), InForce::Copied(new.clone().put_back()));
         assert_eq!(chosen(None, &new, 8200), InForce::Stored(None), "it has expired");
         assert_eq!(chosen(Some(&old), &new, 8200), InForce::Stored(Some(old.clone())));
         // A document that was shortened is as new as the whole one.

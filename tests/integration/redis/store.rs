@@ -308,6 +308,60 @@ fn fetch_restores_a_flushed_document_from_its_copy() {
     assert_eq!((get_token(&other), wechat.mints()), (token, 1));
 }
 
+/// The fetch shortens the document before its call, and Redis loses that. What the other host has is the whole document.
+#[needs(redis)]
+#[test]
+fn a_document_that_redis_lost_during_a_forced_fetch_is_promised_for_less_than_the_overlap() {
+    for api in ["classic", "stable"] {
+        let redis = Redis::start();
+        let wechat = wechat(&[]);
+        let [one, other] =
+            [(); 2].map(|()| host_on(api, &wechat, &redis.url(), "timeout = \"500ms\""));
+        one.run(&["fetch"]).exits(0);
+        let token = get_token(&other);
+        let life = || other.run(&["get", "a0"]).exits(0).json()["expires_in"].as_u64().unwrap();
+        assert!(life() > 7000);
+        let fetch = WaitingFetch::start(&one, &wechat, &redis);
+        redis.cli(&["flushall"]);
+        assert!(life() <= 240, "{api}: read from the copy");
+        if api == "classic" {
+            other.run(&["fetch"]).exits(0).silent();
+            assert_eq!(redis.token("wxtoken:a0").as_deref(), Some(&*token), "it is put back");
+            assert!(life() <= 240, "{api}: put back");
+            assert_eq!(get_token(&other), token);
+        }
+        let server = other.serve(&[]);
+        let served = || server.get("/token").json()["expires_in"].as_u64().unwrap();
+        assert!(served() <= 240, "{api}");
+        let output = fetch.finish();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let next = redis.token("wxtoken:a0").unwrap();
+        assert_ne!(next, token);
+        assert_eq!([get_token(&one), get_token(&other)], [&*next, &*next], "{api}");
+        eventually("the new one is served", || served() > 7000);
+        assert!(life() > 7000 && wechat.is_alive(&next), "{api}");
+        assert_eq!(wechat.mints(), 2, "{api}");
+    }
+}
+
+#[needs(redis)]
+#[test]
+fn a_document_that_was_put_back_is_confirmed_where_that_costs_no_mint() {
+    for (api, promise) in [("classic", 0..=240), ("stable", 7000..=7200), ("work", 7000..=7200)] {
+        let redis = Redis::start();
+        let wechat = wechat(&[]);
+        let home = host_on(api, &wechat, &redis.url(), "timeout = \"500ms\"");
+        home.run(&["fetch"]).exits(0);
+        let token = redis.token("wxtoken:a0");
+        redis.cli(&["flushall"]);
+        home.run(&["fetch"]).exits(0).silent();
+        assert_eq!(redis.token("wxtoken:a0"), token, "{api}");
+        let life = home.run(&["get", "a0"]).exits(0).json()["expires_in"].as_u64().unwrap();
+        assert!(promise.contains(&life), "{api}: {life}");
+        assert_eq!(wechat.mints(), 1, "{api}");
+    }
+}
+
 #[needs(redis)]
 #[test]
 fn a_token_that_could_not_be_published_is_published_by_the_next_fetch() {
