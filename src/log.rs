@@ -75,6 +75,18 @@ fn write(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Reports a panic in one line from now on. Its message is withheld: it can be a library's, and contain a secret.
+pub(crate) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|it| format!(" ({}:{})", it.file(), it.line()));
+        let place = place.unwrap_or_default();
+        // Not as a log line: the panic may have come while one was written.
+        write(&format!(
+            "wxtoken: a fault in wxtoken itself{place}; please report it. 程序内部错误，请报告此问题。\n"
+        ));
+    }));
+}
+
 /// Logs a failure, or what an operator should know at once.
 macro_rules! error {
     ($($arg:tt)*) => { $crate::log::write_line($crate::log::Level::Error, format_args!($($arg)*)) };

@@ -24,6 +24,8 @@ mod store;
 mod upstream;
 
 fn main() -> ExitCode {
+    log::report_panics();
+    os::signals::survive_size_limit();
     let cli = cli::Cli::from_command_line();
     log::set_level(cli.common.quiet, cli.common.verbose);
     let command = cli.command.name();

@@ -9,7 +9,7 @@ use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
 use crate::os::clock::Clock;
 use crate::upstream::client::Client;
-use crate::upstream::error::{FailedStage, TlsFailure};
+use crate::upstream::error::{FailedStage, SHORT_OF_RESOURCES, TlsFailure};
 use crate::upstream::ping::{self, PingReply};
 use crate::upstream::{IssuedToken, Liveness, UpstreamError};
 
@@ -99,6 +99,7 @@ fn unreached(name: &str, err: &UpstreamError) -> Finding {
             "It was reached and did not answer: try again, and check the proxy.",
             "已连接但没有应答，请稍后重试或检查代理。",
         ),
+        FailedStage::ThisHost => SHORT_OF_RESOURCES.into(),
     };
     problem(&unreachable.reason()).remedy(english, chinese)
 }

@@ -16,15 +16,12 @@ use crate::log::error;
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
-use crate::scheduler::{self, Environment};
+use crate::scheduler::Environment;
 use crate::server::{
     self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme, Settings, Tls,
     TlsFiles, WatchedFiles,
 };
 use crate::store::Stores;
-
-/// How many accounts are refreshed at once; the others wait for their turn.
-const MAX_REFRESHING: usize = 16;
 
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let secrets = match args.refresh {
@@ -70,7 +67,6 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(MAX_REFRESHING + scheduler::MAX_HOOKS)
         .build()
         .context("cannot start the event loop")?;
     let listening = |addresses: &[String]| {

@@ -80,6 +80,7 @@ impl Replacement {
         let mut replacement = Replacement { target, dir, temp, file, mode, published: false };
         replacement
             .reserve(room)
+            .map_err(|err| read::explain(err, &names.dir))
             .with_context(|| format!("cannot write {}", replacement.temp.display()))?;
         Ok(replacement)
     }
@@ -122,6 +123,7 @@ impl Replacement {
     pub(crate) fn publish(&mut self, content: &[u8]) -> Result<(), ReplaceError> {
         self.check_temp()?;
         self.fill(content)
+            .map_err(|err| read::explain(err, &self.temp))
             .with_context(|| format!("cannot write {}", self.temp.display()))
             .map_err(ReplaceError::Failed)?;
         match fs::rename(&self.temp, &self.target) {

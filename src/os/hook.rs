@@ -13,10 +13,17 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long starting a hook is tried again while there can be no more processes.
+const SPAWN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pause between those attempts.
+const SPAWN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between two looks whether a hook has ended. A quick hook is noticed sooner.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +96,8 @@ impl Hook {
         if is_over() {
             return Err(HookFailureCause::CutShort);
         }
-        let spawned = self.command(account, document).and_then(|mut command| command.spawn());
+        let spawned =
+            self.command(account, document).and_then(|mut command| spawn(&mut command, is_over));
         let child = &mut spawned.map_err(HookFailureCause::NotStarted)?;
         let waited = wait(child, self.timeout, is_over);
         if waited.is_err() {
@@ -148,6 +156,25 @@ impl Hook {
 /// Whether the program is given by its path, and not looked up in `PATH`.
 fn is_path(program: &Path) -> bool {
     program.components().count() > 1
+}
+
+/// Starts the command. While there can be no more processes or descriptors, tries again for a moment: the token has changed,
+/// and there is no other occasion to run.
+fn spawn(command: &mut Command, is_over: &dyn Fn() -> bool) -> io::Result<Child> {
+    let until = Instant::now() + SPAWN_PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(err) if may_pass(&err) && Instant::now() < until && !is_over() => {
+                sleep(SPAWN_PAUSE);
+            }
+            spawned => return spawned,
+        }
+    }
+}
+
+fn may_pass(err: &io::Error) -> bool {
+    let passing = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
+    Errno::from_io_error(err).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// Waits for the end of `child`, and does not reap it. Fails if it did not end by itself. Polls, because std has no wait

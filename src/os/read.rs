@@ -253,9 +253,17 @@ fn open_regular(
     }
 }
 
-/// Adds to an error of missing permission who owns `path`, who this process is, and what to do. Returns any other error as
-/// it is.
+/// Adds to an error of missing permission who owns `path`, who this process is, and what to do, and to one of a limit what
+/// limits it. Returns any other error as it is.
 pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
+    if err.kind() == ErrorKind::FileTooLarge {
+        return io::Error::new(
+            err.kind(),
+            format!(
+                "{err}: the size of files is limited; raise ulimit -f, or LimitFSIZE= of the unit. 文件大小受限，请调高 ulimit -f 或 LimitFSIZE=。"
+            ),
+        );
+    }
     let user = geteuid().as_raw();
     match std::fs::metadata(path) {
         Ok(found) if err.kind() == ErrorKind::PermissionDenied && found.uid() != user => {

@@ -6,10 +6,10 @@ use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -121,6 +121,14 @@ impl Drop for SignalDeferral {
             }
         }
     }
+}
+
+/// Has a write beyond the limit on file sizes (ulimit -f) fail with an error from now on. By default the kernel ends the
+/// process by a signal without a word, also after an answer that is lost then. A hook gets the default: the handler is not
+/// inherited.
+pub(crate) fn survive_size_limit() {
+    // An error would leave it as it was.
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Whether this process ignores the signal (proc_pid_status(5)). Not known on systems without /proc.

@@ -14,10 +14,23 @@ pub(crate) async fn run<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
     let (sender, result) = oneshot::channel();
-    thread::Builder::new().spawn(move || {
+    let work = move || {
         let _ = sender.send(work()); // Not received if the future was dropped.
-    })?;
-    result.await.map_err(|_| io::Error::other("a thread broke off by a fault in wxtoken itself"))
+    };
+    thread::Builder::new().spawn(work).map_err(explain)?;
+    let broke_off = "a thread broke off by a fault in wxtoken itself; please report it";
+    result.await.map_err(|_| io::Error::other(broke_off))
+}
+
+/// Adds to an error of a thread that was not started what to do.
+fn explain(err: io::Error) -> io::Error {
+    let kind = err.kind();
+    io::Error::new(
+        kind,
+        format!(
+            "there can be no more threads: {err}; raise ulimit -u, or TasksMax= of the unit. 无法创建线程，请调高 ulimit -u 或 TasksMax=。"
+        ),
+    )
 }
 
 /// A stop of this process is noticed by a wait that took this much longer than asked, and no more of it counts.

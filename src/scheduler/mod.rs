@@ -19,7 +19,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -36,20 +35,26 @@ use job::UpstreamConnection;
 use settings::Settings;
 use worker::Worker;
 
-/// How many hooks of all accounts run at once. Each occupies a thread, besides those of the jobs.
-pub(crate) const MAX_HOOKS: usize = 16;
+/// How many accounts are refreshed at once; the others wait for their turn. Each occupies a thread.
+const MAX_JOBS: usize = 16;
+
+/// How many hooks of all accounts run at once. Each occupies a thread, too.
+const MAX_HOOKS: usize = 16;
 
 /// What all schedulers of a server share.
 #[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stores: Stores,
+    job_slots: Arc<Semaphore>,
     hook_slots: Arc<Semaphore>,
 }
 
 impl Environment {
     pub(crate) fn new(clock: Arc<dyn Clock>, stores: Stores) -> Environment {
-        Environment { clock, stores, hook_slots: Arc::new(Semaphore::new(MAX_HOOKS)) }
+        let [job_slots, hook_slots] =
+            [MAX_JOBS, MAX_HOOKS].map(|max| Arc::new(Semaphore::new(max)));
+        Environment { clock, stores, job_slots, hook_slots }
     }
 }
 
@@ -158,11 +163,6 @@ impl Drop for Scheduler {
     fn drop(&mut self) {
         self.end_schedule();
     }
-}
-
-/// The error after a panic, without its message, which may contain a secret.
-fn panicked() -> anyhow::Error {
-    anyhow!("a refresh broke off by a fault in wxtoken itself; please report it")
 }
 
 #[cfg(test)]

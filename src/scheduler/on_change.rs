@@ -2,22 +2,27 @@
 //! changed meanwhile. When the server ends, a running hook is stopped after a moment.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::UtcDateTime;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::spawn_local;
 
+use super::Environment;
 use super::settings::Settings;
-use super::{Environment, panicked};
-use crate::log::{error, info};
+use crate::log::{OnceUntilChanged, error, info};
 use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
+use crate::os::thread;
 
 /// The time a running hook gets when the server ends. Together with the hook's grace it is shorter than the server's own
 /// shutdown timeout.
 const TIME_AT_SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// The pause before a hook is run again for which there was no thread.
+const RETRY_WITHOUT_THREAD: Duration = Duration::from_secs(1);
 
 /// The state of an account's hook.
 #[derive(Default)]
@@ -51,6 +56,7 @@ impl OnChange {
         {
             return;
         }
+        let mut trouble = OnceUntilChanged::default();
         while self.phase.replace(Phase::Running) == Phase::RunAgain {
             let _permit = environment.hook_slots.acquire().await; // Never closed.
             let settings = settings();
@@ -58,20 +64,32 @@ impl OnChange {
             let name = settings.account.name.clone();
             let document = settings.account.location.path(&DocumentKind::Token);
             let is_stopped = Arc::clone(&self.is_stopped);
-            let done = spawn_blocking(move || {
-                hook.run(&name, &document, &|| is_stopped.load(Ordering::Relaxed))
-            });
-            let result = done.await;
+            let run = move || hook.run(&name, &document, &|| is_stopped.load(Ordering::Relaxed));
+            let result = thread::run(run).await;
             let has_succeeded = matches!(result, Ok(Ok(())));
             self.failed_at.set((!has_succeeded).then(|| environment.clock.now().wall));
             let name = &settings.account.name;
             match result {
                 Ok(Ok(())) => info!("serve: {name}: on_change has run"),
                 Ok(Err(failure)) => error!("serve: {name}: {failure}"),
-                Err(_) => error!("serve: {name}: {}", panicked()),
+                Err(err) => {
+                    let message = format!("serve: {name}: on_change has not run: {err}");
+                    if trouble.is_new(&message) {
+                        error!("{message}");
+                    }
+                    // For want of a thread. The token has changed all the same.
+                    if err.kind() == ErrorKind::WouldBlock && !self.is_stopped() {
+                        environment.clock.timer(RETRY_WITHOUT_THREAD).await;
+                        self.phase.set(Phase::RunAgain);
+                    }
+                }
             }
         }
         self.phase.set(Phase::Idle);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 
     /// Stops a running hook, after a moment.

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_local;
 
+use super::Environment;
 use super::event::Event;
 use super::job::{Connect, Job, JobContext, JobReport, UpstreamConnection};
 use super::on_change::OnChange;
@@ -19,7 +20,6 @@ use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
 use super::state::{State, Step};
 use super::ticket::TicketSchedule;
-use super::{Environment, panicked};
 use crate::log::debug;
 use crate::model::account::Account;
 use crate::model::document::Document;
@@ -27,6 +27,7 @@ use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, TokenRequest, Unavailable};
 use crate::os::clock::timeout;
+use crate::os::thread;
 use crate::os::timestamp::Timestamp;
 use crate::refresh::{Outcome, RefreshError};
 use crate::store::Stores;
@@ -148,11 +149,16 @@ impl Worker {
         if !settings.token_store.has_also_keys() {
             return;
         }
-        let name = settings.account.name.clone();
-        drop(spawn_blocking(move || match settings.token_store.sync_also_keys() {
-            Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
-            Err(err) => debug!("serve: {name}: what stands elsewhere is as it was: {err:#}"),
-        }));
+        let slots = Arc::clone(&self.environment.job_slots);
+        spawn_local(async move {
+            let store = Arc::clone(&settings.token_store);
+            let synced = run_blocking(&slots, move || store.sync_also_keys()).await;
+            let name = &settings.account.name;
+            match synced.and_then(|synced| synced) {
+                Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
+                Err(err) => debug!("serve: {name}: what stands elsewhere is as it was: {err:#}"),
+            }
+        });
     }
 
     /// Starts the jobs that are due. Returns the time until the next look.
@@ -295,7 +301,8 @@ impl Worker {
         let is_first = self.state.borrow_mut().start(job.clone(), self.now());
         let context = self.job_context(is_first);
         self.spawn(async move |worker| {
-            let report = run_blocking(move || context.run(job)).await;
+            let slots = &worker.environment.job_slots;
+            let report = run_blocking(slots, move || context.run(job)).await;
             let report = report.unwrap_or_else(JobReport::failed);
             let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
             let events = worker.state.borrow_mut().finish(report, worker.moment());
@@ -343,7 +350,8 @@ impl Worker {
     ) -> Result<Outcome, RefreshError> {
         let (context, kind) = (self.job_context(asks_anyway), ticket.kind.clone());
         let store = Arc::clone(&ticket.store);
-        run_blocking(move || context.run_ticket(&kind, &*store)).await?
+        let slots = &self.environment.job_slots;
+        run_blocking(slots, move || context.run_ticket(&kind, &*store)).await?
     }
 
     fn job_context(&self, asks_anyway: bool) -> JobContext {
@@ -405,11 +413,13 @@ impl Worker {
     }
 }
 
-/// Runs blocking work in a thread. Fails if it panics.
+/// Runs blocking work in a thread, when there is a slot for it. Fails if it panics, or if there can be no more threads.
 async fn run_blocking<T: Send + 'static>(
+    slots: &Semaphore,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    spawn_blocking(work).await.map_err(|_| panicked())
+    let _slot = slots.acquire().await; // Never closed.
+    Ok(thread::run(work).await?)
 }
 
 /// The error for a client that has waited long enough.

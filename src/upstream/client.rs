@@ -7,8 +7,9 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration as Never;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector, NextTimeout};
 use zeroize::Zeroizing;
 
 use super::UpstreamError;
@@ -212,7 +213,7 @@ impl Client {
             .tls_config(self.roots.tls_config())
             .build();
         let connector = DefaultConnector::default().chain(gate.clone());
-        ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+        ureq::Agent::with_parts(config, connector, BoundedResolver)
     }
 }
 
@@ -228,7 +229,7 @@ fn run_in_thread(
     exchange: impl FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
 ) -> Result<HttpResponse, ExchangeError> {
     let pending = thread::start("exchange", exchange)
-        .map_err(|err| no_response(format!("cannot start a thread: {err}"), true))?;
+        .map_err(|err| failed_at(FailedStage::ThisHost, format!("no thread: {err}"), true))?;
     let mut result = pending.wait(connect_timeout + GRACE);
     if matches!(result, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
         result = pending.wait(timeout - connect_timeout);
@@ -306,6 +307,9 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             let failure = inner.map_or(TlsFailure::Other, tls_failure);
             tls_failed(failure, &printable(&err.to_string(), 200))
         }
+        ureq::Error::Io(err) if is_shortage(err) => {
+            failed_at(FailedStage::ThisHost, printable(&err.to_string(), 200), true)
+        }
         ureq::Error::Io(err) => {
             let message = printable(&err.to_string(), 200);
             // std's resolver errors have no kind of their own, only this text.
@@ -325,6 +329,39 @@ fn explain(err: &ureq::Error) -> ExchangeError {
         }
         // The rest cannot arise from a checked base URL, and its message could contain the URL.
         _ => no_response("the HTTP client gave up", false),
+    }
+}
+
+/// Whether this host has too few descriptors, or too little memory for another socket.
+fn is_shortage(err: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(err).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Resolves names as ureq's own resolver does with a timeout, but does not panic if there can be no more threads: then it
+/// blocks the exchange's own thread, which is waited for no longer than its timeout.
+#[derive(Debug)]
+struct BoundedResolver;
+
+impl Resolver for BoundedResolver {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        // Without a timeout, ureq's resolver starts no thread.
+        let never = NextTimeout { after: Never::NotHappening, ..timeout };
+        let (shared_uri, shared_config) = (uri.clone(), config.clone());
+        let resolve =
+            move || DefaultResolver::default().resolve(&shared_uri, &shared_config, never);
+        match thread::start("resolve", resolve) {
+            Ok(pending) => {
+                pending.wait(*timeout.after).unwrap_or(Err(ureq::Error::Timeout(timeout.reason)))
+            }
+            Err(_) => DefaultResolver::default().resolve(uri, config, never),
+        }
     }
 }
 

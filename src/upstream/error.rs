@@ -79,7 +79,15 @@ pub(crate) enum FailedStage {
     Tls(TlsFailure),
     /// The request may have arrived.
     Response,
+    /// This host had no thread or descriptor for it.
+    ThisHost,
 }
+
+/// What to do if this host has no thread or descriptor for a request, in English and Chinese.
+pub(crate) const SHORT_OF_RESOURCES: [&str; 2] = [
+    "This host is short of threads or file descriptors: raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.",
+    "本机线程数或文件描述符不足，请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。",
+];
 
 /// What was wrong with TLS, as far as remedies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +259,10 @@ impl fmt::Display for UpstreamError {
                 "HTTP {status} without an errcode: a gateway or proxy answered; try again, check the proxy. \
                  网关或代理返回了错误，请稍后重试或检查代理。"
             ),
+            UpstreamError::Unreachable(what) if what.stage() == FailedStage::ThisHost => {
+                let [english, chinese] = SHORT_OF_RESOURCES;
+                write!(f, "WeChat was not asked: {what}. {english} {chinese}")
+            }
             UpstreamError::Unreachable(what) => write!(
                 f,
                 "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"

@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
-use super::error::FailedStage;
+use super::error::{FailedStage, SHORT_OF_RESOURCES};
 use super::wechat::parse_expires_in;
 use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
@@ -123,6 +123,7 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
         UpstreamError::Unreachable(unreachable) => {
             let remedy = match unreachable.stage() {
+                FailedStage::ThisHost => &SHORT_OF_RESOURCES.join(" "),
                 FailedStage::Tls(_) => {
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
                      in `from`. 证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"

@@ -2,7 +2,7 @@
 //! Each command is a process of its own, in a directory that is removed at the end. Needs no account and no network.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::cli::DemoArgs;
 use crate::error::Exit;
 use crate::os::signals::Shutdown;
+use crate::os::thread;
 
 use sandbox::Sandbox;
 
@@ -35,14 +36,14 @@ async fn run_until_shutdown(full: bool, keep: bool) -> Result<()> {
     let sandbox = Arc::new(Sandbox::create()?);
     let run_scenario = if full { several_accounts::run } else { single_account::run };
     let shared = Arc::clone(&sandbox);
-    let mut scenario = tokio::task::spawn_blocking(move || run_scenario(&shared, keep));
+    let mut scenario = pin!(thread::run(move || run_scenario(&shared, keep)));
     let mut interrupted = pin!(shutdown.requested());
     // `None` if the signal comes first.
     let finished = poll_fn(|cx| {
         if interrupted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        Pin::new(&mut scenario).poll(cx).map(Some)
+        scenario.as_mut().poll(cx).map(Some)
     })
     .await;
     let outcome = match finished {

@@ -126,7 +126,7 @@ fn without_directory_sync(home: &Home, error: &str, command: &Command) -> Comman
 /// Returns a host with account `a0`, with `more` in its config, and a hook that may be there.
 fn home_with_hook(base_url: &str, more: &str) -> Home {
     let home = Home::with_accounts(1, base_url, more);
-    write_program(&home.path("hook"), "#!/bin/sh\necho run >> \"$(dirname \"$0\")/runs\"\n");
+    write_program(&home.path("hook"), "#!/bin/sh\necho run >> \"${0%/*}/runs\"\n");
     home
 }
 
@@ -329,4 +329,71 @@ fn promise_2_a_server_that_shuts_down_publishes_what_came_although_the_disk_fail
     server.end();
     assert!(has_fault(&home.path("trace")));
     assert!(wechat.is_alive(&home.token("a0").unwrap()));
+}
+
+// Limits of this machine.
+
+#[test]
+fn promise_2_a_limit_on_file_sizes_is_found_out_before_wechat_is_asked() {
+    let wechat = WeChat::start();
+    for blocks in [0, 1, 7] {
+        let sandbox = Sandbox::new(&wechat);
+        let limited = ["bash", "-c", &format!("ulimit -f {blocks}; exec \"$@\""), "bash"];
+        let fetch = wrapped(&limited, &sandbox.command(&["fetch"]));
+        let parts = ["cannot write", "File too large", "ulimit -f", "LimitFSIZE=", "文件大小受限"];
+        Run::new(fetch).exits(1).says(&parts);
+        assert_eq!(sandbox.published_names(), ["default.lock"]);
+    }
+    assert_eq!(wechat.asked(), 0);
+    // What a reader prints is limited, too.
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.publish("T1", 7200, 0);
+    let limited = ["bash", "-c", "ulimit -f 0; exec \"$@\" >\"$0\""];
+    let output = sandbox.path("output");
+    let limited = [&limited[..], &[output.to_str().unwrap()]].concat();
+    let get = wrapped(&limited, &sandbox.command(&["get"]));
+    Run::new(get).exits(1).says(&["get: ", "File too large"]);
+}
+
+/// Makes every attempt to start a thread fail from this one on, counted for each thread.
+fn without_threads(first: &str, trace: &Path, command: &Command) -> Command {
+    let inject = format!("inject=clone,clone3:error=EAGAIN:when={first}");
+    with_faults(&["-e", "trace=clone,clone3", "-e", &inject], trace, command)
+}
+
+#[needs(strace)]
+#[test]
+fn without_threads_fetch_says_so_or_does_without() {
+    let wechat = WeChat::start();
+    // The first thread of the thread that asks: it resolves the name itself.
+    let sandbox = Sandbox::new(&wechat);
+    let fetch = without_threads("1", &sandbox.path("trace"), &sandbox.command(&["fetch"]));
+    Run::new(fetch).exits(0).silent();
+    assert!(wechat.is_alive(&sandbox.token()));
+    for first in ["1+", "2+"] {
+        let sandbox = Sandbox::new(&wechat);
+        let fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
+        let fetch = without_threads(first, &sandbox.path("trace"), &fetch);
+        let parts = ["no thread", "ulimit -u", "TasksMax=", "无法连接"];
+        let ran = Run::new(fetch).exits(5).says(&parts[..3]);
+        assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains(parts[3]), "{ran:?}");
+    }
+}
+
+#[needs(strace)]
+#[test]
+fn without_threads_for_a_moment_serve_refreshes_and_runs_the_hook_later() {
+    let wechat = wechat_with_accounts(1, &[]);
+    // Those of the server's thread: for the job, or for the hook and a look at the config. And of the hook's thread: for the hook.
+    for faults in ["1", "2..3"] {
+        let home = home_with_hook(&wechat.url(), HOOK);
+        let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
+        let server = Server::start(without_threads(faults, &home.path("trace"), &serve), 1);
+        eventually("the hook has run", || home.path("runs").exists());
+        assert!(wechat.is_alive(&home.token("a0").unwrap()));
+        end_traced(&server);
+        let (_, stderr) = server.end();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(stderr.contains("no more threads") || faults != "1", "{stderr}");
+    }
 }
