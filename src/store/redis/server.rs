@@ -415,11 +415,16 @@ mod tests {
             }
         });
         let server = RedisServer::new(settings, Arc::new(SystemClock));
-        for _ in 0..4 * MAX_OVERDUE {
+        let outstanding_after_ping = || {
             assert_eq!(ping(&server).unwrap_err().to_string(), "no answer within 30ms");
             *lock(&server.down) = None;
+            Arc::strong_count(&server.overdue) - 1
+        };
+        // On a busy machine some are late already when they connect, and do not count.
+        while outstanding_after_ping() < MAX_OVERDUE {}
+        for _ in 0..MAX_OVERDUE {
+            assert_eq!(outstanding_after_ping(), MAX_OVERDUE);
         }
-        assert_eq!(Arc::strong_count(&server.overdue) - 1, MAX_OVERDUE);
     }
 
     #[test]
