@@ -26,7 +26,10 @@ const PUT_BACK_PROMISE: Duration = CLASSIC_OVERLAP.saturating_sub(Duration::from
 
 /// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
 /// job that runs every minute asks every time.
-const FRESH: Duration = Duration::from_secs(30);
+pub(crate) const FRESH: Duration = Duration::from_secs(30);
+
+/// The difference between two times of expiry that can come from rounding and from what the calls took.
+const SAME_TIME: time::Duration = time::Duration::seconds(3);
 
 /// A token with less lifetime left would expire before its first use.
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
@@ -312,6 +315,23 @@ impl Document {
         refresh_before.min(self.expires_in / 2)
     }
 
+    /// Whether this document, of a new answer, says nothing that `published` does not: the same token, which ends at the same
+    /// time but for what the calls took. Once no more than the overlap is left, a time that is a little earlier counts: the
+    /// token may have been replaced at its source.
+    pub(crate) fn adds_nothing_to(&self, published: &Document, now: Timestamp) -> bool {
+        let boot = |document: &Document| document.created_at.uptime.map(|uptime| uptime.boot);
+        let is_alike = (&self.token, &self.appid) == (&published.token, &published.appid)
+            && boot(self) == boot(published)
+            && self.is_put_back == published.is_put_back
+            && !published.is_from_future(now);
+        let later = self.expires_at(now) - published.expires_at(now);
+        let earliest = match self.left(now) > CLASSIC_OVERLAP {
+            true => -SAME_TIME,
+            false => time::Duration::ZERO,
+        };
+        is_alike && later >= earliest && later <= SAME_TIME
+    }
+
     /// Whether a mirror has to ask its source again, where the token may have been replaced since.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.time_until_stale(now).is_zero()
@@ -359,6 +379,12 @@ impl Document {
         let expires_in = time::Duration::seconds(self.expires_in.as_secs() as i64);
         self.created_at(now).saturating_add(expires_in)
     }
+}
+
+/// Whether a mirror may still rely on an answer of `at`.
+pub(crate) fn is_recent(at: UtcDateTime, now: UtcDateTime) -> bool {
+    let age = now - at;
+    age >= -MAX_CLOCK_SKEW && age < FRESH
 }
 
 /// Only the kind and place of an error: serde_json's own message quotes what it did not expect.

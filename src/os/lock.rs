@@ -5,9 +5,10 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use time::UtcDateTime;
 
 use crate::os::clock::Clock;
 use crate::os::read;
@@ -15,9 +16,11 @@ use crate::os::read;
 /// The pause before a held lock is tried again. Short against the second or so that a refresh takes.
 const RETRY: Duration = Duration::from_millis(20);
 
+const NANOS_IN_MILLI: i128 = 1_000_000;
+
 /// Released when it is dropped, or when the process ends, in whatever way.
 pub(crate) struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -43,7 +46,7 @@ impl FileLock {
         loop {
             // Not as a method: since Rust 1.89 std has methods of the same names.
             match fs2::FileExt::try_lock_exclusive(&file) {
-                Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { _file: file })),
+                Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { file })),
                 // The lock file was removed meanwhile, against the rules. The one that is there now counts.
                 Ok(()) => {
                     file = open().map_err(|err| read::explain(err, path)).with_context(opening)?
@@ -60,6 +63,22 @@ impl FileLock {
             clock.sleep(RETRY.min(clock.until(deadline)));
         }
     }
+}
+
+impl FileLock {
+    /// Notes an instant in the lock file, as the time of its last change. Writes nothing, so that nothing is to be synced.
+    pub(crate) fn note(&self, at: UtcDateTime) -> io::Result<()> {
+        let millis = u64::try_from(at.unix_timestamp_nanos() / NANOS_IN_MILLI).unwrap_or_default();
+        self.file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    }
+}
+
+/// Returns the instant that was noted last in the lock file at `path`. Only notes are in whole milliseconds.
+pub(crate) fn noted_at(path: &Path) -> Option<UtcDateTime> {
+    let noted = std::fs::symlink_metadata(path).ok()?.modified().ok()?;
+    let nanos = noted.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos() as i128;
+    let is_note = nanos % NANOS_IN_MILLI == 0;
+    UtcDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|_| is_note)
 }
 
 /// Whether `path` still leads to this very file.

@@ -10,7 +10,7 @@ use time::UtcDateTime;
 use crate::error::Exit;
 use crate::log::{debug, printable};
 use crate::model::api::Rules;
-use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
+use crate::model::document::{self, CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
@@ -153,6 +153,7 @@ impl Refresh<'_> {
             }
             Decision::Replace(published) => published,
         };
+        let confirmed_before = self.store.confirmed_at();
         let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
         let published = match self.decide(lease.read()?, request)? {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
@@ -161,7 +162,8 @@ impl Refresh<'_> {
         // Another process requested a token during the wait for the lock. WeChat's answer to it settles this request
         // too, even if that is the same token again, or one that is due from the start.
         if let Some(document) = &published
-            && before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
+            && (before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
+                || self.store.confirmed_at() > confirmed_before)
             && !document.left(self.clock.now()).is_zero()
         {
             let is_same = before.is_some_and(|before| before.token == document.token);
@@ -196,7 +198,19 @@ impl Refresh<'_> {
                 return Err(transaction.roll_back(error, self.clock.now()));
             }
         };
-        transaction.commit(&document)?;
+        let now = self.clock.now();
+        let confirmed = published.as_ref().filter(|it| document.adds_nothing_to(it, now));
+        let document = match confirmed {
+            // Nothing is written when nothing has changed.
+            Some(published) if transaction.confirm(now) => {
+                drop(transaction); // With the lease.
+                published.clone()
+            }
+            _ => {
+                transaction.commit(&document)?;
+                document
+            }
+        };
         if let Some(turn) = turn {
             turn.note_published(&document);
         }
@@ -242,7 +256,12 @@ impl Refresh<'_> {
     fn is_fresh(&self, document: &Document) -> bool {
         let now = self.clock.now();
         match self.rules {
-            Rules::Mirror => !document.is_stale(now),
+            Rules::Mirror => {
+                let confirmed_at = self.store.confirmed_at();
+                !document.is_stale(now)
+                    || !document.left(now).is_zero()
+                        && confirmed_at.is_some_and(|at| document::is_recent(at, now.wall))
+            }
             Rules::Stable | Rules::Classic | Rules::Work => {
                 !document.is_due(now, self.rules, self.refresh_before)
             }

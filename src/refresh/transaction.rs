@@ -62,6 +62,11 @@ impl<'a> Transaction<'a> {
         self.publisher.publish(document)
     }
 
+    /// Leaves the published document, which the answer of `at` has confirmed, untouched. Returns whether that was possible.
+    pub(super) fn confirm(&self, at: Timestamp) -> bool {
+        self.shortened.is_none() && self.publisher.confirm(at.wall)
+    }
+
     /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.
     pub(super) fn roll_back(self, why: RefreshError, now: Timestamp) -> RefreshError {
         let (Some(shortened), Some(published)) = (self.shortened, self.published) else {

@@ -12,7 +12,7 @@ use super::job::{Job, JobReport, RejectedToken};
 use super::quota::{ForcedQuota, ProbeQuota, QuotaExceeded};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
 use crate::model::api::Rules;
-use crate::model::document::Document;
+use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
 use crate::os::timestamp::Timestamp;
@@ -336,7 +336,10 @@ impl State {
             self.succeeded_at = Some(at.wall.wall);
             events.push(Event::Published(format!("token {}", document.token.fingerprint())));
         }
-        if is_dead || document.is_due(at.wall, self.rules, self.refresh_before) {
+        if self.rules == Rules::Mirror && !is_dead {
+            // The document may be stale for its age alone: it stays as it was when it was confirmed.
+            self.not_before = at.now + FRESH.min(document.left(at.wall));
+        } else if is_dead || document.is_due(at.wall, self.rules, self.refresh_before) {
             let wait = backoff::wait_while_due(self.rules, document.left(at.wall));
             self.not_before = at.now + wait;
         }

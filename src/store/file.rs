@@ -16,7 +16,7 @@ use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
-use crate::os::lock::FileLock;
+use crate::os::lock::{self, FileLock};
 use crate::os::read;
 
 /// A document in a file.
@@ -101,6 +101,10 @@ impl Store for FileStore {
         Ok(read::set_mode(&self.path, self.mode)?)
     }
 
+    fn confirmed_at(&self) -> Option<UtcDateTime> {
+        lock::noted_at(&lock_path(&self.path))
+    }
+
     fn clean_up(&self) {
         clean_up(&self.path, &*self.clock);
     }
@@ -121,7 +125,7 @@ impl Lease for FileLease {
         let FileLease { store, lock, deadline } = *self;
         clean_up_trial(&store.path, &*store.clock);
         let replacement = Some(prepare(&store)?);
-        Ok(Box::new(FilePublisher { replacement, store, deadline, _lock: lock }))
+        Ok(Box::new(FilePublisher { replacement, store, deadline, lock }))
     }
 }
 
@@ -135,7 +139,7 @@ struct FilePublisher {
     replacement: Option<Replacement>,
     store: FileStore,
     deadline: Instant,
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl FilePublisher {
@@ -168,6 +172,10 @@ impl Publisher for FilePublisher {
         let line = document.to_line(&self.store.kind);
         let replacement = self.replacement.as_ref().context("nothing is prepared")?;
         replacement.publish_interim(line.expose().as_bytes())
+    }
+
+    fn confirm(&self, at: UtcDateTime) -> bool {
+        self.lock.note(at).is_ok()
     }
 
     fn publish(mut self: Box<Self>, document: &Document) -> Result<()> {

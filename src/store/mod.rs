@@ -163,6 +163,11 @@ pub(crate) trait Store {
         Ok(())
     }
 
+    /// Returns when the published document was confirmed last without being published again, if that is known.
+    fn confirmed_at(&self) -> Option<UtcDateTime> {
+        None
+    }
+
     /// Removes what killed processes left behind, if no process is at work there. Waits for nothing.
     fn clean_up(&self) {}
 
@@ -219,6 +224,12 @@ pub(crate) trait Publisher {
 
     /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
     fn publish_interim(&self, document: &Document) -> Result<()>;
+
+    /// Notes that what is published was confirmed at `at`, and leaves it untouched, so that nobody who watches it wakes. Returns
+    /// whether it was noted; if not, the document is published again.
+    fn confirm(&self, _at: UtcDateTime) -> bool {
+        false
+    }
 
     /// Publishes a document and ends the lease.
     fn publish(self: Box<Self>, document: &Document) -> Result<()>;
