@@ -37,6 +37,9 @@ use crate::server::state::slots::ConnectionSlot;
 /// How many bytes of a request are read before it has a parser: the whole request of an SDK.
 const READ_AHEAD: usize = 2 * 1024;
 
+/// How many bytes are looked at before a handshake: enough for the path of plain HTTP.
+const PEEKED: usize = 48;
+
 /// How many characters of a method a log line shows: more than any standard method has.
 const LONGEST_METHOD_SHOWN: usize = 10;
 
@@ -119,10 +122,12 @@ impl Connection {
             (Stream::Tcp(socket), Some(tls)) => (socket, tls),
             (stream, _) => return Some(stream),
         };
-        let mut first = [0];
+        let mut first = [0; PEEKED];
         let peek = |cx: &mut Context<'_>| socket.poll_peek(cx, &mut ReadBuf::new(&mut first));
         let peeked = self.in_time(timer.as_mut(), peek).await.ok()?.ok()?;
-        if peeked > 0 && first != [tls::HANDSHAKE_RECORD] {
+        let first = &first[..peeked];
+        if first.first().is_some_and(|byte| *byte != tls::HANDSHAKE_RECORD) {
+            self.is_for_sdks.set(begins_for_sdks(first));
             let end = ConnectionEnd::Rejected(Rejection::BadRequest(SPEAKS_HTTPS));
             self.close(Stream::Tcp(socket), end).await;
             return None;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::tls::{Authority, Identity};
 use crate::support::*;
 
 fn sandbox() -> Sandbox {
@@ -105,6 +106,12 @@ fn below_cgi_bin_every_answer_has_an_errcode() {
     let response = server.get(&token);
     assert_eq!((response.status, assert_is_for_sdks(&response)), (403, 40164));
     assert_eq!(response.json()["error"], "forbidden");
+    // Plain HTTP on a port for HTTPS.
+    Authority::new().sign().write_to(&sandbox);
+    let flags = Identity::flags(&sandbox);
+    let server = sandbox.serve(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let response = server.get(&token);
+    assert_eq!((response.status, assert_is_for_sdks(&response)), (400, 47001));
     // Elsewhere errors are wxtoken's alone.
     let server = sandbox.serve(&[]);
     let response = server.get("/cgi-bins/token");
