@@ -84,13 +84,22 @@ fn directory(location: &Location, tried: &Result<DirectoryState>) -> Finding {
     }
 }
 
-fn redis(location: &Location, tried: &Result<()>) -> Finding {
+fn redis(location: &Location, tried: &Result<Vec<anyhow::Error>>) -> Finding {
     let about = "store";
     match tried {
-        Ok(()) => Finding::good(
+        Ok(faults) if faults.is_empty() => Finding::good(
             about,
             format!("{location} can be published: Redis answers, and can be written"),
         ),
+        Ok(faults) => {
+            let faults: Vec<_> = faults.iter().map(|fault| format!("{fault:#}")).collect();
+            let faults = faults.join("; ");
+            let what = format!("{location} can be published, but {faults}");
+            Finding::problem(about, Exit::Failure, what).remedy(
+                "Tokens are refreshed all the same; programs that read this key get none.",
+                "token 照常刷新，但读取该键的程序得不到它。",
+            )
+        }
         Err(err) => Finding::problem(
             about,
             Exit::Failure,

@@ -20,8 +20,8 @@ use crate::os::read;
 pub(crate) enum PublishTrial {
     /// In a directory.
     Directory(Result<DirectoryState>),
-    /// In a Redis, where a script must be able to write.
-    Redis(Result<()>),
+    /// In a Redis, where a script must be able to write. With what keeps keys of `[redis] also` from being written.
+    Redis(Result<Vec<anyhow::Error>>),
 }
 
 /// A directory in which documents can be published.

@@ -7,8 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use super::fault::RedisFault;
 use super::local_copy::LocalCopy;
-use super::server::{RedisFault, RedisServer};
+use super::scripts;
+use super::server::RedisServer;
 use super::value::{InForce, StoredValue};
 use crate::log::debug;
 use crate::model::document::Document;
@@ -196,14 +198,12 @@ impl RedisFollower {
         if keys.is_empty() {
             return;
         }
-        let mut mget = redis::cmd("MGET");
-        for followed in &keys {
-            mget.arg(&followed.key);
-        }
+        let names: Vec<_> = keys.iter().map(|followed| &*followed.key).collect();
         let settings = &self.server.settings;
-        match self.server.run(|connection| mget.query::<Vec<Option<Vec<u8>>>>(connection)) {
+        match self.server.run(|connection| scripts::read(connection, &names)) {
             Ok(values) => {
                 for (followed, value) in keys.iter().zip(values) {
+                    let value = value.unwrap_or_default();
                     let value = StoredValue::parse(&followed.kind, &followed.key, settings, value);
                     followed.update(value.document, value.damage, &*self.server.clock);
                 }

@@ -49,7 +49,7 @@ impl Lease for RedisLease {
 
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         let RedisLease { store, lock, deadline, found } = *self;
-        extend(&store, &lock, &store.keys()[1..])?;
+        extend(&store, &lock, &[&store.key])?;
         let StoredValue { bytes, document: found, .. } = found.into_inner();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(store.clock().now()));
         let copies_end_at = store.clock().instant() + life;
@@ -59,7 +59,7 @@ impl Lease for RedisLease {
 }
 
 /// Extends the lock, and tries whether `keys` can be written. Fails if the lock was lost.
-fn extend(store: &RedisStore, lock: &RedisLock, keys: &[String]) -> Result<()> {
+fn extend(store: &RedisStore, lock: &RedisLock, keys: &[&str]) -> Result<()> {
     match lock.extend(keys).map_err(|fault| store.server().error(&fault))? {
         true => Ok(()),
         false => bail!(lost(store)),

@@ -6,8 +6,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::fault::RedisFault;
 use super::scripts;
-use super::server::{RedisFault, RedisServer};
+use super::server::RedisServer;
 use crate::log::debug;
 use crate::os::clock::{Clock, with_jitter};
 
@@ -60,7 +61,7 @@ impl RedisLock {
     }
 
     /// Extends the lock, and tries whether these keys can be written. Returns whether the lock was still held.
-    pub(super) fn extend(&self, keys: &[String]) -> Result<bool, RedisFault> {
+    pub(super) fn extend(&self, keys: &[&str]) -> Result<bool, RedisFault> {
         self.server.run(|connection| {
             let is_held = scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)?;
             // A replica that does not know of it must not give it to another owner after a failover.
@@ -104,9 +105,9 @@ fn start_extender(server: &Arc<RedisServer>, key: &str, owner: &str) -> Option<S
 
 /// Returns who holds the lock at `key`, in words for a message.
 pub(super) fn holder(server: &RedisServer, key: &str) -> Result<Option<String>, RedisFault> {
-    let found: Option<String> =
-        server.run(|connection| redis::cmd("GET").arg(key).query(connection))?;
-    Ok(found.map(|owner| {
+    let found = server.run(|connection| scripts::read_one(connection, key))?;
+    Ok((!found.is_empty()).then(|| {
+        let owner = String::from_utf8_lossy(&found);
         let of_host = owner.rsplit_once('/').map_or("", |(of_host, _)| of_host);
         let shown: String = of_host.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
         shown.chars().take(100).collect()

@@ -11,6 +11,7 @@
 //! could be taken for good.
 
 mod connection;
+mod fault;
 mod follower;
 mod lease;
 mod local_copy;
@@ -38,10 +39,11 @@ use crate::store::record::{Record, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
 
 use connection::BoundedConnection;
+use fault::RedisFault;
 use follower::{FollowedKey, RedisFollower, RedisWatch};
 use lease::RedisLease;
 use local_copy::LocalCopy;
-use scripts::{PublishArgs, PublishOutcome};
+use scripts::{AlsoArgs, PublishArgs};
 use server::RedisServer;
 use value::{InForce, StoredValue, also_value};
 
@@ -150,9 +152,19 @@ impl RedisStore {
         Box::new(RedisWatch::new(self.follower.clone(), self.follow()))
     }
 
-    /// Tries whether all keys can be written.
-    pub(super) fn try_writing(&self) -> Result<()> {
-        self.run(|connection| scripts::try_writing(connection, &self.keys()))
+    /// Tries whether the keys of wxtoken can be written, and its channel can be used. Returns what keeps those of
+    /// `[redis] also` from being written.
+    pub(super) fn try_writing(&self) -> Result<Vec<anyhow::Error>> {
+        let (server, channel) = (self.server(), self.server().settings.channel());
+        let unused = format!("{}:trial", self.lock);
+        self.run(|connection| scripts::try_commands(connection, &unused, &channel))?;
+        self.run(|connection| scripts::try_writing(connection, &[&self.lock, &self.key]))?;
+        server.try_subscribing(&channel).map_err(|fault| server.error(&fault))?;
+        let try_also = |(also, _): &(String, AlsoFormat)| {
+            let tried = server.run(|connection| scripts::try_writing(connection, &[also]));
+            tried.err().map(|fault| self.also_error(also, &fault))
+        };
+        Ok(self.also.iter().filter_map(try_also).collect())
     }
 
     /// Returns who holds the lock, in words for a message.
@@ -176,18 +188,6 @@ impl RedisStore {
         self.follower.follow(&self.key, &self.kind, &self.copy)
     }
 
-    /// Returns all keys that are written: the lock's, the document's, and those of `[redis] also`.
-    fn keys(&self) -> Vec<String> {
-        let also = self.also.iter().map(|(key, _)| key);
-        [&self.lock, &self.key].into_iter().chain(also).cloned().collect()
-    }
-
-    /// Returns the keys of `[redis] also` with what they hold while this document is published.
-    fn also_values(&self, document: &Document) -> Vec<(String, String)> {
-        let also = self.also.iter();
-        also.map(|(key, format)| (key.clone(), also_value(document, *format))).collect()
-    }
-
     /// Returns the value of a key that has this document.
     fn bytes(&self, document: &Document) -> Vec<u8> {
         document.to_line(&self.kind).expose().trim_end().into()
@@ -199,8 +199,8 @@ impl RedisStore {
 
     /// Reads what Redis has.
     fn get(&self) -> Result<StoredValue> {
-        let value = self.run(|connection| redis::cmd("GET").arg(&self.key).query(connection))?;
-        Ok(StoredValue::parse(&self.kind, &self.key, &self.server().settings, value))
+        let bytes = self.run(|connection| scripts::read_one(connection, &self.key))?;
+        Ok(StoredValue::parse(&self.kind, &self.key, &self.server().settings, bytes))
     }
 
     /// Reads what Redis has, after putting back the copy if Redis has lost it. Keeps a copy of another document.
@@ -233,38 +233,57 @@ impl RedisStore {
         life: Duration,
         owner: Option<&str>,
     ) -> Result<bool> {
-        let also = self.also_values(document);
+        let bytes = self.bytes(document);
         let args = PublishArgs {
             lock: &self.lock,
             key: &self.key,
-            document: &self.bytes(document),
+            document: &bytes,
             life,
             expected,
             owner,
             channel: &self.server().settings.channel(),
-            also: &also,
-            also_life: document.left(self.clock().now()),
         };
-        let outcome = self.run(|connection| {
-            let outcome = scripts::publish(connection, &args)?;
-            if !matches!(outcome, PublishOutcome::Refused) {
+        let is_published = self.run(|connection| {
+            let is_published = scripts::publish(connection, &args)?;
+            if is_published {
                 scripts::await_replica(connection, self.server().replica_patience());
             }
-            Ok(outcome)
+            Ok(is_published)
         })?;
-        match outcome {
-            PublishOutcome::Refused => return Ok(false),
-            PublishOutcome::Published => {}
-            PublishOutcome::PublishedWithoutAlso(index) => {
-                let key = also.get(index).map_or("another key", |(key, _)| key);
-                error!(
-                    "{}: {key} of [redis] also cannot be written: see the ACL of its user",
-                    self.key
-                );
+        if is_published {
+            self.follower.note(&self.key, document);
+            // The document is published, and the token is not lost for a key that SDKs read.
+            for fault in self.write_also_keys(document, &bytes, true) {
+                error!("{}: {fault:#}", self.key);
             }
         }
-        self.follower.note(&self.key, document);
-        Ok(true)
+        Ok(is_published)
+    }
+
+    /// Writes the token to the keys of `[redis] also`, while Redis has `bytes` for `document`: to all, or to those that have
+    /// another value. Returns what went wrong.
+    fn write_also_keys(
+        &self,
+        document: &Document,
+        bytes: &[u8],
+        is_forced: bool,
+    ) -> Vec<anyhow::Error> {
+        let life = document.left(self.clock().now());
+        let args = AlsoArgs { key: &self.key, document: bytes, life, is_forced };
+        let write = |(also, format): &(String, AlsoFormat)| {
+            let value = also_value(document, *format);
+            let written = self
+                .server()
+                .run(|connection| scripts::write_also(connection, &args, also, &value));
+            written.err().map(|fault| self.also_error(also, &fault))
+        };
+        self.also.iter().filter_map(write).collect()
+    }
+
+    /// Returns the error for a key of `[redis] also` that cannot be written.
+    fn also_error(&self, also: &str, fault: &RedisFault) -> anyhow::Error {
+        let context = format!("the key {also} of [redis] also is not written");
+        self.server().error(fault).context(context)
     }
 }
 
@@ -318,8 +337,8 @@ impl Store for RedisStore {
         let (value, now) = (self.get()?, self.clock().now());
         let is_good = |it: &Document| self.copy.is_for(it) && !it.left(now).is_zero();
         let Some(document) = value.document.filter(is_good) else { return Ok(()) };
-        let (also, life) = (self.also_values(&document), document.left(now));
-        self.run(|connection| scripts::sync_also(connection, &self.key, &value.bytes, &also, life))
+        let faults = self.write_also_keys(&document, &value.bytes, false);
+        faults.into_iter().next().map_or(Ok(()), Err)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{RedisResult, cmd};
 
 use super::connection::BoundedConnection;
+use crate::model::document::MAX_DOCUMENT;
 
 /// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms.
 const TAKE_LOCK: &str = "\
@@ -26,16 +27,26 @@ redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
+/// Returns the first `ARGV[1] + 1` bytes of each key, or nil for one that cannot be read.
+const READ: &str = "\
+local found = {}
+for i = 1, #KEYS do
+  local bytes = redis.pcall('getrange', KEYS[i], 0, ARGV[1])
+  if type(bytes) ~= 'string' then bytes = false end
+  found[i] = bytes
+end
+return found";
+
 /// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if the key still has `ARGV[3]` ('' for nothing), or an
 /// older document. With `ARGV[4]` = '1' only if the key still has `ARGV[3]` and the owner `ARGV[5]` holds the lock at
-/// `KEYS[1]`; with '0' the lock does not matter. Then announces the key on the channel `ARGV[6]`. The keys from the third
-/// on get `ARGV[8…]`, for `ARGV[7]` ms.
+/// `KEYS[1]`; with '0' the lock does not matter. Then announces the key on the channel `ARGV[6]`. Of a value only the first
+/// `ARGV[7] + 1` bytes count.
 ///
 /// This is the fence: a holder that lost the lock without notice finds another value than it has read, and a newer
 /// document than its own. Documents of one boot have one clock. Else a `created_at` has one form, in which the later one
 /// is the greater string.
 const PUBLISH: &str = "\
-local there = redis.call('get', KEYS[2]) or ''
+local there = redis.call('getrange', KEYS[2], 0, ARGV[7])
 if ARGV[4] == '1' and redis.call('get', KEYS[1]) ~= ARGV[5] then return 0 end
 if there ~= ARGV[3] and there ~= ARGV[1] then
   if ARGV[4] == '1' then return 0 end
@@ -48,22 +59,15 @@ if there ~= ARGV[3] and there ~= ARGV[1] then
   end
 end
 redis.call('set', KEYS[2], ARGV[1], 'px', ARGV[2])
-local refused = 0
-for i = 3, #KEYS do
-  local done = redis.pcall('set', KEYS[i], ARGV[i + 5], 'px', ARGV[7])
-  if type(done) == 'table' and done.err then refused = i end
-end
 redis.pcall('publish', ARGV[6], KEYS[2])
-if refused > 0 then return -refused end
 return 1";
 
-/// Writes `ARGV[3…]` to those keys from the second on that have another value, for `ARGV[2]` ms, if `KEYS[1]` still has
-/// the document `ARGV[1]`.
-const SYNC_ALSO: &str = "\
+/// Writes `ARGV[2]` to `KEYS[2]` for `ARGV[3]` ms, if `KEYS[1]` still has the document `ARGV[1]`. With `ARGV[4]` = '0' only
+/// if it has another value. Fails if the key holds something else than a string: that is another program's.
+const WRITE_ALSO: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
-for i = 2, #KEYS do
-  if redis.pcall('get', KEYS[i]) ~= ARGV[i + 1] then redis.call('set', KEYS[i], ARGV[i + 1], 'px', ARGV[2]) end
-end
+local there = redis.call('getrange', KEYS[2], 0, #ARGV[2])
+if ARGV[4] == '1' or there ~= ARGV[2] then redis.call('set', KEYS[2], ARGV[2], 'px', ARGV[3]) end
 return 1";
 
 /// Tries whether the keys can be written, by writing nothing into them.
@@ -71,9 +75,43 @@ const TRY_WRITING: &str = "\
 for i = 1, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
+/// Reads the first bytes of each key, one more than a document has at most; `None` for one that cannot be read.
+pub(super) fn read(
+    connection: &mut BoundedConnection,
+    keys: &[&str],
+) -> RedisResult<Vec<Option<Vec<u8>>>> {
+    cmd("EVAL").arg(READ).arg(keys.len()).arg(keys).arg(MAX_DOCUMENT).query(connection)
+}
+
+/// Reads the first bytes of one key, one more than a document has at most. Empty if there is no such key.
+pub(super) fn read_one(connection: &mut BoundedConnection, key: &str) -> RedisResult<Vec<u8>> {
+    cmd("GETRANGE").arg(key).arg(0).arg(MAX_DOCUMENT).query(connection)
+}
+
 /// Tries whether a script can write to `keys`.
-pub(super) fn try_writing(connection: &mut BoundedConnection, keys: &[String]) -> RedisResult<()> {
+pub(super) fn try_writing(connection: &mut BoundedConnection, keys: &[&str]) -> RedisResult<()> {
     cmd("EVAL").arg(TRY_WRITING).arg(keys.len()).arg(keys).query(connection)
+}
+
+/// Runs each command that scripts run, at a key that is not used otherwise and on the channel. A refused one is then named
+/// by the server, which does not do so in a script.
+pub(super) fn try_commands(
+    connection: &mut BoundedConnection,
+    unused: &str,
+    channel: &str,
+) -> RedisResult<()> {
+    let at_key = |name: &str| {
+        let mut command = cmd(name);
+        command.arg(unused);
+        command
+    };
+    at_key("SET").arg("").arg("PX").arg(1000).query::<()>(connection)?;
+    at_key("GET").query::<()>(connection)?;
+    at_key("GETRANGE").arg(0).arg(0).query::<()>(connection)?;
+    at_key("SETRANGE").arg(0).arg("").query::<()>(connection)?;
+    at_key("DEL").query::<()>(connection)?;
+    // What is announced is not looked at.
+    cmd("PUBLISH").arg(channel).arg("").query(connection)
 }
 
 /// Takes a lock, if it is free. Returns whether `owner` holds it now.
@@ -102,7 +140,7 @@ pub(super) fn extend_lock(
     lock: &str,
     owner: &str,
     life: Duration,
-    keys: &[String],
+    keys: &[&str],
 ) -> RedisResult<bool> {
     let mut eval = cmd("EVAL");
     eval.arg(EXTEND_LOCK).arg(1 + keys.len()).arg(lock).arg(keys);
@@ -121,64 +159,43 @@ pub(super) struct PublishArgs<'a> {
     /// The owner that has to hold the lock. Without one, a newer document may be published without it.
     pub(super) owner: Option<&'a str>,
     pub(super) channel: &'a str,
-    /// The keys of `[redis] also` and their values.
-    pub(super) also: &'a [(String, String)],
-    /// How long those keys last.
-    pub(super) also_life: Duration,
 }
 
-/// The result of [`publish`].
-pub(super) enum PublishOutcome {
-    Published,
-    /// The document is published, and the key of `[redis] also` with this index could not be written.
-    PublishedWithoutAlso(usize),
-    /// The fence kept it out.
-    Refused,
-}
-
-/// Publishes a document, unless the fence keeps it out.
+/// Publishes a document. Returns whether it did: the fence may keep it out.
 pub(super) fn publish(
     connection: &mut BoundedConnection,
     args: &PublishArgs<'_>,
-) -> RedisResult<PublishOutcome> {
-    let PublishArgs { also, owner, .. } = args;
+) -> RedisResult<bool> {
+    let PublishArgs { owner, .. } = args;
     let mut eval = cmd("EVAL");
-    eval.arg(PUBLISH).arg(2 + also.len()).arg(args.lock).arg(args.key);
-    for (key, _) in *also {
-        eval.arg(key);
-    }
+    eval.arg(PUBLISH).arg(2).arg(args.lock).arg(args.key);
     eval.arg(args.document).arg(millis(args.life)).arg(args.expected);
     eval.arg(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
-    eval.arg(args.channel).arg(millis(args.also_life));
-    for (_, value) in *also {
-        eval.arg(value);
-    }
-    Ok(match eval.query::<i64>(connection)? {
-        0 => PublishOutcome::Refused,
-        // Keys are counted from 1, and two come before those of `also`.
-        key if key < 0 => PublishOutcome::PublishedWithoutAlso((-key - 3).max(0) as usize),
-        _ => PublishOutcome::Published,
-    })
+    eval.arg(args.channel).arg(MAX_DOCUMENT).query(connection)
 }
 
-/// Writes the values of `also` to those keys that have another value, if `key` still has `document`. They last for `life`.
-pub(super) fn sync_also(
+/// What [`write_also`] does.
+pub(super) struct AlsoArgs<'a> {
+    /// The key of the document.
+    pub(super) key: &'a str,
+    /// The value that it has to have.
+    pub(super) document: &'a [u8],
+    /// How long the key of `[redis] also` lasts.
+    pub(super) life: Duration,
+    /// Whether it is written also if it has the right value, so that it lasts that long.
+    pub(super) is_forced: bool,
+}
+
+/// Writes `value` to the key `also`, while the document is as expected.
+pub(super) fn write_also(
     connection: &mut BoundedConnection,
-    key: &str,
-    document: &[u8],
-    also: &[(String, String)],
-    life: Duration,
+    args: &AlsoArgs<'_>,
+    also: &str,
+    value: &str,
 ) -> RedisResult<()> {
     let mut eval = cmd("EVAL");
-    eval.arg(SYNC_ALSO).arg(1 + also.len()).arg(key);
-    for (key, _) in also {
-        eval.arg(key);
-    }
-    eval.arg(document).arg(millis(life));
-    for (_, value) in also {
-        eval.arg(value);
-    }
-    eval.query(connection)
+    eval.arg(WRITE_ALSO).arg(2).arg(args.key).arg(also).arg(args.document).arg(value);
+    eval.arg(millis(args.life)).arg(i32::from(args.is_forced)).query(connection)
 }
 
 /// Waits until one replica has what was written, if there are replicas: a failover must not bring back what was replaced.

@@ -1,7 +1,6 @@
 //! One Redis, as this process reaches it: connections that are opened on demand and closed at the first doubt, each step
 //! within the timeout, and faults in words that hold no token and no password. Knows nothing of keys.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::connection::{BoundedConnection, MAX_OVERDUE, OverdueCount};
+use super::fault::{RedisFault, may_be_cured_by_reconnecting};
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
 use crate::os::clock::Clock;
@@ -33,22 +33,6 @@ const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The longest password, in bytes.
 const MAX_PASSWORD: usize = 1024;
-
-/// Why Redis did not do what it was asked.
-#[derive(Clone, Debug)]
-pub(super) struct RedisFault {
-    /// Whether it could not be reached, or did not answer. Otherwise it answered with an error, or was not asked.
-    pub(super) is_unreachable: bool,
-    what: String,
-}
-
-impl fmt::Display for RedisFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for RedisFault {}
 
 /// A pool of connections to one Redis.
 pub(super) struct RedisServer {
@@ -123,6 +107,15 @@ impl RedisServer {
         REPLICA_PATIENCE.min(self.settings.timeout / 2)
     }
 
+    /// Tries whether the channel can be subscribed to.
+    pub(super) fn try_subscribing(&self, channel: &str) -> Result<(), RedisFault> {
+        let mut connection = self.connect()?;
+        // Not by the library's subscription, which takes no notice of a refusal.
+        let subscribed =
+            redis::cmd("SUBSCRIBE").arg(channel).query::<redis::Value>(&mut connection);
+        subscribed.map(drop).map_err(|err| self.fault(&err))
+    }
+
     /// Opens a connection that is not part of the pool.
     pub(super) fn connect(&self) -> Result<Connection, RedisFault> {
         let down = lock(&self.down).clone();
@@ -133,8 +126,7 @@ impl RedisServer {
             let timed_out = RedisError::from(io::Error::from(ErrorKind::TimedOut));
             return Err(self.note_down(self.fault(&timed_out)));
         }
-        let password =
-            self.password().map_err(|what| RedisFault { is_unreachable: false, what })?;
+        let password = self.password().map_err(|what| RedisFault::described(false, what))?;
         let password = password.as_ref().map(|password| password.as_str());
         let connected = match &self.settings.url.address {
             RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password),
@@ -173,7 +165,7 @@ impl RedisServer {
             }
         }
         let what = last.unwrap_or_else(|| "there is no sentinel".to_owned());
-        Err(self.note_down(RedisFault { is_unreachable: true, what }))
+        Err(self.note_down(RedisFault::described(true, what)))
     }
 
     fn bound(&self, connection: Connection) -> Result<BoundedConnection, RedisFault> {
@@ -249,7 +241,7 @@ impl RedisServer {
     }
 
     fn client(&self, info: ConnectionInfo) -> Result<Client, RedisFault> {
-        let local = |what: String| RedisFault { is_unreachable: false, what };
+        let local = |what: String| RedisFault::described(false, what);
         let client = match &self.settings.ca_file {
             Some(path) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
                 let pem = read::read(path, Protection::Any, MAX_PEM).map_err(|err| {
@@ -311,71 +303,10 @@ impl RedisServer {
         self.clock.instant().saturating_duration_since(since)
     }
 
-    /// Describes an error of the library. Never in the server's words, which may quote what it was sent.
+    /// Describes an error of the library.
     pub(super) fn fault(&self, err: &RedisError) -> RedisFault {
-        let RedisSettings { timeout, .. } = &*self.settings;
-        let io = io_error(err);
-        let what = if err.is_timeout() {
-            format!("no answer within {}", humantime::format_duration(*timeout))
-        } else if let Some(io) = io {
-            match io.kind() {
-                ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-                _ => io.to_string(),
-            }
-        } else if err.kind() == redis::ErrorKind::AuthenticationFailed {
-            meaning_of("WRONGPASS", err)
-        } else if let Some(code) = err.code() {
-            meaning_of(code, err)
-        } else {
-            err.category().to_owned()
-        };
-        let is_unreachable =
-            io.is_some() || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
-        RedisFault { is_unreachable, what }
+        RedisFault::new(err, self.settings.timeout)
     }
-}
-
-/// Returns the I/O error behind an error of the library, which wraps it in an `Arc`.
-fn io_error(err: &RedisError) -> Option<&io::Error> {
-    let source = std::error::Error::source(err)?;
-    let source = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
-    source.downcast_ref()
-}
-
-/// Whether the same could succeed over another connection.
-fn may_be_cured_by_reconnecting(err: &RedisError) -> bool {
-    err.is_io_error()
-        || matches!(err.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH"))
-}
-
-/// Returns what an answer with this error code means, and what to do.
-fn meaning_of(code: &str, err: &RedisError) -> String {
-    let script_is_denied = || err.detail().is_some_and(|it| it.contains("'eval'"));
-    let meaning = match code {
-        "NOAUTH" => "it wants a password: give [redis] password_file",
-        "WRONGPASS" => "it refuses user or password: see [redis] user and password_file",
-        "NOPERM" if script_is_denied() => "its user may not run scripts: allow +eval",
-        "NOPERM" => {
-            "its user may not do this: see user in wxtoken.toml(5) for the ACL that is needed, and allow the keys of also"
-        }
-        "READONLY" => {
-            "it is a replica, which cannot be written: name the primary, or its sentinels"
-        }
-        "OOM" => "it has no memory left for writing: see its maxmemory",
-        "MISCONF" => "it refuses to write, as it cannot save: see its log",
-        "NOREPLICAS" => "it refuses to write without enough replicas",
-        "LOADING" => "it is still reading its data",
-        "MASTERDOWN" => "it is a replica that has lost its primary",
-        "CROSSSLOT" | "MOVED" | "ASK" => {
-            "it is a Redis Cluster, which is not supported: name one Redis, or sentinels"
-        }
-        "WRONGTYPE" => {
-            "a key of ours holds something else: give another [redis] prefix, or remove it"
-        }
-        _ => "see its log",
-    };
-    let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
-    format!("it says {code}: {meaning}")
 }
 
 #[cfg(test)]

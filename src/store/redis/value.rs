@@ -18,14 +18,16 @@ pub(super) struct StoredValue {
 }
 
 impl StoredValue {
-    /// Parses what Redis returned for `key`.
+    /// Parses what Redis has at `key`, or the first bytes of it.
     pub(super) fn parse(
         kind: &DocumentKind,
         key: &str,
         redis: &RedisSettings,
-        value: Option<Vec<u8>>,
+        bytes: Vec<u8>,
     ) -> StoredValue {
-        let Some(bytes) = value else { return StoredValue::default() };
+        if bytes.is_empty() {
+            return StoredValue::default();
+        }
         let parsed = match bytes.len() {
             len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
@@ -129,7 +131,7 @@ mod tests {
     fn a_value_that_is_no_document_is_named_by_its_key_and_never_shown() {
         let redis = settings("redis://cache");
         let parse = |bytes: &[u8]| {
-            StoredValue::parse(&DocumentKind::Token, "wxtoken:shop", &redis, Some(bytes.to_owned()))
+            StoredValue::parse(&DocumentKind::Token, "wxtoken:shop", &redis, bytes.to_owned())
         };
         let line = document("T1", 0).to_line(&DocumentKind::Token);
         assert_eq!(parse(line.expose().as_bytes()).document, Some(document("T1", 0)));

@@ -81,7 +81,7 @@ fn invented_ticket_types_in_requests_are_not_polled_in_redis_for_ever() {
     eventually("the types are forgotten", || {
         redis.cli(&["config", "resetstat"]);
         eventually("the server polls", || {
-            redis.cli(&["info", "commandstats"]).contains("mget:calls=2")
+            redis.cli(&["info", "commandstats"]).contains("eval:calls=2")
         });
         let stats = redis.cli(&["info", "stats"]);
         let missed = stats.lines().find_map(|line| line.strip_prefix("keyspace_misses:"));
@@ -139,6 +139,60 @@ fn a_key_of_another_type_or_too_long_is_an_error_before_the_call_to_wechat() {
     home.run(&["get", "a0"]).exits(3).says(&["it is too long"]);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 1);
+}
+
+#[needs(redis)]
+#[test]
+fn a_value_of_any_length_costs_no_memory() {
+    const MOST: usize = 64 * 1024 * 1024;
+    let redis = Redis::start();
+    let wechat = wechat();
+    let also = "timeout = \"10s\"\nalso = [{ key = \"wx:{account}\", format = \"text\" }]";
+    let home = Home::on_redis("classic", &wechat.url(), &redis.url(), also);
+    for key in ["wxtoken:a0", "wx:a0"] {
+        redis.cli(&["setrange", key, "200000000", "x"]);
+    }
+    let server = home.serve(&["--refresh"]);
+    eventually("the token is published", || server.get("/token").status == 200);
+    assert!(server.peak_memory() < MOST, "{}", server.peak_memory());
+    let token = redis.token("wxtoken:a0").unwrap();
+    assert_eq!(redis.cli(&["get", "wx:a0"]), token);
+    redis.cli(&["setrange", "wxtoken:a0:lock", "200000000", "x"]);
+    home.run(&["check", "a0"]).prints(&["a0  lock"]);
+}
+
+/// The key is another program's, or that of an SDK which keeps something else there.
+#[needs(redis)]
+#[test]
+fn a_key_of_also_that_cannot_be_written_is_named_and_stops_no_refresh() {
+    let redis = Redis::start();
+    let wechat = wechat();
+    let also = "timeout = \"10s\"\nalso = [
+        { key = \"list:{account}\", format = \"text\" },
+        { key = \"denied:{account}\", format = \"text\" },
+        { key = \"good:{account}\", format = \"text\" },
+    ]";
+    let home = Home::on_redis("classic", &wechat.url(), &redis.url(), also);
+    redis.cli(&["rpush", "list:a0", "x"]);
+    redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*", "~list:*", "~good:*"]);
+    let wrong_type = ["the key list:a0 of [redis] also is not written", "WRONGTYPE", "remove it"];
+    let denied = ["the key denied:a0 of [redis] also is not written", "NOPERM", "allow the keys"];
+    let named = [&wrong_type[..], &denied[..]].concat();
+    for mints in 1..=2 {
+        home.run(&["fetch", "--force", "a0"]).exits(0).mentions(&named);
+        let token = redis.token("wxtoken:a0").unwrap();
+        assert!(wechat.is_alive(&token) && wechat.mints() == mints);
+        assert_eq!(redis.cli(&["get", "good:a0"]), token);
+        assert_eq!(redis.cli(&["lrange", "list:a0", "0", "-1"]), "x", "nothing is lost");
+        home.run(&["fetch"]).exits(0);
+    }
+    let server = home.serve(&["--refresh"]);
+    assert_eq!(server.get("/token").status, 200);
+    home.run(&["check", "a0"]).exits(1).prints(&["can be published, but the key list:a0 of"]);
+    redis.cli(&["del", "list:a0"]);
+    home.run(&["check", "a0"]).exits(1).prints(&["can be published, but the key denied:a0 of"]);
+    home.run(&["fetch"]).exits(0);
+    assert_eq!(redis.cli(&["get", "list:a0"]), redis.token("wxtoken:a0").unwrap());
 }
 
 /// Starts a server that answers each command with a long string, a byte at a time.

@@ -12,7 +12,7 @@ const ACL: [&str; 16] = [
     "~wxtoken:*",
     "&wxtoken:*",
     "+get",
-    "+mget",
+    "+getrange",
     "+set",
     "+setrange",
     "+del",
@@ -66,7 +66,7 @@ fn the_acl_of_the_manual_is_sufficient() {
 fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
     let redis = Redis::start();
     let wechat = wechat();
-    redis.cli(&["acl", "setuser", "reader", "on", ">hunter2", "~wxtoken:*", "+get"]);
+    redis.cli(&["acl", "setuser", "reader", "on", ">hunter2", "~wxtoken:*", "+getrange"]);
     redis.cli(&["acl", "setuser", "default", "resetpass", ">hunter2"]);
     let with = |settings: &str| host(&wechat, &redis.url(), settings);
     let file = "password_file = \"redis.password\"";
@@ -85,7 +85,7 @@ fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
     fails_with(&home, &["it is open to others: mode 0644"]);
     let home = with(user);
     write_password(&home, "hunter2", 0o600);
-    fails_with(&home, &["its user may not run scripts: allow +eval"]);
+    fails_with(&home, &["its user may not run EVAL: allow +eval"]);
     assert_eq!(wechat.asked(), 0);
     home.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
 }
@@ -111,6 +111,47 @@ fn a_redis_that_cannot_be_written_is_noticed_before_the_call_to_wechat() {
     fails_with("WRONGTYPE: a key of ours holds something else");
     redis.cli(&["del", "wxtoken:a0"]);
     home.run(&["fetch"]).exits(0).silent();
+}
+
+#[needs(redis)]
+#[test]
+fn a_command_that_is_refused_or_missing_is_named_with_what_to_do() {
+    let wechat = wechat();
+    let redis = Redis::start();
+    let settings = "user = \"wx\"\npassword_file = \"redis.password\"";
+    let home = host(&wechat, &redis.url(), settings);
+    write_password(&home, PASSWORD, 0o600);
+    for command in ["get", "getrange", "set", "setrange", "del", "eval", "publish", "subscribe"] {
+        redis.cli(&[&["acl", "setuser", "wx", "reset"], &ACL[..]].concat());
+        redis.cli(&["acl", "setuser", "wx", &format!("-{command}")]);
+        let expected = format!("its user may not run {}: allow +{command}", command.to_uppercase());
+        home.run(&["check", "a0"]).prints(&[&expected]);
+        let ran = home.run(&["fetch", "--force", "a0"]);
+        // Without DEL it stays until it expires.
+        redis.cli(&["del", "wxtoken:a0:lock"]);
+        if !ran.stderr.is_empty() {
+            ran.mentions(&["its user may not", &format!("+{command}")]);
+        }
+    }
+    redis.cli(&[&["acl", "setuser", "wx", "reset"], &ACL[..]].concat());
+    redis.cli(&["acl", "setuser", "wx", "resetchannels"]);
+    home.run(&["check", "a0"]).prints(&["allow &wxtoken:*"]);
+    redis.cli(&["acl", "setuser", "wx", "&wxtoken:*"]);
+    let far = host(&wechat, &format!("{}/99", redis.url()), settings);
+    write_password(&far, PASSWORD, 0o600);
+    far.run(&["fetch"]).exits(1).says(&["it has no database of this number"]);
+    home.run(&["check", "a0"]).exits(0);
+
+    for (command, expected) in [
+        ("EVAL", "it has no EVAL: wxtoken needs a Redis of version 3 or newer"),
+        ("GETRANGE", "it has no GETRANGE: wxtoken needs"),
+        ("SETRANGE", "it lacks a command that scripts call: wxtoken needs"),
+    ] {
+        let redis = Redis::with_flags(&["--rename-command", command, ""]);
+        let home = host(&wechat, &redis.url(), "");
+        home.run(&["fetch"]).exits(1).says(&[expected]);
+        home.run(&["check", "a0"]).prints(&[&format!("it has no {command}: wxtoken needs")]);
+    }
 }
 
 #[needs(redis)]

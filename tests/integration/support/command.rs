@@ -137,6 +137,15 @@ impl Run {
         self
     }
 
+    /// Asserts that stdout contains all of `parts`.
+    #[track_caller]
+    pub(crate) fn prints(self, parts: &[&str]) -> Run {
+        for part in parts {
+            assert!(self.stdout.contains(part), "{part:?} is not in:\n{}", self.stdout);
+        }
+        self
+    }
+
     /// Parses stdout as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {

@@ -95,8 +95,18 @@ impl Server {
     /// Returns its resident memory in bytes.
     #[track_caller]
     pub(crate) fn memory(&self) -> usize {
+        self.memory_of("VmRSS:")
+    }
+
+    /// Returns the most bytes of memory that it has had.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> usize {
+        self.memory_of("VmHWM:")
+    }
+
+    fn memory_of(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
