@@ -19,7 +19,7 @@ use crate::log::error;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
-use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
+use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenDemand, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::thread;
 use crate::os::timestamp::Timestamp;
@@ -130,13 +130,13 @@ impl Accounts {
         self.current(account).map(|(_, token)| token)
     }
 
-    /// Returns a token as requested. Waits for it for some seconds if this process refreshes.
+    /// Returns a token as demanded. Waits for it for some seconds if this process refreshes.
     pub(crate) async fn obtain(
         &self,
         account: usize,
-        request: TokenRequest,
+        demand: TokenDemand,
     ) -> Result<LiveToken, Unavailable> {
-        self.served[account].obtain(&request, || self.current(account)).await
+        self.served[account].obtain(&demand, || self.current(account)).await
     }
 
     /// Returns a live ticket of this type as JSON. Waits for it for some seconds if this process refreshes.
@@ -155,6 +155,12 @@ impl Accounts {
         let is_holder = |account: &usize| self.served[*account].is_token(token, now);
         let guess = self.holders.borrow().guess(token);
         guess.filter(is_holder).or_else(|| (0..self.served.len()).find(is_holder))
+    }
+
+    /// Whether WeChat was asked of late, and honours the current token of the account; `None` if this process does not ask.
+    pub(crate) fn is_honoured(&self, account: usize) -> Option<bool> {
+        let scheduler = self.served[account].scheduler()?;
+        Some(self.current(account).is_some_and(|(token, _)| scheduler.is_honoured(&token)))
     }
 
     /// Whether this process refreshes, so that WeChat can be asked on demand.

@@ -13,7 +13,7 @@ use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, DocumentStatus, LiveToken, NoTicket, Problem, TokenRequest, Unavailable,
+    AccountStatus, DocumentStatus, LiveToken, NoTicket, Problem, TokenDemand, Unavailable,
 };
 use crate::os::clock::Clock;
 use crate::os::timestamp::Timestamp;
@@ -83,15 +83,15 @@ impl ServedAccount {
         (!is_dead).then_some((secret, token))
     }
 
-    /// Has a token refreshed as requested if this process refreshes; otherwise returns the current one. `look` returns the
+    /// Has a token refreshed as demanded if this process refreshes; otherwise returns the current one. `look` returns the
     /// current token.
     pub(super) async fn obtain(
         &self,
-        request: &TokenRequest,
+        demand: &TokenDemand,
         look: impl Fn() -> Option<(Rc<Secret>, LiveToken)>,
     ) -> Result<LiveToken, Unavailable> {
         match self.scheduler() {
-            Some(scheduler) => scheduler.obtain(request, look).await,
+            Some(scheduler) => scheduler.obtain(demand, look).await,
             None => look().map(|(_, token)| token).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),
         }
     }
@@ -118,7 +118,7 @@ impl ServedAccount {
             return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
         };
         // A ticket is asked for with a token.
-        let token = scheduler.obtain(&TokenRequest::Live, look).await;
+        let token = scheduler.obtain(&TokenDemand::Live, look).await;
         token.map_err(NoTicket::ForNow)?;
         scheduler.obtain_ticket(kind, find).await.map_err(NoTicket::ForNow)
     }
@@ -133,7 +133,8 @@ impl ServedAccount {
 
     /// Whether this is the account's token, or was within the overlap after its replacement.
     pub(super) fn is_token(&self, token: &str, now: Timestamp) -> bool {
-        self.cached.borrow_mut().is_token(token, now)
+        let is_dead = self.scheduler().is_some_and(|scheduler| scheduler.was_found_dead(token));
+        !is_dead && self.cached.borrow_mut().is_token(token, now)
     }
 
     /// The account's status, for people and for metrics.

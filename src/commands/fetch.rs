@@ -160,7 +160,7 @@ impl AccountFetch<'_> {
             (Outcome::Confirmed(_), TokenRequest::New) => {
                 error!("fetch: {name}: {}", same_token_message(account.rules, request));
             }
-            (Outcome::Confirmed(document), TokenRequest::Live | TokenRequest::Verified) => {
+            (Outcome::Confirmed(document), TokenRequest::Live) => {
                 info!("fetch: {name}: WeChat confirmed token {}", describe(document));
             }
             (Outcome::Renewed(document), _) => {

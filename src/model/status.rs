@@ -1,6 +1,8 @@
 //! What is known of an account at one instant: the token to hand out, why there is none, and the status that `status`,
 //! `check`, `/metrics`, the page and `/readyz` show. Pure: documents and the time come in.
 
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -24,18 +26,44 @@ pub(crate) struct LiveToken {
     pub(crate) generation: u64,
 }
 
-/// Which token is wanted.
+/// Which token a refresh has to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenRequest {
-    /// A live one. A refresh replaces a token that is due.
+    /// A live one. A token that is due is replaced.
     Live,
-    /// A live one that WeChat accepts: a client's behaviour suggests that the current one is dead. Only a scheduler can
-    /// verify that; a refresh treats it as [`TokenRequest::Live`].
-    Verified,
     /// Another one than is published now.
     New,
-    /// Another one than this, which WeChat rejected according to a client.
+    /// Another one than this, which WeChat rejected.
     OtherThan(Secret),
+}
+
+/// Which token a client of `serve` wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenDemand {
+    /// A live one.
+    Live,
+    /// A live one that WeChat accepts: this client's behaviour suggests that the current one is dead.
+    Verified(Client),
+    /// Another one than this, which WeChat rejected according to a witness.
+    OtherThan(Secret, Witness),
+}
+
+/// A client, as far as its word counts: all that use one key are one client, and without keys all of one address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    Key(Arc<str>),
+    /// An IPv4 address, or the first half of an IPv6 address: a host can have all of a /64.
+    Address(IpAddr),
+    /// A process of this host.
+    Local,
+}
+
+/// Where a report comes from that WeChat rejected a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Witness {
+    /// WeChat itself, in its answer to another call with the token.
+    WeChat,
+    Client(Client),
 }
 
 /// Why there is no token to hand out.
@@ -45,6 +73,16 @@ pub(crate) struct Unavailable {
     pub(crate) why: String,
     /// How long a client should wait before it asks again.
     pub(crate) retry_after: Duration,
+}
+
+impl Client {
+    /// Returns the client that asks from this address without a key.
+    pub(crate) fn at(address: IpAddr) -> Client {
+        Client::Address(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        })
+    }
 }
 
 impl Unavailable {
@@ -304,6 +342,14 @@ mod tests {
         let account = account(None, rules);
         let look = |kind: &_| DocumentStatus::new(&account, kind, document.clone(), NOW);
         AccountStatus::new(&account, look, None)
+    }
+
+    #[test]
+    fn without_keys_all_of_an_ipv4_address_or_of_an_ipv6_64_are_one_client() {
+        let at = |address: &str| Client::at(address.parse().unwrap());
+        assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
     }
 
     #[test]

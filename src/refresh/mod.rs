@@ -179,7 +179,7 @@ impl Refresh<'_> {
             turn.check().map_err(RefreshError::Upstream)?;
             // Published and not due: another secret got it.
             if let Some(document) = &published
-                && matches!(request, TokenRequest::Live | TokenRequest::Verified)
+                && matches!(request, TokenRequest::Live)
                 && self.is_fresh(document)
                 && turn.may_keep(document, deadline)
             {
@@ -244,7 +244,7 @@ impl Refresh<'_> {
             TokenRequest::OtherThan(rejected) if document.token == *rejected => false,
             // Another token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
-            TokenRequest::Live | TokenRequest::Verified => {
+            TokenRequest::Live => {
                 self.is_fresh(&document)
                     && !Turn::begin(self).is_some_and(|turn| turn.has_other_secret(&document))
             }
@@ -281,7 +281,7 @@ impl Refresh<'_> {
         // was lost. Then a normal request returns the good one. Forcing would invalidate that in turn, and the one
         // before it at once, and counts against 20 a day.
         let (unwanted, mut mode) = match request {
-            TokenRequest::Live | TokenRequest::Verified => (None, RefreshMode::Normal),
+            TokenRequest::Live => (None, RefreshMode::Normal),
             TokenRequest::OtherThan(rejected) => (Some(rejected), RefreshMode::Normal),
             TokenRequest::New => {
                 let is_ending = published.is_some_and(|document| {

@@ -13,6 +13,9 @@ pub(super) enum Event {
     Dead(String),
     /// A probe could not tell whether the token is alive; says why.
     Unknown(String),
+    /// A client reported the token of this fingerprint as rejected, a probe could not tell, and that is not enough to
+    /// replace it.
+    Unproven { token: String, why: String },
     /// A token or ticket was published: `token` and its fingerprint, or a ticket's fingerprint alone.
     Published(String),
     /// A refresh failed; the next one follows after this pause.
@@ -37,6 +40,11 @@ impl Event {
             Event::Unknown(why) => {
                 debug!("serve: {name}: cannot tell whether a token is alive: {why}");
             }
+            Event::Unproven { token, why } => error!(
+                "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} The \
+                 token stays until another client says so, too, or `wxtoken fetch --rejected -` here. \
+                 无法向微信核实客户端报告失效的 token，暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
+            ),
             Event::Published(what) => info!("serve: {name}: {what} is published"),
             Event::Failed { message, pause } => {
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));

@@ -1,18 +1,20 @@
 //! The blocking work of a scheduler, each piece in a thread of its own: probing a token, requesting another one or a
-//! ticket, and publishing it. Reports what happened; what follows from it is decided by [`State`](super::state::State).
+//! ticket, and publishing it. Reports what happened; what follows from it is decided by [`State`](super::state::State),
+//! also between a job's probe and its request.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::settings::Settings;
 use crate::log::error;
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::TokenRequest;
+use crate::model::status::{Client, TokenRequest};
 use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
@@ -24,8 +26,11 @@ use crate::upstream::{
 /// The time for one refresh, with the wait for the lock and further attempts; the same as the default of `fetch`.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time for one probe. The client waits for what follows from it, too.
+/// The time for a probe that a client waits for. It waits for what follows from it, too.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time for a probe that no client waits for.
+const SCHEDULED_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do about an account's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,26 +46,42 @@ pub(super) enum Job {
 pub(super) struct RejectedToken {
     pub(super) token: Secret,
     /// Whether it is probed before it is replaced.
-    pub(super) is_probed: bool,
-    /// Whether a client reported it. Then it is replaced even if a probe cannot tell; on a mere suspicion it is not.
+    pub(super) probe: ProbeKind,
+    /// Whether it was reported. On a mere suspicion it is replaced only if a probe says that it is dead.
     pub(super) is_reported: bool,
-    /// Whether a request may be forced.
+    /// The client that the probe counts against.
+    pub(super) client: Option<Client>,
+}
+
+/// Whether and for whom a token is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProbeKind {
+    None,
+    /// A client waits for the result.
+    Awaited,
+    Scheduled,
+}
+
+/// A request for another token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) request: TokenRequest,
+    /// Whether it may be forced.
     pub(super) may_force: bool,
 }
+
+/// Takes what WeChat says of a token while a job goes on.
+pub(super) type Verdicts = UnboundedSender<(Secret, Liveness)>;
 
 /// The result of a job.
 #[derive(Debug, Default)]
 pub(super) struct JobReport {
-    /// The result of the probe, if there was one.
-    pub(super) liveness: Option<Liveness>,
     /// The result of the refresh, if there was one.
     pub(super) outcome: Option<Result<Outcome, RefreshError>>,
     /// Whether the refresh counts against the quota of forced requests.
     pub(super) counts_as_forced: bool,
     /// Whether the last request was a forced one. An error then says nothing about normal requests.
     pub(super) ended_forced: bool,
-    /// What WeChat said of the published token, which another secret got, if that had to be asked.
-    pub(super) probed: Option<(Secret, Liveness)>,
     /// The requests by result: a word for it, and the errcode, 0 if there is none.
     pub(super) attempts: Vec<(&'static str, i64)>,
 }
@@ -148,38 +169,21 @@ pub(super) struct JobContext {
 }
 
 impl JobContext {
-    /// Runs the job.
-    pub(super) fn run(&self, job: Job) -> JobReport {
-        let upstream = match self.connection.upstream() {
-            Ok(upstream) => upstream,
-            Err(err) => return JobReport::failed(err),
+    /// Asks WeChat whether this token is alive. Fails for a reason of this machine.
+    pub(super) fn probe(&self, token: &Secret, kind: ProbeKind) -> anyhow::Result<Liveness> {
+        let timeout = match kind {
+            ProbeKind::Scheduled => SCHEDULED_PROBE_TIMEOUT,
+            ProbeKind::Awaited | ProbeKind::None => PROBE_TIMEOUT,
         };
-        let rejected = match job {
-            Job::Refresh => return self.refresh(&*upstream, &TokenRequest::Live, true),
-            Job::Resolve(rejected) => rejected,
-        };
-        let request = TokenRequest::OtherThan(rejected.token.clone());
-        if self.settings.account.rules == Rules::Mirror {
-            // The mirrored wxtoken probes the token, and has quotas of its own.
-            let mut report = self.refresh(&*upstream, &request, rejected.is_reported);
-            if let Some(Ok(Outcome::Confirmed(_))) = &report.outcome {
-                report.liveness = Some(Liveness::Alive);
-            }
-            return report;
+        Ok(self.connection.upstream()?.probe(token, timeout))
+    }
+
+    /// Requests another token, and publishes it.
+    pub(super) fn run(&self, attempt: &Attempt, verdicts: &Verdicts) -> JobReport {
+        match self.connection.upstream() {
+            Ok(upstream) => self.refresh(&*upstream, attempt, verdicts),
+            Err(err) => JobReport::failed(err),
         }
-        let liveness = rejected.is_probed.then(|| upstream.probe(&rejected.token, PROBE_TIMEOUT));
-        let is_kept = match &liveness {
-            Some(Liveness::Alive) => true,
-            Some(Liveness::Dead) => false,
-            Some(Liveness::Unknown(_)) | None => !rejected.is_reported,
-        };
-        // On stable a normal request costs nothing, and returns the new token if another program has forced one.
-        let may_request = rejected.may_force || self.settings.account.rules == Rules::Stable;
-        let report = match is_kept || !may_request {
-            true => JobReport::default(),
-            false => self.refresh(&*upstream, &request, rejected.may_force),
-        };
-        JobReport { liveness, ..report }
     }
 
     /// Publishes a ticket in `store`, if the published one is due. A dead token is not replaced here, because that is
@@ -236,43 +240,41 @@ impl JobContext {
     fn refresh(
         &self,
         upstream: &dyn Upstream,
-        request: &TokenRequest,
-        may_force: bool,
+        attempt: &Attempt,
+        verdicts: &Verdicts,
     ) -> JobReport {
         let account = &self.settings.account;
         let source = RecordingSource {
             source: upstream,
             rules: account.rules,
-            may_force,
+            may_force: attempt.may_force,
             counts_as_forced: Cell::new(false),
             ended_forced: Cell::new(false),
             attempts: RefCell::default(),
         };
         let place = account.location.name_of(&DocumentKind::Token);
-        let probe = RecordingProbe { probe: upstream, result: RefCell::default() };
+        let probe = ReportingProbe { probe: upstream, verdicts };
         let memory = self.memory(upstream, &probe);
         let outcome = match self.token_refresh(&source, &place, memory) {
-            Ok(refresh) => refresh.run(request, self.clock.instant() + REFRESH_TIMEOUT),
+            Ok(refresh) => refresh.run(&attempt.request, self.clock.instant() + REFRESH_TIMEOUT),
             Err(err) => Err(RefreshError::Local(err)),
         };
         JobReport {
-            liveness: None,
             outcome: Some(outcome),
             counts_as_forced: source.counts_as_forced.get(),
             ended_forced: source.ended_forced.get(),
-            probed: probe.result.into_inner(),
             attempts: source.attempts.into_inner(),
         }
     }
 }
 
-/// Records what a probe says.
-struct RecordingProbe<'a> {
+/// Reports what a probe says as soon as it is known: the published token, which another secret got, may be dead.
+struct ReportingProbe<'a> {
     probe: &'a dyn Probe,
-    result: RefCell<Option<(Secret, Liveness)>>,
+    verdicts: &'a Verdicts,
 }
 
-impl Probe for RecordingProbe<'_> {
+impl Probe for ReportingProbe<'_> {
     fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
         let liveness = self.probe.probe(token, timeout);
         let said = match &liveness {
@@ -280,7 +282,9 @@ impl Probe for RecordingProbe<'_> {
             Liveness::Dead => Some(Liveness::Dead),
             Liveness::Unknown(_) => None,
         };
-        self.result.replace(said.map(|said| (token.clone(), said)));
+        if let Some(said) = said {
+            let _ = self.verdicts.send((token.clone(), said)); // Fails only after the worker is gone.
+        }
         liveness
     }
 }

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
+use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable};
 use crate::os::clock::Clock;
 use crate::store::Stores;
 use crate::upstream::Upstream;
@@ -118,14 +118,26 @@ impl Scheduler {
         self.worker.state.borrow().is_dead(token)
     }
 
-    /// Waits some seconds until `look` finds a token that satisfies the request, and starts the jobs for that. `look`
+    /// Whether this is the last token of which WeChat has said that it is dead, published or replaced. It authorizes
+    /// nothing.
+    pub(crate) fn was_found_dead(&self, token: &str) -> bool {
+        self.worker.state.borrow().was_found_dead(token)
+    }
+
+    /// Whether WeChat was asked of late, and honours this token.
+    pub(crate) fn is_honoured(&self, token: &Secret) -> bool {
+        let now = self.worker.environment.clock.instant();
+        self.worker.state.borrow().is_honoured(token, now)
+    }
+
+    /// Waits some seconds until `look` finds a token that satisfies the demand, and starts the jobs for that. `look`
     /// returns the published token if it lives and is not dead.
     pub(crate) async fn obtain<T>(
         &self,
-        request: &TokenRequest,
+        demand: &TokenDemand,
         look: impl Fn() -> Option<(Rc<Secret>, T)>,
     ) -> Result<T, Unavailable> {
-        self.worker.obtain(request, look).await
+        self.worker.obtain(demand, look).await
     }
 
     /// Waits some seconds until `look` finds the ticket, and starts the job for that. There has to be a live token.

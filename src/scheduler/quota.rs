@@ -1,8 +1,10 @@
 //! Quotas on what a client's report may cause: forced requests, which WeChat counts and which invalidate a token, and
 //! probes. Pure: the time comes in.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
+
+use crate::model::status::{Client, Unavailable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -10,18 +12,41 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
 const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How many probes may follow one another at once.
-const PROBE_BURST: u32 = 3;
+/// The share of a day's forced requests that reports may cause while no probe can tell whether the token is dead. The
+/// rest is for tokens that WeChat says are dead.
+const UNPROBED_SHARE: usize = 4;
 
-/// The time in which one more probe becomes available: 2,880 a day at most.
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// How many probes of a kind may follow one another at once, of one client and of all.
+const CLIENT_BURST: u32 = 2;
+const BURST: u32 = 3;
+
+/// The time in which one more probe becomes available to a client: 1,440 a day at most.
+const CLIENT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The time in which one more probe on a suspicion becomes available to all clients together: 2,880 a day at most.
+const SUSPICION_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same for reports. Under however many reports, a client that may have a probe waits for it no longer than this.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How many clients are remembered. Further ones have no limit of their own.
+const MAX_CLIENTS: usize = 1024;
 
 /// The forced requests of an account.
 #[derive(Debug)]
 pub(super) struct ForcedQuota {
     per_day: usize,
-    /// When they were made, in the last day.
-    made_at: VecDeque<Instant>,
+    /// When they were made, in the last day, and whether the token was known to be dead.
+    made_at: VecDeque<(Instant, Certainty)>,
+}
+
+/// How certain it is that a token is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// WeChat says so.
+    Known,
+    /// Clients say so, and WeChat cannot be asked.
+    Reported,
 }
 
 /// Why no request is to be forced now, and for how long.
@@ -31,59 +56,192 @@ pub(super) enum QuotaExceeded {
     DayUsedUp(Duration),
 }
 
+impl From<QuotaExceeded> for Unavailable {
+    fn from(exceeded: QuotaExceeded) -> Unavailable {
+        let (why, retry_after) = match exceeded {
+            QuotaExceeded::TooSoon(rest) => (
+                "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then. \
+                 30 秒内已强制刷新过，请稍后再试。",
+                rest,
+            ),
+            QuotaExceeded::DayUsedUp(rest) => (
+                "tokens were replaced on demand as often as a day allows; who kills them? \
+                 当日强制刷新次数已用完，请查明是谁在使 token 失效。",
+                rest,
+            ),
+        };
+        Unavailable { why: why.to_owned(), retry_after }
+    }
+}
+
 impl ForcedQuota {
     pub(super) fn new(per_day: usize) -> ForcedQuota {
         ForcedQuota { per_day, made_at: VecDeque::new() }
     }
 
     /// Fails if no request is to be forced now.
-    pub(super) fn check(&self, now: Instant) -> Result<(), QuotaExceeded> {
-        let since = |at: &Instant| now.duration_since(*at);
-        let mut today = self.made_at.iter().skip_while(|at| since(at) >= DAY);
-        let (count, first, last) = (today.clone().count(), today.next(), self.made_at.back());
-        match (last, first) {
-            (Some(last), _) if since(last) < FORCED_INTERVAL => {
-                Err(QuotaExceeded::TooSoon(FORCED_INTERVAL - since(last)))
+    pub(super) fn check(&self, certainty: Certainty, now: Instant) -> Result<(), QuotaExceeded> {
+        let since = |at: Instant| now.duration_since(at);
+        if let Some((last, _)) = self.made_at.back()
+            && since(*last) < FORCED_INTERVAL
+        {
+            return Err(QuotaExceeded::TooSoon(FORCED_INTERVAL - since(*last)));
+        }
+        let today = || self.made_at.iter().filter(|(at, _)| since(*at) < DAY);
+        let unprobed = || today().filter(|(_, certainty)| *certainty == Certainty::Reported);
+        let first = match certainty {
+            _ if today().count() >= self.per_day => today().next(),
+            Certainty::Reported if unprobed().count() >= self.per_day / UNPROBED_SHARE => {
+                unprobed().next()
             }
-            (_, Some(first)) if count >= self.per_day => {
-                Err(QuotaExceeded::DayUsedUp(DAY - since(first)))
-            }
-            _ => Ok(()),
+            _ => None,
+        };
+        match first {
+            Some((first, _)) => Err(QuotaExceeded::DayUsedUp(DAY - since(*first))),
+            None => Ok(()),
         }
     }
 
     /// Counts a forced request.
-    pub(super) fn count(&mut self, now: Instant) {
-        self.made_at.retain(|at| now.duration_since(*at) < DAY);
-        self.made_at.push_back(now);
+    pub(super) fn count(&mut self, certainty: Certainty, now: Instant) {
+        self.made_at.retain(|(at, _)| now.duration_since(*at) < DAY);
+        self.made_at.push_back((now, certainty));
     }
 }
 
-/// The probes whether an account's token is alive: a token bucket.
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProbeReason {
+    /// A client behaves as if WeChat rejected the token.
+    Suspicion,
+    /// WeChat rejected the token, according to a client.
+    Report,
+}
+
+/// The probes whether an account's token is alive. Suspicions take none from reports, and no client takes all.
 #[derive(Debug)]
 pub(super) struct ProbeQuota {
+    suspicions: ProbeShare,
+    reports: ProbeShare,
+}
+
+/// Why no probe may be sent for a client now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProbeRefusal {
+    /// It has had its share.
+    Client,
+    /// All clients together have had theirs; one may be sent then.
+    All(Instant),
+}
+
+impl ProbeQuota {
+    pub(super) fn new(now: Instant) -> ProbeQuota {
+        let share = |interval| ProbeShare {
+            all: TokenBucket::new(BURST, interval, now),
+            clients: HashMap::new(),
+        };
+        ProbeQuota { suspicions: share(SUSPICION_INTERVAL), reports: share(REPORT_INTERVAL) }
+    }
+
+    /// Takes one for this client. Fails if there is none.
+    pub(super) fn take(
+        &mut self,
+        reason: ProbeReason,
+        client: &Client,
+        now: Instant,
+    ) -> Result<(), ProbeRefusal> {
+        self.share(reason).take(client, now)
+    }
+
+    /// Gives back the one that was taken for this client, because it was right: the token is dead.
+    pub(super) fn give_back(&mut self, reason: ProbeReason, client: &Client) {
+        let share = self.share(reason);
+        share.all.give_back();
+        if let Some(bucket) = share.clients.get_mut(client) {
+            bucket.give_back();
+        }
+    }
+
+    fn share(&mut self, reason: ProbeReason) -> &mut ProbeShare {
+        match reason {
+            ProbeReason::Suspicion => &mut self.suspicions,
+            ProbeReason::Report => &mut self.reports,
+        }
+    }
+}
+
+/// The probes for one reason.
+#[derive(Debug)]
+struct ProbeShare {
+    all: TokenBucket,
+    /// Those of the clients that have not all of theirs.
+    clients: HashMap<Client, TokenBucket>,
+}
+
+impl ProbeShare {
+    fn take(&mut self, client: &Client, now: Instant) -> Result<(), ProbeRefusal> {
+        let own = self.clients.get_mut(client);
+        if own.is_some_and(|own| own.next_at(now).is_some()) {
+            return Err(ProbeRefusal::Client);
+        }
+        if let Some(at) = self.all.next_at(now) {
+            return Err(ProbeRefusal::All(at));
+        }
+        self.all.take();
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(client) {
+            self.clients.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(client) {
+            let new = || TokenBucket::new(CLIENT_BURST, CLIENT_INTERVAL, now);
+            self.clients.entry(client.clone()).or_insert_with(new).take();
+        }
+        Ok(())
+    }
+}
+
+/// So many at once, and one more after each interval.
+#[derive(Debug)]
+struct TokenBucket {
+    burst: u32,
+    interval: Duration,
     left: u32,
     /// Since when the next one has been growing.
     since: Instant,
 }
 
-impl ProbeQuota {
-    pub(super) fn new(now: Instant) -> ProbeQuota {
-        ProbeQuota { left: PROBE_BURST, since: now }
+impl TokenBucket {
+    fn new(burst: u32, interval: Duration, now: Instant) -> TokenBucket {
+        TokenBucket { burst, interval, left: burst, since: now }
     }
 
-    /// Takes one. Returns whether there was one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        while self.left < PROBE_BURST && now.duration_since(self.since) >= PROBE_INTERVAL {
+    /// Returns when the next one will be there; `None` if one is there now.
+    fn next_at(&mut self, now: Instant) -> Option<Instant> {
+        self.grow(now);
+        (self.left == 0).then(|| self.since + self.interval)
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.grow(now);
+        self.left == self.burst
+    }
+
+    fn grow(&mut self, now: Instant) {
+        while self.left < self.burst && now.duration_since(self.since) >= self.interval {
             self.left += 1;
-            self.since += PROBE_INTERVAL;
+            self.since += self.interval;
         }
-        if self.left == PROBE_BURST {
+        if self.left == self.burst {
             self.since = now;
         }
-        let is_taken = self.left > 0;
-        self.left -= u32::from(is_taken);
-        is_taken
+    }
+
+    /// Takes one, which has to be there.
+    fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    fn give_back(&mut self) {
+        self.left = (self.left + 1).min(self.burst);
     }
 }
 
@@ -91,37 +249,101 @@ impl ProbeQuota {
 mod tests {
     use super::*;
 
+    fn key(name: &str) -> Client {
+        Client::Key(name.into())
+    }
+
     #[test]
     fn requests_are_forced_once_in_thirty_seconds_and_not_more_often_than_a_day_allows() {
         let start = Instant::now();
         let at = |secs: u64| start + Duration::from_secs(secs);
         let mut quota = ForcedQuota::new(3);
+        let known = Certainty::Known;
         for n in 0..3 {
-            assert_eq!(quota.check(at(30 * n)), Ok(()));
-            quota.count(at(30 * n));
+            assert_eq!(quota.check(known, at(30 * n)), Ok(()));
+            quota.count(known, at(30 * n));
         }
         let too_soon = QuotaExceeded::TooSoon(Duration::from_secs(1));
-        assert_eq!(quota.check(at(89)), Err(too_soon));
+        assert_eq!(quota.check(known, at(89)), Err(too_soon));
         let used_up = QuotaExceeded::DayUsedUp(DAY - Duration::from_secs(90));
-        assert_eq!(quota.check(at(90)), Err(used_up));
-        assert_eq!(quota.check(at(86_400)), Ok(()), "the first is a day ago");
-        quota.count(at(86_400));
-        assert!(matches!(quota.check(at(86_429)), Err(QuotaExceeded::TooSoon(_))));
-        assert_eq!(quota.check(at(86_430)), Ok(()), "the second is a day ago");
+        assert_eq!(quota.check(known, at(90)), Err(used_up));
+        assert_eq!(quota.check(known, at(86_400)), Ok(()), "the first is a day ago");
+        quota.count(known, at(86_400));
+        assert!(matches!(quota.check(known, at(86_429)), Err(QuotaExceeded::TooSoon(_))));
+        assert_eq!(quota.check(known, at(86_430)), Ok(()), "the second is a day ago");
     }
 
     #[test]
-    fn probes_come_in_a_burst_of_three_and_then_twice_a_minute() {
+    fn what_no_probe_has_shown_takes_no_more_than_a_quarter_of_the_day() {
         let start = Instant::now();
         let at = |secs: u64| start + Duration::from_secs(secs);
+        let mut quota = ForcedQuota::new(20);
+        for n in 0..5 {
+            assert_eq!(quota.check(Certainty::Reported, at(30 * n)), Ok(()));
+            quota.count(Certainty::Reported, at(30 * n));
+        }
+        let used_up = QuotaExceeded::DayUsedUp(DAY - Duration::from_secs(150));
+        assert_eq!(quota.check(Certainty::Reported, at(150)), Err(used_up));
+        for n in 5..20 {
+            assert_eq!(quota.check(Certainty::Known, at(30 * n)), Ok(()));
+            quota.count(Certainty::Known, at(30 * n));
+        }
+        assert!(quota.check(Certainty::Known, at(600)).is_err());
+    }
+
+    #[test]
+    fn probes_of_a_client_come_in_a_burst_of_two_and_then_once_a_minute() {
+        let start = Instant::now();
+        let at = |secs: u64| start + Duration::from_secs(secs);
+        for reason in [ProbeReason::Suspicion, ProbeReason::Report] {
+            let mut quota = ProbeQuota::new(start);
+            let mut is_taken = |secs| quota.take(reason, &key("a"), at(secs)).is_ok();
+            assert_eq!([0, 0, 1, 59].map(&mut is_taken), [true, true, false, false]);
+            assert_eq!([60, 61, 119].map(&mut is_taken), [true, false, false]);
+            assert_eq!([1000, 1000, 1000].map(&mut is_taken), [true, true, false]);
+        }
+    }
+
+    #[test]
+    fn one_client_never_takes_the_probes_of_all_and_suspicions_none_of_reports() {
+        let start = Instant::now();
         let mut quota = ProbeQuota::new(start);
-        assert_eq!(
-            [0, 0, 1, 1, 29].map(|secs| quota.take(at(secs))),
-            [true, true, true, false, false]
-        );
-        assert_eq!([30, 31, 59].map(|secs| quota.take(at(secs))), [true, false, false]);
-        assert_eq!([60, 60].map(|secs| quota.take(at(secs))), [true, false]);
-        let later = [1000, 1000, 1000, 1000].map(|secs| quota.take(at(secs)));
-        assert_eq!(later, [true, true, true, false]);
+        for n in 0..3600 {
+            let now = start + Duration::from_secs(n);
+            for reason in [ProbeReason::Suspicion, ProbeReason::Report] {
+                let _ = quota.take(reason, &key("liar"), now);
+            }
+        }
+        let now = start + Duration::from_secs(3600);
+        assert_eq!(quota.take(ProbeReason::Report, &key("honest"), now), Ok(()));
+        assert_eq!(quota.take(ProbeReason::Suspicion, &key("honest"), now), Ok(()));
+        for n in 0..50 {
+            let _ = quota.take(ProbeReason::Suspicion, &key(&n.to_string()), now);
+        }
+        assert_eq!(quota.take(ProbeReason::Report, &key("another"), now), Ok(()));
+    }
+
+    #[test]
+    fn under_reports_of_however_many_clients_another_one_waits_five_seconds_at_most() {
+        let now = Instant::now();
+        let mut quota = ProbeQuota::new(now);
+        let mut taken = 0;
+        for n in 0..2 * MAX_CLIENTS {
+            taken += u32::from(quota.take(ProbeReason::Report, &key(&n.to_string()), now).is_ok());
+        }
+        assert_eq!(taken, BURST);
+        let refusal = quota.take(ProbeReason::Report, &key("honest"), now);
+        assert_eq!(refusal, Err(ProbeRefusal::All(now + REPORT_INTERVAL)));
+        assert_eq!(quota.take(ProbeReason::Report, &key("honest"), now + REPORT_INTERVAL), Ok(()));
+    }
+
+    #[test]
+    fn a_report_that_was_right_costs_its_client_nothing() {
+        let now = Instant::now();
+        let mut quota = ProbeQuota::new(now);
+        for _ in 0..10 {
+            assert_eq!(quota.take(ProbeReason::Report, &key("a"), now), Ok(()));
+            quota.give_back(ProbeReason::Report, &key("a"));
+        }
     }
 }

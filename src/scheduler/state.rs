@@ -1,5 +1,8 @@
-//! What is known of an account's token: the last probe, failures, quotas, the running job. Decides from that what to do
-//! for a client and on schedule. Pure: time and random numbers come in, and jobs are run elsewhere.
+//! What is known of an account's token: the last probe, doubts, failures, quotas, the running job. Decides from that what
+//! to do for a client and on schedule. Pure: time and random numbers come in, and jobs are run elsewhere.
+
+mod doubt;
+mod liveness;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,22 +11,18 @@ use time::UtcDateTime;
 
 use super::backoff;
 use super::event::Event;
-use super::job::{Job, JobReport, RejectedToken};
-use super::quota::{ForcedQuota, ProbeQuota, QuotaExceeded};
+use super::job::{Job, JobReport, ProbeKind, RejectedToken};
+use super::quota::{Certainty, ForcedQuota, ProbeQuota};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
 use crate::model::api::Rules;
 use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, TokenRequest, Unavailable};
+use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable};
 use crate::os::timestamp::Timestamp;
 use crate::refresh::{Outcome, RefreshError};
 use crate::upstream::{Liveness, UpstreamError};
-
-/// How long a probe's result answers further reports about the same token at once.
-const PROBE_VALID: Duration = Duration::from_secs(1);
-
-/// How long a probe that found the token alive counts while the probe quota is used up.
-const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(2 * 60);
+use doubt::Doubt;
+use liveness::ProbeResult;
 
 /// Forced requests in a day. WeChat allows 20 on stable. Elsewhere each request counts as one, and this is a tenth of
 /// classic's daily quota.
@@ -39,16 +38,20 @@ pub(super) struct State {
     refresh_before: Duration,
     /// The running job.
     job: Option<Job>,
+    /// How certain it is that the token which the running job replaces is dead.
+    certainty: Certainty,
     retry: Retry,
     /// The failures of forced requests. Normal ones may succeed all the same.
     forced_failures: Failures,
     forced_quota: ForcedQuota,
     probe_quota: ProbeQuota,
     last_probe: Option<ProbeResult>,
-    /// The token that WeChat says is dead.
+    /// The published token, if WeChat says that it is dead.
     dead: Option<Secret>,
-    /// The token that a client reported as rejected, while neither a probe nor another token could be had.
-    unresolved: Option<Secret>,
+    /// The last token of which WeChat said so.
+    last_dead: Option<Secret>,
+    /// That the published token may be dead, according to clients.
+    doubt: Option<Doubt>,
     /// Whether the AppSecret has been read and not been compared yet with the one that got the published token.
     compares_secret: bool,
     /// Until then a token that is due is kept: it was due when WeChat issued it.
@@ -57,13 +60,6 @@ pub(super) struct State {
     next_at: Option<UtcDateTime>,
     /// The number of requests by result: a word and the errcode.
     attempts: BTreeMap<(&'static str, i64), u64>,
-}
-
-#[derive(Debug)]
-struct ProbeResult {
-    token: Secret,
-    is_alive: bool,
-    at: Instant,
 }
 
 /// What to do next for a client that wants a token.
@@ -89,13 +85,15 @@ impl State {
             rules,
             refresh_before,
             job: None,
+            certainty: Certainty::Reported,
             retry: Retry::default(),
             forced_failures: Failures::default(),
             forced_quota: ForcedQuota::new(per_day),
             probe_quota: ProbeQuota::new(now),
             last_probe: None,
             dead: None,
-            unresolved: None,
+            last_dead: None,
+            doubt: None,
             compares_secret: false,
             not_before: now,
             succeeded_at: None,
@@ -109,27 +107,34 @@ impl State {
         self.dead.as_ref() == Some(token)
     }
 
+    /// Whether this is the last token of which WeChat has said that it is dead, published or replaced.
+    pub(super) fn was_found_dead(&self, token: &str) -> bool {
+        self.last_dead.as_ref().is_some_and(|dead| dead.is(token))
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.retry.is_running()
     }
 
-    /// Returns what to do for a client with this request. `current` is the published token, if it lives and is not dead.
+    /// Returns what to do for a client with this demand. `current` is the published token, if it lives and is not dead.
     pub(super) fn step(
         &mut self,
-        request: &TokenRequest,
+        demand: &TokenDemand,
         current: Option<&Secret>,
         now: Instant,
     ) -> Step {
-        match (request, current) {
+        match (demand, current) {
             (_, None) => self.replace_missing(now),
-            (TokenRequest::Live, Some(_)) => Step::Serve,
-            (TokenRequest::OtherThan(rejected), Some(current)) if rejected != current => {
+            (TokenDemand::Live, Some(_)) => Step::Serve,
+            (TokenDemand::OtherThan(rejected, _), Some(current)) if rejected != current => {
                 Step::Serve
             }
-            (TokenRequest::OtherThan(_) | TokenRequest::New, Some(current)) => {
-                self.resolve(current, true, now)
+            (TokenDemand::OtherThan(_, witness), Some(current)) => {
+                self.resolve_report(current, witness, now)
             }
-            (TokenRequest::Verified, Some(current)) => self.resolve(current, false, now),
+            (TokenDemand::Verified(client), Some(current)) => {
+                self.resolve_suspicion(current, client, now)
+            }
         }
     }
 
@@ -138,7 +143,7 @@ impl State {
         match self.retry.readiness(now) {
             Readiness::Failed(failure) => Step::Fail(self.unavailable(failure, now)),
             Readiness::Running => Step::Wait(None),
-            readiness => match (self.check_forced(now), readiness) {
+            readiness => match (self.check_forced(Certainty::Known, now), readiness) {
                 (Err(unavailable), _) if self.dead.is_some() => Step::Fail(unavailable),
                 (_, Readiness::NotBefore(at)) => Step::Wait(Some(at)),
                 _ => Step::Start(self.remedy(now)),
@@ -146,58 +151,27 @@ impl State {
         }
     }
 
-    /// Returns what to do about the current token, which may be dead. If a client reported that WeChat rejected it
-    /// (`is_reported`), that client gets it only once WeChat has accepted it.
-    fn resolve(&mut self, current: &Secret, is_reported: bool, now: Instant) -> Step {
-        let probe = self.last_probe.as_ref().filter(|probe| probe.token == *current);
-        let probe = probe.map(|probe| (probe.is_alive, now.duration_since(probe.at)));
-        let was_alive_within = |span| probe.is_some_and(|(is_alive, ago)| is_alive && ago < span);
-        if was_alive_within(PROBE_VALID) {
-            return Step::Serve;
-        }
-        if let Some(job) = &self.job {
-            // A suspicion alone waits only for the job that answers it.
-            let is_answer = matches!(job, Job::Resolve(rejected) if rejected.token == *current);
-            return if is_reported || is_answer { Step::Wait(None) } else { Step::Serve };
-        }
-        if let (Some(failure), true) = (self.retry.failures.pending(now), is_reported) {
-            return Step::Fail(self.unavailable(failure, now));
-        }
-        let was_probed = probe.is_some_and(|(_, ago)| ago < PROBE_VALID);
-        let is_probed = !was_probed && self.probe_quota.take(now);
-        if !is_probed && (!is_reported || was_alive_within(PROBE_VALID_WITHOUT_QUOTA)) {
-            return Step::Serve;
-        }
-        match (is_probed, self.check_forced(now)) {
-            (false, Err(unavailable)) => Step::Fail(unavailable),
-            (_, may_force) => Step::Start(Job::Resolve(RejectedToken {
-                token: current.clone(),
-                is_probed,
-                is_reported,
-                may_force: may_force.is_ok(),
-            })),
-        }
-    }
-
     /// Fails if no request is to be forced now.
-    fn check_forced(&self, now: Instant) -> Result<(), Unavailable> {
+    fn check_forced(&self, certainty: Certainty, now: Instant) -> Result<(), Unavailable> {
         if let Some(failure) = self.forced_failures.pending(now) {
             return Err(self.unavailable(failure, now));
         }
-        self.forced_quota.check(now).map_err(quota_exceeded)
+        self.forced_quota.check(certainty, now).map_err(Unavailable::from)
     }
 
     /// Returns the job that can bring a token while there is none to hand out.
     fn remedy(&self, now: Instant) -> Job {
-        let may_force = self.check_forced(now).is_ok();
-        let (token, is_probed) = match (&self.dead, &self.unresolved) {
+        match &self.dead {
             // On stable a normal request costs nothing.
-            (Some(dead), _) if may_force || self.rules == Rules::Stable => (dead, false),
-            (None, Some(unresolved)) => (unresolved, true),
-            _ => return Job::Refresh,
-        };
-        let token = token.clone();
-        Job::Resolve(RejectedToken { token, is_probed, is_reported: true, may_force })
+            Some(dead)
+                if self.rules == Rules::Stable
+                    || self.check_forced(Certainty::Known, now).is_ok() =>
+            {
+                let (token, probe) = (dead.clone(), ProbeKind::None);
+                Job::Resolve(RejectedToken { token, probe, is_reported: true, client: None })
+            }
+            _ => Job::Refresh,
+        }
     }
 
     /// Returns the time until the next job by schedule, and the job. `document` is the published one.
@@ -211,22 +185,24 @@ impl State {
         if document.is_some_and(|document| !self.is_dead(&document.token)) {
             self.dead = None;
         }
-        if document.is_none_or(|document| self.unresolved.as_ref() != Some(&document.token)) {
-            self.unresolved = None;
-        }
+        let doubt = self.doubt.take().filter(|doubt| !doubt.is_over(now));
+        self.doubt =
+            doubt.filter(|doubt| document.is_some_and(|document| document.token == doubt.token));
         let until = |at: Instant| at.saturating_duration_since(now);
         let due_in = document
             .map(|document| backoff::until_due(document, wall, self.rules, self.refresh_before));
+        let is_due = due_in.is_none_or(|due_in| due_in.is_zero());
+        let has_failed = self.retry.failures.last().is_some();
         let due_in = match due_in {
             None => Duration::ZERO,
             // The announced retry takes place. If nothing is due any more, it ends the failure.
-            Some(_) if self.retry.failures.last().is_some() => Duration::ZERO,
+            Some(_) if has_failed => Duration::ZERO,
             Some(_) if self.compares_secret => Duration::ZERO,
             // The token was due when WeChat issued it.
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
         };
-        let wait = match (self.dead.is_some(), self.check_forced(now)) {
+        let wait = match (self.dead.is_some(), self.check_forced(Certainty::Known, now)) {
             (false, _) => due_in,
             (true, Ok(())) => Duration::ZERO,
             // Until then it may expire, or be replaced at WeChat by another program.
@@ -235,9 +211,23 @@ impl State {
                 Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
         };
+        // A token that is due is replaced whether it is dead or not.
+        let doubt = self.doubt.as_ref().filter(|_| !is_due && self.dead.is_none());
+        let probe_in = doubt.and_then(|doubt| match has_failed {
+            true => doubt.has_failed.then_some(Duration::ZERO),
+            false => Some(until(doubt.probe_at)).filter(|probe_in| *probe_in < wait),
+        });
+        let (wait, job) = match (doubt, probe_in) {
+            (Some(doubt), Some(probe_in)) => {
+                let (token, probe) = (doubt.token.clone(), ProbeKind::Scheduled);
+                let rejected = RejectedToken { token, probe, is_reported: true, client: None };
+                (probe_in, Job::Resolve(rejected))
+            }
+            _ => (wait, self.remedy(now)),
+        };
         let wait = wait.max(self.retry.delay(now));
         self.next_at = Some(wall.plus(wait).wall);
-        (wait, self.remedy(now))
+        (wait, job)
     }
 
     fn unavailable(&self, failure: &FailureRecord, now: Instant) -> Unavailable {
@@ -259,27 +249,30 @@ impl State {
     /// Takes in the running job's report. Returns the events to log.
     pub(super) fn finish(&mut self, report: JobReport, at: Moment) -> Vec<Event> {
         let mut events = Vec::new();
+        // A mirror's source has probed the token.
+        if let (Rules::Mirror, Some(Job::Resolve(rejected))) = (self.rules, &self.job) {
+            let token = rejected.token.clone();
+            let liveness = match &report.outcome {
+                Some(Ok(Outcome::Confirmed(_))) => Some(Liveness::Alive),
+                Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {
+                    Some(Liveness::Unknown(UpstreamError::Withheld))
+                }
+                _ => None,
+            };
+            if let Some(liveness) = liveness {
+                events.extend(self.note_liveness(token, liveness, at.now));
+            }
+        }
         let Some(job) = self.job.take() else { return events };
         let was_reset = self.retry.finish();
-        for attempt in report.attempts {
-            *self.attempts.entry(attempt).or_default() += 1;
+        for attempt in &report.attempts {
+            *self.attempts.entry(*attempt).or_default() += 1;
         }
-        let probed = report.probed;
-        events.extend(probed.map(|(token, liveness)| self.note_probe(token, liveness, at.now)));
         if let Job::Resolve(rejected) = job {
             if report.counts_as_forced {
-                self.forced_quota.count(at.now);
+                self.forced_quota.count(self.certainty, at.now);
             }
-            let was_unresolved = self.unresolved.take().is_some();
-            let is_alive = matches!(report.liveness, Some(Liveness::Alive));
-            if was_unresolved && is_alive {
-                events.extend(self.retry.failures.clear());
-            }
-            if rejected.is_reported && !is_alive && matches!(report.outcome, Some(Err(_))) {
-                self.unresolved = Some(rejected.token.clone());
-            }
-            let probed = report.liveness;
-            events.extend(probed.map(|liveness| self.note_probe(rejected.token, liveness, at.now)));
+            events.extend(self.note_resolved(&rejected, &report, at.now));
         }
         match report.outcome {
             None => {}
@@ -309,20 +302,6 @@ impl State {
         events
     }
 
-    fn note_probe(&mut self, token: Secret, liveness: Liveness, now: Instant) -> Event {
-        let fingerprint = token.fingerprint();
-        let (is_alive, event) = match liveness {
-            Liveness::Dead => {
-                self.dead = Some(token);
-                return Event::Dead(fingerprint);
-            }
-            Liveness::Alive => (true, Event::Accepted(fingerprint)),
-            Liveness::Unknown(why) => (false, Event::Unknown(why.to_string())),
-        };
-        self.last_probe = Some(ProbeResult { token, is_alive, at: now });
-        event
-    }
-
     fn note_success(&mut self, outcome: &Outcome, at: Moment) -> Vec<Event> {
         let mut events = Vec::new();
         let (Outcome::Kept(document) | Outcome::Renewed(document) | Outcome::Confirmed(document)) =
@@ -349,6 +328,9 @@ impl State {
     /// Lets everything be tried again at once, because the operator may have fixed the cause of a failure.
     pub(super) fn reset(&mut self, now: Instant) {
         self.not_before = now;
+        if let Some(doubt) = &mut self.doubt {
+            doubt.probe_at = now;
+        }
         self.retry.reset(now);
         self.forced_failures.allow_retry(now);
     }
@@ -370,22 +352,6 @@ impl State {
         let forced = self.forced_failures.last().filter(|_| self.dead.is_some());
         self.retry.failures.last().or(forced).map(FailureRecord::status)
     }
-}
-
-fn quota_exceeded(exceeded: QuotaExceeded) -> Unavailable {
-    let (why, retry_after) = match exceeded {
-        QuotaExceeded::TooSoon(rest) => (
-            "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then. \
-             30 秒内已强制刷新过，请稍后再试。",
-            rest,
-        ),
-        QuotaExceeded::DayUsedUp(rest) => (
-            "tokens were replaced on demand as often as a day allows; who kills them? \
-             当日强制刷新次数已用完，请查明是谁在使 token 失效。",
-            rest,
-        ),
-    };
-    Unavailable { why: why.to_owned(), retry_after }
 }
 
 #[cfg(test)]

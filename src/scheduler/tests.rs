@@ -11,6 +11,7 @@ use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::model::secret::Salt;
+use crate::model::status::{Client, Witness};
 use crate::os::clock::testing::VirtualClock;
 use crate::upstream::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
@@ -126,12 +127,13 @@ impl SchedulerFixture {
 
     /// A client reports the published token as rejected.
     async fn report(&self) -> Result<(), Unavailable> {
-        let request = TokenRequest::OtherThan(self.published().unwrap().token);
+        let witness = Witness::Client(Client::Local);
+        let demand = TokenDemand::OtherThan(self.published().unwrap().token, witness);
         let look = || {
             let token = self.published()?.token;
             (!self.scheduler.is_dead(&token)).then(|| (Rc::new(token), ()))
         };
-        self.scheduler.obtain(&request, look).await
+        self.scheduler.obtain(&demand, look).await
     }
 
     fn requested_at(&self) -> Vec<u64> {

@@ -23,6 +23,8 @@ const MIN_PAUSE_WITH_DEAD_TOKEN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct TicketSchedule {
     pub(super) retry: Retry,
+    /// Whether the last attempt failed because the token is dead and could not be replaced yet.
+    waits_for_token: bool,
 }
 
 impl TicketSchedule {
@@ -55,6 +57,7 @@ impl TicketSchedule {
         at: Moment,
     ) -> Vec<Event> {
         let was_reset = self.retry.finish();
+        self.waits_for_token = replaceable_in.is_some();
         let error = match outcome {
             Ok(outcome) => {
                 let published = match outcome {
@@ -80,6 +83,13 @@ impl TicketSchedule {
             self.retry.failures.allow_retry(at.now);
         }
         event.into_iter().collect()
+    }
+
+    /// Notes that another token was published. A ticket that waits for one is requested at once.
+    pub(super) fn note_new_token(&mut self, now: Instant) {
+        if self.waits_for_token {
+            self.retry.failures.allow_retry(now);
+        }
     }
 
     /// Returns the last failure, if no success followed.

@@ -1,5 +1,7 @@
-//! Starts a scheduler's jobs in threads, takes in their reports, and follows the schedule. Jobs that are running keep the
-//! worker alive; the schedule ends with its [`Scheduler`](super::Scheduler).
+//! Starts a scheduler's jobs, and follows the schedule. Jobs that are running keep the worker alive; the schedule ends with
+//! its [`Scheduler`](super::Scheduler).
+
+mod jobs;
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -14,7 +16,7 @@ use tokio::task::spawn_local;
 
 use super::Environment;
 use super::event::Event;
-use super::job::{Connect, Job, JobContext, JobReport, UpstreamConnection};
+use super::job::{Connect, UpstreamConnection};
 use super::on_change::OnChange;
 use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
@@ -25,11 +27,10 @@ use crate::model::account::Account;
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, TokenRequest, Unavailable};
+use crate::model::status::{RefreshFailure, TokenDemand, Unavailable};
 use crate::os::clock::timeout;
 use crate::os::thread;
 use crate::os::timestamp::Timestamp;
-use crate::refresh::{Outcome, RefreshError};
 use crate::store::Stores;
 
 /// How long a client waits for a token or ticket. SDKs time out after 5 to 30 s.
@@ -215,22 +216,22 @@ impl Worker {
         self.is_live(&document, self.environment.clock.now()).then_some(document.token)
     }
 
-    /// Waits until `look` finds a token that satisfies the request, and starts the jobs for that. Fails after [`MAX_WAIT`].
+    /// Waits until `look` finds a token that satisfies the demand, and starts the jobs for that. Fails after [`MAX_WAIT`].
     /// `look` returns the published token if it lives and is not dead.
     pub(super) async fn obtain<T>(
         self: &Rc<Worker>,
-        request: &TokenRequest,
+        demand: &TokenDemand,
         look: impl Fn() -> Option<(Rc<Secret>, T)>,
     ) -> Result<T, Unavailable> {
         self.wait_for(|now, is_late| {
             let found = look();
             let current = found.as_ref().map(|(token, _)| &**token);
-            let step = self.state.borrow_mut().step(request, current, now);
+            let step = self.state.borrow_mut().step(demand, current, now);
             match (step, found) {
                 (Step::Fail(unavailable), _) => Next::Break(Err(unavailable)),
                 (Step::Serve, Some((_, found))) => Next::Break(Ok(found)),
                 // A suspicion alone is no reason to withhold a token.
-                (_, Some((_, found))) if is_late && *request == TokenRequest::Verified => {
+                (_, Some((_, found))) if is_late && matches!(demand, TokenDemand::Verified(_)) => {
                     Next::Break(Ok(found))
                 }
                 (Step::Start(job), _) if !is_late => {
@@ -294,73 +295,6 @@ impl Worker {
     /// Waits for a change, for at most this long.
     async fn wait(&self, span: Duration, changed: Notified<'_>) {
         let _ = timeout(&*self.environment.clock, span, changed).await;
-    }
-
-    /// Starts a job. It goes on even if no client waits for it any more.
-    fn start_job(self: &Rc<Worker>, job: Job) {
-        let is_first = self.state.borrow_mut().start(job.clone(), self.now());
-        let context = self.job_context(is_first);
-        self.spawn(async move |worker| {
-            let slots = &worker.environment.job_slots;
-            let report = run_blocking(slots, move || context.run(job)).await;
-            let report = report.unwrap_or_else(JobReport::failed);
-            let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
-            let events = worker.state.borrow_mut().finish(report, worker.moment());
-            worker.changed.notify_waiters();
-            worker.log(events, None);
-            if is_renewed {
-                worker.on_change.run(|| worker.settings(), &worker.environment).await;
-            }
-        });
-    }
-
-    /// Starts the refresh of a ticket. If WeChat says that the token is dead, the token is replaced, within the quotas, and
-    /// the ticket requested once more.
-    fn start_ticket_job(self: &Rc<Worker>, ticket: Rc<Ticket>) {
-        let is_first = ticket.schedule.borrow_mut().retry.start(self.now());
-        self.spawn(async move |worker| {
-            let token = worker.live_token();
-            let mut outcome = worker.request_ticket(&ticket, is_first).await;
-            let mut replaceable_in = None;
-            if let (Err(RefreshError::Upstream(error)), Some(token)) = (&outcome, token)
-                && error.is_dead_token()
-            {
-                let look = || worker.live_token().map(|token| (Rc::new(token.clone()), token));
-                let request = TokenRequest::OtherThan(token.clone());
-                match worker.obtain(&request, look).await {
-                    Ok(another) if another != token => {
-                        outcome = worker.request_ticket(&ticket, is_first).await;
-                    }
-                    // WeChat accepts the token all the same.
-                    Ok(_) => {}
-                    Err(unavailable) => replaceable_in = Some(unavailable.retry_after),
-                }
-            }
-            let moment = worker.moment();
-            let events = ticket.schedule.borrow_mut().finish(outcome, replaceable_in, moment);
-            worker.changed.notify_waiters();
-            worker.log(events, Some(&ticket.kind));
-        });
-    }
-
-    async fn request_ticket(
-        &self,
-        ticket: &Ticket,
-        asks_anyway: bool,
-    ) -> Result<Outcome, RefreshError> {
-        let (context, kind) = (self.job_context(asks_anyway), ticket.kind.clone());
-        let store = Arc::clone(&ticket.store);
-        let slots = &self.environment.job_slots;
-        run_blocking(slots, move || context.run_ticket(&kind, &*store)).await?
-    }
-
-    fn job_context(&self, asks_anyway: bool) -> JobContext {
-        JobContext {
-            settings: self.settings(),
-            connection: Arc::clone(&self.connection),
-            clock: Arc::clone(&self.environment.clock),
-            asks_anyway,
-        }
     }
 
     /// Lets everything be tried again at once.

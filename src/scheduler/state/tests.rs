@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
+use crate::model::status::{Client, TokenRequest, Witness};
 use crate::scheduler::backoff::MIN_INTERVAL;
+use crate::scheduler::job::Attempt;
 
 /// The state of an account, and the time.
 struct SimulatedAccount {
@@ -29,9 +31,19 @@ fn outcome(outcome: Result<Outcome, RefreshError>) -> JobReport {
     JobReport { outcome: Some(outcome), ..JobReport::default() }
 }
 
-/// The report of a job that only probed.
-fn probed(liveness: Liveness) -> JobReport {
-    JobReport { liveness: Some(liveness), ..JobReport::default() }
+/// A client with a key of this name.
+fn client(name: &str) -> Client {
+    Client::Key(name.into())
+}
+
+/// The demand of a client that asks again.
+fn verified() -> TokenDemand {
+    TokenDemand::Verified(client("sdk"))
+}
+
+/// The demand of a client that reports this token as rejected.
+fn other_than(rejected: &str, by: &str) -> TokenDemand {
+    TokenDemand::OtherThan(token(rejected), Witness::Client(client(by)))
 }
 
 fn unknown() -> Liveness {
@@ -66,15 +78,19 @@ impl SimulatedAccount {
         Document::new("wx1", token(name), secs(life), self.wall())
     }
 
-    fn step(&mut self, request: &TokenRequest, current: Option<&str>) -> Step {
+    fn step(&mut self, demand: &TokenDemand, current: Option<&str>) -> Step {
         let current = current.map(token).filter(|token| !self.state.is_dead(token));
         let now = self.now();
-        self.state.step(request, current.as_ref(), now)
+        self.state.step(demand, current.as_ref(), now)
     }
 
     /// The step for a client that reports this token, the published one, as rejected.
     fn report(&mut self, name: &str) -> Step {
-        self.step(&TokenRequest::OtherThan(token(name)), Some(name))
+        self.report_of("one", name)
+    }
+
+    fn report_of(&mut self, by: &str, name: &str) -> Step {
+        self.step(&other_than(name, by), Some(name))
     }
 
     fn next(&mut self, document: Option<&Document>) -> (Duration, Job) {
@@ -98,24 +114,51 @@ impl SimulatedAccount {
         self.finish(report)
     }
 
-    /// A report leads to a probe that finds the token dead.
+    /// A job starts now, and its probe says this. Returns the events, and the request that the job makes then.
+    fn probe(&mut self, job: Job, liveness: Liveness) -> (Vec<Event>, Option<Attempt>) {
+        let RejectedToken { token, probe, .. } = rejected(job.clone());
+        assert_ne!(probe, ProbeKind::None);
+        self.start(job);
+        let now = self.now();
+        let events = self.state.note_liveness(token, liveness, now);
+        (events, self.state.attempt(now))
+    }
+
+    /// The request that a job makes without a probe.
+    fn attempt(&mut self, job: Job) -> Option<Attempt> {
+        assert!(!matches!(&job, Job::Resolve(rejected) if rejected.probe != ProbeKind::None));
+        self.start(job);
+        let now = self.now();
+        self.state.attempt(now)
+    }
+
+    /// A job ends after its probe, without a request.
+    fn end(&mut self) -> Vec<Event> {
+        self.finish(JobReport::default())
+    }
+
+    /// The running job ends with another token, by a forced request.
+    fn replace(&mut self, with: &str) -> Vec<Event> {
+        let renewed = Outcome::Renewed(self.document(with, 7200));
+        self.finish(JobReport { counts_as_forced: true, ..outcome(Ok(renewed)) })
+    }
+
+    /// A report leads to a probe that finds the token dead, and no other can be requested.
     fn found_dead(&mut self, name: &str) {
         self.pass(secs(30));
         let Step::Start(job) = self.report(name) else { panic!("no job") };
-        self.run(job, probed(Liveness::Dead));
+        self.probe(job, Liveness::Dead);
+        self.end();
         assert!(self.state.is_dead(&token(name)));
     }
 
-    /// Reports lead to forced requests until the daily quota is used up.
-    fn use_up_the_day(&mut self) {
-        for n in 0.. {
+    /// Reports about dead tokens lead to forced requests until the daily quota is used up.
+    fn use_up_the_day(&mut self, per_day: usize) {
+        for n in 0..per_day {
             let Step::Start(job) = self.report(&format!("T{n}")) else { panic!("no job") };
-            if !rejected(job.clone()).may_force {
-                self.run(job, probed(unknown()));
-                return;
-            }
-            let renewed = Outcome::Renewed(self.document(&format!("T{}", n + 1), 7200));
-            self.run(job, JobReport { counts_as_forced: true, ..outcome(Ok(renewed)) });
+            let (_, attempt) = self.probe(job, Liveness::Dead);
+            assert!(attempt.expect("a request").may_force);
+            self.replace(&format!("T{}", n + 1));
             self.pass(secs(30));
         }
     }
@@ -140,19 +183,17 @@ fn failed(step: Step) -> Unavailable {
 #[test]
 fn clients_without_a_token_all_wait_for_one_job() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Start(Job::Refresh));
+    assert_eq!(sim.step(&TokenDemand::Live, None), Step::Start(Job::Refresh));
     sim.start(Job::Refresh);
-    for request in
-        [TokenRequest::Live, TokenRequest::Verified, TokenRequest::OtherThan(token("T1"))]
-    {
-        assert_eq!(sim.step(&request, None), Step::Wait(None));
+    for demand in [TokenDemand::Live, verified(), other_than("T1", "one")] {
+        assert_eq!(sim.step(&demand, None), Step::Wait(None));
     }
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     assert_eq!(
         sim.finish(outcome(Ok(renewed))),
         [Event::Published(format!("token {}", token("T1").fingerprint()))]
     );
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
+    assert_eq!(sim.step(&TokenDemand::Live, Some("T1")), Step::Serve);
 }
 
 #[test]
@@ -163,7 +204,7 @@ fn after_a_failure_clients_get_it_at_once_until_a_refresh_succeeds() {
         matches!(&events[..], [Event::Failed { pause, .. }] if *pause == secs(2)),
         "{events:?}"
     );
-    let unavailable = failed(sim.step(&TokenRequest::Live, None));
+    let unavailable = failed(sim.step(&TokenDemand::Live, None));
     assert_eq!(unavailable.retry_after, secs(2));
     assert!(
         unavailable.why.contains("shop") && unavailable.why.contains("系统繁忙"),
@@ -178,13 +219,13 @@ fn after_a_failure_clients_get_it_at_once_until_a_refresh_succeeds() {
     assert_eq!(sim.next(None).0, secs(4));
     sim.pass(secs(4));
     sim.start(Job::Refresh);
-    assert_eq!(failed(sim.step(&TokenRequest::Live, None)).retry_after, secs(0));
+    assert_eq!(failed(sim.step(&TokenDemand::Live, None)).retry_after, secs(0));
 
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     let events = sim.finish(outcome(Ok(renewed)));
     assert_eq!(events[0], Event::Recovered);
     assert_eq!(sim.state.failure(), None);
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
+    assert_eq!(sim.step(&TokenDemand::Live, Some("T1")), Step::Serve);
 }
 
 #[test]
@@ -203,7 +244,7 @@ fn the_same_failure_is_logged_every_ten_minutes() {
 fn a_failure_withholds_a_live_token_only_from_a_client_that_reported_it() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.run(Job::Refresh, outcome(Err(refused(-1))));
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T1")), Step::Serve);
+    assert_eq!(sim.step(&TokenDemand::Live, Some("T1")), Step::Serve);
     let unavailable = failed(sim.report("T1"));
     assert!(
         unavailable.why.contains("系统繁忙"),
@@ -222,7 +263,7 @@ fn what_a_person_must_fix_is_retried_rarely_and_at_once_after_a_reset() {
     sim.state.reset(now);
     assert_eq!(sim.next(None).0, secs(0));
     assert_eq!(
-        sim.step(&TokenRequest::Live, None),
+        sim.step(&TokenDemand::Live, None),
         Step::Start(Job::Refresh),
         "a retry is worth waiting for"
     );
@@ -259,7 +300,7 @@ fn clients_get_no_details_of_a_local_fault() {
     let events = sim.run(Job::Refresh, outcome(Err(failure())));
     let [Event::Failed { message, .. }] = &events[..] else { panic!("{events:?}") };
     assert!(message.contains("/var/lib"), "{message}");
-    let unavailable = failed(sim.step(&TokenRequest::Live, None));
+    let unavailable = failed(sim.step(&TokenDemand::Live, None));
     assert!(
         unavailable.why.contains("on the server") && !unavailable.why.contains("/var/lib"),
         "{}",
@@ -273,74 +314,289 @@ fn no_two_jobs_start_within_a_second_though_the_document_is_gone() {
     let renewed = Outcome::Renewed(sim.document("T1", 7200));
     sim.run(Job::Refresh, outcome(Ok(renewed)));
     let later = sim.now() + MIN_INTERVAL;
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Wait(Some(later)));
+    assert_eq!(sim.step(&TokenDemand::Live, None), Step::Wait(Some(later)));
     assert_eq!(sim.next(None).0, MIN_INTERVAL);
     sim.pass(MIN_INTERVAL);
-    assert_eq!(sim.step(&TokenRequest::Live, None), Step::Start(Job::Refresh));
+    assert_eq!(sim.step(&TokenDemand::Live, None), Step::Start(Job::Refresh));
     assert_eq!(sim.next(None).0, secs(0));
 }
 
 /// As by an SDK with a bug, or a client that wants the token to be replaced all the time.
 #[test]
-fn repeated_reports_about_a_live_token_cost_three_probes_and_then_one_in_thirty_seconds() {
-    let mut sim = SimulatedAccount::on(Rules::Stable);
-    let mut probes = 0;
-    while sim.elapsed < secs(600) {
-        for request in [TokenRequest::OtherThan(token("T1")), TokenRequest::Verified] {
-            match sim.step(&request, Some("T1")) {
+fn repeated_reports_about_a_live_token_cost_two_probes_and_then_one_a_minute() {
+    for demand in [other_than("T1", "one"), verified()] {
+        let mut sim = SimulatedAccount::on(Rules::Stable);
+        let mut probes = 0;
+        while sim.elapsed < secs(600) {
+            match sim.step(&demand, Some("T1")) {
                 Step::Serve => {}
                 Step::Start(job) => {
-                    assert!(rejected(job.clone()).is_probed);
                     probes += 1;
-                    sim.start(job);
-                    assert_eq!(sim.step(&request, Some("T1")), Step::Wait(None), "{request:?}");
-                    sim.finish(probed(Liveness::Alive));
-                    assert_eq!(sim.step(&request, Some("T1")), Step::Serve, "{request:?}");
+                    let (_, attempt) = sim.probe(job, Liveness::Alive);
+                    assert_eq!(attempt, None);
+                    assert_eq!(sim.step(&demand, Some("T1")), Step::Serve, "{demand:?}");
+                    sim.end();
+                    assert_eq!(sim.step(&demand, Some("T1")), Step::Serve, "{demand:?}");
                 }
                 step => panic!("{step:?}"),
             }
+            sim.pass(Duration::from_millis(10));
         }
-        sim.pass(Duration::from_millis(10));
+        assert!((10..=2 + 600 / 60).contains(&probes), "{probes}");
     }
-    assert!((20..=3 + 600 / 30).contains(&probes), "{probes}");
 }
 
 #[test]
-fn while_probes_cannot_tell_a_report_replaces_the_token_within_the_quota_and_a_suspicion_never() {
-    for (rules, per_day) in [(Rules::Stable, 20), (Rules::Classic, 200), (Rules::Work, 200)] {
+fn a_report_of_a_dead_token_is_probed_at_once_whatever_one_other_client_does() {
+    for demand in [other_than("T1", "liar"), verified()] {
+        let mut sim = SimulatedAccount::on(Rules::Classic);
+        for _ in 0..600 {
+            if let Step::Start(job) = sim.step(&demand, Some("T1")) {
+                sim.probe(job, Liveness::Alive);
+                sim.end();
+            }
+            sim.pass(secs(1));
+        }
+        sim.pass(secs(1));
+        let Step::Start(job) = sim.report_of("honest", "T1") else { panic!("{demand:?}: no job") };
+        let (_, attempt) = sim.probe(job, Liveness::Dead);
+        assert!(attempt.expect("a request").may_force);
+    }
+}
+
+#[test]
+fn under_the_reports_of_ten_liars_a_report_is_probed_within_five_seconds() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    for _ in 0..60 {
+        for n in 0..10 {
+            if let Step::Start(job) = sim.report_of(&format!("liar {n}"), "T1") {
+                sim.probe(job, Liveness::Alive);
+                sim.end();
+            }
+        }
+        sim.pass(secs(1));
+    }
+    let waits = (0..=5).find(|_| match sim.report_of("honest", "T1") {
+        Step::Start(_) => true,
+        Step::Serve => panic!("another client's probe answers no report that comes later"),
+        _ => {
+            sim.pass(secs(1));
+            false
+        }
+    });
+    assert!(waits.is_some());
+}
+
+#[test]
+fn the_verdict_of_a_probe_counts_while_the_request_for_another_token_goes_on() {
+    for rules in [Rules::Stable, Rules::Classic, Rules::Work] {
+        let mut sim = SimulatedAccount::on(rules);
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        let (events, attempt) = sim.probe(job, Liveness::Dead);
+        assert!(matches!(events[..], [Event::Dead(_)]), "{events:?}");
+        assert!(attempt.is_some());
+        for demand in [TokenDemand::Live, verified(), other_than("T1", "another")] {
+            assert_eq!(sim.step(&demand, Some("T1")), Step::Wait(None), "{rules:?} {demand:?}");
+        }
+        sim.replace("T2");
+        assert_eq!(sim.step(&TokenDemand::Live, Some("T2")), Step::Serve);
+    }
+}
+
+#[test]
+fn while_probes_cannot_tell_one_client_alone_has_no_token_replaced() {
+    for rules in [Rules::Stable, Rules::Classic, Rules::Work] {
+        let mut sim = SimulatedAccount::on(rules);
+        let document = sim.document("T1", 7200);
+        let (mut probes, mut requests, mut told) = (0, 0, 0);
+        while sim.elapsed < secs(6000) {
+            let (wait, job) = sim.next(Some(&document));
+            let step = match (sim.report("T1"), wait.is_zero()) {
+                (Step::Start(job), _) => Step::Start(job),
+                (_, true) => Step::Start(job),
+                (step, false) => step,
+            };
+            match step {
+                Step::Start(job) => {
+                    let attempt = match rejected(job.clone()).probe {
+                        ProbeKind::None => sim.attempt(job),
+                        _ => {
+                            probes += 1;
+                            sim.probe(job, unknown()).1
+                        }
+                    };
+                    let events = match attempt {
+                        None => sim.end(),
+                        Some(attempt) => {
+                            assert!(!attempt.may_force, "{rules:?}");
+                            assert_ne!(rules, Rules::Classic, "a request would be a mint");
+                            requests += 1;
+                            sim.finish(JobReport {
+                                counts_as_forced: rules == Rules::Work,
+                                ..match rules {
+                                    Rules::Work => {
+                                        outcome(Ok(Outcome::Confirmed(document.clone())))
+                                    }
+                                    _ => {
+                                        let withheld = UpstreamError::Withheld;
+                                        outcome(Err(RefreshError::Upstream(withheld)))
+                                    }
+                                }
+                            })
+                        }
+                    };
+                    told += events
+                        .iter()
+                        .filter(|event| matches!(event, Event::Unproven { .. }))
+                        .count();
+                }
+                Step::Fail(unavailable) => {
+                    let is_quota = unavailable.why.contains("30 seconds");
+                    let is_unproven = unavailable.why.contains("one client");
+                    assert!(is_unproven || is_quota, "{}", unavailable.why);
+                    assert!(unavailable.retry_after >= secs(1), "{unavailable:?}");
+                    assert!(!unavailable.why.contains("T1"));
+                }
+                Step::Wait(Some(_)) => {}
+                step => panic!("{step:?}"),
+            }
+            assert_eq!(sim.step(&TokenDemand::Live, Some("T1")), Step::Serve, "{rules:?}");
+            sim.pass(secs(1));
+        }
+        assert!((100..=200).contains(&probes), "{rules:?}: {probes}");
+        assert!(requests <= 200, "{rules:?}: {requests}");
+        assert_eq!(told, 1, "{rules:?}: the operator learns of it once");
+    }
+}
+
+#[test]
+fn while_probes_cannot_tell_two_clients_or_wechat_itself_have_a_token_replaced() {
+    for rules in [Rules::Stable, Rules::Classic] {
+        for second in [Witness::Client(client("two")), Witness::WeChat] {
+            let mut sim = SimulatedAccount::on(rules);
+            let Step::Start(job) = sim.report_of("one", "T1") else { panic!("no job") };
+            let (_, attempt) = sim.probe(job, unknown());
+            assert!(attempt.is_none_or(|attempt| !attempt.may_force), "{rules:?}");
+            sim.end();
+            sim.pass(secs(60));
+            let demand = TokenDemand::OtherThan(token("T1"), second);
+            let Step::Start(job) = sim.step(&demand, Some("T1")) else { panic!("no job") };
+            let (_, attempt) = sim.probe(job, unknown());
+            assert!(attempt.expect("a request").may_force, "{rules:?}");
+            sim.replace("T2");
+            assert_eq!(sim.step(&demand, Some("T2")), Step::Serve);
+        }
+    }
+}
+
+#[test]
+fn reports_that_come_during_a_probe_that_cannot_tell_count_together() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let Step::Start(job) = sim.report_of("one", "T1") else { panic!("no job") };
+    sim.start(job);
+    assert_eq!(sim.report_of("two", "T1"), Step::Wait(None));
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), unknown(), now);
+    assert!(sim.state.attempt(now).expect("a request").may_force);
+}
+
+#[test]
+fn while_probes_cannot_tell_clients_use_up_a_quarter_of_a_days_forced_requests_at_most() {
+    for (rules, expected) in [(Rules::Stable, 5), (Rules::Classic, 50), (Rules::Work, 50)] {
         let mut sim = SimulatedAccount::on(rules);
         let (mut replaced, mut last) = (0, None::<Duration>);
         while sim.elapsed < secs(86_400) - secs(1) {
             let name = format!("T{replaced}");
-            if let Step::Start(job) = sim.step(&TokenRequest::Verified, Some(&name)) {
-                assert!(!rejected(job.clone()).is_reported);
-                sim.run(job, probed(unknown()));
-                assert_eq!(
-                    sim.step(&TokenRequest::Verified, Some(&name)),
-                    Step::Serve,
-                    "a suspicion"
-                );
+            if let Step::Start(job) = sim.step(&verified(), Some(&name)) {
+                let (_, attempt) = sim.probe(job, unknown());
+                assert_eq!(attempt, None, "a suspicion");
+                sim.end();
+                assert_eq!(sim.step(&verified(), Some(&name)), Step::Serve);
             }
-            if let Step::Start(job) = sim.report(&name) {
-                let rejected = rejected(job.clone());
-                assert!(rejected.is_reported);
-                if !rejected.may_force {
-                    sim.run(job, probed(unknown()));
-                    assert!(matches!(sim.report(&name), Step::Fail(_)));
-                    continue;
+            for by in ["one", "two"] {
+                let Step::Start(job) = sim.report_of(by, &name) else { continue };
+                let attempt = match rejected(job.clone()).probe {
+                    ProbeKind::None => sim.attempt(job),
+                    _ => sim.probe(job, unknown()).1,
+                };
+                let is_forced = attempt.as_ref().is_some_and(|it| it.may_force)
+                    || (rules == Rules::Work && attempt.is_some());
+                match is_forced {
+                    true => {
+                        assert!(last.is_none_or(|last| sim.elapsed - last >= secs(30)));
+                        last = Some(sim.elapsed);
+                        replaced += 1;
+                        sim.replace(&format!("T{replaced}"));
+                        break;
+                    }
+                    false => drop(sim.end()),
                 }
-                replaced += 1;
-                assert!(last.is_none_or(|last| sim.elapsed - last >= secs(30)));
-                last = Some(sim.elapsed);
-                let renewed = Outcome::Renewed(sim.document(&format!("T{replaced}"), 7200));
-                sim.run(job, JobReport { counts_as_forced: true, ..outcome(Ok(renewed)) });
             }
             sim.pass(secs(1));
         }
-        assert_eq!(replaced, per_day, "{rules:?}");
-        let unavailable = failed(sim.report(&format!("T{replaced}")));
-        assert!(unavailable.why.contains("as often as a day allows"), "{}", unavailable.why);
+        assert_eq!(replaced, expected, "{rules:?}");
+        sim.found_dead(&format!("T{replaced}"));
+        assert!(sim.state.check_forced(Certainty::Known, sim.now()).is_ok(), "{rules:?}");
     }
+}
+
+/// As if WeChat takes more time than a client can wait.
+#[test]
+fn a_doubt_is_probed_again_on_schedule_and_ends_with_what_wechat_says() {
+    for (later, is_dead) in [(Liveness::Alive, false), (Liveness::Dead, true)] {
+        let mut sim = SimulatedAccount::on(Rules::Classic);
+        let document = sim.document("T1", 7200);
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        sim.probe(job, unknown());
+        sim.end();
+        let (wait, job) = sim.next(Some(&document));
+        assert_eq!((wait, rejected(job.clone()).probe), (secs(5), ProbeKind::Scheduled));
+        sim.pass(wait);
+        let (_, attempt) = sim.probe(job, later);
+        assert_eq!(attempt.is_some_and(|attempt| attempt.may_force), is_dead);
+        sim.end();
+        let (wait, job) = sim.next(Some(&document));
+        match is_dead {
+            true => assert!(wait <= MIN_INTERVAL && matches!(job, Job::Resolve(_))),
+            false => assert_eq!((wait, job), (secs(6895), Job::Refresh)),
+        }
+    }
+}
+
+#[test]
+fn a_doubt_without_further_reports_ends_after_ten_minutes() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let document = sim.document("T1", 7200);
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.probe(job, unknown());
+    sim.end();
+    let mut probes = 0;
+    while sim.elapsed < secs(3600) {
+        let (wait, job) = sim.next(Some(&document));
+        sim.pass(wait.max(secs(1)).min(secs(15)));
+        if wait.is_zero() && matches!(job, Job::Resolve(_)) {
+            sim.probe(job, unknown());
+            sim.end();
+            probes += 1;
+        }
+    }
+    assert!((5..=8).contains(&probes), "{probes}");
+}
+
+#[test]
+fn a_token_that_is_due_is_replaced_on_schedule_whatever_is_said_of_it() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let document = sim.document("T1", 7200);
+    sim.pass(secs(6898));
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.probe(job, unknown());
+    sim.end();
+    sim.pass(secs(2));
+    assert_eq!(sim.next(Some(&document)), (secs(0), Job::Refresh));
+    assert_eq!(sim.attempt(Job::Refresh).map(|it| it.request), Some(TokenRequest::Live));
+    sim.end();
+    sim.pass(secs(300));
+    assert_eq!(sim.step(&other_than("T1", "one"), None), Step::Start(Job::Refresh), "expired");
 }
 
 #[test]
@@ -348,36 +604,40 @@ fn a_dead_token_is_replaced_as_soon_as_the_quota_allows() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
     let Step::Start(job) = sim.report("T1") else { panic!("no job") };
     let t2 = sim.document("T2", 7200);
-    let report = JobReport { counts_as_forced: true, ..outcome(Ok(Outcome::Renewed(t2.clone()))) };
-    let events = sim.run(job, JobReport { liveness: Some(Liveness::Dead), ..report });
-    assert!(matches!(events[..], [Event::Dead(_), Event::Published(_)]), "{events:?}");
+    let (events, _) = sim.probe(job, Liveness::Dead);
+    assert!(matches!(events[..], [Event::Dead(_)]), "{events:?}");
+    let events = sim.replace("T2");
+    assert!(matches!(events[..], [Event::Published(_)]), "{events:?}");
     assert!(!sim.state.is_dead(&token("T1")), "T2 is published now");
 
     sim.pass(secs(10));
     let Step::Start(job) = sim.report("T2") else { panic!("no job") };
-    assert!(!rejected(job.clone()).may_force);
+    let (_, attempt) = sim.probe(job, Liveness::Dead);
+    assert!(!attempt.expect("a normal request").may_force);
     let withheld = Err(RefreshError::Upstream(UpstreamError::Withheld));
-    sim.run(job, JobReport { liveness: Some(Liveness::Dead), ..outcome(withheld) });
+    sim.finish(outcome(withheld));
     // It is not handed out; clients learn when to ask again.
-    let unavailable = failed(sim.step(&TokenRequest::Live, Some("T2")));
+    let unavailable = failed(sim.step(&TokenDemand::Live, Some("T2")));
     assert_eq!(unavailable.retry_after, secs(20));
     assert!(unavailable.why.contains("30 秒"), "{}", unavailable.why);
     assert_eq!(failed(sim.report("T2")), unavailable);
     let (wait, job) = sim.next(Some(&t2));
-    assert_eq!((wait, rejected(job).may_force), (secs(20), false));
+    assert_eq!(wait, secs(20));
+    assert!(!sim.attempt(job).expect("a request").may_force);
+    sim.finish(outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
     sim.pass(wait);
     let (wait, job) = sim.next(Some(&t2));
-    let expected =
-        RejectedToken { token: token("T2"), is_probed: false, is_reported: true, may_force: true };
-    assert_eq!((wait, rejected(job)), (secs(0), expected.clone()));
-    assert_eq!(sim.step(&TokenRequest::Live, Some("T2")), Step::Start(Job::Resolve(expected)));
+    assert_eq!(wait, secs(0));
+    assert_eq!(sim.step(&TokenDemand::Live, Some("T2")), Step::Start(job.clone()));
+    let expected = Attempt { request: TokenRequest::OtherThan(token("T2")), may_force: true };
+    assert_eq!(sim.attempt(job), Some(expected));
 }
 
 #[test]
 fn with_the_daily_quota_used_up_normal_requests_are_sent_for_a_dead_token_only_if_they_cost_nothing()
  {
     let mut sim = SimulatedAccount::on(Rules::Stable);
-    sim.use_up_the_day();
+    sim.use_up_the_day(20);
     let document = sim.document("T20", 7200);
     sim.found_dead("T20");
     let confirmed = || outcome(Ok(Outcome::Confirmed(document.clone())));
@@ -387,12 +647,12 @@ fn with_the_daily_quota_used_up_normal_requests_are_sent_for_a_dead_token_only_i
         let (wait, job) = sim.next(Some(&document));
         sim.pass(wait);
         if wait.is_zero() {
-            assert!(!rejected(job.clone()).may_force);
-            assert_eq!(sim.run(job, confirmed()).len(), 1);
+            assert!(!sim.attempt(job).expect("a normal request").may_force);
+            assert_eq!(sim.finish(confirmed()).len(), 1);
             requests += 1;
         }
         assert!(
-            matches!(sim.step(&TokenRequest::Live, Some("T20")), Step::Fail(_)),
+            matches!(sim.step(&TokenDemand::Live, Some("T20")), Step::Fail(_)),
             "not handed out"
         );
     }
@@ -401,7 +661,7 @@ fn with_the_daily_quota_used_up_normal_requests_are_sent_for_a_dead_token_only_i
     // On other APIs every request counts. The next one is sent when the token is due.
     for rules in [Rules::Classic, Rules::Work] {
         let mut sim = SimulatedAccount::on(rules);
-        sim.use_up_the_day();
+        sim.use_up_the_day(200);
         sim.found_dead("T200");
         let document = sim.document("T200", 7200);
         assert_eq!(sim.next(Some(&document)), (secs(6900), Job::Refresh));
@@ -414,29 +674,35 @@ fn while_forced_requests_fail_the_schedule_goes_on_and_clients_get_the_reason() 
     let mut sim = SimulatedAccount::on(Rules::Stable);
     let document = sim.document("T1", 7200);
     let Step::Start(job) = sim.report("T1") else { panic!("no job") };
-    let report = JobReport { ended_forced: true, ..outcome(Err(refused(45009))) };
-    sim.run(job, JobReport { liveness: Some(unknown()), ..report });
+    sim.start(job);
+    sim.report_of("another", "T1");
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), unknown(), now);
+    assert!(sim.state.attempt(now).expect("a request").may_force);
+    sim.finish(JobReport { ended_forced: true, ..outcome(Err(refused(45009))) });
     assert_eq!(
-        sim.step(&TokenRequest::Live, Some("T1")),
+        sim.step(&TokenDemand::Live, Some("T1")),
         Step::Serve,
         "nothing says that it is dead"
     );
-    assert_eq!(sim.next(Some(&document)).0, secs(6900));
+    assert_eq!(sim.next(Some(&document)).0, secs(5), "it is probed again");
     assert_eq!(sim.state.failure(), None);
 
     sim.found_dead("T1");
-    let unavailable = failed(sim.step(&TokenRequest::Live, Some("T1")));
+    let unavailable = failed(sim.step(&TokenDemand::Live, Some("T1")));
     assert!(
         unavailable.why.contains("45009") && unavailable.retry_after > secs(3000),
         "{unavailable:?}"
     );
     assert!(sim.state.failure().is_some());
     let (wait, job) = sim.next(Some(&document));
-    assert!(wait <= MIN_INTERVAL && !rejected(job.clone()).may_force, "a normal request, at once");
-    sim.run(job, outcome(Ok(Outcome::Confirmed(document.clone()))));
+    assert!(wait <= MIN_INTERVAL);
+    assert!(!sim.attempt(job).expect("a normal request, at once").may_force);
+    sim.finish(outcome(Ok(Outcome::Confirmed(document.clone()))));
     assert_eq!(sim.next(Some(&document)).0, secs(300), "then every five minutes");
     sim.pass(secs(3600));
-    assert!(rejected(sim.next(Some(&document)).1).may_force, "until the retry of the forced one");
+    let (_, job) = sim.next(Some(&document));
+    assert!(sim.attempt(job).expect("the retry of the forced one").may_force);
 }
 
 #[test]
@@ -451,9 +717,10 @@ fn while_wecom_issues_a_dead_token_again_a_request_is_sent_every_thirty_seconds(
         sim.pass(wait);
         if wait.is_zero() {
             let confirmed = outcome(Ok(Outcome::Confirmed(document.clone())));
-            sim.run(job, JobReport { counts_as_forced: true, ..confirmed });
+            assert!(sim.attempt(job).is_some());
+            sim.finish(JobReport { counts_as_forced: true, ..confirmed });
             requests += 1;
-            let step = sim.step(&TokenRequest::Live, Some("T1"));
+            let step = sim.step(&TokenDemand::Live, Some("T1"));
             assert!(matches!(step, Step::Fail(_)), "not handed out: {step:?}");
         }
     }
@@ -466,14 +733,14 @@ fn a_token_published_by_another_process_ends_what_is_known_of_the_dead_one() {
     sim.found_dead("T1");
     let document = sim.document("T2", 7200);
     assert_eq!(sim.next(Some(&document)), (secs(6900), Job::Refresh));
-    assert_eq!(sim.step(&TokenRequest::OtherThan(token("T1")), Some("T2")), Step::Serve);
-    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), {
+    assert_eq!(sim.step(&other_than("T1", "one"), Some("T2")), Step::Serve);
+    assert_eq!(sim.step(&verified(), Some("T1")), {
         // T1 is published again, and not known to be dead any more.
         let rejected = RejectedToken {
             token: token("T1"),
-            is_probed: true,
+            probe: ProbeKind::Awaited,
             is_reported: false,
-            may_force: true,
+            client: Some(client("sdk")),
         };
         Step::Start(Job::Resolve(rejected))
     });
@@ -483,13 +750,13 @@ fn a_token_published_by_another_process_ends_what_is_known_of_the_dead_one() {
 fn a_suspicion_waits_only_for_a_job_that_answers_it() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
     sim.start(Job::Refresh);
-    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::Serve);
+    assert_eq!(sim.step(&verified(), Some("T1")), Step::Serve);
     assert_eq!(sim.report("T1"), Step::Wait(None), "a report waits for any job");
     let confirmed = Outcome::Confirmed(sim.document("T1", 7200));
     sim.finish(outcome(Ok(confirmed)));
     let Step::Start(job) = sim.report("T1") else { panic!("no job") };
     sim.start(job);
-    assert_eq!(sim.step(&TokenRequest::Verified, Some("T1")), Step::Wait(None));
+    assert_eq!(sim.step(&verified(), Some("T1")), Step::Wait(None));
 }
 
 /// Short lifetimes and long margins: how many requests are sent in an hour, if each succeeds.
@@ -554,8 +821,9 @@ fn a_report_that_could_not_be_resolved_is_resolved_at_the_announced_retry() {
         let mut sim = SimulatedAccount::on(Rules::Stable);
         let document = sim.document("T1", 7200);
         let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        sim.probe(job, unknown());
         let failure = RefreshError::Upstream(UpstreamError::Status(502));
-        let events = sim.run(job, JobReport { liveness: Some(unknown()), ..outcome(Err(failure)) });
+        let events = sim.finish(outcome(Err(failure)));
         let pause = events.iter().find_map(|event| match event {
             Event::Failed { pause, .. } => Some(*pause),
             _ => None,
@@ -563,9 +831,9 @@ fn a_report_that_could_not_be_resolved_is_resolved_at_the_announced_retry() {
         let pause = pause.expect("the failure is logged, and when it is retried");
         let (wait, job) = sim.next(Some(&document));
         assert_eq!(wait, pause);
-        assert!(matches!(&job, Job::Resolve(rejected) if rejected.is_probed), "{job:?}");
         sim.pass(pause);
-        let events = sim.run(job, probed(later));
+        let (mut events, _) = sim.probe(job, later);
+        events.extend(sim.end());
         assert_eq!(events.contains(&Event::Recovered), !is_dead, "{events:?}");
         assert_eq!(sim.state.is_dead(&token("T1")), is_dead);
         assert_eq!(sim.state.failure().is_none(), !is_dead);
@@ -594,7 +862,7 @@ fn a_mirror_asks_its_source_every_half_minute() {
     sim.run(Job::Refresh, outcome(Ok(Outcome::Renewed(document.clone()))));
     assert_eq!(sim.next(Some(&document)).0, secs(30));
     sim.pass(secs(10));
-    let Step::Start(job) = sim.step(&TokenRequest::Verified, Some("T1")) else { panic!("no job") };
+    let Step::Start(job) = sim.step(&verified(), Some("T1")) else { panic!("no job") };
     sim.run(job, outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
     sim.pass(secs(20));
     let next = sim.next(Some(&document));

@@ -155,3 +155,17 @@ fn after_a_reset_a_failure_is_retried_at_once_and_logged_again() {
     assert!(matches!(ticket.fail(48001, None, later)[..], [Event::Failed { .. }]));
     assert_eq!(ticket.wait_without_ticket(later), Some(secs(3600)), "no further reset");
 }
+
+#[test]
+fn a_ticket_that_waits_for_another_token_is_requested_as_soon_as_there_is_one() {
+    for (replaceable_in, expected) in [(Some(secs(5)), secs(1)), (None, secs(3600))] {
+        let (mut ticket, now) = schedule();
+        ticket.fail(40001, replaceable_in, now);
+        ticket.note_new_token(now);
+        assert_eq!(ticket.wait_without_ticket(now), Some(expected), "{replaceable_in:?}");
+    }
+    let (mut ticket, now) = schedule();
+    ticket.fail(48001, None, now);
+    ticket.note_new_token(now);
+    assert!(ticket.wait_without_ticket(now).unwrap() > secs(60), "another failure");
+}

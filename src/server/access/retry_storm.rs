@@ -2,7 +2,10 @@
 //!
 //! A single repeated request proves nothing: fifty workers of one host start together, and SDKs that do not cache a token
 //! near its end ask for it with each of their calls. So a repeated request first makes the token be verified, which
-//! costs the client nothing, and a client is refused only after very many. Reads no clock.
+//! costs the client nothing, and a client is refused only after very many.
+//!
+//! All that ask from one address with one key are one client here, and each may give the others away. A loop, however, is
+//! one process that waits for each answer and asks on one connection: only that connection is refused. Reads no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +34,7 @@ const LOOP_LIMIT_NEAR_THE_END: u32 = 400;
 /// With no more life than this, some SDKs no longer cache a token. The widest margin is that of silenceper/wechat.
 const WIDEST_SDK_MARGIN: Duration = Duration::from_secs(1500);
 
-/// How many clients are remembered, in one or two megabytes. Clients beyond that number are never refused.
+/// How many clients are remembered, in one or two megabytes. Tokens are not verified for clients beyond that number.
 const MAX_CLIENTS: usize = 16_384;
 
 /// How often, at most, the clients that can be forgotten are searched for.
@@ -44,17 +47,6 @@ pub(crate) struct ClientId {
     pub(crate) peer: Peer,
     /// The name of the client's key.
     pub(crate) key: Option<Arc<str>>,
-}
-
-/// How to answer a request for the current token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetryDecision {
-    /// Hand out the current token.
-    HandOut,
-    /// Make sure first that WeChat accepts the token.
-    Verify,
-    /// Refuse the client in a way that no SDK retries after: WeChat accepts the token, and the client still asks.
-    Refuse,
 }
 
 /// The tokens that were handed out recently, by client.
@@ -70,46 +62,66 @@ pub(crate) struct RetryStorms {
 struct LastHandout {
     generation: u64,
     at: Instant,
-    /// How many times in a row the client has got this token at loop intervals.
-    count: u32,
 }
 
 impl LastHandout {
-    fn first(token: &LiveToken, now: Instant) -> LastHandout {
-        LastHandout { generation: token.generation, at: now, count: 1 }
+    fn new(token: &LiveToken, now: Instant) -> LastHandout {
+        LastHandout { generation: token.generation, at: now }
     }
 }
 
-impl RetryStorms {
-    /// Decides about a client's request for the current token, and records it as handed out unless it is refused.
-    pub(crate) fn decide(
-        &mut self,
-        client: &ClientId,
-        token: &LiveToken,
-        now: Instant,
-    ) -> RetryDecision {
-        let Some(last) = self.last.get_mut(client) else {
-            self.remember(client, token, now);
-            return RetryDecision::HandOut;
+/// The handouts on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct LoopCounter(Option<Box<RepeatedHandout>>);
+
+/// The token that was handed out last on a connection, and how many times in a row at loop intervals.
+#[derive(Debug)]
+struct RepeatedHandout {
+    client: ClientId,
+    last: LastHandout,
+    count: u32,
+}
+
+impl LoopCounter {
+    /// Notes that this client is to be handed the token. Returns whether it is in a loop, and is to be refused in a way that
+    /// no SDK retries after. One refusal ends a loop: a client that asks again after it was in none.
+    pub(crate) fn note(&mut self, client: &ClientId, token: &LiveToken, now: Instant) -> bool {
+        let new = LastHandout::new(token, now);
+        let Some(repeated) = self.0.as_mut().filter(|repeated| {
+            repeated.client == *client
+                && repeated.last.generation == new.generation
+                && now.duration_since(repeated.last.at) <= LOOP_INTERVAL
+        }) else {
+            let client = client.clone();
+            self.0 = Some(Box::new(RepeatedHandout { client, last: new, count: 1 }));
+            return false;
         };
-        if last.generation != token.generation {
-            *last = LastHandout::first(token, now);
-            return RetryDecision::HandOut;
-        }
-        let age = now.duration_since(last.at);
-        let is_loop = age <= LOOP_INTERVAL;
         let limit = match token.life > WIDEST_SDK_MARGIN {
             true => LOOP_LIMIT,
             false => LOOP_LIMIT_NEAR_THE_END,
         };
-        if is_loop && last.count >= limit {
-            // One refusal ends a loop. A client that asks again after it was in none.
-            last.count = 0;
-            return RetryDecision::Refuse;
-        }
-        last.count = if is_loop { last.count + 1 } else { 1 };
-        last.at = now;
-        if age <= SUSPICIOUS_INTERVAL { RetryDecision::Verify } else { RetryDecision::HandOut }
+        let is_loop = repeated.count >= limit;
+        repeated.count = if is_loop { 0 } else { repeated.count + 1 };
+        repeated.last = new;
+        is_loop
+    }
+}
+
+impl RetryStorms {
+    /// Returns whether the client may have been refused with the current token, so that it is to be verified first.
+    /// Records it as handed out.
+    pub(crate) fn is_suspicious(
+        &mut self,
+        client: &ClientId,
+        token: &LiveToken,
+        now: Instant,
+    ) -> bool {
+        let Some(last) = self.last.get_mut(client) else {
+            self.remember(client, token, now);
+            return false;
+        };
+        let last = std::mem::replace(last, LastHandout::new(token, now));
+        last.generation == token.generation && now.duration_since(last.at) <= SUSPICIOUS_INTERVAL
     }
 
     /// Records that a client got another token than the one that was current when it asked.
@@ -120,7 +132,7 @@ impl RetryStorms {
         now: Instant,
     ) {
         if let Some(last) = self.last.get_mut(client) {
-            *last = LastHandout::first(token, now);
+            *last = LastHandout::new(token, now);
         }
     }
 
@@ -136,7 +148,7 @@ impl RetryStorms {
                 return;
             }
         }
-        self.last.insert(client.clone(), LastHandout::first(token, now));
+        self.last.insert(client.clone(), LastHandout::new(token, now));
     }
 }
 
@@ -158,34 +170,42 @@ mod tests {
     }
 
     #[test]
-    fn a_token_asked_for_again_within_minutes_is_verified_and_later_is_not() {
+    fn a_token_asked_for_again_within_minutes_is_suspicious_and_later_is_not() {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let at = |secs: u64| start + Duration::from_secs(secs);
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        assert_eq!(storms.decide(&one, &t1, at(0)), RetryDecision::HandOut);
-        assert_eq!(storms.decide(&one, &t1, at(300)), RetryDecision::Verify);
-        assert_eq!(storms.decide(&one, &t1, at(601)), RetryDecision::HandOut);
-        assert_eq!(
-            storms.decide(&client(2), &t1, at(601)),
-            RetryDecision::HandOut,
-            "another client"
-        );
-        assert_eq!(storms.decide(&one, &t2, at(602)), RetryDecision::HandOut, "another token");
-        assert_eq!(storms.decide(&one, &t2, at(602)), RetryDecision::Verify);
+        assert!(!storms.is_suspicious(&one, &t1, at(0)));
+        assert!(storms.is_suspicious(&one, &t1, at(300)));
+        assert!(!storms.is_suspicious(&one, &t1, at(601)));
+        assert!(!storms.is_suspicious(&client(2), &t1, at(601)), "another client");
+        assert!(!storms.is_suspicious(&one, &t2, at(602)), "another token");
+        assert!(storms.is_suspicious(&one, &t2, at(602)));
         let other_key = ClientId { key: Some("php".into()), ..one };
-        assert_eq!(storms.decide(&other_key, &t2, at(602)), RetryDecision::HandOut, "another key");
+        assert!(!storms.is_suspicious(&other_key, &t2, at(602)), "another key");
     }
 
     #[test]
     fn a_loop_is_refused_once_and_later_for_a_token_near_its_end() {
         for (life, limit) in [(7200, LOOP_LIMIT), (1500, LOOP_LIMIT_NEAR_THE_END)] {
-            let (mut storms, now) = (RetryStorms::default(), Instant::now());
+            let (mut loops, now) = (LoopCounter::default(), Instant::now());
             let (one, t1) = (client(1), token(1, life));
             for _ in 0..limit {
-                assert_ne!(storms.decide(&one, &t1, now), RetryDecision::Refuse);
+                assert!(!loops.note(&one, &t1, now));
             }
-            assert_eq!(storms.decide(&one, &t1, now), RetryDecision::Refuse);
-            assert_eq!(storms.decide(&one, &t1, now), RetryDecision::Verify, "it did not loop");
+            assert!(loops.note(&one, &t1, now));
+            assert!(!loops.note(&one, &t1, now), "it did not loop");
+        }
+    }
+
+    #[test]
+    fn another_token_or_another_client_on_the_connection_is_no_loop() {
+        let (mut loops, now) = (LoopCounter::default(), Instant::now());
+        for n in 0..1000 {
+            assert!(!loops.note(&client(1), &token(n, 7200), now));
+        }
+        for _ in 0..1000 {
+            assert!(!loops.note(&client(1), &token(1, 7200), now));
+            assert!(!loops.note(&client(2), &token(1, 7200), now));
         }
     }
 
@@ -194,30 +214,30 @@ mod tests {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_CLIENTS {
-            storms.decide(&ClientId { account: n.to_string(), ..client(1) }, &t1, start);
+            storms.is_suspicious(&ClientId { account: n.to_string(), ..client(1) }, &t1, start);
         }
         assert_eq!(storms.last.len(), MAX_CLIENTS);
         let later = start + SUSPICIOUS_INTERVAL + Duration::from_secs(1);
-        assert_eq!(storms.decide(&client(2), &t1, later), RetryDecision::HandOut);
+        assert!(!storms.is_suspicious(&client(2), &t1, later));
         assert_eq!(storms.last.len(), 1);
-        assert_eq!(storms.decide(&client(2), &t1, later), RetryDecision::Verify);
+        assert!(storms.is_suspicious(&client(2), &t1, later));
     }
 
     #[test]
     fn a_client_that_asks_slowly_is_never_refused() {
-        let (mut storms, start, t1) = (RetryStorms::default(), Instant::now(), token(1, 7200));
+        let (mut loops, start, t1) = (LoopCounter::default(), Instant::now(), token(1, 7200));
         for n in 0..1000 {
             let now = start + (LOOP_INTERVAL + Duration::from_secs(1)) * n;
-            assert_ne!(storms.decide(&client(1), &t1, now), RetryDecision::Refuse);
+            assert!(!loops.note(&client(1), &t1, now));
         }
     }
 
     #[test]
-    fn a_replacement_that_is_asked_for_again_is_verified() {
+    fn a_replacement_that_is_asked_for_again_is_suspicious() {
         let (mut storms, now) = (RetryStorms::default(), Instant::now());
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        storms.decide(&one, &t1, now);
+        storms.is_suspicious(&one, &t1, now);
         storms.record_replacement(&one, &t2, now);
-        assert_eq!(storms.decide(&one, &t2, now), RetryDecision::Verify);
+        assert!(storms.is_suspicious(&one, &t2, now));
     }
 }

@@ -2,7 +2,7 @@
 //! of connections.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use hyper::body::Bytes;
@@ -21,13 +21,15 @@ use super::{
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
-use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenRequest, Unavailable};
+use crate::model::status::{
+    AccountStatus, Client, LiveToken, NoTicket, TokenDemand, Unavailable, Witness,
+};
 use crate::os::timestamp::Timestamp;
 use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
-use crate::server::access::retry_storm::{ClientId, RetryDecision};
+use crate::server::access::retry_storm::{ClientId, LoopCounter};
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 
@@ -38,11 +40,29 @@ const NO_KEY: &str = "a key is needed here: send Authorization: Bearer KEY; on t
 const NOT_A_KEY: &str =
     "this key is not in the server's keys file; was it copied whole, and was it taken out?";
 
-/// Ends the retry loop of an SDK: no SDK retries after this errcode.
-const END_RETRY_LOOP: Rejection = Rejection::WeChat(
+// What ends the retry loop of an SDK: no SDK retries after this errcode.
+
+/// The token is honoured.
+const LOOPS_WITH_HONOURED: Rejection = Rejection::WeChat(
     TOO_FREQUENT,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
      were handed and keep coming back with, so its refusal has another reason",
+);
+
+/// WeChat could not be asked.
+const LOOPS_WITH_UNKNOWN: Rejection = Rejection::WeChat(
+    TOO_FREQUENT,
+    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep coming back with the token \
+     that you were handed, and WeChat could not be asked whether it is honoured; if WeChat rejects it, say so with POST \
+     /token, or on the server with `wxtoken fetch --rejected -`",
+);
+
+/// This server does not ask WeChat.
+const LOOPS_WITHOUT_REFRESH: Rejection = Rejection::WeChat(
+    TOO_FREQUENT,
+    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep coming back with the token \
+     that you were handed, and this server does not ask WeChat whether it is honoured; if WeChat rejects it, say so on the \
+     host that fetches, with `wxtoken fetch --rejected -`",
 );
 
 /// A request that has been handled.
@@ -61,6 +81,8 @@ struct RequestContext<'a> {
     client: Peer,
     snapshot: &'a Snapshot,
     state: &'a ServerState,
+    /// What was handed out on the connection, if that is the client's own.
+    loops: Option<&'a RefCell<LoopCounter>>,
     /// The name of the client's key, once that is known.
     key_name: &'a OnceCell<Arc<str>>,
 }
@@ -71,6 +93,7 @@ pub(crate) async fn handle(
     body: &mut RequestBody<'_>,
     connection: ConnectionInfo,
     certificate: Result<(), AccessError>,
+    loops: &RefCell<LoopCounter>,
     state: &ServerState,
 ) -> Handled {
     // A reload meanwhile does not affect this request.
@@ -100,6 +123,8 @@ pub(crate) async fn handle(
             client: client.peer(),
             snapshot: &snapshot,
             state,
+            // The connection of a proxy is that of many clients.
+            loops: matches!(client, ClientAddress::Direct(_)).then_some(loops),
             key_name: &key_name,
         };
         context.answer(route, head, body).await
@@ -181,10 +206,12 @@ impl<'a> RequestContext<'a> {
                 Ok(Reply::Metrics(metrics::text(&self.statuses(key, now), self.state)))
             }
             Route::Token(name) => {
-                let account = self.find(name, self.key(&head.headers, Challenge::Bearer)?)?;
+                let key = self.key(&head.headers, Challenge::Bearer)?;
+                let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
                     let rejected = body::rejected(&body::read(body).await?)?;
-                    self.obtain(account, TokenRequest::OtherThan(rejected)).await?
+                    let witness = Witness::Client(self.client(key));
+                    self.obtain(account, TokenDemand::OtherThan(rejected, witness)).await?
                 } else {
                     self.token(account).await?
                 };
@@ -217,6 +244,15 @@ impl<'a> RequestContext<'a> {
         let key = keys.find(presented).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
         self.key_name.get_or_init(|| Arc::clone(&key.name));
         Ok(key)
+    }
+
+    /// Returns whose word a report of this client is.
+    fn client(self, key: Option<&Key>) -> Client {
+        match (key, self.client) {
+            (Some(key), _) => Client::Key(Arc::clone(&key.name)),
+            (None, Peer::Ip(ip)) => Client::at(ip),
+            (None, Peer::Unix) => Client::Local,
+        }
     }
 
     fn accounts(self) -> &'a Accounts {
@@ -301,12 +337,12 @@ impl<'a> RequestContext<'a> {
     async fn token(self, account: usize) -> Result<LiveToken, Rejection> {
         match self.accounts().token(account) {
             Some(token) => Ok(token),
-            None => self.obtain(account, TokenRequest::Live).await,
+            None => self.obtain(account, TokenDemand::Live).await,
         }
     }
 
-    async fn obtain(self, account: usize, request: TokenRequest) -> Result<LiveToken, Rejection> {
-        self.accounts().obtain(account, request).await.map_err(Rejection::NoToken)
+    async fn obtain(self, account: usize, demand: TokenDemand) -> Result<LiveToken, Rejection> {
+        self.accounts().obtain(account, demand).await.map_err(Rejection::NoToken)
     }
 
     /// Returns the account's live ticket of this type as JSON, fetched if there is none.
@@ -362,17 +398,22 @@ impl<'a> RequestContext<'a> {
         };
         let token = self.token(account).await?;
         let now = || self.state.clock.instant().into();
-        let decision = self.state.storms.borrow_mut().decide(&client, &token, now());
-        match decision {
-            RetryDecision::Refuse => return Err(END_RETRY_LOOP),
-            RetryDecision::HandOut if !force => return Ok(token),
-            // Without --refresh the token cannot be verified.
-            _ if !self.accounts().can_refresh() => return Ok(token),
-            RetryDecision::HandOut | RetryDecision::Verify => {}
-        }
-        let verified = self.obtain(account, TokenRequest::Verified).await?;
+        let is_suspicious = self.state.storms.borrow_mut().is_suspicious(&client, &token, now());
+        let is_loop =
+            self.loops.is_some_and(|loops| loops.borrow_mut().note(&client, &token, now()));
+        let is_verified = (force || is_suspicious || is_loop) && self.accounts().can_refresh();
+        let verified = match is_verified {
+            true => self.obtain(account, TokenDemand::Verified(self.client(key))).await?,
+            false => token.clone(),
+        };
         if verified.generation != token.generation {
             self.state.storms.borrow_mut().record_replacement(&client, &verified, now());
+        } else if is_loop {
+            return Err(match self.accounts().is_honoured(account) {
+                Some(true) => LOOPS_WITH_HONOURED,
+                Some(false) => LOOPS_WITH_UNKNOWN,
+                None => LOOPS_WITHOUT_REFRESH,
+            });
         }
         Ok(verified)
     }

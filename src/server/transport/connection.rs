@@ -1,7 +1,7 @@
 //! The life of one connection: TLS handshake, requests by hyper, timeouts, and the close. The routes decide what a
 //! request gets, and `accept` which peers get here.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,6 +27,7 @@ use super::tls::{self, ClientCertificate};
 use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
+use crate::server::access::retry_storm::LoopCounter;
 use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT};
 use crate::server::routes::handler::{self, Handled};
 use crate::server::routes::rejection::Rejection;
@@ -54,6 +55,8 @@ struct Connection {
     certificate: OnceCell<Box<ClientCertificate>>,
     slot: ConnectionSlot,
     progress: Rc<RequestProgress>,
+    /// What was handed out on it.
+    loops: RefCell<LoopCounter>,
     /// Whether SDKs expect an `errcode` in the answer to the last request, as far as it has arrived.
     is_for_sdks: Cell<bool>,
 }
@@ -83,6 +86,7 @@ pub(crate) async fn serve(
         certificate: OnceCell::new(),
         slot,
         progress,
+        loops: RefCell::default(),
         is_for_sdks: Cell::default(),
     });
     let life = pin!(async {
@@ -298,7 +302,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let certificate = connection.certificate.get();
     let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now().wall));
     let Handled { client, is_for_sdks, key, answer } =
-        handler::handle(&head, &mut body, *info, certificate, state).await;
+        handler::handle(&head, &mut body, *info, certificate, &connection.loops, state).await;
     connection.is_for_sdks.set(is_for_sdks);
     let closes = answer.as_ref().is_err_and(Rejection::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));

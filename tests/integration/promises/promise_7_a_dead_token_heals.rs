@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
@@ -176,27 +176,295 @@ fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
     }
 }
 
+/// Asserts that all routes say that there is no token, and that no request for another one has ended yet.
+#[track_caller]
+fn assert_handed_out_to_nobody(server: &Server, api: &str) {
+    let sample = |name: &str, expected: &str| {
+        let line = format!("{name}{{account=\"default\"}} {expected}\n");
+        let metrics = server.get("/metrics").body;
+        assert!(metrics.contains(&line), "{api}: {line} is not in:\n{metrics}");
+    };
+    sample("wxtoken_fetch_last_failure_timestamp_seconds", "0");
+    sample("wxtoken_token_live", "0");
+    assert!(server.get("/").body.contains("已失效"), "{api}: the page");
+    let sdk = match api {
+        "work" => format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=x"),
+        _ => format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=x"),
+    };
+    // These wait some seconds for another token.
+    std::thread::scope(|scope| {
+        for path in ["/token", "/readyz"] {
+            scope.spawn(move || {
+                let response = server.get(path);
+                assert_eq!(response.status, 503, "{api}: {path}: {response:?}");
+                let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
+                assert!((1..=30).contains(&seconds), "{api}: {seconds}");
+            });
+        }
+        scope.spawn(|| assert_eq!(server.get(&sdk).json()["errcode"], -1, "{api}"));
+    });
+}
+
+/// A dead token was handed out for as long as the request for another one went on.
 #[test]
-fn a_word_is_believed_where_wechat_cannot_be_asked_and_twice_in_a_row_it_is_not() {
+fn a_verdict_counts_while_the_request_for_another_token_hangs() {
+    std::thread::scope(|scope| {
+        for api in ["stable", "classic", "work"] {
+            scope.spawn(move || {
+                let wechat = WeChat::start();
+                let sandbox = Sandbox::new(&wechat).on(api);
+                let server = sandbox.serve_refreshing(&[]);
+                let dead = token_of(&server.get("/token"));
+                wechat.kill_tokens();
+                wechat.fault("token/hang");
+                let asked = wechat.asked();
+                std::thread::scope(|scope| {
+                    let report = scope.spawn(|| server.report_rejected(&dead));
+                    eventually("the verdict is known", || server.get("/readyz").status == 503);
+                    eventually("the request is sent", || wechat.asked() > asked);
+                    assert_eq!(wechat.asked(), asked + 1, "{api}: the first request goes on");
+                    assert_handed_out_to_nobody(&server, api);
+                    assert_eq!(report.join().unwrap().status, 503, "{api}");
+                });
+                assert_eq!(sandbox.token(), dead, "{api}: the document is as it was");
+                wechat.fault("none");
+                eventually("there is another token", || server.get("/token").status == 200);
+                assert!(wechat.is_alive(&token_of(&server.get("/token"))), "{api}");
+            });
+        }
+    });
+}
+
+/// A child that a failed test does not leave behind, not even stopped.
+struct KilledAtEnd(Child);
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_verdict_counts_while_a_stopped_fetch_holds_the_lock() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let dead = token_of(&server.get("/token"));
+    wechat.fault("token/hang@1");
+    let asked = wechat.asked();
+    let fetch =
+        sandbox.command(&["fetch", "--force"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let fetch = KilledAtEnd(fetch.unwrap());
+    eventually("fetch holds the lock and asks", || wechat.asked() == asked + 1);
+    let signal = |name: &str| {
+        let pid = fetch.0.id().to_string();
+        let killed = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(killed.success());
+    };
+    signal("-STOP");
+    wechat.kill_tokens();
+    std::thread::scope(|scope| {
+        let report = scope.spawn(|| server.report_rejected(&dead));
+        eventually("the verdict is known", || server.get("/readyz").status == 503);
+        assert_handed_out_to_nobody(&server, "stable");
+        assert_eq!(report.join().unwrap().status, 503);
+    });
+    assert_eq!(wechat.asked(), asked + 1, "the lock is held");
+    drop(fetch);
+    eventually("there is another token", || server.get("/token").status == 200);
+    assert!(wechat.is_alive(&token_of(&server.get("/token"))));
+}
+
+/// `serve --refresh` for the account with jsapi tickets.
+fn serve_with_tickets(sandbox: &Sandbox, wechat: &WeChat) -> Server {
+    let (secret, state) = (sandbox.path("secret"), sandbox.path("state"));
+    let config = format!(
+        "dir = {state:?}\n[account.default]\nappid = {APPID:?}\nsecret_file = {secret:?}\nbase_url = {:?}\n\
+         tickets = [\"jsapi\"]\n",
+        wechat.url()
+    );
+    let path = sandbox.path("wxtoken.toml");
+    write_with_mode(&path, &config, 0o600);
+    let mut command = wxtoken();
+    command.args(["serve", "--refresh", "--listen", "127.0.0.1:0", "-c"]).arg(path);
+    Server::start(command, 1)
+}
+
+#[test]
+fn a_token_that_a_ticket_call_shows_to_be_dead_is_nobodys_and_opens_no_ticket() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let dead = sandbox.token();
+    sandbox.publish_ticket("jsapi", "OLD", 7200, 7000);
+    wechat.kill_tokens();
+    wechat.fault("token/hang");
+    let server = serve_with_tickets(&sandbox, &wechat);
+    eventually("the verdict is known", || server.get("/readyz").status == 503);
+    assert_handed_out_to_nobody(&server, "stable");
+    let path = format!("/cgi-bin/ticket/getticket?access_token={dead}&type=jsapi");
+    assert_eq!(server.get(&path).json()["errcode"], -1, "a dead token authorizes nothing");
+    // A ticket has a life of its own.
+    assert_eq!(server.get("/ticket/jsapi").json()["ticket"], "OLD");
+    wechat.fault("none");
+    eventually("there is another token", || server.get("/token").status == 200);
+    assert_eq!(server.get(&path).json()["errcode"], -1, "nor after it was replaced");
+    let path = path.replace(&dead, &sandbox.token());
+    eventually("there is another ticket", || server.get("/ticket/jsapi").json()["ticket"] != "OLD");
+    assert_eq!(server.get(&path).json()["errcode"], 0);
+}
+
+/// The server with a keys file, and the keys: one for each name.
+fn serve_with_keys(sandbox: &Sandbox, names: &[&str]) -> (Server, Vec<String>) {
+    let (mut keys, mut lines) = (Vec::new(), String::new());
+    for name in names {
+        let mut command = wxtoken();
+        command.args(["key", name]);
+        let stdout = Run::new(command).exits(0).stdout;
+        let field = |label: &str| {
+            let line = stdout.lines().find_map(|line| line.strip_prefix(label));
+            line.expect("a key and its line").trim().to_owned()
+        };
+        keys.push(field("key:"));
+        lines += &format!("{}\n", field("line:"));
+    }
+    let path = sandbox.path("keys");
+    write_with_mode(&path, &lines, 0o600);
+    (sandbox.serve_refreshing(&["--keys", path.to_str().unwrap()]), keys)
+}
+
+/// A client with this key reports this token as rejected.
+#[track_caller]
+fn report_by(server: &Server, key: &str, token: &str) -> Response {
+    let request = post_request("/token", &rejected(token));
+    server.send(&request.replacen("\r\n", &format!("\r\nAuthorization: Bearer {key}\r\n"), 1))
+}
+
+/// A client with this key asks for the token as an SDK does.
+#[track_caller]
+fn ask_by(server: &Server, key: &str) -> Response {
+    server.get(&format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={key}"))
+}
+
+/// It used to mint as often as a day allows, at which a classic token dies each time.
+#[test]
+fn one_client_has_no_token_replaced_where_wechat_cannot_be_asked_and_two_have() {
+    for (api, fault) in
+        [("stable", "errcode:45009"), ("classic", "errcode:48001"), ("classic", "slow:4")]
+    {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(api);
+        let (server, keys) = serve_with_keys(&sandbox, &["liar", "other"]);
+        sandbox.run(&["fetch"]).exits(0);
+        let token = sandbox.token();
+        let mints = wechat.mints();
+        wechat.fault(&format!("probe/{fault}"));
+        for _ in 0..20 {
+            let response = report_by(&server, &keys[0], &token);
+            assert_eq!(response.status, 503, "{api} {fault}: {response:?}");
+            let message = response.json()["message"].as_str().unwrap().to_owned();
+            if message.contains("moments ago") || message.contains("has not answered yet") {
+                continue;
+            }
+            for part in ["one client", "fetch --rejected", "仅凭一个客户端"] {
+                assert!(message.contains(part), "{api} {fault}: {message}");
+            }
+            let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
+            assert!((5..=300).contains(&seconds), "{seconds}");
+        }
+        assert_eq!(wechat.mints(), mints, "{api} {fault}");
+        assert_eq!(wechat.calls()["forced"], 0, "{api} {fault}");
+        assert_eq!(sandbox.token(), token);
+        assert_eq!(ask_by(&server, &keys[1]).json()["access_token"], token.as_str());
+
+        // A second client says so, too.
+        let response = report_by(&server, &keys[1], &token);
+        let another = token_of(&response);
+        assert_ne!(another, token, "{api} {fault}");
+        assert_eq!(wechat.mints(), mints + 1, "{api} {fault}");
+        wechat.fault("none");
+        assert!(wechat.is_alive(&another));
+        let stderr = server.stop();
+        assert_eq!(stderr.matches("until another client says so").count(), 1, "{stderr}");
+    }
+}
+
+/// On stable a request that forces nothing brings the token of the program that has replaced ours; on work it replaces
+/// nothing that lives.
+#[test]
+fn where_wechat_cannot_be_asked_one_client_is_enough_if_a_request_costs_nothing() {
+    for api in ["stable", "work"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(api);
+        let server = sandbox.serve_refreshing(&[]);
+        let dead = token_of(&server.get("/token"));
+        wechat.kill_tokens();
+        wechat.fault("probe/errcode:48001");
+        let another = token_of(&server.report_rejected(&dead));
+        assert_ne!(another, dead, "{api}");
+        wechat.fault("none");
+        assert!(wechat.is_alive(&another), "{api}");
+    }
+}
+
+#[test]
+fn a_report_that_a_slow_wechat_leaves_open_is_settled_by_the_server_itself() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&[]);
-    let first = token_of(&server.get("/token"));
-    // Whoever has put the host on the allowlist for one call only, say.
-    wechat.fault("errcode:40164@1");
-    let second = token_of(&server.report_rejected(&first));
-    assert_ne!(second, first);
+    let dead = token_of(&server.get("/token"));
+    wechat.kill_tokens();
+    wechat.fault("probe/slow:4");
+    assert_eq!(server.report_rejected(&dead).status, 503);
+    eventually("it is replaced, though nobody asks again", || sandbox.token() != dead);
     assert_eq!(wechat.mints(), 2);
+}
 
-    wechat.fault("errcode:40164@1");
-    let response = server.report_rejected(&second);
-    assert_eq!(response.status, 503, "{response:?}");
-    let message = response.json()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("30 seconds") && message.contains("30 秒"), "{message}");
-    let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=30).contains(&seconds), "{seconds}");
-    assert_eq!(wechat.mints(), 2);
-    assert_eq!(token_of(&server.get("/token")), second, "nobody knows that it is dead");
+/// As the operator does who knows better than the server.
+#[test]
+fn where_wechat_cannot_be_asked_the_operators_word_is_enough() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat).on("classic");
+    let server = sandbox.serve_refreshing(&[]);
+    let dead = token_of(&server.get("/token"));
+    wechat.fault("probe/errcode:48001");
+    assert_eq!(server.report_rejected(&dead).status, 503);
+    fetch_rejected(&sandbox, &dead).exits(0).silent();
+    assert_eq!(token_of(&server.report_rejected(&dead)), sandbox.token());
+    assert_ne!(sandbox.token(), dead);
+}
+
+/// One key's probes used to be everybody's, and a dead token healed when the next one was due, up to 30 s later.
+#[test]
+fn a_dead_token_heals_at_once_though_another_client_has_used_up_its_probes() {
+    for is_explicit in [true, false] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on("classic");
+        let (server, keys) = serve_with_keys(&sandbox, &["liar", "honest"]);
+        eventually("there is a token", || ask_by(&server, &keys[1]).json()["errcode"].is_null());
+        let token = sandbox.token();
+        // More than one a second, so that none is answered by the one before.
+        let begun = Instant::now();
+        let mut reports = 0;
+        while begun.elapsed() < Duration::from_secs(4) {
+            let response = match is_explicit {
+                true => report_by(&server, &keys[0], &token),
+                false => ask_by(&server, &keys[0]),
+            };
+            assert_eq!(token_of(&response), token);
+            reports += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let probes = wechat.probes();
+        assert!(reports > 3 && (1..=2).contains(&probes), "{reports}: {probes}");
+        wechat.kill_tokens();
+        let healed = token_of(&report_by(&server, &keys[1], &token));
+        assert_ne!(healed, token);
+        assert_eq!(wechat.probes(), probes + 1, "the first report is probed");
+        assert!(wechat.is_alive(&healed));
+        assert_eq!(wechat.mints(), 2);
+    }
 }
 
 /// On stable the good token can be asked for without forcing another.

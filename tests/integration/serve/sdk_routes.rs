@@ -399,11 +399,65 @@ fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
         };
         let (code, text) = refusal(&end);
         assert_eq!(code, 45011);
-        assert!(text.contains("WeChat honours"), "{text}");
+        let expected = if refresh { "WeChat honours" } else { "does not ask WeChat" };
+        assert!(text.contains(expected), "{text}");
         assert!((50..=300).contains(&asked), "{asked}");
         assert_eq!(caller.get(&token_path()).json()["access_token"], sandbox.token());
         assert_eq!(wechat.asked(), 1);
         assert!(wechat.probes() <= 3, "{}", wechat.probes());
+    }
+}
+
+/// The end of a loop used to hit whoever asked next from the same address with the same key.
+#[test]
+fn the_end_of_a_loop_hits_no_other_client_with_the_same_address_and_key() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let mut looping = server.caller();
+    let mut bystander = server.caller();
+    let is_token = |answer: &Response| body(answer)["access_token"] == sandbox.token();
+    assert!(is_token(&bystander.get(&token_path())));
+    let mut ends = 0;
+    for nth in 0..350 {
+        ends += u32::from(!is_token(&looping.get(&token_path())));
+        // On a connection of its own each time, and on one that is kept.
+        assert!(is_token(&server.get(&token_path())), "{nth}");
+        if nth % 5 == 0 {
+            assert!(is_token(&bystander.get(&token_path())), "{nth}");
+        }
+    }
+    assert!((2..=3).contains(&ends), "{ends}");
+}
+
+/// It used to say that WeChat honours the token, also where nobody had asked.
+#[test]
+fn the_end_of_a_loop_claims_only_what_wechat_has_said() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let mut caller = server.caller();
+    body(&caller.get(&token_path()));
+    wechat.fault("probe/errcode:45009");
+    let end = (0..300).map(|_| caller.get(&token_path())).find(|it| body(it)["errcode"].is_i64());
+    let (code, text) = refusal(&end.expect("the loop is ended"));
+    assert_eq!(code, 45011);
+    assert!(!text.contains("honours") && text.contains("could not be asked"), "{text}");
+}
+
+/// The connection of a proxy is that of many clients.
+#[test]
+fn a_proxy_gets_no_end_of_a_loop() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 1000);
+    let server = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "10.0.0.0/8"]);
+    let mut caller = server.caller();
+    let path = token_path();
+    for _ in 0..300 {
+        caller.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"
+        ));
+        assert_eq!(body(&caller.answer())["access_token"], "T1");
     }
 }
 

@@ -1,0 +1,240 @@
+//! Whether the published token is alive: what to do about a token that may be dead, what a probe says of it, and whether
+//! another one may be requested then. A part of [`State`].
+
+use std::time::{Duration, Instant};
+
+use super::doubt::{self, Doubt};
+use super::{State, Step};
+use crate::model::api::Rules;
+use crate::model::secret::Secret;
+use crate::model::status::{Client, TokenRequest, Witness};
+use crate::refresh::{Outcome, RefreshError};
+use crate::scheduler::event::Event;
+use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
+use crate::scheduler::quota::{Certainty, ProbeReason, ProbeRefusal};
+use crate::upstream::{Liveness, UpstreamError};
+
+/// How long a probe's result answers further reports about the same token at once.
+const PROBE_VALID: Duration = Duration::from_secs(1);
+
+/// How long a probe's result counts for a client for which none may be sent.
+const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(2 * 60);
+
+/// What a probe said.
+#[derive(Debug)]
+pub(super) struct ProbeResult {
+    token: Secret,
+    /// Whether it is alive, or why that is unknown.
+    alive: Result<(), String>,
+    at: Instant,
+}
+
+impl State {
+    /// Whether WeChat was asked of late, and honours this token.
+    pub(in crate::scheduler) fn is_honoured(&self, token: &Secret, now: Instant) -> bool {
+        self.was_alive(token, PROBE_VALID_WITHOUT_QUOTA, now)
+    }
+
+    /// Returns what to do about the current token, of which a client behaves as if WeChat rejected it.
+    pub(super) fn resolve_suspicion(
+        &mut self,
+        current: &Secret,
+        client: &Client,
+        now: Instant,
+    ) -> Step {
+        if self.was_alive(current, PROBE_VALID, now) {
+            return Step::Serve;
+        }
+        if let Some(job) = &self.job {
+            // A suspicion waits only for the job that answers it, and soon.
+            let is_answer = matches!(job, Job::Resolve(rejected)
+                if rejected.token == *current && rejected.probe != ProbeKind::Scheduled);
+            return if is_answer { Step::Wait(None) } else { Step::Serve };
+        }
+        if self.verdict(current, PROBE_VALID, now).is_some() {
+            return Step::Serve;
+        }
+        match self.probe_quota.take(ProbeReason::Suspicion, client, now) {
+            Err(_) => Step::Serve,
+            Ok(()) => Step::Start(Job::Resolve(RejectedToken {
+                token: current.clone(),
+                probe: ProbeKind::Awaited,
+                is_reported: false,
+                client: Some(client.clone()),
+            })),
+        }
+    }
+
+    /// Returns what to do about the current token, which WeChat rejected according to a witness. That one gets it only
+    /// once WeChat has accepted it.
+    pub(super) fn resolve_report(
+        &mut self,
+        current: &Secret,
+        witness: &Witness,
+        now: Instant,
+    ) -> Step {
+        if self.was_alive(current, PROBE_VALID, now) {
+            return Step::Serve;
+        }
+        let doubt = self.doubt.take();
+        let doubt = doubt.filter(|doubt| doubt.token == *current && !doubt.is_over(now));
+        let doubt = self.doubt.insert(doubt.unwrap_or_else(|| Doubt::new(current.clone(), now)));
+        doubt.note(witness, now);
+        let (is_proven, probe_at) = (doubt.is_proven(now), doubt.probe_at);
+        if self.job.is_some() {
+            return Step::Wait(None);
+        }
+        if let Some(failure) = self.retry.failures.pending(now) {
+            return Step::Fail(self.unavailable(failure, now));
+        }
+        let resolve = |probe, client| {
+            let token = current.clone();
+            Step::Start(Job::Resolve(RejectedToken { token, probe, is_reported: true, client }))
+        };
+        if self.verdict(current, PROBE_VALID, now).is_none() {
+            let Witness::Client(client) = witness else { return resolve(ProbeKind::Awaited, None) };
+            let is_honoured = self.is_honoured(current, now);
+            match self.probe_quota.take(ProbeReason::Report, client, now) {
+                Ok(()) => return resolve(ProbeKind::Awaited, Some(client.clone())),
+                Err(ProbeRefusal::Client) if is_honoured => return Step::Serve,
+                Err(ProbeRefusal::All(at)) if is_honoured => return Step::Wait(Some(at)),
+                Err(_) => {}
+            }
+        }
+        match self.verdict(current, PROBE_VALID_WITHOUT_QUOTA, now) {
+            Some(Err(_)) if is_proven => match self.check_forced(Certainty::Reported, now) {
+                Ok(()) => resolve(ProbeKind::None, None),
+                Err(unavailable) => Step::Fail(unavailable),
+            },
+            Some(Err(why)) => Step::Fail(doubt::unproven(why, probe_at, now)),
+            _ if now < probe_at => Step::Wait(Some(probe_at)),
+            _ => resolve(ProbeKind::Scheduled, None),
+        }
+    }
+
+    /// Returns what the last probe said of this token, if it was sent within this time.
+    fn verdict(&self, token: &Secret, within: Duration, now: Instant) -> Option<Result<(), &str>> {
+        let probe = self.last_probe.as_ref().filter(|probe| probe.token == *token)?;
+        let is_recent = now.duration_since(probe.at) < within;
+        is_recent.then(|| probe.alive.as_ref().copied().map_err(String::as_str))
+    }
+
+    fn was_alive(&self, token: &Secret, within: Duration, now: Instant) -> bool {
+        self.verdict(token, within, now).is_some_and(|verdict| verdict.is_ok())
+    }
+
+    /// Takes in what a probe said of a token. It counts at once, however long the running job goes on. Returns the events to
+    /// log.
+    pub(in crate::scheduler) fn note_liveness(
+        &mut self,
+        token: Secret,
+        liveness: Liveness,
+        now: Instant,
+    ) -> Vec<Event> {
+        let fingerprint = token.fingerprint();
+        let alive = match liveness {
+            Liveness::Dead => {
+                if let Some(Job::Resolve(rejected)) = &self.job
+                    && rejected.token == token
+                    && let Some(client) = &rejected.client
+                {
+                    let reason = match rejected.is_reported {
+                        true => ProbeReason::Report,
+                        false => ProbeReason::Suspicion,
+                    };
+                    self.probe_quota.give_back(reason, client);
+                }
+                self.last_dead = Some(token.clone());
+                (self.dead, self.doubt) = (Some(token), None);
+                return vec![Event::Dead(fingerprint)];
+            }
+            Liveness::Alive => {
+                self.last_dead.take_if(|dead| *dead == token);
+                Ok(())
+            }
+            Liveness::Unknown(why) => Err(why.to_string()),
+        };
+        let doubt = self.doubt.take_if(|doubt| doubt.token == token);
+        let mut events = match &alive {
+            Ok(()) => vec![Event::Accepted(fingerprint)],
+            Err(why) => vec![Event::Unknown(why.clone())],
+        };
+        if let Some(mut doubt) = doubt {
+            match alive {
+                Ok(()) if doubt.has_failed => events.extend(self.retry.failures.clear()),
+                Ok(()) => {}
+                Err(_) => {
+                    doubt.note_unknown(now);
+                    self.doubt = Some(doubt);
+                }
+            }
+        }
+        self.last_probe = Some(ProbeResult { token, alive, at: now });
+        events
+    }
+
+    /// Returns the request for another token that the running job has to make, after its probe.
+    pub(in crate::scheduler) fn attempt(&mut self, now: Instant) -> Option<Attempt> {
+        let Some(Job::Resolve(rejected)) = &self.job else {
+            return Some(Attempt { request: TokenRequest::Live, may_force: true });
+        };
+        let RejectedToken { token, is_reported, .. } = rejected.clone();
+        let is_dead = self.is_dead(&token);
+        self.certainty = if is_dead { Certainty::Known } else { Certainty::Reported };
+        let is_within_quota = self.check_forced(self.certainty, now).is_ok();
+        let is_proven = is_dead
+            || self
+                .doubt
+                .as_ref()
+                .is_some_and(|doubt| doubt.token == token && doubt.is_proven(now));
+        let may_force = is_proven && is_within_quota;
+        let may_request = match self.rules {
+            // The mirrored wxtoken probes the token, and has quotas of its own.
+            Rules::Mirror => {
+                let request = TokenRequest::OtherThan(token);
+                return Some(Attempt { request, may_force: is_reported });
+            }
+            _ if self.was_alive(&token, PROBE_VALID, now) => false,
+            _ if !is_dead && !is_reported => false,
+            // A normal request costs nothing, and returns the new token if another program has forced one.
+            Rules::Stable => true,
+            // A request replaces no token that lives.
+            Rules::Work => is_within_quota,
+            Rules::Classic => may_force,
+        };
+        may_request.then_some(Attempt { request: TokenRequest::OtherThan(token), may_force })
+    }
+
+    /// Notes how a job about a token that may be dead has ended. Returns the event to log.
+    pub(super) fn note_resolved(
+        &mut self,
+        rejected: &RejectedToken,
+        report: &JobReport,
+        now: Instant,
+    ) -> Option<Event> {
+        let doubt = self.doubt.as_mut().filter(|doubt| doubt.token == rejected.token)?;
+        match &report.outcome {
+            Some(Ok(Outcome::Renewed(_) | Outcome::Kept(_))) => return None,
+            Some(Ok(Outcome::Confirmed(_)))
+            | Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {}
+            // It is logged by itself.
+            Some(Err(_)) => {
+                doubt.has_failed |= rejected.is_reported && !report.ended_forced;
+                return None;
+            }
+            // No request may be made any more, and so none can fail.
+            None if doubt.has_failed => {
+                doubt.has_failed = false;
+                self.retry.failures.clear();
+            }
+            None => {}
+        }
+        let probe = self.last_probe.as_ref().filter(|probe| probe.token == rejected.token)?;
+        let why = probe.alive.as_ref().err()?.clone();
+        if doubt.is_proven(now) || doubt.is_logged {
+            return None;
+        }
+        doubt.is_logged = true;
+        Some(Event::Unproven { token: doubt.token.fingerprint(), why })
+    }
+}
