@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Every fault of the stand-in that is one to `fetch`, and the exit status it must have.
+/// The faults of the mock that make `fetch` fail, with its exit status.
 const FAULTS: &[(&str, i32)] = &[
     ("errcode:-1", 5),
     ("errcode:40001", 4),
@@ -59,7 +59,7 @@ const FAULTS: &[(&str, i32)] = &[
     ("both", 5),
 ];
 
-/// The faults that are none: right answers in another dress.
+/// The faults that are valid answers of an unusual form.
 const HARMLESS: &[&str] = &["slow:1", "string", "errzero"];
 
 /// A permanent failure needs no short one, and all of a short one is spent on a transient failure.
@@ -107,8 +107,8 @@ fn no_fault_of_wechat_touches_the_published_document() {
     });
 }
 
-/// On classic every call that WeChat hears kills the published token five minutes later, whatever we hear of it. What
-/// says surely that it heard none, or did nothing, costs nothing.
+/// On classic every call that WeChat receives invalidates the published token five minutes later, whether the answer arrives or
+/// not. An answer that proves that no token was minted costs nothing.
 #[test]
 fn no_fault_costs_a_token_that_lives_longer_more_than_an_unheard_call_does() {
     let is_sure = |fault: &str| {
@@ -174,7 +174,7 @@ fn a_call_that_was_never_sent_costs_nothing() {
 }
 
 #[test]
-fn a_right_answer_in_another_dress_is_taken() {
+fn a_valid_answer_of_an_unusual_form_is_accepted() {
     let wechat = WeChat::start();
     for fault in HARMLESS {
         let sandbox = Sandbox::new(&wechat);
@@ -185,7 +185,7 @@ fn a_right_answer_in_another_dress_is_taken() {
 }
 
 #[test]
-fn every_fault_that_the_stand_in_knows_is_tried_here() {
+fn every_fault_of_the_mock_is_tested_here() {
     let name = |fault: &str| fault.split(':').next().unwrap_or_default().to_owned();
     let tried: Vec<_> =
         FAULTS.iter().map(|(fault, _)| *fault).chain(HARMLESS.iter().copied()).map(name).collect();
@@ -195,7 +195,7 @@ fn every_fault_that_the_stand_in_knows_is_tried_here() {
 }
 
 #[test]
-fn no_wechat_at_all_is_exit_5_and_the_token_stays() {
+fn without_wechat_fetch_exits_with_5_and_the_token_stays() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T_STILL_GOOD", 7200, 7100);
     sandbox.run(&["fetch", "--timeout", "1s"]).exits(5).says(&["cannot reach WeChat", "无法连接"]);
@@ -203,7 +203,7 @@ fn no_wechat_at_all_is_exit_5_and_the_token_stays() {
 }
 
 #[test]
-fn what_is_transient_is_tried_again_and_what_is_permanent_is_not() {
+fn transient_failures_are_retried_and_permanent_ones_are_not() {
     let wechat = WeChat::start();
     for fault in ["errcode:-1@1", "http:503@1", "reset@1", "close@1"] {
         let sandbox = Sandbox::new(&wechat);
@@ -285,7 +285,7 @@ fn a_slash_at_the_end_of_a_file_name_does_no_harm() {
 }
 
 #[test]
-fn a_fifo_keeps_nobody_waiting() {
+fn a_fifo_in_place_of_the_document_blocks_no_command() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -302,7 +302,7 @@ fn a_fifo_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_time_beyond_all_times_is_damage_like_any_other() {
+fn a_time_out_of_range_is_a_damaged_document() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -316,9 +316,9 @@ fn a_time_beyond_all_times_is_damage_like_any_other() {
     }
 }
 
-/// Runs a shell script where it may mount: a full disk and a read-only one are real here. `$DIR` is the sandbox's
-/// directory of documents, `$FETCH` the command.
-fn where_one_may_mount(sandbox: &Sandbox, script: &str) -> Run {
+/// Runs a shell script in a mount namespace, where it can make disks full and read-only. `$DIR` is the directory of documents,
+/// `$FETCH` the command.
+fn run_in_mount_namespace(sandbox: &Sandbox, script: &str) -> Run {
     fs::create_dir_all(sandbox.path("state")).unwrap();
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "bash", "-euc", script]);
@@ -344,7 +344,7 @@ fn a_full_disk_is_found_out_before_wechat_is_asked() {
         [ ! -e "$DIR/.default.json.tmp" ]
         exit $status
     "#;
-    let ran = where_one_may_mount(&sandbox, script);
+    let ran = run_in_mount_namespace(&sandbox, script);
     ran.exits(1).says(&["cannot write", "No space left"]);
     assert_eq!(wechat.asked(), 0);
 }
@@ -368,7 +368,7 @@ fn a_disk_with_room_for_the_next_document_only_is_found_out_as_well() {
         [ ! -e "$DIR/.default.json.tmp" ] && [ ! -e "$DIR/.default.json.now" ]
         exit $status
     "#;
-    let ran = where_one_may_mount(&sandbox, script);
+    let ran = run_in_mount_namespace(&sandbox, script);
     ran.exits(1).says(&["cannot write", ".default.json.now", "No space left"]);
     assert_eq!(wechat.asked(), 0);
 }
@@ -384,7 +384,7 @@ fn a_read_only_directory_is_found_out_before_wechat_is_asked() {
         mount -o remount,ro "$DIR"
         eval "$FETCH"
     "#;
-    let ran = where_one_may_mount(&sandbox, script);
+    let ran = run_in_mount_namespace(&sandbox, script);
     ran.exits(1).says(&["cannot", "Read-only file system"]);
     assert_eq!(wechat.asked(), 0);
 }
@@ -399,7 +399,7 @@ fn a_file_mounted_on_its_own_is_found_out_before_wechat_is_asked() {
         mount --bind "$DIR/default.json" "$DIR/default.json"
         eval "$FETCH"
     "#;
-    let ran = where_one_may_mount(&sandbox, script);
+    let ran = run_in_mount_namespace(&sandbox, script);
     ran.exits(1).says(&["mount its directory, not the file"]);
     assert_eq!(wechat.asked(), 0);
 }

@@ -1,4 +1,4 @@
-//! Promise 3: however many want a new token at once, WeChat is asked once.
+//! Promise 3: concurrent refreshes make one call.
 
 use std::io::{Read, Write};
 
@@ -24,7 +24,7 @@ fn twenty_fetches_of_a_due_token_are_one_call_and_twenty_successes() {
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
 }
 
-/// Twenty programs that were all refused with the same token.
+/// Twenty programs report the same token.
 #[test]
 fn twenty_rejections_of_one_token_are_one_mint() {
     let wechat = WeChat::start();
@@ -37,9 +37,9 @@ fn twenty_rejections_of_one_token_are_one_mint() {
     assert!(wechat.is_alive(&sandbox.token()));
 }
 
-/// What WeChat answered to one of them is the answer for all who waited for it, whatever it was.
+/// The answer to the first call applies to all that waited for it, even if it does not help them.
 #[test]
-fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
+fn twenty_concurrent_fetches_share_one_answer_even_if_it_does_not_help() {
     // A token that is due from the start.
     let wechat = WeChat::with(&["--life", "5m"]);
     let proxy = HoldingProxy::new(wechat.address());
@@ -68,9 +68,9 @@ fn twenty_at_once_share_one_answer_also_when_it_is_no_help() {
     );
 }
 
-/// Half of them find the document due by themselves, half through the server.
+/// Half of them are fetches, half are requests to the server.
 #[test]
-fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
+fn concurrent_fetches_and_requests_to_a_refreshing_server_make_one_call() {
     let wechat = WeChat::with(&["--fault", "slow:1"]);
     let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.publish("T_OLD", 7200, 7200);
@@ -93,7 +93,7 @@ fn fetches_and_a_server_that_keeps_the_token_are_one_call() {
 }
 
 #[test]
-fn a_fresh_token_is_not_asked_for_again() {
+fn a_second_fetch_of_a_fresh_token_makes_no_call() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0).silent();
@@ -104,7 +104,7 @@ fn a_fresh_token_is_not_asked_for_again() {
 }
 
 #[test]
-fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
+fn the_same_token_again_is_confirmed_with_the_life_that_wechat_states() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -120,7 +120,7 @@ fn the_same_token_again_is_no_change_and_the_document_says_what_wechat_says() {
 }
 
 #[test]
-fn force_mints_whatever_the_time() {
+fn force_mints_although_the_token_is_not_due() {
     let wechat = WeChat::start();
     for api in ["stable", "classic"] {
         let sandbox = Sandbox::new(&wechat).on(api);
@@ -137,7 +137,7 @@ fn force_mints_whatever_the_time() {
 }
 
 #[test]
-fn a_lock_held_until_the_deadline_is_exit_6_and_no_call() {
+fn a_lock_held_until_the_deadline_is_exit_status_6_without_a_call() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     std::fs::create_dir_all(sandbox.path("state")).unwrap();
@@ -150,8 +150,8 @@ fn a_lock_held_until_the_deadline_is_exit_6_and_no_call() {
 }
 
 #[test]
-fn a_post_carries_its_length() {
-    // The stand-in answers 412 to a chunked one, as WeChat does.
+fn a_post_has_a_content_length() {
+    // The mock answers 412 to a chunked one, as WeChat does.
     let wechat = WeChat::start();
     Sandbox::new(&wechat).run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.calls()["stable_token"], 1);

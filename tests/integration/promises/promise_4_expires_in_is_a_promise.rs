@@ -1,5 +1,5 @@
-//! Promise 4: what is handed out works for as long as it says. That it does so at every second of many generations is
-//! told in virtual time, beside the story: `promise_4_…` in src/refresh/tests.rs.
+//! Promise 4: a token works for as long as its `expires_in` says. `promise_4_…` in src/refresh/tests.rs tests it for each second
+//! of many tokens, in virtual time.
 
 use std::process::Stdio;
 
@@ -173,15 +173,15 @@ fn a_token_has_the_same_life_in_every_time_namespace_of_its_host() {
     }
 }
 
-/// What `get`, `serve` and those who read the file themselves are promised.
+/// Returns the lives that `get`, `serve` and readers of the file are promised.
 fn promised(sandbox: &Sandbox, server: &Server) -> [f64; 3] {
     let served = server.get("/token").json()["expires_in"].as_f64().unwrap();
     [expires_in(sandbox.run(&["get"])) as f64, served, sandbox.left()]
 }
 
-/// A call that WeChat heard has killed the published token, and nobody knows whether it did.
+/// A call that WeChat received may have invalidated the published token.
 #[test]
-fn after_a_lost_answer_nobody_is_promised_more_than_the_overlap() {
+fn after_a_lost_answer_no_more_than_the_overlap_is_promised() {
     // At the same time, since each waits for its timeout.
     let case = |api: &'static str, fault: &str| {
         let wechat = WeChat::start();
@@ -235,7 +235,7 @@ fn an_answer_that_is_lost_for_a_moment_only_costs_another_try() {
     }
 }
 
-/// Nobody is left to say that it was we who asked.
+/// A killed process cannot shorten the document any more, so it has to be shortened before the call.
 #[test]
 fn a_fetch_that_is_killed_while_it_asks_leaves_no_promise_that_does_not_hold() {
     let wechat = WeChat::start();

@@ -66,7 +66,7 @@ fn the_secret_is_in_no_output_whatever_wechat_answers_and_however_verbose() {
     });
 }
 
-/// The same for the server that asks: on schedule, and when it is told of a rejected token, in its answers and its log.
+/// The same for `serve --refresh`, in its responses and its log: on schedule, and when a rejected token is reported.
 #[test]
 fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_answers() {
     let mut faults = WeChat::start().faults();
@@ -133,7 +133,7 @@ fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     fetch.wait().unwrap();
 }
 
-/// What is run when a token changed is a child of ours: nothing that it is given has them in it.
+/// A hook is a child process: neither its arguments nor its environment nor its stdin contain them.
 #[test]
 fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
     let wechat = WeChat::with(&["--account", &format!("wx0:{SECRET}")]);
@@ -227,7 +227,7 @@ fn a_secret_file_that_others_can_read_is_refused_by_name_and_mode() {
     assert_eq!(wechat.asked(), 0);
 }
 
-/// Whatever is put where it does not belong, the message names the place and not the content.
+/// The message names the place and not the content.
 #[test]
 fn a_secret_in_the_wrong_place_is_not_repeated() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");

@@ -1,14 +1,14 @@
-//! Promise 6: who is not allowed gets 403 and learns nothing about accounts; empty means nobody, never everybody; a
-//! forwarded request is refused, not taken at the proxy's address, unless the proxy is trusted and says for whom.
+//! Promise 6: a client that is not allowed gets 403 and learns nothing about accounts. An empty allowlist is an error. A forwarded
+//! request is refused unless its proxy is trusted and names the client.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
 use crate::support::*;
 
-const TOKEN: &str = "T0KEN_that_nobody_else_may_see_0123456789abcdefghijklmnopqrstuvwxyz";
+const TOKEN: &str = "T0KEN_that_no_other_client_may_see_0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Who is asked for in every request here, whatever the address.
+/// The Host of every request here.
 const GET_TOKEN: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// A sandbox with a live token.
@@ -123,7 +123,7 @@ fn without_allow_even_this_machine_is_a_stranger_by_its_outward_address() {
 }
 
 #[test]
-fn an_empty_allowlist_is_nobodys_and_a_mistaken_one_starts_nothing() {
+fn an_empty_allowlist_and_an_invalid_one_are_errors() {
     let sandbox = sandbox();
     sandbox.run(&["serve", "--listen", "127.0.0.1:0", "--allow", ""]).exits(2).says(&["--allow"]);
     let mut from_environment = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
@@ -262,7 +262,7 @@ const FORWARDING: [&str; 17] = [
 ];
 
 #[test]
-fn a_forwarded_request_is_refused_whoever_it_says_it_is_from() {
+fn a_forwarded_request_is_refused_without_a_trusted_proxy() {
     let sandbox = sandbox();
     let socket = format!("unix:{}", sandbox.path("socket").display());
     let server = sandbox.serve(&[
@@ -328,7 +328,7 @@ fn trust_in_one_proxy_is_no_trust_in_another_nor_in_one_that_does_not_say_for_wh
 }
 
 #[test]
-fn a_stranger_cannot_tell_whether_there_are_keys_or_proxies() {
+fn a_refusal_does_not_depend_on_keys_or_proxies() {
     let sandbox = sandbox();
     let keys = sandbox.path("keys");
     write_with_mode(&keys, "# nobody\n", 0o600);
@@ -346,7 +346,7 @@ fn a_stranger_cannot_tell_whether_there_are_keys_or_proxies() {
 }
 
 #[test]
-fn a_page_in_somebodys_browser_cannot_ask_a_loopback_listener_by_its_own_name() {
+fn a_page_in_a_browser_cannot_request_from_a_loopback_listener_by_its_own_name() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["--listen", "127.0.0.1:0", "--listen", "0.0.0.0:0"]);
     let ask = |at: SocketAddr, target: &str, host: &str| {
@@ -500,7 +500,7 @@ fn no_log_holds_a_token_a_key_or_a_query_however_verbose() {
         assert_eq!(ask("K3Y /token K3Y", ""), 400);
         assert_eq!(ask("GET /token?K3Y", "K3Y\r\n"), 400);
         assert_eq!(ask("GET /token", &format!("K3Y: {}\r\n", "K3Y".repeat(50_000))), 431);
-        // Nothing more of a document that is damaged, nor of one that is somebody else's.
+        // Nothing more of a document that is damaged or belongs to another account.
         std::fs::write(sandbox.document_path(), format!("{{\"access_token\":\"{TOKEN}\",\"K3Y"))
             .unwrap();
         assert_eq!(ask("GET /token?K3Y", ""), 200);
@@ -516,7 +516,7 @@ fn no_log_holds_a_token_a_key_or_a_query_however_verbose() {
 }
 
 #[test]
-fn a_stranger_is_told_at_once() {
+fn a_refusal_does_not_wait_for_a_request() {
     let sandbox = sandbox();
     let server = sandbox.serve(&["--allow", "127.0.0.1"]);
     let mut stream = connect_from("127.0.0.3", server.address());

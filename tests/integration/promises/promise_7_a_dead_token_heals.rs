@@ -1,4 +1,4 @@
-//! Promise 7: who was refused with a token can say so; if it is still the current one, it is replaced once.
+//! Promise 7: a client can report a token that WeChat rejected. If it is still the current one, it is replaced once.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// `fetch --rejected -`, with the token on stdin.
+/// Runs `fetch --rejected -` with the token on stdin.
 fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Run {
     let mut command = sandbox.command(&["fetch", "--rejected", "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -17,7 +17,7 @@ fn fetch_rejected(sandbox: &Sandbox, token: &str) -> Run {
 }
 
 #[test]
-fn a_dead_token_is_replaced_by_one_that_lives() {
+fn a_dead_token_is_replaced_by_a_live_one() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on(api);
@@ -38,7 +38,7 @@ fn a_dead_token_is_replaced_by_one_that_lives() {
     }
 }
 
-/// Somebody else forced a refresh at WeChat: their token is taken over, and not killed in turn.
+/// Another program forced a refresh at WeChat. Its token is used, and not invalidated in turn.
 #[test]
 fn a_token_that_was_replaced_elsewhere_costs_no_forced_refresh() {
     let wechat = WeChat::start();
@@ -63,9 +63,9 @@ fn a_forced_answer_that_is_the_old_token_again_is_reported_as_such() {
     ran.says(&["the same token again", "30 s", "每天最多 20 次"]);
 }
 
-/// WeCom's begin with any of the characters that are in them.
+/// Tokens of WeCom can begin with any of their characters.
 #[test]
-fn a_token_may_begin_with_a_dash_and_a_flag_is_not_taken_for_one() {
+fn a_reported_token_can_begin_with_a_dash_and_a_flag_is_not_taken_for_a_token() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     for token in ["-I_0", "-", "--force"] {
@@ -81,7 +81,7 @@ fn a_token_may_begin_with_a_dash_and_a_flag_is_not_taken_for_one() {
 }
 
 #[test]
-fn what_is_no_token_is_refused_without_being_repeated() {
+fn an_invalid_token_is_refused_and_not_quoted() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     for wrong in ["", "two words", &"x".repeat(3000)] {
@@ -96,15 +96,19 @@ fn what_is_no_token_is_refused_without_being_repeated() {
     assert_eq!(wechat.asked(), 0);
 }
 
-/// The token of a good answer.
+/// Returns the token of a successful response.
 #[track_caller]
 fn token_of(response: &Response) -> String {
     assert_eq!(response.status, 200, "{response:?}");
     response.json()["access_token"].as_str().expect("a token").to_owned()
 }
 
-/// So many clients say at once that WeChat rejected this token; what each is answered.
-fn told_at_once(server: &Server, clients: usize, token: impl Fn(usize) -> String) -> Vec<Response> {
+/// Reports rejected tokens from `clients` connections at once. Returns the responses.
+fn report_at_once(
+    server: &Server,
+    clients: usize,
+    token: impl Fn(usize) -> String,
+) -> Vec<Response> {
     let mut streams: Vec<TcpStream> = (0..clients).map(|_| connect(server.address())).collect();
     for (nth, stream) in streams.iter_mut().enumerate() {
         stream.write_all(post_request("/token", &rejected(&token(nth))).as_bytes()).unwrap();
@@ -118,7 +122,7 @@ fn told_at_once(server: &Server, clients: usize, token: impl Fn(usize) -> String
 }
 
 #[test]
-fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
+fn two_hundred_reports_of_one_dead_token_cost_one_probe_and_one_mint() {
     for api in ["stable", "classic", "work"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on(api);
@@ -127,14 +131,14 @@ fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
         wechat.kill_tokens();
         let (mints, probes) = (wechat.mints(), wechat.probes());
         let mut tokens: Vec<String> =
-            told_at_once(&server, 200, |_| dead.clone()).iter().map(token_of).collect();
+            report_at_once(&server, 200, |_| dead.clone()).iter().map(token_of).collect();
         tokens.dedup();
         assert_eq!(tokens, [sandbox.token()], "{api}");
         assert_ne!(tokens[0], dead);
         assert_eq!((wechat.mints(), wechat.probes()), (mints + 1, probes + 1), "{api}");
         assert!(wechat.is_alive(&tokens[0]));
 
-        // Whoever is late, or held the one before, gets the new one, and nothing is asked.
+        // A late report of the old token gets the new one without a call.
         let (asked, probes) = (wechat.asked(), wechat.probes());
         assert_eq!(token_of(&server.report_rejected(&dead)), tokens[0]);
         assert_eq!((wechat.asked(), wechat.probes()), (asked, probes), "{api}");
@@ -143,20 +147,20 @@ fn two_hundred_who_were_refused_with_a_token_cost_one_probe_and_one_mint() {
 }
 
 #[test]
-fn tokens_that_are_not_the_current_one_are_nothing_to_ask_wechat_about() {
+fn reports_of_other_tokens_than_the_current_one_cause_no_call() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = token_of(&server.get("/token"));
-    for response in told_at_once(&server, 200, |nth| format!("T{nth}")) {
+    for response in report_at_once(&server, 200, |nth| format!("T{nth}")) {
         assert_eq!(token_of(&response), token);
     }
     assert_eq!((wechat.asked(), wechat.probes()), (1, 0));
 }
 
-/// A hundred times a second, for a while; with as many other tokens in between.
+/// A hundred reports a second, with as many reports of other tokens in between.
 #[test]
-fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
+fn false_reports_of_a_live_token_cost_three_probes_and_no_mint() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on(api);
@@ -178,7 +182,7 @@ fn clients_who_lie_about_a_live_token_burn_none_and_cost_three_probes() {
 
 /// Asserts that all routes say that there is no token, and that no request for another one has ended yet.
 #[track_caller]
-fn assert_handed_out_to_nobody(server: &Server, api: &str) {
+fn assert_not_served(server: &Server, api: &str) {
     let sample = |name: &str, expected: &str| {
         let line = format!("{name}{{account=\"default\"}} {expected}\n");
         let metrics = server.get("/metrics").body;
@@ -223,7 +227,7 @@ fn a_verdict_counts_while_the_request_for_another_token_hangs() {
                     eventually("the verdict is known", || server.get("/readyz").status == 503);
                     eventually("the request is sent", || wechat.asked() > asked);
                     assert_eq!(wechat.asked(), asked + 1, "{api}: the first request goes on");
-                    assert_handed_out_to_nobody(&server, api);
+                    assert_not_served(&server, api);
                     assert_eq!(report.join().unwrap().status, 503, "{api}");
                 });
                 assert_eq!(sandbox.token(), dead, "{api}: the document is as it was");
@@ -267,7 +271,7 @@ fn a_verdict_counts_while_a_stopped_fetch_holds_the_lock() {
     std::thread::scope(|scope| {
         let report = scope.spawn(|| server.report_rejected(&dead));
         eventually("the verdict is known", || server.get("/readyz").status == 503);
-        assert_handed_out_to_nobody(&server, "stable");
+        assert_not_served(&server, "stable");
         assert_eq!(report.join().unwrap().status, 503);
     });
     assert_eq!(wechat.asked(), asked + 1, "the lock is held");
@@ -302,7 +306,7 @@ fn a_token_that_a_ticket_call_shows_to_be_dead_is_nobodys_and_opens_no_ticket() 
     wechat.fault("token/hang");
     let server = serve_with_tickets(&sandbox, &wechat);
     eventually("the verdict is known", || server.get("/readyz").status == 503);
-    assert_handed_out_to_nobody(&server, "stable");
+    assert_not_served(&server, "stable");
     let path = format!("/cgi-bin/ticket/getticket?access_token={dead}&type=jsapi");
     assert_eq!(server.get(&path).json()["errcode"], -1, "a dead token authorizes nothing");
     // A ticket has a life of its own.
@@ -467,9 +471,9 @@ fn a_dead_token_heals_at_once_though_another_client_has_used_up_its_probes() {
     }
 }
 
-/// On stable the good token can be asked for without forcing another.
+/// On stable a normal call returns the current token without forcing another.
 #[test]
-fn tokens_that_are_killed_one_after_the_other_are_replaced_at_once_where_that_costs_nothing() {
+fn on_stable_tokens_invalidated_in_a_row_are_replaced_at_once_without_forcing() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
@@ -483,9 +487,9 @@ fn tokens_that_are_killed_one_after_the_other_are_replaced_at_once_where_that_co
     assert_eq!((wechat.mints(), &wechat.calls()["forced"]), (4, &0.into()));
 }
 
-/// The stranger comes again at once. WeChat is made to replace a token once in 30 s, and so long there is none.
+/// The token is invalidated twice in a row. A mint is forced once in 30 s at most, and until then there is no token.
 #[test]
-fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() {
+fn a_token_known_to_be_dead_is_not_served_and_replaced_as_soon_as_the_quota_allows() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat).on("classic");
     let server = sandbox.serve_refreshing(&["-v"]);
@@ -515,7 +519,7 @@ fn a_token_that_is_known_to_be_dead_is_nobodys_and_replaced_as_soon_as_may_be() 
     assert!(wechat.asked() <= asked + 1, "it costs WeChat nothing");
     assert_eq!(sandbox.token(), second, "the document is as it was: it is not ours to say");
 
-    // Nobody has to ask for it.
+    // Without a request of a client.
     std::thread::sleep((replaced_at + Duration::from_secs(20)) - Instant::now());
     eventually("it is replaced", || sandbox.token() != second);
     assert!(replaced_at.elapsed() >= Duration::from_secs(29), "{:?}", replaced_at.elapsed());
@@ -538,11 +542,7 @@ fn a_rejection_while_wechat_is_down_is_answered_with_the_reason() {
     let response = server.report_rejected(&dead);
     assert_eq!(response.status, 503);
     assert!(response.body.contains("45009") && response.body.contains("调用次数"), "{response:?}");
-    assert_eq!(
-        token_of(&server.get("/token")),
-        dead,
-        "nobody has said that it is dead but one client"
-    );
+    assert_eq!(token_of(&server.get("/token")), dead, "one report that could not be checked");
     wechat.fault("none");
     server.signal("HUP");
     // A signal may come later than what is said after it.

@@ -33,7 +33,7 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
 }
 
 #[test]
-fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
+fn a_wrong_account_and_a_wrong_secret_have_different_errors() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     write_with_mode(&sandbox.path("secret"), "0000000000000000", 0o600);
@@ -55,7 +55,7 @@ fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
         wrong_appid.args([
             "fetch",
             "--appid",
-            "wxnobody",
+            "wxunknown",
             "--api",
             api,
             "--base-url",
@@ -68,7 +68,7 @@ fn the_wrong_account_and_the_wrong_secret_are_told_apart() {
 }
 
 #[test]
-fn what_comes_from_outside_cannot_move_the_cursor_or_forge_a_line() {
+fn control_characters_from_outside_are_escaped() {
     let wechat = WeChat::with(&["--fault", "escape"]);
     let ran = Sandbox::new(&wechat).run(&["fetch"]).exits(4);
     assert!(ran.stderr.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", ran.stderr);
@@ -77,7 +77,7 @@ fn what_comes_from_outside_cannot_move_the_cursor_or_forge_a_line() {
 }
 
 #[test]
-fn a_gateway_in_the_way_is_named_as_such() {
+fn an_answer_of_a_gateway_is_described() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     for (fault, parts) in [
@@ -103,7 +103,7 @@ fn a_gateway_in_the_way_is_named_as_such() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_flag_that_gives_it() {
+fn a_missing_setting_is_named_with_its_flag() {
     let run = |args: &[&str]| {
         let mut command = wxtoken();
         command.args(args);
@@ -123,14 +123,14 @@ fn what_is_missing_is_named_with_the_flag_that_gives_it() {
 }
 
 #[test]
-fn quiet_says_nothing_and_the_status_tells() {
+fn quiet_prints_nothing_and_sets_the_exit_status() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.run(&["get", "-q"]).exits(3).silent();
     sandbox.run(&["fetch", "-q", "--timeout", "1"]).exits(5).silent();
 }
 
 #[test]
-fn verbose_tells_what_was_done_and_names_the_token_by_its_fingerprint() {
+fn verbose_logs_what_was_done_with_the_fingerprint_of_the_token() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     let published = sandbox.run(&["fetch", "-v"]).exits(0).stderr;
@@ -161,14 +161,14 @@ fn a_flag_wins_over_a_variable_that_says_otherwise() {
     run(&["get"], &[("WXTOKEN_QUIET", "yes"), ("WXTOKEN_VERBOSE", "0")]).exits(3).silent();
     run(&["fetch"], &[("WXTOKEN_FORCE", "0")]).exits(0).silent();
     run(&["fetch", "--rejected", "T"], &[("WXTOKEN_FORCE", "1")]).exits(0).silent();
-    assert_eq!(wechat.mints(), 1, "T is not the published one, and nobody forced anything");
+    assert_eq!(wechat.mints(), 1, "T is not the published one, and nothing is forced");
     run(&["fetch", "--force"], &[("WXTOKEN_REJECTED", "T")]).exits(0);
     assert_eq!(wechat.mints(), 2);
     run(&["fetch", "--force", "--rejected", "T"], &[])
         .exits(2)
         .mentions(&["--force and --rejected"]);
     run(&["get", "-q", "-v"], &[]).exits(2).mentions(&["--quiet and --verbose"]);
-    // As in a file of variables that nobody filled in.
+    // As in a template of variables that was not filled in.
     let mut unset = wxtoken();
     unset.args(["get", "-r", "--dir"]).arg(sandbox.path("state")).env("WXTOKEN_APPID", "");
     Run::new(unset).exits(0);
