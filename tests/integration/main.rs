@@ -2,6 +2,7 @@
 //!
 //! They share a process: nothing here may change its environment, directory, umask or signals.
 
+mod access;
 mod commands;
 mod config;
 mod contrib;
