@@ -280,6 +280,23 @@ fn a_verdict_counts_while_a_stopped_fetch_holds_the_lock() {
     assert!(wechat.is_alive(&token_of(&server.get("/token"))));
 }
 
+/// The AppSecret was reset and replaced, which kills the token that the old one got.
+#[test]
+fn a_verdict_of_a_refresh_counts_while_its_request_for_another_token_hangs() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    wechat.kill_tokens();
+    write_with_mode(&sandbox.path("secret"), "00000000000000000000000000000000", 0o600);
+    wechat.fault("token/hang");
+    let asked = wechat.asked();
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("the request is sent", || wechat.asked() > asked);
+    eventually("the verdict is known", || server.get("/readyz").status == 503);
+    assert_eq!(wechat.asked(), asked + 1, "the first request goes on");
+    assert_not_served(&server, "classic");
+}
+
 /// `serve --refresh` for the account with jsapi tickets.
 fn serve_with_tickets(sandbox: &Sandbox, wechat: &WeChat) -> Server {
     let (secret, state) = (sandbox.path("secret"), sandbox.path("state"));
