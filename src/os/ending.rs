@@ -98,8 +98,12 @@ fn start_watch() -> bool {
 }
 
 /// Waits for a signal, and ends the process by it when its time is over. Usually it has ended by then.
-fn end_in_time(mut signals: UnixStream) {
-    let _ = signals.read(&mut [0]);
+fn end_in_time(mut signalled: UnixStream) {
+    while !signals::has_noted() {
+        if signalled.read(&mut [0]).is_err() {
+            thread::sleep(LOOK); // Whatever is wrong with the socket, a signal is noticed.
+        }
+    }
     if !Finishing::is_under_way() {
         let patience = ANSWER_PATIENCE.as_secs();
         error!(

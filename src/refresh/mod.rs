@@ -146,11 +146,9 @@ impl Refresh<'_> {
         request: &TokenRequest,
         deadline: Instant,
     ) -> Result<Outcome, RefreshError> {
+        self.store.clean_up();
         let before = match self.decide(self.store.read()?, request)? {
-            Decision::Keep(document) => {
-                self.store.clean_up();
-                return Ok(Outcome::Kept(document));
-            }
+            Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
         let confirmed_before = self.store.confirmed_at();

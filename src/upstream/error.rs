@@ -103,7 +103,9 @@ impl Unreachable {
     /// reached a later one.
     pub(crate) fn stage(&self) -> FailedStage {
         match self.attempts.first().map_or(FailedStage::Connect, |attempt| attempt.stage) {
-            FailedStage::Connect if self.may_have_arrived => FailedStage::Response,
+            FailedStage::Connect | FailedStage::ThisHost if self.may_have_arrived => {
+                FailedStage::Response
+            }
             stage => stage,
         }
     }
