@@ -38,7 +38,7 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Unneeded)?;
-    let (connector, stores) = (Connector::default(), Stores::new(Arc::clone(&clock)));
+    let (connector, stores) = (Connector::within(args.timeout), Stores::new(Arc::clone(&clock)));
     let accounts = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = accounts
         .map(|it| Subject { account: it.account, upstream: it.upstream, findings: OnceLock::new() })

@@ -41,7 +41,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let settings = config.account_settings(&args.names)?;
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;
-    let (mode, connector) = (config.mode(args.mode), Connector::default());
+    let (mode, connector) = (config.mode(args.mode), Connector::within(args.timeout));
     Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
         if ending::is_asked() {
             return Ok(());

@@ -21,8 +21,8 @@ use crate::model::client_key;
 use crate::model::kind::TicketType;
 use crate::model::location::RedisSettings;
 use crate::model::secret;
+use crate::os::file::read::{self, Protection, RegularFile};
 use crate::os::hook::Hook;
-use crate::os::read::{self, Protection, RegularFile};
 
 /// The size of the largest file that is read, in bytes. A thousand accounts take a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;

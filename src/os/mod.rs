@@ -1,13 +1,10 @@
 //! What the rest uses of the operating system: reading and replacing files, locks, clocks, signals, commands, systemd.
 //! Knows nothing of WeChat or of tokens.
 
-pub(crate) mod atomic;
 pub(crate) mod clock;
 pub(crate) mod ending;
-pub(crate) mod file_version;
+pub(crate) mod file;
 pub(crate) mod hook;
-pub(crate) mod lock;
-pub(crate) mod read;
 pub(crate) mod signals;
 pub(crate) mod systemd;
 pub(crate) mod thread;

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::error::Exit;
 use crate::log::{error, info};
-use crate::os::file_version::FileVersion;
+use crate::os::file::version::FileVersion;
 use crate::os::thread;
 
 /// The files that a value is made of, each with its version before it was read; `None` if there was no file.

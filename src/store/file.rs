@@ -14,10 +14,10 @@ use super::{Found, Lease, Publisher, Store, reader};
 use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
-use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
-use crate::os::lock::{self, FileLock};
-use crate::os::read;
+use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::lock::{self, FileLock};
+use crate::os::file::read;
 
 /// A document in a file.
 #[derive(Clone)]

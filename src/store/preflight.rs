@@ -1,7 +1,8 @@
 //! Tries whether a document could be published, without publishing one: for `check`. Leaves nothing behind, and holds no
 //! lock that others wait for longer than the attempt takes.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,10 +12,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Access, access, major, minor, statfs};
 
 use crate::model::document::MAX_DOCUMENT;
-use crate::os::atomic;
 use crate::os::clock::Clock;
-use crate::os::lock::FileLock;
-use crate::os::read;
+use crate::os::file::atomic;
+use crate::os::file::dir::Dir;
+use crate::os::file::lock::FileLock;
+use crate::os::file::read;
 
 /// Whether documents can be published; an error says why not.
 pub(crate) enum PublishTrial {
@@ -99,14 +101,15 @@ fn try_replacing(path: &Path, dir: &Path, clock: &dyn Clock) -> Result<()> {
     let Some(_lock) = acquired.map_err(not_created)? else {
         bail!("another check is trying the same, and holds {}", lock.display());
     };
-    let tried = atomic::try_replacing(path, MODE, MAX_DOCUMENT, |file| try_locks(dir, file));
+    let attempt = |opened: &Dir, name: &OsStr| try_locks(dir, opened, name);
+    let tried = atomic::try_replacing(path, MODE, MAX_DOCUMENT, attempt);
     let removed = atomic::remove_trial(path);
     tried.and(removed)
 }
 
-/// Fails if two descriptors of `file` can be locked at once, or none.
-fn try_locks(dir: &Path, file: &Path) -> Result<()> {
-    let open = || read::open_own(OpenOptions::new().read(true).write(true), file);
+/// Fails if two descriptors of the file called `name` can be locked at once, or none.
+fn try_locks(dir: &Path, opened: &Dir, name: &OsStr) -> Result<()> {
+    let open = || read::open_own_in(opened, name, read::Access::ReadWrite);
     let (one, other) = (open()?, open()?);
     fs2::FileExt::try_lock_exclusive(&one)
         .with_context(|| format!("flock fails in {}", dir.display()))?;
@@ -119,7 +122,7 @@ fn try_locks(dir: &Path, file: &Path) -> Result<()> {
 /// Returns whether a process holds the lock at `path`.
 pub(super) fn lease_state(path: &Path) -> Result<LeaseState> {
     let looking = || format!("cannot look at lock {}", path.display());
-    let file = match read::open_own(OpenOptions::new().read(true), path) {
+    let file = match read::open_own(path, read::Access::Read) {
         Ok(file) => file,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(LeaseState::Free),
         Err(err) => return Err(read::explain(err, path)).with_context(looking),

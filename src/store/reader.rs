@@ -11,29 +11,42 @@ use anyhow::{Context, Result};
 use super::{Found, Watch};
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
-use crate::os::file_version::FileVersion;
-use crate::os::read::{Protection, ReadError, RegularFile};
+use crate::os::file::read::{Protection, ReadError, RegularFile};
+use crate::os::file::version::FileVersion;
 
 /// Reads the document that is published at `path`.
 pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
-    read_version(path, kind).map(|(found, _)| found)
+    read_opened(open(path), path, kind).map(|(found, _)| found)
 }
 
-/// Reads the document at `path`. Also returns the version of the file that was read, or `None` if there is no file.
-fn read_version(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileVersion>)> {
+/// Opens the file at `path`, unless another user may have put it there.
+fn open(path: &Path) -> Result<RegularFile, ReadError> {
+    RegularFile::open(path, Protection::NotPlanted)
+}
+
+/// Reads the document at `path`, from what opening it has returned. Also returns the version of the file that was read, or
+/// `None` if there is no file.
+fn read_opened(
+    opened: Result<RegularFile, ReadError>,
+    path: &Path,
+    kind: &DocumentKind,
+) -> Result<(Found, Option<FileVersion>)> {
     let reading = || format!("cannot read {}", path.display());
-    let file = match RegularFile::open(path, Protection::Any) {
-        Ok(file) => file,
-        Err(err) if err.is_not_found() => return Ok((Found::Nothing, None)),
-        Err(err) => return Err(err).with_context(reading),
-    };
-    let version = file.version();
     let damaged = |what: &dyn Display| {
         Found::Damaged(format!(
             "{} is no document: {what}; wxtoken fetch replaces it",
             path.display()
         ))
     };
+    let file = match opened {
+        Ok(file) => file,
+        Err(err) if err.is_not_found() => return Ok((Found::Nothing, None)),
+        Err(err @ (ReadError::Planted { .. } | ReadError::Stale)) => {
+            return Ok((Found::Damaged(unusable(path, &err)), None));
+        }
+        Err(err) => return Err(err).with_context(reading),
+    };
+    let version = file.version();
     let found = match file.read(MAX_DOCUMENT as u64) {
         Ok(bytes) => {
             Document::parse(kind, &bytes).map_or_else(|what| damaged(&what), Found::Document)
@@ -42,6 +55,11 @@ fn read_version(path: &Path, kind: &DocumentKind) -> Result<(Found, Option<FileV
         Err(err) => return Err(err).with_context(reading),
     };
     Ok((found, Some(version)))
+}
+
+/// Describes a file that is not read, whatever is in it.
+fn unusable(path: &Path, err: &ReadError) -> String {
+    format!("{} is not used: {err}", path.display())
 }
 
 /// A reader that reads the file only when it has been replaced.
@@ -75,25 +93,8 @@ impl Watch for FileWatch {
                 (self.version, self.trouble) = (None, None);
                 self.document.take().is_some()
             }
-            // An error of `stat` occurs again in `read_version`, which adds what it was about.
-            _ => match read_version(&self.path, &self.kind) {
-                Ok((Found::Damaged(damage), version)) => {
-                    (self.version, self.trouble) = (version, Some(damage));
-                    false
-                }
-                Ok((found, version)) => {
-                    (self.version, self.trouble) = (version, None);
-                    self.document = match found {
-                        Found::Document(document) => Some(document),
-                        _ => None,
-                    };
-                    true
-                }
-                Err(err) => {
-                    (self.version, self.trouble) = (None, Some(format!("{err:#}")));
-                    false
-                }
-            },
+            // An error of `stat` occurs again when the file is opened, where it is explained.
+            _ => self.read(),
         }
     }
 
@@ -103,6 +104,36 @@ impl Watch for FileWatch {
 
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+}
+
+impl FileWatch {
+    /// Reads the file. Returns whether the document is another one, or can be read again.
+    fn read(&mut self) -> bool {
+        let opened = open(&self.path);
+        if let Err(err @ ReadError::Stale) = &opened {
+            // Its token was replaced, and may be dead.
+            (self.version, self.trouble) = (None, Some(unusable(&self.path, err)));
+            return self.document.take().is_some();
+        }
+        match read_opened(opened, &self.path, &self.kind) {
+            Ok((Found::Damaged(damage), version)) => {
+                (self.version, self.trouble) = (version, Some(damage));
+                false
+            }
+            Ok((found, version)) => {
+                (self.version, self.trouble) = (version, None);
+                self.document = match found {
+                    Found::Document(document) => Some(document),
+                    _ => None,
+                };
+                true
+            }
+            Err(err) => {
+                (self.version, self.trouble) = (None, Some(format!("{err:#}")));
+                false
+            }
+        }
     }
 }
 

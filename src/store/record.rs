@@ -3,7 +3,6 @@
 //! WeChat bans addresses. Never required: a record that is missing, damaged or another account's is no record, and
 //! failing to write one is no error. Holds no secret and no token, only salted hashes.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,10 +17,11 @@ use crate::log::debug;
 use crate::model::document::{parse_rfc3339, rfc3339, whole_seconds};
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::{Salt, Secret};
-use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
-use crate::os::lock::FileLock;
-use crate::os::read;
+use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::dir::Dir;
+use crate::os::file::lock::FileLock;
+use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 
 const MODE: u32 = 0o600;
@@ -243,15 +243,18 @@ impl RecordFile {
     }
 
     fn try_read(&self) -> Result<Option<Record>> {
-        let file = match read::open_own(OpenOptions::new().read(true), &self.path) {
+        let (dir, name) = match Dir::of(&self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let file = match read::open_own_in(&dir, name, Access::Read) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
         // Another user could otherwise keep this one from asking.
         let (found, user) = (file.metadata()?, geteuid().as_raw());
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = std::fs::metadata(dir.unwrap_or(Path::new(".")))?;
-        if ![user, dir.uid()].contains(&found.uid()) || found.permissions().mode() & 0o022 != 0 {
+        let owners = [user, dir.stat_itself()?.st_uid];
+        if !owners.contains(&found.uid()) || found.permissions().mode() & 0o022 != 0 {
             bail!("another user may have written it");
         }
         let bytes = read::read_bounded(file, found.len(), MAX_RECORD)?;

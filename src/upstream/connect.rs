@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -19,15 +20,30 @@ use crate::model::account::Account;
 use crate::model::address::endpoint::BaseUrl;
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
-use crate::os::file_version::FileVersion;
+use crate::os::file::version::FileVersion;
+
+/// How long a pipe in place of a secret file is waited for, where no flag bounds the run.
+const PIPE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds upstreams. Caches CA files, so that one that a thousand accounts name is read again only when it has changed.
-#[derive(Default)]
 pub(crate) struct Connector {
     roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
+    /// How long the writer of a pipe in place of a secret file is waited for.
+    pipe_patience: Duration,
+}
+
+impl Default for Connector {
+    fn default() -> Connector {
+        Connector::within(PIPE_PATIENCE)
+    }
 }
 
 impl Connector {
+    /// Returns a connector for a run that may take this long.
+    pub(crate) fn within(timeout: Duration) -> Connector {
+        Connector { roots: Mutex::default(), pipe_patience: timeout }
+    }
+
     /// Builds the account's upstream. The error says where the configuration comes from.
     pub(crate) fn connect(
         &self,
@@ -47,7 +63,7 @@ impl Connector {
         config: &UpstreamConfig,
     ) -> (Result<Client>, Result<Option<Secret>>) {
         let client = self.client(config).map_err(|err| Exit::Usage.error(format!("{err:#}")));
-        let secret = credentials::read(name, config);
+        let secret = credentials::read(name, config, self.pipe_patience);
         match &config.origin {
             Origin::CommandLine => (client, secret),
             Origin::Config { account, secret_file } => (

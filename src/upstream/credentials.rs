@@ -4,6 +4,7 @@
 use std::env::{self, VarError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use zeroize::Zeroizing;
@@ -12,7 +13,7 @@ use super::config::{Origin, UpstreamConfig};
 use crate::error::Exit;
 use crate::log::debug;
 use crate::model::secret::Secret;
-use crate::os::read::{self, Protection, ReadError};
+use crate::os::file::read::{self, Protection, ReadError};
 
 /// Maximum length of a secret in bytes; WeChat's have 32.
 const MAX_SECRET: usize = 256;
@@ -56,13 +57,13 @@ impl SecretSource<'_> {
         }
     }
 
-    /// `noun` is `secret` or `key`.
-    fn read(&self, noun: &str) -> Result<Secret> {
+    /// `noun` is `secret` or `key`. Waits for the writer of a pipe, but no longer than `patience`.
+    fn read(&self, noun: &str, patience: Duration) -> Result<Secret> {
         let read = |path, protection| read_file(noun, path, protection);
         match self {
             SecretSource::Stdin => parse(read_stdin(), "stdin"),
             SecretSource::FileOrPipe(path) => {
-                parse_file(noun, path, read::read_secret_or_pipe(path, MAX_FILE))
+                parse_file(noun, path, read::read_secret_or_pipe(path, MAX_FILE, patience))
             }
             SecretSource::File(path) => read(path, Protection::Private),
             SecretSource::Credential(path) => read(path, Protection::PrivateToGroup),
@@ -77,10 +78,15 @@ impl SecretSource<'_> {
 }
 
 /// Reads the AppSecret of the account called `name`, or the key of a mirror. A mirror without a key returns `None`: the
-/// other wxtoken has to allow its address. Fails for any other account without a secret.
-pub(crate) fn read(name: &str, config: &UpstreamConfig) -> Result<Option<Secret>> {
+/// other wxtoken has to allow its address. Fails for any other account without a secret. Waits for the writer of a pipe, but
+/// no longer than `patience`.
+pub(crate) fn read(
+    name: &str,
+    config: &UpstreamConfig,
+    patience: Duration,
+) -> Result<Option<Secret>> {
     match (SecretSource::find(name, config), &config.origin) {
-        (Some(source), _) => source.read(noun(config)).map(Some),
+        (Some(source), _) => source.read(noun(config), patience).map(Some),
         (None, _) if config.is_mirror => Ok(None),
         (None, Origin::CommandLine) => Err(Exit::Usage.error(format!(
             "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or {VARIABLE}"

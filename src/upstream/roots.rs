@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use crate::os::read::{self, MAX_PEM, Protection, ReadError};
+use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 
 /// Trusted root certificates. Servers are always verified. Cheap to clone.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ impl TrustedRoots {
 
     /// Returns Mozilla's roots and the certificates in a CA file. Fails if there are none in it.
     pub(crate) fn with_ca_file(path: &Path) -> Result<TrustedRoots> {
-        let pem = match read::read(path, Protection::Any, MAX_PEM) {
+        let pem = match read::read(path, Protection::WritableByOwner, MAX_PEM) {
             Ok(pem) => pem,
             Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
             Err(err) => {

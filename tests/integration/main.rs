@@ -8,6 +8,7 @@ mod config;
 mod contrib;
 mod documents;
 mod fetch;
+mod files;
 mod promises;
 mod redis;
 mod serve;

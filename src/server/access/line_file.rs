@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Exit;
-use crate::os::read;
+use crate::os::file::read;
 
 /// The largest file that is read: enough for a hundred thousand networks.
 const MAX_SIZE: u64 = 4 * 1024 * 1024; // bytes

@@ -1,17 +1,17 @@
 //! Binds listening sockets, or takes those that systemd passes, and accepts streams from them. Decides nothing about
 //! their peers.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
+use rustix::fs::{FileType, Stat};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::tls::TlsServerStream;
 use crate::log;
 use crate::model::address::listen::Listen;
+use crate::os::file::dir::Dir;
 use crate::os::systemd::{self, PassedSocket};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 
@@ -139,10 +140,8 @@ impl BoundSocket {
                 remove_stale_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
-                let file = SocketFile::at(path)?;
                 // No peer can connect before `listen`, so the mode by the umask lets none in.
-                fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-                (socket, Some(file))
+                (socket, Some(SocketFile::new(path)?))
             }
         };
         socket.listen(BACKLOG)?;
@@ -171,14 +170,15 @@ impl BoundSocket {
 
 /// Removes a socket that an earlier run left behind. Fails if there is anything else at `path`.
 fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !found.file_type().is_socket() {
+    let (dir, name) = Dir::of(path)?;
+    let Ok(found) = dir.stat(name) else { return Ok(()) };
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
         anyhow::bail!(
             "something else is there, and it is not a socket; move it away or choose another path"
         );
     }
     match StdUnixStream::connect(path) {
-        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(dir.remove(name)?),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         // After any other error a process may still be listening.
         Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::AddrInUse).into()),
@@ -187,24 +187,30 @@ fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
 
 /// The file of a unix socket. Dropping it removes the file.
 struct SocketFile {
-    path: PathBuf,
+    dir: Dir,
+    name: OsString,
     /// Device and inode.
     id: (u64, u64),
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<SocketFile> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), id: (found.dev(), found.ino()) })
+    /// Returns the file at `path`, to which a socket was just bound, and gives it its mode.
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        let (dir, name) = Dir::of(path)?;
+        let id = id(&dir.set_socket_mode(name, SOCKET_MODE)?);
+        Ok(SocketFile { dir, name: name.to_owned(), id })
     }
+}
+
+fn id(found: &Stat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Another process may have replaced the file since.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.id)
-        {
-            let _ = fs::remove_file(&self.path); // The next run removes it otherwise.
+        if self.dir.stat(&self.name).is_ok_and(|found| id(&found) == self.id) {
+            let _ = self.dir.remove(&self.name); // The next run removes it otherwise.
         }
     }
 }
@@ -307,8 +313,11 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
     use std::net::Ipv4Addr;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[test]
     fn v4_and_v6_wildcards_share_a_port() {

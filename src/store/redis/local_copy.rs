@@ -1,7 +1,6 @@
 //! This host's copies of documents that are in Redis, for when Redis cannot be reached: each a file, as in the store of
 //! files. Every process that reads or publishes keeps them up to date; failing to do so is no error.
 
-use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,10 @@ use anyhow::Result;
 use crate::log::debug;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
-use crate::os::atomic::{self, ReplaceError, Replacement};
 use crate::os::clock::Clock;
-use crate::os::lock::FileLock;
-use crate::os::read;
+use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::lock::FileLock;
+use crate::os::file::read::{self, Access};
 use crate::store::{Found, reader};
 
 /// How long to wait for another process on this host that writes the copy. It writes the same document.
@@ -75,7 +74,10 @@ impl LocalCopy {
         clock: &dyn Clock,
         is_kept: impl Fn(&Document) -> bool,
     ) -> Result<()> {
-        let current = || Some(fs::metadata(&self.path).ok()?.permissions().mode() & 0o7777);
+        let current = || {
+            let file = read::open_own(&self.path, Access::Read).ok()?;
+            Some(file.metadata().ok()?.permissions().mode() & 0o666)
+        };
         let mode = mode.or_else(current).unwrap_or(0o600);
         atomic::make_dir_of(&self.path, mode)?;
         let deadline = clock.instant() + PATIENCE;

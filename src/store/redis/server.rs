@@ -19,7 +19,7 @@ use super::fault::{RedisFault, may_be_cured_by_reconnecting};
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
 use crate::os::clock::Clock;
-use crate::os::read::{self, MAX_PEM, Protection, ReadError};
+use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 use crate::os::thread;
 
 /// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
@@ -244,9 +244,10 @@ impl RedisServer {
         let local = |what: String| RedisFault::described(false, what);
         let client = match &self.settings.ca_file {
             Some(path) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
-                let pem = read::read(path, Protection::Any, MAX_PEM).map_err(|err| {
-                    local(format!("cannot read ca_file {}: {err}", path.display()))
-                })?;
+                let pem =
+                    read::read(path, Protection::WritableByOwner, MAX_PEM).map_err(|err| {
+                        local(format!("cannot read ca_file {}: {err}", path.display()))
+                    })?;
                 if !CertificateDer::pem_slice_iter(&pem).any(|it| it.is_ok()) {
                     let path = path.display();
                     return Err(local(format!("there is no certificate in ca_file {path}")));

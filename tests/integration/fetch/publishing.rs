@@ -68,7 +68,7 @@ fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
 #[needs(strace)]
 #[test]
 fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() {
-    for (calls, first_after_answer) in [("fsync", 5), ("rename", 6)] {
+    for (calls, first_after_answer) in [("fsync", 5), ("/^rename", 6)] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on("classic");
         let trace = sandbox.path("trace");
@@ -365,7 +365,7 @@ fn promise_2_a_server_that_shuts_down_publishes_what_came_although_the_disk_fail
     let (wechat, proxy) = held_wechat();
     let home = home_with_hook(&proxy.url(), "api = \"classic\"\n");
     let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
-    let faults = ["-e", "trace=rename", "-e", "inject=rename:error=ENOSPC:when=3..12"];
+    let faults = ["-e", "trace=/^rename", "-e", "inject=/^rename:error=ENOSPC:when=3..12"];
     let server = Server::start(with_faults(&faults, &home.path("trace"), &serve), 1);
     eventually("WeChat has answered", || wechat.mints() == 1);
     end_traced(&server);

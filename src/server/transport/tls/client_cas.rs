@@ -16,6 +16,7 @@ use time::UtcDateTime;
 
 use super::TlsServerStream;
 use super::pem::{read_certificates, unusable};
+use crate::os::file::read::Protection;
 use crate::server::access::AccessError;
 use crate::server::reload::Reloaded;
 
@@ -25,7 +26,8 @@ pub(super) struct ClientCas(Arc<dyn ClientCertVerifier>);
 impl ClientCas {
     pub(super) fn read(path: &Path) -> anyhow::Result<ClientCas> {
         let mut roots = RootCertStore::empty();
-        for ca in read_certificates("--tls-client-ca", path)? {
+        // They decide which clients come in.
+        for ca in read_certificates("--tls-client-ca", path, Protection::WritableByOwner)? {
             roots.add(ca).map_err(|err| unusable("--tls-client-ca", path, err))?;
         }
         let provider = Arc::new(default_provider());

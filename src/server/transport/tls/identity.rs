@@ -18,7 +18,7 @@ use super::pem::{read, read_certificates, unusable};
 use crate::error::Exit;
 use crate::log::error;
 use crate::model::document;
-use crate::os::read::Protection;
+use crate::os::file::read::Protection;
 
 /// The server's certificate, with those of its issuers, and its private key.
 pub(super) struct ServerIdentity(pub(super) Arc<SingleCertAndKey>);
@@ -31,7 +31,7 @@ impl ServerIdentity {
         now: UtcDateTime,
     ) -> anyhow::Result<ServerIdentity> {
         let provider = default_provider();
-        let chain = read_certificates("--tls-cert", cert)?;
+        let chain = read_certificates("--tls-cert", cert, Protection::NotPlanted)?;
         report_validity(cert, &chain[0], now, &provider);
         let identity = certified_key(cert, key, chain, &provider)?;
         Ok(ServerIdentity(Arc::new(SingleCertAndKey::from(identity))))

@@ -8,14 +8,15 @@ use rustls::server::ParsedCertificate;
 use zeroize::Zeroizing;
 
 use crate::error::Exit;
-use crate::os::read::{self, MAX_PEM, Protection};
+use crate::os::file::read::{self, MAX_PEM, Protection};
 
 /// Reads all certificates of a file. Fails if there is none, or if one cannot be parsed.
 pub(super) fn read_certificates(
     flag: &str,
     path: &Path,
+    protection: Protection,
 ) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let pem = read(flag, path, Protection::Any)?;
+    let pem = read(flag, path, protection)?;
     let problem = |what: &str| Exit::Usage.error(format!("{flag} {} {what}", path.display()));
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     // The error of the parser is dropped: it may quote a key that is in the wrong file.

@@ -1,9 +1,9 @@
 //! A lock between processes (flock, through fs2), as a value: held while the value lives. The lock file is never removed,
 //! because two processes could then hold "the" lock on two different files.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use time::UtcDateTime;
 
 use crate::os::clock::Clock;
-use crate::os::read;
+use crate::os::file::dir::Dir;
+use crate::os::file::read::{self, Access};
 
 /// The pause before a held lock is tried again. Short against the second or so that a refresh takes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -33,13 +34,12 @@ impl FileLock {
         let opening = || format!("cannot open lock {}", path.display());
         // Only the owner may open it: a process that can open a lock file can also hold the lock for ever.
         let open = || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = read::open_own(&mut options, path)?;
+            let (dir, name) = Dir::of(path)?;
+            let file = read::open_own_in(&dir, name, Access::Create)?;
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600))?;
             }
-            read::give_to_owner_of_dir(&file, path)?;
+            dir.give_to_owner(&file)?;
             Ok::<_, io::Error>(file)
         };
         let mut file = open().map_err(|err| read::explain(err, path)).with_context(opening)?;

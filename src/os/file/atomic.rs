@@ -1,25 +1,30 @@
 //! Replaces a file so that readers see either the whole old content or the whole new one at every instant, even after a
-//! power loss. Knows nothing of what is in it, and takes no lock: the caller holds one.
+//! power loss. Knows nothing of what is in it, and takes no lock: the caller holds one. Its directory is opened once for
+//! all steps.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{FileType, Stat, StatxAttributes};
 use rustix::io::Errno;
 
-use crate::os::read;
+use crate::os::file::dir::Dir;
+use crate::os::file::read;
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
 /// before [`Replacement::publish`] succeeds, it leaves the old file as it was.
 pub(crate) struct Replacement {
-    target: PathBuf,
+    names: Arc<Names>,
+    /// The directory, to be synced.
     dir: File,
-    temp: PathBuf,
+    /// The name of the temporary file.
+    temp: OsString,
     file: File,
     mode: u32,
     published: bool,
@@ -51,58 +56,50 @@ impl Replacement {
     /// The temporary file has a fixed name, so that the next run removes what a killed one left behind. The caller holds
     /// the lock that makes this safe.
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
-        let names = Names::of(target)?;
+        let names = Arc::new(Names::of(target)?);
         names.remove_leftovers()?;
-        let replacement = Replacement::create(&names, names.temp.clone(), target, mode, room)?;
+        let replacement = Replacement::create(&names, &names.temp, mode, room)?;
         replacement.rehearse_rename(&names.interim)?;
         Ok(replacement)
     }
 
-    fn create(
-        names: &Names,
-        temp: PathBuf,
-        target: &Path,
-        mode: u32,
-        room: usize,
-    ) -> Result<Replacement> {
-        check_target(target, &names.dir)?;
-        let dir = File::open(&names.dir)
-            .with_context(|| format!("cannot open directory {}", names.dir.display()))?;
+    fn create(names: &Arc<Names>, temp: &OsStr, mode: u32, room: usize) -> Result<Replacement> {
+        names.check_target()?;
+        let dir = names.dir.open_itself();
+        let dir =
+            dir.with_context(|| format!("cannot open directory {}", names.dir_path().display()))?;
         // The umask can only narrow this mode. The exact one is set before there is any content.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode & 0o600)
-            .open(&temp)
-            .map_err(|err| read::explain(err, &names.dir))
-            .with_context(|| format!("cannot create {}", temp.display()))?;
-        let target = target.to_owned();
-        let mut replacement = Replacement { target, dir, temp, file, mode, published: false };
+        let created = names.dir.create_file(temp, mode & 0o600);
+        let file = created
+            .map_err(|err| read::explain(err, &names.dir_path()))
+            .with_context(|| format!("cannot create {}", names.shown(temp)))?;
+        let (names, temp) = (Arc::clone(names), temp.to_owned());
+        let mut replacement = Replacement { names, dir, temp, file, mode, published: false };
         replacement
             .reserve(room)
-            .map_err(|err| read::explain(err, &names.dir))
-            .with_context(|| format!("cannot write {}", replacement.temp.display()))?;
+            .map_err(|err| read::explain(err, &replacement.names.dir_path()))
+            .with_context(|| format!("cannot write {}", replacement.shown_temp()))?;
         Ok(replacement)
     }
 
     /// Writes blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
     fn reserve(&mut self, room: usize) -> io::Result<()> {
-        read::give_to_owner_of_dir(&self.file, &self.temp)?;
+        self.names.dir.give_to_owner(&self.file)?;
         self.file.set_permissions(Permissions::from_mode(self.mode))?;
         self.file.write_all(&vec![b' '; room])?;
         self.file.sync_all()
     }
 
     /// Renames the temporary file to `other` and back.
-    fn rehearse_rename(&self, other: &Path) -> Result<()> {
+    fn rehearse_rename(&self, other: &OsStr) -> Result<()> {
+        let dir = &self.names.dir;
         let there_and_back =
-            fs::rename(&self.temp, other).and_then(|()| fs::rename(other, &self.temp));
+            dir.rename(&self.temp, other).and_then(|()| dir.rename(other, &self.temp));
         if there_and_back.is_err() {
-            let _ = fs::remove_file(other); // Exists only if it could not be renamed back.
+            let _ = dir.remove(other); // Exists only if it could not be renamed back.
         }
         there_and_back.with_context(|| {
-            let dir = self.temp.parent().unwrap_or(Path::new("."));
-            format!("files cannot be renamed in {}", dir.display())
+            format!("files cannot be renamed in {}", self.names.dir_path().display())
         })
     }
 
@@ -110,10 +107,9 @@ impl Replacement {
     /// that fails.
     pub(crate) fn publish_interim(&self, content: &[u8]) -> Result<()> {
         self.check_temp().map_err(ReplaceError::into_error)?;
-        let names = Names::of(&self.target)?;
-        remove_if_there(&names.interim)?;
-        let (temp, room) = (names.interim.clone(), content.len());
-        let mut interim = Replacement::create(&names, temp, &self.target, self.mode, room)?;
+        let names = &self.names;
+        names.remove_if_there(&names.interim)?;
+        let mut interim = Replacement::create(names, &names.interim, self.mode, content.len())?;
         interim.publish(content).map_err(ReplaceError::into_error)?;
         interim.sync_dir()
     }
@@ -123,13 +119,14 @@ impl Replacement {
     pub(crate) fn publish(&mut self, content: &[u8]) -> Result<(), ReplaceError> {
         self.check_temp()?;
         self.fill(content)
-            .map_err(|err| read::explain(err, &self.temp))
-            .with_context(|| format!("cannot write {}", self.temp.display()))
+            .map_err(|err| read::explain(err, &self.names.path.with_file_name(&self.temp)))
+            .with_context(|| format!("cannot write {}", self.shown_temp()))
             .map_err(ReplaceError::Failed)?;
-        match fs::rename(&self.temp, &self.target) {
+        let names = &self.names;
+        match names.dir.rename(&self.temp, &names.target) {
             // On a network file system the error can be that of a reply which was lost.
-            Err(err) if !self.is_at(&self.target).unwrap_or(false) => {
-                let replacing = || format!("cannot replace {}", self.target.display());
+            Err(err) if !self.is_called(&names.target).unwrap_or(false) => {
+                let replacing = || format!("cannot replace {}", names.path.display());
                 return Err(ReplaceError::Failed(anyhow::Error::new(err).context(replacing())));
             }
             _ => {}
@@ -141,7 +138,8 @@ impl Replacement {
     /// Makes the published file outlast a power cut, which could bring the old one back before.
     pub(crate) fn sync_dir(&self) -> Result<()> {
         sync_dir(&self.dir).with_context(|| {
-            format!("{} is replaced, but its directory cannot be synced", self.target.display())
+            let target = self.names.path.display();
+            format!("{target} is replaced, but its directory cannot be synced")
         })
     }
 
@@ -149,26 +147,30 @@ impl Replacement {
     /// process, because the file system has no working locks or the lock file was removed. Renaming the other file, which
     /// has no content yet, would publish blanks.
     fn check_temp(&self) -> Result<(), ReplaceError> {
-        let looking = || format!("cannot look at {}", self.temp.display());
-        match self.is_at(&self.temp) {
+        let looking = || format!("cannot look at {}", self.shown_temp());
+        match self.is_called(&self.temp) {
             Ok(true) => Ok(()),
             Ok(false) => Err(ReplaceError::TakenOver(anyhow!(
                 "another process is replacing {} in spite of the lock: was the lock file removed, or does this file \
                  system have no locks?",
-                self.target.display()
+                self.names.path.display()
             ))),
             Err(err) => Err(ReplaceError::Failed(anyhow::Error::new(err).context(looking()))),
         }
     }
 
-    /// Whether `path` leads to the temporary file.
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
+    /// Whether `name` is that of the temporary file.
+    fn is_called(&self, name: &OsStr) -> io::Result<bool> {
         let own = self.file.metadata()?;
-        match fs::symlink_metadata(path) {
-            Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        match self.names.dir.stat(name) {
+            Ok(found) => Ok((found.st_dev, found.st_ino) == (own.dev(), own.ino())),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(err) => Err(err),
         }
+    }
+
+    fn shown_temp(&self) -> String {
+        self.names.shown(&self.temp)
     }
 
     fn fill(&mut self, content: &[u8]) -> io::Result<()> {
@@ -184,7 +186,7 @@ impl Drop for Replacement {
     fn drop(&mut self) {
         // Not if the name is another process's by now.
         if !self.published && self.check_temp().is_ok() {
-            let _ = fs::remove_file(&self.temp); // If this fails, the next run removes it.
+            let _ = self.names.dir.remove(&self.temp); // If this fails, the next run removes it.
         }
     }
 }
@@ -200,38 +202,37 @@ fn sync_dir(dir: &File) -> io::Result<()> {
 }
 
 /// Tries everything that replacing `target` takes, on files beside it that are removed again. `attempt` tries more on one of
-/// them. The caller does not hold the lock of `target`, but that of [`trial_lock`].
+/// them, of this name in this directory. The caller does not hold the lock of `target`, but that of [`trial_lock`].
 pub(crate) fn try_replacing(
     target: &Path,
     mode: u32,
     room: usize,
-    attempt: impl FnOnce(&Path) -> Result<()>,
+    attempt: impl FnOnce(&Dir, &OsStr) -> Result<()>,
 ) -> Result<()> {
-    let names = Names::of(target)?;
-    remove_if_there(&names.trial)?;
-    remove_if_there(&names.trial_moved)?;
-    let replacement = Replacement::create(&names, names.trial.clone(), target, mode, room)?;
-    attempt(&names.trial)?;
+    let names = Arc::new(Names::of(target)?);
+    names.remove_if_there(&names.trial)?;
+    names.remove_if_there(&names.trial_moved)?;
+    let replacement = Replacement::create(&names, &names.trial, mode, room)?;
+    attempt(&names.dir, &names.trial)?;
     replacement.rehearse_rename(&names.trial_moved)?;
     replacement.check_temp().map_err(ReplaceError::into_error)?;
     sync_dir(&replacement.dir)
-        .with_context(|| format!("directory {} cannot be synced", names.dir.display()))
+        .with_context(|| format!("directory {} cannot be synced", names.dir_path().display()))
 }
 
 /// Returns the path of the lock file of [`try_replacing`]. It is removed when the trial is over.
 pub(crate) fn trial_lock(target: &Path) -> Result<PathBuf> {
-    Names::of(target).map(|names| names.trial_lock)
+    Names::of(target).map(|names| names.path.with_file_name(&names.trial_lock))
 }
 
 /// Whether there are temporary files beside `target`: another process is at work there, or was killed.
 pub(crate) fn has_leftovers(target: &Path) -> bool {
-    Names::of(target).is_ok_and(|names| is_there(&names.temp) || is_there(&names.interim))
+    Names::of(target).is_ok_and(|names| names.has(&names.temp) || names.has(&names.interim))
 }
 
 /// Whether there are files of a trial.
 pub(crate) fn has_trial(target: &Path) -> bool {
-    let files = |names: Names| [names.trial, names.trial_moved, names.trial_lock];
-    Names::of(target).is_ok_and(|names| files(names).iter().any(|path| is_there(path)))
+    Names::of(target).is_ok_and(|names| names.of_trial().iter().any(|name| names.has(name)))
 }
 
 /// Removes what killed processes left behind beside `target`. The caller holds its lock.
@@ -242,47 +243,124 @@ pub(crate) fn remove_leftovers(target: &Path) -> Result<()> {
 /// Removes what killed trials left behind beside `target`, and the lock of trials, which the caller holds.
 pub(crate) fn remove_trial(target: &Path) -> Result<()> {
     let names = Names::of(target)?;
-    [names.trial, names.trial_moved, names.trial_lock].iter().try_for_each(|it| remove_if_there(it))
+    names.of_trial().iter().try_for_each(|name| names.remove_if_there(name))
 }
 
-/// The directory of a target, and the paths of the files that come and go there. The names are fixed, so that the next run
+/// The directory of a target, and the names of the files that come and go there. The names are fixed, so that the next run
 /// finds what a killed one left behind.
 struct Names {
-    dir: PathBuf,
+    dir: Dir,
+    /// The path of the target, for messages.
+    path: PathBuf,
+    target: OsString,
     /// What will be renamed to the target.
-    temp: PathBuf,
+    temp: OsString,
     /// The same, while the one at `temp` stays ready.
-    interim: PathBuf,
-    trial: PathBuf,
-    trial_moved: PathBuf,
-    trial_lock: PathBuf,
+    interim: OsString,
+    trial: OsString,
+    trial_moved: OsString,
+    trial_lock: OsString,
 }
 
 impl Names {
     fn of(target: &Path) -> Result<Names> {
-        let Some(name) = target.file_name() else {
-            bail!("{} is not a file's name", target.display())
-        };
-        let dir = dir_of(target);
+        if target.file_name().is_none() {
+            bail!("{} is not a file's name", target.display());
+        }
+        let (dir, name) = Dir::of(target)
+            .map_err(|err| read::explain(err, &dir_of(target)))
+            .with_context(|| format!("cannot open directory {}", dir_of(target).display()))?;
         let beside = |suffix: &str| {
             let mut own = OsString::from(".");
             own.push(name);
             own.push(suffix);
-            dir.join(own)
+            own
         };
         Ok(Names {
+            dir,
+            path: target.to_owned(),
+            target: name.to_owned(),
             temp: beside(".tmp"),
             interim: beside(".now"),
             trial: beside(".trial"),
             trial_moved: beside(".moved"),
             trial_lock: beside(".check"),
-            dir,
         })
     }
 
+    fn dir_path(&self) -> PathBuf {
+        dir_of(&self.path)
+    }
+
+    /// What messages call the file of this name.
+    fn shown(&self, name: &OsStr) -> String {
+        self.path.with_file_name(name).display().to_string()
+    }
+
+    fn of_trial(&self) -> [&OsStr; 3] {
+        [&self.trial, &self.trial_moved, &self.trial_lock]
+    }
+
+    fn has(&self, name: &OsStr) -> bool {
+        self.dir.stat(name).is_ok()
+    }
+
     fn remove_leftovers(&self) -> Result<()> {
-        remove_if_there(&self.temp)?;
-        remove_if_there(&self.interim)
+        self.remove_if_there(&self.temp)?;
+        self.remove_if_there(&self.interim)
+    }
+
+    /// Removes a file that a killed process left behind.
+    fn remove_if_there(&self, name: &OsStr) -> Result<()> {
+        match self.dir.remove(name) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                let err = read::explain(err, &self.dir_path());
+                Err(err).with_context(|| format!("cannot remove leftover {}", self.shown(name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if `rename` would refuse to replace the target, or would replace a link instead of the file that it leads to.
+    fn check_target(&self) -> Result<()> {
+        check_attributes(self.dir.attributes(OsStr::new(".")), &self.dir_path())?;
+        let target = self.path.display();
+        let found = match self.dir.stat(&self.target) {
+            Ok(found) => found,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("cannot look at {target}")),
+        };
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Symlink => {
+                bail!("{target} is a symbolic link: name the file that it points to")
+            }
+            _ => bail!("{target} is not a regular file"),
+        }
+        check_attributes(self.dir.attributes(&self.target), &self.path)?;
+        self.check_may_replace(&found)?;
+        if is_mount_point(&self.path) {
+            bail!(
+                "{target} is mounted on its own and cannot be replaced: mount its directory, not the file"
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails if the kernel would refuse to rename over this file although its directory can be written.
+    fn check_may_replace(&self, found: &Stat) -> Result<()> {
+        // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
+        let dir = self.dir.stat_itself();
+        let dir = dir.with_context(|| format!("cannot look at {}", self.dir_path().display()))?;
+        let user = rustix::process::geteuid();
+        let owners = [dir.st_uid, found.st_uid];
+        if dir.st_mode & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
+            bail!(
+                "{} belongs to another user, in a sticky directory: it cannot be replaced",
+                self.path.display()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -293,89 +371,23 @@ fn dir_of(target: &Path) -> PathBuf {
     }
 }
 
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// Removes a file that a killed process left behind.
-fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            let err = read::explain(err, &dir_of(path));
-            Err(err).with_context(|| format!("cannot remove leftover {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Creates the directory of `target` if it is missing. Users who may read a file of `mode` may enter it.
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let dir = dir_of(target);
     let readers = mode & 0o044;
-    let create = || {
-        if !dir.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-            fs::set_permissions(&dir, Permissions::from_mode(0o700 | readers | readers >> 2))?; // Independent of the umask.
-        }
-        Ok::<_, io::Error>(())
-    };
-    create().with_context(|| format!("cannot create directory {}", dir.display()))
+    Dir::open_or_create(&dir, 0o700 | readers | readers >> 2)
+        .map(drop)
+        .with_context(|| format!("cannot create directory {}", dir.display()))
 }
 
 /// Fails if it is known without an attempt that `target` cannot be replaced.
 pub(crate) fn check_replaceable(target: &Path) -> Result<()> {
-    check_target(target, &dir_of(target))
+    Names::of(target)?.check_target()
 }
 
-/// Fails if `rename` would refuse to replace `target` in `dir`, or would replace a link instead of the file that it leads
-/// to.
-fn check_target(target: &Path, dir: &Path) -> Result<()> {
-    check_attributes(dir)?;
-    let metadata = match fs::symlink_metadata(target) {
-        Ok(metadata) => metadata,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => {
-            return Err(err).with_context(|| format!("cannot look at {}", target.display()));
-        }
-    };
-    if metadata.file_type().is_symlink() {
-        bail!("{} is a symbolic link: name the file that it points to", target.display());
-    }
-    if !metadata.is_file() {
-        bail!("{} is not a regular file", target.display());
-    }
-    check_attributes(target)?;
-    check_may_replace(target, dir, &metadata)?;
-    if is_mount_point(target) {
-        bail!(
-            "{} is mounted on its own and cannot be replaced: mount its directory, not the file",
-            target.display()
-        );
-    }
-    Ok(())
-}
-
-/// Fails if the kernel would refuse to rename over this file although its directory can be written.
-fn check_may_replace(target: &Path, dir: &Path, metadata: &fs::Metadata) -> Result<()> {
-    // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
-    let dir = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
-    let user = rustix::process::geteuid();
-    let owners = [dir.uid(), metadata.uid()];
-    if dir.mode() & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
-        bail!(
-            "{} belongs to another user, in a sticky directory: it cannot be replaced",
-            target.display()
-        );
-    }
-    Ok(())
-}
-
-/// Fails if this file or directory was made immutable or append-only (chattr +i, +a): an immutable file cannot be replaced,
-/// and an append-only directory takes new files and never renames them. Asks for the attributes, where the file system
-/// has them, and opens nothing.
-fn check_attributes(path: &Path) -> Result<()> {
-    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-    let attributes = found.map(|it| it.stx_attributes).unwrap_or(StatxAttributes::empty());
+/// Fails if the file or directory at `path` has the attribute of an immutable or append-only one (chattr +i, +a): an
+/// immutable file cannot be replaced, and an append-only directory takes new files and never renames them.
+fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
     let (what, flag) = match attributes {
         it if it.contains(StatxAttributes::IMMUTABLE) => ("immutable", "i"),
         it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),

@@ -12,6 +12,8 @@ pub(crate) struct FileVersion {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// Whether it was removed, and can be reached all the same because it is mounted on its own.
+    is_removed: bool,
 }
 
 impl FileVersion {
@@ -23,6 +25,7 @@ impl FileVersion {
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
+            is_removed: metadata.nlink() == 0,
         }
     }
 

@@ -1,0 +1,206 @@
+//! A directory that is opened once, and through which its files are reached. No later step resolves its path again, so
+//! that a user who can rename a directory on the way, or put a link in its place, leads no step elsewhere than the first.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Component, Path};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat, StatxAttributes, StatxFlags, fchmod,
+    fstat, mkdirat, openat, renameat, statat, statx, unlinkat,
+};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::geteuid;
+
+/// The mode of a directory that only its owner may enter.
+const PRIVATE: u32 = 0o700;
+
+/// An open directory.
+pub(crate) struct Dir(OwnedFd);
+
+impl Dir {
+    /// Opens the directory at `path`; the empty path is the current directory. Follows links.
+    pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        // To be passed through only: another user's directory may be enterable and not readable.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Dir(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?))
+    }
+
+    /// Opens the directory of the file at `path`, which need not exist. Also returns the file's name in it.
+    pub(crate) fn of(path: &Path) -> io::Result<(Dir, &OsStr)> {
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => Ok((Dir::open(parent)?, name)),
+            // `/` or `..`.
+            _ => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    /// Opens the directory at `path`. Creates it first if it is missing, and those above it that are missing too: itself
+    /// with the permissions `mode`, whatever the umask, the others for their owner only.
+    pub(crate) fn open_or_create(path: &Path, mode: u32) -> io::Result<Dir> {
+        let mut ancestors = path.ancestors();
+        let (existing, mut dir) = loop {
+            let Some(ancestor) = ancestors.next() else { return Err(Errno::NOENT.into()) };
+            match Dir::open(ancestor) {
+                Ok(dir) => break (ancestor, dir),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err),
+            }
+        };
+        let missing = path.strip_prefix(existing).unwrap_or(Path::new(""));
+        let mut parts = missing.components().peekable();
+        while let Some(component) = parts.next() {
+            let name = component.as_os_str();
+            let is_new = component != Component::ParentDir
+                && match mkdirat(&dir.0, name, Mode::RWXU) {
+                    Ok(()) => true,
+                    Err(Errno::EXIST) => false, // Another process has just created it.
+                    Err(err) => return Err(err.into()),
+                };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            dir = Dir(retry_on_intr(|| openat(&dir.0, name, flags, Mode::empty()))?);
+            // The owner of the directory above may have put another one in its place.
+            if is_new && dir.stat_itself()?.st_uid == geteuid().as_raw() {
+                let mode = if parts.peek().is_none() { mode } else { PRIVATE };
+                fchmod(&dir.0, Mode::from_raw_mode(mode as RawMode))?;
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Opens the file called `name`, with these flags and, if it is created, this mode.
+    pub(super) fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(File::from(retry_on_intr(|| openat(&self.0, name, flags, mode))?))
+    }
+
+    /// Creates the file called `name` for writing, with the permissions `mode` as far as the umask allows. Fails if there is
+    /// anything of that name.
+    pub(crate) fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_file(name, flags, Mode::from_raw_mode(mode as RawMode))
+    }
+
+    /// Returns the status of what is called `name`. Does not follow a link.
+    pub(crate) fn stat(&self, name: &OsStr) -> io::Result<Stat> {
+        Ok(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Returns the status of the directory.
+    pub(crate) fn stat_itself(&self) -> io::Result<Stat> {
+        Ok(fstat(&self.0)?)
+    }
+
+    /// Returns the attributes (chattr(1)) of what is called `name`, as far as the file system has them.
+    pub(crate) fn attributes(&self, name: &OsStr) -> StatxAttributes {
+        let found = statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+        found.map_or(StatxAttributes::empty(), |it| it.stx_attributes)
+    }
+
+    /// Gives the socket called `name`, which this process has made, this mode. Returns its status. Fails if another user may
+    /// have put something else there since.
+    pub(crate) fn set_socket_mode(&self, name: &OsStr, mode: u32) -> io::Result<Stat> {
+        let socket = self.open_file(name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+        let found = fstat(&socket)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        if !is_socket || found.st_uid != geteuid().as_raw() || found.st_nlink != 1 {
+            return Err(io::Error::other("something else was put in place of the socket"));
+        }
+        // A socket cannot be opened in a way that fchmod takes. This leads to the open inode, whatever has its name by now.
+        let open = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        fs::set_permissions(open, Permissions::from_mode(mode))?;
+        Ok(found)
+    }
+
+    /// Renames a file within the directory, and replaces one that is called `to`.
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Removes the file called `name`.
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    /// Opens the directory so that it can be synced.
+    pub(crate) fn open_itself(&self) -> io::Result<File> {
+        self.open_file(OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// Gives a file that root has made here to the owner of the directory, so that a run as root does not lock out the
+    /// service. Does nothing for other users, who own what they make.
+    pub(crate) fn give_to_owner(&self, file: &File) -> io::Result<()> {
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        let dir = self.stat_itself()?;
+        match file.metadata()?.uid() == dir.st_uid {
+            true => Ok(()),
+            false => fchown(file, Some(dir.st_uid), Some(dir.st_gid)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_created_directory_has_its_mode_and_those_above_it_are_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b");
+        Dir::open_or_create(&path, 0o755).unwrap();
+        assert_eq!((mode(&temp.path().join("a")), mode(&path)), (0o700, 0o755));
+        // One that is there keeps its mode.
+        Dir::open_or_create(&path, 0o700).unwrap();
+        assert_eq!(mode(&path), 0o755);
+        Dir::open_or_create(&temp.path().join("c/../d"), 0o750).unwrap();
+        assert_eq!(mode(&temp.path().join("d")), 0o750);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_missing_directory_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let elsewhere = temp.path().join("elsewhere");
+        symlink(&elsewhere, temp.path().join("link")).unwrap();
+        assert!(Dir::open_or_create(&temp.path().join("link"), 0o755).is_err());
+        assert!(Dir::open_or_create(&temp.path().join("link/below"), 0o755).is_err());
+        assert!(!elsewhere.exists());
+    }
+
+    #[test]
+    fn files_are_reached_after_the_directory_was_renamed_and_another_took_its_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, moved) = (temp.path().join("dir"), temp.path().join("moved"));
+        fs::create_dir(&path).unwrap();
+        let file = path.join("file");
+        let (dir, name) = Dir::of(&file).unwrap();
+        fs::rename(&path, &moved).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(&file, "theirs").unwrap();
+        dir.create_file(name, 0o600).unwrap();
+        dir.rename(name, OsStr::new("renamed")).unwrap();
+        assert!(moved.join("renamed").exists());
+        dir.remove(OsStr::new("renamed")).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn a_path_without_a_file_name_is_a_directory() {
+        for path in ["/", "..", "a/.."] {
+            let err = Dir::of(Path::new(path)).map(|_| ()).unwrap_err();
+            assert_eq!(err.kind(), io::ErrorKind::IsADirectory, "{path}");
+        }
+        assert_eq!(Dir::of(Path::new("a")).unwrap().1, "a");
+    }
+}

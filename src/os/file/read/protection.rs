@@ -1,0 +1,99 @@
+//! Which owners and modes a file may have for its content to be used, and how a container's read-only mounts are judged.
+
+use std::env;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use rustix::process::geteuid;
+
+use super::ReadError;
+use crate::os::file::dir::Dir;
+
+/// The owner of the files that belong to the system.
+const ROOT: u32 = 0;
+
+/// Which owner and which mode bits a file may have, for its content to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// Any mode. In a directory to which every user can write, such as /tmp, the owner must be root, the user of this process
+    /// or the owner of the directory: another user could have put the file there.
+    NotPlanted,
+    /// Only the owner may write, and is root or the user of this process. All users may read.
+    WritableByOwner,
+    /// The same, and only the owner may read: the file holds a secret.
+    Private,
+    /// The same, and its group may read. systemd grants access to a credential by an ACL, whose mask shows up as the
+    /// group's bits, and Debian lets servers read private keys through the group ssl-cert.
+    PrivateToGroup,
+}
+
+impl Protection {
+    fn forbidden_bits(self) -> u32 {
+        match self {
+            Protection::NotPlanted => 0,
+            Protection::WritableByOwner => WRITE_BITS,
+            Protection::Private => 0o077,
+            Protection::PrivateToGroup => 0o037,
+        }
+    }
+
+    /// Fails if this file in `dir` does not meet the condition.
+    pub(super) fn check(
+        self,
+        dir: &Dir,
+        file: &File,
+        metadata: &Metadata,
+    ) -> Result<(), ReadError> {
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if self == Protection::NotPlanted {
+            return match is_planted(dir, owner).map_err(ReadError::Io)? {
+                true => Err(ReadError::Planted { owner }),
+                false => Ok(()),
+            };
+        }
+        let is_owner_trusted = [ROOT, geteuid().as_raw()].contains(&owner);
+        if is_owner_trusted && mode & self.forbidden_bits() == 0 {
+            Ok(())
+        } else if mode & WRITE_BITS == 0 && is_container() && is_read_only(file) {
+            // Secrets of Kubernetes and Docker Swarm, and files of a host that are mounted into a container: their owner and
+            // mode are often not for the container to choose, no process in it can change them, and it holds no other users.
+            Ok(())
+        } else if !is_owner_trusted {
+            Err(ReadError::Foreign { owner })
+        } else {
+            let is_mount_read_only = is_read_only(file);
+            Err(ReadError::Exposed { protection: self, mode, is_mount_read_only })
+        }
+    }
+}
+
+/// The bits by which the group and all others may write.
+const WRITE_BITS: u32 = 0o022;
+
+/// Whether a file of this owner in `dir` may have been put there by a user who has nothing to do with it.
+pub(super) fn is_planted(dir: &Dir, owner: u32) -> io::Result<bool> {
+    let dir = dir.stat_itself()?;
+    if [ROOT, geteuid().as_raw(), dir.st_uid].contains(&owner) || dir.st_mode & 0o002 == 0 {
+        return Ok(false);
+    }
+    // The volume that containers of a pod share (emptyDir) is open to all of them, without the sticky bit of /tmp, and has
+    // no other users.
+    let is_sticky = dir.st_mode & 0o1000 != 0;
+    Ok(is_sticky || !is_container())
+}
+
+/// Whether this process runs in a container, which has no users besides its own: Docker, Podman or Kubernetes say so, or
+/// the variable `container` does (systemd's CONTAINER_INTERFACE).
+pub(super) fn is_container() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|it| Path::new(it).exists())
+        || ["KUBERNETES_SERVICE_HOST", "container"].into_iter().any(is_set)
+}
+
+/// Whether the file is on a read-only mount.
+fn is_read_only(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
