@@ -422,7 +422,8 @@ fn without_a_token_an_sdk_gets_one_error_and_recovers_once_there_is_a_token() {
         assert_eq!(worker.call(), "error -1", "{recipe}");
         assert_eq!(setup.wxtoken_tap.requests(), ["GET /cgi-bin/token"], "{recipe}");
         setup.wechat.fault("none");
-        setup.sandbox.run(&["fetch"]).exits(0);
+        // The refusal is remembered, and not asked about again for a while.
+        setup.sandbox.run(&["fetch", "--force"]).exits(0);
         worker.call_succeeds();
     }
 }
