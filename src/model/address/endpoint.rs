@@ -8,6 +8,8 @@ use anyhow::{Result, anyhow};
 use ureq::http::Uri;
 
 use super::host_port::{Host, HostPort};
+use super::no_proxy;
+use crate::model::secret;
 
 /// A server's base URL: `https://HOST[:PORT][/PREFIX]`, or `http://` on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,14 @@ impl BaseUrl {
     pub(crate) fn authority(&self) -> &str {
         authority(&self.uri)
     }
+
+    /// Whether `exemptions`, a list like `NO_PROXY`, has this server in it.
+    fn is_exempt(&self, exemptions: &str) -> bool {
+        let scheme_port = if self.uri.scheme_str() == Some("http") { 80 } else { 443 };
+        host_port(&self.uri).is_some_and(|server| {
+            no_proxy::exempts(exemptions, server.host, server.port.unwrap_or(scheme_port))
+        })
+    }
 }
 
 fn authority(uri: &Uri) -> &str {
@@ -104,48 +114,48 @@ impl fmt::Debug for Proxy {
 const NO_PROXY_ADDRESS: &str = "is not a proxy's address (like http://proxy:3128)";
 
 impl Proxy {
-    /// Parses a proxy's address.
+    /// Parses a proxy's address. Fails if its host, which messages show, has the form of a secret: it may be a misplaced
+    /// password.
     pub(crate) fn parse(address: &str) -> Result<Proxy, &'static str> {
-        Proxy::with_exemptions(address, "")
+        if address.parse::<Uri>().is_ok_and(|uri| host_port(&uri).is_none()) {
+            return Err(NO_PROXY_ADDRESS);
+        }
+        // ureq's own error may contain the password.
+        let proxy = ureq::Proxy::new(address).map(Proxy).map_err(|_| NO_PROXY_ADDRESS)?;
+        if secret::may_hold_secret(&proxy.authority()) {
+            return Err("is not a proxy's address; its host has the form of an AppSecret");
+        }
+        Ok(proxy)
     }
 
     /// Returns the proxy for `target` from `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` exempts it; never one for
-    /// loopback.
+    /// loopback. As with curl, the variable in small letters counts if there are both.
     ///
     /// ureq reads these variables too, but it connects directly if it cannot parse one, uses `HTTP_PROXY` for https, and
-    /// ignores `NO_PROXY` entries after a blank.
+    /// has rules of its own for `NO_PROXY`.
     pub(crate) fn from_environment(target: &BaseUrl) -> Result<Option<Proxy>> {
         let read = |name: &'static str| env::var_os(name).filter(|value| !value.is_empty());
-        let either = |upper, lower| {
-            read(upper)
-                .map(|value| (upper, value))
-                .or_else(|| read(lower).map(|value| (lower, value)))
+        let either = |lower, upper| {
+            read(lower)
+                .map(|value| (lower, value))
+                .or_else(|| read(upper).map(|value| (upper, value)))
         };
         let Some((name, value)) =
-            either("HTTPS_PROXY", "https_proxy").or_else(|| either("ALL_PROXY", "all_proxy"))
+            either("https_proxy", "HTTPS_PROXY").or_else(|| either("all_proxy", "ALL_PROXY"))
         else {
             return Ok(None);
         };
         if target.is_loopback {
             return Ok(None);
         }
-        let exemptions =
-            either("NO_PROXY", "no_proxy").map(|(_, list)| list.to_string_lossy().into_owned());
         let proxy = value
             .to_str()
             .ok_or(NO_PROXY_ADDRESS)
-            .and_then(|it| Proxy::with_exemptions(it.trim(), &exemptions.unwrap_or_default()))
+            .and_then(|it| Proxy::parse(it.trim()))
             .map_err(|problem| anyhow!("{name} {problem}; refusing to go round it"))?;
-        Ok((!proxy.0.is_no_proxy(&target.uri)).then_some(proxy))
-    }
-
-    /// `exemptions` is a list like `NO_PROXY`.
-    fn with_exemptions(address: &str, exemptions: &str) -> Result<Proxy, &'static str> {
-        if address.parse::<Uri>().is_ok_and(|uri| host_port(&uri).is_none()) {
-            return Err(NO_PROXY_ADDRESS);
-        }
-        // ureq's own error may contain the password.
-        build(address, exemptions).map(Proxy).map_err(|_| NO_PROXY_ADDRESS)
+        let is_exempt = either("no_proxy", "NO_PROXY")
+            .is_some_and(|(_, list)| target.is_exempt(&list.to_string_lossy()));
+        Ok((!is_exempt).then_some(proxy))
     }
 
     /// Returns the proxy for the HTTP client, with its password.
@@ -157,24 +167,6 @@ impl Proxy {
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.0.host(), self.0.port())
     }
-}
-
-fn build(address: &str, exemptions: &str) -> Result<ureq::Proxy, ureq::Error> {
-    let parsed = ureq::Proxy::new(address)?;
-    let mut proxy = ureq::Proxy::builder(parsed.protocol())
-        .host(parsed.host())
-        .port(parsed.port())
-        .resolve_target(parsed.resolve_target());
-    if let Some(username) = parsed.username() {
-        proxy = proxy.username(username);
-    }
-    if let Some(password) = parsed.password() {
-        proxy = proxy.password(password);
-    }
-    for entry in exemptions.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        proxy = proxy.no_proxy(entry);
-    }
-    proxy.build()
 }
 
 #[cfg(test)]
@@ -226,13 +218,16 @@ mod tests {
         for wrong in ["", "nonsense://x", "http://", "http://proxy:x", "http://u:p@proxy:99999"] {
             assert_eq!(Proxy::parse(wrong).err(), Some(NO_PROXY_ADDRESS), "{wrong}");
         }
+        let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
+        let problem = Proxy::parse(&format!("http://{secret}:3128")).unwrap_err();
+        assert!(problem.contains("AppSecret") && !problem.contains(secret), "{problem}");
     }
 
     #[test]
-    fn blanks_around_no_proxy_entries_are_ignored() {
-        let proxy =
-            Proxy::with_exemptions("http://proxy:3128", "a.example, .weixin.qq.com ,,b").unwrap();
-        assert!(proxy.0.is_no_proxy(&"https://api.weixin.qq.com".parse().unwrap()));
-        assert!(!proxy.0.is_no_proxy(&"https://qyapi.example".parse().unwrap()));
+    fn a_server_is_exempt_by_its_host_and_the_port_of_its_scheme() {
+        let is_exempt = |url: &str, list: &str| BaseUrl::parse(url).unwrap().is_exempt(list);
+        assert!(is_exempt("https://api.weixin.qq.com/wx", "a.example, qq.com:443"));
+        assert!(!is_exempt("https://api.weixin.qq.com:8443", "qq.com:443"));
+        assert!(is_exempt("https://[2001:db8::1]:8443", "2001:db8::/32"));
     }
 }

@@ -179,7 +179,7 @@ fn a_proxy_from_the_environment_is_used() {
 }
 
 #[test]
-fn no_proxy_is_respected_and_an_invalid_proxy_is_an_error() {
+fn loopback_needs_no_proxy_and_an_invalid_proxy_is_an_error() {
     let (wechat, _front, sandbox) = behind_tls("localhost");
     let fetch = |variables: &[(&str, &str)]| {
         let mut fetch = sandbox.command(&["fetch", "--force", "--ca-file", &ca_file(&sandbox)]);
@@ -189,20 +189,46 @@ fn no_proxy_is_respected_and_an_invalid_proxy_is_an_error() {
     // Loopback never goes through a proxy; this one would not answer.
     fetch(&[("HTTPS_PROXY", "http://127.0.0.1:1")]).exits(0);
     let remote = Sandbox::with_base_url("https://wechat.test");
-    let mut exempt = remote.command(&["fetch", "--timeout", "2"]);
-    exempt.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", "a.example, .test");
-    let ran = Run::new(exempt).exits(5);
-    assert!(
-        !ran.stderr.contains("refused"),
-        "the proxy, which does not exist, was used: {}",
-        ran.stderr
-    );
     let mut invalid = remote.command(&["fetch"]);
     invalid.env("HTTPS_PROXY", "nonsense://S3CR3T@x");
     let ran = Run::new(invalid).exits(2);
     assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
     ran.says(&["HTTPS_PROXY", "proxy"]);
     assert_eq!(wechat.asked(), 1);
+}
+
+/// As with curl, and with ports. No name is resolved for it.
+#[test]
+fn no_proxy_exempts_domains_with_their_subdomains_addresses_networks_and_ports() {
+    let is_exempt = |server: &str, variables: &[(&str, &str)]| {
+        let sandbox = Sandbox::with_base_url(&format!("https://{server}"));
+        let mut fetch = sandbox.command(&["fetch"]);
+        // Nobody answers there. The address of the servers is TEST-NET-1.
+        fetch.args(["--timeout", "1"]).env("HTTPS_PROXY", "http://127.0.0.1:1");
+        fetch.envs(variables.iter().copied());
+        let said = Run::new(fetch).exits(5).stderr;
+        !said.contains("through the proxy 127.0.0.1:1")
+    };
+    std::thread::scope(|scope| {
+        for (list, exempt, other) in [
+            ("wechat.test", "api.wechat.test", "notwechat.test"),
+            ("a.example, .wechat.test", "wechat.test", "wechat.test.example"),
+            ("*.wechat.test", "api.wechat.test:8443", "test"),
+            ("wechat.test:8443", "api.wechat.test:8443", "api.wechat.test"),
+            ("192.0.2.0/24", "192.0.2.7", "198.51.100.7"),
+            ("192.0.2.7:443", "192.0.2.7", "192.0.2.7:8443"),
+        ] {
+            scope.spawn(move || {
+                assert!(is_exempt(exempt, &[("NO_PROXY", list)]), "{list}: {exempt}");
+                assert!(!is_exempt(other, &[("NO_PROXY", list)]), "{list}: {other}");
+            });
+        }
+        scope.spawn(move || {
+            assert!(is_exempt("wechat.test", &[("no_proxy", "*")]));
+            // Of both the one in small letters counts.
+            assert!(!is_exempt("wechat.test", &[("no_proxy", "a.example"), ("NO_PROXY", "*")]));
+        });
+    });
 }
 
 /// fetch holds the lock meanwhile, so the timeout has to be respected.
