@@ -5,7 +5,12 @@
 // stdout is written by `commands::output` and stderr by `log`, which survive a closed pipe. Tests may print and unwrap.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+use std::io;
 use std::process::ExitCode;
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 mod accounts;
 mod check;
@@ -24,10 +29,33 @@ mod store;
 mod upstream;
 
 fn main() -> ExitCode {
+    // First of all: the environment may hold the AppSecret.
+    let forbidden = forbid_core_dumps();
     log::report_panics();
     os::signals::survive_size_limit();
     let cli = cli::Cli::from_command_line();
     log::set_level(cli.common.quiet, cli.common.verbose);
     let command = cli.command.name();
+    if let Err(err) = forbidden {
+        log::error!(
+            "{command}: a crash may write secrets to disk, because core dumps cannot be forbidden: {err}"
+        );
+    }
     commands::run(cli).unwrap_or_else(|err| error::Exit::report(command, &err)).into()
+}
+
+/// Keeps the memory of this process, which holds secrets and tokens, out of core dumps and from other processes of the
+/// same user: makes it not dumpable, and its core limit 0.
+///
+/// A process that is not dumpable leaves no core, whatever the limit and the handler of cores, and other processes of the
+/// same user cannot read its memory (prctl(2), ptrace(2)). A hook is dumpable again: execve(2) resets that. It inherits
+/// the limit, of which only the soft one is lowered, so that it can raise it.
+fn forbid_core_dumps() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let limit = getrlimit(Resource::Core);
+    // A filter of system calls may refuse it, and nothing depends on it.
+    if limit.current != Some(0) {
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum });
+    }
+    Ok(())
 }

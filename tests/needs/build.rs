@@ -4,6 +4,7 @@
 //! installed.
 
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -27,6 +28,7 @@ fn main() {
     let needs = [
         ("chattr", can("sh", &["-c", CHATTR]), "run the tests as root, on a file system with chattr"),
         ("chromium", has("chromium"), "apt-get install chromium"),
+        ("cores", leaves_core(), "let crashes leave a core: `ulimit -Hc unlimited`, core(5)"),
         ("curl", has("curl"), "apt-get install curl"),
         ("descriptors", descriptors() >= DESCRIPTORS, "raise `ulimit -Hn` to 16000 or more"),
         ("dev_full", Path::new("/dev/full").exists(), "a system with /dev/full"),
@@ -42,8 +44,9 @@ fn main() {
         ("sdks", fs::metadata(&installed).is_ok_and(|it| it.len() > 0), "run .ci/sdk"),
         (
             "strace",
-            can("strace", &["-o", "/dev/null", "true"]),
-            "apt-get install strace, and allow it to trace",
+            // wxtoken is not dumpable, and strace of another user cannot read the texts of its calls.
+            is_root() && can("strace", &["-o", "/dev/null", "true"]),
+            "apt-get install strace, allow it to trace, and run the tests as root",
         ),
         ("systemd", has("systemd-socket-activate"), "apt-get install systemd"),
         (
@@ -87,6 +90,17 @@ fn descriptors() -> u64 {
         Some("unlimited") => u64::MAX,
         limit => limit.and_then(|limit| limit.parse().ok()).unwrap_or(0),
     }
+}
+
+/// Whether a crash leaves a core here.
+fn leaves_core() -> bool {
+    let dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets it")).join("crash");
+    let _ = fs::create_dir(&dir);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -c unlimited && kill -ABRT $$"]).current_dir(&dir);
+    let status = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let _ = fs::remove_dir_all(&dir);
+    status.is_ok_and(|status| status.core_dumped())
 }
 
 /// Whether packets to the internet would have an address of this machine's. Sends none.

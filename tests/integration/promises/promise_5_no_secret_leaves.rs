@@ -2,7 +2,11 @@
 //! highest verbosity.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::support::home::Home;
 use crate::support::tls::TlsFront;
@@ -274,5 +278,63 @@ fn readers_work_without_any_secret_and_never_show_the_token_but_on_stdout() {
     for format in ["text", "json", "prometheus"] {
         let ran = sandbox.run(&["status", "-vvv", "--format", format]).exits(0);
         assert_hides(&format!("{}{}", ran.stdout, ran.stderr), &token, format);
+    }
+}
+
+// In memory only
+
+/// Starts it where a crash would leave a core, and waits until it is the program and has a core limit of 0.
+fn start_with_cores(command: &Command, dir: &Path) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).arg(command.get_program());
+    shell.args(command.get_args()).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = shell.spawn().unwrap();
+    let about = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id()));
+    eventually("its core limit is 0", || {
+        let limits = about("limits").expect("it runs");
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let is_limited = line.split_whitespace().nth(4) == Some("0");
+        is_limited && about("comm").expect("it runs") == "wxtoken\n"
+    });
+    child
+}
+
+/// Whether it leaves a core when it crashes, although its core limit is raised before.
+fn leaves_core(mut child: Child) -> bool {
+    let pid = Pid::from_child(&child);
+    prlimit(Some(pid), Resource::Core, Rlimit { current: None, maximum: None }).unwrap();
+    kill_process(pid, Signal::ABORT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
+    status.core_dumped()
+}
+
+/// Neither the limit nor the handler of cores is what keeps a core from being left: the process is not dumpable.
+#[needs(cores)]
+#[test]
+fn a_crash_leaves_no_core() {
+    let wechat = WeChat::with(&["--fault", "hang"]);
+    let sandbox = Sandbox::new(&wechat);
+    let mut serve = sandbox.command(&["serve"]);
+    serve.args(["--listen", "127.0.0.1:0"]);
+    let mut mock = wxtoken();
+    mock.arg("mock");
+    for command in [sandbox.command(&["fetch"]), serve, mock] {
+        assert!(!leaves_core(start_with_cores(&command, &sandbox.path(""))), "{command:?}");
+    }
+    let other = Command::new("sleep").arg("60").current_dir(sandbox.path("")).spawn().unwrap();
+    assert!(leaves_core(other), "another program leaves one, so that this test shows something");
+}
+
+#[test]
+fn every_unit_forbids_cores() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/systemd");
+    let units = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let services = units.filter(|path| path.extension().is_some_and(|it| it == "service"));
+    let services: Vec<_> = services.collect();
+    assert!(services.len() > 2);
+    for path in services {
+        let unit = std::fs::read_to_string(&path).unwrap();
+        assert!(unit.lines().any(|line| line == "LimitCORE=0"), "{}", path.display());
     }
 }

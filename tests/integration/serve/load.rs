@@ -202,7 +202,7 @@ fn five_hundred_slow_clients_get_408_after_ten_seconds_and_delay_no_request() {
     assert_eq!(test.recovers(), "");
 }
 
-#[needs(descriptors)]
+#[needs(descriptors, root)]
 #[test]
 fn ten_thousand_silent_connections_are_closed_for_new_ones() {
     let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,7 +224,7 @@ fn ten_thousand_silent_connections_are_closed_for_new_ones() {
     assert_few_lines(&stderr, 2, started_at);
 }
 
-#[needs(descriptors)]
+#[needs(descriptors, root)]
 #[test]
 fn ten_thousand_idle_connections_use_at_most_16_kib_each() {
     let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);

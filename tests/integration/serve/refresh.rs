@@ -178,19 +178,21 @@ fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
             .args(["--base-url", &wechat.url()]);
         command
     };
-    // A full file system of 64 KiB, in a mount namespace of the server.
+    // A full file system of 64 KiB, in a mount namespace of the server, and somebody inside who makes room there: only root
+    // could from outside, for the server's namespace is not shown in /proc.
     fs::create_dir(sandbox.path("state")).unwrap();
     let state = sandbox.path("state");
     let script = format!(
-        r#"mount -t tmpfs -o size=64k none '{0}' && head -c 65536 /dev/zero >'{0}/ballast'; exec "$0" "$@""#,
+        r#"mount -t tmpfs -o size=64k none '{0}' && head -c 65536 /dev/zero >'{0}/ballast'
+        {{ while kill -0 $$ && [ ! -e '{0}.go' ]; do sleep 0.05; done; rm '{0}/ballast'; }} >/dev/null 2>&1 &
+        exec "$0" "$@""#,
         state.display()
     );
     let mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script];
     let server = Server::start(wrapped(&mount, &serve), 1);
     assert_no_token(&refused_token(&server));
     assert_eq!(wechat.asked(), 0);
-    let inside = format!("/proc/{}/root{}/ballast", server.pid(), state.display());
-    fs::remove_file(inside).expect("access to its namespace");
+    fs::write(sandbox.path("state.go"), "").unwrap();
     eventually("a token is served", || server.get("/token").status == 200);
     assert_eq!(wechat.mints(), 1);
 }
