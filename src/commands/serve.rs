@@ -122,11 +122,11 @@ impl SettingsReader {
         }
         let config = Config::read(&self.common, &self.args.account, self.secrets)?;
         let settings = config.serve(&self.args);
-        let accounts = config.account_settings(&[])?;
-        let allowed = accounts.iter().map(|it| (it.account.name.clone(), it.allow.clone()));
-        let sources = sources(&settings, allowed.collect());
+        let sources = sources(&settings, config.allowed());
         let mode = settings.refresh.then(|| config.mode(self.args.mode));
-        let (accounts, access) = both(self.connect(accounts, mode), self.access.read(&sources))?;
+        let accounts = config.account_settings(&[]);
+        let accounts = accounts.and_then(|accounts| self.connect(accounts, mode));
+        let (accounts, access) = both(accounts, self.access.read(&sources))?;
         if settings.needs_restart(&self.settings_at_start) {
             error!(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"

@@ -168,7 +168,18 @@ impl<'a> Config<'a> {
 
     /// Whether the account is that of the command line instead of those of the file.
     fn is_account_given(&self) -> bool {
-        self.file.accounts.is_empty() || !matches!(appid(self.given), Ok(None))
+        self.file.accounts.is_empty() || self.given.appid.is_some()
+    }
+
+    /// Returns the names of the accounts, sorted, each with the addresses that may be handed its token.
+    pub(crate) fn allowed(&self) -> Vec<(String, Option<Vec<String>>)> {
+        match self.is_account_given() {
+            true => vec![(DEFAULT_ACCOUNT.to_owned(), None)],
+            false => {
+                let accounts = self.file.accounts.iter();
+                accounts.map(|it| (it.name.clone(), it.allow.clone())).collect()
+            }
+        }
     }
 
     /// The account of the command line. If anything is wrong with it, the error also says what is wrong with its address

@@ -1,5 +1,6 @@
 //! Promise 8: a message says what happened, where, and what to do; WeChat's refusals in English and Chinese.
 
+use crate::support::home::Home;
 use crate::support::*;
 
 #[test]
@@ -120,6 +121,30 @@ fn a_missing_setting_is_named_with_its_flag() {
     run(&[]).exits(2);
     run(&["get", "--min-life", "soon"]).exits(2).mentions(&["--min-life", "90s"]);
     run(&["get", "--min-life", "2M"]).exits(2).mentions(&["longer than a day"]);
+}
+
+#[test]
+fn serve_reports_a_wrong_account_and_wrong_access_rules_together() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    write_with_mode(&sandbox.path("keys"), &format!("php {} default\n", "0".repeat(64)), 0o644);
+    let keys = sandbox.path("keys").display().to_string();
+    let wrong =
+        ["serve", "--appid", "x y", "--allow", "10.0.0.1/8", "--tls-cert", "x", "--keys", &keys];
+    let mut command = wxtoken();
+    command.args(wrong);
+    let ran = Run::new(command).exits(2);
+    // The account of the keys is no problem: it has the wrong AppID, and its name is known.
+    assert!(!ran.stderr.contains("keys file"), "{}", ran.stderr);
+    ran.says(&["--appid is not an AppID", "--allow: ", "write 10.0.0.0/8", "--tls-cert needs"]);
+    let mut refreshing = wxtoken();
+    refreshing.args(wrong).args(["--refresh", "--base-url", "ftp://x"]);
+    Run::new(refreshing).exits(2).says(&["--appid", "--allow: ", "--base-url", "no AppSecret"]);
+    // The same of a config.
+    let home = Home::new(
+        "[account.a]\nappid = 'wx1'\nfile = 'x.json'\n[account.b]\nappid = 'wx2'\nfile = 'x.json'\n",
+    );
+    let ran = home.run(&["serve", "--allow", "10.0.0.1/8"]).exits(2);
+    ran.says(&["account.b: its document", "--allow: ", "write 10.0.0.0/8"]);
 }
 
 #[test]
