@@ -1,9 +1,13 @@
-//! Writes lines to stderr: one for a failure, more with `-v`. Makes text from outside safe to print. A closed stderr is
-//! ignored. `set_level` is called once, before the first line.
+//! Writes lines to stderr: one for a failure, more with `-v`. Makes text from outside safe to print. No line holds a word
+//! that has the form of a secret. A closed stderr is ignored. `set_level` is called once, before the first line.
 
 use std::fmt;
 use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+mod redaction;
+
+pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};
 
 /// How much is written to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +49,9 @@ pub(crate) fn is_enabled(level: Level) -> bool {
 /// Writes the line `wxtoken: MESSAGE` to stderr, if its level is enabled.
 pub(crate) fn write_line(level: Level, message: fmt::Arguments<'_>) {
     if is_enabled(level) {
-        let mut text = format!("wxtoken: {message}").replace('\n', " ");
+        // Whatever a message quotes: a setting that names a file may be the secret itself.
+        let text = format!("wxtoken: {message}").replace('\n', " ");
+        let mut text = without_secrets(&text).into_owned();
         text.push('\n');
         let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
         if !progress.is_empty() {
@@ -145,27 +151,6 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// The length of the longest word that [`without_long_words`] keeps, in bytes. A longer one may be a secret, a key or a
-/// token: an AppSecret has 32. The longest word that people need to read, WeChat's name for a call, has 26.
-const MAX_WORD: usize = 28;
-
-/// Replaces every word that is long enough to be a secret or a token: more than [`MAX_WORD`] letters, digits, `-` and `_`
-/// in a row. For text that may contain one by mistake.
-pub(crate) fn without_long_words(text: &str) -> String {
-    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(is_of_word) {
-        let end =
-            rest[start..].find(|c| !is_of_word(c)).map_or(rest.len(), |length| start + length);
-        out.push_str(&rest[..start]);
-        out.push_str(if end - start > MAX_WORD { "[…]" } else { &rest[start..end] });
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
-}
-
 /// Writes what ureq and rustls log to stderr. Their trace lines contain requests, secret included; Cargo.toml compiles
 /// trace lines out of every library.
 struct NetworkLog;
@@ -210,16 +195,6 @@ mod tests {
         assert_eq!(printable("a\u{202e}b", 9), "a\\u{202e}b");
         assert_eq!(printable("无效的 appid, \"x\"", 99), "无效的 appid, \"x\"");
         assert_eq!(printable("abcdef", 3), "abc…");
-    }
-
-    #[test]
-    fn a_word_as_long_as_a_token_is_replaced() {
-        let (short, long) = ("x".repeat(MAX_WORD), "-_0".repeat(10));
-        let text = format!("a={short}&b={long}, 无 {long}");
-        assert_eq!(without_long_words(&text), format!("a={short}&b=[…], 无 […]"));
-        assert_eq!(without_long_words(""), "");
-        let rid = "invalid appid rid: 6aac005a-01bfdbee-79769285";
-        assert_eq!(without_long_words(rid), rid);
     }
 
     #[test]

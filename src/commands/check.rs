@@ -13,7 +13,7 @@ use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
-use crate::log::printable;
+use crate::log::{printable, without_secrets};
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
@@ -312,7 +312,7 @@ impl<'a> FindingJson<'a> {
         FindingJson {
             about: finding.about,
             verdict: word(finding.verdict),
-            what: printable(&finding.what, MAX_WHAT),
+            what: printable(&without_secrets(&finding.what), MAX_WHAT),
             remedy,
             remedy_zh,
             exit: match finding.verdict {
@@ -357,7 +357,7 @@ fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String 
                 Verdict::Problem(_) => ("✗", output::RED),
             };
             let (on, off) = if has_colours { (colour, output::RESET) } else { ("", "") };
-            let what = printable(what, MAX_WHAT);
+            let what = printable(&without_secrets(what), MAX_WHAT);
             text +=
                 &format!("{on}{sign}{off} {account:account_width$}  {about:about_width$}  {what}");
             if let Some([english, chinese]) = remedy {

@@ -8,10 +8,16 @@ use zeroize::Zeroizing;
 use super::output;
 use crate::cli::KeyArgs;
 use crate::error::Exit;
+use crate::log;
 use crate::model::client_key::{self, KeyLine, RANDOM_BYTES};
 
 /// Runs `wxtoken key`.
 pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
+    if std::iter::once(&args.name).chain(&args.accounts).any(|name| log::may_hold_secret(name)) {
+        return Err(
+            Exit::Usage.error("a name in the form of an AppSecret or a key; give a short one")
+        );
+    }
     let mut random = Zeroizing::new([0; RANDOM_BYTES]);
     if SystemRandom::new().fill(&mut *random).is_err() {
         bail!("the operating system gives no randomness, so there is no key");
