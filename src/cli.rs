@@ -1,21 +1,20 @@
 //! The command line: subcommands, their flags, and the `WXTOKEN_*` variable of each flag. Settles which of two
-//! conflicting arguments counts. Does not look at the config file or at the machine.
+//! conflicting arguments counts, and refuses what cannot be meant. Does not look at the config file or at the machine.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{
-    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
 use crate::model::api::Api;
 
 mod serve;
+mod settings;
+pub(crate) mod spelling;
 pub(crate) mod values;
 
 pub(crate) use serve::ServeArgs;
@@ -39,45 +38,23 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the command line of this process. On a mistake prints it and exits with status 2.
     pub(crate) fn from_command_line() -> Cli {
-        Cli::parse(std::env::args_os()).unwrap_or_else(|err| err.exit())
+        Cli::parse(std::env::args_os()).unwrap_or_else(|err| settings::without_secrets(err).exit())
     }
 
     fn parse<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
-        let matches = Cli::definition().try_get_matches_from(words)?;
+        let mut definition = Cli::definition();
+        let matches = definition.try_get_matches_from_mut(words)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
-        let typed = matches.subcommand().map(|(_, matches)| matches).unwrap_or(&matches);
-        if is_first_preferred(typed, "quiet", "verbose")? {
-            cli.common.verbose = 0;
-        } else {
-            cli.common.quiet = false;
+        let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
+        if let Some(command) = definition.find_subcommand(name) {
+            settings::refuse_secrets(command, matches)?;
         }
-        if let Command::Fetch(fetch) = &mut cli.command {
-            if is_first_preferred(typed, "force", "rejected")? {
-                fetch.rejected = None;
-            } else {
-                fetch.force = false;
-            }
-        }
-        cli.settle_account(typed)?;
+        settings::refuse_misspelt_variables(&Cli::command())?;
+        cli.common.typed = Typed::of(matches);
+        settings::settle_conflicts(&mut cli)?;
         Ok(cli)
-    }
-
-    /// Settles which account is meant if the environment gives one and the command line names a config, or an account in
-    /// it: what was typed counts. Fails if both were typed.
-    fn settle_account(&mut self, typed: &ArgMatches) -> Result<(), clap::Error> {
-        let Some((account, has_names)) = self.command.account_mut() else { return Ok(()) };
-        let is_typed = |id: &&str| typed.value_source(id) == Some(ValueSource::CommandLine);
-        if has_names && is_typed(&"appid") {
-            let message = "ACCOUNT names one of the config's accounts, and --appid gives another here: leave out one of them\n";
-            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
-        }
-        let is_config_typed = has_names || is_typed(&"config");
-        if is_config_typed && !ACCOUNT_IDS.iter().any(is_typed) {
-            account.clear();
-        }
-        Ok(())
     }
 
     /// Returns clap's definition, with two changes. `--help` hides values from the environment: `WXTOKEN_REJECTED` holds a
@@ -91,26 +68,6 @@ impl Cli {
             if is_empty(&arg) { arg.env(None::<&str>) } else { arg.hide_env_values(true) }
         };
         Cli::command().mut_args(change).mut_subcommands(|command| command.mut_args(change))
-    }
-}
-
-/// Whether `first` counts, of two arguments that exclude each other: the typed one does; if neither was typed, `first` if
-/// it is set. Fails if both were typed.
-///
-/// clap's `conflicts_with` would not do: a variable would conflict with a flag, and the flag has to win.
-fn is_first_preferred(
-    matches: &ArgMatches,
-    first: &'static str,
-    second: &'static str,
-) -> Result<bool, clap::Error> {
-    let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
-    match (is_typed(first), is_typed(second)) {
-        (true, true) => {
-            let message = format!("--{first} and --{second} cannot be used together\n");
-            Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
-        }
-        (false, false) => Ok(matches.get_flag(first)),
-        (is_first, _) => Ok(is_first),
     }
 }
 
@@ -133,6 +90,20 @@ pub(crate) struct CommonArgs {
     /// Say nothing on stderr; the exit status tells
     #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
+
+    #[arg(skip)]
+    pub(crate) typed: Typed,
+
+    /// Whether the command line names accounts of the config.
+    #[arg(skip)]
+    pub(crate) has_names: bool,
+}
+
+impl CommonArgs {
+    /// Whether the command line says that the accounts are those of a config.
+    pub(crate) fn names_config(&self) -> bool {
+        self.has_names || self.typed.has("config")
+    }
 }
 
 /// A subcommand with its arguments.
@@ -217,16 +188,21 @@ pub(crate) struct AccountArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// The flags that define an account. `refresh_before` is not among them: it may apply to all accounts.
-const ACCOUNT_IDS: [&str; 6] = ["appid", "secret_file", "api", "base_url", "ca_file", "file"];
-
 impl AccountArgs {
-    /// Unsets the flags of [`ACCOUNT_IDS`].
-    fn clear(&mut self) {
+    /// Returns the ids of the arguments that are given, of those that are about this one account. `refresh_before` is not
+    /// among them: it may apply to all accounts.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
         let AccountArgs { appid, secret_file, api, base_url, ca_file, refresh_before: _, file } =
             self;
-        (*appid, *base_url, *api) = (None, None, None);
-        (*secret_file, *ca_file, *file) = (None, None, None);
+        let ids = [
+            ("appid", appid.is_some()),
+            ("secret_file", secret_file.is_some()),
+            ("api", api.is_some()),
+            ("base_url", base_url.is_some()),
+            ("ca_file", ca_file.is_some()),
+            ("file", file.is_some()),
+        ];
+        ids.into_iter().filter(|(_, is_given)| *is_given).map(|(id, _)| id).collect()
     }
 }
 

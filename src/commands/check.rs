@@ -37,7 +37,7 @@ const MAX_WHAT: usize = 2000; // characters
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let deadline = clock.instant() + args.timeout;
-    let config = Config::read(common, &args.account, Secrets::Unneeded)?;
+    let config = Config::read(common, &args.account, Secrets::Examined)?;
     let (connector, stores) = (Connector::within(args.timeout), Stores::new(Arc::clone(&clock)));
     let accounts = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = accounts

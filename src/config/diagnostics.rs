@@ -2,15 +2,12 @@
 //! like a key's: it may be a secret in the wrong place. Does not know what keys mean.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::de::Error;
 
-/// The length of the longest name that is shown or corrected, in bytes. No key has a longer one; a longer word may be a
-/// secret.
-const MAX_NAME: usize = 28;
+use crate::cli::spelling::MAX_NAME;
 
 /// The problems of one file.
 pub(super) struct Diagnostics<'t> {
@@ -78,39 +75,4 @@ pub(super) fn displayed(name: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
     let is_shown = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain);
     if is_shown { name } else { "[…]" }
-}
-
-/// Returns the one of `known` that `name` is probably a misspelling of.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    if name.len() > MAX_NAME {
-        return None;
-    }
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    let by_distance =
-        known.iter().map(|known| (strsim::levenshtein(&name, known), Reverse(known.len()), *known));
-    let (distance, _, nearest) = by_distance.min()?;
-    (distance <= nearest.len() / 3 && distance <= 2).then_some(nearest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_is_corrected_and_a_different_one_is_not() {
-        let known = ["appid", "allow", "secret_file", "base_url"];
-        for (name, expected) in [
-            ("app_id", Some("appid")),
-            ("APPID", Some("appid")),
-            ("alow", Some("allow")),
-            ("base-url", Some("base_url")),
-            ("secretfile", Some("secret_file")),
-            ("url", None),
-            ("", None),
-            ("x", None),
-        ] {
-            assert_eq!(nearest(name, &known), expected, "{name}");
-        }
-        assert_eq!(nearest("x", &[]), None);
-    }
 }

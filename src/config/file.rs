@@ -84,6 +84,8 @@ pub(crate) enum Secrets {
     Unneeded,
     /// If the file has `refresh = true`.
     NeededToRefresh,
+    /// It reads them, and reports what is wrong with them itself.
+    Examined,
 }
 
 impl Secrets {
@@ -91,9 +93,14 @@ impl Secrets {
     pub(super) fn are_needed(self, file: &ConfigFile) -> bool {
         match self {
             Secrets::Needed => true,
-            Secrets::Unneeded => false,
+            Secrets::Unneeded | Secrets::Examined => false,
             Secrets::NeededToRefresh => file.serve.refresh == Some(true),
         }
+    }
+
+    /// Whether they will be read, given this file.
+    pub(super) fn are_read(self, file: &ConfigFile) -> bool {
+        self == Secrets::Examined || self.are_needed(file)
     }
 }
 

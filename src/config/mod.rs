@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli;
+use crate::cli::{self, spelling};
 use crate::error::{Exit, both};
 use crate::log::{printable, without_long_words};
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
@@ -24,6 +24,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation};
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
+use crate::upstream::credentials;
 
 pub(crate) use file::Secrets;
 pub(crate) use serve::ServeSettings;
@@ -66,7 +67,7 @@ pub(crate) struct Config<'a> {
 
 /// Returns the config file: the named one, else the system's if it exists and no account is given on the command line.
 pub(crate) fn path(common: &cli::CommonArgs, given: &cli::AccountArgs) -> Option<PathBuf> {
-    let is_given = given.file.is_some() || !matches!(appid(given), Ok(None));
+    let is_given = !common.has_names && (given.file.is_some() || given.appid.is_some());
     let system = || {
         // If its directory cannot be entered, the file is meant for other users.
         let exists = matches!(Path::new(SYSTEM_CONFIG).try_exists(), Ok(true));
@@ -88,7 +89,7 @@ impl<'a> Config<'a> {
         };
         let needs_secrets = secrets.are_needed(&file);
         let config = Config { common, given, file, needs_secrets };
-        config.check_conflicts()?;
+        config.check_conflicts(secrets)?;
         Ok(config)
     }
 
@@ -106,6 +107,7 @@ impl<'a> Config<'a> {
                 accounts.map(|account| self.settings_of_file(account, &dir)).collect();
             check_documents(&settings)?;
             settings.retain(|it| names.is_empty() || names.contains(&it.account.name));
+            self.check_directory(names)?;
             Ok(settings)
         } else if names.is_empty() {
             Ok(vec![self.settings_of_command_line()?])
@@ -144,25 +146,38 @@ impl<'a> Config<'a> {
         ServeSettings::new(flags, &self.file.serve)
     }
 
-    /// Fails for account flags without `--appid` if the accounts are those of the file: the flags would apply to none.
-    fn check_conflicts(&self) -> anyhow::Result<()> {
-        if self.is_account_given() {
-            return Ok(());
+    /// Fails for settings that cannot apply, whether they are typed or from the environment: settings of the command line's
+    /// account if the accounts are those of the file, and one of two variables that hold the AppSecret.
+    fn check_conflicts(&self, secrets: Secrets) -> anyhow::Result<()> {
+        let (typed, given) = (&self.common.typed, self.given.given());
+        let has_secret = secrets.are_read(&self.file) && credentials::has_variable();
+        let is_appid_typed = typed.has("appid");
+        let are_accounts_named = self.common.names_config() && !self.file.accounts.is_empty();
+        if self.is_account_given() && (is_appid_typed || !are_accounts_named) {
+            return match given.contains(&"secret_file") && !typed.has("secret_file") && has_secret {
+                true => Err(Exit::Usage.error(format!(
+                    "{} and {} both say what the AppSecret is: unset one of them",
+                    typed.name_of("secret_file"),
+                    credentials::VARIABLE
+                ))),
+                false => Ok(()),
+            };
         }
-        let cli::AccountArgs { secret_file, api, base_url, ca_file, file, .. } = self.given;
-        let flags = [
-            ("--secret-file", secret_file.is_some()),
-            ("--api", api.is_some()),
-            ("--base-url", base_url.is_some()),
-            ("--ca-file", ca_file.is_some()),
-            ("--file", file.is_some()),
-        ];
-        match flags.iter().find(|(_, is_given)| *is_given) {
-            None => Ok(()),
-            Some((flag, _)) => Err(Exit::Usage.error(format!(
-                "{flag} (or its variable) goes with --appid, and the accounts are those of {}: say it there, or give --appid",
-                self.file.path.display()
+        let mut names: Vec<_> = given.iter().map(|id| typed.name_of(id)).collect();
+        names.extend(has_secret.then(|| credentials::VARIABLE.to_owned()));
+        let (verb, list) = (if names.len() == 1 { "goes" } else { "go" }, names.join(" and "));
+        let file = self.file.path.display();
+        match (names.is_empty(), given.contains(&"appid")) {
+            (true, _) => Ok(()),
+            (false, false) => Err(Exit::Usage.error(format!(
+                "{list} {verb} with --appid, and the accounts are those of {file}: say it there, or give --appid"
             ))),
+            (false, true) => {
+                let what = if self.common.has_names { "ACCOUNT" } else { "--config" };
+                Err(Exit::Usage.error(format!(
+                    "{list}: this is another account than those of {file}, which {what} names: unset what is not meant"
+                )))
+            }
         }
     }
 
@@ -286,7 +301,7 @@ impl<'a> Config<'a> {
         let problems: Vec<_> = unknown
             .map(|name| {
                 let shown = printable(&without_long_words(name), MAX_NAME);
-                let hint = match diagnostics::nearest(name, &known) {
+                let hint = match spelling::nearest(name, &known) {
                     Some(near) => format!("is it {near}?"),
                     None => format!("there are {}", self.listed_names()),
                 };
@@ -341,12 +356,38 @@ impl<'a> Config<'a> {
             })
     }
 
-    /// Returns the document of the command line's account.
+    /// Fails if `--dir` was typed and is the place of no document, because each of the file's accounts that are meant has a
+    /// `file` of its own.
+    fn check_directory(&self, names: &[String]) -> anyhow::Result<()> {
+        let mut meant =
+            self.file.accounts.iter().filter(|it| names.is_empty() || names.contains(&it.name));
+        match self.common.typed.has("dir") && meant.all(|it| it.file.is_some()) {
+            true => Err(Exit::Usage.error(format!(
+                "--dir has no meaning here: in {} each account that is meant has a file of its own; leave it out",
+                self.file.path.display()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the document of the command line's account. Fails if `--dir` was typed and a variable names a document
+    /// elsewhere.
     fn document_given(&self) -> anyhow::Result<PathBuf> {
-        match &self.given.file {
-            None => Ok(self.directory()?.join(format!("{DEFAULT_ACCOUNT}.json"))),
-            Some(path) => file::check_document(path)
-                .map_err(|what| Exit::Usage.error(format!("--file {} {what}", path.display()))),
+        let typed = &self.common.typed;
+        let Some(path) = &self.given.file else {
+            return Ok(self.directory()?.join(format!("{DEFAULT_ACCOUNT}.json")));
+        };
+        let (name, shown) = (typed.name_of("file"), path.display());
+        let document = file::check_document(path)
+            .map_err(|what| Exit::Usage.error(format!("{name} {shown} {what}")))?;
+        match &self.common.dir {
+            Some(dir) if typed.has("dir") && !typed.has("file") && !is_in(&document, dir) => {
+                let dir = dir.display();
+                Err(Exit::Usage.error(format!(
+                    "{name} {shown} is not in --dir {dir}: unset the variable, or leave out --dir"
+                )))
+            }
+            _ => Ok(document),
         }
     }
 }
@@ -374,16 +415,21 @@ fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(problems)) }
 }
 
+/// Whether a file of this path is in the directory.
+fn is_in(file: &Path, dir: &Path) -> bool {
+    let [file, dir] = [file, dir].map(|path| std::path::absolute(path).ok());
+    file.is_some_and(|file| file.parent() == dir.as_deref())
+}
+
 fn first_of_list(list: &OsStr) -> Option<PathBuf> {
     let mut parts = list.as_bytes().split(|byte| *byte == b':');
     parts.find(|part| !part.is_empty()).map(|part| PathBuf::from(OsStr::from_bytes(part)))
 }
 
-/// Returns the AppID of the command line. An empty one counts as none: it comes from an environment file that was not
-/// filled in.
+/// Returns the AppID of the command line.
 fn appid(account: &cli::AccountArgs) -> anyhow::Result<Option<String>> {
     match account.appid.as_deref() {
-        None | Some("") => Ok(None),
+        None => Ok(None),
         Some(appid) => match file::check_appid(appid) {
             Ok(()) => Ok(Some(appid.to_owned())),
             Err(fault) => Err(Exit::Usage.error(format!("--appid {fault}"))),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::{Diagnostics, displayed, nearest};
+use super::diagnostics::{Diagnostics, displayed};
+use crate::cli::spelling::nearest;
 use crate::cli::values;
 use crate::model::secret;
 

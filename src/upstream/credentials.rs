@@ -24,7 +24,7 @@ const MAX_FILE: u64 = 4096;
 const TOO_LONG: &str = "is too long for an AppSecret or a key";
 
 /// Holds the AppSecret of the command line's account.
-const VARIABLE: &str = "WXTOKEN_SECRET";
+pub(crate) const VARIABLE: &str = "WXTOKEN_SECRET";
 
 /// Where a secret is read from.
 pub(crate) enum SecretSource<'a> {
@@ -49,7 +49,7 @@ impl SecretSource<'_> {
             Some(path) if is_given => Some(SecretSource::FileOrPipe(path)),
             Some(path) => Some(SecretSource::File(path)),
             None => {
-                let has_variable = is_given && env::var_os(VARIABLE).is_some();
+                let has_variable = is_given && has_variable();
                 find_credential(&format!("{name}.{}", noun(config)))
                     .map(SecretSource::Credential)
                     .or(has_variable.then_some(SecretSource::Variable))
@@ -95,6 +95,11 @@ pub(crate) fn read(
             "no AppSecret: give secret_file, or a systemd credential named {name}.secret"
         ))),
     }
+}
+
+/// Whether the variable that holds the AppSecret is set. An empty one is none, as everywhere.
+pub(crate) fn has_variable() -> bool {
+    env::var_os(VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
 fn noun(config: &UpstreamConfig) -> &'static str {

@@ -69,7 +69,7 @@ fn many_accounts_are_fetched_concurrently() {
 }
 
 #[test]
-fn an_accounts_secret_comes_from_its_file_or_a_credential_and_not_from_wxtoken_secret() {
+fn an_accounts_secret_comes_from_its_file_or_a_credential_and_wxtoken_secret_is_an_error() {
     let wechat = wechat(2, &[]);
     let config = format!(
         "[account.a0]\nappid = 'wx0'\nbase_url = '{0}'\n[account.a1]\nappid = 'wx1'\nbase_url = '{0}'\nsecret_file = 'a1.secret'\n",
@@ -77,11 +77,21 @@ fn an_accounts_secret_comes_from_its_file_or_a_credential_and_not_from_wxtoken_s
     );
     let home = Home::new(&config);
     home.put_secret("a1", &appsecret(1));
-    let mut without = home.command(&["fetch"]);
-    without.env("WXTOKEN_SECRET", appsecret(0));
-    Run::new(without)
+    home.run(&["fetch", "a0"])
         .exits(2)
         .says(&["account.a0", "give secret_file, or a systemd credential named a0.secret"]);
+    for verb in [&["fetch"][..], &["fetch", "a1"], &["check"], &["serve", "--refresh"]] {
+        let mut command = home.command(verb);
+        command.env("WXTOKEN_SECRET", appsecret(0));
+        Run::new(command).exits(2).says(&["WXTOKEN_SECRET goes with --appid", "wxtoken.toml"]);
+    }
+    assert_eq!(wechat.asked(), 0);
+    // Commands that read no secret ignore it.
+    home.publish("a1", "wx1", "T1", 0);
+    let mut get = home.command(&["get", "-r", "a1"]);
+    get.env("WXTOKEN_SECRET", appsecret(0));
+    assert_eq!(Run::new(get).exits(0).stdout, "T1\n");
+    fs::remove_file(home.document_path("a1")).unwrap();
     fs::create_dir(home.path("credentials")).unwrap();
     write_with_mode(&home.path("credentials/a0.secret"), &appsecret(0), 0o440);
     let mut with = home.command(&["fetch"]);

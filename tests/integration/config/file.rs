@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::support::home::{Home, appsecret};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::tls::Authority;
 use crate::support::*;
 
@@ -568,11 +568,77 @@ fn an_account_on_the_command_line_replaces_those_of_the_config() {
     home.run(&["fetch"]).exits(2).says(&["no account: give --appid"]);
 }
 
+/// Each setting of an account, with its flag and a value.
+const ACCOUNT_FLAGS: [(&str, &str); 5] = [
+    ("--secret-file", "x"),
+    ("--api", "classic"),
+    ("--base-url", "https://x"),
+    ("--ca-file", "x"),
+    ("--file", "x.json"),
+];
+
+/// Returns the variable of a flag.
+fn variable(flag: &str) -> String {
+    format!("WXTOKEN_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase())
+}
+
 #[test]
-fn arguments_override_an_account_from_the_environment() {
+fn a_setting_of_an_account_beside_a_config_is_an_error_whatever_way_it_comes() {
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
+    home.publish("shop", "wx1", "T1", 0);
+    let config = home.path("wxtoken.toml");
+    for (flag, value) in ACCOUNT_FLAGS {
+        let name = variable(flag);
+        for verb in ["fetch", "get", "status", "check", "serve"] {
+            let goes_with_appid = |name: &str| [name.to_owned(), "goes with --appid".to_owned()];
+            let says = |command: Command, name: &str| {
+                let [name, goes] = goes_with_appid(name);
+                Run::new(command).exits(2).says(&[&name, &goes, "wxtoken.toml"]);
+            };
+            // Typed; from the environment; and with the config from the environment, too.
+            says(home.command(&[verb, flag, value]), flag);
+            let mut command = home.command(&[verb]);
+            command.env(&name, value);
+            says(command, &name);
+            let mut command = wxtoken();
+            command.arg(verb).env(&name, value).env("WXTOKEN_CONFIG", &config);
+            says(command, &name);
+            if verb != "serve" {
+                let mut command = home.command(&[verb, "shop"]);
+                command.env(&name, value);
+                says(command, &name);
+            }
+        }
+    }
+    // All of them are named.
+    let mut command = home.command(&["get", "--api", "classic"]);
+    command.env("WXTOKEN_BASE_URL", "https://x").env("WXTOKEN_CA_FILE", "x");
+    Run::new(command).exits(2).says(&["--api and WXTOKEN_BASE_URL and WXTOKEN_CA_FILE go with"]);
+    // An empty variable is none.
+    let mut command = home.command(&["get", "-r"]);
+    command.envs(ACCOUNT_FLAGS.map(|(flag, _)| (variable(flag), "")));
+    assert_eq!(Run::new(command).exits(0).stdout, "T1\n");
+}
+
+/// A test run, told by a variable to ask a stand-in, must not ask another server with the config's secret.
+#[test]
+fn wxtoken_base_url_beside_a_config_asks_nobody() {
+    let (real, stand_in) = (wechat_with_accounts(1, &[]), wechat_with_accounts(1, &[]));
+    let home = Home::with_accounts(1, &real.url(), "");
+    for args in [&["fetch"][..], &["fetch", "a0"], &["check"]] {
+        let mut command = home.command(args);
+        command.env("WXTOKEN_BASE_URL", stand_in.url());
+        Run::new(command).exits(2).says(&["WXTOKEN_BASE_URL"]);
+    }
+    assert_eq!((real.asked(), stand_in.asked()), (0, 0));
+}
+
+#[test]
+fn an_account_from_the_environment_beside_a_typed_config_or_name_is_an_error() {
     let home = Home::new("[account.shop]\nappid = 'wx1'\n");
     home.publish("shop", "wx1", "T1", 0);
     home.publish("default", "wx9", "T9", 0);
+    let config = home.path("wxtoken.toml");
     let get = |set: &dyn Fn(&mut Command) -> &mut Command| {
         let mut command = wxtoken();
         command
@@ -580,48 +646,106 @@ fn arguments_override_an_account_from_the_environment() {
             .env("STATE_DIRECTORY", home.path("state"))
             .env("WXTOKEN_APPID", "wx9");
         set(&mut command);
-        Run::new(command).exits(0).stdout
+        Run::new(command)
     };
-    let config = home.path("wxtoken.toml");
-    assert_eq!(get(&|command| command.arg("-c").arg(&config)), "T1\n");
-    assert_eq!(get(&|command| command.arg("shop").env("WXTOKEN_CONFIG", &config)), "T1\n");
+    get(&|command| command.arg("-c").arg(&config)).exits(2).says(&[
+        "WXTOKEN_APPID",
+        "--config",
+        "wxtoken.toml",
+        "unset",
+    ]);
+    get(&|command| command.arg("-c").arg(&config).env("WXTOKEN_API", "classic"))
+        .exits(2)
+        .says(&["WXTOKEN_APPID and WXTOKEN_API"]);
+    get(&|command| command.arg("shop").env("WXTOKEN_CONFIG", &config)).exits(2).says(&[
+        "WXTOKEN_APPID",
+        "ACCOUNT",
+        "wxtoken.toml",
+        "unset",
+    ]);
     // Both from the environment: the account has priority.
-    assert_eq!(get(&|command| command.env("WXTOKEN_CONFIG", &config)), "T9\n");
-    assert_eq!(get(&|command| command.arg("-c").arg(&config).args(["--appid", "wx9"])), "T9\n");
+    let account = "T9\n";
+    assert_eq!(get(&|it| it.env("WXTOKEN_CONFIG", &config)).exits(0).stdout, account);
+    // The account is typed, too.
+    let typed = get(&|it| it.arg("-c").arg(&config).args(["--appid", "wx9"]));
+    assert_eq!(typed.exits(0).stdout, account);
+    // A config without accounts leaves them to the environment.
+    home.write("mode = '0600'\n");
+    assert_eq!(get(&|it| it.arg("-c").arg(&config)).exits(0).stdout, account);
 }
 
 #[test]
-fn flags_of_an_account_without_appid_are_a_usage_error() {
+fn a_name_of_an_account_needs_a_config_and_excludes_appid() {
     let home = Home::new("[account.shop]\nappid = 'wx1'\n");
-    for (flag, value) in [
-        ("--secret-file", "x"),
-        ("--api", "classic"),
-        ("--base-url", "https://x"),
-        ("--ca-file", "x"),
-        ("--file", "x.json"),
-    ] {
-        for verb in ["fetch", "get", "status", "serve"] {
-            home.run(&[verb, flag, value]).exits(2).says(&[
-                flag,
-                "goes with --appid",
-                "wxtoken.toml",
-            ]);
-        }
-        let mut from_environment = wxtoken();
-        let name =
-            format!("WXTOKEN_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
-        from_environment
-            .arg("fetch")
-            .env(name, value)
-            .env("WXTOKEN_CONFIG", home.path("wxtoken.toml"));
-        Run::new(from_environment).exits(2).says(&[flag, "goes with --appid"]);
-    }
     for verb in ["fetch", "get", "status"] {
         let ran = home.run(&[verb, "shop", "--appid", "wx1"]).exits(2);
         ran.mentions(&["ACCOUNT names one of the config's accounts", "--appid"]);
         let mut nowhere = wxtoken();
         nowhere.args([verb, "shop"]).env("HOME", home.path("."));
         Run::new(nowhere).exits(2).says(&["ACCOUNT", "--config"]);
+    }
+    home.run(&["get", "--appid", ""]).exits(2).says(&["--appid is not an AppID"]);
+}
+
+#[test]
+fn a_typed_dir_that_would_be_the_place_of_no_document_is_an_error() {
+    let home = Home::new(
+        "[account.a]\nappid = 'wx1'\nfile = 'a.json'\n[account.b]\nappid = 'wx2'\nfile = 'b.json'\n[account.c]\nappid = 'wx3'\n",
+    );
+    home.run(&["status", "--dir", "x"]).exits(3); // It is that of c.
+    for names in [&["a"][..], &["a", "b"]] {
+        let ran = home.run(&[&["status", "--dir", "x"], names].concat());
+        ran.exits(2).says(&["--dir has no meaning here", "wxtoken.toml"]);
+    }
+    // A default is overridden without an error.
+    let mut status = home.command(&["status", "a", "b"]);
+    status.env("WXTOKEN_DIR", "x");
+    Run::new(status).exits(3);
+
+    // The document of the environment would win over the flag.
+    home.publish("default", "wx9", "T9", 0);
+    let get = |flags: &[&str], file: &str| {
+        let mut command = wxtoken();
+        command
+            .args(["get", "-r"])
+            .args(flags)
+            .current_dir(home.path(""))
+            .env("WXTOKEN_FILE", file);
+        Run::new(command)
+    };
+    get(&["--dir", "elsewhere"], "state/default.json")
+        .exits(2)
+        .says(&["WXTOKEN_FILE state/default.json is not in --dir elsewhere"]);
+    for flags in [&["--dir", "state"][..], &["--file", "state/default.json", "--dir", "elsewhere"]]
+    {
+        assert_eq!(get(flags, "state/default.json").exits(0).stdout, "T9\n", "{flags:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_an_error_and_those_of_other_programs_are_not() {
+    let home = Home::new("[account.shop]\nappid = 'wx1'\n");
+    home.publish("shop", "wx1", "T1", 0);
+    let get = |name: &str, value: &str| {
+        let mut command = home.command(&["get", "-r"]);
+        command.env(name, value);
+        Run::new(command)
+    };
+    for (name, meant) in [
+        ("WXTOKEN_BASEURL", "WXTOKEN_BASE_URL"),
+        ("WXTOKEN_SECRETFILE", "WXTOKEN_SECRET_FILE"),
+        ("WXTOKEN_APP_ID", "WXTOKEN_APPID"),
+    ] {
+        let ran = get(name, "S3CR3T").exits(2);
+        assert!(!ran.stderr.contains("S3CR3T"), "{}", ran.stderr);
+        ran.says(&[&format!("there is no variable {name}; is it {meant}?")]);
+        get(name, "").exits(0);
+    }
+    // Those of the SDKs' recipes, of Kubernetes for a service called wxtoken, and of flags that another verb has.
+    for name in
+        ["WXTOKEN_URL", "WXTOKEN_KEY", "WXTOKEN_SERVICE_HOST", "WXTOKEN_PORT", "WXTOKEN_ALLOW"]
+    {
+        get(name, "x").exits(0);
     }
 }
 
@@ -642,13 +766,17 @@ fn the_system_config_is_read_if_no_account_is_given() {
         "$WXTOKEN" get -r --file state/default.json
         WXTOKEN_APPID=wx9 "$WXTOKEN" get -r
         WXTOKEN_APPID= "$WXTOKEN" get -r
+        "$WXTOKEN" get -r shop
+        ! WXTOKEN_APPID=wx9 "$WXTOKEN" get -r shop
+        ! WXTOKEN_FILE=state/default.json "$WXTOKEN" get -r shop
+        ! WXTOKEN_BASE_URL=https://x "$WXTOKEN" get -r
         "$WXTOKEN" demo >/dev/null
     "#;
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--mount", "bash", "-euc", script]);
     unshare.current_dir(home.path("")).env("STATE_DIRECTORY", home.path("state"));
     unshare.env("WXTOKEN", wxtoken().get_program());
-    assert_eq!(Run::new(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\n");
+    assert_eq!(Run::new(unshare).exits(0).stdout, "T9\nT1\nT9\nT9\nT9\nT1\nT1\n");
 }
 
 // [serve].

@@ -168,6 +168,21 @@ fn the_hook_runs_after_the_document_is_published_and_the_lock_released() {
 
 // What it is passed
 
+/// `WXTOKEN_FILE` is a setting elsewhere, which would be an error beside a config.
+#[test]
+fn a_hook_can_run_wxtoken_with_or_without_the_config() {
+    let script = r#"cd "$(dirname "$0")" && wxtoken get -r >> tokens && wxtoken get -r -c wxtoken.toml a0 >> tokens &&
+        wxtoken get -r -c wxtoken.toml >> tokens"#;
+    let (_wechat, home) = home_with_script(script, "");
+    let bin = Path::new(env!("CARGO_BIN_EXE_wxtoken")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut fetch = home.command(&["fetch"]);
+    fetch.env("PATH", path);
+    Run::new(fetch).exits(0).silent();
+    let token = home.token("a0").unwrap();
+    assert_eq!(lines(&home, "tokens"), [&*token; 3]);
+}
+
 #[test]
 fn the_hook_is_run_without_a_shell() {
     let (_wechat, home) = home_with(r#"["touch", "$(id)", "a b;c"]"#, "");
@@ -182,7 +197,7 @@ fn the_hook_gets_the_account_and_the_path_and_neither_token_nor_secret() {
     let script = r#"cd "$(dirname "$0")"; env > env; cat /proc/$$/cmdline > argv; cat > stdin"#;
     let (_wechat, home) = home_with_script(script, "");
     let mut fetch = home.command(&["fetch"]);
-    fetch.env("WXTOKEN_SECRET", appsecret(7)).env("CREDENTIALS_DIRECTORY", home.path("creds"));
+    fetch.env("CREDENTIALS_DIRECTORY", home.path("creds"));
     fetch.env("WXTOKEN_TIMEOUT", "29s").env("NOTIFY_SOCKET", "/nowhere").env("LANG", "zh_CN.UTF-8");
     Run::new(fetch).exits(0).silent();
     let env = lines(&home, "env");
@@ -195,7 +210,7 @@ fn the_hook_gets_the_account_and_the_path_and_neither_token_nor_secret() {
     assert_eq!([variable("CREDENTIALS_DIRECTORY"), variable("NOTIFY_SOCKET")], [None, None]);
     let argv = fs::read_to_string(home.path("argv")).unwrap();
     assert!(argv.ends_with("/hook\0one\0two words\0"), "{argv}");
-    for secret in [home.token("a0").unwrap(), appsecret(0), appsecret(7)] {
+    for secret in [home.token("a0").unwrap(), appsecret(0)] {
         assert!(!env.concat().contains(&secret) && !argv.contains(&secret));
     }
     assert_eq!(lines(&home, "stdin"), [""; 0]);

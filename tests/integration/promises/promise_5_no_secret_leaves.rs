@@ -150,7 +150,7 @@ fn a_hook_finds_neither_secret_nor_token_in_anything_that_it_is_given() {
     let credentials = home.path("credentials");
     for verb in ["fetch", "serve"] {
         let mut command = home.command(&[verb, "-vvv"]);
-        command.env("WXTOKEN_SECRET", SECRET).env("WXTOKEN_REJECTED", "").env("LANG", "C");
+        command.env("WXTOKEN_VERBOSE", "3").env("WXTOKEN_REJECTED", "").env("LANG", "C");
         command.env("CREDENTIALS_DIRECTORY", &credentials);
         let said = match verb {
             "fetch" => Run::new(command).exits(7).stderr,
@@ -253,6 +253,130 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
     let ran = Run::new(swapped).exits(2);
     assert_hides(&ran.stderr, "S3CR3T", "everything wrong");
     ran.says(&["--appid", "WXTOKEN_SECRET", "--base-url"]);
+}
+
+/// A secret put where a file's name, or anything else, is expected: no error about it repeats it.
+#[test]
+fn a_flag_or_variable_in_the_form_of_a_secret_is_refused_without_being_repeated() {
+    const OF_FILES: [&str; 10] = [
+        "--config",
+        "--dir",
+        "--secret-file",
+        "--ca-file",
+        "--file",
+        "--allow-file",
+        "--keys",
+        "--tls-cert",
+        "--tls-key",
+        "--tls-client-ca",
+    ];
+    let corpsecret = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
+    let (key, token) = (format!("wxk_{corpsecret}"), format!("72_{}", "aZ-9_".repeat(27)));
+    let secrets = [SECRET, corpsecret, &key, &token];
+    let refused = |command: Command, secret: &str, name: &str| {
+        let ran = Run::new(command).exits(2);
+        assert_hides(&format!("{}{}", ran.stdout, ran.stderr), secret, name);
+        assert!(ran.stderr.contains(name), "{name}:\n{}", ran.stderr);
+    };
+    let of_all = ["--config", "--dir", "--verbose", "--quiet"];
+    let of_accounts = [
+        "--appid",
+        "--secret-file",
+        "--api",
+        "--base-url",
+        "--ca-file",
+        "--refresh-before",
+        "--file",
+    ];
+    let of_serve = [
+        "--listen",
+        "--allow",
+        "--allow-file",
+        "--trusted-proxy",
+        "--keys",
+        "--tls-cert",
+        "--tls-key",
+        "--tls-client-ca",
+        "--refresh",
+        "--mode",
+        "--max-connections",
+    ];
+    let verbs = [
+        ("fetch", &["--timeout", "--mode", "--force"][..]),
+        ("get", &["--ticket", "--min-life", "--raw"]),
+        ("serve", &of_serve),
+        ("status", &["--format", "--min-life"]),
+        ("check", &["--format", "--timeout"]),
+    ];
+    for secret in secrets {
+        for (verb, flags) in verbs {
+            for flag in of_all.iter().chain(&of_accounts).chain(flags) {
+                let name = format!("WXTOKEN_{}", flag[2..].replace('-', "_").to_uppercase());
+                let mut variable = wxtoken();
+                variable.arg(verb).env(&name, secret);
+                refused(variable, secret, if OF_FILES.contains(flag) { &name } else { "" });
+                for value in [secret.to_owned(), format!("/etc/wxtoken/{secret}.pem")] {
+                    let mut typed = wxtoken();
+                    typed.args([verb, "-vvv", &format!("{flag}={value}")]);
+                    refused(typed, secret, flag);
+                }
+            }
+            for words in [&[secret][..], &["--secret", secret], &["--fault", secret]] {
+                let mut positional = wxtoken();
+                positional.arg(verb).args(words);
+                refused(positional, secret, "");
+            }
+        }
+        let mut unknown = wxtoken();
+        unknown.arg(secret);
+        refused(unknown, secret, "unrecognized subcommand");
+        for words in [&[secret][..], &["php", secret]] {
+            let mut key = wxtoken();
+            key.arg("key").args(words);
+            refused(key, secret, "a name in the form of");
+        }
+        let mut mock = wxtoken();
+        mock.args(["mock", "--fault", secret]);
+        refused(mock, secret, "--fault");
+    }
+    let mut two = wxtoken();
+    two.args(["fetch", "--secret-file", SECRET]).env("WXTOKEN_CA_FILE", SECRET);
+    let ran = Run::new(two).exits(2);
+    assert_hides(&ran.stderr, SECRET, "two at once");
+    ran.says(&["--secret-file and WXTOKEN_CA_FILE", "form of an AppSecret", "mode 0600"]);
+}
+
+/// Other variables than ours name files and hosts, too.
+#[test]
+fn no_message_repeats_a_secret_from_a_variable_of_the_system() {
+    let sandbox = Sandbox::with_base_url("https://wechat.test");
+    let place = sandbox.path(SECRET);
+    for (name, value) in [
+        ("CREDENTIALS_DIRECTORY", place.to_str().unwrap()),
+        ("STATE_DIRECTORY", "/dev/null/5ec2e75ec2e75ec2e75ec2e75ec2e75e"),
+        ("XDG_STATE_HOME", "/dev/null/5ec2e75ec2e75ec2e75ec2e75ec2e75e"),
+        ("HTTPS_PROXY", "http://5ec2e75ec2e75ec2e75ec2e75ec2e75e:3128"),
+        ("HTTPS_PROXY", SECRET),
+        ("ALL_PROXY", SECRET),
+    ] {
+        std::fs::create_dir_all(&place).unwrap();
+        write_with_mode(&place.join("default.secret"), "x y", 0o600);
+        for verb in ["fetch", "check"] {
+            let mut command = wxtoken();
+            command.args([verb, "-vvv", "--appid", APPID, "--base-url", "https://wechat.test"]);
+            command.args(["--timeout", "1"]).env(name, value);
+            if !name.ends_with("HOME") && !name.starts_with("STATE") {
+                command.arg("--dir").arg(sandbox.path("state"));
+            }
+            if name != "CREDENTIALS_DIRECTORY" {
+                command.arg("--secret-file").arg(sandbox.path("secret"));
+            }
+            let ran = Run::new(command);
+            assert!(!ran.status.success(), "{name}");
+            let shown = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(!shown.contains(SECRET), "{verb} {name}={value}\n{shown}");
+        }
+    }
 }
 
 #[test]

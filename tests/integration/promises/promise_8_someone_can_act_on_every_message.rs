@@ -192,6 +192,19 @@ fn a_flag_wins_over_a_variable_that_says_otherwise() {
     run(&["fetch", "--force", "--rejected", "T"], &[])
         .exits(2)
         .mentions(&["--force and --rejected"]);
+    // Of equals, neither wins.
+    run(&["fetch"], &[("WXTOKEN_FORCE", "1"), ("WXTOKEN_REJECTED", "T")])
+        .exits(2)
+        .mentions(&["WXTOKEN_FORCE and WXTOKEN_REJECTED"]);
+    run(&["get"], &[("WXTOKEN_QUIET", "1"), ("WXTOKEN_VERBOSE", "1")])
+        .exits(2)
+        .mentions(&["WXTOKEN_QUIET and WXTOKEN_VERBOSE"]);
+    let both = [("WXTOKEN_SECRET_FILE", "secret"), ("WXTOKEN_SECRET", "x")];
+    let mut fetch = wxtoken();
+    fetch.args(["fetch", "--appid", APPID]).envs(both);
+    Run::new(fetch).exits(2).says(&["WXTOKEN_SECRET_FILE and WXTOKEN_SECRET", "unset one"]);
+    run(&["fetch"], &both).exits(0).silent(); // --secret-file is typed.
+    assert_eq!(wechat.mints(), 2);
     run(&["get", "-q", "-v"], &[]).exits(2).mentions(&["--quiet and --verbose"]);
     // As in a template of variables that was not filled in.
     let mut unset = wxtoken();
