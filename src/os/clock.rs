@@ -1,5 +1,5 @@
 //! Time and randomness behind one trait, so that code which waits runs on virtual time in tests. [`SystemClock`] reads
-//! the machine's clocks; [`testing::VirtualClock`] moves only when it is told to.
+//! the machine's clocks; `testing::VirtualClock` moves only when it is told to.
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};

@@ -26,7 +26,11 @@ fn main() {
     println!("cargo::rerun-if-changed={}", installed.display());
 
     let needs = [
-        ("chattr", can("sh", &["-c", CHATTR]), "run the tests as root, on a file system with chattr"),
+        (
+            "chattr",
+            can("sh", &["-c", CHATTR]),
+            "run the tests as root, on a file system with chattr",
+        ),
         ("chromium", has("chromium"), "apt-get install chromium"),
         ("cores", leaves_core(), "let crashes leave a core: `ulimit -Hc unlimited`, core(5)"),
         ("curl", has("curl"), "apt-get install curl"),
