@@ -381,6 +381,35 @@ fn the_marked_snippets_of_the_readme_run() {
     assert!(!stdout.contains(secret) && !stderr.contains(secret), "the output contains the secret");
 }
 
+#[test]
+fn every_test_in_the_table_of_attacks_and_faults_exists() {
+    let mut sources = String::new();
+    let mut dirs = vec![in_tree("tests/integration"), in_tree("src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                Some(extension) if extension == "rs" => {
+                    sources.push_str(&fs::read_to_string(path).unwrap());
+                }
+                _ if path.is_dir() => dirs.push(path),
+                _ => {}
+            }
+        }
+    }
+    let table = read("docs/security.md");
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let tests: Vec<_> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter_map(|name| name.rsplit_once("::"))
+        .collect();
+    assert!(tests.len() > 100, "{} tests are named", tests.len());
+    for (module, name) in tests {
+        assert!(sources.contains(&format!("fn {name}(")), "{module}::{name} is no test");
+    }
+}
+
 // Reading documents.
 
 fn in_tree(path: &str) -> std::path::PathBuf {
