@@ -126,7 +126,7 @@ pub(super) fn refuse_secrets(command: &Command, matches: &ArgMatches) -> Result<
     Err(clap::Error::raw(ErrorKind::InvalidValue, message))
 }
 
-/// Fails if a variable of the environment is probably a misspelt one of ours: nobody would look at it. `command` is the
+/// Fails if a variable of the environment is probably a misspelt one of ours, which would be ignored. `command` is the
 /// definition of all commands.
 pub(super) fn refuse_misspelt_variables(command: &Command) -> Result<(), clap::Error> {
     let known = variables(command);

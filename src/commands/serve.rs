@@ -18,8 +18,8 @@ use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
 use crate::scheduler::Environment;
 use crate::server::{
-    self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme, Settings, Tls,
-    TlsFiles, WatchedFiles,
+    self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme,
+    ServerSettings, Tls, TlsFiles, WatchedFiles,
 };
 use crate::store::Stores;
 
@@ -112,11 +112,11 @@ struct SettingsReader {
 }
 
 impl SettingsReader {
-    fn reloaded(self) -> Result<Reloaded<Settings>> {
+    fn reloaded(self) -> Result<Reloaded<ServerSettings>> {
         Reloaded::new("accounts and access rules", move |files| self.read(files))
     }
 
-    fn read(&self, files: &mut WatchedFiles) -> Result<Make<Settings>> {
+    fn read(&self, files: &mut WatchedFiles) -> Result<Make<ServerSettings>> {
         if let Some(path) = config::path(&self.common, &self.args.account) {
             files.add(&path);
         }
@@ -136,10 +136,10 @@ impl SettingsReader {
         *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();
         self.access.take(sources);
         let resources = self.resources.clone();
-        Ok(Box::new(move |before: Option<&Settings>| {
-            Settings::new(
+        Ok(Box::new(move |before: Option<&ServerSettings>| {
+            ServerSettings::new(
                 access,
-                Accounts::new(accounts, before.map(Settings::accounts), &resources),
+                Accounts::new(accounts, before.map(ServerSettings::accounts), &resources),
             )
         }))
     }

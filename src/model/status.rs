@@ -43,14 +43,14 @@ pub(crate) enum TokenDemand {
     /// A live one.
     Live,
     /// A live one that WeChat accepts: this client's behaviour suggests that the current one is dead.
-    Verified(Client),
+    Verified(ClientIdentity),
     /// Another one than this, which WeChat rejected according to a witness.
     OtherThan(Secret, Witness),
 }
 
 /// A client, as far as its word counts: all that use one key are one client, and without keys all of one address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Client {
+pub(crate) enum ClientIdentity {
     Key(Arc<str>),
     /// An IPv4 address, or the first half of an IPv6 address: a host can have all of a /64.
     Address(IpAddr),
@@ -63,7 +63,7 @@ pub(crate) enum Client {
 pub(crate) enum Witness {
     /// WeChat itself, in its answer to another call with the token.
     WeChat,
-    Client(Client),
+    Client(ClientIdentity),
 }
 
 /// Why there is no token to hand out.
@@ -75,10 +75,10 @@ pub(crate) struct Unavailable {
     pub(crate) retry_after: Duration,
 }
 
-impl Client {
+impl ClientIdentity {
     /// Returns the client that asks from this address without a key.
-    pub(crate) fn at(address: IpAddr) -> Client {
-        Client::Address(match address {
+    pub(crate) fn at(address: IpAddr) -> ClientIdentity {
+        ClientIdentity::Address(match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         })
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn without_keys_all_of_an_ipv4_address_or_of_an_ipv6_64_are_one_client() {
-        let at = |address: &str| Client::at(address.parse().unwrap());
+        let at = |address: &str| ClientIdentity::at(address.parse().unwrap());
         assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
         assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
         assert_ne!(at("192.0.2.1"), at("192.0.2.2"));

@@ -14,7 +14,7 @@ use crate::log::error;
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::{Client, TokenRequest};
+use crate::model::status::{ClientIdentity, TokenRequest};
 use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
@@ -50,7 +50,7 @@ pub(super) struct RejectedToken {
     /// Whether it was reported. On a mere suspicion it is replaced only if a probe says that it is dead.
     pub(super) is_reported: bool,
     /// The client that the probe counts against.
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<ClientIdentity>,
 }
 
 /// Whether and for whom a token is probed.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::model::status::{Client, Unavailable};
+use crate::model::status::{ClientIdentity, Unavailable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -147,14 +147,14 @@ impl ProbeQuota {
     pub(super) fn take(
         &mut self,
         reason: ProbeReason,
-        client: &Client,
+        client: &ClientIdentity,
         now: Instant,
     ) -> Result<(), ProbeRefusal> {
         self.share(reason).take(client, now)
     }
 
     /// Gives back the one that was taken for this client, because it was right: the token is dead.
-    pub(super) fn give_back(&mut self, reason: ProbeReason, client: &Client) {
+    pub(super) fn give_back(&mut self, reason: ProbeReason, client: &ClientIdentity) {
         let share = self.share(reason);
         share.all.give_back();
         if let Some(bucket) = share.clients.get_mut(client) {
@@ -175,11 +175,11 @@ impl ProbeQuota {
 struct ProbeShare {
     all: TokenBucket,
     /// Those of the clients that have not all of theirs.
-    clients: HashMap<Client, TokenBucket>,
+    clients: HashMap<ClientIdentity, TokenBucket>,
 }
 
 impl ProbeShare {
-    fn take(&mut self, client: &Client, now: Instant) -> Result<(), ProbeRefusal> {
+    fn take(&mut self, client: &ClientIdentity, now: Instant) -> Result<(), ProbeRefusal> {
         let own = self.clients.get_mut(client);
         if own.is_some_and(|own| own.next_at(now).is_some()) {
             return Err(ProbeRefusal::Client);
@@ -249,8 +249,8 @@ impl TokenBucket {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Client {
-        Client::Key(name.into())
+    fn key(name: &str) -> ClientIdentity {
+        ClientIdentity::Key(name.into())
     }
 
     #[test]

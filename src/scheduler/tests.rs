@@ -11,7 +11,7 @@ use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::model::secret::Salt;
-use crate::model::status::{Client, Witness};
+use crate::model::status::{ClientIdentity, Witness};
 use crate::os::clock::testing::VirtualClock;
 use crate::upstream::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
@@ -127,7 +127,7 @@ impl SchedulerFixture {
 
     /// A client reports the published token as rejected.
     async fn report(&self) -> Result<(), Unavailable> {
-        let witness = Witness::Client(Client::Local);
+        let witness = Witness::Client(ClientIdentity::Local);
         let demand = TokenDemand::OtherThan(self.published().unwrap().token, witness);
         let look = || {
             let token = self.published()?.token;

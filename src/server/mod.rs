@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
-pub(crate) use state::snapshot::{AccessReader, Settings};
+pub(crate) use state::snapshot::{AccessReader, ServerSettings};
 pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
@@ -48,7 +48,7 @@ const SETTINGS_HEAD_START: Duration = Duration::from_millis(500);
 
 /// What the server is started with.
 pub(crate) struct Options {
-    pub(crate) settings: Reloaded<Settings>,
+    pub(crate) settings: Reloaded<ServerSettings>,
     /// The certificates for HTTPS over TCP; `None` for plain HTTP.
     pub(crate) tls: Option<Tls>,
     pub(crate) max_connections: usize,

@@ -225,8 +225,8 @@ pub(crate) trait Publisher {
     /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
     fn publish_interim(&self, document: &Document) -> Result<()>;
 
-    /// Notes that what is published was confirmed at `at`, and leaves it untouched, so that nobody who watches it wakes. Returns
-    /// whether it was noted; if not, the document is published again.
+    /// Notes that what is published was confirmed at `at`, and leaves it untouched, so that no program that watches it
+    /// wakes. Returns whether it was noted; if not, the document is published again.
     fn confirm(&self, _at: UtcDateTime) -> bool {
         false
     }

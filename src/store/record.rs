@@ -60,7 +60,7 @@ pub(crate) struct Record {
     refusals: Vec<RecordedRefusal>,
     /// When requests were sent that may have minted a token and were not answered, the oldest first.
     #[serde(default)]
-    lost: Vec<Timestamp>,
+    lost: Vec<RecordedTime>,
 }
 
 /// Which secret got which token, both as hashes.
@@ -75,7 +75,7 @@ struct Issued {
 struct RecordedRefusal {
     /// The hash of what was sent.
     request: String,
-    at: Timestamp,
+    at: RecordedTime,
     errcode: i64,
     errmsg: String,
     call: CallKind,
@@ -85,19 +85,19 @@ struct RecordedRefusal {
 /// An instant, written as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-struct Timestamp(UtcDateTime);
+struct RecordedTime(UtcDateTime);
 
-impl From<Timestamp> for String {
-    fn from(at: Timestamp) -> String {
+impl From<RecordedTime> for String {
+    fn from(at: RecordedTime) -> String {
         rfc3339(at.0)
     }
 }
 
-impl TryFrom<String> for Timestamp {
+impl TryFrom<String> for RecordedTime {
     type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Timestamp, &'static str> {
-        parse_rfc3339(&text).map(Timestamp).ok_or("it is not an RFC 3339 time")
+    fn try_from(text: String) -> Result<RecordedTime, &'static str> {
+        parse_rfc3339(&text).map(RecordedTime).ok_or("it is not an RFC 3339 time")
     }
 }
 
@@ -164,7 +164,7 @@ impl Record {
         }
         self.refusals.push(RecordedRefusal {
             request: request.to_owned(),
-            at: Timestamp(whole_seconds(at)),
+            at: RecordedTime(whole_seconds(at)),
             errcode: refusal.code,
             errmsg: refusal.text.clone(),
             call: refusal.call,
@@ -182,14 +182,15 @@ impl Record {
     /// Notes that a request is about to be sent that mints a token. Its answer counts as lost until
     /// [`Record::note_answer`]: the process may end before.
     pub(crate) fn note_mint(&mut self, at: UtcDateTime) {
-        self.lost.push(Timestamp(whole_seconds(at)));
+        self.lost.push(RecordedTime(whole_seconds(at)));
         let superfluous = self.lost.len().saturating_sub(MAX_LOST);
         self.lost.drain(..superfluous);
     }
 
     /// Notes that the request of `at` was answered.
     pub(crate) fn note_answer(&mut self, at: UtcDateTime) {
-        if let Some(index) = self.lost.iter().rposition(|it| *it == Timestamp(whole_seconds(at))) {
+        if let Some(index) = self.lost.iter().rposition(|it| *it == RecordedTime(whole_seconds(at)))
+        {
             self.lost.remove(index);
         }
     }
@@ -205,7 +206,7 @@ impl Record {
 
     /// Drops what is over, and what is from the future: the clock was set back, and then its age is not known.
     fn prune(&mut self, now: UtcDateTime) {
-        let is_past = |at: &Timestamp| at.0 - now <= MAX_CLOCK_SKEW;
+        let is_past = |at: &RecordedTime| at.0 - now <= MAX_CLOCK_SKEW;
         self.refusals.retain(|it| is_past(&it.at) && now - it.at.0 < DAY);
         self.lost.retain(|at| is_past(at) && now - at.0 < DAY);
     }

@@ -99,10 +99,10 @@ pub(super) fn unproven(why: &str, probe_at: Instant, now: Instant) -> Unavailabl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::status::Client;
+    use crate::model::status::ClientIdentity;
 
     fn client(name: &str) -> Witness {
-        Witness::Client(Client::Key(name.into()))
+        Witness::Client(ClientIdentity::Key(name.into()))
     }
 
     fn doubt(now: Instant) -> Doubt {

@@ -7,7 +7,7 @@ use super::doubt::{self, Doubt};
 use super::{State, Step};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
-use crate::model::status::{Client, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, TokenRequest, Witness};
 use crate::refresh::{Outcome, RefreshError};
 use crate::scheduler::event::Event;
 use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
@@ -39,7 +39,7 @@ impl State {
     pub(super) fn resolve_suspicion(
         &mut self,
         current: &Secret,
-        client: &Client,
+        client: &ClientIdentity,
         now: Instant,
     ) -> Step {
         if self.was_alive(current, PROBE_VALID, now) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
-use crate::model::status::{Client, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, TokenRequest, Witness};
 use crate::scheduler::backoff::MIN_INTERVAL;
 use crate::scheduler::job::Attempt;
 
@@ -32,8 +32,8 @@ fn outcome(outcome: Result<Outcome, RefreshError>) -> JobReport {
 }
 
 /// A client with a key of this name.
-fn client(name: &str) -> Client {
-    Client::Key(name.into())
+fn client(name: &str) -> ClientIdentity {
+    ClientIdentity::Key(name.into())
 }
 
 /// The demand of a client that asks again.

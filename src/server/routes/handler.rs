@@ -22,7 +22,7 @@ use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::status::{
-    AccountStatus, Client, LiveToken, NoTicket, TokenDemand, Unavailable, Witness,
+    AccountStatus, ClientIdentity, LiveToken, NoTicket, TokenDemand, Unavailable, Witness,
 };
 use crate::os::timestamp::Timestamp;
 use crate::server::access::AccessError;
@@ -247,11 +247,11 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Returns whose word a report of this client is.
-    fn client(self, key: Option<&Key>) -> Client {
+    fn client(self, key: Option<&Key>) -> ClientIdentity {
         match (key, self.client) {
-            (Some(key), _) => Client::Key(Arc::clone(&key.name)),
-            (None, Peer::Ip(ip)) => Client::at(ip),
-            (None, Peer::Unix) => Client::Local,
+            (Some(key), _) => ClientIdentity::Key(Arc::clone(&key.name)),
+            (None, Peer::Ip(ip)) => ClientIdentity::at(ip),
+            (None, Peer::Unix) => ClientIdentity::Local,
         }
     }
 

@@ -23,17 +23,17 @@ pub(crate) struct Snapshot {
 }
 
 /// What flags and config say.
-pub(crate) struct Settings {
+pub(crate) struct ServerSettings {
     rules: Rc<ConfiguredRules>,
     accounts: Rc<Accounts>,
     allow_file: ListFile<Allowlist>,
     keys: ListFile<Keys>,
 }
 
-impl Settings {
-    pub(crate) fn new(access: AccessRead, accounts: Accounts) -> Settings {
+impl ServerSettings {
+    pub(crate) fn new(access: AccessRead, accounts: Accounts) -> ServerSettings {
         let AccessRead { rules, allow_file, keys } = access;
-        Settings { rules: Rc::new(rules), accounts: Rc::new(accounts), allow_file, keys }
+        ServerSettings { rules: Rc::new(rules), accounts: Rc::new(accounts), allow_file, keys }
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -168,14 +168,14 @@ fn list_file<T>(
 
 /// The current snapshot, and the parts that it is made of. Belongs to the listener's thread.
 pub(crate) struct LiveSnapshot {
-    settings: Reloaded<Settings>,
+    settings: Reloaded<ServerSettings>,
     allow_file: RefCell<Option<Rc<Reloaded<Allowlist>>>>,
     keys: RefCell<Option<Rc<Reloaded<Keys>>>>,
     current: RefCell<Rc<Snapshot>>,
 }
 
 impl LiveSnapshot {
-    pub(crate) fn new(settings: Reloaded<Settings>) -> LiveSnapshot {
+    pub(crate) fn new(settings: Reloaded<ServerSettings>) -> LiveSnapshot {
         let snapshot = Snapshot {
             access: AccessRules::default(),
             accounts: Rc::clone(&settings.get().accounts),

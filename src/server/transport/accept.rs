@@ -144,14 +144,14 @@ mod tests {
     use crate::server::state::counters::Counters;
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;
-    use crate::server::state::snapshot::{AccessRead, LiveSnapshot, Settings};
+    use crate::server::state::snapshot::{AccessRead, LiveSnapshot, ServerSettings};
 
     /// Fills all slots, lets two connections in at once, and returns how many are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
         let settings = Reloaded::new("", |_| {
-            Ok(Box::new(|_: Option<&Settings>| {
+            Ok(Box::new(|_: Option<&ServerSettings>| {
                 let accounts = Accounts::new(Vec::new(), None, &AccountResources::for_tests());
-                Settings::new(AccessRead::default(), accounts)
+                ServerSettings::new(AccessRead::default(), accounts)
             }))
         });
         let state = Rc::new(ServerState {
