@@ -332,7 +332,8 @@ fn wait_for_start(home: &Home) -> [String; 2] {
 fn a_signal_to_fetch_ends_its_hook_first_and_then_fetch() {
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let (_wechat, home) = home_with_script(IGNORES_SIGTERM, "");
-        let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
+        let fetch =
+            with_default_signals(&home.command(&["fetch"])).stderr(Stdio::piped()).spawn().unwrap();
         let pids = wait_for_start(&home);
         send(name, fetch.id());
         let output = fetch.wait_with_output().unwrap();

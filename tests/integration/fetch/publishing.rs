@@ -299,7 +299,8 @@ fn promise_2_a_signal_during_a_request_waits_for_the_answer_and_publishes_it() {
         let (wechat, proxy) = held_wechat();
         let more = &format!("api = \"classic\"\n{HOOK}");
         let home = home_with_hook(&proxy.url(), more);
-        let fetch = home.command(&["fetch"]).stderr(Stdio::piped()).spawn().unwrap();
+        let fetch =
+            with_default_signals(&home.command(&["fetch"])).stderr(Stdio::piped()).spawn().unwrap();
         eventually("WeChat has answered", || wechat.mints() == 1);
         send(name, fetch.id());
         proxy.release();

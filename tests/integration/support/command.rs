@@ -22,6 +22,24 @@ const REMOVED_VARIABLES: [&str; 10] = [
     "LISTEN_FDNAMES",
 ];
 
+/// Returns the command with the default actions of SIGHUP and SIGINT, which the tests may have been started without, as
+/// `nohup` and `&` do.
+pub(crate) fn with_default_signals(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP,INT").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(name, value),
+            None => env.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        env.current_dir(dir);
+    }
+    env.stdin(Stdio::null());
+    env
+}
+
 /// Returns the binary under test as a command, without variables of the environment that affect it.
 pub(crate) fn wxtoken() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
