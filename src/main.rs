@@ -12,12 +12,15 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
+use crate::language::Language;
+
 mod accounts;
 mod check;
 mod cli;
 mod commands;
 mod config;
 mod error;
+mod language;
 mod log;
 mod mock;
 mod model;
@@ -31,6 +34,7 @@ mod upstream;
 fn main() -> ExitCode {
     // First of all: the environment may hold the AppSecret.
     let forbidden = forbid_core_dumps();
+    language::set(Language::of_environment(|name| std::env::var(name).ok()));
     log::report_panics();
     os::signals::survive_size_limit();
     let cli = cli::Cli::from_command_line();

@@ -8,8 +8,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{Cli, spelling};
-use crate::log;
 use crate::model::client_key;
+use crate::{language, log};
 
 /// What the names of all variables begin with.
 const PREFIX: &str = "WXTOKEN_";
@@ -145,12 +145,12 @@ pub(super) fn refuse_misspelt_variables(command: &Command) -> Result<(), clap::E
     }
 }
 
-/// The variables of all flags, and that of the AppSecret.
+/// The variables of all flags, and those that have no flag.
 fn variables(command: &Command) -> BTreeSet<String> {
     let commands = command.get_subcommands().chain([command]);
     let of_flags = commands.flat_map(Command::get_arguments).filter_map(Arg::get_env);
     let of_flags = of_flags.map(|name| name.to_string_lossy().into_owned());
-    of_flags.chain([SECRET_VARIABLE.to_owned()]).collect()
+    of_flags.chain([SECRET_VARIABLE, language::VARIABLE].map(str::to_owned)).collect()
 }
 
 /// Returns the one of `known` that the variable `name` is probably a misspelling of.
@@ -189,6 +189,8 @@ mod tests {
             ("WXTOKEN_SECRETS_FILE", Some("WXTOKEN_SECRET_FILE")),
             ("WXTOKEN_BASE_URL", None),
             ("WXTOKEN_SECRET", None),
+            ("WXTOKEN_LANG", None),
+            ("WXTOKEN_LANGUAGE", None),
             ("WXTOKEN_KEY", None),
             ("WXTOKEN_URL", None),
             ("MY_WXTOKEN_BASEURL", None),

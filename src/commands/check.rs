@@ -13,6 +13,7 @@ use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
+use crate::language::Language;
 use crate::log::{printable, without_secrets};
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
@@ -51,7 +52,9 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
         Ok(())
     });
     output::print(&match args.format {
-        CheckFormat::Text => text(&subjects, output::has_colours(), common.quiet),
+        CheckFormat::Text => {
+            text(&subjects, Language::of_process(), output::has_colours(), common.quiet)
+        }
         CheckFormat::Json => json(&subjects)?,
     })?;
     Ok(match subjects.iter().map(Subject::verdict).max() {
@@ -342,7 +345,12 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// A line for each finding, in columns. With `only_problems`, good findings are left out.
-fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String {
+fn text(
+    subjects: &[Subject],
+    language: Language,
+    has_colours: bool,
+    only_problems: bool,
+) -> String {
     let account_width = subjects.iter().map(|it| it.account.name.len()).max().unwrap_or_default();
     let findings = subjects.iter().flat_map(Subject::findings);
     let about_width = findings.map(|it| it.about.len()).max().unwrap_or_default();
@@ -361,7 +369,7 @@ fn text(subjects: &[Subject], has_colours: bool, only_problems: bool) -> String 
             text +=
                 &format!("{on}{sign}{off} {account:account_width$}  {about:about_width$}  {what}");
             if let Some([english, chinese]) = remedy {
-                text += &format!(". {english} {chinese}");
+                text += &format!(". {}", language.text(english, chinese));
             }
             text.push('\n');
         }

@@ -511,9 +511,9 @@ fn manual_flags(subsection: &str) -> BTreeSet<Flag> {
         .collect()
 }
 
-/// Returns every `WXTOKEN_*` variable: those of flags, from the help, and that of the secret, which has no flag.
+/// Returns every `WXTOKEN_*` variable: those of flags, from the help, and those that have no flag.
 fn variables() -> BTreeSet<String> {
-    let mut variables = BTreeSet::from(["WXTOKEN_SECRET".to_owned()]);
+    let mut variables = BTreeSet::from(["WXTOKEN_SECRET", "WXTOKEN_LANG"].map(str::to_owned));
     for verb in verbs() {
         let help = help(&[&verb]);
         variables.extend(

@@ -9,11 +9,14 @@ use serde_json::Value;
 use super::PATIENCE;
 
 /// Variables of service managers, desktops and terminals that change what wxtoken does.
-const REMOVED_VARIABLES: [&str; 10] = [
+const REMOVED_VARIABLES: [&str; 13] = [
     "STATE_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
     "XDG_STATE_HOME",
     "NO_COLOR",
+    "LC_ALL",
+    "LC_MESSAGES",
+    "LANG",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",

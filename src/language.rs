@@ -1,0 +1,205 @@
+//! The language of what people read: which one they want, and the choice between two texts. Knows nothing of what is said.
+//! Names, codes, JSON keys and whatever else programs read are the same in every language.
+
+use std::cmp::Ordering;
+use std::fmt::Display;
+use std::sync::OnceLock;
+
+/// The variable that decides over those of the locale.
+pub(crate) const VARIABLE: &str = "WXTOKEN_LANG";
+
+/// The variables of the locale that say in which language messages are, in POSIX's order.
+const LOCALE_VARIABLES: [&str; 3] = ["LC_ALL", "LC_MESSAGES", "LANG"];
+
+/// The language or languages of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    English,
+    Chinese,
+    /// The reader's language is unknown: English, followed by Chinese.
+    Both,
+}
+
+static OF_PROCESS: OnceLock<Language> = OnceLock::new();
+
+/// Sets the language of what this process writes to its terminal and its log. A second call changes nothing.
+pub(crate) fn set(language: Language) {
+    let _ = OF_PROCESS.set(language);
+}
+
+impl Language {
+    /// Returns the language of what this process writes; [`Language::Both`] before [`set`].
+    pub(crate) fn of_process() -> Language {
+        OF_PROCESS.get().copied().unwrap_or(Language::Both)
+    }
+
+    /// Returns the language that an environment asks for; `variable` returns the value of one of its variables. The first of
+    /// [`VARIABLE`], `LC_ALL`, `LC_MESSAGES` and `LANG` that is not empty counts.
+    pub(crate) fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Language {
+        let value = |name: &&str| variable(name).filter(|value| !value.is_empty());
+        let first = [VARIABLE].iter().chain(&LOCALE_VARIABLES).find_map(value);
+        first.map_or(Language::Both, |locale| Language::of_locale(&locale))
+    }
+
+    /// Returns the language of a locale as in `zh_CN.UTF-8`. `C`, `POSIX` and `both` stand for no choice.
+    fn of_locale(locale: &str) -> Language {
+        let name = locale.split(['.', '@']).next().unwrap_or_default();
+        match name.to_ascii_lowercase().as_str() {
+            "c" | "posix" | "both" => Language::Both,
+            name if is_chinese(name) => Language::Chinese,
+            _ => Language::English,
+        }
+    }
+
+    /// Returns the language that the value of `Accept-Language` (RFC 9110, 12.5.4) prefers of English and Chinese. A reader
+    /// of neither gets English. Without the header, or with `*` alone, any language will do: both.
+    #[allow(dead_code)] // The page and the answers of `serve` follow.
+    pub(crate) fn of_accept_language(header: Option<&str>) -> Language {
+        let ranges: Vec<_> =
+            header.unwrap_or_default().split(',').filter_map(parse_range).collect();
+        let quality = |is_meant: &dyn Fn(&str) -> bool| {
+            let of_it = ranges.iter().filter(|(tag, _)| is_meant(tag));
+            of_it.map(|(_, quality)| *quality).max()
+        };
+        let is_english = |tag: &str| primary(tag) == "en";
+        let chinese = quality(&|tag| is_chinese(tag));
+        let others = quality(&|tag| tag != "*" && !is_chinese(tag) && !is_english(tag));
+        match (quality(&is_english), chinese) {
+            (Some(english), Some(chinese)) => match english.cmp(&chinese) {
+                Ordering::Greater => Language::English,
+                Ordering::Less => Language::Chinese,
+                Ordering::Equal => {
+                    let first = ranges.iter().find(|(tag, _)| is_english(tag) || is_chinese(tag));
+                    match first {
+                        Some((tag, _)) if is_chinese(tag) => Language::Chinese,
+                        _ => Language::English,
+                    }
+                }
+            },
+            (None, Some(_)) => Language::Chinese,
+            (Some(_), None) => Language::English,
+            (None, None) if others.is_some() => Language::English,
+            (None, None) => Language::Both,
+        }
+    }
+
+    /// Returns the text of this language: one of two that say the same, or both in a row.
+    pub(crate) fn text(self, english: impl Display, chinese: impl Display) -> String {
+        match self {
+            Language::English => english.to_string(),
+            Language::Chinese => chinese.to_string(),
+            Language::Both => format!("{english} {chinese}"),
+        }
+    }
+}
+
+/// Whether a language tag or the name of a locale is of Chinese, in whatever script and country.
+fn is_chinese(tag: &str) -> bool {
+    primary(tag) == "zh"
+}
+
+/// The language of a tag without its script and country, in small letters.
+fn primary(tag: &str) -> String {
+    tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Returns a language range and its quality in thousandths, as in `zh-CN;q=0.8`. `None` if it is malformed or declined
+/// (`q=0`).
+fn parse_range(range: &str) -> Option<(&str, u16)> {
+    let (tag, parameter) = match range.split_once(';') {
+        Some((tag, parameter)) => (tag.trim(), Some(parameter.trim())),
+        None => (range.trim(), None),
+    };
+    let quality = match parameter {
+        None => 1000,
+        Some(parameter) => {
+            let value = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))?;
+            parse_quality(value)?
+        }
+    };
+    (!tag.is_empty() && quality > 0).then_some((tag, quality))
+}
+
+/// Returns a quality in thousandths: 0 to 1 with up to three digits after the point.
+fn parse_quality(value: &str) -> Option<u16> {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
+    let is_number = fraction.len() <= 3 && fraction.bytes().all(|it| it.is_ascii_digit());
+    let whole: u16 = Some(whole).filter(|it| matches!(*it, "0" | "1"))?.parse().ok()?;
+    let fraction: u16 = is_number.then(|| format!("{fraction:0<3}").parse().ok())??;
+    Some(1000 * whole + fraction).filter(|quality| *quality <= 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Language::{Both, Chinese, English};
+    use super::*;
+
+    fn of_environment(variables: &[(&str, &str)]) -> Language {
+        Language::of_environment(|name| {
+            let found = variables.iter().find(|(it, _)| *it == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_locale_decides_and_wxtoken_lang_decides_over_it() {
+        for (variables, expected) in [
+            (&[][..], Both),
+            (&[("LANG", "C.UTF-8")], Both),
+            (&[("LANG", "POSIX")], Both),
+            (&[("LANG", "zh_CN.UTF-8")], Chinese),
+            (&[("LANG", "zh_TW")], Chinese),
+            (&[("LANG", "en_US.UTF-8")], English),
+            (&[("LANG", "de_DE@euro")], English),
+            // A three-letter language that begins like Chinese.
+            (&[("LANG", "zha_CN")], English),
+            (&[("LANG", "zh_CN.UTF-8"), ("LC_MESSAGES", "en_GB")], English),
+            (&[("LC_MESSAGES", "zh_CN"), ("LC_ALL", "C")], Both),
+            (&[("LC_ALL", ""), ("LANG", "zh_CN")], Chinese),
+            (&[("WXTOKEN_LANG", ""), ("LANG", "zh_CN")], Chinese),
+            (&[("WXTOKEN_LANG", "zh"), ("LC_ALL", "en_US.UTF-8")], Chinese),
+            (&[("WXTOKEN_LANG", "ZH-CN")], Chinese),
+            (&[("WXTOKEN_LANG", "en"), ("LC_ALL", "zh_CN.UTF-8")], English),
+            (&[("WXTOKEN_LANG", "both"), ("LC_ALL", "zh_CN.UTF-8")], Both),
+        ] {
+            assert_eq!(of_environment(variables), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn accept_language_decides_by_quality_and_then_by_order() {
+        for (header, expected) in [
+            ("", Both),
+            ("*", Both),
+            ("zh-CN,zh;q=0.9,en;q=0.8", Chinese),
+            ("en-US,en;q=0.9,zh-CN;q=0.8", English),
+            ("en;q=0.5, zh;q=0.8", Chinese),
+            ("zh;q=0.3,en;q=0.31", English),
+            ("zh, en", Chinese),
+            ("en, zh", English),
+            ("EN-gb", English),
+            ("ZH-Hant-TW", Chinese),
+            ("zh;q=0, *", Both),
+            ("zh;q=0, en;q=0.1", English),
+            ("fr, zh;q=0.2", Chinese),
+            ("fr-FR, de;q=0.5", English),
+            ("fr, *;q=0.5", English),
+            // Malformed ranges count for nothing.
+            ("zh;q=2", Both),
+            ("zh;q=1.5", Both),
+            ("zh;q=0.1234", Both),
+            ("zh;q=x, en", English),
+            (";;,,=", Both),
+        ] {
+            assert_eq!(Language::of_accept_language(Some(header)), expected, "{header:?}");
+        }
+        assert_eq!(Language::of_accept_language(None), Both);
+    }
+
+    #[test]
+    fn a_text_is_in_one_language_or_in_both_english_first() {
+        assert_eq!(English.text("yes", "是"), "yes");
+        assert_eq!(Chinese.text("yes", "是"), "是");
+        assert_eq!(Both.text("yes", "是"), "yes 是");
+    }
+}
