@@ -117,7 +117,8 @@ fn parse_range(range: &str) -> Option<(&str, u16)> {
             parse_quality(value)?
         }
     };
-    (!tag.is_empty() && quality > 0).then_some((tag, quality))
+    let is_of_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '*');
+    (!tag.is_empty() && tag.chars().all(is_of_tag) && quality > 0).then_some((tag, quality))
 }
 
 /// Returns a quality in thousandths: 0 to 1 with up to three digits after the point.
