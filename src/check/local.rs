@@ -11,6 +11,7 @@ use crate::error::Exit;
 use crate::model::document::rfc3339;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
+use crate::os::ca_store::CaStore;
 use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
 use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
@@ -49,6 +50,22 @@ fn describe(source: &SecretSource<'_>) -> String {
         SecretSource::File(path) | SecretSource::FileOrPipe(path) => with_mode(path),
         SecretSource::Credential(path) => format!("systemd credential {}", with_mode(path)),
         SecretSource::Variable => "from WXTOKEN_SECRET".to_owned(),
+    }
+}
+
+/// The system's CA store, as it was read; `None` if the environment names none.
+pub(crate) fn ca_store(read: Result<&CaStore, &str>) -> Option<Finding> {
+    let about = "roots";
+    match read {
+        Ok(store) if store.sources.is_empty() => None,
+        Ok(CaStore { certificates, sources }) => Some(Finding::good(
+            about,
+            format!("beside the public ones {} of {}", certificates.len(), sources.join(" and ")),
+        )),
+        Err(what) => Some(Finding::problem(about, Exit::Usage, what).remedy(
+            "Correct the variable or unset it: the public roots need none.",
+            "请修正或删除该环境变量：公共根证书已内置。",
+        )),
     }
 }
 

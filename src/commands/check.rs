@@ -22,6 +22,7 @@ use crate::model::errcode::Class;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::Problem;
+use crate::os::ca_store;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::timestamp::Timestamp;
 use crate::store::Stores;
@@ -107,7 +108,12 @@ impl Examination<'_> {
         ];
         let hook = account.on_change.as_ref();
         findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
+        let store = ca_store::of_system();
+        findings.extend(local::ca_store(store));
         let client = client.map_err(|err| {
+            if store.is_err() {
+                return; // The same error, told already.
+            }
             findings.push(Finding::from_error("host", &err).remedy(
                 "Mend ca_file, proxy or base_url of this account.",
                 "请修正该账号的 ca_file、proxy 或 base_url。",

@@ -1,6 +1,7 @@
-//! What the rest uses of the operating system: reading and replacing files, locks, clocks, signals, commands, systemd.
-//! Knows nothing of WeChat or of tokens.
+//! What the rest uses of the operating system: reading and replacing files, the CA store, locks, clocks, signals, commands,
+//! systemd. Knows nothing of WeChat or of tokens.
 
+pub(crate) mod ca_store;
 pub(crate) mod clock;
 pub(crate) mod ending;
 pub(crate) mod file;

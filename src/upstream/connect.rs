@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -27,6 +27,9 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds upstreams. Caches CA files, so that one that a thousand accounts name is read again only when it has changed.
 pub(crate) struct Connector {
+    /// The roots of accounts without a CA file.
+    common: OnceLock<TrustedRoots>,
+    /// Those of accounts with one.
     roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
     /// How long the writer of a pipe in place of a secret file is waited for.
     pipe_patience: Duration,
@@ -41,7 +44,7 @@ impl Default for Connector {
 impl Connector {
     /// Returns a connector for a run that may take this long.
     pub(crate) fn within(timeout: Duration) -> Connector {
-        Connector { roots: Mutex::default(), pipe_patience: timeout }
+        Connector { common: OnceLock::new(), roots: Mutex::default(), pipe_patience: timeout }
     }
 
     /// Builds the account's upstream. The error says where the configuration comes from.
@@ -78,10 +81,18 @@ impl Connector {
             |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
         let bases: Vec<_> = config.base_urls.iter().map(base).collect::<Result<_>>()?;
         let roots = match &config.ca_file {
-            None => TrustedRoots::public(),
+            None => self.common_roots()?,
             Some(path) => self.roots(path)?,
         };
         Client::new(&bases, config.proxy.as_ref(), roots)
+    }
+
+    fn common_roots(&self) -> Result<TrustedRoots> {
+        if let Some(roots) = self.common.get() {
+            return Ok(roots.clone());
+        }
+        let roots = TrustedRoots::of_system()?;
+        Ok(self.common.get_or_init(|| roots).clone())
     }
 
     fn roots(&self, path: &Path) -> Result<TrustedRoots> {

@@ -1,10 +1,12 @@
-//! The certificates that upstream servers are verified against: Mozilla's roots, and those of a CA file.
+//! The certificates that upstream servers are verified against: Mozilla's roots, those of the system's CA store where the
+//! environment names it, and those of a CA file.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
+use crate::os::ca_store::{self, CaStore};
 use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 
 /// Trusted root certificates. Servers are always verified. Cheap to clone.
@@ -12,34 +14,32 @@ use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 pub(crate) struct TrustedRoots(TlsConfig);
 
 impl TrustedRoots {
-    /// Returns Mozilla's roots.
+    /// Returns Mozilla's roots alone.
+    #[cfg(test)]
     pub(crate) fn public() -> TrustedRoots {
-        TrustedRoots(TlsConfig::builder().build())
+        TrustedRoots::beside_public(Vec::new(), &CaStore::default())
     }
 
-    /// Returns Mozilla's roots and the certificates in a CA file. Fails if there are none in it.
+    /// Returns Mozilla's roots and those of the system's CA store. Fails if the environment names one that cannot be used.
+    pub(crate) fn of_system() -> Result<TrustedRoots> {
+        Ok(TrustedRoots::beside_public(Vec::new(), system()?))
+    }
+
+    /// Returns the same and the certificates in a CA file. Fails if there are none in it.
     pub(crate) fn with_ca_file(path: &Path) -> Result<TrustedRoots> {
-        let pem = match read::read(path, Protection::WritableByOwner, MAX_PEM) {
-            Ok(pem) => pem,
-            Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
-            Err(err) => {
-                return Err(err).with_context(|| format!("cannot read CA file {}", path.display()));
-            }
-        };
-        let mut roots: Vec<Certificate<'static>> = Vec::new();
-        for item in ureq::tls::parse_pem(&pem) {
-            match item {
-                Ok(PemItem::Certificate(certificate)) => roots.push(certificate),
-                Ok(_) => {}
-                Err(_) => bail!("CA file {} is not PEM", path.display()),
-            }
-        }
-        if roots.is_empty() {
-            bail!("CA file {} has no certificate in it", path.display());
+        Ok(TrustedRoots::beside_public(read_ca_file(path)?, system()?))
+    }
+
+    /// Returns Mozilla's roots, `more` and those of `store`.
+    fn beside_public(more: Vec<Certificate<'static>>, store: &CaStore) -> TrustedRoots {
+        let builder = TlsConfig::builder();
+        if more.is_empty() && store.certificates.is_empty() {
+            return TrustedRoots(builder.build());
         }
         let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        roots.extend(public.map(|certificate| Certificate::from_der(certificate).to_owned()));
-        Ok(TrustedRoots(TlsConfig::builder().root_certs(RootCerts::from(roots)).build()))
+        let system = store.certificates.iter().filter(|it| !public.clone().any(|root| root == *it));
+        let der = public.clone().chain(system).map(|it| Certificate::from_der(it).to_owned());
+        TrustedRoots(builder.root_certs(RootCerts::from(more.into_iter().chain(der))).build())
     }
 
     /// Returns the configuration for ureq.
@@ -48,22 +48,70 @@ impl TrustedRoots {
     }
 }
 
+fn system() -> Result<&'static CaStore> {
+    ca_store::of_system().map_err(|what| anyhow!(what))
+}
+
+/// Reads the certificates of a CA file.
+fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
+    let pem = match read::read(path, Protection::WritableByOwner, MAX_PEM) {
+        Ok(pem) => pem,
+        Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
+        Err(err) => {
+            return Err(err).with_context(|| format!("cannot read CA file {}", path.display()));
+        }
+    };
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(_) => bail!("CA file {} is not PEM", path.display()),
+        }
+    }
+    match certificates.is_empty() {
+        true => bail!("CA file {} has no certificate in it", path.display()),
+        false => Ok(certificates),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_ca_file_adds_to_the_public_roots() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ca.pem");
+    /// The certificate of an authority, in PEM and DER.
+    fn authority() -> (String, Vec<u8>) {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-        let TrustedRoots(config) = TrustedRoots::with_ca_file(&path).unwrap();
-        let RootCerts::Specific(roots) = config.root_certs() else { panic!("not a list of roots") };
-        assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
-        assert!(roots.len() > 100, "the public roots are many");
-        assert!(!config.disable_verification() && !TrustedRoots::public().0.disable_verification());
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        (certificate.pem(), certificate.der().to_vec())
+    }
+
+    fn count(roots: &TrustedRoots) -> usize {
+        match roots.0.root_certs() {
+            RootCerts::Specific(roots) => roots.len(),
+            _ => webpki_root_certs::TLS_SERVER_ROOT_CERTS.len(),
+        }
+    }
+
+    #[test]
+    fn a_ca_file_and_the_systems_store_add_to_the_public_roots() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, authority().0).unwrap();
+        let public = count(&TrustedRoots::public());
+        assert!(public > 100, "the public roots are many");
+        let known = webpki_root_certs::TLS_SERVER_ROOT_CERTS[0].clone();
+        let certificates = vec![known, authority().1.into()];
+        let store = CaStore { certificates, ..CaStore::default() };
+        for (roots, more) in [
+            (TrustedRoots::beside_public(read_ca_file(&path).unwrap(), &CaStore::default()), 1),
+            (TrustedRoots::beside_public(Vec::new(), &store), 1),
+            (TrustedRoots::beside_public(read_ca_file(&path).unwrap(), &store), 2),
+        ] {
+            assert_eq!(count(&roots), public + more);
+            assert!(!roots.0.disable_verification());
+        }
+        assert!(!TrustedRoots::public().0.disable_verification());
     }
 }

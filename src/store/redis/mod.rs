@@ -16,6 +16,7 @@ mod follower;
 mod lease;
 mod local_copy;
 mod lock;
+mod roots;
 mod scripts;
 mod server;
 mod value;

@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use redis::{
     Client, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
+    RedisConnectionInfo, RedisError, RedisResult,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::connection::{BoundedConnection, MAX_OVERDUE, OverdueCount};
 use super::fault::{RedisFault, may_be_cured_by_reconnecting};
+use super::roots;
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
 use crate::os::clock::Clock;
-use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
+use crate::os::file::read::{self, Protection, ReadError};
 use crate::os::thread;
 
 /// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
@@ -242,21 +241,14 @@ impl RedisServer {
 
     fn client(&self, info: ConnectionInfo) -> Result<Client, RedisFault> {
         let local = |what: String| RedisFault::described(false, what);
-        let client = match &self.settings.ca_file {
-            Some(path) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
-                let pem =
-                    read::read(path, Protection::WritableByOwner, MAX_PEM).map_err(|err| {
-                        local(format!("cannot read ca_file {}: {err}", path.display()))
-                    })?;
-                if !CertificateDer::pem_slice_iter(&pem).any(|it| it.is_ok()) {
-                    let path = path.display();
-                    return Err(local(format!("there is no certificate in ca_file {path}")));
-                }
-                let certificates =
-                    TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
-                Client::build_with_tls(info, certificates)
-            }
-            _ => Client::open(info),
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let certificates = match is_tls {
+            true => roots::certificates(self.settings.ca_file.as_deref()).map_err(local)?,
+            false => None,
+        };
+        let client = match certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
         };
         client.map_err(|err| self.fault(&err))
     }

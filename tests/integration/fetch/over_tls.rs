@@ -1,11 +1,12 @@
 //! Connections of `fetch` to WeChat: TLS is always verified, and a configured proxy is never bypassed.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use crate::support::tls::TlsFront;
+use crate::support::tls::{Authority, TlsFront};
 use crate::support::*;
 
 /// Returns a stand-in behind TLS, and a sandbox for it that does not trust its authority.
@@ -119,6 +120,61 @@ fn a_ca_file_without_a_certificate_is_an_error() {
         sandbox.run(&["fetch", "--ca-file", &ca_file(&sandbox)]).exits(2).says(&[finding]);
     }
     sandbox.run(&["fetch", "--ca-file", "/nonexistent.pem"]).exits(2).says(&["/nonexistent.pem"]);
+}
+
+#[test]
+fn a_ca_store_that_the_environment_names_is_trusted_beside_the_ca_file() {
+    let (wechat, _front, sandbox) = behind_tls("localhost");
+    let sandbox = sandbox.on("classic");
+    let run = |args: &[&str], variable: &str, value: &str| {
+        let mut command = sandbox.command(args);
+        command.env(variable, value);
+        Run::new(command)
+    };
+    let fetch = |variable: &str, value: &str, more: &[&str]| {
+        run(&[&["fetch", "--force"], more].concat(), variable, value)
+    };
+    let (ca, other) = (ca_file(&sandbox), sandbox.path("other.pem").display().to_string());
+    write_with_mode(&sandbox.path("other.pem"), &Authority::new().pem, 0o644);
+    let certs = sandbox.path("certs");
+    fs::create_dir(&certs).unwrap();
+    fs::copy(&ca, certs.join("any-name")).unwrap();
+    let list = format!("/nowhere:{}", certs.display());
+    for (variable, value) in [("SSL_CERT_FILE", &ca), ("SSL_CERT_DIR", &list)] {
+        fetch(variable, value, &[]).exits(0).silent();
+        fetch(variable, value, &["--ca-file", &other]).exits(0).silent();
+        let says = format!("beside the public ones 1 of {variable}={value}");
+        run(&["check"], variable, value).prints(&[&says]);
+    }
+    fetch("SSL_CERT_FILE", &other, &["--ca-file", &ca]).exits(0).silent();
+    let asked = wechat.asked();
+    fetch("SSL_CERT_FILE", &other, &[]).exits(5).says(&["UnknownIssuer"]);
+    fetch("SSL_CERT_FILE", "", &[]).exits(5).says(&["UnknownIssuer"]);
+    // A store that cannot be used.
+    write_with_mode(&sandbox.path("other.pem"), "nothing", 0o644);
+    for (variable, value, finding) in [
+        ("SSL_CERT_FILE", "/nonexistent.pem", "No such file"),
+        ("SSL_CERT_FILE", &other, "no certificate"),
+        ("SSL_CERT_DIR", "/nonexistent", "no certificate"),
+    ] {
+        fetch(variable, value, &[]).exits(2).says(&[variable, value, finding]);
+        run(&["check"], variable, value).exits(2).prints(&["✗", "roots", variable, finding]);
+    }
+    assert_eq!(wechat.asked(), asked);
+}
+
+#[test]
+fn promise_5_a_ca_store_that_another_user_can_write_is_not_trusted() {
+    let (wechat, front, sandbox) = behind_tls("localhost");
+    let dir = sandbox.path("certs");
+    fs::create_dir(&dir).unwrap();
+    write_with_mode(&dir.join("ca.pem"), &front.ca_pem, 0o666);
+    for (variable, value) in [("SSL_CERT_FILE", dir.join("ca.pem")), ("SSL_CERT_DIR", dir)] {
+        let mut command = sandbox.command(&["fetch"]);
+        command.env(variable, value);
+        Run::new(command).exits(2).says(&[variable, "ca.pem", "mode 0666", "chmod go-w"]);
+    }
+    assert_eq!(wechat.asked(), 0);
 }
 
 #[test]

@@ -196,6 +196,14 @@ fn over_tls_the_certificate_is_verified() {
         .run(&["fetch"])
         .exits(1)
         .says(&["certificate", "UnknownIssuer"]);
+    let home = host(&wechat, &format!("rediss://localhost:{port}"), "");
+    let mut fetch = home.command(&["fetch"]);
+    Run::new({
+        fetch.env("SSL_CERT_FILE", &root);
+        fetch
+    })
+    .exits(0)
+    .silent();
     let plain = redis.url().replace("redis://", "rediss://");
     let home = host(&wechat, &plain, &format!("ca_file = \"{}\"", path(&root)));
     home.run(&["fetch"]).exits(1).says(&["cannot reach rediss://127.0.0.1"]);

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// Variables of service managers, desktops and terminals that change what wxtoken does.
-const REMOVED_VARIABLES: [&str; 13] = [
+/// Variables of service managers, desktops, terminals and OpenSSL that change what wxtoken does.
+const REMOVED_VARIABLES: [&str; 15] = [
     "STATE_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
     "XDG_STATE_HOME",
@@ -23,6 +23,8 @@ const REMOVED_VARIABLES: [&str; 13] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// Returns the command with the default actions of SIGHUP and SIGINT, which the tests may have been started without, as
