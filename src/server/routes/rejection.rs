@@ -29,6 +29,8 @@ pub(crate) enum Rejection {
     BadRequest(&'static str),
     /// The client's address is not allowed.
     Forbidden(IpAddr),
+    /// The client's address has this many connections, which is its share.
+    TooManyConnections(IpAddr, usize),
     /// A proxy forwarded it, and the client is unknown; the text says why.
     Forwarded(&'static str),
     /// The client's certificate does not hold any more; the text says why.
@@ -125,9 +127,10 @@ impl Rejection {
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
-            Rejection::NoToken(_) | Rejection::NoTicket(_) | Rejection::NotReady(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Rejection::NoToken(_)
+            | Rejection::NoTicket(_)
+            | Rejection::NotReady(_)
+            | Rejection::TooManyConnections(..) => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::WeChat(..) => StatusCode::OK,
         }
     }
@@ -136,7 +139,7 @@ impl Rejection {
     pub(crate) fn closes(&self) -> bool {
         match self {
             Rejection::BadRequest(_) | Rejection::Forbidden(_) | Rejection::Forwarded(_) => true,
-            Rejection::Certificate(_) => true,
+            Rejection::Certificate(_) | Rejection::TooManyConnections(..) => true,
             Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RequestTimeout => true,
             Rejection::Unauthorized(..)
             | Rejection::Misdirected
@@ -159,6 +162,7 @@ impl Rejection {
             Rejection::BadRequest(_) => "bad_request",
             Rejection::Forbidden(_) => "forbidden",
             Rejection::ForbiddenAccount(_) => "forbidden_account",
+            Rejection::TooManyConnections(..) => "too_many_connections",
             Rejection::Forwarded(_) => "forwarded",
             Rejection::Certificate(_) => "certificate",
             Rejection::Unauthorized(..) => "unauthorized",
@@ -191,6 +195,12 @@ impl Rejection {
             Rejection::Forbidden(address) => {
                 return Cow::Owned(format!(
                     "your address {address} is not allowed here; on the server, add it to serve's --allow"
+                ));
+            }
+            Rejection::TooManyConnections(address, share) => {
+                return Cow::Owned(format!(
+                    "your address {address} has {share} connections here, as many as one address can hold; keep and reuse \
+                     fewer, or raise serve's --max-connections, or name a proxy in its --trusted-proxy"
                 ));
             }
             Rejection::ForbiddenAccount(address) => {

@@ -31,6 +31,9 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
+/// When a client may come again for which there was no connection: its others are answered soon.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The headers of every response, besides its type.
 const FIXED: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -88,6 +91,9 @@ pub(crate) fn refuse_in_bytes(rejection: &Rejection, sdk: Option<Peer>) -> Vec<u
     let mut text = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in [(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED) {
         text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        text += &format!("{}: {}\r\n", header::RETRY_AFTER, BUSY_RETRY_AFTER.as_secs());
     }
     text += &format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     text.into_bytes()

@@ -200,6 +200,7 @@ impl WechatError {
             Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::NotReady(_)
+            | Rejection::TooManyConnections(..)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
             // As WeChat says of an account that may not have such tickets.
             Rejection::NoSuchTicket | Rejection::CrossSite | Rejection::Certificate(_) => {
@@ -235,6 +236,7 @@ impl WechatError {
             | Rejection::CannotReplace(_)
             | Rejection::NotReady(_) => return None,
             Rejection::Forbidden(_)
+            | Rejection::TooManyConnections(..)
             | Rejection::Forwarded(_)
             | Rejection::Unauthorized(..)
             | Rejection::NoSuchAccount

@@ -25,6 +25,8 @@ pub(crate) struct ThrottledLog {
     /// By reason. The reasons are fixed words.
     refused: RefCell<Vec<(&'static str, AddressThrottle)>>,
     evicted: Throttle,
+    evicted_for_itself: RefCell<AddressThrottle>,
+    all_in_flight: Throttle,
     failed_handshakes: RefCell<AddressThrottle>,
     not_accepted: Throttle,
 }
@@ -65,7 +67,28 @@ impl ThrottledLog {
         self.evicted.report(
             now,
             format_args!(
-                "all {capacity} places for connections are taken, whoever is idle for longest makes room \
+                "all {capacity} places for connections are taken, the one that is idle for longest makes room \
+                 (--max-connections, ulimit -n)"
+            ),
+        );
+    }
+
+    /// Reports that a connection was evicted for another one of the same address.
+    pub(crate) fn evicted_for_itself(&self, now: Instant, peer: Peer, share: usize) {
+        if let Some(suffix) = self.evicted_for_itself.borrow_mut().admit(now, peer) {
+            error!(
+                "serve: {peer} has {share} connections, as many as one address can hold (a quarter of \
+                 --max-connections); its idle ones make room{suffix}"
+            );
+        }
+    }
+
+    /// Reports that no connection can be evicted, so that new ones wait.
+    pub(crate) fn all_in_flight(&self, now: Instant, capacity: usize) {
+        self.all_in_flight.report(
+            now,
+            format_args!(
+                "all {capacity} places for connections are taken by requests that are being answered, new ones wait \
                  (--max-connections, ulimit -n)"
             ),
         );

@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep};
 use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
-use super::tls::ACCESS_DENIED;
+use super::tls::{ACCESS_DENIED, INTERNAL_ERROR};
+use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
-use crate::server::access::peer::{ConnectionInfo, Peer};
+use crate::server::access::peer::{ConnectionInfo, NetworkId, Peer};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response;
+use crate::server::state::ServerState;
 
 /// Descriptors that are not connections: stdin, stdout, stderr, four of the runtime, a document that is being read, and
 /// connections that were accepted and wait for a slot.
@@ -45,7 +47,7 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
                     Errno::from_io_error(&err)
                 {
                     // Idle connections hold descriptors and memory; close one.
-                    if state.connections.next_stays_for(Instant::now()).is_none() {
+                    if state.connections.next_stays_for(Instant::now()) == Some(Duration::ZERO) {
                         state.connections.evict();
                     }
                 }
@@ -55,8 +57,9 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
     }
 }
 
-/// Serves a connection if its peer's address is allowed. Evicts another connection for it if there is no free slot, but
-/// not for one that is refused.
+/// Serves a connection if its peer's address is allowed and holds less than its share. Evicts another connection for it
+/// if there is no free slot, but not for one that is refused. While the requests of all connections are being answered, it
+/// waits, and those after it wait in the kernel's queue.
 ///
 /// The slot is claimed before the evicted connection is closed, so that another listener does not take it too. What is
 /// waited for after that is the descriptor.
@@ -64,37 +67,38 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
     let Transport { state, tls } = &**transport;
     let connections = &state.connections;
     state.counters.accepted();
-    let refused = match info.peer {
-        Peer::Ip(ip) if !state.snapshot.get().access.allows_connection(info.peer) => Some(ip),
-        Peer::Ip(_) | Peer::Unix => None,
-    };
+    let holder = bounded_address(info.peer, &state.snapshot.get().access);
+    let refused = refusal(info.peer, holder, state);
     let is_allowed = refused.is_none();
-    if let Some(address) = refused {
-        let rejection = Rejection::Forbidden(address);
+    if let Some(rejection) = refused {
         match (&stream, tls) {
             // A handshake would cost too much for a peer that is refused.
-            (Stream::Tcp(_), Some(_)) => stream.send_and_shut_down(&ACCESS_DENIED),
+            (Stream::Tcp(_), Some(_)) => stream.send_and_shut_down(match rejection {
+                Rejection::TooManyConnections(..) => &INTERNAL_ERROR,
+                _ => &ACCESS_DENIED,
+            }),
             // The path is unknown yet, and may be one for SDKs.
             _ => stream.send_and_shut_down(&response::refuse_in_bytes(&rejection, Some(info.peer))),
         }
         state.counters.refused(rejection.code());
-        let client = ClientAddress::Direct(info.peer);
-        let why = "not in --allow";
-        state.log.refused(Instant::now(), rejection.code(), client, info.peer, why);
     }
     while connections.is_full() && !connections.evict_leaving() {
         if !is_allowed {
             return;
         }
         match connections.next_stays_for(Instant::now()) {
-            Some(rest) => sleep(rest).await,
-            None => {
+            Some(Duration::ZERO) => {
                 state.log.evicted(Instant::now(), connections.capacity());
                 connections.evict();
             }
+            Some(rest) => sleep(rest).await,
+            None => {
+                state.log.all_in_flight(Instant::now(), connections.capacity());
+                connections.freed().await;
+            }
         }
     }
-    let slot = connections.claim(Instant::now());
+    let slot = connections.claim(holder, Instant::now());
     if !is_allowed {
         slot.mark_leaving();
     }
@@ -108,6 +112,42 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
     } else {
         spawn_local(connection::turn_away(stream, slot));
     }
+}
+
+/// Returns the address that a connection counts for. `None` if its peer may hold all slots: a process of this machine, or a
+/// trusted proxy, whose connections are those of many clients.
+fn bounded_address(peer: Peer, access: &AccessRules) -> Option<NetworkId> {
+    match peer {
+        Peer::Ip(ip) if !ip.is_loopback() && !access.proxies().contains(peer) => {
+            Some(peer.network_id())
+        }
+        Peer::Ip(_) | Peer::Unix => None,
+    }
+}
+
+/// Returns why this peer may not have another connection, and logs it. If the peer's address holds its share, a connection
+/// of its own makes room, if there is one that can.
+fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option<Rejection> {
+    let Peer::Ip(ip) = peer else { return None };
+    let (connections, now) = (&state.connections, Instant::now());
+    let client = ClientAddress::Direct(peer);
+    if !state.snapshot.get().access.allows_connection(peer) {
+        let rejection = Rejection::Forbidden(ip);
+        state.log.refused(now, rejection.code(), client, peer, "not in --allow");
+        return Some(rejection);
+    }
+    let holder = holder.filter(|it| connections.is_at_share(*it))?;
+    let share = connections.share();
+    if connections.evict_of(holder, now) {
+        state.log.evicted_for_itself(now, peer, share);
+        return None;
+    }
+    let rejection = Rejection::TooManyConnections(ip, share);
+    let why = format!(
+        "it has {share} connections, as many as one address can hold (a quarter of --max-connections)"
+    );
+    state.log.refused(now, rejection.code(), client, peer, why);
+    Some(rejection)
 }
 
 /// Returns how many connections the limit on descriptors allows, up to `wanted`. Raises the limit as far as needed and
@@ -140,7 +180,6 @@ mod tests {
     use crate::accounts::{AccountResources, Accounts};
     use crate::os::clock::SystemClock;
     use crate::server::reload::Reloaded;
-    use crate::server::state::ServerState;
     use crate::server::state::counters::Counters;
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;

@@ -89,7 +89,7 @@ pub(crate) async fn serve(
         loops: RefCell::default(),
         is_for_sdks: Cell::default(),
     });
-    let life = pin!(async {
+    let mut life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
         // Boxed, so that the memory that a handshake takes is free afterwards.
         let Some(stream) = Box::pin(connection.handshake(stream, timer.as_mut())).await else {
@@ -110,7 +110,14 @@ pub(crate) async fn serve(
         };
         connection.close(buffered.stream, end).await;
     });
-    connection.slot.run_until_evicted(life).await;
+    let settled = pin!(poll_fn(|cx| {
+        let polled = life.as_mut().poll(cx);
+        if polled.is_pending() {
+            connection.slot.settle(connection.progress.standing(), Instant::now);
+        }
+        polled
+    }));
+    connection.slot.run_until_evicted(settled).await;
 }
 
 /// Closes a connection whose peer was sent a refusal, so that the peer can read it.
@@ -136,9 +143,11 @@ impl Connection {
             self.close(Stream::Tcp(socket), end).await;
             return None;
         }
+        self.progress.begin_handshake();
         let mut handshake = pin!(tls.accept(socket));
         match self.in_time(timer, |cx| handshake.as_mut().poll(cx)).await.ok()? {
             Ok(stream) => {
+                self.progress.end_handshake();
                 if let Some(certificate) = tls.client_certificate(&stream) {
                     let _ = self.certificate.set(Box::new(certificate)); // There is one handshake.
                 }

@@ -8,13 +8,16 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use crate::server::limits::{ANSWER_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::server::state::slots::Standing;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestPhase {
-    /// No byte has arrived since the connection was accepted.
+    /// No byte of a request has arrived since the connection was accepted.
     Connected,
-    /// Part of a request's head has arrived, or of a TLS handshake.
+    /// Part of a TLS handshake has arrived.
+    Handshake,
+    /// Part of a request's head has arrived.
     ReadingHead,
     /// The head has arrived, and the route waits for the body.
     ReadingBody,
@@ -30,9 +33,10 @@ impl RequestPhase {
     /// How long a connection may be in this phase. All phases up to the last byte of a request share one timeout.
     fn timeout(self) -> Duration {
         match self {
-            RequestPhase::Connected | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
-                REQUEST_TIMEOUT
-            }
+            RequestPhase::Connected
+            | RequestPhase::Handshake
+            | RequestPhase::ReadingHead
+            | RequestPhase::ReadingBody => REQUEST_TIMEOUT,
             RequestPhase::Answering => ANSWER_TIMEOUT,
             RequestPhase::Writing => RESPONSE_TIMEOUT,
             RequestPhase::Idle => IDLE_TIMEOUT,
@@ -62,6 +66,16 @@ impl RequestProgress {
     pub(super) fn enter(&self, phase: RequestPhase, since: Instant) {
         self.phase.set(phase);
         self.since.set(since);
+    }
+
+    /// Notes that a TLS handshake has begun.
+    pub(super) fn begin_handshake(&self) {
+        self.phase.set(RequestPhase::Handshake);
+    }
+
+    /// Notes that the TLS handshake is done.
+    pub(super) fn end_handshake(&self) {
+        self.phase.set(RequestPhase::Connected);
     }
 
     /// Enters the phase after the head of a request. Returns when the request began to arrive.
@@ -105,7 +119,21 @@ impl RequestProgress {
 
     /// Whether no request is under way.
     pub(super) fn is_between_requests(&self) -> bool {
-        matches!(self.phase.get(), RequestPhase::Connected | RequestPhase::Idle)
+        matches!(
+            self.phase.get(),
+            RequestPhase::Connected | RequestPhase::Handshake | RequestPhase::Idle
+        )
+    }
+
+    /// Returns what the connection is doing, as far as eviction goes.
+    pub(super) fn standing(&self) -> Standing {
+        match self.phase.get() {
+            RequestPhase::Connected | RequestPhase::Idle => Standing::Idle,
+            RequestPhase::Handshake | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
+                Standing::Receiving
+            }
+            RequestPhase::Answering | RequestPhase::Writing => Standing::InFlight,
+        }
     }
 
     pub(super) fn is_writing(&self) -> bool {

@@ -2,7 +2,7 @@
 //! request is refused unless its proxy is trusted and names the client.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use crate::support::*;
 
@@ -44,15 +44,6 @@ fn assert_says_nothing(text: &str) {
     for inside in [TOKEN, &TOKEN[..20], APPID, "default", "account", "access_token", "expires_in"] {
         assert!(!text.contains(inside), "{inside:?} is in:\n{text}");
     }
-}
-
-/// An address of this machine that is not a loopback one; nothing is sent to find it.
-fn outward_address() -> String {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("192.0.2.1:9").unwrap();
-    let ip = socket.local_addr().unwrap().ip();
-    assert!(!ip.is_loopback() && !ip.is_unspecified());
-    ip.to_string()
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod refresh;
 mod reload;
 mod routes;
 mod sdk_routes;
+mod slots;

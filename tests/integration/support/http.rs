@@ -1,7 +1,7 @@
 //! HTTP as clients of the server speak it, byte by byte where a test needs it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
@@ -71,6 +71,15 @@ pub(crate) fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket.into()
+}
+
+/// Returns an address of this machine that is not a loopback one, for tests that need `network`. Sends nothing to find it.
+pub(crate) fn outward_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    let ip = socket.local_addr().unwrap().ip();
+    assert!(!ip.is_loopback() && !ip.is_unspecified());
+    ip.to_string()
 }
 
 /// Connects to the `unix:PATH` of a "listening on" line.

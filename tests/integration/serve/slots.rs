@@ -1,0 +1,194 @@
+//! `wxtoken serve` with all places for connections taken: which connection makes room, and how many one address can hold.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::support::proxy::HoldingProxy;
+use crate::support::tls::{Authority, Identity, TlsClient};
+use crate::support::*;
+
+const GET_TOKEN: &str = "GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// A server whose requests for a token stay in flight, because its upstream holds the answer.
+struct Busy {
+    sandbox: Sandbox,
+    _wechat: WeChat,
+    upstream: HoldingProxy,
+    server: Server,
+}
+
+impl Busy {
+    /// Starts one with these flags.
+    fn start(args: &[&str]) -> Busy {
+        Busy::start_with(|_| args.iter().map(|arg| (*arg).to_owned()).collect())
+    }
+
+    /// Starts one with the flags that `prepare` returns.
+    fn start_with(prepare: impl FnOnce(&Sandbox) -> Vec<String>) -> Busy {
+        let wechat = WeChat::start();
+        let upstream = HoldingProxy::new(wechat.address());
+        upstream.hold();
+        let sandbox = Sandbox::with_base_url(&upstream.url());
+        let args = prepare(&sandbox);
+        let (secret, url) = (sandbox.path("secret"), upstream.url());
+        let mut command = sandbox.command(&["serve", "--refresh", "--base-url", &url]);
+        command.arg("--secret-file").arg(secret).args(&args);
+        if !args.iter().any(|arg| arg == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let server = Server::start_with_log(&command, &sandbox.path("log"));
+        Busy { sandbox, _wechat: wechat, upstream, server }
+    }
+
+    /// Sends a request for the token.
+    fn ask_over(&self, stream: TcpStream) -> Caller<TcpStream> {
+        let mut caller = Caller::new(stream);
+        caller.send(GET_TOKEN);
+        caller
+    }
+
+    fn ask(&self) -> Caller<TcpStream> {
+        self.ask_over(connect(self.server.address()))
+    }
+
+    /// Waits until the server has read all that was sent before. It has one thread.
+    fn has_read(&self, observer: &mut Caller<TcpStream>) {
+        assert_eq!(observer.get("/healthz").status, 200);
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.sandbox.path("log")).unwrap()
+    }
+
+    /// Lets WeChat answer, and checks that all these requests get an answer: the token, or after ten seconds that there is
+    /// none yet.
+    #[track_caller]
+    fn answers(&self, in_flight: &mut [Caller<impl Read + Write>]) {
+        self.upstream.release();
+        for caller in in_flight {
+            let status = caller.answer().status;
+            assert!(status == 200 || status == 503, "{status}");
+        }
+    }
+}
+
+#[test]
+fn newcomers_never_end_a_request_that_is_being_answered() {
+    let busy = Busy::start(&["--max-connections", "4"]);
+    let mut in_flight: Vec<_> = (0..3).map(|_| busy.ask()).collect();
+    busy.has_read(&mut busy.server.caller());
+    // Each takes the place of the one before, which is idle by now.
+    let newcomers: Vec<_> = (0..10)
+        .map(|_| {
+            let mut newcomer = busy.server.caller();
+            assert_eq!(newcomer.get("/healthz").status, 200);
+            newcomer
+        })
+        .collect();
+    busy.answers(&mut in_flight);
+    drop(newcomers);
+    let log = busy.log();
+    assert!(log.contains("all 4 places") && log.contains("idle for longest"), "{log}");
+}
+
+#[test]
+fn a_newcomer_waits_while_all_requests_are_being_answered() {
+    let busy = Busy::start(&["--max-connections", "3"]);
+    let mut in_flight: Vec<_> = (0..3).map(|_| busy.ask()).collect();
+    let mut newcomer = busy.server.caller();
+    newcomer.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    eventually("it is said that new connections wait", || busy.log().contains("new ones wait"));
+    busy.answers(&mut in_flight);
+    assert_eq!(newcomer.answer().status, 200);
+}
+
+#[test]
+fn a_client_that_never_ends_its_request_makes_room_for_others() {
+    let busy = Busy::start(&["--max-connections", "4"]);
+    let mut in_flight = [busy.ask()];
+    let mut slow: Vec<_> = (0..3).map(|_| busy.server.caller()).collect();
+    for caller in &mut slow {
+        caller.send("GET /token HTTP/1.1\r\nHost: localhost\r\n");
+    }
+    for _ in 0..10 {
+        let mut newcomer = busy.server.caller();
+        // The others go on as slowly as they can.
+        slow.iter().for_each(|it| drop(it.stream().write_all(b"X: y\r\n")));
+        assert_eq!(newcomer.get("/healthz").status, 200);
+    }
+    busy.answers(&mut in_flight);
+}
+
+#[needs(network)]
+#[test]
+fn one_address_holds_a_quarter_of_the_connections_and_others_keep_theirs() {
+    let outward = outward_address();
+    let listen = ["--listen", "0.0.0.0:0", "--max-connections", "32"];
+    let busy = Busy::start(&[&listen[..], &["--allow", &outward, "--allow", "127.0.0.1"]].concat());
+    let port = busy.server.address().port();
+    let at = SocketAddr::new(outward.parse().unwrap(), port);
+    let mut bystander = Caller::new(connect(SocketAddr::from(([127, 0, 0, 1], port))));
+    busy.has_read(&mut bystander);
+    let mut in_flight: Vec<_> = (0..8).map(|_| busy.ask_over(connect_from(&outward, at))).collect();
+    busy.has_read(&mut bystander);
+    // Nothing of its own can make room, and nothing of others does.
+    let refused = exchange_over(connect_from(&outward, at), GET_TOKEN.as_bytes());
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["error"], "too_many_connections");
+    assert!(refused.json()["message"].as_str().unwrap().contains(&outward), "{refused:?}");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    busy.answers(&mut in_flight);
+    // The one that has been idle for longest makes room.
+    let mut ninth = Caller::new(connect_from(&outward, at));
+    assert_eq!(ninth.get("/healthz").status, 200);
+    assert!(in_flight[0].is_closed());
+    assert_eq!(bystander.get("/healthz").status, 200, "it was idle for longer");
+    let log = busy.log();
+    assert!(log.contains(&format!("refused {outward}: it has 8 connections")), "{log}");
+    assert!(log.contains(&format!("{outward} has 8 connections")), "{log}");
+}
+
+#[needs(network)]
+#[test]
+fn a_trusted_proxy_and_this_machine_may_hold_all_connections() {
+    let outward = outward_address();
+    let listen = ["--listen", "0.0.0.0:0", "--max-connections", "32", "--allow", "127.0.0.1"];
+    let busy = Busy::start(&[&listen[..], &["--trusted-proxy", &outward]].concat());
+    let port = busy.server.address().port();
+    for source in [outward.as_str(), "127.0.0.1"] {
+        let at = SocketAddr::new(source.parse().unwrap(), port);
+        let mut kept: Vec<_> = (0..31).map(|_| Caller::new(connect_from(source, at))).collect();
+        let forwarded = if source == outward { "X-Forwarded-For: 127.0.0.1\r\n" } else { "" };
+        for caller in &mut kept {
+            caller.send(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{forwarded}\r\n"));
+            assert_eq!(caller.answer().status, 200);
+        }
+        assert_eq!(busy.log(), "", "none had to make room");
+    }
+}
+
+#[needs(network)]
+#[test]
+fn over_tls_an_address_that_holds_its_share_gets_an_alert() {
+    let (authority, outward) = (Authority::new(), outward_address());
+    let busy = Busy::start_with(|sandbox| {
+        authority.sign().write_to(sandbox);
+        let listen = ["--listen", "0.0.0.0:0", "--max-connections", "12"];
+        let allow = ["--allow", &outward, "--allow", "127.0.0.1"];
+        let flags = [&listen[..], &allow].concat().into_iter().map(str::to_owned);
+        Identity::flags(sandbox).into_iter().chain(flags).collect()
+    });
+    let port = busy.server.address().port();
+    let at = SocketAddr::new(outward.parse().unwrap(), port);
+    let client = TlsClient::trusting(&authority);
+    let connect = || Caller::new(client.over(connect_from(&outward, at)));
+    let mut in_flight: Vec<_> = (0..8).map(|_| connect()).collect();
+    in_flight.iter_mut().for_each(|caller| caller.send(GET_TOKEN));
+    let mut observer = client.caller(SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(observer.get("/healthz").status, 200, "it has read the others");
+    let mut received = Vec::new();
+    connect_from(&outward, at).read_to_end(&mut received).expect("an end");
+    assert_eq!(received, [0x15, 3, 3, 0, 2, 2, 80], "internal_error");
+    busy.answers(&mut in_flight);
+}
