@@ -8,10 +8,12 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use self::help::HelpLength;
 use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
 use crate::model::api::Api;
 
+mod help;
 mod serve;
 mod settings;
 pub(crate) mod spelling;
@@ -23,10 +25,12 @@ pub(crate) use serve::ServeArgs;
 ///
 /// One place asks WeChat, everybody else reads: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
 #[derive(Debug, Parser)]
-#[command(name = "wxtoken", version, disable_help_subcommand = true)]
+#[command(name = "wxtoken", version, propagate_version = true)]
 #[command(
-    after_help = "Every flag has a twin in the environment: --refresh-before is WXTOKEN_REFRESH_BEFORE. \
-                        The flag wins.\nNew here? `wxtoken demo` shows the whole job, no account needed."
+    after_help = "`wxtoken help VERB` has all options of a verb, and their variables.\n\
+                  New here? `wxtoken demo` shows the whole job, no account needed.",
+    after_long_help = "Every option has a variable: --refresh-before is WXTOKEN_REFRESH_BEFORE. The option wins.\n\
+                       New here? `wxtoken demo` shows the whole job, no account needed."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -44,8 +48,14 @@ impl Cli {
     fn parse<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let mut definition = Cli::definition();
-        let matches = definition.try_get_matches_from_mut(words)?;
+        let matches = definition.try_get_matches_from_mut(&words).map_err(|err| {
+            let Some(length) = HelpLength::asked_for(&err, &words) else { return err };
+            // The same again, with help as it is laid out here.
+            let laid_out = help::lay_out(Cli::definition(), length).try_get_matches_from(&words);
+            laid_out.err().unwrap_or(err)
+        })?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
         if let Some(command) = definition.find_subcommand(name) {
@@ -57,8 +67,9 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Returns clap's definition, with two changes. `--help` hides values from the environment: `WXTOKEN_REJECTED` holds a
-    /// token. An empty variable counts as unset, because environment files often contain empty ones.
+    /// Returns clap's definition, with three changes. Help hides values from the environment: `WXTOKEN_REJECTED` holds a
+    /// token. An empty variable counts as unset, because environment files often contain empty ones. The version of a verb is
+    /// that of wxtoken.
     fn definition() -> clap::Command {
         let is_empty = |arg: &clap::Arg| {
             arg.get_env()
@@ -67,23 +78,29 @@ impl Cli {
         let change = |arg: clap::Arg| {
             if is_empty(&arg) { arg.env(None::<&str>) } else { arg.hide_env_values(true) }
         };
-        Cli::command().mut_args(change).mut_subcommands(|command| command.mut_args(change))
+        let change_verb = |verb: clap::Command| verb.mut_args(change).display_name("wxtoken");
+        Cli::command().mut_args(change).mut_subcommands(change_verb)
     }
 }
 
 /// Flags that every subcommand takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// The config file, with accounts in it [default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is
-    /// given here]
+    /// Config file with accounts
+    ///
+    /// Default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is given here.
     #[arg(short, long, global = true, env = "WXTOKEN_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Where documents are published [default: $STATE_DIRECTORY, else /var/lib/wxtoken for root, else ~/.local/state/wxtoken]
+    /// Directory of the documents
+    ///
+    /// Default: $STATE_DIRECTORY, else /var/lib/wxtoken for root, else ~/.local/state/wxtoken.
     #[arg(long, global = true, env = "WXTOKEN_DIR", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 
-    /// Say more on stderr; twice for each step, three times for the network's own words
+    /// Say more on stderr; -vv: each step
+    ///
+    /// With -vvv also the network's own words.
     #[arg(short, long, global = true, env = "WXTOKEN_VERBOSE", action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
@@ -113,17 +130,19 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Print the published token with the life it has left
     Get(GetArgs),
-    /// Hand out the published token over HTTP or HTTPS, to allowed callers only; with --refresh ask WeChat, too
+    /// Hand the published token out over HTTP or HTTPS, to allowed callers
+    ///
+    /// With --refresh it asks WeChat, too.
     Serve(ServeArgs),
-    /// Show what is published and how long it lasts, without the token
+    /// Show what is published and how long it lasts
     Status(StatusArgs),
-    /// Look at everything between an account and WeChat: what is not well, and what to do about it
+    /// Find what is wrong between an account and WeChat, and what to do
     Check(CheckArgs),
-    /// Make a client's key: print it once, and the line for the server's keys file
+    /// Make a client's key, and the line for the server's keys file
     Key(KeyArgs),
-    /// Stand in for WeChat on loopback, with WeChat's own rules and faults on demand
+    /// Stand in for WeChat on loopback, with faults on demand
     Mock(MockArgs),
-    /// Show the whole job against the stand-in, in one command; ends by itself
+    /// Show the whole job against the stand-in; ends by itself
     Demo(DemoArgs),
 }
 
@@ -155,36 +174,44 @@ impl Command {
     }
 }
 
+/// The heading of the account options in help.
+const ACCOUNT: &str = "Account";
+
 /// The account of the command line; its name is `default`.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Account")]
 pub(crate) struct AccountArgs {
-    /// The account's AppID; for work, the corp's ID
-    #[arg(long, env = "WXTOKEN_APPID", value_name = "ID")]
+    /// AppID; on work the corp's ID
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_APPID", value_name = "ID")]
     pub(crate) appid: Option<String>,
 
-    /// The file with the AppSecret, `-` for stdin [default: $CREDENTIALS_DIRECTORY/default.secret, else $WXTOKEN_SECRET]
-    #[arg(long, env = "WXTOKEN_SECRET_FILE", value_name = "PATH")]
+    /// File with the AppSecret, `-` for stdin
+    ///
+    /// Default: $CREDENTIALS_DIRECTORY/default.secret, else the AppSecret is in $WXTOKEN_SECRET.
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_SECRET_FILE", value_name = "PATH")]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// Which of WeChat's token APIs to ask [default: stable]
-    #[arg(long, env = "WXTOKEN_API", value_enum)]
+    /// WeChat's API: stable (default), classic or work
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_API", value_enum)]
     pub(crate) api: Option<Api>,
 
-    /// WeChat's address; https, or http on loopback [default: that of api.weixin.qq.com, for work of qyapi.weixin.qq.com]
-    #[arg(long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
+    /// WeChat's address, https
+    ///
+    /// Or http on loopback. Default: that of api.weixin.qq.com, on work that of qyapi.weixin.qq.com.
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_BASE_URL", value_name = "URL")]
     pub(crate) base_url: Option<String>,
 
-    /// Trust the certificates in this file too, beside the public ones
-    #[arg(long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
+    /// Trust the certificates in this file, too
+    ///
+    /// The public ones stay trusted.
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_CA_FILE", value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// A token is due when this much of its life is left [default: 5m]
-    #[arg(long, env = "WXTOKEN_REFRESH_BEFORE", value_name = "DUR", value_parser = parse_duration)]
+    /// Life left when a token is due [default: 5m]
+    #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_REFRESH_BEFORE", value_name = "DUR", value_parser = parse_duration)]
     pub(crate) refresh_before: Option<Duration>,
 
-    /// The account's document [default: DIR/default.json]
-    #[arg(short, long, env = "WXTOKEN_FILE", value_name = "PATH")]
+    /// The document [default: DIR/default.json]
+    #[arg(help_heading = ACCOUNT, short, long, env = "WXTOKEN_FILE", value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -209,26 +236,32 @@ impl AccountArgs {
 /// Arguments of `fetch`.
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// The config's accounts that are meant [default: all]
+    /// Accounts of the config [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
     pub(crate) account: AccountArgs,
 
-    /// Mint a new token now, even if none is due; tickets only where they are
+    /// Get a new token now, even if none is due
+    ///
+    /// Tickets are fetched where they are due.
     #[arg(long, env = "WXTOKEN_FORCE", value_parser = BoolishValueParser::new())]
     pub(crate) force: bool,
 
-    /// WeChat rejected TOKEN, which is no ticket: mint a new one if it is still the published one; `-` reads it from stdin
+    /// Replace TOKEN, which WeChat rejected; `-`: from stdin
+    ///
+    /// A new one is minted if TOKEN, which is no ticket, is still the published one.
     #[arg(long, env = "WXTOKEN_REJECTED", value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) rejected: Option<String>,
 
-    /// How long the whole run may take, waiting for another fetch and retries included
+    /// How long the whole run may take
+    ///
+    /// Waiting for another fetch and retries included.
     #[arg(long, env = "WXTOKEN_TIMEOUT", value_name = "DUR", default_value = "30s", value_parser = parse_positive_duration)]
     pub(crate) timeout: Duration,
 
-    /// The document's permissions, in octal [default: 0600]
+    /// Mode of the document, in octal [default: 0600]
     #[arg(long, env = "WXTOKEN_MODE", value_name = "OCTAL", value_parser = parse_mode)]
     pub(crate) mode: Option<u32>,
 }
@@ -236,14 +269,14 @@ pub(crate) struct FetchArgs {
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The config's account that is meant [default: the only one]
+    /// Account of the config [default: the only one]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) name: Option<String>,
 
     #[command(flatten)]
     pub(crate) account: AccountArgs,
 
-    /// The bare token instead of a line of JSON
+    /// The bare token instead of JSON
     #[arg(short, long, env = "WXTOKEN_RAW", value_parser = BoolishValueParser::new())]
     pub(crate) raw: bool,
 
@@ -251,7 +284,7 @@ pub(crate) struct GetArgs {
     #[arg(long, env = "WXTOKEN_TICKET", value_name = "TYPE")]
     pub(crate) ticket: Option<String>,
 
-    /// Fail (status 3) unless the token lives at least this long
+    /// Status 3 unless the token lives this long
     #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = parse_duration)]
     pub(crate) min_life: Duration,
 }
@@ -270,18 +303,18 @@ pub(crate) enum Format {
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The config's accounts that are meant [default: all]
+    /// Accounts of the config [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
     pub(crate) account: AccountArgs,
 
-    /// How to write it
+    /// text, json or prometheus
     #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
 
-    /// Leave with status 3 unless the token lives at least this long
+    /// Status 3 unless the token lives this long
     #[arg(long, env = "WXTOKEN_MIN_LIFE", value_name = "DUR", default_value = "1s", value_parser = parse_duration)]
     pub(crate) min_life: Duration,
 }
@@ -298,14 +331,14 @@ pub(crate) enum CheckFormat {
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The config's accounts that are meant [default: all]
+    /// Accounts of the config [default: all]
     #[arg(value_name = "ACCOUNT")]
     pub(crate) names: Vec<String>,
 
     #[command(flatten)]
     pub(crate) account: AccountArgs,
 
-    /// How to write it
+    /// text or json
     #[arg(long, env = "WXTOKEN_FORMAT", value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
 
@@ -317,11 +350,13 @@ pub(crate) struct CheckArgs {
 /// Arguments of `key`.
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {
-    /// Whose key it is, for the server's log: letters, digits, `.`, `_` and `-`
+    /// Whose key it is, for the server's log
+    ///
+    /// Letters, digits, `.`, `_` and `-`.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
-    /// The accounts that it is for, their names alone [default: all]
+    /// Accounts that it is for [default: all]
     #[arg(value_name = "ACCOUNT", value_delimiter = ',')]
     pub(crate) accounts: Vec<String>,
 }
@@ -329,11 +364,16 @@ pub(crate) struct KeyArgs {
 /// Arguments of `mock`.
 #[derive(Debug, Args)]
 pub(crate) struct MockArgs {
-    /// Where to listen; loopback only, port 0 picks a free one
+    /// Where to listen, on loopback
+    ///
+    /// Port 0 picks a free one.
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: String,
 
-    /// An account that exists, and its secret; for each app of a corp, the corp's ID and the app's [default: wx0123456789abcdef:0123456789abcdef0123456789abcdef]
+    /// An account that exists, and its secret
+    ///
+    /// For each app of a corp, the corp's ID and the app's secret. Default:
+    /// wx0123456789abcdef:0123456789abcdef0123456789abcdef.
     #[arg(
         long = "account",
         env = "WXTOKEN_ACCOUNT",
@@ -346,13 +386,16 @@ pub(crate) struct MockArgs {
     #[arg(long, env = "WXTOKEN_LIFE", value_name = "DUR", default_value = "2h", value_parser = parse_positive_duration)]
     pub(crate) life: Duration,
 
-    /// How long a replaced token goes on working; with less life left than this, stable_token hands out a new one
+    /// How long a replaced token goes on working
+    ///
+    /// With less life left than this, stable_token hands out a new one.
     #[arg(long, env = "WXTOKEN_OVERLAP", value_name = "DUR", default_value = "5m", value_parser = parse_duration)]
     pub(crate) overlap: Duration,
 
-    /// Answer so instead of keeping the rules, for the next TIMES calls or until POST /mock/fault says otherwise:
-    /// errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more (GET /mock/faults and the manual list them);
-    /// token/, probe/ or ticket/ before it limits it to such calls
+    /// Answer with this fault: errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more
+    ///
+    /// For the next TIMES calls, or until POST /mock/fault says otherwise; token/, probe/ or ticket/ before it limits it to
+    /// such calls. GET /mock/faults and the manual list all.
     #[arg(long, env = "WXTOKEN_FAULT", value_name = "[CALLS/]KIND[:N][@TIMES]")]
     pub(crate) fault: Option<String>,
 }
@@ -360,7 +403,9 @@ pub(crate) struct MockArgs {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Show what a company has: a config with two official accounts and a WeCom app, tickets, a hook, a mirror
+    /// What a company has, with several accounts
+    ///
+    /// A config with two official accounts and a WeCom app, tickets, a hook, a mirror.
     #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
     pub(crate) full: bool,
 

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod get;
+mod help;
 mod key;
 mod mock;
 mod status;
