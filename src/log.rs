@@ -1,12 +1,14 @@
 //! Writes lines to stderr: one for a failure, more with `-v`. Makes text from outside safe to print. No line holds a word
-//! that has the form of a secret. A closed stderr is ignored. `set_level` is called once, before the first line.
+//! that has the form of a secret. A closed stderr is ignored, and one that is not read stops nothing. `set_level` is called
+//! once, before the first line.
 
 use std::fmt;
-use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+mod queue;
 mod redaction;
 
+pub(crate) use queue::{FlushAtEnd, flush, write_in_background};
 pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};
 
 /// How much is written to stderr.
@@ -57,7 +59,9 @@ pub(crate) fn write_line(level: Level, message: fmt::Arguments<'_>) {
         if !progress.is_empty() {
             text = format!("{ERASE}{text}{progress}");
         }
-        write(&text);
+        let taken = queue::take(text);
+        drop(progress);
+        taken.wait();
     }
 }
 
@@ -72,13 +76,10 @@ pub(crate) fn show_progress(text: &str) {
     let mut progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
     if is_enabled(Level::Error) && *progress != text {
         text.clone_into(&mut progress);
-        write(&format!("{ERASE}{text}"));
+        let taken = queue::take(format!("{ERASE}{text}"));
+        drop(progress);
+        taken.wait();
     }
-}
-
-fn write(text: &str) {
-    // One write, so that lines of several processes do not mix. If stderr is closed, there is nowhere to report it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Reports a panic in one line from now on. Its message is withheld: it can be a library's, and contain a secret.
@@ -87,9 +88,10 @@ pub(crate) fn report_panics() {
         let place = panic.location().map(|it| format!(" ({}:{})", it.file(), it.line()));
         let place = place.unwrap_or_default();
         // Not as a log line: the panic may have come while one was written.
-        write(&format!(
+        let line = format!(
             "wxtoken: a fault in wxtoken itself{place}; please report it. 程序内部错误，请报告此问题。\n"
-        ));
+        );
+        queue::take(line).wait();
     }));
 }
 

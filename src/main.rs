@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let forbidden = forbid_core_dumps();
     language::set(Language::of_environment(|name| std::env::var(name).ok()));
     log::report_panics();
+    let _flush = log::FlushAtEnd;
     os::signals::survive_size_limit();
     let cli = cli::Cli::from_command_line();
     log::set_level(cli.common.quiet, cli.common.verbose);

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use super::output;
 use crate::cli;
 use crate::error::Exit;
-use crate::log::printable;
+use crate::log::{self, printable};
 use crate::mock::{APPID, EpochClock, MockFault, MockServer, MockWeChat, SECRET, TokenLifetime};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
@@ -28,6 +28,7 @@ pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start")?;
+    log::write_in_background();
     LocalSet::new().block_on(&runtime, async {
         let listener = TcpListener::bind(listen)
             .await

@@ -12,7 +12,7 @@ use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, Re
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
 use crate::error::{Exit, both};
-use crate::log::error;
+use crate::log::{self, error};
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::systemd;
@@ -69,6 +69,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         .enable_time()
         .build()
         .context("cannot start the event loop")?;
+    log::write_in_background();
     let listening = |addresses: &[String]| {
         output::print_listening(addresses)?;
         systemd::ready(&status(accounts, addresses));

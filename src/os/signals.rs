@@ -13,6 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::log;
+
 /// Catches the signals that ask the process to end.
 pub(crate) struct Shutdown(Vec<Signal>);
 
@@ -99,6 +101,7 @@ pub(crate) fn has_noted() -> bool {
 
 /// Ends the process by the signal that was noted.
 pub(crate) fn end_by_noted() {
+    log::flush();
     let _ = low_level::emulate_default_handler(NOTED.load(Ordering::SeqCst) as i32);
 }
 

@@ -20,15 +20,25 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits for this many "listening on" lines.
     #[track_caller]
-    pub(crate) fn start(mut command: Command, listeners: usize) -> Server {
+    pub(crate) fn start(command: Command, listeners: usize) -> Server {
+        Server::start_with_stderr(command, listeners, Stdio::piped())
+    }
+
+    /// Does the same with this stderr. If it is a pipe of its own, that is read all the time.
+    #[track_caller]
+    pub(crate) fn start_with_stderr(
+        mut command: Command,
+        listeners: usize,
+        stderr: impl Into<Stdio>,
+    ) -> Server {
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wxtoken starts");
+            command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("wxtoken starts");
+        drop(command); // With its copy of stderr.
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
-        // Read all the time, so that the server never blocks on a full pipe.
+        let stderr = child.stderr.take();
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
+            let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut text));
             text
         });
         let mut addresses = Vec::new();

@@ -1,0 +1,3 @@
+//! The process itself: its stderr, its signals, and its children.
+
+mod stderr;
