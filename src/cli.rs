@@ -359,6 +359,13 @@ pub(crate) struct KeyArgs {
     /// Accounts that it is for [default: all]
     #[arg(value_name = "ACCOUNT", value_delimiter = ',')]
     pub(crate) accounts: Vec<String>,
+
+    /// API that may be called with it [default: all but administration]
+    ///
+    /// Through the gateway of `serve`: a path such as /cgi-bin/message, with all below it, or `all`. Repeatable. A key
+    /// with paths is handed no token.
+    #[arg(long = "api", value_name = "PATH", value_delimiter = ',')]
+    pub(crate) apis: Vec<String>,
 }
 
 /// Arguments of `mock`.

@@ -48,7 +48,8 @@ pub(crate) struct ServeArgs {
 
     /// File of keys, of which callers need one
     ///
-    /// As well as an allowed address: lines NAME SHA256 [ACCOUNT,…] of `wxtoken key`; read again when it changes.
+    /// As well as an allowed address: lines NAME SHA256 [ACCOUNT,… [API,…]] of `wxtoken key`; read again when it
+    /// changes.
     #[arg(long, env = "WXTOKEN_KEYS", value_name = "PATH")]
     pub(crate) keys: Option<PathBuf>,
 

@@ -9,11 +9,13 @@ use super::output;
 use crate::cli::KeyArgs;
 use crate::error::Exit;
 use crate::log;
+use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, KeyLine, RANDOM_BYTES};
 
 /// Runs `wxtoken key`.
 pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
-    if std::iter::once(&args.name).chain(&args.accounts).any(|name| log::may_hold_secret(name)) {
+    let words = std::iter::once(&args.name).chain(&args.accounts).chain(&args.apis);
+    if words.into_iter().any(|word| log::may_hold_secret(word)) {
         return Err(
             Exit::Usage.error("a name in the form of an AppSecret or a key; give a short one")
         );
@@ -24,7 +26,9 @@ pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
     }
     let key = client_key::from_random(&random);
     let digest = client_key::digest(key.expose().as_bytes());
-    let line = KeyLine::new(&args.name, digest, args.accounts.clone())
+    let apis = ApiScope::parse(args.apis.iter().map(String::as_str));
+    let line = apis
+        .and_then(|apis| KeyLine::new(&args.name, digest, args.accounts.clone(), apis))
         .map_err(|fault| Exit::Usage.error(fault))?;
     let text = Zeroizing::new(format!("key:  {}\nline: {line}\n", key.expose()));
     output::print(&text)?;

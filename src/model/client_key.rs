@@ -1,12 +1,15 @@
 //! Clients' keys: their form, and the line for a key in a keys file, which `wxtoken key` writes and `serve` reads. Generates
 //! no random numbers and stores no key.
 
+pub(crate) mod api_scope;
+
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::SHA256;
 
+use self::api_scope::ApiScope;
 use crate::model::secret::Secret;
 
 /// The prefix of every key, by which people and secret scanners recognize one.
@@ -18,13 +21,17 @@ pub(crate) const RANDOM_BYTES: usize = 32;
 const MAX_NAME: usize = 64;
 const MAX_ACCOUNT: usize = 32;
 
-const INVALID_LINE: &str = "expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints";
+/// The accounts of a line that is for all of them, where APIs follow.
+const ALL_ACCOUNTS: &str = "*";
+
+const INVALID_LINE: &str =
+    "expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints";
 const INVALID_NAME: &str = "a name begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'";
 const NAME_WITH_PREFIX: &str = "a name does not begin with wxk_, which keys begin with";
 const INVALID_DIGEST: &str = "the second word must be a SHA-256 in 64 hex digits";
 pub(crate) const INVALID_ACCOUNT: &str = "an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'";
 const TOO_MANY_WORDS: &str =
-    "there is a fourth word; accounts are separated by commas, without blanks";
+    "there is a fifth word; accounts and APIs are separated by commas, without blanks";
 const KEY_INSTEAD_OF_DIGEST: &str =
     "this looks like the key itself; the file holds its SHA-256: wxtoken key";
 const LABEL_INCLUDED: &str = "the line begins after the word `line:`";
@@ -35,6 +42,11 @@ pub(crate) type Digest = [u8; 32];
 /// Returns a new key made of `random`, in characters that are safe in URLs, shells and headers.
 pub(crate) fn from_random(random: &[u8; RANDOM_BYTES]) -> Secret {
     Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
+/// Whether a text has the form of a key.
+pub(crate) fn has_form_of_key(text: &str) -> bool {
+    text.len() == PREFIX.len() + RANDOM_BYTES.div_ceil(3) * 4 - 1 && text.starts_with(PREFIX)
 }
 
 /// Returns the SHA-256 of a key.
@@ -52,6 +64,8 @@ pub(crate) struct KeyLine {
     pub(crate) digest: Digest,
     /// The accounts the key gives access to; empty means all.
     pub(crate) accounts: Vec<String>,
+    /// The APIs that may be called with it through the gateway.
+    pub(crate) apis: ApiScope,
 }
 
 impl KeyLine {
@@ -60,6 +74,7 @@ impl KeyLine {
         name: &str,
         digest: Digest,
         accounts: Vec<String>,
+        apis: ApiScope,
     ) -> Result<KeyLine, &'static str> {
         if !is_name(name) {
             return Err(INVALID_NAME);
@@ -70,7 +85,7 @@ impl KeyLine {
         if !accounts.iter().all(|account| is_account(account)) {
             return Err(INVALID_ACCOUNT);
         }
-        Ok(KeyLine { name: name.to_owned(), digest, accounts })
+        Ok(KeyLine { name: name.to_owned(), digest, accounts, apis })
     }
 
     /// Parses a line. Errors quote nothing of it, because it may hold a key in the wrong place.
@@ -79,17 +94,24 @@ impl KeyLine {
         if words.iter().take(2).any(|word| word.starts_with(PREFIX)) {
             return Err(KEY_INSTEAD_OF_DIGEST);
         }
-        match words[..] {
-            ["line:", ..] => Err(LABEL_INCLUDED),
-            [name, digest] => KeyLine::new(name, parse_hex(digest)?, Vec::new()),
-            [name, digest, accounts] => KeyLine::new(
-                name,
-                parse_hex(digest)?,
-                accounts.split(',').map(str::to_owned).collect(),
-            ),
-            [_, _, _, _, ..] => Err(TOO_MANY_WORDS),
-            _ => Err(INVALID_LINE),
-        }
+        let (name, digest, accounts, apis) = match words[..] {
+            ["line:", ..] => return Err(LABEL_INCLUDED),
+            [name, digest] => (name, digest, ALL_ACCOUNTS, ""),
+            [name, digest, accounts] => (name, digest, accounts, ""),
+            [name, digest, accounts, apis] => (name, digest, accounts, apis),
+            [_, _, _, _, _, ..] => return Err(TOO_MANY_WORDS),
+            _ => return Err(INVALID_LINE),
+        };
+        let digest = parse_hex(digest)?;
+        let accounts = match accounts {
+            ALL_ACCOUNTS => Vec::new(),
+            accounts => accounts.split(',').map(str::to_owned).collect(),
+        };
+        let apis = match apis {
+            "" => ApiScope::Usual,
+            apis => ApiScope::parse(apis.split(','))?,
+        };
+        KeyLine::new(name, digest, accounts, apis)
     }
 }
 
@@ -97,7 +119,13 @@ impl fmt::Display for KeyLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.name)?;
         self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        if self.accounts.is_empty() { Ok(()) } else { write!(f, " {}", self.accounts.join(",")) }
+        let accounts = self.accounts.join(",");
+        match (&self.apis, accounts.is_empty()) {
+            (ApiScope::Usual, true) => Ok(()),
+            (ApiScope::Usual, false) => write!(f, " {accounts}"),
+            (apis, true) => write!(f, " {ALL_ACCOUNTS} {apis}"),
+            (apis, false) => write!(f, " {accounts} {apis}"),
+        }
     }
 }
 
@@ -148,6 +176,7 @@ mod tests {
             name: "php".into(),
             digest: digest(zeros.expose().as_bytes()),
             accounts: vec![],
+            apis: ApiScope::Usual,
         };
         assert_eq!(line.to_string(), format!("php {ZEROS_DIGEST}"));
     }
@@ -155,9 +184,12 @@ mod tests {
     #[test]
     fn a_line_is_parsed_as_it_was_written() {
         for accounts in [&[][..], &["shop"], &["shop", "0-branch_2"], &["wxk_"]] {
-            let accounts = accounts.iter().map(|account| (*account).to_owned()).collect();
-            let line = KeyLine::new("php.web-1", digest(b"K"), accounts).unwrap();
-            assert_eq!(KeyLine::parse(&line.to_string()), Ok(line));
+            for apis in ["", "all", "/cgi-bin/message,/wxa"] {
+                let accounts = accounts.iter().map(|account| (*account).to_owned()).collect();
+                let apis = ApiScope::parse(apis.split(',').filter(|api| !api.is_empty())).unwrap();
+                let line = KeyLine::new("php.web-1", digest(b"K"), accounts, apis).unwrap();
+                assert_eq!(KeyLine::parse(&line.to_string()), Ok(line));
+            }
         }
         let with_blanks =
             KeyLine::parse(&format!(" \tphp\t {}  shop ", ZEROS_DIGEST.to_uppercase())).unwrap();
@@ -185,16 +217,23 @@ mod tests {
             (format!("php {ZEROS_DIGEST} ,"), INVALID_ACCOUNT),
             (format!("php {ZEROS_DIGEST} _shop"), INVALID_ACCOUNT),
             (format!("php {ZEROS_DIGEST} {}", long(33)), INVALID_ACCOUNT),
-            (format!("php {ZEROS_DIGEST} shop branch"), TOO_MANY_WORDS),
+            (format!("php {ZEROS_DIGEST} shop branch"), api_scope::INVALID_API),
+            (format!("php {ZEROS_DIGEST} shop /wxa,"), api_scope::INVALID_API),
+            (format!("php {ZEROS_DIGEST} *,shop"), INVALID_ACCOUNT),
+            (format!("php {ZEROS_DIGEST} shop /wxa /card"), TOO_MANY_WORDS),
             (format!("line: php {ZEROS_DIGEST}"), LABEL_INCLUDED),
             (format!("key:  {key}"), KEY_INSTEAD_OF_DIGEST),
             (format!("php {key}"), KEY_INSTEAD_OF_DIGEST),
             (key.to_owned(), KEY_INSTEAD_OF_DIGEST),
             (format!("php {ZEROS_DIGEST} {key}"), INVALID_ACCOUNT),
+            (format!("php {ZEROS_DIGEST} shop {key}"), api_scope::INVALID_API),
         ] {
             assert_eq!(KeyLine::parse(&line), Err(expected), "{line}");
         }
-        assert_eq!(KeyLine::new("wxk_php", digest(b"K"), vec![]), Err(NAME_WITH_PREFIX));
+        assert_eq!(
+            KeyLine::new("wxk_php", digest(b"K"), vec![], ApiScope::Usual),
+            Err(NAME_WITH_PREFIX)
+        );
         assert!(KeyLine::parse(&format!("{} {ZEROS_DIGEST} {}", long(64), long(32))).is_ok());
     }
 }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::AccessError;
 use super::line_file::LineFile;
+use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, Digest, KeyLine};
 
 /// How many accounts an error names.
@@ -72,6 +73,8 @@ pub(crate) struct Key {
     pub(crate) name: Arc<str>,
     digest: DigestWords,
     pub(crate) scope: AccountScope,
+    /// What it may call through the gateway.
+    pub(crate) apis: ApiScope,
 }
 
 /// The keys of all clients. An empty set admits no client.
@@ -115,6 +118,7 @@ impl Keys {
             keys.push(Key {
                 name: line.name.into(),
                 digest: digest_words(&line.digest),
+                apis: line.apis,
                 scope: match scope.is_empty() {
                     true => AccountScope::All,
                     false => AccountScope::Only(scope),
@@ -193,7 +197,8 @@ mod tests {
 
     fn line(name: &str, key: &str, accounts: &[&str]) -> String {
         let accounts = accounts.iter().map(|account| (*account).to_owned()).collect();
-        KeyLine::new(name, client_key::digest(key.as_bytes()), accounts).unwrap().to_string()
+        let digest = client_key::digest(key.as_bytes());
+        KeyLine::new(name, digest, accounts, ApiScope::Usual).unwrap().to_string()
     }
 
     #[test]
@@ -310,7 +315,7 @@ mod tests {
         assert_eq!(
             read(&text, &["branch", "shop"]).unwrap_err(),
             "line 1: this looks like the key itself; the file holds its SHA-256: wxtoken key; \
-             line 4: expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints; \
+             line 4: expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints; \
              line 5: the same SHA-256 as on line 2; \
              line 6: is for an account that is not served here; there are branch, shop"
         );

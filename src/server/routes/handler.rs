@@ -35,6 +35,9 @@ use crate::server::access::retry_storm::LoopCounter;
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 
+/// WeChat's path of the call for tickets.
+const GETTICKET: &str = "/cgi-bin/ticket/getticket";
+
 /// How much of a host a log line shows: all of a real one.
 const MAX_HOST_SHOWN: usize = 60; // characters
 
@@ -184,6 +187,7 @@ impl<'a> RequestContext<'a> {
             }
             Route::Token(name) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
+                check_token_key(key)?;
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
                     let rejected = body::rejected(&body::read(body).await?)?;
@@ -195,7 +199,11 @@ impl<'a> RequestContext<'a> {
                 Ok(Reply::Json(token.json))
             }
             Route::Ticket(name, kind) => {
-                let account = self.find(name, self.key(&head.headers, Challenge::Bearer)?)?;
+                let key = self.key(&head.headers, Challenge::Bearer)?;
+                if key.is_some_and(|key| !key.apis.allows(GETTICKET)) {
+                    return Err(Rejection::ForbiddenApi);
+                }
+                let account = self.find(name, key)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
@@ -304,6 +312,14 @@ impl<'a> RequestContext<'a> {
             NoTicket::NotKept => Rejection::NoSuchTicket,
             NoTicket::ForNow(unavailable) => Rejection::NoTicket(unavailable),
         })
+    }
+}
+
+/// Fails if the key is for some APIs only: with a token, its client could call every one.
+fn check_token_key(key: Option<&Key>) -> Result<(), Rejection> {
+    match key.is_some_and(|key| key.apis.is_limited()) {
+        true => Err(Rejection::ForbiddenApi),
+        false => Ok(()),
     }
 }
 

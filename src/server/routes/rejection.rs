@@ -53,6 +53,8 @@ pub(crate) enum Rejection {
     WhichAccount,
     /// The client's address is not allowed to have this account's token.
     ForbiddenAccount(IpAddr),
+    /// The client's key is for some APIs only, and this is not one of them.
+    ForbiddenApi,
     /// The method is not one of these.
     MethodNotAllowed(&'static str),
     /// The same, for a report of a rejected token to a server that does not refresh.
@@ -115,6 +117,7 @@ impl Rejection {
             | Rejection::Forwarded(_)
             | Rejection::Certificate(_)
             | Rejection::CrossSite
+            | Rejection::ForbiddenApi
             | Rejection::ForbiddenAccount(_) => StatusCode::FORBIDDEN,
             Rejection::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Rejection::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -145,6 +148,7 @@ impl Rejection {
             | Rejection::Misdirected
             | Rejection::CrossSite
             | Rejection::ForbiddenAccount(_)
+            | Rejection::ForbiddenApi
             | Rejection::MethodNotAllowed(_)
             | Rejection::CannotReplace(_)
             | Rejection::NoToken(_)
@@ -163,6 +167,7 @@ impl Rejection {
             Rejection::Forbidden(_) => "forbidden",
             Rejection::ForbiddenAccount(_) => "forbidden_account",
             Rejection::TooManyConnections(..) => "too_many_connections",
+            Rejection::ForbiddenApi => "forbidden_api",
             Rejection::Forwarded(_) => "forwarded",
             Rejection::Certificate(_) => "certificate",
             Rejection::Unauthorized(..) => "unauthorized",
@@ -208,6 +213,10 @@ impl Rejection {
                     "your address {address} is not allowed to have this account's token; on the server, add it to the \
                      account's allow"
                 ));
+            }
+            Rejection::ForbiddenApi => {
+                "your key is for calls of some APIs through the gateway only, and with a token you could call all of them; \
+                 send the calls to this server, without a token"
             }
             Rejection::Misdirected => {
                 "this server does not answer for this Host: on loopback it answers for localhost, 127.0.0.1 and [::1], \

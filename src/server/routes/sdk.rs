@@ -203,9 +203,10 @@ impl WechatError {
             | Rejection::TooManyConnections(..)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
             // As WeChat says of an account that may not have such tickets.
-            Rejection::NoSuchTicket | Rejection::CrossSite | Rejection::Certificate(_) => {
-                (48001, format!("api unauthorized: {message}"))
-            }
+            Rejection::NoSuchTicket
+            | Rejection::ForbiddenApi
+            | Rejection::CrossSite
+            | Rejection::Certificate(_) => (48001, format!("api unauthorized: {message}")),
             Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
                 (43001, "require GET method".to_owned())
@@ -242,6 +243,7 @@ impl WechatError {
             | Rejection::NoSuchAccount
             | Rejection::WhichAccount
             | Rejection::ForbiddenAccount(_)
+            | Rejection::ForbiddenApi
             | Rejection::MethodNotAllowed(_)
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)

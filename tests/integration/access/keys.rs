@@ -342,6 +342,23 @@ fn sdk_routes_accept_the_key_as_the_secret() {
 }
 
 #[test]
+fn a_key_for_some_apis_is_handed_no_token_with_which_all_could_be_called() {
+    let limited = new_key("limited");
+    let setup = KeysSetup::new(&[&format!("{} * /cgi-bin/message", limited.line)]);
+    let server = setup.serve(&[]);
+    for path in ["/token", "/token/default", "/ticket/jsapi"] {
+        let answer = server.send(&request(path, &bearer(&limited.key)));
+        assert_eq!((answer.status, &answer.json()["error"]), (403, &"forbidden_api".into()));
+        assert!(!answer.body.contains("T0KEN"), "{}", answer.body);
+    }
+    let target =
+        format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={}", limited.key);
+    let answer = server.send(&request(&target, ""));
+    assert_eq!((answer.status, answer.json()["errcode"].as_i64()), (200, Some(48001)));
+    assert_eq!(server.send(&request("/metrics", &bearer(&limited.key))).status, 200);
+}
+
+#[test]
 fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
     let (php, java) = (new_key("php"), new_key("java"));
     let key = new_key("x").key;
@@ -361,11 +378,11 @@ fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
             "wxtoken: serve: keys file {}: line 1: this looks like the key itself; ",
             setup.path().display()
         ),
-        "; the file holds its SHA-256: wxtoken key; line 4: expected NAME SHA256 [ACCOUNT,…]",
+        "; the file holds its SHA-256: wxtoken key; line 4: expected NAME SHA256 [ACCOUNT,… [API,…]]",
         "; line 5: the second word must be a SHA-256 in 64 hex digits",
         "; line 6: the same SHA-256 as on line 2",
         "; line 7: is for an account that is not served here; there are default",
-        "; line 8: there is a fourth word",
+        "; line 8: an API is `all`, or a path",
         "; line 9: the second word",
     ]);
     for hidden in [&key[4..], &TOKEN[..20], "va 00", "elsewhere", "shop", "5ec2e75"] {
@@ -466,7 +483,7 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     let has_logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
     setup.write(&["", "nonsense"]);
     let expected = format!(
-        "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,…], the line that `wxtoken key` prints; \
+        "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints; \
          the last good keys stay\n",
         setup.path().display()
     );

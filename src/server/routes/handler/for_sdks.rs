@@ -65,6 +65,7 @@ impl RequestContext<'_> {
             }
             (Some(_), Err(_)) => self.key(&head.headers, Challenge::Bearer)?,
         };
+        super::check_token_key(key)?;
         let account = self.find_by_appid(&request.appid, route, key)?;
         let token = self.sdk_token(account, key, request.force).await?;
         Ok(match route {
