@@ -1,7 +1,7 @@
 //! The documents of one account as `serve` hands them out, with the life that they have left. Reads a document when it is
 //! replaced; takes no lock and calls no upstream. The time comes in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +19,13 @@ use crate::store::{Stores, Watch};
 
 /// How long a replaced token is remembered, in which clients may still present it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
+
+/// How long a replaced token is recognized at the gateway: for longer than any SDK caches one, which is two hours at most,
+/// whatever life was promised.
+const CACHED_BY_SDKS: Duration = Duration::from_secs(2 * 3600);
+
+/// How many replaced tokens are kept. More than a healthy account has in that time.
+const MAX_REPLACED: usize = 16;
 
 /// How many types of tickets are watched. WeChat has three.
 const MAX_TICKET_TYPES: usize = 8;
@@ -40,8 +47,19 @@ pub(crate) struct CachedDocument {
     generation: u64,
     /// The token of this generation.
     current: Option<Rc<Secret>>,
-    /// The token before, and when its replacement was found.
-    previous: Option<(Rc<Secret>, Timestamp)>,
+    /// Whether its document belongs to this account.
+    is_current_owned: bool,
+    /// The tokens before, the latest one last, each with the time when its replacement was found.
+    replaced: VecDeque<(Rc<Secret>, Timestamp)>,
+}
+
+/// Which of its account's tokens a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenAge {
+    /// The published one.
+    Current,
+    /// One that was published until lately.
+    Replaced,
 }
 
 /// A ticket's document.
@@ -65,7 +83,8 @@ impl CachedDocument {
             answer: None,
             generation: 0,
             current: None,
-            previous: None,
+            is_current_owned: false,
+            replaced: VecDeque::new(),
         }
     }
 
@@ -170,7 +189,19 @@ impl CachedDocument {
             return true;
         }
         let is_recent = |at: Timestamp| now.since(at) < REMEMBERED;
-        self.previous.as_ref().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
+        self.replaced.back().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
+    }
+
+    /// Returns which of the account's tokens this is: the published one, or one that was replaced within
+    /// [`CACHED_BY_SDKS`].
+    pub(crate) fn recognize(&mut self, token: &str, now: Timestamp) -> Option<TokenAge> {
+        if self.document(now).is_some_and(|document| document.token.is(token)) {
+            return Some(TokenAge::Current);
+        }
+        let is_recent = |at: Timestamp| now.since(at) < CACHED_BY_SDKS;
+        let mut replaced = self.replaced.iter();
+        let is_replaced = replaced.any(|(replaced, at)| is_recent(*at) && replaced.is(token));
+        is_replaced.then_some(TokenAge::Replaced)
     }
 
     /// Starts a new generation if the document holds another token.
@@ -184,7 +215,16 @@ impl CachedDocument {
             debug!("serve: {}: token {} is published", self.account.name, token.fingerprint());
         }
         self.generation += 1;
-        self.previous = std::mem::replace(&mut self.current, found).map(|token| (token, now));
+        let is_owned = self.watched.document().is_some_and(|it| self.account.owns(it));
+        let was_owned = std::mem::replace(&mut self.is_current_owned, is_owned);
+        let before = std::mem::replace(&mut self.current, found);
+        if let Some(before) = before.filter(|_| was_owned) {
+            self.replaced.retain(|(token, _)| *token != before);
+            self.replaced.push_back((before, now));
+            if self.replaced.len() > MAX_REPLACED {
+                self.replaced.pop_front();
+            }
+        }
     }
 }
 

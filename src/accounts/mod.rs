@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 
+pub(crate) use self::cached_document::TokenAge;
 pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan};
 use self::served::ServedAccount;
 use crate::log::error;
@@ -155,6 +156,14 @@ impl Accounts {
         let is_holder = |account: &usize| self.served[*account].is_token(token, now);
         let guess = self.holders.borrow().guess(token);
         guess.filter(is_holder).or_else(|| (0..self.served.len()).find(is_holder))
+    }
+
+    /// The account whose token this is, or was for as long as an SDK may still send it. It may have expired or be dead.
+    pub(crate) fn recognize(&self, token: &str) -> Option<(usize, TokenAge)> {
+        let now = self.clock.now();
+        let age = |account: usize| Some((account, self.served[account].recognize(token, now)?));
+        let guess = self.holders.borrow().guess(token);
+        guess.and_then(age).or_else(|| (0..self.served.len()).find_map(age))
     }
 
     /// Whether WeChat was asked of late, and honours the current token of the account; `None` if this process does not ask.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 
 use super::AccountResources;
-use super::cached_document::CachedDocument;
+use super::cached_document::{CachedDocument, TokenAge};
 use super::plan::{AccountPlan, RefreshPlan};
 use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
@@ -135,6 +135,11 @@ impl ServedAccount {
     pub(super) fn is_token(&self, token: &str, now: Timestamp) -> bool {
         let is_dead = self.scheduler().is_some_and(|scheduler| scheduler.was_found_dead(token));
         !is_dead && self.cached.borrow_mut().is_token(token, now)
+    }
+
+    /// Whether this is the account's token, or was for as long as an SDK may still send it. It may have expired or be dead.
+    pub(super) fn recognize(&self, token: &str, now: Timestamp) -> Option<TokenAge> {
+        self.cached.borrow_mut().recognize(token, now)
     }
 
     /// The account's status, for people and for metrics.

@@ -2,6 +2,8 @@
 //! [`Accounts`](crate::accounts::Accounts); flags and the config come in as [`Options`].
 
 pub(crate) mod access;
+#[allow(dead_code)] // Until the listener passes requests on.
+mod gateway;
 mod limits;
 mod reload;
 mod routes;

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use hyper::header;
 use hyper::http::request::Parts;
 
-use super::{RequestContext, scope};
+use super::{RequestContext, check_token_key, scope};
 use crate::model::status::{LiveToken, TokenDemand, Unavailable};
 use crate::server::access::keys::{self, Key};
 use crate::server::access::retry_storm::ClientId;
@@ -65,7 +65,7 @@ impl RequestContext<'_> {
             }
             (Some(_), Err(_)) => self.key(&head.headers, Challenge::Bearer)?,
         };
-        super::check_token_key(key)?;
+        check_token_key(key)?;
         let account = self.find_by_appid(&request.appid, route, key)?;
         let token = self.sdk_token(account, key, request.force).await?;
         Ok(match route {

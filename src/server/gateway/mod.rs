@@ -1,0 +1,3 @@
+//! Passes calls of WeChat's API on to WeChat.
+
+pub(crate) mod admission;
