@@ -264,6 +264,7 @@ mod tests {
             location: Location::File(dir.join("default.json")),
             tickets: Vec::new(),
             on_change: None,
+            on_trouble: None,
         };
         CachedDocument::new(account, Stores::new(Arc::new(SystemClock)))
     }

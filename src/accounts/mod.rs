@@ -268,6 +268,7 @@ mod tests {
             location: Location::File(dir.join(name)),
             tickets: Vec::new(),
             on_change: None,
+            on_trouble: None,
         }
     }
 

@@ -32,12 +32,13 @@ pub(crate) struct RefreshPlan {
 }
 
 impl AccountPlan {
-    /// Whether what is known of an account with this plan holds for one with the other: they differ in tickets, hook and
+    /// Whether what is known of an account with this plan holds for one with the other: they differ in tickets, hooks and
     /// place in the config at most.
     pub(crate) fn is_continued_by(&self, other: &AccountPlan) -> bool {
         let mut continued = self.clone();
         continued.account.tickets = other.account.tickets.clone();
         continued.account.on_change = other.account.on_change.clone();
+        continued.account.on_trouble = other.account.on_trouble.clone();
         if let (Some(refresh), Some(other)) = (&mut continued.refresh, &other.refresh) {
             refresh.upstream.origin = other.upstream.origin.clone();
         }

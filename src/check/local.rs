@@ -1,8 +1,7 @@
 //! Findings about this host: the secret, the place of the documents, the lock and the hook.
 
-use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -12,6 +11,7 @@ use crate::model::document::rfc3339;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::ca_store::CaStore;
+use crate::os::hook::Hook;
 use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
 use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
@@ -168,15 +168,15 @@ pub(crate) fn still_refused(error: &UpstreamError) -> Finding {
     Finding::notice("record", error.to_string())
 }
 
-/// Whether the program of `on_change` can be run. `found` is the result of looking for it.
-pub(crate) fn hook(program: &Path, found: &io::Result<PathBuf>) -> Finding {
-    let about = "hook";
-    match found {
-        Ok(path) => Finding::good(about, format!("on_change runs {}", path.display())),
+/// Whether the program of a hook can be run.
+pub(crate) fn hook(hook: &Hook) -> Finding {
+    let (about, key) = ("hook", hook.kind().key());
+    match hook.find() {
+        Ok(path) => Finding::good(about, format!("{key} runs {}", path.display())),
         Err(err) => Finding::problem(
             about,
             Exit::Hook,
-            format!("on_change cannot run {}: {err}", program.display()),
+            format!("{key} cannot run {}: {err}", hook.program().display()),
         )
         .remedy(
             "Name a program by its path, beside the config, or one that is in PATH of whoever fetches; and let them execute it.",

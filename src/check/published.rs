@@ -259,6 +259,7 @@ mod tests {
             location: Location::File("/nowhere/shop.json".into()),
             tickets: Vec::new(),
             on_change: None,
+            on_trouble: None,
         }
     }
 

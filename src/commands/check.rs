@@ -106,8 +106,8 @@ impl Examination<'_> {
             local::location(&account.location, &trial),
             local::lock(&trial, &stores.lease_state(&account.location)),
         ];
-        let hook = account.on_change.as_ref();
-        findings.extend(hook.map(|hook| local::hook(hook.program(), &hook.find())));
+        let hooks = [&account.on_change, &account.on_trouble];
+        findings.extend(hooks.into_iter().flatten().map(local::hook));
         let store = ca_store::of_system();
         findings.extend(local::ca_store(store));
         let client = client.map_err(|err| {

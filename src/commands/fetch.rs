@@ -1,5 +1,7 @@
-//! `wxtoken fetch`: asks WeChat for the tokens and tickets that are due, publishes them, and runs `on_change`. Prints
-//! nothing.
+//! `wxtoken fetch`: asks WeChat for the tokens and tickets that are due, publishes them, and runs `on_change` and
+//! `on_trouble`. Prints nothing.
+
+mod trouble;
 
 use std::cell::Cell;
 use std::io::Read;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use zeroize::Zeroizing;
 
+use self::trouble::Conditions;
 use super::{documents, parallel};
 use crate::cli::{CommonArgs, FetchArgs};
 use crate::config::{AccountSettings, Config, Secrets};
@@ -47,11 +50,24 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
             return Ok(());
         }
         let ending = Ending::default();
-        let fetched = connector.connect(account, upstream).and_then(|upstream| {
-            let (stores, upstream, request) = (&stores, &*upstream, &request);
-            let (clock, ending) = (&clock, &ending);
-            AccountFetch { stores, account, upstream, request, mode, deadline, clock, ending }.run()
+        let conditions = &Conditions::new(&stores, account, mode, &clock);
+        let connected = connector.connect(account, upstream);
+        let connected = connected.inspect_err(|failure| conditions.note_config(failure));
+        let fetched = connected.and_then(|upstream| {
+            AccountFetch {
+                stores: &stores,
+                account,
+                upstream: &*upstream,
+                request: &request,
+                mode,
+                deadline,
+                clock: &clock,
+                ending: &ending,
+                conditions,
+            }
+            .run()
         });
+        conditions.tell();
         match fetched {
             // Reported here, because the process may end by the signal now.
             Err(failure) if ending::is_asked() => {
@@ -87,6 +103,7 @@ struct AccountFetch<'a> {
     deadline: Instant,
     clock: &'a dyn Clock,
     ending: &'a Ending,
+    conditions: &'a Conditions<'a>,
 }
 
 impl AccountFetch<'_> {
@@ -126,6 +143,7 @@ impl AccountFetch<'_> {
         let store = self.stores.open(&account.location, &DocumentKind::Token, self.mode);
         let place = account.location.name_of(&DocumentKind::Token);
         let outcome = self.refresh(name, &place, &*store)?.run(request, self.deadline);
+        self.conditions.note(&DocumentKind::Token, request, &outcome);
         let outcome = outcome.map_err(|failure| {
             // How urgent the failure is.
             let life = match self.published_life() {
@@ -193,6 +211,7 @@ impl AccountFetch<'_> {
         };
         let outcome = refresh.run(self.deadline);
         *has_changed |= refresh.has_renewed_token.get();
+        self.conditions.note(&document_kind, &TokenRequest::Live, &outcome);
         match outcome {
             Ok(Outcome::Kept(_)) => set_mode(&name, &*store),
             Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
@@ -262,7 +281,7 @@ fn run_on_change(account: &Account) -> Result<()> {
         true => begun.elapsed() >= HOOK_TIME_AT_END,
         false => ending::is_asked(),
     };
-    match hook.run(name, &document, &is_over) {
+    match hook.run(name, &document, &[], &is_over) {
         Err(failure) if ending::is_asked() => {
             // Logged here because the process ends by the signal.
             error!("fetch: {name}: {failure}");

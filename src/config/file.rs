@@ -22,7 +22,7 @@ use crate::model::kind::TicketType;
 use crate::model::location::RedisSettings;
 use crate::model::secret;
 use crate::os::file::read::{self, Protection, RegularFile};
-use crate::os::hook::Hook;
+use crate::os::hook::{Hook, HookKind};
 
 /// The size of the largest file that is read, in bytes. A thousand accounts take a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -30,7 +30,7 @@ const MAX_SIZE: u64 = 4 * 1024 * 1024;
 /// How many problems are reported. A person mends fewer before trying again.
 const MAX_PROBLEMS: usize = 100;
 
-/// How long the command of `on_change` may take by default.
+/// How long the command of `on_change` or `on_trouble` may take by default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The length of the longest AppID, in bytes. WeChat's have 18.
@@ -43,6 +43,8 @@ pub(super) struct ConfigFile {
     pub(super) dir: Option<PathBuf>,
     pub(super) refresh_before: Option<Duration>,
     pub(super) mode: Option<u32>,
+    /// The command of accounts that have none of their own.
+    pub(super) on_trouble: Option<Hook>,
     /// The Redis that holds the documents; `None` if they are in files.
     pub(super) store: Option<Arc<RedisSettings>>,
     /// Sorted by name.
@@ -70,6 +72,7 @@ pub(super) struct FileAccount {
     pub(super) allow: Option<Vec<String>>,
     pub(super) tickets: Vec<TicketType>,
     pub(super) on_change: Option<Hook>,
+    pub(super) on_trouble: Option<Hook>,
     /// The line of the table, and those of some keys.
     pub(super) line: usize,
     pub(super) appid_line: usize,
@@ -143,6 +146,7 @@ impl ConfigFile {
             dir: top.get("dir", Value::path),
             refresh_before: top.get("refresh_before", Value::duration),
             mode: top.get("mode", read_mode),
+            on_trouble: read_hook(top, HookKind::OnTrouble, "on_trouble_timeout"),
             store: redis::read(top),
             accounts: top.named_tables("account", check_name, FileAccount::from_table),
             serve: top.table("serve", FileServe::from_table).unwrap_or_default(),
@@ -228,7 +232,8 @@ impl FileAccount {
             file: table.get("file", read_document),
             allow: table.nonempty_list("allow", read_network),
             tickets: read_tickets(table, api.unwrap_or_default()),
-            on_change: read_on_change(table),
+            on_change: read_hook(table, HookKind::OnChange, "on_change_timeout"),
+            on_trouble: read_hook(table, HookKind::OnTrouble, "on_trouble_timeout"),
             line: table.line_of(""),
             appid_line: table.line_of("appid"),
             secret_line: table.line_of("secret_file"),
@@ -342,29 +347,27 @@ fn read_tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
     tickets
 }
 
-/// The command to run when the token has changed.
-fn read_on_change(table: &mut Table<'_>) -> Option<Hook> {
-    let timeout = table.get("on_change_timeout", Value::positive_duration);
-    if table.has("on_change_timeout") && !table.has("on_change") {
-        table.report("on_change_timeout", "goes with on_change, the command that it is about");
+/// An account's command of this kind, with the time that its key `timeout_key` gives it.
+fn read_hook(table: &mut Table<'_>, kind: HookKind, timeout_key: &'static str) -> Option<Hook> {
+    let key = kind.key();
+    let timeout = table.get(timeout_key, Value::positive_duration);
+    if table.has(timeout_key) && !table.has(key) {
+        table.report(timeout_key, &format!("goes with {key}, the command that it is about"));
     }
-    let words = table.nonempty_list("on_change", |word| Ok((word, word.text()?.to_owned())))?;
+    let words = table.nonempty_list(key, |word| Ok((word, word.text()?.to_owned())))?;
     let mut words = words.into_iter();
     let (first, program) = words.next()?;
     let args: Vec<_> = words.map(|(_, word)| word).collect();
     if program.is_empty() {
-        table.report("on_change", "expected a program as the first word, found an empty one");
+        table.report(key, "expected a program as the first word, found an empty one");
     } else if args.is_empty() && program.contains(char::is_whitespace) {
-        table.report(
-            "on_change",
-            "is no line for a shell; write [\"systemctl\", \"reload\", \"app\"]",
-        );
+        table.report(key, "is no line for a shell; write [\"systemctl\", \"reload\", \"app\"]");
     }
     let program = match program.contains('/') {
         true => first.resolve(&program),
         false => PathBuf::from(program),
     };
-    Some(Hook::new(program, args, timeout.unwrap_or(HOOK_TIMEOUT)))
+    Some(Hook::new(kind, program, args, timeout.unwrap_or(HOOK_TIMEOUT)))
 }
 
 fn read_document(value: Value<'_>) -> Result<PathBuf, String> {

@@ -227,6 +227,7 @@ impl<'a> Config<'a> {
             location: self.location(DEFAULT_ACCOUNT, appid, document),
             tickets: Vec::new(),
             on_change: None,
+            on_trouble: self.file.on_trouble.clone(),
         })
     }
 
@@ -271,6 +272,7 @@ impl<'a> Config<'a> {
                 location: self.location(&name, appid, document),
                 tickets: account.tickets.clone(),
                 on_change: account.on_change.clone(),
+                on_trouble: account.on_trouble.clone().or(self.file.on_trouble.clone()),
                 name,
             },
             upstream: UpstreamConfig {

@@ -31,6 +31,8 @@ pub(crate) struct Account {
     pub(crate) tickets: Vec<TicketType>,
     /// Runs after a new token has been published, in the process that published it.
     pub(crate) on_change: Option<Hook>,
+    /// Runs when refreshing begins to fail for long, and when it is well again.
+    pub(crate) on_trouble: Option<Hook>,
 }
 
 impl Account {

@@ -328,6 +328,7 @@ mod tests {
             location: Location::File("/d/shop.json".into()),
             tickets: vec![TicketType::parse("jsapi").unwrap()],
             on_change: None,
+            on_trouble: None,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Runs the command of `on_change`, without a shell. The command gets the path of the document, and neither token nor
-//! secret, and is killed when its time is over. This file does not know when or why it runs.
+//! Runs the commands of `on_change` and `on_trouble`, without a shell. A command gets the path of the document, and neither
+//! token nor secret, and is killed when its time is over. This file does not know when or why it runs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -40,9 +40,27 @@ const WITHHELD: [&str; 7] = [
     "LISTEN_FDNAMES",
 ];
 
+/// Which command of an account it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HookKind {
+    OnChange,
+    OnTrouble,
+}
+
+impl HookKind {
+    /// Returns its key in the config.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            HookKind::OnChange => "on_change",
+            HookKind::OnTrouble => "on_trouble",
+        }
+    }
+}
+
 /// A command, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
+    kind: HookKind,
     program: PathBuf,
     args: Vec<String>,
     timeout: Duration,
@@ -51,6 +69,7 @@ pub(crate) struct Hook {
 /// A hook that did not succeed.
 #[derive(Debug)]
 pub(crate) struct HookFailure {
+    kind: HookKind,
     program: PathBuf,
     cause: HookFailureCause,
 }
@@ -70,34 +89,45 @@ enum HookFailureCause {
 impl Hook {
     /// Returns a hook that runs `program` with `args` and kills it after `timeout`. A `program` without a slash is looked up
     /// in `PATH`.
-    pub(crate) fn new(program: PathBuf, args: Vec<String>, timeout: Duration) -> Hook {
-        Hook { program, args, timeout }
+    pub(crate) fn new(
+        kind: HookKind,
+        program: PathBuf,
+        args: Vec<String>,
+        timeout: Duration,
+    ) -> Hook {
+        Hook { kind, program, args, timeout }
     }
 
-    /// Runs the hook for the account of this name, whose token in `document` has changed, and waits for its end. Kills it,
-    /// with all processes that it started, when its time is over or `is_over` returns true. Its stdin is empty, and its
-    /// output goes to stderr.
+    /// Runs the hook for the account of this name and its `document`, with `more` variables, and waits for its end. Kills
+    /// it, with all processes that it started, when its time is over or `is_over` returns true. Its stdin is empty, and
+    /// its output goes to stderr.
     pub(crate) fn run(
         &self,
         account: &str,
         document: &Path,
+        more: &[(&str, String)],
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), HookFailure> {
-        self.run_to_end(account, document, is_over)
-            .map_err(|cause| HookFailure { program: self.program.clone(), cause })
+        let command = self.command(account, document).map(|mut command| {
+            command.envs(more.iter().map(|(name, value)| (name, value)));
+            command
+        });
+        self.run_to_end(command, is_over).map_err(|cause| HookFailure {
+            kind: self.kind,
+            program: self.program.clone(),
+            cause,
+        })
     }
 
     fn run_to_end(
         &self,
-        account: &str,
-        document: &Path,
+        command: io::Result<Command>,
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), HookFailureCause> {
         if is_over() {
             return Err(HookFailureCause::CutShort);
         }
-        let spawned =
-            self.command(account, document).and_then(|mut command| spawn(&mut command, is_over));
+        let spawned = command.and_then(|mut command| spawn(&mut command, is_over));
         let child = &mut spawned.map_err(HookFailureCause::NotStarted)?;
         let waited = wait(child, self.timeout, is_over);
         if waited.is_err() {
@@ -111,6 +141,16 @@ impl Hook {
         let status = child.wait().map_err(HookFailureCause::Lost)?;
         waited?;
         if status.success() { Ok(()) } else { Err(HookFailureCause::Ended(status)) }
+    }
+
+    /// Returns how long it may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Returns which command it is.
+    pub(crate) fn kind(&self) -> HookKind {
+        self.kind
     }
 
     /// Returns the program as it was given.
@@ -158,8 +198,8 @@ fn is_path(program: &Path) -> bool {
     program.components().count() > 1
 }
 
-/// Starts the command. While there can be no more processes or descriptors, tries again for a moment: the token has changed,
-/// and there is no other occasion to run.
+/// Starts the command. While there can be no more processes or descriptors, tries again for a moment: the token may have
+/// changed, and there is no other occasion to run.
 fn spawn(command: &mut Command, is_over: &dyn Fn() -> bool) -> io::Result<Child> {
     let until = Instant::now() + SPAWN_PATIENCE;
     loop {
@@ -205,7 +245,18 @@ fn wait(
 impl fmt::Display for HookFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exists = || is_path(&self.program) && self.program.exists();
-        write!(f, "the token is published, and its hook failed: {} ", self.program.display())?;
+        let (before, after) = match self.kind {
+            HookKind::OnChange => (
+                "the token is published, and its hook failed",
+                "It runs again when the token changes the next time; run it yourself now. \
+                 token 已发布，但 on_change 命令失败；下次 token 变化时才会再次运行，请先手动执行。",
+            ),
+            HookKind::OnTrouble => (
+                "on_trouble failed",
+                "It runs again within minutes. on_trouble 命令失败，数分钟内会再次运行。",
+            ),
+        };
+        write!(f, "{before}: {} ", self.program.display())?;
         match &self.cause {
             // The program exists, so that it is its interpreter which does not.
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound && exists() => {
@@ -223,15 +274,13 @@ impl fmt::Display for HookFailure {
             },
             HookFailureCause::TimedOut(timeout) => {
                 let timeout = humantime::format_duration(*timeout);
-                write!(f, "was killed after {timeout}; on_change_timeout gives it more")?;
+                let key = self.kind.key();
+                write!(f, "was killed after {timeout}; {key}_timeout gives it more")?;
             }
             HookFailureCause::CutShort => {
                 f.write_str("was cut short, for wxtoken was told to end")?
             }
         }
-        f.write_str(
-            ". It runs again when the token changes the next time; run it yourself now. \
-             token 已发布，但 on_change 命令失败；下次 token 变化时才会再次运行，请先手动执行。",
-        )
+        write!(f, ". {after}")
     }
 }

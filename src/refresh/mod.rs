@@ -25,6 +25,7 @@ use transaction::Transaction;
 mod memory;
 pub(crate) mod ticket;
 mod transaction;
+pub(crate) mod trouble;
 
 /// The pauses before further attempts after a transient failure; up to a quarter of jitter is added.
 const PAUSES: [Duration; 3] =

@@ -10,7 +10,7 @@ use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
-use crate::store::{Lease, Publisher, Record};
+use crate::store::{Lease, Publisher, Record, RecordChange};
 
 mod memory;
 mod simulation;
@@ -80,9 +80,15 @@ impl Store for MemoryStore {
         self.record.replace(Some(record.clone()));
     }
 
-    fn change_record(&self, appid: &str, _: &dyn Clock, change: &dyn Fn(&mut Record)) {
+    fn change_record(
+        &self,
+        appid: &str,
+        _: &dyn Clock,
+        change: &dyn Fn(&mut Record),
+    ) -> RecordChange {
         let mut record = self.record.borrow_mut();
         change(record.get_or_insert_with(|| Record::new(appid).unwrap()));
+        RecordChange::Kept
     }
 }
 

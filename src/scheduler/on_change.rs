@@ -64,7 +64,8 @@ impl OnChange {
             let name = settings.account.name.clone();
             let document = settings.account.location.path(&DocumentKind::Token);
             let is_stopped = Arc::clone(&self.is_stopped);
-            let run = move || hook.run(&name, &document, &|| is_stopped.load(Ordering::Relaxed));
+            let run =
+                move || hook.run(&name, &document, &[], &|| is_stopped.load(Ordering::Relaxed));
             let result = thread::run(run).await;
             let has_succeeded = matches!(result, Ok(Ok(())));
             self.failed_at.set((!has_succeeded).then(|| environment.clock.now().wall));
@@ -90,6 +91,11 @@ impl OnChange {
 
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Returns the flag that stops running hooks of the account.
+    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_stopped)
     }
 
     /// Stops a running hook, after a moment.

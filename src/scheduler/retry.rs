@@ -10,6 +10,7 @@ use crate::model::status::{RefreshFailure, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::timestamp::Timestamp;
 use crate::refresh::RefreshError;
+use crate::refresh::trouble::TroubleCause;
 
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -113,6 +114,8 @@ pub(super) struct Failures(Option<FailureRecord>);
 #[derive(Debug)]
 pub(super) struct FailureRecord {
     status: RefreshFailure,
+    /// What `on_trouble` is told, if the failure is about this document.
+    cause: Option<TroubleCause>,
     client_message: String,
     /// The number of failures in a row; 0 after a reset.
     in_a_row: u32,
@@ -142,6 +145,7 @@ impl Failures {
                     LOCAL.to_owned()
                 }
             },
+            cause: TroubleCause::of(error),
             status: RefreshFailure { at: at.wall.wall, message: message.clone() },
             in_a_row,
             retry_at: at.now + pause,
@@ -183,6 +187,10 @@ impl FailureRecord {
 
     pub(super) fn status(&self) -> RefreshFailure {
         self.status.clone()
+    }
+
+    pub(super) fn cause(&self) -> Option<TroubleCause> {
+        self.cause.clone()
     }
 
     /// Returns the error for a client; `what` says what is missing.

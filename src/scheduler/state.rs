@@ -19,6 +19,7 @@ use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable};
 use crate::os::timestamp::Timestamp;
+use crate::refresh::trouble::TroubleCause;
 use crate::refresh::{Outcome, RefreshError};
 use crate::upstream::{Liveness, UpstreamError};
 use doubt::Doubt;
@@ -348,9 +349,18 @@ impl State {
 
     /// Returns the last failure, if no success followed.
     pub(super) fn failure(&self) -> Option<RefreshFailure> {
+        self.last_failure().map(FailureRecord::status)
+    }
+
+    /// Returns what `on_trouble` is told of the last failure, if no success followed.
+    pub(super) fn cause(&self) -> Option<Option<TroubleCause>> {
+        self.last_failure().map(FailureRecord::cause)
+    }
+
+    fn last_failure(&self) -> Option<&FailureRecord> {
         // A failure to force counts only while a dead token has to be replaced.
         let forced = self.forced_failures.last().filter(|_| self.dead.is_some());
-        self.retry.failures.last().or(forced).map(FailureRecord::status)
+        self.retry.failures.last().or(forced)
     }
 }
 

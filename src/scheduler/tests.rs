@@ -89,6 +89,7 @@ impl SchedulerFixture {
             location: Location::File(dir.path().join("shop.json")),
             tickets: Vec::new(),
             on_change: None,
+            on_trouble: None,
         };
         let clock = VirtualClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());

@@ -10,6 +10,7 @@ use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::status::RefreshFailure;
 use crate::os::timestamp::Timestamp;
+use crate::refresh::trouble::TroubleCause;
 use crate::refresh::{Outcome, RefreshError};
 
 /// The pause if WeChat still says that the token is dead after it was replaced. A person has to look, and each attempt
@@ -90,6 +91,11 @@ impl TicketSchedule {
         if self.waits_for_token {
             self.retry.failures.allow_retry(now);
         }
+    }
+
+    /// Returns what `on_trouble` is told of the last failure, if no success followed.
+    pub(super) fn cause(&self) -> Option<Option<TroubleCause>> {
+        self.retry.failures.last().map(FailureRecord::cause)
     }
 
     /// Returns the last failure, if no success followed.

@@ -2,6 +2,7 @@
 //! its [`Scheduler`](super::Scheduler).
 
 mod jobs;
+mod trouble;
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -32,6 +33,7 @@ use crate::os::clock::timeout;
 use crate::os::thread;
 use crate::os::timestamp::Timestamp;
 use crate::store::Stores;
+use trouble::TroubleTeller;
 
 /// How long a client waits for a token or ticket. SDKs time out after 5 to 30 s.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -53,6 +55,7 @@ pub(super) struct Worker {
     pub(super) state: RefCell<State>,
     tickets: RefCell<Vec<Rc<Ticket>>>,
     pub(super) on_change: OnChange,
+    teller: Rc<TroubleTeller>,
     /// The number of running tasks.
     running: Cell<usize>,
     /// Notified whenever those who wait have to decide anew.
@@ -64,12 +67,14 @@ struct Ticket {
     kind: TicketType,
     store: SharedStore,
     schedule: RefCell<TicketSchedule>,
+    teller: Rc<TroubleTeller>,
 }
 
 impl Ticket {
     fn new(kind: &TicketType, settings: &Settings, stores: &Stores) -> Rc<Ticket> {
         let store = settings.open_ticket_store(kind, stores);
-        Rc::new(Ticket { kind: kind.clone(), store, schedule: RefCell::default() })
+        let (kind, schedule) = (kind.clone(), RefCell::default());
+        Rc::new(Ticket { kind, store, schedule, teller: Rc::default() })
     }
 }
 
@@ -93,6 +98,7 @@ impl Worker {
             connection: Arc::new(connection),
             environment,
             on_change: OnChange::default(),
+            teller: Rc::default(),
             running: Cell::new(0),
             changed: Notify::new(),
         }
@@ -102,7 +108,7 @@ impl Worker {
         Arc::clone(&self.settings.borrow())
     }
 
-    /// Takes changed tickets and a changed hook. Running jobs end with the old ones.
+    /// Takes changed tickets and changed hooks. Running jobs end with the old ones.
     pub(super) fn update(&self, account: Account, connect: Connect) {
         self.connection.set_connect(connect);
         if account.on_change != self.settings.borrow().account.on_change {
@@ -139,7 +145,10 @@ impl Worker {
                 self.sync_also_keys();
             }
             // Without this a panic would end the schedule unnoticed.
-            let wait = catch_unwind(AssertUnwindSafe(|| self.start_due()));
+            let wait = catch_unwind(AssertUnwindSafe(|| {
+                self.tell_trouble();
+                self.start_due()
+            }));
             self.wait(wait.unwrap_or(MAX_SLEEP), changed).await;
         }
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
-use super::record::{Record, RecordFile, record_path};
+use super::record::{Record, RecordChange, RecordFile, record_path};
 use super::{Found, Lease, Publisher, Store, reader};
 use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -93,8 +93,13 @@ impl Store for FileStore {
         RecordFile::beside(&self.path).write(record);
     }
 
-    fn change_record(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
-        RecordFile::beside(&self.path).change(appid, clock, change);
+    fn change_record(
+        &self,
+        appid: &str,
+        clock: &dyn Clock,
+        change: &dyn Fn(&mut Record),
+    ) -> RecordChange {
+        RecordFile::beside(&self.path).change(appid, clock, change)
     }
 
     fn apply_settings(&self) -> Result<()> {

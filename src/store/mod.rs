@@ -25,7 +25,7 @@ mod redis;
 mod preflight;
 
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
-pub(crate) use record::{LostAnswers, Record};
+pub(crate) use record::{LostAnswers, Record, RecordChange, TroubleClaim, TroubleEvent};
 
 /// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
 /// and hands it down. Cheap to clone; clones share everything.
@@ -179,8 +179,15 @@ pub(crate) trait Store {
     /// Leaves `record` for the next run. Called by the holder of the lease. Failing to do so is no error.
     fn write_record(&self, _record: &Record, _clock: &dyn Clock) {}
 
-    /// Changes the record after the lease has ended, under a lock of its own. Failing to do so is no error.
-    fn change_record(&self, _appid: &str, _clock: &dyn Clock, _change: &dyn Fn(&mut Record)) {}
+    /// Changes the record while no lease is held, under a lock of its own. Failing to do so is no error.
+    fn change_record(
+        &self,
+        _appid: &str,
+        _clock: &dyn Clock,
+        _change: &dyn Fn(&mut Record),
+    ) -> RecordChange {
+        RecordChange::NotMade
+    }
 
     /// Whether `[redis] also` keys have to be kept in step.
     fn has_also_keys(&self) -> bool {

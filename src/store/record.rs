@@ -3,6 +3,8 @@
 //! WeChat bans addresses. Never required: a record that is missing, damaged or another account's is no record, and
 //! failing to write one is no error. Holds no secret and no token, only salted hashes.
 
+mod trouble;
+
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,9 @@ use crate::os::file::dir::Dir;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
+
+use trouble::RecordedTrouble;
+pub(crate) use trouble::{TroubleClaim, TroubleEvent};
 
 const MODE: u32 = 0o600;
 
@@ -61,6 +66,9 @@ pub(crate) struct Record {
     /// When requests were sent that may have minted a token and were not answered, the oldest first.
     #[serde(default)]
     lost: Vec<RecordedTime>,
+    /// The trouble that `on_trouble` has been told of, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trouble: Option<RecordedTrouble>,
 }
 
 /// Which secret got which token, both as hashes.
@@ -114,12 +122,16 @@ impl Record {
     /// Returns an empty record; `None` if there is no salt for its hashes.
     pub(crate) fn new(appid: &str) -> Option<Record> {
         let (appid, salt) = (appid.to_owned(), Salt::new()?);
-        Some(Record { appid, salt, issued: None, refusals: Vec::new(), lost: Vec::new() })
+        let (refusals, lost) = (Vec::new(), Vec::new());
+        Some(Record { appid, salt, issued: None, refusals, lost, trouble: None })
     }
 
     /// Whether nothing is remembered.
     pub(crate) fn is_empty(&self) -> bool {
-        self.issued.is_none() && self.refusals.is_empty() && self.lost.is_empty()
+        self.issued.is_none()
+            && self.refusals.is_empty()
+            && self.lost.is_empty()
+            && self.trouble.is_none()
     }
 
     /// Returns the salt of all hashes in this record.
@@ -217,6 +229,16 @@ pub(super) fn record_path(document: &Path) -> PathBuf {
     document.with_extension("state")
 }
 
+/// What came of a change to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordChange {
+    Kept,
+    /// It was made, and the next run is not told.
+    Lost,
+    /// It was not made: another process holds the lock.
+    NotMade,
+}
+
 /// The file of one record.
 #[derive(Clone, Debug)]
 pub(super) struct RecordFile {
@@ -269,26 +291,41 @@ impl RecordFile {
         self.log(self.try_write(record));
     }
 
-    /// Replaces the record, under the lock beside it.
+    /// Replaces the record, under the lock beside it. A trouble that was noted meanwhile stays.
     pub(super) fn write_locked(&self, record: &Record, clock: &dyn Clock) {
-        self.log(self.with_lock(clock, || self.try_write(record)));
+        self.change(&record.appid, clock, &|known| {
+            *known = Record { trouble: known.trouble.take(), ..record.clone() };
+        });
     }
 
     /// Changes the record of the account with this AppID, or a new one, under the lock beside it.
-    pub(super) fn change(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
-        self.log(self.with_lock(clock, || {
-            let before = self.read(appid, clock.now().wall);
-            let mut record = match before.clone() {
-                Some(record) => record,
-                None => Record::new(appid).context("there are no random numbers")?,
-            };
-            change(&mut record);
-            match before {
-                Some(before) if before == record => Ok(()),
-                None if record.is_empty() => Ok(()),
-                _ => self.try_write(&record),
+    pub(super) fn change(
+        &self,
+        appid: &str,
+        clock: &dyn Clock,
+        change: &dyn Fn(&mut Record),
+    ) -> RecordChange {
+        let lock = self.lock(clock);
+        if matches!(lock, Ok(None)) {
+            debug!("{}: another process holds the lock", self.path.display());
+            return RecordChange::NotMade;
+        }
+        let before = self.read(appid, clock.now().wall);
+        let Some(mut record) = before.clone().or_else(|| Record::new(appid)) else {
+            return RecordChange::NotMade;
+        };
+        change(&mut record);
+        let is_same = match &before {
+            Some(before) => *before == record,
+            None => record.is_empty(),
+        };
+        match lock.and_then(|_lock| if is_same { Ok(()) } else { self.try_write(&record) }) {
+            Ok(()) => RecordChange::Kept,
+            Err(err) => {
+                debug!("{}: the next run is not told: {err:#}", self.path.display());
+                RecordChange::Lost
             }
-        }));
+        }
     }
 
     fn try_write(&self, record: &Record) -> Result<()> {
@@ -299,12 +336,11 @@ impl RecordFile {
         replacement.sync_dir()
     }
 
-    fn with_lock(&self, clock: &dyn Clock, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Waits for the lock beside the record; `None` if another process holds it.
+    fn lock(&self, clock: &dyn Clock) -> Result<Option<FileLock>> {
         atomic::make_dir_of(&self.path, MODE)?;
         let deadline = clock.instant() + PATIENCE;
-        let lock = FileLock::acquire(&self.path.with_extension("lock"), clock, deadline)?;
-        let _lock = lock.context("another process holds the lock")?;
-        act()
+        FileLock::acquire(&self.path.with_extension("lock"), clock, deadline)
     }
 
     fn log(&self, written: Result<()>) {

@@ -36,7 +36,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
 use crate::store::file::clean_up;
-use crate::store::record::{Record, RecordFile};
+use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
 
 use connection::BoundedConnection;
@@ -312,8 +312,13 @@ impl Store for RedisStore {
         RecordFile::beside(self.copy.path()).write_locked(record, clock);
     }
 
-    fn change_record(&self, appid: &str, clock: &dyn Clock, change: &dyn Fn(&mut Record)) {
-        RecordFile::beside(self.copy.path()).change(appid, clock, change);
+    fn change_record(
+        &self,
+        appid: &str,
+        clock: &dyn Clock,
+        change: &dyn Fn(&mut Record),
+    ) -> RecordChange {
+        RecordFile::beside(self.copy.path()).change(appid, clock, change)
     }
 
     fn apply_settings(&self) -> Result<()> {

@@ -7,5 +7,6 @@ mod mirror;
 mod over_tls;
 mod publishing;
 mod tickets;
+mod trouble;
 mod two_hosts;
 mod wecom;

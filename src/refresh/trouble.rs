@@ -1,0 +1,212 @@
+//! When `on_trouble` is told, and what: once when refreshing a document fails in a way that needs a person or threatens the
+//! document's life, and once when it is well again. What was told is in the record that runs and processes of one host
+//! share. Does not know who refreshes, nor when.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use time::UtcDateTime;
+
+use super::RefreshError;
+use crate::log::{printable, without_secrets};
+use crate::model::account::Account;
+use crate::model::document::rfc3339;
+use crate::model::kind::DocumentKind;
+use crate::model::location::Location;
+use crate::model::secret::Secret;
+use crate::os::clock::Clock;
+use crate::os::hook::HookFailure;
+use crate::store::{RecordChange, Store, TroubleClaim, TroubleEvent};
+use crate::upstream::UpstreamError;
+
+/// A failure after which asking again is pointless for this long needs a person, or a quota's day.
+const LASTING: Duration = Duration::from_secs(5 * 60);
+
+/// How much longer than the hook's own time another process leaves the telling to this one.
+const CLAIM_MARGIN: Duration = Duration::from_secs(10);
+
+/// The longest message that is told, in characters.
+const MAX_MESSAGE: usize = 1000;
+
+const WELL_AGAIN: &str = "refreshing works again. 刷新已恢复正常。";
+
+/// Why refreshing a document fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TroubleCause {
+    /// WeChat's errcode, if it refused.
+    pub(crate) errcode: Option<i64>,
+    pub(crate) message: String,
+    reach: Reach,
+}
+
+/// What ends a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The next attempt may.
+    Passing,
+    /// A person, or the day of a quota.
+    Lasting,
+    /// A person, if it is of this host. A Redis comes back by itself.
+    Local,
+}
+
+impl TroubleCause {
+    /// Returns the cause that a failed refresh is; `None` if the failure says nothing of the document itself.
+    pub(crate) fn of(failure: &RefreshError) -> Option<TroubleCause> {
+        let (errcode, reach) = match failure {
+            RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => {
+                of_upstream(error)?
+            }
+            RefreshError::Locked => (None, Reach::Passing),
+            RefreshError::Local(_) => (None, Reach::Local),
+            RefreshError::Foreign { .. } => (None, Reach::Lasting),
+        };
+        Some(TroubleCause { errcode, message: failure.to_string(), reach })
+    }
+
+    /// Returns the cause that an account is which cannot be connected: its secret, say, cannot be read.
+    pub(crate) fn of_config(failure: &anyhow::Error) -> TroubleCause {
+        TroubleCause { errcode: None, message: format!("{failure:#}"), reach: Reach::Lasting }
+    }
+
+    /// Whether it is trouble, of a document of `account` that is due with `margin` left and has this much life left.
+    pub(crate) fn is_trouble(&self, account: &Account, margin: Duration, life: Duration) -> bool {
+        let needs_person = match (self.reach, &account.location) {
+            (Reach::Lasting, _) | (Reach::Local, Location::File(_)) => true,
+            (Reach::Passing, _) | (Reach::Local, Location::Redis(_)) => false,
+        };
+        needs_person || life.is_zero() || life < margin / 2
+    }
+}
+
+/// Returns the errcode of a failure, and what ends it.
+fn of_upstream(error: &UpstreamError) -> Option<(Option<i64>, Reach)> {
+    let is_lasting = |wait: Option<Duration>| match wait.is_some_and(|wait| wait >= LASTING) {
+        true => Reach::Lasting,
+        false => Reach::Passing,
+    };
+    match error {
+        // The token's own trouble.
+        error if error.is_dead_token() => None,
+        UpstreamError::NoToken | UpstreamError::Withheld => None,
+        // Not the rest of the wait: that becomes shorter than the limit.
+        UpstreamError::Refused(refusal) | UpstreamError::StillRefused { refusal, .. } => {
+            Some((Some(refusal.code), is_lasting(refusal.retry_after())))
+        }
+        UpstreamError::Rationed { .. } => Some((None, Reach::Lasting)),
+        error => Some((None, is_lasting(error.retry_after()))),
+    }
+}
+
+/// The condition of a document's refresh.
+#[derive(Clone, Debug)]
+pub(crate) enum RefreshCondition {
+    Well {
+        /// The published token, if WeChat was not asked about it. If it is the one that could not be replaced, nothing is
+        /// well.
+        kept: Option<Secret>,
+    },
+    Trouble {
+        cause: TroubleCause,
+        /// The published token, if it was rejected.
+        rejected: Option<Secret>,
+    },
+}
+
+impl RefreshCondition {
+    pub(crate) fn event(&self) -> TroubleEvent {
+        match self {
+            RefreshCondition::Well { .. } => TroubleEvent::End,
+            RefreshCondition::Trouble { .. } => TroubleEvent::Begin,
+        }
+    }
+}
+
+/// Whether `on_trouble` knows what there is to know.
+#[derive(Debug)]
+pub(crate) enum Telling {
+    /// It has been told now.
+    Told,
+    /// There was nothing to tell.
+    Needless,
+    /// Another process is telling it, or the record cannot be reached now.
+    Later,
+    Failed(HookFailure),
+}
+
+/// A document, about which `on_trouble` is told.
+pub(crate) struct TroubleSubject<'a> {
+    pub(crate) account: &'a Account,
+    pub(crate) kind: &'a DocumentKind,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) clock: &'a dyn Clock,
+    /// How long the document still lives.
+    pub(crate) life: Duration,
+}
+
+impl TroubleSubject<'_> {
+    /// Tells the account's `on_trouble` of this condition, unless it knows of it. Blocks while that runs; `is_over` ends it.
+    pub(crate) fn tell(&self, condition: &RefreshCondition, is_over: &dyn Fn() -> bool) -> Telling {
+        let TroubleSubject { account, kind, store, clock, .. } = *self;
+        let (Some(hook), event) = (&account.on_trouble, condition.event()) else {
+            return Telling::Needless;
+        };
+        let appid = account.appid.as_deref().unwrap_or_default();
+        let now = clock.now().wall;
+        // Nearly always.
+        if event == TroubleEvent::End
+            && !store.record(appid, now).is_some_and(|it| it.has_trouble())
+        {
+            return Telling::Needless;
+        }
+        let claim = Cell::new(TroubleClaim::Needless);
+        let hold = hook.timeout() + CLAIM_MARGIN;
+        let changed = store.change_record(appid, clock, &|record| {
+            claim.set(match condition {
+                RefreshCondition::Well { kept } => record.claim_end(kept.as_ref(), now, hold),
+                RefreshCondition::Trouble { rejected, .. } => {
+                    record.claim_begin(rejected.as_ref(), now, hold)
+                }
+            });
+        });
+        let since = match (changed, claim.get()) {
+            (RecordChange::NotMade, _) | (_, TroubleClaim::Held) => return Telling::Later,
+            (_, TroubleClaim::Needless) => return Telling::Needless,
+            // A trouble that cannot be noted may be the trouble itself.
+            (RecordChange::Kept | RecordChange::Lost, TroubleClaim::Ours(since)) => since,
+        };
+        let document = account.location.path(kind);
+        let told = hook.run(&account.name, &document, &self.variables(condition, since), is_over);
+        store.change_record(appid, clock, &|record| record.note_told(event, told.is_ok()));
+        match told {
+            Ok(()) => Telling::Told,
+            Err(failure) => Telling::Failed(failure),
+        }
+    }
+
+    /// The variables of the hook, without any secret.
+    fn variables(
+        &self,
+        condition: &RefreshCondition,
+        since: UtcDateTime,
+    ) -> [(&'static str, String); 6] {
+        let (event, cause) = match condition {
+            RefreshCondition::Well { .. } => ("end", None),
+            RefreshCondition::Trouble { cause, .. } => ("begin", Some(cause)),
+        };
+        let message = cause.map_or(WELL_AGAIN, |cause| cause.message.as_str()).replace('\n', " ");
+        let errcode = cause.and_then(|cause| cause.errcode);
+        let ticket = match self.kind {
+            DocumentKind::Token => String::new(),
+            DocumentKind::Ticket(kind) => kind.to_string(),
+        };
+        [
+            ("WXTOKEN_TROUBLE", event.to_owned()),
+            ("WXTOKEN_TROUBLE_ERRCODE", errcode.map(|code| code.to_string()).unwrap_or_default()),
+            ("WXTOKEN_TROUBLE_MESSAGE", printable(&without_secrets(&message), MAX_MESSAGE)),
+            ("WXTOKEN_TROUBLE_LIFE", self.life.as_secs().to_string()),
+            ("WXTOKEN_TROUBLE_SINCE", rfc3339(since)),
+            ("WXTOKEN_TROUBLE_TICKET", ticket),
+        ]
+    }
+}
