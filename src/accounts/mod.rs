@@ -19,6 +19,7 @@ use self::served::ServedAccount;
 use crate::log::error;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
+use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenDemand, Unavailable};
 use crate::os::clock::Clock;
@@ -109,6 +110,17 @@ impl Accounts {
     /// The accounts' names, sorted. An account's index is its place in this list.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Returns how many documents this process refreshes.
+    pub(crate) fn refreshed_documents(&self) -> usize {
+        let refreshed = self.served.iter().filter(|it| it.scheduler().is_some());
+        refreshed.map(|it| 1 + it.account().tickets.len()).sum()
+    }
+
+    /// Whether documents are kept in a Redis.
+    pub(crate) fn uses_redis(&self) -> bool {
+        self.served.iter().any(|it| matches!(it.account().location, Location::Redis(_)))
     }
 
     /// The accounts with this AppID. There are several if they are apps of one corp, or on different APIs.

@@ -15,8 +15,9 @@ use crate::error::{Exit, both};
 use crate::log::{self, error};
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::descriptors::{self, Allotment, Needs};
 use crate::os::systemd;
-use crate::scheduler::Environment;
+use crate::scheduler::{self, Environment};
 use crate::server::{
     self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme,
     ServerSettings, Tls, TlsFiles, WatchedFiles,
@@ -33,15 +34,13 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stores = Stores::new(Arc::clone(&clock));
+    let environment = Environment::new(Arc::clone(&clock), stores.clone());
     let reader = SettingsReader {
         common: common.clone(),
         args: args.clone(),
         secrets,
         settings_at_start: settings.clone(),
-        resources: AccountResources {
-            connector: Arc::default(),
-            environment: Environment::new(Arc::clone(&clock), stores.clone()),
-        },
+        resources: AccountResources { connector: Arc::default(), environment: environment.clone() },
         plans: Mutex::default(),
         access: AccessReader::default(),
     };
@@ -56,14 +55,10 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     {
         error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
     }
+    let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();
     stores.await_first_look();
-    let options = Options {
-        settings: served_settings,
-        tls,
-        max_connections: settings.max_connections as usize,
-        clock,
-    };
+    let options = Options { settings: served_settings, tls, max_connections: connections, clock };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -81,6 +76,47 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     runtime.shutdown_background();
     stores.end();
     served.map(|()| Exit::Done)
+}
+
+/// Descriptors beyond those that are open at the start and those of connections and refreshes: five of the event loop and of
+/// signals, files that are read for a reload or a request, an accepted connection of each listener that waits for a slot.
+const RESERVED_DESCRIPTORS: u64 = 24;
+
+/// Those of one Redis: two that follow it, one that is being opened.
+const REDIS_DESCRIPTORS: u64 = 3;
+
+/// Shares out the descriptors that this process may have between connections and refreshes, and says so if they are too
+/// few. Returns how many connections may be open.
+fn allot_descriptors(
+    settings: &ServeSettings,
+    accounts: &Accounts,
+    environment: &Environment,
+) -> usize {
+    let redis = if accounts.uses_redis() { REDIS_DESCRIPTORS } else { 0 };
+    let known_jobs = accounts.refreshed_documents();
+    let wanted = settings.max_connections;
+    let needs = Needs {
+        fixed: descriptors::open().unwrap_or(0) + RESERVED_DESCRIPTORS + redis,
+        connections: wanted.into(),
+        jobs: scheduler::MAX_JOBS as u64,
+        known_jobs: known_jobs as u64,
+        per_job: scheduler::JOB_DESCRIPTORS + redis,
+    };
+    let (Allotment { connections, jobs }, limit) = needs.allot();
+    environment.limit_jobs(jobs as usize);
+    let is_too_low = connections < wanted.into() || jobs < needs.known_jobs.min(needs.jobs);
+    if let Some(limit) = limit.filter(|_| is_too_low) {
+        let refreshes = match jobs {
+            0 => String::new(),
+            1 => ", and for one refresh at once".to_owned(),
+            jobs => format!(", and for {jobs} refreshes at once"),
+        };
+        error!(
+            "serve: ulimit -n is {limit}: that is enough for {connections} connections (--max-connections is \
+             {wanted}){refreshes}; raise it, or LimitNOFILE= of the unit"
+        );
+    }
+    connections as usize
 }
 
 /// The certificates for HTTPS, if it is configured.

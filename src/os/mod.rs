@@ -3,6 +3,7 @@
 
 pub(crate) mod ca_store;
 pub(crate) mod clock;
+pub(crate) mod descriptors;
 pub(crate) mod ending;
 pub(crate) mod file;
 pub(crate) mod hook;

@@ -36,7 +36,12 @@ use settings::Settings;
 use worker::Worker;
 
 /// How many accounts are refreshed at once; the others wait for their turn. Each occupies a thread.
-const MAX_JOBS: usize = 16;
+pub(crate) const MAX_JOBS: usize = 16;
+
+/// How many descriptors a refresh has open, at most: its lock, the directory twice, the new document and a shortened one, the
+/// record with its directory, and meanwhile either a socket or what looks up a name; and four to start the hook of the one
+/// before.
+pub(crate) const JOB_DESCRIPTORS: u64 = 8 + 4;
 
 /// How many hooks of all accounts run at once. Each occupies a thread, too.
 const MAX_HOOKS: usize = 16;
@@ -55,6 +60,12 @@ impl Environment {
         let [job_slots, hook_slots] =
             [MAX_JOBS, MAX_HOOKS].map(|max| Arc::new(Semaphore::new(max)));
         Environment { clock, stores, job_slots, hook_slots }
+    }
+
+    /// Lets no more than so many jobs, and as many hooks, run at once. Is called before the first of them.
+    pub(crate) fn limit_jobs(&self, jobs: usize) {
+        self.job_slots.forget_permits(MAX_JOBS.saturating_sub(jobs.max(1)));
+        self.hook_slots.forget_permits(MAX_HOOKS.saturating_sub(jobs.max(1)));
     }
 }
 

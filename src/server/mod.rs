@@ -36,7 +36,6 @@ use state::slots::Connections;
 use state::snapshot::LiveSnapshot;
 use transport::{Transport, accept};
 
-use crate::log::info;
 use crate::os::clock::Clock;
 use crate::os::ending::Finishing;
 use crate::os::signals::{Hangup, Shutdown};
@@ -53,6 +52,7 @@ pub(crate) struct Options {
     pub(crate) settings: Reloaded<ServerSettings>,
     /// The certificates for HTTPS over TCP; `None` for plain HTTP.
     pub(crate) tls: Option<Tls>,
+    /// How many connections may be open; there are descriptors for them.
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -63,13 +63,9 @@ pub(crate) async fn serve(
     options: Options,
     listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let capacity = accept::capacity(options.max_connections, bound.len());
-    if capacity < options.max_connections {
-        info!("serve: no more than {capacity} connections at once, by ulimit -n");
-    }
     let state = Rc::new(ServerState {
         snapshot: LiveSnapshot::new(options.settings),
-        connections: Connections::new(capacity),
+        connections: Connections::new(options.max_connections),
         counters: Counters::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),

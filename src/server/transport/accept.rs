@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
@@ -21,10 +20,6 @@ use crate::server::access::peer::{ConnectionInfo, NetworkId, Peer};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response;
 use crate::server::state::ServerState;
-
-/// Descriptors that are not connections: stdin, stdout, stderr, four of the runtime, a document that is being read, and
-/// connections that were accepted and wait for a slot.
-const RESERVED_DESCRIPTORS: u64 = 24;
 
 /// How long to wait after the kernel could not accept a connection. Without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -148,22 +143,6 @@ fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option
     );
     state.log.refused(now, rejection.code(), client, peer, why);
     Some(rejection)
-}
-
-/// Returns how many connections the limit on descriptors allows, up to `wanted`. Raises the limit as far as needed and
-/// permitted.
-pub(crate) fn capacity(wanted: usize, listeners: usize) -> usize {
-    let reserved = RESERVED_DESCRIPTORS + 2 * listeners.saturating_sub(1) as u64;
-    let needed = (wanted as u64).saturating_add(reserved);
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|limit| limit < needed) {
-        let raised = limit.maximum.map_or(needed, |hard| hard.min(needed));
-        // If this fails, the limit is unchanged. It is read again below.
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    }
-    let allowed = getrlimit(Resource::Nofile).current.map_or(needed, |soft| soft.min(needed));
-    usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(wanted).max(1)
 }
 
 #[cfg(test)]

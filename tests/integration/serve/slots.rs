@@ -120,6 +120,52 @@ fn a_client_that_never_ends_its_request_makes_room_for_others() {
     busy.answers(&mut in_flight);
 }
 
+/// The limit that a shell sets with `ulimit -n 64`, and sixteen accounts: each needs descriptors to be refreshed.
+#[test]
+fn accounts_are_refreshed_while_all_descriptors_for_connections_are_taken() {
+    let names: Vec<String> = (0..16).map(|n| format!("wx{n:016x}")).collect();
+    let accounts: Vec<String> = names
+        .iter()
+        .flat_map(|name| ["--account".to_owned(), format!("{name}:{SECRET}")])
+        .collect();
+    let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    let wechat = WeChat::with(&[&accounts[..], &["--life", "8s", "--overlap", "1s"]].concat());
+    let sandbox = Sandbox::new(&wechat);
+    let mut config = "refresh_before = \"4s\"\n".to_owned();
+    for name in &names {
+        config += &format!(
+            "[account.{name}]\nappid = \"{name}\"\nsecret_file = \"secret\"\nbase_url = \"{}\"\n\
+             on_change = [\"true\"]\n",
+            wechat.url()
+        );
+    }
+    config += "[serve]\nrefresh = true\nlisten = [\"127.0.0.1:0\"]\n";
+    write_with_mode(&sandbox.path("config"), &config, 0o600);
+    let mut serve = wxtoken();
+    serve.args(["serve", "-c"]).arg(sandbox.path("config")).arg("--dir").arg(sandbox.path("state"));
+    let script = r#"ulimit -n 64; exec "$0" "$@""#;
+    let server = Server::start(wrapped(&["bash", "-c", script], &serve), 1);
+    let created = || names.iter().map(|name| created_at(&sandbox, name)).collect::<Vec<_>>();
+    let full: Vec<_> = (0..64).map(|_| server.caller()).collect();
+    eventually("all have a token", || created().iter().all(Option::is_some));
+    let first = created();
+    eventually("all have another one", || {
+        created().iter().zip(&first).all(|(it, before)| it > before)
+    });
+    assert!(full.len() > 40);
+    let stderr = server.stop();
+    assert!(stderr.contains("ulimit -n is 64: that is enough for"), "{stderr}");
+    assert!(stderr.contains("--max-connections is 1024") && stderr.contains("at once"), "{stderr}");
+    assert!(!stderr.contains("descriptors") && !stderr.contains("open files"), "{stderr}");
+}
+
+/// Returns when the account's token was created, as its document says.
+fn created_at(sandbox: &Sandbox, name: &str) -> Option<String> {
+    let document = fs::read(sandbox.path(&format!("state/{name}.json"))).ok()?;
+    let document: serde_json::Value = serde_json::from_slice(&document).expect("never torn");
+    Some(document["created_at"].as_str().expect("a time").to_owned())
+}
+
 #[needs(network)]
 #[test]
 fn one_address_holds_a_quarter_of_the_connections_and_others_keep_theirs() {
