@@ -117,10 +117,7 @@ impl ServedAccount {
         let Some(scheduler) = self.scheduler().filter(|_| is_configured) else {
             return Err(NoTicket::ForNow(Unavailable::for_now(NO_TICKET)));
         };
-        // A ticket is asked for with a token.
-        let token = scheduler.obtain(&TokenDemand::Live, look).await;
-        token.map_err(NoTicket::ForNow)?;
-        scheduler.obtain_ticket(kind, find).await.map_err(NoTicket::ForNow)
+        scheduler.obtain_ticket(kind, look, find).await.map_err(NoTicket::ForNow)
     }
 
     /// Whether the published token belongs to this AppID. The last document that was read is looked at first, as a document

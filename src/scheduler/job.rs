@@ -70,8 +70,17 @@ pub(super) struct Attempt {
     pub(super) may_force: bool,
 }
 
-/// Takes what WeChat says of a token while a job goes on.
-pub(super) type Verdicts = UnboundedSender<(Secret, Liveness)>;
+/// What becomes known while a job goes on.
+#[derive(Debug)]
+pub(super) enum JobNews {
+    /// What WeChat says of a token.
+    Verdict(Secret, Liveness),
+    /// A request has failed, for this reason; another one may follow.
+    Failed(String),
+}
+
+/// Takes the news of a job. Sending fails only after the worker is gone.
+pub(super) type NewsSender = UnboundedSender<JobNews>;
 
 /// The result of a job.
 #[derive(Debug, Default)]
@@ -179,9 +188,9 @@ impl JobContext {
     }
 
     /// Requests another token, and publishes it.
-    pub(super) fn run(&self, attempt: &Attempt, verdicts: &Verdicts) -> JobReport {
+    pub(super) fn run(&self, attempt: &Attempt, news: &NewsSender) -> JobReport {
         match self.connection.upstream() {
-            Ok(upstream) => self.refresh(&*upstream, attempt, verdicts),
+            Ok(upstream) => self.refresh(&*upstream, attempt, news),
             Err(err) => JobReport::failed(err),
         }
     }
@@ -237,12 +246,7 @@ impl JobContext {
         Memory { credential, probe, asks_anyway: self.asks_anyway, is_of_token: true }
     }
 
-    fn refresh(
-        &self,
-        upstream: &dyn Upstream,
-        attempt: &Attempt,
-        verdicts: &Verdicts,
-    ) -> JobReport {
+    fn refresh(&self, upstream: &dyn Upstream, attempt: &Attempt, news: &NewsSender) -> JobReport {
         let account = &self.settings.account;
         let source = RecordingSource {
             source: upstream,
@@ -251,9 +255,10 @@ impl JobContext {
             counts_as_forced: Cell::new(false),
             ended_forced: Cell::new(false),
             attempts: RefCell::default(),
+            news,
         };
         let place = account.location.name_of(&DocumentKind::Token);
-        let probe = ReportingProbe { probe: upstream, verdicts };
+        let probe = ReportingProbe { probe: upstream, news };
         let memory = self.memory(upstream, &probe);
         let outcome = match self.token_refresh(&source, &place, memory) {
             Ok(refresh) => refresh.run(&attempt.request, self.clock.instant() + REFRESH_TIMEOUT),
@@ -271,7 +276,7 @@ impl JobContext {
 /// Reports what a probe says as soon as it is known: the published token, which another secret got, may be dead.
 struct ReportingProbe<'a> {
     probe: &'a dyn Probe,
-    verdicts: &'a Verdicts,
+    news: &'a NewsSender,
 }
 
 impl Probe for ReportingProbe<'_> {
@@ -283,13 +288,13 @@ impl Probe for ReportingProbe<'_> {
             Liveness::Unknown(_) => None,
         };
         if let Some(said) = said {
-            let _ = self.verdicts.send((token.clone(), said)); // Fails only after the worker is gone.
+            let _ = self.news.send(JobNews::Verdict(token.clone(), said));
         }
         liveness
     }
 }
 
-/// Records the requests to a source, and withholds forced ones if they are not allowed.
+/// Records the requests to a source, reports those that fail, and withholds forced ones if they are not allowed.
 struct RecordingSource<'a> {
     source: &'a dyn TokenSource,
     rules: Rules,
@@ -297,6 +302,7 @@ struct RecordingSource<'a> {
     counts_as_forced: Cell<bool>,
     ended_forced: Cell<bool>,
     attempts: RefCell<Vec<(&'static str, i64)>>,
+    news: &'a NewsSender,
 }
 
 impl TokenSource for RecordingSource<'_> {
@@ -337,6 +343,9 @@ impl TokenSource for RecordingSource<'_> {
                 | UpstreamError::NoToken,
             ) => return result,
         });
+        if let Err(error) = &result {
+            let _ = self.news.send(JobNews::Failed(error.to_string()));
+        }
         result
     }
 }

@@ -151,13 +151,15 @@ impl Scheduler {
         self.worker.obtain(demand, look).await
     }
 
-    /// Waits some seconds until `look` finds the ticket, and starts the job for that. There has to be a live token.
-    pub(crate) async fn obtain_ticket<T>(
+    /// Waits some seconds until `look` finds the ticket, and starts the jobs for that and for the token that it is requested
+    /// with. `look_for_token` returns the published token if it lives and is not dead.
+    pub(crate) async fn obtain_ticket<T, U>(
         &self,
         kind: &TicketType,
+        look_for_token: impl Fn() -> Option<(Rc<Secret>, U)>,
         look: impl Fn() -> Option<T>,
     ) -> Result<T, Unavailable> {
-        self.worker.obtain_ticket(kind, look).await
+        self.worker.obtain_ticket(kind, look_for_token, look).await
     }
 
     /// Returns the last failure to refresh the document of this kind, if no success followed.

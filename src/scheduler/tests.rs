@@ -1,6 +1,10 @@
 //! Whole schedulers on virtual time: days pass at once, with files in a directory and a scripted upstream.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::Poll;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -25,6 +29,8 @@ struct CountingUpstream {
     clock: VirtualClock,
     requests: Mutex<Vec<(Duration, RefreshMode)>>,
     tickets: Mutex<Vec<Duration>>,
+    /// If it is there, the next request for a token hangs until its sender is dropped.
+    gate: Mutex<Option<Receiver<()>>>,
 }
 
 impl CountingUpstream {
@@ -35,6 +41,8 @@ impl CountingUpstream {
 
 impl TokenSource for CountingUpstream {
     fn request_token(&self, mode: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
+        let gate = self.gate.lock().unwrap().take();
+        gate.map(|gate| gate.recv());
         let mut requests = self.requests.lock().unwrap();
         requests.push((self.clock.elapsed(), mode));
         let forced = requests.iter().filter(|(_, mode)| *mode == RefreshMode::Forced).count();
@@ -99,6 +107,7 @@ impl SchedulerFixture {
             clock: clock.clone(),
             requests: Mutex::default(),
             tickets: Mutex::default(),
+            gate: Mutex::default(),
         });
         let scheduler = Scheduler::new(
             account.clone(),
@@ -124,6 +133,36 @@ impl SchedulerFixture {
     fn published(&self) -> Option<Document> {
         let store = self.environment.stores.open(&self.account.location, &DocumentKind::Token, 0);
         store.last_known()
+    }
+
+    /// Returns how long a client with this demand waits while WeChat does not answer, with a token published or none. Ends
+    /// when the job has ended.
+    async fn patience(&self, demand: &TokenDemand) -> Duration {
+        let (sender, receiver) = channel();
+        self.upstream.gate.lock().unwrap().replace(receiver);
+        let since = self.clock.elapsed();
+        let current = self.published().map(|document| Rc::new(document.token));
+        let look = || {
+            let token = current.clone().filter(|token| !self.scheduler.is_dead(token));
+            token.map(|token| (token, ()))
+        };
+        let mut waiting = pin!(self.scheduler.obtain(demand, look));
+        let waited = loop {
+            let step = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+            if let Poll::Ready(result) = step {
+                assert!(result.unwrap_err().why.contains("has not answered yet"));
+                break self.clock.elapsed() - since;
+            }
+            // A probe, which runs in a thread, does not hang.
+            std::thread::yield_now();
+            if self.upstream.gate.lock().unwrap().is_none() {
+                self.clock.advance(Duration::from_millis(100));
+            }
+            yield_now().await;
+        };
+        drop(sender);
+        self.scheduler.idle().await;
+        waited
     }
 
     /// A client reports the published token as rejected.
@@ -199,5 +238,18 @@ fn changed_tickets_are_requested_and_quotas_stay() {
         fixture.scheduler.update(fixture.account.clone(), connect_nothing());
         fixture.pass(Duration::from_secs(8000)).await;
         assert_eq!(fixture.upstream.tickets.lock().unwrap().len(), 1, "not configured any more");
+    });
+}
+
+#[test]
+fn a_client_without_a_token_waits_two_and_a_half_seconds_and_a_report_waits_ten() {
+    run(async |fixture| {
+        let waited = fixture.patience(&TokenDemand::Live).await;
+        assert_eq!(waited, Duration::from_millis(2500));
+        let first = fixture.published().expect("the request went on").token;
+        let witness = Witness::Client(ClientIdentity::Local);
+        let waited = fixture.patience(&TokenDemand::OtherThan(first.clone(), witness)).await;
+        assert_eq!(waited, Duration::from_secs(10));
+        assert_ne!(fixture.published().expect("a document").token, first);
     });
 }

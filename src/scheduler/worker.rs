@@ -35,8 +35,12 @@ use crate::os::timestamp::Timestamp;
 use crate::store::Stores;
 use trouble::TroubleTeller;
 
-/// How long a client waits for a token or ticket. SDKs time out after 5 to 30 s.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long a client waits for a token or ticket. The most impatient SDK, co-wechat-api, gives up after 3 s, and several
+/// after 5 s; their exceptions show the URL, with the key in it.
+const MAX_WAIT: Duration = Duration::from_millis(2500);
+
+/// How long a client waits for what follows from its report: a probe and a request. Only clients that know wxtoken report.
+const MAX_WAIT_FOR_REPORT: Duration = Duration::from_secs(10);
 
 /// The longest time between two looks at the published documents: clocks are set, and other processes publish too.
 const MAX_SLEEP: Duration = Duration::from_secs(15);
@@ -54,6 +58,8 @@ pub(super) struct Worker {
     pub(super) environment: Environment,
     pub(super) state: RefCell<State>,
     tickets: RefCell<Vec<Rc<Ticket>>>,
+    /// Why the last request of the running job failed, which makes further ones.
+    failed_attempt: RefCell<Option<String>>,
     pub(super) on_change: OnChange,
     teller: Rc<TroubleTeller>,
     /// The number of running tasks.
@@ -97,6 +103,7 @@ impl Worker {
             settings: RefCell::new(Arc::new(settings)),
             connection: Arc::new(connection),
             environment,
+            failed_attempt: RefCell::default(),
             on_change: OnChange::default(),
             teller: Rc::default(),
             running: Cell::new(0),
@@ -225,14 +232,27 @@ impl Worker {
         self.is_live(&document, self.environment.clock.now()).then_some(document.token)
     }
 
-    /// Waits until `look` finds a token that satisfies the demand, and starts the jobs for that. Fails after [`MAX_WAIT`].
-    /// `look` returns the published token if it lives and is not dead.
+    /// Waits until `look` finds a token that satisfies the demand, and starts the jobs for that. Fails after [`MAX_WAIT`], or
+    /// [`MAX_WAIT_FOR_REPORT`]; the jobs go on. `look` returns the published token if it lives and is not dead.
     pub(super) async fn obtain<T>(
         self: &Rc<Worker>,
         demand: &TokenDemand,
         look: impl Fn() -> Option<(Rc<Secret>, T)>,
     ) -> Result<T, Unavailable> {
-        self.wait_for(|now, is_late| {
+        let patience = match demand {
+            TokenDemand::Live | TokenDemand::Verified(_) => MAX_WAIT,
+            TokenDemand::OtherThan(..) => MAX_WAIT_FOR_REPORT,
+        };
+        self.obtain_until(self.now() + patience, demand, look).await
+    }
+
+    async fn obtain_until<T>(
+        self: &Rc<Worker>,
+        deadline: Instant,
+        demand: &TokenDemand,
+        look: impl Fn() -> Option<(Rc<Secret>, T)>,
+    ) -> Result<T, Unavailable> {
+        self.wait_for(deadline, |now, is_late| {
             let found = look();
             let current = found.as_ref().map(|(token, _)| &**token);
             let step = self.state.borrow_mut().step(demand, current, now);
@@ -254,18 +274,23 @@ impl Worker {
         .await
     }
 
-    /// Waits until `look` finds the ticket, and starts the job for that. Fails after [`MAX_WAIT`]. There has to be a live
-    /// token.
-    pub(super) async fn obtain_ticket<T>(
+    /// Waits until `look` finds the ticket, and starts the job for that. Fails after [`MAX_WAIT`]. A ticket is requested with
+    /// a token: `look_for_token` returns the published one if it lives and is not dead.
+    pub(super) async fn obtain_ticket<T, U>(
         self: &Rc<Worker>,
         kind: &TicketType,
+        look_for_token: impl Fn() -> Option<(Rc<Secret>, U)>,
         look: impl Fn() -> Option<T>,
     ) -> Result<T, Unavailable> {
-        self.wait_for(|now, is_late| {
+        let deadline = self.now() + MAX_WAIT;
+        self.obtain_until(deadline, &TokenDemand::Live, look_for_token).await?;
+        self.wait_for(deadline, |now, is_late| {
             if let Some(found) = look() {
                 return Next::Break(Ok(found));
             }
-            let Some(ticket) = self.ticket(kind) else { return Next::Break(Err(still_waiting())) };
+            let Some(ticket) = self.ticket(kind) else {
+                return Next::Break(Err(self.still_waiting()));
+            };
             match ticket.schedule.borrow().retry.readiness(now) {
                 Readiness::Failed(failure) => {
                     let name = &self.settings.borrow().account.name;
@@ -286,19 +311,30 @@ impl Worker {
     /// time, and whether it is called for the last time.
     async fn wait_for<T>(
         &self,
+        deadline: Instant,
         mut next: impl FnMut(Instant, bool) -> Next<T>,
     ) -> Result<T, Unavailable> {
-        let deadline = self.now() + MAX_WAIT;
         loop {
             let changed = self.changed.notified();
             let now = self.now();
             let until = match next(now, now >= deadline) {
                 Next::Break(result) => return result,
-                Next::Continue(_) if now >= deadline => return Err(still_waiting()),
+                Next::Continue(_) if now >= deadline => return Err(self.still_waiting()),
                 Next::Continue(until) => until.map_or(deadline, |until| until.min(deadline)),
             };
             self.wait(until.saturating_duration_since(now), changed).await;
         }
+    }
+
+    /// The error for a client that has waited long enough.
+    fn still_waiting(&self) -> Unavailable {
+        let why = match &*self.failed_attempt.borrow() {
+            Some(why) => format!("WeChat has given no token yet, and is being asked again: {why}"),
+            None => "WeChat is being asked and has not answered yet; ask again. \
+                     正在等待微信应答，请稍后再试。"
+                .to_owned(),
+        };
+        Unavailable { why, retry_after: Duration::from_secs(5) }
     }
 
     /// Waits for a change, for at most this long.
@@ -363,11 +399,4 @@ async fn run_blocking<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     let _slot = slots.acquire().await; // Never closed.
     Ok(thread::run(work).await?)
-}
-
-/// The error for a client that has waited long enough.
-fn still_waiting() -> Unavailable {
-    let why =
-        "WeChat is being asked and has not answered yet; ask again. 正在等待微信应答，请稍后再试。";
-    Unavailable { why: why.to_owned(), retry_after: Duration::from_secs(5) }
 }

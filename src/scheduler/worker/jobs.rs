@@ -12,7 +12,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{TokenDemand, Witness};
 use crate::os::thread;
 use crate::refresh::{Outcome, RefreshError};
-use crate::scheduler::job::{Job, JobContext, JobReport, ProbeKind};
+use crate::scheduler::job::{Job, JobContext, JobNews, JobReport, ProbeKind};
 use crate::upstream::Liveness;
 
 impl Worker {
@@ -53,12 +53,16 @@ impl Worker {
         }
         let attempt = self.state.borrow_mut().attempt(self.now());
         let Some(attempt) = attempt else { return Ok(JobReport::default()) };
-        let (verdicts, mut said) = unbounded_channel();
-        let running = spawn_local(thread::run(move || context.run(&attempt, &verdicts)));
+        let (sender, mut news) = unbounded_channel();
+        let running = spawn_local(thread::run(move || context.run(&attempt, &sender)));
         // Ends with the job, which drops the sender.
-        while let Some((token, liveness)) = said.recv().await {
-            self.note_liveness(token, liveness);
+        while let Some(news) = news.recv().await {
+            match news {
+                JobNews::Verdict(token, liveness) => self.note_liveness(token, liveness),
+                JobNews::Failed(why) => drop(self.failed_attempt.replace(Some(why))),
+            }
         }
+        self.failed_attempt.take();
         Ok(running.await??)
     }
 

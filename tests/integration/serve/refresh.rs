@@ -392,7 +392,7 @@ fn other_requests_are_answered_while_a_call_to_wechat_hangs() {
             let ((message, seconds), waited) = waiting.join().unwrap();
             assert!(message.contains("has not answered yet"), "{fault}: {message}");
             assert!((1..=10).contains(&seconds), "{fault}: {seconds}");
-            assert!(waited > Duration::from_secs(9), "{fault}: {waited:?}");
+            assert!(waited >= Duration::from_millis(2400), "{fault}: {waited:?}");
         });
     });
 }
