@@ -21,7 +21,9 @@ use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
-use crate::model::status::{AccountStatus, LiveToken, NoTicket, TokenDemand, Unavailable};
+use crate::model::status::{
+    AccountStatus, LiveToken, NoTicket, TokenDemand, TokenEvidence, Unavailable,
+};
 use crate::os::clock::Clock;
 use crate::os::thread;
 use crate::os::timestamp::Timestamp;
@@ -178,10 +180,11 @@ impl Accounts {
         guess.and_then(age).or_else(|| (0..self.served.len()).find_map(age))
     }
 
-    /// Whether WeChat was asked of late, and honours the current token of the account; `None` if this process does not ask.
-    pub(crate) fn is_honoured(&self, account: usize) -> Option<bool> {
+    /// Returns what is known of the account's current token from asking WeChat of late; `None` if this process does not ask.
+    pub(crate) fn evidence(&self, account: usize) -> Option<TokenEvidence> {
         let scheduler = self.served[account].scheduler()?;
-        Some(self.current(account).is_some_and(|(token, _)| scheduler.is_honoured(&token)))
+        let current = self.current(account);
+        Some(current.map_or(TokenEvidence::None, |(token, _)| scheduler.evidence(&token)))
     }
 
     /// Whether this process refreshes, so that WeChat can be asked on demand.

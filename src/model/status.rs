@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use time::UtcDateTime;
@@ -56,6 +56,17 @@ pub(crate) enum ClientIdentity {
     Address(IpAddr),
     /// A process of this host.
     Local,
+}
+
+/// What is known of a token from asking WeChat about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenEvidence {
+    /// WeChat honoured it at this instant, when it was last asked.
+    Honoured(Instant),
+    /// WeChat was asked of late, and could not be reached or did not tell.
+    InDoubt,
+    /// WeChat was not asked of late.
+    None,
 }
 
 /// Where a report comes from that WeChat rejected a token.

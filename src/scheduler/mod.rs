@@ -25,7 +25,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable};
+use crate::model::status::{
+    RefreshFailure, RefreshStatus, TokenDemand, TokenEvidence, Unavailable,
+};
 use crate::os::clock::Clock;
 use crate::store::Stores;
 use crate::upstream::Upstream;
@@ -135,10 +137,10 @@ impl Scheduler {
         self.worker.state.borrow().was_found_dead(token)
     }
 
-    /// Whether WeChat was asked of late, and honours this token.
-    pub(crate) fn is_honoured(&self, token: &Secret) -> bool {
+    /// Returns what is known of this token from asking WeChat of late.
+    pub(crate) fn evidence(&self, token: &Secret) -> TokenEvidence {
         let now = self.worker.environment.clock.instant();
-        self.worker.state.borrow().is_honoured(token, now)
+        self.worker.state.borrow().evidence(token, now)
     }
 
     /// Waits some seconds until `look` finds a token that satisfies the demand, and starts the jobs for that. `look`

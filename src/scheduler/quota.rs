@@ -17,14 +17,16 @@ const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 const UNPROBED_SHARE: usize = 4;
 
 /// How many probes of a kind may follow one another at once, of one client and of all.
-const CLIENT_BURST: u32 = 2;
-const BURST: u32 = 3;
+/// Enough for workers that start together to leave some.
+const CLIENT_BURST: u32 = 5;
+const BURST: u32 = 10;
 
-/// The time in which one more probe becomes available to a client: 1,440 a day at most.
-const CLIENT_INTERVAL: Duration = Duration::from_secs(60);
+/// The time in which one more probe becomes available to a client: 2,880 a day at most.
+const CLIENT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The time in which one more probe on a suspicion becomes available to all clients together: 2,880 a day at most.
-const SUSPICION_INTERVAL: Duration = Duration::from_secs(30);
+/// The time in which one more probe on a suspicion becomes available to all clients together: 4,320 a day at most. For as
+/// long a token that dies may be taken for one that lives, under clients that ask all the time.
+const SUSPICION_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The same for reports. Under however many reports, a client that may have a probe waits for it no longer than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -292,15 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn probes_of_a_client_come_in_a_burst_of_two_and_then_once_a_minute() {
+    fn probes_of_a_client_come_in_a_burst_of_five_and_then_twice_a_minute() {
         let start = Instant::now();
         let at = |secs: u64| start + Duration::from_secs(secs);
         for reason in [ProbeReason::Suspicion, ProbeReason::Report] {
             let mut quota = ProbeQuota::new(start);
             let mut is_taken = |secs| quota.take(reason, &key("a"), at(secs)).is_ok();
-            assert_eq!([0, 0, 1, 59].map(&mut is_taken), [true, true, false, false]);
-            assert_eq!([60, 61, 119].map(&mut is_taken), [true, false, false]);
-            assert_eq!([1000, 1000, 1000].map(&mut is_taken), [true, true, false]);
+            assert_eq!([0, 0, 0, 0, 1].map(&mut is_taken), [true; 5]);
+            assert_eq!([1, 29, 30, 31, 59].map(&mut is_taken), [false, false, true, false, false]);
+            assert_eq!([1000; 6].map(&mut is_taken), [true, true, true, true, true, false]);
         }
     }
 

@@ -7,7 +7,7 @@ use super::doubt::{self, Doubt};
 use super::{State, Step};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
-use crate::model::status::{ClientIdentity, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, TokenEvidence, TokenRequest, Witness};
 use crate::refresh::{Outcome, RefreshError};
 use crate::scheduler::event::Event;
 use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
@@ -18,7 +18,7 @@ use crate::upstream::{Liveness, UpstreamError};
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
 /// How long a probe's result counts for a client for which none may be sent.
-const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(2 * 60);
+const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(60);
 
 /// What a probe said.
 #[derive(Debug)]
@@ -30,9 +30,13 @@ pub(super) struct ProbeResult {
 }
 
 impl State {
-    /// Whether WeChat was asked of late, and honours this token.
-    pub(in crate::scheduler) fn is_honoured(&self, token: &Secret, now: Instant) -> bool {
-        self.was_alive(token, PROBE_VALID_WITHOUT_QUOTA, now)
+    /// Returns what is known of this token from asking WeChat of late.
+    pub(in crate::scheduler) fn evidence(&self, token: &Secret, now: Instant) -> TokenEvidence {
+        match self.recent_probe(token, PROBE_VALID_WITHOUT_QUOTA, now) {
+            Some(ProbeResult { alive: Ok(()), at, .. }) => TokenEvidence::Honoured(*at),
+            Some(ProbeResult { alive: Err(_), .. }) => TokenEvidence::InDoubt,
+            None => TokenEvidence::None,
+        }
     }
 
     /// Returns what to do about the current token, of which a client behaves as if WeChat rejected it.
@@ -93,7 +97,7 @@ impl State {
         };
         if self.verdict(current, PROBE_VALID, now).is_none() {
             let Witness::Client(client) = witness else { return resolve(ProbeKind::Awaited, None) };
-            let is_honoured = self.is_honoured(current, now);
+            let is_honoured = self.was_alive(current, PROBE_VALID_WITHOUT_QUOTA, now);
             match self.probe_quota.take(ProbeReason::Report, client, now) {
                 Ok(()) => return resolve(ProbeKind::Awaited, Some(client.clone())),
                 Err(ProbeRefusal::Client) if is_honoured => return Step::Serve,
@@ -112,11 +116,16 @@ impl State {
         }
     }
 
-    /// Returns what the last probe said of this token, if it was sent within this time.
-    fn verdict(&self, token: &Secret, within: Duration, now: Instant) -> Option<Result<(), &str>> {
+    /// Returns the last probe, if it was about this token and within this time.
+    fn recent_probe(&self, token: &Secret, within: Duration, now: Instant) -> Option<&ProbeResult> {
         let probe = self.last_probe.as_ref().filter(|probe| probe.token == *token)?;
-        let is_recent = now.duration_since(probe.at) < within;
-        is_recent.then(|| probe.alive.as_ref().copied().map_err(String::as_str))
+        (now.duration_since(probe.at) < within).then_some(probe)
+    }
+
+    /// Returns what the last probe said of this token, if it was within this time.
+    fn verdict(&self, token: &Secret, within: Duration, now: Instant) -> Option<Result<(), &str>> {
+        let probe = self.recent_probe(token, within, now)?;
+        Some(probe.alive.as_ref().copied().map_err(String::as_str))
     }
 
     fn was_alive(&self, token: &Secret, within: Duration, now: Instant) -> bool {

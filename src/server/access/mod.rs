@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod line_file;
 pub(crate) mod peer;
 pub(crate) mod retry_storm;
+pub(crate) mod token_loop;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

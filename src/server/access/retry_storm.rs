@@ -1,11 +1,9 @@
-//! Detects that an SDK asks again and again because WeChat refused the token it was handed (errcode 40001).
+//! Detects that an SDK asks again and again: because WeChat refused the token that it was handed (errcode 40001), or because
+//! it takes the answer that there is no token for one.
 //!
 //! A single repeated request proves nothing: fifty workers of one host start together, and SDKs that do not cache a token
-//! near its end ask for it with each of their calls. So a repeated request first makes the token be verified, which
-//! costs the client nothing, and a client is refused only after very many.
-//!
-//! All that ask from one address with one key are one client here, and each may give the others away. A loop, however, is
-//! one process that waits for each answer and asks on one connection: only that connection is refused. Reads no clock.
+//! near its end ask for it with each of their calls. So a repeated request only makes the token be verified, which costs the
+//! client nothing. All that ask from one address with one key are one client here. Reads no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,18 +19,12 @@ use crate::model::status::LiveToken;
 /// requests.
 const SUSPICIOUS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// A client in a loop asks again after one call to WeChat, which takes a second or two at worst.
-const LOOP_INTERVAL: Duration = Duration::from_secs(10);
+/// How many answers without a token, each to a request that came after the one before, are a loop within this time.
+const FAILURE_LIMIT: u32 = 10;
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many times a client gets the same token at loop intervals before it is refused: more often than a host starts
-/// workers at once. The recursion of wechatpy breaks its process at 489.
-const LOOP_LIMIT: u32 = 100;
-
-/// The same limit for a token near its end, which some SDKs no longer cache.
-const LOOP_LIMIT_NEAR_THE_END: u32 = 400;
-
-/// With no more life than this, some SDKs no longer cache a token. The widest margin is that of silenceper/wechat.
-const WIDEST_SDK_MARGIN: Duration = Duration::from_secs(1500);
+/// How many clients without a token are remembered. Loops of further ones are not found.
+const MAX_FAILING: usize = 1024;
 
 /// How many clients are remembered, in one or two megabytes. Tokens are not verified for clients beyond that number.
 const MAX_CLIENTS: usize = 16_384;
@@ -55,6 +47,16 @@ pub(crate) struct RetryStorms {
     last: HashMap<ClientId, LastHandout>,
     /// When outdated entries were last removed from `last`.
     swept_at: Option<Instant>,
+    /// The answers without a token, by a client's address and key.
+    failures: HashMap<(Peer, Option<Arc<str>>), FailedRequests>,
+}
+
+/// The answers without a token that a client got in a row.
+#[derive(Debug)]
+struct FailedRequests {
+    first_at: Instant,
+    last_at: Instant,
+    count: u32,
 }
 
 /// The token that a client got last.
@@ -67,43 +69,6 @@ struct LastHandout {
 impl LastHandout {
     fn new(token: &LiveToken, now: Instant) -> LastHandout {
         LastHandout { generation: token.generation, at: now }
-    }
-}
-
-/// The handouts on one connection.
-#[derive(Debug, Default)]
-pub(crate) struct LoopCounter(Option<Box<RepeatedHandout>>);
-
-/// The token that was handed out last on a connection, and how many times in a row at loop intervals.
-#[derive(Debug)]
-struct RepeatedHandout {
-    client: ClientId,
-    last: LastHandout,
-    count: u32,
-}
-
-impl LoopCounter {
-    /// Notes that this client is to be handed the token. Returns whether it is in a loop, and is to be refused in a way that
-    /// no SDK retries after. One refusal ends a loop: a client that asks again after it was in none.
-    pub(crate) fn note(&mut self, client: &ClientId, token: &LiveToken, now: Instant) -> bool {
-        let new = LastHandout::new(token, now);
-        let Some(repeated) = self.0.as_mut().filter(|repeated| {
-            repeated.client == *client
-                && repeated.last.generation == new.generation
-                && now.duration_since(repeated.last.at) <= LOOP_INTERVAL
-        }) else {
-            let client = client.clone();
-            self.0 = Some(Box::new(RepeatedHandout { client, last: new, count: 1 }));
-            return false;
-        };
-        let limit = match token.life > WIDEST_SDK_MARGIN {
-            true => LOOP_LIMIT,
-            false => LOOP_LIMIT_NEAR_THE_END,
-        };
-        let is_loop = repeated.count >= limit;
-        repeated.count = if is_loop { 0 } else { repeated.count + 1 };
-        repeated.last = new;
-        is_loop
     }
 }
 
@@ -134,6 +99,34 @@ impl RetryStorms {
         if let Some(last) = self.last.get_mut(client) {
             *last = LastHandout::new(token, now);
         }
+    }
+
+    /// Notes that a client gets no token on a route of WeChat's, for what it asked at `asked_at`. Returns whether it asks in a
+    /// loop. Requests that waited together count as one.
+    pub(crate) fn note_failure(
+        &mut self,
+        client: (Peer, Option<Arc<str>>),
+        asked_at: Instant,
+        now: Instant,
+    ) -> bool {
+        let is_over =
+            |failed: &FailedRequests| now.duration_since(failed.first_at) > FAILURE_INTERVAL;
+        if self.failures.len() >= MAX_FAILING && !self.failures.contains_key(&client) {
+            self.failures.retain(|_, failed| !is_over(failed));
+            if self.failures.len() >= MAX_FAILING {
+                return false;
+            }
+        }
+        let new = FailedRequests { first_at: now, last_at: now, count: 0 };
+        let failed = self.failures.entry(client).or_insert_with(|| new);
+        if is_over(failed) {
+            *failed = FailedRequests { first_at: now, last_at: now, count: 0 };
+        }
+        if failed.count == 0 || asked_at >= failed.last_at {
+            failed.count += 1;
+        }
+        failed.last_at = now;
+        failed.count > FAILURE_LIMIT
     }
 
     fn remember(&mut self, client: &ClientId, token: &LiveToken, now: Instant) {
@@ -185,31 +178,6 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_refused_once_and_later_for_a_token_near_its_end() {
-        for (life, limit) in [(7200, LOOP_LIMIT), (1500, LOOP_LIMIT_NEAR_THE_END)] {
-            let (mut loops, now) = (LoopCounter::default(), Instant::now());
-            let (one, t1) = (client(1), token(1, life));
-            for _ in 0..limit {
-                assert!(!loops.note(&one, &t1, now));
-            }
-            assert!(loops.note(&one, &t1, now));
-            assert!(!loops.note(&one, &t1, now), "it did not loop");
-        }
-    }
-
-    #[test]
-    fn another_token_or_another_client_on_the_connection_is_no_loop() {
-        let (mut loops, now) = (LoopCounter::default(), Instant::now());
-        for n in 0..1000 {
-            assert!(!loops.note(&client(1), &token(n, 7200), now));
-        }
-        for _ in 0..1000 {
-            assert!(!loops.note(&client(1), &token(1, 7200), now));
-            assert!(!loops.note(&client(2), &token(1, 7200), now));
-        }
-    }
-
-    #[test]
     fn at_most_16384_clients_are_remembered_and_outdated_ones_are_forgotten() {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let t1 = token(1, 7200);
@@ -224,20 +192,31 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_asks_slowly_is_never_refused() {
-        let (mut loops, start, t1) = (LoopCounter::default(), Instant::now(), token(1, 7200));
-        for n in 0..1000 {
-            let now = start + (LOOP_INTERVAL + Duration::from_secs(1)) * n;
-            assert!(!loops.note(&client(1), &t1, now));
-        }
-    }
-
-    #[test]
     fn a_replacement_that_is_asked_for_again_is_suspicious() {
         let (mut storms, now) = (RetryStorms::default(), Instant::now());
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
         storms.is_suspicious(&one, &t1, now);
         storms.record_replacement(&one, &t2, now);
         assert!(storms.is_suspicious(&one, &t2, now));
+    }
+
+    #[test]
+    fn more_than_ten_failures_within_a_second_are_a_loop_and_those_of_requests_that_waited_together_are_one()
+     {
+        let (mut storms, start) = (RetryStorms::default(), Instant::now());
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let one = || (client(1).peer, None);
+        let looped =
+            (0..100).filter(|nth| storms.note_failure(one(), at(nth * 2), at(nth * 2 + 1)));
+        assert_eq!(looped.count(), 90);
+        assert!(!storms.note_failure((client(2).peer, None), at(200), at(200)), "another client");
+        assert!(!storms.note_failure(one(), at(1100), at(1100)), "a second later");
+        let another = || (client(1).peer, Some(Arc::from("php")));
+        assert!((0..100).all(|nth| !storms.note_failure(another(), at(0), at(2500 + nth))));
+        assert!((0..100).all(|nth| !storms.note_failure(
+            another(),
+            at(5000 + nth * 200),
+            at(5000 + nth * 200)
+        )));
     }
 }

@@ -31,7 +31,7 @@ use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
-use crate::server::access::retry_storm::LoopCounter;
+use crate::server::access::token_loop::LoopCounter;
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 

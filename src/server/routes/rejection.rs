@@ -61,6 +61,8 @@ pub(crate) enum Rejection {
     CannotReplace(&'static str),
     NoToken(Unavailable),
     NoTicket(Unavailable),
+    /// There is no token or ticket, and the client keeps asking for it without a pause.
+    TooFrequent(Unavailable),
     /// The account has no tickets of this type.
     NoSuchTicket,
     /// These accounts have no live token; empty if the client must not learn their names.
@@ -132,6 +134,7 @@ impl Rejection {
             }
             Rejection::NoToken(_)
             | Rejection::NoTicket(_)
+            | Rejection::TooFrequent(_)
             | Rejection::NotReady(_)
             | Rejection::TooManyConnections(..) => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::WeChat(..) => StatusCode::OK,
@@ -153,6 +156,7 @@ impl Rejection {
             | Rejection::CannotReplace(_)
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)
+            | Rejection::TooFrequent(_)
             | Rejection::NoSuchTicket
             | Rejection::NotReady(_)
             | Rejection::WeChat(..) => false,
@@ -184,7 +188,7 @@ impl Rejection {
             Rejection::NoTicket(_) => "no_ticket",
             Rejection::NoSuchTicket => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
-            Rejection::WeChat(TOO_FREQUENT, _) => "calm_down",
+            Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, _) => "calm_down",
             Rejection::WeChat(..) => "bad_request",
         }
     }
@@ -259,7 +263,9 @@ impl Rejection {
                 "this server hands out what is published and replaces nothing: tell it on the host that fetches, with \
                  `wxtoken fetch --rejected -`, or run serve with --refresh there"
             }
-            Rejection::NoToken(unavailable) | Rejection::NoTicket(unavailable) => &unavailable.why,
+            Rejection::NoToken(unavailable)
+            | Rejection::NoTicket(unavailable)
+            | Rejection::TooFrequent(unavailable) => &unavailable.why,
             Rejection::NoSuchTicket => {
                 "no tickets of this type are kept here: on the server, put it into tickets = […] under the account in the \
                  config. 服务器未配置此类 ticket，请在其配置的 tickets 中加上。"

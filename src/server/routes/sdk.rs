@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::body;
-use super::rejection::Rejection;
+use super::rejection::{Rejection, TOO_FREQUENT};
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
@@ -202,6 +202,14 @@ impl WechatError {
             | Rejection::NotReady(_)
             | Rejection::TooManyConnections(..)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
+            // Some SDKs take a negative errcode for success, find no token, and ask again at once.
+            Rejection::TooFrequent(_) => (
+                TOO_FREQUENT,
+                format!(
+                    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep asking \
+                     without a pause, and there is nothing to hand out: {message}"
+                ),
+            ),
             // As WeChat says of an account that may not have such tickets.
             Rejection::NoSuchTicket
             | Rejection::ForbiddenApi
@@ -247,6 +255,7 @@ impl WechatError {
             | Rejection::MethodNotAllowed(_)
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)
+            | Rejection::TooFrequent(_)
             | Rejection::NoSuchTicket
             | Rejection::WeChat(..) => {}
         }

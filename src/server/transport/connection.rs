@@ -27,7 +27,7 @@ use super::tls::{self, ClientCertificate};
 use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
-use crate::server::access::retry_storm::LoopCounter;
+use crate::server::access::token_loop::LoopCounter;
 use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT};
 use crate::server::routes::handler::{self, Handled};
 use crate::server::routes::rejection::Rejection;

@@ -465,10 +465,10 @@ fn a_dead_token_heals_at_once_though_another_client_has_used_up_its_probes() {
         let (server, keys) = serve_with_keys(&sandbox, &["liar", "honest"]);
         eventually("there is a token", || ask_by(&server, &keys[1]).json()["errcode"].is_null());
         let token = sandbox.token();
-        // More than one a second, so that none is answered by the one before.
+        // For longer than one probe a second lasts.
         let begun = Instant::now();
         let mut reports = 0;
-        while begun.elapsed() < Duration::from_secs(4) {
+        while begun.elapsed() < Duration::from_secs(8) {
             let response = match is_explicit {
                 true => report_by(&server, &keys[0], &token),
                 false => ask_by(&server, &keys[0]),
@@ -478,7 +478,7 @@ fn a_dead_token_heals_at_once_though_another_client_has_used_up_its_probes() {
             std::thread::sleep(Duration::from_millis(50));
         }
         let probes = wechat.probes();
-        assert!(reports > 3 && (1..=2).contains(&probes), "{reports}: {probes}");
+        assert!(reports > 6 && (1..=6).contains(&probes), "{reports}: {probes}");
         wechat.kill_tokens();
         let healed = token_of(&report_by(&server, &keys[1], &token));
         assert_ne!(healed, token);
@@ -530,7 +530,8 @@ fn a_token_known_to_be_dead_is_not_served_and_replaced_as_soon_as_the_quota_allo
             assert!((1..=30).contains(&seconds), "{seconds}");
         }
         let query = format!("grant_type=client_credential&appid={APPID}&secret=x");
-        assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).json()["errcode"], -1);
+        let errcode = server.get(&format!("/cgi-bin/token?{query}")).json()["errcode"].clone();
+        assert!([-1, 45011].contains(&errcode.as_i64().unwrap()), "{errcode}");
         assert_eq!(server.report_rejected(&second).status, 503);
     }
     assert!(wechat.asked() <= asked + 1, "it costs WeChat nothing");

@@ -232,8 +232,9 @@ fn no_errcode_of_these_routes_makes_an_sdk_retry_for_ever() {
         assert!(body.contains(&code.to_string()), "/token names the errcode: {body}");
         collect(routes(&server));
     }
-    // Other tests cover invalid requests and retry loops.
-    assert_eq!(codes, BTreeSet::from([-1, 40164]));
+    // A client that asks so often for what is not there gets 45011. Other tests cover invalid requests and retry loops.
+    assert!(codes.is_superset(&BTreeSet::from([-1, 40164])), "{codes:?}");
+    assert!(codes.is_subset(&BTreeSet::from([-1, 40164, 45011])), "{codes:?}");
 }
 
 // Tickets.
@@ -337,7 +338,8 @@ fn a_forced_refresh_makes_no_token_call_while_the_token_is_live() {
         assert_eq!(force(), first);
     }
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
-    assert!((1..=3).contains(&wechat.probes()), "{}", wechat.probes());
+    // Five at once, and one more in half a minute.
+    assert!((1..=10).contains(&wechat.probes()), "{}", wechat.probes());
     wechat.kill_tokens();
     eventually("the token is replaced", || {
         let response = server.post("/cgi-bin/stable_token", &stable_body(true));
@@ -371,7 +373,14 @@ fn fifty_workers_that_start_together_or_in_turn_all_get_the_token() {
     tokens.dedup();
     assert_eq!(tokens, [sandbox.token()]);
     assert_eq!((wechat.asked(), wechat.mints()), (1, 1));
-    assert!(wechat.probes() <= 2 * 3, "{}", wechat.probes());
+    assert!(wechat.probes() <= 2 * 10, "{}", wechat.probes());
+}
+
+/// Asks on one connection, as fast as it goes, until there is no token in the answer. Returns that answer, and its number.
+fn end_of_loop(caller: &mut Caller<TcpStream>) -> (Response, u32) {
+    // A machine that is busy is too slow for a loop now and then.
+    let mut answers = (1..=20_000).map(|asked| (caller.get(&token_path()), asked));
+    answers.find(|(answer, _)| body(answer)["errcode"].is_i64()).expect("the loop is ended")
 }
 
 /// wechatpy retries until its process fails, at the 489th request.
@@ -388,23 +397,15 @@ fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
             }
         };
         let mut caller = server.caller();
-        let mut asked = 0;
-        let end = loop {
-            let answer = caller.get(&token_path());
-            asked += 1;
-            if body(&answer)["errcode"].is_i64() {
-                break answer;
-            }
-            assert_eq!(answer.json()["access_token"], sandbox.token());
-        };
+        let (end, asked) = end_of_loop(&mut caller);
         let (code, text) = refusal(&end);
         assert_eq!(code, 45011);
         let expected = if refresh { "WeChat honours" } else { "does not ask WeChat" };
         assert!(text.contains(expected), "{text}");
-        assert!((50..=300).contains(&asked), "{asked}");
+        assert!(asked > 100, "{asked}");
         assert_eq!(caller.get(&token_path()).json()["access_token"], sandbox.token());
         assert_eq!(wechat.asked(), 1);
-        assert!(wechat.probes() <= 3, "{}", wechat.probes());
+        assert!(wechat.probes() <= 10, "{}", wechat.probes());
     }
 }
 
@@ -419,15 +420,20 @@ fn the_end_of_a_loop_hits_no_other_client_with_the_same_address_and_key() {
     let is_token = |answer: &Response| body(answer)["access_token"] == sandbox.token();
     assert!(is_token(&bystander.get(&token_path())));
     let mut ends = 0;
-    for nth in 0..350 {
+    for nth in 0..20_000 {
         ends += u32::from(!is_token(&looping.get(&token_path())));
+        if ends == 2 {
+            return;
+        }
         // On a connection of its own each time, and on one that is kept.
-        assert!(is_token(&server.get(&token_path())), "{nth}");
         if nth % 5 == 0 {
+            assert!(is_token(&server.get(&token_path())), "{nth}");
+        }
+        if nth % 50 == 0 {
             assert!(is_token(&bystander.get(&token_path())), "{nth}");
         }
     }
-    assert!((2..=3).contains(&ends), "{ends}");
+    panic!("{ends}");
 }
 
 /// It used to say that WeChat honours the token, also where nobody had asked.
@@ -439,10 +445,35 @@ fn the_end_of_a_loop_claims_only_what_wechat_has_said() {
     let mut caller = server.caller();
     body(&caller.get(&token_path()));
     wechat.fault("probe/errcode:45009");
-    let end = (0..300).map(|_| caller.get(&token_path())).find(|it| body(it)["errcode"].is_i64());
-    let (code, text) = refusal(&end.expect("the loop is ended"));
+    let (end, asked) = end_of_loop(&mut caller);
+    let (code, text) = refusal(&end);
     assert_eq!(code, 45011);
+    // Each of them costs the client a call to WeChat.
+    assert!(asked <= 20, "{asked}");
     assert!(!text.contains("honours") && text.contains("could not be asked"), "{text}");
+}
+
+/// Some SDKs take a negative errcode for success, and asked 425 times a second.
+#[test]
+fn a_client_that_keeps_asking_for_what_is_not_there_gets_a_positive_errcode_until_it_pauses() {
+    let wechat = WeChat::with(&["--fault", "errcode:40164"]);
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("the refusal is known", || server.get("/token").status == 503);
+    let ask = || refusal(&server.get(&token_path()));
+    let mut codes = (0..20_000).map(|_| ask().0).skip_while(|code| *code == -1);
+    assert_eq!(codes.next(), Some(45011));
+    let mut texts = (0..20_000).map(|_| ask()).skip_while(|(code, _)| *code == -1);
+    let (_, text) = texts.next().expect("it is refused again");
+    assert!(text.contains("there is nothing to hand out") && text.contains("40164"), "{text}");
+    // The second ends.
+    eventually("the answer is the usual one", || ask().0 == -1);
+    // A ticket is not there, either.
+    let ticket = || refusal(&server.get(&ticket_path("T1"))).0;
+    assert!((0..20_000).any(|_| ticket() == 45011));
+    wechat.fault("none");
+    sandbox.run(&["fetch", "--force"]).exits(0);
+    assert_eq!(body(&server.get(&token_path()))["access_token"], sandbox.token());
 }
 
 /// The connection of a proxy is that of many clients.
@@ -473,7 +504,7 @@ fn a_token_that_cannot_be_verified_is_not_replaced_for_repeated_requests() {
             assert_eq!(body(&server.get(&token_path()))["access_token"], token, "{fault}");
         }
         assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{fault}");
-        assert!((1..=3).contains(&wechat.probes()), "{fault}: {}", wechat.probes());
+        assert!((1..=10).contains(&wechat.probes()), "{fault}: {}", wechat.probes());
     }
 }
 
@@ -483,17 +514,17 @@ fn repeated_requests_are_answered_in_time_while_wechat_hangs() {
     assert!((0..5).any(|_| are_answered_before_a_request_that_waits_for_a_token()));
 }
 
-/// Returns whether requests with doubts about a token are answered with it sooner than a request that has none to get.
+/// Returns whether requests with doubts about a token are answered with it sooner than a report of one that is not there.
 fn are_answered_before_a_request_that_waits_for_a_token() -> bool {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     let server = sandbox.serve_refreshing(&[]);
     let token = body(&server.get(&token_path()))["access_token"].clone();
     wechat.fault("hang");
-    // A server without a token makes a request wait for WeChat as long as it makes any wait.
+    // A server without a token makes a report wait for WeChat as long as it makes any wait.
     let without_token = Sandbox::new(&wechat).serve_refreshing(&[]);
     thread::scope(|scope| {
-        let longest = scope.spawn(|| without_token.get("/token"));
+        let longest = scope.spawn(|| without_token.post("/token", r#"{"rejected":"TOKEN"}"#));
         let requests: Vec<_> = (0..20)
             .map(|_| {
                 scope.spawn(|| assert_eq!(body(&server.get(&token_path()))["access_token"], token))

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use hyper::header;
 use hyper::http::request::Parts;
+use tokio::time::Instant;
 
 use super::{RequestContext, check_token_key, scope};
-use crate::model::status::{LiveToken, TokenDemand, Unavailable};
+use crate::model::status::{LiveToken, TokenDemand, TokenEvidence, Unavailable};
 use crate::server::access::keys::{self, Key};
 use crate::server::access::retry_storm::ClientId;
 use crate::server::routes::body::{self, RequestBody};
@@ -25,7 +26,7 @@ const LOOPS_WITH_HONOURED: Rejection = Rejection::WeChat(
 );
 
 /// WeChat could not be asked.
-const LOOPS_WITH_UNKNOWN: Rejection = Rejection::WeChat(
+const LOOPS_IN_DOUBT: Rejection = Rejection::WeChat(
     TOO_FREQUENT,
     "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep coming back with the token \
      that you were handed, and WeChat could not be asked whether it is honoured; if WeChat rejects it, say so with POST \
@@ -43,6 +44,33 @@ const LOOPS_WITHOUT_REFRESH: Rejection = Rejection::WeChat(
 impl RequestContext<'_> {
     /// Answers one of WeChat's own routes.
     pub(super) async fn answer_sdk(
+        self,
+        route: SdkRoute,
+        head: &Parts,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Bytes, Rejection> {
+        let asked_at = self.now();
+        match self.hand_out(route, head, body).await {
+            Err(Rejection::NoToken(unavailable) | Rejection::NoTicket(unavailable))
+                if self.is_failing_in_a_loop(asked_at) =>
+            {
+                Err(Rejection::TooFrequent(unavailable))
+            }
+            answer => answer,
+        }
+    }
+
+    /// Notes a request that gets no token. Returns whether the client asks in a loop.
+    fn is_failing_in_a_loop(self, asked_at: Instant) -> bool {
+        let client = (self.client, self.key_name.get().cloned());
+        self.state.storms.borrow_mut().note_failure(client, asked_at, self.now())
+    }
+
+    fn now(self) -> Instant {
+        self.state.clock.instant().into()
+    }
+
+    async fn hand_out(
         self,
         route: SdkRoute,
         head: &Parts,
@@ -86,26 +114,45 @@ impl RequestContext<'_> {
             peer: self.client,
             key: key.map(|key| Arc::clone(&key.name)),
         };
-        let token = self.token(account).await?;
-        let now = || self.state.clock.instant().into();
-        let is_suspicious = self.state.storms.borrow_mut().is_suspicious(&client, &token, now());
-        let is_loop =
-            self.loops.is_some_and(|loops| loops.borrow_mut().note(&client, &token, now()));
-        let is_verified = (force || is_suspicious || is_loop) && self.accounts().can_refresh();
-        let verified = match is_verified {
+        let Some(token) = self.accounts().token(account) else {
+            // A token that was waited for is new.
+            let token = self.token(account).await?;
+            self.state.storms.borrow_mut().is_suspicious(&client, &token, self.now());
+            return Ok(token);
+        };
+        let now = self.now();
+        let is_suspicious = self.state.storms.borrow_mut().is_suspicious(&client, &token, now);
+        let loops_since = self.loops.and_then(|loops| {
+            let evidence = self.accounts().evidence(account).unwrap_or(TokenEvidence::None);
+            loops.borrow_mut().note(&client, &token, evidence, now)
+        });
+        let is_doubted = force || is_suspicious || loops_since.is_some();
+        let verified = match is_doubted && self.accounts().can_refresh() {
             true => self.obtain(account, TokenDemand::Verified(self.client(key))).await?,
             false => token.clone(),
         };
         if verified.generation != token.generation {
-            self.state.storms.borrow_mut().record_replacement(&client, &verified, now());
-        } else if is_loop {
-            return Err(match self.accounts().is_honoured(account) {
-                Some(true) => LOOPS_WITH_HONOURED,
-                Some(false) => LOOPS_WITH_UNKNOWN,
-                None => LOOPS_WITHOUT_REFRESH,
-            });
+            self.state.storms.borrow_mut().record_replacement(&client, &verified, self.now());
+        } else if let (Some(loops), Some(since)) = (self.loops, loops_since)
+            && let Some(end) = self.end_of_loop(account, since)
+        {
+            loops.borrow_mut().end();
+            return Err(end);
         }
         Ok(verified)
+    }
+
+    /// Returns what ends a loop that began at `since`; `None` if nothing proves that it is one, and no client that asks with
+    /// each of its calls.
+    fn end_of_loop(self, account: usize, since: Instant) -> Option<Rejection> {
+        match self.accounts().evidence(account) {
+            Some(TokenEvidence::Honoured(at)) if Instant::from(at) >= since => {
+                Some(LOOPS_WITH_HONOURED)
+            }
+            Some(TokenEvidence::Honoured(_) | TokenEvidence::None) => None,
+            Some(TokenEvidence::InDoubt) => Some(LOOPS_IN_DOUBT),
+            None => Some(LOOPS_WITHOUT_REFRESH),
+        }
     }
 
     /// Returns a ticket for a client that presents the account's token instead of a key.
