@@ -350,6 +350,38 @@ mod tests {
     }
 
     #[test]
+    fn a_replaced_token_is_recognized_for_as_long_as_sdks_cache_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cached = cached(dir.path());
+        // That of another account is never recognized.
+        for (appid, token) in [("wx1", "T1"), ("wx2", "F1"), ("wx1", "T2"), ("wx1", "T3")] {
+            put(dir.path(), appid, token);
+            cached.recognize("", at("2026-11-22T01:00:00Z"));
+        }
+        let mut recognize = |token: &str, now: &str| cached.recognize(token, at(now));
+        let (replaced, current) = (Some(TokenAge::Replaced), Some(TokenAge::Current));
+        for (token, now, expected) in [
+            ("T1", "2026-11-22T02:59:59Z", replaced),
+            ("T1", "2026-11-22T03:00:00Z", None),
+            ("T2", "2026-11-22T02:59:59Z", replaced),
+            ("T3", "2026-11-22T02:59:59Z", current),
+            // Expired, and still the one that is published.
+            ("T3", "2026-11-23T02:59:59Z", current),
+            ("F1", "2026-11-22T01:00:00Z", None),
+        ] {
+            assert_eq!(recognize(token, now), expected, "{token} {now}");
+        }
+        put(dir.path(), "wx1", "T1");
+        assert_eq!(recognize("T1", "2026-11-22T03:00:00Z"), current);
+        for n in 0..100 {
+            put(dir.path(), "wx1", &format!("N{n}"));
+            recognize("", "2026-11-22T03:00:00Z");
+        }
+        assert_eq!(recognize("N1", "2026-11-22T03:00:00Z"), None);
+        assert_eq!(recognize("N98", "2026-11-22T03:00:00Z"), replaced);
+    }
+
+    #[test]
     fn a_damaged_document_costs_no_good_token_while_that_one_lives() {
         let dir = tempfile::tempdir().unwrap();
         let mut cached = cached(dir.path());

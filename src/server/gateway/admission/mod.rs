@@ -240,3 +240,6 @@ fn host_of(api: Api) -> ApiHost {
         Api::Work => ApiHost::WeCom,
     }
 }
+
+#[cfg(test)]
+mod tests;

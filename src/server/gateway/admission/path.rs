@@ -10,7 +10,7 @@ const GATEWAY: &str = "/gateway/";
 /// The first segments of this server's own paths, which are never passed on.
 const OWN: [&str; 7] = ["gateway", "healthz", "jssdk", "metrics", "readyz", "ticket", "token"];
 
-/// The host whose servers answer an API.
+/// The host that answers an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiHost {
     /// api.weixin.qq.com
@@ -51,7 +51,7 @@ const TOKEN_MAKING: &[&str] = &[
 /// Calls with the token in their body and inside a signature, where it cannot be replaced.
 const SIGNED_WITH_TOKEN: &[&str] = &["/cgi-bin/midas"];
 
-/// Calls that take the token of an end user, of a host, or of a provider of apps, some under the name `access_token`.
+/// Calls that take the token of an end user, of a third-party platform, or of a provider of apps, some under the name `access_token`.
 const FOREIGN: &[(&str, ApiHost)] = &[
     ("/sns", ApiHost::WeChat),
     ("/cgi-bin/component", ApiHost::WeChat),
