@@ -8,11 +8,13 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use self::completion::CompletionsArgs;
 use self::help::HelpLength;
 use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
 use crate::model::api::Api;
 
+pub(crate) mod completion;
 mod help;
 mod serve;
 mod settings;
@@ -130,9 +132,9 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Print the published token with the life it has left
     Get(GetArgs),
-    /// Hand the published token out over HTTP or HTTPS, to allowed callers
+    /// Hand the published token out over HTTP, to allowed callers
     ///
-    /// With --refresh it asks WeChat, too.
+    /// Or over HTTPS. With --refresh it asks WeChat, too.
     Serve(ServeArgs),
     /// Show what is published and how long it lasts
     Status(StatusArgs),
@@ -144,6 +146,8 @@ pub(crate) enum Command {
     Mock(MockArgs),
     /// Show the whole job against the stand-in; ends by itself
     Demo(DemoArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
 }
 
 impl Command {
@@ -158,6 +162,7 @@ impl Command {
             Command::Key(_) => "key",
             Command::Mock(_) => "mock",
             Command::Demo(_) => "demo",
+            Command::Completions(_) => "completions",
         }
     }
 
@@ -169,7 +174,7 @@ impl Command {
             Command::Serve(serve) => Some((&mut serve.account, false)),
             Command::Status(status) => Some((&mut status.account, !status.names.is_empty())),
             Command::Check(check) => Some((&mut check.account, !check.names.is_empty())),
-            Command::Key(_) | Command::Mock(_) | Command::Demo(_) => None,
+            Command::Key(_) | Command::Mock(_) | Command::Demo(_) | Command::Completions(_) => None,
         }
     }
 }
@@ -178,7 +183,7 @@ impl Command {
 const ACCOUNT: &str = "Account";
 
 /// The account of the command line; its name is `default`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct AccountArgs {
     /// AppID; on work the corp's ID
     #[arg(help_heading = ACCOUNT, long, env = "WXTOKEN_APPID", value_name = "ID")]

@@ -128,12 +128,17 @@ fn is_common(arg: &Arg) -> bool {
 /// the short help leaves out what they ignore.
 fn is_used(verb: &str, arg: &Arg, length: HelpLength) -> bool {
     let is_used = match (verb, arg.get_id().as_str()) {
-        ("key" | "demo" | "mock", "config" | "dir") => return false,
-        ("key" | "demo", "verbose" | "quiet") => return false,
+        ("key" | "demo" | "mock" | "completions", "config" | "dir") => return false,
+        ("key" | "demo" | "completions", "verbose" | "quiet") => return false,
         ("get" | "status", "secret_file" | "base_url" | "ca_file") => false,
         _ => !arg.is_hide_short_help_set(),
     };
     !arg.is_hide_set() && (is_used || length == HelpLength::Long)
+}
+
+/// Whether the long help of a verb has the argument.
+pub(super) fn is_used_by(verb: &Command, arg: &Arg) -> bool {
+    is_used(verb.get_name(), arg, HelpLength::Long)
 }
 
 /// An argument, and what it is for.

@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command};
 use crate::error::Exit;
 
 mod check;
+mod completions;
 mod demo;
 mod documents;
 mod fetch;
@@ -28,5 +29,6 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Key(args) => key::run(&args),
         Command::Mock(args) => mock::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Completions(args) => completions::run(&cli.common, &args),
     }
 }

@@ -52,6 +52,12 @@ pub(super) struct ConfigFile {
     pub(super) serve: FileServe,
 }
 
+/// Returns the names of the accounts in the config file at `path`; none if it cannot be read or is wrong.
+pub(crate) fn account_names(path: &Path) -> Vec<String> {
+    let file = ConfigFile::read(path, Secrets::Unneeded);
+    file.map(|file| file.accounts.into_iter().map(|it| it.name).collect()).unwrap_or_default()
+}
+
 /// An `[account.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FileAccount {

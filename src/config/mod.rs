@@ -26,7 +26,7 @@ use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
 use crate::upstream::credentials;
 
-pub(crate) use file::Secrets;
+pub(crate) use file::{Secrets, account_names};
 pub(crate) use serve::ServeSettings;
 
 use file::{ConfigFile, FileAccount};

@@ -36,6 +36,7 @@ fn main() {
         ("curl", has("curl"), "apt-get install curl"),
         ("descriptors", descriptors() >= DESCRIPTORS, "raise `ulimit -Hn` to 16000 or more"),
         ("dev_full", Path::new("/dev/full").exists(), "a system with /dev/full"),
+        ("fish", has("fish"), "apt-get install fish"),
         ("ipv6", TcpListener::bind("[::1]:0").is_ok(), "a system with the address ::1"),
         ("mount", can("unshare", &MOUNT), "allow `unshare --user --map-root-user --mount`"),
         ("network", has_network(), "an address that is not a loopback one"),
@@ -58,6 +59,7 @@ fn main() {
             can("unshare", &["--time", "--boottime", "1000", "--fork", "true"]),
             "run the tests as root, with the unshare of util-linux",
         ),
+        ("zsh", has("zsh"), "apt-get install zsh"),
     ];
     let needs =
         needs.map(|(name, is_met, how)| format!("{name}={}", if is_met { "" } else { how }));

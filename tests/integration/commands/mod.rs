@@ -1,6 +1,7 @@
 //! The other commands, one file each.
 
 mod check;
+mod completions;
 mod demo;
 mod get;
 mod help;
