@@ -16,7 +16,8 @@ use crate::log::{self, error};
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::descriptors::{self, Allotment, Needs};
-use crate::os::systemd;
+use crate::os::signals::{EndsAtOnce, ServerSignals};
+use crate::os::{systemd, thread};
 use crate::scheduler::{self, Environment};
 use crate::server::{
     self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme,
@@ -25,6 +26,15 @@ use crate::server::{
 use crate::store::Stores;
 
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start the event loop")?;
+    // Before anything that takes time. A SIGHUP that comes now is followed when the event loop runs.
+    let signals = runtime.block_on(async { ServerSignals::listen() });
+    let signals = signals.context("cannot wait for signals")?;
+    let starting = EndsAtOnce::begin();
     let secrets = match args.refresh {
         Some(true) => Secrets::Needed,
         Some(false) => Secrets::Unneeded,
@@ -48,6 +58,8 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         both(reader.reloaded(), tls(&settings, Arc::clone(&clock))),
         Listen::parse_all(&settings.listen),
     )?;
+    // From here on there are sockets to be removed.
+    drop(starting);
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
     if let (true, Some(bound)) =
@@ -58,16 +70,18 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();
     stores.await_first_look();
-    let options = Options { settings: served_settings, tls, max_connections: connections, clock };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .context("cannot start the event loop")?;
+    let options =
+        Options { settings: served_settings, tls, max_connections: connections, clock, signals };
     log::write_in_background();
-    let listening = |addresses: &[String]| {
-        output::print_listening(addresses)?;
-        systemd::ready(&status(accounts, addresses));
+    let listening = async |addresses: Vec<String>| {
+        let status = status(accounts, &addresses);
+        // In a thread, because stdout may not be read.
+        let shared = addresses.clone();
+        match thread::run(move || output::print_listening(&shared)).await {
+            Ok(printed) => printed?,
+            Err(_) => output::print_listening(&addresses)?,
+        }
+        systemd::ready(&status);
         Ok(())
     };
     let served = LocalSet::new()
@@ -78,9 +92,9 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     served.map(|()| Exit::Done)
 }
 
-/// Descriptors beyond those that are open at the start and those of connections and refreshes: five of the event loop and of
-/// signals, files that are read for a reload or a request, an accepted connection of each listener that waits for a slot.
-const RESERVED_DESCRIPTORS: u64 = 24;
+/// Descriptors beyond those that are open at the start, with those of the event loop, and those of connections and refreshes:
+/// files that are read for a reload or a request, an accepted connection of each listener that waits for a slot.
+const RESERVED_DESCRIPTORS: u64 = 19;
 
 /// Those of one Redis: two that follow it, one that is being opened.
 const REDIS_DESCRIPTORS: u64 = 3;

@@ -8,29 +8,52 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
+use std::{process, thread};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::{flag, low_level};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+    SIGXFSZ,
+};
+use signal_hook::{SigId, flag, low_level};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::log;
+
+/// The signals that ask a process to end: all whose default action that is, except for faults of the program itself, and
+/// for SIGPIPE and SIGXFSZ, which are errors of a write. A command whose memory holds an answer that was paid for must not
+/// end by any of them at once.
+const ENDING: [i32; 10] =
+    [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGXCPU];
+
+/// Returns those of [`ENDING`] that a command with an event loop catches; `ends_with_terminal` says whether SIGHUP is one.
+fn caught(ends_with_terminal: bool) -> impl Iterator<Item = i32> {
+    let ignored = Ignored::read();
+    ENDING.into_iter().filter(move |signal| match *signal {
+        SIGHUP => ends_with_terminal,
+        // A shell has what it starts in the background ignore SIGINT; who sends one all the same means it.
+        SIGTERM | SIGINT => true,
+        other => !ignored.contains(other),
+    })
+}
 
 /// Catches the signals that ask the process to end.
 pub(crate) struct Shutdown(Vec<Signal>);
 
 impl Shutdown {
-    /// Catches SIGTERM and SIGINT from now on.
+    /// Catches them from now on, except for SIGHUP.
     pub(crate) fn listen() -> io::Result<Shutdown> {
-        Shutdown::catch(&[SignalKind::terminate(), SignalKind::interrupt()])
+        Shutdown::catch(caught(false))
     }
 
-    /// Catches SIGTERM, SIGINT and SIGHUP from now on, for a command that ends with its terminal.
+    /// Catches them from now on, for a command that ends with its terminal.
     pub(crate) fn listen_with_hangup() -> io::Result<Shutdown> {
-        Shutdown::catch(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+        Shutdown::catch(caught(true))
     }
 
-    fn catch(kinds: &[SignalKind]) -> io::Result<Shutdown> {
-        kinds.iter().map(|kind| signal(*kind)).collect::<io::Result<_>>().map(Shutdown)
+    fn catch(signals: impl Iterator<Item = i32>) -> io::Result<Shutdown> {
+        let catch = |number| signal(SignalKind::from_raw(number));
+        signals.map(catch).collect::<io::Result<_>>().map(Shutdown)
     }
 
     /// Waits for the next of them.
@@ -58,12 +81,63 @@ impl Hangup {
     }
 }
 
-/// Defers the end of the process: while one of these lives, SIGTERM, SIGINT and SIGHUP are only noted. When the last one is
+/// The signals that a server waits for.
+pub(crate) struct ServerSignals {
+    pub(crate) hangup: Hangup,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl ServerSignals {
+    /// Catches them from now on. Called in the context of a runtime, which need not run yet.
+    pub(crate) fn listen() -> io::Result<ServerSignals> {
+        Ok(ServerSignals { hangup: Hangup::listen()?, shutdown: Shutdown::listen()? })
+    }
+}
+
+/// How often it is looked for a signal while a server starts.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Ends the process with status 0 when a signal asks for it: while this lives, nothing is under way that has to be finished.
+/// For a server that starts: what it reads then can take long, and its event loop does not turn yet.
+pub(crate) struct EndsAtOnce {
+    registered: Vec<SigId>,
+    /// Whether it lives.
+    is_in_force: Arc<AtomicBool>,
+}
+
+impl EndsAtOnce {
+    /// Begins with the signals that come from now on, without SIGHUP. If there can be no thread for it, a signal has to wait.
+    pub(crate) fn begin() -> EndsAtOnce {
+        let (is_in_force, is_asked) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let register = |signal| flag::register(signal, Arc::clone(&is_asked));
+        let registered = caught(false).filter_map(|signal| register(signal).ok()).collect();
+        let lives = Arc::clone(&is_in_force);
+        let end_when_asked = move || {
+            while lives.load(Ordering::SeqCst) {
+                if is_asked.load(Ordering::SeqCst) && lives.swap(false, Ordering::SeqCst) {
+                    log::flush();
+                    process::exit(0);
+                }
+                thread::sleep(LOOK);
+            }
+        };
+        let _ = thread::Builder::new().spawn(end_when_asked);
+        EndsAtOnce { registered, is_in_force }
+    }
+}
+
+impl Drop for EndsAtOnce {
+    fn drop(&mut self) {
+        self.is_in_force.store(false, Ordering::SeqCst);
+        for id in self.registered.drain(..) {
+            low_level::unregister(id);
+        }
+    }
+}
+
+/// Defers the end of the process: while one of these lives, the signals that ask for it are only noted. When the last one is
 /// dropped, the process ends by the noted signal, as its parent expects. Not for a command that waits for a [`Shutdown`].
 pub(crate) struct SignalDeferral(());
-
-/// The signals that ask a process to end.
-const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
 /// How many deferrals there are.
 static DEFERRALS: Mutex<usize> = Mutex::new(0);
@@ -85,7 +159,8 @@ impl SignalDeferral {
             // A signal that the parent has this process ignore, as nohup does, stays ignored. Handlers run in this order:
             // noting comes first, because the last deferral may end between the two. A signal whose handler cannot be
             // registered ends the process at once, as without a deferral.
-            for signal in ENDING.into_iter().filter(|it| !is_ignored(*it)) {
+            let ignored = Ignored::read();
+            for signal in ENDING.into_iter().filter(|it| !ignored.contains(*it)) {
                 let _ = flag::register_usize(signal, &NOTED, signal as usize)
                     .and_then(|_| flag::register_conditional_default(signal, &ENDS_AT_ONCE));
             }
@@ -107,9 +182,10 @@ pub(crate) fn end_by_noted() {
 
 /// Writes a byte to `socket` when such a signal comes. Called during a deferral.
 pub(crate) fn write_to(socket: &UnixStream) -> io::Result<()> {
+    let ignored = Ignored::read();
     ENDING
         .into_iter()
-        .filter(|it| !is_ignored(*it))
+        .filter(|it| !ignored.contains(*it))
         .try_for_each(|signal| low_level::pipe::register(signal, socket.try_clone()?).map(drop))
 }
 
@@ -134,10 +210,18 @@ pub(crate) fn survive_size_limit() {
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
-/// Whether this process ignores the signal (proc_pid_status(5)). Not known on systems without /proc.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+/// The signals that this process ignores (proc_pid_status(5)). Not known on systems without /proc.
+struct Ignored(u64);
+
+impl Ignored {
+    fn read() -> Ignored {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        Ignored(mask.unwrap_or_default())
+    }
+
+    fn contains(&self, signal: i32) -> bool {
+        self.0 >> (signal - 1) & 1 == 1
+    }
 }

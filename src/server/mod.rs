@@ -38,7 +38,7 @@ use transport::{Transport, accept};
 
 use crate::os::clock::Clock;
 use crate::os::ending::Finishing;
-use crate::os::signals::{Hangup, Shutdown};
+use crate::os::signals::{Hangup, ServerSignals};
 use crate::os::systemd;
 
 /// How often the files that a reload reads are checked for changes. A change takes effect at the second check.
@@ -55,13 +55,15 @@ pub(crate) struct Options {
     /// How many connections may be open; there are descriptors for them.
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) signals: ServerSignals,
 }
 
-/// Serves until SIGTERM or SIGINT. Calls `listening` with the addresses once clients can connect. Runs in a `LocalSet`.
+/// Serves until a signal asks for the end. Calls `listening` with the addresses once clients can connect, and serves while
+/// that goes on. Runs in a `LocalSet`.
 pub(crate) async fn serve(
     bound: Vec<BoundSocket>,
     options: Options,
-    listening: impl FnOnce(&[String]) -> anyhow::Result<()>,
+    listening: impl AsyncFnOnce(Vec<String>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let state = Rc::new(ServerState {
         snapshot: LiveSnapshot::new(options.settings),
@@ -72,11 +74,8 @@ pub(crate) async fn serve(
         clock: options.clock,
     });
     let transport = Rc::new(Transport { state: Rc::clone(&state), tls: options.tls });
-    let mut shutdown = Shutdown::listen().context("cannot wait for signals")?;
-    let reloading = spawn_local(reload(
-        Rc::clone(&transport),
-        Hangup::listen().context("cannot wait for signals")?,
-    ));
+    let ServerSignals { hangup, mut shutdown } = options.signals;
+    let reloading = spawn_local(reload(Rc::clone(&transport), hangup));
     let addresses: Vec<String> = bound.iter().map(BoundSocket::to_string).collect();
     let mut tasks = vec![reloading];
     for bound in bound {
@@ -84,12 +83,27 @@ pub(crate) async fn serve(
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
     state.snapshot.get().accounts.start();
-    listening(&addresses)?;
     if let Some(every) = systemd::alive_interval() {
         spawn_local(notify_alive(every)); // Until the process ends.
     }
-
-    shutdown.requested().await;
+    {
+        let mut told = pin!(listening(addresses));
+        let mut requested = pin!(shutdown.requested());
+        let mut is_told = false;
+        poll_fn(|cx| {
+            if requested.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if !is_told {
+                match told.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => is_told = true,
+                    other => return other,
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+    }
     systemd::stopping();
     for task in tasks {
         task.abort();

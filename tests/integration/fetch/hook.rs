@@ -330,7 +330,7 @@ fn wait_for_start(home: &Home) -> [String; 2] {
 
 #[test]
 fn a_signal_to_fetch_ends_its_hook_first_and_then_fetch() {
-    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("QUIT", 3), ("ALRM", 14)] {
         let (_wechat, home) = home_with_script(IGNORES_SIGTERM, "");
         let fetch =
             with_default_signals(&home.command(&["fetch"])).stderr(Stdio::piped()).spawn().unwrap();

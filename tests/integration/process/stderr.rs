@@ -10,7 +10,7 @@ use crate::support::home::Home;
 use crate::support::*;
 
 /// Returns a pipe that is full: a write to it blocks, or fails if `is_blocking` is false.
-fn full_pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
+pub(super) fn full_pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();

@@ -27,11 +27,11 @@ const REMOVED_VARIABLES: [&str; 15] = [
     "SSL_CERT_DIR",
 ];
 
-/// Returns the command with the default actions of SIGHUP and SIGINT, which the tests may have been started without, as
+/// Returns the command with the default actions of SIGHUP, SIGINT and SIGQUIT, which the tests may have been started without, as
 /// `nohup` and `&` do.
 pub(crate) fn with_default_signals(command: &Command) -> Command {
     let mut env = Command::new("env");
-    env.arg("--default-signal=HUP,INT").arg(command.get_program()).args(command.get_args());
+    env.arg("--default-signal=HUP,INT,QUIT").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => env.env(name, value),
