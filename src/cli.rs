@@ -14,6 +14,7 @@ use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
 use crate::model::api::Api;
 
+mod ca;
 pub(crate) mod completion;
 mod help;
 mod serve;
@@ -21,6 +22,7 @@ mod settings;
 pub(crate) mod spelling;
 pub(crate) mod values;
 
+pub(crate) use ca::CaArgs;
 pub(crate) use serve::ServeArgs;
 
 /// Keeps WeChat access tokens fresh in files, and hands them out.
@@ -142,6 +144,10 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Make a client's key, and the line for the server's keys file
     Key(KeyArgs),
+    /// Make a CA for WeChat's hosts alone, and a certificate
+    ///
+    /// For clients whose hosts file leads WeChat's hosts to `serve`. Prints how they trust it.
+    Ca(CaArgs),
     /// Stand in for WeChat on loopback, with faults on demand
     Mock(MockArgs),
     /// Show the whole job against the stand-in; ends by itself
@@ -160,6 +166,7 @@ impl Command {
             Command::Status(_) => "status",
             Command::Check(_) => "check",
             Command::Key(_) => "key",
+            Command::Ca(_) => "ca",
             Command::Mock(_) => "mock",
             Command::Demo(_) => "demo",
             Command::Completions(_) => "completions",
@@ -174,7 +181,11 @@ impl Command {
             Command::Serve(serve) => Some((&mut serve.account, false)),
             Command::Status(status) => Some((&mut status.account, !status.names.is_empty())),
             Command::Check(check) => Some((&mut check.account, !check.names.is_empty())),
-            Command::Key(_) | Command::Mock(_) | Command::Demo(_) | Command::Completions(_) => None,
+            Command::Key(_)
+            | Command::Ca(_)
+            | Command::Mock(_)
+            | Command::Demo(_)
+            | Command::Completions(_) => None,
         }
     }
 }

@@ -128,8 +128,8 @@ fn is_common(arg: &Arg) -> bool {
 /// the short help leaves out what they ignore.
 fn is_used(verb: &str, arg: &Arg, length: HelpLength) -> bool {
     let is_used = match (verb, arg.get_id().as_str()) {
-        ("key" | "demo" | "mock" | "completions", "config" | "dir") => return false,
-        ("key" | "demo" | "completions", "verbose" | "quiet") => return false,
+        ("key" | "ca" | "demo" | "mock" | "completions", "config" | "dir") => return false,
+        ("key" | "ca" | "demo" | "completions", "verbose" | "quiet") => return false,
         ("get" | "status", "secret_file" | "base_url" | "ca_file") => false,
         _ => !arg.is_hide_short_help_set(),
     };
@@ -288,7 +288,8 @@ mod tests {
             let has = |option: &str| help.contains(&format!(" {option} "));
             let names_secret = matches!(verb.as_str(), "fetch" | "check" | "serve");
             assert_eq!(has("--secret-file"), names_secret, "{verb}: {help}");
-            let names_dir = !matches!(verb.as_str(), "key" | "mock" | "demo" | "completions");
+            let names_dir =
+                !matches!(verb.as_str(), "key" | "ca" | "mock" | "demo" | "completions");
             assert_eq!(has("--dir"), names_dir, "{verb}: {help}");
         }
     }

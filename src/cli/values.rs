@@ -8,6 +8,10 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// More connections than any machine holds.
 const MAX_CONNECTIONS: u32 = 1_000_000;
 
+/// The longest that Apple's systems take a certificate of a CA which a user has added
+/// (<https://support.apple.com/en-us/103769>).
+const MAX_DAYS: u16 = 825;
+
 /// Parses a duration such as `90s`, `30m` or `2h`; a bare number is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
@@ -31,6 +35,12 @@ pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn parse_max_connections(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
     number.ok_or_else(|| format!("expected a number, 1 to {MAX_CONNECTIONS}"))
+}
+
+/// Parses for how many days a certificate is valid.
+pub(super) fn parse_days(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_DAYS).contains(number));
+    number.ok_or_else(|| format!("expected a number of days, 1 to {MAX_DAYS}"))
 }
 
 /// Parses a document's permissions: three or four octal digits. Fails if its owner could not read and replace it.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::cli::{Cli, Command};
 use crate::error::Exit;
 
+mod ca;
 mod check;
 mod completions;
 mod demo;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Status(args) => status::run(&cli.common, &args),
         Command::Check(args) => check::run(&cli.common, &args),
         Command::Key(args) => key::run(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Mock(args) => mock::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions(args) => completions::run(&cli.common, &args),

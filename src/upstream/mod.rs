@@ -16,7 +16,7 @@ pub(crate) mod error;
 mod gate;
 pub(crate) mod mirror;
 pub(crate) mod ping;
-mod roots;
+pub(crate) mod roots;
 pub(crate) mod wechat;
 
 /// WeChat's two modes of asking for a token.

@@ -9,6 +9,9 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use crate::os::ca_store::{self, CaStore};
 use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 
+/// What the names of the CAs that `wxtoken ca` makes begin with.
+pub(crate) const OWN_CA: &str = "wxtoken CA";
+
 /// Trusted root certificates. Servers are always verified. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TrustedRoots(TlsConfig);
@@ -37,7 +40,8 @@ impl TrustedRoots {
             return TrustedRoots(builder.build());
         }
         let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        let system = store.certificates.iter().filter(|it| !public.clone().any(|root| root == *it));
+        let system = store.certificates.iter().filter(|it| !is_own_ca(it));
+        let system = system.filter(|it| !public.clone().any(|root| root == *it));
         let der = public.clone().chain(system).map(|it| Certificate::from_der(it).to_owned());
         TrustedRoots(builder.root_certs(RootCerts::from(more.into_iter().chain(der))).build())
     }
@@ -46,6 +50,12 @@ impl TrustedRoots {
     pub(super) fn tls_config(&self) -> TlsConfig {
         self.0.clone()
     }
+}
+
+/// Whether `wxtoken ca` has made this certificate. It is for clients of `serve`: where a hosts file leads WeChat's hosts to a
+/// wxtoken, that one must not take itself, or another one, for WeChat.
+fn is_own_ca(der: &[u8]) -> bool {
+    der.windows(OWN_CA.len()).any(|bytes| bytes == OWN_CA.as_bytes())
 }
 
 fn system() -> Result<&'static CaStore> {
@@ -69,8 +79,15 @@ fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
             Err(_) => bail!("CA file {} is not PEM", path.display()),
         }
     }
+    if certificates.is_empty() {
+        bail!("CA file {} has no certificate in it", path.display());
+    }
+    certificates.retain(|it| !is_own_ca(it.der()));
     match certificates.is_empty() {
-        true => bail!("CA file {} has no certificate in it", path.display()),
+        true => bail!(
+            "CA file {} is from `wxtoken ca`: clients of serve trust it, and not wxtoken itself, whose way leads to WeChat;              leave it out here. 该 CA 由 wxtoken ca 生成，供 serve 的客户端使用；wxtoken 自身直接访问微信，请勿在此指定。",
+            path.display()
+        ),
         false => Ok(certificates),
     }
 }
@@ -85,6 +102,26 @@ mod tests {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
         (certificate.pem(), certificate.der().to_vec())
+    }
+
+    #[test]
+    fn a_ca_of_wxtokens_own_is_not_trusted() {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, format!("{OWN_CA} root 01234567"));
+        let own = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, own.pem()).unwrap();
+        let err = read_ca_file(&path).unwrap_err().to_string();
+        assert!(err.contains("ca.pem is from `wxtoken ca`"), "{err}");
+        std::fs::write(&path, own.pem() + &authority().0).unwrap();
+        assert_eq!(read_ca_file(&path).unwrap().len(), 1);
+        let store = CaStore { certificates: vec![own.der().clone()], ..CaStore::default() };
+        let roots = TrustedRoots::beside_public(Vec::new(), &store);
+        assert_eq!(count(&roots), count(&TrustedRoots::public()));
     }
 
     fn count(roots: &TrustedRoots) -> usize {

@@ -38,6 +38,7 @@ fn main() {
         ("dev_full", Path::new("/dev/full").exists(), "a system with /dev/full"),
         ("fish", has("fish"), "apt-get install fish"),
         ("ipv6", TcpListener::bind("[::1]:0").is_ok(), "a system with the address ::1"),
+        ("java", has("javac") && has("keytool"), "apt-get install default-jdk-headless"),
         ("mount", can("unshare", &MOUNT), "allow `unshare --user --map-root-user --mount`"),
         ("network", has_network(), "an address that is not a loopback one"),
         ("nginx", has("nginx"), "apt-get install nginx-light"),

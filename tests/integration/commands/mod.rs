@@ -1,5 +1,6 @@
 //! The other commands, one file each.
 
+mod ca;
 mod check;
 mod completions;
 mod demo;

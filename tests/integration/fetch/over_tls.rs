@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 
+use crate::support::proxy::proxy_to;
 use crate::support::tls::{Authority, TlsFront};
 use crate::support::*;
 
@@ -188,31 +188,6 @@ fn plain_http_is_accepted_for_loopback_only() {
     ] {
         Sandbox::with_base_url(url).run(&["fetch"]).exits(2).says(&["--base-url"]);
     }
-}
-
-/// Starts a CONNECT proxy that connects every tunnel to `target`. Returns its address and the heads of requests.
-fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, heads) = mpsc::channel();
-    std::thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1)
-            {
-                head.push(byte[0]);
-            }
-            let _ = sender.send(String::from_utf8_lossy(&head).into_owned());
-            let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
-            let server = TcpStream::connect(target).unwrap();
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-            let (mut from, mut to) = (server, client);
-            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-        }
-    });
-    (address, heads)
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! A proxy in front of the mock that can hold answers, so that a test decides how long a call takes.
+//! Proxies: one in front of the mock that can hold answers, so that a test decides how long a call takes, and one for CONNECT.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 
 /// Passes requests on at once, and answers only while they are not held.
@@ -75,4 +75,29 @@ fn is_whole(request: &[u8]) -> bool {
         .lines()
         .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     body.len() >= length.unwrap_or(0)
+}
+
+/// Starts a CONNECT proxy that connects every tunnel to `target`. Returns its address and the heads of requests.
+pub(crate) fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, heads) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1)
+            {
+                head.push(byte[0]);
+            }
+            let _ = sender.send(String::from_utf8_lossy(&head).into_owned());
+            let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+            let server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (server, client);
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    (address, heads)
 }

@@ -1,0 +1,202 @@
+//! `wxtoken ca`: makes a CA that can sign only WeChat's hosts, and the certificate with which `serve` answers for them. Prints
+//! how clients trust it. Asks no server.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rcgen::KeyPair;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use time::UtcDateTime;
+use zeroize::Zeroizing;
+
+use self::certificates::{Authority, HOSTS, NewAuthority, ServerCertificate, new_key};
+use super::output;
+use crate::cli::CaArgs;
+use crate::error::Exit;
+use crate::log;
+use crate::os::clock::{Clock, SystemClock};
+use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::lock::FileLock;
+use crate::os::file::read::{self, MAX_PEM, Protection};
+
+mod certificates;
+mod instructions;
+
+/// How long another run in the same directory is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PUBLIC: u32 = 0o644;
+const PRIVATE: u32 = 0o600;
+
+/// The files of a CA.
+struct Files {
+    lock: PathBuf,
+    /// The root, for clients.
+    root: PathBuf,
+    intermediate: PathBuf,
+    intermediate_key: PathBuf,
+    /// The server's certificate and the intermediate after it.
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn of(directory: &Path) -> Files {
+        Files {
+            lock: directory.join("ca.lock"),
+            root: directory.join("ca.pem"),
+            intermediate: directory.join("intermediate.pem"),
+            intermediate_key: directory.join("intermediate.key"),
+            certificate: directory.join("cert.pem"),
+            key: directory.join("key.pem"),
+        }
+    }
+
+    /// Takes the directory for this run.
+    fn lock(&self) -> Result<FileLock> {
+        let clock = SystemClock;
+        let lock = FileLock::acquire(&self.lock, &clock, clock.instant() + PATIENCE)?;
+        lock.ok_or_else(|| Exit::Locked.error(format!("another run holds {}", self.lock.display())))
+    }
+}
+
+/// Runs `wxtoken ca`.
+pub(crate) fn run(args: &CaArgs) -> Result<Exit> {
+    let hosts = hosts(&args.name)?;
+    let files = Files::of(&args.directory);
+    // Certificates have no fractions of a second.
+    let now = SystemClock.now().wall;
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let text = match args.renew {
+        true if !args.name.is_empty() => {
+            return Err(Exit::Usage.error(
+                "--renew and --name cannot be used together: a CA goes on signing the hosts that it was made for",
+            ));
+        }
+        true => renew(&files, args, now)?,
+        false => create(&files, &hosts, args, now)?,
+    };
+    output::print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Returns the hosts of these names; both without a name.
+fn hosts(names: &[String]) -> Result<Vec<&'static str>> {
+    let known = |name: &String| HOSTS.into_iter().find(|host| host.eq_ignore_ascii_case(name));
+    match names.iter().find(|name| known(name).is_none()) {
+        Some(name) => Err(Exit::Usage.error(format!(
+            "--name {}: a CA of wxtoken is for {} and {} alone, so that it endangers no other host; for a name of your own \
+             take a CA of your own",
+            log::printable(&log::without_long_words(name), 60),
+            HOSTS[0],
+            HOSTS[1]
+        ))),
+        None if names.is_empty() => Ok(HOSTS.to_vec()),
+        None => Ok(HOSTS.into_iter().filter(|host| names.iter().any(|name| known(name) == Some(host))).collect()),
+    }
+}
+
+/// Makes a CA and a server certificate. Fails if there is one in the directory.
+fn create(
+    files: &Files,
+    hosts: &[&'static str],
+    args: &CaArgs,
+    now: UtcDateTime,
+) -> Result<String> {
+    atomic::make_dir_of(&files.root, PUBLIC)?;
+    let _lock = files.lock()?;
+    let all =
+        [&files.root, &files.intermediate, &files.intermediate_key, &files.certificate, &files.key];
+    if let Some(there) = all.into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(Exit::Usage.error(format!(
+            "{} is there already, and nothing is overwritten: --renew signs the next certificate with the CA that is there; \
+             for another CA, take another directory. 文件已存在，不会覆盖：续期请加 --renew，新建 CA 请换一个目录。",
+            there.display()
+        )));
+    }
+    let NewAuthority { authority, root, intermediate, ends } = Authority::generate(hosts, now)?;
+    let key = new_key()?;
+    let certificate = authority.sign(&key, args.days.into(), now)?;
+    publish(&[
+        (&files.intermediate_key, &authority.key_pem(), PRIVATE),
+        (&files.intermediate, &intermediate, PUBLIC),
+        (&files.key, &Zeroizing::new(key.serialize_pem()), PRIVATE),
+        (&files.certificate, &chain(&certificate, &intermediate), PUBLIC),
+        (&files.root, &root, PUBLIC),
+    ])?;
+    let directory = std::path::absolute(&args.directory)?;
+    Ok(instructions::of_new_ca(&directory, authority.hosts(), ends, certificate.ends))
+}
+
+/// Signs the server's next certificate, for the key that is there.
+fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
+    let _lock = files.lock().map_err(|err| no_ca(files, err))?;
+    let certificate_in = |path: &Path, pem: &str| {
+        CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| anyhow!("{} has no certificate in it", path.display()))
+    };
+    let root = read_text(&files.root, Protection::WritableByOwner);
+    let root = root.map_err(|err| no_ca(files, err))?;
+    let intermediate = read_text(&files.intermediate, Protection::WritableByOwner)?;
+    let authority = Authority::from_parts(
+        certificate_in(&files.root, &root)?,
+        certificate_in(&files.intermediate, &intermediate)?,
+        read_key(&files.intermediate_key, Protection::Private)?,
+        now,
+    )?;
+    let (key, is_new) = match files.key.symlink_metadata() {
+        Ok(_) => (read_key(&files.key, Protection::PrivateToGroup)?, false),
+        Err(_) => (new_key()?, true),
+    };
+    let certificate = authority.sign(&key, args.days.into(), now)?;
+    let (pem, chain) = (Zeroizing::new(key.serialize_pem()), chain(&certificate, &intermediate));
+    let mut contents: Vec<(&Path, &str, u32)> = Vec::new();
+    if is_new {
+        contents.push((&files.key, &pem, PRIVATE));
+    }
+    contents.push((&files.certificate, &chain, PUBLIC));
+    publish(&contents)?;
+    Ok(format!("{}\n", instructions::certificate(&files.certificate, certificate.ends)))
+}
+
+fn no_ca(files: &Files, err: anyhow::Error) -> anyhow::Error {
+    match files.root.symlink_metadata() {
+        Err(_) => Exit::Usage.error(format!(
+            "there is no CA in {}: without --renew one is made there. 目录中没有 CA，去掉 --renew 即可新建。",
+            files.root.with_file_name("").display()
+        )),
+        Ok(_) => err,
+    }
+}
+
+/// What the server sends.
+fn chain(certificate: &ServerCertificate, intermediate: &str) -> String {
+    format!("{}{intermediate}", certificate.pem)
+}
+
+fn read_text(path: &Path, protection: Protection) -> Result<Zeroizing<String>> {
+    let reading = || format!("cannot read {}", path.display());
+    let bytes = read::read(path, protection, MAX_PEM).with_context(reading)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| anyhow!("{}: it is not PEM", reading()))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn read_key(path: &Path, protection: Protection) -> Result<KeyPair> {
+    // The error of the parser is dropped: it may quote the key.
+    KeyPair::from_pem(&read_text(path, protection)?)
+        .map_err(|_| anyhow!("{} has no private key in it that can sign", path.display()))
+}
+
+/// Writes files with these contents and modes, all of them or, if it fails before the first is in place, none.
+fn publish(contents: &[(&Path, &str, u32)]) -> Result<()> {
+    let mut prepared = Vec::new();
+    for (path, text, mode) in contents {
+        prepared.push((Replacement::prepare(path, *mode, text.len())?, text.as_bytes()));
+    }
+    for (replacement, text) in &mut prepared {
+        replacement.publish(text).map_err(ReplaceError::into_error)?;
+    }
+    prepared.iter().try_for_each(|(replacement, _)| replacement.sync_dir())
+}
