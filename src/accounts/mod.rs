@@ -154,6 +154,21 @@ impl Accounts {
         self.served[account].obtain(&demand, || self.current(account)).await
     }
 
+    /// Returns the token itself, to make a call with it; `None` without a live one. Called for each request.
+    pub(crate) fn live_secret(&self, account: usize) -> Option<Rc<Secret>> {
+        self.current(account).map(|(secret, _)| secret)
+    }
+
+    /// Returns the token itself, as demanded. Waits for it for some seconds if this process refreshes.
+    pub(crate) async fn obtain_secret(
+        &self,
+        account: usize,
+        demand: TokenDemand,
+    ) -> Result<Rc<Secret>, Unavailable> {
+        let look = || self.live_secret(account).map(|secret| (Rc::clone(&secret), secret));
+        self.served[account].obtain(&demand, look).await
+    }
+
     /// Returns a live ticket of this type as JSON. Waits for it for some seconds if this process refreshes.
     pub(crate) async fn ticket(
         &self,

@@ -85,11 +85,11 @@ impl ServedAccount {
 
     /// Has a token refreshed as demanded if this process refreshes; otherwise returns the current one. `look` returns the
     /// current token.
-    pub(super) async fn obtain(
+    pub(super) async fn obtain<T>(
         &self,
         demand: &TokenDemand,
-        look: impl Fn() -> Option<(Rc<Secret>, LiveToken)>,
-    ) -> Result<LiveToken, Unavailable> {
+        look: impl Fn() -> Option<(Rc<Secret>, T)>,
+    ) -> Result<T, Unavailable> {
         match self.scheduler() {
             Some(scheduler) => scheduler.obtain(demand, look).await,
             None => look().map(|(_, token)| token).ok_or_else(|| Unavailable::for_now(NO_TOKEN)),

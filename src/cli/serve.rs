@@ -76,6 +76,13 @@ pub(crate) struct ServeArgs {
           value_parser = BoolishValueParser::new())]
     pub(crate) refresh: Option<bool>,
 
+    /// Pass API calls on to WeChat, too
+    ///
+    /// They go with the account's token: an SDK that is pointed here never meets a dead one.
+    #[arg(long, env = "WXTOKEN_GATEWAY", num_args = 0, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) gateway: Option<bool>,
+
     /// Mode of the document, in octal [default: 0600]
     ///
     /// With --refresh.

@@ -20,10 +20,12 @@ use crate::os::signals::{EndsAtOnce, ServerSignals};
 use crate::os::{systemd, thread};
 use crate::scheduler::{self, Environment};
 use crate::server::{
-    self, AccessReader, AccessSources, BoundSocket, Make, Options, Reloaded, Scheme,
-    ServerSettings, Tls, TlsFiles, WatchedFiles,
+    self, AccessReader, AccessSources, AccountServers, BoundSocket, Make, Options, Reloaded,
+    Scheme, ServerSettings, Tls, TlsFiles, WatchedFiles,
 };
 use crate::store::Stores;
+use crate::upstream::api_servers::ApiServersReader;
+use crate::upstream::config::Origin;
 
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,6 +62,12 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     )?;
     // From here on there are sockets to be removed.
     drop(starting);
+    if settings.gateway && !settings.refresh {
+        error!(
+            "serve: --gateway without --refresh: a token that WeChat rejects is not replaced here, so calls with it fail until \
+             the host that asks replaces it"
+        );
+    }
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
     if let (true, Some(bound)) =
@@ -176,8 +184,11 @@ impl SettingsReader {
         let sources = sources(&settings, config.allowed());
         let mode = settings.refresh.then(|| config.mode(self.args.mode));
         let accounts = config.account_settings(&[]);
-        let accounts = accounts.and_then(|accounts| self.connect(accounts, mode));
-        let (accounts, access) = both(accounts, self.access.read(&sources))?;
+        let accounts = accounts.and_then(|accounts| {
+            let servers = settings.gateway.then(|| self.api_servers(&accounts)).transpose()?;
+            Ok((self.connect(accounts, mode)?, servers))
+        });
+        let ((accounts, servers), access) = both(accounts, self.access.read(&sources))?;
         if settings.needs_restart(&self.settings_at_start) {
             error!(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
@@ -188,11 +199,25 @@ impl SettingsReader {
         self.access.take(sources);
         let resources = self.resources.clone();
         Ok(Box::new(move |before: Option<&ServerSettings>| {
-            ServerSettings::new(
-                access,
-                Accounts::new(accounts, before.map(ServerSettings::accounts), &resources),
-            )
+            let before = before.map(ServerSettings::accounts);
+            ServerSettings::new(access, Accounts::new(accounts, before, &resources))
+                .with_api_servers(servers)
         }))
+    }
+
+    /// Returns where the accounts' calls go. An account of the config whose servers cannot be read is logged and left out, so
+    /// that the others are served.
+    fn api_servers(&self, accounts: &[AccountSettings]) -> Result<AccountServers> {
+        let mut reader = ApiServersReader::new(&self.resources.connector);
+        let mut found = AccountServers::new();
+        for AccountSettings { account, upstream, .. } in accounts {
+            match reader.read(account.api, upstream) {
+                Ok(servers) => drop(found.insert(account.name.clone(), servers)),
+                Err(err) if upstream.origin == Origin::CommandLine => return Err(err),
+                Err(err) => error!("serve: {err:#}"),
+            }
+        }
+        Ok(found)
     }
 
     /// Connects the accounts that are new or continue none. If `mode` is given, they are refreshed, and their documents

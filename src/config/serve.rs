@@ -24,6 +24,7 @@ pub(super) struct FileServe {
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
     pub(super) refresh: Option<bool>,
+    gateway: Option<bool>,
     max_connections: Option<u32>,
 }
 
@@ -40,6 +41,7 @@ impl FileServe {
             tls_key: table.get("tls_key", Value::path),
             tls_client_ca: table.get("tls_client_ca", Value::path),
             refresh: table.get("refresh", Value::boolean),
+            gateway: table.get("gateway", Value::boolean),
             max_connections: table.get("max_connections", read_max_connections),
         }
     }
@@ -58,6 +60,7 @@ pub(crate) struct ServeSettings {
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_client_ca: Option<PathBuf>,
     pub(crate) refresh: bool,
+    pub(crate) gateway: bool,
     pub(crate) max_connections: u32,
 }
 
@@ -86,6 +89,7 @@ impl ServeSettings {
             tls_key: path(&flags.tls_key, &file.tls_key),
             tls_client_ca: path(&flags.tls_client_ca, &file.tls_client_ca),
             refresh: flags.refresh.or(file.refresh).unwrap_or(false),
+            gateway: flags.gateway.or(file.gateway).unwrap_or(false),
             max_connections: max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
         }
     }

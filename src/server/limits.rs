@@ -15,6 +15,13 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a route may take to answer. Longer than the server waits for WeChat.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a call may take that is passed on to WeChat, from the last byte of its body that came. The gateway has closer
+/// limits of its own for each step; a large body on a slow way to WeChat takes minutes.
+pub(crate) const FORWARD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How long an answer that streams may stand still, because the client reads nothing.
+pub(crate) const STREAM_GAP: Duration = Duration::from_secs(60);
+
 /// How long a client may take to read an answer: as long as a request may take to arrive.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 

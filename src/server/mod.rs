@@ -2,7 +2,6 @@
 //! [`Accounts`](crate::accounts::Accounts); flags and the config come in as [`Options`].
 
 pub(crate) mod access;
-#[allow(dead_code)] // Until the listener passes requests on.
 mod gateway;
 mod limits;
 mod reload;
@@ -24,10 +23,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
-pub(crate) use state::snapshot::{AccessReader, ServerSettings};
+pub(crate) use state::snapshot::{AccessReader, AccountServers, ServerSettings};
 pub(crate) use transport::socket::{BoundSocket, Scheme};
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
+use gateway::Gateway;
 use limits::{PUBLISHING_TIMEOUT, SHUTDOWN_TIMEOUT};
 use state::ServerState;
 use state::counters::Counters;
@@ -73,7 +73,11 @@ pub(crate) async fn serve(
         log: ThrottledLog::default(),
         clock: options.clock,
     });
-    let transport = Rc::new(Transport { state: Rc::clone(&state), tls: options.tls });
+    let transport = Rc::new(Transport {
+        state: Rc::clone(&state),
+        tls: options.tls,
+        gateway: Gateway::default(),
+    });
     let ServerSignals { hangup, mut shutdown } = options.signals;
     let reloading = spawn_local(reload(Rc::clone(&transport), hangup));
     let addresses: Vec<String> = bound.iter().map(BoundSocket::to_string).collect();

@@ -77,14 +77,13 @@ impl Connector {
     }
 
     fn client(&self, config: &UpstreamConfig) -> Result<Client> {
-        let base =
-            |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
-        let bases: Vec<_> = config.base_urls.iter().map(base).collect::<Result<_>>()?;
-        let roots = match &config.ca_file {
-            None => self.common_roots()?,
-            Some(path) => self.roots(path)?,
-        };
-        Client::new(&bases, config.proxy.as_ref(), roots)
+        let bases = bases(&config.base_urls)?;
+        Client::new(&bases, config.proxy.as_ref(), self.roots(config.ca_file.as_deref())?)
+    }
+
+    /// Returns the common roots, with those of the CA file if there is one.
+    pub(super) fn roots(&self, ca_file: Option<&Path>) -> Result<TrustedRoots> {
+        ca_file.map_or_else(|| self.common_roots(), |path| self.roots_of_file(path))
     }
 
     fn common_roots(&self) -> Result<TrustedRoots> {
@@ -95,7 +94,7 @@ impl Connector {
         Ok(self.common.get_or_init(|| roots).clone())
     }
 
-    fn roots(&self, path: &Path) -> Result<TrustedRoots> {
+    fn roots_of_file(&self, path: &Path) -> Result<TrustedRoots> {
         let mut cached = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let version = FileVersion::at(path);
         match (cached.get(path), version) {
@@ -109,6 +108,12 @@ impl Connector {
             }
         }
     }
+}
+
+/// Parses base URLs.
+pub(super) fn bases(texts: &[String]) -> Result<Vec<BaseUrl>> {
+    let base = |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
+    texts.iter().map(base).collect()
 }
 
 /// Returns the account's upstream with this client and secret. Fails if the account's API needs an AppID or AppSecret

@@ -8,6 +8,7 @@ use crate::model::secret::{Salt, Secret};
 
 pub(crate) use error::UpstreamError;
 
+pub(crate) mod api_servers;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod connect;

@@ -2,8 +2,10 @@
 //! environment names it, and those of a CA file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use crate::os::ca_store::{self, CaStore};
@@ -44,6 +46,26 @@ impl TrustedRoots {
         let system = system.filter(|it| !public.clone().any(|root| root == *it));
         let der = public.clone().chain(system).map(|it| Certificate::from_der(it).to_owned());
         TrustedRoots(builder.root_certs(RootCerts::from(more.into_iter().chain(der))).build())
+    }
+
+    /// Returns the configuration of a TLS client that speaks HTTP/1.1, for connections that are not ureq's.
+    pub(super) fn client_config(&self) -> Result<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        let public = || webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+        match self.0.root_certs() {
+            RootCerts::Specific(certificates) => roots.add_parsable_certificates(
+                certificates.iter().map(|it| CertificateDer::from(it.der().to_vec())),
+            ),
+            _ => roots.add_parsable_certificates(public()),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("no version of TLS")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     /// Returns the configuration for ureq.

@@ -9,6 +9,7 @@ mod contrib;
 mod documents;
 mod fetch;
 mod files;
+mod gateway;
 mod process;
 mod promises;
 mod redis;

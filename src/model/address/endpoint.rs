@@ -80,12 +80,31 @@ impl BaseUrl {
         authority(&self.uri)
     }
 
+    /// Returns the host: a name, or an address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.uri.host().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Returns the port: the given one, or that of the scheme.
+    pub(crate) fn port(&self) -> u16 {
+        let given = host_port(&self.uri).and_then(|it| it.port);
+        given.unwrap_or(if self.is_https() { 443 } else { 80 })
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.uri.scheme_str() != Some("http")
+    }
+
+    /// Returns what stands before the path of each call: nothing, or `/PREFIX`.
+    pub(crate) fn prefix(&self) -> &str {
+        self.uri.path().trim_end_matches('/')
+    }
+
     /// Whether `exemptions`, a list like `NO_PROXY`, has this server in it.
     fn is_exempt(&self, exemptions: &str) -> bool {
-        let scheme_port = if self.uri.scheme_str() == Some("http") { 80 } else { 443 };
-        host_port(&self.uri).is_some_and(|server| {
-            no_proxy::exempts(exemptions, server.host, server.port.unwrap_or(scheme_port))
-        })
+        host_port(&self.uri)
+            .is_some_and(|server| no_proxy::exempts(exemptions, server.host, self.port()))
     }
 }
 
@@ -207,6 +226,10 @@ mod tests {
         let prefixed = BaseUrl::parse("https://proxy.example:8443/wx/").unwrap();
         assert_eq!(prefixed.join("/cgi-bin/token"), "https://proxy.example:8443/wx/cgi-bin/token");
         assert_eq!(prefixed.authority(), "proxy.example:8443");
+        let parts = |it: &BaseUrl| (it.host().to_owned(), it.port(), it.prefix().to_owned());
+        assert_eq!(parts(&prefixed), ("proxy.example".to_owned(), 8443, "/wx".to_owned()));
+        let v6 = BaseUrl::parse("http://[::1]/").unwrap();
+        assert_eq!(parts(&v6), ("::1".to_owned(), 80, String::new()));
     }
 
     #[test]

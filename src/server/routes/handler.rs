@@ -1,6 +1,7 @@
 //! Handles one request: the checks in their order, then the route. Reports refusals that may be an attack. Knows nothing
 //! of connections.
 
+mod api;
 mod for_sdks;
 
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::{HeaderMap, Method};
 
 use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection};
@@ -32,6 +33,7 @@ use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::token_loop::LoopCounter;
+use crate::server::gateway::Gateway;
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 
@@ -59,8 +61,13 @@ pub(crate) struct Handled {
 #[derive(Clone, Copy)]
 struct RequestContext<'a> {
     client: Peer,
+    /// The client, and whether a proxy speaks for it.
+    address: ClientAddress,
+    /// The other end of the connection.
+    peer: Peer,
     snapshot: &'a Snapshot,
     state: &'a ServerState,
+    gateway: &'a Gateway,
     /// What was handed out on the connection, if that is the client's own.
     loops: Option<&'a RefCell<LoopCounter>>,
     /// The name of the client's key, once that is known.
@@ -75,12 +82,14 @@ pub(crate) async fn handle(
     certificate: Result<(), AccessError>,
     loops: &RefCell<LoopCounter>,
     state: &ServerState,
+    gateway: &Gateway,
 ) -> Handled {
     // A reload meanwhile does not affect this request.
     let snapshot = state.snapshot.get();
-    let Snapshot { access, accounts } = &*snapshot;
+    let Snapshot { access, accounts, api_servers } = &*snapshot;
     let path = without_extra_slashes(head.uri.path());
-    let route = Route::parse(&path);
+    let route = Route::of(&path, api_servers.is_some());
+    let is_api = matches!(route, Ok(Route::Api));
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
     let answer = async {
@@ -96,13 +105,18 @@ pub(crate) async fn handle(
         let names = (!is_over_unix).then(|| access.server_names());
         check_host(head, names, connection.is_to_loopback)?;
         check_site(head, route.as_ref().ok().copied())?;
-        check_body(&body)?;
+        if !is_api {
+            check_body(&body)?;
+        }
         let route = route.clone()?;
         route.check_method(&head.method, accounts.can_refresh())?;
         let context = RequestContext {
             client: client.peer(),
+            address: client,
+            peer: connection.peer,
             snapshot: &snapshot,
             state,
+            gateway,
             // The connection of a proxy is that of many clients.
             loops: matches!(client, ClientAddress::Direct(_)).then_some(loops),
             key_name: &key_name,
@@ -116,15 +130,17 @@ pub(crate) async fn handle(
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
-        (Ok(Route::Sdk(_)), Err(rejection)) => match WechatError::body(rejection, client) {
-            Some(refusal) => Ok(Reply::Json(refusal)),
-            None => answer,
-        },
+        (Ok(Route::Sdk(_) | Route::Api), Err(rejection)) => {
+            match WechatError::body(rejection, client) {
+                Some(refusal) => Ok(Reply::Json(refusal)),
+                None => answer,
+            }
+        }
         _ => answer,
     };
-    let status = answer.as_ref().map_or_else(Rejection::status, |_| StatusCode::OK);
+    let status = answer.as_ref().map_or_else(Rejection::status, Reply::status);
     state.counters.answered(route.map_or(UNKNOWN_ROUTE, Route::label), status);
-    let is_for_sdks = is_for_sdks(head.uri.path());
+    let is_for_sdks = is_api || is_for_sdks(head.uri.path());
     Handled { client, is_for_sdks, key: key_name.into_inner(), answer }
 }
 
@@ -208,6 +224,7 @@ impl<'a> RequestContext<'a> {
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
             Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
+            Route::Api => self.answer_api(head, body).await,
         }
     }
 

@@ -54,6 +54,11 @@ const REFUSALS: Metric = Metric::counter(
     "Callers who did not get what they asked for, by reason; forbidden ones may not have asked yet.",
 );
 
+const CALLS: Metric = Metric::counter(
+    "wxtoken_gateway_calls_total",
+    "Calls that were passed on to WeChat, by what came of them; healed ones were repeated with another token.",
+);
+
 const CONNECTIONS: Metric =
     Metric::gauge("wxtoken_connections", "Connections that are open, this one included.");
 const CONNECTIONS_LIMIT: Metric = Metric::gauge(
@@ -83,6 +88,14 @@ pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     let refusals = state.counters.refusals();
     let labelled = refusals.into_iter().map(|(reason, count)| ([("reason", reason)], count));
     exposition.write(&REFUSALS, labelled);
+
+    let calls = accounts.iter().flat_map(|it| {
+        state.counters.calls(&it.name).into_iter().map(|(result, errcode, count)| {
+            let (account, result) = (it.name.clone(), result.to_owned());
+            ([("account", account), ("result", result), ("errcode", errcode)], count)
+        })
+    });
+    exposition.write(&CALLS, calls);
 
     let connections = &state.connections;
     exposition.write(&CONNECTIONS, [(NO_LABELS, connections.open())]);

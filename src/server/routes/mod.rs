@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use hyper::body::Body;
 use hyper::header;
 use hyper::http::request::Parts;
-use hyper::{Method, Version};
+use hyper::{Method, Uri, Version};
 
 use self::rejection::Rejection;
 use self::sdk::SdkRoute;
@@ -22,6 +22,7 @@ use crate::server::access::AccessError;
 use crate::server::access::browser;
 use crate::server::access::host::ServerNames;
 use crate::server::limits::MAX_BODY;
+use crate::server::state::snapshot::Snapshot;
 
 /// How much of a path a log line shows.
 const MAX_PATH_SHOWN: usize = 60; // characters
@@ -40,6 +41,8 @@ enum Route<'a> {
     Ticket(Option<&'a str>, &'a str),
     /// One of WeChat's own routes, for SDKs.
     Sdk(SdkRoute),
+    /// A call that is passed on to WeChat, which judges path and method.
+    Api,
 }
 
 /// The label in metrics for a path that is no route.
@@ -72,6 +75,19 @@ fn is_for_sdks(path: &str) -> bool {
     path.starts_with('/') && path.trim_start_matches('/').starts_with(WECHAT_DIRECTORY)
 }
 
+/// Whether a request for this path is a call that is passed on to WeChat.
+pub(crate) fn is_api(path: &str, snapshot: &Snapshot) -> bool {
+    let has_gateway = snapshot.api_servers.is_some();
+    has_gateway && Route::of(&without_extra_slashes(path), true) == Ok(Route::Api)
+}
+
+/// Whether these bytes begin with such a request, as far as they can be read.
+pub(crate) fn begins_as_api(bytes: &[u8], snapshot: &Snapshot) -> bool {
+    let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let uri = std::str::from_utf8(target).ok().and_then(|target| target.parse::<Uri>().ok());
+    snapshot.api_servers.is_some() && uri.is_some_and(|uri| is_api(uri.path(), snapshot))
+}
+
 /// Whether these bytes begin with a request for such a path, as far as they can be read.
 pub(crate) fn begins_for_sdks(bytes: &[u8]) -> bool {
     let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -102,11 +118,20 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// Returns the route of a path as it came. With a gateway, a path that is none of ours is a call.
+    fn of(path: &'a str, has_gateway: bool) -> Result<Route<'a>, Rejection> {
+        match Route::parse(path) {
+            Err(Rejection::NotFound) if has_gateway => Ok(Route::Api),
+            route => route,
+        }
+    }
+
     /// Fails if the route does not take this method. If `can_refresh`, rejected tokens can be reported.
     fn check_method(self, method: &Method, can_refresh: bool) -> Result<(), Rejection> {
         let allowed = match self {
             Route::Token(_) if can_refresh => READ_AND_REPORT,
             Route::Sdk(SdkRoute::StableToken) => POST,
+            Route::Api => return Ok(()),
             _ => READ,
         };
         let is_allowed = allowed.split(", ").any(|allowed| allowed == method.as_str());
@@ -130,6 +155,7 @@ impl<'a> Route<'a> {
             Route::Sdk(SdkRoute::StableToken) => "/cgi-bin/stable_token",
             Route::Sdk(SdkRoute::GetToken) => "/cgi-bin/gettoken",
             Route::Sdk(SdkRoute::GetTicket) => "/cgi-bin/ticket/getticket",
+            Route::Api => "gateway",
         }
     }
 }

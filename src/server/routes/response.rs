@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -11,15 +11,20 @@ use super::rejection::{Challenge, Rejection};
 use super::sdk::WechatError;
 use crate::model::status::Unavailable;
 use crate::server::access::peer::Peer;
+use crate::server::gateway::body::ResponseBody;
+use crate::server::gateway::error::GatewayError;
 
-/// The body of a successful response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The body of a response that is no rejection.
 pub(crate) enum Reply {
     Json(Bytes),
     /// Metrics in Prometheus's text format.
     Metrics(String),
     /// A page for people.
     Page(String),
+    /// WeChat's answer to a call.
+    Api(Box<Response<ResponseBody>>),
+    /// A call has no answer.
+    ApiError(GatewayError),
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -44,9 +49,25 @@ impl Reply {
     /// The reply of a route that only confirms.
     pub(crate) const OK: Reply = Reply::Json(Bytes::from_static(br#"{"status":"ok"}"#));
 
-    /// Returns the response with this body.
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Reply::Json(_) | Reply::Metrics(_) | Reply::Page(_) => StatusCode::OK,
+            Reply::Api(response) => response.status(),
+            Reply::ApiError(error) => error.status(),
+        }
+    }
+
+    /// Whether the connection is closed after it.
+    pub(crate) fn closes(&self) -> bool {
+        matches!(self, Reply::ApiError(error) if error.closes())
+    }
+
+    /// Returns the response with this body.
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+        let whole = match self {
+            Reply::Api(response) => return *response,
+            Reply::ApiError(error) => response(error.status(), error.body(), JSON),
             Reply::Json(body) => response(StatusCode::OK, body, JSON),
             Reply::Metrics(text) => response(StatusCode::OK, text.into(), METRICS),
             Reply::Page(html) => {
@@ -56,7 +77,8 @@ impl Reply {
                 headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
                 response
             }
-        }
+        };
+        whole.map(Either::Left)
     }
 }
 

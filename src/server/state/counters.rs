@@ -2,6 +2,7 @@
 //! so their number is bounded. Belongs to one thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use hyper::StatusCode;
 
@@ -9,8 +10,16 @@ use hyper::StatusCode;
 const WATCHED: [&str; 6] =
     ["certificate", "cross_site", "forbidden", "forwarded", "misdirected", "unauthorized"];
 
+/// How many outcomes of calls are told apart for an account. WeChat has hundreds of errcodes.
+const MAX_OUTCOMES: usize = 64;
+
+/// Counts by account, and by result and errcode of calls that the gateway passed on. The errcode of those beyond
+/// [`MAX_OUTCOMES`] is `None`.
+type CallCounts = BTreeMap<String, BTreeMap<(&'static str, Option<i64>), u64>>;
+
 #[derive(Debug)]
 pub(crate) struct Counters {
+    calls: RefCell<CallCounts>,
     answers: Tally<(&'static str, u16)>,
     refusals: Tally<&'static str>,
     accepted: Cell<u64>,
@@ -19,6 +28,7 @@ pub(crate) struct Counters {
 impl Default for Counters {
     fn default() -> Counters {
         Counters {
+            calls: RefCell::default(),
             answers: Tally::default(),
             refusals: Tally(RefCell::new(WATCHED.map(|reason| (reason, 0)).to_vec())),
             accepted: Cell::default(),
@@ -40,6 +50,31 @@ impl Counters {
     /// Counts a refused request or connection.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refusals.count(reason);
+    }
+
+    /// Counts a call that the gateway passed on for this account, by a word for what came of it and the errcode, 0 for none.
+    pub(crate) fn forwarded(&self, account: &str, result: &'static str, errcode: i64) {
+        let mut calls = self.calls.borrow_mut();
+        // Without a copy of the name where it is known.
+        if !calls.contains_key(account) {
+            calls.insert(account.to_owned(), BTreeMap::new());
+        }
+        let Some(outcomes) = calls.get_mut(account) else { return };
+        let mut outcome = (result, Some(errcode));
+        if outcomes.len() >= MAX_OUTCOMES && !outcomes.contains_key(&outcome) {
+            outcome.1 = None;
+        }
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+
+    /// Returns how many calls the gateway passed on for this account, by result and errcode; the errcode is `other` for rare
+    /// ones.
+    pub(crate) fn calls(&self, account: &str) -> Vec<(&'static str, String, u64)> {
+        let calls = self.calls.borrow();
+        let outcomes = calls.get(account).into_iter().flatten();
+        let errcode =
+            |it: &Option<i64>| it.map_or("other".to_owned(), |errcode| errcode.to_string());
+        outcomes.map(|((result, errcode_), count)| (*result, errcode(errcode_), *count)).collect()
     }
 
     /// Returns how many connections were accepted.
@@ -92,6 +127,20 @@ mod tests {
         }
         let expected = [(("/readyz", 503), 1), (("/token", 200), 2), (("/token", 503), 1)];
         assert_eq!(counts.answers(), expected);
+    }
+
+    #[test]
+    fn an_accounts_calls_have_a_bounded_number_of_outcomes() {
+        let counts = Counters::default();
+        for errcode in 0..1000 {
+            counts.forwarded("shop", "refused", errcode);
+        }
+        counts.forwarded("shop", "refused", 7);
+        let calls = counts.calls("shop");
+        assert_eq!(calls.len(), MAX_OUTCOMES + 1);
+        assert_eq!(calls[0], ("refused", "other".to_owned(), 1000 - MAX_OUTCOMES as u64));
+        assert!(calls.contains(&("refused", "7".to_owned(), 2)));
+        assert!(counts.calls("crm").is_empty());
     }
 
     #[test]

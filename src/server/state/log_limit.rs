@@ -2,6 +2,7 @@
 //! address, with the number of those that were suppressed. Reads no clock.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct ThrottledLog {
     all_in_flight: Throttle,
     failed_handshakes: RefCell<AddressThrottle>,
     not_accepted: Throttle,
+    /// By account.
+    unreachable: RefCell<HashMap<String, Throttle>>,
 }
 
 impl ThrottledLog {
@@ -92,6 +95,14 @@ impl ThrottledLog {
                  (--max-connections, ulimit -n)"
             ),
         );
+    }
+
+    /// Reports that the gateway cannot reach WeChat for calls of this account.
+    pub(crate) fn unreachable(&self, now: Instant, account: &str, why: &str) {
+        let mut throttles = self.unreachable.borrow_mut();
+        let throttle = throttles.entry(account.to_owned()).or_default();
+        let message = format_args!("{account}: a call cannot be passed on to WeChat: {why}");
+        throttle.report(now, message);
     }
 
     /// Reports that a connection could not be accepted.

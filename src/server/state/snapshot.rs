@@ -2,6 +2,7 @@
 //! keys file. A fault in one of them holds back no change of another.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +16,18 @@ use crate::server::access::allowlist::{self, Allowlist};
 use crate::server::access::keys::Keys;
 use crate::server::access::{AccessRules, AccessSources, ConfiguredRules};
 use crate::server::reload::{FirstRead, Make, Reloaded, WatchedFiles};
+use crate::upstream::api_servers::ApiServers;
 
 /// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
 pub(crate) struct Snapshot {
     pub(crate) access: AccessRules,
     pub(crate) accounts: Rc<Accounts>,
+    /// Present if calls are passed on.
+    pub(crate) api_servers: Option<Rc<AccountServers>>,
 }
+
+/// Where calls go, by the account's name. An account whose servers could not be read is missing.
+pub(crate) type AccountServers = HashMap<String, Arc<ApiServers>>;
 
 /// What flags and config say.
 pub(crate) struct ServerSettings {
@@ -28,12 +35,19 @@ pub(crate) struct ServerSettings {
     accounts: Rc<Accounts>,
     allow_file: ListFile<Allowlist>,
     keys: ListFile<Keys>,
+    api_servers: Option<Rc<AccountServers>>,
 }
 
 impl ServerSettings {
     pub(crate) fn new(access: AccessRead, accounts: Accounts) -> ServerSettings {
         let AccessRead { rules, allow_file, keys } = access;
-        ServerSettings { rules: Rc::new(rules), accounts: Rc::new(accounts), allow_file, keys }
+        let (rules, accounts) = (Rc::new(rules), Rc::new(accounts));
+        ServerSettings { rules, accounts, allow_file, keys, api_servers: None }
+    }
+
+    /// Returns these settings with calls passed on to these servers, if there are any.
+    pub(crate) fn with_api_servers(self, servers: Option<AccountServers>) -> ServerSettings {
+        ServerSettings { api_servers: servers.map(Rc::new), ..self }
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -179,6 +193,7 @@ impl LiveSnapshot {
         let snapshot = Snapshot {
             access: AccessRules::default(),
             accounts: Rc::clone(&settings.get().accounts),
+            api_servers: None,
         };
         let live = LiveSnapshot {
             settings,
@@ -242,6 +257,7 @@ impl LiveSnapshot {
             keys: self.keys.borrow().as_ref().map(|file| file.get()),
         };
         let accounts = Rc::clone(&settings.accounts);
-        self.current.replace(Rc::new(Snapshot { access, accounts }));
+        let api_servers = settings.api_servers.clone();
+        self.current.replace(Rc::new(Snapshot { access, accounts, api_servers }));
     }
 }

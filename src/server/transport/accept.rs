@@ -59,7 +59,7 @@ pub(crate) async fn accept(listener: Listener, transport: Rc<Transport>) {
 /// The slot is claimed before the evicted connection is closed, so that another listener does not take it too. What is
 /// waited for after that is the descriptor.
 async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) {
-    let Transport { state, tls } = &**transport;
+    let Transport { state, tls, .. } = &**transport;
     let connections = &state.connections;
     state.counters.accepted();
     let holder = bounded_address(info.peer, &state.snapshot.get().access);
@@ -158,6 +158,7 @@ mod tests {
 
     use crate::accounts::{AccountResources, Accounts};
     use crate::os::clock::SystemClock;
+    use crate::server::gateway::Gateway;
     use crate::server::reload::Reloaded;
     use crate::server::state::counters::Counters;
     use crate::server::state::log_limit::ThrottledLog;
@@ -180,7 +181,7 @@ mod tests {
             log: ThrottledLog::default(),
             clock: Arc::new(SystemClock),
         });
-        let transport = Rc::new(Transport { state, tls: None });
+        let transport = Rc::new(Transport { state, tls: None, gateway: Gateway::default() });
         let mut peers = Vec::new();
         for arrivals in [capacity, 2] {
             let mut admitting = Vec::new();

@@ -10,12 +10,12 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http_body_util::Full;
+use http_body_util::Either;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -24,7 +24,7 @@ use super::Transport;
 use super::progress::{RequestPhase, RequestProgress};
 use super::socket::Stream;
 use super::tls::{self, ClientCertificate};
-use super::tracked::{BufferedStream, TrackedBody, TrackedStream};
+use super::tracked::{BufferedStream, TrackedAnswer, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
 use crate::server::access::token_loop::LoopCounter;
@@ -32,7 +32,9 @@ use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_
 use crate::server::routes::handler::{self, Handled};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response::{self, Reply};
-use crate::server::routes::{UNKNOWN_ROUTE, begins_for_sdks, printable_path};
+use crate::server::routes::{
+    UNKNOWN_ROUTE, begins_as_api, begins_for_sdks, is_api, printable_path,
+};
 use crate::server::state::slots::ConnectionSlot;
 
 /// How many bytes of a request are read before it has a parser: the whole request of an SDK.
@@ -253,12 +255,15 @@ async fn answer_requests(
             Box::pin(async move { Ok::<_, Infallible>(answer(request, &connection).await) })
         })
     };
+    let snapshot = connection.transport.state.snapshot.get();
+    let is_call = begins_as_api(&buffered.read_ahead, &snapshot);
     let progress = &connection.progress;
     let tracked = TrackedStream { buffered, progress: Rc::clone(progress) };
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        // A client that shuts down its side after a request still gets the answer.
-        .half_close(true)
+        // A client that shuts down its side after a request still gets the answer. One whose call is passed on has left: there
+        // is no other sign of that, and nobody would wait for WeChat's answer.
+        .half_close(!is_call)
         .serve_connection(TokioIo::new(tracked), service);
     let end = poll_fn(|cx| {
         if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
@@ -299,30 +304,40 @@ fn end_by(err: hyper::Error) -> ConnectionEnd {
 }
 
 /// Answers one request.
-async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<TrackedAnswer> {
     let Connection { info, transport, slot, progress, .. } = connection;
-    let state = &transport.state;
+    let Transport { state, gateway, .. } = &**transport;
     let asked_at = Instant::now();
     let (head, body) = request.into_parts();
-    let mut body = TrackedBody { body, progress, request_began: progress.begin_answer(asked_at) };
+    let request_began = progress.begin_answer(asked_at);
+    let is_forwarded = is_api(head.uri.path(), &state.snapshot.get());
+    if is_forwarded {
+        progress.enter(RequestPhase::Forwarding, asked_at);
+    }
+    let mut body = TrackedBody { body, progress, request_began, is_forwarded };
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
     let certificate = connection.certificate.get();
     let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now().wall));
     let Handled { client, is_for_sdks, key, answer } =
-        handler::handle(&head, &mut body, *info, certificate, &connection.loops, state).await;
+        handler::handle(&head, &mut body, *info, certificate, &connection.loops, state, gateway)
+            .await;
     connection.is_for_sdks.set(is_for_sdks);
-    let closes = answer.as_ref().is_err_and(Rejection::closes);
+    let closes = answer.as_ref().map_or_else(Rejection::closes, Reply::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));
     let refuse = |rejection| response::refuse(&rejection, is_for_sdks.then_some(client));
-    let mut response = answer.map_or_else(refuse, Reply::into_response);
+    let mut response = answer.map_or_else(|it| refuse(it).map(Either::Left), Reply::into_response);
     if progress.has_unread() || state.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let answered_at = Instant::now();
     slot.mark_answered(answered_at);
-    progress.enter(RequestPhase::Writing, answered_at);
+    let (head_of_response, answer_body) = response.into_parts();
+    let has_body = head.method != Method::HEAD
+        && !matches!(head_of_response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let answer_body = TrackedAnswer::begin(answer_body, has_body, progress, answered_at);
+    let response = Response::from_parts(head_of_response, answer_body);
     if log::is_enabled(Level::Info) {
         let method = log::printable(head.method.as_str(), LONGEST_METHOD_SHOWN);
         let (path, status) = (printable_path(head.uri.path()), response.status().as_u16());

@@ -12,6 +12,7 @@ mod tracked;
 use std::rc::Rc;
 
 use self::tls::Tls;
+use super::gateway::Gateway;
 use super::state::ServerState;
 
 /// What all connections of a server need.
@@ -19,4 +20,5 @@ pub(crate) struct Transport {
     pub(crate) state: Rc<ServerState>,
     /// Present if connections over TCP must use TLS.
     pub(crate) tls: Option<Tls>,
+    pub(crate) gateway: Gateway,
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::server::limits::{ANSWER_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::server::limits::{
+    ANSWER_TIMEOUT, FORWARD_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT, STREAM_GAP,
+};
 use crate::server::state::slots::Standing;
 
 /// What a connection is doing.
@@ -23,7 +25,11 @@ pub(super) enum RequestPhase {
     ReadingBody,
     /// All that the route needs of the request has arrived, and its answer is not ready.
     Answering,
-    /// The answer is being written.
+    /// The same, for a call that is passed on to WeChat, whose body may still be arriving.
+    Forwarding,
+    /// The answer is being written, and more of it is to come.
+    Streaming,
+    /// The answer, or its end, is being written.
     Writing,
     /// The connection waits for another request.
     Idle,
@@ -38,6 +44,8 @@ impl RequestPhase {
             | RequestPhase::ReadingHead
             | RequestPhase::ReadingBody => REQUEST_TIMEOUT,
             RequestPhase::Answering => ANSWER_TIMEOUT,
+            RequestPhase::Forwarding => FORWARD_TIMEOUT,
+            RequestPhase::Streaming => STREAM_GAP,
             RequestPhase::Writing => RESPONSE_TIMEOUT,
             RequestPhase::Idle => IDLE_TIMEOUT,
         }
@@ -98,6 +106,13 @@ impl RequestProgress {
         }
     }
 
+    /// Notes that some bytes for the client are written.
+    pub(super) fn sent_bytes(&self) {
+        if self.phase.get() == RequestPhase::Streaming {
+            self.since.set(Instant::now());
+        }
+    }
+
     /// Notes that all bytes for the client are written.
     pub(super) fn sent_everything(&self) {
         if self.phase.get() == RequestPhase::Writing {
@@ -132,19 +147,26 @@ impl RequestProgress {
             RequestPhase::Handshake | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
                 Standing::Receiving
             }
-            RequestPhase::Answering | RequestPhase::Writing => Standing::InFlight,
+            RequestPhase::Answering
+            | RequestPhase::Forwarding
+            | RequestPhase::Streaming
+            | RequestPhase::Writing => Standing::InFlight,
         }
     }
 
     pub(super) fn is_writing(&self) -> bool {
-        self.phase.get() == RequestPhase::Writing
+        matches!(self.phase.get(), RequestPhase::Streaming | RequestPhase::Writing)
     }
 
     /// Whether hyper has parsed a request whose answer is not completely written.
     pub(super) fn has_request(&self) -> bool {
         matches!(
             self.phase.get(),
-            RequestPhase::ReadingBody | RequestPhase::Answering | RequestPhase::Writing
+            RequestPhase::ReadingBody
+                | RequestPhase::Answering
+                | RequestPhase::Forwarding
+                | RequestPhase::Streaming
+                | RequestPhase::Writing
         )
     }
 

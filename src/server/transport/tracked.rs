@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http_body_util::Either;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::progress::{RequestPhase, RequestProgress};
 use super::socket::Stream;
+use crate::server::gateway::body::ResponseBody;
 
 /// A stream with bytes that were read ahead of hyper. While a connection is idle, this is all that it keeps.
 pub(super) struct BufferedStream {
@@ -55,7 +57,9 @@ impl AsyncWrite for TrackedStream {
     ) -> Poll<io::Result<usize>> {
         if self.progress.has_request() {
             // A route's answer, or hyper's 100 (Continue) to a client that waits for it before it sends a body.
-            Pin::new(&mut self.buffered.stream).poll_write(cx, buf)
+            let written = ready!(Pin::new(&mut self.buffered.stream).poll_write(cx, buf))?;
+            self.progress.sent_bytes();
+            Poll::Ready(Ok(written))
         } else {
             // hyper answers what it could not parse with a bare status. That is dropped: once hyper has ended, the
             // connection writes a rejection with the body and headers that all others have.
@@ -81,6 +85,8 @@ pub(super) struct TrackedBody<'a> {
     pub(super) progress: &'a RequestProgress,
     /// When the request began to arrive.
     pub(super) request_began: Instant,
+    /// Whether it is passed on to WeChat: then it may be large, and what counts is how long it stands still.
+    pub(super) is_forwarded: bool,
 }
 
 impl Body for TrackedBody<'_> {
@@ -93,10 +99,60 @@ impl Body for TrackedBody<'_> {
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match polled {
+            Poll::Pending if self.is_forwarded => {}
+            Poll::Ready(_) if self.is_forwarded => {
+                self.progress.enter(RequestPhase::Forwarding, Instant::now());
+            }
             Poll::Pending => self.progress.enter(RequestPhase::ReadingBody, self.request_began),
             Poll::Ready(_) => self.progress.enter(RequestPhase::Answering, Instant::now()),
         }
         polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer, which may stream.
+pub(super) struct TrackedAnswer {
+    pub(super) body: ResponseBody,
+    pub(super) progress: Rc<RequestProgress>,
+}
+
+impl TrackedAnswer {
+    /// Returns the body, and notes that it is being written from now on. `has_body` is false if the client gets none of it,
+    /// as after HEAD.
+    pub(super) fn begin(
+        body: ResponseBody,
+        has_body: bool,
+        progress: &Rc<RequestProgress>,
+        now: Instant,
+    ) -> TrackedAnswer {
+        let streams = has_body && matches!(&body, Either::Right(body) if !body.is_end_stream());
+        let phase = if streams { RequestPhase::Streaming } else { RequestPhase::Writing };
+        progress.enter(phase, now);
+        TrackedAnswer { body, progress: Rc::clone(progress) }
+    }
+}
+
+impl Body for TrackedAnswer {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let ends = frame.is_none() || self.body.is_end_stream();
+        let phase = if ends { RequestPhase::Writing } else { RequestPhase::Streaming };
+        self.progress.enter(phase, Instant::now());
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -371,6 +371,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
         "tls_key",
         "tls_client_ca",
         "refresh",
+        "gateway",
         "max_connections",
         "secret",
         "x",

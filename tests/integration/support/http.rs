@@ -126,6 +126,11 @@ impl<S: Read + Write> Caller<S> {
         self.stream.get_mut().write_all(text.as_ref()).expect("the server reads");
     }
 
+    /// Does the same, unless the server has closed the connection.
+    pub(crate) fn try_send(&mut self, text: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(text.as_ref())
+    }
+
     /// Sends `GET path` and keeps the connection.
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> Response {

@@ -1,0 +1,109 @@
+//! A call on its way: what it is made of, and the request that WeChat gets.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::http::request;
+use hyper::{Request, Version};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::admission::Admitted;
+use super::body::SentBody;
+use super::error::GatewayError;
+use super::headers;
+use super::pool::PooledConnection;
+use crate::accounts::Accounts;
+use crate::log::info;
+use crate::model::secret::Secret;
+use crate::model::status::{ClientIdentity, TokenDemand, Unavailable};
+use crate::server::state::ServerState;
+use crate::upstream::api_servers::ApiServers;
+
+/// How long a call waits for a token where there is none, so that the client is answered within 2.5 s.
+const TOKEN_PATIENCE: Duration = Duration::from_millis(2300);
+
+/// A call that is to be passed on.
+pub(crate) struct ForwardedCall<'a> {
+    pub(crate) head: &'a request::Parts,
+    pub(crate) admitted: Admitted,
+    /// Whose word it counts as that WeChat rejected the token.
+    pub(crate) client: ClientIdentity,
+    pub(crate) accounts: &'a Accounts,
+    /// `None` if they could not be read.
+    pub(crate) servers: Option<&'a Arc<ApiServers>>,
+    pub(crate) state: &'a ServerState,
+}
+
+/// Notes when a call is dropped because its client left while WeChat had it.
+pub(super) struct InFlight<'a> {
+    account: &'a str,
+    path: &'a str,
+    pub(super) is_sent: bool,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.is_sent {
+            let InFlight { account, path, .. } = self;
+            info!(
+                "serve: {account}: a client left before WeChat answered its call of {path}; WeChat may have carried it out"
+            );
+        }
+    }
+}
+
+impl<'a> ForwardedCall<'a> {
+    /// The account's name.
+    pub(super) fn account(&self) -> &'a str {
+        &self.accounts.names()[self.admitted.account]
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.admitted.target.path()
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight<'_> {
+        InFlight { account: self.account(), path: self.path(), is_sent: false }
+    }
+
+    /// Returns the account's token. Waits a moment for one.
+    pub(super) async fn token(&self) -> Result<Rc<Secret>, GatewayError> {
+        let account = self.admitted.account;
+        if let Some(token) = self.accounts.live_secret(account) {
+            return Ok(token);
+        }
+        let obtain = self.accounts.obtain_secret(account, TokenDemand::Live);
+        let late = || Unavailable::for_now("WeChat is being asked for a token; ask again");
+        let obtained = timeout(TOKEN_PATIENCE, obtain).await.unwrap_or_else(|_| Err(late()));
+        obtained.map_err(GatewayError::NoToken)
+    }
+
+    /// Returns path and query. They hold the token, if there is one.
+    pub(super) fn target(&self, token: Option<&Secret>) -> Zeroizing<String> {
+        Zeroizing::new(self.admitted.target.with_token(token.map_or("", Secret::expose)))
+    }
+
+    pub(super) fn request(
+        &self,
+        connection: &PooledConnection,
+        target: &str,
+        length: u64,
+        body: SentBody,
+    ) -> Result<Request<SentBody>, GatewayError> {
+        let servers = self.servers.ok_or(GatewayError::NotConfigured)?;
+        let server = &servers.servers[connection.server].base;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.version_mut() = Version::HTTP_11;
+        let target = match server.prefix() {
+            "" => target.parse(),
+            prefix => format!("{prefix}{target}").parse(),
+        };
+        *request.uri_mut() = target.map_err(|_| GatewayError::NotHttp)?;
+        *request.headers_mut() =
+            headers::for_wechat(&self.head.headers, &self.head.method, server.authority(), length);
+        Ok(request)
+    }
+}

@@ -1,0 +1,333 @@
+//! One call: reads the client's body, sends it to WeChat with the account's token, looks at the answer, and heals a dead
+//! token. A call is repeated only if nothing of it was sent, or if WeChat refused its token.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::http::request;
+use hyper::{HeaderMap, Method, Response, StatusCode};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Gateway;
+use super::admission::TokenInRequest;
+use super::body::{ANSWER_GAP, AnswerBody, ClientBody, ResponseBody, SentBody};
+use super::call::ForwardedCall;
+use super::error::GatewayError;
+use super::headers;
+use super::pool::{PooledConnection, SendError};
+use super::receive::{ReceivedBody, feed, join, receive};
+use super::verdict::{self, MAX_INSPECTED};
+use crate::model::secret::Secret;
+use crate::model::status::{TokenDemand, Witness};
+
+/// How long WeChat may take until its answer begins, once the request is sent.
+pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How slowly a body may go to WeChat, in bytes a second.
+const SLOWEST_UPLOAD: u64 = 32 * 1024;
+
+/// WeChat's answer.
+struct ApiAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: ResponseBody,
+    /// 0 if there is none, or if the answer is too large for an error.
+    errcode: i64,
+}
+
+impl ApiAnswer {
+    fn into_response(self) -> Response<ResponseBody> {
+        let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// Fails for a request that cannot be passed on, whoever sends it.
+pub(crate) fn check(head: &request::Parts) -> Result<(), GatewayError> {
+    let is_unsupported = head.method == Method::CONNECT || head.method == Method::TRACE;
+    if is_unsupported || headers::wants_websocket(&head.headers) {
+        return Err(GatewayError::NotHttp);
+    }
+    match headers::has_plain_coding(&head.headers) {
+        true => Ok(()),
+        false => Err(GatewayError::TransferCoding),
+    }
+}
+
+impl Gateway {
+    /// Makes the call, of which `body` is the body. Returns WeChat's answer, which may still be arriving.
+    pub(crate) async fn forward(
+        &self,
+        call: &ForwardedCall<'_>,
+        body: &mut ClientBody<'_>,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        let result = self.try_forward(call, body).await;
+        if let Err(error) = &result {
+            call.state.counters.forwarded(call.account(), error.code(), 0);
+        }
+        result
+    }
+
+    async fn try_forward(
+        &self,
+        call: &ForwardedCall<'_>,
+        body: &mut ClientBody<'_>,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        let token = match call.admitted.token {
+            TokenInRequest::Foreign => None,
+            _ => Some(call.token().await?),
+        };
+        // Held until the answer is complete or streams.
+        let mut held = self.hold();
+        let received = receive(body, &mut held).await?;
+        let (length, whole) = match received {
+            ReceivedBody::Whole(bytes) => (bytes.len() as u64, Some(bytes)),
+            ReceivedBody::Streamed(length) => (length, None),
+        };
+        let target = call.target(token.as_deref());
+        let first = match &whole {
+            Some(bytes) => self.send_whole(call, &target, bytes.clone()).await?,
+            None => self.send_streamed(call, &target, body, length).await?,
+        };
+        let Some(token) = token else { return Ok(first.into_response()) };
+        let api = call.accounts.api(call.admitted.account);
+        if !verdict::is_about_token(first.errcode, api) {
+            if first.errcode == 0 {
+                self.path_faults.borrow_mut().forget(call.account(), call.path());
+            }
+            return Ok(first.into_response());
+        }
+        let Some(new) = self.other_token(call, &token).await? else {
+            return Ok(first.into_response());
+        };
+        let Some(bytes) = whole else { return Err(GatewayError::NotRepeated) };
+        let second = self.send_whole(call, &call.target(Some(&new)), bytes).await?;
+        if verdict::is_about_token(second.errcode, api) {
+            self.note_path_fault(call);
+        } else {
+            call.state.counters.forwarded(call.account(), "healed", 0);
+        }
+        Ok(second.into_response())
+    }
+
+    /// Returns the token to repeat a call with, which WeChat refused with `token`; `None` if that is not the token's fault,
+    /// or if this process replaces none.
+    async fn other_token(
+        &self,
+        call: &ForwardedCall<'_>,
+        token: &Rc<Secret>,
+    ) -> Result<Option<Rc<Secret>>, GatewayError> {
+        let (accounts, account) = (call.accounts, call.admitted.account);
+        if let Some(current) = accounts.live_secret(account)
+            && current != *token
+        {
+            return Ok(Some(current));
+        }
+        let is_known =
+            self.path_faults.borrow().contains(call.account(), call.path(), Instant::now());
+        if is_known || !accounts.can_refresh() {
+            return Ok(None);
+        }
+        let witness = Witness::Client(call.client.clone());
+        let demand = TokenDemand::OtherThan(Secret::clone(token), witness);
+        let obtained = accounts.obtain_secret(account, demand).await;
+        let obtained = obtained.map_err(GatewayError::NotReplaced)?;
+        if obtained == *token {
+            // WeChat honours it.
+            self.note_path_fault(call);
+            return Ok(None);
+        }
+        Ok(Some(obtained))
+    }
+
+    fn note_path_fault(&self, call: &ForwardedCall<'_>) {
+        self.path_faults.borrow_mut().note(call.account(), call.path(), Instant::now());
+    }
+
+    async fn send_whole(
+        &self,
+        call: &ForwardedCall<'_>,
+        target: &str,
+        bytes: Bytes,
+    ) -> Result<ApiAnswer, GatewayError> {
+        let length = bytes.len() as u64;
+        let patience = FIRST_BYTE_TIMEOUT + Duration::from_secs(length / SLOWEST_UPLOAD);
+        let mut body = SentBody::whole(bytes);
+        let mut in_flight = call.in_flight();
+        loop {
+            let (mut connection, is_kept) = self.connection(call).await?;
+            let request = call.request(&connection, target, length, body)?;
+            in_flight.is_sent = true;
+            let sent = timeout(patience, connection.send(request)).await;
+            let sent = match sent {
+                Ok(Err(SendError::Unsent(request))) if is_kept => {
+                    // It was closed while it was idle.
+                    body = request.into_body();
+                    in_flight.is_sent = false;
+                    continue;
+                }
+                Ok(sent) => self.sent(call, sent),
+                Err(_) => Err(GatewayError::NoAnswerInTime),
+            };
+            let answer = match sent {
+                Ok(response) => self.read(call, response, connection).await,
+                Err(error) => Err(error),
+            };
+            in_flight.is_sent = false;
+            return answer;
+        }
+    }
+
+    async fn send_streamed(
+        &self,
+        call: &ForwardedCall<'_>,
+        target: &str,
+        client_body: &mut ClientBody<'_>,
+        length: u64,
+    ) -> Result<ApiAnswer, GatewayError> {
+        let (pieces, mut body) = SentBody::streamed(length);
+        let mut in_flight = call.in_flight();
+        let (connection, response) = loop {
+            let (mut connection, is_kept) = self.connection(call).await?;
+            let request = call.request(&connection, target, length, body)?;
+            in_flight.is_sent = true;
+            let sent = {
+                let mut sending = pin!(connection.send(request));
+                let mut feeding = pin!(feed(client_body, &pieces));
+                let mut late = pin!(sleep(FIRST_BYTE_TIMEOUT));
+                let mut is_fed = false;
+                poll_fn(|cx| {
+                    if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                        return Poll::Ready(Ok(sent));
+                    }
+                    if !is_fed && let Poll::Ready(fed) = feeding.as_mut().poll(cx) {
+                        if let Err(error) = fed {
+                            return Poll::Ready(Err(error));
+                        }
+                        is_fed = true;
+                        late.as_mut().reset(Instant::now() + FIRST_BYTE_TIMEOUT);
+                    }
+                    if is_fed && late.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(GatewayError::NoAnswerInTime));
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            match sent {
+                Ok(Err(SendError::Unsent(request))) if is_kept => body = request.into_body(),
+                Ok(sent) => break (connection, self.sent(call, sent)),
+                Err(error) => {
+                    in_flight.is_sent = false;
+                    return Err(error);
+                }
+            }
+        };
+        let answer = match response {
+            Ok(response) => self.read(call, response, connection).await,
+            Err(error) => Err(error),
+        };
+        in_flight.is_sent = false;
+        answer
+    }
+
+    /// Returns a kept connection to the account's servers, or a new one, and whether it is a kept one.
+    async fn connection(
+        &self,
+        call: &ForwardedCall<'_>,
+    ) -> Result<(PooledConnection, bool), GatewayError> {
+        let servers = call.servers.ok_or(GatewayError::NotConfigured)?;
+        if let Some(kept) = self.pool.take(servers) {
+            return Ok((kept, true));
+        }
+        match self.pool.connect(servers).await {
+            Ok(new) => Ok((new, false)),
+            Err(errors) => {
+                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                self.report_unreachable(call, &errors.join("; "));
+                Err(GatewayError::Unreachable)
+            }
+        }
+    }
+
+    fn sent(
+        &self,
+        call: &ForwardedCall<'_>,
+        sent: Result<Response<Incoming>, SendError>,
+    ) -> Result<Response<Incoming>, GatewayError> {
+        sent.map_err(|error| match error {
+            SendError::Unsent(_) => {
+                self.report_unreachable(call, "a new connection was closed at once");
+                GatewayError::Unreachable
+            }
+            SendError::Sent => GatewayError::NoAnswer,
+        })
+    }
+
+    fn report_unreachable(&self, call: &ForwardedCall<'_>, why: &str) {
+        let now = call.state.clock.instant().into();
+        call.state.log.unreachable(now, call.account(), why);
+    }
+
+    /// Reads an answer as far as it may be an error.
+    async fn read(
+        &self,
+        call: &ForwardedCall<'_>,
+        response: Response<Incoming>,
+        connection: PooledConnection,
+    ) -> Result<ApiAnswer, GatewayError> {
+        let (head, mut rest) = response.into_parts();
+        let headers = headers::for_client(&head.headers);
+        let (mut begun, mut size) = (VecDeque::new(), 0);
+        let is_large = rest.size_hint().lower() > MAX_INSPECTED as u64;
+        let is_whole = loop {
+            if rest.is_end_stream() {
+                break true;
+            }
+            let is_error = begun.front().map(|first: &Bytes| verdict::may_be_error(first));
+            if is_large || size > MAX_INSPECTED || is_error == Some(Some(false)) {
+                break false;
+            }
+            match timeout(ANSWER_GAP, rest.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(piece) = frame.into_data()
+                        && !piece.is_empty()
+                    {
+                        size += piece.len();
+                        begun.push_back(piece);
+                    }
+                }
+                Ok(None) => break true,
+                Ok(Some(Err(_))) => return Err(GatewayError::NoAnswer),
+                Err(_) => return Err(GatewayError::NoAnswerInTime),
+            }
+        };
+        let (body, errcode) = if is_whole {
+            self.pool.put(connection);
+            let whole = join(begun);
+            let errcode = match whole.len() <= MAX_INSPECTED {
+                true => verdict::errcode(&whole),
+                false => 0,
+            };
+            (Either::Left(Full::new(whole)), errcode)
+        } else {
+            (Either::Right(AnswerBody::new(begun, rest, &self.pool, connection)), 0)
+        };
+        let result = match (head.status.as_u16(), errcode) {
+            (400.., _) => "http_error",
+            (_, 0) if is_whole => "ok",
+            (_, 0) => "streamed",
+            _ => "refused",
+        };
+        call.state.counters.forwarded(call.account(), result, errcode);
+        Ok(ApiAnswer { status: head.status, headers, body, errcode })
+    }
+}

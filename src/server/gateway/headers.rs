@@ -1,0 +1,203 @@
+//! Which headers pass between a client and WeChat: all but those that belong to one connection or to this server.
+
+use hyper::HeaderMap;
+use hyper::Method;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+/// Headers that are about one connection (RFC 9110, 7.6.1). What `Connection` names is, too.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Headers of a request that are meant for this server or that it sets itself. The key of a client and the addresses of the
+/// network are none of WeChat's business.
+const OURS: [HeaderName; 13] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::ACCEPT_ENCODING,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// An answer that is compressed cannot be looked at.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Returns the headers of a request to WeChat at `host`, for a client's request with these headers. `length` is that of the
+/// body.
+pub(super) fn for_wechat(
+    headers: &HeaderMap,
+    method: &Method,
+    host: &str,
+    length: u64,
+) -> HeaderMap {
+    let mut sent = without_hop_by_hop(headers);
+    for name in OURS {
+        sent.remove(name);
+    }
+    if let Ok(host) = HeaderValue::from_str(host) {
+        sent.insert(header::HOST, host);
+    }
+    sent.insert(header::ACCEPT_ENCODING, IDENTITY);
+    // WeChat answers 412 to a POST without a length, also if it has no body.
+    let may_have_body = *method != Method::GET && *method != Method::HEAD;
+    if length > 0 || may_have_body {
+        sent.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    sent
+}
+
+/// Returns the headers of the answer to a client, for one of WeChat with these headers.
+pub(super) fn for_client(headers: &HeaderMap) -> HeaderMap {
+    without_hop_by_hop(headers)
+}
+
+fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = headers.clone();
+    for line in headers.get_all(header::CONNECTION) {
+        let names = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for name in names.filter_map(|name| HeaderName::from_bytes(name).ok()) {
+            passed.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        passed.remove(name);
+    }
+    passed
+}
+
+/// Whether a body has no transfer coding, or is chunked and nothing else. hyper also takes `gzip, chunked`, and drops that it
+/// is compressed.
+pub(super) fn has_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    is_chunked && codings.next().is_none()
+}
+
+/// Whether the request wants to speak something else than HTTP from then on. An offer of HTTP/2, which Java's client makes
+/// with each request, may be ignored.
+pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(header::UPGRADE).iter();
+    upgrades
+        .any(|it| it.as_bytes().to_ascii_lowercase().windows(9).any(|part| part == b"websocket"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn headers_of_one_connection_and_those_for_this_server_do_not_reach_wechat() {
+        let sent = map(&[
+            ("host", "wxtoken:7200"),
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "close"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
+            ("proxy-authorization", "Basic eA=="),
+            ("authorization", "Bearer wxk_0"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip, br"),
+            ("x-forwarded-for", "10.0.0.7"),
+            ("x-real-ip", "10.0.0.7"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "application/json"),
+            ("wechatmp-signature", "s1"),
+            ("cookie", "a=b"),
+            ("x-twice", "1"),
+            ("x-twice", "2"),
+        ]);
+        let passed = for_wechat(&sent, &Method::POST, "api.weixin.qq.com", 7);
+        let expected = map(&[
+            ("content-type", "application/json"),
+            ("wechatmp-signature", "s1"),
+            ("cookie", "a=b"),
+            ("x-twice", "1"),
+            ("x-twice", "2"),
+            ("host", "api.weixin.qq.com"),
+            ("accept-encoding", "identity"),
+            ("content-length", "7"),
+        ]);
+        assert_eq!(passed, expected);
+    }
+
+    #[test]
+    fn a_get_without_a_body_has_no_length_and_a_post_without_one_has() {
+        let length = |method: Method, length| {
+            let passed = for_wechat(&HeaderMap::new(), &method, "h", length);
+            passed.get("content-length").map(|it| it.to_str().unwrap().to_owned())
+        };
+        assert_eq!(length(Method::GET, 0), None);
+        assert_eq!(length(Method::GET, 2).as_deref(), Some("2"));
+        assert_eq!(length(Method::POST, 0).as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn an_answer_keeps_all_but_the_headers_of_its_connection() {
+        let answer = map(&[
+            ("content-length", "68"),
+            ("etag", "\"x\""),
+            ("connection", "X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ]);
+        let expected = map(&[
+            ("content-length", "68"),
+            ("etag", "\"x\""),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ]);
+        assert_eq!(for_client(&answer), expected);
+    }
+
+    #[test]
+    fn a_body_is_plain_or_chunked_and_nothing_else() {
+        for (codings, expected) in [
+            (&[][..], true),
+            (&["chunked"], true),
+            (&["Chunked"], true),
+            (&["gzip, chunked"], false),
+            (&["gzip", "chunked"], false),
+            (&["chunked, chunked"], false),
+            (&["chunked", "chunked"], false),
+            (&["identity"], false),
+        ] {
+            let lines: Vec<_> = codings.iter().map(|it| ("transfer-encoding", *it)).collect();
+            assert_eq!(has_plain_coding(&map(&lines)), expected, "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn an_offer_of_http2_is_ignored_and_websocket_is_not() {
+        assert!(wants_websocket(&map(&[("upgrade", "WebSocket")])));
+        assert!(wants_websocket(&map(&[("upgrade", "h2c, websocket")])));
+        assert!(!wants_websocket(&map(&[("upgrade", "h2c")])) && !wants_websocket(&map(&[])));
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the API calls of an account's clients go: its servers, the proxy to each, and the roots that they are verified
+//! against. Connects to nothing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::config::{Origin, UpstreamConfig};
+use super::connect::{self, Connector};
+use crate::error::Exit;
+use crate::model::address::endpoint::{BaseUrl, Proxy};
+use crate::model::api::Api;
+
+/// The equivalent servers of one account's API. A later one is used if those before cannot be reached.
+pub(crate) struct ApiServers {
+    pub(crate) servers: Vec<ApiServer>,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+}
+
+/// A server, and the proxy to it.
+pub(crate) struct ApiServer {
+    pub(crate) base: BaseUrl,
+    pub(crate) proxy: Option<Proxy>,
+}
+
+/// Makes the [`ApiServers`] of many accounts. Accounts with one CA file share its TLS configuration.
+pub(crate) struct ApiServersReader<'a> {
+    connector: &'a Connector,
+    tls: HashMap<Option<PathBuf>, Arc<rustls::ClientConfig>>,
+}
+
+impl<'a> ApiServersReader<'a> {
+    pub(crate) fn new(connector: &'a Connector) -> ApiServersReader<'a> {
+        ApiServersReader { connector, tls: HashMap::new() }
+    }
+
+    /// Returns the servers of an account on `api`. A mirror's calls go to WeChat itself: its source hands out tokens only.
+    /// Fails if an address is none, or if the CA file cannot be read; the error says where the configuration comes from.
+    pub(crate) fn read(&mut self, api: Api, config: &UpstreamConfig) -> Result<Arc<ApiServers>> {
+        let servers = self.servers(api, config);
+        let servers = servers.map_err(|err| Exit::Usage.error(format!("{err:#}")));
+        match &config.origin {
+            Origin::CommandLine => servers,
+            Origin::Config { account, .. } => servers.with_context(|| account.clone()),
+        }
+    }
+
+    fn servers(&mut self, api: Api, config: &UpstreamConfig) -> Result<Arc<ApiServers>> {
+        let bases = match config.is_mirror {
+            true => connect::bases(&[api.base_url().to_owned()])?,
+            false => connect::bases(&config.base_urls)?,
+        };
+        let server = |base: BaseUrl| {
+            let proxy = match &config.proxy {
+                Some(given) => Some(given.clone()),
+                None => Proxy::from_environment(&base)?,
+            };
+            Ok(ApiServer { base, proxy })
+        };
+        let servers = bases.into_iter().map(server).collect::<Result<_>>()?;
+        Ok(Arc::new(ApiServers { servers, tls: self.tls(config)? }))
+    }
+
+    fn tls(&mut self, config: &UpstreamConfig) -> Result<Arc<rustls::ClientConfig>> {
+        if let Some(known) = self.tls.get(&config.ca_file) {
+            return Ok(Arc::clone(known));
+        }
+        let roots = self.connector.roots(config.ca_file.as_deref())?;
+        let tls = Arc::new(roots.client_config()?);
+        self.tls.insert(config.ca_file.clone(), Arc::clone(&tls));
+        Ok(tls)
+    }
+}

@@ -1,0 +1,162 @@
+//! WeChat is down, slow, or breaks off; clients leave.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use serde_json::json;
+
+use super::upstream::{Reply, Upstream};
+use crate::support::home::Home;
+use crate::support::*;
+
+/// Returns a config with one account whose token is published, and whose API is at these base URLs.
+fn home(base_urls: &[&str]) -> Home {
+    let home = Home::new(&format!("[account.shop]\nappid = \"wx1\"\nbase_url = {base_urls:?}\n"));
+    home.publish("shop", "wx1", "T0K3N", 0);
+    home
+}
+
+#[test]
+fn where_wechat_cannot_be_reached_it_is_said_in_wechats_form_and_nothing_was_sent() {
+    let (_kept, address) = refusing_address();
+    let home = home(&[&format!("http://{address}")]);
+    let server = home.serve_with_log(&["--gateway"]);
+    let answer = server.get("/cgi-bin/x?a=S3CR3T");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
+    assert!(answer.body.contains("nothing was sent"), "{}", answer.body);
+    eventually("it is logged", || home.has_logged("shop: a call cannot be passed on to WeChat"));
+    assert!(home.has_logged("refused") && !home.has_logged("T0K3N") && !home.has_logged("S3CR3T"));
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("result=\"unreachable\",errcode=\"0\"} 1"), "{metrics}");
+}
+
+#[test]
+fn another_base_url_is_used_while_the_first_cannot_be_reached() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Json("{}".to_owned()));
+    let (_kept, address) = refusing_address();
+    let home = home(&[&format!("http://{address}"), &format!("{}/prefix", upstream.url())]);
+    let server = home.serve(&["--gateway"]);
+    assert_eq!(server.get("/cgi-bin/x?a=1").body, "{}");
+    assert_eq!(server.get("/cgi-bin/x?a=1").body, "{}");
+    let calls = upstream.calls();
+    assert_eq!(calls[0].target(), "/prefix/cgi-bin/x?a=1&access_token=T0K3N");
+    assert_eq!(calls[0].connection, calls[1].connection, "it is kept");
+}
+
+#[test]
+fn an_answer_that_is_lost_is_no_answer_that_an_sdk_repeats() {
+    for broken in [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\":",
+        "HTTP/1.1 200",
+        "junk\r\n\r\n",
+    ] {
+        let wechat = WeChat::start();
+        let upstream = Upstream::new(&wechat, move |_| Reply::Broken(broken.as_bytes().to_vec()));
+        let home = home(&[&upstream.url()]);
+        let server = home.serve(&["--gateway"]);
+        let answer = server.post("/cgi-bin/message/send", "{}");
+        assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{broken:?}");
+        assert!(answer.body.contains("may have carried the call out"), "{}", answer.body);
+        assert_eq!(upstream.calls().len(), 1, "{broken:?}: it is not repeated");
+    }
+}
+
+/// The client notices by the length, or by the end of the chunks.
+#[test]
+fn an_answer_that_breaks_off_while_it_streams_breaks_off_for_the_client() {
+    for framing in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2710\r\n"]
+    {
+        let wechat = WeChat::start();
+        let upstream = Upstream::new(&wechat, move |_| {
+            let begun = format!("HTTP/1.1 200 OK\r\n{framing}{}", "x".repeat(10_000));
+            Reply::Broken(begun.into_bytes())
+        });
+        let home = home(&[&upstream.url()]);
+        let server = home.serve(&["--gateway"]);
+        let answer = server.get("/cgi-bin/media/get");
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.len() < 100_000 && !answer.body.ends_with("0\r\n\r\n"), "{framing}");
+        // The server goes on.
+        assert_eq!(server.get("/healthz").status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_call_and_it_is_logged() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Silence);
+    let home = home(&[&upstream.url()]);
+    let server = home.serve_with_log(&["--gateway", "-v"]);
+    let mut stream = connect(server.address());
+    stream.write_all(post_request("/cgi-bin/message/send?a=S3CR3T", "{}").as_bytes()).unwrap();
+    eventually("WeChat has the call", || upstream.calls().len() == 1);
+    drop(stream);
+    eventually("the connection to WeChat ends", || upstream.closed() == 1);
+    eventually("it is logged", || {
+        home.has_logged("a client left before WeChat answered its call of /cgi-bin/message/send")
+    });
+    assert!(!home.has_logged("S3CR3T") && !home.has_logged("T0K3N"));
+}
+
+/// Small bodies are read before the call is made, so WeChat never hears of it.
+#[test]
+fn a_body_that_breaks_off_is_never_sent_as_a_whole_one() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Json("{}".to_owned()));
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    let large = 2 * 1024 * 1024;
+    for begun in [
+        "POST /cgi-bin/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345".to_owned(),
+        "POST /cgi-bin/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345".to_owned(),
+        format!(
+            "POST /cgi-bin/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {large}\r\n\r\n{}",
+            "x".repeat(1024 * 1024)
+        ),
+    ] {
+        let mut stream = connect(server.address());
+        stream.write_all(begun.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut caller = Caller::new(stream);
+        caller.read_all(&mut Vec::new());
+    }
+    // The upstream notes only whole calls.
+    assert_eq!(server.post("/cgi-bin/y", "{}").body, "{}");
+    let paths: Vec<_> = upstream.calls().iter().map(|call| call.path().to_owned()).collect();
+    assert_eq!(paths, ["/cgi-bin/y"]);
+}
+
+/// A connection that WeChat closed while it was idle carries no call.
+#[test]
+fn a_kept_connection_that_was_closed_is_replaced_and_no_call_fails() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| match call.path() {
+        "/cgi-bin/last" => {
+            Reply::Closing(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())
+        }
+        _ => Reply::Json("{}".to_owned()),
+    });
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    for nth in 1..=10 {
+        assert_eq!(server.post("/cgi-bin/x", "{}").body, "{}");
+        assert_eq!(server.post("/cgi-bin/last", "{}").body, "{}");
+        eventually("the gateway has noticed", || upstream.closed() == nth);
+    }
+    assert_eq!(upstream.calls().len(), 20);
+}
+
+#[test]
+fn without_a_token_a_call_is_not_made() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::honest(&wechat);
+    wechat.fault("token/errcode:40164");
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    let answer = server.get("/cgi-bin/x");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
+    assert!(answer.body.contains("40164") && answer.body.contains("was not made"), "{answer:?}");
+    assert_eq!(upstream.calls().len(), 0);
+}

@@ -1,0 +1,7 @@
+//! `serve --gateway`: calls of WeChat's API that are passed on. WeChat is the mock, for tokens, behind an upstream of the
+//! test's own, which answers the calls.
+
+mod failures;
+mod healing;
+mod passing;
+mod upstream;
