@@ -7,6 +7,7 @@ pub(crate) mod descriptors;
 pub(crate) mod ending;
 pub(crate) mod file;
 pub(crate) mod hook;
+pub(crate) mod network;
 pub(crate) mod signals;
 pub(crate) mod systemd;
 pub(crate) mod thread;

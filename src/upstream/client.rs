@@ -3,6 +3,7 @@
 //! received it.
 
 use std::fmt;
+use std::net::ToSocketAddrs;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,9 @@ use super::gate::Gate;
 use super::roots::TrustedRoots;
 use crate::log::printable;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
+use crate::model::address::host_port::{Host, HostPort};
 use crate::model::secret::Secret;
-use crate::os::thread;
+use crate::os::{network, thread};
 
 /// Maximum size of a response body; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
@@ -29,6 +31,9 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Maximum time for connecting, proxy and TLS included, so that a dead address leaves time for another attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a name is looked up to explain a failure.
+const HINT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How much later than ureq the client gives up itself, so that ureq's more precise error comes first.
 const GRACE: Duration = Duration::from_millis(100);
@@ -185,6 +190,12 @@ impl Client {
                     (stage, reason, may_pass)
                 }
             };
+            let reason = match stage {
+                FailedStage::Connect | FailedStage::Tls(_) if target.proxy.is_none() => {
+                    reason + &hint_of_own_host(&target.base)
+                }
+                _ => reason,
+            };
             attempts.push(FailedAttempt { stage, reason, server: Some(target.to_string()) });
             let tries_next = may_pass && !was_sent && targets.len() > 0;
             if !tries_next {
@@ -215,6 +226,30 @@ impl Client {
         let connector = DefaultConnector::default().chain(gate.clone());
         ureq::Agent::with_parts(config, connector, BoundedResolver)
     }
+}
+
+/// Returns what to add to an error if a host of WeChat's is this host here. A hosts file may lead clients to wxtoken by
+/// WeChat's names, and must not lead wxtoken itself there.
+fn hint_of_own_host(base: &BaseUrl) -> String {
+    let host = match HostPort::parse(base.authority()).map(|it| it.host) {
+        Some(Host::Name(name)) if name.ends_with(".weixin.qq.com") => name.to_owned(),
+        _ => return String::new(),
+    };
+    let resolved = host.clone();
+    let resolve = move || (resolved.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    let addresses = match thread::start("resolve", resolve) {
+        Ok(pending) => pending.wait(HINT_PATIENCE).ok().and_then(Result::ok),
+        Err(_) => None,
+    };
+    let own = addresses.unwrap_or_default().into_iter().find(|it| network::is_own(it.ip()));
+    own.map_or_else(String::new, |own| {
+        let ip = own.ip();
+        format!(
+            "; {host} is {ip} here, which is this host itself: take it out of this host's hosts file, or for an official \
+             account set base_url to https://api2.weixin.qq.com. {host} 在本机指向本机（{ip}）：请从本机 hosts 文件中去掉，公众号与\
+             小程序也可将 base_url 设为 https://api2.weixin.qq.com。"
+        )
+    })
 }
 
 /// Runs an exchange in a thread of its own and stops waiting when it is late: if nothing has passed `gate` within

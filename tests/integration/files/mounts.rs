@@ -131,3 +131,24 @@ fn a_credential_that_its_group_can_read_by_an_acl_is_read() {
     let words = [&in_namespace(script)[..], &[&dir]].concat();
     Run::new(wrapped(&words, &fetch)).exits(0).silent();
 }
+
+/// A hosts file may lead clients to wxtoken by WeChat's names, and must not lead wxtoken itself there.
+#[needs(mount)]
+#[test]
+fn wechats_host_that_a_hosts_file_leads_to_this_host_is_explained() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    write_with_mode(&sandbox.path("hosts"), "127.0.0.1 api.weixin.qq.com\n", 0o644);
+    let script = r#"mount --bind "$0/hosts" /etc/hosts; exec "$@""#;
+    let mut fetch = wxtoken();
+    // Nothing is there, nor would its certificate be trusted.
+    fetch.args(["fetch", "--appid", APPID, "--base-url", "https://api.weixin.qq.com:1"]);
+    fetch.arg("--secret-file").arg(sandbox.path("secret")).arg("--dir").arg(sandbox.path("state"));
+    fetch.args(["--timeout", "1s"]);
+    let dir = sandbox.path("").display().to_string();
+    let ran = Run::new(wrapped(&[&in_namespace(script)[..], &[&dir]].concat(), &fetch)).exits(5);
+    ran.says(&[
+        "api.weixin.qq.com is 127.0.0.1 here, which is this host itself",
+        "hosts file",
+        "base_url to https://api2.weixin.qq.com",
+    ]);
+}
