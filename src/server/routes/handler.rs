@@ -326,7 +326,10 @@ impl<'a> RequestContext<'a> {
     /// Returns the account's live ticket of this type as JSON, fetched if there is none.
     async fn ticket(self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
         self.accounts().ticket(account, kind).await.map_err(|err| match err {
-            NoTicket::NotKept => Rejection::NoSuchTicket,
+            NoTicket::NotKept => {
+                let name = self.accounts().names()[account].clone();
+                Rejection::NoSuchTicket(name, kind.clone())
+            }
             NoTicket::ForNow(unavailable) => Rejection::NoTicket(unavailable),
         })
     }

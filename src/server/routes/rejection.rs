@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 
+use crate::model::kind::TicketType;
 use crate::model::status::Unavailable;
 use crate::server::access::AccessError;
 use crate::server::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
@@ -63,8 +64,8 @@ pub(crate) enum Rejection {
     NoTicket(Unavailable),
     /// There is no token or ticket, and the client keeps asking for it without a pause.
     TooFrequent(Unavailable),
-    /// The account has no tickets of this type.
-    NoSuchTicket,
+    /// The account of this name has no tickets of this type.
+    NoSuchTicket(String, TicketType),
     /// These accounts have no live token; empty if the client must not learn their names.
     NotReady(Vec<String>),
     /// A refusal that only WeChat's own routes have: an errcode and its text.
@@ -128,7 +129,7 @@ impl Rejection {
             Rejection::NotFound
             | Rejection::NoSuchAccount
             | Rejection::WhichAccount
-            | Rejection::NoSuchTicket => StatusCode::NOT_FOUND,
+            | Rejection::NoSuchTicket(..) => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -157,7 +158,7 @@ impl Rejection {
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::TooFrequent(_)
-            | Rejection::NoSuchTicket
+            | Rejection::NoSuchTicket(..)
             | Rejection::NotReady(_)
             | Rejection::WeChat(..) => false,
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => false,
@@ -186,7 +187,7 @@ impl Rejection {
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => "method_not_allowed",
             Rejection::NoToken(_) => "no_token",
             Rejection::NoTicket(_) => "no_ticket",
-            Rejection::NoSuchTicket => "no_such_ticket",
+            Rejection::NoSuchTicket(..) => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
             Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, _) => "calm_down",
             Rejection::WeChat(..) => "bad_request",
@@ -266,9 +267,12 @@ impl Rejection {
             Rejection::NoToken(unavailable)
             | Rejection::NoTicket(unavailable)
             | Rejection::TooFrequent(unavailable) => &unavailable.why,
-            Rejection::NoSuchTicket => {
-                "no tickets of this type are kept here: on the server, put it into tickets = […] under the account in the \
-                 config. 服务器未配置此类 ticket，请在其配置的 tickets 中加上。"
+            Rejection::NoSuchTicket(account, kind) => {
+                return Cow::Owned(format!(
+                    "no {kind} tickets of the account {account} are kept here: on the server, put \"{kind}\" into \
+                     tickets = […] of [account.{account}] in the config. 服务器未保存该账号的 {kind} ticket，请在其配置 \
+                     [account.{account}] 的 tickets 中加上。"
+                ));
             }
             Rejection::NotReady(accounts) if accounts.is_empty() => {
                 "not every account has a live token; run `wxtoken status` on the server to see why"

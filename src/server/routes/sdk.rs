@@ -211,7 +211,7 @@ impl WechatError {
                 ),
             ),
             // As WeChat says of an account that may not have such tickets.
-            Rejection::NoSuchTicket
+            Rejection::NoSuchTicket(..)
             | Rejection::ForbiddenApi
             | Rejection::CrossSite
             | Rejection::Certificate(_) => (48001, format!("api unauthorized: {message}")),
@@ -256,7 +256,7 @@ impl WechatError {
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::TooFrequent(_)
-            | Rejection::NoSuchTicket
+            | Rejection::NoSuchTicket(..)
             | Rejection::WeChat(..) => {}
         }
         let WechatError { errcode, errmsg } = WechatError::new(rejection, client);
