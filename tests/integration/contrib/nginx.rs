@@ -44,6 +44,8 @@ impl Nginx {
         let address = listener.local_addr().unwrap();
         let site = fs::read_to_string(Path::new("contrib/nginx").join(site)).unwrap();
         let mut site = change(&site, "/var/log/nginx/", &format!("{at}/"));
+        // The second port of the routing site: its platform is tried by the first one.
+        site = site.replace("    listen 7281;", "").replace("    listen [::]:7281;", "");
         for port in ["443", "7280"] {
             site = site.replace(&format!("    listen [::]:{port}"), &format!("    #isten {port}"));
             site = site.replace(&format!("listen {port}"), &format!("listen {address}"));
@@ -51,6 +53,7 @@ impl Nginx {
         for (from, to) in changes {
             site = change(&site, from, to);
         }
+        site = site.replace("    7280 ", &format!("    {} ", address.port()));
         let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {at}/temp;\n"))
             .concat();
@@ -175,6 +178,15 @@ impl Site {
     }
 }
 
+/// Returns a new key for a client of this name, and its line for the server's file.
+fn new_key(name: &str) -> (String, String) {
+    let mut command = wxtoken();
+    command.args(["key", name]);
+    let made = Run::new(command).exits(0).stdout;
+    let part = |at: usize| made.lines().nth(at).unwrap()[5..].trim().to_owned();
+    (part(0), part(1))
+}
+
 /// Returns a request with these headers; each has its line end.
 fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n")
@@ -297,13 +309,10 @@ fn nginx_reuses_its_connection_to_wxtoken() {
 #[needs(nginx)]
 #[test]
 fn keys_are_forwarded_and_never_logged_by_nginx_also_with_wxtoken_down() {
-    let mut command = wxtoken();
-    command.args(["key", "php"]);
-    let made = Run::new(command).exits(0).stdout;
-    let key = made.lines().next().unwrap().trim_start_matches("key:").trim();
+    let (key, line) = new_key("php");
     let keys = tempfile::tempdir().unwrap();
     let file = keys.path().join("keys");
-    write_with_mode(&file, made.lines().nth(1).unwrap().trim_start_matches("line:"), 0o600);
+    write_with_mode(&file, &line, 0o600);
     let site = Site::over_tcp(&nginx(), &["--keys", file.to_str().unwrap()]);
     let bearer = format!("Authorization: Bearer {key}\r\n");
     let compatible = format!("{COMPATIBLE}&secret={key}");
@@ -359,11 +368,27 @@ fn name_server() -> SocketAddr {
 
 /// Starts nginx with the site that routes by path to wxtoken and to WeChat behind `front`.
 fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) -> Nginx {
+    routing_to("api.weixin.qq.com", program, wxtoken, front, dir)
+}
+
+/// The same at the port of the platform at `host`.
+fn routing_to(
+    host: &str,
+    program: &Path,
+    wxtoken: &Server,
+    front: &TlsFront,
+    dir: &Sandbox,
+) -> Nginx {
     let ca_file = dir.path("ca.pem");
     fs::write(&ca_file, &front.ca_pem).unwrap();
     let upstream = format!("server {};", wxtoken.address());
     let resolver = format!("resolver {};", name_server());
     let to = format!("https://$wechat:{}", front.address.port());
+    // Only the first port is listened on.
+    let platform = match host {
+        "api.weixin.qq.com" => ("    7281 qyapi.weixin.qq.com;\n", ""),
+        _ => ("    7280 api.weixin.qq.com;\n    7281 ", "    7280 "),
+    };
     Nginx::with(
         program,
         "wxtoken-path-routing.conf",
@@ -373,6 +398,7 @@ fn routing(program: &Path, wxtoken: &Server, front: &TlsFront, dir: &Sandbox) ->
             ("https://$wechat", &to),
             ("/etc/ssl/certs/ca-certificates.crt", ca_file.to_str().unwrap()),
             ("allow 127.0.0.0/8;", "allow 127.0.0.4;"),
+            platform,
         ],
     )
 }
@@ -401,6 +427,7 @@ fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
     let ticket =
         get("127.0.0.4", &format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"), "");
     assert_eq!(ticket.json()["errcode"], 48001, "no ticket is configured: {ticket:?}");
+    assert!(ticket.body.contains("no jsapi tickets of the account default"), "{ticket:?}");
     assert_eq!(wechat.asked(), asked, "no token call reaches WeChat");
     assert_eq!(front.handshakes.load(std::sync::atomic::Ordering::Relaxed), 0);
     // Other calls go to WeChat with the token.
@@ -420,6 +447,56 @@ fn token_routes_go_to_wxtoken_and_all_others_to_wechat() {
     for hidden in ["K3Y", &token, "access_token"] {
         assert!(!logs.contains(hidden), "{hidden} is in:\n{logs}");
     }
+}
+
+#[needs(nginx)]
+#[test]
+fn each_platform_has_a_port_of_its_own() {
+    for (host, other) in
+        [("api.weixin.qq.com", "qyapi.weixin.qq.com"), ("qyapi.weixin.qq.com", "api.weixin.qq.com")]
+    {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat);
+        sandbox.run(&["fetch"]).exits(0);
+        let wxtoken = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "127.0.0.4"]);
+        for (name, status) in [(host, 200), (other, 502)] {
+            let front = TlsFront::before(wechat.address(), name);
+            let nginx = routing_to(host, &nginx(), &wxtoken, &front, &sandbox);
+            let path = format!("/cgi-bin/get_api_domain_ip?access_token={}", sandbox.token());
+            let stream = connect_from("127.0.0.4", nginx.address);
+            let response = exchange_over(stream, request(&path, "").as_bytes());
+            assert_eq!(response.status, status, "{host} {name} {response:?}");
+        }
+    }
+}
+
+/// As the site says: an SDK on nginx's own host may ask, and one that asks again after 40001 has a dead token replaced.
+#[needs(nginx)]
+#[test]
+fn the_command_of_the_routing_site_serves_sdks_on_its_own_host_and_heals() {
+    let site = fs::read_to_string("contrib/nginx/wxtoken-path-routing.conf").unwrap();
+    let command =
+        site.lines().find_map(|line| line.strip_prefix("#   wxtoken serve --refresh ")).unwrap();
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let (key, line) = new_key("sdk");
+    write_with_mode(&sandbox.path("keys"), &line, 0o600);
+    let keys = sandbox.path("keys").display().to_string();
+    let flags = command.replace("/etc/wxtoken/keys", &keys);
+    let wxtoken = sandbox.serve_refreshing(&flags.split(' ').collect::<Vec<_>>());
+    let front = TlsFront::before(wechat.address(), "api.weixin.qq.com");
+    let nginx = routing(&nginx(), &wxtoken, &front, &sandbox);
+    let ask = || {
+        let path = format!("{COMPATIBLE}&secret={key}");
+        exchange_over(connect_from("127.0.0.4", nginx.address), request(&path, "").as_bytes())
+    };
+    let first = ask();
+    assert_eq!(first.json()["access_token"], sandbox.token().as_str(), "{first:?}");
+    wechat.kill_tokens();
+    let token = ask().json()["access_token"].as_str().unwrap().to_owned();
+    assert_ne!(first.json()["access_token"], token.as_str());
+    assert!(wechat.is_alive(&token));
 }
 
 #[needs(nginx)]
