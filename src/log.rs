@@ -82,6 +82,18 @@ pub(crate) fn show_progress(text: &str) {
     }
 }
 
+/// Runs `write`, which writes to the same terminal in another way, while there is no progress line.
+pub(crate) fn without_progress<T>(write: impl FnOnce() -> T) -> T {
+    let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if progress.is_empty() {
+        return write();
+    }
+    queue::take(ERASE.to_owned()).wait();
+    let written = write();
+    queue::take(progress.clone()).wait();
+    written
+}
+
 /// Reports a panic in one line from now on. Its message is withheld: it can be a library's, and contain a secret.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {

@@ -2,24 +2,30 @@
 //! store.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::iter;
 use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
+use time::UtcDateTime;
 
+use super::output::table::{self, Cell, Column, Row};
 use super::{documents, output};
 use crate::cli::{CommonArgs, Format, StatusArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
+use crate::language::Language;
 use crate::log::printable;
 use crate::model::document::rfc3339;
 use crate::model::exposition::Exposition;
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentState, DocumentStatus, Published};
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::local_time::{LocalZone, zone_name};
 use crate::store::Stores;
+
+/// What follows the life that is left.
+const LEFT: &str = " left";
 
 /// The longest AppID that is shown of a document.
 const MAX_APPID: usize = 64; // characters
@@ -32,7 +38,10 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     let statuses: Vec<_> =
         accounts.iter().map(|account| documents::account_status(&stores, account, now)).collect();
     output::print(&match args.format {
-        Format::Text => text(&statuses, Style::of_stdout()),
+        Format::Text => match output::terminal::width() {
+            Some(width) => screen(&statuses, &Screen::of_process(width, now.wall)),
+            None => text(&statuses),
+        },
         Format::Json => json(&statuses)?,
         Format::Prometheus => prometheus(&statuses),
     })?;
@@ -127,22 +136,98 @@ fn json(statuses: &[AccountStatus]) -> Result<String> {
     Ok(format!("{}\n", serde_json::to_string(&StatusJson { accounts: accounts.collect() })?))
 }
 
-/// How to write text.
-#[derive(Clone, Copy)]
-struct Style {
-    has_bar: bool,
-    has_colour: bool,
+/// How to write for people.
+struct Screen {
+    width: usize,
+    has_colours: bool,
+    language: Language,
+    zone: LocalZone,
+    now: UtcDateTime,
 }
 
-impl Style {
-    /// A bar on a terminal; colours unless they are declined.
-    fn of_stdout() -> Style {
-        Style { has_bar: std::io::stdout().is_terminal(), has_colour: output::has_colours() }
+impl Screen {
+    /// Returns the terminal of this process, which has this width.
+    fn of_process(width: usize, now: UtcDateTime) -> Screen {
+        let (has_colours, language) = (output::has_colours(), Language::of_process());
+        Screen { width, has_colours, language, zone: LocalZone::of_process(), now }
+    }
+
+    /// Returns a heading of the table, in one language: there is no room for two.
+    fn heading(&self, english: &str, chinese: &str) -> String {
+        match self.language {
+            Language::Chinese => chinese,
+            Language::English | Language::Both => english,
+        }
+        .to_owned()
+    }
+
+    /// Returns an instant in local time: the time of today, the date and the time of another day.
+    fn instant(&self, at: UtcDateTime) -> String {
+        let (at, now) = (self.zone.at(at), self.zone.at(self.now));
+        let (hour, minute, second) = at.time().as_hms();
+        match at.date() == now.date() {
+            true => format!("{hour:02}:{minute:02}:{second:02}"),
+            false => format!("{} {hour:02}:{minute:02}", at.date()),
+        }
+    }
+}
+
+/// A table for people: a row for each token and each ticket.
+fn screen(statuses: &[AccountStatus], screen: &Screen) -> String {
+    let zone = zone_name(screen.zone.at(screen.now));
+    let column = |english: &str, chinese: &str, leave_out| Column {
+        heading: screen.heading(english, chinese),
+        leave_out,
+    };
+    let columns = vec![
+        column("ACCOUNT", "账号", None),
+        column("STATE", "状态", None),
+        column("LEFT", "剩余", None),
+        column("", "", Some(3)),
+        column("SINCE", "获取", Some(0)),
+        Column {
+            heading: format!("{} ({zone})", screen.heading("UNTIL", "到期")),
+            leave_out: None,
+        },
+        column("APPID", "AppID", Some(1)),
+        column("SHA-256", "SHA-256", Some(2)),
+    ];
+    let rows = lines(statuses).into_iter().map(|StatusLine { name, status, cells, .. }| {
+        let state = status.state();
+        let colour = Some(colour(state)).filter(|_| screen.has_colours);
+        let word = screen.heading(state.word(), chinese(state));
+        let mut row = vec![Cell::new(name), Cell::new(word).coloured(colour)];
+        let Some(Cells { left, appid, published }) = cells else {
+            return Row { cells: row, path: Some(status.place.clone()) };
+        };
+        row.extend([
+            Cell::new(left),
+            Cell::new(bar(published)).coloured(colour),
+            Cell::new(screen.instant(published.created_at)),
+            Cell::new(screen.instant(published.expires_at)),
+            Cell::new(appid),
+            Cell::new(published.fingerprint.as_str()),
+        ]);
+        Row { cells: row, path: None }
+    });
+    table::table(columns, rows.collect(), screen.width)
+}
+
+/// The state in Chinese.
+fn chinese(state: DocumentState) -> &'static str {
+    match state {
+        DocumentState::Live => "有效",
+        DocumentState::Due => "待刷新",
+        DocumentState::Expired => "已过期",
+        DocumentState::Dead => "已失效",
+        DocumentState::Missing => "不存在",
+        DocumentState::Unreadable => "无法读取",
+        DocumentState::Foreign => "属于其他账号",
     }
 }
 
 /// A line of the text, for a token or a ticket.
-struct Line<'a> {
+struct StatusLine<'a> {
     /// The account's name; for a ticket also what follows `/ticket/` in its URL.
     name: String,
     /// `token` or `ticket`.
@@ -158,54 +243,52 @@ struct Cells<'a> {
     published: &'a Published,
 }
 
-impl<'a> Line<'a> {
-    fn new(name: String, noun: &'static str, status: &'a DocumentStatus) -> Line<'a> {
+impl<'a> StatusLine<'a> {
+    fn new(name: String, noun: &'static str, status: &'a DocumentStatus) -> StatusLine<'a> {
         let cells = status.published.as_ref().ok().map(|published| Cells {
-            left: format!("{} left", humantime::format_duration(published.life)),
+            left: humantime::format_duration(published.life).to_string(),
             appid: printable(&published.appid, MAX_APPID),
             published,
         });
-        Line { name, noun, status, cells }
+        StatusLine { name, noun, status, cells }
     }
 }
 
-/// A line for each token and each ticket, in columns.
-fn text(statuses: &[AccountStatus], style: Style) -> String {
+/// The lines of all tokens and tickets.
+fn lines(statuses: &[AccountStatus]) -> Vec<StatusLine<'_>> {
     let lines = statuses.iter().flat_map(|status| {
-        let tickets = status
-            .tickets
-            .iter()
-            .map(|(kind, ticket)| Line::new(format!("{}/{kind}", status.name), "ticket", ticket));
-        iter::once(Line::new(status.name.clone(), "token", &status.token)).chain(tickets)
+        let tickets = status.tickets.iter().map(|(kind, ticket)| {
+            StatusLine::new(format!("{}/{kind}", status.name), "ticket", ticket)
+        });
+        iter::once(StatusLine::new(status.name.clone(), "token", &status.token)).chain(tickets)
     });
-    let lines: Vec<_> = lines.collect();
+    lines.collect()
+}
+
+/// A line for each token and each ticket, in columns, for scripts and files: it is the same on every machine.
+fn text(statuses: &[AccountStatus]) -> String {
+    let lines = lines(statuses);
     let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or_default();
     let cells = || lines.iter().filter_map(|line| line.cells.as_ref());
     let name_width = width(&mut lines.iter().map(|line| line.name.len()));
     let state_width = width(&mut lines.iter().map(|line| line.status.state().word().len()));
-    let left_width = width(&mut cells().map(|cells| cells.left.len()));
+    let left_width = width(&mut cells().map(|cells| cells.left.len() + LEFT.len()));
     let appid_width = width(&mut cells().map(|cells| cells.appid.len()));
 
     let mut text = String::new();
-    for Line { name, noun, status, cells } in &lines {
-        let state = status.state();
-        let (on, off) = if style.has_colour { (colour(state), output::RESET) } else { ("", "") };
-        let state = state.word();
-        let head = format!("{name:name_width$}  {on}{state:state_width$}{off}");
+    for StatusLine { name, noun, status, cells } in &lines {
+        let state = status.state().word();
+        let head = format!("{name:name_width$}  {state:state_width$}");
         let line = match cells {
             None => writeln!(text, "{head}  {}", status.place),
             Some(Cells { left, appid, published }) => {
-                let bar = match style.has_bar {
-                    true => format!("  {on}{}{off}", bar(published)),
-                    false => String::new(),
-                };
+                let left = format!("{left}{LEFT}");
                 let since = rfc3339(published.created_at);
                 let until = rfc3339(published.expires_at);
                 let fingerprint = &published.fingerprint;
                 writeln!(
                     text,
-                    "{head}  {left:left_width$}{bar}  since {since}  until {until}  {appid:appid_width$}  {noun} \
-                     {fingerprint}"
+                    "{head}  {left:left_width$}  since {since}  until {until}  {appid:appid_width$}  {noun} {fingerprint}"
                 )
             }
         };
@@ -246,13 +329,9 @@ fn prometheus(statuses: &[AccountStatus]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use time::UtcDateTime;
-
     use super::*;
     use crate::model::kind::TicketType;
     use crate::model::status::Problem;
-
-    const PLAIN: Style = Style { has_bar: false, has_colour: false };
 
     fn at(secs: i64) -> UtcDateTime {
         UtcDateTime::from_unix_timestamp(1_795_325_686 + secs).unwrap() // 2026-11-22T05:34:46Z
@@ -284,19 +363,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_gets_a_plain_line_and_a_terminal_a_bar() {
-        let live = [account("default", Ok(published(3600)))];
-        let plain = "default  live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n";
-        assert_eq!(text(&live, PLAIN), plain);
-        let line = text(&live, Style { has_bar: true, has_colour: true });
-        assert!(line.contains("\x1b[32m██████░░░░░░\x1b[0m"), "{line}");
-        let line = text(&live, Style { has_bar: true, has_colour: false });
-        assert!(line.contains("██████░░░░░░") && !line.contains('\x1b'), "{line}");
+    fn screen_of(width: usize, language: Language, has_colours: bool) -> Screen {
+        let zone = LocalZone::for_tests("CST-8");
+        Screen { width, has_colours, language, zone, now: at(60) }
     }
 
     #[test]
-    fn accounts_are_in_columns_with_and_without_colours() {
+    fn a_file_gets_plain_lines_in_columns_with_times_in_utc() {
         let accounts = [
             account("a", Ok(published(3600))),
             account("branch_2", Ok(published(0))),
@@ -305,10 +378,44 @@ mod tests {
         let expected = "a         live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         branch_2  expired  0s left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         default   missing  /d/default.json\n";
-        assert_eq!(text(&accounts, PLAIN), expected);
-        let coloured = text(&accounts, Style { has_bar: false, has_colour: true });
+        assert_eq!(text(&accounts), expected);
+    }
+
+    #[test]
+    fn a_terminal_gets_a_table_in_local_time_that_fits_it() {
+        let accounts = [
+            account("a", Ok(published(3600))),
+            account("branch_2", Ok(published(0))),
+            account("default", Err(Problem::Missing)),
+        ];
+        let wide = screen(&accounts, &screen_of(100, Language::English, false));
+        let expected = "ACCOUNT   STATE    LEFT                SINCE     UNTIL (UTC+8)  APPID  SHA-256\n\
+                        a         live     1h    ██████░░░░░░  13:34:46  15:34:46       wx1    ba7816bf\n\
+                        branch_2  expired  0s    ░░░░░░░░░░░░  13:34:46  15:34:46       wx1    ba7816bf\n\
+                        default   missing  /d/default.json\n";
+        assert_eq!(wide, expected);
+        for width in 40..100 {
+            for language in [Language::English, Language::Chinese] {
+                let table = screen(&accounts, &screen_of(width, language, false));
+                let widest = table.lines().map(output::terminal::columns).max().unwrap();
+                assert!(widest <= width, "{width}: {table}");
+            }
+        }
+        let chinese = screen(&accounts, &screen_of(60, Language::Chinese, false));
+        let expected = "账号      状态    剩余                到期 (UTC+8)  SHA-256\n\
+                        a         有效    1h    ██████░░░░░░  15:34:46      ba7816bf\n";
+        assert!(chinese.starts_with(expected), "{chinese}");
+    }
+
+    #[test]
+    fn colours_change_nothing_else_and_another_day_has_its_date() {
+        let accounts = [account("a", Ok(published(3600))), account("b", Err(Problem::Missing))];
+        let coloured = screen(&accounts, &screen_of(80, Language::English, true));
+        assert!(coloured.contains("\x1b[32m██████░░░░░░"), "{coloured}");
         let plain = coloured.replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "");
-        assert_eq!(plain, expected);
+        assert_eq!(plain, screen(&accounts, &screen_of(80, Language::English, false)));
+        let next_day = Screen { now: at(86_400), ..screen_of(80, Language::English, false) };
+        assert!(screen(&accounts, &next_day).contains("2026-11-22 15:34"));
     }
 
     #[test]
@@ -325,7 +432,7 @@ mod tests {
         let expected = "default          live     1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
                         default/jsapi    due      1m left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  ticket 1f93603d\n\
                         default/wx_card  missing  /d/default.wx_card.json\n";
-        assert_eq!(text(&[shop], PLAIN), expected);
+        assert_eq!(text(&[shop]), expected);
     }
 
     #[test]

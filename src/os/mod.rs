@@ -8,6 +8,7 @@ pub(crate) mod ending;
 pub(crate) mod file;
 pub(crate) mod hook;
 pub(crate) mod network;
+pub(crate) mod local_time;
 pub(crate) mod signals;
 pub(crate) mod systemd;
 pub(crate) mod thread;

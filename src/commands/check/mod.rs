@@ -1,12 +1,12 @@
 //! `wxtoken check`: looks at everything between an account and WeChat, and says what is wrong and what to do about it.
 //! Publishes nothing and refreshes nothing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde::Serialize;
 
+use self::report::{Report, TextStyle};
 use super::{documents, output, parallel};
 use crate::check::published::CurrentToken;
 use crate::check::{Finding, Verdict, local, published, remote};
@@ -14,7 +14,7 @@ use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::language::Language;
-use crate::log::{printable, without_secrets};
+use crate::log;
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
@@ -33,8 +33,7 @@ use crate::upstream::credentials::SecretSource;
 use crate::upstream::ping::PingReply;
 use crate::upstream::{Liveness, RefreshMode, UpstreamError};
 
-/// The longest text of a finding that is shown.
-const MAX_WHAT: usize = 2000; // characters
+mod report;
 
 pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -43,22 +42,29 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let (connector, stores) = (Connector::within(args.timeout), Stores::new(Arc::clone(&clock)));
     let accounts = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = accounts
-        .map(|it| Subject { account: it.account, upstream: it.upstream, findings: OnceLock::new() })
+        .enumerate()
+        .map(|(index, it)| Subject { index, account: it.account, upstream: it.upstream })
         .collect();
-    parallel::for_each("check", &subjects, |subject| {
-        let Subject { account, upstream: config, findings } = subject;
-        let clock = &*clock;
-        let examination = Examination { account, config, stores: &stores, clock, deadline };
-        findings.get_or_init(|| examination.run(&connector));
+    let names: Vec<_> = subjects.iter().map(|it| it.account.name.as_str()).collect();
+    let style = (args.format == CheckFormat::Text).then(|| TextStyle {
+        language: Language::of_process(),
+        has_colours: output::has_colours(),
+        only_problems: common.quiet,
+        width: output::terminal::width(),
+    });
+    let report = Report::new(&names, style, &|text| log::without_progress(|| output::print(text)));
+    parallel::for_each("check", &subjects, |Subject { index, account, upstream: config }| {
+        let (stores, clock, findings) =
+            (&stores, &*clock, Findings { report: &report, account: *index });
+        Examination { account, config, stores, clock, deadline, findings }.run(&connector);
+        report.complete(*index);
         Ok(())
     });
-    output::print(&match args.format {
-        CheckFormat::Text => {
-            text(&subjects, Language::of_process(), output::has_colours(), common.quiet)
-        }
-        CheckFormat::Json => json(&subjects)?,
-    })?;
-    Ok(match subjects.iter().map(Subject::verdict).max() {
+    let findings = report.finish()?;
+    if args.format == CheckFormat::Json {
+        output::print(&report::json(&names, &findings)?)?;
+    }
+    Ok(match findings.iter().map(|it| report::worst(it)).max() {
         Some(Verdict::Problem(exit)) => exit,
         _ => Exit::Done,
     })
@@ -66,20 +72,26 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
 
 /// An account that is checked.
 struct Subject {
+    /// Its place among all that are checked.
+    index: usize,
     account: Account,
     upstream: UpstreamConfig,
-    /// Set once it has been examined.
-    findings: OnceLock<Vec<Finding>>,
 }
 
-impl Subject {
-    fn findings(&self) -> &[Finding] {
-        self.findings.get().map_or(&[], Vec::as_slice)
+/// Where the findings about one account go.
+#[derive(Clone, Copy)]
+struct Findings<'a> {
+    report: &'a Report<'a>,
+    account: usize,
+}
+
+impl Findings<'_> {
+    fn add(&self, finding: Finding) {
+        self.report.add(self.account, finding);
     }
 
-    /// The worst verdict of its findings.
-    fn verdict(&self) -> Verdict {
-        self.findings().iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Good)
+    fn extend(&self, findings: impl IntoIterator<Item = Finding>) {
+        findings.into_iter().for_each(|it| self.add(it));
     }
 }
 
@@ -91,21 +103,20 @@ struct Examination<'a> {
     clock: &'a dyn Clock,
     /// When all calls must have ended.
     deadline: Instant,
+    findings: Findings<'a>,
 }
 
 impl Examination<'_> {
     /// Examines the account, from this host to WeChat.
-    fn run(&self, connector: &Connector) -> Vec<Finding> {
-        let Examination { account, config, stores, .. } = *self;
+    fn run(&self, connector: &Connector) {
+        let Examination { account, config, stores, findings, .. } = *self;
+        findings.add(Finding::good("config", origin(config)));
         let (client, secret) = connector.parts(&account.name, config);
         let trial = stores.try_publishing(&account.location);
         let source = SecretSource::find(&account.name, config);
-        let mut findings = vec![
-            Finding::good("config", origin(config)),
-            local::secret(config.is_mirror, source.as_ref(), &secret),
-            local::location(&account.location, &trial),
-            local::lock(&trial, &stores.lease_state(&account.location)),
-        ];
+        findings.add(local::secret(config.is_mirror, source.as_ref(), &secret));
+        findings.add(local::location(&account.location, &trial));
+        findings.add(local::lock(&trial, &stores.lease_state(&account.location)));
         let hooks = [&account.on_change, &account.on_trouble];
         findings.extend(hooks.into_iter().flatten().map(local::hook));
         let store = ca_store::of_system();
@@ -114,26 +125,26 @@ impl Examination<'_> {
             if store.is_err() {
                 return; // The same error, told already.
             }
-            findings.push(Finding::from_error("host", &err).remedy(
+            findings.add(Finding::from_error("host", &err).remedy(
                 "Mend ca_file, proxy or base_url of this account.",
                 "请修正该账号的 ca_file、proxy 或 base_url。",
             ));
         });
         let mut client = client.ok();
-        let reply = client.as_ref().and_then(|client| self.ping(client, &mut findings));
+        let reply = client.as_ref().and_then(|client| self.ping(client));
         if reply.is_none() {
             // A server that does not answer is a finding already.
             client = None;
         }
         let current = match (&client, secret) {
             (Some(client), Ok(secret)) => {
-                match self.remembered(client.clone(), secret.clone(), &mut findings) {
+                match self.remembered(client.clone(), secret.clone()) {
                     // A secret that WeChat has refused is not sent again: WeCom bans the address for it.
                     Some(error) => {
-                        findings.push(remote::credentials(account.rules, &Err(error)));
+                        findings.add(remote::credentials(account.rules, &Err(error)));
                         None
                     }
-                    None => self.request_token(client.clone(), secret, &mut findings),
+                    None => self.request_token(client.clone(), secret),
                 }
             }
             _ => None,
@@ -142,25 +153,19 @@ impl Examination<'_> {
         let seen_from = reply.as_ref().and_then(|reply| reply.seen_from.as_deref());
         findings.extend(remote::address(seen_from, liveness.as_ref()));
         findings.extend(self.published(&token, liveness.as_ref(), current.as_ref(), now));
-        findings
     }
 
     /// Pings the servers, and returns the reply of the first one that answers.
-    fn ping(&self, client: &Client, findings: &mut Vec<Finding>) -> Option<PingReply> {
+    fn ping(&self, client: &Client) -> Option<PingReply> {
         let (hosts, reply) = remote::hosts(client, self.account.rules, self.clock, self.deadline);
-        findings.extend(hosts);
-        findings.extend(reply.as_ref().map(remote::clock));
+        self.findings.extend(hosts);
+        self.findings.extend(reply.as_ref().map(remote::clock));
         reply
     }
 
     /// Adds findings about what earlier runs remember that concerns the next one. Returns the refusal of the credentials if
     /// one still holds.
-    fn remembered(
-        &self,
-        client: Client,
-        secret: Option<Secret>,
-        findings: &mut Vec<Finding>,
-    ) -> Option<UpstreamError> {
+    fn remembered(&self, client: Client, secret: Option<Secret>) -> Option<UpstreamError> {
         let Examination { account, stores, .. } = *self;
         let upstream = connect::upstream(account, client, secret).ok()?;
         let (appid, now) = (account.appid.as_deref()?, self.clock.now().wall);
@@ -169,10 +174,10 @@ impl Examination<'_> {
         if let Ok(document) = documents::read(stores, account, &DocumentKind::Token)
             && record.has_other_secret(&document.token, &hashes.secret)
         {
-            findings.push(local::other_secret());
+            self.findings.add(local::other_secret());
         }
         if account.rules == Rules::Classic {
-            findings.extend(record.lost(now).as_ref().map(local::lost_answers));
+            self.findings.extend(record.lost(now).as_ref().map(local::lost_answers));
         }
         let (refusal, until) = record.refusal(&hashes.request, now)?;
         let is_of_credentials = refusal.class() == Class::Credentials;
@@ -181,18 +186,13 @@ impl Examination<'_> {
         if is_of_credentials {
             return Some(error);
         }
-        findings.push(local::still_refused(&error));
+        self.findings.add(local::still_refused(&error));
         None
     }
 
     /// Requests a token in a way that invalidates none, to see whether the credentials are accepted. Returns the token if
     /// it is of the kind that the account publishes.
-    fn request_token(
-        &self,
-        client: Client,
-        secret: Option<Secret>,
-        findings: &mut Vec<Finding>,
-    ) -> Option<CurrentToken> {
+    fn request_token(&self, client: Client, secret: Option<Secret>) -> Option<CurrentToken> {
         let asked_at = self.clock.now();
         let api = match self.account.api {
             Api::Classic => Api::Stable,
@@ -202,14 +202,14 @@ impl Examination<'_> {
         let answer = match connect::upstream(&account, client, secret) {
             Ok(upstream) => upstream.request_token(RefreshMode::Normal, self.timeout()),
             Err(err) => {
-                findings.push(
+                self.findings.add(
                     Finding::from_error("credentials", &err)
                         .remedy("Say which account this is.", "请指明是哪个账号。"),
                 );
                 return None;
             }
         };
-        findings.push(remote::credentials(account.rules, &answer));
+        self.findings.add(remote::credentials(account.rules, &answer));
         let is_published_kind = account.rules != Rules::Classic;
         let issued = answer.ok().filter(|_| is_published_kind)?;
         Some(CurrentToken { token: issued.token, asked_at })
@@ -282,103 +282,4 @@ fn origin(config: &UpstreamConfig) -> String {
         Origin::CommandLine => "given on the command line".to_owned(),
         Origin::Config { account, .. } => account.clone(),
     }
-}
-
-/// The answer as JSON.
-#[derive(Serialize)]
-struct CheckJson<'a> {
-    accounts: Vec<SubjectJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct SubjectJson<'a> {
-    account: &'a str,
-    /// The worst verdict of its findings.
-    verdict: &'static str,
-    findings: Vec<FindingJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct FindingJson<'a> {
-    about: &'static str,
-    verdict: &'static str,
-    what: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy_zh: Option<&'a str>,
-    /// The exit status of a problem.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit: Option<u8>,
-}
-
-impl<'a> FindingJson<'a> {
-    fn new(finding: &'a Finding) -> FindingJson<'a> {
-        let [remedy, remedy_zh] = match &finding.remedy {
-            Some([english, chinese]) => [Some(english.as_str()), Some(chinese.as_str())],
-            None => [None, None],
-        };
-        FindingJson {
-            about: finding.about,
-            verdict: word(finding.verdict),
-            what: printable(&without_secrets(&finding.what), MAX_WHAT),
-            remedy,
-            remedy_zh,
-            exit: match finding.verdict {
-                Verdict::Problem(exit) => Some(exit as u8),
-                Verdict::Good | Verdict::Notice => None,
-            },
-        }
-    }
-}
-
-fn json(subjects: &[Subject]) -> Result<String> {
-    let accounts = subjects.iter().map(|subject| SubjectJson {
-        account: &subject.account.name,
-        verdict: word(subject.verdict()),
-        findings: subject.findings().iter().map(FindingJson::new).collect(),
-    });
-    Ok(format!("{}\n", serde_json::to_string(&CheckJson { accounts: accounts.collect() })?))
-}
-
-/// The word by which scripts know a verdict.
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Good => "ok",
-        Verdict::Notice => "notice",
-        Verdict::Problem(_) => "problem",
-    }
-}
-
-/// A line for each finding, in columns. With `only_problems`, good findings are left out.
-fn text(
-    subjects: &[Subject],
-    language: Language,
-    has_colours: bool,
-    only_problems: bool,
-) -> String {
-    let account_width = subjects.iter().map(|it| it.account.name.len()).max().unwrap_or_default();
-    let findings = subjects.iter().flat_map(Subject::findings);
-    let about_width = findings.map(|it| it.about.len()).max().unwrap_or_default();
-    let mut text = String::new();
-    for subject in subjects {
-        let account = &subject.account.name;
-        for Finding { about, verdict, what, remedy } in subject.findings() {
-            let (sign, colour) = match verdict {
-                Verdict::Good if only_problems => continue,
-                Verdict::Good => ("✓", output::GREEN),
-                Verdict::Notice => ("!", output::YELLOW),
-                Verdict::Problem(_) => ("✗", output::RED),
-            };
-            let (on, off) = if has_colours { (colour, output::RESET) } else { ("", "") };
-            let what = printable(&without_secrets(what), MAX_WHAT);
-            text +=
-                &format!("{on}{sign}{off} {account:account_width$}  {about:about_width$}  {what}");
-            if let Some([english, chinese]) = remedy {
-                text += &format!(". {}", language.text(english, chinese));
-            }
-            text.push('\n');
-        }
-    }
-    text
 }

@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
+pub(super) mod table;
+pub(super) mod terminal;
+
 // SGR sequences of ECMA-48.
 pub(super) const GREEN: &str = "\x1b[32m";
 pub(super) const YELLOW: &str = "\x1b[33m";
@@ -29,8 +32,10 @@ pub(super) fn print_listening<A: Display>(addresses: &[A]) -> Result<()> {
     print(&lines)
 }
 
-/// Whether stdout takes colours: it is a terminal, and `NO_COLOR` is empty or unset (<https://no-color.org>).
+/// Whether stdout takes colours: it is a terminal that is not dumb, and `NO_COLOR` is empty or unset
+/// (<https://no-color.org>).
 pub(super) fn has_colours() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !is_refused
+    let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    io::stdout().is_terminal() && !is_refused && !is_dumb
 }

@@ -624,8 +624,8 @@ fn accounts_and_their_tickets_are_reported_in_order() {
     let home = Home::with_accounts(12, &wechat.url(), "tickets = [\"jsapi\", \"wx_card\"]\n");
     home.run(&["fetch"]).exits(0).silent();
     let ran = home.run(&["check"]).exits(0);
-    let accounts =
-        ran.stdout.lines().map(|line| line.split_whitespace().nth(1).unwrap().to_owned());
+    let findings = ran.stdout.lines().filter(|line| line.starts_with('✓'));
+    let accounts = findings.map(|line| line.split_whitespace().nth(1).unwrap().to_owned());
     let mut in_order: Vec<_> = accounts.collect();
     in_order.dedup();
     let mut expected: Vec<_> = (0..12).map(|n| format!("a{n}")).collect();
@@ -716,7 +716,7 @@ fn check_respects_the_timeout_if_a_server_never_answers() {
 }
 
 #[test]
-fn quiet_prints_problems_only() {
+fn quiet_prints_problems_and_the_verdict_only() {
     let wechat = wechat_with_accounts(2, &[]);
     let home = Home::with_accounts(2, &wechat.url(), "");
     home.run(&["fetch"]).exits(0).silent();
@@ -725,7 +725,7 @@ fn quiet_prints_problems_only() {
     let stdout = home.run(&["check", "-q"]).exits(3).stdout;
     assert!(
         stdout.starts_with("✗ a1  token        nothing is published")
-            && stdout.lines().count() == 1,
+            && stdout.lines().count() == 2,
         "{stdout}"
     );
 }
@@ -739,6 +739,8 @@ fn each_finding_is_a_line_with_colours_on_a_terminal_only() {
     command.args(["--base-url", &wechat.url()]);
     let plain = Run::new(command).exits(3).stdout;
     assert!(!plain.contains('\x1b'));
+    let (plain, verdict) = plain.trim_end().rsplit_once('\n').unwrap();
+    assert!(verdict.starts_with("1 problem in 1 account: default."), "{verdict}");
     let marks: Vec<_> = plain.lines().map(|line| line.chars().next().unwrap()).collect();
     assert!(marks.iter().all(|mark| "✓!✗".contains(*mark)), "{plain}");
     assert_eq!(marks.iter().filter(|mark| **mark == '✗').count(), 1, "{plain}");
@@ -755,9 +757,44 @@ fn each_finding_is_a_line_with_colours_on_a_terminal_only() {
     };
     let coloured = with_no_color("");
     assert!(
-        coloured.contains("\x1b[32m✓\x1b[0m default") && coloured.contains("\x1b[31m✗\x1b[0m"),
+        coloured.contains("\x1b[32m✓\x1b[0m config") && coloured.contains("\x1b[31m✗\x1b[0m"),
         "{coloured:?}"
     );
     let plain = with_no_color("1");
-    assert!(plain.contains("✗ default") && !plain.contains("\x1b[3"), "{plain:?}");
+    assert!(plain.contains("✗ token") && !plain.contains("\x1b[3"), "{plain:?}");
+}
+
+// What people see
+
+#[needs(script)]
+#[test]
+fn on_a_terminal_findings_fit_it_and_a_cause_that_accounts_share_is_told_once() {
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0);
+    wechat.fault("errcode:40164");
+    for (language, remedy, last) in
+        [("en", "allowlist", "2 accounts: "), ("zh", "白名单", "2 个账号中发现 ")]
+    {
+        let mut command = home.command(&["check"]);
+        command.env("WXTOKEN_LANG", language);
+        let text = Run::new(on_terminal(&command)).exits(4).stdout;
+        assert!(text.lines().all(|line| columns(line) <= 80), "{text}");
+        assert!(text.lines().last().unwrap().contains(last), "{text}");
+        assert!(text.contains(remedy), "{text}");
+        let same = if language == "zh" { "与 a0 相同" } else { "the same as a0" };
+        assert!(text.contains(same), "{text}");
+    }
+}
+
+#[test]
+fn the_last_line_is_the_verdict_and_counts_a_shared_cause_once() {
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0);
+    let well = home.run(&["check"]).exits(0).stdout;
+    assert!(well.ends_with("No problem in 2 accounts. 2 个账号均无问题。\n"), "{well}");
+    wechat.fault("errcode:40164");
+    let ill = home.run(&["check", "-q"]).exits(4).stdout;
+    assert!(ill.lines().last().unwrap().starts_with("1 problem in 2 accounts: a0, a1."), "{ill}");
 }

@@ -96,3 +96,23 @@ fn a_terminal_gets_a_bar_and_colours_unless_no_color_is_set() {
     let plain = Run::new(on_terminal(&no_color)).exits(0).stdout;
     assert!(plain.contains("██████░░░░░░") && !plain.contains('\x1b'), "{plain:?}");
 }
+
+#[needs(script)]
+#[test]
+fn a_terminal_gets_a_table_that_fits_it_in_local_time() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 3600);
+    for (width, language) in [(80, "en"), (80, "zh"), (48, "en"), (48, "zh")] {
+        let mut command = sandbox.command(&["status"]);
+        command.env("TZ", "CST-8").env("WXTOKEN_LANG", language);
+        let table = Run::new(on_terminal_of_width(width, &command)).exits(0).stdout;
+        assert_eq!(table.lines().count(), 2, "a heading and a row: {table}");
+        assert!(table.lines().all(|line| columns(line) <= width), "{width}: {table}");
+        let parts = if language == "zh" {
+            ["账号", "有效", "(UTC+8)"]
+        } else {
+            ["ACCOUNT", "live", "(UTC+8)"]
+        };
+        assert!(parts.iter().all(|part| table.contains(part)), "{table}");
+    }
+}

@@ -66,13 +66,30 @@ pub(crate) fn wrapped<S: AsRef<OsStr>>(wrapper: &[S], command: &Command) -> Comm
     wrapped
 }
 
-/// Returns `command` with a terminal as its stdout and stderr. The result's stdout has what is written there.
+/// Returns `command` with a terminal of 80 columns as its stdout and stderr. The result's stdout has what is written there.
 pub(crate) fn on_terminal(command: &Command) -> Command {
+    on_terminal_of_width(80, command)
+}
+
+/// The same with a terminal of this many columns.
+pub(crate) fn on_terminal_of_width(columns: usize, command: &Command) -> Command {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = with_environment_of(command, "script");
-    script.args(["-qec", &words.join(" "), "/dev/null"]);
+    let line = format!("stty cols {columns} && exec {}", words.join(" "));
+    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
     script
+}
+
+/// Returns how many columns of a terminal a line takes, colours excluded. Chinese characters take two.
+pub(crate) fn columns(line: &str) -> usize {
+    let mut visible = String::new();
+    for (index, part) in line.split('\x1b').enumerate() {
+        let rest =
+            if index == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) };
+        visible.push_str(rest);
+    }
+    visible.trim_end_matches('\r').chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
 }
 
 fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {

@@ -1,0 +1,143 @@
+//! The terminal at stdout: its width, how many columns a text takes on it, and text that is cut or broken to fit.
+
+use std::io::{self, IsTerminal};
+
+use rustix::termios::tcgetwinsize;
+
+/// The width of a terminal that does not say how wide it is, in columns.
+const USUAL_WIDTH: usize = 80;
+
+/// Returns the width of the terminal at stdout, in columns; `None` if stdout is no terminal.
+pub(in crate::commands) fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+    Some(if columns == 0 { USUAL_WIDTH } else { columns })
+}
+
+/// Returns how many columns a text takes.
+pub(in crate::commands) fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// Chinese characters and their punctuation take two columns (Unicode Standard Annex 11).
+fn columns_of(c: char) -> usize {
+    let is_wide = matches!(c,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}');
+    if is_wide { 2 } else { 1 }
+}
+
+/// Returns a text with blanks after it, so that it takes `width` columns.
+pub(in crate::commands) fn padded(text: &str, width: usize) -> String {
+    text.to_owned() + &" ".repeat(width.saturating_sub(columns(text)))
+}
+
+/// Returns the beginning of a text, with `…` if not all of it fits.
+pub(in crate::commands) fn cut(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = columns_of(*c) <= left;
+        left = left.saturating_sub(columns_of(*c));
+        fits
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// Returns the end of a text, for a path: its name says more than its root.
+pub(in crate::commands) fn cut_at_start(text: &str, width: usize) -> String {
+    let reversed: String = text.chars().rev().collect();
+    cut(&reversed, width).chars().rev().collect()
+}
+
+/// Breaks a text into lines of up to `width` columns: at blanks, and between Chinese characters. A longer word is broken.
+pub(in crate::commands) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(2);
+    let mut lines = vec![String::new()];
+    for piece in pieces(text) {
+        let line = lines.last().map_or("", String::as_str);
+        let word = piece.trim_end();
+        if columns(line) + columns(word) <= width {
+            lines.last_mut().into_iter().for_each(|line| line.push_str(piece));
+        } else if columns(word) <= width {
+            lines.push(piece.to_owned());
+        } else {
+            for c in piece.chars() {
+                if lines.last().map_or(0, |line| columns(line)) + columns_of(c) > width {
+                    lines.push(String::new());
+                }
+                lines.last_mut().into_iter().for_each(|line| line.push(c));
+            }
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Splits a text where a line may end. A blank stays with the word before it, and so does punctuation that cannot begin a
+/// line.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let (mut start, mut before) = (0, None);
+    for (at, c) in text.char_indices() {
+        let ends_line = before.is_some_and(|before: char| {
+            let is_after_blank = before == ' ' && c != ' ';
+            let is_at_chinese = c != ' ' && (columns_of(before) == 2 || columns_of(c) == 2);
+            let is_bound =
+                "，。：；、？！）》」”’…,.:;)".contains(c) || "（《「“‘(".contains(before);
+            is_after_blank || (is_at_chinese && !is_bound)
+        });
+        if ends_line {
+            pieces.push(&text[start..at]);
+            start = at;
+        }
+        before = Some(c);
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chinese_takes_two_columns() {
+        for (text, expected) in
+            [("", 0), ("token", 5), ("白名单", 6), ("token 已过期。", 14), ("✓ …█", 4)]
+        {
+            assert_eq!(columns(text), expected, "{text}");
+        }
+        assert_eq!(padded("账号", 6), "账号  ");
+        assert_eq!(padded("账号", 3), "账号");
+    }
+
+    #[test]
+    fn a_text_that_is_too_wide_is_cut_with_a_sign() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        assert_eq!(cut("白名单", 5), "白名…");
+        assert_eq!(cut("白名单", 4), "白…");
+        assert_eq!(cut_at_start("/var/lib/wxtoken/default.json", 13), "…default.json");
+    }
+
+    #[test]
+    fn lines_break_at_blanks_and_between_chinese_characters_and_never_before_punctuation() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one two", 80), ["one two"]);
+        assert_eq!(wrapped("请加入白名单。", 8), ["请加入白", "名单。"]);
+        assert_eq!(wrapped("请加入白名单。", 12), ["请加入白名", "单。"]);
+        assert_eq!(wrapped("请运行 wxtoken fetch 一次", 10), ["请运行", "wxtoken", "fetch 一次"]);
+        assert_eq!(wrapped("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
+        assert_eq!(wrapped("", 5), [""]);
+        for width in 0..30 {
+            let lines = wrapped("一个 word（也）是, as wide as 80 columns。", width);
+            assert!(lines.iter().all(|line| columns(line) <= width.max(2)), "{width}: {lines:?}");
+        }
+    }
+}
