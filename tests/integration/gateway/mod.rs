@@ -4,4 +4,7 @@
 mod failures;
 mod healing;
 mod passing;
+mod smuggling;
+mod streaming;
 mod upstream;
+mod ways;

@@ -123,7 +123,7 @@ impl Upstream {
                             calls.lock().unwrap().push(call.clone());
                             reply(answer(&call), client.get_mut(), &closed)
                         };
-                        if done.is_none() {
+                        if done.is_none() || call.header("connection") == Some("close") {
                             break;
                         }
                     }

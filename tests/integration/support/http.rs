@@ -160,6 +160,14 @@ impl<S: Read + Write> Caller<S> {
         Response::parse(&head)
     }
 
+    /// Reads the next line, with its end.
+    #[track_caller]
+    pub(crate) fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a line");
+        line
+    }
+
     /// Reads until the connection ends, closed or reset.
     pub(crate) fn read_all(&mut self, all: &mut Vec<u8>) {
         let _ = self.stream.read_to_end(all);
