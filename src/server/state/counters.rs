@@ -7,8 +7,15 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 
 /// The refusals that operators set alerts on. They are exported from the start as 0, so that the first one is a rise.
-const WATCHED: [&str; 6] =
-    ["certificate", "cross_site", "forbidden", "forwarded", "misdirected", "unauthorized"];
+const WATCHED: [&str; 7] = [
+    "certificate",
+    "cross_site",
+    "forbidden",
+    "forwarded",
+    "misdirected",
+    "too_many_connections",
+    "unauthorized",
+];
 
 /// How many outcomes of calls are told apart for an account. WeChat has hundreds of errcodes.
 const MAX_OUTCOMES: usize = 64;
