@@ -2,8 +2,23 @@
 
 use crate::error::Exit;
 use crate::log;
-use crate::model::address::host_port::HostPort;
+use crate::model::address::host_port::{Host, HostPort};
 use crate::model::address::server_name::ServerName;
+use crate::model::errcode::Platform;
+
+/// The hosts of WeChat's API, which a client's hosts file may lead to the gateway.
+const WECHAT: [(&str, Platform); 2] =
+    [("api.weixin.qq.com", Platform::Official), ("qyapi.weixin.qq.com", Platform::Work)];
+
+/// Returns the platform whose API a request is for that names this host. The port does not count.
+///
+/// No web page can have these names, so that a browser sends requests here with them (DNS rebinding).
+pub(crate) fn platform_at(authority: &str) -> Option<Platform> {
+    let authority = authority.strip_suffix(':').unwrap_or(authority);
+    let HostPort { host: Host::Name(name), .. } = HostPort::parse(authority)? else { return None };
+    let found = WECHAT.iter().find(|(host, _)| host.eq_ignore_ascii_case(name));
+    found.map(|(_, platform)| *platform)
+}
 
 /// The longest entry that an error shows, in characters.
 const LONGEST_ENTRY: usize = 60;
@@ -137,5 +152,22 @@ mod tests {
              b.example:80: expected a host name without a port, like token.example.com; \
              c/d: expected a host name without a port, like token.example.com"
         );
+    }
+
+    #[test]
+    fn wechats_hosts_are_known_and_no_others() {
+        for (authority, expected) in [
+            ("api.weixin.qq.com", Some(Platform::Official)),
+            ("API.Weixin.qq.com:443", Some(Platform::Official)),
+            ("api.weixin.qq.com:", Some(Platform::Official)),
+            ("qyapi.weixin.qq.com:7200", Some(Platform::Work)),
+        ] {
+            assert_eq!(platform_at(authority), expected, "{authority}");
+        }
+        let others =
+            ["sh.api.weixin.qq.com", "weixin.qq.com", "api.weixin.qq.com.", "xapi.weixin.qq.com"];
+        for host in FOREIGN.into_iter().chain(ADDRESSES).chain(LOOPBACK).chain(others) {
+            assert_eq!(platform_at(host), None, "{host}");
+        }
     }
 }

@@ -104,7 +104,7 @@ pub(crate) async fn handle(
         // A client that opens a unix socket names no host that could be checked.
         let is_over_unix = matches!(client, ClientAddress::Direct(Peer::Unix));
         let names = (!is_over_unix).then(|| access.server_names());
-        check_host(head, names, connection.is_to_loopback)?;
+        check_host(head, names, connection.is_to_loopback, api_servers.is_some())?;
         check_site(head, route.as_ref().ok().copied())?;
         if !is_api {
             check_body(&body)?;

@@ -20,7 +20,7 @@ use self::sdk::SdkRoute;
 use crate::log;
 use crate::server::access::AccessError;
 use crate::server::access::browser;
-use crate::server::access::host::ServerNames;
+use crate::server::access::host::{self, ServerNames};
 use crate::server::limits::MAX_BODY;
 use crate::server::state::snapshot::Snapshot;
 
@@ -172,6 +172,7 @@ fn check_host(
     request: &Parts,
     names: Option<&ServerNames>,
     is_to_loopback: bool,
+    is_gateway: bool,
 ) -> Result<(), Rejection> {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -182,7 +183,10 @@ fn check_host(
         return Err(Rejection::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
     }
     let Some(names) = names else { return Ok(()) };
-    let admits = |authority: &str| names.admits(authority, is_to_loopback);
+    let admits = |authority: &str| {
+        names.admits(authority, is_to_loopback)
+            || (is_gateway && host::platform_at(authority).is_some())
+    };
     let is_host_ours = host.is_none_or(|host| admits(&String::from_utf8_lossy(host.as_bytes())));
     let is_target_ours = request.uri.authority().is_none_or(|it| admits(it.as_str()));
     match is_host_ours && is_target_ours {
@@ -357,9 +361,17 @@ mod tests {
             ("http://127.0.0.1:1/token", LOCAL, Ok(())),
         ] {
             let request = get(target, &[host]);
-            assert_eq!(check_host(&request, Some(&names), true), expected, "{target} {host:?}");
-            assert_eq!(check_host(&request, Some(&names), false), Ok(()), "{target} {host:?}");
-            assert_eq!(check_host(&request, None, true), Ok(()), "{target} {host:?}");
+            assert_eq!(
+                check_host(&request, Some(&names), true, false),
+                expected,
+                "{target} {host:?}"
+            );
+            assert_eq!(
+                check_host(&request, Some(&names), false, false),
+                Ok(()),
+                "{target} {host:?}"
+            );
+            assert_eq!(check_host(&request, None, true, false), Ok(()), "{target} {host:?}");
         }
     }
 
@@ -368,12 +380,12 @@ mod tests {
         let none = ServerNames::default();
         for (names, to_loopback) in [(Some(&none), true), (Some(&none), false), (None, false)] {
             for hosts in [&[][..], &[LOCAL, LOCAL]] {
-                let checked = check_host(&get("/token", hosts), names, to_loopback);
+                let checked = check_host(&get("/token", hosts), names, to_loopback, false);
                 assert!(matches!(checked, Err(Rejection::BadRequest(_))));
             }
             let mut old = get("/token", &[]);
             old.version = Version::HTTP_10;
-            assert!(check_host(&old, names, to_loopback).is_ok());
+            assert!(check_host(&old, names, to_loopback, false).is_ok());
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod failures;
 mod healing;
+mod hosts;
 mod passing;
 mod smuggling;
 mod streaming;

@@ -8,6 +8,7 @@ mod refusal;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
+use hyper::header;
 
 use self::path::{ApiHost, ApiPath, Treatment};
 pub(crate) use self::query::ApiTarget;
@@ -16,8 +17,10 @@ pub(crate) use self::refusal::GatewayRefusal;
 use crate::accounts::{Accounts, TokenAge};
 use crate::model::api::Api;
 use crate::model::client_key::api_scope::ApiScope;
+use crate::model::errcode::Platform;
 use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
+use crate::server::access::host;
 use crate::server::access::keys::{self, AccountScope, Key};
 use crate::server::access::peer::Peer;
 
@@ -80,7 +83,8 @@ pub(crate) fn admit(
             None => None,
         },
     };
-    let client = ApiClient { address: request.client, key, access, accounts };
+    let host = named_host(request.headers);
+    let client = ApiClient { address: request.client, key, host, access, accounts };
     let (account, token, is_from_appid_used) = if let Some(host) = foreign {
         let (account, is_from_appid_used) = client.account_on(host, &api, &query)?;
         (account, TokenInRequest::Foreign, is_from_appid_used)
@@ -107,6 +111,8 @@ pub(crate) fn admit(
 struct ApiClient<'a> {
     address: ClientAddress,
     key: Option<&'a Key>,
+    /// The host of WeChat that the request names, as one whose hosts file leads here does.
+    host: Option<ApiHost>,
     access: &'a AccessRules,
     accounts: &'a Accounts,
 }
@@ -141,7 +147,10 @@ impl ApiClient<'_> {
             _ => {}
         }
         self.account_named(api, query).unwrap_or_else(|| {
-            let visible = self.visible();
+            let mut visible = self.visible();
+            visible.retain(|account| {
+                self.host.is_none_or(|host| host == host_of(self.accounts.api(*account)))
+            });
             Ok((keys::single_account(&visible)?, false))
         })
     }
@@ -232,6 +241,15 @@ impl ApiClient<'_> {
             ClientAddress::Forwarded(_) => false,
         }
     }
+}
+
+/// Returns the host of WeChat that a request names.
+fn named_host(headers: &HeaderMap) -> Option<ApiHost> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok())?;
+    host::platform_at(host).map(|platform| match platform {
+        Platform::Official => ApiHost::WeChat,
+        Platform::Work => ApiHost::WeCom,
+    })
 }
 
 fn host_of(api: Api) -> ApiHost {

@@ -98,7 +98,19 @@ impl Setup {
         key: &str,
         target: &str,
     ) -> Result<(String, TokenInRequest, String), GatewayRefusal> {
+        self.ask_at("localhost", client, key, target)
+    }
+
+    /// The same with this `Host` header.
+    fn ask_at(
+        &self,
+        host: &'static str,
+        client: ClientAddress,
+        key: &str,
+        target: &str,
+    ) -> Result<(String, TokenInRequest, String), GatewayRefusal> {
         let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static(host));
         if !key.is_empty() {
             headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {key}")).unwrap());
         }
@@ -270,6 +282,28 @@ fn a_client_calls_the_apis_of_its_key_and_administration_only_where_that_names_i
     assert_eq!(setup.ask(remote(), "", &target), Err(GatewayRefusal::Administration));
     let local = format!("/gateway/shop{delete}");
     assert_eq!(Setup::new().ask(LOCAL, "", &local), Err(GatewayRefusal::Administration));
+}
+
+#[test]
+fn of_several_accounts_the_host_that_is_asked_for_chooses() {
+    let setup = Setup::new();
+    let key = "both";
+    let setup = setup.with_keys(&[(key, &["crm", "shop"], "")]);
+    let target = format!("{MENU}?access_token=NOW");
+    let absent = TokenInRequest::Absent;
+    for (host, account) in [
+        ("qyapi.weixin.qq.com", "crm"),
+        ("api.weixin.qq.com", "shop"),
+        ("Api.weixin.qq.com:443", "shop"),
+    ] {
+        assert_eq!(setup.ask_at(host, remote(), key, MENU), admitted(account, absent, &target));
+        // What is named counts all the same.
+        for named in [format!("/gateway/crm{MENU}"), format!("{MENU}?from_appid=wx-crm")] {
+            let asked = setup.ask_at(host, remote(), key, &named);
+            assert_eq!(asked, admitted("crm", absent, &target), "{host} {named}");
+        }
+    }
+    assert!(setup.ask_at("central.example", remote(), key, MENU).is_err());
 }
 
 #[test]
