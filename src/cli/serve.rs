@@ -1,12 +1,13 @@
 //! The flags of `serve`, and the variable of each.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::AccountArgs;
-use super::values::{parse_max_connections, parse_mode};
+use super::values::{parse_max_connections, parse_mode, parse_sdk_life};
 
 /// Arguments of `serve`.
 #[derive(Clone, Debug, Args)]
@@ -82,6 +83,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "WXTOKEN_GATEWAY", num_args = 0, default_missing_value = "true",
           value_parser = BoolishValueParser::new())]
     pub(crate) gateway: Option<bool>,
+
+    /// Most life that SDKs are told a token has, such as 290s
+    ///
+    /// On WeChat's own routes; 61s to 2h. An SDK asks again then, and a token that has died is replaced, with --refresh.
+    #[arg(long, env = "WXTOKEN_SDK_LIFE", value_name = "DURATION", value_parser = parse_sdk_life)]
+    pub(crate) sdk_life: Option<Duration>,
 
     /// Mode of the document, in octal [default: 0600]
     ///

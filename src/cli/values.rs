@@ -1,5 +1,6 @@
 //! Values that flags and the config file write alike: durations, permissions, numbers of connections.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A token lives two hours and WeChat promises less than a day, so a longer duration is a mistake.
@@ -29,6 +30,15 @@ pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be more than zero".to_owned()),
         positive => Ok(positive),
     }
+}
+
+/// The least and the most life that SDKs may be told: with a minute, several keep no token at all; WeChat's live two hours.
+const SDK_LIFE: RangeInclusive<Duration> = Duration::from_secs(61)..=Duration::from_secs(7200);
+
+/// Parses how much life of a token SDKs are told at most.
+pub(crate) fn parse_sdk_life(text: &str) -> Result<Duration, String> {
+    let life = Some(parse_duration(text)?).filter(|life| SDK_LIFE.contains(life));
+    life.ok_or_else(|| "expected 61s to 2h: with less, SDKs keep no token".to_owned())
 }
 
 /// Parses how many connections to hold, which is at least one.

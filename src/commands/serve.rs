@@ -197,11 +197,12 @@ impl SettingsReader {
         let plans = accounts.iter().map(|(plan, _)| (plan.account.name.clone(), plan.clone()));
         *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();
         self.access.take(sources);
-        let resources = self.resources.clone();
+        let (resources, sdk_life) = (self.resources.clone(), settings.sdk_life);
         Ok(Box::new(move |before: Option<&ServerSettings>| {
             let before = before.map(ServerSettings::accounts);
             ServerSettings::new(access, Accounts::new(accounts, before, &resources))
                 .with_api_servers(servers)
+                .with_sdk_life(sdk_life)
         }))
     }
 

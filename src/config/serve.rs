@@ -1,6 +1,7 @@
 //! How `serve` serves: `[serve]` of the config file, and what flags and defaults make of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::file::read_network;
 use super::table::{Table, Value};
@@ -25,6 +26,7 @@ pub(super) struct FileServe {
     tls_client_ca: Option<PathBuf>,
     pub(super) refresh: Option<bool>,
     gateway: Option<bool>,
+    sdk_life: Option<Duration>,
     max_connections: Option<u32>,
 }
 
@@ -42,6 +44,7 @@ impl FileServe {
             tls_client_ca: table.get("tls_client_ca", Value::path),
             refresh: table.get("refresh", Value::boolean),
             gateway: table.get("gateway", Value::boolean),
+            sdk_life: table.get("sdk_life", read_sdk_life),
             max_connections: table.get("max_connections", read_max_connections),
         }
     }
@@ -61,6 +64,8 @@ pub(crate) struct ServeSettings {
     pub(crate) tls_client_ca: Option<PathBuf>,
     pub(crate) refresh: bool,
     pub(crate) gateway: bool,
+    /// How much life of a token SDKs are told at most.
+    pub(crate) sdk_life: Option<Duration>,
     pub(crate) max_connections: u32,
 }
 
@@ -90,6 +95,7 @@ impl ServeSettings {
             tls_client_ca: path(&flags.tls_client_ca, &file.tls_client_ca),
             refresh: flags.refresh.or(file.refresh).unwrap_or(false),
             gateway: flags.gateway.or(file.gateway).unwrap_or(false),
+            sdk_life: flags.sdk_life.or(file.sdk_life),
             max_connections: max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
         }
     }
@@ -120,6 +126,13 @@ fn read_listen(value: Value<'_>) -> Result<String, String> {
         _ => text.to_owned(),
     };
     Listen::parse(&text).map(|_| text).ok_or_else(|| listen::EXPECTED.to_owned())
+}
+
+fn read_sdk_life(value: Value<'_>) -> Result<Duration, String> {
+    match value.is_integer() {
+        true => values::parse_sdk_life(&value.integer()?.to_string()),
+        false => values::parse_sdk_life(value.text()?),
+    }
 }
 
 fn read_max_connections(value: Value<'_>) -> Result<u32, String> {

@@ -24,8 +24,31 @@ pub(crate) fn token(token: &Secret, life: Duration) -> String {
     serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.
 }
 
+/// Returns a response with this lifetime promised instead.
+pub(crate) fn with_life(response: &[u8], life: Duration) -> Vec<u8> {
+    // No token holds a quote.
+    const FIELD: &[u8] = br#""expires_in":"#;
+    let field = response.windows(FIELD.len()).rposition(|window| window == FIELD);
+    let head = &response[..field.map_or(0, |field| field + FIELD.len())];
+    [head, life.as_secs().to_string().as_bytes(), b"}"].concat()
+}
+
 /// Returns a ticket in the same way.
 pub(crate) fn ticket(ticket: &Secret, life: Duration) -> String {
     let response = TicketResponse { ticket: ticket.expose(), expires_in: life.as_secs() };
     serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_can_promise_another_life() {
+        let token = Secret::new(r#"a"expires_in":1\b"#.to_owned());
+        let long = super::token(&token, Duration::from_secs(7200));
+        let short = super::token(&token, Duration::from_secs(290));
+        let shortened = with_life(long.as_bytes(), Duration::from_secs(290));
+        assert_eq!(String::from_utf8(shortened), Ok(short));
+    }
 }

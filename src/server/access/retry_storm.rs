@@ -17,7 +17,7 @@ use crate::model::status::LiveToken;
 /// A client that asks again this soon for a token may have been refused with it: an SDK's cache keeps a token that has
 /// much life left for longer. Some SDKs ask only once after each failed call, so that minutes may pass between two
 /// requests.
-const SUSPICIOUS_INTERVAL: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SUSPICIOUS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// How many answers without a token, each to a request that came after the one before, are a loop within this time.
 const FAILURE_LIMIT: u32 = 10;
@@ -73,12 +73,13 @@ impl LastHandout {
 }
 
 impl RetryStorms {
-    /// Returns whether the client may have been refused with the current token, so that it is to be verified first.
-    /// Records it as handed out.
+    /// Returns whether the client may have been refused with the current token, so that it is to be verified first: it was
+    /// handed the token within this time. Records it as handed out.
     pub(crate) fn is_suspicious(
         &mut self,
         client: &ClientId,
         token: &LiveToken,
+        within: Duration,
         now: Instant,
     ) -> bool {
         let Some(last) = self.last.get_mut(client) else {
@@ -86,7 +87,7 @@ impl RetryStorms {
             return false;
         };
         let last = std::mem::replace(last, LastHandout::new(token, now));
-        last.generation == token.generation && now.duration_since(last.at) <= SUSPICIOUS_INTERVAL
+        last.generation == token.generation && now.duration_since(last.at) <= within
     }
 
     /// Records that a client got another token than the one that was current when it asked.
@@ -153,6 +154,8 @@ mod tests {
 
     use super::*;
 
+    const SOON: Duration = SUSPICIOUS_INTERVAL;
+
     fn token(generation: u64, life: u64) -> LiveToken {
         LiveToken { json: Bytes::new(), life: Duration::from_secs(life), generation }
     }
@@ -167,14 +170,14 @@ mod tests {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let at = |secs: u64| start + Duration::from_secs(secs);
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        assert!(!storms.is_suspicious(&one, &t1, at(0)));
-        assert!(storms.is_suspicious(&one, &t1, at(300)));
-        assert!(!storms.is_suspicious(&one, &t1, at(601)));
-        assert!(!storms.is_suspicious(&client(2), &t1, at(601)), "another client");
-        assert!(!storms.is_suspicious(&one, &t2, at(602)), "another token");
-        assert!(storms.is_suspicious(&one, &t2, at(602)));
+        assert!(!storms.is_suspicious(&one, &t1, SOON, at(0)));
+        assert!(storms.is_suspicious(&one, &t1, SOON, at(300)));
+        assert!(!storms.is_suspicious(&one, &t1, SOON, at(601)));
+        assert!(!storms.is_suspicious(&client(2), &t1, SOON, at(601)), "another client");
+        assert!(!storms.is_suspicious(&one, &t2, SOON, at(602)), "another token");
+        assert!(storms.is_suspicious(&one, &t2, SOON, at(602)));
         let other_key = ClientId { key: Some("php".into()), ..one };
-        assert!(!storms.is_suspicious(&other_key, &t2, at(602)), "another key");
+        assert!(!storms.is_suspicious(&other_key, &t2, SOON, at(602)), "another key");
     }
 
     #[test]
@@ -182,22 +185,27 @@ mod tests {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_CLIENTS {
-            storms.is_suspicious(&ClientId { account: n.to_string(), ..client(1) }, &t1, start);
+            storms.is_suspicious(
+                &ClientId { account: n.to_string(), ..client(1) },
+                &t1,
+                SOON,
+                start,
+            );
         }
         assert_eq!(storms.last.len(), MAX_CLIENTS);
         let later = start + SUSPICIOUS_INTERVAL + Duration::from_secs(1);
-        assert!(!storms.is_suspicious(&client(2), &t1, later));
+        assert!(!storms.is_suspicious(&client(2), &t1, SOON, later));
         assert_eq!(storms.last.len(), 1);
-        assert!(storms.is_suspicious(&client(2), &t1, later));
+        assert!(storms.is_suspicious(&client(2), &t1, SOON, later));
     }
 
     #[test]
     fn a_replacement_that_is_asked_for_again_is_suspicious() {
         let (mut storms, now) = (RetryStorms::default(), Instant::now());
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        storms.is_suspicious(&one, &t1, now);
+        storms.is_suspicious(&one, &t1, SOON, now);
         storms.record_replacement(&one, &t2, now);
-        assert!(storms.is_suspicious(&one, &t2, now));
+        assert!(storms.is_suspicious(&one, &t2, SOON, now));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 mod api;
 mod for_sdks;
-mod jssdk;
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
@@ -87,7 +86,7 @@ pub(crate) async fn handle(
 ) -> Handled {
     // A reload meanwhile does not affect this request.
     let snapshot = state.snapshot.get();
-    let Snapshot { access, accounts, api_servers } = &*snapshot;
+    let Snapshot { access, accounts, api_servers, .. } = &*snapshot;
     let path = without_extra_slashes(head.uri.path());
     let route = Route::of(&path, api_servers.is_some());
     let is_api = matches!(route, Ok(Route::Api));
@@ -172,13 +171,8 @@ fn report_refusal(
         }
         _ => return,
     };
-    // What is not told apart by its code may be told apart by its text.
-    let kind = match rejection {
-        Rejection::Forwarded(why) | Rejection::Certificate(why) => *why,
-        rejection => rejection.code(),
-    };
     let now = state.clock.instant().into();
-    state.log.refused(now, kind, client, peer, why);
+    state.log.refused(now, rejection.code(), client, peer, why);
 }
 
 /// Returns a header's value for a log line. A misconfigured client may send its key there.
@@ -229,7 +223,6 @@ impl<'a> RequestContext<'a> {
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
-            Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
             Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
             Route::Api => self.answer_api(head, body).await,
         }

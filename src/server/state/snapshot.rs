@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -24,6 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) accounts: Rc<Accounts>,
     /// Present if calls are passed on.
     pub(crate) api_servers: Option<Rc<AccountServers>>,
+    /// How much life of a token SDKs are told at most.
+    pub(crate) sdk_life: Option<Duration>,
 }
 
 /// Where calls go, by the account's name. An account whose servers could not be read is missing.
@@ -33,6 +36,7 @@ pub(crate) type AccountServers = HashMap<String, Arc<ApiServers>>;
 pub(crate) struct ServerSettings {
     rules: Rc<ConfiguredRules>,
     accounts: Rc<Accounts>,
+    sdk_life: Option<Duration>,
     allow_file: ListFile<Allowlist>,
     keys: ListFile<Keys>,
     api_servers: Option<Rc<AccountServers>>,
@@ -42,12 +46,17 @@ impl ServerSettings {
     pub(crate) fn new(access: AccessRead, accounts: Accounts) -> ServerSettings {
         let AccessRead { rules, allow_file, keys } = access;
         let (rules, accounts) = (Rc::new(rules), Rc::new(accounts));
-        ServerSettings { rules, accounts, allow_file, keys, api_servers: None }
+        ServerSettings { rules, accounts, sdk_life: None, allow_file, keys, api_servers: None }
     }
 
     /// Returns these settings with calls passed on to these servers, if there are any.
     pub(crate) fn with_api_servers(self, servers: Option<AccountServers>) -> ServerSettings {
         ServerSettings { api_servers: servers.map(Rc::new), ..self }
+    }
+
+    /// Returns these settings with so much life of a token told to SDKs at most.
+    pub(crate) fn with_sdk_life(self, sdk_life: Option<Duration>) -> ServerSettings {
+        ServerSettings { sdk_life, ..self }
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -194,6 +203,7 @@ impl LiveSnapshot {
             access: AccessRules::default(),
             accounts: Rc::clone(&settings.get().accounts),
             api_servers: None,
+            sdk_life: None,
         };
         let live = LiveSnapshot {
             settings,
@@ -256,8 +266,8 @@ impl LiveSnapshot {
             listed: self.allow_file.borrow().as_ref().map(|file| file.get()),
             keys: self.keys.borrow().as_ref().map(|file| file.get()),
         };
-        let accounts = Rc::clone(&settings.accounts);
+        let (accounts, sdk_life) = (Rc::clone(&settings.accounts), settings.sdk_life);
         let api_servers = settings.api_servers.clone();
-        self.current.replace(Rc::new(Snapshot { access, accounts, api_servers }));
+        self.current.replace(Rc::new(Snapshot { access, accounts, api_servers, sdk_life }));
     }
 }

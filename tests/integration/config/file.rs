@@ -198,6 +198,7 @@ fn each_error_has_line_key_and_what_is_expected() {
             "serve.trusted_proxies: entry 2: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
         ),
         ("[serve]\nrefresh = 'yes'", "serve.refresh: expected true or false, found a string"),
+        ("[serve]\nsdk_life = '1m'", "serve.sdk_life: expected 61s to 2h"),
         ("[serve]\nmax_connections = 0", "serve.max_connections: expected a number, 1 to 1000000"),
         ("[serve]\ntls-cert = 'x'", "serve.tls-cert: there is no such key; is it tls_cert?"),
     ] {
@@ -372,6 +373,7 @@ fn no_error_shows_a_secret_wherever_it_is_in_the_file() {
         "tls_client_ca",
         "refresh",
         "gateway",
+        "sdk_life",
         "max_connections",
         "secret",
         "x",

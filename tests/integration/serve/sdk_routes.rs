@@ -324,6 +324,40 @@ fn an_sdk_with_a_revoked_token_gets_a_live_one_by_repeated_requests() {
     }
 }
 
+/// An SDK that has no way to report a dead token keeps it until its cache ends.
+#[test]
+fn sdk_life_ends_caches_early_and_asking_again_replaces_a_dead_token() {
+    for api in ["stable", "work"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(api);
+        let server = sandbox.serve_refreshing(&["--sdk-life", "290s"]);
+        let ask = || match api {
+            "work" => server.get(&format!("/cgi-bin/gettoken?corpid={APPID}&corpsecret=KEY")),
+            _ => server.get(&token_path()),
+        };
+        let first = body(&ask());
+        assert_eq!(first["expires_in"], 290);
+        let stable = body(&server.post("/cgi-bin/stable_token", &stable_body(false)));
+        assert_eq!(stable["expires_in"], 290);
+        assert!(server.get("/token").json()["expires_in"].as_u64() > Some(6000), "as it is");
+        wechat.kill_tokens();
+        // What a probe said just before holds for a second.
+        eventually("another token", || body(&ask())["access_token"] != first["access_token"]);
+        assert!(wechat.is_alive(body(&ask())["access_token"].as_str().unwrap()));
+        assert_eq!(wechat.mints(), 2, "{api}");
+    }
+    // A token with less life is no exception.
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7000);
+    let server = sandbox.serve(&["--sdk-life", "290s"]);
+    let left = body(&server.get(&token_path()))["expires_in"].as_u64().expect("a number");
+    assert!(left <= 200, "{left}");
+    for wrong in ["60s", "2h1m", "0", "long"] {
+        let ran = sandbox.run(&["serve", "--sdk-life", wrong]).exits(2);
+        assert!(ran.stderr.contains("--sdk-life"), "{}", ran.stderr);
+    }
+}
+
 #[test]
 fn a_forced_refresh_makes_no_token_call_while_the_token_is_live() {
     let wechat = WeChat::start();

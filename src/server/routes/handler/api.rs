@@ -25,7 +25,7 @@ impl RequestContext<'_> {
         if let Err(error) = forward::check(head) {
             return Ok(Reply::ApiError(error));
         }
-        let Snapshot { access, accounts, api_servers } = self.snapshot;
+        let Snapshot { access, accounts, api_servers, .. } = self.snapshot;
         let request = ApiRequest {
             path: head.uri.path(),
             query: head.uri.query(),

@@ -2,6 +2,7 @@
 //! of [`RequestContext`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header;
@@ -9,9 +10,10 @@ use hyper::http::request::Parts;
 use tokio::time::Instant;
 
 use super::{RequestContext, check_token_key, scope};
+use crate::model::response;
 use crate::model::status::{LiveToken, TokenDemand, TokenEvidence, Unavailable};
 use crate::server::access::keys::{self, Key};
-use crate::server::access::retry_storm::ClientId;
+use crate::server::access::retry_storm::{ClientId, SUSPICIOUS_INTERVAL};
 use crate::server::routes::body::{self, RequestBody};
 use crate::server::routes::rejection::{Challenge, Rejection, TOO_FREQUENT};
 use crate::server::routes::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest};
@@ -96,9 +98,13 @@ impl RequestContext<'_> {
         check_token_key(key)?;
         let account = self.find_by_appid(&request.appid, route, key)?;
         let token = self.sdk_token(account, key, request.force).await?;
-        Ok(match route {
-            SdkRoute::GetToken => sdk::with_errcode_zero(&token.json),
+        let json = match self.snapshot.sdk_life {
+            Some(life) if life < token.life => response::with_life(&token.json, life).into(),
             _ => token.json,
+        };
+        Ok(match route {
+            SdkRoute::GetToken => sdk::with_errcode_zero(&json),
+            _ => json,
         })
     }
 
@@ -114,14 +120,17 @@ impl RequestContext<'_> {
             peer: self.client,
             key: key.map(|key| Arc::clone(&key.name)),
         };
+        // Where SDKs are told a shorter life, they ask again in time for a token that has died.
+        let within = self.snapshot.sdk_life.map_or(SUSPICIOUS_INTERVAL, |_| Duration::MAX);
         let Some(token) = self.accounts().token(account) else {
             // A token that was waited for is new.
             let token = self.token(account).await?;
-            self.state.storms.borrow_mut().is_suspicious(&client, &token, self.now());
+            self.state.storms.borrow_mut().is_suspicious(&client, &token, within, self.now());
             return Ok(token);
         };
         let now = self.now();
-        let is_suspicious = self.state.storms.borrow_mut().is_suspicious(&client, &token, now);
+        let is_suspicious =
+            self.state.storms.borrow_mut().is_suspicious(&client, &token, within, now);
         let loops_since = self.loops.and_then(|loops| {
             let evidence = self.accounts().evidence(account).unwrap_or(TokenEvidence::None);
             loops.borrow_mut().note(&client, &token, evidence, now)
