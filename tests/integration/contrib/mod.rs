@@ -2,4 +2,5 @@
 
 mod nginx;
 mod sdk;
+mod sdks_unchanged;
 mod systemd;

@@ -1,0 +1,113 @@
+"""Runs a Python SDK unchanged. Its requests for tokens go to wxtoken and all others to WeChat's stand-in, as a reverse proxy
+or the hosts file would send them.
+
+For each line `call` on stdin it makes an API call, and prints `ok`, or `error` and the errcode. After `later SECONDS` the
+SDK's clock is as much later.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import time
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+WXTOKEN_URL = os.environ["WXTOKEN_URL"]
+WECHAT_API = os.environ["WECHAT_API"]
+APPID = os.environ["WXTOKEN_APPID"]
+KEY = os.environ["WXTOKEN_KEY"]
+
+WECHAT_HOSTS = ("api.weixin.qq.com", "qyapi.weixin.qq.com")
+TOKEN_PATHS = ("/cgi-bin/token", "/cgi-bin/stable_token", "/cgi-bin/gettoken")
+
+send = HTTPAdapter.send
+
+
+def send_routed(self, request, *args, **kwargs):
+    url = urlsplit(request.url)
+    assert url.hostname in WECHAT_HOSTS, "an SDK asks WeChat and nobody else"
+    base = WXTOKEN_URL if url.path in TOKEN_PATHS else WECHAT_API
+    request.url = f"{base}{url.path}?{url.query}"
+    return send(self, request, *args, **kwargs)
+
+
+HTTPAdapter.send = send_routed
+
+later = 0.0
+real_time = time.time
+time.time = lambda: real_time() + later
+
+
+def wechatpy():
+    from wechatpy import WeChatClient
+
+    return WeChatClient(APPID, KEY, timeout=10).misc.get_wechat_ips
+
+
+def wechatpy_work():
+    try:
+        from wechatpy.work import WeChatClient
+    except ImportError:
+        from wechatpy.enterprise import WeChatClient
+
+    return WeChatClient(APPID, KEY, timeout=10).misc.get_wechat_ips
+
+
+def weixin_python():
+    from weixin.mp import WeixinMP
+
+    directory = tempfile.mkdtemp(dir=os.environ["TMPDIR"])
+    mp = WeixinMP(APPID, KEY, os.path.join(directory, "token"), os.path.join(directory, "ticket"))
+    return lambda: mp.get("/getcallbackip").ip_list
+
+
+def pywe_token():
+    from pywe_token import Token
+
+    token = Token(APPID, KEY)
+
+    def call():
+        # The SDK is for tokens only.
+        params = {"access_token": token.access_token()}
+        url = "https://api.weixin.qq.com/cgi-bin/getcallbackip"
+        answer = requests.get(url, params=params, timeout=10).json()
+        if "ip_list" not in answer:
+            raise RuntimeError(answer)
+        return answer["ip_list"]
+
+    return call
+
+
+def werobot():
+    from werobot.client import Client
+
+    client = Client({"APP_ID": APPID, "APP_SECRET": KEY})
+    return lambda: client.get_ip_list()["ip_list"]
+
+
+def errcode(err):
+    """The errcode of an SDK's exception, or its name."""
+    found = re.search(r"errcode\W*?(-?\d+)|\A(-?\d+)\b", str(err))
+    code = getattr(err, "errcode", None) or (found and next(filter(None, found.groups())))
+    return code or type(err).__name__
+
+
+call = {
+    "wechatpy": wechatpy,
+    "wechatpy work": wechatpy_work,
+    "weixin-python": weixin_python,
+    "pywe-token": pywe_token,
+    "werobot": werobot,
+}[sys.argv[1]]()
+for line in sys.stdin:
+    word, *arguments = line.split()
+    if word == "later":
+        later += float(arguments[0])
+        continue
+    try:
+        print("ok" if call() else "nothing", flush=True)
+    except Exception as err:
+        print("error", errcode(err), flush=True)
