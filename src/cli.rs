@@ -173,6 +173,11 @@ impl Command {
         }
     }
 
+    /// Whether it does one thing and ends, so that the user waits for it.
+    pub(crate) fn ends_by_itself(&self) -> bool {
+        !matches!(self, Command::Serve(_) | Command::Mock(_) | Command::Demo(_))
+    }
+
     /// The account flags of a command that takes them, and whether it names accounts of the config.
     fn account_mut(&mut self) -> Option<(&mut AccountArgs, bool)> {
         match self {

@@ -3,12 +3,14 @@
 //! once, before the first line.
 
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+mod progress;
 mod queue;
 mod redaction;
 
-pub(crate) use queue::{FlushAtEnd, flush, write_in_background};
+pub(crate) use progress::{can_show, show_progress, tell_waits, waiting_for, without_progress};
+pub(crate) use queue::write_in_background;
 pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};
 
 /// How much is written to stderr.
@@ -55,43 +57,23 @@ pub(crate) fn write_line(level: Level, message: fmt::Arguments<'_>) {
         let text = format!("wxtoken: {message}").replace('\n', " ");
         let mut text = without_secrets(&text).into_owned();
         text.push('\n');
-        let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
-        if !progress.is_empty() {
-            text = format!("{ERASE}{text}{progress}");
-        }
-        let taken = queue::take(text);
-        drop(progress);
-        taken.wait();
+        progress::write_above(text);
     }
 }
 
-/// The progress line, which stays below all others on a terminal; empty if there is none.
-static PROGRESS: Mutex<String> = Mutex::new(String::new());
-
-/// Moves to the beginning of the line and erases it.
-const ERASE: &str = "\r\x1b[K";
-
-/// Replaces the progress line on the terminal at stderr; an empty `text` removes it.
-pub(crate) fn show_progress(text: &str) {
-    let mut progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_enabled(Level::Error) && *progress != text {
-        text.clone_into(&mut progress);
-        let taken = queue::take(format!("{ERASE}{text}"));
-        drop(progress);
-        taken.wait();
-    }
+/// Waits until all lines are written, but not for long if stderr takes nothing. For the end of the process.
+pub(crate) fn flush() {
+    progress::end();
+    queue::flush();
 }
 
-/// Runs `write`, which writes to the same terminal in another way, while there is no progress line.
-pub(crate) fn without_progress<T>(write: impl FnOnce() -> T) -> T {
-    let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
-    if progress.is_empty() {
-        return write();
+/// Flushes when it is dropped, also by a panic.
+pub(crate) struct FlushAtEnd;
+
+impl Drop for FlushAtEnd {
+    fn drop(&mut self) {
+        flush();
     }
-    queue::take(ERASE.to_owned()).wait();
-    let written = write();
-    queue::take(progress.clone()).wait();
-    written
 }
 
 /// Reports a panic in one line from now on. Its message is withheld: it can be a library's, and contain a secret.

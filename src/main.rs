@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     os::signals::survive_size_limit();
     let cli = cli::Cli::from_command_line();
     log::set_level(cli.common.quiet, cli.common.verbose);
+    if cli.command.ends_by_itself() {
+        log::tell_waits();
+    }
     let command = cli.command.name();
     if let Err(err) = forbidden {
         log::error!(

@@ -1,7 +1,6 @@
 //! Runs one action for many accounts at once, on a bounded number of threads. Reports each failure as it comes, and shows
 //! progress on a terminal. Does not know what the action does.
 
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -82,9 +81,7 @@ impl RunProgress<'_> {
     }
 
     fn show(&self) {
-        let is_terminal = std::io::stderr().is_terminal()
-            && std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
-        if is_terminal {
+        if log::can_show() {
             let RunProgress { command, all, done, failed, .. } = self;
             let failed = match failed {
                 0 => String::new(),

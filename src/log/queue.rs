@@ -78,8 +78,8 @@ impl Taken {
     }
 }
 
-/// Waits until all lines are written, but not for long if stderr takes nothing. For the end of the process.
-pub(crate) fn flush() {
+/// Waits until all lines are written, but not for long if stderr takes nothing.
+pub(super) fn flush() {
     let begun = Instant::now();
     let mut state = QUEUE.lock();
     let (mut done, mut moved_at) = (state.done, begun);
@@ -90,15 +90,6 @@ pub(crate) fn flush() {
         if state.done != done {
             (done, moved_at) = (state.done, Instant::now());
         }
-    }
-}
-
-/// Flushes when it is dropped, also by a panic.
-pub(crate) struct FlushAtEnd;
-
-impl Drop for FlushAtEnd {
-    fn drop(&mut self) {
-        flush();
     }
 }
 

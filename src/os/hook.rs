@@ -16,6 +16,8 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::log;
+
 /// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -129,7 +131,12 @@ impl Hook {
         }
         let spawned = command.and_then(|mut command| spawn(&mut command, is_over));
         let child = &mut spawned.map_err(HookFailureCause::NotStarted)?;
+        let waiting = log::waiting_for(|| {
+            let program = self.program.display();
+            [format!("the command {program}"), format!("命令 {program}")]
+        });
         let waited = wait(child, self.timeout, is_over);
+        drop(waiting);
         if waited.is_err() {
             let group = Pid::from_child(child);
             // Fails if it ends right now.

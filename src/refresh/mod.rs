@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use time::UtcDateTime;
 
 use crate::error::Exit;
-use crate::log::{debug, printable};
+use crate::log::{self, debug, printable};
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::status::TokenRequest;
@@ -341,6 +341,9 @@ impl Refresh<'_> {
                     if err.is_transient() && self.clock.until(deadline) >= pause + MIN_ATTEMPT =>
                 {
                     debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
+                    let _waiting = log::waiting_for(|| {
+                        [format!("another try of {}", self.name), format!("重试 {}", self.name)]
+                    });
                     let is_ending = match self.ending {
                         Some(ending) => ending.pause(self.clock, pause),
                         None => {

@@ -17,7 +17,7 @@ use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
 use super::gate::Gate;
 use super::roots::TrustedRoots;
-use crate::log::printable;
+use crate::log::{self, printable};
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::host_port::{Host, HostPort};
 use crate::model::secret::Secret;
@@ -175,6 +175,7 @@ impl Client {
             let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
             let gate = Gate::new(target.proxy.is_some());
             let agent = self.agent(target, connect_timeout, &gate);
+            let _waiting = log::waiting_for(|| [target.to_string(), format!(" {target}")]);
             let result = run_in_thread(left, connect_timeout, &gate, prepare(&agent, &target.base));
             let was_sent = result.is_ok() || !gate.shut();
             // Ends an exchange that is late, its connection and its thread: in a server they would add up.

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use rustix::fs::{major, minor};
 use time::UtcDateTime;
 
+use crate::log;
 use crate::os::clock::Clock;
 use crate::os::file::dir::Dir;
 use crate::os::file::read::{self, Access};
@@ -43,6 +45,7 @@ impl FileLock {
             Ok::<_, io::Error>(file)
         };
         let mut file = open().map_err(|err| read::explain(err, path)).with_context(opening)?;
+        let mut waiting = None;
         loop {
             // Not as a method: since Rust 1.89 std has methods of the same names.
             match fs2::FileExt::try_lock_exclusive(&file) {
@@ -60,9 +63,39 @@ impl FileLock {
             if clock.until(deadline).is_zero() {
                 return Ok(None);
             }
+            waiting.get_or_insert_with(|| log::waiting_for(|| of_holder(&file, path)));
             clock.sleep(RETRY.min(clock.until(deadline)));
         }
     }
+}
+
+/// Returns what is waited for, in English and Chinese: the lock, with the process that holds it if the kernel tells.
+fn of_holder(file: &File, path: &Path) -> [String; 2] {
+    let path = path.display();
+    match holder(file) {
+        Some(pid) => [
+            format!("the lock {path}, held by pid {pid}"),
+            format!("锁 {path}（由进程 {pid} 持有）"),
+        ],
+        None => [format!("the lock {path}"), format!("锁 {path}")],
+    }
+}
+
+/// Returns the process that holds the lock, as proc_locks(5) has it. `None` where that is not to be known: another PID
+/// namespace, or a file system with device numbers of its own.
+fn holder(file: &File) -> Option<u32> {
+    let found = file.metadata().ok()?;
+    let (major, minor) = (major(found.dev()), minor(found.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let holder = locks.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [_, "FLOCK", _, _, pid, at, ..] if at == place => pid.parse().ok(),
+            _ => None,
+        }
+    });
+    holder.filter(|pid| *pid > 0)
 }
 
 impl FileLock {
@@ -104,5 +137,16 @@ mod tests {
         drop(held);
         assert!(at_once().is_some());
         assert!(path.exists(), "the lock file stays");
+    }
+
+    #[test]
+    fn the_holder_is_this_process_or_unknown_and_nobody_holds_a_free_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let held = FileLock::acquire(&path, &SystemClock, Instant::now()).unwrap().unwrap();
+        let found = holder(&held.file);
+        assert!(found.is_none_or(|pid| pid == std::process::id()), "{found:?}");
+        drop(held);
+        assert_eq!(holder(&File::open(&path).unwrap()), None);
     }
 }

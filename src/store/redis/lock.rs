@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::fault::RedisFault;
 use super::scripts;
 use super::server::RedisServer;
-use crate::log::debug;
+use crate::log::{self, debug};
 use crate::os::clock::{Clock, with_jitter};
 
 /// How long a lock lasts without an extension: longer than a refresh takes, so that it holds even if Redis cannot be
@@ -41,6 +41,7 @@ impl RedisLock {
         deadline: Instant,
     ) -> Result<Option<RedisLock>, RedisFault> {
         let owner = new_owner(clock);
+        let mut waiting = None;
         loop {
             if server.run(|connection| scripts::take_lock(connection, key, &owner, LIFE))? {
                 let extender = start_extender(server, key, &owner);
@@ -50,6 +51,11 @@ impl RedisLock {
             if clock.until(deadline).is_zero() {
                 return Ok(None);
             }
+            waiting.get_or_insert_with(|| {
+                log::waiting_for(|| {
+                    [format!("the lock {key} in Redis"), format!(" Redis 中的锁 {key}")]
+                })
+            });
             let pause = with_jitter(RETRY, 1.0, clock.random());
             clock.sleep(pause.min(clock.until(deadline)));
         }

@@ -9,4 +9,5 @@ mod publishing;
 mod tickets;
 mod trouble;
 mod two_hosts;
+mod waits;
 mod wecom;
