@@ -120,6 +120,8 @@ fn allot_descriptors(
     let needs = Needs {
         fixed: descriptors::open().unwrap_or(0) + RESERVED_DESCRIPTORS + redis,
         connections: wanted.into(),
+        // A call that is passed on has a connection to WeChat, too.
+        per_connection: if settings.gateway { 2 } else { 1 },
         jobs: scheduler::MAX_JOBS as u64,
         known_jobs: known_jobs as u64,
         per_job: scheduler::JOB_DESCRIPTORS + redis,

@@ -12,6 +12,8 @@ pub(crate) struct Needs {
     pub(crate) fixed: u64,
     /// How many connections there should be.
     pub(crate) connections: u64,
+    /// How many descriptors each connection needs.
+    pub(crate) per_connection: u64,
     /// How many jobs may run at once, if there are as many one day.
     pub(crate) jobs: u64,
     /// How many jobs there are now.
@@ -29,20 +31,22 @@ pub(crate) struct Allotment {
 
 impl Needs {
     fn total(&self) -> u64 {
-        self.fixed.saturating_add(self.connections).saturating_add(self.jobs * self.per_job)
+        let connections = self.connections.saturating_mul(self.per_connection);
+        self.fixed.saturating_add(connections).saturating_add(self.jobs * self.per_job)
     }
 
     /// Shares out as many descriptors. If they are too few, the jobs that there are get theirs first, up to a half: they
     /// can wait for one another, and connections can make room for one another.
     fn share_out(&self, limit: u64) -> Allotment {
-        let Needs { fixed, connections, jobs, known_jobs, per_job } = *self;
+        let Needs { fixed, connections, per_connection, jobs, known_jobs, per_job } = *self;
         if limit >= self.total() {
             return Allotment { connections, jobs };
         }
         let free = limit.saturating_sub(fixed);
         let half = (free / 2).checked_div(per_job).unwrap_or(0);
         let jobs = known_jobs.min(jobs).min(half).max(known_jobs.min(1));
-        let connections = free.saturating_sub(jobs * per_job).clamp(1, connections.max(1));
+        let left = free.saturating_sub(jobs * per_job).checked_div(per_connection).unwrap_or(0);
+        let connections = left.clamp(1, connections.max(1));
         Allotment { connections, jobs }
     }
 
@@ -77,7 +81,14 @@ mod tests {
 
     #[test]
     fn jobs_get_their_descriptors_before_connections_but_half_at_most() {
-        let needs = Needs { fixed: 24, connections: 1024, jobs: 16, known_jobs: 16, per_job: 10 };
+        let needs = Needs {
+            fixed: 24,
+            connections: 1024,
+            per_connection: 1,
+            jobs: 16,
+            known_jobs: 16,
+            per_job: 10,
+        };
         let shared = |needs: &Needs, limit| {
             let Allotment { connections, jobs } = needs.share_out(limit);
             (connections, jobs)
@@ -91,6 +102,9 @@ mod tests {
         assert_eq!(shared(&needs, 3), (1, 1));
         let one_account = Needs { known_jobs: 1, ..needs };
         assert_eq!(shared(&one_account, 64), (30, 1));
+        let gateway = Needs { per_connection: 2, ..needs };
+        assert_eq!(shared(&gateway, 24 + 2048 + 160), (1024, 16));
+        assert_eq!(shared(&gateway, 256), (61, 11));
         let reader = Needs { known_jobs: 0, ..needs };
         assert_eq!(shared(&reader, 64), (40, 0));
         assert_eq!(shared(&reader, 1 << 20), (1024, 16), "a reload may bring jobs");

@@ -7,5 +7,5 @@ mod hosts;
 mod passing;
 mod smuggling;
 mod streaming;
-mod upstream;
+pub(crate) mod upstream;
 mod ways;

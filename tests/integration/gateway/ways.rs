@@ -172,6 +172,36 @@ fn the_environments_proxy_is_used_unless_no_proxy_exempts_wechat() {
     }
 }
 
+/// Its calls go to WeChat and not to its source, which has the token replaced.
+#[test]
+fn a_mirror_calls_wechat_itself_and_heals_by_its_source() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::honest(&wechat);
+    let front = TlsFront::before(upstream.address, "api.weixin.qq.com");
+    let (proxy, asked) = start_proxy(front.address);
+    let sandbox = Sandbox::new(&wechat);
+    let central = sandbox.serve_refreshing(&[]);
+    central.get("/token");
+    let dead = sandbox.token();
+    let url = format!("http://{}", central.address());
+    let home = Home::new(&format!(
+        "[account.default]\nfrom = \"{url}\"\nca_file = \"ca.pem\"\n[serve]\nrefresh = true\ngateway = true\n"
+    ));
+    write_with_mode(&home.path("ca.pem"), &front.ca_pem, 0o644);
+    let mut command = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("HTTPS_PROXY", format!("http://{proxy}"));
+    let server = Server::start(command, 1);
+    server.get("/token");
+    wechat.kill_tokens();
+    let answer = server.get(&format!("/cgi-bin/x?access_token={dead}"));
+    assert_eq!(answer.json()["errcode"], 0, "{answer:?}");
+    assert_ne!(sandbox.token(), dead, "the source has another one");
+    let calls = upstream.calls();
+    assert_eq!(calls[0].header("host"), Some("api.weixin.qq.com"));
+    assert_eq!((calls[0].token(), calls[1].token()), (&*dead, &*sandbox.token()));
+    assert!(asked.lock().unwrap()[0].starts_with(b"CONNECT api.weixin.qq.com:443 "));
+}
+
 #[test]
 fn a_wrong_ca_file_of_one_account_is_told_and_the_others_are_served() {
     let wechat = WeChat::start();

@@ -114,6 +114,59 @@ fn a_server_that_asks_wechat_shows_no_secret_and_logs_no_token_whatever_wechat_a
     });
 }
 
+/// The same for `serve --gateway`, through which tokens pass and clients send their keys.
+#[test]
+fn a_gateway_logs_no_token_no_key_and_no_query_whatever_wechat_answers() {
+    let mut faults = WeChat::start().faults();
+    // The client would wait for a minute.
+    faults.retain(|fault| fault != "hang" && fault != "drip");
+    faults.extend(["none", "errcode:40001", "errcode:45009"].map(str::to_owned));
+    std::thread::scope(|scope| {
+        for faults in faults.chunks(faults.len().div_ceil(8)) {
+            scope.spawn(move || {
+                for fault in faults {
+                    let wechat = WeChat::start();
+                    let sandbox = Sandbox::new(&wechat);
+                    let made = Run::new({
+                        let mut command = wxtoken();
+                        command.args(["key", "php"]);
+                        command
+                    });
+                    let part = |begin: &str| {
+                        let line = made.stdout.lines().find_map(|it| it.strip_prefix(begin));
+                        line.expect("key prints it").trim().to_owned()
+                    };
+                    let (key, line) = (part("key:"), part("line:"));
+                    write_with_mode(&sandbox.path("keys"), &format!("{line}\n"), 0o644);
+                    let keys = sandbox.path("keys").display().to_string();
+                    let server = sandbox.serve_refreshing(&["--gateway", "-vvv", "--keys", &keys]);
+                    let call = format!(
+                        "POST /cgi-bin/getcallbackip?openid=QU3RY HTTP/1.1\r\nHost: localhost\r\n\
+                         Authorization: Bearer {key}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nB0DY"
+                    );
+                    server.send(&call);
+                    let token = sandbox.token();
+                    wechat.fault(fault);
+                    server.send(&call);
+                    wechat.fault("none");
+                    wechat.kill_tokens();
+                    server.send(&call);
+                    let metrics = server.send(&format!(
+                        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
+                         Connection: close\r\n\r\n"
+                    ));
+                    assert_eq!(metrics.status, 200);
+                    let log = server.stop() + &metrics.body;
+                    assert!(log.contains("POST /cgi-bin/getcallbackip"), "{fault}: {log}");
+                    for hidden in [SECRET, &key, &token, &sandbox.token(), "QU3RY", "B0DY"] {
+                        assert_hides(&log, hidden, fault);
+                    }
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn the_secret_is_in_no_file_of_ours_not_even_while_wechat_is_asked() {
     let wechat = WeChat::with(&["--fault", "hang"]);

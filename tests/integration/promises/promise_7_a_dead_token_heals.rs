@@ -146,6 +146,39 @@ fn two_hundred_reports_of_one_dead_token_cost_one_probe_and_one_mint() {
     }
 }
 
+/// Through the gateway a client needs not even report it.
+#[test]
+fn clients_of_the_gateway_never_see_a_dead_token_on_any_api() {
+    for api in ["stable", "classic", "work"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(api);
+        let server = sandbox.serve_refreshing(&["--gateway"]);
+        let token = token_of(&server.get("/token"));
+        let calls = [
+            "/cgi-bin/getcallbackip".to_owned(),
+            format!("/cgi-bin/getcallbackip?access_token={token}"),
+            format!("/gateway/default/cgi-bin/get_api_domain_ip?access_token={token}"),
+        ];
+        wechat.kill_tokens();
+        let mints = wechat.mints();
+        let mut streams: Vec<TcpStream> = (0..30).map(|_| connect(server.address())).collect();
+        for (nth, stream) in streams.iter_mut().enumerate() {
+            let path = &calls[nth % calls.len()];
+            let head = "Host: localhost\r\nConnection: close";
+            stream.write_all(format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).unwrap();
+        }
+        for mut stream in streams {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).expect("an answer");
+            let answer = Response::parse(&answer);
+            assert!(answer.json()["ip_list"][0].is_string(), "{api}: {answer:?}");
+        }
+        assert_eq!(wechat.mints(), mints + 1, "{api}");
+        let log = server.stop();
+        assert!(log.contains("who asks beside us?") && !log.contains(&token), "{log}");
+    }
+}
+
 #[test]
 fn reports_of_other_tokens_than_the_current_one_cause_no_call() {
     let wechat = WeChat::start();
