@@ -8,8 +8,9 @@ use crate::error::Exit;
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
 use crate::os::clock::Clock;
+use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 use crate::upstream::client::Client;
-use crate::upstream::error::{FailedStage, SHORT_OF_RESOURCES, TlsFailure};
+use crate::upstream::error::{FailedStage, TlsFailure};
 use crate::upstream::ping::{self, PingReply};
 use crate::upstream::{IssuedToken, Liveness, UpstreamError};
 

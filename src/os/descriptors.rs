@@ -1,6 +1,8 @@
 //! How many descriptors this process has and may have (`ulimit -n`), and how they are shared out if they are too few. Knows
 //! nothing of what they are for.
 
+pub(crate) mod shortage;
+
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -16,6 +16,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::descriptors::shortage::{SHORT_OF_RESOURCES, explained};
 use crate::log;
 
 /// How long a hook may go on after SIGTERM before it is killed.
@@ -272,7 +273,10 @@ impl fmt::Display for HookFailure {
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound => {
                 f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
             }
-            HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {err}")?,
+            HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::WouldBlock => {
+                write!(f, "cannot be run: {err}. {}", SHORT_OF_RESOURCES.join(" "))?;
+            }
+            HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {}", explained(err))?,
             HookFailureCause::Lost(err) => write!(f, "cannot be waited for: {err}")?,
             HookFailureCause::Ended(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => write!(f, "exited with status {code}")?,

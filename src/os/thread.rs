@@ -23,7 +23,7 @@ pub(crate) async fn run<R: Send + 'static>(
 }
 
 /// Adds to an error of a thread that was not started what to do.
-fn explain(err: io::Error) -> io::Error {
+pub(crate) fn explain(err: io::Error) -> io::Error {
     let kind = err.kind();
     io::Error::new(
         kind,

@@ -21,6 +21,7 @@ use crate::log::{self, printable};
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::host_port::{Host, HostPort};
 use crate::model::secret::Secret;
+use crate::os::descriptors::shortage;
 use crate::os::{network, thread};
 
 /// Maximum size of a response body; WeChat's are under 1 KiB.
@@ -303,6 +304,10 @@ fn unresolved(detail: &str) -> ExchangeError {
     failed_at(FailedStage::Dns, format!("the host name has no address (DNS){detail}"), true)
 }
 
+fn short_of_resources(err: &std::io::Error) -> ExchangeError {
+    failed_at(FailedStage::ThisHost, printable(&err.to_string(), 200), true)
+}
+
 /// A TLS failure does not pass by itself, and may be an attack.
 fn tls_failed(failure: TlsFailure, what: &str) -> ExchangeError {
     failed_at(FailedStage::Tls(failure), format!("TLS: {what}"), false)
@@ -343,14 +348,16 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             let failure = inner.map_or(TlsFailure::Other, tls_failure);
             tls_failed(failure, &printable(&err.to_string(), 200))
         }
-        ureq::Error::Io(err) if is_shortage(err) => {
-            failed_at(FailedStage::ThisHost, printable(&err.to_string(), 200), true)
-        }
+        ureq::Error::Io(err) if shortage::is_shortage(err) => short_of_resources(err),
         ureq::Error::Io(err) => {
             let message = printable(&err.to_string(), 200);
-            // std's resolver errors have no kind of their own, only this text.
+            // std's resolver errors have no kind of their own, only this text. Without a descriptor, the resolver says that
+            // there is no such name.
             match message.starts_with("failed to lookup") {
-                true => unresolved(&format!(": {message}")),
+                true => match shortage::of_sockets() {
+                    Some(err) => short_of_resources(&err),
+                    None => unresolved(&format!(": {message}")),
+                },
                 false => no_response(message, true),
             }
         }
@@ -366,13 +373,6 @@ fn explain(err: &ureq::Error) -> ExchangeError {
         // The rest cannot arise from a checked base URL, and its message could contain the URL.
         _ => no_response("the HTTP client gave up", false),
     }
-}
-
-/// Whether this host has too few descriptors, or too little memory for another socket.
-fn is_shortage(err: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
-    Errno::from_io_error(err).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// Resolves names as ureq's own resolver does with a timeout, but does not panic if there can be no more threads: then it

@@ -9,6 +9,7 @@ use time::UtcDateTime;
 use crate::error::Exit;
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
+use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
 #[derive(Debug)]
@@ -82,12 +83,6 @@ pub(crate) enum FailedStage {
     /// This host had no thread or descriptor for it.
     ThisHost,
 }
-
-/// What to do if this host has no thread or descriptor for a request, in English and Chinese.
-pub(crate) const SHORT_OF_RESOURCES: [&str; 2] = [
-    "This host is short of threads or file descriptors: raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.",
-    "本机线程数或文件描述符不足，请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。",
-];
 
 /// What was wrong with TLS, as far as remedies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
-use super::error::{FailedStage, SHORT_OF_RESOURCES};
+use super::error::FailedStage;
 use super::wechat::parse_expires_in;
 use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
@@ -19,6 +19,7 @@ use crate::log::printable;
 use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::secret::{Salt, Secret};
+use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::os::descriptors::shortage;
 use crate::os::file::dir::Dir;
 use crate::os::file::version::FileVersion;
 
@@ -363,6 +364,9 @@ pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
                 "{err}: the size of files is limited; raise ulimit -f, or LimitFSIZE= of the unit. 文件大小受限，请调高 ulimit -f 或 LimitFSIZE=。"
             ),
         );
+    }
+    if shortage::is_shortage(&err) {
+        return io::Error::new(err.kind(), shortage::explained(&err));
     }
     let user = geteuid().as_raw();
     match std::fs::metadata(path) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use redis::RedisError;
 
+use crate::os::descriptors::shortage;
+
 /// The commands that are sent, by themselves or in scripts.
 const COMMANDS: [&str; 13] = [
     "eval",
@@ -63,7 +65,7 @@ impl RedisFault {
         } else if let Some(io) = io {
             match io.kind() {
                 ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-                _ => io.to_string(),
+                _ => described_io(io),
             }
         } else {
             described_answer(err)
@@ -72,6 +74,13 @@ impl RedisFault {
             io.is_some() || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
         RedisFault { is_unreachable, what }
     }
+}
+
+/// Describes an I/O error. Without a descriptor, the resolver of names says that there is no such name.
+fn described_io(io: &io::Error) -> String {
+    let text = io.to_string();
+    let hidden = text.starts_with("failed to lookup").then(shortage::of_sockets).flatten();
+    shortage::explained(hidden.as_ref().unwrap_or(io))
 }
 
 /// Whether the same could succeed over another connection.

@@ -213,7 +213,7 @@ impl RedisServer {
                 let connect = move || client.get_connection_with_timeout(timeout);
                 let timed_out = |_| Err(io::Error::from(ErrorKind::TimedOut).into());
                 thread::start("redis-connect", connect)
-                    .map_err(Into::into)
+                    .map_err(|err| thread::explain(err).into())
                     .and_then(|pending| pending.wait(timeout).unwrap_or_else(timed_out))
             }
         };
