@@ -171,8 +171,13 @@ fn report_refusal(
         }
         _ => return,
     };
+    // What is not told apart by its code may be told apart by its text.
+    let kind = match rejection {
+        Rejection::Forwarded(why) | Rejection::Certificate(why) => *why,
+        rejection => rejection.code(),
+    };
     let now = state.clock.instant().into();
-    state.log.refused(now, rejection.code(), client, peer, why);
+    state.log.refused(now, kind, client, peer, why);
 }
 
 /// Returns a header's value for a log line. A misconfigured client may send its key there.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::log::error;
+use crate::os::descriptors::shortage;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{NetworkId, Peer};
 
@@ -23,33 +24,50 @@ const MAX_ADDRESSES: usize = 32;
 /// Writes rate-limited lines to stderr.
 #[derive(Debug, Default)]
 pub(crate) struct ThrottledLog {
-    /// By reason. The reasons are fixed words.
-    refused: RefCell<Vec<(&'static str, AddressThrottle)>>,
+    refused: RefCell<ByKind<&'static str, AddressThrottle>>,
     evicted: Throttle,
     evicted_for_itself: RefCell<AddressThrottle>,
     all_in_flight: Throttle,
-    failed_handshakes: RefCell<AddressThrottle>,
-    not_accepted: Throttle,
+    failed_handshakes: RefCell<ByKind<&'static str, AddressThrottle>>,
+    /// By the number of the error.
+    not_accepted: RefCell<ByKind<Option<i32>, Throttle>>,
     /// By account.
     unreachable: RefCell<HashMap<String, Throttle>>,
 }
 
+/// A limit for each kind, so that noise of one kind hides nothing of another. There are few kinds, and none is what a client
+/// sends.
+#[derive(Debug)]
+struct ByKind<K, T>(Vec<(K, T)>);
+
+impl<K, T> Default for ByKind<K, T> {
+    fn default() -> ByKind<K, T> {
+        ByKind(Vec::new())
+    }
+}
+
+impl<K: PartialEq, T: Default> ByKind<K, T> {
+    fn of(&mut self, kind: K) -> &mut T {
+        let place = self.0.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.0.push((kind, T::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[place].1
+    }
+}
+
 impl ThrottledLog {
-    /// Reports that a client was refused for this reason, which `why` explains.
+    /// Reports that a client was refused for a reason of this kind, which `why` explains.
     pub(crate) fn refused(
         &self,
         now: Instant,
-        reason: &'static str,
+        kind: &'static str,
         client: ClientAddress,
         peer: Peer,
         why: impl fmt::Display,
     ) {
-        let mut kinds = self.refused.borrow_mut();
-        let place = kinds.iter().position(|(known, _)| *known == reason).unwrap_or_else(|| {
-            kinds.push((reason, AddressThrottle::default()));
-            kinds.len() - 1
-        });
-        let Some(suffix) = kinds[place].1.admit(now, client.peer()) else { return };
+        let mut refused = self.refused.borrow_mut();
+        let Some(suffix) = refused.of(kind).admit(now, client.peer()) else { return };
         match client {
             ClientAddress::Direct(client) => error!("serve: refused {client}: {why}{suffix}"),
             ClientAddress::Forwarded(client) => {
@@ -58,9 +76,15 @@ impl ThrottledLog {
         }
     }
 
-    /// Reports that the TLS handshake with an allowed peer failed.
-    pub(crate) fn failed_handshake(&self, now: Instant, peer: Peer, why: impl fmt::Display) {
-        if let Some(suffix) = self.failed_handshakes.borrow_mut().admit(now, peer) {
+    /// Reports that the TLS handshake with an allowed peer failed for a reason of this kind, which `why` explains.
+    pub(crate) fn failed_handshake(
+        &self,
+        now: Instant,
+        kind: &'static str,
+        peer: Peer,
+        why: impl fmt::Display,
+    ) {
+        if let Some(suffix) = self.failed_handshakes.borrow_mut().of(kind).admit(now, peer) {
             error!("serve: no TLS with {peer}: {why}{suffix}");
         }
     }
@@ -107,7 +131,10 @@ impl ThrottledLog {
 
     /// Reports that a connection could not be accepted.
     pub(crate) fn not_accepted(&self, now: Instant, err: &io::Error) {
-        self.not_accepted.report(now, format_args!("cannot accept a connection: {err}"));
+        let mut limits = self.not_accepted.borrow_mut();
+        let limit = limits.of(err.raw_os_error());
+        let why = shortage::explained(err);
+        limit.report(now, format_args!("cannot accept a connection: {why}"));
     }
 }
 

@@ -156,9 +156,10 @@ impl Connection {
                 Some(Stream::Tls(stream))
             }
             Err((err, socket)) => {
-                if let Some(why) = tls::describe_failure(&err) {
+                if let Some((kind, why)) = tls::describe_failure(&err) {
                     self.transport.state.counters.refused("handshake");
-                    self.transport.state.log.failed_handshake(Instant::now(), self.info.peer, why);
+                    let (now, peer) = (Instant::now(), self.info.peer);
+                    self.transport.state.log.failed_handshake(now, kind, peer, why);
                 }
                 // A client that sent its request right behind the handshake can still read the alert.
                 self.progress.set_has_unread(true);

@@ -82,3 +82,54 @@ fn each_address_whose_handshake_fails_has_a_line() {
         assert!(stderr.contains(&line), "{source}:\n{stderr}");
     }
 }
+
+#[test]
+fn each_kind_of_failed_handshake_has_a_line() {
+    let sandbox = sandbox();
+    let (servers, clients) = (Authority::new(), Authority::new());
+    servers.sign().write_to(&sandbox);
+    write_with_mode(&sandbox.path("clients.pem"), &clients.pem, 0o644);
+    let mut flags = Identity::flags(&sandbox);
+    flags.extend(["--tls-client-ca".to_owned(), sandbox.path("clients.pem").display().to_string()]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = sandbox.serve(&flags);
+    let shake_hands = |client: &TlsClient| {
+        let mut stream = client.over(connect(server.address()));
+        let _ = stream.conn.complete_io(&mut stream.sock);
+        let _ = stream.conn.complete_io(&mut stream.sock);
+        let _ = stream.sock.read_to_end(&mut Vec::new());
+    };
+    // A health check that distrusts the certificate, all the time.
+    let distrusting = TlsClient::trusting(&Authority::new());
+    (0..20).for_each(|_| shake_hands(&distrusting));
+    shake_hands(&TlsClient::trusting(&servers));
+    let stranger = Authority::new().sign();
+    let versions = rustls::ALL_VERSIONS;
+    shake_hands(&TlsClient::offering(&servers, versions, |_| true, Some(&stranger)));
+    let stderr = server.stop();
+    for line in [
+        "no TLS with 127.0.0.1: it does not trust the certificate",
+        "no TLS with 127.0.0.1: it showed no certificate",
+        "no TLS with 127.0.0.1: its certificate does not hold",
+    ] {
+        assert!(stderr.contains(line), "{line}:\n{stderr}");
+    }
+}
+
+#[test]
+fn one_reason_to_refuse_a_forwarded_request_does_not_hide_another() {
+    let sandbox = sandbox();
+    let server = sandbox.serve(&["--trusted-proxy", "127.0.0.1", "--allow", "192.0.2.0/24"]);
+    let send = |headers: &str| {
+        server.send(&format!(
+            "GET /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        ))
+    };
+    for _ in 0..20 {
+        assert_eq!(send("X-Forwarded-For: nonsense\r\n").status, 403);
+    }
+    assert_eq!(send("X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.2\r\n").status, 403);
+    let stderr = server.stop();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("refused 127.0.0.1")).collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+}

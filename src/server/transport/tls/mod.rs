@@ -209,32 +209,39 @@ impl Write for NonBlockingWriter<'_> {
     }
 }
 
-/// Says for the operator why a handshake failed. Returns `None` if the client just closed the connection.
-pub(super) fn describe_failure(err: &io::Error) -> Option<String> {
+/// Says for the operator why a handshake failed, and of which kind the reason is. Returns `None` if the client just closed the
+/// connection.
+pub(super) fn describe_failure(err: &io::Error) -> Option<(&'static str, String)> {
     use AlertDescription as Alert;
     let err = err.get_ref()?.downcast_ref::<Error>()?;
     Some(match err {
-        Error::NoCertificatesPresented => {
-            "it showed no certificate, and --tls-client-ca asks for one".to_owned()
-        }
+        Error::NoCertificatesPresented => (
+            "no certificate",
+            "it showed no certificate, and --tls-client-ca asks for one".to_owned(),
+        ),
         // Typically a certificate that openssl made without any extension.
-        Error::InvalidCertificate(CertificateError::Other(why)) => {
+        Error::InvalidCertificate(CertificateError::Other(why)) => (
+            "unfit certificate",
             format!(
                 "its certificate is not fit for a client ({why}); it must be of version 3, and no CA's own"
-            )
-        }
-        Error::InvalidCertificate(why) => {
-            format!("its certificate does not hold against --tls-client-ca: {why}")
-        }
+            ),
+        ),
+        Error::InvalidCertificate(why) => (
+            "invalid certificate",
+            format!("its certificate does not hold against --tls-client-ca: {why}"),
+        ),
         Error::AlertReceived(
             alert @ (Alert::UnknownCA
             | Alert::BadCertificate
             | Alert::CertificateExpired
             | Alert::CertificateUnknown),
-        ) => format!(
-            "it does not trust the certificate in --tls-cert ({alert:?}); is it still valid, for the name that is asked \
-             for, and are its issuers' certificates behind it?"
+        ) => (
+            "distrust",
+            format!(
+                "it does not trust the certificate in --tls-cert ({alert:?}); is it still valid, for the name that is asked \
+                 for, and are its issuers' certificates behind it?"
+            ),
         ),
-        _ => err.to_string(),
+        _ => ("other", err.to_string()),
     })
 }
