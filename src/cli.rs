@@ -19,11 +19,13 @@ pub(crate) mod completion;
 mod help;
 mod serve;
 mod settings;
+mod sign;
 pub(crate) mod spelling;
 pub(crate) mod values;
 
 pub(crate) use ca::CaArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use sign::SignArgs;
 
 /// Keeps WeChat access tokens fresh in files, and hands them out.
 ///
@@ -138,6 +140,8 @@ pub(crate) enum Command {
     ///
     /// Or over HTTPS. With --refresh it asks WeChat, too.
     Serve(ServeArgs),
+    /// Sign a page for WeChat's JS-SDK with the published ticket
+    Sign(SignArgs),
     /// Show what is published and how long it lasts
     Status(StatusArgs),
     /// Find what is wrong between an account and WeChat, and what to do
@@ -163,6 +167,7 @@ impl Command {
             Command::Fetch(_) => "fetch",
             Command::Get(_) => "get",
             Command::Serve(_) => "serve",
+            Command::Sign(_) => "sign",
             Command::Status(_) => "status",
             Command::Check(_) => "check",
             Command::Key(_) => "key",
@@ -184,6 +189,7 @@ impl Command {
             Command::Fetch(fetch) => Some((&mut fetch.account, !fetch.names.is_empty())),
             Command::Get(get) => Some((&mut get.account, get.name.is_some())),
             Command::Serve(serve) => Some((&mut serve.account, false)),
+            Command::Sign(sign) => Some((&mut sign.account, sign.name.is_some())),
             Command::Status(status) => Some((&mut status.account, !status.names.is_empty())),
             Command::Check(check) => Some((&mut check.account, !check.names.is_empty())),
             Command::Key(_)

@@ -130,7 +130,7 @@ fn is_used(verb: &str, arg: &Arg, length: HelpLength) -> bool {
     let is_used = match (verb, arg.get_id().as_str()) {
         ("key" | "ca" | "demo" | "mock" | "completions", "config" | "dir") => return false,
         ("key" | "ca" | "demo" | "completions", "verbose" | "quiet") => return false,
-        ("get" | "status", "secret_file" | "base_url" | "ca_file") => false,
+        ("get" | "sign" | "status", "secret_file" | "base_url" | "ca_file") => false,
         _ => !arg.is_hide_short_help_set(),
     };
     !arg.is_hide_set() && (is_used || length == HelpLength::Long)

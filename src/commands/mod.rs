@@ -17,6 +17,7 @@ mod mock;
 mod output;
 mod parallel;
 mod serve;
+mod sign;
 mod status;
 
 /// Runs the command that was typed. An error carries the exit status ([`Exit::from_error`]).
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Fetch(args) => fetch::run(&cli.common, &args),
         Command::Get(args) => get::run(&cli.common, &args),
         Command::Serve(args) => serve::run(&cli.common, &args),
+        Command::Sign(args) => sign::run(&cli.common, &args),
         Command::Status(args) => status::run(&cli.common, &args),
         Command::Check(args) => check::run(&cli.common, &args),
         Command::Key(args) => key::run(&args),

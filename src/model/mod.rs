@@ -8,6 +8,7 @@ pub(crate) mod client_key;
 pub(crate) mod document;
 pub(crate) mod errcode;
 pub(crate) mod exposition;
+pub(crate) mod jssdk;
 pub(crate) mod kind;
 pub(crate) mod location;
 pub(crate) mod response;

@@ -3,6 +3,7 @@
 
 mod api;
 mod for_sdks;
+mod jssdk;
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
@@ -228,6 +229,7 @@ impl<'a> RequestContext<'a> {
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
+            Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
             Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
             Route::Api => self.answer_api(head, body).await,
         }

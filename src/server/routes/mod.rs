@@ -39,6 +39,8 @@ enum Route<'a> {
     Token(Option<&'a str>),
     /// A ticket of the named account, or of the only one, and its type.
     Ticket(Option<&'a str>, &'a str),
+    /// The signature of a page, with a ticket of the named account, or of the only one.
+    Jssdk(Option<&'a str>),
     /// One of WeChat's own routes, for SDKs.
     Sdk(SdkRoute),
     /// A call that is passed on to WeChat, which judges path and method.
@@ -103,13 +105,15 @@ impl<'a> Route<'a> {
             "/readyz" => Route::Ready,
             "/metrics" => Route::Metrics,
             "/token" => Route::Token(None),
+            "/jssdk" => Route::Jssdk(None),
             "/cgi-bin/token" => Route::Sdk(SdkRoute::Token),
             "/cgi-bin/stable_token" => Route::Sdk(SdkRoute::StableToken),
             "/cgi-bin/gettoken" => Route::Sdk(SdkRoute::GetToken),
             "/cgi-bin/ticket/getticket" => Route::Sdk(SdkRoute::GetTicket),
-            _ => match (path.strip_prefix("/token/"), path.strip_prefix("/ticket/")) {
-                (Some(account), _) => Route::Token(Some(account)),
-                (_, Some(rest)) => match rest.split_once('/') {
+            _ => match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+                Some(("token", account)) => Route::Token(Some(account)),
+                Some(("jssdk", account)) => Route::Jssdk(Some(account)),
+                Some(("ticket", rest)) => match rest.split_once('/') {
                     Some((account, kind)) => Route::Ticket(Some(account), kind),
                     None => Route::Ticket(None, rest),
                 },
@@ -151,6 +155,7 @@ impl<'a> Route<'a> {
             Route::Metrics => "/metrics",
             Route::Token(_) => "/token",
             Route::Ticket(..) => "/ticket",
+            Route::Jssdk(_) => "/jssdk",
             Route::Sdk(SdkRoute::Token) => "/cgi-bin/token",
             Route::Sdk(SdkRoute::StableToken) => "/cgi-bin/stable_token",
             Route::Sdk(SdkRoute::GetToken) => "/cgi-bin/gettoken",
@@ -251,6 +256,11 @@ mod tests {
             ("/token/%73hop", Some(Route::Token(Some("%73hop")))),
             ("/token/../shop", Some(Route::Token(Some("../shop")))),
             ("/ticket/jsapi", Some(Route::Ticket(None, "jsapi"))),
+            ("/jssdk", Some(Route::Jssdk(None))),
+            ("/jssdk/", Some(Route::Jssdk(None))),
+            ("/jssdk/shop", Some(Route::Jssdk(Some("shop")))),
+            ("/jssdk2", None),
+            ("token/shop", None),
             ("/ticket/shop/jsapi", Some(Route::Ticket(Some("shop"), "jsapi"))),
             ("/ticket/shop/js/api", Some(Route::Ticket(Some("shop"), "js/api"))),
             ("/healthz", Some(Route::Health)),

@@ -250,8 +250,8 @@ impl Rejection {
                 ));
             }
             Rejection::NotFound => {
-                "no such path; there are /token, /token/ACCOUNT, /ticket/TYPE, /ticket/ACCOUNT/TYPE, /healthz, /readyz, \
-                 /metrics, and some of WeChat's own under /cgi-bin"
+                "no such path; there are /token, /token/ACCOUNT, /ticket/TYPE, /ticket/ACCOUNT/TYPE, /jssdk, /jssdk/ACCOUNT, \
+                 /healthz, /readyz, /metrics, and some of WeChat's own under /cgi-bin"
             }
             Rejection::NoSuchAccount => {
                 "no account of this name here; `wxtoken status` on the server lists them"

@@ -1,5 +1,6 @@
 //! `wxtoken serve`: routes, TLS, refreshing, reloads, metrics, the page, and load.
 
+mod jssdk;
 mod load;
 mod memory;
 mod metrics;
