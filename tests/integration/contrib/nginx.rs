@@ -1,7 +1,7 @@
 //! The sites in contrib/nginx, in a real nginx before a real wxtoken. The tests change only ports, paths and names.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::support::tls::TlsFront;
 use crate::support::*;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
@@ -158,24 +159,35 @@ impl Site {
     /// Sends a request from `source` to nginx, over TLS.
     #[track_caller]
     fn send(&self, source: &str, request: &str) -> Response {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(NAME).unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = connect_from(source, self.nginx.address);
-        exchange_over(StreamOwned::new(tls, stream), request.as_bytes())
+        send_over_tls(stream, self.certificate.clone(), NAME, request)
     }
 
     #[track_caller]
     fn get(&self, source: &str, path: &str, headers: &str) -> Response {
         self.send(source, &request(path, headers))
     }
+}
+
+/// Sends a request over TLS to the server of this name, as a client that trusts `root`.
+#[track_caller]
+fn send_over_tls(
+    stream: TcpStream,
+    root: CertificateDer<'static>,
+    name: &'static str,
+    request: &str,
+) -> Response {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name).unwrap();
+    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    exchange_over(StreamOwned::new(tls, stream), request.as_bytes())
 }
 
 /// Returns a new key for a client of this name, and its line for the server's file.
@@ -512,4 +524,67 @@ fn a_server_with_a_certificate_of_another_name_gets_no_token() {
     let stream = connect_from("127.0.0.4", nginx.address);
     assert_eq!(exchange_over(stream, request.as_bytes()).status, 502);
     assert!(!nginx.logs().contains(TOKEN));
+}
+
+/// Clients whose hosts file leads WeChat's hosts to nginx, with the certificates and the command that the site names.
+#[needs(nginx)]
+#[test]
+fn the_gateway_heals_behind_nginx() {
+    let site = fs::read_to_string("contrib/nginx/wxtoken-gateway.conf").unwrap();
+    let command =
+        site.lines().find_map(|line| line.strip_prefix("#   wxtoken serve --refresh ")).unwrap();
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let (key, line) = new_key("sdk");
+    write_with_mode(&sandbox.path("keys"), &line, 0o600);
+    let flags = command.replace("/etc/wxtoken/keys", sandbox.path("keys").to_str().unwrap());
+    let server = sandbox.serve_refreshing(&flags.split(' ').collect::<Vec<_>>());
+    let ca = sandbox.path("ca");
+    let mut make_ca = wxtoken();
+    make_ca.arg("ca").arg(&ca);
+    Run::new(make_ca).exits(0);
+    let upstream = format!("server {};", server.address());
+    let nginx = Nginx::with(
+        &nginx(),
+        "wxtoken-gateway.conf",
+        &[
+            ("server 127.0.0.1:7200;", &upstream),
+            ("/etc/wxtoken/ca/", &format!("{}/", ca.display())),
+            ("allow 127.0.0.0/8;", "allow 127.0.0.4;"),
+        ],
+    );
+    let root = CertificateDer::from_pem_file(ca.join("ca.pem")).unwrap();
+    let send = |source: &str, host: &'static str, request: &str| {
+        let request = request.replace("HOST", host).replace("KEY", &key);
+        send_over_tls(connect_from(source, nginx.address), root.clone(), host, &request)
+    };
+    let host = "api.weixin.qq.com";
+    let get = "GET /cgi-bin/get_api_domain_ip?access_token=TOKEN HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n";
+    let with_token = get.replace("TOKEN", &sandbox.token());
+    let with_key = get
+        .replace("access_token=TOKEN", "")
+        .replace("Connection", "Authorization: Bearer KEY\r\nConnection");
+    for request in [&with_token, &with_key] {
+        let answer = send("127.0.0.4", host, request);
+        assert!(answer.json()["ip_list"].is_array(), "{answer:?}");
+    }
+    let mints = wechat.mints();
+    wechat.kill_tokens();
+    for request in [&with_token, &with_key] {
+        let answer = send("127.0.0.4", host, request);
+        assert!(answer.json()["ip_list"].is_array(), "{answer:?}");
+    }
+    assert_eq!(wechat.mints(), mints + 1);
+    // The only account is no app of WeCom.
+    assert!(send("127.0.0.4", "qyapi.weixin.qq.com", &with_key).json()["errcode"].is_i64());
+    // What is not allowed gets no further than nginx.
+    assert_eq!(send("127.0.0.5", host, &with_token).status, 403);
+    drop(server);
+    assert_eq!(send("127.0.0.4", host, &with_token).status, 502);
+    let logs = nginx.logs();
+    assert!(logs.contains("\"GET api.weixin.qq.com/cgi-bin/get_api_domain_ip\" 200"), "{logs}");
+    for hidden in ["wxk_", &key[4..], &sandbox.token(), "access_token"] {
+        assert!(!logs.contains(hidden), "{hidden} is in:\n{logs}");
+    }
 }
