@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{Cli, Command};
 use crate::error::Exit;
+use crate::os::signals;
 
 mod ca;
 mod check;
@@ -22,6 +23,11 @@ mod status;
 
 /// Runs the command that was typed. An error carries the exit status ([`Exit::from_error`]).
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    let has_event_loop =
+        matches!(cli.command, Command::Serve(_) | Command::Mock(_) | Command::Demo(_));
+    if !has_event_loop {
+        signals::end_first_process();
+    }
     match cli.command {
         Command::Fetch(args) => fetch::run(&cli.common, &args),
         Command::Get(args) => get::run(&cli.common, &args),

@@ -2,8 +2,6 @@
 //! was paid for is awaited for a moment, and what came is finished. Knows nothing of what that is.
 
 use std::cell::OnceCell;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -19,7 +17,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer a process may take to finish what has come by then: to publish it, and to run a hook.
 const FINISHING_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How often a pause looks for a signal.
+/// How often it is looked for a signal.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How many are finishing something.
@@ -85,24 +83,13 @@ impl Drop for Finishing {
 /// Starts the thread that ends the process when its time is over, once. Returns whether it runs.
 fn start_watch() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
-    *STARTED.get_or_init(|| {
-        let Ok((receiver, mut sender)) = UnixStream::pair() else { return false };
-        let is_registered = signals::write_to(&sender).is_ok();
-        let work = move || end_in_time(receiver);
-        let is_started = is_registered && thread::Builder::new().spawn(work).is_ok();
-        if signals::has_noted() {
-            let _ = sender.write(&[0]); // It came before it could be written there.
-        }
-        is_started
-    })
+    *STARTED.get_or_init(|| thread::Builder::new().spawn(end_in_time).is_ok())
 }
 
 /// Waits for a signal, and ends the process by it when its time is over. Usually it has ended by then.
-fn end_in_time(mut signalled: UnixStream) {
+fn end_in_time() {
     while !signals::has_noted() {
-        if signalled.read(&mut [0]).is_err() {
-            thread::sleep(LOOK); // Whatever is wrong with the socket, a signal is noticed.
-        }
+        thread::sleep(LOOK);
     }
     if !Finishing::is_under_way() {
         let patience = ANSWER_PATIENCE.as_secs();

@@ -1,6 +1,8 @@
 //! Runs the commands of `on_change` and `on_trouble`, without a shell. A command gets the path of the document, and neither
 //! token nor secret, and is killed when its time is over. This file does not know when or why it runs.
 
+pub(crate) mod children;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,6 +18,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use self::children::AwaitedChild;
 use super::descriptors::shortage::{SHORT_OF_RESOURCES, explained};
 use crate::log;
 
@@ -208,10 +211,10 @@ fn is_path(program: &Path) -> bool {
 
 /// Starts the command. While there can be no more processes or descriptors, tries again for a moment: the token may have
 /// changed, and there is no other occasion to run.
-fn spawn(command: &mut Command, is_over: &dyn Fn() -> bool) -> io::Result<Child> {
+fn spawn(command: &mut Command, is_over: &dyn Fn() -> bool) -> io::Result<AwaitedChild> {
     let until = Instant::now() + SPAWN_PATIENCE;
     loop {
-        match command.spawn() {
+        match children::spawn(command) {
             Err(err) if may_pass(&err) && Instant::now() < until && !is_over() => {
                 sleep(SPAWN_PAUSE);
             }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
@@ -151,22 +150,50 @@ static NOTED: AtomicUsize = AtomicUsize::new(0);
 impl SignalDeferral {
     /// Defers the signals from now on.
     pub(crate) fn begin() -> SignalDeferral {
-        static REGISTER: Once = Once::new();
         let mut deferrals = DEFERRALS.lock().unwrap_or_else(PoisonError::into_inner);
         *deferrals += 1;
         ENDS_AT_ONCE.store(false, Ordering::SeqCst);
-        REGISTER.call_once(|| {
-            // A signal that the parent has this process ignore, as nohup does, stays ignored. Handlers run in this order:
-            // noting comes first, because the last deferral may end between the two. A signal whose handler cannot be
-            // registered ends the process at once, as without a deferral.
-            let ignored = Ignored::read();
-            for signal in ENDING.into_iter().filter(|it| !ignored.contains(*it)) {
-                let _ = flag::register_usize(signal, &NOTED, signal as usize)
-                    .and_then(|_| flag::register_conditional_default(signal, &ENDS_AT_ONCE));
-            }
-        });
+        register();
         SignalDeferral(())
     }
+}
+
+/// Has signals note themselves, and end the process unless that is deferred. A second call does nothing.
+fn register() {
+    static REGISTER: Once = Once::new();
+    REGISTER.call_once(|| {
+        // A signal that the parent has this process ignore, as nohup does, stays ignored. Handlers run in this order:
+        // noting comes first, because the last deferral may end between the two. A signal whose handler cannot be registered
+        // ends the process at once, as without a deferral.
+        let ignored = Ignored::read();
+        for signal in ENDING.into_iter().filter(|it| !ignored.contains(*it)) {
+            let noting = flag::register_usize(signal, &NOTED, signal as usize);
+            let _ = noting.and_then(|_| match is_first_process() {
+                true => {
+                    flag::register_conditional_shutdown(signal, status_of(signal), &ENDS_AT_ONCE)
+                }
+                false => flag::register_conditional_default(signal, &ENDS_AT_ONCE),
+            });
+        }
+    });
+}
+
+/// Has signals end a process that is process 1 of a container, for which the kernel ignores all signals without a handler. For
+/// a command that waits for no [`Shutdown`].
+pub(crate) fn end_first_process() {
+    if is_first_process() {
+        register();
+    }
+}
+
+/// Whether this is process 1 of a container.
+pub(crate) fn is_first_process() -> bool {
+    process::id() == 1
+}
+
+/// The exit status that a shell reports for a process that a signal has ended.
+fn status_of(signal: i32) -> i32 {
+    128 + signal
 }
 
 /// Whether a signal has asked the process to end during a deferral.
@@ -174,19 +201,14 @@ pub(crate) fn has_noted() -> bool {
     NOTED.load(Ordering::SeqCst) != 0
 }
 
-/// Ends the process by the signal that was noted.
+/// Ends the process by the signal that was noted, or with its status if it is process 1.
 pub(crate) fn end_by_noted() {
     log::flush();
-    let _ = low_level::emulate_default_handler(NOTED.load(Ordering::SeqCst) as i32);
-}
-
-/// Writes a byte to `socket` when such a signal comes. Called during a deferral.
-pub(crate) fn write_to(socket: &UnixStream) -> io::Result<()> {
-    let ignored = Ignored::read();
-    ENDING
-        .into_iter()
-        .filter(|it| !ignored.contains(*it))
-        .try_for_each(|signal| low_level::pipe::register(signal, socket.try_clone()?).map(drop))
+    let signal = NOTED.load(Ordering::SeqCst) as i32;
+    if is_first_process() {
+        process::exit(status_of(signal));
+    }
+    let _ = low_level::emulate_default_handler(signal);
 }
 
 impl Drop for SignalDeferral {

@@ -38,11 +38,15 @@ use transport::{Transport, accept};
 
 use crate::os::clock::Clock;
 use crate::os::ending::Finishing;
-use crate::os::signals::{Hangup, ServerSignals};
+use crate::os::hook::children;
+use crate::os::signals::{self, Hangup, ServerSignals};
 use crate::os::systemd;
 
 /// How often the files that a reload reads are checked for changes. A change takes effect at the second check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often orphans are reaped by a server that is process 1 of a container.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the other files wait for the settings at each check.
 const SETTINGS_HEAD_START: Duration = Duration::from_millis(500);
@@ -89,6 +93,9 @@ pub(crate) async fn serve(
     state.snapshot.get().accounts.start();
     if let Some(every) = systemd::alive_interval() {
         spawn_local(notify_alive(every)); // Until the process ends.
+    }
+    if signals::is_first_process() {
+        spawn_local(reap_orphans()); // Until the process ends.
     }
     {
         let mut told = pin!(listening(addresses));
@@ -214,6 +221,16 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Reaps what hooks have left behind, again and again.
+async fn reap_orphans() {
+    let mut ticks = interval(REAP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        children::reap_orphans();
     }
 }
 

@@ -43,6 +43,11 @@ fn main() {
         ("network", has_network(), "an address that is not a loopback one"),
         ("nginx", has("nginx"), "apt-get install nginx-light"),
         ("openssl", has("openssl"), "apt-get install openssl"),
+        (
+            "pid_namespace",
+            can("unshare", &PID_NAMESPACE),
+            "allow `unshare --user --map-root-user --pid --fork --mount-proc`",
+        ),
         ("promtool", has("promtool"), "apt-get install prometheus"),
         ("redis", has("redis-server") && has("redis-cli"), "apt-get install redis-server"),
         ("root", is_root(), "run the tests as root"),
@@ -68,6 +73,9 @@ fn main() {
 }
 
 const CHATTR: &str = "d=$(mktemp -d) && chattr +a $d && chattr -a $d && rmdir $d";
+
+const PID_NAMESPACE: [&str; 6] =
+    ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"];
 
 const MOUNT: [&str; 4] = ["--user", "--map-root-user", "--mount", "true"];
 

@@ -1,5 +1,6 @@
 //! The process itself: its stderr, its signals, and its children.
 
+mod first_process;
 mod shortage;
 mod signals;
 mod stderr;
