@@ -195,13 +195,25 @@ impl CachedDocument {
     /// Returns which of the account's tokens this is: the published one, or one that was replaced within
     /// [`CACHED_BY_SDKS`].
     pub(crate) fn recognize(&mut self, token: &str, now: Timestamp) -> Option<TokenAge> {
-        if self.document(now).is_some_and(|document| document.token.is(token)) {
-            return Some(TokenAge::Current);
+        self.find_token(now, |own| own.is(token)).map(|(_, age)| age)
+    }
+
+    /// Finds one of these tokens.
+    pub(crate) fn find_token(
+        &mut self,
+        now: Timestamp,
+        is_wanted: impl Fn(&Secret) -> bool,
+    ) -> Option<(Rc<Secret>, TokenAge)> {
+        let is_published = self.document(now).is_some();
+        if let Some(current) = self.current.as_ref().filter(|_| is_published)
+            && is_wanted(current)
+        {
+            return Some((Rc::clone(current), TokenAge::Current));
         }
         let is_recent = |at: Timestamp| now.since(at) < CACHED_BY_SDKS;
-        let mut replaced = self.replaced.iter();
-        let is_replaced = replaced.any(|(replaced, at)| is_recent(*at) && replaced.is(token));
-        is_replaced.then_some(TokenAge::Replaced)
+        let mut replaced = self.replaced.iter().rev();
+        let found = replaced.find(|(token, at)| is_recent(*at) && is_wanted(token));
+        found.map(|(token, _)| (Rc::clone(token), TokenAge::Replaced))
     }
 
     /// Starts a new generation if the document holds another token.

@@ -5,7 +5,7 @@ mod cached_document;
 mod plan;
 mod served;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
@@ -17,6 +17,7 @@ pub(crate) use self::cached_document::TokenAge;
 pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan};
 use self::served::ServedAccount;
 use crate::log::error;
+use crate::model::account::{self, Tag};
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::location::Location;
@@ -45,6 +46,7 @@ pub(crate) struct Accounts {
     by_appid: HashMap<String, Vec<usize>>,
     /// Those whose AppID is not configured; their documents have it.
     without_appid: Vec<usize>,
+    by_tag: OnceCell<HashMap<Tag, Vec<usize>>>,
     can_refresh: bool,
     holders: RefCell<TokenHolders>,
     clock: Arc<dyn Clock>,
@@ -93,6 +95,7 @@ impl Accounts {
             served,
             by_appid,
             without_appid,
+            by_tag: OnceCell::new(),
             clock: Arc::clone(&shared.environment.clock),
         }
     }
@@ -134,6 +137,18 @@ impl Accounts {
         found
     }
 
+    /// The accounts with this tag: one, or none.
+    pub(crate) fn tagged(&self, tag: Tag) -> &[usize] {
+        let by_tag = self.by_tag.get_or_init(|| {
+            let mut by_tag: HashMap<Tag, Vec<usize>> = HashMap::new();
+            for (index, name) in self.names.iter().enumerate() {
+                by_tag.entry(account::tag(name)).or_default().push(index);
+            }
+            by_tag
+        });
+        by_tag.get(&tag).map_or(&[], Vec::as_slice)
+    }
+
     /// The API that the account's token is of.
     pub(crate) fn api(&self, account: usize) -> Api {
         self.served[account].account().api
@@ -143,6 +158,11 @@ impl Accounts {
     /// file, and does nothing slower.
     pub(crate) fn token(&self, account: usize) -> Option<LiveToken> {
         self.current(account).map(|(_, token)| token)
+    }
+
+    /// Returns the token to hand out now, and the same with its life; `None` without a live one.
+    pub(crate) fn live_token(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
+        self.current(account)
     }
 
     /// Returns a token as demanded. Waits for it for some seconds if this process refreshes.
@@ -193,6 +213,15 @@ impl Accounts {
         let age = |account: usize| Some((account, self.served[account].recognize(token, now)?));
         let guess = self.holders.borrow().guess(token);
         guess.and_then(age).or_else(|| (0..self.served.len()).find_map(age))
+    }
+
+    /// Finds one of the account's tokens that are recognized.
+    pub(crate) fn find_token(
+        &self,
+        account: usize,
+        is_wanted: impl Fn(&Secret) -> bool,
+    ) -> Option<(Rc<Secret>, TokenAge)> {
+        self.served[account].find_token(self.clock.now(), is_wanted)
     }
 
     /// Returns what is known of the account's current token from asking WeChat of late; `None` if this process does not ask.

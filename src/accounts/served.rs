@@ -139,6 +139,15 @@ impl ServedAccount {
         self.cached.borrow_mut().recognize(token, now)
     }
 
+    /// Finds one of the account's tokens that are recognized.
+    pub(super) fn find_token(
+        &self,
+        now: Timestamp,
+        is_wanted: impl Fn(&Secret) -> bool,
+    ) -> Option<(Rc<Secret>, TokenAge)> {
+        self.cached.borrow_mut().find_token(now, is_wanted)
+    }
+
     /// The account's status, for people and for metrics.
     pub(super) fn status(&self, now: Timestamp) -> AccountStatus {
         let (account, scheduler) = (self.account(), self.scheduler());

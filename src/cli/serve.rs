@@ -90,6 +90,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "WXTOKEN_SDK_LIFE", value_name = "DURATION", value_parser = parse_sdk_life)]
     pub(crate) sdk_life: Option<Duration>,
 
+    /// Hand out tokens that open nothing but the gateway
+    ///
+    /// Each key gets its own, and WeChat's stay on this host. Goes with --keys and --gateway.
+    #[arg(long, env = "WXTOKEN_OPAQUE_TOKENS", num_args = 0, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) opaque_tokens: Option<bool>,
+
     /// Mode of the document, in octal [default: 0600]
     ///
     /// With --refresh.

@@ -143,6 +143,19 @@ fn allot_descriptors(
     connections as usize
 }
 
+/// Fails if tokens of wxtoken's own are to be handed out where they open nothing, or where there is no key to make them for.
+fn check_opaque_tokens(settings: &ServeSettings) -> Result<()> {
+    let missing = match (settings.opaque_tokens, &settings.keys, settings.gateway) {
+        (false, ..) | (true, Some(_), true) => return Ok(()),
+        (true, None, true) => "--keys: each key has tokens of its own",
+        (true, Some(_), false) => "--gateway: they open nothing else",
+        (true, None, false) => {
+            "--keys and --gateway: each key has tokens of its own, for calls through the gateway"
+        }
+    };
+    Err(Exit::Usage.error(format!("--opaque-tokens needs {missing}")))
+}
+
 /// The certificates for HTTPS, if it is configured.
 fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Tls>> {
     let files = TlsFiles::from_flags(
@@ -190,7 +203,8 @@ impl SettingsReader {
             let servers = settings.gateway.then(|| self.api_servers(&accounts)).transpose()?;
             Ok((self.connect(accounts, mode)?, servers))
         });
-        let ((accounts, servers), access) = both(accounts, self.access.read(&sources))?;
+        let access = both(check_opaque_tokens(&settings), self.access.read(&sources));
+        let ((accounts, servers), ((), access)) = both(accounts, access)?;
         if settings.needs_restart(&self.settings_at_start) {
             error!(
                 "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
@@ -258,6 +272,7 @@ fn sources(
         trusted_proxies: settings.trusted_proxies.clone(),
         server_names: settings.server_names.clone(),
         keys: settings.keys.clone(),
+        opaque_tokens: settings.opaque_tokens,
         accounts,
     }
 }

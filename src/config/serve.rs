@@ -27,6 +27,7 @@ pub(super) struct FileServe {
     pub(super) refresh: Option<bool>,
     gateway: Option<bool>,
     sdk_life: Option<Duration>,
+    opaque_tokens: Option<bool>,
     max_connections: Option<u32>,
 }
 
@@ -45,6 +46,7 @@ impl FileServe {
             refresh: table.get("refresh", Value::boolean),
             gateway: table.get("gateway", Value::boolean),
             sdk_life: table.get("sdk_life", read_sdk_life),
+            opaque_tokens: table.get("opaque_tokens", Value::boolean),
             max_connections: table.get("max_connections", read_max_connections),
         }
     }
@@ -66,6 +68,7 @@ pub(crate) struct ServeSettings {
     pub(crate) gateway: bool,
     /// How much life of a token SDKs are told at most.
     pub(crate) sdk_life: Option<Duration>,
+    pub(crate) opaque_tokens: bool,
     pub(crate) max_connections: u32,
 }
 
@@ -96,6 +99,7 @@ impl ServeSettings {
             refresh: flags.refresh.or(file.refresh).unwrap_or(false),
             gateway: flags.gateway.or(file.gateway).unwrap_or(false),
             sdk_life: flags.sdk_life.or(file.sdk_life),
+            opaque_tokens: flags.opaque_tokens.or(file.opaque_tokens).unwrap_or(false),
             max_connections: max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
         }
     }

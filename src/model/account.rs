@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
+
 use crate::error::Exit;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
@@ -11,6 +13,16 @@ use crate::os::hook::Hook;
 
 /// The name of the account that the command line defines.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
+
+/// Names a key or an account in tokens of wxtoken's own, and is no secret: the beginning of a SHA-256.
+pub(crate) type Tag = [u8; 6];
+
+/// Returns the tag of the account with this name.
+pub(crate) fn tag(name: &str) -> Tag {
+    let mut tag = Tag::default();
+    tag.copy_from_slice(&digest(&SHA256, name.as_bytes()).as_ref()[..size_of::<Tag>()]);
+    tag
+}
 
 /// An account for which tokens are published.
 #[derive(Clone, Debug, PartialEq, Eq)]

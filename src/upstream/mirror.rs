@@ -16,6 +16,7 @@ use super::{
     TokenSource, UpstreamError,
 };
 use crate::log::printable;
+use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::secret::{Salt, Secret};
@@ -23,6 +24,11 @@ use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
+
+/// Why a token that opens only the gateway of the other wxtoken is not published here.
+const OPAQUE: &str = "the wxtoken that this is a mirror of hands out tokens of its own (--opaque-tokens), which WeChat does \
+                      not know; send calls to its gateway, or mirror one without that. \
+                      上级启用了 opaque_tokens，下发的 token 只能用于其网关，无法镜像。";
 
 /// An account at another wxtoken.
 pub(crate) struct Mirror {
@@ -163,6 +169,13 @@ fn read_issued(
         return Err(refused(response.status, &body, sent));
     }
     let token = match body[field].as_str() {
+        Some(text) if text.starts_with(OPAQUE_PREFIX) => {
+            return Err(UpstreamError::Central {
+                what: OPAQUE.to_owned(),
+                is_lasting: true,
+                was_reached: true,
+            });
+        }
         Some(text) if document::is_token(text) => Secret::new(text.to_owned()),
         _ => return Err(UpstreamError::Malformed(format!("there is no {field} in it"))),
     };

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Run, Server, wxtoken};
+use crate::support::{Run, Sandbox, Server, WeChat, needs, wxtoken};
 
 const WXTOKEN: &str = env!("CARGO_BIN_EXE_wxtoken");
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
@@ -381,6 +381,53 @@ fn the_marked_snippets_of_the_readme_run() {
         "{stdout}"
     );
     assert!(!stdout.contains(secret) && !stderr.contains(secret), "the output contains the secret");
+}
+
+/// The examples of the guide to the gateway, at a server of this test's.
+#[needs(curl, python3)]
+#[test]
+fn the_programs_without_a_token_of_the_gateways_guide_run() {
+    let mock = WeChat::start();
+    let sandbox = Sandbox::new(&mock);
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    for guide in ["docs/en/gateway.md", "docs/zh/gateway.md"] {
+        let examples = blocks(&read(guide));
+        let is_example = |block: &&Block| {
+            block.language == "python" || block.text.starts_with("curl -sS http://127.0.0.1:7200/")
+        };
+        let examples: Vec<_> = examples.iter().filter(is_example).collect();
+        assert_eq!(examples.len(), 2, "{guide}");
+        for example in examples {
+            let text = example.text.replace("http://127.0.0.1:7200", &server.addresses[0]);
+            let program = if example.language == "python" { "python3" } else { "sh" };
+            let mut command = Command::new(program);
+            // No proxy of this machine's stands between.
+            command.args(["-c", &text]).env("no_proxy", "*").env_remove("WXTOKEN_CLIENT_KEY");
+            let output = command.output().expect("it runs");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert!(printed.contains("ip_list"), "{guide}: {text}\n{output:?}");
+        }
+    }
+    let python = |guide: &str| {
+        let blocks = blocks(&read(guide));
+        blocks.into_iter().find(|block| block.language == "python").expect("an example").text
+    };
+    assert_eq!(python("docs/en/gateway.md"), python("docs/zh/gateway.md"));
+    assert_eq!(python("docs/en/gateway.md").lines().count(), 10);
+}
+
+#[test]
+fn the_manual_lists_the_apis_of_administration_that_need_to_be_named() {
+    let source = read("src/model/client_key/api_scope.rs");
+    let (_, table) = source.split_once("ADMINISTRATION: &[&str] = &[").expect("the table");
+    let (table, _) = table.split_once("];").expect("its end");
+    let known: Vec<_> = table.split('"').skip(1).step_by(2).collect();
+    let manual = read(MANUAL);
+    let (_, section) = manual.split_once(".Ss Who may call what").expect("the section");
+    let (_, list) = section.split_once(".Bd -literal -offset indent\n").expect("the list");
+    let (list, _) = list.split_once("\n.Ed").expect("its end");
+    assert_eq!(list.lines().collect::<Vec<_>>(), known);
+    assert!(known.len() > 40);
 }
 
 #[test]

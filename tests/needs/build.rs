@@ -49,6 +49,7 @@ fn main() {
             "allow `unshare --user --map-root-user --pid --fork --mount-proc`",
         ),
         ("promtool", has("promtool"), "apt-get install prometheus"),
+        ("python3", has("python3"), "apt-get install python3-venv"),
         ("redis", has("redis-server") && has("redis-cli"), "apt-get install redis-server"),
         ("root", is_root(), "run the tests as root"),
         ("script", has("script"), "apt-get install bsdutils"),

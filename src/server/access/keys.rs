@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::AccessError;
 use super::line_file::LineFile;
+use crate::model::account::Tag;
 use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, Digest, KeyLine};
 
@@ -77,6 +78,22 @@ pub(crate) struct Key {
     pub(crate) apis: ApiScope,
 }
 
+impl Key {
+    /// The SHA-256 of the key.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        let words = self.digest.iter().flat_map(|word| word.to_ne_bytes());
+        digest.iter_mut().zip(words).for_each(|(byte, of_word)| *byte = of_word);
+        digest
+    }
+
+    /// Returns what names the key in tokens of wxtoken's own.
+    pub(crate) fn tag(&self) -> Tag {
+        let digest = self.digest();
+        std::array::from_fn(|n| digest[n])
+    }
+}
+
 /// The keys of all clients. An empty set admits no client.
 #[derive(Debug, Default)]
 pub(crate) struct Keys(Vec<Key>);
@@ -131,6 +148,11 @@ impl Keys {
     /// Whether there is no key at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the keys with this tag.
+    pub(crate) fn tagged(&self, tag: Tag) -> impl Iterator<Item = &Key> {
+        self.0.iter().filter(move |key| key.tag() == tag)
     }
 
     /// Finds the key that a client presents. Compares all keys, each in constant time.

@@ -7,6 +7,7 @@ pub(crate) mod forwarded;
 pub(crate) mod host;
 pub(crate) mod keys;
 pub(crate) mod line_file;
+pub(crate) mod opaque;
 pub(crate) mod peer;
 pub(crate) mod retry_storm;
 pub(crate) mod token_loop;
@@ -31,6 +32,8 @@ pub(crate) struct ConfiguredRules {
     /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
     /// of them may.
     accounts: Vec<Option<Allowlist>>,
+    /// Whether clients are handed tokens of wxtoken's own.
+    opaque_tokens: bool,
 }
 
 /// The access rules: those that flags and config give, and those of the files that they name. A client needs an allowed
@@ -81,6 +84,7 @@ pub(crate) struct AccessSources {
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) server_names: Vec<String>,
     pub(crate) keys: Option<PathBuf>,
+    pub(crate) opaque_tokens: bool,
     /// The accounts, sorted by name, each with its own `allow`.
     pub(crate) accounts: Vec<(String, Option<Vec<String>>)>,
 }
@@ -116,7 +120,8 @@ impl AccessSources {
             true => Allowlist::loopback(),
             false => Allowlist::from_networks(given),
         };
-        Ok(ConfiguredRules { allow, proxies, server_names, accounts })
+        let opaque_tokens = self.opaque_tokens;
+        Ok(ConfiguredRules { allow, proxies, server_names, accounts, opaque_tokens })
     }
 }
 
@@ -150,6 +155,16 @@ impl AccessRules {
             (Peer::Ip(ip), Some(Some(allow))) => allow.contains(ip),
             _ => true,
         }
+    }
+
+    /// Whether clients are handed tokens of wxtoken's own, and never WeChat's.
+    pub(crate) fn hands_out_opaque(&self) -> bool {
+        self.configured.opaque_tokens
+    }
+
+    /// Returns the keys if clients are handed tokens of wxtoken's own, which belong to keys.
+    pub(crate) fn opaque_keys(&self) -> Option<&Keys> {
+        self.keys.as_deref().filter(|_| self.configured.opaque_tokens)
     }
 
     pub(crate) fn proxies(&self) -> &TrustedProxies {

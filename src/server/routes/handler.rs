@@ -25,13 +25,16 @@ use super::{
 use crate::accounts::Accounts;
 use crate::log;
 use crate::model::kind::TicketType;
+use crate::model::response::token as token_json;
+use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, ClientIdentity, LiveToken, NoTicket, TokenDemand, Witness,
+    AccountStatus, ClientIdentity, LiveToken, NoTicket, TokenDemand, Unavailable, Witness,
 };
 use crate::os::timestamp::Timestamp;
 use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
 use crate::server::access::keys::{self, AccountScope, Key, Keys};
+use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::token_loop::LoopCounter;
 use crate::server::gateway::Gateway;
@@ -140,8 +143,9 @@ pub(crate) async fn handle(
         _ => answer,
     };
     let status = answer.as_ref().map_or_else(Rejection::status, Reply::status);
+    let is_sdk = matches!(route, Ok(Route::Sdk(_) | Route::Api));
     state.counters.answered(route.map_or(UNKNOWN_ROUTE, Route::label), status);
-    let is_for_sdks = is_api || is_for_sdks(head.uri.path());
+    let is_for_sdks = is_sdk || is_for_sdks(head.uri.path());
     Handled { client, is_for_sdks, key: key_name.into_inner(), answer }
 }
 
@@ -209,16 +213,17 @@ impl<'a> RequestContext<'a> {
             }
             Route::Token(name) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
-                check_token_key(key)?;
+                self.check_token_key(key)?;
                 let account = self.find(name, key)?;
                 let token = if head.method == Method::POST {
                     let rejected = body::rejected(&body::read(body).await?)?;
+                    let rejected = self.own_token(account, key, rejected);
                     let witness = Witness::Client(self.client(key));
                     self.obtain(account, TokenDemand::OtherThan(rejected, witness)).await?
                 } else {
                     self.token(account).await?
                 };
-                Ok(Reply::Json(token.json))
+                self.handed_out(account, key, token).map(|token| Reply::Json(token.json))
             }
             Route::Ticket(name, kind) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
@@ -262,6 +267,43 @@ impl<'a> RequestContext<'a> {
             (None, Peer::Ip(ip)) => ClientIdentity::at(ip),
             (None, Peer::Unix) => ClientIdentity::Local,
         }
+    }
+
+    /// Fails if the key is for some APIs only: with a token of WeChat's, its client could call every one.
+    fn check_token_key(self, key: Option<&Key>) -> Result<(), Rejection> {
+        let is_limited = key.is_some_and(|key| key.apis.is_limited());
+        match is_limited && self.snapshot.access.opaque_keys().is_none() {
+            true => Err(Rejection::ForbiddenApi),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns a live token as it is handed to the client with this key: the account's own, or one of wxtoken's.
+    fn handed_out(
+        self,
+        account: usize,
+        key: Option<&Key>,
+        token: LiveToken,
+    ) -> Result<LiveToken, Rejection> {
+        if !self.snapshot.access.hands_out_opaque() {
+            return Ok(token);
+        }
+        let live = key.zip(self.accounts().live_token(account));
+        let (key, (own, token)) = live.ok_or_else(|| {
+            Rejection::NoToken(Unavailable::for_now("the token has just been replaced; ask again"))
+        })?;
+        let handed = opaque::token(&own, key, &self.accounts().names()[account]);
+        Ok(LiveToken { json: token_json(&handed, token.life).into(), ..token })
+    }
+
+    /// Returns the account's own token for one that a client reports; the same if that stands for none.
+    fn own_token(self, account: usize, key: Option<&Key>, reported: Secret) -> Secret {
+        let is_of_client = |opened: &Opened<'_>| {
+            opened.account == account && key.is_some_and(|key| key.digest() == opened.key.digest())
+        };
+        let keys = self.snapshot.access.opaque_keys();
+        let opened = keys.and_then(|keys| opaque::open(reported.expose(), keys, self.accounts()));
+        opened.filter(is_of_client).map_or(reported, |opened| Secret::clone(&opened.token))
     }
 
     fn accounts(self) -> &'a Accounts {
@@ -339,14 +381,6 @@ impl<'a> RequestContext<'a> {
             }
             NoTicket::ForNow(unavailable) => Rejection::NoTicket(unavailable),
         })
-    }
-}
-
-/// Fails if the key is for some APIs only: with a token, its client could call every one.
-fn check_token_key(key: Option<&Key>) -> Result<(), Rejection> {
-    match key.is_some_and(|key| key.apis.is_limited()) {
-        true => Err(Rejection::ForbiddenApi),
-        false => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::log;
 use crate::server::access::AccessError;
 use crate::server::access::browser;
 use crate::server::access::host::{self, ServerNames};
+use crate::server::gateway::admission::path::split_account;
 use crate::server::limits::MAX_BODY;
 use crate::server::state::snapshot::Snapshot;
 
@@ -122,10 +123,15 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// Returns the route of a path as it came. With a gateway, a path that is none of ours is a call.
+    /// Returns the route of a path without extra slashes. With a gateway, a path that is none of ours is a call, and SDKs find
+    /// WeChat's routes below `/gateway/ACCOUNT`, too.
     fn of(path: &'a str, has_gateway: bool) -> Result<Route<'a>, Rejection> {
+        let below = || split_account(path).and_then(|(_, rest)| Route::parse(rest).ok());
         match Route::parse(path) {
-            Err(Rejection::NotFound) if has_gateway => Ok(Route::Api),
+            Err(Rejection::NotFound) if has_gateway => match below() {
+                Some(Route::Sdk(route)) => Ok(Route::Sdk(route)),
+                _ => Ok(Route::Api),
+            },
             route => route,
         }
     }

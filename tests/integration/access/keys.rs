@@ -10,24 +10,6 @@ use base64::engine::general_purpose::STANDARD;
 
 const TOKEN: &str = "T0KEN_for_those_with_a_key_only_0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// A key, and its line for the keys file.
-struct NewKey {
-    key: String,
-    line: String,
-}
-
-/// Runs `wxtoken key NAME`.
-fn new_key(name: &str) -> NewKey {
-    let mut command = wxtoken();
-    command.args(["key", name]);
-    let ran = Run::new(command).exits(0);
-    let field = |label: &str| {
-        let mut lines = ran.stdout.lines();
-        lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
-    };
-    NewKey { key: field("key:"), line: field("line:") }
-}
-
 /// A sandbox with a live token and a keys file.
 struct KeysSetup {
     sandbox: Sandbox,
@@ -91,7 +73,7 @@ fn ask(server: &Server, headers: &str) -> u16 {
 
 #[test]
 fn a_key_is_accepted_as_a_bearer_token_or_password_and_in_no_other_place() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let setup = KeysSetup::new(&["# ours", &php.line]);
     let server = setup.serve(&[]);
     let key = &php.key;
@@ -105,7 +87,7 @@ fn a_key_is_accepted_as_a_bearer_token_or_password_and_in_no_other_place() {
     ] {
         assert_eq!(ask(&server, &headers), 200, "{headers}");
     }
-    let other = new_key("php");
+    let other = new_key(&["php"]);
     let digest = php.line.split(' ').nth(1).unwrap();
     for headers in [
         String::new(),
@@ -143,7 +125,7 @@ fn a_key_is_accepted_as_a_bearer_token_or_password_and_in_no_other_place() {
 
 #[test]
 fn two_authorization_headers_or_a_malformed_one_are_400() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let (good, bad) = (bearer(&php.key), bearer("wxk_"));
@@ -176,7 +158,7 @@ fn two_authorization_headers_or_a_malformed_one_are_400() {
 
 #[test]
 fn a_missing_or_wrong_key_is_401_with_a_challenge_and_a_remedy() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     for (target, headers, says) in [
@@ -217,7 +199,7 @@ fn a_missing_or_wrong_key_is_401_with_a_challenge_and_a_remedy() {
 
 #[test]
 fn a_request_needs_an_allowed_address_and_a_valid_key() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let setup = KeysSetup::new(&[&php.line]);
     let socket = format!("unix:{}", setup.sandbox.path("socket").display());
     let args = ["--listen", "127.0.0.1:0", "--listen", &socket, "--allow", "127.0.0.2"];
@@ -244,7 +226,7 @@ fn a_request_needs_an_allowed_address_and_a_valid_key() {
 
 #[test]
 fn readyz_without_a_key_does_not_name_the_accounts() {
-    let setup = KeysSetup::new(&[&new_key("php").line]);
+    let setup = KeysSetup::new(&[&new_key(&["php"]).line]);
     fs::remove_file(setup.sandbox.document_path()).unwrap();
     let response = setup.serve(&[]).get("/readyz");
     assert_eq!((response.status, &response.json()["error"]), (503, &"not_ready".into()));
@@ -254,7 +236,7 @@ fn readyz_without_a_key_does_not_name_the_accounts() {
 
 #[test]
 fn wrong_keys_are_counted_and_add_no_series() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let series = || {
@@ -283,7 +265,7 @@ fn wrong_keys_are_counted_and_add_no_series() {
 
 #[test]
 fn sdk_routes_accept_the_key_as_the_secret() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let server = KeysSetup::new(&[&php.line]);
     let server = server.serve(&[]);
     let key = php.key.as_str();
@@ -343,7 +325,7 @@ fn sdk_routes_accept_the_key_as_the_secret() {
 
 #[test]
 fn a_key_for_some_apis_is_handed_no_token_with_which_all_could_be_called() {
-    let limited = new_key("limited");
+    let limited = new_key(&["limited"]);
     let setup = KeysSetup::new(&[&format!("{} * /cgi-bin/message", limited.line)]);
     let server = setup.serve(&[]);
     for path in ["/token", "/token/default", "/ticket/jsapi"] {
@@ -360,8 +342,8 @@ fn a_key_for_some_apis_is_handed_no_token_with_which_all_could_be_called() {
 
 #[test]
 fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
-    let (php, java) = (new_key("php"), new_key("java"));
-    let key = new_key("x").key;
+    let (php, java) = (new_key(&["php"]), new_key(&["java"]));
+    let key = new_key(&["x"]).key;
     let setup = KeysSetup::new(&[
         &format!("php {key}"),
         &php.line,
@@ -370,7 +352,7 @@ fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
         "j\u{e4}va 00",
         &php.line.replace("php", "again"),
         &format!("{} elsewhere", java.line),
-        &format!("{} default shop", new_key("y").line),
+        &format!("{} default shop", new_key(&["y"]).line),
         "php 5ec2e75ec2e75ec2e75ec2e75ec2e75e",
     ]);
     let ran = setup.refused().says(&[
@@ -392,7 +374,7 @@ fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
 
 #[test]
 fn a_keys_file_that_is_missing_or_writable_by_others_is_an_error() {
-    let setup = KeysSetup::new(&[&new_key("php").line]);
+    let setup = KeysSetup::new(&[&new_key(&["php"]).line]);
     let name = format!("keys file {}", setup.path().display());
     for mode in [0o664, 0o646] {
         write_with_mode(&setup.path(), "", mode);
@@ -436,7 +418,7 @@ fn an_empty_keys_file_refuses_every_request_with_a_warning() {
 
 #[test]
 fn a_key_is_replaced_while_the_server_runs_and_never_by_an_invalid_file() {
-    let (old, new) = (new_key("php"), new_key("php"));
+    let (old, new) = (new_key(&["php"]), new_key(&["php"]));
     let setup = KeysSetup::new(&[&old.line]);
     let server = setup.serve(&[]);
     let is_accepted = |key: &NewKey| ask(&server, &bearer(&key.key)) == 200;
@@ -462,7 +444,7 @@ fn a_key_is_replaced_while_the_server_runs_and_never_by_an_invalid_file() {
     server.signal("HUP");
     fs::remove_file(setup.path()).unwrap();
     server.signal("HUP");
-    let third = new_key("php");
+    let third = new_key(&["php"]);
     setup.write(&[&new.line, &third.line]);
     eventually("the third key is accepted", || {
         assert!(is_accepted(&new) && !is_accepted(&old), "unreadable files change nothing");
@@ -474,7 +456,7 @@ fn a_key_is_replaced_while_the_server_runs_and_never_by_an_invalid_file() {
 
 #[test]
 fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let setup = KeysSetup::new(&[&php.line]);
     let log = setup.sandbox.path("log");
     let mut command = setup.sandbox.command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
@@ -517,14 +499,14 @@ fn each_of_ten_thousand_keys_is_accepted_and_no_other() {
 
 #[test]
 fn the_log_has_the_name_of_the_key_and_never_the_key() {
-    let php = new_key("php.web-1");
+    let php = new_key(&["php.web-1"]);
     let setup = KeysSetup::new(&[&php.line]);
     for verbose in ["", "-q", "-v", "-vvv"] {
         let args: &[&str] = if verbose.is_empty() { &[] } else { &[verbose] };
         let server = setup.serve(args);
         assert_eq!(ask(&server, &bearer(&php.key)), 200);
         assert_eq!(ask(&server, &basic("any-user", &php.key)), 200);
-        assert_eq!(ask(&server, &bearer(&new_key("unknown").key)), 401);
+        assert_eq!(ask(&server, &bearer(&new_key(&["unknown"]).key)), 401);
         assert_eq!(ask(&server, &format!("{0}{0}", bearer(&php.key)).repeat(2)), 400);
         let query = format!("grant_type=client_credential&appid={APPID}&secret={}", php.key);
         assert_eq!(server.get(&format!("/cgi-bin/token?{query}")).status, 200);
@@ -544,7 +526,7 @@ fn the_log_has_the_name_of_the_key_and_never_the_key() {
 
 #[test]
 fn a_key_sent_as_the_host_is_not_logged() {
-    let php = new_key("php");
+    let php = new_key(&["php"]);
     let server = KeysSetup::new(&[&php.line]).serve(&[]);
     let host = format!("{}.test", php.key);
     let request = format!("GET /token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

@@ -8,22 +8,10 @@ use crate::support::home::Home;
 use crate::support::tls::{Authority, Identity, TlsClient};
 use crate::support::*;
 
-/// A key, and its line for the keys file.
-struct NewKey {
-    key: String,
-    line: String,
-}
-
-/// Runs `wxtoken key NAME ACCOUNT…`.
+/// Runs `wxtoken key NAME ACCOUNT…`. The line has its line end.
 fn new_key(args: &[&str]) -> NewKey {
-    let mut command = wxtoken();
-    command.arg("key").args(args);
-    let ran = Run::new(command).exits(0);
-    let field = |label: &str| {
-        let mut lines = ran.stdout.lines();
-        lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
-    };
-    NewKey { key: field("key:"), line: format!("{}\n", field("line:")) }
+    let new = crate::support::new_key(args);
+    NewKey { line: format!("{}\n", new.line), ..new }
 }
 
 const CONFIG: &str =

@@ -515,3 +515,56 @@ fn a_refusal_does_not_wait_for_a_request() {
     let mut byte = [0];
     stream.read_exact(&mut byte).expect("the refusal does not wait for a request");
 }
+
+/// Whatever a client without a right sends, no call of its is made.
+#[test]
+fn a_stranger_makes_no_call_through_the_gateway() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let friend = new_key(&["friend"]);
+    write_with_mode(&sandbox.path("keys"), &friend.line, 0o644);
+    let keys = sandbox.path("keys");
+    let flags = ["--gateway", "--allow", "127.0.0.2", "--keys", keys.to_str().unwrap()];
+    let server = sandbox.serve_refreshing(&flags);
+    let ask = |source: &str, target: &str, headers: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        );
+        exchange_over(connect_from(source, server.address()), request.as_bytes())
+    };
+    let with_key = format!("Authorization: Bearer {}\r\n", friend.key);
+    let call = "/cgi-bin/getcallbackip";
+    let answer = ask("127.0.0.2", call, &with_key);
+    assert!(answer.json()["ip_list"].is_array(), "{answer:?}");
+    let token = sandbox.token();
+    let calls = wechat.calls();
+    let with_token = format!("{call}?access_token={token}");
+    for (target, headers) in [
+        (call, ""),
+        (call, with_key.as_str()),
+        (&with_token, ""),
+        (&with_token, &with_key),
+        ("/gateway/default/cgi-bin/getcallbackip", &with_key),
+        ("/sns/userinfo?access_token=U", ""),
+        ("/cgi-bin/none", ""),
+    ] {
+        // An address that is not allowed, and one that is, without a right.
+        let answer = ask("127.0.0.1", target, headers);
+        assert_eq!((answer.status, &answer.json()["error"]), (403, &"forbidden".into()));
+        assert_eq!(answer.json()["errcode"], 40164, "{answer:?}");
+        let stranger = format!("{}{}", answer.head, answer.body);
+        for inside in [&token, &token[..20], APPID, "default"] {
+            assert!(!stranger.contains(inside), "{inside:?} is in: {stranger}");
+        }
+        if !headers.contains("Bearer") && !target.contains(&token) {
+            let answer = ask("127.0.0.2", target, headers);
+            assert_eq!(answer.json()["errcode"], 40125, "{answer:?}");
+            assert!(!answer.body.contains(APPID) && !answer.body.contains(&token), "{answer:?}");
+        }
+    }
+    for key in ["wxk_wrong", ""] {
+        let answer = ask("127.0.0.2", call, &format!("Authorization: Bearer {key}\r\n"));
+        assert_eq!(answer.json()["errcode"], 40125, "{answer:?}");
+    }
+    assert_eq!(wechat.calls(), calls, "nothing has reached WeChat");
+}

@@ -192,3 +192,22 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|err| panic!("{err}: {}", self.stdout))
     }
 }
+
+/// A key, and its line for the keys file.
+pub(crate) struct NewKey {
+    pub(crate) key: String,
+    pub(crate) line: String,
+}
+
+/// Runs `wxtoken key ARGS…`.
+#[track_caller]
+pub(crate) fn new_key(args: &[&str]) -> NewKey {
+    let mut command = wxtoken();
+    command.arg("key").args(args);
+    let ran = Run::new(command).exits(0);
+    let field = |label: &str| {
+        let mut lines = ran.stdout.lines();
+        lines.find_map(|line| line.strip_prefix(label)).expect("a line of each").trim().to_owned()
+    };
+    NewKey { key: field("key:"), line: field("line:") }
+}

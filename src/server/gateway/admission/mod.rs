@@ -22,6 +22,7 @@ use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::host;
 use crate::server::access::keys::{self, AccountScope, Key};
+use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::Peer;
 
 /// What is known of a request before its body is read. The checks of addresses, proxies, `Host` and browsers have passed.
@@ -83,21 +84,32 @@ pub(crate) fn admit(
             None => None,
         },
     };
+    let of_token = match foreign.is_none() && !query.token.is_empty() {
+        true => Some(open(&query.token, access, accounts).ok_or(GatewayRefusal::UnknownToken)?),
+        false => None,
+    };
+    // A token of wxtoken's own says whose it is.
+    let key = match (key, of_token.as_ref().and_then(|opened| opened.key)) {
+        (Some(shown), Some(of_token)) if shown.digest() != of_token.digest() => {
+            return Err(GatewayRefusal::UnknownToken);
+        }
+        (shown, of_token) => of_token.or(shown),
+    };
     let host = named_host(request.headers);
     let client = ApiClient { address: request.client, key, host, access, accounts };
     let (account, token, is_from_appid_used) = if let Some(host) = foreign {
         let (account, is_from_appid_used) = client.account_on(host, &api, &query)?;
         (account, TokenInRequest::Foreign, is_from_appid_used)
-    } else if query.token.is_empty() {
-        let (account, is_from_appid_used) = client.account_without_token(&api, &query)?;
-        (account, TokenInRequest::Absent, is_from_appid_used)
-    } else {
-        let (account, age) = client.account_of_token(&api, &query)?;
+    } else if let Some(OpenedToken { account, age, .. }) = of_token {
+        client.check_account_of_token(account, &api)?;
         let token = match age {
             TokenAge::Current => TokenInRequest::Current,
             TokenAge::Replaced => TokenInRequest::Replaced,
         };
         (account, token, false)
+    } else {
+        let (account, is_from_appid_used) = client.account_without_token(&api, &query)?;
+        (account, TokenInRequest::Absent, is_from_appid_used)
     };
     client.check_api(api.path)?;
     let target = match token {
@@ -105,6 +117,29 @@ pub(crate) fn admit(
         _ => query.target(api.path, is_from_appid_used),
     };
     Ok(Admitted { account, token, target, key: key.map(|key| Arc::clone(&key.name)) })
+}
+
+/// What the token of a request stands for.
+struct OpenedToken<'a> {
+    account: usize,
+    age: TokenAge,
+    /// The key that it was made for, if it is one of wxtoken's own.
+    key: Option<&'a Key>,
+}
+
+/// Returns what a token stands for; `None` if it is none that is handed out here.
+fn open<'a>(token: &str, access: &'a AccessRules, accounts: &Accounts) -> Option<OpenedToken<'a>> {
+    match access.hands_out_opaque() {
+        true => {
+            let keys = access.opaque_keys()?;
+            let Opened { key, account, age, .. } = opaque::open(token, keys, accounts)?;
+            Some(OpenedToken { account, age, key: Some(key) })
+        }
+        false => {
+            let (account, age) = accounts.recognize(token)?;
+            Some(OpenedToken { account, age, key: None })
+        }
+    }
 }
 
 /// Who sends a request, as far as it is known.
@@ -118,21 +153,18 @@ struct ApiClient<'a> {
 }
 
 impl ApiClient<'_> {
-    /// Returns the account whose token the request has.
-    fn account_of_token(
+    /// Fails if the client may not use the account whose token it has, or if the path names another one.
+    fn check_account_of_token(
         &self,
+        account: usize,
         api: &ApiPath<'_>,
-        query: &Query<'_>,
-    ) -> Result<(usize, TokenAge), GatewayRefusal> {
-        let (account, age) =
-            self.accounts.recognize(&query.token).ok_or(GatewayRefusal::UnknownToken)?;
+    ) -> Result<(), GatewayRefusal> {
         let name = &self.accounts.names()[account];
         let is_named = api.account.is_none_or(|named| named == name);
         if !is_named || !self.scope().contains(name) {
             return Err(GatewayRefusal::UnknownToken);
         }
-        self.check_account(account)?;
-        Ok((account, age))
+        self.check_account(account)
     }
 
     /// Returns the account in whose name a call without a token is made, and whether `from_appid` names it.

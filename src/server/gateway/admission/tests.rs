@@ -284,6 +284,74 @@ fn a_client_calls_the_apis_of_its_key_and_administration_only_where_that_names_i
     assert_eq!(Setup::new().ask(LOCAL, "", &local), Err(GatewayRefusal::Administration));
 }
 
+/// Returns the token that the client with this key is handed for an account.
+fn opaque_token(setup: &Setup, key: &str, account: &str) -> String {
+    let access = setup.access.borrow();
+    let key = access.keys.as_ref().unwrap().find(key.as_bytes()).unwrap();
+    let account = setup.accounts.names().iter().position(|name| name == account).unwrap();
+    let (own, _) = setup.accounts.live_token(account).unwrap();
+    opaque::token(&own, key, &setup.accounts.names()[account]).expose().to_owned()
+}
+
+#[test]
+fn a_token_of_wxtokens_own_is_for_one_key_and_one_account_and_ends_with_its_key() {
+    use TokenInRequest::{Current, Replaced};
+    let keys: [(&str, &[&str], &str); 3] =
+        [("one", &["shop"], ""), ("two", &["crm", "shop"], "/cgi-bin/menu"), ("old", &[], "all")];
+    let setup = Setup::new().with_keys(&keys);
+    let configured = AccessSources {
+        allow: vec!["10.0.0.0/8".to_owned()],
+        opaque_tokens: true,
+        ..Default::default()
+    };
+    setup.access.borrow_mut().configured = Rc::new(configured.parse().unwrap());
+    let ask = |key: &str, path: &str, token: &str| {
+        setup.ask(remote(), key, &format!("{path}?access_token={token}"))
+    };
+    let target = format!("{MENU}?access_token=NOW");
+    let tokens =
+        [("one", "shop"), ("two", "crm"), ("two", "shop"), ("old", "shop"), ("old", "mini")]
+            .map(|(key, account)| (key, account, opaque_token(&setup, key, account)));
+    for (n, (key, account, token)) in tokens.iter().enumerate() {
+        assert!(token.starts_with("wxo_") && token.len() == 128, "{token}");
+        assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)));
+        assert!(!token.contains("T-shop"));
+        assert!(tokens[..n].iter().all(|(_, _, other)| other != token));
+        assert_eq!(*token, opaque_token(&setup, key, account), "the same each time");
+        assert_eq!(ask("", MENU, token), admitted(account, Current, &target), "{key} {account}");
+        assert_eq!(ask(key, MENU, token), admitted(account, Current, &target));
+        let other = if *key == "one" { "two" } else { "one" };
+        assert_eq!(ask(other, MENU, token), Err(GatewayRefusal::UnknownToken));
+        // A bit less, and a token whose tags are those of another account or key.
+        for wrong in [&token[..127], &format!("{token}A"), &format!("wxo_{}", &token[5..])] {
+            assert_eq!(ask("", MENU, wrong), Err(GatewayRefusal::UnknownToken));
+        }
+        for (_, _, other) in &tokens[..n] {
+            let mixed = format!("{}{}", &token[..20], &other[20..]);
+            assert_eq!(ask("", MENU, &mixed), Err(GatewayRefusal::UnknownToken));
+        }
+    }
+    // The key's APIs hold for its tokens.
+    let [(_, _, one), (_, _, two), .., (_, _, old)] = &tokens;
+    let delete = "/cgi-bin/menu/delete";
+    assert_eq!(ask("", delete, one), Err(GatewayRefusal::Administration));
+    assert_eq!(ask("", "/wxa/getwxacode", two), Err(GatewayRefusal::ForbiddenApi));
+    assert!(ask("", delete, old).is_ok());
+    // WeChat's own token opens nothing.
+    assert_eq!(ask("", MENU, "T-shop"), Err(GatewayRefusal::UnknownToken));
+    assert_eq!(ask("one", MENU, "T-shop"), Err(GatewayRefusal::UnknownToken));
+    // It is replaced when the account's own is.
+    publish(setup.dir.path(), "shop", "T-shop-2");
+    assert_ne!(opaque_token(&setup, "one", "shop"), *one);
+    assert_eq!(ask("", MENU, one), admitted("shop", Replaced, &target));
+    // A key that is taken out takes its tokens with it; one for fewer accounts, those of the others.
+    let setup = setup.with_keys(&[("one", &["shop"], ""), ("two", &["shop"], "")]);
+    let ask = |token: &str| setup.ask(remote(), "", &format!("{MENU}?access_token={token}"));
+    assert_eq!(ask(old), Err(GatewayRefusal::UnknownToken));
+    assert_eq!(ask(two), Err(GatewayRefusal::UnknownToken));
+    assert_eq!(ask(one), admitted("shop", Replaced, &target));
+}
+
 #[test]
 fn of_several_accounts_the_host_that_is_asked_for_chooses() {
     let setup = Setup::new();

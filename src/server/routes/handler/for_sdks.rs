@@ -9,14 +9,18 @@ use hyper::header;
 use hyper::http::request::Parts;
 use tokio::time::Instant;
 
-use super::{RequestContext, check_token_key, scope};
+use super::{GETTICKET, RequestContext, scope};
 use crate::model::response;
+use crate::model::secret::Secret;
 use crate::model::status::{LiveToken, TokenDemand, TokenEvidence, Unavailable};
 use crate::server::access::keys::{self, Key};
+use crate::server::access::opaque;
 use crate::server::access::retry_storm::{ClientId, SUSPICIOUS_INTERVAL};
+use crate::server::gateway::admission::path::split_account;
 use crate::server::routes::body::{self, RequestBody};
 use crate::server::routes::rejection::{Challenge, Rejection, TOO_FREQUENT};
 use crate::server::routes::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest};
+use crate::server::routes::without_extra_slashes;
 
 // What ends the retry loop of an SDK: no SDK retries after this errcode.
 
@@ -79,11 +83,15 @@ impl RequestContext<'_> {
         body: &mut RequestBody<'_>,
     ) -> Result<Bytes, Rejection> {
         let query = head.uri.query().unwrap_or_default();
+        let path = without_extra_slashes(head.uri.path());
+        let named = split_account(&path).map(|(account, _)| account);
         let request = match route {
             SdkRoute::Token => SdkTokenRequest::parse_token(query)?,
             SdkRoute::StableToken => SdkTokenRequest::parse_stable_token(&body::read(body).await?)?,
             SdkRoute::GetToken => SdkTokenRequest::parse_gettoken(query)?,
-            SdkRoute::GetTicket => return self.sdk_ticket(SdkTicketRequest::parse(query)?).await,
+            SdkRoute::GetTicket => {
+                return self.sdk_ticket(SdkTicketRequest::parse(query)?, named).await;
+            }
         };
         let key = match (&self.snapshot.access.keys, request.key()) {
             (None, _) => None,
@@ -95,9 +103,10 @@ impl RequestContext<'_> {
             }
             (Some(_), Err(_)) => self.key(&head.headers, Challenge::Bearer)?,
         };
-        check_token_key(key)?;
-        let account = self.find_by_appid(&request.appid, route, key)?;
+        self.check_token_key(key)?;
+        let account = self.find_by_appid(&request.appid, named, route, key)?;
         let token = self.sdk_token(account, key, request.force).await?;
+        let token = self.handed_out(account, key, token)?;
         let json = match self.snapshot.sdk_life {
             Some(life) if life < token.life => response::with_life(&token.json, life).into(),
             _ => token.json,
@@ -165,8 +174,15 @@ impl RequestContext<'_> {
     }
 
     /// Returns a ticket for a client that presents the account's token instead of a key.
-    async fn sdk_ticket(self, request: SdkTicketRequest) -> Result<Bytes, Rejection> {
-        let account = self.accounts().holder_of(request.access_token.expose()).ok_or_else(|| {
+    async fn sdk_ticket(
+        self,
+        request: SdkTicketRequest,
+        named: Option<&str>,
+    ) -> Result<Bytes, Rejection> {
+        let is_named =
+            |account: &usize| named.is_none_or(|named| named == self.accounts().names()[*account]);
+        let holder = self.holder_of(&request.access_token)?.filter(is_named);
+        let account = holder.ok_or_else(|| {
             let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
             Rejection::NoToken(Unavailable::for_now(why))
         })?;
@@ -175,16 +191,37 @@ impl RequestContext<'_> {
         Ok(sdk::with_errcode_zero(&ticket))
     }
 
-    /// Returns the account with this AppID that the client may see; of several, the one on the API of the route.
+    /// Returns the account whose live token this is, or was a moment ago, as it is handed out.
+    fn holder_of(self, token: &Secret) -> Result<Option<usize>, Rejection> {
+        let access = &self.snapshot.access;
+        if !access.hands_out_opaque() {
+            return Ok(self.accounts().holder_of(token.expose()));
+        }
+        let opened =
+            access.opaque_keys().and_then(|it| opaque::open(token.expose(), it, self.accounts()));
+        let Some(opened) = opened else { return Ok(None) };
+        self.key_name.get_or_init(|| Arc::clone(&opened.key.name));
+        if !opened.key.apis.allows(GETTICKET) {
+            return Err(Rejection::ForbiddenApi);
+        }
+        let holder = self.accounts().holder_of(opened.token.expose());
+        Ok(holder.filter(|account| *account == opened.account))
+    }
+
+    /// Returns the account with this AppID that the client may see, and that the path names if it names one; of several, the one on the API of the route.
     fn find_by_appid(
         self,
         appid: &str,
+        named: Option<&str>,
         route: SdkRoute,
         key: Option<&Key>,
     ) -> Result<usize, Rejection> {
         let accounts = self.accounts();
         let mut found = accounts.with_appid(appid);
-        found.retain(|account| scope(key).contains(&accounts.names()[*account]));
+        found.retain(|account| {
+            let name = &accounts.names()[*account];
+            scope(key).contains(name) && named.is_none_or(|named| named == name)
+        });
         let (mut allowed, refused): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|account| self.check_account(*account).is_ok());
         if let ([], [refused, ..]) = (&*allowed, &*refused) {
