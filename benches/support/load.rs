@@ -52,6 +52,25 @@ impl Load {
 
     /// Puts the load on a server, and returns the [`FIGURES`].
     pub fn drive(&self, endpoint: &Endpoint, path: &str) -> [f64; FIGURES.len()] {
+        self.drive_and_read(endpoint, path).0
+    }
+
+    /// Does the same, and also returns the time in milliseconds in which 99 of 100 requests are answered.
+    pub fn drive_for_p99(&self, endpoint: &Endpoint, path: &str) -> ([f64; FIGURES.len()], f64) {
+        let (figures, output) = self.drive_and_read(endpoint, path);
+        let p99 = output.lines().find_map(|line| line.trim().strip_prefix("99%"));
+        let p99 = p99.expect("wrk runs with --latency").trim();
+        let (number, unit) = p99.split_at(p99.find(char::is_alphabetic).expect("a unit"));
+        let unit = match unit {
+            "us" => 0.001,
+            "ms" => 1.0,
+            "s" => 1000.0,
+            unit => panic!("wrk's unit {unit}"),
+        };
+        (figures, number.parse::<f64>().expect("a number") * unit)
+    }
+
+    fn drive_and_read(&self, endpoint: &Endpoint, path: &str) -> ([f64; FIGURES.len()], String) {
         let Load { wrk, connections, secs, options, openssl_conf } = self;
         let mut command = Command::new(wrk);
         command.args(["-t1", &format!("-c{connections}"), &format!("-d{secs}s")]).args(options);
@@ -71,6 +90,6 @@ impl Load {
         let requests = output.lines().find_map(|line| Some(line.split_once(" requests in ")?.0));
         let rate = output.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
         let (requests, rate) = number(requests).zip(number(rate)).expect("wrk counts");
-        [rate, spent * 1e6 / requests, memory[0], memory[1]]
+        ([rate, spent * 1e6 / requests, memory[0], memory[1]], output)
     }
 }

@@ -80,6 +80,17 @@ impl Running {
 
     /// Starts nginx with a port for each of `sites`.
     pub fn nginx(nginx: &Path, dir: &Path, connections: usize, sites: &[Site<'_>]) -> Running {
+        Running::nginx_with(nginx, dir, connections, sites, "")
+    }
+
+    /// Does the same with more directives in the `http` block.
+    pub fn nginx_with(
+        nginx: &Path,
+        dir: &Path,
+        connections: usize,
+        sites: &[Site<'_>],
+        directives: &str,
+    ) -> Running {
         let home = dir.join("nginx");
         fs::create_dir_all(home.join("www")).expect("a directory");
         let answer = format!(r#"{{"access_token":"{TOKEN}","expires_in":7200}}"#);
@@ -106,7 +117,7 @@ impl Running {
              http {{ access_log off; sendfile on; default_type application/json;\n\
              keepalive_timeout 300s; keepalive_requests 1000000000;\n\
              client_body_temp_path a; proxy_temp_path b; fastcgi_temp_path c; uwsgi_temp_path d; scgi_temp_path e;\n\
-             {} }}\n",
+             {directives} {} }}\n",
             connections + 100,
             servers.collect::<String>(),
         );
