@@ -159,6 +159,34 @@ fn accounts_are_refreshed_while_all_descriptors_for_connections_are_taken() {
     assert!(!stderr.contains("descriptors") && !stderr.contains("open files"), "{stderr}");
 }
 
+#[test]
+fn calls_that_are_passed_on_have_descriptors_for_their_connections_to_wechat() {
+    let wechat = WeChat::start();
+    let upstream = HoldingProxy::new(wechat.address());
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let mut serve =
+        sandbox.command(&["serve", "--refresh", "--gateway", "--base-url", &upstream.url()]);
+    serve.args(["--listen", "127.0.0.1:0", "--secret-file"]).arg(sandbox.path("secret"));
+    let log = sandbox.path("log");
+    let script = format!(r#"ulimit -n 128; exec "$0" "$@" 2>'{}'"#, log.display());
+    let server = Server::start(wrapped(&["bash", "-c", &script], &serve), 1);
+    eventually("a token is published", || sandbox.document_path().exists());
+    upstream.hold();
+    let call = format!(
+        "GET /cgi-bin/get_api_domain_ip?access_token={} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        sandbox.token()
+    );
+    let mut clients: Vec<_> = (0..128).map(|_| server.caller()).collect();
+    clients.iter_mut().for_each(|client| client.send(&call));
+    let logged = || fs::read_to_string(&log).unwrap();
+    eventually("as many calls as can be are passed on", || logged().contains("new ones wait"));
+    upstream.release();
+    for client in &mut clients {
+        let answer = client.answer();
+        assert!(answer.body.contains("ip_list"), "{answer:?} {}", logged());
+    }
+}
+
 /// Returns when the account's token was created, as its document says.
 fn created_at(sandbox: &Sandbox, name: &str) -> Option<String> {
     let document = fs::read(sandbox.path(&format!("state/{name}.json"))).ok()?;
