@@ -1,6 +1,7 @@
 'use strict';
 // Runs a Node.js SDK unchanged but for its host setting, which names a small reverse proxy in this process: requests for
-// tokens go to wxtoken and all others to WeChat's stand-in.
+// tokens go to wxtoken and all others to WeChat's stand-in. Without WXTOKEN_URL nothing is set, and all go where the hosts
+// file leads.
 //
 // For each line `call` on stdin it makes an API call, and prints `ok`, or `error` and the errcode. After `later SECONDS` the
 // SDK's clock is as much later.
@@ -40,19 +41,19 @@ const SDKS = {
   'co-wechat-api': (url) => {
     const API = require('co-wechat-api');
     const api = new API(WXTOKEN_APPID, WXTOKEN_KEY);
-    api.prefix = `${url}/cgi-bin/`;
+    if (url) api.prefix = `${url}/cgi-bin/`;
     return () => api.getIp();
   },
   'wechat-api': (url) => {
     const API = require('wechat-api');
     const api = new API(WXTOKEN_APPID, WXTOKEN_KEY);
-    api.endpoint = url;
+    if (url) api.endpoint = url;
     return promisify((callback) => api.getIp(callback));
   },
   'wechat-enterprise-api': (url) => {
     const API = require('wechat-enterprise-api');
     const api = new API(WXTOKEN_APPID, WXTOKEN_KEY, '1');
-    api.prefix = `${url}/cgi-bin/`;
+    if (url) api.prefix = `${url}/cgi-bin/`;
     // The SDK neither parses this answer nor looks for an errcode in it.
     return async () => {
       const answer = JSON.parse(await promisify((callback) => api.getCallbackIP(callback))());
@@ -67,7 +68,7 @@ const SDKS = {
 (async () => {
   proxy.listen(0, '127.0.0.1');
   await once(proxy, 'listening');
-  const call = SDKS[process.argv[2]](`http://127.0.0.1:${proxy.address().port}`);
+  const call = SDKS[process.argv[2]](WXTOKEN_URL && `http://127.0.0.1:${proxy.address().port}`);
   for await (const line of createInterface({ input: process.stdin })) {
     const [word, argument] = line.split(' ');
     if (word === 'later') {

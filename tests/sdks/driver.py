@@ -1,5 +1,5 @@
 """Runs a Python SDK unchanged. Its requests for tokens go to wxtoken and all others to WeChat's stand-in, as a reverse proxy
-or the hosts file would send them.
+would send them. Without WXTOKEN_URL they go where the hosts file leads.
 
 For each line `call` on stdin it makes an API call, and prints `ok`, or `error` and the errcode. After `later SECONDS` the
 SDK's clock is as much later.
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-WXTOKEN_URL = os.environ["WXTOKEN_URL"]
-WECHAT_API = os.environ["WECHAT_API"]
+WXTOKEN_URL = os.environ.get("WXTOKEN_URL")
+WECHAT_API = os.environ.get("WECHAT_API")
 APPID = os.environ["WXTOKEN_APPID"]
 KEY = os.environ["WXTOKEN_KEY"]
 
@@ -34,7 +34,8 @@ def send_routed(self, request, *args, **kwargs):
     return send(self, request, *args, **kwargs)
 
 
-HTTPAdapter.send = send_routed
+if WXTOKEN_URL:
+    HTTPAdapter.send = send_routed
 
 later = 0.0
 real_time = time.time

@@ -3,5 +3,6 @@
 mod alert;
 mod nginx;
 mod sdk;
+mod sdks_by_hosts_file;
 mod sdks_unchanged;
 mod systemd;

@@ -11,9 +11,9 @@ use super::sdk::{SdkSetup, Worker, new_key};
 use crate::support::*;
 
 /// An SDK, and what it does.
-struct Sdk {
-    name: &'static str,
-    version: &'static str,
+pub(super) struct Sdk {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
     /// How `tests/sdks/driver` knows it.
     driven_as: &'static str,
     /// The interpreter, below `target/sdk`.
@@ -30,7 +30,7 @@ const RECIPES: Option<&str> = Some("venv/bin/python");
 const UNCHANGED: Option<&str> = Some("unchanged/venv/bin/python");
 const NODE: Option<&str> = None;
 
-const SDKS: [Sdk; 10] = [
+pub(super) const SDKS: [Sdk; 10] = [
     sdk("wechatpy", "1.8.18", RECIPES, "wechatpy", true, true),
     sdk("wechatpy, WeCom", "1.8.18", RECIPES, "wechatpy work", true, true),
     sdk("wechatpy", "2.0.0a26", UNCHANGED, "wechatpy", true, true),
@@ -60,17 +60,28 @@ const fn sdk(
 }
 
 impl Sdk {
-    fn setup(&self, wechat: WeChat, serve: fn(&Sandbox, &[&str]) -> Server) -> SdkSetup {
-        SdkSetup::around(wechat, if self.is_for_wecom { "work" } else { "stable" }, serve)
+    /// The API of an account for the SDK.
+    pub(super) fn api(&self) -> &'static str {
+        if self.is_for_wecom { "work" } else { "stable" }
     }
 
-    fn command(&self, setup: &SdkSetup) -> Command {
+    fn setup(&self, wechat: WeChat, serve: fn(&Sandbox, &[&str]) -> Server) -> SdkSetup {
+        SdkSetup::around(wechat, self.api(), serve)
+    }
+
+    /// Returns a command that runs the SDK, which is installed below `sdks`, with the environment of this process.
+    pub(super) fn driver(&self, sdks: &Path) -> Command {
         let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks");
         let (mut command, driver) = match self.python {
-            Some(python) => (Command::new(setup.sdks.join(python)), "driver.py"),
+            Some(python) => (Command::new(sdks.join(python)), "driver.py"),
             None => (Command::new("node"), "driver.js"),
         };
         command.arg(drivers.join(driver)).arg(self.driven_as);
+        command
+    }
+
+    fn command(&self, setup: &SdkSetup) -> Command {
+        let mut command = self.driver(&setup.sdks);
         setup.set_environment(&mut command);
         command
     }

@@ -1,0 +1,99 @@
+//! The SDKs of `sdks_unchanged` as they are installed, at `wxtoken serve --gateway`: the hosts file leads WeChat's hosts there,
+//! the certificate is of `wxtoken ca`, and nothing is set but each runtime's variable for it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::sdk::{Worker, new_key};
+use super::sdks_unchanged::{SDKS, Sdk};
+use crate::support::*;
+
+/// WeChat's hosts on this machine, as an SDK sees them.
+struct Hosts {
+    wechat: WeChat,
+    sandbox: Sandbox,
+    _server: Server,
+    key: String,
+}
+
+impl Hosts {
+    /// Starts the gateway for an SDK at port 443 of a loopback address of its own.
+    fn set(sdk: &Sdk) -> Hosts {
+        static SETUPS: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, high | 0x80, low, SETUPS.fetch_add(1, Ordering::Relaxed));
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(sdk.api());
+        sandbox.run(&["fetch"]).exits(0);
+        let (key, line) = new_key();
+        write_with_mode(&sandbox.path("keys"), &line, 0o600);
+        let mut ca = wxtoken();
+        ca.arg("ca").arg(sandbox.path("ca"));
+        Run::new(ca).exits(0);
+        let hosts = format!("{ip} api.weixin.qq.com qyapi.weixin.qq.com\n");
+        write_with_mode(&sandbox.path("hosts"), &hosts, 0o644);
+        let [keys, cert, private] = ["keys", "ca/cert.pem", "ca/key.pem"]
+            .map(|name| sandbox.path(name).display().to_string());
+        let listen = SocketAddr::from((ip, 443)).to_string();
+        let server = sandbox.serve_refreshing(&[
+            "--gateway",
+            "--keys",
+            &keys,
+            "--allow",
+            "127.0.0.0/8",
+            "--listen",
+            &listen,
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &private,
+        ]);
+        Hosts { wechat, sandbox, _server: server, key }
+    }
+
+    fn worker(&self, sdk: &Sdk, key: &str) -> Worker {
+        let sdks = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk");
+        let mut command = sdk.driver(&sdks);
+        let root = self.sandbox.path("ca/ca.pem");
+        command.env("REQUESTS_CA_BUNDLE", &root).env("NODE_EXTRA_CA_CERTS", &root);
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("TMPDIR", self.sandbox.path(""));
+        let modules = [&sdks, &sdks.join("unchanged")].map(|it| it.join("node_modules"));
+        command.env("NODE_PATH", std::env::join_paths(modules).unwrap()).env("NO_PROXY", "*");
+        command.env("WXTOKEN_APPID", APPID).env("WXTOKEN_KEY", key);
+        let script = match sdk.name {
+            // It does not ask requests for the settings of the environment, so the CA is added to certifi's file.
+            "weixin-python" => CERTIFI,
+            _ => r#"mount --bind "$0/hosts" /etc/hosts; exec "$@""#,
+        };
+        let dir = self.sandbox.path("").display().to_string();
+        let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script, &dir];
+        Worker::start(wrapped(&words, &command))
+    }
+}
+
+/// Adds the CA to the roots that the Python whose program is the first word has by default.
+const CERTIFI: &str = r#"mount --bind "$0/hosts" /etc/hosts; roots=$("$1" -m certifi)
+    cat "$roots" "$0/ca/ca.pem" > "$0/roots.pem"; mount --bind "$0/roots.pem" "$roots"; unset REQUESTS_CA_BUNDLE; exec "$@""#;
+
+#[needs(mount, root, sdks)]
+#[test]
+fn at_the_gateway_no_sdk_meets_a_dead_token() {
+    for sdk in &SDKS {
+        let what = format!("{} {}", sdk.name, sdk.version);
+        let mut hosts = Hosts::set(sdk);
+        let mut worker = hosts.worker(sdk, &hosts.key);
+        assert_eq!(worker.call(), "ok", "{what}");
+        let mints = hosts.wechat.mints();
+        hosts.wechat.kill_tokens();
+        for _ in 0..3 {
+            assert_eq!(worker.call(), "ok", "{what}");
+        }
+        assert_eq!(hosts.wechat.mints(), mints + 1, "{what}");
+        assert_eq!(hosts.worker(sdk, &new_key().0).call(), "error 40125", "{what}");
+        // WeChat down, with a live token.
+        let down = std::mem::replace(&mut hosts.wechat, WeChat::start());
+        drop(down);
+        assert_eq!(worker.call(), "error -1", "{what}");
+    }
+}
