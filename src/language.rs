@@ -33,6 +33,15 @@ impl Language {
         OF_PROCESS.get().copied().unwrap_or(Language::Both)
     }
 
+    /// Returns the value of [`VARIABLE`] that asks for this language.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Language::English => "en",
+            Language::Chinese => "zh",
+            Language::Both => "both",
+        }
+    }
+
     /// Returns the language that an environment asks for; `variable` returns the value of one of its variables. The first of
     /// [`VARIABLE`], `LC_ALL`, `LC_MESSAGES` and `LANG` that is not empty counts.
     pub(crate) fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Language {
@@ -202,5 +211,8 @@ mod tests {
         assert_eq!(English.text("yes", "是"), "yes");
         assert_eq!(Chinese.text("yes", "是"), "是");
         assert_eq!(Both.text("yes", "是"), "yes 是");
+        for language in [English, Chinese, Both] {
+            assert_eq!(of_environment(&[("WXTOKEN_LANG", language.name())]), language);
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Socket, Type};
 
+use crate::language::{self, Language};
 use crate::log::printable;
 
 /// Limit for one request, and for what is polled until it is as expected.
@@ -81,6 +82,7 @@ impl Sandbox {
                 command.env_remove(name);
             }
         }
+        command.env(language::VARIABLE, Language::of_process().name());
         command.args(arguments).stdin(Stdio::null()).current_dir(&self.dir);
         Ok(command)
     }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::narration::{print_heading, print_line, print_prompt, print_result, shortened};
+use super::narration::{
+    print_line, print_prompt, print_result, print_step, print_text, shortened, wait_for_reader,
+};
 use super::sandbox::{DemoServer, STEP_TIMEOUT, Sandbox, expect, http, mock_count};
 use crate::error::Exit;
 
@@ -27,15 +29,18 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     mock.env("WXTOKEN_ACCOUNT", accounts.join(","));
     let wechat = sandbox.start(mock)?.address;
 
-    print_line(
+    print_text(
         "wxtoken demo: two official accounts, a WeCom app, their tickets, and a host without a secret.",
+        "wxtoken 演示：两个公众号、一个企业微信应用、各自的 ticket，以及一台没有 AppSecret 的主机。",
     )?;
-    print_line(
-        "WeChat is a stand-in on this machine here; wxtoken is the real one. \
-         微信由本机模拟，其余都是真的。",
+    print_text(
+        "WeChat is a stand-in on this machine here; wxtoken is the real one.",
+        "微信由本机模拟，其余都是真的。",
     )?;
     fetch_all(sandbox, wechat)?;
-    print_heading(
+    wait_for_reader()?;
+    print_step(
+        3,
         "The central server: tokens and tickets for other hosts, for SDKs also in WeChat's own shapes.",
         "中控服务器：向其他主机提供 token 和 ticket，SDK 可直接使用与微信相同的接口。",
     )?;
@@ -50,15 +55,19 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
         ));
     }
 
-    print_heading(
+    wait_for_reader()?;
+    print_step(
+        6,
         "The central host dies. The mirror hands out what it has, while that lives.",
         "中控宕机，镜像在 token 有效期内照常提供。",
     )?;
-    print_prompt("kill -9 %central")?;
+    print_prompt("kill -9 %?central")?;
     sandbox.kill(central)?;
     get_and_print(mirror.address, "/token/shop")?;
-    print_line(
-        "\nThat is all. With accounts of your own: see README.md, Several accounts. 正式使用请看 README.zh-CN.md",
+    print_line("")?;
+    print_text(
+        "That is all. With accounts of your own: see README.md, Several accounts.",
+        "演示结束。正式使用请看 README.zh-CN.md。",
     )
 }
 
@@ -95,14 +104,17 @@ tickets = ["jsapi", "agent_config"]
     // The wrong secret.
     sandbox.write_file("mini.secret", SHOP.1)?;
 
-    print_heading(
+    print_step(
+        1,
         "One run for all. The AppSecret of mini is a wrong one, which is its own trouble.",
         "一次运行处理全部账号；mini 的 AppSecret 填错了，只影响它自己。",
     )?;
     run_wxtoken(sandbox, &["fetch", "-c", "central.toml"], Exit::Refused)?;
     run_wxtoken(sandbox, &["check", "-c", "central.toml", "mini"], Exit::Refused)?;
 
-    print_heading(
+    wait_for_reader()?;
+    print_step(
+        2,
         "Mended. Nobody is asked for what is not due.",
         "改正后再运行，未到期的不会重复获取。",
     )?;
@@ -112,7 +124,10 @@ tickets = ["jsapi", "agent_config"]
     let [tokens, tickets] = ["mints", "tickets"].map(|what| mock_count(wechat, what));
     let (tokens, tickets) = (tokens?, tickets?);
     ensure!((tokens, tickets) == (3, 4), "WeChat gave {tokens} tokens and {tickets} tickets");
-    print_result(format_args!("WeChat gave {tokens} tokens and {tickets} tickets in all"))
+    print_text(
+        &format!("  WeChat gave {tokens} tokens and {tickets} tickets in all."),
+        &format!("  微信共发放 {tokens} 个 token 和 {tickets} 个 ticket。"),
+    )
 }
 
 /// Requests tokens and tickets from the central server, and from a mirror that it starts.
@@ -122,7 +137,9 @@ fn serve_tokens(sandbox: &Sandbox, central: DemoServer) -> Result<DemoServer> {
     get_and_print(address, "/ticket/shop/wx_card")?;
     get_and_print(address, &format!("/cgi-bin/gettoken?corpid={}&corpsecret=any", CRM.0))?;
 
-    print_heading(
+    wait_for_reader()?;
+    print_step(
+        4,
         "Another host: a mirror. It takes all from the central server, and never sees an AppSecret.",
         "另一台主机做镜像：一切取自中控，不接触 AppSecret。",
     )?;
@@ -146,7 +163,9 @@ fn replace_rejected_token(
     central: DemoServer,
     mirror: DemoServer,
 ) -> Result<()> {
-    print_heading(
+    wait_for_reader()?;
+    print_step(
+        5,
         "Another program had other tokens made, so ours are dead. A client of the mirror says so.",
         "别的程序获取了 token，原 token 失效；镜像的客户端报告后，自动更换一次。",
     )?;
@@ -155,9 +174,9 @@ fn replace_rejected_token(
     http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/kill", "")?;
     let address = mirror.address;
     let body = serde_json::json!({ "rejected": rejected }).to_string();
+    print_prompt("TOKEN=$(wxtoken get -r -c mirror.toml shop)")?;
     print_prompt(format_args!(
-        "curl -d '{{\"rejected\":\"{}…\"}}' http://{address}/token/shop",
-        rejected.get(..10).unwrap_or(&rejected)
+        "curl -s -d '{{\"rejected\":\"'$TOKEN'\"}}' http://{address}/token/shop"
     ))?;
     let (status, answer) = http(address, Ipv4Addr::LOCALHOST, "POST", "/token/shop", &body)?;
     ensure!(status == 200, "a rejected token got {status}: {answer}");
@@ -170,9 +189,9 @@ fn replace_rejected_token(
     get_and_print(central.address, "/token/shop")?;
     let minted = mock_count(wechat, "mints")? - minted;
     ensure!(minted == 1, "WeChat made {minted} tokens for one that was rejected");
-    print_result("WeChat made one token for it")?;
+    print_text("  WeChat made one token for it.", "  微信只新发了一个 token。")?;
 
-    print_prompt("cat central.log                        # and what was done there")?;
+    print_prompt("cat central.log")?;
     let log = sandbox.dir.join("central.log");
     let log = poll_until(|| Ok(fs::read_to_string(&log)?), |log| log.contains("reloaded"))?;
     log.lines().try_for_each(print_result)
@@ -208,7 +227,14 @@ fn serve(sandbox: &Sandbox, config: &str, log: &str) -> Result<DemoServer> {
 
 /// Requests `path` until the server has something to answer, and prints the answer.
 fn get_and_print(address: SocketAddr, path: &str) -> Result<Value> {
-    print_prompt(format_args!("curl 'http://{address}{path}'"))?;
+    // A query as arguments fits a terminal.
+    let (route, query) = path.split_once('?').unwrap_or((path, ""));
+    let query: String =
+        query.split('&').filter(|it| !it.is_empty()).map(|it| format!(" -d {it}")).collect();
+    match query.as_str() {
+        "" => print_prompt(format_args!("curl -s http://{address}{route}"))?,
+        query => print_prompt(format_args!("curl -sG{query} http://{address}{route}"))?,
+    }
     let get = || http(address, Ipv4Addr::LOCALHOST, "GET", path, "");
     let (status, body) = poll_until(get, |(status, _)| *status != 503)?;
     print_result(shortened(&body))?;

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
 
-use super::narration::{print_line, print_prompt, print_result, print_wxtoken, shortened, times};
+use super::narration::{
+    print_line, print_prompt, print_result, print_step, print_text, shortened, times,
+};
 use super::sandbox::{Sandbox, expect, http, mock_count};
 use crate::error::Exit;
 use crate::mock;
@@ -13,80 +15,114 @@ use crate::mock;
 /// A client that the allowlist does not contain. All of 127.0.0.0/8 is this host.
 const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Runs the demo. Prints what really happens, and fails at a step that goes otherwise than expected.
+/// Runs the demo. Prints what really happens, and fails at a step that goes otherwise than expected. Every command that it
+/// prints can be typed in an empty directory.
 pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
-    let document = sandbox.dir.join("default.json");
-    sandbox.write_file("secret", mock::SECRET)?;
+    print_text(
+        "wxtoken demo: one place asks WeChat for the token, and all others read it.",
+        "wxtoken 演示：只有一处向微信获取 token，其他程序只读取。",
+    )?;
+
+    print_step(
+        1,
+        "A stand-in for WeChat on this machine. All else is real.",
+        "微信由本机模拟，其余都是真的。",
+    )?;
     let wechat = sandbox.start(sandbox.wxtoken(&["mock"])?)?.address;
     let url = format!("http://{wechat}");
+    print_prompt(format_args!("wxtoken mock --listen {wechat} &"))?;
+
+    print_step(
+        2,
+        "The account. Its AppSecret is in a file that only its owner can read.",
+        "账号。AppSecret 存放在只有本人可读的文件中。",
+    )?;
+    print_prompt(format_args!("(umask 077; echo {} > secret)", mock::SECRET))?;
+    sandbox.write_file("secret", mock::SECRET)?;
+    print_prompt("export WXTOKEN_DIR=. WXTOKEN_SECRET_FILE=secret")?;
+    print_prompt(format_args!("export WXTOKEN_APPID={}", mock::APPID))?;
+    print_prompt(format_args!("export WXTOKEN_BASE_URL={url}"))?;
     // The account comes from the environment, so that no config of this machine is read.
     let wxtoken = |arguments: &[&str]| {
         let mut command = sandbox.wxtoken(arguments)?;
-        command.env("WXTOKEN_DIR", &sandbox.dir).env("WXTOKEN_APPID", mock::APPID);
+        command.env("WXTOKEN_DIR", ".").env("WXTOKEN_SECRET_FILE", "secret");
+        command.env("WXTOKEN_APPID", mock::APPID).env("WXTOKEN_BASE_URL", &url);
         Ok::<_, anyhow::Error>(command)
     };
-    let run_with_secret = |arguments: &[&str]| {
-        let mut command = wxtoken(arguments)?;
-        command.env("WXTOKEN_SECRET_FILE", "secret").env("WXTOKEN_BASE_URL", &url);
-        sandbox.run(command)
+    let run = |arguments: &[&str]| {
+        print_prompt(format_args!("wxtoken {}", arguments.join(" ")))?;
+        sandbox.run(wxtoken(arguments)?)
     };
 
-    print_line("wxtoken demo: one place asks WeChat for the token, everybody else reads it.")?;
-    print_line(
-        "WeChat is a stand-in on this machine here; wxtoken is the real one. 微信由本机模拟，其余都是真的。",
+    print_step(
+        3,
+        "fetch, every minute from cron or a timer: asks WeChat and publishes a file.",
+        "fetch（由 cron 或定时器每分钟运行）：向微信获取 token，写入文件。",
+    )?;
+    expect(&run(&["fetch"])?, 0)?;
+    print_prompt("cat default.json")?;
+    print_result(shortened(&fs::read_to_string(sandbox.dir.join("default.json"))?))?;
+
+    print_step(
+        4,
+        "get, in a script: prints the token with the life it has left.",
+        "get（在脚本中）：输出 token 和剩余有效期。",
+    )?;
+    print_result(shortened(&expect(&run(&["get"])?, 0)?))?;
+
+    print_step(
+        5,
+        "fetch again: the token is not due, and WeChat is not asked.",
+        "再次 fetch：未到刷新时间，不会请求微信。",
+    )?;
+    expect(&run(&["fetch"])?, 0)?;
+    let [english, chinese] = times(mock_count(wechat, "stable_token")?);
+    print_text(
+        &format!("  WeChat was asked {english} in all."),
+        &format!("  共请求微信 {chinese}。"),
     )?;
 
-    print_wxtoken("fetch                                  # from cron or a timer, every minute")?;
-    expect(&run_with_secret(&["fetch"])?, 0)?;
-    print_result(format_args!("published {}:", document.display()))?;
-    print_result(shortened(&fs::read_to_string(&document)?))?;
-
-    print_wxtoken(
-        "get                                    # in a script: the token, and the life it has left",
+    print_step(
+        6,
+        "serve, for other hosts: hands it to allowed addresses only.",
+        "serve（供其他主机使用）：只提供给允许的地址。",
     )?;
-    print_result(shortened(&expect(&run_with_secret(&["get"])?, 0)?))?;
-
-    print_wxtoken("fetch                                  # again: not due, nobody is asked")?;
-    expect(&run_with_secret(&["fetch"])?, 0)?;
-    print_result(format_args!(
-        "WeChat was asked {} in all",
-        times(mock_count(wechat, "stable_token")?)
-    ))?;
-
     let serve = ["serve", "--quiet", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"];
     let server = sandbox.start(wxtoken(&serve)?)?.address;
-    print_wxtoken(
-        "serve --allow 127.0.0.1                # for other hosts: allowed addresses only",
-    )?;
-    print_prompt(format_args!("curl http://{server}/token"))?;
+    print_prompt(format_args!("wxtoken serve --quiet --listen {server} --allow 127.0.0.1 &"))?;
+    print_prompt(format_args!("curl -s http://{server}/token"))?;
     print_result(shortened(&http(server, Ipv4Addr::LOCALHOST, "GET", "/token", "")?.1))?;
     print_prompt(format_args!(
-        "curl --interface {OTHER_CLIENT} http://{server}/token     # a stranger"
+        "curl -sw ' %{{http_code}}' --interface {OTHER_CLIENT} http://{server}/token"
     ))?;
     let (status, body) = http(server, OTHER_CLIENT, "GET", "/token", "")?;
     if status != 403 {
         bail!("a stranger got {status} instead of 403");
     }
-    print_result(format_args!("{status} {}", body.trim_end()))?;
+    print_result(format_args!("{} {status}", body.trim_end()))?;
 
-    http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "errcode:40164")?;
-    print_wxtoken(
-        "fetch --force                          # and when WeChat refuses: what to do, in both languages",
+    print_step(
+        7,
+        "WeChat refuses: the message says what to do, and the published token stays.",
+        "微信拒绝时：提示怎么办，已发布的 token 保持不变。",
     )?;
-    let refused = run_with_secret(&["fetch", "--force"])?;
+    print_prompt(format_args!("curl -s -d errcode:40164 {url}/mock/fault"))?;
+    http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "errcode:40164")?;
+    let refused = run(&["fetch", "--force"])?;
     print_result(String::from_utf8_lossy(&refused.stderr).trim_end())?;
     expect(&refused, Exit::Refused as i32)?;
-    print_wxtoken("status                                 # the published token is still there")?;
-    print_result(expect(&run_with_secret(&["status"])?, 0)?.trim_end())?;
+    print_result(expect(&run(&["status"])?, 0)?.trim_end())?;
 
+    print_line("")?;
     if keep {
         http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "none")?;
         print_line(format_args!(
-            "\nGoing on until Ctrl-C: wxtoken at http://{server}/token, the stand-in at {url}"
+            "Going on until Ctrl-C: wxtoken at http://{server}/token, the stand-in at {url}"
         ))
     } else {
-        print_line(
-            "\nThat is all. With an account of your own: see README.md, 正式使用请看 README.zh-CN.md",
+        print_text(
+            "That is all. With an account of your own: see README.md.",
+            "演示结束。正式使用请看 README.zh-CN.md。",
         )
     }
 }

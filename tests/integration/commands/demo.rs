@@ -27,10 +27,11 @@ fn the_demo_shows_each_step_and_cleans_up() {
         "\"access_token\":\"",
         "$ wxtoken get",
         "WeChat was asked once in all",
-        "$ wxtoken serve --allow 127.0.0.1",
-        "$ curl http://127.0.0.1:",
-        "  403 {\"errcode\":40164,",
+        "--allow 127.0.0.1 &",
+        "$ curl -s http://127.0.0.1:",
+        "  {\"errcode\":40164,",
         "\"error\":\"forbidden\"",
+        "} 403\n",
         "WeChat refused (40164)",
         "白名单",
         "default  live",
@@ -38,7 +39,8 @@ fn the_demo_shows_each_step_and_cleans_up() {
         assert!(ran.stdout.contains(part), "{part:?} is not in:\n{}", ran.stdout);
     }
     assert!(is_empty(dir.path()), "nothing is left");
-    assert!(!ran.stdout.contains("0123456789abcdef0123456789abcdef"), "the secret is not shown");
+    // The stand-in's secret is in the command that writes it to a file, and nowhere else.
+    assert_eq!(ran.stdout.matches("0123456789abcdef0123456789abcdef").count(), 1, "{}", ran.stdout);
 }
 
 #[test]
@@ -59,17 +61,17 @@ fn the_full_demo_shows_each_step_and_cleans_up() {
         "crm/agent_config  live",
         "shop/wx_card      live",
         "WeChat gave 3 tokens and 4 tickets in all",
-        "/ticket/shop/wx_card'\n  {\"ticket\":\"",
-        "/cgi-bin/gettoken?corpid=ww0123456789abcdef&corpsecret=any'\n  {\"errcode\":0,",
+        "/ticket/shop/wx_card\n  {\"ticket\":\"",
+        "/cgi-bin/gettoken\n  {\"errcode\":0,",
         "from = \"http://127.0.0.1:",
         "$ wxtoken serve --refresh -c mirror.toml",
-        "/token/shop'\n  {\"access_token\":\"",
-        "$ curl -d '{\"rejected\":\"",
+        "/token/shop\n  {\"access_token\":\"",
+        "$ curl -s -d '{\"rejected\":\"'$TOKEN'\"}' http://127.0.0.1:",
         "WeChat made one token for it",
         "somebody else has had another one made",
         "shop: here the app would be reloaded",
-        "$ kill -9 %central",
-        "/token/shop'\n  {\"access_token\":\"",
+        "$ kill -9 %?central",
+        "/token/shop\n  {\"access_token\":\"",
         "That is all.",
     ] {
         let (_, after) = rest
@@ -91,6 +93,81 @@ fn the_full_demo_shows_each_step_and_cleans_up() {
         .collect();
     assert_eq!(ports.len(), 3, "the stand-in, the central server and the mirror");
     assert!(is_empty(dir.path()), "nothing is left");
+}
+
+/// Returns the commands of the demo, as they are shown.
+fn commands(shown: &str) -> Vec<&str> {
+    shown.lines().filter_map(|line| line.strip_prefix("$ ")).collect()
+}
+
+#[needs(curl)]
+#[test]
+fn each_command_of_the_demo_can_be_typed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = Run::new(demo(dir.path(), &[])).exits(0).stdout;
+    let mut script = String::from("set -e\nkill_all() { kill $(jobs -p); }\ntrap kill_all EXIT\n");
+    for command in commands(&shown) {
+        // An address that no other test listens at.
+        let command = command.replace("127.0.0.1:", "127.83.6.1:");
+        let fails = command.contains("--force");
+        script += &format!("{command}{}\n", if fails { " || test $? = 4" } else { "" });
+        if let Some(background) = command.strip_suffix(" &") {
+            let address = background.split("--listen ").nth(1).unwrap().split(' ').next().unwrap();
+            script += &format!("until curl -s http://{address}/ >ignored; do sleep 0.1; done\n");
+        }
+    }
+    let program_dir = std::path::Path::new(env!("CARGO_BIN_EXE_wxtoken")).parent().unwrap();
+    let path = format!("{}:{}", program_dir.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).current_dir(dir.path()).env_clear().env("PATH", path);
+    let ran = Run::new(command).exits(0);
+    for part in ["\"access_token\":\"", "\"errcode\":40164,", " 403", "default  live"] {
+        assert!(ran.stdout.contains(part), "{part:?} is not in:\n{}", ran.stdout);
+    }
+    assert!(ran.stderr.contains("WeChat refused (40164)"), "{}", ran.stderr);
+}
+
+#[needs(script)]
+#[test]
+fn on_a_terminal_the_demo_is_coloured_and_fits_it_in_the_language_of_the_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    for (language, step) in [("en", "3. fetch, every minute"), ("zh", "3. fetch（由 cron")] {
+        let mut command = demo(dir.path(), &[]);
+        command.env("WXTOKEN_LANG", language);
+        let shown = Run::new(on_terminal(&command)).exits(0).stdout;
+        assert!(shown.lines().all(|line| columns(line) <= 80), "{shown}");
+        assert!(shown.contains(step) && shown.contains("\x1b[32m$ wxtoken fetch"), "{shown}");
+        let other = if language == "en" { "微信拒绝时" } else { "WeChat refuses:" };
+        assert!(!shown.contains(other), "{shown}");
+    }
+    let mut plain = demo(dir.path(), &[]);
+    plain.env("NO_COLOR", "1");
+    assert!(!Run::new(on_terminal(&plain)).exits(0).stdout.contains("\x1b["));
+}
+
+#[needs(script)]
+#[test]
+fn on_a_terminal_the_full_demo_waits_for_the_reader_before_each_further_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = on_terminal(&demo(dir.path(), &["--full"]));
+    command.env("WXTOKEN_LANG", "en").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for step in 1..6 {
+        while shown.matches("Enter goes on").count() < step {
+            let mut some = [0; 4096];
+            let count = stdout.read(&mut some).unwrap();
+            assert!(count > 0, "it has ended at step {step}: {shown}");
+            shown.push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+        assert!(!shown.contains(&format!("{}. ", step + 1)), "the next step waits: {shown}");
+        std::io::Write::write_all(&mut stdin, b"\n").unwrap();
+    }
+    stdout.read_to_string(&mut shown).unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(shown.contains("That is all."), "{shown}");
+    assert!(shown.lines().all(|line| columns(line) <= 80), "{shown}");
 }
 
 #[test]
