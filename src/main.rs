@@ -6,6 +6,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use rustix::process::{
@@ -49,7 +50,12 @@ fn main() -> ExitCode {
             "{command}: a crash may write secrets to disk, because core dumps cannot be forbidden: {err}"
         );
     }
-    commands::run(cli).unwrap_or_else(|err| error::Exit::report(command, &err)).into()
+    match panic::catch_unwind(AssertUnwindSafe(|| commands::run(cli))) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(err)) => error::Exit::report(command, &err).into(),
+        // Reported where it happened. The status is one of those in the manual.
+        Err(_) => error::Exit::Failure.into(),
+    }
 }
 
 /// Keeps the memory of this process, which holds secrets and tokens, out of core dumps and from other processes of the

@@ -23,9 +23,7 @@ mod status;
 
 /// Runs the command that was typed. An error carries the exit status ([`Exit::from_error`]).
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
-    let has_event_loop =
-        matches!(cli.command, Command::Serve(_) | Command::Mock(_) | Command::Demo(_));
-    if !has_event_loop {
+    if cli.command.ends_by_itself() {
         signals::end_first_process();
     }
     match cli.command {

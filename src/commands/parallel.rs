@@ -1,6 +1,7 @@
 //! Runs one action for many accounts at once, on a bounded number of threads. Reports each failure as it comes, and shows
 //! progress on a terminal. Does not know what the action does.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -23,6 +24,11 @@ pub(super) fn for_each<T: Sync>(
     accounts: &[T],
     action: impl Fn(&T) -> Result<()> + Sync,
 ) -> Exit {
+    // A panic is reported where it happens, and costs no other account its turn.
+    let action = |account: &T| {
+        let run = panic::catch_unwind(AssertUnwindSafe(|| action(account)));
+        run.unwrap_or_else(|_| Err(Exit::Failure.errors(Vec::new())))
+    };
     let next = AtomicUsize::new(0);
     let work = |outcomes: Sender<Result<()>>| {
         while let Some(account) = accounts.get(next.fetch_add(1, Ordering::Relaxed)) {

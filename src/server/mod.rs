@@ -11,13 +11,13 @@ mod transport;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -97,24 +97,7 @@ pub(crate) async fn serve(
     if signals::is_first_process() {
         spawn_local(reap_orphans()); // Until the process ends.
     }
-    {
-        let mut told = pin!(listening(addresses));
-        let mut requested = pin!(shutdown.requested());
-        let mut is_told = false;
-        poll_fn(|cx| {
-            if requested.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            if !is_told {
-                match told.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => is_told = true,
-                    other => return other,
-                }
-            }
-            Poll::Pending
-        })
-        .await?;
-    }
+    run_until(shutdown.requested(), listening(addresses), &mut tasks).await?;
     systemd::stopping();
     for task in tasks {
         task.abort();
@@ -140,6 +123,34 @@ pub(crate) async fn serve(
     })
     .await;
     Ok(())
+}
+
+/// Waits until a signal has `requested` the end, and lets `listening` come to its own meanwhile. Fails if that fails, or if one
+/// of `tasks` ends, of which each is needed: a server that no longer accepts or reloads is to be started again.
+async fn run_until(
+    requested: impl Future<Output = ()>,
+    listening: impl Future<Output = anyhow::Result<()>>,
+    tasks: &mut [JoinHandle<()>],
+) -> anyhow::Result<()> {
+    let (mut requested, mut listening) = (pin!(requested), pin!(listening));
+    let mut is_told = false;
+    poll_fn(|cx| {
+        if requested.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if tasks.iter_mut().any(|task| Pin::new(task).poll(cx).is_ready()) {
+            let broke_off = "the server broke off by a fault in wxtoken itself; please report it";
+            return Poll::Ready(Err(anyhow!(broke_off)));
+        }
+        if !is_told {
+            match listening.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => is_told = true,
+                other => return other,
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread, and no file waits for
@@ -241,5 +252,39 @@ async fn notify_alive(every: Duration) {
     loop {
         ticks.tick().await;
         systemd::alive();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[test]
+    fn a_server_ends_if_it_could_accept_or_reload_no_longer() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let run = |breaks: bool, requested: bool| {
+            LocalSet::new().block_on(&runtime, async {
+                let mut tasks = vec![
+                    spawn_local(pending()),
+                    spawn_local(async move {
+                        assert!(!breaks, "a fault");
+                        pending().await
+                    }),
+                ];
+                let requested = async move {
+                    if !requested {
+                        pending().await
+                    }
+                };
+                run_until(requested, ready(Ok(())), &mut tasks).await
+            })
+        };
+        assert!(run(false, true).is_ok());
+        let err = run(true, false).expect_err("a fault");
+        assert!(err.to_string().contains("broke off"), "{err}");
     }
 }
