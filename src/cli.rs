@@ -428,7 +428,7 @@ pub(crate) struct MockArgs {
 
     /// Answer with this fault: errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more
     ///
-    /// For the next TIMES calls, or until POST /mock/fault says otherwise; token/, probe/ or ticket/ before it limits it to
+    /// For the next TIMES calls, or until POST /mock/fault says otherwise; token/, probe/, ticket/ or api/ before it limits it to
     /// such calls. GET /mock/faults and the manual list all.
     #[arg(long, env = "WXTOKEN_FAULT", value_name = "[CALLS/]KIND[:N][@TIMES]")]
     pub(crate) fault: Option<String>,

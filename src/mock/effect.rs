@@ -26,10 +26,13 @@ pub(crate) enum Effect {
     Wire(WireAction),
 }
 
-/// The answer by WeChat's rules: a JSON object, or an HTTP status without a body.
+/// The answer by WeChat's rules.
 pub(crate) enum CorrectAnswer {
     Object(Map<String, Value>),
+    /// An HTTP status without a body.
     Status(u16),
+    /// An image.
+    Media,
 }
 
 impl MockAnswer {
@@ -61,6 +64,7 @@ impl From<CorrectAnswer> for MockAnswer {
         match correct {
             CorrectAnswer::Object(object) => MockAnswer::json(&Value::Object(object)),
             CorrectAnswer::Status(status) => MockAnswer::empty(status),
+            CorrectAnswer::Media => MockAnswer::ok("image/jpeg", binary_data()),
         }
     }
 }
@@ -142,7 +146,7 @@ pub(crate) fn replacement(
 pub(crate) fn alter(fault: MockFault, correct: CorrectAnswer) -> Effect {
     let mut object = match correct {
         CorrectAnswer::Object(object) => object,
-        CorrectAnswer::Status(_) => return Effect::Http(correct.into()),
+        CorrectAnswer::Status(_) | CorrectAnswer::Media => return Effect::Http(correct.into()),
     };
     if let Some(key) = ["access_token", "ticket"].into_iter().find(|key| object.contains_key(*key))
     {

@@ -51,11 +51,17 @@ pub(crate) enum CallGroup {
     Probe,
     /// Those that hand out tickets.
     Ticket,
+    /// Those that do something for an account: messages, uploads and downloads.
+    Api,
 }
 
 /// The groups as they are typed before a fault.
-const CALL_GROUPS: [(&str, CallGroup); 3] =
-    [("token", CallGroup::Token), ("probe", CallGroup::Probe), ("ticket", CallGroup::Ticket)];
+const CALL_GROUPS: [(&str, CallGroup); 4] = [
+    ("token", CallGroup::Token),
+    ("probe", CallGroup::Probe),
+    ("ticket", CallGroup::Ticket),
+    ("api", CallGroup::Api),
+];
 
 /// A line of the table.
 pub(crate) struct FaultEntry {
@@ -214,7 +220,7 @@ impl FromStr for MockFault {
             Some((name, rest)) => {
                 let known = CALL_GROUPS.iter().find(|(known, _)| *known == name);
                 let (_, group) = known.ok_or(
-                    "before /, the calls that it is to strike: expected token, probe or ticket",
+                    "before /, the calls that it is to strike: expected token, probe, ticket or api",
                 )?;
                 (Some(*group), rest)
             }

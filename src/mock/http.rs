@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use super::effect::{Effect, MockAnswer, alter, replacement};
 use super::errmsg::Wording;
 use super::fault::{CallGroup, FAULTS, FaultEntry, FaultKind, MockFault};
-use super::routes::{ApiCall, MockRequest};
+use super::routes::{ApiCall, MockRequest, UPLOAD};
 use super::rules::MockWeChat;
 use super::wire::WireAction;
 use crate::log;
@@ -62,6 +62,8 @@ struct CallCounts {
     getcallbackip: u64,
     /// All routes for tickets.
     tickets: u64,
+    /// Messages, uploads and downloads.
+    api: u64,
     /// Unknown routes, without `/mock/…`.
     other: u64,
 }
@@ -151,8 +153,12 @@ impl MockServer {
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, WireAction> {
         let (head, body) = request.into_parts();
-        let body = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
+        let body = match head.uri.path() {
+            UPLOAD => discarded(body).await,
+            _ => Limited::new(body, MAX_BODY).collect().await.map(|body| body.to_bytes()),
+        };
+        let body = match body {
+            Ok(body) => body,
             Err(err) if err.is::<LengthLimitError>() => {
                 return Ok(response(MockAnswer::empty(413)));
             }
@@ -229,6 +235,7 @@ impl MockServer {
             ApiCall::DomainIp => counts.get_api_domain_ip += 1,
             ApiCall::CallbackIp => counts.getcallbackip += 1,
             ApiCall::Ticket { .. } => counts.tickets += 1,
+            ApiCall::Message | ApiCall::Upload | ApiCall::Download => counts.api += 1,
             ApiCall::Unknown => counts.other += 1,
         }
         self.counts.set(counts);
@@ -247,6 +254,7 @@ impl MockServer {
                     "get_api_domain_ip": counts.get_api_domain_ip,
                     "getcallbackip": counts.getcallbackip,
                     "tickets": counts.tickets,
+                    "api": counts.api,
                     "other": counts.other,
                     "mints": self.wechat.borrow().mints(),
                 }))
@@ -277,6 +285,14 @@ impl MockServer {
             ),
         }
     }
+}
+
+/// Reads a body to its end, of any size, and keeps nothing of it.
+async fn discarded(mut body: Incoming) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(Bytes::new())
 }
 
 fn fault_description(entry: &FaultEntry) -> Value {

@@ -15,6 +15,9 @@ use super::rules::{CallerCredentials, MockGrant, MockRefusal, MockWeChat};
 /// Some addresses of WeChat's, as the APIs that list them answer.
 const WECHAT_ADDRESSES: [&str; 3] = ["101.91.34.103", "101.226.103.61", "180.163.15.149"];
 
+/// The route whose bodies may be large. Nothing of them is kept.
+pub(crate) const UPLOAD: &str = "/cgi-bin/media/upload";
+
 /// A request with its whole body.
 pub(crate) struct MockRequest {
     pub(crate) method: Method,
@@ -38,6 +41,12 @@ pub(crate) enum ApiCall {
     CallbackIp,
     /// One of the routes for tickets. `kind` is `None` if the route has no such type.
     Ticket { kind: Option<&'static str>, is_wecom: bool },
+    /// POST /cgi-bin/message/custom/send, on WeCom /cgi-bin/message/send
+    Message,
+    /// POST /cgi-bin/media/upload
+    Upload,
+    /// GET /cgi-bin/media/get
+    Download,
     /// None of the routes.
     Unknown,
 }
@@ -66,6 +75,9 @@ impl MockRequest {
             "/cgi-bin/ticket/getticket" => ticket(&["jsapi", "wx_card"], false),
             "/cgi-bin/get_jsapi_ticket" => ApiCall::Ticket { kind: Some("jsapi"), is_wecom: true },
             "/cgi-bin/ticket/get" => ticket(&["agent_config"], true),
+            "/cgi-bin/message/custom/send" | "/cgi-bin/message/send" => ApiCall::Message,
+            UPLOAD => ApiCall::Upload,
+            "/cgi-bin/media/get" => ApiCall::Download,
             _ => ApiCall::Unknown,
         }
     }
@@ -99,6 +111,7 @@ impl ApiCall {
             }
             ApiCall::DomainIp | ApiCall::CallbackIp => Some(CallGroup::Probe),
             ApiCall::Ticket { .. } => Some(CallGroup::Ticket),
+            ApiCall::Message | ApiCall::Upload | ApiCall::Download => Some(CallGroup::Api),
             ApiCall::Unknown => None,
         }
     }
@@ -145,6 +158,21 @@ impl ApiCall {
                 let caller = body.credentials();
                 grant_answer("access_token", &wechat.stable_token(caller, body.forced, now)?)
             }
+            ApiCall::Message | ApiCall::Upload if request.method != Method::POST => {
+                return Err(wechat.refusal(43002, self.wording(), now));
+            }
+            ApiCall::Message => {
+                wechat.check_token(&parameter("access_token"), now)?;
+                CorrectAnswer::Object(Map::new()).with_errcode_0()
+            }
+            ApiCall::Upload => {
+                wechat.check_token(&parameter("access_token"), now)?;
+                CorrectAnswer::Object(Map::from_iter([
+                    ("type".to_owned(), json!("image")),
+                    ("media_id".to_owned(), json!("mock_media_id")),
+                    ("created_at".to_owned(), json!(now.as_secs())),
+                ]))
+            }
             _ if request.method != Method::GET => {
                 return Err(wechat.refusal(43001, self.wording(), now));
             }
@@ -173,6 +201,10 @@ impl ApiCall {
                     return Err(wechat.refusal(errcode, self.wording(), now));
                 };
                 grant_answer("ticket", &wechat.ticket(&token, kind, now)?).with_errcode_0()
+            }
+            ApiCall::Download => {
+                wechat.check_token(&parameter("access_token"), now)?;
+                CorrectAnswer::Media
             }
             ApiCall::DomainIp | ApiCall::CallbackIp => {
                 let token = parameter("access_token");

@@ -223,7 +223,7 @@ fn the_classic_api_mints_at_every_call_and_the_stable_one_does_not() {
     }
     assert_eq!(
         wechat.calls(),
-        json!({ "token": 2, "stable_token": 2, "forced": 0, "gettoken": 0, "get_api_domain_ip": 3, "getcallbackip": 0, "tickets": 0, "other": 0, "mints": 3 })
+        json!({ "token": 2, "stable_token": 2, "forced": 0, "gettoken": 0, "get_api_domain_ip": 3, "getcallbackip": 0, "tickets": 0, "api": 0, "other": 0, "mints": 3 })
     );
 }
 
@@ -375,6 +375,26 @@ fn invalid_calls_are_refused_as_by_wechat() {
     assert_eq!(wechat.get("/cgi-bin/nowhere").status(), 404);
     let head = String::from_utf8(wechat.get("/cgi-bin/token").bytes).expect("text");
     assert!(head.contains("content-type: application/json; encoding=utf-8\r\n"), "{head}");
+}
+
+#[test]
+fn messages_uploads_and_downloads_need_a_live_token() {
+    let wechat = StandIn::start(&[]);
+    let token = wechat.token()["access_token"].as_str().expect("a token").to_owned();
+    let with = |path: &str| format!("{path}?access_token={token}");
+    let message = with("/cgi-bin/message/custom/send");
+    assert_eq!(wechat.post(&message, "{}").json(), json!({"errcode": 0, "errmsg": "ok"}));
+    assert_eq!(wechat.get(&message).json()["errcode"], 43002);
+    assert_eq!(wechat.post("/cgi-bin/message/custom/send", "{}").json()["errcode"], 41001);
+    let upload = wechat.post(&with("/cgi-bin/media/upload"), &"x".repeat(1024 * 1024));
+    assert!(upload.json()["media_id"].is_string());
+    let download = wechat.get(&with("/cgi-bin/media/get"));
+    assert_eq!((download.status(), download.body().len()), (200, 512));
+    wechat.post("/mock/fault", "api/errcode:40014@1");
+    assert_eq!(wechat.get(&with("/cgi-bin/get_api_domain_ip")).json()["errcode"], Value::Null);
+    assert_eq!(wechat.post(&message, "{}").json()["errcode"], 40014);
+    assert_eq!(wechat.post(&message, "{}").json()["errcode"], 0);
+    assert_eq!(wechat.get("/mock/calls").json()["api"], 7);
 }
 
 #[test]

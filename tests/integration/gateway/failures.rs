@@ -1,7 +1,7 @@
 //! WeChat is down, slow, or breaks off; clients leave.
 
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
 
 use serde_json::json;
 
@@ -28,6 +28,24 @@ fn where_wechat_cannot_be_reached_it_is_said_in_wechats_form_and_nothing_was_sen
     assert!(home.has_logged("refused") && !home.has_logged("T0K3N") && !home.has_logged("S3CR3T"));
     let metrics = server.get("/metrics").body;
     assert!(metrics.contains("result=\"unreachable\",errcode=\"0\"} 1"), "{metrics}");
+}
+
+/// Whether in TCP, in the handshake, or never: nothing was sent, and the next server is asked.
+#[test]
+fn a_server_that_says_nothing_in_the_handshake_is_one_that_cannot_be_reached() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let home = home(&[&url]);
+    let server = home.serve_with_log(&["--gateway"]);
+    let answer = server.get("/cgi-bin/x");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
+    eventually("it is logged", || home.has_logged("no connection in time"));
+
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Json("{}".to_owned()));
+    let home = self::home(&[&url, &upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    assert_eq!(server.get("/cgi-bin/x").body, "{}");
 }
 
 #[test]

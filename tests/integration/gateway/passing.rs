@@ -33,6 +33,29 @@ fn a_call_without_a_token_gets_the_accounts() {
     assert_eq!(server.get("/cgi-bin/get_api_domain_ip").status, 404);
 }
 
+/// The mock alone is enough to try the gateway out.
+#[test]
+fn messages_uploads_and_downloads_pass_and_heal_with_the_mock() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    for kill in [false, true] {
+        if kill {
+            wechat.kill_tokens();
+        }
+        assert_eq!(server.post("/cgi-bin/message/custom/send", "{}").json()["errcode"], 0);
+        let upload = server.post("/cgi-bin/media/upload", &"x".repeat(2 * 1024 * 1024));
+        assert!(upload.json()["media_id"].is_string(), "{upload:?}");
+        let download = server.get("/cgi-bin/media/get");
+        assert_eq!(download.header("content-type"), Some("image/jpeg"));
+    }
+    // A permanent refusal of these calls alone.
+    wechat.fault("api/errcode:40014");
+    let mints = wechat.mints();
+    assert_eq!(server.get("/cgi-bin/media/get").json()["errcode"], 40014);
+    assert_eq!(wechat.mints(), mints);
+}
+
 #[test]
 fn method_path_query_headers_and_body_arrive_as_they_came() {
     let body = r#"{"touser":"o1","text":{"content":"你好"}}"#;
