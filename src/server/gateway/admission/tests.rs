@@ -385,3 +385,81 @@ fn two_authorization_headers_are_refused() {
     let refused = admit(request, &setup.access.borrow(), &setup.accounts);
     assert_eq!(refused, Err(GatewayRefusal::SeveralAuthorizations));
 }
+
+/// Whatever the head of a request holds, WeChat gets a plain path, one token, and the rest of the query as it came.
+#[test]
+fn of_random_targets_those_that_are_admitted_have_one_meaning() {
+    let setup = Setup::new();
+    let parts = [
+        "/",
+        "//",
+        "/.",
+        "cgi-bin",
+        "menu",
+        "get",
+        "delete",
+        "sns",
+        "%2e",
+        ";",
+        "\\",
+        "token",
+        "?",
+        "&",
+        "=",
+        "access_token",
+        "access%5Ftoken",
+        "%61ccess_token",
+        "ACCESS_TOKEN",
+        "T-shop",
+        "T-crm",
+        "%",
+        "from_appid",
+        "wx-shop",
+        "cloudbase_access_token",
+        "gateway",
+        "shop",
+        "a",
+        "+",
+        "%00",
+        "ü",
+        "#",
+        "component_access_token",
+        "/cgi-bin/menu/get?",
+        "/gateway/shop/wxa/x?",
+        "access_token=T-shop",
+        "&from_appid=wx-shop",
+        "&access_token=",
+    ];
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below
+    };
+    let (mut admitted, mut refused) = (0, 0);
+    for _ in 0..50_000 {
+        let mut target =
+            if next(2) == 0 { "/cgi-bin/menu/get?".to_owned() } else { "/".to_owned() };
+        (0..next(8)).for_each(|_| target += parts[next(parts.len())]);
+        let Ok((_, token, passed)) = setup.ask(LOCAL, "", &target) else {
+            refused += 1;
+            continue;
+        };
+        admitted += 1;
+        let (path, query) = passed.split_once('?').unwrap_or((&passed, ""));
+        assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.".contains(&byte)));
+        assert!(!path.contains("//") && !path.contains("/.") && path.split('/').count() > 2);
+        if token == TokenInRequest::Foreign {
+            continue;
+        }
+        assert!(ApiScope::Usual.allows(path), "{target}");
+        let names_and_values = form_urlencoded::parse(query.as_bytes());
+        let tokens = names_and_values.filter(|(name, _)| name.eq_ignore_ascii_case("access_token"));
+        let tokens: Vec<_> = tokens.map(|(_, value)| value.into_owned()).collect();
+        assert_eq!(tokens, ["NOW"], "{target} {passed}");
+        let asked = target.split_once('?').map_or("", |(_, query)| query);
+        for pair in query.split('&').filter(|pair| *pair != "access_token=NOW") {
+            assert!(asked.split('&').any(|it| it == pair), "{target} {passed}");
+        }
+    }
+    assert!(admitted > 500 && refused > 500, "{admitted} {refused}");
+}
