@@ -1,5 +1,6 @@
 <?php
 // EasyWeChat 6 with tokens from `wxtoken serve`: $app->setAccessToken(new WxtokenAccessToken(URL, KEY)). Needs no AppSecret.
+// With WxtokenHttpClient a token that WeChat rejects heals within the call.
 
 declare(strict_types=1);
 
@@ -33,7 +34,16 @@ final class WxtokenAccessToken implements AccessToken
         return ['access_token' => $this->getToken()];
     }
 
-    /** Reports that WeChat rejected this token (40001, 40014, 42001). getToken() then returns the one to use. */
+    /** Tells a token that came from here from another one, such as a user's. */
+    public function owns(string $token): bool
+    {
+        return $token === $this->token;
+    }
+
+    /**
+     * Reports that WeChat rejected this token (40001, 40014, 42001). getToken() then returns the one to use.
+     * WxtokenHttpClient calls it.
+     */
     public function rejected(string $token): void
     {
         $this->ask(json_encode(['rejected' => $token], JSON_THROW_ON_ERROR));

@@ -3,6 +3,7 @@
 mod alert;
 mod nginx;
 mod sdk;
+mod sdk_recipes;
 mod sdks_by_hosts_file;
 mod sdks_unchanged;
 mod systemd;

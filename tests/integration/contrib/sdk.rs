@@ -184,6 +184,13 @@ impl Worker {
         self.result()
     }
 
+    /// Writes another line than that of a call, and returns the result.
+    #[track_caller]
+    pub(super) fn ask(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").expect("it reads");
+        self.result()
+    }
+
     /// Sets the clock of an SDK that runs unchanged forward.
     pub(super) fn later(&mut self, seconds: u64) {
         writeln!(self.stdin, "later {seconds}").expect("it reads");

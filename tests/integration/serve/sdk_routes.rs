@@ -174,6 +174,9 @@ fn a_wrong_or_missing_key_gets_the_errcode_of_a_wrong_or_missing_appsecret() {
     assert_eq!(refusal(&server.get(&token_path())).0, 40125);
     assert_eq!(refusal(&server.get(&token_path().replace("KEY", ""))).0, 41004);
     assert_eq!(refusal(&server.post("/cgi-bin/stable_token", &stable_body(true))).0, 40125);
+    // PowerWeChat shows what its token request is answered.
+    let (_, why) = refusal(&server.get(&format!("{}&neededText=", token_path())));
+    assert!(why.contains("not in the server's keys file"), "{why}");
     // Without a valid key, an unknown AppID gets the same errcode.
     let unknown = token_path().replace(APPID, "wx1");
     assert_eq!(refusal(&server.get(&unknown)).0, 40125);
