@@ -6,7 +6,7 @@
 mod trouble;
 
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -331,9 +331,28 @@ impl RecordFile {
     fn try_write(&self, record: &Record) -> Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
+        self.replace(&line).or_else(|err| self.overwrite(&line).map_err(|_| err))
+    }
+
+    fn replace(&self, line: &[u8]) -> Result<()> {
         let mut replacement = Replacement::prepare(&self.path, MODE, line.len())?;
-        replacement.publish(&line).map_err(ReplaceError::into_error)?;
+        replacement.publish(line).map_err(ReplaceError::into_error)?;
         replacement.sync_dir()
+    }
+
+    /// Writes into the record that is there, within the room that it has on the disk. A full disk takes no other file, and
+    /// is a trouble that is to be told once. A reader that comes between sees no record.
+    fn overwrite(&self, line: &[u8]) -> Result<()> {
+        let (dir, name) = Dir::of(&self.path)?;
+        let file = read::open_own_in(&dir, name, Access::ReadWrite)?;
+        let found = file.metadata()?;
+        // In units of 512 bytes, as of stat(2).
+        if found.uid() != geteuid().as_raw() || found.blocks() * 512 < line.len() as u64 {
+            bail!("the record has no room");
+        }
+        file.write_all_at(line, 0)?;
+        file.set_len(line.len() as u64)?;
+        Ok(file.sync_all()?)
     }
 
     /// Waits for the lock beside the record; `None` if another process holds it.

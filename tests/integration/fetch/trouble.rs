@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
 
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::redis::Redis;
@@ -159,6 +162,61 @@ fn a_mirror_tells_when_it_cannot_reach_the_other_wxtoken() {
         mirror.run(&["fetch", "--timeout", "3s"]).exits(5);
     }
     assert_eq!(told(&mirror), ["a0 begin"]);
+}
+
+/// The disk has no room for another record, and the trouble is noted in the one that is there.
+#[needs(mount)]
+#[test]
+fn a_full_disk_is_told_once() {
+    let (_wechat, home) = home_with("");
+    fs::create_dir(home.path("state")).unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=64k tmpfs "$STATE_DIRECTORY" && cd "$STATE_DIRECTORY" && "$0" "$@" || exit 9
+        echo '{"appid":"wx0","access_token":"T","expires_in":60,"created_at":"2026-01-01T00:00:00Z"}' > a0.json
+        dd if=/dev/zero of=filler bs=4k 2>/dev/null
+        for run in 1 2 3; do "$0" "$@" && exit 8; done
+        rm filler
+        "$0" "$@" && "$0" "$@"
+    "#;
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script];
+    let ran = Run::new(wrapped(&unshare, &home.command(&["fetch"]))).exits(0);
+    assert_eq!(ran.stderr.matches("No space left").count(), 3, "{}", ran.stderr);
+    assert_eq!(told(&home), ["a0 begin", "a0 end"]);
+}
+
+/// Nothing can be noted there, and an alert too many is better than none.
+#[needs(mount)]
+#[test]
+fn a_directory_that_cannot_be_written_is_told_by_each_run() {
+    let (_wechat, home) = home_with("");
+    home.run(&["fetch"]).exits(0);
+    home.publish("a0", "wx0", "T_DUE", 7200);
+    let script = r#"
+        mount --bind "$STATE_DIRECTORY" "$STATE_DIRECTORY" && mount -o remount,bind,ro "$STATE_DIRECTORY" || exit 9
+        for run in 1 2; do "$0" "$@" && exit 8; done
+        exit 0
+    "#;
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script];
+    Run::new(wrapped(&unshare, &home.command(&["fetch"]))).exits(0);
+    assert_eq!(told(&home), ["a0 begin", "a0 begin"]);
+}
+
+/// A signal ends the command first; the next run tells it again.
+#[test]
+fn a_signal_during_on_trouble_leaves_it_to_the_next_run() {
+    let (wechat, home) = home_with("");
+    write_script(&home, r#"cd "$(dirname "$0")"; echo $$ > new; mv new hook.pid; exec sleep 1000"#);
+    wechat.fault(FROZEN);
+    let mut fetch = with_default_signals(&home.command(&["fetch"])).spawn().unwrap();
+    eventually("the hook has begun", || home.path("hook.pid").exists());
+    let kill = Command::new("kill").arg(fetch.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(fetch.wait().unwrap().signal(), Some(15));
+    let pid = fs::read_to_string(home.path("hook.pid")).unwrap();
+    assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    write_script(&home, RECORD);
+    home.run(&["fetch"]).exits(4);
+    assert_eq!(told(&home), ["a0 begin 50004"]);
 }
 
 // What it is passed
