@@ -66,7 +66,12 @@ impl TroubleCause {
 
     /// Returns the cause that an account is which cannot be connected: its secret, say, cannot be read.
     pub(crate) fn of_config(failure: &anyhow::Error) -> TroubleCause {
-        TroubleCause { errcode: None, message: format!("{failure:#}"), reach: Reach::Lasting }
+        TroubleCause::lasting(format!("{failure:#}"))
+    }
+
+    /// Returns the cause that only a person, or the day of a quota, ends.
+    pub(crate) fn lasting(message: String) -> TroubleCause {
+        TroubleCause { errcode: None, message, reach: Reach::Lasting }
     }
 
     /// Whether it is trouble, of a document of `account` that is due with `margin` left and has this much life left.

@@ -12,7 +12,7 @@ use time::UtcDateTime;
 use super::backoff;
 use super::event::Event;
 use super::job::{Job, JobReport, ProbeKind, RejectedToken};
-use super::quota::{Certainty, ForcedQuota, ProbeQuota};
+use super::quota::{Certainty, ForcedQuota, ProbeQuota, QuotaExceeded};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
 use crate::model::api::Rules;
 use crate::model::document::{Document, FRESH};
@@ -352,9 +352,16 @@ impl State {
         self.last_failure().map(FailureRecord::status)
     }
 
-    /// Returns what `on_trouble` is told of the last failure, if no success followed.
-    pub(super) fn cause(&self) -> Option<Option<TroubleCause>> {
-        self.last_failure().map(FailureRecord::cause)
+    /// Returns what `on_trouble` is told of the last failure, if no success followed, or of a dead token that cannot be
+    /// replaced today.
+    pub(super) fn cause(&self, now: Instant) -> Option<Option<TroubleCause>> {
+        let failed = self.last_failure().map(FailureRecord::cause);
+        failed.or_else(|| match self.forced_quota.check(Certainty::Known, now) {
+            Err(used_up @ QuotaExceeded::DayUsedUp(_)) if self.dead.is_some() => {
+                Some(Some(TroubleCause::lasting(Unavailable::from(used_up).why)))
+            }
+            _ => None,
+        })
     }
 
     fn last_failure(&self) -> Option<&FailureRecord> {

@@ -690,6 +690,19 @@ fn with_the_daily_quota_used_up_normal_requests_are_sent_for_a_dead_token_only_i
 
 /// As if another program had used up the 20 forced requests of the day. Normal requests succeed all the same.
 #[test]
+fn a_dead_token_that_cannot_be_replaced_today_is_trouble_and_one_that_can_in_a_moment_is_not() {
+    let mut account = SimulatedAccount::on(Rules::Stable);
+    assert_eq!(account.state.cause(account.now()), None);
+    account.use_up_the_day(FORCED_PER_DAY_ON_STABLE - 1);
+    account.found_dead("T1");
+    assert_eq!(account.state.cause(account.now()), None);
+    account.use_up_the_day(1);
+    account.found_dead("T1");
+    let cause = account.state.cause(account.now()).flatten().expect("a cause");
+    assert!(cause.message.contains("as often as a day allows"), "{}", cause.message);
+}
+
+#[test]
 fn while_forced_requests_fail_the_schedule_goes_on_and_clients_get_the_reason() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
     let document = sim.document("T1", 7200);

@@ -60,7 +60,7 @@ impl Worker {
         let (failure, is_dead, has_succeeded) = {
             let state = self.state.borrow();
             let is_dead = token.as_ref().is_some_and(|token| state.is_dead(token));
-            (state.cause(), is_dead, state.status().succeeded_at.is_some())
+            (state.cause(self.now()), is_dead, state.status().succeeded_at.is_some())
         };
         let life = if is_dead { Duration::ZERO } else { status.life() };
         let is_due = status.published.is_ok_and(|it| it.is_due) && !has_succeeded;
