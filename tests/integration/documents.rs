@@ -173,49 +173,117 @@ fn the_example_config_has_every_key_and_is_valid_with_and_without_the_optional_o
 
 // English against Chinese.
 
-#[test]
-fn the_two_readmes_have_the_same_sections() {
-    let [english, chinese] = READMES.map(|readme| {
-        let text = prose(&read(readme));
-        let levels = text
-            .lines()
-            .filter(|line| line.starts_with('#'))
-            .map(|line| line.split(' ').next().map(str::len));
-        levels.collect::<Vec<_>>()
-    });
-    assert_eq!(english, chinese);
+/// Returns the READMEs and the guides, each in English and in Chinese.
+fn translated() -> Vec<[String; 2]> {
+    let names = |language: &str| -> BTreeSet<String> {
+        fs::read_dir(in_tree("docs").join(language))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    assert_eq!(names("en"), names("zh"), "each guide has both languages");
+    let guides = names("en");
+    let guides = guides.iter().map(|name| ["en", "zh"].map(|it| format!("docs/{it}/{name}")));
+    std::iter::once(READMES.map(str::to_owned)).chain(guides).collect()
 }
 
 #[test]
-fn the_two_readmes_have_the_same_commands() {
-    let [english, chinese] = READMES.map(|readme| blocks(&read(readme)));
-    assert!(!english.is_empty());
-    assert_eq!(english.len(), chinese.len());
-    for (english, chinese) in english.iter().zip(&chinese) {
-        assert_eq!(english.without_comments(), chinese.without_comments());
+fn a_translation_has_the_same_sections() {
+    for pair in translated() {
+        let [english, chinese] = pair.each_ref().map(|path| {
+            let text = prose(&read(path));
+            let levels = text
+                .lines()
+                .filter(|line| line.starts_with('#'))
+                .map(|line| line.split(' ').next().map(str::len));
+            levels.collect::<Vec<_>>()
+        });
+        assert_eq!(english, chinese, "{pair:?}");
     }
 }
 
 #[test]
-fn the_two_readmes_have_the_same_tables_and_lists() {
-    let [english, chinese] = READMES.map(|readme| {
-        let text = read(readme);
+fn a_translation_has_the_same_commands() {
+    for pair in translated() {
+        let [english, chinese] = pair.each_ref().map(|path| blocks(&read(path)));
+        assert_eq!(english.len(), chinese.len(), "{pair:?}");
+        for (english, chinese) in english.iter().zip(&chinese) {
+            assert_eq!(english.without_comments(), chinese.without_comments(), "{pair:?}");
+        }
+    }
+}
+
+#[test]
+fn a_translation_has_the_same_tables_and_lists() {
+    for pair in translated() {
+        let [english, chinese] = pair.each_ref().map(|path| lists(&read(path)));
+        assert_eq!(english, chinese, "{pair:?}");
+    }
+}
+
+/// Returns how each line of a table or list begins.
+fn lists(text: &str) -> Vec<String> {
+    {
         let shapes = text.lines().map(|line| line.split(' ').next().unwrap_or_default());
         let listed = |shape: &&str| {
             let item = shape.strip_suffix('.').is_some_and(|number| number.parse::<u8>().is_ok());
             item || matches!(*shape, "|" | "-")
         };
-        shapes.filter(listed).map(str::to_owned).collect::<Vec<_>>()
-    });
-    assert_eq!(english, chinese);
+        shapes.filter(listed).map(str::to_owned).collect()
+    }
 }
 
 #[test]
-fn each_readme_links_the_other_on_its_first_lines() {
-    for (readme, other) in [(READMES[0], READMES[1]), (READMES[1], READMES[0])] {
-        let text = read(readme);
-        assert!(text.lines().take(3).any(|line| line.contains(&format!("({other})"))), "{readme}");
+fn each_translation_links_the_other_on_its_first_lines() {
+    for [english, chinese] in translated() {
+        for (path, other) in [(&english, &chinese), (&chinese, &english)] {
+            let link = match other.strip_prefix("docs/") {
+                Some(guide) => format!("(../{guide})"),
+                None => format!("({other})"),
+            };
+            assert!(read(path).lines().take(3).any(|line| line.contains(&link)), "{path}");
+        }
     }
+}
+
+#[test]
+fn a_readme_is_read_in_one_go() {
+    for readme in READMES {
+        assert!(read(readme).lines().count() <= 220, "{readme}");
+    }
+}
+
+/// A link to a file leads to one, and a link to a heading of the same document to one of its headings.
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let others = ["docs/architecture.md", "docs/contributing.md", "docs/security.md"];
+    let mut links = 0;
+    for path in translated().into_iter().flatten().chain(others.map(str::to_owned)) {
+        let text = read(&path);
+        let headings: BTreeSet<String> = prose(&text)
+            .lines()
+            .filter_map(|line| line.strip_prefix('#')?.split_once(' '))
+            .map(|(_, heading)| anchor(heading))
+            .collect();
+        for rest in prose(&text).split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            links += 1;
+            if let Some(heading) = target.strip_prefix('#') {
+                assert!(headings.contains(heading), "{path}: #{heading}");
+            } else if !target.contains("://") {
+                let file = target.split('#').next().unwrap();
+                let from = in_tree(&path).parent().unwrap().join(file);
+                assert!(from.exists(), "{path}: {target}");
+            }
+        }
+    }
+    assert!(links > 100, "{links} links were found");
+}
+
+/// Returns the anchor that a heading has on the usual sites: small letters, no punctuation, hyphens for spaces.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.flat_map(char::to_lowercase).collect::<String>().replace(' ', "-")
 }
 
 // Documents against program.
@@ -263,7 +331,7 @@ fn every_documented_flag_and_variable_exists() {
             let exists = is_of_hook || name == "WXTOKEN_" || variables.contains(&name);
             assert!(exists, "{document}: {name}");
         }
-        if READMES.contains(&document.as_str()) {
+        if document.starts_with("README") || document.starts_with("docs/") {
             for span in
                 prose(&text).split('`').skip(1).step_by(2).filter(|span| span.starts_with("--"))
             {
@@ -275,9 +343,9 @@ fn every_documented_flag_and_variable_exists() {
 }
 
 #[test]
-fn every_file_that_the_readmes_mention_exists() {
-    for readme in READMES {
-        let text = read(readme);
+fn every_file_that_readmes_and_guides_mention_exists() {
+    for readme in translated().into_iter().flatten() {
+        let text = read(&readme).replace("../", "");
         let words = text.split(|c: char| c.is_whitespace() || "()`，：。".contains(c));
         for word in words
             .filter(|word| ["contrib/", "man/", "./man/"].iter().any(|dir| word.starts_with(dir)))
@@ -300,9 +368,10 @@ fn the_changelog_has_this_version() {
 
 #[test]
 fn every_shell_snippet_is_valid_in_bash_and_zsh() {
-    for block in READMES
+    for block in translated()
         .iter()
-        .flat_map(|readme| blocks(&read(readme)))
+        .flatten()
+        .flat_map(|path| blocks(&read(path)))
         .filter(|block| block.language == "sh")
     {
         // zsh passes a comment after a command as arguments, and takes a quote in a comment as the start of a string.
@@ -334,25 +403,38 @@ fn the_readmes_install_all_that_ignored_tests_need() {
     }
 }
 
+/// The README and the guides mark the snippets that can be pasted one after the other, and those that a token is
+/// needed for.
 #[test]
-fn the_marked_snippets_of_the_readme_run() {
+fn marked_snippets_run() {
+    run_snippets(&["README.md"]);
+    run_snippets(&[
+        "docs/en/one-host.md",
+        "docs/en/central-server.md",
+        "docs/en/troubleshooting.md",
+    ]);
+}
+
+fn run_snippets(paths: &[&str]) {
     // The secret of the mock's default account.
     let secret = "0123456789abcdef0123456789abcdef";
     let mut mock = wxtoken();
     mock.args(["mock", "--listen", "127.0.0.1:0"]);
     let mock = Server::start(mock, 1);
     let home = tempfile::tempdir().unwrap();
-    let mut script: String = blocks(&read("README.md"))
-        .iter()
-        .filter(|block| block.marks.contains("test: mock"))
-        .map(Block::as_script)
-        .collect();
-    assert!(
-        script.contains("fetch") && script.contains("--rejected"),
-        "no marked snippets:\n{script}"
-    );
-    // At the end the rejected token has been replaced.
-    script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
+    let all: Vec<Block> = paths.iter().flat_map(|path| blocks(&read(path))).collect();
+    let marked = |mark: &str| -> String {
+        all.iter().filter(|block| block.marks == mark).map(Block::as_script).collect()
+    };
+    let mut script = marked("test: mock");
+    assert!(script.contains("fetch"), "no marked snippets:\n{script}");
+    let with_token = marked("test: mock with TOKEN");
+    if !with_token.is_empty() {
+        script.push_str("TOKEN=$(wxtoken get -r)\n");
+        script.push_str(&with_token);
+        // A report of the published token has it replaced.
+        script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
+    }
 
     let program_dir = Path::new(WXTOKEN).parent().unwrap();
     let path = format!("{}:{}", program_dir.display(), std::env::var("PATH").unwrap());
@@ -402,7 +484,7 @@ fn the_programs_without_a_token_of_the_gateways_guide_run() {
             let program = if example.language == "python" { "python3" } else { "sh" };
             let mut command = Command::new(program);
             // No proxy of this machine's stands between.
-            command.args(["-c", &text]).env("no_proxy", "*").env_remove("WXTOKEN_CLIENT_KEY");
+            command.args(["-c", &text]).env("no_proxy", "*").env_remove("CLIENT_KEY");
             let output = command.output().expect("it runs");
             let printed = String::from_utf8_lossy(&output.stdout);
             assert!(printed.contains("ip_list"), "{guide}: {text}\n{output:?}");
@@ -472,7 +554,7 @@ fn read(path: &str) -> String {
 
 /// Returns the paths of all documents with commands and variables.
 fn documents() -> Vec<String> {
-    let mut documents = READMES.map(str::to_owned).to_vec();
+    let mut documents: Vec<String> = translated().into_iter().flatten().collect();
     documents
         .extend([MANUAL, MANUAL_OF_CONFIG, CONFIG, "contrib/cron.d/wxtoken"].map(str::to_owned));
     for entry in fs::read_dir(in_tree("contrib/systemd")).unwrap() {
@@ -624,7 +706,7 @@ fn prose(markdown: &str) -> String {
 /// Returns the lines of a document that are for a shell, cron, systemd or Docker, and the code spans of READMEs.
 fn code(document: &str) -> Vec<String> {
     let text = read(document);
-    if READMES.contains(&document) {
+    if document.starts_with("README") || document.starts_with("docs/") {
         let spans =
             prose(&text).split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         blocks(&text)
