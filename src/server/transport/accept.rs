@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep};
 
 use super::Transport;
@@ -63,6 +63,10 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
     let connections = &state.connections;
     state.counters.accepted();
     let holder = bounded_address(info.peer, &state.snapshot.get().access);
+    if connections.is_full() || holder.is_some_and(|it| connections.is_at_share(it)) {
+        // Another connection may not be idle any more: its request has arrived, and its task has not seen it yet.
+        yield_now().await;
+    }
     let refused = refusal(info.peer, holder, state);
     let is_allowed = refused.is_none();
     if let Some(rejection) = refused {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::support::proxy::HoldingProxy;
 use crate::support::tls::{Authority, Identity, TlsClient};
@@ -90,6 +92,27 @@ fn newcomers_never_end_a_request_that_is_being_answered() {
     drop(newcomers);
     let log = busy.log();
     assert!(log.contains("all 4 places") && log.contains("idle for longest"), "{log}");
+}
+
+#[test]
+fn a_request_that_has_arrived_counts_before_a_newcomer_although_it_is_not_read_yet() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    let server = sandbox.serve(&["--max-connections", "1"]);
+    let mut kept = server.caller();
+    for _ in 0..5 {
+        assert_eq!(kept.get("/token").status, 200);
+        // It may be evicted at once when the server goes on.
+        sleep(Duration::from_millis(200));
+        server.signal("STOP");
+        let mut newcomer = server.caller();
+        newcomer.send(GET_TOKEN);
+        kept.send(GET_TOKEN);
+        server.signal("CONT");
+        assert_eq!(kept.answer().status, 200);
+        assert_eq!(newcomer.answer().status, 200);
+        kept = newcomer;
+    }
 }
 
 #[test]
