@@ -13,13 +13,13 @@ use crate::support::*;
 struct Hosts {
     wechat: WeChat,
     sandbox: Sandbox,
-    _server: Server,
+    server: Server,
     key: String,
 }
 
 impl Hosts {
-    /// Starts the gateway for an SDK at port 443 of a loopback address of its own.
-    fn set(sdk: &Sdk) -> Hosts {
+    /// Starts the gateway for an SDK at port 443 of a loopback address of its own, with these flags.
+    fn set(sdk: &Sdk, flags: &[&str]) -> Hosts {
         static SETUPS: AtomicU8 = AtomicU8::new(1);
         let [.., high, low] = std::process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, high | 0x80, low, SETUPS.fetch_add(1, Ordering::Relaxed));
@@ -36,7 +36,7 @@ impl Hosts {
         let [keys, cert, private] = ["keys", "ca/cert.pem", "ca/key.pem"]
             .map(|name| sandbox.path(name).display().to_string());
         let listen = SocketAddr::from((ip, 443)).to_string();
-        let server = sandbox.serve_refreshing(&[
+        let more = [
             "--gateway",
             "--keys",
             &keys,
@@ -48,8 +48,9 @@ impl Hosts {
             &cert,
             "--tls-key",
             &private,
-        ]);
-        Hosts { wechat, sandbox, _server: server, key }
+        ];
+        let server = sandbox.serve_refreshing(&[&more, flags].concat());
+        Hosts { wechat, sandbox, server, key }
     }
 
     fn worker(&self, sdk: &Sdk, key: &str) -> Worker {
@@ -81,7 +82,7 @@ const CERTIFI: &str = r#"mount --bind "$0/hosts" /etc/hosts; roots=$("$1" -m cer
 fn at_the_gateway_no_sdk_meets_a_dead_token() {
     for sdk in &SDKS {
         let what = format!("{} {}", sdk.name, sdk.version);
-        let mut hosts = Hosts::set(sdk);
+        let mut hosts = Hosts::set(sdk, &[]);
         let mut worker = hosts.worker(sdk, &hosts.key);
         assert_eq!(worker.call(), "ok", "{what}");
         let mints = hosts.wechat.mints();
@@ -95,5 +96,27 @@ fn at_the_gateway_no_sdk_meets_a_dead_token() {
         let down = std::mem::replace(&mut hosts.wechat, WeChat::start());
         drop(down);
         assert_eq!(worker.call(), "error -1", "{what}");
+    }
+}
+
+/// No SDK holds WeChat's token, and none notices.
+#[needs(mount, root, sdks)]
+#[test]
+fn at_the_gateway_each_sdk_works_with_a_token_of_wxtokens_own() {
+    for sdk in &SDKS {
+        let what = format!("{} {}", sdk.name, sdk.version);
+        let hosts = Hosts::set(sdk, &["--opaque-tokens"]);
+        let mut worker = hosts.worker(sdk, &hosts.key);
+        assert_eq!(worker.call(), "ok", "{what}");
+        let mints = hosts.wechat.mints();
+        hosts.wechat.kill_tokens();
+        for _ in 0..3 {
+            assert_eq!(worker.call(), "ok", "{what}");
+        }
+        assert_eq!(hosts.wechat.mints(), mints + 1, "{what}");
+        // Its token ends with its key.
+        write_with_mode(&hosts.sandbox.path("keys"), "", 0o600);
+        hosts.server.signal("HUP");
+        eventually("the key is taken out", || worker.call() == "error 40125");
     }
 }
