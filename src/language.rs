@@ -62,7 +62,6 @@ impl Language {
 
     /// Returns the language that the value of `Accept-Language` (RFC 9110, 12.5.4) prefers of English and Chinese. A reader
     /// of neither gets English. Without the header, or with `*` alone, any language will do: both.
-    #[allow(dead_code)] // The page and the answers of `serve` follow.
     pub(crate) fn of_accept_language(header: Option<&str>) -> Language {
         let ranges: Vec<_> =
             header.unwrap_or_default().split(',').filter_map(parse_range).collect();

@@ -16,6 +16,7 @@ use crate::log::{self, error};
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::descriptors::{self, Allotment, Needs};
+use crate::os::local_time::LocalZone;
 use crate::os::signals::{EndsAtOnce, ServerSignals};
 use crate::os::{systemd, thread};
 use crate::scheduler::{self, Environment};
@@ -37,6 +38,8 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let signals = runtime.block_on(async { ServerSignals::listen() });
     let signals = signals.context("cannot wait for signals")?;
     let starting = EndsAtOnce::begin();
+    // Reads files, which the event loop must not.
+    LocalZone::of_process();
     let secrets = match args.refresh {
         Some(true) => Secrets::Needed,
         Some(false) => Secrets::Unneeded,

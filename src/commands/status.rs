@@ -137,21 +137,23 @@ fn json(statuses: &[AccountStatus]) -> Result<String> {
 }
 
 /// How to write for people.
-struct Screen {
+struct Screen<'a> {
     width: usize,
     has_colours: bool,
     language: Language,
-    zone: LocalZone,
+    zone: &'a LocalZone,
     now: UtcDateTime,
 }
 
-impl Screen {
+impl Screen<'static> {
     /// Returns the terminal of this process, which has this width.
-    fn of_process(width: usize, now: UtcDateTime) -> Screen {
+    fn of_process(width: usize, now: UtcDateTime) -> Screen<'static> {
         let (has_colours, language) = (output::has_colours(), Language::of_process());
         Screen { width, has_colours, language, zone: LocalZone::of_process(), now }
     }
+}
 
+impl Screen<'_> {
     /// Returns a heading of the table, in one language: there is no room for two.
     fn heading(&self, english: &str, chinese: &str) -> String {
         match self.language {
@@ -173,7 +175,7 @@ impl Screen {
 }
 
 /// A table for people: a row for each token and each ticket.
-fn screen(statuses: &[AccountStatus], screen: &Screen) -> String {
+fn screen(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
     let zone = zone_name(screen.zone.at(screen.now));
     let column = |english: &str, chinese: &str, leave_out| Column {
         heading: screen.heading(english, chinese),
@@ -327,6 +329,7 @@ fn prometheus(statuses: &[AccountStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use super::*;
@@ -363,8 +366,9 @@ mod tests {
         }
     }
 
-    fn screen_of(width: usize, language: Language, has_colours: bool) -> Screen {
-        let zone = LocalZone::for_tests("CST-8");
+    fn screen_of(width: usize, language: Language, has_colours: bool) -> Screen<'static> {
+        static ZONE: LazyLock<LocalZone> = LazyLock::new(|| LocalZone::for_tests("CST-8"));
+        let zone = &*ZONE;
         Screen { width, has_colours, language, zone, now: at(60) }
     }
 

@@ -1,6 +1,8 @@
 //! The user's time zone, from `TZ` and /etc/localtime, as tzset(3) says. For what people read; files, JSON and metrics are in
 //! UTC.
 
+use std::sync::OnceLock;
+
 use time::{OffsetDateTime, UtcDateTime, UtcOffset};
 use tz::TimeZone;
 
@@ -11,9 +13,11 @@ pub(crate) struct LocalZone {
 }
 
 impl LocalZone {
-    /// Returns the zone of this process: that of `TZ`, else that of the system. UTC where there is none.
-    pub(crate) fn of_process() -> LocalZone {
-        LocalZone::new(std::env::var("TZ").ok().as_deref())
+    /// Returns the zone of this process: that of `TZ`, else that of the system. UTC where there is none. Reads files the first
+    /// time.
+    pub(crate) fn of_process() -> &'static LocalZone {
+        static OF_PROCESS: OnceLock<LocalZone> = OnceLock::new();
+        OF_PROCESS.get_or_init(|| LocalZone::new(std::env::var("TZ").ok().as_deref()))
     }
 
     /// Returns the zone for a value of `TZ`.

@@ -23,6 +23,7 @@ use super::{
     without_extra_slashes,
 };
 use crate::accounts::Accounts;
+use crate::language::Language;
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::response::token as token_json;
@@ -30,6 +31,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{
     AccountStatus, ClientIdentity, LiveToken, NoTicket, TokenDemand, Unavailable, Witness,
 };
+use crate::os::local_time::LocalZone;
 use crate::os::timestamp::Timestamp;
 use crate::server::access::AccessError;
 use crate::server::access::forwarded::{self, ClientAddress};
@@ -205,7 +207,11 @@ impl<'a> RequestContext<'a> {
             Route::Ready => self.ready(now),
             Route::Page => {
                 let key = self.key(&head.headers, Challenge::Basic)?;
-                Ok(Reply::Page(page::html(&self.statuses(key, now), now.wall)))
+                let language = head.headers.get(header::ACCEPT_LANGUAGE);
+                let language = language.and_then(|value| value.to_str().ok());
+                let language = Language::of_accept_language(language);
+                let (statuses, zone) = (self.statuses(key, now), LocalZone::of_process());
+                Ok(Reply::Page(page::html(&statuses, language, zone, now.wall)))
             }
             Route::Metrics => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;

@@ -86,9 +86,19 @@ fn missing(name: &str) -> AccountStatus {
     account
 }
 
+/// The zone of the server.
+fn zone() -> LocalZone {
+    LocalZone::for_tests("CST-8")
+}
+
+/// The page for a reader whose language is unknown.
+fn page_of(accounts: &[AccountStatus]) -> String {
+    html(accounts, Language::Both, &zone(), at(0))
+}
+
 /// The headline of the page about these accounts.
 fn headline(accounts: &[AccountStatus]) -> String {
-    let page = html(accounts, at(0));
+    let page = page_of(accounts);
     let from = page.find("<header").unwrap();
     page[from..page.find("</header>").unwrap()].to_owned()
 }
@@ -112,7 +122,7 @@ fn the_headline_says_at_once_whether_all_is_well() {
             vec![account("a", 179), account("b", 200)],
             "wary",
             "!",
-            ["not for long", "尽快处理", "a — 1 of 2"],
+            ["1 of 2 accounts works, but not for long", "尽快处理", "<p>a</p>"],
         ),
         (
             vec![refreshed(account("a", 3000), Some(REFUSAL))],
@@ -124,13 +134,13 @@ fn the_headline_says_at_once_whether_all_is_well() {
             vec![account("a", 179), account("b", 0)],
             "ill",
             "✗",
-            ["No live token", "没有可用的 token", "b — 1 of 2"],
+            ["1 of 2 accounts has no token", "2 个账号中 1 个没有可用的 token", "<p>b</p>"],
         ),
         (
             vec![missing("a"), account("b", 0)],
             "ill",
             "✗",
-            ["No live token", "没有可用的 token", "a, b — 2 of 2"],
+            ["2 of 2 accounts have no token", "没有可用的 token", "<p>a, b</p>"],
         ),
         (vec![], "well", "✓", ["No account to show", "没有可显示的账号", "<p></p>"]),
     ] {
@@ -142,26 +152,31 @@ fn the_headline_says_at_once_whether_all_is_well() {
         for word in words {
             assert!(headline.contains(word), "{word:?} is not in {headline}");
         }
-        assert!(html(&accounts, at(0)).contains(&format!("<title>{sign} wxtoken</title>")));
+        assert!(page_of(&accounts).contains(&format!("<title>{sign} wxtoken</title>")));
     }
 }
 
 #[test]
-fn many_accounts_in_trouble_are_counted_and_not_named() {
+fn of_many_accounts_in_trouble_a_few_are_named() {
     let accounts: Vec<AccountStatus> = (0..30).map(|n| missing(&format!("account-{n}"))).collect();
     let headline = headline(&accounts);
     assert!(
-        headline.contains("30 of 30 accounts") && !headline.contains("account-7"),
+        headline.contains("30 of 30 accounts have no token")
+            && headline.contains("account-4 and 25 more")
+            && !headline.contains("account-7"),
         "{headline}"
     );
 }
 
 #[test]
 fn the_worst_accounts_come_first_and_otherwise_the_order_stays() {
-    let page = html(
-        &[account("a", 3000), account("b", 100), account("c", 3000), missing("d"), account("e", 0)],
-        at(0),
-    );
+    let page = page_of(&[
+        account("a", 3000),
+        account("b", 100),
+        account("c", 3000),
+        missing("d"),
+        account("e", 0),
+    ]);
     let names: Vec<&str> = page
         .split("<h2>")
         .skip(1)
@@ -173,7 +188,7 @@ fn the_worst_accounts_come_first_and_otherwise_the_order_stays() {
 
 #[test]
 fn an_account_in_trouble_is_shown_with_the_reason_and_a_remedy() {
-    let page_of = |account: AccountStatus| html(&[account], at(0));
+    let page_of = |account: AccountStatus| page_of(&[account]);
     for (account, words) in [
         (
             account("a", 100),
@@ -219,11 +234,47 @@ fn an_account_in_trouble_is_shown_with_the_reason_and_a_remedy() {
 }
 
 #[test]
+fn the_page_is_in_the_language_of_the_reader() {
+    let accounts = [refreshed(account("a", -500), None), missing("b")];
+    let english = html(&accounts, Language::English, &zone(), at(0));
+    assert!(english.contains("<html lang=\"en\">"), "{english}");
+    let is_chinese = |c: char| ('\u{4e00}'..'\u{9fff}').contains(&c);
+    assert!(!english.contains(is_chinese), "{english}");
+    let chinese = html(&accounts, Language::Chinese, &zone(), at(0));
+    for part in ["<html lang=\"zh-CN\">", "2 个账号中 2 个没有可用的 token", "怎么办", "剩余有效期"]
+    {
+        assert!(chinese.contains(part), "{part:?} is not in {chinese}");
+    }
+    assert!(!chinese.contains("What to do") && !chinese.contains("<span lang"), "{chinese}");
+}
+
+#[test]
+fn the_page_says_who_refreshed_the_token_when_in_the_servers_zone_and_that_check_says_more() {
+    let page = page_of(&[refreshed(account("shop", 3000), None)]);
+    for part in
+        ["by this server", "由本服务刷新", "UTC+8</time>", "title=\"2026-11-25 02:42:00 UTC\""]
+    {
+        assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+    // Each value once.
+    assert_eq!(page.matches("50 min").count(), 1, "{page}");
+    let mut by_another = refreshed(account("shop", 3000), None);
+    by_another.refresh.as_mut().unwrap().succeeded_at = Some(at(-6000));
+    for account in [by_another, account("shop", 3000)] {
+        let page = page_of(&[account]);
+        assert!(page.contains("by <code>wxtoken fetch</code> or another host"), "{page}");
+    }
+    assert!(page.contains("<code>wxtoken check</code>"), "{page}");
+    let page = page_of(&[account("mini", 3000), missing("shop")]);
+    assert!(page.contains("<code>wxtoken check shop</code>"), "{page}");
+}
+
+#[test]
 fn a_failed_hook_is_shown_and_a_good_one_is_not() {
     let with_hook = |failed_at| {
         let mut account = refreshed(account("shop", 7000), None);
         account.refresh.as_mut().unwrap().hook = Some(HookStatus { failed_at });
-        html(&[account], at(0))
+        page_of(&[account])
     };
     assert!(!with_hook(None).contains("on_change"));
     let page = with_hook(Some(at(-120)));
@@ -234,7 +285,7 @@ fn a_failed_hook_is_shown_and_a_good_one_is_not() {
 #[test]
 fn tickets_are_shown_and_a_tokens_trouble_outranks_a_tickets_in_the_headline() {
     let page = |account: AccountStatus| {
-        html(&[account], at(0)).replace("<span lang=\"zh-CN\">", "").replace("</span>", "")
+        page_of(&[account]).replace("<span lang=\"zh-CN\">", "").replace("</span>", "")
     };
     let shop = || refreshed(account("shop", 3000), None);
     for (account, class, words) in [
@@ -247,7 +298,7 @@ fn tickets_are_shown_and_a_tokens_trouble_outranks_a_tickets_in_the_headline() {
             with_ticket(shop(), None, Some(REFUSAL)),
             "wary",
             &[
-                "Tokens are well, a ticket is not",
+                "The token is well, a ticket is not",
                 "! none 没有",
                 "ticket in trouble",
                 "jsapi ticket: Last failure",
@@ -257,7 +308,7 @@ fn tickets_are_shown_and_a_tokens_trouble_outranks_a_tickets_in_the_headline() {
         (
             with_ticket(shop(), Some(3000), Some(REFUSAL)),
             "wary",
-            &["Tokens are well, a ticket is not", "! 50 min left", "jsapi ticket: Last failure"],
+            &["The token is well, a ticket is not", "! 50 min left", "jsapi ticket: Last failure"],
         ),
         (
             with_ticket(account("shop", 3000), Some(-60), None),
@@ -287,20 +338,20 @@ fn text_from_outside_is_escaped() {
     account.token.published.as_mut().unwrap().fingerprint = evil.to_owned();
     account = with_ticket(account, Some(60), Some(evil));
     account.tickets[0].1.published.as_mut().unwrap().fingerprint = evil.to_owned();
-    let page = html(&[account], at(0));
+    let page = page_of(&[account]);
     for outside in ["<script", "<img", "alert('", "\u{202e}", "\u{0}", "&\""] {
         assert!(!page.contains(outside), "{outside:?} is in {page}");
     }
     assert_eq!(
         page.matches("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;").count(),
-        7
+        8
     );
 }
 
 #[test]
 fn the_page_is_small_and_wants_nothing_from_elsewhere() {
     let accounts = ["shop", "branch"].map(|name| refreshed(account(name, 3000), Some(REFUSAL)));
-    let page = html(&accounts, at(0));
+    let page = page_of(&accounts);
     assert!(page.len() < 10 * 1024, "{} bytes", page.len());
     for outside in ["<script", "<link", "<iframe", "src=", "href=", "url(", "@import", "//"] {
         assert!(!page.contains(outside), "{outside:?} is in {page}");
@@ -312,7 +363,9 @@ fn a_bar_is_as_long_as_the_life_that_is_left() {
     for (left, width) in
         [(7200, "100.0%"), (1800, "25.0%"), (0, "0.0%"), (-9, "0.0%"), (99_999, "100.0%")]
     {
-        let bar = life(&document(left, "").published.unwrap(), false, at(0));
+        let zone = zone();
+        let reader = Reader { language: Language::Both, zone: &zone, now: at(0) };
+        let bar = life(&document(left, "").published.unwrap(), false, &reader);
         assert!(bar.contains(&format!("width:{width}")), "{left}: {bar}");
     }
 }
@@ -382,7 +435,7 @@ fn the_style_defines_all_that_the_page_and_the_style_use() {
         refreshed(account("b", 3000), Some(REFUSAL)),
         missing("c"),
     ];
-    let page = html(&accounts, at(0));
+    let page = page_of(&accounts);
     for class in page.split("class=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0) {
         assert!(STYLE.contains(&format!(".{class} ")), "{class}");
     }

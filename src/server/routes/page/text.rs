@@ -4,31 +4,67 @@ use std::fmt::Display;
 
 use time::UtcDateTime;
 
+use crate::language::Language;
 use crate::log::printable;
+use crate::os::local_time::{LocalZone, zone_name};
 
 /// The longest text from outside that is shown; no refusal with its remedy is longer.
 const MAX_SHOWN: usize = 1500; // characters
 
-/// An instant, and how far from now it is.
-pub(super) fn moment(at: UtcDateTime, now: UtcDateTime) -> String {
-    format!("{} <small>{}</small>", instant(at), relative(at, now))
+/// For whom and when the page is written.
+pub(super) struct Reader<'a> {
+    pub(super) language: Language,
+    pub(super) zone: &'a LocalZone,
+    pub(super) now: UtcDateTime,
 }
 
-/// An instant, to the second in UTC.
-pub(super) fn instant(at: UtcDateTime) -> String {
-    let (date, (hour, minute, second)) = (at.date(), at.as_hms());
-    let time = format!("{hour:02}:{minute:02}:{second:02}");
-    format!("<time datetime=\"{date}T{time}Z\">{date} {time} UTC</time>")
-}
+impl Reader<'_> {
+    /// A text in the reader's language; if that is unknown, in English, followed by its Chinese.
+    pub(super) fn both(&self, english: impl Display, chinese: impl Display) -> String {
+        match self.language {
+            Language::English => english.to_string(),
+            Language::Chinese => chinese.to_string(),
+            Language::Both => format!("{english} <span lang=\"zh-CN\">{chinese}</span>"),
+        }
+    }
 
-/// How far from now an instant is.
-pub(super) fn relative(at: UtcDateTime, now: UtcDateTime) -> String {
-    let secs = (at - now).whole_seconds();
-    let (english, chinese) = span(secs.unsigned_abs());
-    match secs {
-        0 => both("now", "现在"),
-        1.. => both(format_args!("in {english}"), format_args!("{chinese}后")),
-        _ => both(format_args!("{english} ago"), format_args!("{chinese}前")),
+    /// The language of the page, for a browser.
+    pub(super) fn tag(&self) -> &'static str {
+        match self.language {
+            Language::English | Language::Both => "en",
+            Language::Chinese => "zh-CN",
+        }
+    }
+
+    /// An instant, and how far from now it is.
+    pub(super) fn moment(&self, at: UtcDateTime) -> String {
+        format!("{} <small>{}</small>", self.instant(at), self.relative(at))
+    }
+
+    /// An instant, to the second in the server's zone, and in UTC for who points at it: a page without a script does not know
+    /// the zone of the reader.
+    pub(super) fn instant(&self, at: UtcDateTime) -> String {
+        let text = |date: time::Date, (hour, minute, second): (u8, u8, u8)| {
+            (date.to_string(), format!("{hour:02}:{minute:02}:{second:02}"))
+        };
+        let (date, time) = text(at.date(), at.as_hms());
+        let local = self.zone.at(at);
+        let (local_date, local_time) = text(local.date(), local.time().as_hms());
+        let zone = zone_name(local);
+        format!(
+            "<time datetime=\"{date}T{time}Z\" title=\"{date} {time} UTC\">{local_date} {local_time} {zone}</time>"
+        )
+    }
+
+    /// How far from now an instant is.
+    pub(super) fn relative(&self, at: UtcDateTime) -> String {
+        let secs = (at - self.now).whole_seconds();
+        let (english, chinese) = span(secs.unsigned_abs());
+        match secs {
+            0 => self.both("now", "现在"),
+            1.. => self.both(format_args!("in {english}"), format_args!("{chinese}后")),
+            _ => self.both(format_args!("{english} ago"), format_args!("{chinese}前")),
+        }
     }
 }
 
@@ -61,11 +97,6 @@ pub(super) fn span(secs: u64) -> (String, String) {
     (english.join(" "), chinese)
 }
 
-/// A text in English, followed by its Chinese.
-pub(super) fn both(english: impl Display, chinese: impl Display) -> String {
-    format!("{english} <span lang=\"zh-CN\">{chinese}</span>")
-}
-
 /// Text from outside, escaped so that it is text in HTML, and cut to [`MAX_SHOWN`].
 pub(super) fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
@@ -91,7 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_utc_and_says_how_far_from_now_it_is() {
+    fn an_instant_is_in_the_servers_zone_and_in_utc_and_says_how_far_from_now_it_is() {
+        let zone = LocalZone::for_tests("CST-8");
+        let reader = |language| Reader { language, zone: &zone, now: at(0) };
         for (offset, relative) in [
             (0, "now 现在"),
             (1, "in 1 s 1 秒后"),
@@ -103,11 +136,13 @@ mod tests {
             (4321, "in 1 h 12 min 1 小时 12 分后"),
             (-90_000, "1 d 1 h ago 1 天 1 小时前"),
         ] {
-            let html = moment(at(offset), at(0));
+            let html = reader(Language::Both).moment(at(offset));
             let plain = html.replace("<span lang=\"zh-CN\">", "").replace("</span>", "");
             assert!(plain.ends_with(&format!("</time> <small>{relative}</small>")), "{plain}");
         }
-        let expected = "<time datetime=\"2026-11-25T03:52:00Z\">2026-11-25 03:52:00 UTC</time>";
-        assert_eq!(instant(at(0)), expected);
+        assert!(reader(Language::English).moment(at(60)).ends_with("<small>in 1 min</small>"));
+        assert!(reader(Language::Chinese).moment(at(60)).ends_with("<small>1 分钟后</small>"));
+        let expected = "<time datetime=\"2026-11-25T03:52:00Z\" title=\"2026-11-25 03:52:00 UTC\">2026-11-25 11:52:00 UTC+8</time>";
+        assert_eq!(reader(Language::Both).instant(at(0)), expected);
     }
 }
