@@ -122,6 +122,45 @@ fn an_early_answer_reaches_a_client_that_is_sending() {
     assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
 }
 
+/// WeChat has the beginning of a large body before the client has sent the rest.
+#[test]
+fn an_upload_streams_as_it_comes() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel::<usize>();
+    let size = 3 * MIB;
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let (mut received, mut buffer) = (Vec::new(), [0; 64 * 1024]);
+        let mut body = 0;
+        while body < size {
+            let read = client.read(&mut buffer).unwrap();
+            assert!(read > 0, "the body broke off");
+            received.extend_from_slice(&buffer[..read]);
+            let head = received.windows(4).position(|it| it == b"\r\n\r\n");
+            body = head.map_or(0, |head| received.len() - head - 4);
+            let _ = sender.send(body);
+        }
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        let _ = client.read(&mut [0]);
+    });
+    let server = sandbox.serve(&["--gateway", "--base-url", &url]);
+    let mut caller = server.caller();
+    let head = "POST /cgi-bin/media/upload HTTP/1.1\r\nHost: localhost\r\n";
+    caller.send(format!("{head}Content-Length: {size}\r\n\r\n"));
+    for sent in 1..=3 {
+        caller.send(vec![b'x'; MIB]);
+        let mut arrived = 0;
+        while arrived < (sent - 1) * MIB + 1 {
+            arrived = receiver.recv_timeout(PATIENCE).expect("more arrives at WeChat");
+        }
+    }
+    assert_eq!(caller.answer().body, "{}");
+}
+
 /// What a program writes in small pieces arrives in small pieces.
 #[test]
 fn an_answer_streams_as_it_comes() {
