@@ -222,7 +222,7 @@ fn a_signal_during_on_trouble_leaves_it_to_the_next_run() {
 // What it is passed
 
 #[test]
-fn on_trouble_gets_what_is_wrong_in_its_environment_and_no_secret() {
+fn promise_5_on_trouble_gets_what_is_wrong_in_its_environment_and_no_secret() {
     let script = r#"cd "$(dirname "$0")"; env > "env.$WXTOKEN_TROUBLE"; cat /proc/$$/cmdline > argv; cat > stdin"#;
     let (wechat, home) = home_with("");
     write_script(&home, script);
@@ -383,6 +383,20 @@ fn serve_tells_in_the_background_and_what_a_fetch_has_told_is_not_told_again() {
     eventually("serve is ready", || server.get("/healthz").status == 200);
     server.stop();
     assert_eq!(told(&home)[2..], ["a0 begin 50004"]);
+}
+
+/// Also while a trouble lasts.
+#[test]
+fn serve_takes_up_a_changed_on_trouble() {
+    let (wechat, home) = home_with("");
+    let with = home.config();
+    home.write(&with.replace("on_trouble = [\"./hook\"]\n", ""));
+    wechat.fault(FROZEN);
+    let server = home.serve_with_log(&["--refresh"]);
+    eventually("serve has failed", || home.has_logged("50004"));
+    home.write(&with);
+    eventually("the trouble is told", || told(&home) == ["a0 begin 50004"]);
+    server.stop();
 }
 
 /// WeChat bans addresses, so each host has its own trouble.
