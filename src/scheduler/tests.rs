@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::model::location::Location;
 use crate::model::secret::Salt;
 use crate::model::status::{ClientIdentity, Witness};
 use crate::os::clock::testing::VirtualClock;
+use crate::os::hook::{Hook, HookKind};
 use crate::upstream::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
@@ -31,6 +33,7 @@ struct CountingUpstream {
     tickets: Mutex<Vec<Duration>>,
     /// If it is there, the next request for a token hangs until its sender is dropped.
     gate: Mutex<Option<Receiver<()>>>,
+    is_unreachable: AtomicBool,
 }
 
 impl CountingUpstream {
@@ -43,6 +46,9 @@ impl TokenSource for CountingUpstream {
     fn request_token(&self, mode: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
         let gate = self.gate.lock().unwrap().take();
         gate.map(|gate| gate.recv());
+        if self.is_unreachable.load(Ordering::Relaxed) {
+            return Err(UpstreamError::unreachable("no route", true, false));
+        }
         let mut requests = self.requests.lock().unwrap();
         requests.push((self.clock.elapsed(), mode));
         let forced = requests.iter().filter(|(_, mode)| *mode == RefreshMode::Forced).count();
@@ -77,7 +83,7 @@ impl Credential for CountingUpstream {
 }
 
 struct SchedulerFixture {
-    _dir: TempDir,
+    dir: TempDir,
     account: Account,
     clock: VirtualClock,
     upstream: Arc<CountingUpstream>,
@@ -108,6 +114,7 @@ impl SchedulerFixture {
             requests: Mutex::default(),
             tickets: Mutex::default(),
             gate: Mutex::default(),
+            is_unreachable: AtomicBool::default(),
         });
         let scheduler = Scheduler::new(
             account.clone(),
@@ -116,7 +123,7 @@ impl SchedulerFixture {
             connect_nothing(),
             environment.clone(),
         );
-        SchedulerFixture { _dir: dir, account, clock, upstream, environment, scheduler }
+        SchedulerFixture { dir, account, clock, upstream, environment, scheduler }
     }
 
     /// Lets time pass in steps of a second, and all jobs end in each.
@@ -251,5 +258,41 @@ fn a_client_without_a_token_waits_two_and_a_half_seconds_and_a_report_waits_ten(
         let waited = fixture.patience(&TokenDemand::OtherThan(first.clone(), witness)).await;
         assert_eq!(waited, Duration::from_secs(10));
         assert_ne!(fixture.published().expect("a document").token, first);
+    });
+}
+
+/// Looks every 15 seconds at most, and not only when an attempt has failed.
+#[test]
+fn on_trouble_is_told_when_less_than_half_of_the_margin_is_left_and_when_it_is_over() {
+    run(async |fixture| {
+        let told = fixture.dir.path().join("told");
+        let script = r#"echo "$WXTOKEN_TROUBLE $WXTOKEN_TROUBLE_LIFE" >> "$0""#.to_owned();
+        let args = vec!["-c".to_owned(), script, told.display().to_string()];
+        let hook = Hook::new(HookKind::OnTrouble, "sh".into(), args, Duration::from_secs(600));
+        let account = Account { on_trouble: Some(hook), ..fixture.account.clone() };
+        fixture.scheduler.update(account, connect_nothing());
+        let told = || std::fs::read_to_string(&told).unwrap_or_default();
+        let left = || fixture.published().unwrap().left(fixture.clock.now()).as_secs();
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(6800)).await;
+        fixture.upstream.is_unreachable.store(true, Ordering::Relaxed);
+        while left() > 160 {
+            fixture.pass(Duration::from_secs(1)).await;
+        }
+        assert!(fixture.scheduler.failure(&DocumentKind::Token).is_some());
+        assert_eq!(told(), "");
+        while left() > 100 {
+            fixture.pass(Duration::from_secs(1)).await;
+        }
+        let begin = told();
+        let life: u64 = begin.strip_prefix("begin ").expect(&begin).trim().parse().unwrap();
+        assert!((110..150).contains(&life), "{life}");
+        fixture.pass(Duration::from_secs(200)).await;
+        assert_eq!(told(), begin, "once");
+        fixture.upstream.is_unreachable.store(false, Ordering::Relaxed);
+        fixture.pass(Duration::from_secs(300)).await;
+        let end = told();
+        assert!(end.strip_prefix(&begin).is_some_and(|end| end.starts_with("end 7")), "{end}");
+        assert_eq!(end.lines().count(), 2);
     });
 }
