@@ -52,10 +52,7 @@ const fn sdk(
     heals: bool,
     heals_in_time: bool,
 ) -> Sdk {
-    let is_for_wecom = match driven_as.as_bytes() {
-        b"wechatpy work" | b"wechat-enterprise-api" => true,
-        _ => false,
-    };
+    let is_for_wecom = matches!(driven_as.as_bytes(), b"wechatpy work" | b"wechat-enterprise-api");
     Sdk { name, version, driven_as, python, is_for_wecom, heals, heals_in_time }
 }
 
