@@ -15,17 +15,10 @@ use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::LiveToken;
 use crate::os::timestamp::Timestamp;
-use crate::store::{Stores, Watch};
+use crate::store::{CACHED_BY_SDKS, MAX_REPLACED, Record, Stores, Watch};
 
 /// How long a replaced token is remembered, in which clients may still present it: as long as WeChat honours it.
 const REMEMBERED: Duration = CLASSIC_OVERLAP;
-
-/// How long a replaced token is recognized at the gateway: for longer than any SDK caches one, which is two hours at most,
-/// whatever life was promised.
-const CACHED_BY_SDKS: Duration = Duration::from_secs(2 * 3600);
-
-/// How many replaced tokens are kept. More than a healthy account has in that time.
-const MAX_REPLACED: usize = 16;
 
 /// How many types of tickets are watched. WeChat has three.
 const MAX_TICKET_TYPES: usize = 8;
@@ -51,6 +44,8 @@ pub(crate) struct CachedDocument {
     is_current_owned: bool,
     /// The tokens before, the latest one last, each with the time when its replacement was found.
     replaced: VecDeque<(Rc<Secret>, Timestamp)>,
+    /// What the processes before this one remember, once it has been read.
+    earlier: Option<Option<Record>>,
 }
 
 /// Which of its account's tokens a token is.
@@ -85,6 +80,7 @@ impl CachedDocument {
             current: None,
             is_current_owned: false,
             replaced: VecDeque::new(),
+            earlier: None,
         }
     }
 
@@ -195,7 +191,18 @@ impl CachedDocument {
     /// Returns which of the account's tokens this is: the published one, or one that was replaced within
     /// [`CACHED_BY_SDKS`].
     pub(crate) fn recognize(&mut self, token: &str, now: Timestamp) -> Option<TokenAge> {
-        self.find_token(now, |own| own.is(token)).map(|(_, age)| age)
+        let found = self.find_token(now, |own| own.is(token)).map(|(_, age)| age);
+        found.or_else(|| self.was_replaced_before(token, now).then_some(TokenAge::Replaced))
+    }
+
+    /// Whether the token was replaced before this process saw it, by the record beside the document. That is read once.
+    fn was_replaced_before(&mut self, token: &str, now: Timestamp) -> bool {
+        let of_document = self.watched.document().map(|document| &document.appid);
+        let Some(appid) = self.account.appid.as_ref().or(of_document) else { return false };
+        let record = self.earlier.get_or_insert_with(|| {
+            self.stores.record(&self.account.location, &DocumentKind::Token, appid, now.wall)
+        });
+        record.as_ref().is_some_and(|record| record.has_replaced(token, now.wall))
     }
 
     /// Finds one of these tokens.

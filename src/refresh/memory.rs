@@ -151,6 +151,7 @@ impl<'a> Turn<'a> {
             record.forget_refusal(&hashes.request);
             requested_at.iter().for_each(|at| record.note_answer(*at));
             if memory.is_of_token {
+                record.note_replacement(&document.token, refresh.clock.now().wall);
                 record.note_issued(&document.token, &hashes.secret);
             }
         });

@@ -25,7 +25,9 @@ mod redis;
 mod preflight;
 
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
-pub(crate) use record::{LostAnswers, Record, RecordChange, TroubleClaim, TroubleEvent};
+pub(crate) use record::{
+    CACHED_BY_SDKS, LostAnswers, MAX_REPLACED, Record, RecordChange, TroubleClaim, TroubleEvent,
+};
 
 /// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
 /// and hands it down. Cheap to clone; clones share everything.

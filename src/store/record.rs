@@ -53,6 +53,13 @@ pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
 /// The most lost answers of a day, by the two above.
 const MAX_LOST: usize = LOST_IN_A_ROW + 180;
 
+/// How long a replaced token is recognized: for longer than any SDK caches one, which is two hours at most, whatever life was
+/// promised.
+pub(crate) const CACHED_BY_SDKS: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// How many replaced tokens are remembered. More than a healthy account has in that time.
+pub(crate) const MAX_REPLACED: usize = 16;
+
 /// What earlier runs remember for one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -61,6 +68,9 @@ pub(crate) struct Record {
     /// How the published token was got.
     #[serde(default)]
     issued: Option<Issued>,
+    /// The tokens that were replaced of late, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<ReplacedToken>,
     #[serde(default)]
     refusals: Vec<RecordedRefusal>,
     /// When requests were sent that may have minted a token and were not answered, the oldest first.
@@ -76,6 +86,13 @@ pub(crate) struct Record {
 struct Issued {
     token: String,
     secret: String,
+}
+
+/// A token, as a hash, and when another one was published in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ReplacedToken {
+    token: String,
+    at: RecordedTime,
 }
 
 /// A refusal, as [`Refusal::new`] takes it. What it means, and for how long it holds, is looked up when it is read.
@@ -123,7 +140,8 @@ impl Record {
     pub(crate) fn new(appid: &str) -> Option<Record> {
         let (appid, salt) = (appid.to_owned(), Salt::new()?);
         let (refusals, lost) = (Vec::new(), Vec::new());
-        Some(Record { appid, salt, issued: None, refusals, lost, trouble: None })
+        let replaced = Vec::new();
+        Some(Record { appid, salt, issued: None, replaced, refusals, lost, trouble: None })
     }
 
     /// Whether nothing is remembered.
@@ -148,6 +166,24 @@ impl Record {
     /// Notes that this token was got, or is honoured, with the secret of this hash.
     pub(crate) fn note_issued(&mut self, token: &Secret, secret: &str) {
         self.issued = Some(Issued { token: self.hash(token), secret: secret.to_owned() });
+    }
+
+    /// Notes that this token was published at `at`, in place of the one that was noted last.
+    pub(crate) fn note_replacement(&mut self, token: &Secret, at: UtcDateTime) {
+        let new = self.hash(token);
+        self.replaced.retain(|it| it.token != new);
+        if let Some(Issued { token, .. }) = self.issued.take_if(|before| before.token != new) {
+            self.replaced.push(ReplacedToken { token, at: RecordedTime(whole_seconds(at)) });
+        }
+        let superfluous = self.replaced.len().saturating_sub(MAX_REPLACED);
+        self.replaced.drain(..superfluous);
+    }
+
+    /// Whether this token was replaced within [`CACHED_BY_SDKS`] before `now`.
+    pub(crate) fn has_replaced(&self, token: &str, now: UtcDateTime) -> bool {
+        let recent = self.replaced.iter().filter(|it| now - it.at.0 < CACHED_BY_SDKS);
+        let hash = (!self.replaced.is_empty()).then(|| self.salt.hash(&[token]));
+        hash.is_some_and(|hash| recent.into_iter().any(|it| it.token == hash))
     }
 
     fn hash(&self, token: &Secret) -> String {
@@ -221,6 +257,7 @@ impl Record {
         let is_past = |at: &RecordedTime| at.0 - now <= MAX_CLOCK_SKEW;
         self.refusals.retain(|it| is_past(&it.at) && now - it.at.0 < DAY);
         self.lost.retain(|at| is_past(at) && now - at.0 < DAY);
+        self.replaced.retain(|it| is_past(&it.at) && now - it.at.0 < CACHED_BY_SDKS);
     }
 }
 
@@ -413,6 +450,27 @@ mod tests {
     }
 
     #[test]
+    fn replaced_tokens_are_known_by_their_hashes_for_as_long_as_sdks_cache_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        let mut record = record();
+        for (name, secs) in [("T1", 0), ("T2", 60), ("T2", 90), ("T3", 120), ("T1", 180)] {
+            record.note_replacement(&token(name), at(secs));
+            record.note_issued(&token(name), "HASH");
+        }
+        file.write(&record);
+        let text = fs::read_to_string(dir.path().join("shop.state")).unwrap();
+        assert!(!text.contains("T2") && !text.contains("T3"), "{text}");
+        let knows = |token: &str, secs: i64| {
+            file.read("wx1", at(secs)).unwrap().has_replaced(token, at(secs))
+        };
+        assert!(knows("T2", 180) && knows("T2", 120 + 7199) && !knows("T2", 120 + 7200));
+        assert!(knows("T3", 180) && knows("T3", 180 + 7199) && !knows("T3", 180 + 7200));
+        assert!(!knows("T1", 180), "it is the published one again");
+        assert!(!knows("T4", 180) && !knows("", 180) && !knows("T2", 0));
+    }
+
+    #[test]
     fn what_is_no_record_is_as_if_it_were_not_there() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.state");
@@ -510,6 +568,12 @@ mod tests {
             let of_day = asked_at.iter().filter(|at| (start..start + 86_400).contains(*at)).count();
             assert!((170..=200).contains(&of_day), "{of_day} from {start}");
         }
+        for n in 0..100 {
+            let token = token(&format!("T{n}"));
+            record.note_replacement(&token, at(now));
+            record.note_issued(&token, &"f".repeat(64));
+        }
+        assert_eq!(record.replaced.len(), MAX_REPLACED);
         let longest = Refusal::new(40125, &"啊 ".repeat(300), CallKind::UsesToken, Platform::Work);
         (0..9).for_each(|n| record.note_refusal(&"f".repeat(64 + n), &longest, at(now)));
         let length = serde_json::to_vec(&record).unwrap().len() as u64;

@@ -268,6 +268,40 @@ fn a_token_of_another_kind_is_passed_on_unchanged_and_its_call_is_never_repeated
     assert_eq!(wechat.probes(), probes, "the account's token is not doubted");
 }
 
+/// An SDK keeps the token that it was handed before.
+#[test]
+fn a_token_that_was_replaced_before_a_restart_is_recognized_after_it() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::honest(&wechat);
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    server.get("/token");
+    let old = sandbox.token();
+    wechat.kill_tokens();
+    let call = |server: &Server, token: &str| {
+        let target = format!("{CALL}?access_token={token}");
+        server.get(&target).json()["errcode"].as_i64().unwrap()
+    };
+    assert_eq!(call(&server, &old), 0, "it is replaced on the way");
+    server.stop();
+    let record = std::fs::read_to_string(sandbox.path("state/default.state")).unwrap();
+    assert!(!record.contains(&old) && !record.contains(&sandbox.token()), "{record}");
+    // Also one that does not refresh, beside a `fetch`.
+    let secret = sandbox.path("secret");
+    let reader = sandbox.serve(&[
+        "--gateway",
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--base-url",
+        &upstream.url(),
+    ]);
+    for server in [sandbox.serve_refreshing(&["--gateway"]), reader] {
+        assert_eq!(call(&server, &old), 0);
+        assert_eq!(call(&server, &format!("{old}x")), 40125);
+    }
+    assert!(upstream.calls()[1..].iter().all(|call| call.token() == sandbox.token()));
+}
+
 #[test]
 fn a_page_in_a_browser_makes_no_call() {
     let setup = Setup::new("");
