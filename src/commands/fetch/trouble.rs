@@ -39,6 +39,9 @@ impl<'a> Conditions<'a> {
 
     /// Notes that the account could not be connected, and so nothing refreshed.
     pub(super) fn note_config(&self, failure: &anyhow::Error) {
+        if self.account.on_trouble.is_none() {
+            return;
+        }
         let (life, _) = self.life_and_margin(&DocumentKind::Token);
         let cause = TroubleCause::of_config(failure);
         let condition = RefreshCondition::Trouble { cause, rejected: None };
@@ -56,16 +59,18 @@ impl<'a> Conditions<'a> {
         if self.account.on_trouble.is_none() {
             return;
         }
-        let (life, margin) = self.life_and_margin(kind);
         let (condition, life) = match (outcome, request) {
-            (Ok(Outcome::Renewed(_)), _) | (Ok(Outcome::Confirmed(_)), TokenRequest::Live) => {
-                (RefreshCondition::Well { kept: None }, life)
+            (Ok(Outcome::Renewed(document)), _)
+            | (Ok(Outcome::Confirmed(document)), TokenRequest::Live) => {
+                (RefreshCondition::Well { kept: None }, document.left(self.clock.now()))
             }
             (Ok(Outcome::Kept(document)), TokenRequest::Live) => {
-                (RefreshCondition::Well { kept: Some(document.token.clone()) }, life)
+                let kept = Some(document.token.clone());
+                (RefreshCondition::Well { kept }, document.left(self.clock.now()))
             }
             (Err(failure), TokenRequest::Live | TokenRequest::OtherThan(_)) => {
                 let Some(cause) = TroubleCause::of(failure) else { return };
+                let (life, margin) = self.life_and_margin(kind);
                 let rejected = self.rejected(request);
                 let life = if rejected.is_some() { Duration::ZERO } else { life };
                 if !cause.is_trouble(self.account, margin, life) {
@@ -106,7 +111,7 @@ impl<'a> Conditions<'a> {
     pub(super) fn tell(&self) {
         let Conditions { stores, account, mode, clock, .. } = *self;
         for (kind, condition, life) in self.found.take() {
-            if account.on_trouble.is_none() || ending::is_asked() {
+            if ending::is_asked() {
                 return;
             }
             // A signal ends the command first.

@@ -219,6 +219,39 @@ fn a_signal_during_on_trouble_leaves_it_to_the_next_run() {
     assert_eq!(told(&home), ["a0 begin 50004"]);
 }
 
+#[test]
+fn a_mirror_tells_that_its_key_is_refused_although_its_token_lives() {
+    let wechat = wechat_with_accounts(1, &[]);
+    let central = Home::with_accounts(1, &wechat.url(), "");
+    let mut key = wxtoken();
+    key.args(["key", "branch"]);
+    let line = Run::new(key).exits(0);
+    let field = |label: &str| {
+        let found = line.stdout.lines().find_map(|it| it.strip_prefix(label));
+        found.expect("a line of each").trim().to_owned()
+    };
+    write_with_mode(&central.path("keys"), &field("line:"), 0o600);
+    let keys = central.path("keys");
+    let server = central.serve(&["--refresh", "--keys", keys.to_str().unwrap()]);
+    let mirror = Home::new(&format!(
+        "[account.a0]\nfrom = \"http://{}\"\nkey_file = \"key\"\non_trouble = [\"./hook\"]\n",
+        server.address()
+    ));
+    write_script(&mirror, RECORD);
+    write_with_mode(&mirror.path("key"), &field("key:").replace("wxk_", "wxk_X")[..47], 0o600);
+    // As if the token had been taken over an hour ago.
+    mirror.publish("a0", "wx0", "T_LIVE", 3600);
+    for _ in 0..2 {
+        mirror.run(&["fetch"]).exits(4);
+    }
+    assert_eq!(told(&mirror), ["a0 begin"]);
+    write_with_mode(&mirror.path("key"), &field("key:"), 0o600);
+    for _ in 0..2 {
+        mirror.run(&["fetch"]).exits(0);
+    }
+    assert_eq!(told(&mirror), ["a0 begin", "a0 end"]);
+}
+
 // What it is passed
 
 #[test]
