@@ -195,15 +195,16 @@ impl Gateway {
     ) -> Result<ApiAnswer, GatewayError> {
         let (pieces, mut body) = SentBody::streamed(length);
         let mut in_flight = call.in_flight();
+        // Goes on if another connection has to be taken: a piece may be on its way.
+        let mut feeding = pin!(feed(client_body, &pieces));
+        let mut late = pin!(sleep(FIRST_BYTE_TIMEOUT));
+        let mut is_fed = false;
         let (connection, response) = loop {
             let (mut connection, is_kept) = self.connection(call).await?;
             let request = call.request(&connection, target, length, body)?;
             in_flight.is_sent = true;
             let sent = {
                 let mut sending = pin!(connection.send(request));
-                let mut feeding = pin!(feed(client_body, &pieces));
-                let mut late = pin!(sleep(FIRST_BYTE_TIMEOUT));
-                let mut is_fed = false;
                 poll_fn(|cx| {
                     if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
                         return Poll::Ready(Ok(sent));
@@ -222,21 +223,14 @@ impl Gateway {
                 })
                 .await
             };
+            in_flight.is_sent = false;
             match sent {
                 Ok(Err(SendError::Unsent(request))) if is_kept => body = request.into_body(),
                 Ok(sent) => break (connection, self.sent(call, sent)),
-                Err(error) => {
-                    in_flight.is_sent = false;
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         };
-        let answer = match response {
-            Ok(response) => self.read(call, response, connection).await,
-            Err(error) => Err(error),
-        };
-        in_flight.is_sent = false;
-        answer
+        self.read(call, response?, connection).await
     }
 
     /// Returns a kept connection to the account's servers, or a new one, and whether it is a kept one.
