@@ -94,6 +94,7 @@ pub(crate) async fn serve(
     if let Some(every) = systemd::alive_interval() {
         spawn_local(notify_alive(every)); // Until the process ends.
     }
+    spawn_local(tell_rest(Rc::clone(&state))); // Until the process ends.
     if signals::is_first_process() {
         spawn_local(reap_orphans()); // Until the process ends.
     }
@@ -232,6 +233,16 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Writes the lines that were held back, again and again.
+async fn tell_rest(state: Rc<ServerState>) {
+    let mut ticks = interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticks.tick().await;
+        state.log.tell_rest(now);
     }
 }
 

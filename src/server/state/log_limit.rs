@@ -67,11 +67,14 @@ impl ThrottledLog {
         why: impl fmt::Display,
     ) {
         let mut refused = self.refused.borrow_mut();
-        let Some(suffix) = refused.of(kind).admit(now, client.peer()) else { return };
+        let limit = refused.of(kind);
         match client {
-            ClientAddress::Direct(client) => error!("serve: refused {client}: {why}{suffix}"),
-            ClientAddress::Forwarded(client) => {
-                error!("serve: refused {client} through {peer}: {why}{suffix}");
+            ClientAddress::Direct(it) => {
+                limit.report(now, client.peer(), format_args!("refused {it}: {why}"));
+            }
+            ClientAddress::Forwarded(it) => {
+                let line = format_args!("refused {it} through {peer}: {why}");
+                limit.report(now, client.peer(), line);
             }
         }
     }
@@ -84,9 +87,8 @@ impl ThrottledLog {
         peer: Peer,
         why: impl fmt::Display,
     ) {
-        if let Some(suffix) = self.failed_handshakes.borrow_mut().of(kind).admit(now, peer) {
-            error!("serve: no TLS with {peer}: {why}{suffix}");
-        }
+        let mut limits = self.failed_handshakes.borrow_mut();
+        limits.of(kind).report(now, peer, format_args!("no TLS with {peer}: {why}"));
     }
 
     /// Reports that a connection was evicted that had not had its last answer.
@@ -102,12 +104,14 @@ impl ThrottledLog {
 
     /// Reports that a connection was evicted for another one of the same address.
     pub(crate) fn evicted_for_itself(&self, now: Instant, peer: Peer, share: usize) {
-        if let Some(suffix) = self.evicted_for_itself.borrow_mut().admit(now, peer) {
-            error!(
-                "serve: {peer} has {share} connections, as many as one address can hold (a quarter of \
-                 --max-connections); its idle ones make room{suffix}"
-            );
-        }
+        self.evicted_for_itself.borrow_mut().report(
+            now,
+            peer,
+            format_args!(
+                "{peer} has {share} connections, as many as one address can hold (a quarter of --max-connections); its \
+                 idle ones make room"
+            ),
+        );
     }
 
     /// Reports that no connection can be evicted, so that new ones wait.
@@ -136,38 +140,81 @@ impl ThrottledLog {
         let why = shortage::explained(err);
         limit.report(now, format_args!("cannot accept a connection: {why}"));
     }
+
+    /// Writes the lines whose time has come although nothing more of their kind happens: how many there were is said in any
+    /// case. Called again and again.
+    pub(crate) fn tell_rest(&self, now: Instant) {
+        for limits in [&self.refused, &self.failed_handshakes] {
+            limits.borrow_mut().0.iter_mut().for_each(|(_, limit)| write(limit.rest(now)));
+        }
+        write(self.evicted_for_itself.borrow_mut().rest(now));
+        [&self.evicted, &self.all_in_flight].into_iter().for_each(|limit| write(limit.rest(now)));
+        self.not_accepted.borrow().0.iter().for_each(|(_, limit)| write(limit.rest(now)));
+        self.unreachable.borrow().values().for_each(|limit| write(limit.rest(now)));
+    }
+}
+
+/// Lines that were suppressed since the last one: how many, and the last of them.
+#[derive(Debug, Default)]
+struct Suppressed {
+    count: u64,
+    last: String,
+}
+
+impl Suppressed {
+    fn add(&mut self, line: fmt::Arguments<'_>) {
+        self.count += 1;
+        self.last = line.to_string();
+    }
+
+    /// Returns the text of a line that is written now, with the number of those that were suppressed.
+    fn take_with(&mut self, line: fmt::Arguments<'_>) -> String {
+        match std::mem::take(self).count {
+            0 => line.to_string(),
+            count => format!("{line} ({count} more since the last line)"),
+        }
+    }
+
+    /// Returns the text of the last one, with the number of the others, if `may_be_written`. `None` if none was suppressed.
+    fn take_last_if(&mut self, may_be_written: bool) -> Option<String> {
+        if !may_be_written || self.count == 0 {
+            return None;
+        }
+        let Suppressed { count, last } = std::mem::take(self);
+        self.count = count - 1;
+        Some(self.take_with(format_args!("{last}")))
+    }
 }
 
 /// The rate limit of one kind of line.
 #[derive(Debug, Default)]
 struct Throttle {
     written_at: Cell<Option<Instant>>,
-    suppressed: Cell<u64>,
+    suppressed: RefCell<Suppressed>,
 }
 
 impl Throttle {
-    fn report(&self, now: Instant, message: fmt::Arguments<'_>) {
-        if let Some(suffix) = self.admit(now) {
-            error!("serve: {message}{suffix}");
-        }
+    fn report(&self, now: Instant, line: fmt::Arguments<'_>) {
+        write(self.admit(now, line));
     }
 
-    /// Returns the end of a line that may be written now, with the number of those that were suppressed since the last
-    /// one. Returns `None` if this line is suppressed.
-    fn admit(&self, now: Instant) -> Option<String> {
-        if self.written_at.get().is_some_and(|at| now.duration_since(at) < LINE_INTERVAL) {
-            self.suppressed.set(self.suppressed.get() + 1);
+    /// Returns the text of this line if it may be written now. Returns `None` if it is suppressed.
+    fn admit(&self, now: Instant, line: fmt::Arguments<'_>) -> Option<String> {
+        let mut suppressed = self.suppressed.borrow_mut();
+        if !is_over(self.written_at.get(), now) {
+            suppressed.add(line);
             return None;
         }
         self.written_at.set(Some(now));
-        Some(suffix(self.suppressed.take()))
+        Some(suppressed.take_with(line))
     }
-}
 
-fn suffix(suppressed: u64) -> String {
-    match suppressed {
-        0 => String::new(),
-        suppressed => format!(" ({suppressed} more since the last line)"),
+    /// Returns the text of the last suppressed line, if it may be written now.
+    fn rest(&self, now: Instant) -> Option<String> {
+        let is_over = is_over(self.written_at.get(), now);
+        let last = self.suppressed.borrow_mut().take_last_if(is_over)?;
+        self.written_at.set(Some(now));
+        Some(last)
     }
 }
 
@@ -179,23 +226,50 @@ struct AddressThrottle {
     began_at: Option<Instant>,
     /// The addresses that have a line in this interval.
     written: Vec<NetworkId>,
-    suppressed: u64,
+    suppressed: Suppressed,
+    /// The address of the last suppressed line.
+    last: Option<NetworkId>,
 }
 
 impl AddressThrottle {
+    fn report(&mut self, now: Instant, peer: Peer, line: fmt::Arguments<'_>) {
+        write(self.admit(now, peer, line));
+    }
+
     /// Does the same as [`Throttle::admit`] for a line about `peer`.
-    fn admit(&mut self, now: Instant, peer: Peer) -> Option<String> {
-        if self.began_at.is_none_or(|at| now.duration_since(at) >= LINE_INTERVAL) {
+    fn admit(&mut self, now: Instant, peer: Peer, line: fmt::Arguments<'_>) -> Option<String> {
+        if is_over(self.began_at, now) {
             self.began_at = Some(now);
             self.written.clear();
         }
         let id = peer.network_id();
         if self.written.len() >= MAX_ADDRESSES || self.written.contains(&id) {
-            self.suppressed += 1;
+            self.suppressed.add(line);
+            self.last = Some(id);
             return None;
         }
         self.written.push(id);
-        Some(suffix(std::mem::take(&mut self.suppressed)))
+        Some(self.suppressed.take_with(line))
+    }
+
+    /// Does the same as [`Throttle::rest`].
+    fn rest(&mut self, now: Instant) -> Option<String> {
+        let last = self.suppressed.take_last_if(is_over(self.began_at, now))?;
+        self.began_at = Some(now);
+        self.written.clear();
+        self.written.extend(self.last.take());
+        Some(last)
+    }
+}
+
+/// Whether an interval is over that began at this instant.
+fn is_over(began_at: Option<Instant>, now: Instant) -> bool {
+    began_at.is_none_or(|at| now.duration_since(at) >= LINE_INTERVAL)
+}
+
+fn write(line: Option<String>) {
+    if let Some(line) = line {
+        error!("serve: {line}");
     }
 }
 
@@ -207,14 +281,21 @@ mod tests {
     fn one_line_in_ten_seconds_is_written_with_the_number_of_suppressed_ones() {
         let throttle = Throttle::default();
         let start = Instant::now();
-        let at = |secs: f64| throttle.admit(start + Duration::from_secs_f64(secs));
-        assert_eq!(at(0.0), Some(String::new()));
-        assert_eq!(at(0.1), None);
-        assert_eq!(at(9.9), None);
-        assert_eq!(at(10.0), Some(" (2 more since the last line)".to_owned()));
+        let instant = |secs: f64| start + Duration::from_secs_f64(secs);
+        let at = |secs: f64| throttle.admit(instant(secs), format_args!("line at {secs}"));
+        let rest = |secs: f64| throttle.rest(instant(secs));
+        assert_eq!(rest(0.0), None);
+        assert_eq!(at(0.0), Some("line at 0".to_owned()));
+        assert_eq!((at(0.1), at(9.9)), (None, None));
+        assert_eq!(at(10.0), Some("line at 10 (2 more since the last line)".to_owned()));
         assert_eq!(at(19.0), None);
-        assert_eq!(at(30.0), Some(" (1 more since the last line)".to_owned()));
-        assert_eq!(at(41.0), Some(String::new()));
+        assert_eq!(at(30.0), Some("line at 30 (1 more since the last line)".to_owned()));
+        assert_eq!(at(41.0), Some("line at 41".to_owned()));
+        // The last ones are told when their time has come.
+        assert_eq!((at(42.0), at(43.0), at(44.0), rest(50.9)), (None, None, None, None));
+        assert_eq!(rest(51.0), Some("line at 44 (2 more since the last line)".to_owned()));
+        assert_eq!((rest(70.0), at(60.9)), (None, None));
+        assert_eq!(rest(61.0), Some("line at 60.9".to_owned()));
     }
 
     #[test]
@@ -223,21 +304,37 @@ mod tests {
         let start = Instant::now();
         let mut at = |secs: f64, ip: &str| {
             let peer = Peer::Ip(ip.parse().expect("an address"));
-            throttle.admit(start + Duration::from_secs_f64(secs), peer)
+            let now = start + Duration::from_secs_f64(secs);
+            throttle.admit(now, peer, format_args!("line"))
         };
-        assert_eq!(at(0.0, "10.0.0.1"), Some(String::new()));
+        assert_eq!(at(0.0, "10.0.0.1"), Some("line".to_owned()));
         for _ in 0..100 {
             assert_eq!(at(0.1, "10.0.0.1"), None);
         }
-        assert_eq!(at(0.2, "10.0.0.2"), Some(" (100 more since the last line)".to_owned()));
+        assert_eq!(at(0.2, "10.0.0.2"), Some("line (100 more since the last line)".to_owned()));
         // A host with IPv6 has a whole /64 of addresses.
-        assert_eq!(at(0.3, "2001:db8::1"), Some(String::new()));
+        assert_eq!(at(0.3, "2001:db8::1"), Some("line".to_owned()));
         assert_eq!(at(0.4, "2001:db8::2"), None);
-        assert_eq!(at(0.5, "2001:db8:0:1::2"), Some(" (1 more since the last line)".to_owned()));
+        assert_eq!(
+            at(0.5, "2001:db8:0:1::2"),
+            Some("line (1 more since the last line)".to_owned())
+        );
         let lines = (0..200).filter(|n| at(1.0, &format!("10.1.0.{n}")).is_some()).count();
         assert_eq!(lines + 4, MAX_ADDRESSES);
         assert_eq!(at(9.9, "10.0.0.1"), None);
-        assert_eq!(at(10.0, "10.0.0.1"), Some(" (173 more since the last line)".to_owned()));
-        assert_eq!(at(10.1, "10.1.0.199"), Some(String::new()));
+        assert_eq!(at(10.0, "10.0.0.1"), Some("line (173 more since the last line)".to_owned()));
+        assert_eq!(at(10.1, "10.1.0.199"), Some("line".to_owned()));
+        assert_eq!((at(10.2, "10.0.0.1"), at(10.3, "10.1.0.199")), (None, None));
+        // The last ones are told when their time has come, and the address has had its line.
+        let rest = throttle.rest(start + Duration::from_secs(20));
+        assert_eq!(rest, Some("line (1 more since the last line)".to_owned()));
+        let mut at = |ip: &str| {
+            let peer = Peer::Ip(ip.parse().expect("an address"));
+            throttle.admit(start + Duration::from_secs(21), peer, format_args!("line"))
+        };
+        assert_eq!(
+            (at("10.1.0.199"), at("10.0.0.1")),
+            (None, Some("line (1 more since the last line)".to_owned()))
+        );
     }
 }

@@ -133,3 +133,23 @@ fn one_reason_to_refuse_a_forwarded_request_does_not_hide_another() {
     let lines: Vec<_> = stderr.lines().filter(|line| line.contains("refused 127.0.0.1")).collect();
     assert_eq!(lines.len(), 2, "{stderr}");
 }
+
+#[test]
+fn the_number_of_refusals_is_told_although_no_more_follow() {
+    let sandbox = sandbox();
+    let serve = sandbox.command(&["serve", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"]);
+    let log = sandbox.path("log");
+    let server = Server::start_with_log(&serve, &log);
+    for _ in 0..20 {
+        let mut stream = connect_from("127.0.0.2", server.address());
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let log = || std::fs::read_to_string(&log).unwrap();
+    let lead = "wxtoken: serve: refused 127.0.0.2: not in --allow";
+    // One is in the first line, and one in the last.
+    eventually("all are told", || {
+        log().contains(&format!("{lead} (18 more since the last line)\n"))
+    });
+    assert!(log().starts_with(&format!("{lead}\n")), "{}", log());
+    server.stop();
+}
