@@ -43,9 +43,18 @@ pub(crate) enum TokenDemand {
     /// A live one.
     Live,
     /// A live one that WeChat accepts: this client's behaviour suggests that the current one is dead.
-    Verified(ClientIdentity),
+    Verified(ClientIdentity, Suspicion),
     /// Another one than this, which WeChat rejected according to a witness.
     OtherThan(Secret, Witness),
+}
+
+/// How a client's behaviour suggests that its token is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspicion {
+    /// It asks again, as others do, too.
+    AsksAgain,
+    /// It asks for another token by force, or without end.
+    Insists,
 }
 
 /// A client, as far as its word counts: all that use one key are one client, and without keys all of one address.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::quota::ProbeReason;
 use super::settings::Settings;
 use crate::log::error;
 use crate::model::api::Rules;
@@ -49,8 +50,8 @@ pub(super) struct RejectedToken {
     pub(super) probe: ProbeKind,
     /// Whether it was reported. On a mere suspicion it is replaced only if a probe says that it is dead.
     pub(super) is_reported: bool,
-    /// The client that the probe counts against.
-    pub(super) client: Option<ClientIdentity>,
+    /// The client that the probe counts against, and its share that it is of.
+    pub(super) client: Option<(ClientIdentity, ProbeReason)>,
 }
 
 /// Whether and for whom a token is probed.

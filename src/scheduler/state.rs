@@ -133,8 +133,8 @@ impl State {
             (TokenDemand::OtherThan(_, witness), Some(current)) => {
                 self.resolve_report(current, witness, now)
             }
-            (TokenDemand::Verified(client), Some(current)) => {
-                self.resolve_suspicion(current, client, now)
+            (TokenDemand::Verified(client, suspicion), Some(current)) => {
+                self.resolve_suspicion(current, client, *suspicion, now)
             }
         }
     }

@@ -240,7 +240,7 @@ impl Worker {
         look: impl Fn() -> Option<(Rc<Secret>, T)>,
     ) -> Result<T, Unavailable> {
         let patience = match demand {
-            TokenDemand::Live | TokenDemand::Verified(_) => MAX_WAIT,
+            TokenDemand::Live | TokenDemand::Verified(..) => MAX_WAIT,
             TokenDemand::OtherThan(..) => MAX_WAIT_FOR_REPORT,
         };
         self.obtain_until(self.now() + patience, demand, look).await
@@ -260,7 +260,7 @@ impl Worker {
                 (Step::Fail(unavailable), _) => Next::Break(Err(unavailable)),
                 (Step::Serve, Some((_, found))) => Next::Break(Ok(found)),
                 // A suspicion alone is no reason to withhold a token.
-                (_, Some((_, found))) if is_late && matches!(demand, TokenDemand::Verified(_)) => {
+                (_, Some((_, found))) if is_late && matches!(demand, TokenDemand::Verified(..)) => {
                     Next::Break(Ok(found))
                 }
                 (Step::Start(job), _) if !is_late => {

@@ -7,7 +7,7 @@ use super::doubt::{self, Doubt};
 use super::{State, Step};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
-use crate::model::status::{ClientIdentity, TokenEvidence, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, Suspicion, TokenEvidence, TokenRequest, Witness};
 use crate::refresh::{Outcome, RefreshError};
 use crate::scheduler::event::Event;
 use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
@@ -44,6 +44,7 @@ impl State {
         &mut self,
         current: &Secret,
         client: &ClientIdentity,
+        suspicion: Suspicion,
         now: Instant,
     ) -> Step {
         if self.was_alive(current, PROBE_VALID, now) {
@@ -58,13 +59,17 @@ impl State {
         if self.verdict(current, PROBE_VALID, now).is_some() {
             return Step::Serve;
         }
-        match self.probe_quota.take(ProbeReason::Suspicion, client, now) {
+        let reason = match suspicion {
+            Suspicion::AsksAgain => ProbeReason::Suspicion,
+            Suspicion::Insists => ProbeReason::Report,
+        };
+        match self.probe_quota.take(reason, client, now) {
             Err(_) => Step::Serve,
             Ok(()) => Step::Start(Job::Resolve(RejectedToken {
                 token: current.clone(),
                 probe: ProbeKind::Awaited,
                 is_reported: false,
-                client: Some(client.clone()),
+                client: Some((client.clone(), reason)),
             })),
         }
     }
@@ -99,7 +104,10 @@ impl State {
             let Witness::Client(client) = witness else { return resolve(ProbeKind::Awaited, None) };
             let is_honoured = self.was_alive(current, PROBE_VALID_WITHOUT_QUOTA, now);
             match self.probe_quota.take(ProbeReason::Report, client, now) {
-                Ok(()) => return resolve(ProbeKind::Awaited, Some(client.clone())),
+                Ok(()) => {
+                    let client = (client.clone(), ProbeReason::Report);
+                    return resolve(ProbeKind::Awaited, Some(client));
+                }
                 Err(ProbeRefusal::Client) if is_honoured => return Step::Serve,
                 Err(ProbeRefusal::All(at)) if is_honoured => return Step::Wait(Some(at)),
                 Err(_) => {}
@@ -145,13 +153,9 @@ impl State {
             Liveness::Dead => {
                 if let Some(Job::Resolve(rejected)) = &self.job
                     && rejected.token == token
-                    && let Some(client) = &rejected.client
+                    && let Some((client, reason)) = &rejected.client
                 {
-                    let reason = match rejected.is_reported {
-                        true => ProbeReason::Report,
-                        false => ProbeReason::Suspicion,
-                    };
-                    self.probe_quota.give_back(reason, client);
+                    self.probe_quota.give_back(*reason, client);
                 }
                 self.last_dead = Some(token.clone());
                 (self.dead, self.doubt) = (Some(token), None);

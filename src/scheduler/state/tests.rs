@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
-use crate::model::status::{ClientIdentity, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, Suspicion, TokenRequest, Witness};
 use crate::scheduler::backoff::MIN_INTERVAL;
 use crate::scheduler::job::Attempt;
+use crate::scheduler::quota::ProbeReason;
 
 /// The state of an account, and the time.
 struct SimulatedAccount {
@@ -38,7 +39,7 @@ fn client(name: &str) -> ClientIdentity {
 
 /// The demand of a client that asks again.
 fn verified() -> TokenDemand {
-    TokenDemand::Verified(client("sdk"))
+    TokenDemand::Verified(client("sdk"), Suspicion::AsksAgain)
 }
 
 /// The demand of a client that reports this token as rejected.
@@ -364,6 +365,21 @@ fn a_token_that_dies_just_after_workers_have_started_is_probed_at_the_next_suspi
         sim.probe(job, Liveness::Dead);
         assert!(sim.state.is_dead(&token("T1")));
     }
+}
+
+/// Clients that keep no token ask all the time, and use up the probes for that.
+#[test]
+fn a_client_that_insists_has_a_probe_when_those_for_clients_that_ask_again_are_used_up() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    while let Step::Start(job) = sim.step(&verified(), Some("T1")) {
+        sim.probe(job, Liveness::Alive);
+        sim.end();
+        sim.pass(secs(1));
+    }
+    let insisting = TokenDemand::Verified(client("sdk"), Suspicion::Insists);
+    let Step::Start(job) = sim.step(&insisting, Some("T1")) else { panic!("no job") };
+    let (_, attempt) = sim.probe(job, unknown());
+    assert_eq!(attempt, None, "it is no report that names the token");
 }
 
 #[test]
@@ -773,7 +789,7 @@ fn a_token_published_by_another_process_ends_what_is_known_of_the_dead_one() {
             token: token("T1"),
             probe: ProbeKind::Awaited,
             is_reported: false,
-            client: Some(client("sdk")),
+            client: Some((client("sdk"), ProbeReason::Suspicion)),
         };
         Step::Start(Job::Resolve(rejected))
     });

@@ -390,6 +390,39 @@ fn an_endless_retry_loop_is_ended() {
     }
 }
 
+/// The token is dead, and nobody can ask WeChat about it: a hundred calls were made for each of the program's.
+#[needs(sdks)]
+#[test]
+fn a_retry_loop_is_ended_after_a_few_calls_where_wechat_cannot_be_asked() {
+    let setup = SdkSetup::set();
+    setup.wechat.fault("probe/errcode:45009");
+    // A WeChat that knows none of these tokens.
+    let wechat = WeChat::start();
+    let wechat_tap = Tap::before(wechat.address());
+    let mut program = setup.worker_program(SDKS_OVER_HTTP[0]);
+    program.env("WECHAT_API", wechat_tap.url());
+    let mut worker = Worker::start(program);
+    for _ in 0..2 {
+        assert_eq!(worker.call(), "error 45011");
+        let [tokens, calls] = [&setup.wxtoken_tap, &wechat_tap].map(|tap| tap.requests().len());
+        assert!((3..=20).contains(&tokens) && (3..=20).contains(&calls), "{tokens} {calls}");
+    }
+}
+
+/// co-wechat-api gives up after three seconds, and shows the URL with the key in it.
+#[needs(sdks)]
+#[test]
+fn an_sdk_gets_an_answer_before_it_gives_up_while_wechat_hangs() {
+    // A busy machine can take longer.
+    let is_answered = (0..5).any(|_| {
+        let setup = SdkSetup::set();
+        setup.wechat.fault("token/hang");
+        fs::remove_file(setup.sandbox.document_path()).unwrap();
+        setup.worker(SDKS_OVER_HTTP[1]).call() == "error -1"
+    });
+    assert!(is_answered);
+}
+
 #[needs(sdks)]
 #[test]
 fn an_sdk_with_a_wrong_key_or_appid_is_refused_once_and_does_not_retry() {

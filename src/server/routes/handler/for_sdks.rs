@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{GETTICKET, RequestContext, scope};
 use crate::model::response;
 use crate::model::secret::Secret;
-use crate::model::status::{LiveToken, TokenDemand, TokenEvidence, Unavailable};
+use crate::model::status::{LiveToken, Suspicion, TokenDemand, TokenEvidence, Unavailable};
 use crate::server::access::keys::{self, Key};
 use crate::server::access::opaque;
 use crate::server::access::retry_storm::{ClientId, SUSPICIOUS_INTERVAL};
@@ -144,10 +144,17 @@ impl RequestContext<'_> {
             let evidence = self.accounts().evidence(account).unwrap_or(TokenEvidence::None);
             loops.borrow_mut().note(&client, &token, evidence, now)
         });
-        let is_doubted = force || is_suspicious || loops_since.is_some();
-        let verified = match is_doubted && self.accounts().can_refresh() {
-            true => self.obtain(account, TokenDemand::Verified(self.client(key))).await?,
-            false => token.clone(),
+        let suspicion = match (force || loops_since.is_some(), is_suspicious) {
+            (true, _) => Some(Suspicion::Insists),
+            (false, true) => Some(Suspicion::AsksAgain),
+            (false, false) => None,
+        };
+        let verified = match suspicion.filter(|_| self.accounts().can_refresh()) {
+            Some(suspicion) => {
+                let demand = TokenDemand::Verified(self.client(key), suspicion);
+                self.obtain(account, demand).await?
+            }
+            None => token.clone(),
         };
         if verified.generation != token.generation {
             self.state.storms.borrow_mut().record_replacement(&client, &verified, self.now());
