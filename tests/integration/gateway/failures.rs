@@ -166,6 +166,18 @@ fn a_kept_connection_that_was_closed_is_replaced_and_no_call_fails() {
     assert_eq!(upstream.calls().len(), 20);
 }
 
+/// WeChat would close it one day, perhaps just when a call goes out on it.
+#[test]
+fn a_kept_connection_is_closed_by_the_gateway_when_it_is_idle() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Json("{}".to_owned()));
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    assert_eq!(server.get("/cgi-bin/x").body, "{}");
+    eventually("it is closed after 15 seconds", || upstream.closed() == 1);
+    assert_eq!(server.get("/cgi-bin/x").body, "{}");
+}
+
 #[test]
 fn without_a_token_a_call_is_not_made() {
     let wechat = WeChat::start();

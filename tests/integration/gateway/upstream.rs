@@ -76,7 +76,7 @@ pub(crate) enum Reply {
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
-    /// How many connections the client has closed, of those that were silent or closed here.
+    /// How many connections the client has closed.
     closed: Arc<AtomicUsize>,
 }
 
@@ -116,7 +116,11 @@ impl Upstream {
                 let closed = Arc::clone(&closings);
                 thread::spawn(move || {
                     let mut client = BufReader::new(client);
-                    while let Some(call) = read_call(&mut client, number) {
+                    loop {
+                        let Some(call) = read_call(&mut client, number) else {
+                            closed.fetch_add(1, Ordering::SeqCst);
+                            break;
+                        };
                         let done = if OF_MOCK.contains(&call.path()) {
                             pass_to_mock(&call, mock, client.get_mut())
                         } else {
