@@ -274,6 +274,8 @@ fn answers_pass_unchanged_and_other_paths_do_not_reach_wxtoken() {
         ("/token/unknown", 404),
         ("/ticket/jsapi", 404),
         ("/ticket/default/jsapi", 404),
+        ("/jssdk?url=https%3A%2F%2Fshop.example%2F%3Fa%3D1%26b%3D2", 404),
+        ("/jssdk/default?url=not-encoded&b=2", 400),
         ("/healthz", 200),
         ("/readyz", 200),
         ("/cgi-bin/ticket/getticket?type=jsapi", 200),
