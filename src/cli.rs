@@ -17,6 +17,7 @@ use crate::model::api::Api;
 mod ca;
 pub(crate) mod completion;
 mod help;
+mod mock;
 mod serve;
 mod settings;
 mod sign;
@@ -24,6 +25,7 @@ pub(crate) mod spelling;
 pub(crate) mod values;
 
 pub(crate) use ca::CaArgs;
+pub(crate) use mock::{DemoArgs, MockArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use sign::SignArgs;
 
@@ -393,59 +395,6 @@ pub(crate) struct KeyArgs {
     /// with paths is handed no token.
     #[arg(long = "api", value_name = "PATH", value_delimiter = ',')]
     pub(crate) apis: Vec<String>,
-}
-
-/// Arguments of `mock`.
-#[derive(Debug, Args)]
-pub(crate) struct MockArgs {
-    /// Where to listen, on loopback
-    ///
-    /// Port 0 picks a free one.
-    #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
-    pub(crate) listen: String,
-
-    /// An account that exists, and its secret
-    ///
-    /// For each app of a corp, the corp's ID and the app's secret. Default:
-    /// wx0123456789abcdef:0123456789abcdef0123456789abcdef.
-    #[arg(
-        long = "account",
-        env = "WXTOKEN_ACCOUNT",
-        value_name = "APPID:SECRET",
-        value_delimiter = ','
-    )]
-    pub(crate) accounts: Vec<String>,
-
-    /// How long a token lives
-    #[arg(long, env = "WXTOKEN_LIFE", value_name = "DUR", default_value = "2h", value_parser = parse_positive_duration)]
-    pub(crate) life: Duration,
-
-    /// How long a replaced token goes on working
-    ///
-    /// With less life left than this, stable_token hands out a new one.
-    #[arg(long, env = "WXTOKEN_OVERLAP", value_name = "DUR", default_value = "5m", value_parser = parse_duration)]
-    pub(crate) overlap: Duration,
-
-    /// Answer with this fault: errcode:N, http:STATUS, slow:SECONDS, hang, reset, lost and more
-    ///
-    /// For the next TIMES calls, or until POST /mock/fault says otherwise; token/, probe/, ticket/ or api/ before it limits it to
-    /// such calls. GET /mock/faults and the manual list all.
-    #[arg(long, env = "WXTOKEN_FAULT", value_name = "[CALLS/]KIND[:N][@TIMES]")]
-    pub(crate) fault: Option<String>,
-}
-
-/// Arguments of `demo`.
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// What a company has, with several accounts
-    ///
-    /// A config with two official accounts and a WeCom app, tickets, a hook, a mirror.
-    #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
-    pub(crate) full: bool,
-
-    /// Go on serving until Ctrl-C
-    #[arg(long, env = "WXTOKEN_KEEP", value_parser = BoolishValueParser::new())]
-    pub(crate) keep: bool,
 }
 
 #[cfg(test)]
