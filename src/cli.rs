@@ -12,6 +12,7 @@ use self::completion::CompletionsArgs;
 use self::help::HelpLength;
 use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
+use crate::log::LogFormat;
 use crate::model::api::Api;
 
 mod ca;
@@ -115,6 +116,12 @@ pub(crate) struct CommonArgs {
     /// Say nothing on stderr; the exit status tells
     #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
+
+    /// Lines on stderr: text or json
+    ///
+    /// With json each is an object: time, level, verb, event, account and what else is known, message.
+    #[arg(long, global = true, env = "WXTOKEN_LOG_FORMAT", value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
 
     #[arg(skip)]
     pub(crate) typed: Typed,

@@ -84,12 +84,21 @@ impl Exit {
             .map_or(Exit::Failure, |error| error.exit)
     }
 
-    /// Logs an error of `command`, and returns the status that it carries.
-    pub(crate) fn report(command: &str, err: &anyhow::Error) -> Exit {
+    /// Logs an error of `command`, about the account of this name if it is about one, and returns the status that it carries.
+    pub(crate) fn report(command: &str, account: Option<&str>, err: &anyhow::Error) -> Exit {
+        let exit = Exit::from_error(err);
+        let status = exit as u8;
         for line in Exit::lines(err) {
-            log::error!("{command}: {line}");
+            match account {
+                Some(name) => log::error!(
+                    event = "failed", account = name, exit_status = status; "{command}: {line}"
+                ),
+                None => {
+                    log::error!(event = "failed", exit_status = status; "{command}: {line}");
+                }
+            }
         }
-        Exit::from_error(err)
+        exit
     }
 }
 

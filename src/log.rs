@@ -5,10 +5,12 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+mod format;
 mod progress;
 mod queue;
 mod redaction;
 
+pub(crate) use format::{Fields, LogFormat, kind, set_format};
 pub(crate) use progress::{can_show, show_progress, tell_waits, waiting_for, without_progress};
 pub(crate) use queue::write_in_background;
 pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};
@@ -50,14 +52,15 @@ pub(crate) fn is_enabled(level: Level) -> bool {
     level <= LEVEL.get().copied().unwrap_or(Level::Error)
 }
 
-/// Writes the line `wxtoken: MESSAGE` to stderr, if its level is enabled.
-pub(crate) fn write_line(level: Level, message: fmt::Arguments<'_>) {
+/// Writes a line about an event to stderr, if its level is enabled.
+pub(crate) fn write_event(
+    level: Level,
+    event: &str,
+    fields: &Fields<'_>,
+    message: fmt::Arguments<'_>,
+) {
     if is_enabled(level) {
-        // Whatever a message quotes: a setting that names a file may be the secret itself.
-        let text = format!("wxtoken: {message}").replace('\n', " ");
-        let mut text = without_secrets(&text).into_owned();
-        text.push('\n');
-        progress::write_above(text);
+        progress::write_above(format::line(level, event, fields, message));
     }
 }
 
@@ -82,29 +85,48 @@ pub(crate) fn report_panics() {
         let place = panic.location().map(|it| format!(" ({}:{})", it.file(), it.line()));
         let place = place.unwrap_or_default();
         // Not as a log line: the panic may have come while one was written.
-        let line = format!(
-            "wxtoken: a fault in wxtoken itself{place}; please report it. 程序内部错误，请报告此问题。\n"
+        let message = format_args!(
+            "a fault in wxtoken itself{place}; please report it. 程序内部错误，请报告此问题。"
         );
-        queue::take(line).wait();
+        queue::take(format::line(Level::Error, "panic", &[], message)).wait();
     }));
+}
+
+/// Logs an event at a level: `event = "NAME", FIELD = VALUE, …;` before the message names it and what is known of it. Without
+/// that, the event has the name of its module.
+macro_rules! event {
+    ($level:ident, event = $event:literal $(, $field:ident = $value:expr)* ; $($arg:tt)*) => {
+        $crate::log::write_event(
+            $crate::log::Level::$level,
+            $event,
+            &[$((stringify!($field), &$value as &dyn std::fmt::Display)),*],
+            format_args!($($arg)*),
+        )
+    };
+    ($level:ident, $($arg:tt)*) => {
+        if $crate::log::is_enabled($crate::log::Level::$level) {
+            let event = $crate::log::kind(module_path!());
+            $crate::log::write_event($crate::log::Level::$level, &event, &[], format_args!($($arg)*));
+        }
+    };
 }
 
 /// Logs a failure, or what an operator should know at once.
 macro_rules! error {
-    ($($arg:tt)*) => { $crate::log::write_line($crate::log::Level::Error, format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::event!(Error, $($arg)*) };
 }
 
 /// Logs what was done, with `-v`.
 macro_rules! info {
-    ($($arg:tt)*) => { $crate::log::write_line($crate::log::Level::Info, format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::event!(Info, $($arg)*) };
 }
 
 /// Logs a step, with `-vv`.
 macro_rules! debug {
-    ($($arg:tt)*) => { $crate::log::write_line($crate::log::Level::Debug, format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::event!(Debug, $($arg)*) };
 }
 
-pub(crate) use {debug, error, info};
+pub(crate) use {debug, error, event, info};
 
 /// Lets a message about something that is looked at again and again through once, and again only after it has changed.
 #[derive(Debug, Default)]
@@ -159,8 +181,10 @@ impl log::Log for NetworkLog {
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
             let text = without_long_words(&record.args().to_string());
-            write_line(
+            write_event(
                 Level::Network,
+                "network",
+                &[("library", &record.target())],
                 format_args!("{}: {}", record.target(), printable(&text, 1000)),
             );
         }

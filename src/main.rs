@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         log::tell_waits();
     }
     let command = cli.command.name();
+    log::set_format(cli.common.log_format, command);
     if let Err(err) = forbidden {
         log::error!(
             "{command}: a crash may write secrets to disk, because core dumps cannot be forbidden: {err}"
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     }
     match panic::catch_unwind(AssertUnwindSafe(|| commands::run(cli))) {
         Ok(Ok(exit)) => exit.into(),
-        Ok(Err(err)) => error::Exit::report(command, &err).into(),
+        Ok(Err(err)) => error::Exit::report(command, None, &err).into(),
         // Reported where it happened. The status is one of those in the manual.
         Err(_) => error::Exit::Failure.into(),
     }

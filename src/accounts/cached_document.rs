@@ -111,7 +111,7 @@ impl CachedDocument {
                 };
                 let message = format!("{trouble}{stays}");
                 if self.trouble.is_new(&message) {
-                    error!("serve: {name}: {message}");
+                    error!(event = "document_unusable", account = name; "serve: {name}: {message}");
                 }
             }
         }
@@ -121,7 +121,7 @@ impl CachedDocument {
             let message =
                 format!("{place} belongs to {appid}, another account; nothing is handed out");
             if self.foreign.is_new(&message) {
-                error!("serve: {name}: {message}");
+                error!(event = "document_unusable", account = name; "serve: {name}: {message}");
             }
             return None;
         }
@@ -165,7 +165,9 @@ impl CachedDocument {
         watched.watch.look();
         match watched.watch.trouble() {
             None => watched.trouble.reset(),
-            Some(trouble) if watched.trouble.is_new(trouble) => info!("serve: {name}: {trouble}"),
+            Some(trouble) if watched.trouble.is_new(trouble) => {
+                info!(event = "ticket_unusable", account = name; "serve: {name}: {trouble}")
+            }
             Some(_) => {}
         }
         let document = watched.watch.document()?;

@@ -129,7 +129,9 @@ fn is_common(arg: &Arg) -> bool {
 fn is_used(verb: &str, arg: &Arg, length: HelpLength) -> bool {
     let is_used = match (verb, arg.get_id().as_str()) {
         ("key" | "ca" | "demo" | "mock" | "completions", "config" | "dir") => return false,
-        ("key" | "ca" | "demo" | "completions", "verbose" | "quiet") => return false,
+        ("key" | "ca" | "demo" | "completions", "verbose" | "quiet" | "log_format") => {
+            return false;
+        }
         ("get" | "sign" | "status", "secret_file" | "base_url" | "ca_file") => false,
         _ => !arg.is_hide_short_help_set(),
     };

@@ -45,38 +45,43 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;
     let (mode, connector) = (config.mode(args.mode), Connector::within(args.timeout));
-    Ok(parallel::for_each("fetch", &settings, |AccountSettings { account, upstream, .. }| {
-        if ending::is_asked() {
-            return Ok(());
-        }
-        let ending = Ending::default();
-        let conditions = &Conditions::new(&stores, account, mode, &clock);
-        let connected = connector.connect(account, upstream);
-        let connected = connected.inspect_err(|failure| conditions.note_config(failure));
-        let fetched = connected.and_then(|upstream| {
-            AccountFetch {
-                stores: &stores,
-                account,
-                upstream: &*upstream,
-                request: &request,
-                mode,
-                deadline,
-                clock: &clock,
-                ending: &ending,
-                conditions,
+    Ok(parallel::for_each(
+        "fetch",
+        &settings,
+        |it| &it.account.name,
+        |AccountSettings { account, upstream, .. }| {
+            if ending::is_asked() {
+                return Ok(());
             }
-            .run()
-        });
-        conditions.tell();
-        match fetched {
-            // Reported here, because the process may end by the signal now.
-            Err(failure) if ending::is_asked() => {
-                Exit::report("fetch", &failure);
-                Ok(())
+            let ending = Ending::default();
+            let conditions = &Conditions::new(&stores, account, mode, &clock);
+            let connected = connector.connect(account, upstream);
+            let connected = connected.inspect_err(|failure| conditions.note_config(failure));
+            let fetched = connected.and_then(|upstream| {
+                AccountFetch {
+                    stores: &stores,
+                    account,
+                    upstream: &*upstream,
+                    request: &request,
+                    mode,
+                    deadline,
+                    clock: &clock,
+                    ending: &ending,
+                    conditions,
+                }
+                .run()
+            });
+            conditions.tell();
+            match fetched {
+                // Reported here, because the process may end by the signal now.
+                Err(failure) if ending::is_asked() => {
+                    Exit::report("fetch", Some(&account.name), &failure);
+                    Ok(())
+                }
+                fetched => fetched,
             }
-            fetched => fetched,
-        }
-    }))
+        },
+    ))
 }
 
 /// Fails if the request replaces tokens of more accounts than the user can have meant.
@@ -162,6 +167,7 @@ impl AccountFetch<'_> {
             let (life, margin) = (document.expires_in, account.refresh_before);
             let [life, margin] = [life, margin].map(humantime::format_duration);
             error!(
+                event = "refresh_before_too_long", account = name;
                 "fetch: {name}: --refresh-before {margin} is no less than the token's whole life of {life}: every run mints \
                  another and kills the one before"
             );
@@ -176,17 +182,17 @@ impl AccountFetch<'_> {
                 return Err(Exit::Unreachable.error(format!("{name}: {message}")));
             }
             (Outcome::Confirmed(_), TokenRequest::New) => {
-                error!("fetch: {name}: {}", same_token_message(account.rules, request));
+                error!(event = "same_token", account = name; "fetch: {name}: {}", same_token_message(account.rules, request));
             }
             (Outcome::Confirmed(document), TokenRequest::Live) => {
-                info!("fetch: {name}: WeChat confirmed token {}", describe(document));
+                info!(event = "token_confirmed", account = name; "fetch: {name}: WeChat confirmed token {}", describe(document));
             }
             (Outcome::Renewed(document), _) => {
-                info!("fetch: {name}: published token {}", describe(document));
+                info!(event = "token_published", account = name; "fetch: {name}: published token {}", describe(document));
             }
             (Outcome::Kept(document), _) => {
                 set_mode(name, &*store);
-                info!("fetch: {name}: not due: token {}", describe(document));
+                info!(event = "token_kept", account = name; "fetch: {name}: not due: token {}", describe(document));
             }
         }
         Ok(matches!(outcome, Outcome::Renewed(_)))
@@ -215,7 +221,7 @@ impl AccountFetch<'_> {
         match outcome {
             Ok(Outcome::Kept(_)) => set_mode(&name, &*store),
             Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
-                info!("fetch: {name}: published {}", document.token.fingerprint());
+                info!(event = "ticket_published", account = account.name; "fetch: {name}: published {}", document.token.fingerprint());
             }
             Err(failure) => return Err(failure.exit().error(format!("{name}: {failure}"))),
         }
@@ -284,11 +290,11 @@ fn run_on_change(account: &Account) -> Result<()> {
     match hook.run(name, &document, &[], &is_over) {
         Err(failure) if ending::is_asked() => {
             // Logged here because the process ends by the signal.
-            error!("fetch: {name}: {failure}");
+            error!(event = "hook_failed", account = name; "fetch: {name}: {failure}");
             Ok(())
         }
         Ok(()) => {
-            info!("fetch: {name}: on_change has run");
+            info!(event = "hook_ran", account = name; "fetch: {name}: on_change has run");
             Ok(())
         }
         Err(failure) => Err(Exit::Hook.error(format!("{name}: {failure}"))),

@@ -18,10 +18,12 @@ const MAX_THREADS: usize = 64;
 /// How often the progress line is redrawn. A shorter run shows none.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs `action` for each of `accounts`, and reports each failure as one of `command`. Returns the worst exit status.
+/// Runs `action` for each of `accounts`, and reports each failure as one of `command`; `name` returns the name of an account.
+/// Returns the worst exit status.
 pub(super) fn for_each<T: Sync>(
     command: &str,
     accounts: &[T],
+    name: impl Fn(&T) -> &str,
     action: impl Fn(&T) -> Result<()> + Sync,
 ) -> Exit {
     // A panic is reported where it happens, and costs no other account its turn.
@@ -30,9 +32,11 @@ pub(super) fn for_each<T: Sync>(
         run.unwrap_or_else(|_| Err(Exit::Failure.errors(Vec::new())))
     };
     let next = AtomicUsize::new(0);
-    let work = |outcomes: Sender<Result<()>>| {
-        while let Some(account) = accounts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let _ = outcomes.send(action(account)); // The receiver outlives all workers.
+    let work = |outcomes: Sender<(usize, Result<()>)>| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(account) = accounts.get(index) else { break };
+            let _ = outcomes.send((index, action(account))); // The receiver outlives all workers.
         }
     };
     let mut progress =
@@ -47,14 +51,14 @@ pub(super) fn for_each<T: Sync>(
         // If the system refuses some of the threads, the others take longer.
         let started = workers.take_while(Result::is_ok).count();
         if started == 0 {
-            accounts.iter().for_each(|account| progress.count(action(account)));
+            accounts.iter().for_each(|account| progress.count(name(account), action(account)));
             return;
         }
         drop(sender);
         let mut redraw_at = Instant::now() + PROGRESS_INTERVAL;
         loop {
             match outcomes.recv_timeout(redraw_at.saturating_duration_since(Instant::now())) {
-                Ok(outcome) => progress.count(outcome),
+                Ok((index, outcome)) => progress.count(name(&accounts[index]), outcome),
                 Err(RecvTimeoutError::Timeout) => {
                     progress.show();
                     redraw_at = Instant::now() + PROGRESS_INTERVAL;
@@ -77,12 +81,12 @@ struct RunProgress<'a> {
 }
 
 impl RunProgress<'_> {
-    /// Counts an outcome, and reports a failure.
-    fn count(&mut self, outcome: Result<()>) {
+    /// Counts the outcome for an account, and reports a failure.
+    fn count(&mut self, account: &str, outcome: Result<()>) {
         self.done += 1;
         if let Err(err) = outcome {
             self.failed += 1;
-            self.worst = self.worst.max(Exit::report(self.command, &err));
+            self.worst = self.worst.max(Exit::report(self.command, Some(account), &err));
         }
     }
 

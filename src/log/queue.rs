@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 
+use super::{Level, format};
 use crate::language::Language;
 
 /// How much may wait to be written, in bytes: some thousand lines.
@@ -209,7 +210,7 @@ impl QueueState {
             format!("{counts} {noun} {verb} dropped: stderr took no more."),
             format!("stderr 无法写入，丢弃了 {counts} 行日志。"),
         );
-        let text = format!("wxtoken: {text}\n");
+        let text = format::line(Level::Error, "lines_dropped", &[], format_args!("{text}"));
         QueuedLine { text, counts }
     }
 

@@ -27,30 +27,41 @@ pub(super) enum Event {
 impl Event {
     /// Logs the event; `name` is the account's, with the type of the ticket if it is about one.
     pub(super) fn log(self, name: &str) {
+        let account = name.split(':').next().unwrap_or_default();
         match self {
             Event::Accepted(token) => {
                 info!(
+                    event = "token_honoured", account = account, token_sha256 = token;
                     "serve: {name}: token {token} was said to be rejected, and WeChat honours it"
                 );
             }
             Event::Dead(token) => error!(
+                event = "token_killed", account = account, token_sha256 = token;
                 "serve: {name}: WeChat honours token {token} no longer: somebody else has had another one made; who asks \
                  beside us? 该 token 已失效，可能有其他程序在获取 token，请排查。"
             ),
             Event::Unknown(why) => {
-                debug!("serve: {name}: cannot tell whether a token is alive: {why}");
+                debug!(event = "token_unknown", account = account; "serve: {name}: cannot tell whether a token is alive: {why}");
             }
             Event::Unproven { token, why } => error!(
+                event = "token_doubted", account = account, token_sha256 = token;
                 "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} The \
                  token stays until another client says so, too, or `wxtoken fetch --rejected -` here. \
                  无法向微信核实客户端报告失效的 token，暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
             ),
-            Event::Published(what) => info!("serve: {name}: {what} is published"),
+            Event::Published(what) => {
+                info!(event = "published", account = account; "serve: {name}: {what} is published");
+            }
             Event::Failed { message, pause } => {
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
-                error!("serve: {name}: {message} (trying again in {pause})");
+                error!(
+                    event = "refresh_failed", account = account, next_try_in = pause;
+                    "serve: {name}: {message} (trying again in {pause})"
+                );
             }
-            Event::Recovered => error!("serve: {name}: all is well again"),
+            Event::Recovered => {
+                error!(event = "recovered", account = account; "serve: {name}: all is well again");
+            }
         }
     }
 }

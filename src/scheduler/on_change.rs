@@ -71,8 +71,12 @@ impl OnChange {
             self.failed_at.set((!has_succeeded).then(|| environment.clock.now().wall));
             let name = &settings.account.name;
             match result {
-                Ok(Ok(())) => info!("serve: {name}: on_change has run"),
-                Ok(Err(failure)) => error!("serve: {name}: {failure}"),
+                Ok(Ok(())) => {
+                    info!(event = "hook_ran", account = name; "serve: {name}: on_change has run")
+                }
+                Ok(Err(failure)) => {
+                    error!(event = "hook_failed", account = name; "serve: {name}: {failure}")
+                }
                 Err(err) => {
                     let message = format!("serve: {name}: on_change has not run: {err}");
                     if trouble.is_new(&message) {

@@ -180,14 +180,14 @@ impl<T: 'static> Reloaded<T> {
             Ok(make) => {
                 let new = make(Some(&self.get()));
                 self.current.replace(Rc::new(new));
-                info!("serve: read {} again", self.name);
+                info!(event = "reloaded"; "serve: read {} again", self.name);
             }
             Err(err) => {
                 let mut lines = Exit::lines(&err);
                 if let Some(last) = lines.last_mut() {
                     *last += &format!("; the last good {} stay", self.name);
                 }
-                lines.iter().for_each(|line| error!("serve: {line}"));
+                lines.iter().for_each(|line| error!(event = "reload_failed"; "serve: {line}"));
             }
         }
     }

@@ -53,13 +53,18 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
         width: output::terminal::width(),
     });
     let report = Report::new(&names, style, &|text| log::without_progress(|| output::print(text)));
-    parallel::for_each("check", &subjects, |Subject { index, account, upstream: config }| {
-        let (stores, clock, findings) =
-            (&stores, &*clock, Findings { report: &report, account: *index });
-        Examination { account, config, stores, clock, deadline, findings }.run(&connector);
-        report.complete(*index);
-        Ok(())
-    });
+    parallel::for_each(
+        "check",
+        &subjects,
+        |it| &it.account.name,
+        |Subject { index, account, upstream: config }| {
+            let (stores, clock, findings) =
+                (&stores, &*clock, Findings { report: &report, account: *index });
+            Examination { account, config, stores, clock, deadline, findings }.run(&connector);
+            report.complete(*index);
+            Ok(())
+        },
+    );
     let findings = report.finish()?;
     if args.format == CheckFormat::Json {
         output::print(&report::json(&names, &findings)?)?;

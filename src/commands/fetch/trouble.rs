@@ -120,10 +120,14 @@ impl<'a> Conditions<'a> {
             let subject = TroubleSubject { account, kind: &kind, store: &*store, clock, life };
             let name = &account.name;
             match subject.tell(&condition, &ending::is_asked) {
-                Telling::Told => info!("fetch: {name}: on_trouble has run"),
+                Telling::Told => {
+                    info!(event = "hook_ran", account = name; "fetch: {name}: on_trouble has run")
+                }
                 Telling::Needless => {}
                 Telling::Later => debug!("fetch: {name}: on_trouble is left to another process"),
-                Telling::Failed(failure) => error!("fetch: {name}: {failure}"),
+                Telling::Failed(failure) => {
+                    error!(event = "hook_failed", account = name; "fetch: {name}: {failure}")
+                }
             }
         }
     }

@@ -134,7 +134,7 @@ impl Worker {
             });
             let (is_known, failure) = match told.await {
                 Ok(Telling::Told) => {
-                    info!("serve: {name}: on_trouble has run");
+                    info!(event = "hook_ran", account = name; "serve: {name}: on_trouble has run");
                     (true, None)
                 }
                 Ok(Telling::Needless) => (true, None),
@@ -145,7 +145,7 @@ impl Worker {
             teller.note(event, is_known, worker.now());
             match failure {
                 Some(failure) if teller.failure.borrow_mut().is_new(&failure) => {
-                    error!("serve: {name}: {failure}");
+                    error!(event = "hook_failed", account = name; "serve: {name}: {failure}");
                 }
                 Some(_) => {}
                 None => teller.failure.borrow_mut().reset(),

@@ -9,10 +9,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::log::error;
+use crate::log::{self, Fields, Level};
 use crate::os::descriptors::shortage;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{NetworkId, Peer};
+
+// The names of the events that these lines are about.
+const REFUSED: &str = "client_refused";
+const NO_TLS: &str = "tls_failed";
+const EVICTED: &str = "connection_evicted";
+const SHARE_REACHED: &str = "share_reached";
+const FULL: &str = "connections_full";
+const NOT_PASSED_ON: &str = "call_not_passed_on";
+const NOT_ACCEPTED: &str = "connection_not_accepted";
 
 /// The time between two lines of one kind: short enough for an operator to notice, and too long to fill a disk.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -70,11 +79,12 @@ impl ThrottledLog {
         let limit = refused.of(kind);
         match client {
             ClientAddress::Direct(it) => {
-                limit.report(now, client.peer(), format_args!("refused {it}: {why}"));
+                let line = format_args!("refused {it}: {why}");
+                limit.report(now, REFUSED, client.peer(), line);
             }
             ClientAddress::Forwarded(it) => {
                 let line = format_args!("refused {it} through {peer}: {why}");
-                limit.report(now, client.peer(), line);
+                limit.report(now, REFUSED, client.peer(), line);
             }
         }
     }
@@ -88,13 +98,15 @@ impl ThrottledLog {
         why: impl fmt::Display,
     ) {
         let mut limits = self.failed_handshakes.borrow_mut();
-        limits.of(kind).report(now, peer, format_args!("no TLS with {peer}: {why}"));
+        let line = format_args!("no TLS with {peer}: {why}");
+        limits.of(kind).report(now, NO_TLS, peer, line);
     }
 
     /// Reports that a connection was evicted that had not had its last answer.
     pub(crate) fn evicted(&self, now: Instant, capacity: usize) {
         self.evicted.report(
             now,
+            EVICTED,
             format_args!(
                 "all {capacity} places for connections are taken, the one that is idle for longest makes room \
                  (--max-connections, ulimit -n)"
@@ -106,6 +118,7 @@ impl ThrottledLog {
     pub(crate) fn evicted_for_itself(&self, now: Instant, peer: Peer, share: usize) {
         self.evicted_for_itself.borrow_mut().report(
             now,
+            SHARE_REACHED,
             peer,
             format_args!(
                 "{peer} has {share} connections, as many as one address can hold (a quarter of --max-connections); its \
@@ -118,6 +131,7 @@ impl ThrottledLog {
     pub(crate) fn all_in_flight(&self, now: Instant, capacity: usize) {
         self.all_in_flight.report(
             now,
+            FULL,
             format_args!(
                 "all {capacity} places for connections are taken by requests that are being answered, new ones wait \
                  (--max-connections, ulimit -n)"
@@ -130,7 +144,7 @@ impl ThrottledLog {
         let mut throttles = self.unreachable.borrow_mut();
         let throttle = throttles.entry(account.to_owned()).or_default();
         let message = format_args!("{account}: a call cannot be passed on to WeChat: {why}");
-        throttle.report(now, message);
+        throttle.report(now, NOT_PASSED_ON, message);
     }
 
     /// Reports that a connection could not be accepted.
@@ -138,19 +152,24 @@ impl ThrottledLog {
         let mut limits = self.not_accepted.borrow_mut();
         let limit = limits.of(err.raw_os_error());
         let why = shortage::explained(err);
-        limit.report(now, format_args!("cannot accept a connection: {why}"));
+        limit.report(now, NOT_ACCEPTED, format_args!("cannot accept a connection: {why}"));
     }
 
     /// Writes the lines whose time has come although nothing more of their kind happens: how many there were is said in any
     /// case. Called again and again.
     pub(crate) fn tell_rest(&self, now: Instant) {
-        for limits in [&self.refused, &self.failed_handshakes] {
-            limits.borrow_mut().0.iter_mut().for_each(|(_, limit)| write(limit.rest(now)));
+        for (event, limits) in [(REFUSED, &self.refused), (NO_TLS, &self.failed_handshakes)] {
+            let mut limits = limits.borrow_mut();
+            limits.0.iter_mut().for_each(|(_, limit)| write(event, &[], limit.rest(now)));
         }
-        write(self.evicted_for_itself.borrow_mut().rest(now));
-        [&self.evicted, &self.all_in_flight].into_iter().for_each(|limit| write(limit.rest(now)));
-        self.not_accepted.borrow().0.iter().for_each(|(_, limit)| write(limit.rest(now)));
-        self.unreachable.borrow().values().for_each(|limit| write(limit.rest(now)));
+        write(SHARE_REACHED, &[], self.evicted_for_itself.borrow_mut().rest(now));
+        write(EVICTED, &[], self.evicted.rest(now));
+        write(FULL, &[], self.all_in_flight.rest(now));
+        let not_accepted = self.not_accepted.borrow();
+        not_accepted.0.iter().for_each(|(_, limit)| write(NOT_ACCEPTED, &[], limit.rest(now)));
+        for (account, limit) in &*self.unreachable.borrow() {
+            write(NOT_PASSED_ON, &[("account", account)], limit.rest(now));
+        }
     }
 }
 
@@ -194,8 +213,8 @@ struct Throttle {
 }
 
 impl Throttle {
-    fn report(&self, now: Instant, line: fmt::Arguments<'_>) {
-        write(self.admit(now, line));
+    fn report(&self, now: Instant, event: &str, line: fmt::Arguments<'_>) {
+        write(event, &[], self.admit(now, line));
     }
 
     /// Returns the text of this line if it may be written now. Returns `None` if it is suppressed.
@@ -232,8 +251,8 @@ struct AddressThrottle {
 }
 
 impl AddressThrottle {
-    fn report(&mut self, now: Instant, peer: Peer, line: fmt::Arguments<'_>) {
-        write(self.admit(now, peer, line));
+    fn report(&mut self, now: Instant, event: &str, peer: Peer, line: fmt::Arguments<'_>) {
+        write(event, &[("address", &peer)], self.admit(now, peer, line));
     }
 
     /// Does the same as [`Throttle::admit`] for a line about `peer`.
@@ -267,9 +286,9 @@ fn is_over(began_at: Option<Instant>, now: Instant) -> bool {
     began_at.is_none_or(|at| now.duration_since(at) >= LINE_INTERVAL)
 }
 
-fn write(line: Option<String>) {
+fn write(event: &str, fields: &Fields<'_>, line: Option<String>) {
     if let Some(line) = line {
-        error!("serve: {line}");
+        log::write_event(Level::Error, event, fields, format_args!("serve: {line}"));
     }
 }
 

@@ -344,7 +344,10 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
         let (path, status) = (printable_path(head.uri.path()), response.status().as_u16());
         let took = (answered_at - asked_at).as_micros();
         let key = key.map_or_else(String::new, |name| format!(" {name}"));
-        info!("serve: {method} {path} {status} {client} {took}us{key}");
+        info!(
+            event = "request", method = method, path = path, status = status, address = client, microseconds = took;
+            "serve: {method} {path} {status} {client} {took}us{key}"
+        );
     }
     response
 }

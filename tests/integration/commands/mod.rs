@@ -7,5 +7,6 @@ mod demo;
 mod get;
 mod help;
 mod key;
+mod log;
 mod mock;
 mod status;

@@ -1,0 +1,74 @@
+//! `--log-format json`: lines on stderr for programs.
+
+use serde_json::Value;
+
+use crate::support::home::{Home, wechat_with_accounts};
+use crate::support::*;
+
+/// Parses each line, and asserts that it has what every line has.
+#[track_caller]
+fn events(stderr: &str, verb: &str) -> Vec<Value> {
+    let parse = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
+        for name in ["time", "level", "event", "message"] {
+            assert!(event[name].is_string(), "{name} is not in {line}");
+        }
+        assert_eq!(event["verb"], verb, "{line}");
+        let time = event["time"].as_str().unwrap();
+        let format = &time::format_description::well_known::Rfc3339;
+        assert!(time.ends_with('Z') && time::UtcDateTime::parse(time, format).is_ok(), "{time}");
+        event
+    };
+    stderr.lines().map(parse).collect()
+}
+
+#[test]
+fn each_line_of_fetch_is_an_object_with_its_account() {
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
+    home.put_secret("a1", "00000000000000000000000000000bad");
+    let mut command = home.command(&["fetch", "-v", "--log-format", "json"]);
+    command.env("WXTOKEN_LANG", "en");
+    let stderr = Run::new(command).exits(4).stderr;
+    let events = events(&stderr, "fetch");
+    let of = |event: &str| {
+        events.iter().find(|it| it["event"] == event).unwrap_or_else(|| panic!("{stderr}"))
+    };
+    let (published, failed) = (of("token_published"), of("failed"));
+    assert_eq!((&published["account"], &published["level"]), (&"a0".into(), &"info".into()));
+    assert_eq!((&failed["account"], &failed["exit_status"]), (&"a1".into(), &"4".into()));
+    assert!(failed["message"].as_str().unwrap().starts_with("WeChat refused"), "{failed}");
+    assert!(!stderr.contains("wxtoken: "), "{stderr}");
+}
+
+#[test]
+fn the_variable_counts_too_and_the_most_verbose_lines_are_objects_as_well() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let mut command = sandbox.command(&["fetch", "-vvv"]);
+    command.env("WXTOKEN_LOG_FORMAT", "json");
+    let stderr = Run::new(command).exits(0).stderr;
+    let events = events(&stderr, "fetch");
+    assert!(
+        events.iter().any(|it| it["level"] == "network" && it["library"].is_string()),
+        "{stderr}"
+    );
+    assert!(!stderr.contains(SECRET), "{stderr}");
+}
+
+#[test]
+fn serve_says_of_each_request_what_was_asked_and_how_it_was_answered() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    let server = sandbox.serve(&["-v", "--log-format", "json", "--allow", "127.0.0.1"]);
+    assert_eq!(server.get("/token").status, 200);
+    let stderr = server.stop();
+    let events = events(&stderr, "serve");
+    let request =
+        events.iter().find(|it| it["event"] == "request").unwrap_or_else(|| panic!("{stderr}"));
+    assert_eq!(
+        (&request["path"], &request["status"]),
+        (&"/token".into(), &"200".into()),
+        "{request}"
+    );
+}
