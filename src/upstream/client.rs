@@ -3,7 +3,7 @@
 //! received it.
 
 use std::fmt;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -230,28 +230,37 @@ impl Client {
     }
 }
 
-/// Returns what to add to an error if a host of WeChat's is this host here. A hosts file may lead clients to wxtoken by
-/// WeChat's names, and must not lead wxtoken itself there.
+/// Returns what to add to an error if a host of WeChat's is this host here.
 fn hint_of_own_host(base: &BaseUrl) -> String {
     let host = match HostPort::parse(base.authority()).map(|it| it.host) {
-        Some(Host::Name(name)) if name.ends_with(".weixin.qq.com") => name.to_owned(),
+        Some(Host::Name(name)) if is_wechat(name) => name.to_owned(),
         _ => return String::new(),
     };
-    let resolved = host.clone();
-    let resolve = move || (resolved.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    let name = host.clone();
+    let resolve = move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
     let addresses = match thread::start("resolve", resolve) {
         Ok(pending) => pending.wait(HINT_PATIENCE).ok().and_then(Result::ok),
         Err(_) => None,
     };
-    let own = addresses.unwrap_or_default().into_iter().find(|it| network::is_own(it.ip()));
-    own.map_or_else(String::new, |own| {
-        let ip = own.ip();
-        format!(
+    own_host_hint(&host, addresses.unwrap_or_default().iter().map(SocketAddr::ip))
+}
+
+/// Whether this is a host of WeChat's.
+pub(crate) fn is_wechat(host: &str) -> bool {
+    host.ends_with(".weixin.qq.com")
+}
+
+/// Returns what to add to an error about a host of WeChat's with these addresses if one of them is this host's own. A hosts
+/// file may lead clients to wxtoken by WeChat's names, and must not lead wxtoken itself there.
+pub(crate) fn own_host_hint(host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> String {
+    match addresses.into_iter().find(|ip| network::is_own(*ip)) {
+        None => String::new(),
+        Some(ip) => format!(
             "; {host} is {ip} here, which is this host itself: take it out of this host's hosts file, or for an official \
              account set base_url to https://api2.weixin.qq.com. {host} 在本机指向本机（{ip}）：请从本机 hosts 文件中去掉，公众号与\
              小程序也可将 base_url 设为 https://api2.weixin.qq.com。"
-        )
-    })
+        ),
+    }
 }
 
 /// Runs an exchange in a thread of its own and stops waiting when it is late: if nothing has passed `gate` within
@@ -522,6 +531,15 @@ mod tests {
         let client = Client::new(&[base], Some(&proxy_url), TrustedRoots::public()).unwrap();
         let result = client.get("/", &[], Duration::from_secs(1));
         assert!(!unreachable(result).may_have_arrived && proxy.join().unwrap());
+    }
+
+    #[test]
+    fn a_host_of_wechats_that_is_this_host_is_explained() {
+        let hint = |addresses: &[&str]| {
+            own_host_hint("api.weixin.qq.com", addresses.iter().map(|it| it.parse().unwrap()))
+        };
+        assert_eq!(hint(&["192.0.2.1"]), "");
+        assert!(hint(&["192.0.2.1", "127.0.0.1"]).contains("api.weixin.qq.com is 127.0.0.1 here"));
     }
 
     #[test]

@@ -15,9 +15,13 @@ use tokio_rustls::TlsConnector;
 use super::proxy;
 use crate::model::address::endpoint::Proxy;
 use crate::upstream::api_servers::{ApiServer, ApiServers};
+use crate::upstream::client;
 
 /// How long it may take to have a connection to any of the servers, so that a client is answered within 2.5 s.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(2300);
+
+/// How long a name is looked up once more, to explain a failure.
+const HINT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A stream to a server, through whatever is between.
 pub(super) trait DialedStream: AsyncRead + AsyncWrite + Unpin {}
@@ -50,12 +54,24 @@ pub(super) async fn dial(
             / u32::try_from(servers.servers.len() - nth).unwrap_or(u32::MAX);
         let reason = match timeout(share, connect(server, servers, Instant::now() + share)).await {
             Ok(Ok(stream)) => return Ok((nth, stream)),
-            Ok(Err(err)) => err.to_string(),
+            Ok(Err(err)) => err.to_string() + &hint_of_own_host(server).await,
             Err(_) => "no connection in time".to_owned(),
         };
         errors.push(DialError { server: name(server), reason });
     }
     Err(errors)
+}
+
+/// Returns what to add to an error if a host of WeChat's is this host here.
+async fn hint_of_own_host(server: &ApiServer) -> String {
+    let host = server.base.host();
+    if server.proxy.is_some() || !client::is_wechat(host) {
+        return String::new();
+    }
+    match timeout(HINT_TIMEOUT, lookup_host((host, 0))).await {
+        Ok(Ok(addresses)) => client::own_host_hint(host, addresses.map(|it| it.ip())),
+        _ => String::new(),
+    }
 }
 
 /// Returns the name of a server for messages.

@@ -54,3 +54,21 @@ fn promise_6_without_the_gateway_wechats_hosts_are_not_the_servers() {
     let server = home.serve(&["--gateway", "--server-name", "central.example"]);
     assert_eq!(server.send(&call("api.weixin.qq.com", "/token/shop")).status, 200);
 }
+
+/// The hosts file of the gateway's own host must not have WeChat's hosts.
+#[needs(mount)]
+#[test]
+fn a_hosts_file_that_leads_the_gateway_to_itself_is_explained() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 0);
+    write_with_mode(&sandbox.path("hosts"), "127.0.0.1 api.weixin.qq.com\n", 0o644);
+    let mut serve = sandbox.command(&["serve", "--gateway", "--listen", "127.0.0.1:0"]);
+    serve.args(["--base-url", "https://api.weixin.qq.com:1"]);
+    let script = r#"mount --bind "$0/hosts" /etc/hosts; exec "$@""#;
+    let dir = sandbox.path("").display().to_string();
+    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script, &dir];
+    let server = Server::start(wrapped(&words, &serve), 1);
+    assert_eq!(server.get(DOMAIN_IP).json()["errcode"], -1);
+    let stderr = server.stop();
+    assert!(stderr.contains("api.weixin.qq.com is 127.0.0.1 here"), "{stderr}");
+}
