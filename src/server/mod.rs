@@ -9,7 +9,7 @@ mod routes;
 mod state;
 mod transport;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -73,6 +73,7 @@ pub(crate) async fn serve(
         snapshot: LiveSnapshot::new(options.settings),
         connections: Connections::new(options.max_connections),
         counters: Counters::default(),
+        certificate_end: Cell::new(options.tls.as_ref().and_then(Tls::certificate_end)),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
         clock: options.clock,
@@ -185,6 +186,7 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
             Task::start(&transport, async move |transport| {
                 if let Some(tls) = &transport.tls {
                     tls.update_identity(is_requested).await;
+                    transport.state.certificate_end.set(tls.certificate_end());
                 }
             }),
             Task::start(&transport, async move |transport| {

@@ -74,6 +74,11 @@ const EVICTED: Metric = Metric::counter(
     "Connections that were closed to make room for others.",
 );
 
+const CERTIFICATE_END: Metric = Metric::gauge(
+    "wxtoken_tls_certificate_expiry_timestamp_seconds",
+    "When the server's certificate ends.",
+);
+
 /// The body of `/metrics`, about these accounts.
 pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     let mut exposition = Exposition::default();
@@ -102,6 +107,8 @@ pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     exposition.write(&CONNECTIONS_LIMIT, [(NO_LABELS, connections.capacity())]);
     exposition.write(&ACCEPTED, [(NO_LABELS, state.counters.connections())]);
     exposition.write(&EVICTED, [(NO_LABELS, connections.evictions())]);
+    let end = state.certificate_end.get().map(|end| (NO_LABELS, end.unix_timestamp()));
+    exposition.write(&CERTIFICATE_END, end);
     exposition.into_text()
 }
 

@@ -6,9 +6,11 @@ pub(crate) mod log_limit;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+
+use time::UtcDateTime;
 
 use self::counters::Counters;
 use self::log_limit::ThrottledLog;
@@ -22,6 +24,8 @@ pub(crate) struct ServerState {
     pub(crate) snapshot: LiveSnapshot,
     pub(crate) connections: Rc<Connections>,
     pub(crate) counters: Counters,
+    /// When the certificate for HTTPS ends; `None` for plain HTTP.
+    pub(crate) certificate_end: Cell<Option<UtcDateTime>>,
     pub(crate) storms: RefCell<RetryStorms>,
     pub(crate) log: ThrottledLog,
     pub(crate) clock: Arc<dyn Clock>,

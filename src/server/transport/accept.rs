@@ -157,7 +157,7 @@ mod tests {
     use tokio::task::LocalSet;
     use tokio::time::timeout;
 
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::sync::Arc;
 
     use crate::accounts::{AccountResources, Accounts};
@@ -182,6 +182,7 @@ mod tests {
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counters: Counters::default(),
+            certificate_end: Cell::default(),
             log: ThrottledLog::default(),
             clock: Arc::new(SystemClock),
         });

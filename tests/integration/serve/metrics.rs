@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::support::home::Home;
+use crate::support::tls::{Authority, Identity, TlsClient};
 use crate::support::*;
 use serde_json::Value;
 
@@ -353,9 +354,15 @@ fn every_metric_that_contrib_uses_exists() {
     let home =
         Home::with_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
     let hooked = home.serve(&["--refresh"]);
-    let existing: BTreeSet<String> = [&server, &hooked]
-        .into_iter()
-        .flat_map(|server| series(&server.get("/metrics")).into_keys())
+    // One with a certificate has a metric for that.
+    let (authority, sandbox) = (Authority::new(), Sandbox::with_base_url("http://127.0.0.1:1"));
+    authority.sign().write_to(&sandbox);
+    let flags = Identity::flags(&sandbox);
+    let secure = sandbox.serve(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let over_tls = TlsClient::trusting(&authority).caller(secure.address()).get("/metrics");
+    let existing: BTreeSet<String> = [server.get("/metrics"), hooked.get("/metrics"), over_tls]
+        .iter()
+        .flat_map(|answer| series(answer).into_keys())
         .map(|series| series.split('{').next().unwrap().to_owned())
         .collect();
     for (path, at_least) in [

@@ -806,3 +806,34 @@ fn an_expired_or_future_certificate_is_used_with_a_warning() {
         assert_eq!(serve(&sandbox, &[]).stop(), "");
     }
 }
+
+#[test]
+fn the_end_of_the_certificate_is_in_the_metrics_and_is_reported_when_it_is_near() {
+    let (authority, sandbox) = sandbox_with_certificate();
+    let now = time::OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
+    let install = |days: i64| {
+        let ends = now + time::Duration::days(days);
+        let identity = authority.sign_for(&["localhost"], |params| {
+            params.not_before = now - time::Duration::days(1);
+            params.not_after = ends;
+        });
+        identity.write_to(&sandbox);
+        format!("wxtoken_tls_certificate_expiry_timestamp_seconds {}", ends.unix_timestamp())
+    };
+    let metric = install(13);
+    let server = serve(&sandbox, &[]);
+    let has = |metric: &str| {
+        let client = TlsClient::trusting(&authority);
+        let body = client.caller(server.address()).get("/metrics").body;
+        body.lines().any(|line| line == metric)
+    };
+    assert!(has(&metric));
+    let renewed = install(15);
+    server.signal("HUP");
+    eventually("the renewed certificate counts", || has(&renewed));
+    let stderr = server.stop();
+    let reported: Vec<_> =
+        stderr.lines().filter(|it| it.contains("cert.pem expires on ")).collect();
+    assert_eq!(reported.len(), 1, "{stderr}");
+    assert!(reported[0].contains("renew it"), "{stderr}");
+}

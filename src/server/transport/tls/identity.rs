@@ -20,8 +20,18 @@ use crate::log::error;
 use crate::model::document;
 use crate::os::file::read::Protection;
 
+/// A certificate that ends within this time is reported.
+const SOON: time::Duration = time::Duration::days(14);
+
+/// An instant after the end of every certificate: X.509 has no year beyond 9999.
+const END_OF_TIME: Duration = Duration::from_secs(253_402_300_800);
+
 /// The server's certificate, with those of its issuers, and its private key.
-pub(super) struct ServerIdentity(pub(super) Arc<SingleCertAndKey>);
+pub(super) struct ServerIdentity {
+    pub(super) certified_key: Arc<SingleCertAndKey>,
+    /// When the certificate ends.
+    pub(super) ends: Option<UtcDateTime>,
+}
 
 impl ServerIdentity {
     /// Reads both files. Reports on stderr if the certificate is not valid at `now`.
@@ -32,9 +42,10 @@ impl ServerIdentity {
     ) -> anyhow::Result<ServerIdentity> {
         let provider = default_provider();
         let chain = read_certificates("--tls-cert", cert, Protection::NotPlanted)?;
-        report_validity(cert, &chain[0], now, &provider);
+        let ends = end_of(&chain[0], &provider);
+        report_validity(cert, &chain[0], ends, now, &provider);
         let identity = certified_key(cert, key, chain, &provider)?;
-        Ok(ServerIdentity(Arc::new(SingleCertAndKey::from(identity))))
+        Ok(ServerIdentity { certified_key: Arc::new(SingleCertAndKey::from(identity)), ends })
     }
 }
 
@@ -71,26 +82,45 @@ fn certified_key(
     }
 }
 
-/// Reports a certificate that has expired or is not valid yet. It is used all the same: the clock may be wrong, and there
-/// are clients that do not check.
+/// Returns what a verifier without roots says of a certificate at an instant. It checks the time first.
+fn verdict_at(
+    certificate: &CertificateDer<'_>,
+    at: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<(), Error> {
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(certificate)?,
+        &RootCertStore::empty(),
+        &[],
+        at,
+        provider.signature_verification_algorithms.all,
+    )
+}
+
+/// Returns when a certificate ends.
+fn end_of(certificate: &CertificateDer<'_>, provider: &CryptoProvider) -> Option<UtcDateTime> {
+    match verdict_at(certificate, UnixTime::since_unix_epoch(END_OF_TIME), provider) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            let secs = i64::try_from(not_after.as_secs()).ok()?;
+            UtcDateTime::from_unix_timestamp(secs).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Reports a certificate that has expired, will do so soon, or is not valid yet. It is used all the same: the clock may be
+/// wrong, and there are clients that do not check.
 fn report_validity(
     path: &Path,
     certificate: &CertificateDer<'_>,
+    ends: Option<UtcDateTime>,
     now: UtcDateTime,
     provider: &CryptoProvider,
 ) {
-    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return };
-    let now = Duration::from_secs(now.unix_timestamp().try_into().unwrap_or_default());
-    // The verifier checks the time first. After that it fails because there are no roots.
-    let verified = verify_server_cert_signed_by_trust_anchor(
-        &parsed,
-        &RootCertStore::empty(),
-        &[],
-        UnixTime::since_unix_epoch(now),
-        provider.signature_verification_algorithms.all,
-    );
+    let at = Duration::from_secs(now.unix_timestamp().try_into().unwrap_or_default());
+    let verdict = verdict_at(certificate, UnixTime::since_unix_epoch(at), provider);
     let path = path.display();
-    match verified {
+    match verdict {
         Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
             error!(
                 "serve: the certificate in {path} has expired on {}; clients will refuse it: renew it",
@@ -105,7 +135,13 @@ fn report_validity(
                 date(not_before)
             );
         }
-        _ => {}
+        _ => match ends {
+            Some(ends) if ends - now < SOON => error!(
+                "serve: the certificate in {path} expires on {}: renew it before, or clients will refuse it",
+                document::rfc3339(ends)
+            ),
+            _ => {}
+        },
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::server::NoClientAuth;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
+use time::UtcDateTime;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -92,7 +93,7 @@ impl Acceptor {
         let verifier = client_cas.as_ref().map(|cas| cas.verifier());
         let mut config = builder
             .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)))
-            .with_cert_resolver(Arc::clone(&identity.0) as _);
+            .with_cert_resolver(Arc::clone(&identity.certified_key) as _);
         // curl --http1.0 offers http/1.0 only.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // Tickets let a client resume its session, without another signature and without a look at its certificate, which
@@ -126,6 +127,11 @@ impl Tls {
     /// Reloads the server's certificate and its key if they have changed, or if that `is_requested`.
     pub(crate) async fn update_identity(&self, is_requested: bool) {
         self.identity.update(is_requested).await;
+    }
+
+    /// Returns when the server's certificate ends.
+    pub(crate) fn certificate_end(&self) -> Option<UtcDateTime> {
+        self.identity.get().ends
     }
 
     /// Does the same with the CAs of clients, if clients need a certificate.
