@@ -34,7 +34,7 @@ fn each_error_has_line_key_and_what_is_expected() {
         ),
         (
             "state = 'redis'",
-            "state: there is no such key; there are dir, refresh_before, mode, store, redis, account, serve",
+            "state: there is no such key; there are dir, refresh_before, mode, on_trouble_timeout, on_trouble, store, redis, account, serve",
         ),
         ("dir = 1", "dir: expected a string in quotes, found an integer"),
         ("dir = ''", "dir: expected a path"),
@@ -198,7 +198,10 @@ fn each_error_has_line_key_and_what_is_expected() {
             "serve.trusted_proxies: entry 2: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
         ),
         ("[serve]\nrefresh = 'yes'", "serve.refresh: expected true or false, found a string"),
-        ("[serve]\nsdk_life = '1m'", "serve.sdk_life: expected 61s to 2h"),
+        (
+            "[serve]\nsdk_life = '1m'",
+            "serve.sdk_life: expected 61s to 2h: with less, SDKs keep no token",
+        ),
         ("[serve]\nmax_connections = 0", "serve.max_connections: expected a number, 1 to 1000000"),
         ("[serve]\ntls-cert = 'x'", "serve.tls-cert: there is no such key; is it tls_cert?"),
     ] {
