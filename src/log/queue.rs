@@ -88,7 +88,9 @@ pub(super) fn flush() {
     {
         let waited = QUEUE.changed.wait_timeout(state, STUCK_PATIENCE / 10);
         (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.done != done {
+        // If stderr takes something, it is the thread that waits, for a processor.
+        let is_ready = || await_ready(&io::stderr(), Some(Duration::ZERO)).is_ok();
+        if state.done != done || is_ready() {
             (done, moved_at) = (state.done, Instant::now());
         }
     }

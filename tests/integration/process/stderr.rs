@@ -1,8 +1,7 @@
 //! A stderr that is not read, is read late, or takes nothing: nothing waits for it for long, and what is lost is counted.
 
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::thread;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -94,11 +93,19 @@ fn lines_wait_for_a_stderr_that_is_read_late_or_was_made_non_blocking() {
         let (reader, writer) = full_pipe(is_blocking);
         let server = Server::start_with_stderr(serve(&sandbox), 1, writer);
         ask(&server, 0..500);
-        let reading = thread::spawn(move || read_to_end(reader));
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let mut text = String::new();
+        loop {
+            let line = lines.next().unwrap();
+            text += &format!("{line}\n");
+            if line.contains("/number/499 ") {
+                break;
+            }
+        }
         server.stop();
-        let text = reading.join().unwrap();
         assert_eq!(numbers(&text), (0..500).collect::<Vec<_>>());
         assert!(!text.contains("dropped"), "{text}");
+        assert_eq!(lines.next(), None);
     }
 }
 
