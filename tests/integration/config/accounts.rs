@@ -467,6 +467,15 @@ fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
     assert_eq!(token(&server.get("/token/a1").body), token(&kept));
     assert_eq!(wechat.mints(), mints + 1, "only the new account is fetched");
 
+    // A setting counts at the next request.
+    let life = || {
+        let query = "grant_type=client_credential&appid=wx3&secret=x";
+        server.get(&format!("/cgi-bin/token?{query}")).json()["expires_in"].as_u64()
+    };
+    assert!(life() > Some(7000));
+    home.write(&changed.replace("[serve]", "[serve]\nsdk_life = \"290s\""));
+    eventually("SDKs are told another life", || life() == Some(290));
+
     home.write(
         &changed
             .replace("appid = \"wx1\"", "apid = \"wx1\"")

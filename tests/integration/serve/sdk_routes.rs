@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -444,6 +445,21 @@ fn a_retry_loop_with_a_live_token_is_ended_and_the_next_request_is_served() {
         assert_eq!(wechat.asked(), 1);
         assert!(wechat.probes() <= 10, "{}", wechat.probes());
     }
+}
+
+/// Such a client got 45011 at every 101st call.
+#[test]
+fn a_client_that_asks_with_each_of_its_calls_is_never_refused() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&[]);
+    let mut caller = server.caller();
+    // Seven calls a second, or fewer.
+    for _ in 0..120 {
+        assert_eq!(body(&caller.get(&token_path()))["access_token"], sandbox.token());
+        thread::sleep(Duration::from_millis(143));
+    }
+    assert_eq!(wechat.asked(), 1);
 }
 
 /// The end of a loop used to hit whoever asked next from the same address with the same key.
