@@ -15,9 +15,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) account: AccountArgs,
 
-    /// Where to listen, repeatable [default: 127.0.0.1:7200]
+    /// Where to listen [default: 127.0.0.1:7200]
     ///
-    /// IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one.
+    /// Repeatable. IP:PORT, with an IPv6 address in brackets, or unix:PATH; port 0 picks a free one.
     #[arg(long, env = "WXTOKEN_LISTEN", value_name = "ADDR", value_delimiter = ',')]
     pub(crate) listen: Vec<String>,
 
@@ -84,7 +84,7 @@ pub(crate) struct ServeArgs {
           value_parser = BoolishValueParser::new())]
     pub(crate) gateway: Option<bool>,
 
-    /// Most life that SDKs are told a token has, such as 290s
+    /// Most life that SDKs are told, such as 290s
     ///
     /// On WeChat's own routes; 61s to 2h. An SDK asks again then, and a token that has died is replaced, with --refresh.
     #[arg(long, env = "WXTOKEN_SDK_LIFE", value_name = "DURATION", value_parser = parse_sdk_life)]
@@ -106,6 +106,6 @@ pub(crate) struct ServeArgs {
     /// Most connections at once [default: 1024]
     ///
     /// Beyond it the one that has been idle for longest makes room.
-    #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", value_name = "N", value_parser = parse_max_connections)]
+    #[arg(long, env = "WXTOKEN_MAX_CONNECTIONS", hide_short_help = true, value_name = "N", value_parser = parse_max_connections)]
     pub(crate) max_connections: Option<u32>,
 }
