@@ -1,6 +1,7 @@
 //! The language of what people read: which one they want, and the choice between two texts. Knows nothing of what is said.
 //! Names, codes, JSON keys and whatever else programs read are the same in every language.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -20,6 +21,10 @@ pub(crate) enum Language {
     Both,
 }
 
+/// Marks inside a text whose reader is not known yet: a passage in English begins, the same in Chinese begins, and it ends.
+/// They are of Unicode's private use. `log::printable` escapes them in text from outside.
+const MARKS: [char; 3] = ['\u{E000}', '\u{E001}', '\u{E002}'];
+
 static OF_PROCESS: OnceLock<Language> = OnceLock::new();
 
 /// Sets the language of what this process writes to its terminal and its log. A second call changes nothing.
@@ -27,7 +32,64 @@ pub(crate) fn set(language: Language) {
     let _ = OF_PROCESS.set(language);
 }
 
+/// Returns a passage in both languages, for a text that is composed before its reader is known. What writes or sends the
+/// text chooses, by [`Language::resolve`].
+pub(crate) fn in_both(english: impl Display, chinese: impl Display) -> String {
+    let [begin, middle, end] = MARKS;
+    format!("{begin}{english}{middle}{chinese}{end}")
+}
+
+/// The same of two literals, as a `&'static str`.
+macro_rules! bilingual {
+    ($english:literal, $chinese:literal) => {
+        concat!("\u{E000}", $english, "\u{E001}", $chinese, "\u{E002}")
+    };
+}
+
+pub(crate) use bilingual;
+
+/// Whether a text has a passage of [`in_both`].
+pub(crate) fn is_unresolved(text: &str) -> bool {
+    text.contains(MARKS[0])
+}
+
 impl Language {
+    /// Returns a text with each passage of [`in_both`] in this language, or in both in a row.
+    pub(crate) fn resolve(self, text: &str) -> Cow<'_, str> {
+        let [begin, middle, end] = MARKS;
+        if !is_unresolved(text) {
+            return Cow::Borrowed(text);
+        }
+        let mut resolved = String::with_capacity(text.len());
+        // Of each passage around: whether its Chinese has begun.
+        let mut around: Vec<bool> = Vec::new();
+        for c in text.chars() {
+            if c == begin {
+                around.push(false);
+            } else if c == middle {
+                around.pop();
+                // Between the two, where both are shown.
+                if self == Language::Both {
+                    resolved.push(' ');
+                }
+                around.push(true);
+            } else if c == end {
+                around.pop();
+            } else if around.iter().all(|is_chinese| self.includes(*is_chinese)) {
+                resolved.push(c);
+            }
+        }
+        Cow::Owned(resolved)
+    }
+
+    fn includes(self, is_chinese: bool) -> bool {
+        match self {
+            Language::English => !is_chinese,
+            Language::Chinese => is_chinese,
+            Language::Both => true,
+        }
+    }
+
     /// Returns the language of what this process writes; [`Language::Both`] before [`set`].
     pub(crate) fn of_process() -> Language {
         OF_PROCESS.get().copied().unwrap_or(Language::Both)
@@ -148,6 +210,22 @@ mod tests {
             let found = variables.iter().find(|(it, _)| *it == name);
             found.map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn a_text_of_unknown_readers_is_resolved_when_it_is_written() {
+        let address = in_both("Add 1.2.3.4.", "请加入 1.2.3.4。");
+        let text = format!("refused: {address} [{}] {}", bilingual!("now", "现在"), "raw 原文");
+        assert_eq!(English.resolve(&text), "refused: Add 1.2.3.4. [now] raw 原文");
+        assert_eq!(Chinese.resolve(&text), "refused: 请加入 1.2.3.4。 [现在] raw 原文");
+        assert_eq!(
+            Both.resolve(&text),
+            "refused: Add 1.2.3.4. 请加入 1.2.3.4。 [now 现在] raw 原文"
+        );
+        let nested = in_both(format!("a {address}"), format!("甲 {address}"));
+        assert_eq!(English.resolve(&nested), "a Add 1.2.3.4.");
+        assert_eq!(Chinese.resolve(&nested), "甲 请加入 1.2.3.4。");
+        assert_eq!(English.resolve("as it is 原样"), "as it is 原样");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::language::in_both;
+
 mod format;
 mod progress;
 mod queue;
@@ -85,10 +87,11 @@ pub(crate) fn report_panics() {
         let place = panic.location().map(|it| format!(" ({}:{})", it.file(), it.line()));
         let place = place.unwrap_or_default();
         // Not as a log line: the panic may have come while one was written.
-        let message = format_args!(
-            "a fault in wxtoken itself{place}; please report it. 程序内部错误，请报告此问题。"
+        let message = in_both(
+            format!("a fault in wxtoken itself{place}; please report it."),
+            format!("程序内部错误{place}，请报告此问题。"),
         );
-        queue::take(format::line(Level::Error, "panic", &[], message)).wait();
+        queue::take(format::line(Level::Error, "panic", &[], format_args!("{message}"))).wait();
     }));
 }
 
@@ -196,6 +199,7 @@ impl log::Log for NetworkLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::bilingual;
 
     #[test]
     fn a_message_is_let_through_once_until_it_changes_or_is_reset() {
@@ -215,6 +219,7 @@ mod tests {
         assert_eq!(printable("a\u{202e}b", 9), "a\\u{202e}b");
         assert_eq!(printable("无效的 appid, \"x\"", 99), "无效的 appid, \"x\"");
         assert_eq!(printable("abcdef", 3), "abc…");
+        assert_eq!(printable(bilingual!("a", "甲"), 99), "\\u{e000}a\\u{e001}甲\\u{e002}");
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn directory(location: &Location, tried: &Result<DirectoryState>) -> Finding {
         )
         .remedy(
             "Let one host fetch and the others read, or be mirrors of it.",
-            "请只让一台主机刷新，其他主机只读取或做镜像。",
+            "请只让一台主机刷新，其他主机只读取，或做只读副本。",
         ),
         Ok(DirectoryState::Missing) => {
             Finding::good(about, format!("the directory of {location} is not there yet; the first fetch makes it"))

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use time::UtcDateTime;
 
 use super::{Level, without_secrets};
+use crate::language::Language;
 
 /// The forms of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,7 +41,9 @@ pub(super) fn line(
     message: fmt::Arguments<'_>,
 ) -> String {
     // Whatever a message quotes: a setting that names a file may be the secret itself.
-    let message = without_secrets(&message.to_string()).replace('\n', " ");
+    let message = message.to_string();
+    let message = Language::of_process().resolve(&message);
+    let message = without_secrets(&message).replace('\n', " ");
     match FORMAT.get() {
         Some((LogFormat::Json, verb)) => {
             json(UtcDateTime::now(), level, verb, event, fields, &message)
@@ -73,6 +76,7 @@ fn json(
     let mut rest = message.strip_prefix(&format!("{verb}: ")).unwrap_or(message);
     for (name, value) in fields {
         let value = value.to_string();
+        let value = Language::of_process().resolve(&value);
         line += &format!(",{}:{}", quoted(name), quoted(&without_secrets(&value)));
         // Text says the account at its beginning; here it has a place of its own.
         if *name == "account" {

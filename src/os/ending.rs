@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::language::in_both;
 use crate::log::error;
 use crate::os::clock::Clock;
 use crate::os::signals::{self, SignalDeferral};
@@ -93,10 +94,11 @@ fn end_in_time() {
     }
     if !Finishing::is_under_way() {
         let patience = ANSWER_PATIENCE.as_secs();
-        error!(
-            "told to end; an answer may be on its way, and is awaited for {patience} s. \
-             收到终止信号；最多再等待 {patience} 秒，以免丢失微信的应答。"
+        let what = in_both(
+            format!("told to end; an answer may be on its way, and is awaited for {patience} s."),
+            format!("收到终止信号；最多再等待 {patience} 秒，以免丢失微信的应答。"),
         );
+        error!("{what}");
     }
     let begun = Instant::now();
     thread::sleep(ANSWER_PATIENCE);

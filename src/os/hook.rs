@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use self::children::AwaitedChild;
 use super::descriptors::shortage::{SHORT_OF_RESOURCES, explained};
+use crate::language::{bilingual, in_both};
 use crate::log;
 
 /// How long a hook may go on after SIGTERM before it is killed.
@@ -259,12 +260,17 @@ impl fmt::Display for HookFailure {
         let (before, after) = match self.kind {
             HookKind::OnChange => (
                 "the token is published, and its hook failed",
-                "It runs again when the token changes the next time; run it yourself now. \
-                 token 已发布，但 on_change 命令失败；下次 token 变化时才会再次运行，请先手动执行。",
+                bilingual!(
+                    "It runs again when the token changes the next time; run it yourself now.",
+                    "token 已发布，但 on_change 命令失败；下次 token 变化时才会再次运行，请先手动执行。"
+                ),
             ),
             HookKind::OnTrouble => (
                 "on_trouble failed",
-                "It runs again within minutes. on_trouble 命令失败，数分钟内会再次运行。",
+                bilingual!(
+                    "It runs again within minutes.",
+                    "on_trouble 命令失败，数分钟内会再次运行。"
+                ),
             ),
         };
         write!(f, "{before}: {} ", self.program.display())?;
@@ -277,7 +283,8 @@ impl fmt::Display for HookFailure {
                 f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
             }
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::WouldBlock => {
-                write!(f, "cannot be run: {err}. {}", SHORT_OF_RESOURCES.join(" "))?;
+                let [english, chinese] = SHORT_OF_RESOURCES;
+                write!(f, "cannot be run: {err}. {}", in_both(english, chinese))?;
             }
             HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {}", explained(err))?,
             HookFailureCause::Lost(err) => write!(f, "cannot be waited for: {err}")?,

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::language::bilingual;
+
 /// Runs `work` on a new thread, and returns its result. Unlike tokio's blocking threads, of which there are few, it does
 /// not queue behind refreshes. Fails if there can be no more threads, or if `work` panics.
 pub(crate) async fn run<R: Send + 'static>(
@@ -28,7 +30,11 @@ pub(crate) fn explain(err: io::Error) -> io::Error {
     io::Error::new(
         kind,
         format!(
-            "there can be no more threads: {err}; raise ulimit -u, or TasksMax= of the unit. 无法创建线程，请调高 ulimit -u 或 TasksMax=。"
+            "there can be no more threads: {err}; {}",
+            bilingual!(
+                "raise ulimit -u, or TasksMax= of the unit.",
+                "无法创建线程，请调高 ulimit -u 或 TasksMax=。"
+            )
         ),
     )
 }

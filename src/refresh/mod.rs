@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use time::UtcDateTime;
 
 use crate::error::Exit;
+use crate::language::{bilingual, in_both};
 use crate::log::{self, debug, printable};
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document, rfc3339};
@@ -94,21 +95,28 @@ impl fmt::Display for RefreshError {
             RefreshError::Upstream(error) => error.fmt(f),
             RefreshError::AnswerLost { error, ends_at } => {
                 let ends = rfc3339(*ends_at);
-                write!(
-                    f,
-                    "{error} The answer may be lost, and the published token with it: it ends at {ends} now; the next \
-                     refresh brings another. 应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
-                )
+                let rest = in_both(
+                    format!(
+                        "The answer may be lost, and the published token with it: it ends at {ends} now; the next refresh \
+                         brings another."
+                    ),
+                    format!(
+                        "应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
+                    ),
+                );
+                write!(f, "{error} {rest}")
             }
             RefreshError::Locked => f.write_str(
                 "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
             ),
             RefreshError::Local(err) => write!(f, "{err:#}"),
-            RefreshError::Foreign { place, appid } => write!(
-                f,
-                "{place} belongs to {appid}; give this account its own --file or --dir, or remove that document. \
-                 该文档属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文档。"
-            ),
+            RefreshError::Foreign { place, appid } => {
+                let remedy = bilingual!(
+                    "give this account its own --file or --dir, or remove that document.",
+                    "该文件属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文件。"
+                );
+                write!(f, "{place} belongs to {appid}; {remedy}")
+            }
         }
     }
 }

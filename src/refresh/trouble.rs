@@ -8,6 +8,7 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use super::RefreshError;
+use crate::language::{Language, bilingual};
 use crate::log::{printable, without_secrets};
 use crate::model::account::Account;
 use crate::model::document::rfc3339;
@@ -28,7 +29,7 @@ const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 /// The longest message that is told, in characters.
 const MAX_MESSAGE: usize = 1000;
 
-const WELL_AGAIN: &str = "refreshing works again. 刷新已恢复正常。";
+const WELL_AGAIN: &str = bilingual!("refreshing works again.", "刷新已恢复正常。");
 
 /// Why refreshing a document fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +201,7 @@ impl TroubleSubject<'_> {
             RefreshCondition::Trouble { cause, .. } => ("begin", Some(cause)),
         };
         let message = cause.map_or(WELL_AGAIN, |cause| cause.message.as_str()).replace('\n', " ");
+        let message = Language::of_process().resolve(&message).into_owned();
         let errcode = cause.and_then(|cause| cause.errcode);
         let ticket = match self.kind {
             DocumentKind::Token => String::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::language::bilingual;
 use crate::log::{debug, error, info};
 
 /// Something that happened to an account's token or ticket.
@@ -35,20 +36,29 @@ impl Event {
                     "serve: {name}: token {token} was said to be rejected, and WeChat honours it"
                 );
             }
-            Event::Dead(token) => error!(
-                event = "token_killed", account = account, token_sha256 = token;
-                "serve: {name}: WeChat honours token {token} no longer: somebody else has had another one made; who asks \
-                 beside us? 该 token 已失效，可能有其他程序在获取 token，请排查。"
-            ),
+            Event::Dead(token) => {
+                let what = bilingual!(
+                    "another program refreshed the token; find it: wxtoken check",
+                    "该 token 已失效，可能有其他程序也在刷新，请排查：wxtoken check"
+                );
+                error!(
+                    event = "token_killed", account = account, token_sha256 = token;
+                    "serve: {name}: WeChat honours token {token} no longer: {what}"
+                );
+            }
             Event::Unknown(why) => {
                 debug!(event = "token_unknown", account = account; "serve: {name}: cannot tell whether a token is alive: {why}");
             }
-            Event::Unproven { token, why } => error!(
-                event = "token_doubted", account = account, token_sha256 = token;
-                "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} The \
-                 token stays until another client says so, too, or `wxtoken fetch --rejected -` here. \
-                 无法向微信核实客户端报告失效的 token，暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
-            ),
+            Event::Unproven { token, why } => {
+                let rest = bilingual!(
+                    "The token stays until another client says so, too, or `wxtoken fetch --rejected -` here.",
+                    "无法向微信核实调用方报告失效的 token，暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
+                );
+                error!(
+                    event = "token_doubted", account = account, token_sha256 = token;
+                    "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} {rest}"
+                );
+            }
             Event::Published(what) => {
                 info!(event = "published", account = account; "serve: {name}: {what} is published");
             }

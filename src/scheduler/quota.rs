@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::language::bilingual;
 use crate::model::status::{ClientIdentity, Unavailable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,13 +63,17 @@ impl From<QuotaExceeded> for Unavailable {
     fn from(exceeded: QuotaExceeded) -> Unavailable {
         let (why, retry_after) = match exceeded {
             QuotaExceeded::TooSoon(rest) => (
-                "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then. \
-                 30 秒内已强制刷新过，请稍后再试。",
+                bilingual!(
+                    "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then.",
+                    "30 秒内已强制刷新过，请稍后再试。"
+                ),
                 rest,
             ),
             QuotaExceeded::DayUsedUp(rest) => (
-                "tokens were replaced on demand as often as a day allows; who kills them? \
-                 当日强制刷新次数已用完，请查明是谁在使 token 失效。",
+                bilingual!(
+                    "tokens were replaced on demand as often as a day allows; find the program that kills them: wxtoken check",
+                    "当日强制刷新次数已用完，请查明是哪个程序使 token 失效：wxtoken check"
+                ),
                 rest,
             ),
         };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{self, MIN_INTERVAL};
 use super::event::Event;
+use crate::language::bilingual;
 use crate::model::status::{RefreshFailure, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::timestamp::Timestamp;
@@ -16,8 +17,10 @@ use crate::refresh::trouble::TroubleCause;
 const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// What clients are told of a local fault: no details of this machine.
-const LOCAL: &str = "something on the server is in the way, and what it says on stderr tells what; its operator can mend it. \
-                     服务器本地故障，详见其日志，请联系管理员。";
+const LOCAL: &str = bilingual!(
+    "a local fault of the server; its log says which, and its operator can mend it.",
+    "服务器本地故障，详见其日志，请联系管理员。"
+);
 
 /// One instant, by both clocks, with a random number.
 #[derive(Clone, Copy, Debug)]

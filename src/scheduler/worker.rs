@@ -23,6 +23,7 @@ use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
 use super::state::{State, Step};
 use super::ticket::TicketSchedule;
+use crate::language::bilingual;
 use crate::log::debug;
 use crate::model::account::Account;
 use crate::model::document::Document;
@@ -330,9 +331,11 @@ impl Worker {
     fn still_waiting(&self) -> Unavailable {
         let why = match &*self.failed_attempt.borrow() {
             Some(why) => format!("WeChat has given no token yet, and is being asked again: {why}"),
-            None => "WeChat is being asked and has not answered yet; ask again. \
-                     正在等待微信应答，请稍后再试。"
-                .to_owned(),
+            None => bilingual!(
+                "WeChat is being asked and has not answered yet; ask again.",
+                "正在等待微信应答，请稍后再试。"
+            )
+            .to_owned(),
         };
         Unavailable { why, retry_after: Duration::from_secs(5) }
     }

@@ -17,6 +17,7 @@ use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
 use super::gate::Gate;
 use super::roots::TrustedRoots;
+use crate::language::in_both;
 use crate::log::{self, printable};
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::host_port::{Host, HostPort};
@@ -255,11 +256,19 @@ pub(crate) fn is_wechat(host: &str) -> bool {
 pub(crate) fn own_host_hint(host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> String {
     match addresses.into_iter().find(|ip| network::is_own(*ip)) {
         None => String::new(),
-        Some(ip) => format!(
-            "; {host} is {ip} here, which is this host itself: take it out of this host's hosts file, or for an official \
-             account set base_url to https://api2.weixin.qq.com. {host} 在本机指向本机（{ip}）：请从本机 hosts 文件中去掉，公众号与\
-             小程序也可将 base_url 设为 https://api2.weixin.qq.com。"
-        ),
+        Some(ip) => {
+            let what = in_both(
+                format!(
+                    "{host} is {ip} here, which is this host itself: take it out of this host's hosts file, or for an \
+                     official account set base_url to https://api2.weixin.qq.com."
+                ),
+                format!(
+                    "{host} 在本机指向本机（{ip}）：请从本机 hosts 文件中去掉，公众号与小程序也可将 base_url 设为 \
+                     https://api2.weixin.qq.com。"
+                ),
+            );
+            format!("; {what}")
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use crate::error::Exit;
+use crate::language::{bilingual, in_both};
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
 use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
@@ -221,64 +222,89 @@ impl fmt::Display for UpstreamError {
             UpstreamError::Refused(refusal) => refusal.fmt(f),
             UpstreamError::StillRefused { refusal, until, .. } => {
                 let until = rfc3339(*until);
-                write!(
-                    f,
-                    "{refusal} That was an earlier answer; WeChat is not asked again until {until}, unless the secret \
-                     changes; fetch --force asks at once. 此为此前的应答；{until} 之前不再询问，更换 Secret 或运行 \
-                     fetch --force 可立即重试。"
-                )
+                let rest = in_both(
+                    format!(
+                        "That was an earlier answer; WeChat is not asked again until {until}, unless the secret changes; \
+                         fetch --force asks at once."
+                    ),
+                    format!(
+                        "此为此前的应答；{until} 之前不再询问，更换 Secret 或运行 fetch --force 可立即重试。"
+                    ),
+                );
+                write!(f, "{refusal} {rest}")
             }
             UpstreamError::Rationed { lost, until, .. } => {
                 let until = rfc3339(*until);
-                write!(
-                    f,
-                    "{lost} answers of WeChat were lost within a day, and on the classic API each lost answer costs a \
-                     token of about 2000 a day; the next request follows at {until}. See what cuts connections off \
-                     (proxy, firewall, network), or use --api stable, where asking again costs none; fetch --force asks at \
-                     once. 一天内有 {lost} 次应答丢失，classic 接口每次丢失都会消耗一个 token（每天约 2000 个），将于 {until} \
-                     再次请求；请排查代理、防火墙与网络，或改用 --api stable。"
-                )
+                f.write_str(&in_both(
+                    format!(
+                        "{lost} answers of WeChat were lost within a day, and on the classic API each lost answer costs \
+                         a token of about 2000 a day; the next request follows at {until}. See what cuts connections off \
+                         (proxy, firewall, network), or use --api stable, where asking again costs none; fetch --force \
+                         asks at once."
+                    ),
+                    format!(
+                        "一天内有 {lost} 次应答丢失，classic 接口每次丢失都会消耗一个 token（每天约 2000 个），将于 {until} \
+                         再次请求；请排查代理、防火墙与网络，或改用 --api stable。"
+                    ),
+                ))
             }
             UpstreamError::Status(404) => {
-                f.write_str("HTTP 404: Wrong API path or host; check --base-url. 接口地址错误，请检查域名与路径。")
+                let what = bilingual!(
+                    "Wrong API path or host; check --base-url.",
+                    "接口地址错误，请检查域名与路径。"
+                );
+                write!(f, "HTTP 404: {what}")
             }
-            UpstreamError::Status(412) => f.write_str(
-                "HTTP 412: Request lost its Content-Length on the way; a proxy sent it chunked. \
-                 请求缺少 Content-Length（被分块传输），请检查代理。",
-            ),
-            UpstreamError::Status(status @ 300..=399) => write!(
-                f,
-                "HTTP {status}: WeChat does not redirect, so this is not WeChat; check --base-url and the proxy. \
-                 收到重定向，并非微信的应答，请检查 --base-url 与代理。"
-            ),
-            UpstreamError::Status(status) => write!(
-                f,
-                "HTTP {status} without an errcode: a gateway or proxy answered; try again, check the proxy. \
-                 网关或代理返回了错误，请稍后重试或检查代理。"
-            ),
+            UpstreamError::Status(412) => {
+                let what = bilingual!(
+                    "Request lost its Content-Length on the way; a proxy sent it chunked.",
+                    "请求缺少 Content-Length（被分块传输），请检查代理。"
+                );
+                write!(f, "HTTP 412: {what}")
+            }
+            UpstreamError::Status(status @ 300..=399) => {
+                let what = bilingual!(
+                    "WeChat does not redirect, so this is not WeChat; check --base-url and the proxy.",
+                    "收到重定向，并非微信的应答，请检查 --base-url 与代理。"
+                );
+                write!(f, "HTTP {status}: {what}")
+            }
+            UpstreamError::Status(status) => {
+                let what = bilingual!(
+                    "a gateway or proxy answered; try again, check the proxy.",
+                    "网关或代理返回了错误，请稍后重试或检查代理。"
+                );
+                write!(f, "HTTP {status} without an errcode: {what}")
+            }
             UpstreamError::Unreachable(what) if what.stage() == FailedStage::ThisHost => {
                 let [english, chinese] = SHORT_OF_RESOURCES;
-                write!(f, "WeChat was not asked: {what}. {english} {chinese}")
+                write!(f, "WeChat was not asked: {what}. {}", in_both(english, chinese))
             }
-            UpstreamError::Unreachable(what) => write!(
-                f,
-                "cannot reach WeChat: {what}. Check network and proxy. 无法连接微信服务器，请检查网络或代理。"
-            ),
+            UpstreamError::Unreachable(what) => {
+                let remedy = bilingual!(
+                    "Check network and proxy.",
+                    "无法连接微信服务器，请检查网络或代理。"
+                );
+                write!(f, "cannot reach WeChat: {what}. {remedy}")
+            }
             UpstreamError::Central { what, .. } => f.write_str(what),
             UpstreamError::Withheld => f.write_str("another token is not asked for now"),
-            UpstreamError::NoToken => f.write_str(
-                "there is no live token to ask with: it went while the ticket was waited for; the next fetch brings both. \
-                 没有可用的 token，下次 fetch 会重新获取。",
-            ),
-            UpstreamError::Malformed(what) => write!(
-                f,
-                "the answer makes no sense: {what}. Is there a proxy or portal in the way? \
-                 应答无法识别，请检查是否有代理或认证网关拦截。"
-            ),
-            UpstreamError::Expired => f.write_str(
-                "what was given again is over by this host's count: there is another within seconds, or is this host's \
-                 clock wrong? 仍返回已到期的凭证，请稍后再试，或检查本机时间。",
-            ),
+            UpstreamError::NoToken => f.write_str(bilingual!(
+                "there is no live token to ask with: it ended while the ticket was waited for; the next fetch brings both.",
+                "没有可用的 token，下次 fetch 会重新获取。"
+            )),
+            UpstreamError::Malformed(what) => {
+                let remedy = bilingual!(
+                    "Is there a proxy or portal in the way?",
+                    "应答无法识别，请检查是否有代理或认证网关拦截。"
+                );
+                write!(f, "the answer makes no sense: {what}. {remedy}")
+            }
+            UpstreamError::Expired => f.write_str(bilingual!(
+                "the token given again has ended by this host's clock: another one follows within seconds, or this host's \
+                 clock is wrong.",
+                "仍返回已到期的凭证，请稍后再试，或检查本机时间。"
+            )),
         }
     }
 }

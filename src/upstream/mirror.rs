@@ -15,6 +15,7 @@ use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
 };
+use crate::language::{bilingual, in_both};
 use crate::log::printable;
 use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
@@ -26,9 +27,11 @@ use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 const MAX_MESSAGE: usize = 300;
 
 /// Why a token that opens only the gateway of the other wxtoken is not published here.
-const OPAQUE: &str = "the wxtoken that this is a mirror of hands out tokens of its own (--opaque-tokens), which WeChat does \
-                      not know; send calls to its gateway, or mirror one without that. \
-                      上级启用了 opaque_tokens，下发的 token 只能用于其网关，无法镜像。";
+const OPAQUE: &str = bilingual!(
+    "the wxtoken that this is a mirror of hands out tokens of its own (--opaque-tokens), which WeChat does not know; send \
+     calls to its gateway, or mirror one without that.",
+    "上游启用了 opaque_tokens，下发的 token 只能用于其网关，不能作为只读副本的来源。"
+);
 
 /// An account at another wxtoken.
 pub(crate) struct Mirror {
@@ -130,14 +133,19 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
         UpstreamError::Unreachable(unreachable) => {
             let remedy = match unreachable.stage() {
-                FailedStage::ThisHost => &SHORT_OF_RESOURCES.join(" "),
-                FailedStage::Tls(_) => {
+                FailedStage::ThisHost => {
+                    let [english, chinese] = SHORT_OF_RESOURCES;
+                    &in_both(english, chinese)
+                }
+                FailedStage::Tls(_) => bilingual!(
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
-                     in `from`. 证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
-                }
-                _ => {
-                    "Is it running, and does a firewall let us through? 无法连接上级 wxtoken，请检查其运行状态与网络。"
-                }
+                     in `from`.",
+                    "证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
+                ),
+                _ => bilingual!(
+                    "Is it running, and does a firewall let us through?",
+                    "无法连接上游 wxtoken，请检查其运行状态与网络。"
+                ),
             };
             UpstreamError::Central {
                 what: format!(
@@ -149,7 +157,8 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
         }
         UpstreamError::Malformed(what) => UpstreamError::Central {
             what: format!(
-                "the answer is not wxtoken's: {what}; check `from`. 应答并非来自 wxtoken，请检查 from 地址。"
+                "the answer is not wxtoken's: {what}; {}",
+                bilingual!("check `from`.", "应答并非来自 wxtoken，请检查 from 地址。")
             ),
             is_lasting: false,
             was_reached: true,
@@ -185,29 +194,38 @@ fn read_issued(
 /// Returns why there is no token, by the status and the other wxtoken's message.
 fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
     let remedy = match status {
-        401 => {
-            "check key_file: the other wxtoken's keys file has no line for that key. 密钥无效，请检查 key_file。"
-        }
-        403 => {
-            "add this host to its allow list, or the account to the key's line. \
-             请在上级 wxtoken 中放行本机地址，或为该密钥授权此账号。"
-        }
-        404 if body["error"] == "no_such_ticket" => {
-            "put it into the account's tickets there, too. 请在上级的配置中也为该账号加上此 tickets。"
-        }
-        404 => {
-            "an account has the same name there as here; check `from`. 上级没有同名账号，请检查名称与 from 地址。"
-        }
-        405 => {
+        401 => bilingual!(
+            "check key_file: the other wxtoken's keys file has no line for that key.",
+            "访问密钥无效，请检查 key_file。"
+        ),
+        403 => bilingual!(
+            "add this host to its allow list, or the account to the key's line.",
+            "请在上游 wxtoken 中放行本机地址，或为该访问密钥授权此账号。"
+        ),
+        404 if body["error"] == "no_such_ticket" => bilingual!(
+            "put it into the account's tickets there, too.",
+            "请在上游的配置中也为该账号加上此 tickets。"
+        ),
+        404 => bilingual!(
+            "an account has the same name there as here; check `from`.",
+            "上游没有同名账号，请检查名称与 from 地址。"
+        ),
+        405 => bilingual!(
             "it runs without --refresh: say so where its tokens are fetched (wxtoken fetch --rejected -), or run it with \
-             --refresh. 上级未启用 --refresh，请在其获取 token 的主机上处理。"
+             --refresh.",
+            "上游未启用 --refresh，请在其获取 token 的主机上处理。"
+        ),
+        503 if body["error"] == "no_ticket" => bilingual!(
+            "it has no live ticket; see why there.",
+            "上游暂无可用 ticket，请在其上排查。"
+        ),
+        503 => {
+            bilingual!("it has no live token; see why there.", "上游暂无可用 token，请在其上排查。")
         }
-        503 if body["error"] == "no_ticket" => {
-            "it has no live ticket; see why there. 上级暂无可用 ticket，请在其上排查。"
+        300..=399 => {
+            bilingual!("check `from`: wxtoken does not redirect.", "收到重定向，请检查 from 地址。")
         }
-        503 => "it has no live token; see why there. 上级暂无可用 token，请在其上排查。",
-        300..=399 => "check `from`: wxtoken does not redirect. 收到重定向，请检查 from 地址。",
-        _ => "check `from`, and the other wxtoken. 请检查 from 地址与上级 wxtoken。",
+        _ => bilingual!("check `from`, and the other wxtoken.", "请检查 from 地址与上游 wxtoken。"),
     };
     // An intermediary that answers instead may echo the request.
     let echoes = |message: &str| sent.iter().any(|secret| message.contains(secret.expose()));
@@ -258,7 +276,7 @@ mod tests {
         let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
         let response = HttpResponse { status: 401, date: None, body };
         let shown = read_issued(&response, "access_token", &[&key]).unwrap_err().to_string();
-        assert!(shown.contains("answers 401: check key_file"), "{shown}");
+        assert!(shown.contains("answers 401") && shown.contains("check key_file"), "{shown}");
         assert!(!shown.contains("S3CR3T"), "{shown}");
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
+use crate::language::bilingual;
 use crate::os::ca_store::{self, CaStore};
 use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 
@@ -107,8 +108,12 @@ fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
     certificates.retain(|it| !is_own_ca(it.der()));
     match certificates.is_empty() {
         true => bail!(
-            "CA file {} is from `wxtoken ca`: clients of serve trust it, and not wxtoken itself, whose way leads to WeChat;              leave it out here. 该 CA 由 wxtoken ca 生成，供 serve 的客户端使用；wxtoken 自身直接访问微信，请勿在此指定。",
-            path.display()
+            "CA file {} is from `wxtoken ca`: {}",
+            path.display(),
+            bilingual!(
+                "clients of serve trust it, and not wxtoken itself, whose way leads to WeChat; leave it out here.",
+                "该 CA 供 serve 的客户端使用；wxtoken 自身直接访问微信，请勿在此指定。"
+            )
         ),
         false => Ok(certificates),
     }

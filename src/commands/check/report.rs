@@ -170,7 +170,10 @@ impl<'a> Report<'a> {
                 let same = (format!("the same as {name}"), format!("与 {name} 相同"));
                 (style.language.text(same.0, same.1), None)
             }
-            None => (printable(&without_secrets(what), MAX_WHAT), remedy.as_ref()),
+            None => {
+                let what = style.language.resolve(what);
+                (printable(&without_secrets(&what), MAX_WHAT), remedy.as_ref())
+            }
         };
         let Some(width) = style.width else {
             let name_width = self.accounts.iter().map(|it| it.len()).max().unwrap_or_default();
@@ -289,7 +292,7 @@ impl<'a> FindingJson<'a> {
         FindingJson {
             about: finding.about,
             verdict: word(finding.verdict),
-            what: printable(&without_secrets(&finding.what), MAX_WHAT),
+            what: printable(&without_secrets(&Language::Both.resolve(&finding.what)), MAX_WHAT),
             remedy,
             remedy_zh,
             exit: match finding.verdict {

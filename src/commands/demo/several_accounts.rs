@@ -59,7 +59,7 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     print_step(
         6,
         "The central host dies. The mirror hands out what it has, while that lives.",
-        "中控宕机，镜像在 token 有效期内照常提供。",
+        "中控宕机，只读副本在 token 有效期内照常提供。",
     )?;
     print_prompt("kill -9 %?central")?;
     sandbox.kill(central)?;
@@ -141,7 +141,7 @@ fn serve_tokens(sandbox: &Sandbox, central: DemoServer) -> Result<DemoServer> {
     print_step(
         4,
         "Another host: a mirror. It takes all from the central server, and never sees an AppSecret.",
-        "另一台主机做镜像：一切取自中控，不接触 AppSecret。",
+        "另一台主机做只读副本：一切取自中控，不接触 AppSecret。",
     )?;
     let config = format!(
         "dir = \"mirror\"\n\n[account.shop]\nfrom = \"http://{address}\"\ntickets = [\"jsapi\"]\n"
@@ -167,7 +167,7 @@ fn replace_rejected_token(
     print_step(
         5,
         "Another program had other tokens made, so ours are dead. A client of the mirror says so.",
-        "别的程序获取了 token，原 token 失效；镜像的客户端报告后，自动更换一次。",
+        "别的程序获取了 token，原 token 失效；只读副本的调用方报告后，自动更换一次。",
     )?;
     let rejected = token(mirror.address, "/token/shop")?;
     let minted = mock_count(wechat, "mints")?;

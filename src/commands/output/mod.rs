@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
+use crate::language::Language;
+
 pub(super) mod table;
 pub(super) mod terminal;
 
@@ -16,6 +18,7 @@ pub(super) const RESET: &str = "\x1b[0m";
 
 /// Writes `text` to stdout. Succeeds if the reader has closed its end; fails if the disk is full.
 pub(super) fn print(text: &str) -> Result<()> {
+    let text = Language::of_process().resolve(text);
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => {

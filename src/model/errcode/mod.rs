@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 
 use crate::error::Exit;
+use crate::language::in_both;
 use crate::log::{printable, without_long_words};
 
 use table::Meaning;
@@ -219,7 +220,8 @@ impl std::fmt::Display for Refusal {
             "本机出口 IP",
             ("可用 rid {rid} 查询", "请查阅微信官方文档"),
         );
-        write!(f, "WeChat refused ({}): {english} {chinese} [{}]", self.code, self.text)
+        let remedy = in_both(english, chinese);
+        write!(f, "WeChat refused ({}): {remedy} [{}]", self.code, self.text)
     }
 }
 
@@ -227,6 +229,7 @@ impl std::fmt::Display for Refusal {
 mod tests {
     use super::table::{TABLE, UNKNOWN, meaning_of};
     use super::*;
+    use crate::language::Language;
 
     fn refused(code: i64, text: &str) -> Refusal {
         Refusal::new(code, text, CallKind::RequestsToken, Platform::Official)
@@ -411,7 +414,7 @@ mod tests {
     fn a_refusal_shows_remedies_in_both_languages_and_the_errmsg() {
         let text = "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285";
         assert_eq!(
-            refused(40164, text).to_string(),
+            Language::Both.resolve(&refused(40164, text).to_string()),
             format!(
                 "WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it) to the account's API IP allowlist. \
                  请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效。 [{text}]"

@@ -5,6 +5,8 @@ use std::io;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
+use crate::language::in_both;
+
 /// What to do about it, in English and Chinese.
 pub(crate) const SHORT_OF_RESOURCES: [&str; 2] = [
     "This host is short of threads or file descriptors: raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.",
@@ -26,7 +28,10 @@ pub(crate) fn of_sockets() -> Option<io::Error> {
 /// Returns the text of an error, with what to do if it is of a shortage.
 pub(crate) fn explained(err: &io::Error) -> String {
     match is_shortage(err) {
-        true => format!("{err}. {}", SHORT_OF_RESOURCES.join(" ")),
+        true => {
+            let [english, chinese] = SHORT_OF_RESOURCES;
+            format!("{err}. {}", in_both(english, chinese))
+        }
         false => err.to_string(),
     }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FileType, Stat, StatxAttributes};
 use rustix::io::Errno;
 
+use crate::language::in_both;
 use crate::os::file::dir::Dir;
 use crate::os::file::read;
 
@@ -394,10 +395,11 @@ fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
         _ => return Ok(()),
     };
     let path = path.display();
-    bail!(
-        "{path} is {what}, so that nothing can be replaced: see lsattr -d {path}, and run chattr -{flag} {path}. \
-         该文件或目录带有 chattr +{flag} 属性，无法替换文件，请先去除。"
-    )
+    let remedy = in_both(
+        format!("see lsattr -d {path}, and run chattr -{flag} {path}."),
+        format!("带有 chattr +{flag} 属性，无法替换文件；请先执行 chattr -{flag} {path}。"),
+    );
+    bail!("{path} is {what}, so that nothing can be replaced: {remedy}")
 }
 
 /// Whether the file itself is a mount point, as when a single file is mounted into a container: `rename` fails with EBUSY

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::language::bilingual;
 use crate::os::descriptors::shortage;
 use crate::os::file::dir::Dir;
 use crate::os::file::version::FileVersion;
@@ -103,12 +104,16 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// What to do about the mode of a file that this host cannot change. Containers without a mark are known by the variable.
-const READ_ONLY_MOUNT: &str = "its mount is read-only: give it mode 0400 where it is mounted (Kubernetes: defaultMode; \
-     Swarm, Compose and Podman: mode), or set the variable `container` if this is one. \
-     该挂载为只读，无法 chmod：请在挂载处将权限设为 0400；若在容器中运行，请设置环境变量 container。";
+const READ_ONLY_MOUNT: &str = bilingual!(
+    "its mount is read-only: give it mode 0400 where it is mounted (Kubernetes: defaultMode; Swarm, Compose and Podman: \
+     mode), or set the variable `container` if this is one.",
+    "该挂载为只读，无法 chmod：请在挂载处将权限设为 0400；若在容器中运行，请设置环境变量 container。"
+);
 
-const STALE: &str = "it was replaced, and this is the old one: it is mounted on its own; mount its directory, not the \
-     file. 文件已被替换，但此处挂载的仍是旧文件：请挂载其所在目录，而不是单个文件。";
+const STALE: &str = bilingual!(
+    "it was replaced, and this is the old one: it is mounted on its own; mount its directory, not the file.",
+    "文件已被替换，但此处挂载的仍是旧文件：请挂载其所在目录，而不是单个文件。"
+);
 
 /// Describes a file whose mode gives others more than `protection` allows, and what to do.
 fn exposed(protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
@@ -131,10 +136,11 @@ fn exposed(protection: Protection, mode: u32, is_mount_read_only: bool) -> Strin
 fn foreign(owner: u32) -> String {
     let user = geteuid().as_raw();
     let expected = if user == 0 { "root".to_owned() } else { format!("root or user {user}") };
-    format!(
-        "belongs to user {owner}, and not to {expected}: run chown root on it; in a container, mount it read-only. \
-         请执行 chown root；在容器中请以只读方式挂载。"
-    )
+    let remedy = bilingual!(
+        "run chown root on it; in a container, mount it read-only.",
+        "请执行 chown root；在容器中请以只读方式挂载。"
+    );
+    format!("belongs to user {owner}, and not to {expected}: {remedy}")
 }
 
 /// A regular file that is open for reading and has met its conditions.
@@ -361,7 +367,11 @@ pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
         return io::Error::new(
             err.kind(),
             format!(
-                "{err}: the size of files is limited; raise ulimit -f, or LimitFSIZE= of the unit. 文件大小受限，请调高 ulimit -f 或 LimitFSIZE=。"
+                "{err}: {}",
+                bilingual!(
+                    "the size of files is limited; raise ulimit -f, or LimitFSIZE= of the unit.",
+                    "文件大小受限，请调高 ulimit -f 或 LimitFSIZE=。"
+                )
             ),
         );
     }

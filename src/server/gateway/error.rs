@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
+use crate::language::bilingual;
 use crate::model::status::Unavailable;
 
 /// The largest body without a `Content-Length`, in bytes. It is read whole, because WeChat answers 412 to a chunked one; this
@@ -141,16 +142,23 @@ impl GatewayError {
                 ));
             }
             GatewayError::Unreachable => {
-                "system error: WeChat cannot be reached from the gateway; nothing was sent to it, so the call can be \
-                 repeated. 网关无法连接微信，请求尚未发出，可以重试。"
+                bilingual!(
+                    "system error: WeChat cannot be reached from the gateway; nothing was sent to it, so the call can be \
+                     repeated.",
+                    "网关无法连接微信，请求尚未发出，可以重试。"
+                )
             }
             GatewayError::NoAnswer => {
-                "system error: WeChat's answer did not arrive; it may have carried the call out. \
-                 未收到微信的应答，该请求可能已被执行。"
+                bilingual!(
+                    "system error: WeChat's answer did not arrive; it may have carried the call out.",
+                    "未收到微信的应答，该请求可能已被执行。"
+                )
             }
             GatewayError::NoAnswerInTime => {
-                "system error: WeChat did not answer in time; it may have carried the call out. \
-                 微信未在限定时间内应答，该请求可能已被执行。"
+                bilingual!(
+                    "system error: WeChat did not answer in time; it may have carried the call out.",
+                    "微信未在限定时间内应答，该请求可能已被执行。"
+                )
             }
             GatewayError::NotRepeated => {
                 "api minute-quota reach limit, must slower, retry next minute: this is the gateway: the token was dead and \

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 
+use crate::language::in_both;
 use crate::model::kind::TicketType;
 use crate::model::status::Unavailable;
 use crate::server::access::AccessError;
@@ -268,10 +269,14 @@ impl Rejection {
             | Rejection::NoTicket(unavailable)
             | Rejection::TooFrequent(unavailable) => &unavailable.why,
             Rejection::NoSuchTicket(account, kind) => {
-                return Cow::Owned(format!(
-                    "no {kind} tickets of the account {account} are kept here: on the server, put \"{kind}\" into \
-                     tickets = […] of [account.{account}] in the config. 服务器未保存该账号的 {kind} ticket，请在其配置 \
-                     [account.{account}] 的 tickets 中加上。"
+                return Cow::Owned(in_both(
+                    format!(
+                        "no {kind} tickets of the account {account} are kept here: on the server, put \"{kind}\" into \
+                         tickets = […] of [account.{account}] in the config."
+                    ),
+                    format!(
+                        "服务器未保存该账号的 {kind} ticket，请在其配置 [account.{account}] 的 tickets 中加上。"
+                    ),
                 ));
             }
             Rejection::NotReady(accounts) if accounts.is_empty() => {

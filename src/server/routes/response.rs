@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 
 use super::rejection::{Challenge, Rejection};
 use super::sdk::WechatError;
+use crate::language::{self, Language};
 use crate::model::status::Unavailable;
 use crate::server::access::peer::Peer;
 use crate::server::gateway::body::ResponseBody;
@@ -63,12 +64,14 @@ impl Reply {
         matches!(self, Reply::ApiError(error) if error.closes())
     }
 
-    /// Returns the response with this body.
-    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+    /// Returns the response with this body, in a language of this `Accept-Language`.
+    pub(crate) fn into_response(self, languages: Option<&HeaderValue>) -> Response<ResponseBody> {
         let whole = match self {
             Reply::Api(response) => return *response,
-            Reply::ApiError(error) => response(error.status(), error.body(), JSON),
-            Reply::Json(body) => response(StatusCode::OK, body, JSON),
+            Reply::ApiError(error) => {
+                response(error.status(), resolved(error.body(), languages), JSON)
+            }
+            Reply::Json(body) => response(StatusCode::OK, resolved(body, languages), JSON),
             Reply::Metrics(text) => response(StatusCode::OK, text.into(), METRICS),
             Reply::Page(html) => {
                 let mut response = response(StatusCode::OK, html.into(), PAGE);
@@ -82,9 +85,15 @@ impl Reply {
     }
 }
 
-/// Returns the response to a refused request. If it may come from an SDK, `sdk` is the client.
-pub(crate) fn refuse(rejection: &Rejection, sdk: Option<Peer>) -> Response<Full<Bytes>> {
-    let mut response = response(rejection.status(), error_body(rejection, sdk).into(), JSON);
+/// Returns the response to a refused request, in a language of this `Accept-Language`. If it may come from an SDK, `sdk` is
+/// the client.
+pub(crate) fn refuse(
+    rejection: &Rejection,
+    sdk: Option<Peer>,
+    languages: Option<&HeaderValue>,
+) -> Response<Full<Bytes>> {
+    let body = resolved(error_body(rejection, sdk).into(), languages);
+    let mut response = response(rejection.status(), body, JSON);
     let retry_after = |span: Duration| HeaderValue::from(span.as_secs().max(1));
     let (name, value) = match rejection {
         Rejection::MethodNotAllowed(allowed) | Rejection::CannotReplace(allowed) => {
@@ -110,6 +119,7 @@ pub(crate) fn refuse(rejection: &Rejection, sdk: Option<Peer>) -> Response<Full<
 /// Returns the same as bytes, for a client with whom HTTP has not begun or has failed.
 pub(crate) fn refuse_in_bytes(rejection: &Rejection, sdk: Option<Peer>) -> Vec<u8> {
     let (status, body) = (rejection.status(), error_body(rejection, sdk));
+    let body = Language::Both.resolve(&body);
     let mut text = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in [(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED) {
         text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
@@ -129,6 +139,17 @@ fn error_body(rejection: &Rejection, sdk: Option<Peer>) -> String {
         body["errmsg"] = errmsg.into();
     }
     body.to_string()
+}
+
+/// Returns a body with its messages in a language of this `Accept-Language`.
+fn resolved(body: Bytes, languages: Option<&HeaderValue>) -> Bytes {
+    match std::str::from_utf8(&body) {
+        Ok(text) if language::is_unresolved(text) => {
+            let languages = languages.and_then(|value| value.to_str().ok());
+            Language::of_accept_language(languages).resolve(text).into_owned().into()
+        }
+        _ => body,
+    }
 }
 
 /// Returns a response with the fixed headers. hyper adds the length and the date.

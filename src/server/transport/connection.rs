@@ -327,8 +327,14 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     connection.is_for_sdks.set(is_for_sdks);
     let closes = answer.as_ref().map_or_else(Rejection::closes, Reply::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));
-    let refuse = |rejection| response::refuse(&rejection, is_for_sdks.then_some(client));
-    let mut response = answer.map_or_else(|it| refuse(it).map(Either::Left), Reply::into_response);
+    let languages = head.headers.get(header::ACCEPT_LANGUAGE);
+    let mut response = match answer {
+        Ok(reply) => reply.into_response(languages),
+        Err(rejection) => {
+            let sdk = is_for_sdks.then_some(client);
+            response::refuse(&rejection, sdk, languages).map(Either::Left)
+        }
+    };
     if progress.has_unread() || state.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -112,7 +112,7 @@ fn a_ticket_or_replacement_that_the_central_server_does_not_offer_is_an_error_th
     mirror.run(&["fetch", "--rejected", &mirror.token("a0").unwrap()]).exits(4).says(&[
         "answers 405",
         "it runs without --refresh",
-        "上级未启用 --refresh",
+        "上游未启用 --refresh",
     ]);
 }
 
@@ -129,7 +129,7 @@ fn promise_2_while_the_central_server_is_down_the_document_stays() {
     server.stop();
     in_time(|| mirror.run(&["fetch", "--force", "--timeout", "2s"])).exits(5).says(&[
         "a0: cannot reach the wxtoken that this is a mirror of",
-        "无法连接上级 wxtoken",
+        "无法连接上游 wxtoken",
         "the published token lives for 1h 59m",
     ]);
     assert_eq!(fs::read(mirror.document_path("a0")).unwrap(), before);
@@ -156,10 +156,10 @@ fn promise_7_a_dead_token_is_replaced_through_two_mirrors_by_one_mint() {
     assert_eq!((answer.status, answer.json()["access_token"].as_str()), (200, Some(&*next)));
     // A live token is not replaced although it is reported.
     let refused = third.run(&["fetch", "--rejected", &next]).exits(5);
-    refused.says(&["which honours it", "上级 wxtoken 确认"]);
+    refused.says(&["which honours it", "上游 wxtoken 确认"]);
     // --force is not forwarded, and the message says so.
     let forced = third.run(&["fetch", "--force", "a0"]).exits(0);
-    forced.says(&["--force is to ask that one", "--rejected", "上级仍给出原 token"]);
+    forced.says(&["--force is to ask that one", "--rejected", "上游仍给出原 token"]);
     assert_eq!((third.token("a0"), wechat.mints()), (Some(next), 2));
 }
 
@@ -234,7 +234,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
         "b0: ",
         "answers 404",
         "the same name",
-        "上级没有同名账号",
+        "上游没有同名账号",
     ]);
     // A server that does not allow this client.
     let guarded = first.serve(&["--allow", "10.9.8.7"]);

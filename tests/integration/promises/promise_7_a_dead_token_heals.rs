@@ -142,7 +142,7 @@ fn two_hundred_reports_of_one_dead_token_cost_one_probe_and_one_mint() {
         let (asked, probes) = (wechat.asked(), wechat.probes());
         assert_eq!(token_of(&server.report_rejected(&dead)), tokens[0]);
         assert_eq!((wechat.asked(), wechat.probes()), (asked, probes), "{api}");
-        assert!(server.stop().contains("who asks beside us?"));
+        assert!(server.stop().contains("another program refreshed the token"));
     }
 }
 
@@ -175,7 +175,10 @@ fn clients_of_the_gateway_never_see_a_dead_token_on_any_api() {
         }
         assert_eq!(wechat.mints(), mints + 1, "{api}");
         let log = server.stop();
-        assert!(log.contains("who asks beside us?") && !log.contains(&token), "{log}");
+        assert!(
+            log.contains("another program refreshed the token") && !log.contains(&token),
+            "{log}"
+        );
     }
 }
 
@@ -421,7 +424,7 @@ fn one_client_has_no_token_replaced_where_wechat_cannot_be_asked_and_two_have() 
             if message.contains("moments ago") || message.contains("has not answered yet") {
                 continue;
             }
-            for part in ["one client", "fetch --rejected", "仅凭一个客户端"] {
+            for part in ["one client", "fetch --rejected", "仅凭一个调用方"] {
                 assert!(message.contains(part), "{api} {fault}: {message}");
             }
             let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();

@@ -33,6 +33,54 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
     }
 }
 
+fn has_chinese(text: &str) -> bool {
+    text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c))
+}
+
+#[test]
+fn a_message_is_in_the_language_of_the_environment_and_in_both_where_that_is_unknown() {
+    let wechat = WeChat::start();
+    for (variables, english, chinese) in [
+        (&[][..], true, true),
+        (&[("LANG", "C.UTF-8")], true, true),
+        (&[("LANG", "en_US.UTF-8")], true, false),
+        (&[("LC_ALL", "zh_CN.UTF-8")], false, true),
+        (&[("LC_ALL", "en_US.UTF-8"), ("WXTOKEN_LANG", "zh")], false, true),
+    ] {
+        let sandbox = Sandbox::new(&wechat);
+        wechat.fault("errcode:40164");
+        let mut fetch = sandbox.command(&["fetch"]);
+        fetch.envs(variables.iter().copied());
+        let line = Run::new(fetch).exits(4).says(&["(40164)", "203.0.113.9"]).stderr;
+        assert_eq!(line.contains("Add IP"), english, "{variables:?}: {line}");
+        assert_eq!(has_chinese(&line), chinese, "{variables:?}: {line}");
+    }
+}
+
+#[test]
+fn an_error_over_http_is_in_the_language_of_accept_language() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    wechat.fault("errcode:40164");
+    let server = sandbox.serve_refreshing(&[]);
+    for path in
+        ["/token", &format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=x")]
+    {
+        for (header, english, chinese) in [
+            ("", true, true),
+            ("Accept-Language: en-US,en;q=0.9\r\n", true, false),
+            ("Accept-Language: zh-CN,zh;q=0.9,en;q=0.8\r\n", false, true),
+        ] {
+            let response = server.send(&format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}Connection: close\r\n\r\n"
+            ));
+            let body = response.body;
+            assert_eq!(body.contains("Add IP"), english, "{path} {header}: {body}");
+            assert_eq!(has_chinese(&body), chinese, "{path} {header}: {body}");
+        }
+    }
+}
+
 #[test]
 fn a_wrong_account_and_a_wrong_secret_have_different_errors() {
     let wechat = WeChat::start();

@@ -118,6 +118,13 @@ pub(crate) fn in_time(mut run: impl FnMut() -> Run) -> Run {
     }
 }
 
+/// Asserts that a text is in the language of its reader, and has no marks of passages in two.
+#[track_caller]
+pub(crate) fn assert_is_resolved(text: &str) {
+    assert!(!text.contains(['\u{E000}', '\u{E001}', '\u{E002}']), "marks are left: {text:?}");
+    assert!(!text.contains("\\u{e00"), "escaped marks are left: {text}");
+}
+
 /// A run of a command that has ended.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -133,11 +140,12 @@ impl Run {
     }
 
     pub(crate) fn from_output(output: std::process::Output) -> Run {
-        Run {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            assert_is_resolved(&text);
+            text
+        };
+        Run { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
     /// Asserts the exit status. Shows all output if it is another.

@@ -34,6 +34,7 @@ impl Response {
     /// Parses a response. The status is 0 if there is none.
     pub(crate) fn parse(bytes: &[u8]) -> Response {
         let text = String::from_utf8_lossy(bytes);
+        super::command::assert_is_resolved(&text);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         Response { status, head: head.to_owned(), body: body.to_owned() }

@@ -6,13 +6,16 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{GETTICKET, RequestContext};
+use crate::language::bilingual;
 use crate::model::jssdk::PageRequest;
 use crate::model::secret::Secret;
 use crate::model::status::Unavailable;
 use crate::server::routes::rejection::{Challenge, Rejection};
 
-const NO_APPID: &str = "a page needs the account's AppID, which is not known here: on the server, put appid = … under the \
-                        account in the config. 页面需要 AppID，请在服务器配置的该账号中写上 appid。";
+const NO_APPID: &str = bilingual!(
+    "a page needs the account's AppID, which is not known here: on the server, put appid = … under the account in the config.",
+    "页面需要 AppID，请在服务器配置的该账号中写上 appid。"
+);
 
 /// What the URL of a page looks like in a query, when its parts are taken for parameters of their own.
 const UNKNOWN_PARAMETER: &str = "the query has something besides url, type and agentid: is the url percent-encoded, with \

@@ -365,11 +365,11 @@ fn advice(condition: Condition, account: &AccountStatus, reader: &Reader<'_>) ->
     let of_tickets: String = tickets
         .map(|(kind, failure)| {
             let title = format!("{kind} ticket: {}", last_failure(failure));
-            section(&title, &escaped(&failure.message))
+            section(&title, &escaped(&reader.language.resolve(&failure.message)))
         })
         .collect();
     let (title, text) = match (condition, &account.token.failure) {
-        (_, Some(failure)) => (last_failure(failure), escaped(&failure.message)),
+        (_, Some(failure)) => (last_failure(failure), escaped(&reader.language.resolve(&failure.message))),
         (Condition::NoTicket, None) if of_tickets.is_empty() => (
             reader.both("A ticket is not there", "缺少 ticket"),
             reader.both(
