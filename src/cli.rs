@@ -400,7 +400,7 @@ pub(crate) struct KeyArgs {
     ///
     /// Through the gateway of `serve`: a path such as /cgi-bin/message, with all below it, or `all`. Repeatable. A key
     /// with paths is handed no token.
-    #[arg(long = "api", value_name = "PATH", value_delimiter = ',')]
+    #[arg(long = "apis", env = "WXTOKEN_APIS", value_name = "PATH", value_delimiter = ',')]
     pub(crate) apis: Vec<String>,
 }
 

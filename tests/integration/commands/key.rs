@@ -35,9 +35,12 @@ fn a_key_is_random_and_its_line_has_the_sha256_and_not_the_key() {
         (&["php.web-1", "shop"], " shop"),
         (&["php.web-1", "shop", "branch_2"], " shop,branch_2"),
         (&["php.web-1", "shop,branch_2"], " shop,branch_2"),
-        (&["--api", "/cgi-bin/message", "php.web-1"], " * /cgi-bin/message"),
-        (&["--api", "/wxa/,/card", "--api", "/sns", "php.web-1", "shop"], " shop /wxa,/card,/sns"),
-        (&["php.web-1", "shop", "--api", "all"], " shop all"),
+        (&["--apis", "/cgi-bin/message", "php.web-1"], " * /cgi-bin/message"),
+        (
+            &["--apis", "/wxa/,/card", "--apis", "/sns", "php.web-1", "shop"],
+            " shop /wxa,/card,/sns",
+        ),
+        (&["php.web-1", "shop", "--apis", "all"], " shop all"),
     ] {
         let (key, line) = new_key(args);
         let random = key.strip_prefix("wxk_").expect("the prefix");
@@ -58,7 +61,7 @@ fn an_invalid_name_account_or_api_is_a_usage_error() {
         key(&["php", account]).exits(2).says(&["wxtoken: key: an account begins with"]);
     }
     for api in ["", "/", "cgi-bin", "/cgi-bin/../x", "/%61", "/a b", "*", "/cgi-bin,"] {
-        key(&["php", "--api", api]).exits(2).says(&["wxtoken: key: an API is `all`, or a path"]);
+        key(&["php", "--apis", api]).exits(2).says(&["wxtoken: key: an API is `all`, or a path"]);
     }
     key(&[]).exits(2);
 }

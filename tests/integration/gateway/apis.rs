@@ -50,8 +50,8 @@ const FORBIDDEN: i64 = 48001;
 fn a_key_opens_the_apis_that_it_names_and_administration_only_by_name() {
     let usual = new_key(&["usual"]);
     let few =
-        new_key(&["--api", "/cgi-bin/message/custom,/cgi-bin/menu,/cgi-bin/menu/delete", "few"]);
-    let all = new_key(&["--api", "all", "all"]);
+        new_key(&["--apis", "/cgi-bin/message/custom,/cgi-bin/menu,/cgi-bin/menu/delete", "few"]);
+    let all = new_key(&["--apis", "all", "all"]);
     let setup = Setup::new(&[&usual.line, &few.line, &all.line]);
     let server = setup.serve();
     for (path, expected) in [
@@ -77,7 +77,7 @@ fn a_key_opens_the_apis_that_it_names_and_administration_only_by_name() {
 /// With WeChat's token a client could call all APIs, at WeChat.
 #[test]
 fn a_key_for_some_apis_is_handed_no_token_so_a_token_without_a_key_has_the_usual_scope() {
-    let few = new_key(&["--api", "/cgi-bin/menu/delete,/cgi-bin/ticket", "few"]);
+    let few = new_key(&["--apis", "/cgi-bin/menu/delete,/cgi-bin/ticket", "few"]);
     let usual = new_key(&["usual"]);
     let setup = Setup::new(&[&few.line, &usual.line]);
     let server = setup.serve();

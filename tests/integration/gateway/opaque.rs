@@ -18,7 +18,7 @@ impl Setup {
         let wechat = WeChat::start();
         let upstream = Upstream::honest(&wechat);
         let sandbox = Sandbox::with_base_url(&upstream.url());
-        let (one, two) = (new_key(&["one"]), new_key(&["--api", "/cgi-bin/menu", "two"]));
+        let (one, two) = (new_key(&["one"]), new_key(&["--apis", "/cgi-bin/menu", "two"]));
         let setup = Setup { sandbox, upstream, wechat, one, two };
         setup.put_keys(&[&setup.one.line, &setup.two.line]);
         setup
