@@ -204,7 +204,7 @@ impl GatewayRefusal {
             }
             GatewayRefusal::Administration => {
                 "api unauthorized: this call deletes, resets, pays or cannot be called back; it needs a key that names \
-                 its path: on the server, `wxtoken key --api PATH NAME`"
+                 its path: on the server, `wxtoken key --apis PATH NAME`"
             }
             GatewayRefusal::ForbiddenApi => {
                 "api unauthorized: your key is for other APIs; on the server, add the path to the key's line in the keys \
