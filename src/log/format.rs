@@ -18,6 +18,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// The fields that are numbers. Others can look like one, as the hash of a token does now and then.
+const NUMBERS: [&str; 3] = ["exit_status", "microseconds", "status"];
+
 static FORMAT: OnceLock<(LogFormat, &'static str)> = OnceLock::new();
 
 /// Sets the form of all lines, and the verb that they are of. A second call changes nothing.
@@ -77,7 +80,11 @@ fn json(
     for (name, value) in fields {
         let value = value.to_string();
         let value = Language::of_process().resolve(&value);
-        line += &format!(",{}:{}", quoted(name), quoted(&without_secrets(&value)));
+        let shown = match value.parse::<u64>() {
+            Ok(number) if NUMBERS.contains(name) => number.to_string(),
+            _ => quoted(&without_secrets(&value)),
+        };
+        line += &format!(",{}:{shown}", quoted(name));
         // Text says the account at its beginning; here it has a place of its own.
         if *name == "account" {
             rest = rest.strip_prefix(&format!("{value}: ")).unwrap_or(rest);
@@ -99,10 +106,11 @@ mod tests {
     fn a_line_of_json_has_the_time_first_and_what_is_known_by_name() {
         let at = UtcDateTime::from_unix_timestamp_nanos(1_795_325_686_012_000_000).unwrap();
         let message = "serve: shop: \"refused\" 拒绝";
-        let fields: &Fields<'_> = &[("account", &"shop"), ("errcode", &40164)];
+        let fields: &Fields<'_> =
+            &[("account", &"shop"), ("token_sha256", &"12345678"), ("status", &200)];
         let line = json(at, Level::Error, "serve", "refresh_failed", fields, message);
         let expected = "{\"time\":\"2026-11-22T05:34:46.012Z\",\"level\":\"error\",\"verb\":\"serve\",\
-                        \"event\":\"refresh_failed\",\"account\":\"shop\",\"errcode\":\"40164\",\
+                        \"event\":\"refresh_failed\",\"account\":\"shop\",\"token_sha256\":\"12345678\",\"status\":200,\
                         \"message\":\"\\\"refused\\\" 拒绝\"}\n";
         assert_eq!(line, expected);
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());

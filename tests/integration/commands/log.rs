@@ -36,7 +36,7 @@ fn each_line_of_fetch_is_an_object_with_its_account() {
     };
     let (published, failed) = (of("token_published"), of("failed"));
     assert_eq!((&published["account"], &published["level"]), (&"a0".into(), &"info".into()));
-    assert_eq!((&failed["account"], &failed["exit_status"]), (&"a1".into(), &"4".into()));
+    assert_eq!((&failed["account"], &failed["exit_status"]), (&"a1".into(), &4.into()));
     assert!(failed["message"].as_str().unwrap().starts_with("WeChat refused"), "{failed}");
     assert!(!stderr.contains("wxtoken: "), "{stderr}");
 }
@@ -68,7 +68,7 @@ fn serve_says_of_each_request_what_was_asked_and_how_it_was_answered() {
         events.iter().find(|it| it["event"] == "request").unwrap_or_else(|| panic!("{stderr}"));
     assert_eq!(
         (&request["path"], &request["status"]),
-        (&"/token".into(), &"200".into()),
+        (&"/token".into(), &200.into()),
         "{request}"
     );
 }
