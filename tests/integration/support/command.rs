@@ -77,7 +77,10 @@ pub(crate) fn on_terminal_of_width(columns: usize, command: &Command) -> Command
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = with_environment_of(command, "script");
     let line = format!("stty cols {columns} && exec {}", words.join(" "));
-    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    script.args(["-qec", &line, "/dev/null"]);
+    if command.get_envs().all(|(name, _)| name != "TERM") {
+        script.env("TERM", "xterm");
+    }
     script
 }
 
