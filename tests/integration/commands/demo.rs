@@ -68,7 +68,7 @@ fn the_full_demo_shows_each_step_and_cleans_up() {
         "/token/shop\n  {\"access_token\":\"",
         "$ curl -s -d '{\"rejected\":\"'$TOKEN'\"}' http://127.0.0.1:",
         "WeChat made one token for it",
-        "somebody else has had another one made",
+        "another program refreshed the token",
         "shop: here the app would be reloaded",
         "$ kill -9 %?central",
         "/token/shop\n  {\"access_token\":\"",
