@@ -424,9 +424,6 @@ mod tests {
                 .filter(|arg| !arg.is_positional())
             {
                 let long = arg.get_long().expect("every flag has a long name");
-                if (command.get_name(), long) == ("key", "api") {
-                    continue; // WXTOKEN_API is that of an account.
-                }
                 let twin = format!("WXTOKEN_{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(
                     arg.get_env().and_then(|env| env.to_str()),
