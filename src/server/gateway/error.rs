@@ -161,8 +161,11 @@ impl GatewayError {
                 )
             }
             GatewayError::NotRepeated => {
-                "api minute-quota reach limit, must slower, retry next minute: this is the gateway: the token was dead and \
-                 has been replaced; a body of this size is not kept, so send the call again. token 已更换，请重新发送该请求。"
+                bilingual!(
+                    "api minute-quota reach limit, must slower, retry next minute: this is the gateway: the token was dead \
+                     and has been replaced; a body of this size is not kept, so send the call again.",
+                    "token 已更换，请重新发送该请求。"
+                )
             }
             GatewayError::NotReplaced(unavailable) => {
                 return Cow::Owned(format!(

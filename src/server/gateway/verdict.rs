@@ -31,11 +31,10 @@ pub(super) fn errcode(body: &[u8]) -> i64 {
 
 /// Whether there may be an errcode other than 0.
 fn has_nonzero_errcode(body: &[u8]) -> bool {
-    const NAME: &[u8] = b"\"errcode\"";
-    body.windows(NAME.len()).enumerate().any(|(place, part)| {
-        let value = body[place..].get(NAME.len()..).unwrap_or_default().trim_ascii_start();
-        let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
-        part == NAME && !value.starts_with(b"0")
+    let quotes = body.iter().enumerate().filter(|(_, byte)| **byte == b'"');
+    quotes.filter_map(|(place, _)| body[place..].strip_prefix(b"\"errcode\"")).any(|rest| {
+        let value = rest.trim_ascii_start().strip_prefix(b":").unwrap_or_default();
+        !value.trim_ascii_start().starts_with(b"0")
     })
 }
 
