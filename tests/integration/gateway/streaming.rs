@@ -94,6 +94,25 @@ fn clients_that_read_nothing_hold_wechat_back_and_cost_no_memory() {
     read_exactly(&mut slow[0], size);
 }
 
+#[test]
+fn a_body_of_many_small_pieces_takes_no_more_memory_than_one_of_few() {
+    let (_wechat, upstream, _sandbox, server) = start(1);
+    let before = server.peak_memory();
+    let mut caller = server.caller();
+    let head = "POST /cgi-bin/media/upload HTTP/1.1\r\nHost: localhost\r\n";
+    caller.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
+    // A byte a chunk, each of which had a record of its own.
+    let chunks = "1\r\nx\r\n".repeat(1024);
+    for _ in 0..256 {
+        caller.send(&chunks);
+    }
+    caller.send("0\r\n\r\n");
+    assert_eq!(caller.answer().body, "{}");
+    assert_eq!(upstream.calls().pop().unwrap().length, MIB / 4);
+    let growth = server.peak_memory() - before;
+    assert!(growth < MAX_GROWTH, "{growth}");
+}
+
 /// WeChat refuses before it has the body, and the client may still be sending.
 #[test]
 fn an_early_answer_reaches_a_client_that_is_sending() {
