@@ -144,7 +144,7 @@ fn names_client(header: &HeaderName) -> bool {
 
 /// Whether a header shows that the request was forwarded. Its peer is a proxy then, so that allowing the peer's address
 /// must not allow the request.
-fn is_proxy_header(name: &HeaderName) -> bool {
+pub(crate) fn is_proxy_header(name: &HeaderName) -> bool {
     names_client(name)
         || name.as_str().starts_with("x-forwarded")
         || matches!(name.as_str(), "forwarded" | "via" | "x-original-forwarded-for")

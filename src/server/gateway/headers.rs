@@ -4,6 +4,8 @@ use hyper::HeaderMap;
 use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use crate::server::access::forwarded;
+
 /// Headers that are about one connection (RFC 9110, 7.6.1). What `Connection` names is, too.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -16,21 +18,15 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Headers of a request that are meant for this server or that it sets itself. The key of a client and the addresses of the
-/// network are none of WeChat's business.
-const OURS: [HeaderName; 13] = [
+/// Headers of a request that are meant for this server or that it sets itself. The key of a client is none of WeChat's
+/// business, and neither are the addresses and names that proxies of the network add.
+const OURS: [HeaderName; 7] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::EXPECT,
     header::ACCEPT_ENCODING,
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("http2-settings"),
 ];
 
@@ -49,6 +45,9 @@ pub(super) fn for_wechat(
     for name in OURS {
         sent.remove(name);
     }
+    for name in headers.keys().filter(|name| forwarded::is_proxy_header(name)) {
+        sent.remove(name);
+    }
     if let Ok(host) = HeaderValue::from_str(host) {
         sent.insert(header::HOST, host);
     }
@@ -62,8 +61,17 @@ pub(super) fn for_wechat(
 }
 
 /// Returns the headers of the answer to a client, for one of WeChat with these headers.
+///
+/// Where there are a transfer coding and a length, the coding counts (RFC 9112, 6.3), and the length is wrong: a client
+/// would take the rest of the body for its next answer. A length that is not one number, not every client reads alike.
 pub(super) fn for_client(headers: &HeaderMap) -> HeaderMap {
-    without_hop_by_hop(headers)
+    let mut passed = without_hop_by_hop(headers);
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = lengths.next().is_none_or(|it| it.as_bytes().iter().all(u8::is_ascii_digit));
+    if headers.contains_key(header::TRANSFER_ENCODING) || !is_number || lengths.next().is_some() {
+        passed.remove(header::CONTENT_LENGTH);
+    }
+    passed
 }
 
 fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {
@@ -125,6 +133,11 @@ mod tests {
             ("accept-encoding", "gzip, br"),
             ("x-forwarded-for", "10.0.0.7"),
             ("x-real-ip", "10.0.0.7"),
+            ("x-forwarded-server", "proxy.internal"),
+            ("x-forwarded-client-cert", "Subject=\"CN=shop\""),
+            ("x-client-ip", "10.0.0.7"),
+            ("cf-connecting-ip", "10.0.0.7"),
+            ("via", "1.1 proxy.internal"),
             ("transfer-encoding", "chunked"),
             ("content-type", "application/json"),
             ("wechatmp-signature", "s1"),
@@ -164,7 +177,6 @@ mod tests {
             ("etag", "\"x\""),
             ("connection", "X-Hop"),
             ("x-hop", "1"),
-            ("transfer-encoding", "chunked"),
             ("set-cookie", "a=1"),
             ("set-cookie", "b=2"),
         ]);
@@ -175,6 +187,12 @@ mod tests {
             ("set-cookie", "b=2"),
         ]);
         assert_eq!(for_client(&answer), expected);
+        let of_two_lengths = map(&[("content-length", "2"), ("transfer-encoding", "chunked")]);
+        assert!(for_client(&of_two_lengths).is_empty());
+        for lengths in [&["2, 2"][..], &["2", "2"], &["+2"]] {
+            let lines: Vec<_> = lengths.iter().map(|it| ("content-length", *it)).collect();
+            assert!(for_client(&map(&lines)).is_empty(), "{lengths:?}");
+        }
     }
 
     #[test]

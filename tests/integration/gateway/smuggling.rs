@@ -156,3 +156,33 @@ fn bytes_after_an_answer_are_no_answer_to_the_next_call() {
         }
     }
 }
+
+#[test]
+fn an_answer_with_two_lengths_reaches_the_client_with_the_one_that_counts() {
+    let large = "x".repeat(5000);
+    for body in ["{}", &large] {
+        for length in [1, 50, 6000] {
+            let wechat = WeChat::start();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n\
+                 {:x}\r\n{body}\r\n0\r\n\r\n",
+                body.len()
+            );
+            let upstream = Upstream::new(&wechat, move |call| match call.path() {
+                "/cgi-bin/first" => Reply::Bytes(answer.as_bytes().to_vec()),
+                _ => Reply::Json(r#"{"own":1}"#.to_owned()),
+            });
+            let sandbox = Sandbox::with_base_url(&upstream.url());
+            let server = sandbox.serve_refreshing(&["--gateway"]);
+            let mut caller = server.caller();
+            let call = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
+            caller.send(format!("{}\r\n", call("/cgi-bin/first")));
+            caller.send(format!("{}Connection: close\r\n\r\n", call("/cgi-bin/next")));
+            let mut answers = Vec::new();
+            caller.read_all(&mut answers);
+            let answers = String::from_utf8(answers).unwrap();
+            assert!(!answers.contains(&format!("content-length: {length}\r\n")), "{answers}");
+            assert!(answers.contains(body) && answers.ends_with(r#"{"own":1}"#), "{answers}");
+        }
+    }
+}
