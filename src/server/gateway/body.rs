@@ -12,6 +12,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::call::CallSlot;
 use super::pool::{Pool, PooledConnection};
 
 /// How long WeChat may pause in the middle of an answer.
@@ -92,6 +93,8 @@ pub(crate) struct AnswerBody {
     /// `None` after the end.
     connection: Option<(Rc<Pool>, PooledConnection)>,
     gap: Option<Pin<Box<Sleep>>>,
+    /// Its call is under way until the answer is dropped.
+    slot: Option<CallSlot>,
 }
 
 impl AnswerBody {
@@ -101,7 +104,17 @@ impl AnswerBody {
         pool: &Rc<Pool>,
         connection: PooledConnection,
     ) -> AnswerBody {
-        AnswerBody { begun, rest, connection: Some((Rc::clone(pool), connection)), gap: None }
+        AnswerBody {
+            begun,
+            rest,
+            connection: Some((Rc::clone(pool), connection)),
+            gap: None,
+            slot: None,
+        }
+    }
+
+    pub(super) fn hold(&mut self, slot: CallSlot) {
+        self.slot = Some(slot);
     }
 
     fn end(&mut self) {

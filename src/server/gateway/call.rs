@@ -1,5 +1,6 @@
 //! A call on its way: what it is made of, and the request that WeChat gets.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use hyper::{Request, Version};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::Gateway;
 use super::admission::Admitted;
 use super::body::SentBody;
 use super::error::GatewayError;
@@ -24,6 +26,10 @@ use crate::upstream::api_servers::ApiServers;
 /// How long a call waits for a token where there is none, so that the client is answered within 2.5 s.
 const TOKEN_PATIENCE: Duration = Duration::from_millis(2300);
 
+/// One connection in so many is never taken by a call that waits for WeChat, so that tokens and health checks are answered
+/// also while WeChat answers no call.
+const KEPT_FREE: usize = 4;
+
 /// A call that is to be passed on.
 pub(crate) struct ForwardedCall<'a> {
     pub(crate) head: &'a request::Parts,
@@ -34,6 +40,26 @@ pub(crate) struct ForwardedCall<'a> {
     /// `None` if they could not be read.
     pub(crate) servers: Option<&'a Arc<ApiServers>>,
     pub(crate) state: &'a ServerState,
+}
+
+/// A call that is under way, which counts until this is dropped.
+pub(super) struct CallSlot(Rc<Cell<usize>>);
+
+impl Drop for CallSlot {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Gateway {
+    /// Counts a call. Fails if too many are under way, for a server that may have this many connections.
+    pub(super) fn begin_call(&self, connections: usize) -> Result<CallSlot, GatewayError> {
+        if self.calls.get() >= connections - connections / KEPT_FREE {
+            return Err(GatewayError::TooManyCalls);
+        }
+        self.calls.set(self.calls.get() + 1);
+        Ok(CallSlot(Rc::clone(&self.calls)))
+    }
 }
 
 /// Notes when a call is dropped because its client left while WeChat had it.

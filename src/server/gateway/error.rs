@@ -31,6 +31,8 @@ pub(crate) enum GatewayError {
     BodyBroken,
     /// The bodies that are being held take too much memory.
     Overloaded,
+    /// Too many calls are under way.
+    TooManyCalls,
     /// The account's way to WeChat could not be read.
     NotConfigured,
     /// There is no token.
@@ -60,6 +62,7 @@ impl GatewayError {
             | GatewayError::BodyTooSlow
             | GatewayError::BodyBroken
             | GatewayError::Overloaded
+            | GatewayError::TooManyCalls
             | GatewayError::NotConfigured
             | GatewayError::NoToken(_)
             | GatewayError::Unreachable
@@ -77,6 +80,7 @@ impl GatewayError {
             GatewayError::BodyTooSlow => "body_too_slow",
             GatewayError::BodyBroken => "body_broken",
             GatewayError::Overloaded => "overloaded",
+            GatewayError::TooManyCalls => "too_many_calls",
             GatewayError::NotConfigured => "not_configured",
             GatewayError::NoToken(_) => "no_token",
             GatewayError::Unreachable => "unreachable",
@@ -95,6 +99,7 @@ impl GatewayError {
             GatewayError::BodyTooSlow
             | GatewayError::BodyBroken
             | GatewayError::Overloaded
+            | GatewayError::TooManyCalls
             | GatewayError::NotConfigured
             | GatewayError::NoToken(_)
             | GatewayError::Unreachable
@@ -130,6 +135,9 @@ impl GatewayError {
             GatewayError::BodyBroken => "system error: the body broke off; the call was not made",
             GatewayError::Overloaded => {
                 "system error: too many large bodies are on their way at once; the call was not made, repeat it later"
+            }
+            GatewayError::TooManyCalls => {
+                "system error: too many calls are waiting for WeChat at once; the call was not made, repeat it later"
             }
             GatewayError::NotConfigured => {
                 "system error: the account's proxy, base_url or ca_file is wrong; the log of the server says what; the call \
@@ -210,6 +218,7 @@ mod tests {
             GatewayError::BodyTooSlow,
             GatewayError::BodyBroken,
             GatewayError::Overloaded,
+            GatewayError::TooManyCalls,
             GatewayError::NotConfigured,
             GatewayError::NoToken(unavailable()),
             GatewayError::Unreachable,

@@ -69,7 +69,15 @@ impl Gateway {
         call: &ForwardedCall<'_>,
         body: &mut ClientBody<'_>,
     ) -> Result<Response<ResponseBody>, GatewayError> {
-        let result = self.try_forward(call, body).await;
+        let result = match self.begin_call(call.state.connections.capacity()) {
+            Ok(slot) => self.try_forward(call, body).await.map(|mut response| {
+                if let Either::Right(streaming) = response.body_mut() {
+                    streaming.hold(slot);
+                }
+                response
+            }),
+            Err(error) => Err(error),
+        };
         if let Err(error) = &result {
             call.state.counters.forwarded(call.account(), error.code(), 0);
         }
@@ -279,6 +287,10 @@ impl Gateway {
         connection: PooledConnection,
     ) -> Result<ApiAnswer, GatewayError> {
         let (head, mut rest) = response.into_parts();
+        if head.status.is_informational() {
+            // 101, for which nothing asked: what follows is no HTTP any more.
+            return Err(GatewayError::NoAnswer);
+        }
         let headers = headers::for_client(&head.headers);
         let (mut begun, mut size) = (VecDeque::new(), 0);
         let is_large = rest.size_hint().lower() > MAX_INSPECTED as u64;

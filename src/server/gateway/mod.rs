@@ -27,4 +27,6 @@ pub(crate) struct Gateway {
     path_faults: RefCell<PathFaults>,
     /// How many bytes of bodies are held.
     held: Cell<usize>,
+    /// How many calls are under way.
+    calls: Rc<Cell<usize>>,
 }

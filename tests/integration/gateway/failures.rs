@@ -190,3 +190,54 @@ fn without_a_token_a_call_is_not_made() {
     assert!(answer.body.contains("40164") && answer.body.contains("was not made"), "{answer:?}");
     assert_eq!(upstream.calls().len(), 0);
 }
+
+/// WeChat hangs, and each call waits for it for a minute.
+#[test]
+fn calls_that_wait_for_wechat_leave_connections_for_tokens_and_health_checks() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| match call.path() {
+        "/cgi-bin/hangs" => Reply::Silence,
+        _ => Reply::Large(1024 * 1024 * 1024),
+    });
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway", "--max-connections", "16"]);
+    let call = |path: &str| {
+        let mut caller = server.caller();
+        caller.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        caller
+    };
+    let mut waiting: Vec<_> = (0..8).map(|_| call("/cgi-bin/hangs")).collect();
+    // Those whose answer streams count as well.
+    waiting.extend((0..4).map(|_| call("/cgi-bin/streams")));
+    eventually("all twelve are at WeChat", || upstream.calls().len() == 12);
+    for _ in 0..8 {
+        let answer = server.get("/cgi-bin/x");
+        assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
+        assert!(answer.body.contains("too many calls"), "{answer:?}");
+        assert_eq!(server.get("/healthz").status, 200);
+        assert_eq!(server.get("/token").status, 200);
+    }
+    assert_eq!(upstream.calls().len(), 12);
+    for left in [11, 0] {
+        drop(waiting.remove(left));
+        let made = upstream.calls().len();
+        eventually("another call is made", || {
+            waiting.push(call("/cgi-bin/streams"));
+            let answer = waiting.last_mut().unwrap().read_line();
+            answer.contains("200") && upstream.calls().len() > made
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_switches_protocols_is_no_answer() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| {
+        let switch =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        Reply::Closing(switch.as_bytes().to_vec())
+    });
+    let home = home(&[&upstream.url()]);
+    let answer = home.serve(&["--gateway"]).get("/cgi-bin/x");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{answer:?}");
+}
