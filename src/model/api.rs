@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::model::errcode::Platform;
+
 /// The API that issues an account's token. Tokens of one API do not affect those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Api {
@@ -35,11 +37,19 @@ impl From<Api> for Rules {
 }
 
 impl Api {
+    /// Returns the platform that it belongs to.
+    pub(crate) fn platform(self) -> Platform {
+        match self {
+            Api::Stable | Api::Classic => Platform::Official,
+            Api::Work => Platform::Work,
+        }
+    }
+
     /// Returns the base URL of WeChat or WeCom.
     pub(crate) fn base_url(self) -> &'static str {
-        match self {
-            Api::Stable | Api::Classic => "https://api.weixin.qq.com",
-            Api::Work => "https://qyapi.weixin.qq.com",
+        match self.platform() {
+            Platform::Official => "https://api.weixin.qq.com",
+            Platform::Work => "https://qyapi.weixin.qq.com",
         }
     }
 }

@@ -69,14 +69,6 @@ impl WeChat {
         let query = [("corpid", self.appid.as_str()), ("corpsecret", self.secret.expose())];
         self.client.get("/cgi-bin/gettoken", &query, timeout)
     }
-
-    /// Returns the platform whose errcodes apply.
-    fn platform(&self) -> Platform {
-        match self.api {
-            Api::Stable | Api::Classic => Platform::Official,
-            Api::Work => Platform::Work,
-        }
-    }
 }
 
 impl TokenSource for WeChat {
@@ -92,7 +84,7 @@ impl TokenSource for WeChat {
             // WeCom issues another token only when the current one has expired.
             Api::Work => self.send_work(timeout),
         }?;
-        read_token(&response, &self.secret, self.platform())
+        read_token(&response, &self.secret, self.api.platform())
     }
 }
 
@@ -106,14 +98,14 @@ impl TicketSource for WeChat {
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
         let kind = kind.to_string();
-        let (path, query) = match (self.platform(), kind.as_str()) {
+        let (path, query) = match (self.api.platform(), kind.as_str()) {
             (Platform::Official, _) => ("/cgi-bin/ticket/getticket", Some(("type", &*kind))),
             (Platform::Work, "jsapi") => ("/cgi-bin/get_jsapi_ticket", None),
             (Platform::Work, _) => ("/cgi-bin/ticket/get", Some(("type", &*kind))),
         };
         let query: Vec<_> = [("access_token", token.expose())].into_iter().chain(query).collect();
         let response = self.client.get(path, &query, timeout)?;
-        read_issued(&response, "ticket", token, CallKind::UsesToken, self.platform())
+        read_issued(&response, "ticket", token, CallKind::UsesToken, self.api.platform())
     }
 }
 
@@ -122,7 +114,7 @@ impl Probe for WeChat {
     fn probe(&self, token: &Secret, timeout: Duration) -> Liveness {
         let query = [("access_token", token.expose())];
         match self.client.get("/cgi-bin/get_api_domain_ip", &query, timeout) {
-            Ok(response) => read_liveness(&response, token, self.platform()),
+            Ok(response) => read_liveness(&response, token, self.api.platform()),
             Err(err) => Liveness::Unknown(err),
         }
     }

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use hyper::header;
 
-use self::path::{ApiHost, ApiPath, Treatment};
+use self::path::{ApiPath, Treatment};
 pub(crate) use self::query::ApiTarget;
 use self::query::Query;
 pub(crate) use self::refusal::GatewayRefusal;
 use crate::accounts::{Accounts, TokenAge};
-use crate::model::api::Api;
 use crate::model::client_key::api_scope::ApiScope;
 use crate::model::errcode::Platform;
 use crate::server::access::AccessRules;
@@ -72,9 +71,9 @@ pub(crate) fn admit(
     let query = Query::parse(request.query)?;
     let foreign = match api.treatment() {
         Treatment::Refused(refusal) => return Err(refusal),
-        Treatment::Foreign(host) => Some(host),
+        Treatment::Foreign(platform) => Some(platform),
         Treatment::Ordinary if !query.has_foreign_token => None,
-        Treatment::Ordinary if query.token.is_empty() => Some(ApiHost::WeChat),
+        Treatment::Ordinary if query.token.is_empty() => Some(Platform::Official),
         Treatment::Ordinary => return Err(GatewayRefusal::AmbiguousToken),
     };
     let key = match &access.keys {
@@ -95,10 +94,10 @@ pub(crate) fn admit(
         }
         (shown, of_token) => of_token.or(shown),
     };
-    let host = named_host(request.headers);
-    let client = ApiClient { address: request.client, key, host, access, accounts };
-    let (account, token, is_from_appid_used) = if let Some(host) = foreign {
-        let (account, is_from_appid_used) = client.account_on(host, &api, &query)?;
+    let platform = named_platform(request.headers);
+    let client = ApiClient { address: request.client, key, platform, access, accounts };
+    let (account, token, is_from_appid_used) = if let Some(platform) = foreign {
+        let (account, is_from_appid_used) = client.account_on(platform, &api, &query)?;
         (account, TokenInRequest::Foreign, is_from_appid_used)
     } else if let Some(OpenedToken { account, age, .. }) = of_token {
         client.check_account_of_token(account, &api)?;
@@ -146,8 +145,8 @@ fn open<'a>(token: &str, access: &'a AccessRules, accounts: &Accounts) -> Option
 struct ApiClient<'a> {
     address: ClientAddress,
     key: Option<&'a Key>,
-    /// The host of WeChat that the request names, as one whose hosts file leads here does.
-    host: Option<ApiHost>,
+    /// The platform at whose host the request is directed, as those of clients are whose hosts file leads here.
+    platform: Option<Platform>,
     access: &'a AccessRules,
     accounts: &'a Accounts,
 }
@@ -181,7 +180,7 @@ impl ApiClient<'_> {
         self.account_named(api, query).unwrap_or_else(|| {
             let mut visible = self.visible();
             visible.retain(|account| {
-                self.host.is_none_or(|host| host == host_of(self.accounts.api(*account)))
+                self.platform.is_none_or(|it| it == self.accounts.api(*account).platform())
             });
             Ok((keys::single_account(&visible)?, false))
         })
@@ -190,7 +189,7 @@ impl ApiClient<'_> {
     /// Returns the account over whose way to WeChat a call is made that takes no token from here.
     fn account_on(
         &self,
-        host: ApiHost,
+        platform: Platform,
         api: &ApiPath<'_>,
         query: &Query<'_>,
     ) -> Result<(usize, bool), GatewayRefusal> {
@@ -201,7 +200,7 @@ impl ApiClient<'_> {
             return named;
         }
         let mut fitting = self.visible();
-        fitting.retain(|account| host_of(self.accounts.api(*account)) == host);
+        fitting.retain(|account| self.accounts.api(*account).platform() == platform);
         // Of these, that of the call's own AppID comes first, if there is one.
         let of_appid = query.appid.as_deref().map(|appid| self.accounts.with_appid(appid));
         let own = of_appid.and_then(|own| fitting.iter().find(|it| own.contains(it)).copied());
@@ -254,8 +253,8 @@ impl ApiClient<'_> {
 
     /// Fails if the client may not call the API at this path.
     ///
-    /// Without a key the usual scope holds. Whoever has a token without a key has it from a client whose scope is not
-    /// narrower, for one with a narrower scope is handed none.
+    /// Without a key the usual scope holds. That gives no client more than its key does: one whose key has a narrower scope
+    /// is handed no token to call with.
     fn check_api(&self, path: &str) -> Result<(), GatewayRefusal> {
         let apis = self.key.map_or(&ApiScope::Usual, |key| &key.apis);
         match apis {
@@ -275,20 +274,10 @@ impl ApiClient<'_> {
     }
 }
 
-/// Returns the host of WeChat that a request names.
-fn named_host(headers: &HeaderMap) -> Option<ApiHost> {
+/// Returns the platform at whose host a request is directed.
+fn named_platform(headers: &HeaderMap) -> Option<Platform> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok())?;
-    host::platform_at(host).map(|platform| match platform {
-        Platform::Official => ApiHost::WeChat,
-        Platform::Work => ApiHost::WeCom,
-    })
-}
-
-fn host_of(api: Api) -> ApiHost {
-    match api {
-        Api::Stable | Api::Classic => ApiHost::WeChat,
-        Api::Work => ApiHost::WeCom,
-    }
+    host::platform_at(host)
 }
 
 #[cfg(test)]

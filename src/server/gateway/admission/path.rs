@@ -3,6 +3,7 @@
 
 use super::refusal::GatewayRefusal;
 use crate::model::client_key::api_scope::is_at_or_below;
+use crate::model::errcode::Platform;
 
 /// What begins the path of a request that names its account: `/gateway/ACCOUNT/cgi-bin/…`.
 const GATEWAY: &str = "/gateway/";
@@ -10,22 +11,13 @@ const GATEWAY: &str = "/gateway/";
 /// The first segments of this server's own paths, which are never passed on.
 const OWN: [&str; 7] = ["gateway", "healthz", "jssdk", "metrics", "readyz", "ticket", "token"];
 
-/// The host that answers an API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ApiHost {
-    /// api.weixin.qq.com
-    WeChat,
-    /// qyapi.weixin.qq.com
-    WeCom,
-}
-
 /// How an API is treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
     /// It takes the account's token.
     Ordinary,
     /// It takes a token of another kind, which is the client's own affair.
-    Foreign(ApiHost),
+    Foreign(Platform),
     Refused(GatewayRefusal),
 }
 
@@ -52,10 +44,10 @@ const TOKEN_MAKING: &[&str] = &[
 const SIGNED_WITH_TOKEN: &[&str] = &["/cgi-bin/midas"];
 
 /// Calls that take the token of an end user, of a third-party platform, or of a provider of apps, some under the name `access_token`.
-const FOREIGN: &[(&str, ApiHost)] = &[
-    ("/sns", ApiHost::WeChat),
-    ("/cgi-bin/component", ApiHost::WeChat),
-    ("/cgi-bin/service", ApiHost::WeCom),
+const FOREIGN: &[(&str, Platform)] = &[
+    ("/sns", Platform::Official),
+    ("/cgi-bin/component", Platform::Official),
+    ("/cgi-bin/service", Platform::Work),
 ];
 
 /// The path of a request to the gateway, in a form that has only one meaning.
@@ -109,7 +101,7 @@ impl<'a> ApiPath<'a> {
             return Treatment::Refused(GatewayRefusal::SignedWithToken);
         }
         let foreign = FOREIGN.iter().find(|(pattern, _)| is_at_or_below(self.path, pattern));
-        foreign.map_or(Treatment::Ordinary, |(_, host)| Treatment::Foreign(*host))
+        foreign.map_or(Treatment::Ordinary, |(_, platform)| Treatment::Foreign(*platform))
     }
 }
 
@@ -190,10 +182,10 @@ mod tests {
             ("/cgi-bin/component/api_component_token", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/service/get_suite_token", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/midas/getbalance", Treatment::Refused(SignedWithToken)),
-            ("/sns/userinfo", Treatment::Foreign(ApiHost::WeChat)),
-            ("/SNS/userinfo", Treatment::Foreign(ApiHost::WeChat)),
-            ("/cgi-bin/component/api_create_preauthcode", Treatment::Foreign(ApiHost::WeChat)),
-            ("/cgi-bin/service/get_login_info", Treatment::Foreign(ApiHost::WeCom)),
+            ("/sns/userinfo", Treatment::Foreign(Platform::Official)),
+            ("/SNS/userinfo", Treatment::Foreign(Platform::Official)),
+            ("/cgi-bin/component/api_create_preauthcode", Treatment::Foreign(Platform::Official)),
+            ("/cgi-bin/service/get_login_info", Treatment::Foreign(Platform::Work)),
         ] {
             assert_eq!(ApiPath::parse(path).unwrap().treatment(), expected, "{path}");
         }

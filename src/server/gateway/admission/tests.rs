@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::accounts::{AccountPlan, AccountResources};
 use crate::model::account::Account;
-use crate::model::api::Rules;
+use crate::model::api::{Api, Rules};
 use crate::model::client_key::{self, KeyLine};
 use crate::model::location::Location;
 use crate::server::access::AccessSources;
