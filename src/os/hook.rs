@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use self::children::AwaitedChild;
-use super::descriptors::shortage::{SHORT_OF_RESOURCES, explained};
-use crate::language::{bilingual, in_both};
+use super::descriptors::shortage::{self, explained, is_shortage};
+use crate::language::bilingual;
 use crate::log;
 
 /// How long a hook may go on after SIGTERM before it is killed.
@@ -225,8 +225,8 @@ fn spawn(command: &mut Command, is_over: &dyn Fn() -> bool) -> io::Result<Awaite
 }
 
 fn may_pass(err: &io::Error) -> bool {
-    let passing = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
-    Errno::from_io_error(err).is_some_and(|errno| passing.contains(&errno))
+    let passing = [Errno::AGAIN, Errno::TXTBSY];
+    is_shortage(err) || Errno::from_io_error(err).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// Waits for the end of `child`, and does not reap it. Fails if it did not end by itself. Polls, because std has no wait
@@ -283,8 +283,7 @@ impl fmt::Display for HookFailure {
                 f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
             }
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::WouldBlock => {
-                let [english, chinese] = SHORT_OF_RESOURCES;
-                write!(f, "cannot be run: {err}. {}", in_both(english, chinese))?;
+                write!(f, "cannot be run: {err}. {}", shortage::remedy())?;
             }
             HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {}", explained(err))?,
             HookFailureCause::Lost(err) => write!(f, "cannot be waited for: {err}")?,

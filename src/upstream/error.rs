@@ -10,7 +10,7 @@ use crate::error::Exit;
 use crate::language::{bilingual, in_both};
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
-use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
+use crate::os::descriptors::shortage;
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
 #[derive(Debug)]
@@ -277,8 +277,7 @@ impl fmt::Display for UpstreamError {
                 write!(f, "HTTP {status} without an errcode: {what}")
             }
             UpstreamError::Unreachable(what) if what.stage() == FailedStage::ThisHost => {
-                let [english, chinese] = SHORT_OF_RESOURCES;
-                write!(f, "WeChat was not asked: {what}. {}", in_both(english, chinese))
+                write!(f, "WeChat was not asked: {what}. {}", shortage::remedy())
             }
             UpstreamError::Unreachable(what) => {
                 let remedy = bilingual!(

@@ -15,13 +15,13 @@ use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
 };
-use crate::language::{bilingual, in_both};
+use crate::language::bilingual;
 use crate::log::printable;
 use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::secret::{Salt, Secret};
-use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
+use crate::os::descriptors::shortage;
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
@@ -133,10 +133,7 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
         UpstreamError::Unreachable(unreachable) => {
             let remedy = match unreachable.stage() {
-                FailedStage::ThisHost => {
-                    let [english, chinese] = SHORT_OF_RESOURCES;
-                    &in_both(english, chinese)
-                }
+                FailedStage::ThisHost => &shortage::remedy(),
                 FailedStage::Tls(_) => bilingual!(
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
                      in `from`.",

@@ -13,6 +13,12 @@ pub(crate) const SHORT_OF_RESOURCES: [&str; 2] = [
     "本机线程数或文件描述符不足，请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。",
 ];
 
+/// Returns [`SHORT_OF_RESOURCES`] for a reader whose language is not known yet.
+pub(crate) fn remedy() -> String {
+    let [english, chinese] = SHORT_OF_RESOURCES;
+    in_both(english, chinese)
+}
+
 /// Whether an error says that there are too few descriptors, or too little memory for another one.
 pub(crate) fn is_shortage(err: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
@@ -28,10 +34,7 @@ pub(crate) fn of_sockets() -> Option<io::Error> {
 /// Returns the text of an error, with what to do if it is of a shortage.
 pub(crate) fn explained(err: &io::Error) -> String {
     match is_shortage(err) {
-        true => {
-            let [english, chinese] = SHORT_OF_RESOURCES;
-            format!("{err}. {}", in_both(english, chinese))
-        }
+        true => format!("{err}. {}", remedy()),
         false => err.to_string(),
     }
 }
