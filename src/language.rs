@@ -39,14 +39,25 @@ pub(crate) fn in_both(english: impl Display, chinese: impl Display) -> String {
     format!("{begin}{english}{middle}{chinese}{end}")
 }
 
-/// The same of two literals, as a `&'static str`.
+/// The same of two literals, as a `&'static str`. Does not compile if only one of the two ends a sentence.
 macro_rules! bilingual {
-    ($english:literal, $chinese:literal) => {
+    ($english:literal, $chinese:literal) => {{
+        const _: () = assert!($crate::language::end_alike($english, $chinese));
         concat!("\u{E000}", $english, "\u{E001}", $chinese, "\u{E002}")
-    };
+    }};
 }
-
 pub(crate) use bilingual;
+
+/// Whether both texts end a sentence, or neither does. Two that were divided in the wrong place show by that.
+pub(crate) const fn end_alike(english: &str, chinese: &str) -> bool {
+    let ends_english = matches!(english.as_bytes(), [.., b'.' | b'?' | b'!']);
+    // 。？！ in UTF-8.
+    let ends_chinese = matches!(
+        chinese.as_bytes(),
+        [.., 0xe3, 0x80, 0x82] | [.., 0xef, 0xbc, 0x9f] | [.., 0xef, 0xbc, 0x81]
+    );
+    ends_english == ends_chinese
+}
 
 /// Whether a text has a passage of [`in_both`].
 pub(crate) fn is_unresolved(text: &str) -> bool {
@@ -226,6 +237,13 @@ mod tests {
         assert_eq!(English.resolve(&nested), "a Add 1.2.3.4.");
         assert_eq!(Chinese.resolve(&nested), "甲 请加入 1.2.3.4。");
         assert_eq!(English.resolve("as it is 原样"), "as it is 原样");
+    }
+
+    #[test]
+    fn a_sentence_has_a_sentence_beside_it() {
+        assert!(end_alike("Ask again.", "请重试。") && end_alike("now", "现在"));
+        assert!(end_alike("Is it running?", "是否在运行？"));
+        assert!(!end_alike("Ask again and", "see. 请重试。") && !end_alike("Ask again.", "请重试"));
     }
 
     #[test]

@@ -347,25 +347,25 @@ fn parse_request(args: &FetchArgs) -> Result<TokenRequest> {
 fn same_token_message(rules: Rules, request: &TokenRequest) -> &'static str {
     match (rules, request) {
         (Rules::Stable | Rules::Classic, _) => bilingual!(
-            "WeChat gave the same token again: on the stable API it mints another at most every 30 s and",
-            "20 times a day; try again later. \
-             微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。"
+            "WeChat gave the same token again: on the stable API it mints another at most every 30 s and 20 times a \
+             day; try again later.",
+            "微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。"
         ),
         (Rules::Work, _) => bilingual!(
-            "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If",
-            "WeCom refuses it, look whether it is the right app's, and what errcode it is. \
-             企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。"
+            "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If WeCom \
+             refuses it, look whether it is the right app's, and what errcode it is.",
+            "企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。"
         ),
         (Rules::Mirror, TokenRequest::OtherThan(_)) => bilingual!(
-            "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. If",
-            "WeChat refuses it, look whether it is the right account's, and what errcode it is. \
-             上游 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。"
+            "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. \
+             If WeChat refuses it, look whether it is the right account's, and what errcode it is.",
+            "上游 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。"
         ),
         // A mirror passes on that a token was rejected, but cannot force another one.
         (Rules::Mirror, _) => bilingual!(
-            "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that one",
-            "at once. If WeChat rejects the token, say so with --rejected; else force it there. \
-             上游仍给出原 token：只读副本的 --force 只是立即询问上游。token 若被微信拒绝，请用 --rejected 报告；否则请在上游强制更换。"
+            "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that \
+             one at once. If WeChat rejects the token, say so with --rejected; else force it there.",
+            "上游仍给出原 token：只读副本的 --force 只是立即询问上游。token 若被微信拒绝，请用 --rejected 报告；否则请在上游强制更换。"
         ),
     }
 }

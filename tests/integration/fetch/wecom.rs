@@ -50,8 +50,13 @@ fn force_and_rejected_get_the_same_token_and_a_message_that_says_so() {
     let says = ["WeCom gave the same token again", "the right app's", "企业微信返回了原 token"];
     sandbox.run(&["fetch", "--force"]).exits(0).says(&says);
     sandbox.run(&["fetch", "--rejected", &token]).exits(5).says(&says);
-    assert_eq!((sandbox.token(), wechat.asked()), (token, 3));
+    assert_eq!((&sandbox.token(), wechat.asked()), (&token, 3));
     assert!(sandbox.left() <= left);
+
+    let mut chinese = sandbox.command(&["fetch", "--rejected", &token]);
+    chinese.env("WXTOKEN_LANG", "zh");
+    let ran = Run::new(chinese).exits(5).says(&["企业微信返回了原 token"]);
+    assert!(!ran.stderr.contains("WeCom"), "{}", ran.stderr);
 }
 
 #[test]
