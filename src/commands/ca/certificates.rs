@@ -64,7 +64,7 @@ pub(super) struct ServerCertificate {
 /// Why a client would not accept a certificate.
 #[derive(Debug)]
 enum Unacceptable {
-    /// It is over, or its issuer's is, since this instant.
+    /// Its life, or that of its issuer, ended at this instant.
     Ended(UtcDateTime),
     Otherwise(String),
 }
@@ -108,7 +108,7 @@ impl Authority {
         })
     }
 
-    /// Returns the CA of these certificates and this key. Fails if they do not belong together, or if the CA is over.
+    /// Returns the CA of these certificates and this key. Fails if they do not belong together, or if the CA's life has ended.
     pub(super) fn from_parts(
         root: CertificateDer<'static>,
         intermediate: CertificateDer<'static>,
@@ -125,7 +125,7 @@ impl Authority {
                 Ok(()) => return Ok(authority),
                 Err(Unacceptable::Ended(at)) => {
                     return Err(anyhow!(
-                        "this CA is over since {}: make another, in a directory of its own",
+                        "this CA ended at {}: make another, in a directory of its own",
                         rfc3339(at)
                     ));
                 }

@@ -15,6 +15,7 @@ use self::certificates::{Authority, HOSTS, NewAuthority, ServerCertificate, new_
 use super::output;
 use crate::cli::CaArgs;
 use crate::error::Exit;
+use crate::language::bilingual;
 use crate::log;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
@@ -111,9 +112,12 @@ fn create(
         [&files.root, &files.intermediate, &files.intermediate_key, &files.certificate, &files.key];
     if let Some(there) = all.into_iter().find(|path| path.symlink_metadata().is_ok()) {
         return Err(Exit::Usage.error(format!(
-            "{} is there already, and nothing is overwritten: --renew signs the next certificate with the CA that is there; \
-             for another CA, take another directory. 文件已存在，不会覆盖：续期请加 --renew，新建 CA 请换一个目录。",
-            there.display()
+            "{} is there already, and nothing is overwritten: {}",
+            there.display(),
+            bilingual!(
+                "--renew signs the next certificate with the CA that is there; for another CA, take another directory.",
+                "续期请加 --renew，新建 CA 请换一个目录。"
+            )
         )));
     }
     let NewAuthority { authority, root, intermediate, ends } = Authority::generate(hosts, now)?;
@@ -164,8 +168,9 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
 fn no_ca(files: &Files, err: anyhow::Error) -> anyhow::Error {
     match files.root.symlink_metadata() {
         Err(_) => Exit::Usage.error(format!(
-            "there is no CA in {}: without --renew one is made there. 目录中没有 CA，去掉 --renew 即可新建。",
-            files.root.with_file_name("").display()
+            "there is no CA in {}: {}",
+            files.root.with_file_name("").display(),
+            bilingual!("without --renew one is made there.", "去掉 --renew 即可新建。")
         )),
         Ok(_) => err,
     }
