@@ -40,7 +40,7 @@ pub(super) fn print_step(number: usize, english: &str, chinese: &str) -> Result<
     Ok(())
 }
 
-/// Waits for the reader before the next step, where somebody reads and can press Enter.
+/// Waits for the reader before the next step, where a person can press Enter.
 pub(super) fn wait_for_reader() -> Result<()> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Ok(());

@@ -48,8 +48,8 @@ impl<'a> Conditions<'a> {
         self.found.borrow_mut().push((DocumentKind::Token, condition, life));
     }
 
-    /// Notes what came of this request for a document. What `--force` met says nothing of the next run, and whoever typed it
-    /// sees it.
+    /// Notes what came of this request for a document. What `--force` met says nothing of the next run, and is seen
+    /// by the user who typed it.
     pub(super) fn note(
         &self,
         kind: &DocumentKind,

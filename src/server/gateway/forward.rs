@@ -50,7 +50,7 @@ impl ApiAnswer {
     }
 }
 
-/// Fails for a request that cannot be passed on, whoever sends it.
+/// Fails for a request that can be passed on for no client.
 pub(crate) fn check(head: &request::Parts) -> Result<(), GatewayError> {
     let is_unsupported = head.method == Method::CONNECT || head.method == Method::TRACE;
     if is_unsupported || headers::wants_websocket(&head.headers) {

@@ -77,7 +77,7 @@ async fn next_piece(body: &mut ClientBody<'_>) -> Result<Option<Bytes>, GatewayE
             Ok(Some(Err(_))) => return Err(GatewayError::BodyBroken),
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
-                // Trailers are dropped: whoever reads the headers does not expect them.
+                // Trailers are dropped: the headers did not announce them to WeChat.
                 _ => {}
             },
         }

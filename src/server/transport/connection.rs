@@ -263,7 +263,7 @@ async fn answer_requests(
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         // A client that shuts down its side after a request still gets the answer. One whose call is passed on has left: there
-        // is no other sign of that, and nobody would wait for WeChat's answer.
+        // is no other sign of that, and WeChat's answer would reach no client.
         .half_close(!is_call)
         .serve_connection(TokioIo::new(tracked), service);
     let end = poll_fn(|cx| {

@@ -43,7 +43,8 @@ const TOKEN_MAKING: &[&str] = &[
 /// Calls with the token in their body and inside a signature, where it cannot be replaced.
 const SIGNED_WITH_TOKEN: &[&str] = &["/cgi-bin/midas"];
 
-/// Calls that take the token of an end user, of a third-party platform, or of a provider of apps, some under the name `access_token`.
+/// Calls that take the token of an end user, of a third-party platform, or of a provider of apps, some under the name
+/// `access_token`.
 const FOREIGN: &[(&str, Platform)] = &[
     ("/sns", Platform::Official),
     ("/cgi-bin/component", Platform::Official),

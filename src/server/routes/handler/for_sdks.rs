@@ -215,7 +215,8 @@ impl RequestContext<'_> {
         Ok(holder.filter(|account| *account == opened.account))
     }
 
-    /// Returns the account with this AppID that the client may see, and that the path names if it names one; of several, the one on the API of the route.
+    /// Returns the account with this AppID that the client may see, and that the path names if it names one; of several, the
+    /// one on the API of the route.
     fn find_by_appid(
         self,
         appid: &str,

@@ -41,7 +41,7 @@ impl Reader<'_> {
         format!("{} <small>{}</small>", self.instant(at), self.relative(at))
     }
 
-    /// An instant, to the second in the server's zone, and in UTC for who points at it: a page without a script does not know
+    /// An instant, to the second in the server's zone, and in UTC where one points at it: a page without a script does not know
     /// the zone of the reader.
     pub(super) fn instant(&self, at: UtcDateTime) -> String {
         let text = |date: time::Date, (hour, minute, second): (u8, u8, u8)| {
