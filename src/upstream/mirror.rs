@@ -204,8 +204,8 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
             "请在上游的配置中也为该账号加上此 tickets。"
         ),
         404 => bilingual!(
-            "an account has the same name there as here; check `from`.",
-            "上游没有同名账号，请检查名称与 from 地址。"
+            "an account must have the same name there as here, and the key must be for it; check `from` and the key.",
+            "上游没有同名账号，或访问密钥不用于该账号，请检查名称、from 地址与密钥。"
         ),
         405 => bilingual!(
             "it runs without --refresh: say so where its tokens are fetched (wxtoken fetch --rejected -), or run it with \

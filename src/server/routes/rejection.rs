@@ -255,7 +255,7 @@ impl Rejection {
                  /healthz, /readyz, /metrics, and some of WeChat's own under /cgi-bin"
             }
             Rejection::NoSuchAccount => {
-                "no account of this name here; `wxtoken status` on the server lists them"
+                "no account of this name here, or the key is for others; `wxtoken status` on the server lists them"
             }
             Rejection::WhichAccount => {
                 "there are several accounts here; name one: GET /token/ACCOUNT"

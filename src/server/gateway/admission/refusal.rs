@@ -196,7 +196,7 @@ impl GatewayRefusal {
                 ));
             }
             GatewayRefusal::NoSuchAccount => {
-                "invalid appid: no such account here for you; `wxtoken status` on the server lists them"
+                "invalid appid: no account of this name here, or the key is for others; `wxtoken status` on the server lists them"
             }
             GatewayRefusal::WhichAccount => {
                 "invalid appid: there are several accounts here; name one: from_appid=APPID in the query, or \
