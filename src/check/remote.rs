@@ -8,9 +8,7 @@ use crate::error::Exit;
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
 use crate::os::clock::Clock;
-use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 use crate::upstream::client::Client;
-use crate::upstream::error::{FailedStage, TlsFailure};
 use crate::upstream::ping::{self, PingReply};
 use crate::upstream::{IssuedToken, Liveness, UpstreamError};
 
@@ -70,38 +68,7 @@ fn unreached(name: &str, err: &UpstreamError) -> Finding {
     let UpstreamError::Unreachable(unreachable) = err else {
         return problem(&err.to_string());
     };
-    let (english, chinese) = match unreachable.stage() {
-        FailedStage::Dns => (
-            "Check the name, and the name servers in /etc/resolv.conf.",
-            "域名无法解析，请检查域名与 DNS（/etc/resolv.conf）。",
-        ),
-        FailedStage::Connect => (
-            "Check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY).",
-            "无法建立连接，请检查网络、防火墙，以及是否需要代理（HTTPS_PROXY）。",
-        ),
-        FailedStage::Proxy => (
-            "Check the proxy's address and password, and whether it lets this host through to the server.",
-            "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
-        ),
-        FailedStage::Tls(TlsFailure::UnknownIssuer) => (
-            "Does a proxy open TLS on the way, or is the server's certificate from a CA of your own? Then name that CA's with \
-             --ca-file (ca_file).",
-            "证书签发者未知：若途中有代理解密 TLS，或服务器用的是自建 CA，请用 --ca-file（ca_file）指定其根证书。",
-        ),
-        FailedStage::Tls(TlsFailure::OutsideValidity) => (
-            "Check this host's clock; if it is right, the server's certificate is over.",
-            "证书不在有效期内：请检查本机时间；若时间正确，则是服务器证书过期。",
-        ),
-        FailedStage::Tls(TlsFailure::Other) => (
-            "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
-            "TLS 校验失败，请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。",
-        ),
-        FailedStage::Response => (
-            "It was reached and did not answer: try again, and check the proxy.",
-            "已连接但没有应答，请稍后重试或检查代理。",
-        ),
-        FailedStage::ThisHost => SHORT_OF_RESOURCES.into(),
-    };
+    let [english, chinese] = unreachable.remedy();
     problem(&unreachable.reason()).remedy(english, chinese)
 }
 

@@ -10,7 +10,7 @@ use crate::error::Exit;
 use crate::language::{bilingual, in_both};
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
-use crate::os::descriptors::shortage;
+use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
 #[derive(Debug)]
@@ -103,6 +103,42 @@ impl Unreachable {
                 FailedStage::Response
             }
             stage => stage,
+        }
+    }
+
+    /// Returns what to do about the stage that failed, in English and Chinese.
+    pub(crate) fn remedy(&self) -> [&'static str; 2] {
+        match self.stage() {
+            FailedStage::Dns => [
+                "Check the name, and the name servers in /etc/resolv.conf.",
+                "域名无法解析，请检查域名与 DNS（/etc/resolv.conf）。",
+            ],
+            FailedStage::Connect => [
+                "Check the network, the firewall and the proxy (HTTPS_PROXY).",
+                "无法建立连接，请检查网络、防火墙与代理（HTTPS_PROXY）。",
+            ],
+            FailedStage::Proxy => [
+                "Check the proxy's address and password, and whether it lets this host through to the server.",
+                "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
+            ],
+            FailedStage::Tls(TlsFailure::UnknownIssuer) => [
+                "Does a proxy open TLS on the way, or is the server's certificate from a CA of your own? Then name that CA's with \
+                 --ca-file (ca_file).",
+                "证书签发者未知：若途中有代理解密 TLS，或服务器用的是自建 CA，请用 --ca-file（ca_file）指定其根证书。",
+            ],
+            FailedStage::Tls(TlsFailure::OutsideValidity) => [
+                "Check this host's clock; if it is right, the server's certificate is over.",
+                "证书不在有效期内：请检查本机时间；若时间正确，则是服务器证书过期。",
+            ],
+            FailedStage::Tls(TlsFailure::Other) => [
+                "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
+                "TLS 校验失败，请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。",
+            ],
+            FailedStage::Response => [
+                "It was reached and did not answer: try again, and check the proxy.",
+                "已连接但没有应答，请稍后重试或检查代理。",
+            ],
+            FailedStage::ThisHost => SHORT_OF_RESOURCES,
         }
     }
 
@@ -276,15 +312,13 @@ impl fmt::Display for UpstreamError {
                 );
                 write!(f, "HTTP {status} without an errcode: {what}")
             }
-            UpstreamError::Unreachable(what) if what.stage() == FailedStage::ThisHost => {
-                write!(f, "WeChat was not asked: {what}. {}", shortage::remedy())
-            }
             UpstreamError::Unreachable(what) => {
-                let remedy = bilingual!(
-                    "Check network and proxy.",
-                    "无法连接微信服务器，请检查网络或代理。"
-                );
-                write!(f, "cannot reach WeChat: {what}. {remedy}")
+                let failure = match what.stage() {
+                    FailedStage::ThisHost => "WeChat was not asked",
+                    _ => "cannot reach WeChat",
+                };
+                let [english, chinese] = what.remedy();
+                write!(f, "{failure}: {what}. {}", in_both(english, chinese))
             }
             UpstreamError::Central { what, .. } => f.write_str(what),
             UpstreamError::Withheld => f.write_str("another token is not asked for now"),
@@ -313,6 +347,25 @@ impl std::error::Error for UpstreamError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
+
+    #[test]
+    fn a_failure_of_tls_says_what_to_do_about_the_certificate() {
+        for (failure, expected) in [
+            (TlsFailure::UnknownIssuer, ["--ca-file", "根证书"]),
+            (TlsFailure::OutsideValidity, ["clock", "证书过期"]),
+        ] {
+            let stage = FailedStage::Tls(failure);
+            let attempts = vec![FailedAttempt { stage, reason: String::new(), server: None }];
+            let unreachable = Unreachable { attempts, may_pass: false, may_have_arrived: false };
+            let message = UpstreamError::Unreachable(unreachable).to_string();
+            let message = Language::Both.resolve(&message);
+            for words in expected {
+                assert!(message.contains(words), "{message}");
+            }
+            assert!(!message.contains("network"), "{message}");
+        }
+    }
 
     #[test]
     fn errors_that_need_a_person_have_a_retry_delay() {

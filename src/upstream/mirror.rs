@@ -9,19 +9,18 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
-use super::error::FailedStage;
+use super::error::{FailedStage, TlsFailure};
 use super::wechat::parse_expires_in;
 use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
 };
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
 use crate::log::printable;
 use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::secret::{Salt, Secret};
-use crate::os::descriptors::shortage;
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
@@ -133,7 +132,10 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
         UpstreamError::Unreachable(unreachable) => {
             let remedy = match unreachable.stage() {
-                FailedStage::ThisHost => &shortage::remedy(),
+                FailedStage::ThisHost | FailedStage::Tls(TlsFailure::OutsideValidity) => {
+                    let [english, chinese] = unreachable.remedy();
+                    &in_both(english, chinese)
+                }
                 FailedStage::Tls(_) => bilingual!(
                     "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
                      in `from`.",
