@@ -381,17 +381,35 @@ pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
     let user = geteuid().as_raw();
     match std::fs::metadata(path) {
         Ok(found) if err.kind() == ErrorKind::PermissionDenied && found.uid() != user => {
-            let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-            io::Error::new(
-                err.kind(),
-                format!(
-                    "{err}: it is user {owner}'s, mode {mode:04o}, and this is user {user}; run as user {owner}, or \
-                     chown it"
-                ),
-            )
+            io::Error::new(err.kind(), format!("{err}: {}", other_owner(&Owner::of(&found), user)))
         }
         _ => err,
     }
+}
+
+/// Whom a file belongs to, and what they may do with it.
+struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Owner {
+    fn of(found: &Metadata) -> Owner {
+        Owner { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 }
+    }
+}
+
+/// Returns why `user` has no permission for the file of another user, and what to do.
+fn other_owner(owner: &Owner, user: u32) -> String {
+    let Owner { user: owner, group, mode } = owner;
+    let readers = match mode & 0o040 {
+        0 => String::new(),
+        _ => format!("; members of group {group} can read it"),
+    };
+    format!(
+        "it is user {owner}'s, mode {mode:04o}, and this is user {user}; run as user {owner}, or chown it{readers}"
+    )
 }
 
 #[cfg(test)]
@@ -419,6 +437,15 @@ mod tests {
             assert!(matches!(err, ReadError::NotRegular), "{}: {err}", path.display());
         }
         assert!(read_any(&dir.path().join("none")).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn missing_permission_names_the_group_that_can_read() {
+        let owner = |mode| Owner { user: 0, group: 990, mode };
+        let message = other_owner(&owner(0o640), 33);
+        assert!(message.ends_with("or chown it; members of group 990 can read it"), "{message}");
+        let message = other_owner(&owner(0o600), 33);
+        assert!(message.ends_with("or chown it"), "{message}");
     }
 
     #[test]
