@@ -67,6 +67,10 @@ pub(crate) const ADMINISTRATION: &[&str] = &[
     "/cgi-bin/user/batchdelete",
     "/cgi-bin/user/delete",
     // Money.
+    "/channels/ec/funds/setbankacct",
+    "/channels/ec/funds/submitwithdraw",
+    "/product/funds/submitwithdraw",
+    "/shop/funds/submitwithdraw",
     "/xpay",
 ];
 
@@ -208,6 +212,8 @@ mod tests {
         {
             assert!(scope("").allows(path), "{path}");
         }
+        let of_money = ["/channels/ec/funds/submitwithdraw", "/shop/funds/submitwithdraw"];
+        assert!(of_money.iter().all(|path| !scope("").allows(path)));
         let menu = scope("/cgi-bin/menu,/cgi-bin/menu/delete");
         assert!(menu.allows("/cgi-bin/menu/delete") && menu.allows("/cgi-bin/menu/get"));
         assert!(!menu.allows("/cgi-bin/menu/delconditional"));
