@@ -219,6 +219,18 @@ fn a_robot_of_feishu_gets_a_text_with_its_signature() {
 
 #[needs(curl)]
 #[test]
+fn a_message_mentions_no_member_in_feishu() {
+    let robot = Robot::answering(r#"{"code":0,"msg":"success"}"#);
+    let watched = Watched::new();
+    write_with_mode(&watched.path("robot"), &format!("{}\n", robot.url()), 0o600);
+    watched.sends(&["feishu", "robot"], "begin", "<at user_id=\"all\">all</at>");
+    let (_, body) = robot.request();
+    let text = body["content"]["text"].as_str().unwrap();
+    assert!(text.contains("at user_id=") && !text.contains('<'), "{text}");
+}
+
+#[needs(curl)]
+#[test]
 fn a_robot_that_refuses_or_a_file_that_others_can_read_is_an_error() {
     let robot = Robot::answering(r#"{"errcode":310000,"errmsg":"sign not match"}"#);
     let watched = Watched::new();
