@@ -424,7 +424,7 @@ fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup()
     }
     let broken = server.get("/token/a1");
     assert!(
-        broken.status == 503 && broken.body.contains("a1: something on the server"),
+        broken.status == 503 && broken.body.contains("a1: a local fault of the server"),
         "{}",
         broken.body
     );

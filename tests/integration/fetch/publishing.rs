@@ -107,7 +107,7 @@ fn promise_2_an_append_only_directory_is_found_out_before_wechat_is_asked() {
         let ran = sandbox.run(&["fetch"]);
         let checked = sandbox.run(&["check"]);
         change(undo, name);
-        ran.exits(1).says(&[what, "lsattr -d", &format!("chattr {undo}"), "去除"]);
+        ran.exits(1).says(&[what, "lsattr -d", &format!("chattr {undo}"), "无法替换"]);
         assert!(checked.stdout.contains(what), "{}", checked.stdout);
         assert_eq!(sandbox.published_names(), ["default.json", "default.lock"]);
     }

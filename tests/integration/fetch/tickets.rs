@@ -313,7 +313,8 @@ fn metrics_and_the_page_show_the_state_of_tickets_and_never_their_text() {
     }
     let rows = home.run(&["status", "--format", "json"]).exits(0).json();
     let fingerprint = rows["accounts"][0]["tickets"][0]["ticket_sha256"].as_str().unwrap();
-    for part in ["jsapi ticket", fingerprint, "wx_card ticket", "Tokens are well, a ticket is not"]
+    for part in
+        ["jsapi ticket", fingerprint, "wx_card ticket", "The token is well, a ticket is not"]
     {
         assert!(page.contains(part), "{part} is not in {page}");
     }

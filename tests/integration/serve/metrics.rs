@@ -353,7 +353,9 @@ fn every_metric_that_contrib_uses_exists() {
     // An account of a config has metrics for hooks and tickets.
     let home =
         Home::with_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
-    let hooked = home.serve(&["--refresh"]);
+    let hooked = home.serve(&["--refresh", "--gateway"]);
+    // Calls are counted by their result, from the first one on.
+    assert_eq!(hooked.get("/cgi-bin/get_api_domain_ip").status, 200);
     // One with a certificate has a metric for that.
     let (authority, sandbox) = (Authority::new(), Sandbox::with_base_url("http://127.0.0.1:1"));
     authority.sign().write_to(&sandbox);

@@ -149,7 +149,7 @@ fn an_rsa_key_works_in_pkcs8_and_pkcs1() {
         "rsa:2048",
         "-nodes",
         "-days",
-        "2",
+        "365",
         "-subj",
         "/CN=localhost",
         "-addext",
