@@ -177,7 +177,7 @@ fn width() -> usize {
     if columns == 0 { USUAL_WIDTH } else { columns }
 }
 
-/// Returns the beginning of a text that fits into one line, which alone can be erased.
+/// Returns the beginning of a text that fits into one line, which alone can be erased. Blanks stand for its control characters.
 fn first_columns(text: &str, width: usize) -> String {
     let mut left = width;
     let fits = |c: &char| {
@@ -186,7 +186,7 @@ fn first_columns(text: &str, width: usize) -> String {
         left = left.saturating_sub(columns);
         fits
     };
-    text.chars().take_while(fits).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take_while(fits).collect()
 }
 
 #[cfg(test)]
@@ -221,5 +221,6 @@ mod tests {
         assert_eq!(first_columns("waiting for WeChat", 7), "waiting");
         assert_eq!(first_columns("正在等待微信", 5), "正在");
         assert_eq!(first_columns("short", 80), "short");
+        assert_eq!(first_columns("/a\n\u{1b}[2Jb", 80), "/a  [2Jb");
     }
 }
