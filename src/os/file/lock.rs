@@ -81,20 +81,27 @@ fn of_holder(file: &File, path: &Path) -> [String; 2] {
     }
 }
 
+/// How often the list of all locks is read to find one.
+const LOOKS_AT_LOCKS: usize = 5;
+
 /// Returns the process that holds the lock, as proc_locks(5) has it. `None` where that is not to be known: another PID
 /// namespace, or a file system with device numbers of its own.
 fn holder(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;
     let (major, minor) = (major(found.dev()), minor(found.dev()));
     let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let holder = locks.lines().find_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            [_, "FLOCK", _, _, pid, at, ..] if at == place => pid.parse().ok(),
-            _ => None,
-        }
-    });
+    let find = || {
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                [_, "FLOCK", _, _, pid, at, ..] if at == place => pid.parse().ok(),
+                _ => None,
+            }
+        })
+    };
+    // The kernel hands the list out in pieces, and an entry can be missed while locks of others come and go.
+    let holder: Option<u32> = (0..LOOKS_AT_LOCKS).find_map(|_| find());
     holder.filter(|pid| *pid > 0)
 }
 

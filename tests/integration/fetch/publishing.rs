@@ -420,7 +420,7 @@ fn without_threads_fetch_says_so_or_does_without() {
         let sandbox = Sandbox::new(&wechat);
         let fetch = sandbox.command(&["fetch", "--timeout", "1s"]);
         let fetch = without_threads(first, &sandbox.path("trace"), &fetch);
-        let parts = ["no thread", "ulimit -u", "TasksMax=", "无法连接"];
+        let parts = ["no thread", "ulimit -u", "TasksMax=", "网络"];
         let ran = Run::new(fetch).exits(5).says(&parts[..3]);
         assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains(parts[3]), "{ran:?}");
     }

@@ -198,7 +198,10 @@ fn every_fault_of_the_mock_is_tested_here() {
 fn without_wechat_fetch_exits_with_5_and_the_token_stays() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T_STILL_GOOD", 7200, 7100);
-    sandbox.run(&["fetch", "--timeout", "1s"]).exits(5).says(&["cannot reach WeChat", "无法连接"]);
+    sandbox
+        .run(&["fetch", "--timeout", "1s"])
+        .exits(5)
+        .says(&["cannot reach WeChat", "无法建立连接"]);
     assert_eq!(sandbox.token(), "T_STILL_GOOD");
 }
 
