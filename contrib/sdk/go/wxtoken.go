@@ -42,7 +42,7 @@ func (s *Source) GetAccessToken() (string, error) {
 }
 
 // Rejected reports that WeChat rejected this token (40001, 40014, 42001), and returns the token to use from now on. Transport
-// calls it. A token of somebody else, such as a user's, is returned as it is.
+// calls it. Another token, such as a user's, is returned as it is.
 func (s *Source) Rejected(token string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -390,7 +390,8 @@ fn an_endless_retry_loop_is_ended() {
     }
 }
 
-/// The token is dead, and nobody can ask WeChat about it: a hundred calls were made for each of the program's.
+/// The token is dead, and WeChat cannot be asked about it: without an end, the SDK makes a hundred calls for each call of the
+/// program.
 #[needs(sdks)]
 #[test]
 fn a_retry_loop_is_ended_after_a_few_calls_where_wechat_cannot_be_asked() {

@@ -54,7 +54,7 @@ fn a_rejected_token_heals_within_the_call(program: fn(&SdkSetup) -> Command) {
     worker.call_succeeds();
     assert_eq!(setup.wxtoken_tap.requests(), [""; 0], "the new token is kept");
 
-    // A token of somebody else, such as a user's of sns/*, is none of wxtoken's.
+    // Another token, such as a user's of sns/*, is none of wxtoken's.
     assert_eq!(worker.ask("foreign"), "error 40001");
     assert_eq!(setup.wxtoken_tap.requests(), [""; 0]);
 

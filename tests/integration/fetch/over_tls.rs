@@ -234,7 +234,7 @@ fn no_proxy_exempts_domains_with_their_subdomains_addresses_networks_and_ports()
     let is_exempt = |server: &str, variables: &[(&str, &str)]| {
         let sandbox = Sandbox::with_base_url(&format!("https://{server}"));
         let mut fetch = sandbox.command(&["fetch"]);
-        // Nobody answers there. The address of the servers is TEST-NET-1.
+        // No server answers there. The address of the servers is TEST-NET-1.
         fetch.args(["--timeout", "1"]).env("HTTPS_PROXY", "http://127.0.0.1:1");
         fetch.envs(variables.iter().copied());
         let said = Run::new(fetch).exits(5).stderr;

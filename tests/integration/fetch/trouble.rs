@@ -128,7 +128,7 @@ fn a_rejected_token_that_cannot_be_replaced_is_trouble_until_there_is_another() 
     wechat.fault(FROZEN);
     home.run(&["fetch", "--rejected", &token]).exits(4);
     home.run(&["fetch"]).exits(0).silent();
-    // Of --force whoever typed it is told.
+    // A failed --force is told by its own message.
     home.run(&["fetch", "--force", "a0"]).exits(4);
     assert_eq!(told(&home), ["a0 begin 50004"]);
     wechat.fault("none");

@@ -1,7 +1,7 @@
 // Makes API calls as silenceper/wechat does, with the recipe in contrib/sdk/go.
 //
 // For each line `call` on stdin it makes an API call, and prints `ok`, or `error` and the errcode or the reason. `foreign` is a
-// call with the token of somebody else.
+// call with a token that is not wxtoken's.
 package main
 
 import (

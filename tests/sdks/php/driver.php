@@ -3,7 +3,7 @@
 // not there: this has its interface, and adds the token to the query as its AccessTokenAwareClient does.
 //
 // For each line `call` on stdin it makes an API call, and prints `ok`, or `error` and the errcode or the reason. `foreign` is a
-// call with the token of somebody else.
+// call with a token that is not wxtoken's.
 
 declare(strict_types=1);
 

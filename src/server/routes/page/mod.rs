@@ -393,7 +393,7 @@ fn advice(condition: Condition, account: &AccountStatus, reader: &Reader<'_>) ->
             ),
         ),
         (Condition::EndsSoon | Condition::Expired, None) if account.refresh.is_none() => (
-            reader.both("Nobody has renewed it", "无人刷新"),
+            reader.both("It has not been refreshed", "无人刷新"),
             reader.both(
                 "This server only hands out. Does the timer or cron job of <code>wxtoken fetch</code> still run?",
                 "本服务只负责分发；请检查 <code>wxtoken fetch</code> 的定时任务是否仍在运行。",
