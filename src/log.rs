@@ -13,7 +13,9 @@ mod queue;
 mod redaction;
 
 pub(crate) use format::{Fields, LogFormat, kind, set_format};
-pub(crate) use progress::{can_show, show_progress, tell_waits, waiting_for, without_progress};
+pub(crate) use progress::{
+    USUAL_WIDTH, can_show, columns_of, show_progress, tell_waits, waiting_for, without_progress,
+};
 pub(crate) use queue::write_in_background;
 pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};
 

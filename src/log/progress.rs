@@ -22,7 +22,7 @@ const REDRAW: Duration = Duration::from_millis(200);
 const ERASE: &str = "\r\x1b[K";
 
 /// The width of a terminal that does not say how wide it is, in columns.
-const USUAL_WIDTH: usize = 80;
+pub(crate) const USUAL_WIDTH: usize = 80;
 
 static LINE: Mutex<ProgressLine> = Mutex::new(ProgressLine::EMPTY);
 
@@ -177,13 +177,22 @@ fn width() -> usize {
     if columns == 0 { USUAL_WIDTH } else { columns }
 }
 
+/// Returns how many columns a character takes on a terminal. Chinese characters and their punctuation take two (Unicode
+/// Standard Annex 11).
+pub(crate) fn columns_of(c: char) -> usize {
+    let is_wide = matches!(c,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}');
+    if is_wide { 2 } else { 1 }
+}
+
 /// Returns the beginning of a text that fits into one line, which alone can be erased. Blanks stand for its control characters.
 fn first_columns(text: &str, width: usize) -> String {
     let mut left = width;
     let fits = |c: &char| {
-        let columns = if *c >= '\u{2e80}' { 2 } else { 1 };
-        let fits = columns <= left;
-        left = left.saturating_sub(columns);
+        let fits = columns_of(*c) <= left;
+        left = left.saturating_sub(columns_of(*c));
         fits
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take_while(fits).collect()

@@ -47,9 +47,6 @@ impl Api {
 
     /// Returns the base URL of WeChat or WeCom.
     pub(crate) fn base_url(self) -> &'static str {
-        match self.platform() {
-            Platform::Official => "https://api.weixin.qq.com",
-            Platform::Work => "https://qyapi.weixin.qq.com",
-        }
+        self.platform().base_url()
     }
 }

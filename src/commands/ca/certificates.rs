@@ -23,10 +23,11 @@ use time::UtcDateTime;
 use zeroize::Zeroizing;
 
 use crate::model::document::rfc3339;
+use crate::model::errcode::Platform;
 use crate::upstream::roots::OWN_CA;
 
 /// The hosts of WeChat's API and of WeCom's.
-pub(super) const HOSTS: [&str; 2] = ["api.weixin.qq.com", "qyapi.weixin.qq.com"];
+pub(super) const HOSTS: [&str; 2] = [Platform::Official.host(), Platform::Work.host()];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

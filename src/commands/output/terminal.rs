@@ -4,8 +4,7 @@ use std::io::{self, IsTerminal};
 
 use rustix::termios::tcgetwinsize;
 
-/// The width of a terminal that does not say how wide it is, in columns.
-const USUAL_WIDTH: usize = 80;
+use crate::log::{USUAL_WIDTH, columns_of};
 
 /// Returns the width of the terminal at stdout, in columns; `None` if stdout is no terminal.
 pub(in crate::commands) fn width() -> Option<usize> {
@@ -20,15 +19,6 @@ pub(in crate::commands) fn width() -> Option<usize> {
 /// Returns how many columns a text takes.
 pub(in crate::commands) fn columns(text: &str) -> usize {
     text.chars().map(columns_of).sum()
-}
-
-/// Chinese characters and their punctuation take two columns (Unicode Standard Annex 11).
-fn columns_of(c: char) -> usize {
-    let is_wide = matches!(c,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}');
-    if is_wide { 2 } else { 1 }
 }
 
 /// Returns a text with blanks after it, so that it takes `width` columns.

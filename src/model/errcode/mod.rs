@@ -65,6 +65,21 @@ pub(crate) enum Platform {
     Work,
 }
 
+impl Platform {
+    /// Returns the base URL of its API.
+    pub(crate) const fn base_url(self) -> &'static str {
+        match self {
+            Platform::Official => "https://api.weixin.qq.com",
+            Platform::Work => "https://qyapi.weixin.qq.com",
+        }
+    }
+
+    /// Returns the host of its API.
+    pub(crate) const fn host(self) -> &'static str {
+        self.base_url().split_at("https://".len()).1
+    }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -6,9 +6,8 @@ use crate::model::address::host_port::{Host, HostPort};
 use crate::model::address::server_name::ServerName;
 use crate::model::errcode::Platform;
 
-/// The hosts of WeChat's API, which a client's hosts file may lead to the gateway.
-const WECHAT: [(&str, Platform); 2] =
-    [("api.weixin.qq.com", Platform::Official), ("qyapi.weixin.qq.com", Platform::Work)];
+/// Those whose hosts a client's hosts file may lead to the gateway.
+const PLATFORMS: [Platform; 2] = [Platform::Official, Platform::Work];
 
 /// Returns the platform whose API a request is for that names this host. The port does not count.
 ///
@@ -16,8 +15,7 @@ const WECHAT: [(&str, Platform); 2] =
 pub(crate) fn platform_at(authority: &str) -> Option<Platform> {
     let authority = authority.strip_suffix(':').unwrap_or(authority);
     let HostPort { host: Host::Name(name), .. } = HostPort::parse(authority)? else { return None };
-    let found = WECHAT.iter().find(|(host, _)| host.eq_ignore_ascii_case(name));
-    found.map(|(_, platform)| *platform)
+    PLATFORMS.into_iter().find(|platform| platform.host().eq_ignore_ascii_case(name))
 }
 
 /// The longest entry that an error shows, in characters.

@@ -73,9 +73,9 @@ impl LastHandout {
 }
 
 impl RetryStorms {
-    /// Returns whether the client may have been refused with the current token, so that it is to be verified first: it was
-    /// handed the token within this time. Records it as handed out.
-    pub(crate) fn is_suspicious(
+    /// Notes that the client is handed this token. Returns whether it may have been refused with it, so that it is to be
+    /// verified first: it was handed the token within this time.
+    pub(crate) fn note_handout(
         &mut self,
         client: &ClientId,
         token: &LiveToken,
@@ -170,14 +170,14 @@ mod tests {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let at = |secs: u64| start + Duration::from_secs(secs);
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        assert!(!storms.is_suspicious(&one, &t1, SOON, at(0)));
-        assert!(storms.is_suspicious(&one, &t1, SOON, at(300)));
-        assert!(!storms.is_suspicious(&one, &t1, SOON, at(601)));
-        assert!(!storms.is_suspicious(&client(2), &t1, SOON, at(601)), "another client");
-        assert!(!storms.is_suspicious(&one, &t2, SOON, at(602)), "another token");
-        assert!(storms.is_suspicious(&one, &t2, SOON, at(602)));
+        assert!(!storms.note_handout(&one, &t1, SOON, at(0)));
+        assert!(storms.note_handout(&one, &t1, SOON, at(300)));
+        assert!(!storms.note_handout(&one, &t1, SOON, at(601)));
+        assert!(!storms.note_handout(&client(2), &t1, SOON, at(601)), "another client");
+        assert!(!storms.note_handout(&one, &t2, SOON, at(602)), "another token");
+        assert!(storms.note_handout(&one, &t2, SOON, at(602)));
         let other_key = ClientId { key: Some("php".into()), ..one };
-        assert!(!storms.is_suspicious(&other_key, &t2, SOON, at(602)), "another key");
+        assert!(!storms.note_handout(&other_key, &t2, SOON, at(602)), "another key");
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let t1 = token(1, 7200);
         for n in 0..=MAX_CLIENTS {
-            storms.is_suspicious(
+            storms.note_handout(
                 &ClientId { account: n.to_string(), ..client(1) },
                 &t1,
                 SOON,
@@ -194,18 +194,18 @@ mod tests {
         }
         assert_eq!(storms.last.len(), MAX_CLIENTS);
         let later = start + SUSPICIOUS_INTERVAL + Duration::from_secs(1);
-        assert!(!storms.is_suspicious(&client(2), &t1, SOON, later));
+        assert!(!storms.note_handout(&client(2), &t1, SOON, later));
         assert_eq!(storms.last.len(), 1);
-        assert!(storms.is_suspicious(&client(2), &t1, SOON, later));
+        assert!(storms.note_handout(&client(2), &t1, SOON, later));
     }
 
     #[test]
     fn a_replacement_that_is_asked_for_again_is_suspicious() {
         let (mut storms, now) = (RetryStorms::default(), Instant::now());
         let (one, t1, t2) = (client(1), token(1, 7200), token(2, 7200));
-        storms.is_suspicious(&one, &t1, SOON, now);
+        storms.note_handout(&one, &t1, SOON, now);
         storms.record_replacement(&one, &t2, now);
-        assert!(storms.is_suspicious(&one, &t2, SOON, now));
+        assert!(storms.note_handout(&one, &t2, SOON, now));
     }
 
     #[test]

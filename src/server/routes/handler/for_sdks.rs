@@ -58,7 +58,7 @@ impl RequestContext<'_> {
         let asked_at = self.now();
         match self.hand_out(route, head, body).await {
             Err(Rejection::NoToken(unavailable) | Rejection::NoTicket(unavailable))
-                if self.is_failing_in_a_loop(asked_at) =>
+                if self.note_failure(asked_at) =>
             {
                 Err(Rejection::TooFrequent(unavailable))
             }
@@ -67,7 +67,7 @@ impl RequestContext<'_> {
     }
 
     /// Notes a request that gets no token. Returns whether the client asks in a loop.
-    fn is_failing_in_a_loop(self, asked_at: Instant) -> bool {
+    fn note_failure(self, asked_at: Instant) -> bool {
         let client = (self.client, self.key_name.get().cloned());
         self.state.storms.borrow_mut().note_failure(client, asked_at, self.now())
     }
@@ -134,12 +134,12 @@ impl RequestContext<'_> {
         let Some(token) = self.accounts().token(account) else {
             // A token that was waited for is new.
             let token = self.token(account).await?;
-            self.state.storms.borrow_mut().is_suspicious(&client, &token, within, self.now());
+            self.state.storms.borrow_mut().note_handout(&client, &token, within, self.now());
             return Ok(token);
         };
         let now = self.now();
         let is_suspicious =
-            self.state.storms.borrow_mut().is_suspicious(&client, &token, within, now);
+            self.state.storms.borrow_mut().note_handout(&client, &token, within, now);
         let loops_since = self.loops.and_then(|loops| {
             let evidence = self.accounts().evidence(account).unwrap_or(TokenEvidence::None);
             loops.borrow_mut().note(&client, &token, evidence, now)
