@@ -51,18 +51,23 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the command line of this process. On a mistake prints it and exits with status 2.
     pub(crate) fn from_command_line() -> Cli {
-        Cli::parse(std::env::args_os()).unwrap_or_else(|err| settings::without_secrets(err).exit())
+        Cli::parse(std::env::args_os()).unwrap_or_else(|err| err.exit())
     }
 
-    fn parse<T: Into<OsString> + Clone>(
+    /// Parses a command line, whose first word is the name of the program. The error shows no secret.
+    pub(crate) fn parse<T: Into<OsString> + Clone>(
         words: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        Cli::parse_words(&words).map_err(settings::without_secrets)
+    }
+
+    fn parse_words(words: &[OsString]) -> Result<Cli, clap::Error> {
         let mut definition = Cli::definition();
-        let matches = definition.try_get_matches_from_mut(&words).map_err(|err| {
-            let Some(length) = HelpLength::asked_for(&err, &words) else { return err };
+        let matches = definition.try_get_matches_from_mut(words).map_err(|err| {
+            let Some(length) = HelpLength::asked_for(&err, words) else { return err };
             // The same again, with help as it is laid out here.
-            let laid_out = help::lay_out(Cli::definition(), length).try_get_matches_from(&words);
+            let laid_out = help::lay_out(Cli::definition(), length).try_get_matches_from(words);
             laid_out.err().unwrap_or(err)
         })?;
         let mut cli = Cli::from_arg_matches(&matches)?;

@@ -32,6 +32,10 @@ mod server;
 mod store;
 mod upstream;
 
+#[cfg(any(test, fuzzing))]
+#[path = "../tests/fuzz/properties/mod.rs"]
+pub mod fuzz;
+
 fn main() -> ExitCode {
     // First of all: the environment may hold the AppSecret.
     let forbidden = forbid_core_dumps();

@@ -2,7 +2,7 @@
 //! [`Accounts`](crate::accounts::Accounts); flags and the config come in as [`Options`].
 
 pub(crate) mod access;
-mod gateway;
+pub(crate) mod gateway;
 mod limits;
 mod reload;
 mod routes;

@@ -21,7 +21,7 @@ mod file;
 mod patience;
 mod reader;
 mod record;
-mod redis;
+pub(crate) mod redis;
 mod preflight;
 
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};

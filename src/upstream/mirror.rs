@@ -167,7 +167,7 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
 }
 
 /// Reads the token or ticket in `field` of a response, or why there is none. `sent` are the secrets of the request.
-fn read_issued(
+pub(crate) fn read_issued(
     response: &HttpResponse,
     field: &str,
     sent: &[&Secret],

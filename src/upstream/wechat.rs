@@ -132,7 +132,7 @@ impl Credential for WeChat {
     }
 }
 
-fn read_token(
+pub(crate) fn read_token(
     response: &HttpResponse,
     secret: &Secret,
     platform: Platform,
@@ -179,7 +179,11 @@ fn article(noun: &str) -> &'static str {
 }
 
 /// Reads what the response to a call with `token` says about it.
-fn read_liveness(response: &HttpResponse, token: &Secret, platform: Platform) -> Liveness {
+pub(crate) fn read_liveness(
+    response: &HttpResponse,
+    token: &Secret,
+    platform: Platform,
+) -> Liveness {
     let read = || {
         let body = parse_object(response)?;
         let code = errcode(&body)?;

@@ -5,6 +5,6 @@ pub(crate) mod endpoint;
 pub(crate) mod host_port;
 pub(crate) mod listen;
 pub(crate) mod network;
-mod no_proxy;
+pub(crate) mod no_proxy;
 pub(crate) mod redis_url;
 pub(crate) mod server_name;

@@ -12,7 +12,7 @@ use super::host_port::{Host, HostPort};
 /// - `HOST:PORT`, with an IPv6 address in brackets, is this port alone.
 ///
 /// Other entries are other programs', and exempt nothing.
-pub(super) fn exempts(list: &str, server: Host<'_>, port: u16) -> bool {
+pub(crate) fn exempts(list: &str, server: Host<'_>, port: u16) -> bool {
     let entries = list.split(|c: char| c == ',' || c.is_ascii_whitespace());
     entries.filter(|entry| !entry.is_empty()).any(|entry| is_match(entry, server, port))
 }

@@ -12,7 +12,7 @@ mod path_faults;
 mod pool;
 mod proxy;
 mod receive;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

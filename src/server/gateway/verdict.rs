@@ -16,12 +16,12 @@ struct ErrorFields {
 }
 
 /// Whether a body may be an error, by its first bytes. `None` if these are too few to tell.
-pub(super) fn may_be_error(begun: &[u8]) -> Option<bool> {
+pub(crate) fn may_be_error(begun: &[u8]) -> Option<bool> {
     begun.trim_ascii_start().first().map(|first| *first == b'{')
 }
 
 /// Returns the errcode of a complete small answer; 0 if it has none.
-pub(super) fn errcode(body: &[u8]) -> i64 {
+pub(crate) fn errcode(body: &[u8]) -> i64 {
     // Most answers have none, or 0, and are not parsed.
     let is_candidate = may_be_error(body) == Some(true) && has_nonzero_errcode(body);
     // serde_json's error would quote the answer.
@@ -39,7 +39,7 @@ fn has_nonzero_errcode(body: &[u8]) -> bool {
 }
 
 /// Whether an errcode says that the token of a call is dead. WeCom's 40001 is about the secret.
-pub(super) fn is_about_token(errcode: i64, api: Api) -> bool {
+pub(crate) fn is_about_token(errcode: i64, api: Api) -> bool {
     match errcode {
         40014 | 42001 => true,
         40001 => api != Api::Work,

@@ -19,7 +19,7 @@ mod lock;
 mod roots;
 mod scripts;
 mod server;
-mod value;
+pub(crate) mod value;
 
 use std::collections::HashMap;
 use std::path::Path;

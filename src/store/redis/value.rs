@@ -9,17 +9,17 @@ use crate::store::Found;
 
 /// The value at a document's key.
 #[derive(Clone, Default)]
-pub(super) struct StoredValue {
+pub(crate) struct StoredValue {
     /// As Redis has it, text or not; empty, if there is nothing.
-    pub(super) bytes: Vec<u8>,
-    pub(super) document: Option<Document>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) document: Option<Document>,
     /// Why it is no document, with the key and the Redis. Never quotes it.
-    pub(super) damage: Option<String>,
+    pub(crate) damage: Option<String>,
 }
 
 impl StoredValue {
     /// Parses what Redis has at `key`, or the first bytes of it.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         kind: &DocumentKind,
         key: &str,
         redis: &RedisSettings,
@@ -54,7 +54,7 @@ impl From<StoredValue> for Found {
 
 /// The document in force.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum InForce {
+pub(crate) enum InForce {
     /// What Redis has, also if that is nothing.
     Stored(Option<Document>),
     /// The copy, marked as put back: Redis has lost it, and has an older one or none.
@@ -64,7 +64,7 @@ pub(super) enum InForce {
 impl InForce {
     /// Chooses between what Redis has and a copy of what it once had. A copy is in force while it lives, if it is newer
     /// and belongs to the same account.
-    pub(super) fn choose(
+    pub(crate) fn choose(
         stored: Option<Document>,
         copy: Option<Document>,
         now: Timestamp,
@@ -82,7 +82,7 @@ impl InForce {
 }
 
 /// Returns what an SDK finds at a key of `[redis] also` with this format.
-pub(super) fn also_value(document: &Document, format: AlsoFormat) -> String {
+pub(crate) fn also_value(document: &Document, format: AlsoFormat) -> String {
     let token = document.token.expose();
     match format {
         AlsoFormat::Text => token.to_owned(),
