@@ -41,7 +41,12 @@ pub(super) fn document_status(
     now: Timestamp,
 ) -> DocumentStatus {
     let document = read(stores, account, kind);
-    DocumentStatus::new(account, kind, document.as_ref().map_err(Problem::clone), now)
+    let status = DocumentStatus::new(account, kind, document.as_ref().map_err(Problem::clone), now);
+    let trouble_since = account.on_trouble.is_some().then(|| {
+        let appid = account.appid.as_deref().unwrap_or_default();
+        stores.record(&account.location, kind, appid, now.wall)?.trouble_since()
+    });
+    DocumentStatus { trouble_since: trouble_since.flatten(), ..status }
 }
 
 /// Says why the document of this kind cannot be used for at least `min_life`; `None` if it can.
@@ -64,7 +69,7 @@ pub(super) fn unusable(
             let ago = humantime::format_duration(Duration::from_secs(ago));
             let expires_at = rfc3339(published.expires_at);
             format!(
-                "the {what} expired at {expires_at} ({ago} ago): run wxtoken fetch, and see why nobody did"
+                "the {what} expired at {expires_at} ({ago} ago): run wxtoken fetch, and see why it was not refreshed in time"
             )
         }
         Ok(published) if published.life < min_life => {

@@ -81,6 +81,9 @@ struct DocumentJson<'a> {
     /// Seconds for which it may be promised to work.
     expires_in: u64,
     file: &'a str,
+    /// Since when there is trouble of which `on_trouble` is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble_since: Option<String>,
     #[serde(flatten)]
     published: Option<PublishedJson<'a>>,
 }
@@ -115,6 +118,7 @@ impl<'a> DocumentJson<'a> {
             state: status.state().word(),
             expires_in: status.life().as_secs(),
             file: &status.place,
+            trouble_since: status.trouble_since.map(rfc3339),
             published,
         }
     }
@@ -181,7 +185,11 @@ fn screen(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
         heading: screen.heading(english, chinese),
         leave_out,
     };
-    let columns = vec![
+    let has_trouble = statuses.iter().any(|account| {
+        let tickets = account.tickets.iter().map(|(_, ticket)| ticket);
+        tickets.chain([&account.token]).any(|it| it.trouble_since.is_some())
+    });
+    let mut columns = vec![
         column("ACCOUNT", "账号", None),
         column("STATE", "状态", None),
         column("LEFT", "剩余", None),
@@ -194,11 +202,20 @@ fn screen(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
         column("APPID", "AppID", Some(1)),
         column("SHA-256", "SHA-256", Some(2)),
     ];
+    // Only where there is some, beside the state.
+    if has_trouble {
+        columns.insert(2, column("TROUBLE", "故障始于", None));
+    }
     let rows = lines(statuses).into_iter().map(|StatusLine { name, status, cells, .. }| {
         let state = status.state();
         let colour = Some(colour(state)).filter(|_| screen.has_colours);
         let word = screen.heading(state.word(), chinese(state));
         let mut row = vec![Cell::new(name), Cell::new(word).coloured(colour)];
+        if has_trouble {
+            let since = status.trouble_since.map(|at| screen.instant(at)).unwrap_or_default();
+            let colour = screen.has_colours.then_some(output::RED);
+            row.push(Cell::new(since).coloured(colour.filter(|_| status.trouble_since.is_some())));
+        }
         let Some(Cells { left, appid, published }) = cells else {
             return Row { cells: row, path: Some(status.place.clone()) };
         };
@@ -279,10 +296,12 @@ fn text(statuses: &[AccountStatus]) -> String {
 
     let mut text = String::new();
     for StatusLine { name, noun, status, cells } in &lines {
+        let trouble = status.trouble_since.map(|at| format!("  trouble since {}", rfc3339(at)));
+        let trouble = trouble.unwrap_or_default();
         let state = status.state().word();
         let head = format!("{name:name_width$}  {state:state_width$}");
         let line = match cells {
-            None => writeln!(text, "{head}  {}", status.place),
+            None => writeln!(text, "{head}  {}{trouble}", status.place),
             Some(Cells { left, appid, published }) => {
                 let left = format!("{left}{LEFT}");
                 let since = rfc3339(published.created_at);
@@ -290,7 +309,7 @@ fn text(statuses: &[AccountStatus]) -> String {
                 let fingerprint = &published.fingerprint;
                 writeln!(
                     text,
-                    "{head}  {left:left_width$}  since {since}  until {until}  {appid:appid_width$}  {noun} {fingerprint}"
+                    "{head}  {left:left_width$}  since {since}  until {until}  {appid:appid_width$}  {noun} {fingerprint}{trouble}"
                 )
             }
         };
@@ -353,7 +372,8 @@ mod tests {
     }
 
     fn document(published: Result<Published, Problem>, place: &str) -> DocumentStatus {
-        DocumentStatus { place: place.to_owned(), published, is_dead: false, failure: None }
+        let (is_dead, failure, trouble_since) = (false, None, None);
+        DocumentStatus { place: place.to_owned(), published, is_dead, failure, trouble_since }
     }
 
     fn account(name: &str, published: Result<Published, Problem>) -> AccountStatus {
@@ -420,6 +440,24 @@ mod tests {
         assert_eq!(plain, screen(&accounts, &screen_of(80, Language::English, false)));
         let next_day = Screen { now: at(86_400), ..screen_of(80, Language::English, false) };
         assert!(screen(&accounts, &next_day).contains("2026-11-22 15:34"));
+    }
+
+    #[test]
+    fn a_trouble_is_shown_beside_the_state_and_only_where_there_is_one() {
+        let mut ill = account("branch_2", Ok(published(3600)));
+        ill.token.trouble_since = Some(at(30));
+        let accounts = [account("a", Ok(published(3600))), ill];
+        let expected = "a         live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf\n\
+                        branch_2  live  1h left  since 2026-11-22T05:34:46Z  until 2026-11-22T07:34:46Z  wx1  token ba7816bf  trouble since 2026-11-22T05:35:16Z\n";
+        assert_eq!(text(&accounts), expected);
+        let table = screen(&accounts, &screen_of(50, Language::English, false));
+        let expected = "ACCOUNT   STATE  TROUBLE   LEFT  UNTIL (UTC+8)\n\
+                        a         live             1h    15:34:46\n\
+                        branch_2  live   13:35:16  1h    15:34:46\n";
+        assert_eq!(table, expected);
+        let json: serde_json::Value = serde_json::from_str(&json(&accounts).unwrap()).unwrap();
+        assert_eq!(json["accounts"][1]["trouble_since"], "2026-11-22T05:35:16Z");
+        assert!(json["accounts"][0]["trouble_since"].is_null());
     }
 
     #[test]

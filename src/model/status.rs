@@ -148,6 +148,8 @@ pub(crate) struct DocumentStatus {
     pub(crate) is_dead: bool,
     /// The last failure of this process to refresh it, if no success followed.
     pub(crate) failure: Option<RefreshFailure>,
+    /// Since when there is trouble with it, of which `on_trouble` is told; `None` if that is not known here.
+    pub(crate) trouble_since: Option<UtcDateTime>,
 }
 
 /// What is known of a published document that belongs to the account.
@@ -204,8 +206,10 @@ pub(crate) struct RefreshStatus {
     /// How often WeChat was asked, by outcome: a word (`ok`, `refused`, `unreachable`, …) and the errcode, 0 if there is
     /// none.
     pub(crate) attempts: Vec<(&'static str, i64, u64)>,
-    /// `None` if the account has no hook.
+    /// What is known of `on_change`; `None` if the account has none.
     pub(crate) hook: Option<HookStatus>,
+    /// What is known of `on_trouble`; `None` if the account has none.
+    pub(crate) trouble_hook: Option<HookStatus>,
 }
 
 /// A failed refresh.
@@ -256,6 +260,7 @@ impl DocumentStatus {
             place: account.location.name_of(kind),
             is_dead: false,
             failure: None,
+            trouble_since: None,
         }
     }
 

@@ -174,9 +174,11 @@ impl Scheduler {
 
     /// Returns what is known of refreshing the account, for people and metrics.
     pub(crate) fn status(&self) -> RefreshStatus {
-        let has_hook = self.worker.settings().account.on_change.is_some();
-        let hook = has_hook.then(|| self.worker.on_change.status());
-        RefreshStatus { hook, ..self.worker.state.borrow().status() }
+        let settings = self.worker.settings();
+        let hook = settings.account.on_change.is_some().then(|| self.worker.on_change.status());
+        let trouble_hook = settings.account.on_trouble.is_some();
+        let trouble_hook = trouble_hook.then(|| self.worker.trouble_hook_status());
+        RefreshStatus { hook, trouble_hook, ..self.worker.state.borrow().status() }
     }
 
     fn end_schedule(&self) {

@@ -14,6 +14,7 @@ use super::event::Event;
 use super::job::{Job, JobReport, ProbeKind, RejectedToken};
 use super::quota::{Certainty, ForcedQuota, ProbeQuota, QuotaExceeded};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
+use crate::language::bilingual;
 use crate::model::api::Rules;
 use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
@@ -232,7 +233,8 @@ impl State {
     }
 
     fn unavailable(&self, failure: &FailureRecord, now: Instant) -> Unavailable {
-        failure.unavailable(&format!("there is no good token: {}", self.name), now)
+        let what = bilingual!("there is no good token", "没有可用的 token");
+        failure.unavailable(&format!("{what}: {}", self.name), now)
     }
 
     /// Notes that the AppSecret has been read. A job compares it with the one that got the published token.
@@ -344,6 +346,7 @@ impl State {
             next_at: self.next_at,
             attempts: attempts.map(|((word, errcode), count)| (*word, *errcode, *count)).collect(),
             hook: None,
+            trouble_hook: None,
         }
     }
 

@@ -23,7 +23,7 @@ use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
 use super::state::{State, Step};
 use super::ticket::TicketSchedule;
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
 use crate::log::debug;
 use crate::model::account::Account;
 use crate::model::document::Document;
@@ -295,7 +295,11 @@ impl Worker {
             match ticket.schedule.borrow().retry.readiness(now) {
                 Readiness::Failed(failure) => {
                     let name = &self.settings.borrow().account.name;
-                    let what = format!("there is no live {kind} ticket: {name}");
+                    let what = in_both(
+                        format!("there is no live {kind} ticket"),
+                        format!("没有可用的 {kind} ticket"),
+                    );
+                    let what = format!("{what}: {name}");
                     return Next::Break(Err(failure.unavailable(&what, now)));
                 }
                 Readiness::NotBefore(at) => return Next::Continue(Some(at)),
@@ -330,7 +334,13 @@ impl Worker {
     /// The error for a client that has waited long enough.
     fn still_waiting(&self) -> Unavailable {
         let why = match &*self.failed_attempt.borrow() {
-            Some(why) => format!("WeChat has given no token yet, and is being asked again: {why}"),
+            Some(why) => {
+                let what = bilingual!(
+                    "WeChat has given no token yet, and is being asked again",
+                    "微信尚未给出 token，正在重试"
+                );
+                format!("{what}: {why}")
+            }
             None => bilingual!(
                 "WeChat is being asked and has not answered yet; ask again.",
                 "正在等待微信应答，请稍后再试。"

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use time::UtcDateTime;
+
 use super::Worker;
 use crate::log::{OnceUntilChanged, error, info};
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
-use crate::model::status::{DocumentStatus, Problem};
+use crate::model::status::{DocumentStatus, HookStatus, Problem};
 use crate::os::thread;
 use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSubject};
 use crate::scheduler::settings::SharedStore;
@@ -27,6 +29,8 @@ pub(in crate::scheduler) struct TroubleTeller {
     known: Cell<Option<TroubleEvent>>,
     not_before: Cell<Option<Instant>>,
     failure: RefCell<OnceUntilChanged>,
+    /// When telling it last failed, if no success followed.
+    failed_at: Cell<Option<UtcDateTime>>,
 }
 
 impl TroubleTeller {
@@ -94,6 +98,13 @@ impl Worker {
         }
     }
 
+    /// Returns the status of `on_trouble`: its last failure about any document.
+    pub(in crate::scheduler) fn trouble_hook_status(&self) -> HookStatus {
+        let tickets = self.tickets.borrow();
+        let tellers = tickets.iter().map(|ticket| &ticket.teller).chain([&self.teller]);
+        HookStatus { failed_at: tellers.filter_map(|teller| teller.failed_at.get()).max() }
+    }
+
     /// Returns the condition of a document whose refresh fails for this cause, if that is known and is trouble.
     fn trouble(
         &self,
@@ -143,6 +154,10 @@ impl Worker {
                 Err(err) => (false, Some(format!("on_trouble has not run: {err}"))),
             };
             teller.note(event, is_known, worker.now());
+            if is_known || failure.is_some() {
+                let now = worker.environment.clock.now().wall;
+                teller.failed_at.set(failure.is_some().then_some(now));
+            }
             match failure {
                 Some(failure) if teller.failure.borrow_mut().is_new(&failure) => {
                     error!(event = "hook_failed", account = name; "serve: {name}: {failure}");

@@ -45,13 +45,18 @@ const HOOK_FAILURE: Metric = Metric::gauge(
     "When the account's on_change last failed, if it has not run well since; 0 if all is well.",
 );
 
+const TROUBLE_HOOK_FAILURE: Metric = Metric::gauge(
+    "wxtoken_trouble_hook_last_failure_timestamp_seconds",
+    "When the account's on_trouble last failed, if it has not run well since; 0 if all is well.",
+);
+
 const REQUESTS: Metric = Metric::counter(
     "wxtoken_http_requests_total",
     "Requests that were answered, by route and HTTP status; what is no route is other.",
 );
 const REFUSALS: Metric = Metric::counter(
     "wxtoken_http_refused_total",
-    "Callers who did not get what they asked for, by reason; forbidden ones may not have asked yet.",
+    "Callers that did not get what they asked for, by reason; forbidden ones may not have asked yet.",
 );
 
 const CALLS: Metric = Metric::counter(
@@ -63,11 +68,11 @@ const CONNECTIONS: Metric =
     Metric::gauge("wxtoken_connections", "Connections that are open, this one included.");
 const CONNECTIONS_LIMIT: Metric = Metric::gauge(
     "wxtoken_connections_limit",
-    "How many connections may be open; with one more, whoever is idle for longest makes room.",
+    "How many connections may be open; with one more, the one that has been idle for longest makes room.",
 );
 const ACCEPTED: Metric = Metric::counter(
     "wxtoken_connections_accepted_total",
-    "Connections that have come in, strangers' included.",
+    "Connections that have come in, those of addresses that are not allowed included.",
 );
 const EVICTED: Metric = Metric::counter(
     "wxtoken_connections_evicted_total",
@@ -139,6 +144,10 @@ fn write_accounts(exposition: &mut Exposition, accounts: &[AccountStatus]) {
         Some(([("account", &it.name)], secs(refresh.hook.as_ref()?.failed_at)))
     });
     exposition.write(&HOOK_FAILURE, hooks);
+    let hooks = refreshed.clone().filter_map(|(it, refresh)| {
+        Some(([("account", &it.name)], secs(refresh.trouble_hook.as_ref()?.failed_at)))
+    });
+    exposition.write(&TROUBLE_HOOK_FAILURE, hooks);
     let attempts = refreshed.flat_map(|(it, refresh)| {
         refresh.attempts.iter().map(|(result, errcode, count)| {
             let (account, result) = (it.name.clone(), (*result).to_owned());
@@ -191,6 +200,7 @@ mod tests {
             published: if is_there { Ok(published) } else { Err(Problem::Missing) },
             is_dead: false,
             failure: failed_at.map(|secs| RefreshFailure { at: at(secs), message }),
+            trouble_since: None,
         }
     }
 
@@ -215,6 +225,7 @@ mod tests {
             next_at: None,
             attempts: vec![("ok", 0, 3), ("refused", 40164, 2)],
             hook: Some(HookStatus { failed_at: Some(at(900)) }),
+            trouble_hook: Some(HookStatus { failed_at: Some(at(950)) }),
         };
         let dead = DocumentStatus { is_dead: true, ..document(true, Some(8_000)) };
         let shop = account("shop", dead, Some(refresh));
@@ -242,6 +253,7 @@ mod tests {
                 r#"wxtoken_fetch_last_failure_timestamp_seconds{account="shop"} 8000"#,
                 r#"wxtoken_fetch_next_timestamp_seconds{account="shop"} 0"#,
                 r#"wxtoken_hook_last_failure_timestamp_seconds{account="shop"} 900"#,
+                r#"wxtoken_trouble_hook_last_failure_timestamp_seconds{account="shop"} 950"#,
                 r#"wxtoken_fetch_attempts_total{account="shop",result="ok",errcode="0"} 3"#,
                 r#"wxtoken_fetch_attempts_total{account="shop",result="refused",errcode="40164"} 2"#,
             ]

@@ -64,6 +64,11 @@ impl Record {
         self.trouble.is_some()
     }
 
+    /// Returns since when there is a trouble, told or not.
+    pub(crate) fn trouble_since(&self) -> Option<UtcDateTime> {
+        self.trouble.as_ref().map(|trouble| trouble.since.0)
+    }
+
     /// Notes that there is trouble, and that the published token is `rejected`, if it is. Returns whether `on_trouble` is to
     /// be told; if so, that is this process's task until `now + hold`.
     pub(crate) fn claim_begin(

@@ -30,6 +30,7 @@ fn document(life: i64, fingerprint: &str) -> DocumentStatus {
         }),
         is_dead: false,
         failure: None,
+        trouble_since: None,
     }
 }
 
@@ -56,6 +57,7 @@ fn refreshed(mut account: AccountStatus, message: Option<&str>) -> AccountStatus
         next_at: Some(at(45)),
         attempts: Vec::new(),
         hook: None,
+        trouble_hook: None,
     };
     AccountStatus { refresh: Some(refresh), ..account }
 }
