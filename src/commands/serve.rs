@@ -12,6 +12,7 @@ use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, Re
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
 use crate::error::{Exit, both};
+use crate::language::{bilingual, in_both};
 use crate::log::{self, error};
 use crate::model::address::listen::Listen;
 use crate::os::clock::{Clock, SystemClock};
@@ -67,8 +68,12 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     drop(starting);
     if settings.gateway && !settings.refresh {
         error!(
-            "serve: --gateway without --refresh: a token that WeChat rejects is not replaced here, so calls with it fail until \
-             the host that asks replaces it"
+            "serve: {}",
+            bilingual!(
+                "--gateway without --refresh: add it on the host that fetches; a token that WeChat rejects is not replaced \
+                 here, and calls with it fail until it is",
+                "启用了 --gateway 而没有 --refresh：请在负责刷新的主机上加上它；被微信拒绝的 token 不会在此更换，在此之前的请求会失败"
+            )
         );
     }
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
@@ -76,7 +81,11 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     if let (true, Some(bound)) =
         (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        error!("serve: listens on {bound} and allows nobody beyond this host: give --allow");
+        let what = in_both(
+            format!("listens on {bound} and allows no other host: give --allow"),
+            format!("监听 {bound}，但不允许任何其他主机：请用 --allow 指定"),
+        );
+        error!("serve: {what}");
     }
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();

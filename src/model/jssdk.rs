@@ -7,6 +7,7 @@ use ring::digest::SHA1_FOR_LEGACY_USE_ONLY;
 use serde::Serialize;
 use time::UtcDateTime;
 
+use crate::language::bilingual;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
@@ -57,24 +58,54 @@ impl PageRequest {
         let is_broken = |c: char| c.is_control() || c.is_whitespace() || c == '\u{fffd}';
         let agent = match agent {
             "" => None,
-            text => Some(text.parse().map_err(|_| "agentid is not a number")?),
+            text => Some(text.parse().map_err(|_| {
+                bilingual!(
+                    "Give the agentid of the app, a number.",
+                    "请填写应用的 AgentId，须为数字。"
+                )
+            })?),
         };
         let ticket = match (ticket, agent) {
             ("", None) => JSAPI,
             ("", Some(_)) => AGENT_CONFIG,
-            (JSAPI, Some(_)) => return Err("agentid goes with the type agent_config"),
+            (JSAPI, Some(_)) => {
+                return Err(bilingual!(
+                    "Leave out agentid, or ask for the type agent_config, with which it goes.",
+                    "请去掉 agentid，或把 type 改为 agent_config：二者配合使用。"
+                ));
+            }
             (JSAPI | AGENT_CONFIG, _) => ticket,
-            _ => return Err("the type is jsapi, or on work agent_config"),
+            _ => {
+                return Err(bilingual!(
+                    "Ask for the type jsapi, or on work agent_config.",
+                    "type 须为 jsapi，企业微信还可用 agent_config。"
+                ));
+            }
         };
-        let ticket = TicketType::parse(ticket).ok_or("there is no such type")?;
+        let ticket = TicketType::parse(ticket).ok_or(bilingual!(
+            "Ask for the type jsapi, or on work agent_config.",
+            "type 须为 jsapi，企业微信还可用 agent_config。"
+        ))?;
         if url.is_empty() {
-            Err("there is no url: give that of the page, location.href without its fragment")
+            Err(bilingual!(
+                "Give the url of the page, location.href without its fragment: there is none.",
+                "请填写页面的 url，即 location.href 去掉 # 及其后的部分。"
+            ))
         } else if url.len() > MAX_URL {
-            Err("the url is longer than 2048 bytes")
+            Err(bilingual!(
+                "Shorten the url: it is longer than 2048 bytes.",
+                "请缩短 url：超过 2048 字节。"
+            ))
         } else if is_host_missing {
-            Err("the url is not one of a page, which begins with https:// or http:// and a host")
+            Err(bilingual!(
+                "Give the url of a page, which begins with https:// or http:// and a host: this is none.",
+                "请填写页面的 url，以 https:// 或 http:// 加域名开头。"
+            ))
         } else if url.contains(is_broken) {
-            Err("the url has blanks or control characters; give it as location.href has it")
+            Err(bilingual!(
+                "Give the url as location.href has it: this one has blanks or control characters.",
+                "请填写与 location.href 一致的 url：其中有空格或控制字符。"
+            ))
         } else {
             Ok(PageRequest { url: url.to_owned(), ticket, agent })
         }

@@ -17,6 +17,7 @@ use super::error::GatewayError;
 use super::headers;
 use super::pool::PooledConnection;
 use crate::accounts::Accounts;
+use crate::language::bilingual;
 use crate::log::info;
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenDemand, Unavailable};
@@ -25,6 +26,9 @@ use crate::upstream::api_servers::ApiServers;
 
 /// How long a call waits for a token where there is none, so that the client is answered within 2.5 s.
 const TOKEN_PATIENCE: Duration = Duration::from_millis(2300);
+
+const ASKED_FOR_TOKEN: &str =
+    bilingual!("Ask again: WeChat is being asked for a token.", "请重试：正在向微信获取 token。");
 
 /// One connection in so many is never taken by a call that waits for WeChat, so that tokens and health checks are answered
 /// also while WeChat answers no call.
@@ -101,7 +105,7 @@ impl<'a> ForwardedCall<'a> {
             return Ok(token);
         }
         let obtain = self.accounts.obtain_secret(account, TokenDemand::Live);
-        let late = || Unavailable::for_now("WeChat is being asked for a token; ask again");
+        let late = || Unavailable::for_now(ASKED_FOR_TOKEN);
         let obtained = timeout(TOKEN_PATIENCE, obtain).await.unwrap_or_else(|_| Err(late()));
         obtained.map_err(GatewayError::NoToken)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
 use crate::model::status::Unavailable;
 
 /// The largest body without a `Content-Length`, in bytes. It is read whole, because WeChat answers 412 to a chunked one; this
@@ -110,84 +110,100 @@ impl GatewayError {
         }
     }
 
-    /// The message for people: what happened and what to do, and nothing about this machine.
-    fn message(&self) -> Cow<'_, str> {
+    /// WeChat's own words for the errcode, with which the message begins.
+    fn words(&self) -> &'static str {
+        match self.errcode() {
+            47001 => "data format error",
+            45002 => "content size out of limit",
+            45011 => {
+                "api minute-quota reach limit, must slower, retry next minute: this is the gateway"
+            }
+            _ => "system error",
+        }
+    }
+
+    /// What to do and what happened, in both languages, and nothing about this machine.
+    fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            GatewayError::NotHttp => {
-                "data format error: the gateway passes on requests of HTTP/1.1; no WebSocket, CONNECT or TRACE"
-            }
-            GatewayError::TransferCoding => {
-                "data format error: send the body with Content-Length, or chunked and not compressed"
-            }
+            GatewayError::NotHttp => bilingual!(
+                "Send a request of HTTP/1.1: the gateway passes on no WebSocket, CONNECT or TRACE.",
+                "请使用 HTTP/1.1 请求：网关不转发 WebSocket、CONNECT、TRACE。"
+            ),
+            GatewayError::TransferCoding => bilingual!(
+                "Send the body with Content-Length, or chunked and not compressed.",
+                "请用 Content-Length 发送请求体，或不压缩地分块发送。"
+            ),
             GatewayError::BodyTooLarge => {
-                return Cow::Owned(format!(
-                    "content size out of limit: a body without a Content-Length may have {} MiB here; send its length, and \
-                     it may be larger",
-                    MAX_CHUNKED / 1024 / 1024
+                let limit = MAX_CHUNKED / 1024 / 1024;
+                return Cow::Owned(in_both(
+                    format!(
+                        "Send the body's Content-Length, and it may be larger: without one it may have {limit} MiB here."
+                    ),
+                    format!(
+                        "请携带 Content-Length，即可发送更大的请求体：不带时上限为 {limit} MiB。"
+                    ),
                 ));
             }
             GatewayError::BodyTooSlow => {
-                return Cow::Owned(format!(
-                    "system error: no byte of the body came for {} seconds; the call was not made",
-                    BODY_GAP.as_secs()
+                let secs = BODY_GAP.as_secs();
+                return Cow::Owned(in_both(
+                    format!(
+                        "Send the call again: no byte of the body came for {secs} seconds, and it was not made."
+                    ),
+                    format!("请重新发送：{secs} 秒内未收到请求体的数据，该请求未发给微信。"),
                 ));
             }
-            GatewayError::BodyBroken => "system error: the body broke off; the call was not made",
-            GatewayError::Overloaded => {
-                "system error: too many large bodies are on their way at once; the call was not made, repeat it later"
-            }
-            GatewayError::TooManyCalls => {
-                "system error: too many calls are waiting for WeChat at once; the call was not made, repeat it later"
-            }
-            GatewayError::NotConfigured => {
-                "system error: the account's proxy, base_url or ca_file is wrong; the log of the server says what; the call \
-                 was not made"
-            }
+            GatewayError::BodyBroken => bilingual!(
+                "Send the call again: the body broke off, and the call was not made.",
+                "请重新发送：请求体中途断开，该请求未发给微信。"
+            ),
+            GatewayError::Overloaded => bilingual!(
+                "Repeat the call later: too many large bodies are on their way at once, and it was not made.",
+                "请稍后重试：同时上传的大请求体过多，该请求未发给微信。"
+            ),
+            GatewayError::TooManyCalls => bilingual!(
+                "Repeat the call later: too many calls are waiting for WeChat at once, and it was not made.",
+                "请稍后重试：等待微信应答的请求过多，该请求未发给微信。"
+            ),
+            GatewayError::NotConfigured => bilingual!(
+                "Correct the account's proxy, base_url or ca_file, which the server's log names: the call was not made.",
+                "请按服务器日志修正该账号的 proxy、base_url 或 ca_file：该请求未发给微信。"
+            ),
             GatewayError::NoToken(unavailable) => {
-                return Cow::Owned(format!(
-                    "system error: the call was not made: {}",
-                    unavailable.why
-                ));
+                let what = bilingual!("the call was not made", "该请求未发给微信");
+                return Cow::Owned(format!("{what}: {}", unavailable.why));
             }
-            GatewayError::Unreachable => {
-                bilingual!(
-                    "system error: WeChat cannot be reached from the gateway; nothing was sent to it, so the call can be \
-                     repeated.",
-                    "网关无法连接微信，请求尚未发出，可以重试。"
-                )
-            }
-            GatewayError::NoAnswer => {
-                bilingual!(
-                    "system error: WeChat's answer did not arrive; it may have carried the call out.",
-                    "未收到微信的应答，该请求可能已被执行。"
-                )
-            }
-            GatewayError::NoAnswerInTime => {
-                bilingual!(
-                    "system error: WeChat did not answer in time; it may have carried the call out.",
-                    "微信未在限定时间内应答，该请求可能已被执行。"
-                )
-            }
-            GatewayError::NotRepeated => {
-                bilingual!(
-                    "api minute-quota reach limit, must slower, retry next minute: this is the gateway: the token was dead \
-                     and has been replaced; a body of this size is not kept, so send the call again.",
-                    "token 已更换，请重新发送该请求。"
-                )
-            }
+            GatewayError::Unreachable => bilingual!(
+                "Repeat the call: WeChat cannot be reached from the gateway, and nothing was sent to it.",
+                "请重试：网关无法连接微信，请求尚未发出。"
+            ),
+            GatewayError::NoAnswer => bilingual!(
+                "Look whether the call had its effect before you repeat it: WeChat's answer did not arrive, and it may have \
+                 carried the call out.",
+                "重试前请先确认结果：未收到微信的应答，该请求可能已被执行。"
+            ),
+            GatewayError::NoAnswerInTime => bilingual!(
+                "Look whether the call had its effect before you repeat it: WeChat did not answer in time, and it may have \
+                 carried the call out.",
+                "重试前请先确认结果：微信未在限定时间内应答，该请求可能已被执行。"
+            ),
+            GatewayError::NotRepeated => bilingual!(
+                "Send the call again: the token was dead and has been replaced, and a body of this size is not kept.",
+                "请重新发送：token 已失效并已更换，网关不保留这么大的请求体。"
+            ),
             GatewayError::NotReplaced(unavailable) => {
-                return Cow::Owned(format!(
-                    "api minute-quota reach limit, must slower, retry next minute: this is the gateway: WeChat refuses the \
-                     token, and it is not replaced now: {}",
-                    unavailable.why
-                ));
+                let what = bilingual!(
+                    "WeChat refuses the token, and it is not replaced now",
+                    "微信拒绝该 token，暂时无法更换"
+                );
+                return Cow::Owned(format!("{what}: {}", unavailable.why));
             }
         })
     }
 
     /// Returns the body.
     pub(crate) fn body(&self) -> Bytes {
-        let body = serde_json::json!({"errcode": self.errcode(), "errmsg": self.message()});
+        let body = serde_json::json!({"errcode": self.errcode(), "errmsg": format!("{}: {}", self.words(), self.text())});
         body.to_string().into()
     }
 
@@ -207,11 +223,11 @@ impl GatewayError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
 
-    #[test]
-    fn no_error_says_that_the_token_is_dead() {
+    fn all() -> [GatewayError; 14] {
         let unavailable = || Unavailable::for_now("WeChat refuses: 45009");
-        for error in [
+        [
             GatewayError::NotHttp,
             GatewayError::TransferCoding,
             GatewayError::BodyTooLarge,
@@ -226,7 +242,25 @@ mod tests {
             GatewayError::NoAnswerInTime,
             GatewayError::NotRepeated,
             GatewayError::NotReplaced(unavailable()),
-        ] {
+        ]
+    }
+
+    #[test]
+    fn every_error_says_what_to_do_in_either_language_at_a_glance() {
+        for error in all() {
+            let text = error.text();
+            let [english, chinese] =
+                [Language::English, Language::Chinese].map(|language| language.resolve(&text));
+            assert_ne!(english, chinese);
+            for text in [english, chinese] {
+                assert!(text.chars().count() <= 200, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_error_says_that_the_token_is_dead() {
+        for error in all() {
             let text = String::from_utf8(error.body().to_vec()).unwrap();
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert!(json["errcode"].as_i64().is_some_and(|it| it != 0), "{text}");

@@ -5,7 +5,7 @@ use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::rejection::Rejection;
+use super::rejection::{Rejection, text};
 use crate::model::document;
 use crate::model::secret::Secret;
 use crate::server::limits::MAX_BODY;
@@ -20,7 +20,7 @@ pub(super) async fn read(body: &mut RequestBody<'_>) -> Result<Bytes, Rejection>
         if err.is::<LengthLimitError>() {
             Rejection::BodyTooLarge
         } else {
-            Rejection::BadRequest("the body broke off; send it whole")
+            Rejection::BadRequest(text::BODY_BROKE_OFF)
         }
     })?;
     Ok(whole.to_bytes())
@@ -41,13 +41,9 @@ struct RejectionReport {
 
 /// Parses the report of a token that WeChat rejected.
 pub(super) fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
-    let report: RejectionReport = object(body).ok_or(Rejection::BadRequest(
-        r#"expected {"rejected":"TOKEN"}, the token that WeChat rejected"#,
-    ))?;
+    let report: RejectionReport = object(body).ok_or(Rejection::BadRequest(text::NO_REPORT))?;
     if !document::is_token(&report.rejected) {
-        return Err(Rejection::BadRequest(
-            "what was rejected is not a token; send the access_token as it was handed out",
-        ));
+        return Err(Rejection::BadRequest(text::NO_TOKEN_REPORTED));
     }
     Ok(Secret::new(report.rejected.to_string()))
 }

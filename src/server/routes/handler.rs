@@ -15,7 +15,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 
 use super::body::{self, RequestBody};
-use super::rejection::{Challenge, Rejection};
+use super::rejection::{Challenge, Rejection, text};
 use super::response::Reply;
 use super::sdk::WechatError;
 use super::{
@@ -23,7 +23,7 @@ use super::{
     without_extra_slashes,
 };
 use crate::accounts::Accounts;
-use crate::language::Language;
+use crate::language::{Language, bilingual, in_both};
 use crate::log;
 use crate::model::kind::TicketType;
 use crate::model::response::token as token_json;
@@ -48,10 +48,6 @@ const GETTICKET: &str = "/cgi-bin/ticket/getticket";
 
 /// How much of a host a log line shows: all of a real one.
 const MAX_HOST_SHOWN: usize = 60; // characters
-
-const NO_KEY: &str = "a key is needed here: send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one";
-const NOT_A_KEY: &str =
-    "this key is not in the server's keys file; was it copied whole, and was it taken out?";
 
 /// A request that has been handled.
 pub(crate) struct Handled {
@@ -161,20 +157,28 @@ fn report_refusal(
 ) {
     let why = match rejection {
         Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
-        Rejection::ForbiddenAccount(_) => {
-            Cow::Borrowed("not in the allow of the account that it asked for")
-        }
+        Rejection::ForbiddenAccount(_) => Cow::Borrowed(bilingual!(
+            "not in the allow of the account that it asked for",
+            "不在所请求账号的 allow 中"
+        )),
         Rejection::Forwarded(why) | Rejection::Certificate(why) => Cow::Borrowed(*why),
-        Rejection::Unauthorized(NOT_A_KEY, _) => {
-            Cow::Borrowed("it showed a key that is not in the keys file")
-        }
+        Rejection::Unauthorized(text::UNKNOWN_KEY, _) => Cow::Borrowed(bilingual!(
+            "it showed a key that is not in the keys file",
+            "访问密钥文件里没有它的访问密钥"
+        )),
         Rejection::Misdirected => {
             let host = shown(headers, &header::HOST);
-            Cow::Owned(format!("it asked for host {host}, which is not in --server-name"))
+            Cow::Owned(in_both(
+                format!("it asked for host {host}, which is not in --server-name"),
+                format!("它请求的 Host {host} 不在 --server-name 中"),
+            ))
         }
         Rejection::CrossSite => {
             let origin = shown(headers, &header::ORIGIN);
-            Cow::Owned(format!("a page of another site made a browser ask (Origin: {origin})"))
+            Cow::Owned(in_both(
+                format!("a page of another site made a browser ask (Origin: {origin})"),
+                format!("请求由其他网站的页面发起（Origin: {origin}）"),
+            ))
         }
         _ => return,
     };
@@ -249,8 +253,8 @@ impl<'a> RequestContext<'a> {
     /// Returns the client's key; `None` if clients need none.
     fn key(self, headers: &HeaderMap, challenge: Challenge) -> Result<Option<&'a Key>, Rejection> {
         let Some(keys) = &self.snapshot.access.keys else { return Ok(None) };
-        let presented =
-            keys::presented_key(headers)?.ok_or(Rejection::Unauthorized(NO_KEY, challenge))?;
+        let presented = keys::presented_key(headers)?
+            .ok_or(Rejection::Unauthorized(text::NO_KEY, challenge))?;
         self.find_key(keys, &presented, challenge).map(Some)
     }
 
@@ -261,7 +265,8 @@ impl<'a> RequestContext<'a> {
         presented: &[u8],
         challenge: Challenge,
     ) -> Result<&'a Key, Rejection> {
-        let key = keys.find(presented).ok_or(Rejection::Unauthorized(NOT_A_KEY, challenge))?;
+        let key =
+            keys.find(presented).ok_or(Rejection::Unauthorized(text::UNKNOWN_KEY, challenge))?;
         self.key_name.get_or_init(|| Arc::clone(&key.name));
         Ok(key)
     }
@@ -295,9 +300,8 @@ impl<'a> RequestContext<'a> {
             return Ok(token);
         }
         let live = key.zip(self.accounts().live_token(account));
-        let (key, (own, token)) = live.ok_or_else(|| {
-            Rejection::NoToken(Unavailable::for_now("the token has just been replaced; ask again"))
-        })?;
+        let (key, (own, token)) =
+            live.ok_or_else(|| Rejection::NoToken(Unavailable::for_now(text::JUST_REPLACED)))?;
         let handed = opaque::token(&own, key, &self.accounts().names()[account]);
         Ok(LiveToken { json: token_json(&handed, token.life).into(), ..token })
     }

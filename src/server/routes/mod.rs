@@ -15,7 +15,7 @@ use hyper::header;
 use hyper::http::request::Parts;
 use hyper::{Method, Uri, Version};
 
-use self::rejection::Rejection;
+use self::rejection::{Rejection, text};
 use self::sdk::SdkRoute;
 use crate::log;
 use crate::server::access::AccessError;
@@ -183,10 +183,10 @@ fn check_host(
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        return Err(Rejection::BadRequest("the request has more than one Host header; send one"));
+        return Err(Rejection::BadRequest(text::SEVERAL_HOSTS));
     }
     if host.is_none() && request.version >= Version::HTTP_11 {
-        return Err(Rejection::BadRequest("the request has no Host header; HTTP/1.1 needs one"));
+        return Err(Rejection::BadRequest(text::NO_HOST));
     }
     let Some(names) = names else { return Ok(()) };
     let admits = |authority: &str| {

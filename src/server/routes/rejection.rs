@@ -12,6 +12,8 @@ use crate::model::status::Unavailable;
 use crate::server::access::AccessError;
 use crate::server::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 
+pub(crate) mod text;
+
 /// WeChat's errcode for calls that are too frequent.
 pub(crate) const TOO_FREQUENT: i64 = 45011;
 
@@ -69,42 +71,27 @@ pub(crate) enum Rejection {
     NoSuchTicket(String, TicketType),
     /// These accounts have no live token; empty if the client must not learn their names.
     NotReady(Vec<String>),
-    /// A refusal that only WeChat's own routes have: an errcode and its text.
-    WeChat(i64, &'static str),
+    /// A refusal that only WeChat's own routes have: an errcode, WeChat's words for it, and what to do.
+    WeChat(i64, &'static str, &'static str),
 }
 
 impl From<AccessError> for Rejection {
     fn from(err: AccessError) -> Rejection {
         match err {
-            AccessError::UntrustedProxy => Rejection::Forwarded(
-                "this request was forwarded by a proxy that is not trusted here; ask the server directly, without \
-                 proxy headers, or name the proxy in serve's --trusted-proxy",
-            ),
-            AccessError::NoForwardedClient => Rejection::Forwarded(
-                "the proxy did not say for whom it asks; have it set X-Forwarded-For to the client's address",
-            ),
-            AccessError::BadForwardedClient => Rejection::Forwarded(
-                "the proxy says for whom it asks with something that is no IP address; have it set X-Forwarded-For to \
-                 the client's address",
-            ),
-            AccessError::ConflictingClients => Rejection::Forwarded(
-                "headers such as X-Forwarded-For, Forwarded, X-Real-IP and CF-Connecting-IP name different clients; have \
-                 the proxy set one of them and remove the others, and name every proxy in serve's --trusted-proxy",
-            ),
+            AccessError::UntrustedProxy => Rejection::Forwarded(text::UNTRUSTED_PROXY),
+            AccessError::NoForwardedClient => Rejection::Forwarded(text::NO_FORWARDED_CLIENT),
+            AccessError::BadForwardedClient => Rejection::Forwarded(text::BAD_FORWARDED_CLIENT),
+            AccessError::ConflictingClients => Rejection::Forwarded(text::CONFLICTING_CLIENTS),
             AccessError::Misdirected => Rejection::Misdirected,
             AccessError::CrossSite => Rejection::CrossSite,
-            AccessError::ExpiredCertificate => Rejection::Certificate(
-                "the client's certificate has expired; connect again with a new one",
-            ),
-            AccessError::FutureCertificate => Rejection::Certificate(
-                "the client's certificate is not valid yet; is the clock right, here and where it was made?",
-            ),
-            AccessError::UntrustedCertificate => Rejection::Certificate(
-                "the client's certificate is of no CA in serve's --tls-client-ca now; connect again with one that is",
-            ),
-            AccessError::SeveralAuthorizations => Rejection::BadRequest(
-                "the request has more than one Authorization header; send one",
-            ),
+            AccessError::ExpiredCertificate => Rejection::Certificate(text::EXPIRED_CERTIFICATE),
+            AccessError::FutureCertificate => Rejection::Certificate(text::FUTURE_CERTIFICATE),
+            AccessError::UntrustedCertificate => {
+                Rejection::Certificate(text::UNTRUSTED_CERTIFICATE)
+            }
+            AccessError::SeveralAuthorizations => {
+                Rejection::BadRequest(text::SEVERAL_AUTHORIZATIONS)
+            }
             AccessError::NoSuchAccount => Rejection::NoSuchAccount,
             AccessError::AmbiguousAccount => Rejection::WhichAccount,
         }
@@ -190,104 +177,100 @@ impl Rejection {
             Rejection::NoTicket(_) => "no_ticket",
             Rejection::NoSuchTicket(..) => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
-            Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, _) => "calm_down",
+            Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, ..) => "calm_down",
             Rejection::WeChat(..) => "bad_request",
         }
     }
 
-    /// The message for people: what to do, and nothing about this machine.
+    /// The message for people, in both languages: what to do, then why, and nothing about this machine.
     pub(crate) fn message(&self) -> Cow<'_, str> {
-        Cow::Borrowed(match self {
+        Cow::Owned(match self {
             Rejection::BadRequest(what)
             | Rejection::Forwarded(what)
             | Rejection::Certificate(what)
             | Rejection::Unauthorized(what, _)
-            | Rejection::WeChat(_, what) => what,
-            Rejection::Forbidden(address) => {
-                return Cow::Owned(format!(
-                    "your address {address} is not allowed here; on the server, add it to serve's --allow"
-                ));
-            }
-            Rejection::TooManyConnections(address, share) => {
-                return Cow::Owned(format!(
-                    "your address {address} has {share} connections here, as many as one address can hold; keep and reuse \
-                     fewer, or raise serve's --max-connections, or name a proxy in its --trusted-proxy"
-                ));
-            }
-            Rejection::ForbiddenAccount(address) => {
-                return Cow::Owned(format!(
-                    "your address {address} is not allowed to have this account's token; on the server, add it to the \
-                     account's allow"
-                ));
-            }
-            Rejection::ForbiddenApi => {
-                "your key is for calls of some APIs through the gateway only, and with a token you could call all of them; \
-                 send the calls to this server, without a token"
-            }
-            Rejection::Misdirected => {
-                "this server does not answer for this Host: on loopback it answers for localhost, 127.0.0.1 and [::1], \
-                 and for the names in serve's --server-name; ask for one of these, or add the name there"
-            }
-            Rejection::CrossSite => {
-                "a page of another site made a browser send this request; ask with a program, or open the page of this \
-                 server at / in the browser"
-            }
-            Rejection::BodyTooLarge => {
-                return Cow::Owned(format!(
-                    "the body is larger than {} KiB; no route here needs that much",
-                    MAX_BODY / 1024
-                ));
-            }
-            Rejection::HeadTooLarge => {
-                return Cow::Owned(format!(
-                    "the request line and headers are larger than {} KiB; send fewer or shorter headers",
-                    MAX_HEAD / 1024
-                ));
-            }
-            Rejection::RequestTimeout => {
-                return Cow::Owned(format!(
-                    "the request did not arrive within {} seconds; send it at once",
-                    REQUEST_TIMEOUT.as_secs()
-                ));
-            }
-            Rejection::NotFound => {
-                "no such path; there are /token, /token/ACCOUNT, /ticket/TYPE, /ticket/ACCOUNT/TYPE, /jssdk, /jssdk/ACCOUNT, \
-                 /healthz, /readyz, /metrics, and some of WeChat's own under /cgi-bin"
-            }
-            Rejection::NoSuchAccount => {
-                "no account of this name here, or the key is for others; `wxtoken status` on the server lists them"
-            }
-            Rejection::WhichAccount => {
-                "there are several accounts here; name one: GET /token/ACCOUNT"
-            }
-            Rejection::MethodNotAllowed(allowed) => return Cow::Owned(format!("use {allowed}")),
-            Rejection::CannotReplace(_) => {
-                "this server hands out what is published and replaces nothing: tell it on the host that fetches, with \
-                 `wxtoken fetch --rejected -`, or run serve with --refresh there"
-            }
+            | Rejection::WeChat(_, _, what) => return Cow::Borrowed(what),
             Rejection::NoToken(unavailable)
             | Rejection::NoTicket(unavailable)
-            | Rejection::TooFrequent(unavailable) => &unavailable.why,
-            Rejection::NoSuchTicket(account, kind) => {
-                return Cow::Owned(in_both(
-                    format!(
-                        "no {kind} tickets of the account {account} are kept here: on the server, put \"{kind}\" into \
-                         tickets = […] of [account.{account}] in the config."
-                    ),
-                    format!(
-                        "服务器未保存该账号的 {kind} ticket，请在其配置 [account.{account}] 的 tickets 中加上。"
-                    ),
-                ));
-            }
+            | Rejection::TooFrequent(unavailable) => return Cow::Borrowed(&unavailable.why),
+            Rejection::ForbiddenApi => return Cow::Borrowed(text::FORBIDDEN_API),
+            Rejection::Misdirected => return Cow::Borrowed(text::MISDIRECTED),
+            Rejection::CrossSite => return Cow::Borrowed(text::CROSS_SITE),
+            Rejection::NotFound => return Cow::Borrowed(text::NO_SUCH_PATH),
+            Rejection::NoSuchAccount => return Cow::Borrowed(text::NO_SUCH_ACCOUNT),
+            Rejection::WhichAccount => return Cow::Borrowed(text::WHICH_ACCOUNT),
+            Rejection::CannotReplace(_) => return Cow::Borrowed(text::CANNOT_REPLACE),
             Rejection::NotReady(accounts) if accounts.is_empty() => {
-                "not every account has a live token; run `wxtoken status` on the server to see why"
+                return Cow::Borrowed(text::NOT_READY);
             }
-            Rejection::NotReady(accounts) => {
-                return Cow::Owned(format!(
-                    "no live token for {}; run `wxtoken status` on the server to see why",
+            Rejection::Forbidden(address) => in_both(
+                format!(
+                    "On the server, add {address} to serve's --allow: your address {address} is not allowed here."
+                ),
+                format!(
+                    "请在服务器上把 {address} 加入 serve 的 --allow：您的地址 {address} 不在白名单中。"
+                ),
+            ),
+            Rejection::ForbiddenAccount(address) => in_both(
+                format!(
+                    "On the server, add {address} to the account's allow: your address {address} is not allowed to have \
+                     this account's token."
+                ),
+                format!(
+                    "请在服务器上把 {address} 加入该账号的 allow：您的地址 {address} 无权领取该账号的 token。"
+                ),
+            ),
+            Rejection::TooManyConnections(address, share) => in_both(
+                format!(
+                    "Keep and reuse fewer connections, raise serve's --max-connections, or name a proxy in its \
+                     --trusted-proxy: your address {address} has {share}, as many as one address can hold."
+                ),
+                format!(
+                    "请减少并复用连接，或调大 serve 的 --max-connections，或在 --trusted-proxy 中加入代理：您的地址 {address} \
+                     已有 {share} 个连接，达到单个地址的上限。"
+                ),
+            ),
+            Rejection::BodyTooLarge => in_both(
+                format!("Send a smaller body: it is larger than {} KiB.", MAX_BODY / 1024),
+                format!("请减小请求体：已超过 {} KiB。", MAX_BODY / 1024),
+            ),
+            Rejection::HeadTooLarge => in_both(
+                format!(
+                    "Send fewer or shorter headers: the request line and headers are larger than {} KiB.",
+                    MAX_HEAD / 1024
+                ),
+                format!("请减少或缩短请求头：请求行与请求头超过 {} KiB。", MAX_HEAD / 1024),
+            ),
+            Rejection::RequestTimeout => in_both(
+                format!(
+                    "Send the request at once: it did not arrive within {} seconds.",
+                    REQUEST_TIMEOUT.as_secs()
+                ),
+                format!("请一次性发送请求：{} 秒内未收到完整的请求。", REQUEST_TIMEOUT.as_secs()),
+            ),
+            Rejection::MethodNotAllowed(allowed) => in_both(
+                format!("Use one of the methods {allowed}: this path takes no other."),
+                format!("请使用 {allowed} 方法：该路径不支持其他方法。"),
+            ),
+            Rejection::NoSuchTicket(account, kind) => in_both(
+                format!(
+                    "On the server, put \"{kind}\" into tickets = […] of [account.{account}] in the config: no {kind} \
+                     tickets of the account {account} are kept here."
+                ),
+                format!(
+                    "请在服务器配置 [account.{account}] 的 tickets 中加上 \"{kind}\"：服务器未保存该账号的 {kind} ticket。"
+                ),
+            ),
+            Rejection::NotReady(accounts) => in_both(
+                format!(
+                    "Run `wxtoken status` on the server to see why: no live token for {}.",
                     accounts.join(", ")
-                ));
-            }
+                ),
+                format!(
+                    "请在服务器上运行 `wxtoken status` 查看原因：{} 没有可用的 token。",
+                    accounts.join("、")
+                ),
+            ),
         })
     }
 }
@@ -295,13 +278,51 @@ impl Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
+
+    /// The longest message in one language, in characters.
+    const MAX_MESSAGE: usize = 200;
+
+    /// A rejection of each kind whose message is composed.
+    fn composed() -> Vec<Rejection> {
+        let address: IpAddr = [203, 0, 113, 254].into();
+        vec![
+            Rejection::Forbidden(address),
+            Rejection::ForbiddenAccount(address),
+            Rejection::TooManyConnections(address, 256),
+            Rejection::BodyTooLarge,
+            Rejection::HeadTooLarge,
+            Rejection::RequestTimeout,
+            Rejection::MethodNotAllowed("GET, HEAD, POST"),
+            Rejection::NoSuchTicket("shop".to_owned(), TicketType::parse("wx_card").unwrap()),
+            Rejection::NotReady(vec!["crm".to_owned(), "shop".to_owned()]),
+        ]
+    }
+
+    #[test]
+    fn every_refusal_is_a_sentence_in_either_language_that_is_read_at_once() {
+        let fixed = text::ALL.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let composed = composed().into_iter().map(|it| {
+            let message = it.message().into_owned();
+            (format!("{it:?}"), message)
+        });
+        for (name, message) in fixed.chain(composed) {
+            let english = Language::English.resolve(&message);
+            let chinese = Language::Chinese.resolve(&message);
+            assert!(english.is_ascii() || english.contains(['…', '"']), "{name}: {english}");
+            assert!(english.ends_with('.') && chinese.ends_with('。'), "{name}: {message}");
+            for text in [english, chinese] {
+                assert!(text.chars().count() <= MAX_MESSAGE, "{name}: {text}");
+            }
+        }
+    }
 
     #[test]
     fn a_limit_is_named_in_a_unit_for_people() {
         for (rejection, limit) in [
-            (Rejection::BodyTooLarge, "larger than 16 KiB;"),
-            (Rejection::HeadTooLarge, "larger than 8 KiB;"),
-            (Rejection::RequestTimeout, "within 10 seconds;"),
+            (Rejection::BodyTooLarge, "larger than 16 KiB."),
+            (Rejection::HeadTooLarge, "larger than 8 KiB."),
+            (Rejection::RequestTimeout, "within 10 seconds."),
         ] {
             assert!(rejection.message().contains(limit), "{}", rejection.message());
         }

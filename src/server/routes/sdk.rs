@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::body;
-use super::rejection::{Rejection, TOO_FREQUENT};
+use super::rejection::{Rejection, TOO_FREQUENT, text};
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
@@ -59,15 +59,18 @@ pub(super) struct SdkTicketRequest {
 const GRANT_TYPE: &str = "client_credential";
 
 // WeChat's errors for requests that it cannot read.
-const MISSING_APPID: Rejection = Rejection::WeChat(41002, "appid missing");
-const MISSING_CORPID: Rejection = Rejection::WeChat(41002, "corpid missing");
-const MISSING_SECRET: Rejection =
-    Rejection::WeChat(41004, "appsecret missing: send your wxtoken key as the secret");
+const MISSING_APPID: Rejection = Rejection::WeChat(41002, "appid missing", text::SEND_APPID);
+const MISSING_CORPID: Rejection = Rejection::WeChat(41002, "corpid missing", text::SEND_CORPID);
+const MISSING_SECRET: Rejection = Rejection::WeChat(41004, "appsecret missing", text::SEND_KEY);
 const INVALID_GRANT_TYPE: Rejection =
-    Rejection::WeChat(40002, "invalid grant_type: it must be client_credential");
-const MISSING_ACCESS_TOKEN: Rejection = Rejection::WeChat(41001, "access_token missing");
+    Rejection::WeChat(40002, "invalid grant_type", text::SEND_GRANT_TYPE);
+const MISSING_ACCESS_TOKEN: Rejection =
+    Rejection::WeChat(41001, "access_token missing", text::SEND_ACCESS_TOKEN);
 const INVALID_TICKET_TYPE: Rejection =
-    Rejection::WeChat(40097, "invalid args: type, such as jsapi, is missing or is none");
+    Rejection::WeChat(40097, "invalid args", text::SEND_TICKET_TYPE);
+const NO_BODY: Rejection = Rejection::WeChat(44002, "empty post data", text::SEND_STABLE_BODY);
+const INVALID_BODY: Rejection =
+    Rejection::WeChat(47001, "data format error", text::SEND_STABLE_BODY);
 
 /// The body of stable_token.
 #[derive(Deserialize)]
@@ -92,12 +95,9 @@ impl SdkTokenRequest {
     /// Parses the body of /cgi-bin/stable_token.
     pub(super) fn parse_stable_token(body: &[u8]) -> Result<SdkTokenRequest, Rejection> {
         if body.is_empty() {
-            return Err(Rejection::WeChat(44002, "empty post data"));
+            return Err(NO_BODY);
         }
-        let body: StableBody = body::object(body).ok_or(Rejection::WeChat(
-            47001,
-            "data format error: it is not the JSON of stable_token",
-        ))?;
+        let body: StableBody = body::object(body).ok_or(INVALID_BODY)?;
         let secret = Secret::new(body.secret.to_string());
         SdkTokenRequest { appid: body.appid, secret, force: body.force_refresh }
             .checked(&body.grant_type)
@@ -169,9 +169,9 @@ pub(super) fn with_errcode_zero(json: &[u8]) -> Bytes {
 const ENDLESS_RETRY: [(&str, &str); 3] =
     [("40001", "40-001"), ("40014", "40-014"), ("42001", "42-001")];
 
-/// The text if several accounts have the AppID of a request.
-const SEVERAL_APPS: &str = "invalid appid: several accounts here have it, such as the apps of one corp; on the server, \
-                            give each client a key for its own account";
+/// WeChat's words for [`TOO_FREQUENT`], and that they are not WeChat's.
+pub(super) const TOO_FREQUENT_WORDS: &str =
+    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken";
 
 /// An error in the form of WeChat, which SDKs read.
 pub(super) struct WechatError {
@@ -187,7 +187,7 @@ impl WechatError {
             .iter()
             .fold(message.into_owned(), |text, (code, spelling)| text.replace(code, spelling));
         let (errcode, errmsg) = match rejection {
-            Rejection::WeChat(errcode, errmsg) => (*errcode, (*errmsg).to_owned()),
+            Rejection::WeChat(errcode, words, what) => (*errcode, format!("{words}: {what}")),
             Rejection::Forbidden(ip) | Rejection::ForbiddenAccount(ip) => {
                 (40164, format!("invalid ip {ip}, not in whitelist: {message}"))
             }
@@ -196,28 +196,28 @@ impl WechatError {
             }
             Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
             Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
-            Rejection::WhichAccount => (40013, SEVERAL_APPS.to_owned()),
+            Rejection::WhichAccount => {
+                (40013, format!("invalid appid: {}", text::SEVERAL_WITH_APPID))
+            }
             Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::NotReady(_)
             | Rejection::TooManyConnections(..)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
             // Some SDKs take a negative errcode for success, find no token, and ask again at once.
-            Rejection::TooFrequent(_) => (
-                TOO_FREQUENT,
-                format!(
-                    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep asking \
-                     without a pause, and there is nothing to hand out: {message}"
-                ),
-            ),
+            Rejection::TooFrequent(_) => {
+                (TOO_FREQUENT, format!("{TOO_FREQUENT_WORDS}: {} {message}", text::KEEPS_ASKING))
+            }
             // As WeChat says of an account that may not have such tickets.
             Rejection::NoSuchTicket(..)
             | Rejection::ForbiddenApi
             | Rejection::CrossSite
             | Rejection::Certificate(_) => (48001, format!("api unauthorized: {message}")),
-            Rejection::MethodNotAllowed("POST") => (43002, "require POST method".to_owned()),
+            Rejection::MethodNotAllowed("POST") => {
+                (43002, format!("require POST method: {message}"))
+            }
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
-                (43001, "require GET method".to_owned())
+                (43001, format!("require GET method: {message}"))
             }
             Rejection::NotFound | Rejection::Misdirected => {
                 (40066, format!("invalid url: {message}"))

@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use crate::accounts::Accounts;
 use crate::error::both;
+use crate::language::bilingual;
 use crate::log::error;
 use crate::server::access::allowlist::{self, Allowlist};
 use crate::server::access::keys::Keys;
@@ -134,7 +135,11 @@ impl AccessReader {
             files.add(&path);
             let listed = allowlist::read_file(&path)?;
             if listed.is_empty() && sources.allow.is_empty() {
-                error!("serve: allow file {} holds no address: nobody gets in", path.display());
+                let what = bilingual!(
+                    "holds no address, so no client is let in: add the addresses of clients",
+                    "没有地址，任何调用方都无法访问：请加入调用方的地址"
+                );
+                error!("serve: allow file {} {what}", path.display());
             }
             Ok(Box::new(|_: Option<&Allowlist>| listed) as Make<Allowlist>)
         };
@@ -148,10 +153,11 @@ impl AccessReader {
             files.add(&path);
             let keys = Keys::read(&path, &sources.account_names())?;
             if keys.is_empty() {
-                error!(
-                    "serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one",
-                    path.display()
+                let what = bilingual!(
+                    "holds no key, so no client gets a token: `wxtoken key NAME` makes one",
+                    "没有访问密钥，任何调用方都领不到 token：可用 `wxtoken key NAME` 生成"
                 );
+                error!("serve: keys file {} {what}", path.display());
             }
             Ok(Box::new(|_: Option<&Keys>| keys) as Make<Keys>)
         };

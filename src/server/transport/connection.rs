@@ -30,7 +30,7 @@ use crate::server::access::peer::ConnectionInfo;
 use crate::server::access::token_loop::LoopCounter;
 use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT};
 use crate::server::routes::handler::{self, Handled};
-use crate::server::routes::rejection::Rejection;
+use crate::server::routes::rejection::{Rejection, text};
 use crate::server::routes::response::{self, Reply};
 use crate::server::routes::{
     UNKNOWN_ROUTE, begins_as_api, begins_for_sdks, is_api, printable_path,
@@ -47,8 +47,6 @@ const PEEKED: usize = 48;
 const LONGEST_METHOD_SHOWN: usize = 10;
 
 /// The answer to plain HTTP on a port that expects TLS.
-const SPEAKS_HTTPS: &str = "this port speaks https, and this was plain http; ask https://… here";
-
 /// What is needed for as long as a connection lasts.
 struct Connection {
     info: ConnectionInfo,
@@ -141,7 +139,7 @@ impl Connection {
         let first = &first[..peeked];
         if first.first().is_some_and(|byte| *byte != tls::HANDSHAKE_RECORD) {
             self.is_for_sdks.set(begins_for_sdks(first));
-            let end = ConnectionEnd::Rejected(Rejection::BadRequest(SPEAKS_HTTPS));
+            let end = ConnectionEnd::Rejected(Rejection::BadRequest(text::SPEAKS_HTTPS));
             self.close(Stream::Tcp(socket), end).await;
             return None;
         }
@@ -296,9 +294,7 @@ fn end_by(err: hyper::Error) -> ConnectionEnd {
     if err.is_parse_too_large() {
         ConnectionEnd::Rejected(Rejection::HeadTooLarge)
     } else if err.is_parse() {
-        ConnectionEnd::Rejected(Rejection::BadRequest(
-            "this is not HTTP/1.1 as this server understands it; send GET /token",
-        ))
+        ConnectionEnd::Rejected(Rejection::BadRequest(text::NOT_HTTP))
     } else {
         ConnectionEnd::Finished
     }

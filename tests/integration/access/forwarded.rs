@@ -148,7 +148,10 @@ fn a_refusal_on_sdk_routes_behind_a_proxy_is_logged() {
     let path = format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=x");
     server.send(&request(&path, "X-Forwarded-For: 10.1.0.1\r\n"));
     let stderr = server.stop();
-    assert!(stderr.contains("serve: refused 127.0.0.1: this request was forwarded"), "{stderr}");
+    assert!(
+        stderr.contains("serve: refused 127.0.0.1: Ask the server directly, without proxy"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -304,7 +307,9 @@ fn allow_file_adds_to_allow_and_does_not_imply_loopback() {
     let server = sandbox.serve(&["--allow-file", file]);
     assert!(!is_allowed(&server, "127.0.0.1"));
     let stderr = server.stop();
-    let expected = format!("wxtoken: serve: allow file {file} holds no address: nobody gets in\n");
+    let expected = format!(
+        "wxtoken: serve: allow file {file} holds no address, so no client is let in: add the addresses of clients 没有地址，任何调用方都无法访问：请加入调用方的地址\n"
+    );
     assert!(stderr.starts_with(&expected), "{stderr}");
 }
 

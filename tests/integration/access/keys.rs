@@ -140,7 +140,7 @@ fn two_authorization_headers_or_a_malformed_one_are_400() {
         let response = server.send(&request("/token", &headers));
         assert_eq!(response.status, 400, "{headers}");
         assert_eq!(response.json()["error"], "bad_request");
-        assert!(response.body.contains("more than one Authorization header"), "{response:?}");
+        assert!(response.body.contains("Send one Authorization header"), "{response:?}");
     }
     for headers in [
         format!("Authorization: Bearer\r\n {}\r\n", php.key),
@@ -165,7 +165,7 @@ fn a_missing_or_wrong_key_is_401_with_a_challenge_and_a_remedy() {
         (
             "/token",
             "",
-            "send Authorization: Bearer KEY; on the server, `wxtoken key NAME` makes one",
+            "Send Authorization: Bearer KEY: a key is needed here. On the server, `wxtoken key NAME` makes one.",
         ),
         ("/token", "Authorization: Bearer wxk_\r\n", "not in the server's keys file"),
         ("/token/default", "", "a key is needed here"),
@@ -409,7 +409,7 @@ fn an_empty_keys_file_refuses_every_request_with_a_warning() {
         assert_eq!(server.get("/healthz").status, 200);
         let stderr = server.stop();
         let expected = format!(
-            "wxtoken: serve: keys file {} holds no key: nobody gets a token; `wxtoken key NAME` makes one\n",
+            "wxtoken: serve: keys file {} holds no key, so no client gets a token: `wxtoken key NAME` makes one 没有访问密钥，任何调用方都领不到 token：可用 `wxtoken key NAME` 生成\n",
             setup.path().display()
         );
         assert!(stderr.starts_with(&expected), "{stderr}");

@@ -53,7 +53,7 @@ fn one_kind_of_refusal_does_not_hide_another() {
     server.send("GET /token HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     let stderr = server.stop();
     for line in [
-        "refused 127.0.0.1: this request was forwarded",
+        "refused 127.0.0.1: Ask the server directly, without proxy",
         "refused 127.0.0.1: it asked for host evil.example",
         "refused 127.0.0.4: not in --allow",
     ] {

@@ -326,7 +326,7 @@ fn serve_answers_for_each_account_by_name_and_by_appid() {
     fs::remove_file(home.document_path("a1")).unwrap();
     assert_eq!((server.get("/token/a1").status, server.get("/token/a2").status), (503, 200));
     let ready = server.get("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("for a1;"), "{}", ready.body);
+    assert!(ready.status == 503 && ready.body.contains("no live token for a1."), "{}", ready.body);
 }
 
 #[test]

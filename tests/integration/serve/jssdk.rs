@@ -76,12 +76,12 @@ fn what_cannot_be_signed_is_refused_with_the_reason() {
     let sandbox = sandbox();
     let server = sandbox.serve(&[]);
     for (query, status, reason) in [
-        ("", 400, "there is no url"),
+        ("", 400, "Give the url of the page"),
         ("url=shop.example", 400, "https://"),
-        ("url=https://shop.example/?a=1&b=2", 400, "percent-encoded"),
-        ("url=https%3A%2F%2Fshop.example&type=wx_card", 400, "the type is jsapi"),
+        ("url=https://shop.example/?a=1&b=2", 400, "Percent-encode the url"),
+        ("url=https%3A%2F%2Fshop.example&type=wx_card", 400, "Ask for the type jsapi"),
         ("url=https%3A%2F%2Fshop.example&type=agent_config", 400, "WeCom"),
-        ("url=https%3A%2F%2Fshop.example&agentid=x", 400, "agentid is not a number"),
+        ("url=https%3A%2F%2Fshop.example&agentid=x", 400, "Give the agentid of the app"),
     ] {
         let answer = server.get(&format!("/jssdk?{query}"));
         assert_eq!(answer.status, status, "{query} {answer:?}");

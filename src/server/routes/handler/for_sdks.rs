@@ -18,34 +18,25 @@ use crate::server::access::opaque;
 use crate::server::access::retry_storm::{ClientId, SUSPICIOUS_INTERVAL};
 use crate::server::gateway::admission::path::split_account;
 use crate::server::routes::body::{self, RequestBody};
-use crate::server::routes::rejection::{Challenge, Rejection, TOO_FREQUENT};
-use crate::server::routes::sdk::{self, SdkRoute, SdkTicketRequest, SdkTokenRequest};
+use crate::server::routes::rejection::{Challenge, Rejection, TOO_FREQUENT, text};
+use crate::server::routes::sdk::{
+    self, SdkRoute, SdkTicketRequest, SdkTokenRequest, TOO_FREQUENT_WORDS,
+};
 use crate::server::routes::without_extra_slashes;
 
 // What ends the retry loop of an SDK: no SDK retries after this errcode.
 
 /// The token is honoured.
-const LOOPS_WITH_HONOURED: Rejection = Rejection::WeChat(
-    TOO_FREQUENT,
-    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; WeChat honours the token that you \
-     were handed and keep coming back with, so its refusal has another reason",
-);
+const LOOPS_WITH_HONOURED: Rejection =
+    Rejection::WeChat(TOO_FREQUENT, TOO_FREQUENT_WORDS, text::LOOPS_WITH_HONOURED);
 
 /// WeChat could not be asked.
-const LOOPS_IN_DOUBT: Rejection = Rejection::WeChat(
-    TOO_FREQUENT,
-    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep coming back with the token \
-     that you were handed, and WeChat could not be asked whether it is honoured; if WeChat rejects it, say so with POST \
-     /token, or on the server with `wxtoken fetch --rejected -`",
-);
+const LOOPS_IN_DOUBT: Rejection =
+    Rejection::WeChat(TOO_FREQUENT, TOO_FREQUENT_WORDS, text::LOOPS_IN_DOUBT);
 
 /// This server does not ask WeChat.
-const LOOPS_WITHOUT_REFRESH: Rejection = Rejection::WeChat(
-    TOO_FREQUENT,
-    "api minute-quota reach limit, must slower, retry next minute: this is wxtoken; you keep coming back with the token \
-     that you were handed, and this server does not ask WeChat whether it is honoured; if WeChat rejects it, say so on the \
-     host that fetches, with `wxtoken fetch --rejected -`",
-);
+const LOOPS_WITHOUT_REFRESH: Rejection =
+    Rejection::WeChat(TOO_FREQUENT, TOO_FREQUENT_WORDS, text::LOOPS_WITHOUT_REFRESH);
 
 impl RequestContext<'_> {
     /// Answers one of WeChat's own routes.
@@ -189,10 +180,8 @@ impl RequestContext<'_> {
         let is_named =
             |account: &usize| named.is_none_or(|named| named == self.accounts().names()[*account]);
         let holder = self.holder_of(&request.access_token)?.filter(is_named);
-        let account = holder.ok_or_else(|| {
-            let why = "this access_token is none that is handed out here now; ask /cgi-bin/token for it again";
-            Rejection::NoToken(Unavailable::for_now(why))
-        })?;
+        let account = holder
+            .ok_or_else(|| Rejection::NoToken(Unavailable::for_now(text::NOT_THE_CURRENT_TOKEN)))?;
         self.check_account(account)?;
         let ticket = self.ticket(account, &request.kind).await?;
         Ok(sdk::with_errcode_zero(&ticket))

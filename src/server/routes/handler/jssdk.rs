@@ -6,20 +6,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{GETTICKET, RequestContext};
-use crate::language::bilingual;
 use crate::model::jssdk::PageRequest;
 use crate::model::secret::Secret;
 use crate::model::status::Unavailable;
-use crate::server::routes::rejection::{Challenge, Rejection};
-
-const NO_APPID: &str = bilingual!(
-    "a page needs the account's AppID, which is not known here: on the server, put appid = … under the account in the config.",
-    "页面需要 AppID，请在服务器配置的该账号中写上 appid。"
-);
-
-/// What the URL of a page looks like in a query, when its parts are taken for parameters of their own.
-const UNKNOWN_PARAMETER: &str = "the query has something besides url, type and agentid: is the url percent-encoded, with \
-                                 encodeURIComponent?";
+use crate::server::routes::rejection::{Challenge, Rejection, text};
 
 /// The ticket, as it is handed out.
 #[derive(Deserialize)]
@@ -41,9 +31,7 @@ impl RequestContext<'_> {
         let account = self.find(name, key)?;
         let request = parse(head.uri.query().unwrap_or_default())?;
         if request.check_api(self.accounts().api(account)).is_err() {
-            return Err(Rejection::BadRequest(
-                "accounts of this kind have no such tickets: agent_config is WeCom's",
-            ));
+            return Err(Rejection::BadRequest(text::NO_AGENT_CONFIG));
         }
         let ticket = self.ticket(account, &request.ticket).await?;
         let clock = &self.state.clock;
@@ -51,7 +39,7 @@ impl RequestContext<'_> {
         let appid = self.accounts().status(account, now).appid.filter(|appid| !appid.is_empty());
         let body = serde_json::from_slice::<TicketBody>(&ticket).ok();
         let (Some(appid), Some(TicketBody { ticket })) = (appid, body) else {
-            return Err(Rejection::NoTicket(Unavailable::for_now(NO_APPID)));
+            return Err(Rejection::NoTicket(Unavailable::for_now(text::NO_APPID)));
         };
         let ticket = Secret::new(ticket.to_string());
         let random = [clock.random(), clock.random()];
@@ -67,10 +55,10 @@ fn parse(query: &str) -> Result<PageRequest, Rejection> {
             "url" => &mut url,
             "type" => &mut ticket,
             "agentid" => &mut agentid,
-            _ => return Err(Rejection::BadRequest(UNKNOWN_PARAMETER)),
+            _ => return Err(Rejection::BadRequest(text::UNKNOWN_PARAMETER)),
         };
         if known.replace(value).is_some() {
-            return Err(Rejection::BadRequest(UNKNOWN_PARAMETER));
+            return Err(Rejection::BadRequest(text::UNKNOWN_PARAMETER));
         }
     }
     let [url, ticket, agentid] = [url, ticket, agentid].map(Option::unwrap_or_default);

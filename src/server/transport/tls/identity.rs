@@ -62,7 +62,7 @@ fn certified_key(
     // The error of the parser is dropped: it may quote the key.
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         if pem.windows(9).any(|word| word == b"ENCRYPTED") {
-            problem("is encrypted, and nobody is here to type its passphrase: decrypt it with openssl pkey")
+            problem("is encrypted, and a server cannot ask for its passphrase: decrypt it with openssl pkey")
         } else {
             problem("has no private key in it; expected PEM with -----BEGIN PRIVATE KEY-----")
         }
