@@ -15,7 +15,7 @@ pub(crate) struct Finding {
     /// A word for the thing, for scripts.
     pub(crate) about: &'static str,
     pub(crate) verdict: Verdict,
-    /// What was found.
+    /// What was found, in both languages; a name or a path is the same in each.
     pub(crate) what: String,
     /// What to do about it, in English and Chinese.
     pub(crate) remedy: Option<[String; 2]>,

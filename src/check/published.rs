@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use time::UtcDateTime;
-
 use super::{Finding, span};
 use crate::error::Exit;
+use crate::language::{bilingual, in_both};
 use crate::log::printable;
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
@@ -56,68 +55,95 @@ pub(crate) fn token(
     let about = "token";
     let name = document.token.fingerprint();
     let left = span(document.left(now));
+    let notice = |english: &str, chinese: &str| {
+        Finding::notice(about, has_left(&name, &left, english, chinese))
+    };
     match liveness {
         _ if document.left(now).is_zero() => {
             let expired = rfc3339(document.expires_at(now));
-            Finding::problem(about, Exit::NoToken, format!("{name} expired at {expired}")).remedy(
-                "Run wxtoken fetch now, and see why nobody did.",
+            let what = in_both(
+                format!("{name} expired at {expired}"),
+                format!("{name} 已于 {expired} 过期"),
+            );
+            Finding::problem(about, Exit::NoToken, what).remedy(
+                "Run wxtoken fetch now, and see why it was not refreshed in time.",
                 "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
             )
         }
         Some(Liveness::Dead) => {
-            let what = format!("{name} is dead, {left} before its time: killed some time after");
-            killed(account, &what, document.created_at(now))
+            let since = rfc3339(document.created_at(now));
+            let what = in_both(
+                format!("{name} is dead, {left} before its time: killed some time after {since}. "),
+                format!("{name} 已提前失效，本应还有 {left}：在 {since} 之后被作废。"),
+            );
+            killed(account, &what)
         }
         _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
-            let what = format!(
-                "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some time after"
+            let since = rfc3339(document.created_at(now));
+            let what = in_both(
+                format!(
+                    "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some \
+                     time after {since}. "
+                ),
+                format!(
+                    "{name} 已不是微信当前的 token，数分钟内失效，本应还有 {left}：在 {since} 之后被更换。"
+                ),
             );
-            killed(account, &what, document.created_at(now))
+            killed(account, &what)
         }
-        Some(Liveness::Alive) => Finding::good(about, format!("{name} is honoured, {left} left")),
+        Some(Liveness::Alive) => {
+            let what = in_both(
+                format!("{name} is honoured, {left} left"),
+                format!("{name} 有效，剩余 {left}"),
+            );
+            Finding::good(about, what)
+        }
         // WeChat honours a token that it issues, even if it refuses this host's address.
         _ if current.is_some_and(|it| it.is(document)) => {
-            Finding::good(about, format!("{name} is given again, so it is honoured, {left} left"))
+            let what = in_both(
+                format!("{name} is given again, so it is honoured, {left} left"),
+                format!("微信再次给出 {name}，因此有效，剩余 {left}"),
+            );
+            Finding::good(about, what)
         }
-        None if account.rules == Rules::Mirror && current.is_some() => Finding::notice(
-            about,
-            format!("{name} has {left} left, and the other wxtoken gives another one by now"),
-        )
-        .remedy(
-            "Well if a fetch follows within the minute; else see below whether one is run.",
-            "若一分钟内会运行 fetch 则无妨，否则请看下面的 schedule 一项。",
-        ),
+        None if account.rules == Rules::Mirror && current.is_some() => {
+            notice("the other wxtoken gives another one by now", "上游现在给出的是另一个").remedy(
+                "See schedule, below, unless a fetch follows within the minute.",
+                "请看下面的 schedule 一项；若一分钟内会运行 fetch，则无须处理。",
+            )
+        }
         Some(Liveness::Unknown(err)) => unknown(&name, &left, err),
-        None => Finding::notice(
-            about,
-            format!("{name} has {left} left; whether it is honoured was not tried"),
-        ),
+        None => notice("whether it is honoured was not tried", "未验证微信是否接受"),
     }
+}
+
+/// The text about a token of this name that has this life left, and something else.
+fn has_left(name: &str, left: &str, english: &str, chinese: &str) -> String {
+    in_both(format!("{name} has {left} left; {english}"), format!("{name} 剩余 {left}；{chinese}"))
 }
 
 /// A token whose probe was inconclusive.
 fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
-    let finding = |why: &str| {
-        let what = format!("{name} has {left} left; whether it is honoured is unknown, {why}");
-        Finding::notice("token", what)
-    };
+    let what = has_left(name, left, "whether it is honoured is unknown", "微信是否接受未知");
     match err {
         // WeChat checks the allowlist before the token.
         UpstreamError::Refused(refusal) if refusal.class() == Class::Allowlist => {
-            finding("this host's address was refused before the token was looked at").remedy(
+            let why = bilingual!(
+                "this host's address was refused before the token was looked at",
+                "本机地址先被拒绝，微信未检查 token"
+            );
+            Finding::notice("token", format!("{what}: {why}")).remedy(
                 "See address, above; or check on a host that uses the token.",
                 "见上面的 address 一项；也可在使用该 token 的主机上检查。",
             )
         }
-        err => finding(&format!("no verdict: {err}")),
+        err => Finding::notice("token", format!("{what}: {err}")),
     }
 }
 
-/// A token that was invalidated before its time.
-fn killed(account: &Account, what: &str, since: UtcDateTime) -> Finding {
-    let what = format!("{what} {}", rfc3339(since));
-    let finding =
-        |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}. {cause}"));
+/// A token that was invalidated before its time, as the sentence `what` says, with a blank after it in English.
+fn killed(account: &Account, what: &str) -> Finding {
+    let finding = |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}{cause}"));
     // The account of the command line is not named.
     let argument = match account.name.as_str() {
         DEFAULT_ACCOUNT => String::new(),
@@ -131,18 +157,31 @@ fn killed(account: &Account, what: &str, since: UtcDateTime) -> Finding {
         "请立即更换（选项与本次 check 相同）：{command}；serve --refresh 收到调用方报告后会自动更换。"
     );
     match account.rules {
-        Rules::Classic => finding("Another program asks for this account's token, too: on classic each call kills the one before")
-            .remedy(
-                format!("Find it, or set api = \"stable\", which such programs do not disturb. {now}"),
-                format!("另有程序也在获取该账号的 token（classic 接口每次调用都会使旧 token 失效）：请找出并停用，或改用 api = \"stable\"。{now_zh}"),
+        Rules::Classic => finding(bilingual!(
+            "Another program asks for this account's token, too: on classic each call kills the one before.",
+            "另有程序也在获取该账号的 token：classic 接口每次调用都会使旧 token 失效。"
+        ))
+        .remedy(
+            format!(
+                "Find that program and stop it, or set api = \"stable\", which such programs do not disturb. {now}"
             ),
-        Rules::Stable | Rules::Mirror => finding("Another program asks with force_refresh, or the AppSecret was reset").remedy(
-            format!("Find who sends force_refresh; has anybody reset the AppSecret? {now}"),
-            format!("可能有程序带 force_refresh 刷新，或 AppSecret 被重置，请排查。{now_zh}"),
+            format!("请找出该程序并停用，或改用 api = \"stable\"，不受其影响。{now_zh}"),
         ),
-        Rules::Work => finding("The app's secret was reset, or the app was disabled").remedy(
+        Rules::Stable | Rules::Mirror => finding(bilingual!(
+            "Another program asks with force_refresh, or the AppSecret was reset.",
+            "另有程序带 force_refresh 刷新，或 AppSecret 已被重置。"
+        ))
+        .remedy(
+            format!("Find the program that sends force_refresh, or the reset of the AppSecret. {now}"),
+            format!("请找出带 force_refresh 的程序，或确认 AppSecret 是否被重置。{now_zh}"),
+        ),
+        Rules::Work => finding(bilingual!(
+            "The app's secret was reset, or the app was disabled.",
+            "应用的 Secret 已被重置，或应用已停用。"
+        ))
+        .remedy(
             format!("Look at the app in WeCom's console. {now}"),
-            format!("请在企业微信管理后台查看该应用的 Secret 与状态。{now_zh}"),
+            format!("请在企业微信管理后台「应用管理」中查看该应用的 Secret 与状态。{now_zh}"),
         ),
     }
 }
@@ -155,10 +194,17 @@ pub(crate) fn problem(
     problem: &Problem,
 ) -> Finding {
     let why = match problem {
-        Problem::Missing => format!("nothing is published: {place} does not exist"),
+        Problem::Missing => in_both(
+            format!("nothing is published: {place} does not exist"),
+            format!("尚未发布：{place} 不存在"),
+        ),
         Problem::Unreadable(why) | Problem::Damaged(why) => why.clone(),
         Problem::Foreign { appid } => {
-            format!("{place} belongs to {}, another account", printable(appid, 64))
+            let appid = printable(appid, 64);
+            in_both(
+                format!("{place} belongs to {appid}, another account"),
+                format!("{place} 属于另一账号 {appid}"),
+            )
         }
     };
     let why = match ticket {
@@ -168,7 +214,7 @@ pub(crate) fn problem(
     match problem {
         // A fetch does not help.
         Problem::Unreadable(_) => Finding::problem(about, Exit::NoToken, why).remedy(
-            "See store or directory, above; run this as whoever fetches, or as a member of the group that may read it.",
+            "See store or directory, above; run this as the user that runs fetch, or as a member of the group that may read it.",
             "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
         ),
         Problem::Missing | Problem::Damaged(_) | Problem::Foreign { .. } => replaceable(about, why),
@@ -178,7 +224,7 @@ pub(crate) fn problem(
 /// A document that the next fetch replaces.
 fn replaceable(about: &'static str, why: String) -> Finding {
     Finding::problem(about, Exit::NoToken, why).remedy(
-        "Run wxtoken fetch as whoever is to keep it fresh, with the same --dir or --file.",
+        "Run wxtoken fetch as the user that keeps it fresh, with the same --dir or --file.",
         "请以负责刷新的用户运行 wxtoken fetch，--dir 或 --file 须一致。",
     )
 }
@@ -188,10 +234,20 @@ pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
     let about = "ticket";
     match &status.published {
         Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
-            replaceable(about, format!("{kind}: {fingerprint} expired at {}", rfc3339(*expires_at)))
+            let expired = rfc3339(*expires_at);
+            let what = in_both(
+                format!("{kind}: {fingerprint} expired at {expired}"),
+                format!("{kind}: {fingerprint} 已于 {expired} 过期"),
+            );
+            replaceable(about, what)
         }
         Ok(Published { life, fingerprint, .. }) => {
-            Finding::good(about, format!("{kind}: {fingerprint} has {} left", span(*life)))
+            let left = span(*life);
+            let what = in_both(
+                format!("{kind}: {fingerprint} has {left} left"),
+                format!("{kind}: {fingerprint} 剩余 {left}"),
+            );
+            Finding::good(about, what)
         }
         Err(problem) => self::problem(about, Some(kind), &status.place, problem),
     }
@@ -203,11 +259,14 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -
     let ahead = -now.since(document.created_at);
     if ahead > MAX_CLOCK_SKEW {
         let ahead = span(ahead.unsigned_abs());
-        return Finding::notice(about, format!("asked for {ahead} in the future: a clock was set back, or differs"))
-            .remedy(
-                "The next fetch asks anew; see that the clocks of all hosts that fetch are kept by NTP.",
-                "下次 fetch 会重新获取；请确认所有刷新主机的时间由 NTP 校准。",
-            );
+        let what = in_both(
+            format!("asked for {ahead} in the future: a clock was set back, or differs"),
+            format!("获取时间比现在晚 {ahead}：时钟被调回，或各主机时间不一致"),
+        );
+        return Finding::notice(about, what).remedy(
+            "See that NTP keeps the clocks of all hosts that fetch; the next fetch asks anew.",
+            "请确认所有刷新主机的时间由 NTP 校准；下次 fetch 会重新获取。",
+        );
     }
     let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its upstream every half minute or so.
@@ -219,22 +278,26 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -
         ),
     };
     let late = Duration::try_from(now.wall - due_at).unwrap_or_default();
+    let age = span(age);
     if late <= TOLERATED_DELAY {
-        return Finding::good(about, format!("last asked for {} ago", span(age)));
+        let what = in_both(format!("last asked for {age} ago"), format!("上次获取在 {age} 之前"));
+        return Finding::good(about, what);
     }
-    let what = format!(
-        "last asked for {} ago, and due since {}: nobody has asked since",
-        span(age),
-        rfc3339(due_at)
+    let due_at = rfc3339(due_at);
+    let what = in_both(
+        format!("last asked for {age} ago, and due since {due_at}: not asked for since"),
+        format!("上次获取在 {age} 之前，{due_at} 起就应刷新，至今未刷新"),
     );
     Finding::notice(about, what).remedy(
-        "Is cron, the timer (systemctl list-timers) or serve --refresh running, and what did it say last?",
+        "See whether cron, the timer (systemctl list-timers) or serve --refresh runs, and what it said last.",
         "请确认 cron、systemd 定时器（systemctl list-timers）或 serve --refresh 正在运行，并查看其最近的日志。",
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use time::UtcDateTime;
+
     use super::super::Verdict;
     use super::*;
     use crate::model::api::Api;
@@ -268,13 +331,13 @@ mod tests {
         for (rules, refresh_before, life, age, verdict, words) in [
             (Rules::Stable, 300, 7200, 600, Verdict::Good, "last asked for 10m ago"),
             (Rules::Stable, 300, 7200, 6900 + 180, Verdict::Good, "last asked"),
-            (Rules::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "nobody has asked since"),
+            (Rules::Stable, 300, 7200, 6900 + 181, Verdict::Notice, "not asked for since"),
             // Due since it was issued, with half an hour to live.
             (Rules::Stable, 3600, 1800, 60, Verdict::Good, "last asked for 1m ago"),
-            (Rules::Stable, 3600, 1800, 200, Verdict::Notice, "nobody has asked since"),
-            (Rules::Classic, 7200, 7200, 200, Verdict::Notice, "nobody has asked since"),
+            (Rules::Stable, 3600, 1800, 200, Verdict::Notice, "not asked for since"),
+            (Rules::Classic, 7200, 7200, 200, Verdict::Notice, "not asked for since"),
             (Rules::Mirror, 300, 7200, 200, Verdict::Good, "last asked"),
-            (Rules::Mirror, 300, 7200, 240, Verdict::Notice, "nobody has asked since"),
+            (Rules::Mirror, 300, 7200, 240, Verdict::Notice, "not asked for since"),
             // A clock that differs a little, and one that was set back.
             (Rules::Stable, 300, 7200, -60, Verdict::Good, "last asked for 0s ago"),
             (Rules::Stable, 300, 7200, -61, Verdict::Notice, "1m 1s in the future"),

@@ -13,7 +13,7 @@ use crate::check::{Finding, Verdict, local, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
-use crate::language::Language;
+use crate::language::{Language, bilingual};
 use crate::log;
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
@@ -131,7 +131,7 @@ impl Examination<'_> {
                 return; // The same error, told already.
             }
             findings.add(Finding::from_error("host", &err).remedy(
-                "Mend ca_file, proxy or base_url of this account.",
+                "Correct ca_file, proxy or base_url of this account.",
                 "请修正该账号的 ca_file、proxy 或 base_url。",
             ));
         });
@@ -207,10 +207,10 @@ impl Examination<'_> {
         let answer = match connect::upstream(&account, client, secret) {
             Ok(upstream) => upstream.request_token(RefreshMode::Normal, self.timeout()),
             Err(err) => {
-                self.findings.add(
-                    Finding::from_error("credentials", &err)
-                        .remedy("Say which account this is.", "请指明是哪个账号。"),
-                );
+                self.findings.add(Finding::from_error("credentials", &err).remedy(
+                    "Give the AppID, by --appid or appid in the config.",
+                    "请用 --appid 或配置中的 appid 指明 AppID。",
+                ));
                 return None;
             }
         };
@@ -284,7 +284,7 @@ impl Examination<'_> {
 /// Where the account is configured.
 fn origin(config: &UpstreamConfig) -> String {
     match &config.origin {
-        Origin::CommandLine => "given on the command line".to_owned(),
+        Origin::CommandLine => bilingual!("given on the command line", "由命令行给出").to_owned(),
         Origin::Config { account, .. } => account.clone(),
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::check::{Finding, Verdict};
 use crate::commands::output;
 use crate::commands::output::terminal::{padded, wrapped};
-use crate::language::Language;
+use crate::language::{Language, is_unresolved};
 use crate::log::{printable, without_secrets};
 
 /// The longest text of a finding that is shown.
@@ -179,7 +179,13 @@ impl<'a> Report<'a> {
             let name_width = self.accounts.iter().map(|it| it.len()).max().unwrap_or_default();
             let name = self.accounts[account];
             let remedy = remedy.map(|[english, chinese]| style.language.text(english, chinese));
-            let remedy = remedy.map(|it| format!(". {it}")).unwrap_or_default();
+            let ends = what.ends_with(['.', '。', '?', '？']);
+            let stop = match style.language {
+                _ if ends => " ",
+                Language::Chinese => "。",
+                Language::English | Language::Both => ". ",
+            };
+            let remedy = remedy.map(|it| format!("{stop}{it}")).unwrap_or_default();
             return format!(
                 "{on}{sign}{off} {name:name_width$}  {about:ABOUT_WIDTH$}  {what}{remedy}\n"
             );
@@ -274,6 +280,9 @@ struct FindingJson<'a> {
     about: &'static str,
     verdict: &'static str,
     what: String,
+    /// The same in Chinese, unless it has no words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what_zh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,10 +298,12 @@ impl<'a> FindingJson<'a> {
             Some([english, chinese]) => [Some(english.as_str()), Some(chinese.as_str())],
             None => [None, None],
         };
+        let what = |it: Language| printable(&without_secrets(&it.resolve(&finding.what)), MAX_WHAT);
         FindingJson {
             about: finding.about,
             verdict: word(finding.verdict),
-            what: printable(&without_secrets(&Language::Both.resolve(&finding.what)), MAX_WHAT),
+            what: what(Language::English),
+            what_zh: is_unresolved(&finding.what).then(|| what(Language::Chinese)),
             remedy,
             remedy_zh,
             exit: match finding.verdict {

@@ -281,7 +281,7 @@ fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_i
     redis.kill();
     let stdout = home.run(&["check"]).exits(1).stdout;
     assert!(stdout.contains("✗ a0  store ") && stdout.contains("请检查配置中的 store"), "{stdout}");
-    assert!(stdout.contains("! a0  lock         nobody can tell"), "{stdout}");
+    assert!(stdout.contains("! a0  lock         unknown"), "{stdout}");
     assert!(stdout.contains("✓ a0  token ") && stdout.contains(" is honoured"), "{stdout}");
     // Without a copy the published token is unknown, and a fetch would not help.
     fs::remove_file(home.document_path("a0")).unwrap();
@@ -502,7 +502,7 @@ fn check_reports_whether_redis_is_writable_and_who_holds_the_lock() {
     assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "process 7 on db/0123");
     redis.kill();
     let ran = home.run(&["check"]).exits(1);
-    assert!(ran.stdout.contains("cannot be published: cannot reach redis://"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(": cannot reach redis://"), "{}", ran.stdout);
 }
 
 #[needs(redis)]

@@ -86,13 +86,18 @@ pub(crate) fn on_terminal_of_width(columns: usize, command: &Command) -> Command
 
 /// Returns how many columns of a terminal a line takes, colours excluded. Chinese characters take two.
 pub(crate) fn columns(line: &str) -> usize {
+    // What comes after a carriage return is written over what was before.
+    line.split('\r').map(columns_without_return).max().unwrap_or_default()
+}
+
+fn columns_without_return(line: &str) -> usize {
     let mut visible = String::new();
     for (index, part) in line.split('\x1b').enumerate() {
         let rest =
             if index == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) };
         visible.push_str(rest);
     }
-    visible.trim_end_matches('\r').chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
+    visible.chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
 }
 
 fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {
