@@ -12,6 +12,7 @@ use self::completion::CompletionsArgs;
 use self::help::HelpLength;
 use self::settings::Typed;
 use self::values::{parse_duration, parse_mode, parse_positive_duration};
+use crate::language::Language;
 use crate::log::LogFormat;
 use crate::model::api::Api;
 
@@ -23,6 +24,7 @@ mod serve;
 mod settings;
 mod sign;
 pub(crate) mod spelling;
+mod usage;
 pub(crate) mod values;
 
 pub(crate) use ca::CaArgs;
@@ -32,7 +34,7 @@ pub(crate) use sign::SignArgs;
 
 /// Keeps WeChat access tokens fresh in files, and hands them out.
 ///
-/// One place asks WeChat, everybody else reads: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
+/// One place asks WeChat, all others read: `fetch` from cron or a timer, `get` in scripts, `serve` for other hosts.
 #[derive(Debug, Parser)]
 #[command(name = "wxtoken", version, propagate_version = true)]
 #[command(
@@ -51,7 +53,8 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the command line of this process. On a mistake prints it and exits with status 2.
     pub(crate) fn from_command_line() -> Cli {
-        Cli::parse(std::env::args_os()).unwrap_or_else(|err| err.exit())
+        Cli::parse(std::env::args_os())
+            .unwrap_or_else(|err| usage::exit(&err, Language::of_process()))
     }
 
     /// Parses a command line, whose first word is the name of the program. The error shows no secret.
@@ -67,7 +70,9 @@ impl Cli {
         let matches = definition.try_get_matches_from_mut(words).map_err(|err| {
             let Some(length) = HelpLength::asked_for(&err, words) else { return err };
             // The same again, with help as it is laid out here.
-            let laid_out = help::lay_out(Cli::definition(), length).try_get_matches_from(words);
+            let language = Language::of_process();
+            let laid_out =
+                help::lay_out(Cli::definition(), length, language).try_get_matches_from(words);
             laid_out.err().unwrap_or(err)
         })?;
         let mut cli = Cli::from_arg_matches(&matches)?;

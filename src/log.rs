@@ -7,14 +7,16 @@ use std::sync::OnceLock;
 
 use crate::language::in_both;
 
+mod columns;
 mod format;
 mod progress;
 mod queue;
 mod redaction;
 
+pub(crate) use columns::{columns_of, pieces};
 pub(crate) use format::{Fields, LogFormat, kind, set_format};
 pub(crate) use progress::{
-    USUAL_WIDTH, can_show, columns_of, show_progress, tell_waits, waiting_for, without_progress,
+    USUAL_WIDTH, can_show, show_progress, tell_waits, waiting_for, without_progress,
 };
 pub(crate) use queue::write_in_background;
 pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets};

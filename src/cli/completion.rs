@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 
 use super::{Cli, help};
+use crate::language::Language;
 
 /// The shells that are completed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +72,7 @@ impl Candidate {
 pub(crate) fn complete(words: &[String]) -> Completion {
     let mut root = Cli::definition();
     root.build();
+    let root = help::in_language(root, Language::of_process());
     let words = joined(words);
     let (current, before) = match words.split_last() {
         Some((current, before)) if !before.is_empty() => (current.as_str(), before),

@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{Cli, spelling};
+use crate::language::{bilingual, in_both};
 use crate::model::client_key;
 use crate::{language, log};
 
@@ -69,8 +70,11 @@ pub(super) fn settle_conflicts(cli: &mut Cli) -> Result<(), clap::Error> {
     let Some((account, has_names)) = command.account_mut() else { return Ok(()) };
     common.has_names = has_names;
     if has_names && typed.has("appid") {
-        let message = "ACCOUNT names one of the config's accounts, and --appid gives another here: leave out one of them\n";
-        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
+        let message = bilingual!(
+            "Leave out ACCOUNT or --appid: the one names an account of the config, the other gives one here.",
+            "请去掉其中之一：ACCOUNT 是配置中的账号，--appid 在此另行指定账号。"
+        );
+        return Err(mistake(ErrorKind::ArgumentConflict, message));
     }
     if common.names_config() && !common.typed.has("file") && is_hook() {
         account.file = None;
@@ -90,12 +94,20 @@ fn preferred(
         (false, true) => Ok(Some(second)),
         _ if is_first_set && is_second_set => {
             let [first, second] = [first, second].map(|id| typed.name_of(id));
-            let message = format!("{first} and {second} cannot be used together\n");
-            Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+            let message = in_both(
+                format!("{first} and {second} cannot be used together: leave out one of them."),
+                format!("{first} 不能与 {second} 同时使用：请去掉其中之一。"),
+            );
+            Err(mistake(ErrorKind::ArgumentConflict, &message))
         }
         _ if is_first_set => Ok(Some(first)),
         _ => Ok(is_second_set.then_some(second)),
     }
+}
+
+/// Returns an error for a text in both languages.
+fn mistake(kind: ErrorKind, text: &str) -> clap::Error {
+    clap::Error::raw(kind, format!("{text}\n"))
 }
 
 /// Whether this process is part of a hook, whose `WXTOKEN_FILE` says what has changed, and is no setting.
@@ -118,12 +130,18 @@ pub(super) fn refuse_secrets(command: &Command, matches: &ArgMatches) -> Result<
     if names.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "{}: this has the form of an AppSecret, a key or a token, which has no place there; put it into a file with mode \
-         0600, and give that file's name\n",
-        names.join(" and ")
+    let message = in_both(
+        format!(
+            "{}: put it into a file with mode 0600, and give that file's name: this has the form of an AppSecret, a key or a \
+             token, which has no place there.",
+            names.join(" and ")
+        ),
+        format!(
+            "{}：请把它存入权限 0600 的文件，这里只写文件名：它形似 AppSecret、访问密钥或 token，不应写在这里。",
+            names.join("、")
+        ),
     );
-    Err(clap::Error::raw(ErrorKind::InvalidValue, message))
+    Err(mistake(ErrorKind::InvalidValue, &message))
 }
 
 /// Fails if a variable of the environment is probably a misspelt one of ours, which would be ignored. `command` is the
@@ -136,12 +154,15 @@ pub(super) fn refuse_misspelt_variables(command: &Command) -> Result<(), clap::E
         .iter()
         .filter_map(|name| {
             let meant = correction(name, &known)?;
-            Some(format!("there is no variable {name}; is it {meant}?"))
+            Some(in_both(
+                format!("there is no variable {name}: is it {meant}?"),
+                format!("没有环境变量 {name}：是否指 {meant}？"),
+            ))
         })
         .collect();
     match corrections.is_empty() {
         true => Ok(()),
-        false => Err(clap::Error::raw(ErrorKind::UnknownArgument, corrections.join("; ") + "\n")),
+        false => Err(mistake(ErrorKind::UnknownArgument, &corrections.join(" "))),
     }
 }
 

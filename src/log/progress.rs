@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
 
-use super::{Level, is_enabled, queue};
+use super::{Level, columns_of, is_enabled, queue};
 use crate::language::Language;
 
 /// How long something is waited for before that is said.
@@ -175,16 +175,6 @@ fn redraw(mut line: MutexGuard<'_, ProgressLine>) {
 fn width() -> usize {
     let columns = tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
     if columns == 0 { USUAL_WIDTH } else { columns }
-}
-
-/// Returns how many columns a character takes on a terminal. Chinese characters and their punctuation take two (Unicode
-/// Standard Annex 11).
-pub(crate) fn columns_of(c: char) -> usize {
-    let is_wide = matches!(c,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}');
-    if is_wide { 2 } else { 1 }
 }
 
 /// Returns the beginning of a text that fits into one line, which alone can be erased. Blanks stand for its control characters.

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use rustix::termios::tcgetwinsize;
 
-use crate::log::{USUAL_WIDTH, columns_of};
+use crate::log::{USUAL_WIDTH, columns_of, pieces};
 
 /// Returns the width of the terminal at stdout, in columns; `None` if stdout is no terminal.
 pub(in crate::commands) fn width() -> Option<usize> {
@@ -67,29 +67,6 @@ pub(in crate::commands) fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
-}
-
-/// Splits a text where a line may end. A blank stays with the word before it, and so does punctuation that cannot begin a
-/// line.
-fn pieces(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let (mut start, mut before) = (0, None);
-    for (at, c) in text.char_indices() {
-        let ends_line = before.is_some_and(|before: char| {
-            let is_after_blank = before == ' ' && c != ' ';
-            let is_at_chinese = c != ' ' && (columns_of(before) == 2 || columns_of(c) == 2);
-            let is_bound =
-                "，。：；、？！）》」”’…,.:;)".contains(c) || "（《「“‘(".contains(before);
-            is_after_blank || (is_at_chinese && !is_bound)
-        });
-        if ends_line {
-            pieces.push(&text[start..at]);
-            start = at;
-        }
-        before = Some(c);
-    }
-    pieces.push(&text[start..]);
-    pieces
 }
 
 #[cfg(test)]
