@@ -16,6 +16,9 @@ const BOLD: &str = "\x1b[1m";
 /// The longest command line that is not continued on another line, in columns.
 const MAX_COMMAND: usize = 78;
 
+/// What stands before the rest of a command on another line.
+const CONTINUATION: &str = "    ";
+
 /// How many characters of a token are shown.
 const SHOWN_OF_TOKEN: usize = 10;
 
@@ -53,19 +56,24 @@ pub(super) fn wait_for_reader() -> Result<()> {
     io::stdin().lock().read_line(&mut String::new()).context("cannot read the terminal").map(drop)
 }
 
-/// Prints a command line of the shell, as it can be typed.
+/// Prints a command of the shell, as it can be typed: a line, or several with a text for its standard input.
 pub(super) fn print_prompt(text: impl Display) -> Result<()> {
     let (on, off) = colours(output::GREEN);
-    let text = continued(&format!("$ {text}"));
-    print_line(format_args!("{on}{text}{off}"))
+    let text = format!("$ {text}");
+    let (command, input) = text.split_once('\n').unwrap_or((&text, ""));
+    print_line(format_args!("{on}{}{off}", continued(command)))?;
+    if input.is_empty() { Ok(()) } else { print_line(input) }
 }
 
-/// Returns a command line that is continued on another line if it is too long for a terminal.
+/// Returns a command line that is continued on further lines if it is too long for a terminal.
 fn continued(command: &str) -> String {
     let end = command.char_indices().nth(MAX_COMMAND).map(|(at, _)| at);
     match end.and_then(|end| command[..end].rfind(' ')) {
-        Some(at) => format!("{} \\\n    {}", &command[..at], &command[at + 1..]),
-        None => command.to_owned(),
+        Some(at) if at > CONTINUATION.len() => {
+            let rest = continued(&format!("{CONTINUATION}{}", &command[at + 1..]));
+            format!("{} \\\n{rest}", &command[..at])
+        }
+        _ => command.to_owned(),
     }
 }
 

@@ -16,19 +16,14 @@ use super::narration::{
 use super::sandbox::{DemoServer, STEP_TIMEOUT, Sandbox, expect, http, mock_count};
 use crate::error::Exit;
 
-/// AppIDs and AppSecrets; valid for the stand-in only.
-const SHOP: (&str, &str) = ("wx0123456789abcdef", "00000000000000000000000000005409");
-const MINI: (&str, &str) = ("wxfedcba9876543210", "00000000000000000000000000003141");
-const CRM: (&str, &str) = ("ww0123456789abcdef", "0000000000000000000000000000c0de");
+/// AppIDs, and the numbers that are the AppSecrets once they have 32 digits; valid for the stand-in only.
+const SHOP: (&str, u32) = ("wx0123456789abcdef", 5409);
+const MINI: (&str, u32) = ("wxfedcba9876543210", 3141);
+const CRM: (&str, u32) = ("ww0123456789abcdef", 2718);
 
-/// Runs the demo. Prints what really happens, and fails at a step that goes otherwise than expected.
+/// Runs the demo. Prints what really happens, and fails at a step that goes otherwise than expected. Every command that it
+/// prints can be typed in an empty directory.
 pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
-    let mut mock = sandbox.wxtoken(&["mock"])?;
-    // In the environment, as with real secrets: other users can see arguments.
-    let accounts = [SHOP, MINI, CRM].map(|(appid, secret)| format!("{appid}:{secret}"));
-    mock.env("WXTOKEN_ACCOUNT", accounts.join(","));
-    let wechat = sandbox.start(mock)?.address;
-
     print_text(
         "wxtoken demo: two official accounts, a WeCom app, their tickets, and a host without a secret.",
         "wxtoken 演示：两个公众号、一个企业微信应用、各自的 ticket，以及一台没有 AppSecret 的主机。",
@@ -37,6 +32,7 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
         "WeChat is a stand-in on this machine here; wxtoken is the real one.",
         "微信由本机模拟，其余都是真的。",
     )?;
+    let wechat = start_stand_in(sandbox)?;
     fetch_all(sandbox, wechat)?;
     wait_for_reader()?;
     print_step(
@@ -49,10 +45,16 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     replace_rejected_token(sandbox, wechat, central, mirror)?;
     if keep {
         let [central, mirror] = [central, mirror].map(|server| server.address);
-        return print_line(format_args!(
-            "\nGoing on until Ctrl-C: the central server at http://{central}, the mirror at http://{mirror}, the stand-in \
-             at http://{wechat}"
-        ));
+        print_line("")?;
+        return print_text(
+            &format!(
+                "Going on until Ctrl-C: the central server at http://{central}, the mirror at http://{mirror}, the \
+                 stand-in at http://{wechat}"
+            ),
+            &format!(
+                "运行至 Ctrl-C：中控服务器 http://{central}，只读副本 http://{mirror}，模拟的微信 http://{wechat}"
+            ),
+        );
     }
 
     wait_for_reader()?;
@@ -69,6 +71,36 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
         "That is all. With accounts of your own: see README.md, Several accounts.",
         "演示结束。正式使用请看 README.zh-CN.md。",
     )
+}
+
+/// Starts the stand-in, with secrets that no argument shows: other users can see those.
+fn start_stand_in(sandbox: &Sandbox) -> Result<SocketAddr> {
+    let mut mock = sandbox.wxtoken(&["mock"])?;
+    let accounts = [SHOP, MINI, CRM].map(|(appid, number)| format!("{appid}:{}", secret(number)));
+    mock.env("WXTOKEN_ACCOUNT", accounts.join(","));
+    let wechat = sandbox.start(mock)?.address;
+    print_prompt("secret() { printf %032d $1; }")?;
+    let [shop, mini, crm] =
+        [SHOP, MINI, CRM].map(|(appid, number)| format!("{appid}:$(secret {number})"));
+    print_prompt(format_args!("ACCOUNTS={shop},{mini}"))?;
+    print_prompt(format_args!("ACCOUNTS=$ACCOUNTS,{crm}"))?;
+    print_prompt(format_args!("WXTOKEN_ACCOUNT=$ACCOUNTS wxtoken mock --listen {wechat} &"))?;
+    Ok(wechat)
+}
+
+/// The AppSecret that is this number.
+fn secret(number: u32) -> String {
+    format!("{number:032}")
+}
+
+/// Writes AppSecrets into files, and prints how.
+fn write_secrets(sandbox: &Sandbox, secrets: &[(&str, u32)]) -> Result<()> {
+    let mut command = String::from("umask 077");
+    for (name, number) in secrets {
+        sandbox.write_file(name, &secret(*number))?;
+        command += &format!("; secret {number} >{name}");
+    }
+    print_prompt(format_args!("({command})"))
 }
 
 /// Fetches all accounts with one config. A wrong secret of one account does not affect the others.
@@ -98,27 +130,27 @@ tickets = ["jsapi", "agent_config"]
 "#,
         SHOP.0, MINI.0, CRM.0
     );
-    write_and_print(sandbox, "central.toml", &config)?;
-    sandbox.write_file("shop.secret", SHOP.1)?;
-    sandbox.write_file("crm.secret", CRM.1)?;
+    write_secrets(sandbox, &[("shop.secret", SHOP.1), ("crm.secret", CRM.1)])?;
     // The wrong secret.
-    sandbox.write_file("mini.secret", SHOP.1)?;
+    write_secrets(sandbox, &[("mini.secret", SHOP.1)])?;
+    write_and_print(sandbox, "central.toml", &config)?;
 
+    wait_for_reader()?;
     print_step(
         1,
         "One run for all. The AppSecret of mini is a wrong one, which is its own trouble.",
         "一次运行处理全部账号；mini 的 AppSecret 填错了，只影响它自己。",
     )?;
     run_wxtoken(sandbox, &["fetch", "-c", "central.toml"], Exit::Refused)?;
-    run_wxtoken(sandbox, &["check", "-c", "central.toml", "mini"], Exit::Refused)?;
+    run_wxtoken(sandbox, &["check", "-q", "-c", "central.toml", "mini"], Exit::Refused)?;
 
     wait_for_reader()?;
     print_step(
         2,
-        "Mended. Nobody is asked for what is not due.",
-        "改正后再运行，未到期的不会重复获取。",
+        "With the right one. What is not due is not asked for again.",
+        "改正后再运行：未到刷新时间的不会重复获取。",
     )?;
-    sandbox.write_file("mini.secret", MINI.1)?;
+    write_secrets(sandbox, &[("mini.secret", MINI.1)])?;
     run_wxtoken(sandbox, &["fetch", "-c", "central.toml"], Exit::Done)?;
     run_wxtoken(sandbox, &["status", "-c", "central.toml"], Exit::Done)?;
     let [tokens, tickets] = ["mints", "tickets"].map(|what| mock_count(wechat, what));
@@ -172,11 +204,12 @@ fn replace_rejected_token(
     let rejected = token(mirror.address, "/token/shop")?;
     let minted = mock_count(wechat, "mints")?;
     http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/kill", "")?;
+    print_prompt(format_args!("curl -s -d '' http://{wechat}/mock/kill >killed"))?;
     let address = mirror.address;
     let body = serde_json::json!({ "rejected": rejected }).to_string();
-    print_prompt("TOKEN=$(wxtoken get -r -c mirror.toml shop)")?;
+    print_prompt("wxtoken get -r -c mirror.toml shop >token")?;
     print_prompt(format_args!(
-        "curl -s -d '{{\"rejected\":\"'$TOKEN'\"}}' http://{address}/token/shop"
+        r#"sed 's/.*/{{"rejected":"&"}}/' token | curl -s -d @- http://{address}/token/shop"#
     ))?;
     let (status, answer) = http(address, Ipv4Addr::LOCALHOST, "POST", "/token/shop", &body)?;
     ensure!(status == 200, "a rejected token got {status}: {answer}");
@@ -197,11 +230,11 @@ fn replace_rejected_token(
     log.lines().try_for_each(print_result)
 }
 
-/// Writes a config file and prints it.
+/// Writes a config file and prints how.
 fn write_and_print(sandbox: &Sandbox, name: &str, text: &str) -> Result<()> {
     sandbox.write_file(name, text)?;
-    print_prompt(format_args!("cat {name}"))?;
-    text.lines().filter(|line| !line.is_empty()).try_for_each(print_result)
+    let text: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    print_prompt(format_args!("cat >{name} <<'END'\n{}\nEND", text.join("\n")))
 }
 
 /// Runs wxtoken and prints its output. Fails unless it ends with `exit`.
@@ -216,11 +249,13 @@ fn run_wxtoken(sandbox: &Sandbox, arguments: &[&str], exit: Exit) -> Result<()> 
 
 /// Starts `serve --refresh` on a free port. Its stderr goes to the file `log`.
 fn serve(sandbox: &Sandbox, config: &str, log: &str) -> Result<DemoServer> {
-    let arguments = ["serve", "--refresh", "-c", config, "--listen", "127.0.0.1:0"];
-    print_prompt(format_args!("wxtoken {} 2>{log} &", arguments.join(" ")))?;
+    let arguments = ["serve", "--refresh", "-c", config, "--listen"];
     let mut command: Command = sandbox.wxtoken(&arguments)?;
+    command.arg("127.0.0.1:0");
     command.stderr(File::create(sandbox.dir.join(log)).context("cannot write a log")?);
     let server = sandbox.start(command)?;
+    let address = server.address;
+    print_prompt(format_args!("wxtoken {} {address} 2>{log} &", arguments.join(" ")))?;
     print_result(format_args!("listening on http://{}", server.address))?;
     Ok(server)
 }

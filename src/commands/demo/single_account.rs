@@ -97,7 +97,7 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     ))?;
     let (status, body) = http(server, OTHER_CLIENT, "GET", "/token", "")?;
     if status != 403 {
-        bail!("a stranger got {status} instead of 403");
+        bail!("an address that is not allowed got {status} instead of 403");
     }
     print_result(format_args!("{} {status}", body.trim_end()))?;
 
@@ -116,9 +116,12 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     print_line("")?;
     if keep {
         http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "none")?;
-        print_line(format_args!(
-            "Going on until Ctrl-C: wxtoken at http://{server}/token, the stand-in at {url}"
-        ))
+        print_text(
+            &format!(
+                "Going on until Ctrl-C: wxtoken at http://{server}/token, the stand-in at {url}"
+            ),
+            &format!("运行至 Ctrl-C：wxtoken 在 http://{server}/token，模拟的微信在 {url}"),
+        )
     } else {
         print_text(
             "That is all. With an account of your own: see README.md.",
