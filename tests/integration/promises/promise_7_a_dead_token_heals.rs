@@ -196,7 +196,7 @@ fn reports_of_other_tokens_than_the_current_one_cause_no_call() {
 
 /// A hundred reports a second, with as many reports of other tokens in between.
 #[test]
-fn false_reports_of_a_live_token_cost_three_probes_and_no_mint() {
+fn false_reports_of_a_live_token_cost_a_few_probes_and_no_mint() {
     for api in ["stable", "classic"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on(api);
@@ -208,10 +208,12 @@ fn false_reports_of_a_live_token_cost_three_probes_and_no_mint() {
             assert_eq!(token_of(&server.report_rejected(&format!("T{nth}"))), token);
             std::thread::sleep((begun + Duration::from_millis(10 * nth)) - Instant::now());
         }
-        // One more each 30 seconds.
-        let most = 3 + begun.elapsed().as_secs() / 30;
+        // A client's burst, and one more each 30 seconds. One that a busy machine answers too late is followed by one of
+        // the server's own.
+        let most = 2 * (5 + begun.elapsed().as_secs() / 30);
         assert_eq!(wechat.mints(), 1, "{api}");
-        assert!((2..=most).contains(&wechat.probes()), "{api}: {}", wechat.probes());
+        let probes = wechat.probes();
+        assert!((2..=most).contains(&probes), "{api}: {probes} of {most} in {:?}", begun.elapsed());
         assert!(wechat.is_alive(&token));
     }
 }
