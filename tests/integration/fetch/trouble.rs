@@ -56,8 +56,13 @@ fn trouble_is_told_once_when_it_begins_and_once_when_it_ends_across_runs() {
     wechat.fault("garbage");
     home.run(&["fetch"]).exits(5);
     assert_eq!(told(&home), ["a0 begin 50004"]);
+    let status = |format: &str| home.run(&["status", "--format", format]).exits(0);
+    assert!(status("text").stdout.contains("  trouble since 2"), "{}", status("text").stdout);
+    assert!(status("json").json()["accounts"][0]["trouble_since"].is_string());
     wechat.fault("none");
     home.run(&["fetch"]).exits(0).silent();
+    assert!(!status("text").stdout.contains("trouble"), "{}", status("text").stdout);
+    assert!(status("json").json()["accounts"][0]["trouble_since"].is_null());
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(told(&home), ["a0 begin 50004", "a0 end"]);
     home.publish("a0", "wx0", "T_DUE", 7000);
@@ -416,6 +421,28 @@ fn serve_tells_in_the_background_and_what_a_fetch_has_told_is_not_told_again() {
     eventually("serve is ready", || server.get("/healthz").status == 200);
     server.stop();
     assert_eq!(told(&home)[2..], ["a0 begin 50004"]);
+}
+
+#[test]
+fn a_failed_on_trouble_in_serve_is_in_the_metrics_until_it_has_run_well() {
+    let (wechat, home) = home_with("");
+    write_script(&home, "exit 3");
+    wechat.fault(FROZEN);
+    let server = home.serve_with_log(&["--refresh"]);
+    let failed_at = || {
+        let metrics = server.get("/metrics").body;
+        let lead = "wxtoken_trouble_hook_last_failure_timestamp_seconds{account=\"a0\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(lead));
+        value.expect("the metric is there").parse::<i64>().unwrap()
+    };
+    eventually("the failure is in the metrics", || failed_at() > 0);
+    assert!(server.get("/").body.contains("<dt>on_trouble</dt>"));
+    // A success of WeChat's ends the trouble, whose begin was never told: there is nothing to tell.
+    write_script(&home, RECORD);
+    wechat.fault("none");
+    server.signal("HUP");
+    eventually("there is nothing left to tell", || failed_at() == 0);
+    assert_eq!(told(&home), [""; 0]);
 }
 
 /// Also while a trouble lasts.

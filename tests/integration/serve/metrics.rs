@@ -351,8 +351,11 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 fn every_metric_that_contrib_uses_exists() {
     let (_sandbox, wechat, server) = server_with_all_metrics();
     // An account of a config has metrics for hooks and tickets.
-    let home =
-        Home::with_accounts(1, &wechat.url(), "on_change = \"true\"\ntickets = [\"jsapi\"]\n");
+    let home = Home::with_accounts(
+        1,
+        &wechat.url(),
+        "on_change = \"true\"\non_trouble = \"true\"\ntickets = [\"jsapi\"]\n",
+    );
     let hooked = home.serve(&["--refresh", "--gateway"]);
     // Calls are counted by their result, from the first one on.
     assert_eq!(hooked.get("/cgi-bin/get_api_domain_ip").status, 200);

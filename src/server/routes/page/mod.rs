@@ -258,7 +258,7 @@ fn article(condition: Condition, account: &AccountStatus, reader: &Reader<'_>) -
     html + &advice(condition, account, reader) + "</article>\n"
 }
 
-/// What is known of an account's token, its refreshes, its hook and its tickets.
+/// What is known of an account's token, its refreshes, its hooks and its tickets.
 fn rows(account: &AccountStatus, reader: &Reader<'_>) -> String {
     let mut rows = String::new();
     let row = |english: &str, chinese: &str, value: String| row(reader, english, chinese, value);
@@ -280,10 +280,15 @@ fn rows(account: &AccountStatus, reader: &Reader<'_>) -> String {
         let fingerprint = format!("<code>{}</code>", escaped(&token.fingerprint));
         rows += &row("Fingerprint", "指纹", fingerprint);
     }
-    let hook = account.refresh.as_ref().and_then(|refresh| refresh.hook.as_ref()?.failed_at);
-    if let Some(at) = hook {
-        let failed = reader.both("failed, see the log", "失败，见日志");
-        rows += &format!("<dt>on_change</dt><dd>! {failed} · {}</dd>\n", reader.relative(at));
+    let hooks = account
+        .refresh
+        .as_ref()
+        .map(|refresh| [("on_change", &refresh.hook), ("on_trouble", &refresh.trouble_hook)]);
+    for (key, hook) in hooks.into_iter().flatten() {
+        if let Some(at) = hook.as_ref().and_then(|hook| hook.failed_at) {
+            let failed = reader.both("failed, see the log", "失败，见日志");
+            rows += &format!("<dt>{key}</dt><dd>! {failed} · {}</dd>\n", reader.relative(at));
+        }
     }
     rows + &account
         .tickets
@@ -393,7 +398,7 @@ fn advice(condition: Condition, account: &AccountStatus, reader: &Reader<'_>) ->
             ),
         ),
         (Condition::EndsSoon | Condition::Expired, None) if account.refresh.is_none() => (
-            reader.both("It has not been refreshed", "无人刷新"),
+            reader.both("It has not been refreshed", "未按时刷新"),
             reader.both(
                 "This server only hands out. Does the timer or cron job of <code>wxtoken fetch</code> still run?",
                 "本服务只负责分发；请检查 <code>wxtoken fetch</code> 的定时任务是否仍在运行。",

@@ -282,6 +282,10 @@ fn a_failed_hook_is_shown_and_a_good_one_is_not() {
     let page = with_hook(Some(at(-120)));
     assert!(page.contains("<dt>on_change</dt><dd>! "), "{page}");
     assert!(page.contains("failed, see the log") && page.contains("2 min ago"), "{page}");
+    assert!(!page.contains("on_trouble"), "{page}");
+    let mut ill = refreshed(account("shop", 7000), None);
+    ill.refresh.as_mut().unwrap().trouble_hook = Some(HookStatus { failed_at: Some(at(-60)) });
+    assert!(page_of(&[ill]).contains("<dt>on_trouble</dt><dd>! "));
 }
 
 #[test]
