@@ -1,8 +1,11 @@
 //! `GET /`: the status page, over HTTP and in a browser. The unit tests of the page cover the text for each failure.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -222,6 +225,103 @@ fn a_browser_of_320_pixels_shows_the_page_without_scrolling_sideways() {
     fs::write(&frame, framed).unwrap();
     let elements = browser.open(&format!("file://{}", frame.display()), &["--dump-dom"]);
     assert!(elements.contains("<title>320 of 320</title>"), "{elements}");
+}
+
+/// Returns the accessibility tree of a page, a line for each node: its role and its name. The browser is asked over its
+/// debugging protocol, whose messages end with NUL, through two pipes that are files.
+fn accessibility_tree(browser: &Browser, url: &str, language: &str) -> String {
+    let [to_browser, from_browser] =
+        ["to", "from"].map(|name| browser.dir.path().join(format!("{name}-{language}")));
+    Run::new({
+        let mut mkfifo = Command::new("mkfifo");
+        mkfifo.args([&to_browser, &from_browser]);
+        mkfifo
+    })
+    .exits(0);
+    let mut chromium = Command::new("sh");
+    chromium.args([
+        "-c",
+        r#"exec chromium "$@" 3<"$REQUESTS" 4>"$ANSWERS" >/dev/null 2>&1"#,
+        "sh",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--no-proxy-server",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-pipe",
+    ]);
+    chromium.arg(format!("--accept-lang={language}"));
+    chromium.arg(format!(
+        "--user-data-dir={}",
+        browser.dir.path().join(format!("profile-{language}")).display()
+    ));
+    chromium.env("REQUESTS", &to_browser).env("ANSWERS", &from_browser);
+    let mut chromium = chromium.spawn().unwrap();
+    let mut requests = fs::OpenOptions::new().write(true).open(&to_browser).unwrap();
+    let mut answers = BufReader::new(fs::File::open(&from_browser).unwrap());
+    let mut id = 0;
+    let mut call = |session: &str, method: &str, parameters: Value| {
+        id += 1;
+        let mut request = json!({"id": id, "method": method, "params": parameters});
+        if !session.is_empty() {
+            request["sessionId"] = session.into();
+        }
+        requests.write_all(format!("{request}\0").as_bytes()).unwrap();
+        loop {
+            let mut answer = Vec::new();
+            answers.read_until(0, &mut answer).unwrap();
+            answer.pop();
+            let answer: Value = serde_json::from_slice(&answer).expect("an answer of the browser");
+            if answer["id"] == id {
+                return answer["result"].clone();
+            }
+        }
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let target = call("", "Target.createTarget", json!({"url": url}));
+    let attach = json!({"targetId": target["targetId"], "flatten": true});
+    let session = text(&call("", "Target.attachToTarget", attach)["sessionId"]);
+    call(&session, "Accessibility.enable", json!({}));
+    let mut tree = String::new();
+    // The page may still be loading.
+    eventually("the page is there", || {
+        let answer = call(&session, "Accessibility.getFullAXTree", json!({}));
+        let nodes = answer["nodes"].as_array().unwrap().clone();
+        let lines = nodes.iter().map(|node| {
+            format!("{} {}\n", text(&node["role"]["value"]), text(&node["name"]["value"]))
+        });
+        tree = lines.collect();
+        tree.contains("contentinfo")
+    });
+    let language = json!({"expression": "document.documentElement.lang"});
+    let language = call(&session, "Runtime.evaluate", language);
+    tree += &format!("lang {}\n", text(&language["result"]["value"]));
+    call("", "Browser.close", json!({}));
+    chromium.wait().unwrap();
+    tree
+}
+
+#[needs(chromium)]
+#[test]
+fn a_screen_reader_finds_the_headline_the_landmarks_the_terms_and_the_language() {
+    let browser = Browser::new();
+    let sandbox = published();
+    let server = sandbox.serve(&[]);
+    let url = format!("http://{}/", server.address());
+    for (language, lines) in [
+        ("en", ["heading All is well", "heading default live", "meter life left", "lang en"]),
+        ("zh-CN", ["heading 一切正常", "heading default 有效", "meter 剩余有效期", "lang zh-CN"]),
+    ] {
+        let tree = accessibility_tree(&browser, &url, language);
+        let landmarks = ["banner ", "main ", "complementary ", "contentinfo "];
+        let terms = ["term wxtoken check", "definition ", "time "];
+        for line in [&lines[..], &landmarks, &terms].concat() {
+            assert!(tree.lines().any(|it| it == line), "{line:?} is not in:\n{tree}");
+        }
+        // The sign beside the headline says the same as the headline.
+        assert!(!tree.lines().any(|it| it == "StaticText ✓"), "{tree}");
+    }
 }
 
 /// Writes a document with markup as its AppID. A server that has no AppID configured serves it.
