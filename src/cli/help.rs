@@ -38,6 +38,7 @@ struct Words {
     default: &'static str,
     values: &'static str,
     variable: &'static str,
+    colon: &'static str,
 }
 
 const ENGLISH: Words = Words {
@@ -50,6 +51,7 @@ const ENGLISH: Words = Words {
     default: "default: ",
     values: "possible values: ",
     variable: "env: ",
+    colon: ":",
 };
 
 const CHINESE: Words = Words {
@@ -62,6 +64,7 @@ const CHINESE: Words = Words {
     default: "默认：",
     values: "可选值：",
     variable: "环境变量：",
+    colon: "：",
 };
 
 impl Words {
@@ -128,7 +131,7 @@ fn text(command: &mut Command, length: HelpLength, words: &Words) -> String {
     text += &format!("\n{usage}\n");
     text += &commands(command, words);
     for (heading, args) in sections(command, length, words) {
-        text += &format!("\n{heading}:\n");
+        text += &format!("\n{heading}{}\n", words.colon);
         args.iter().for_each(|arg| text += &entry(arg, length, words));
     }
     let after = match length {
@@ -152,7 +155,7 @@ fn commands(command: &Command, words: &Words) -> String {
         let head = format!("  {:width$}", verb.get_name());
         text += &columns(&head, &about, width + 4);
     }
-    if text.is_empty() { text } else { format!("\n{}:\n{text}", words.commands) }
+    if text.is_empty() { text } else { format!("\n{}{}\n{text}", words.commands, words.colon) }
 }
 
 fn is_shown(verb: &Command) -> bool {
@@ -347,9 +350,9 @@ mod tests {
     #[test]
     fn a_verbs_own_options_come_first_and_those_of_every_verb_last() {
         for language in LANGUAGES {
-            let Words { arguments, options, account, common, .. } = Words::of(language);
+            let Words { arguments, options, account, common, colon, .. } = Words::of(language);
             for (verb, help) in short_helps(language) {
-                let at = |heading: &str| help.find(&format!("\n{heading}:\n"));
+                let at = |heading: &str| help.find(&format!("\n{heading}{colon}\n"));
                 let headings: Vec<_> =
                     [arguments, options, account, common].iter().filter_map(|it| at(it)).collect();
                 assert!(headings.is_sorted(), "{verb}: {help}");

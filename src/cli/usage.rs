@@ -27,6 +27,7 @@ fn text(err: &clap::Error, language: Language) -> String {
         language.resolve(&text).into_owned()
     };
     match (language, chinese(err)) {
+        (Language::Chinese, None) => english().replacen("error: ", "错误：", 1),
         (Language::English, _) | (_, None) => english(),
         (Language::Chinese, Some(chinese)) => chinese,
         (Language::Both, Some(chinese)) => english() + "\n" + &chinese,
@@ -123,6 +124,7 @@ mod tests {
             assert!(chinese.contains(expected), "{line}: {chinese}");
             let english = printed(line, Language::English);
             assert!(english.starts_with("error: ") && !english.contains('，'), "{line}: {english}");
+            assert!(chinese.starts_with("错误："), "{line}: {chinese}");
             let both = printed(line, Language::Both);
             assert!(both.contains(expected) && both.starts_with("error: "), "{line}: {both}");
         }
