@@ -248,7 +248,7 @@ impl FileAccount {
         let (misplaced, what): (&[_], _) = match is_mirror {
             true => (
                 &["secret_file", "base_url", "refresh_before"],
-                "is for who asks WeChat; `from` names another wxtoken, which does that",
+                "is for an account that asks WeChat itself; `from` names another wxtoken, which does that",
             ),
             false => (&["key_file"], "goes with `from`, the other wxtoken that knows the key"),
         };

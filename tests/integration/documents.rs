@@ -208,7 +208,15 @@ fn a_translation_has_the_same_commands() {
         let [english, chinese] = pair.each_ref().map(|path| blocks(&read(path)));
         assert_eq!(english.len(), chinese.len(), "{pair:?}");
         for (english, chinese) in english.iter().zip(&chinese) {
-            assert_eq!(english.without_comments(), chinese.without_comments(), "{pair:?}");
+            let [english, chinese] = [english, chinese].map(|block| {
+                let text = block.without_comments();
+                // What a command prints is in the language of the guide.
+                match text.strip_prefix("text ").filter(|text| text.contains(['✓', '✗'])) {
+                    Some(text) => text.lines().map(|line| line.get(..20).unwrap_or(line)).collect(),
+                    None => text,
+                }
+            });
+            assert_eq!(english, chinese, "{pair:?}");
         }
     }
 }

@@ -279,9 +279,9 @@ fn settings_for_calls_to_wechat_are_config_errors_in_a_mirror() {
     let expected = [
         "wxtoken.toml:2: account.a0.from: must be https:// (http:// only to loopback): key and token would cross the \
          network in clear",
-        "wxtoken.toml:3: account.a0.secret_file: is for who asks WeChat",
-        "wxtoken.toml:4: account.a0.base_url: is for who asks WeChat",
-        "wxtoken.toml:5: account.a0.refresh_before: is for who asks WeChat",
+        "wxtoken.toml:3: account.a0.secret_file: is for an account that asks WeChat itself",
+        "wxtoken.toml:4: account.a0.base_url: is for an account that asks WeChat itself",
+        "wxtoken.toml:5: account.a0.refresh_before: is for an account that asks WeChat itself",
         "wxtoken.toml:8: account.a1.key_file: goes with `from`",
         "wxtoken.toml:9: account.a2: it has no appid",
     ];
