@@ -36,6 +36,7 @@ fn main() {
         ("curl", has("curl"), "apt-get install curl"),
         ("descriptors", descriptors() >= DESCRIPTORS, "raise `ulimit -Hn` to 16000 or more"),
         ("dev_full", Path::new("/dev/full").exists(), "a system with /dev/full"),
+        ("faketime", has("faketime"), "apt-get install faketime"),
         ("fish", has("fish"), "apt-get install fish"),
         ("go", has("go"), "apt-get install golang-go"),
         ("ipv6", TcpListener::bind("[::1]:0").is_ok(), "a system with the address ::1"),

@@ -51,7 +51,7 @@ pub fn check(data: &[u8]) {
 
 fn check_choice(stored: &Document, age: i64, appid: &str) {
     let wall = stored.created_at.wall.saturating_add(time::Duration::seconds(age));
-    let asked_at = Timestamp::of_wall(wall);
+    let asked_at = Timestamp { wall, uptime: None };
     let copy = Document::new(appid, Secret::new("COPY".to_owned()), stored.expires_in, asked_at);
     for later in [0, 60, 7200, 90_000] {
         let now = stored.created_at.plus(Duration::from_secs(later));
