@@ -76,6 +76,11 @@ impl RedisUrl {
                         "does not say which master the sentinels are asked for; end it in /mymaster",
                     );
                 }
+                if !master.chars().all(is_name_char) {
+                    return Err(
+                        "has a master whose name is none: letters, digits, '-', '.' and '_'",
+                    );
+                }
                 let nodes = nodes.collect::<Result<_, _>>()?;
                 (RedisAddress::Sentinel { nodes, master: master.to_owned(), is_tls }, db)
             }
@@ -107,6 +112,12 @@ impl RedisUrl {
     }
 }
 
+/// Whether the name of a host or of a master may contain this character. Redis itself takes no other for a master (`sentinel
+/// monitor`).
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
+}
+
 /// Parses the number of a database; empty means 0.
 fn parse_db(db: &str) -> Result<i64, &'static str> {
     match db {
@@ -121,10 +132,9 @@ fn parse_db(db: &str) -> Result<i64, &'static str> {
 impl RedisNode {
     fn parse(text: &str, default_port: u16) -> Result<RedisNode, &'static str> {
         let HostPort { host, port } = HostPort::parse(text).ok_or("has a port that is none")?;
-        let is_host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let host = match host {
             Host::V6(ip) => ip.to_string(),
-            Host::Name(name) if !name.is_empty() && name.chars().all(is_host_char) => {
+            Host::Name(name) if !name.is_empty() && name.chars().all(is_name_char) => {
                 name.to_owned()
             }
             Host::Name(_) => return Err("has no host"),
@@ -196,6 +206,8 @@ mod tests {
             ("redis://cache/?x=1", "query"),
             ("redis+unix://run/redis.sock", "absolute path"),
             ("redis+sentinel://s1,s2", "which master"),
+            // A password in the wrong place.
+            ("redis+sentinel://s1,s2/wxtoken:hunter2@main/1", "master whose name is none"),
             ("redis://:hunter2@cache", "must not hold a password"),
             ("redis://wxtoken:hunter2@cache", "must not hold a password"),
             ("redis://5ec2e75ec2e75ec2e75ec2e75ec2e75e@cache", "may be a secret"),

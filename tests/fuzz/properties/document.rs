@@ -66,7 +66,8 @@ fn assert_life_only_shrinks(document: &Document) {
         assert_copies_live_no_longer(document, now);
     }
     // A clock that is wrong by an hour, in both ways, on a machine that was started again.
-    let early = Timestamp { wall: created_at.wall.saturating_sub(time::Duration::hours(1)), uptime: None };
+    let early =
+        Timestamp { wall: created_at.wall.saturating_sub(time::Duration::hours(1)), uptime: None };
     assert!(document.left(early) <= document.expires_in.min(CLASSIC_OVERLAP));
     assert!(document.is_due(early, Rules::Stable, MARGIN));
 }
