@@ -1,17 +1,13 @@
 //! Refreshes one document: if it is due, acquires the lease to publish, looks again, requests a new token and publishes it.
 //! Clock, token source and store come in as arguments. Does not know who runs it, nor what is reported about it.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use time::UtcDateTime;
 
-use crate::error::Exit;
-use crate::language::{bilingual, in_both};
 use crate::log::{self, debug, printable};
 use crate::model::api::Rules;
-use crate::model::document::{self, CLASSIC_OVERLAP, Document, rfc3339};
+use crate::model::document::{self, CLASSIC_OVERLAP, Document};
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
@@ -19,10 +15,12 @@ use crate::os::timestamp::Timestamp;
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
+pub(crate) use error::RefreshError;
 pub(crate) use memory::Memory;
 use memory::Turn;
 use transaction::Transaction;
 
+mod error;
 mod memory;
 pub(crate) mod ticket;
 mod transaction;
@@ -49,82 +47,6 @@ pub(crate) enum Outcome {
     Renewed(Document),
     /// The published token was issued again, which is normal on `stable`. The document has the lifetime stated now.
     Confirmed(Document),
-}
-
-/// Why there is no new token. The published document stays; after a lost answer it expires earlier.
-#[derive(Debug)]
-pub(crate) enum RefreshError {
-    /// None was issued, and the published token is as good as before.
-    Upstream(UpstreamError),
-    /// A token may have been minted and was not received. The published one may be invalid after the overlap, and its
-    /// document expires then.
-    AnswerLost { error: UpstreamError, ends_at: UtcDateTime },
-    /// Another process held the lock until the deadline.
-    Locked,
-    /// A fault of this machine.
-    Local(anyhow::Error),
-    /// The place holds another account's document.
-    Foreign { place: String, appid: String },
-}
-
-impl RefreshError {
-    /// Returns for how long another attempt is pointless; `None` if that is unknown and the caller's own backoff applies.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => {
-                error.retry_after()
-            }
-            RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => None,
-        }
-    }
-
-    /// Returns the exit status for this error.
-    pub(crate) fn exit(&self) -> Exit {
-        match self {
-            RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => error.exit(),
-            RefreshError::Locked => Exit::Locked,
-            RefreshError::Local(_) => Exit::Failure,
-            RefreshError::Foreign { .. } => Exit::Usage,
-        }
-    }
-}
-
-impl fmt::Display for RefreshError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RefreshError::Upstream(error) => error.fmt(f),
-            RefreshError::AnswerLost { error, ends_at } => {
-                let ends = rfc3339(*ends_at);
-                let rest = in_both(
-                    format!(
-                        "The answer may be lost, and the published token with it: it ends at {ends} now; the next refresh \
-                         brings another."
-                    ),
-                    format!(
-                        "应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
-                    ),
-                );
-                write!(f, "{error} {rest}")
-            }
-            RefreshError::Locked => f.write_str(
-                "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
-            ),
-            RefreshError::Local(err) => write!(f, "{err:#}"),
-            RefreshError::Foreign { place, appid } => {
-                let remedy = bilingual!(
-                    "give this account its own --file or --dir, or remove that document.",
-                    "该文件属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文件。"
-                );
-                write!(f, "{place} belongs to {appid}; {remedy}")
-            }
-        }
-    }
-}
-
-impl From<anyhow::Error> for RefreshError {
-    fn from(err: anyhow::Error) -> RefreshError {
-        RefreshError::Local(err)
-    }
 }
 
 /// The refresh of one document.

@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
+use time::UtcDateTime;
 
 use super::*;
+use crate::error::Exit;
+use crate::model::document::rfc3339;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
