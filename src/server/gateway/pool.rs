@@ -1,19 +1,23 @@
 //! Kept connections to the servers of accounts' APIs. Each carries one request at a time. Decides nothing about requests.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::SentBody;
-use super::dial::{DialError, dial};
+use super::dial::{DialError, DialedStream, dial};
 use crate::upstream::api_servers::ApiServers;
 
 /// How long a connection may be idle: shorter than any server keeps one.
@@ -27,6 +31,10 @@ const SETTLING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest head of an answer, in bytes.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
+
+/// How much may come until an answer begins, in bytes: its head, what is read with it, and any number of heads with a status
+/// of 1xx before it.
+const MAX_UNTIL_ANSWER: usize = 4 * MAX_ANSWER_HEAD;
 
 /// The kept connections. Belongs to the listener's thread.
 #[derive(Default)]
@@ -43,6 +51,8 @@ struct IdleConnection {
 /// A connection to one of an account's servers.
 pub(super) struct PooledConnection {
     sender: SendRequest<SentBody>,
+    /// How much may still come, in bytes, while an answer is awaited.
+    may_come: Rc<Cell<usize>>,
     /// Reads and writes.
     _driver: Driver,
     servers: Arc<ApiServers>,
@@ -83,14 +93,16 @@ impl Pool {
         servers: &Arc<ApiServers>,
     ) -> Result<PooledConnection, Vec<DialError>> {
         let (server, stream) = dial(servers).await?;
-        let handshake =
-            Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(TokioIo::new(stream));
+        let may_come = Rc::new(Cell::new(usize::MAX));
+        let stream = TokioIo::new(MeteredStream { stream, may_come: Rc::clone(&may_come) });
+        let handshake = Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(stream);
         // It sends nothing, and cannot fail.
         let Ok((sender, connection)) = handshake.await else { return Err(Vec::new()) };
         let driver = Driver(spawn_local(async move {
             let _ = connection.await; // An error is that of the request, too.
         }));
-        Ok(PooledConnection { sender, _driver: driver, servers: Arc::clone(servers), server })
+        let servers = Arc::clone(servers);
+        Ok(PooledConnection { sender, may_come, _driver: driver, servers, server })
     }
 
     /// Keeps a connection whose answer has been read, once it can carry another request.
@@ -141,14 +153,69 @@ impl IdleConnection {
 }
 
 impl PooledConnection {
-    /// Sends a request and returns the head of the answer, with its body to be read.
+    /// Sends a request and returns the head of the answer, with its body to be read. Fails also if more than
+    /// [`MAX_UNTIL_ANSWER`] comes before that.
     pub(super) async fn send(
         &mut self,
         request: Request<SentBody>,
     ) -> Result<Response<Incoming>, SendError> {
-        self.sender.try_send_request(request).await.map_err(|mut err| match err.take_message() {
+        self.may_come.set(MAX_UNTIL_ANSWER);
+        let sent = self.sender.try_send_request(request).await;
+        self.may_come.set(usize::MAX);
+        sent.map_err(|mut err| match err.take_message() {
             Some(request) => SendError::Unsent(Box::new(request)),
             None => SendError::Sent,
         })
+    }
+}
+
+/// A stream that breaks once too much has come. hyper reads heads with a status of 1xx for as long as they come.
+struct MeteredStream {
+    stream: Box<dyn DialedStream>,
+    /// In bytes.
+    may_come: Rc<Cell<usize>>,
+}
+
+impl AsyncRead for MeteredStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let left = self.may_come.get().checked_sub(buf.filled().len() - before);
+        self.may_come.set(left.ok_or_else(|| io::Error::other("no answer begins"))?);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for MeteredStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -241,3 +241,26 @@ fn an_answer_that_switches_protocols_is_no_answer() {
     let answer = home.serve(&["--gateway"]).get("/cgi-bin/x");
     assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{answer:?}");
 }
+
+#[test]
+fn heads_that_announce_an_answer_without_end_are_no_answer() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| match call.path() {
+        "/cgi-bin/endless" => Reply::Endless(b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000)),
+        _ => {
+            let announced = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n";
+            Reply::Bytes(
+                [&announced[..], b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"].concat(),
+            )
+        }
+    });
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    for _ in 0..2 {
+        assert_eq!(server.get("/cgi-bin/x").body, "{}", "a few are read over");
+    }
+    let answer = server.get("/cgi-bin/endless");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{answer:?}");
+    eventually("the connection is closed", || upstream.closed() > 0);
+    assert_eq!(server.get("/cgi-bin/x").body, "{}");
+}

@@ -68,6 +68,8 @@ pub(crate) enum Reply {
     Large(usize),
     /// These pieces, each after the one before has been written.
     Pieces(Vec<Vec<u8>>),
+    /// These bytes again and again, until the client closes the connection.
+    Endless(Vec<u8>),
     /// Nothing. The connection stays open until the client closes it.
     Silence,
 }
@@ -242,6 +244,11 @@ fn reply(reply: Reply, client: &mut TcpStream, closed: &AtomicUsize) -> Option<(
                 client.write_all(&piece).ok()?;
             }
             Some(())
+        }
+        Reply::Endless(bytes) => {
+            while client.write_all(&bytes).is_ok() {}
+            closed.fetch_add(1, Ordering::SeqCst);
+            None
         }
         Reply::Silence => {
             let _ = client.read(&mut [0]);
