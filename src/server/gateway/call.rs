@@ -10,12 +10,12 @@ use hyper::{Request, Version};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Gateway;
 use super::admission::Admitted;
 use super::body::SentBody;
 use super::error::GatewayError;
 use super::headers;
 use super::pool::PooledConnection;
+use super::{Gateway, Mark, PASSED};
 use crate::accounts::Accounts;
 use crate::language::bilingual;
 use crate::log::info;
@@ -115,8 +115,10 @@ impl<'a> ForwardedCall<'a> {
         Zeroizing::new(self.admitted.target.with_token(token.map_or("", Secret::expose)))
     }
 
+    /// Returns the request for WeChat. `mark` is that of this gateway.
     pub(super) fn request(
         &self,
+        mark: &Mark,
         connection: &PooledConnection,
         target: &str,
         length: u64,
@@ -134,6 +136,7 @@ impl<'a> ForwardedCall<'a> {
         *request.uri_mut() = target.map_err(|_| GatewayError::NotHttp)?;
         *request.headers_mut() =
             headers::for_wechat(&self.head.headers, &self.head.method, server.authority(), length);
+        request.headers_mut().append(PASSED, mark.0.clone());
         Ok(request)
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum GatewayError {
     NoToken(Unavailable),
     /// No server can be reached. Nothing was sent.
     Unreachable,
+    /// The call has come back to the gateway that sent it.
+    Loop,
     /// WeChat may have carried the call out.
     NoAnswer,
     /// The same, and the time was up.
@@ -58,6 +60,8 @@ impl GatewayError {
             GatewayError::TransferCoding => StatusCode::BAD_REQUEST,
             GatewayError::NoAnswer => StatusCode::BAD_GATEWAY,
             GatewayError::NoAnswerInTime => StatusCode::GATEWAY_TIMEOUT,
+            // By which the gateway that sent it knows.
+            GatewayError::Loop => StatusCode::LOOP_DETECTED,
             GatewayError::BodyTooLarge
             | GatewayError::BodyTooSlow
             | GatewayError::BodyBroken
@@ -84,6 +88,7 @@ impl GatewayError {
             GatewayError::NotConfigured => "not_configured",
             GatewayError::NoToken(_) => "no_token",
             GatewayError::Unreachable => "unreachable",
+            GatewayError::Loop => "loop",
             GatewayError::NoAnswer | GatewayError::NoAnswerInTime => "no_answer",
             GatewayError::NotRepeated => "not_repeated",
             GatewayError::NotReplaced(_) => "not_replaced",
@@ -103,6 +108,7 @@ impl GatewayError {
             | GatewayError::NotConfigured
             | GatewayError::NoToken(_)
             | GatewayError::Unreachable
+            | GatewayError::Loop
             | GatewayError::NoAnswer
             | GatewayError::NoAnswerInTime => -1,
             // Calls are too frequent: no SDK repeats a call after that.
@@ -177,6 +183,11 @@ impl GatewayError {
                 "Repeat the call: WeChat cannot be reached from the gateway, and nothing was sent to it.",
                 "请重试：网关无法连接微信，请求尚未发出。"
             ),
+            GatewayError::Loop => bilingual!(
+                "Correct the account's base_url, the proxy or the hosts file on the server: the gateway's call came back to it, \
+                 and did not reach WeChat.",
+                "请在服务器上检查该账号的 base_url、代理与 hosts 文件：网关的请求回到了网关自身，未到达微信。"
+            ),
             GatewayError::NoAnswer => bilingual!(
                 "Look whether the call had its effect before you repeat it: WeChat's answer did not arrive, and it may have \
                  carried the call out.",
@@ -212,6 +223,7 @@ impl GatewayError {
         matches!(
             self,
             GatewayError::NotHttp
+                | GatewayError::Loop
                 | GatewayError::TransferCoding
                 | GatewayError::BodyTooLarge
                 | GatewayError::BodyTooSlow
@@ -225,7 +237,7 @@ mod tests {
     use super::*;
     use crate::language::Language;
 
-    fn all() -> [GatewayError; 14] {
+    fn all() -> [GatewayError; 15] {
         let unavailable = || Unavailable::for_now("WeChat refuses: 45009");
         [
             GatewayError::NotHttp,
@@ -238,6 +250,7 @@ mod tests {
             GatewayError::NotConfigured,
             GatewayError::NoToken(unavailable()),
             GatewayError::Unreachable,
+            GatewayError::Loop,
             GatewayError::NoAnswer,
             GatewayError::NoAnswerInTime,
             GatewayError::NotRepeated,

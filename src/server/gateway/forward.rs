@@ -172,7 +172,7 @@ impl Gateway {
         let mut in_flight = call.in_flight();
         loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&connection, target, length, body)?;
+            let request = call.request(&self.mark, &connection, target, length, body)?;
             in_flight.is_sent = true;
             let sent = timeout(patience, connection.send(request)).await;
             let sent = match sent {
@@ -209,7 +209,7 @@ impl Gateway {
         let mut is_fed = false;
         let (connection, response) = loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&connection, target, length, body)?;
+            let request = call.request(&self.mark, &connection, target, length, body)?;
             in_flight.is_sent = true;
             let sent = {
                 let mut sending = pin!(connection.send(request));
@@ -290,6 +290,13 @@ impl Gateway {
         if head.status.is_informational() {
             // 101, for which nothing asked: what follows is no HTTP any more.
             return Err(GatewayError::NoAnswer);
+        if head.status == StatusCode::LOOP_DETECTED {
+            self.report_unreachable(
+                call,
+                "base_url, or a proxy on the way, leads back to this gateway",
+            );
+            return Err(GatewayError::Loop);
+        }
         }
         let headers = headers::for_client(&head.headers);
         let (mut begun, mut size) = (VecDeque::new(), 0);

@@ -15,10 +15,17 @@ mod receive;
 pub(crate) mod verdict;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
 
 use self::path_faults::PathFaults;
 use self::pool::Pool;
+
+/// Names the gateways that a call has passed. Not `Via`, by which other proxies are known.
+const PASSED: HeaderName = HeaderName::from_static("wxtoken-gateway");
 
 /// What all calls share. Belongs to the listener's thread.
 #[derive(Default)]
@@ -29,4 +36,22 @@ pub(crate) struct Gateway {
     held: Cell<usize>,
     /// How many calls are under way.
     calls: Rc<Cell<usize>>,
+    mark: Mark,
+}
+
+/// What tells this gateway from others, of this host or another one.
+struct Mark(HeaderValue);
+
+impl Default for Mark {
+    fn default() -> Mark {
+        Mark(HeaderValue::from(RandomState::new().hash_one(())))
+    }
+}
+
+impl Gateway {
+    /// Whether a request with these headers is a call of this gateway's own: an address that is WeChat's according to the
+    /// configuration leads back here.
+    pub(crate) fn has_sent(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(PASSED).iter().any(|mark| mark == self.mark.0)
+    }
 }

@@ -40,6 +40,7 @@ use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::token_loop::LoopCounter;
 use crate::server::gateway::Gateway;
+use crate::server::gateway::error::GatewayError;
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 
@@ -96,6 +97,10 @@ pub(crate) async fn handle(
     let key_name = OnceCell::new();
     let answer = async {
         certificate?;
+        // Before a check that would refuse this server as a client of its own.
+        if is_api && gateway.has_sent(&head.headers) {
+            return Ok(Reply::ApiError(GatewayError::Loop));
+        }
         client = forwarded::client_address(&head.headers, connection.peer, access.proxies())?;
         if let Peer::Ip(ip) = client.peer()
             && !access.allows(ip)

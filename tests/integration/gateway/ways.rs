@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+
+use serde_json::json;
 
 use super::upstream::{Reply, Upstream};
 use crate::support::home::Home;
@@ -218,4 +220,57 @@ fn a_wrong_ca_file_of_one_account_is_told_and_the_others_are_served() {
     let answer = server.get("/cgi-bin/x?access_token=T2");
     assert_eq!(answer.json()["errcode"], -1, "{answer:?}");
     assert!(home.has_logged("none.pem"));
+}
+
+/// Returns an address that leads to the one that is sent later.
+fn detour() -> (SocketAddr, mpsc::Sender<SocketAddr>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, target) = mpsc::channel();
+    thread::spawn(move || {
+        let target: SocketAddr = target.recv().unwrap();
+        for mut client in listener.incoming().flatten() {
+            let mut server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    (address, sender)
+}
+
+#[test]
+fn a_base_url_that_leads_back_to_the_gateway_is_a_loop_and_is_said() {
+    let (address, leads_to) = detour();
+    let home = home(&format!("http://{address}"), None, "");
+    let server = home.serve_with_log(&["--gateway"]);
+    leads_to.send(server.address()).unwrap();
+    for answer in [server.get("/cgi-bin/x"), server.post("/cgi-bin/x", "{}")] {
+        assert_eq!((answer.status, &answer.json()["errcode"]), (508, &json!(-1)), "{answer:?}");
+        assert!(answer.body.contains("base_url"), "{answer:?}");
+    }
+    eventually("it is logged", || home.has_logged("shop: a call cannot be passed on to WeChat"));
+    assert!(home.has_logged("leads back to this gateway") && !home.has_logged("T0K3N"));
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("result=\"loop\",errcode=\"0\"} 2"), "{metrics}");
+}
+
+#[test]
+fn a_loop_of_two_gateways_is_found_and_a_chain_is_none() {
+    let (first_address, leads_to_first) = detour();
+    let (second_address, leads_to_second) = detour();
+    let homes = [second_address, first_address].map(|it| home(&format!("http://{it}"), None, ""));
+    let servers = [&homes[0], &homes[1]].map(|home| home.serve(&["--gateway"]));
+    leads_to_first.send(servers[0].address()).unwrap();
+    leads_to_second.send(servers[1].address()).unwrap();
+    for server in &servers {
+        let answer = server.get("/cgi-bin/x");
+        assert_eq!((answer.status, &answer.json()["errcode"]), (508, &json!(-1)), "{answer:?}");
+    }
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| Reply::Json("{}".to_owned()));
+    let last = home(&upstream.url(), None, "");
+    let last = last.serve(&["--gateway"]);
+    let first = home(&format!("http://{}", last.address()), None, "");
+    assert_eq!(first.serve(&["--gateway"]).get("/cgi-bin/x").body, "{}");
 }
