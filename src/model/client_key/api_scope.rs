@@ -66,11 +66,19 @@ pub(crate) const ADMINISTRATION: &[&str] = &[
     "/cgi-bin/tag/deltagusers",
     "/cgi-bin/user/batchdelete",
     "/cgi-bin/user/delete",
-    // Money.
+    // Money: withdrawals, and refunds to buyers.
+    "/cgi-bin/express/intracity/storerefund",
+    "/channels/ec/aftersale/acceptapply",
+    "/channels/ec/aftersale/genaftersaleorder",
+    "/channels/ec/aftersale/merchantacceptguarantee",
+    "/channels/ec/aftersale/refundpricediff",
     "/channels/ec/funds/setbankacct",
     "/channels/ec/funds/submitwithdraw",
+    "/nontax/refund",
     "/product/funds/submitwithdraw",
+    "/shop/ecaftersale/acceptrefund",
     "/shop/funds/submitwithdraw",
+    "/shop/pay/refundorder",
     "/xpay",
 ];
 
@@ -212,8 +220,17 @@ mod tests {
         {
             assert!(scope("").allows(path), "{path}");
         }
-        let of_money = ["/channels/ec/funds/submitwithdraw", "/shop/funds/submitwithdraw"];
+        let of_money = [
+            "/channels/ec/funds/submitwithdraw",
+            "/shop/funds/submitwithdraw",
+            "/channels/ec/aftersale/acceptapply",
+            "/shop/pay/refundorder",
+        ];
         assert!(of_money.iter().all(|path| !scope("").allows(path)));
+        // To look at refunds, or to refuse them, pays nothing.
+        for path in ["getaftersaleorder", "rejectapply", "uploadrefundcertificate"] {
+            assert!(scope("").allows(&format!("/channels/ec/aftersale/{path}")), "{path}");
+        }
         let menu = scope("/cgi-bin/menu,/cgi-bin/menu/delete");
         assert!(menu.allows("/cgi-bin/menu/delete") && menu.allows("/cgi-bin/menu/get"));
         assert!(!menu.allows("/cgi-bin/menu/delconditional"));

@@ -32,7 +32,8 @@ const TOKEN_MAKING: &[&str] = &[
     "/cgi-bin/component/api_start_push_ticket",
     "/cgi-bin/clear_quota/v2",
     "/cgi-bin/component/clear_quota/v2",
-    // Of WeCom.
+    // Of WeCom. The first one makes the token of another corp, which no account here has.
+    "/cgi-bin/corpgroup/corp/gettoken",
     "/cgi-bin/service/get_corp_token",
     "/cgi-bin/service/get_permanent_code",
     "/cgi-bin/service/get_provider_token",
@@ -182,6 +183,8 @@ mod tests {
             ("/cgi-bin/clear_quota/v2", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/component/api_component_token", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/service/get_suite_token", Treatment::Refused(MakesTokens)),
+            ("/cgi-bin/corpgroup/corp/gettoken", Treatment::Refused(MakesTokens)),
+            ("/cgi-bin/corpgroup/corp/list_app_share_info", Treatment::Ordinary),
             ("/cgi-bin/midas/getbalance", Treatment::Refused(SignedWithToken)),
             ("/sns/userinfo", Treatment::Foreign(Platform::Official)),
             ("/SNS/userinfo", Treatment::Foreign(Platform::Official)),

@@ -176,9 +176,9 @@ impl GatewayRefusal {
             ),
             GatewayRefusal::MakesTokens => bilingual!(
                 "Ask for the token at /cgi-bin/token, /cgi-bin/stable_token or /cgi-bin/gettoken of this server: this call \
-                 makes a token or takes a secret, and is not passed on.",
+                 makes a token or takes a secret, and is not passed on. For one of another account, ask WeChat directly.",
                 "请向本服务器的 /cgi-bin/token、/cgi-bin/stable_token 或 /cgi-bin/gettoken 领取 token：获取 token 或需要 \
-                 AppSecret 的接口不予转发。"
+                 AppSecret 的接口不予转发。其他账号的 token 请直接向微信获取。"
             ),
             GatewayRefusal::SignedWithToken => bilingual!(
                 "Send the call to WeChat directly: it is signed with the token, which the gateway cannot replace.",
