@@ -244,6 +244,7 @@ impl AccountFetch<'_> {
             refresh_before: self.account.refresh_before,
             clock: self.clock,
             source: self.upstream,
+            dead: None,
             store,
             ending: Some(self.ending),
             memory: Some(Memory {

@@ -244,19 +244,31 @@ impl Document {
     /// expires one overlap later, by every clock. `None` if it expires by then anyway. Never extends the lifetime, and never
     /// ends it at once.
     pub(crate) fn shortened_to_overlap(&self, asked_at: Timestamp) -> Option<Document> {
-        if self.stated_left(asked_at) <= CLASSIC_OVERLAP {
+        self.shortened_to(CLASSIC_OVERLAP, asked_at)
+    }
+
+    /// Returns the document to publish if WeChat says that its token is dead: it has expired, by every clock, or has less
+    /// than a second left. `None` if that is so anyway.
+    pub(crate) fn ended(&self, now: Timestamp) -> Option<Document> {
+        self.shortened_to(Duration::ZERO, now)
+    }
+
+    /// Returns the document with this much life left, in whole seconds; `None` if it has no more anyway.
+    fn shortened_to(&self, left: Duration, now: Timestamp) -> Option<Document> {
+        if self.stated_left(now) <= left {
             return None;
         }
         // A document from the future would not age until its `created_at`.
-        let created_at = match asked_at.since(self.created_at).is_negative() {
-            true => asked_at.whole_seconds(),
+        let created_at = match now.since(self.created_at).is_negative() {
+            true => now.whole_seconds(),
             false => {
-                let wall = self.created_at.wall_by_clock_of(asked_at).min(self.created_at.wall);
+                let wall = self.created_at.wall_by_clock_of(now).min(self.created_at.wall);
                 Timestamp { wall, ..self.created_at }
             }
         };
-        let age = Duration::try_from(asked_at.since(created_at)).unwrap_or_default();
-        let expires_in = Duration::from_secs((age + CLASSIC_OVERLAP).as_secs());
+        let age = Duration::try_from(now.since(created_at)).unwrap_or_default();
+        // A document states a second at least.
+        let expires_in = Duration::from_secs((age + left).as_secs().max(1));
         let expires_in = expires_in.min(self.expires_in);
         Some(Document { expires_in, created_at, ..self.clone() })
     }
@@ -724,6 +736,28 @@ mod tests {
             document_created_at("2026-11-22T00:00:00Z").shortened_to_overlap(hour_before).unwrap();
         assert_eq!((cut.created_at, cut.expires_in.as_secs()), (at("2026-11-21T23:00:00Z"), 300));
         assert!(!cut.is_newer_answer_than(&document_created_at("2026-11-22T00:00:00Z")));
+    }
+
+    #[test]
+    fn the_document_of_a_dead_token_promises_nothing_from_then_on_by_any_clock() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
+        for now in ["2026-11-22T00:00:00Z", "2026-11-22T00:00:00.9Z", "2026-11-22T01:59:59Z"] {
+            let ended = document.ended(at(now)).unwrap();
+            // A token that was found dead in its first second is promised for the rest of that.
+            let soon = at(now).plus(secs(u64::from(now.starts_with("2026-11-22T00:00:00"))));
+            for rules in [Rules::Stable, Rules::Classic, Rules::Work, Rules::Mirror] {
+                assert_eq!(ended.promise(soon, rules, MARGIN), Duration::ZERO, "{now}");
+            }
+            assert_eq!((&ended.token, ended.created_at), (&document.token, document.created_at));
+            let line = ended.to_line(&DocumentKind::Token);
+            let parsed = Document::parse(&DocumentKind::Token, line.expose().as_bytes());
+            assert_eq!(parsed.as_ref(), Ok(&ended), "{now}");
+            assert!(!ended.is_newer_answer_than(&document));
+        }
+        assert_eq!(document.ended(at("2026-11-22T02:00:00Z")), None);
+        let day_before = at("2026-11-21T00:00:00Z");
+        let ended = document.ended(day_before).unwrap();
+        assert_eq!(ended.promise(day_before.plus(secs(1)), Rules::Stable, MARGIN), Duration::ZERO);
     }
 
     #[test]

@@ -77,31 +77,31 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether a document that is not due may be kept although its token was got with another secret. Where a request would
-    /// cost a token, WeChat is asked first whether it honours the published one.
-    pub(super) fn may_keep(&mut self, document: &Document, deadline: Instant) -> bool {
+    /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. Returns `None`
+    /// where a request for a token costs none, and no question is needed. The document is kept unless its token is dead.
+    pub(super) fn verdict(&mut self, document: &Document, deadline: Instant) -> Option<Liveness> {
         if self.refresh.rules != Rules::Classic {
-            return false;
+            return None;
         }
         let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline));
         let name = self.refresh.name;
-        match self.memory.probe.probe(&document.token, timeout) {
+        let verdict = self.memory.probe.probe(&document.token, timeout);
+        match &verdict {
             Liveness::Alive => {
                 debug!(
                     "{name}: the secret is another one, and WeChat honours the token all the same"
                 );
                 self.record.note_issued(&document.token, &self.hashes.secret);
                 self.write();
-                true
             }
-            Liveness::Dead => false,
+            Liveness::Dead => {}
             Liveness::Unknown(why) => {
                 debug!(
                     "{name}: the secret is another one; whether the token is alive is unknown: {why}"
                 );
-                true
             }
         }
+        Some(verdict)
     }
 
     /// Notes that a request is about to be sent. On classic it mints a token, and its answer counts as lost from now on:

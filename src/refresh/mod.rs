@@ -8,12 +8,13 @@ use anyhow::anyhow;
 use crate::log::{self, debug, printable};
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document};
+use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
 use crate::os::timestamp::Timestamp;
 use crate::store::{Found, Store};
-use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
+use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, UpstreamError};
 
 pub(crate) use error::RefreshError;
 pub(crate) use memory::Memory;
@@ -60,6 +61,8 @@ pub(crate) struct Refresh<'a> {
     pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
+    /// The token of which WeChat says that it is dead. Its document's life ends before another one is requested.
+    pub(crate) dead: Option<&'a Secret>,
     pub(crate) source: &'a dyn TokenSource,
     pub(crate) store: &'a dyn Store,
     /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
@@ -99,20 +102,37 @@ impl Refresh<'_> {
             let document = document.clone();
             return Ok(if is_same {
                 Outcome::Confirmed(document)
+        // WeCom may issue the same token again, which lives no longer than its document says.
+        let mut is_dead = self.rules != Rules::Work
+            && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
             } else {
                 Outcome::Kept(document)
             });
         }
         let mut turn = Turn::begin(self);
         if let Some(turn) = &mut turn {
-            turn.check().map_err(RefreshError::Upstream)?;
+            if let Err(error) = turn.check() {
+                if is_dead {
+                    Transaction::new(self.name, published.as_ref(), lease.prepare()?)
+                        .end(self.clock.now())?;
+                }
+        if is_dead {
+            transaction.end(self.clock.now())?;
+        }
+                return Err(RefreshError::Upstream(error));
+            }
             // Published and not due: another secret got it.
             if let Some(document) = &published
                 && matches!(request, TokenRequest::Live)
                 && self.is_fresh(document)
-                && turn.may_keep(document, deadline)
             {
-                return Ok(Outcome::Kept(document.clone()));
+                match turn.verdict(document, deadline) {
+                    Some(Liveness::Alive | Liveness::Unknown(_)) => {
+                        return Ok(Outcome::Kept(document.clone()));
+                    }
+                    Some(Liveness::Dead) => is_dead = true,
+                    None => {}
+                }
             }
         }
         // Prepared before the request: a local fault must not cost a mint.

@@ -179,6 +179,7 @@ impl Fixture {
             clock: &self.clock,
             source: &self.source,
             store: &self.store,
+            dead: None,
             ending: None,
             memory: None,
         }

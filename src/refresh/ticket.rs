@@ -48,6 +48,7 @@ impl TicketRefresh<'_> {
             source: &source,
             store: self.store,
             memory: self.token.memory.map(|it| Memory { is_of_token: false, ..it }),
+            dead: None,
             ..self.token
         };
         refresh.run(&TokenRequest::Live, deadline)

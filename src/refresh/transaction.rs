@@ -18,6 +18,8 @@ pub(super) struct Transaction<'a> {
     shortened: Option<Document>,
     /// Whether a request may have minted a token that was not received.
     is_answer_lost: bool,
+    /// Whether WeChat says that the published token is dead. Its life has ended then, and is not restored.
+    is_dead: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -26,7 +28,14 @@ impl<'a> Transaction<'a> {
         published: Option<&'a Document>,
         publisher: Box<dyn Publisher>,
     ) -> Transaction<'a> {
-        Transaction { name, published, publisher, shortened: None, is_answer_lost: false }
+        Transaction {
+            name,
+            published,
+            publisher,
+            shortened: None,
+            is_answer_lost: false,
+            is_dead: false,
+        }
     }
 
     /// Returns the document as it was published at the beginning.
@@ -39,10 +48,21 @@ impl<'a> Transaction<'a> {
         self.publisher.check_lease()
     }
 
+    /// Ends the published document's life, because WeChat says that its token is dead: no reader hands it out any more, also
+    /// if no other token can be had.
+    pub(super) fn end(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        self.is_dead = true;
+        match self.published.and_then(|published| published.ended(now)) {
+            Some(document) => self.publisher.publish_interim(&document),
+            None => Ok(()),
+        }
+    }
+
     /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
     /// less, so that only the first call has an effect.
     pub(super) fn shorten_before_mint(&mut self, requested_at: Timestamp) -> anyhow::Result<()> {
         if self.shortened.is_none()
+            && !self.is_dead
             && let Some(document) =
                 self.published.and_then(|it| it.shortened_to_overlap(requested_at))
         {
@@ -64,7 +84,7 @@ impl<'a> Transaction<'a> {
 
     /// Leaves the published document, which the answer of `at` has confirmed, untouched. Returns whether that was possible.
     pub(super) fn confirm(&self, at: Timestamp) -> bool {
-        self.shortened.is_none() && self.publisher.confirm(at.wall)
+        self.shortened.is_none() && !self.is_dead && self.publisher.confirm(at.wall)
     }
 
     /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.

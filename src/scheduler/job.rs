@@ -69,6 +69,8 @@ pub(super) struct Attempt {
     pub(super) request: TokenRequest,
     /// Whether it may be forced.
     pub(super) may_force: bool,
+    /// The token to replace, if WeChat says that it is dead.
+    pub(super) dead: Option<Secret>,
 }
 
 /// What becomes known while a job goes on.
@@ -213,6 +215,7 @@ impl JobContext {
                 &*upstream,
                 &token_place,
                 self.memory(&*upstream, &*upstream),
+                None,
             )?,
             upstream: &*upstream,
             store,
@@ -227,6 +230,7 @@ impl JobContext {
         source: &'a dyn TokenSource,
         place: &'a str,
         memory: Memory<'a>,
+        dead: Option<&'a Secret>,
     ) -> anyhow::Result<Refresh<'a>> {
         let Settings { account, token_store, .. } = &*self.settings;
         Ok(Refresh {
@@ -238,6 +242,7 @@ impl JobContext {
             clock: &*self.clock,
             source,
             store: &**token_store,
+            dead,
             ending: None,
             memory: Some(memory),
         })
@@ -261,7 +266,7 @@ impl JobContext {
         let place = account.location.name_of(&DocumentKind::Token);
         let probe = ReportingProbe { probe: upstream, news };
         let memory = self.memory(upstream, &probe);
-        let outcome = match self.token_refresh(&source, &place, memory) {
+        let outcome = match self.token_refresh(&source, &place, memory, attempt.dead.as_ref()) {
             Ok(refresh) => refresh.run(&attempt.request, self.clock.instant() + REFRESH_TIMEOUT),
             Err(err) => Err(RefreshError::Local(err)),
         };

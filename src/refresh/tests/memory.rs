@@ -172,6 +172,7 @@ fn on_stable_and_work_another_secret_leads_to_a_request() {
 fn on_classic_another_secret_leads_to_a_probe_and_only_a_dead_token_is_replaced() {
     let fixture = Fixture::new([Ok("T1"), Ok("T2")]).on(Rules::Classic);
     fixture.run_with(&with_secret("old"), &TokenRequest::Live).unwrap();
+    fixture.clock.advance(Duration::from_secs(60));
     let probed = |is_alive| ScriptedUpstream { is_alive, ..with_secret("new") };
     let unknown = probed(None);
     for probes in 1..=2 {
@@ -189,6 +190,48 @@ fn on_classic_another_secret_leads_to_a_probe_and_only_a_dead_token_is_replaced(
         assert_eq!(alive.probes.get(), 1, "once");
     }
     assert_eq!(fixture.requests().len(), 2);
+    let then = fixture.published_then().pop().unwrap().unwrap();
+    assert!(then.left(fixture.clock.now()).is_zero(), "no reader hands out the dead one meanwhile");
+}
+
+#[test]
+fn promise_7_a_token_that_a_probe_finds_dead_is_published_no_more_whatever_becomes_of_the_request()
+{
+    for failure in [refused(45009), unreachable(false), unreachable(true), malformed()] {
+        let fixture = Fixture::new([Ok("T1"), failure]).on(Rules::Classic);
+        fixture.run_with(&with_secret("old"), &TokenRequest::Live).unwrap();
+        fixture.clock.advance(Duration::from_secs(60));
+        let new = ScriptedUpstream { is_alive: Some(false), ..with_secret("new") };
+        fixture.run_with(&new, &TokenRequest::Live).unwrap_err();
+        let published = fixture.published().unwrap();
+        assert_eq!(published.token.expose(), "T1");
+        assert!(published.left(fixture.clock.now()).is_zero());
+    }
+}
+
+#[test]
+fn promise_7_the_document_of_a_dead_token_ends_also_while_wechat_is_not_to_be_asked() {
+    for rules in [Rules::Stable, Rules::Classic] {
+        let fixture = Fixture::new([Ok("T1"), refused(40125)]).on(rules);
+        let upstream = with_secret("s");
+        fixture.run_with(&upstream, &TokenRequest::Live).unwrap();
+        fixture.run_with(&upstream, &TokenRequest::New).unwrap_err();
+        fixture.clock.advance(Duration::from_secs(60));
+        let (whole, dead) = (fixture.published().unwrap(), Secret::new("T1".to_owned()));
+        let run = |dead| {
+            let memory = Memory {
+                credential: &upstream,
+                probe: &upstream,
+                asks_anyway: false,
+                is_of_token: true,
+            };
+            let refresh = Refresh { memory: Some(memory), dead, ..fixture.refresh() };
+            not_asked(refresh.run(&other_than("T1"), fixture.clock.instant() + TIMEOUT));
+            fixture.published().unwrap()
+        };
+        assert_eq!(run(None), whole, "a client's word ends nothing");
+        assert!(run(Some(&dead)).left(fixture.clock.now()).is_zero());
+    }
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl Simulation {
             clock: &self.clock,
             source: self,
             store: &self.store,
+            dead: None,
             ending: None,
             memory: None,
         };

@@ -189,7 +189,7 @@ impl State {
     /// Returns the request for another token that the running job has to make, after its probe.
     pub(in crate::scheduler) fn attempt(&mut self, now: Instant) -> Option<Attempt> {
         let Some(Job::Resolve(rejected)) = &self.job else {
-            return Some(Attempt { request: TokenRequest::Live, may_force: true });
+            return Some(Attempt { request: TokenRequest::Live, may_force: true, dead: None });
         };
         let RejectedToken { token, is_reported, .. } = rejected.clone();
         let is_dead = self.is_dead(&token);
@@ -205,7 +205,7 @@ impl State {
             // The mirrored wxtoken probes the token, and has quotas of its own.
             Rules::Mirror => {
                 let request = TokenRequest::OtherThan(token);
-                return Some(Attempt { request, may_force: is_reported });
+                return Some(Attempt { request, may_force: is_reported, dead: None });
             }
             _ if self.was_alive(&token, PROBE_VALID, now) => false,
             _ if !is_dead && !is_reported => false,
@@ -215,7 +215,8 @@ impl State {
             Rules::Work => is_within_quota,
             Rules::Classic => may_force,
         };
-        may_request.then_some(Attempt { request: TokenRequest::OtherThan(token), may_force })
+        let dead = is_dead.then(|| token.clone());
+        may_request.then_some(Attempt { request: TokenRequest::OtherThan(token), may_force, dead })
     }
 
     /// Notes how a job about a token that may be dead has ended. Returns the event to log.

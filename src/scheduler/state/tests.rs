@@ -665,7 +665,8 @@ fn a_dead_token_is_replaced_as_soon_as_the_quota_allows() {
     let (wait, job) = sim.next(Some(&t2));
     assert_eq!(wait, secs(0));
     assert_eq!(sim.step(&TokenDemand::Live, Some("T2")), Step::Start(job.clone()));
-    let expected = Attempt { request: TokenRequest::OtherThan(token("T2")), may_force: true };
+    let request = TokenRequest::OtherThan(token("T2"));
+    let expected = Attempt { request, may_force: true, dead: Some(token("T2")) };
     assert_eq!(sim.attempt(job), Some(expected));
 }
 

@@ -328,6 +328,25 @@ fn a_token_that_another_secret_got_is_replaced_if_wechat_no_longer_honours_it() 
 }
 
 #[test]
+fn promise_7_a_token_that_fetch_finds_dead_is_handed_out_no_more_also_if_no_other_can_be_had() {
+    for fault in ["token/errcode:45009", "token/errcode:-1", "token/close"] {
+        let (wechat, home) = reset_secret("classic");
+        let dead = home.token("a0").unwrap();
+        home.put_secret("a0", &appsecret(7));
+        home.run(&["get", "a0"]).exits(0);
+        wechat.fault(fault);
+        assert!(!home.run(&["fetch", "--timeout", "3s"]).status.success(), "{fault}");
+        home.run(&["get", "a0"]).exits(3).says(&["expired"]);
+        assert_eq!(home.serve(&[]).get("/token").status, 503, "{fault}");
+        assert_eq!(home.token("a0"), Some(dead), "what is published is known all the same");
+        wechat.fault("none");
+        home.run(&["fetch", "--force", "a0"]).exits(0);
+        home.run(&["get", "a0"]).exits(0);
+        assert!(wechat.is_alive(&home.token("a0").unwrap()));
+    }
+}
+
+#[test]
 fn a_token_that_another_secret_got_is_kept_while_wechat_honours_it() {
     for (api, asked) in [("stable", 1), ("classic", 0), ("work", 1)] {
         let wechat = WeChat::start();

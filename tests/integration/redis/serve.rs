@@ -143,3 +143,31 @@ fn tickets_are_shared_between_hosts_like_tokens() {
     assert_eq!(document["ticket"].as_str(), Some(ran.stdout.trim()));
     assert_eq!(wechat.calls()["tickets"], 1);
 }
+
+#[needs(redis)]
+#[test]
+fn promise_7_a_token_that_one_host_finds_dead_is_handed_out_by_no_other() {
+    let redis = Redis::start();
+    let wechat = wechat(&[]);
+    let also = "timeout = \"10s\"\nalso = [{ key = \"wx:{appid}\", format = \"text\" }]";
+    let hosts = [(); 2].map(|()| Home::on_redis("classic", &wechat.url(), &redis.url(), also));
+    hosts[0].run(&["fetch"]).exits(0);
+    let server = hosts[0].serve(&["--refresh"]);
+    let other = hosts[1].serve(&[]);
+    let dead = token(&server).unwrap();
+    assert_eq!(token(&other).as_ref(), Some(&dead));
+    hosts[1].run(&["get", "a0"]).exits(0);
+    wechat.kill_tokens();
+    wechat.fault("token/hang");
+    std::thread::scope(|scope| {
+        let report = scope.spawn(|| server.report_rejected(&dead));
+        eventually("the other host knows", || token(&other).is_none());
+        hosts[1].run(&["get", "a0"]).exits(3);
+        let is_there = || redis.cli(&["exists", "wx:wx0"]).trim() != "0";
+        eventually("SDKs that read Redis find no token", || !is_there());
+        assert_eq!(report.join().unwrap().status, 503);
+    });
+    // A copy from before is not taken for good when Redis is down.
+    wechat.fault("none");
+    eventually("there is another token", || token(&other).is_some_and(|it| it != dead));
+}

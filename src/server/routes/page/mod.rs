@@ -337,7 +337,8 @@ fn life(token: &Published, is_dead: bool, reader: &Reader<'_>) -> String {
     // The number is large: it stands before the word in English, and after it in Chinese.
     let (english, chinese) = span(secs);
     let (after, before) = match (is_over, is_dead) {
-        (true, _) => ("past its end", "已过期"),
+        (true, true) => ("since it was found dead", "发现失效已"),
+        (true, false) => ("past its end", "已过期"),
         (false, true) => ("too early", "失效时还剩"),
         (false, false) => ("left", "剩余"),
     };
