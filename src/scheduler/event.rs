@@ -17,6 +17,8 @@ pub(super) enum Event {
     /// A client reported the token of this fingerprint as rejected, a probe could not tell, and that is not enough to
     /// replace it.
     Unproven { token: String, why: String },
+    /// Dead tokens are replaced more slowly for now; says why.
+    Rationed(String),
     /// A token or ticket was published: `token` and its fingerprint, or a ticket's fingerprint alone.
     Published(String),
     /// A refresh failed; the next one follows after this pause.
@@ -58,6 +60,9 @@ impl Event {
                     event = "token_doubted", account = account, token_sha256 = token;
                     "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} {rest}"
                 );
+            }
+            Event::Rationed(why) => {
+                error!(event = "replacement_rationed", account = account; "serve: {name}: {why}");
             }
             Event::Published(what) => {
                 info!(event = "published", account = account; "serve: {name}: {what} is published");

@@ -116,6 +116,39 @@ impl ForcedQuota {
     }
 }
 
+/// How many dead tokens normal requests on stable may replace, one after another, and the time in which one more may be.
+/// WeChat issues another token to a normal request only after one was forced, which it allows 20 times a day. An upstream
+/// that keeps other rules must not make a mint of each call.
+const RENEWALS: u32 = 20;
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The dead tokens that normal requests on stable replace.
+#[derive(Debug)]
+pub(super) struct RenewalQuota(TokenBucket);
+
+impl RenewalQuota {
+    pub(super) fn new(now: Instant) -> RenewalQuota {
+        RenewalQuota(TokenBucket::new(RENEWALS, RENEWAL_INTERVAL, now))
+    }
+
+    /// Fails if no dead token is to be replaced now.
+    pub(super) fn check(&mut self, now: Instant) -> Result<(), Unavailable> {
+        let Some(at) = self.0.next_at(now) else { return Ok(()) };
+        let why = bilingual!(
+            "WeChat has issued many tokens in a row that it then called dead, which is against its own rules; one is asked \
+             for every 30 seconds now. See whether base_url leads to WeChat, and who else refreshes: wxtoken check",
+            "微信接连签发的多个 token 随即失效，不符合其规则，现每 30 秒只获取一次。请检查 base_url 是否指向微信、是否有其他程序也在刷新：wxtoken check"
+        );
+        let retry_after = at.saturating_duration_since(now);
+        Err(Unavailable { why: why.to_owned(), retry_after })
+    }
+
+    /// Counts a token that was replaced.
+    pub(super) fn count(&mut self) {
+        self.0.take();
+    }
+}
+
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProbeReason {

@@ -12,7 +12,7 @@ use time::UtcDateTime;
 use super::backoff;
 use super::event::Event;
 use super::job::{Job, JobReport, ProbeKind, RejectedToken};
-use super::quota::{Certainty, ForcedQuota, ProbeQuota, QuotaExceeded};
+use super::quota::{Certainty, ForcedQuota, ProbeQuota, QuotaExceeded, RenewalQuota};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
 use crate::language::bilingual;
 use crate::model::api::Rules;
@@ -45,6 +45,7 @@ pub(super) struct State {
     retry: Retry,
     /// The failures of forced requests. Normal ones may succeed all the same.
     forced_failures: Failures,
+    renewal_quota: RenewalQuota,
     forced_quota: ForcedQuota,
     probe_quota: ProbeQuota,
     last_probe: Option<ProbeResult>,
@@ -89,6 +90,7 @@ impl State {
             job: None,
             certainty: Certainty::Reported,
             retry: Retry::default(),
+            renewal_quota: RenewalQuota::new(now),
             forced_failures: Failures::default(),
             forced_quota: ForcedQuota::new(per_day),
             probe_quota: ProbeQuota::new(now),
@@ -141,14 +143,21 @@ impl State {
     }
 
     /// Returns what to do while there is no token to hand out.
-    fn replace_missing(&self, now: Instant) -> Step {
+    fn replace_missing(&mut self, now: Instant) -> Step {
+        let may_replace = self.check_replacement(now);
         match self.retry.readiness(now) {
             Readiness::Failed(failure) => Step::Fail(self.unavailable(failure, now)),
             Readiness::Running => Step::Wait(None),
-            readiness => match (self.check_forced(Certainty::Known, now), readiness) {
+            readiness => match (may_replace, readiness) {
                 (Err(unavailable), _) if self.dead.is_some() => Step::Fail(unavailable),
                 (_, Readiness::NotBefore(at)) => Step::Wait(Some(at)),
                 _ => Step::Start(self.remedy(now)),
+    /// Fails if no dead token is to be replaced on demand now.
+    fn check_replacement(&mut self, now: Instant) -> Result<(), Unavailable> {
+        self.renewal_quota.check(now)?;
+        self.check_forced(Certainty::Known, now)
+    }
+
             },
         }
     }
@@ -204,11 +213,13 @@ impl State {
             Some(Duration::ZERO) => until(self.not_before),
             Some(due_in) => due_in,
         };
-        let wait = match (self.dead.is_some(), self.check_forced(Certainty::Known, now)) {
-            (false, _) => due_in,
-            (true, Ok(())) => Duration::ZERO,
+        let renewal = self.renewal_quota.check(now);
+        let wait = match (self.dead.is_some(), renewal, self.check_forced(Certainty::Known, now)) {
+            (false, ..) => due_in,
+            (true, Err(unavailable), _) => unavailable.retry_after,
+            (true, Ok(()), Ok(())) => Duration::ZERO,
             // Until then it may expire, or be replaced at WeChat by another program.
-            (true, Err(unavailable)) => unavailable.retry_after.min(match self.rules {
+            (true, Ok(()), Err(unavailable)) => unavailable.retry_after.min(match self.rules {
                 Rules::Stable => until(self.not_before),
                 Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
@@ -263,6 +274,13 @@ impl State {
                 _ => None,
             };
             if let Some(liveness) = liveness {
+            let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
+            if self.rules == Rules::Stable && is_renewed && !report.counts_as_forced {
+                self.renewal_quota.count();
+                events.extend(
+                    self.renewal_quota.check(at.now).err().map(|it| Event::Rationed(it.why)),
+                );
+            }
                 events.extend(self.note_liveness(token, liveness, at.now));
             }
         }

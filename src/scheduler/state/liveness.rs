@@ -210,7 +210,7 @@ impl State {
             _ if self.was_alive(&token, PROBE_VALID, now) => false,
             _ if !is_dead && !is_reported => false,
             // A normal request costs nothing, and returns the new token if another program has forced one.
-            Rules::Stable => true,
+            Rules::Stable => self.renewal_quota.check(now).is_ok(),
             // A request replaces no token that lives.
             Rules::Work => is_within_quota,
             Rules::Classic => may_force,

@@ -922,3 +922,60 @@ fn a_mirror_asks_its_source_every_half_minute() {
     sim.pass(secs(30));
     assert_eq!(sim.next(Some(&ending)), (Duration::ZERO, Job::Refresh));
 }
+
+/// By WeChat's rules a normal request brings another token only after one was forced. An upstream that mints at each request,
+/// and calls each token dead, must not be asked as often as clients call.
+#[test]
+fn an_upstream_that_issues_dead_tokens_is_asked_for_few() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let mut published = 0;
+    let (mut served, mut rationed) = (0, 0);
+    for _ in 0..3600 {
+        sim.pass(secs(1));
+        let name = format!("T{published}");
+        match sim.report(&name) {
+            Step::Start(job) => {
+                let (_, attempt) = match &job {
+                    Job::Resolve(rejected) if rejected.probe != ProbeKind::None => {
+                        sim.probe(job, Liveness::Dead)
+                    }
+                    _ => (Vec::new(), sim.attempt(job)),
+                };
+                match attempt {
+                    Some(_) => {
+                        published += 1;
+                        let renewed =
+                            Outcome::Renewed(sim.document(&format!("T{published}"), 7200));
+                        let events = sim.finish(outcome(Ok(renewed)));
+                        rationed +=
+                            events.iter().filter(|it| matches!(it, Event::Rationed(_))).count();
+                    }
+                    None => drop(sim.end()),
+                }
+            }
+            Step::Fail(unavailable) => {
+                assert!(unavailable.retry_after <= secs(30), "{unavailable:?}");
+                assert!(unavailable.why.contains("base_url"), "{unavailable:?}");
+                let document = sim.document(&name, 7200);
+                let (wait, _) = sim.next(Some(&document));
+                assert!(wait > Duration::ZERO && wait <= secs(30), "{wait:?}");
+            }
+            _ => served += 1,
+        }
+    }
+    assert!((120..=20 + 120).contains(&published), "{published}");
+    assert!(rationed > 0 && served < 3600);
+}
+
+/// Another program forces tokens as often as WeChat allows. Each time a normal request brings the new one.
+#[test]
+fn tokens_that_another_program_forces_are_taken_over_each_time() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    for n in 0..20 {
+        sim.pass(secs(30));
+        let Step::Start(job) = sim.report(&format!("T{n}")) else { panic!("no job: {n}") };
+        assert!(sim.probe(job, Liveness::Dead).1.is_some(), "{n}");
+        let renewed = Outcome::Renewed(sim.document(&format!("T{}", n + 1), 7200));
+        sim.finish(outcome(Ok(renewed)));
+    }
+}
