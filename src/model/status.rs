@@ -46,6 +46,9 @@ pub(crate) enum TokenDemand {
     Verified(ClientIdentity, Suspicion),
     /// Another one than this, which WeChat rejected according to a witness.
     OtherThan(Secret, Witness),
+    /// Another one than this, which WeChat refused before this process's eyes, in a call of this client's at this instant. What
+    /// WeChat said of it before says nothing.
+    OtherThanRefused(Secret, ClientIdentity, Instant),
 }
 
 /// How a client's behaviour suggests that its token is dead.
@@ -268,8 +271,8 @@ impl DocumentStatus {
     pub(crate) fn state(&self) -> DocumentState {
         match &self.published {
             // First: a document whose token was found dead has ended, too.
-            Ok(published) if published.life.is_zero() => DocumentState::Expired,
             Ok(_) if self.is_dead => DocumentState::Dead,
+            Ok(published) if published.life.is_zero() => DocumentState::Expired,
             Ok(published) if published.is_due => DocumentState::Due,
             Ok(_) => DocumentState::Live,
             Err(Problem::Missing) => DocumentState::Missing,

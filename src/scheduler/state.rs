@@ -18,7 +18,7 @@ use crate::language::bilingual;
 use crate::model::api::Rules;
 use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
-use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable};
+use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailable, Witness};
 use crate::os::timestamp::Timestamp;
 use crate::refresh::trouble::TroubleCause;
 use crate::refresh::{Outcome, RefreshError};
@@ -45,8 +45,8 @@ pub(super) struct State {
     retry: Retry,
     /// The failures of forced requests. Normal ones may succeed all the same.
     forced_failures: Failures,
-    renewal_quota: RenewalQuota,
     forced_quota: ForcedQuota,
+    renewal_quota: RenewalQuota,
     probe_quota: ProbeQuota,
     last_probe: Option<ProbeResult>,
     /// The published token, if WeChat says that it is dead.
@@ -90,9 +90,9 @@ impl State {
             job: None,
             certainty: Certainty::Reported,
             retry: Retry::default(),
-            renewal_quota: RenewalQuota::new(now),
             forced_failures: Failures::default(),
             forced_quota: ForcedQuota::new(per_day),
+            renewal_quota: RenewalQuota::new(now),
             probe_quota: ProbeQuota::new(now),
             last_probe: None,
             dead: None,
@@ -130,11 +130,15 @@ impl State {
         match (demand, current) {
             (_, None) => self.replace_missing(now),
             (TokenDemand::Live, Some(_)) => Step::Serve,
-            (TokenDemand::OtherThan(rejected, _), Some(current)) if rejected != current => {
-                Step::Serve
-            }
+            (
+                TokenDemand::OtherThan(rejected, _) | TokenDemand::OtherThanRefused(rejected, ..),
+                Some(current),
+            ) if rejected != current => Step::Serve,
             (TokenDemand::OtherThan(_, witness), Some(current)) => {
-                self.resolve_report(current, witness, now)
+                self.resolve_report(current, witness, None, now)
+            }
+            (TokenDemand::OtherThanRefused(_, client, at), Some(current)) => {
+                self.resolve_report(current, &Witness::Client(client.clone()), Some(*at), now)
             }
             (TokenDemand::Verified(client, suspicion), Some(current)) => {
                 self.resolve_suspicion(current, client, *suspicion, now)
@@ -152,14 +156,14 @@ impl State {
                 (Err(unavailable), _) if self.dead.is_some() => Step::Fail(unavailable),
                 (_, Readiness::NotBefore(at)) => Step::Wait(Some(at)),
                 _ => Step::Start(self.remedy(now)),
+            },
+        }
+    }
+
     /// Fails if no dead token is to be replaced on demand now.
     fn check_replacement(&mut self, now: Instant) -> Result<(), Unavailable> {
         self.renewal_quota.check(now)?;
         self.check_forced(Certainty::Known, now)
-    }
-
-            },
-        }
     }
 
     /// Fails if no request is to be forced now.
@@ -274,13 +278,6 @@ impl State {
                 _ => None,
             };
             if let Some(liveness) = liveness {
-            let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
-            if self.rules == Rules::Stable && is_renewed && !report.counts_as_forced {
-                self.renewal_quota.count();
-                events.extend(
-                    self.renewal_quota.check(at.now).err().map(|it| Event::Rationed(it.why)),
-                );
-            }
                 events.extend(self.note_liveness(token, liveness, at.now));
             }
         }
@@ -292,6 +289,13 @@ impl State {
         if let Job::Resolve(rejected) = job {
             if report.counts_as_forced {
                 self.forced_quota.count(self.certainty, at.now);
+            }
+            let is_renewed = matches!(report.outcome, Some(Ok(Outcome::Renewed(_))));
+            if self.rules == Rules::Stable && is_renewed && !report.counts_as_forced {
+                self.renewal_quota.count();
+                events.extend(
+                    self.renewal_quota.check(at.now).err().map(|it| Event::Rationed(it.why)),
+                );
             }
             events.extend(self.note_resolved(&rejected, &report, at.now));
         }

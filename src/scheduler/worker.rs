@@ -242,7 +242,7 @@ impl Worker {
     ) -> Result<T, Unavailable> {
         let patience = match demand {
             TokenDemand::Live | TokenDemand::Verified(..) => MAX_WAIT,
-            TokenDemand::OtherThan(..) => MAX_WAIT_FOR_REPORT,
+            TokenDemand::OtherThan(..) | TokenDemand::OtherThanRefused(..) => MAX_WAIT_FOR_REPORT,
         };
         self.obtain_until(self.now() + patience, demand, look).await
     }

@@ -75,16 +75,20 @@ impl State {
     }
 
     /// Returns what to do about the current token, which WeChat rejected according to a witness. That one gets it only
-    /// once WeChat has accepted it.
+    /// once WeChat has accepted it, after `refused_at` if that is known.
     pub(super) fn resolve_report(
         &mut self,
         current: &Secret,
         witness: &Witness,
+        refused_at: Option<Instant>,
         now: Instant,
     ) -> Step {
-        if self.was_alive(current, PROBE_VALID, now) {
-            return Step::Serve;
-        }
+        let is_after = |probe: &ProbeResult| refused_at.is_none_or(|at| probe.at >= at);
+        let probe = self.recent_probe(current, PROBE_VALID, now).filter(|probe| is_after(probe));
+        let has_verdict = match probe {
+            Some(ProbeResult { alive: Ok(()), .. }) => return Step::Serve,
+            probe => probe.is_some(),
+        };
         let doubt = self.doubt.take();
         let doubt = doubt.filter(|doubt| doubt.token == *current && !doubt.is_over(now));
         let doubt = self.doubt.insert(doubt.unwrap_or_else(|| Doubt::new(current.clone(), now)));
@@ -100,7 +104,7 @@ impl State {
             let token = current.clone();
             Step::Start(Job::Resolve(RejectedToken { token, probe, is_reported: true, client }))
         };
-        if self.verdict(current, PROBE_VALID, now).is_none() {
+        if !has_verdict {
             let Witness::Client(client) = witness else { return resolve(ProbeKind::Awaited, None) };
             let is_honoured = self.was_alive(current, PROBE_VALID_WITHOUT_QUOTA, now);
             match self.probe_quota.take(ProbeReason::Report, client, now) {

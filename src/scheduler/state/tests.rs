@@ -979,3 +979,29 @@ fn tokens_that_another_program_forces_are_taken_over_each_time() {
         sim.finish(outcome(Ok(renewed)));
     }
 }
+
+/// The gateway itself has seen that WeChat refuses the token. That WeChat honoured it a moment before says nothing.
+#[test]
+fn a_refusal_that_was_seen_counts_for_more_than_an_older_verdict() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let refused = |sim: &SimulatedAccount| {
+        TokenDemand::OtherThanRefused(token("T1"), client("one"), sim.now())
+    };
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.probe(job, Liveness::Alive);
+    sim.end();
+    sim.pass(Duration::from_millis(1));
+    assert_eq!(sim.report("T1"), Step::Serve, "a client's word is older than it comes");
+    let first = refused(&sim);
+    let Step::Start(job) = sim.step(&first, Some("T1")) else { panic!("no job") };
+    let second = refused(&sim);
+    sim.start(job.clone());
+    assert_eq!(sim.step(&second, Some("T1")), Step::Wait(None));
+    sim.pass(Duration::from_millis(1));
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), Liveness::Alive, now);
+    sim.end();
+    for demand in [first, second] {
+        assert_eq!(sim.step(&demand, Some("T1")), Step::Serve, "one probe is for all before it");
+    }
+}

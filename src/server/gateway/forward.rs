@@ -24,7 +24,7 @@ use super::pool::{PooledConnection, SendError};
 use super::receive::{ReceivedBody, feed, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
 use crate::model::secret::Secret;
-use crate::model::status::{TokenDemand, Witness};
+use crate::model::status::TokenDemand;
 
 /// How long WeChat may take until its answer begins, once the request is sent.
 pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -144,8 +144,8 @@ impl Gateway {
         if is_known || !accounts.can_refresh() {
             return Ok(None);
         }
-        let witness = Witness::Client(call.client.clone());
-        let demand = TokenDemand::OtherThan(Secret::clone(token), witness);
+        let (client, refused_at) = (call.client.clone(), call.state.clock.instant());
+        let demand = TokenDemand::OtherThanRefused(Secret::clone(token), client, refused_at);
         let obtained = accounts.obtain_secret(account, demand).await;
         let obtained = obtained.map_err(GatewayError::NotReplaced)?;
         if obtained == *token {
@@ -290,13 +290,13 @@ impl Gateway {
         if head.status.is_informational() {
             // 101, for which nothing asked: what follows is no HTTP any more.
             return Err(GatewayError::NoAnswer);
+        }
         if head.status == StatusCode::LOOP_DETECTED {
             self.report_unreachable(
                 call,
                 "base_url, or a proxy on the way, leads back to this gateway",
             );
             return Err(GatewayError::Loop);
-        }
         }
         let headers = headers::for_client(&head.headers);
         let (mut begun, mut size) = (VecDeque::new(), 0);

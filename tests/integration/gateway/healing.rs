@@ -221,3 +221,20 @@ fn a_token_that_cannot_be_replaced_is_an_error_that_no_sdk_repeats() {
     let text = answer.body;
     assert!(text.contains("45009") && !text.contains("40001"), "{text}");
 }
+
+/// That WeChat honoured it a moment before says nothing about now.
+#[test]
+fn a_token_that_dies_right_after_a_probe_heals_with_the_first_call() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::honest(&wechat);
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    server.get("/token");
+    let token = sandbox.token();
+    let probes = wechat.probes();
+    server.report_rejected(&token);
+    assert_eq!(wechat.probes(), probes + 1, "WeChat honours it");
+    wechat.kill_tokens();
+    let answer = server.get(&format!("/cgi-bin/x?access_token={token}"));
+    assert_eq!(answer.json()["errcode"], 0, "{answer:?}");
+}
