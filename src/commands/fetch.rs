@@ -41,7 +41,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let clock = SystemClock;
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
-    let stores = Stores::new(Arc::new(SystemClock));
+    let stores = Stores::new(Arc::new(SystemClock)).taking_over(config.leftover());
     let settings = config.account_settings(&args.names)?;
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;
@@ -244,8 +244,8 @@ impl AccountFetch<'_> {
             refresh_before: self.account.refresh_before,
             clock: self.clock,
             source: self.upstream,
-            dead: None,
             store,
+            dead: None,
             ending: Some(self.ending),
             memory: Some(Memory {
                 credential: self.upstream,

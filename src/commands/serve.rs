@@ -46,10 +46,12 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         Some(false) => Secrets::Unneeded,
         None => Secrets::NeededToRefresh,
     };
-    let settings = Config::read(common, &args.account, secrets)?.serve(args);
+    let config = Config::read(common, &args.account, secrets)?;
+    let leftover = config.leftover();
+    let settings = config.serve(args);
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stores = Stores::new(Arc::clone(&clock));
+    let stores = Stores::new(Arc::clone(&clock)).taking_over(leftover);
     let environment = Environment::new(Arc::clone(&clock), stores.clone());
     let reader = SettingsReader {
         common: common.clone(),

@@ -4,6 +4,7 @@
 
 mod diagnostics;
 mod file;
+mod leftover;
 mod redis;
 mod serve;
 mod table;

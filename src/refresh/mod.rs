@@ -61,10 +61,10 @@ pub(crate) struct Refresh<'a> {
     pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
-    /// The token of which WeChat says that it is dead. Its document's life ends before another one is requested.
-    pub(crate) dead: Option<&'a Secret>,
     pub(crate) source: &'a dyn TokenSource,
     pub(crate) store: &'a dyn Store,
+    /// The token of which WeChat says that it is dead. Its document's life ends before another one is requested.
+    pub(crate) dead: Option<&'a Secret>,
     /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
     pub(crate) ending: Option<&'a Ending>,
     /// `None` if nothing is remembered across runs.
@@ -85,12 +85,19 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
+        let taken_over = self.store.take_over(self.appid);
         let confirmed_before = self.store.confirmed_at();
         let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
         let published = match self.decide(lease.read()?, request)? {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
+        if let (None, Some(document), TokenRequest::Live) = (&published, taken_over, request)
+            && self.is_fresh(&document)
+        {
+            lease.prepare()?.publish(&document)?;
+            return Ok(Outcome::Kept(document));
+        }
         // Another process requested a token during the wait for the lock. WeChat's answer to it settles this request
         // too, even if that is the same token again, or one that is due from the start.
         if let Some(document) = &published
@@ -102,13 +109,13 @@ impl Refresh<'_> {
             let document = document.clone();
             return Ok(if is_same {
                 Outcome::Confirmed(document)
-        // WeCom may issue the same token again, which lives no longer than its document says.
-        let mut is_dead = self.rules != Rules::Work
-            && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
             } else {
                 Outcome::Kept(document)
             });
         }
+        // WeCom may issue the same token again, which lives no longer than its document says.
+        let mut is_dead = self.rules != Rules::Work
+            && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
         let mut turn = Turn::begin(self);
         if let Some(turn) = &mut turn {
             if let Err(error) = turn.check() {
@@ -116,9 +123,6 @@ impl Refresh<'_> {
                     Transaction::new(self.name, published.as_ref(), lease.prepare()?)
                         .end(self.clock.now())?;
                 }
-        if is_dead {
-            transaction.end(self.clock.now())?;
-        }
                 return Err(RefreshError::Upstream(error));
             }
             // Published and not due: another secret got it.
@@ -137,6 +141,9 @@ impl Refresh<'_> {
         }
         // Prepared before the request: a local fault must not cost a mint.
         let mut transaction = Transaction::new(self.name, published.as_ref(), lease.prepare()?);
+        if is_dead {
+            transaction.end(self.clock.now())?;
+        }
         let requested = self.request(request, &mut transaction, &mut turn, deadline);
         let _finishing = Finishing::begin();
         let document = match requested {

@@ -27,18 +27,21 @@ pub(super) struct FileStore {
     kind: DocumentKind,
     mode: u32,
     clock: Arc<dyn Clock>,
+    /// A document that this place takes over.
+    leftover: Option<PathBuf>,
 }
 
 impl FileStore {
-    /// Returns the store at `path`, whose document is published with `mode`.
+    /// Returns the store at `path`, whose document is published with `mode`. If it has none, it takes over `leftover`.
     pub(super) fn new(
         path: &Path,
         kind: &DocumentKind,
         mode: u32,
         clock: &Arc<dyn Clock>,
+        leftover: Option<PathBuf>,
     ) -> FileStore {
         let clock = Arc::clone(clock);
-        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock }
+        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock, leftover }
     }
 }
 
@@ -105,6 +108,21 @@ impl Store for FileStore {
 
     fn apply_settings(&self) -> Result<()> {
         Ok(read::set_mode(&self.path, self.mode)?)
+    }
+
+    fn take_over(&self, appid: &str) -> Option<Document> {
+        let leftover = self.leftover.as_ref()?;
+        let Ok(Found::Document(document)) = reader::read(leftover, &self.kind) else { return None };
+        let is_ours = !appid.is_empty() && document.appid == appid;
+        match document.left(self.clock.now()).is_zero() {
+            // A program that reads it learns at once that nothing is published there.
+            true if is_ours => {
+                let _lock = acquire_at_once(&lock_path(leftover), &*self.clock)?;
+                let _ = std::fs::remove_file(leftover); // The next run tries again.
+                None
+            }
+            _ => is_ours.then_some(document),
+        }
     }
 
     fn confirmed_at(&self) -> Option<UtcDateTime> {
@@ -209,7 +227,7 @@ mod tests {
 
     fn store_at(path: &Path) -> FileStore {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        FileStore::new(path, &DocumentKind::Token, 0o600, &clock)
+        FileStore::new(path, &DocumentKind::Token, 0o600, &clock, None)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where documents are published: in files, or in a Redis that many hosts share. A store keeps one document, and leases
 //! the right to replace it to one process at a time. Knows nothing of when a document is due, and never calls WeChat.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,12 +36,20 @@ pub(crate) use record::{
 pub(crate) struct Stores {
     clock: Arc<dyn Clock>,
     redis: Arc<RedisPool>,
+    /// A document that an account without one takes over, if it is in the same directory and has its AppID.
+    leftover: Option<Arc<Path>>,
 }
 
 impl Stores {
     /// Returns stores that take the time from `clock`. Connects to nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Stores {
-        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock))), clock }
+        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock))), clock, leftover: None }
+    }
+
+    /// Returns the stores in which an account without a document takes over this one, if it is in the same directory and has
+    /// its AppID. Its tickets are beside it.
+    pub(crate) fn taking_over(self, leftover: Option<PathBuf>) -> Stores {
+        Stores { leftover: leftover.map(Arc::from), ..self }
     }
 
     /// Reads the published document. Takes no lock.
@@ -68,7 +77,8 @@ impl Stores {
     ) -> Arc<dyn Store + Send + Sync> {
         match location {
             Location::File(_) => {
-                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock))
+                let leftover = self.leftover_for(location, kind);
+                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock, leftover))
             }
             Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
         }
@@ -122,6 +132,13 @@ impl Stores {
         self.redis.end();
     }
 
+    /// Returns the document that the account at this location may take over.
+    fn leftover_for(&self, location: &Location, kind: &DocumentKind) -> Option<PathBuf> {
+        let leftover = Location::File(self.leftover.as_deref()?.to_owned());
+        let (from, to) = (leftover.path(kind), location.path(kind));
+        (from.parent() == to.parent() && from != to).then_some(from)
+    }
+
     fn redis_store(
         &self,
         redis: &RedisLocation,
@@ -163,6 +180,12 @@ pub(crate) trait Store {
     /// `[redis] also`.
     fn apply_settings(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Returns the live document that this place takes over, if it has none: that of the account of the command line, with
+    /// this AppID. Removes one that has expired, as no process replaces it any more.
+    fn take_over(&self, _appid: &str) -> Option<Document> {
+        None
     }
 
     /// Returns when the published document was confirmed last without being published again, if that is known.

@@ -560,3 +560,65 @@ fn a_pipe_is_refused_as_an_accounts_secret_file() {
     home.write(&format!("x = 1\n{}", home.config()));
     home.run(&["fetch"]).exits(2).mentions(&["no such key", "no plain file"]);
 }
+
+/// Publishes the token of `wx0` as the account of the command line, in the directory of the accounts.
+fn fetch_as_single_account(home: &Home, wechat: &WeChat, api: &str) {
+    let mut command = wxtoken();
+    command.args(["fetch", "--appid", "wx0", "--api", api, "--base-url", &wechat.url()]);
+    command.arg("--secret-file").arg(home.path("a0.secret")).arg("--dir").arg(home.path("state"));
+    command.env("HOME", home.path(""));
+    Run::new(command).exits(0).silent();
+}
+
+#[test]
+fn where_one_account_becomes_several_its_token_goes_on_and_no_stale_document_stays() {
+    for api in ["stable", "classic"] {
+        for takes_over in ["fetch", "serve"] {
+            let wechat = wechat_with_accounts(2, &[]);
+            let home = Home::with_accounts(2, &wechat.url(), "");
+            let config = home.config();
+            home.write(&config.replace("secret_file", &format!("api = {api:?}\nsecret_file")));
+            fetch_as_single_account(&home, &wechat, api);
+            let token = home.token("default").unwrap();
+            match takes_over {
+                "fetch" => {
+                    home.run(&["fetch"]).exits(0).silent();
+                }
+                _ => {
+                    let _server = home.serve(&["--refresh"]);
+                    let has = |name| home.token(name).is_some();
+                    eventually("there are both tokens", || has("a0") && has("a1"));
+                }
+            }
+            assert_eq!(home.token("a0").as_ref(), Some(&token), "{api} {takes_over}");
+            assert_eq!(wechat.mints(), 2, "{api} {takes_over}: that of wx1 is the second one");
+            assert_eq!(home.token("default").as_ref(), Some(&token), "programs may still read it");
+            // Its life is over.
+            home.publish("default", "wx0", &token, 7300);
+            home.publish("a0", "wx0", &token, 7100);
+            home.run(&["fetch"]).exits(0).silent();
+            assert_eq!(home.token("default"), None, "{api} {takes_over}");
+        }
+    }
+}
+
+#[test]
+fn a_document_that_another_account_may_use_is_not_taken_over() {
+    let wechat = wechat_with_accounts(2, &[]);
+    let config = Home::with_accounts(2, &wechat.url(), "").config();
+    for (config, appid, name) in [
+        (config.clone(), "wx9", "of another AppID"),
+        (config.replace("account.a1", "account.default"), "wx0", "an account has that name"),
+        (format!("{config}file = 'state/default.json'\n"), "wx0", "an account has that file"),
+    ] {
+        let home = Home::with_accounts(2, &wechat.url(), "");
+        home.write(&config);
+        home.publish("default", appid, "T0K3N", 7300);
+        home.run(&["fetch", "a0"]).exits(0).silent();
+        assert_eq!(home.token("default").as_deref(), Some("T0K3N"), "{name}");
+        home.publish("default", appid, "T0K3N", 60);
+        fs::remove_file(home.document_path("a0")).unwrap();
+        home.run(&["fetch", "a0"]).exits(0).silent();
+        assert_ne!(home.token("a0").as_deref(), Some("T0K3N"), "{name}");
+    }
+}
