@@ -2,6 +2,7 @@
 
 mod alert;
 mod nginx;
+mod runtimes_by_hosts_file;
 mod sdk;
 mod sdk_recipes;
 mod sdks_by_hosts_file;
