@@ -80,24 +80,26 @@ impl Language {
             } else if c == middle {
                 around.pop();
                 // Between the two, where both are shown.
-                if self == Language::Both {
+                if self == Language::Both && around.is_empty() {
                     resolved.push(' ');
                 }
                 around.push(true);
             } else if c == end {
                 around.pop();
-            } else if around.iter().all(|is_chinese| self.includes(*is_chinese)) {
+            } else if self.shows(&around) {
                 resolved.push(c);
             }
         }
         Cow::Owned(resolved)
     }
 
-    fn includes(self, is_chinese: bool) -> bool {
+    /// Whether what stands inside these passages is shown; of each, from the outermost on, whether it is the Chinese one. In
+    /// both languages, a passage in another one has the language of that.
+    fn shows(self, around: &[bool]) -> bool {
         match self {
-            Language::English => !is_chinese,
-            Language::Chinese => is_chinese,
-            Language::Both => true,
+            Language::English => around.iter().all(|is_chinese| !is_chinese),
+            Language::Chinese => around.iter().all(|is_chinese| *is_chinese),
+            Language::Both => around.windows(2).all(|pair| pair[0] == pair[1]),
         }
     }
 
@@ -236,6 +238,7 @@ mod tests {
         let nested = in_both(format!("a {address}"), format!("甲 {address}"));
         assert_eq!(English.resolve(&nested), "a Add 1.2.3.4.");
         assert_eq!(Chinese.resolve(&nested), "甲 请加入 1.2.3.4。");
+        assert_eq!(Both.resolve(&nested), "a Add 1.2.3.4. 甲 请加入 1.2.3.4。");
         assert_eq!(English.resolve("as it is 原样"), "as it is 原样");
     }
 

@@ -144,15 +144,24 @@ fn allot_descriptors(
     environment.limit_jobs(jobs as usize);
     let is_too_low = connections < wanted.into() || jobs < needs.known_jobs.min(needs.jobs);
     if let Some(limit) = limit.filter(|_| is_too_low) {
-        let refreshes = match jobs {
-            0 => String::new(),
-            1 => ", and for one refresh at once".to_owned(),
-            jobs => format!(", and for {jobs} refreshes at once"),
+        let (refreshes, chinese) = match jobs {
+            0 => (String::new(), String::new()),
+            1 => (", and for one refresh at once".to_owned(), "、1 个刷新".to_owned()),
+            jobs => {
+                (format!(", and for {jobs} refreshes at once"), format!("、同时 {jobs} 个刷新"))
+            }
         };
-        error!(
-            "serve: ulimit -n is {limit}: that is enough for {connections} connections (--max-connections is \
-             {wanted}){refreshes}; raise it, or LimitNOFILE= of the unit"
+        let what = in_both(
+            format!(
+                "ulimit -n is {limit}: that is enough for {connections} connections (--max-connections is \
+                 {wanted}){refreshes}; raise it, or LimitNOFILE= of the unit"
+            ),
+            format!(
+                "ulimit -n 为 {limit}，只够 {connections} 个连接（--max-connections 为 {wanted}）{chinese}：\
+                 请调大它，或单元的 LimitNOFILE="
+            ),
         );
+        error!("serve: {what}");
     }
     connections as usize
 }
@@ -161,13 +170,20 @@ fn allot_descriptors(
 fn check_opaque_tokens(settings: &ServeSettings) -> Result<()> {
     let missing = match (settings.opaque_tokens, &settings.keys, settings.gateway) {
         (false, ..) | (true, Some(_), true) => return Ok(()),
-        (true, None, true) => "--keys: each key has tokens of its own",
-        (true, Some(_), false) => "--gateway: they open nothing else",
-        (true, None, false) => {
-            "--keys and --gateway: each key has tokens of its own, for calls through the gateway"
-        }
+        (true, None, true) => bilingual!(
+            "--opaque-tokens needs --keys: each key has tokens of its own",
+            "--opaque-tokens 须与 --keys 同用：每个访问密钥各有自己的 token"
+        ),
+        (true, Some(_), false) => bilingual!(
+            "--opaque-tokens needs --gateway: they open nothing else",
+            "--opaque-tokens 须与 --gateway 同用：这种 token 只能用于网关"
+        ),
+        (true, None, false) => bilingual!(
+            "--opaque-tokens needs --keys and --gateway: each key has tokens of its own, for calls through the gateway",
+            "--opaque-tokens 须与 --keys 和 --gateway 同用：每个访问密钥各有自己的 token，只能用于网关"
+        ),
     };
-    Err(Exit::Usage.error(format!("--opaque-tokens needs {missing}")))
+    Err(Exit::Usage.error(missing))
 }
 
 /// The certificates for HTTPS, if it is configured.
@@ -201,7 +217,8 @@ struct SettingsReader {
 
 impl SettingsReader {
     fn reloaded(self) -> Result<Reloaded<ServerSettings>> {
-        Reloaded::new("accounts and access rules", move |files| self.read(files))
+        let name = bilingual!("accounts and access rules", "账号与访问规则");
+        Reloaded::new(name, move |files| self.read(files))
     }
 
     fn read(&self, files: &mut WatchedFiles) -> Result<Make<ServerSettings>> {
@@ -220,9 +237,11 @@ impl SettingsReader {
         let access = both(check_opaque_tokens(&settings), self.access.read(&sources));
         let ((accounts, servers), ((), access)) = both(accounts, access)?;
         if settings.needs_restart(&self.settings_at_start) {
-            error!(
-                "serve: listen, tls_* and max_connections have changed: that counts from the next start on"
+            let what = bilingual!(
+                "listen, tls_* and max_connections have changed: that counts from the next start on",
+                "listen、tls_* 和 max_connections 已修改：下次启动时生效"
             );
+            error!("serve: {what}");
         }
         let plans = accounts.iter().map(|(plan, _)| (plan.account.name.clone(), plan.clone()));
         *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();

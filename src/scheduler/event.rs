@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
 use crate::log::{debug, error, info};
 
 /// Something that happened to an account's token or ticket.
@@ -39,13 +39,17 @@ impl Event {
                 );
             }
             Event::Dead(token) => {
+                let dead = in_both(
+                    format!("WeChat honours token {token} no longer"),
+                    format!("token {token} 已失效"),
+                );
                 let what = bilingual!(
                     "another program refreshed the token; find it: wxtoken check",
-                    "该 token 已失效，可能有其他程序也在刷新，请排查：wxtoken check"
+                    "可能有其他程序也在刷新，请排查：wxtoken check"
                 );
                 error!(
                     event = "token_killed", account = account, token_sha256 = token;
-                    "serve: {name}: WeChat honours token {token} no longer: {what}"
+                    "serve: {name}: {dead}: {what}"
                 );
             }
             Event::Unknown(why) => {
@@ -54,11 +58,17 @@ impl Event {
             Event::Unproven { token, why } => {
                 let rest = bilingual!(
                     "The token stays until another client says so, too, or `wxtoken fetch --rejected -` here.",
-                    "无法向微信核实调用方报告失效的 token，暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
+                    "暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
+                );
+                let doubted = in_both(
+                    format!(
+                        "a client says that WeChat rejects token {token}, and WeChat cannot be asked"
+                    ),
+                    format!("调用方报告 token {token} 被微信拒绝，暂时无法向微信核实"),
                 );
                 error!(
                     event = "token_doubted", account = account, token_sha256 = token;
-                    "serve: {name}: a client says that WeChat rejects token {token}, and WeChat cannot be asked: {why} {rest}"
+                    "serve: {name}: {doubted}: {why} {rest}"
                 );
             }
             Event::Rationed(why) => {
@@ -69,13 +79,15 @@ impl Event {
             }
             Event::Failed { message, pause } => {
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
+                let next = in_both(format!("trying again in {pause}"), format!("{pause} 后重试"));
                 error!(
                     event = "refresh_failed", account = account, next_try_in = pause;
-                    "serve: {name}: {message} (trying again in {pause})"
+                    "serve: {name}: {message} ({next})"
                 );
             }
             Event::Recovered => {
-                error!(event = "recovered", account = account; "serve: {name}: all is well again");
+                let what = bilingual!("all is well again", "已恢复正常");
+                error!(event = "recovered", account = account; "serve: {name}: {what}");
             }
         }
     }

@@ -11,6 +11,7 @@ use anyhow::Result;
 use tokio::sync::Mutex;
 
 use crate::error::Exit;
+use crate::language::in_both;
 use crate::log::{error, info};
 use crate::os::file::version::FileVersion;
 use crate::os::thread;
@@ -180,12 +181,20 @@ impl<T: 'static> Reloaded<T> {
             Ok(make) => {
                 let new = make(Some(&self.get()));
                 self.current.replace(Rc::new(new));
-                info!(event = "reloaded"; "serve: read {} again", self.name);
+                let what = in_both(
+                    format!("read {} again", self.name),
+                    format!("已重新读取{}", self.name),
+                );
+                info!(event = "reloaded"; "serve: {what}");
             }
             Err(err) => {
                 let mut lines = Exit::lines(&err);
                 if let Some(last) = lines.last_mut() {
-                    *last += &format!("; the last good {} stay", self.name);
+                    let stay = in_both(
+                        format!("; the last good {} stay", self.name),
+                        format!("；继续使用此前的{}", self.name),
+                    );
+                    *last += &stay;
                 }
                 lines.iter().for_each(|line| error!(event = "reload_failed"; "serve: {line}"));
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::language::{bilingual, in_both};
 use crate::log::{self, Fields, Level};
 use crate::os::descriptors::shortage;
 use crate::server::access::forwarded::ClientAddress;
@@ -108,8 +109,16 @@ impl ThrottledLog {
             now,
             EVICTED,
             format_args!(
-                "all {capacity} places for connections are taken, the one that is idle for longest makes room \
-                 (--max-connections, ulimit -n)"
+                "{}",
+                in_both(
+                    format!(
+                        "all {capacity} places for connections are taken, the one that is idle for longest makes room: \
+                         raise --max-connections or ulimit -n"
+                    ),
+                    format!(
+                        "{capacity} 个连接已用满，空闲最久的连接被关闭：请调大 --max-connections 或 ulimit -n"
+                    ),
+                )
             ),
         );
     }
@@ -121,8 +130,16 @@ impl ThrottledLog {
             SHARE_REACHED,
             peer,
             format_args!(
-                "{peer} has {share} connections, as many as one address can hold (a quarter of --max-connections); its \
-                 idle ones make room"
+                "{}",
+                in_both(
+                    format!(
+                        "{peer} has {share} connections, as many as one address can hold (a quarter of \
+                         --max-connections); its idle ones make room: let it reuse them"
+                    ),
+                    format!(
+                        "{peer} 已有 {share} 个连接，达到单个地址的上限（--max-connections 的四分之一），其空闲连接被关闭：请让它复用连接"
+                    ),
+                )
             ),
         );
     }
@@ -133,8 +150,16 @@ impl ThrottledLog {
             now,
             FULL,
             format_args!(
-                "all {capacity} places for connections are taken by requests that are being answered, new ones wait \
-                 (--max-connections, ulimit -n)"
+                "{}",
+                in_both(
+                    format!(
+                        "all {capacity} places for connections are taken by requests that are being answered, new ones \
+                         wait: raise --max-connections or ulimit -n"
+                    ),
+                    format!(
+                        "{capacity} 个连接都在处理请求，新连接须等待：请调大 --max-connections 或 ulimit -n"
+                    ),
+                )
             ),
         );
     }
@@ -143,8 +168,8 @@ impl ThrottledLog {
     pub(crate) fn unreachable(&self, now: Instant, account: &str, why: &str) {
         let mut throttles = self.unreachable.borrow_mut();
         let throttle = throttles.entry(account.to_owned()).or_default();
-        let message = format_args!("{account}: a call cannot be passed on to WeChat: {why}");
-        throttle.report(now, NOT_PASSED_ON, message);
+        let what = bilingual!("a call cannot be passed on to WeChat", "请求无法转发给微信");
+        throttle.report(now, NOT_PASSED_ON, format_args!("{account}: {what}: {why}"));
     }
 
     /// Reports that a connection could not be accepted.
@@ -152,7 +177,8 @@ impl ThrottledLog {
         let mut limits = self.not_accepted.borrow_mut();
         let limit = limits.of(err.raw_os_error());
         let why = shortage::explained(err);
-        limit.report(now, NOT_ACCEPTED, format_args!("cannot accept a connection: {why}"));
+        let what = bilingual!("cannot accept a connection", "无法接受连接");
+        limit.report(now, NOT_ACCEPTED, format_args!("{what}: {why}"));
     }
 
     /// Writes the lines whose time has come although nothing more of their kind happens: how many there were is said in any

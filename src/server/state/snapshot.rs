@@ -143,7 +143,11 @@ impl AccessReader {
             }
             Ok(Box::new(|_: Option<&Allowlist>| listed) as Make<Allowlist>)
         };
-        self.first_read("addresses of the allow file", sources, read)
+        self.first_read(
+            bilingual!("addresses of the allow file", "白名单文件中的地址"),
+            sources,
+            read,
+        )
     }
 
     /// Reads the keys file. Reports on stderr if it lets no client in.
@@ -161,7 +165,7 @@ impl AccessReader {
             }
             Ok(Box::new(|_: Option<&Keys>| keys) as Make<Keys>)
         };
-        self.first_read("keys", sources, read)
+        self.first_read(bilingual!("keys", "访问密钥"), sources, read)
     }
 
     /// Reads a file for these sources, and later for those that are known then.

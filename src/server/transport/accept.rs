@@ -14,6 +14,7 @@ use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::{ACCESS_DENIED, INTERNAL_ERROR};
+use crate::language::in_both;
 use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{ConnectionInfo, NetworkId, Peer};
@@ -142,8 +143,11 @@ fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option
         return None;
     }
     let rejection = Rejection::TooManyConnections(ip, share);
-    let why = format!(
-        "it has {share} connections, as many as one address can hold (a quarter of --max-connections)"
+    let why = in_both(
+        format!(
+            "it has {share} connections, as many as one address can hold (a quarter of --max-connections)"
+        ),
+        format!("它已有 {share} 个连接，达到单个地址的上限（--max-connections 的四分之一）"),
     );
     state.log.refused(now, rejection.code(), client, peer, why);
     Some(rejection)

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::tls::TlsServerStream;
+use crate::language::bilingual;
 use crate::log;
 use crate::model::address::listen::Listen;
 use crate::os::file::dir::Dir;
@@ -173,9 +174,10 @@ fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
     let (dir, name) = Dir::of(path)?;
     let Ok(found) = dir.stat(name) else { return Ok(()) };
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
-        anyhow::bail!(
-            "something else is there, and it is not a socket; move it away or choose another path"
-        );
+        anyhow::bail!(bilingual!(
+            "something else is there, and it is not a socket: move it away or choose another path",
+            "该处已有其他文件，不是 socket：请移走或另选路径"
+        ));
     }
     match StdUnixStream::connect(path) {
         Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(dir.remove(name)?),

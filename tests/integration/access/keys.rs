@@ -466,7 +466,7 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     setup.write(&["", "nonsense"]);
     let expected = format!(
         "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints; \
-         the last good keys stay\n",
+         the last good keys stay ；继续使用此前的访问密钥\n",
         setup.path().display()
     );
     eventually("the error is logged", || has_logged(&expected));

@@ -484,7 +484,7 @@ fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
     for message in [
         "wxtoken.toml:1: account.a1: it has no appid\n",
         "wxtoken.toml:2: account.a1.apid: there is no such key; is it appid?\n",
-        "serve.refresh: expected true or false, found an integer; the last good accounts and access rules stay\n",
+        "serve.refresh: expected true or false, found an integer; the last good accounts and access rules stay ；继续使用此前的账号与访问规则\n",
     ] {
         eventually(message, || home.has_logged(message));
     }

@@ -462,7 +462,7 @@ fn a_new_certificate_is_loaded_at_sighup_or_by_polling_and_connections_stay_open
     }
     eventually("the new certificate is used", || server_certificate(&client, &server) != before);
     let stderr = server.stop();
-    let again = stderr.matches("wxtoken: serve: read certificates again\n").count();
+    let again = stderr.matches("wxtoken: serve: read certificates again ").count();
     assert_eq!(again, 4, "{stderr}");
 }
 

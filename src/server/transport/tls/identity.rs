@@ -16,6 +16,7 @@ use time::UtcDateTime;
 
 use super::pem::{read, read_certificates, unusable};
 use crate::error::Exit;
+use crate::language::{bilingual, in_both};
 use crate::log::error;
 use crate::model::document;
 use crate::os::file::read::Protection;
@@ -62,9 +63,15 @@ fn certified_key(
     // The error of the parser is dropped: it may quote the key.
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         if pem.windows(9).any(|word| word == b"ENCRYPTED") {
-            problem("is encrypted, and a server cannot ask for its passphrase: decrypt it with openssl pkey")
+            problem(bilingual!(
+                "is encrypted, and a server cannot ask for its passphrase: decrypt it with openssl pkey",
+                "已加密，而服务器无法询问口令：请用 openssl pkey 解密"
+            ))
         } else {
-            problem("has no private key in it; expected PEM with -----BEGIN PRIVATE KEY-----")
+            problem(bilingual!(
+                "has no private key in it: expected PEM with -----BEGIN PRIVATE KEY-----",
+                "其中没有私钥：须为含 -----BEGIN PRIVATE KEY----- 的 PEM 文件"
+            ))
         }
     })?;
     let key = provider.key_provider.load_private_key(key).map_err(|_| {
@@ -122,24 +129,38 @@ fn report_validity(
     let path = path.display();
     match verdict {
         Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            error!(
-                "serve: the certificate in {path} has expired on {}; clients will refuse it: renew it",
-                date(not_after)
+            let date = date(not_after);
+            let what = in_both(
+                format!(
+                    "the certificate in {path} has expired on {date}; clients will refuse it: renew it"
+                ),
+                format!("{path} 中的证书已于 {date} 过期，客户端会拒绝：请更新证书"),
             );
+            error!("serve: {what}");
         }
         Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
             not_before, ..
         })) => {
-            error!(
-                "serve: the certificate in {path} is not valid before {}; clients will refuse it: is the clock right?",
-                date(not_before)
+            let date = date(not_before);
+            let what = in_both(
+                format!(
+                    "the certificate in {path} is not valid before {date}; clients will refuse it: see that the clock is right"
+                ),
+                format!("{path} 中的证书在 {date} 之前无效，客户端会拒绝：请检查本机时间"),
             );
+            error!("serve: {what}");
         }
         _ => match ends {
-            Some(ends) if ends - now < SOON => error!(
-                "serve: the certificate in {path} expires on {}: renew it before, or clients will refuse it",
-                document::rfc3339(ends)
-            ),
+            Some(ends) if ends - now < SOON => {
+                let date = document::rfc3339(ends);
+                let what = in_both(
+                    format!(
+                        "the certificate in {path} expires on {date}: renew it before, or clients will refuse it"
+                    ),
+                    format!("{path} 中的证书将于 {date} 过期：请在此之前更新，否则客户端会拒绝"),
+                );
+                error!("serve: {what}");
+            }
             _ => {}
         },
     }

@@ -24,6 +24,7 @@ use self::client_cas::ClientCas;
 pub(super) use self::client_cas::ClientCertificate;
 use self::identity::ServerIdentity;
 use crate::error::{Exit, both};
+use crate::language::{bilingual, in_both};
 use crate::os::clock::Clock;
 use crate::server::reload::{Make, Reloaded, WatchedFiles};
 
@@ -57,11 +58,18 @@ impl TlsFiles {
                 return Ok(Some(TlsFiles { cert, key, client_ca: client_ca.map(Path::to_owned) }));
             }
             (None, None, None) => return Ok(None),
-            (Some(_), None, _) => "--tls-cert needs the certificate's private key: give --tls-key",
-            (None, Some(_), _) => "--tls-key needs the key's certificate: give --tls-cert",
-            (None, None, Some(_)) => {
-                "--tls-client-ca needs a certificate of our own: give --tls-cert and --tls-key"
-            }
+            (Some(_), None, _) => bilingual!(
+                "--tls-cert needs the certificate's private key: give --tls-key",
+                "--tls-cert 须与证书的私钥同用：请指定 --tls-key"
+            ),
+            (None, Some(_), _) => bilingual!(
+                "--tls-key needs the key's certificate: give --tls-cert",
+                "--tls-key 须与其证书同用：请指定 --tls-cert"
+            ),
+            (None, None, Some(_)) => bilingual!(
+                "--tls-client-ca needs a certificate of the server's own: give --tls-cert and --tls-key",
+                "--tls-client-ca 须与服务器自己的证书同用：请指定 --tls-cert 和 --tls-key"
+            ),
         };
         Err(Exit::Usage.error(missing))
     }
@@ -107,17 +115,21 @@ impl Tls {
     /// Reads the files. Reports on stderr if the certificate is not valid now.
     pub(crate) fn new(files: TlsFiles, clock: Arc<dyn Clock>) -> anyhow::Result<Tls> {
         let TlsFiles { cert, key, client_ca } = files;
-        let identity = Reloaded::new("certificates", move |files: &mut WatchedFiles| {
-            [&cert, &key].into_iter().for_each(|path| files.add(path));
-            let identity = ServerIdentity::read(&cert, &key, clock.now().wall)?;
-            Ok(Box::new(|_: Option<&ServerIdentity>| identity) as Make<ServerIdentity>)
-        });
+        let identity =
+            Reloaded::new(bilingual!("certificates", "证书"), move |files: &mut WatchedFiles| {
+                [&cert, &key].into_iter().for_each(|path| files.add(path));
+                let identity = ServerIdentity::read(&cert, &key, clock.now().wall)?;
+                Ok(Box::new(|_: Option<&ServerIdentity>| identity) as Make<ServerIdentity>)
+            });
         let client_cas = |path: PathBuf| {
-            Reloaded::new("client CAs", move |files: &mut WatchedFiles| {
-                files.add(&path);
-                let cas = ClientCas::read(&path)?;
-                Ok(Box::new(|_: Option<&ClientCas>| cas) as Make<ClientCas>)
-            })
+            Reloaded::new(
+                bilingual!("client CAs", "客户端 CA"),
+                move |files: &mut WatchedFiles| {
+                    files.add(&path);
+                    let cas = ClientCas::read(&path)?;
+                    Ok(Box::new(|_: Option<&ClientCas>| cas) as Make<ClientCas>)
+                },
+            )
         };
         let (identity, client_cas) = both(identity, client_ca.map(client_cas).transpose())?;
         let current = Acceptor::new(identity.get(), client_cas.as_ref().map(Reloaded::get))?;
@@ -223,18 +235,31 @@ pub(super) fn describe_failure(err: &io::Error) -> Option<(&'static str, String)
     Some(match err {
         Error::NoCertificatesPresented => (
             "no certificate",
-            "it showed no certificate, and --tls-client-ca asks for one".to_owned(),
+            bilingual!(
+                "it showed no certificate, and --tls-client-ca asks for one: give it one of these CAs",
+                "它没有出示证书，而 --tls-client-ca 要求证书：请为它配备这些 CA 签发的证书"
+            )
+            .to_owned(),
         ),
         // Typically a certificate that openssl made without any extension.
         Error::InvalidCertificate(CertificateError::Other(why)) => (
             "unfit certificate",
-            format!(
-                "its certificate is not fit for a client ({why}); it must be of version 3, and no CA's own"
+            in_both(
+                format!(
+                    "its certificate is not fit for a client ({why}): make one of version 3 that is no CA's own"
+                ),
+                format!("它的证书不能用作客户端证书（{why}）：请签发版本 3 且不是 CA 的证书"),
             ),
         ),
         Error::InvalidCertificate(why) => (
             "invalid certificate",
-            format!("its certificate does not hold against --tls-client-ca: {why}"),
+            format!(
+                "{}: {why}",
+                bilingual!(
+                    "its certificate does not hold against --tls-client-ca",
+                    "它的证书未通过 --tls-client-ca 的校验"
+                )
+            ),
         ),
         Error::AlertReceived(
             alert @ (Alert::UnknownCA
@@ -243,9 +268,14 @@ pub(super) fn describe_failure(err: &io::Error) -> Option<(&'static str, String)
             | Alert::CertificateUnknown),
         ) => (
             "distrust",
-            format!(
-                "it does not trust the certificate in --tls-cert ({alert:?}); is it still valid, for the name that is asked \
-                 for, and are its issuers' certificates behind it?"
+            in_both(
+                format!(
+                    "it does not trust the certificate in --tls-cert ({alert:?}): see that it is still valid, for the name \
+                     that is asked for, and that its issuers' certificates are behind it"
+                ),
+                format!(
+                    "它不信任 --tls-cert 中的证书（{alert:?}）：请检查证书是否有效、域名是否一致，以及签发者的证书是否依次写在其后"
+                ),
             ),
         ),
         _ => ("other", err.to_string()),
