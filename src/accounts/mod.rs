@@ -370,6 +370,7 @@ mod tests {
             ca_file: None,
             is_mirror: false,
             secret_file: None,
+            secret_dir: None,
             origin: Origin::Config {
                 account: format!("wxtoken.toml:{line}: account.shop"),
                 secret_file: format!("wxtoken.toml:{}: account.shop.secret_file", line + 1),

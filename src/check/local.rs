@@ -60,7 +60,8 @@ fn describe(source: &SecretSource<'_>) -> String {
     };
     match source {
         SecretSource::Stdin => bilingual!("from standard input", "来自标准输入").to_owned(),
-        SecretSource::File(path) | SecretSource::FileOrPipe(path) => with_mode(path),
+        SecretSource::File(path) => with_mode(path),
+        SecretSource::FileOrPipe(path) => with_mode(path),
         SecretSource::Credential(path) => {
             let what = bilingual!("systemd credential", "systemd 凭据");
             format!("{what} {}", with_mode(path))

@@ -30,6 +30,9 @@ const MAX_SIZE: u64 = 4 * 1024 * 1024;
 /// How many problems are reported. A person mends fewer before trying again.
 const MAX_PROBLEMS: usize = 100;
 
+/// What Windows' Notepad begins a file with.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How long the command of `on_change` or `on_trouble` may take by default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -56,6 +59,18 @@ pub(super) struct ConfigFile {
 pub(crate) fn account_names(path: &Path) -> Vec<String> {
     let file = ConfigFile::read(path, Secrets::Unneeded);
     file.map(|file| file.accounts.into_iter().map(|it| it.name).collect()).unwrap_or_default()
+}
+
+/// Reads the text of the file at `path`. Fails if another user could have written it, or if it is not UTF-8.
+pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
+    let name = path.display().to_string();
+    let usage = |problem| Exit::Usage.error(problem);
+    let bytes = read::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
+    std::str::from_utf8(&bytes).map(str::to_owned).map_err(|err| {
+        let before = &bytes[..err.valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        usage(format!("{name}:{line}: this is not UTF-8; save the file so"))
+    })
 }
 
 /// An `[account.NAME]`.
@@ -117,18 +132,13 @@ impl ConfigFile {
     /// Reads the file at `path`. Fails if anything is wrong with it. Then the problems include secret files that cannot be
     /// read, if secrets are needed; in a correct file such a secret is the problem of its account alone.
     pub(super) fn read(path: &Path, secrets: Secrets) -> anyhow::Result<ConfigFile> {
+        ConfigFile::parse(path, &read_text(path)?, secrets)
+    }
+
+    /// Parses the text of the file at `path`, as [`ConfigFile::read`] does.
+    pub(super) fn parse(path: &Path, text: &str, secrets: Secrets) -> anyhow::Result<ConfigFile> {
         let name = path.display().to_string();
-        let usage = |problem| Exit::Usage.error(problem);
-        let bytes = read::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
-        let text = match std::str::from_utf8(&bytes) {
-            // The byte order mark that Windows' Notepad writes.
-            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-            Err(err) => {
-                let before = &bytes[..err.valid_up_to()];
-                let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-                return Err(usage(format!("{name}:{line}: this is not UTF-8; save the file so")));
-            }
-        };
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let dir = path.parent().unwrap_or(Path::new(""));
         let (mut file, diagnostics) = table::parse(&name, dir, text, ConfigFile::from_table);
         file.path = path.to_owned();

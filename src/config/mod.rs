@@ -5,6 +5,7 @@
 mod diagnostics;
 mod file;
 mod leftover;
+mod place;
 mod redis;
 mod serve;
 mod table;
@@ -28,6 +29,7 @@ use crate::upstream::connect::Connector;
 use crate::upstream::credentials;
 
 pub(crate) use file::{Secrets, account_names};
+pub(crate) use place::path;
 pub(crate) use serve::ServeSettings;
 
 use file::{ConfigFile, FileAccount};
@@ -35,8 +37,8 @@ use file::{ConfigFile, FileAccount};
 /// Where documents are for root, and for the units in contrib.
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
 
-/// The config file that is read by default.
-const SYSTEM_CONFIG: &str = "/etc/wxtoken/wxtoken.toml";
+/// The directory beside a config in which its accounts' secrets are, unless they are said to be elsewhere.
+pub(crate) const SECRETS_DIR: &str = "secrets";
 
 const DEFAULT_REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_MODE: u32 = 0o600;
@@ -64,17 +66,6 @@ pub(crate) struct Config<'a> {
     file: ConfigFile,
     /// Whether the accounts' secrets will be read.
     needs_secrets: bool,
-}
-
-/// Returns the config file: the named one, else the system's if it exists and no account is given on the command line.
-pub(crate) fn path(common: &cli::CommonArgs, given: &cli::AccountArgs) -> Option<PathBuf> {
-    let is_given = !common.has_names && (given.file.is_some() || given.appid.is_some());
-    let system = || {
-        // If its directory cannot be entered, the file is meant for other users.
-        let exists = matches!(Path::new(SYSTEM_CONFIG).try_exists(), Ok(true));
-        (!is_given && exists).then(|| PathBuf::from(SYSTEM_CONFIG))
-    };
-    common.config.clone().or_else(system)
 }
 
 impl<'a> Config<'a> {
@@ -241,6 +232,7 @@ impl<'a> Config<'a> {
             ca_file: given.ca_file.clone(),
             is_mirror: false,
             secret_file: given.secret_file.clone(),
+            secret_dir: None,
             origin: Origin::CommandLine,
         }
     }
@@ -282,6 +274,7 @@ impl<'a> Config<'a> {
                 ca_file: account.ca_file.clone(),
                 is_mirror,
                 secret_file,
+                secret_dir: self.file.path.parent().map(|dir| dir.join(SECRETS_DIR)),
                 origin: Origin::Config {
                     account: place(account.line, ""),
                     secret_file: secret_place,

@@ -15,6 +15,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) is_mirror: bool,
     /// Holds the AppSecret; for a mirror, its key.
     pub(crate) secret_file: Option<PathBuf>,
+    /// The directory in which the secret is if nothing else says where: that of `secrets` beside the config.
+    pub(crate) secret_dir: Option<PathBuf>,
     pub(crate) origin: Origin,
 }
 

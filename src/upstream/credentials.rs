@@ -1,6 +1,7 @@
 //! Reads the AppSecret, or the key of a mirror, from a file, systemd's credentials, stdin or the environment. A secret is
 //! never an argument, and no message contains it.
 
+use std::borrow::Cow;
 use std::env::{self, VarError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ const MAX_FILE: u64 = 4096;
 
 const TOO_LONG: &str = "is too long for an AppSecret or a key";
 
+/// The name under which systemd passes a directory of secrets; its files are called `secrets.d_NAME.secret`. The dot keeps
+/// such a name from being that of an account's own credential.
+const CREDENTIALS: &str = "secrets.d";
+
 /// Holds the AppSecret of the command line's account.
 pub(crate) const VARIABLE: &str = "WXTOKEN_SECRET";
 
@@ -31,8 +36,8 @@ pub(crate) enum SecretSource<'a> {
     Stdin,
     /// A file named on the command line, which may be a pipe.
     FileOrPipe(&'a Path),
-    /// A file named in the config, which is read again on every reload.
-    File(&'a Path),
+    /// A file named in the config, or in the directory of secrets beside it. It is read again on every reload.
+    File(Cow<'a, Path>),
     /// A systemd credential.
     Credential(PathBuf),
     /// The environment variable `WXTOKEN_SECRET`. Not for accounts of the config, no two of which share a secret.
@@ -41,17 +46,24 @@ pub(crate) enum SecretSource<'a> {
 
 impl SecretSource<'_> {
     /// Returns where the secret of the account called `name` is: the configured file, else the credential `NAME.secret`
-    /// (a mirror's: `NAME.key`), else the variable. `None` if there is none of them.
+    /// (a mirror's: `NAME.key`), by itself or of a directory, else the file of this name in the directory of secrets, else
+    /// the variable. `None` if there is none of them.
     pub(crate) fn find<'a>(name: &str, config: &'a UpstreamConfig) -> Option<SecretSource<'a>> {
         let is_given = config.origin == Origin::CommandLine;
         match config.secret_file.as_deref() {
             Some(path) if is_given && path.as_os_str() == "-" => Some(SecretSource::Stdin),
             Some(path) if is_given => Some(SecretSource::FileOrPipe(path)),
-            Some(path) => Some(SecretSource::File(path)),
+            Some(path) => Some(SecretSource::File(path.into())),
             None => {
                 let has_variable = is_given && has_variable();
-                find_credential(&format!("{name}.{}", noun(config)))
+                let file = format!("{name}.{}", noun(config));
+                // Another user, such as that of a unit, cannot look into the directory, and has no secret there.
+                let beside = config.secret_dir.as_ref().map(|dir| dir.join(&file));
+                let beside = beside.filter(|path| matches!(path.try_exists(), Ok(true)));
+                find_credential(&file)
+                    .or_else(|| find_credential(&format!("{CREDENTIALS}_{file}")))
                     .map(SecretSource::Credential)
+                    .or_else(|| beside.map(|path| SecretSource::File(path.into())))
                     .or(has_variable.then_some(SecretSource::Variable))
             }
         }
@@ -59,14 +71,14 @@ impl SecretSource<'_> {
 
     /// `noun` is `secret` or `key`. Waits for the writer of a pipe, but no longer than `patience`.
     fn read(&self, noun: &str, patience: Duration) -> Result<Secret> {
-        let read = |path, protection| read_file(noun, path, protection);
+        let read = |path: &Path, protection| read_file(noun, path, protection);
         match self {
             SecretSource::Stdin => parse(read_stdin(), "stdin"),
             SecretSource::FileOrPipe(path) => {
                 parse_file(noun, path, read::read_secret_or_pipe(path, MAX_FILE, patience))
             }
-            SecretSource::File(path) => read(path, Protection::Private),
-            SecretSource::Credential(path) => read(path, Protection::PrivateToGroup),
+            SecretSource::File(path) => read(path.as_ref(), Protection::Private),
+            SecretSource::Credential(path) => read(path.as_path(), Protection::PrivateToGroup),
             SecretSource::Variable => match env::var(VARIABLE) {
                 Err(VarError::NotUnicode(_)) => {
                     Err(Exit::Usage.error(format!("{VARIABLE} is not an AppSecret")))
@@ -91,9 +103,14 @@ pub(crate) fn read(
         (None, Origin::CommandLine) => Err(Exit::Usage.error(format!(
             "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or {VARIABLE}"
         ))),
-        (None, Origin::Config { .. }) => Err(Exit::Usage.error(format!(
-            "no AppSecret: give secret_file, or a systemd credential named {name}.secret"
-        ))),
+        (None, Origin::Config { .. }) => {
+            let beside = config.secret_dir.as_ref().map(|dir| dir.join(format!("{name}.secret")));
+            let beside = beside.map(|path| format!(", or the file {}", path.display()));
+            let beside = beside.unwrap_or_default();
+            Err(Exit::Usage.error(format!(
+                "no AppSecret: give secret_file, or a systemd credential named {name}.secret{beside}"
+            )))
+        }
     }
 }
 

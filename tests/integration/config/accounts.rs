@@ -69,6 +69,35 @@ fn many_accounts_are_fetched_concurrently() {
 }
 
 #[test]
+fn an_accounts_secret_is_found_in_a_directory_of_credentials_and_in_the_one_beside_the_config() {
+    let wechat = wechat(2, &[]);
+    let account = |n| format!("[account.a{n}]\nappid = 'wx{n}'\nbase_url = '{}'\n", wechat.url());
+    let home = Home::new(&format!("{}{}", account(0), account(1)));
+    let with_credentials = |verb: &[&str]| {
+        let mut command = home.command(verb);
+        command.env("CREDENTIALS_DIRECTORY", home.path("credentials"));
+        Run::new(command)
+    };
+    // As systemd passes `LoadCredential=secrets.d:DIRECTORY`.
+    for dir in ["credentials", "secrets"] {
+        fs::create_dir(home.path(dir)).unwrap();
+    }
+    let put = |name: &str, n, mode| write_with_mode(&home.path(name), &appsecret(n), mode);
+    put("credentials/secrets.d_a0.secret", 0, 0o440);
+    put("secrets/a1.secret", 1, 0o600);
+    with_credentials(&["fetch"]).exits(0).silent();
+    assert!(home.token("a0").is_some() && home.token("a1").is_some());
+    // A credential counts before the directory, and one of the account's own before those of a directory.
+    put("secrets/a0.secret", 7, 0o600);
+    with_credentials(&["check", "a0"]).exits(0).prints(&["credentials/secrets.d_a0.secret"]);
+    put("credentials/a0.secret", 7, 0o400);
+    with_credentials(&["check", "a0"]).exits(4).prints(&["credentials/a0.secret", "40125"]);
+    home.run(&["check", "a1"]).exits(0).prints(&["secrets/a1.secret (0600)"]);
+    put("secrets/a1.secret", 1, 0o644);
+    home.run(&["fetch", "a1"]).exits(2).says(&["secrets/a1.secret", "0644"]);
+}
+
+#[test]
 fn an_accounts_secret_comes_from_its_file_or_a_credential_and_wxtoken_secret_is_an_error() {
     let wechat = wechat(2, &[]);
     let config = format!(
@@ -77,9 +106,11 @@ fn an_accounts_secret_comes_from_its_file_or_a_credential_and_wxtoken_secret_is_
     );
     let home = Home::new(&config);
     home.put_secret("a1", &appsecret(1));
-    home.run(&["fetch", "a0"])
-        .exits(2)
-        .says(&["account.a0", "give secret_file, or a systemd credential named a0.secret"]);
+    home.run(&["fetch", "a0"]).exits(2).says(&[
+        "account.a0",
+        "give secret_file, or a systemd credential named a0.secret, or the file ",
+        "/secrets/a0.secret",
+    ]);
     for verb in [&["fetch"][..], &["fetch", "a1"], &["check"], &["serve", "--refresh"]] {
         let mut command = home.command(verb);
         command.env("WXTOKEN_SECRET", appsecret(0));
