@@ -22,6 +22,7 @@ mod help;
 mod mock;
 mod serve;
 mod settings;
+mod setup;
 mod sign;
 pub(crate) mod spelling;
 mod usage;
@@ -30,6 +31,7 @@ pub(crate) mod values;
 pub(crate) use ca::CaArgs;
 pub(crate) use mock::{DemoArgs, MockArgs};
 pub(crate) use serve::ServeArgs;
+pub(crate) use setup::SetupArgs;
 pub(crate) use sign::SignArgs;
 
 /// Keeps WeChat access tokens fresh in files, and hands them out.
@@ -107,7 +109,8 @@ impl Cli {
 pub(crate) struct CommonArgs {
     /// Config file with accounts
     ///
-    /// Default: /etc/wxtoken/wxtoken.toml if it is there, unless an account is given here.
+    /// Default: ~/.config/wxtoken/wxtoken.toml, not for root, or /etc/wxtoken/wxtoken.toml if it is there, unless an account
+    /// is given here.
     #[arg(short, long, global = true, env = "WXTOKEN_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -151,6 +154,10 @@ impl CommonArgs {
 /// A subcommand with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Set an account up on this host, from its AppID and AppSecret
+    ///
+    /// Asks for the AppSecret, writes the config, and has the token fetched from now on. Run again it adds an account.
+    Setup(SetupArgs),
     /// Ask WeChat for a token when one is due, and publish it
     Fetch(FetchArgs),
     /// Print the published token with the life it has left
@@ -183,6 +190,7 @@ impl Command {
     /// The command's name as typed, for messages.
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Command::Setup(_) => "setup",
             Command::Fetch(_) => "fetch",
             Command::Get(_) => "get",
             Command::Serve(_) => "serve",
@@ -211,7 +219,8 @@ impl Command {
             Command::Sign(sign) => Some((&mut sign.account, sign.name.is_some())),
             Command::Status(status) => Some((&mut status.account, !status.names.is_empty())),
             Command::Check(check) => Some((&mut check.account, !check.names.is_empty())),
-            Command::Key(_)
+            Command::Setup(_)
+            | Command::Key(_)
             | Command::Ca(_)
             | Command::Mock(_)
             | Command::Demo(_)

@@ -58,6 +58,20 @@ impl Exit {
         ExitError { exit: self, messages }.into()
     }
 
+    /// Returns the status that a run of this program has ended with; [`Exit::Failure`] for any other.
+    pub(crate) fn of_status(code: Option<i32>) -> Exit {
+        let known = [
+            Exit::Done,
+            Exit::Usage,
+            Exit::NoToken,
+            Exit::Refused,
+            Exit::Unreachable,
+            Exit::Locked,
+            Exit::Hook,
+        ];
+        known.into_iter().find(|exit| code == Some(*exit as i32)).unwrap_or(Exit::Failure)
+    }
+
     /// Combines all failures into one error with the worst status, each reported on a line of its own. Succeeds if there
     /// are none.
     pub(crate) fn combine(failures: impl IntoIterator<Item = anyhow::Error>) -> anyhow::Result<()> {

@@ -198,7 +198,9 @@ fn is_common(arg: &Arg) -> bool {
 /// the short help leaves out what they ignore.
 fn is_used(verb: &str, arg: &Arg, length: HelpLength) -> bool {
     let is_used = match (verb, arg.get_id().as_str()) {
-        ("key" | "ca" | "demo" | "mock" | "completions", "config" | "dir") => return false,
+        ("setup" | "key" | "ca" | "demo" | "mock" | "completions", "config" | "dir") => {
+            return false;
+        }
         ("key" | "ca" | "demo" | "completions", "verbose" | "quiet" | "log_format") => {
             return false;
         }
@@ -365,10 +367,10 @@ mod tests {
     fn the_short_help_has_no_option_that_the_verb_ignores() {
         for (verb, help) in LANGUAGES.into_iter().flat_map(short_helps) {
             let has = |option: &str| help.contains(&format!(" {option} "));
-            let names_secret = matches!(verb.as_str(), "fetch" | "check" | "serve");
+            let names_secret = matches!(verb.as_str(), "setup" | "fetch" | "check" | "serve");
             assert_eq!(has("--secret-file"), names_secret, "{verb}: {help}");
             let names_dir =
-                !matches!(verb.as_str(), "key" | "ca" | "mock" | "demo" | "completions");
+                !matches!(verb.as_str(), "setup" | "key" | "ca" | "mock" | "demo" | "completions");
             assert_eq!(has("--dir"), names_dir, "{verb}: {help}");
         }
     }

@@ -18,6 +18,7 @@ mod mock;
 mod output;
 mod parallel;
 mod serve;
+mod setup;
 mod sign;
 mod status;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         signals::end_first_process();
     }
     match cli.command {
+        Command::Setup(args) => setup::run(&cli.common, &args),
         Command::Fetch(args) => fetch::run(&cli.common, &args),
         Command::Get(args) => get::run(&cli.common, &args),
         Command::Serve(args) => serve::run(&cli.common, &args),

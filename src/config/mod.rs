@@ -3,6 +3,7 @@
 //! a secret only to report all that is wrong with an account of the command line.
 
 mod diagnostics;
+pub(crate) mod edit;
 mod file;
 mod leftover;
 mod place;
@@ -29,7 +30,7 @@ use crate::upstream::connect::Connector;
 use crate::upstream::credentials;
 
 pub(crate) use file::{Secrets, account_names};
-pub(crate) use place::path;
+pub(crate) use place::{SYSTEM_CONFIG, own_config, path};
 pub(crate) use serve::ServeSettings;
 
 use file::{ConfigFile, FileAccount};

@@ -10,6 +10,11 @@ const VERBS: &[(&str, &str)] = &[
         "把微信 access_token 保存在文件中并保持有效，供其他程序取用。\n\n\
          只有一处向微信获取，其他程序都只读取：fetch 由 cron 或定时器运行，get 用于脚本，serve 供其他主机使用。",
     ),
+    (
+        "setup",
+        "在本机配置一个账号：填写 AppID 和 AppSecret 即可\n\n\
+         提示输入 AppSecret，写入配置，之后自动刷新 token。再次运行可添加账号。",
+    ),
     ("fetch", "到刷新时间时向微信获取 token，并发布到文件"),
     ("get", "输出已发布的 token 及剩余有效期"),
     (
@@ -45,7 +50,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("version", "显示版本"),
     (
         "config",
-        "账号的配置文件\n\n默认：未在命令行指定账号时，使用 /etc/wxtoken/wxtoken.toml（如果存在）。",
+        "账号的配置文件\n\n默认：未在命令行指定账号时，使用 ~/.config/wxtoken/wxtoken.toml（root 除外）或 /etc/wxtoken/wxtoken.toml（如果存在）。",
     ),
     (
         "dir",
@@ -75,6 +80,26 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("ca_file", "额外信任该文件中的证书\n\n公共根证书仍然有效。"),
     ("refresh_before", "剩余多久时刷新 [默认：5m]"),
     ("file", "token 文件 [默认：DIR/default.json]"),
+    // setup
+    ("setup.appid", "AppID；加 --work 时为企业 ID"),
+    (
+        "setup.name",
+        "账号的名字\n\n\
+         用于 `get NAME` 和 GET /token/NAME。默认：唯一的账号为 default；第二个账号起必须指定。",
+    ),
+    ("work", "企业微信应用：等同于 --api work"),
+    ("setup.secret_file", "AppSecret 文件，`-` 表示标准输入\n\n默认：在终端提示输入，不显示。"),
+    (
+        "serve",
+        "在该地址向其他主机提供 token\n\nIP:PORT 或 unix:PATH。非回环地址须同时指定 --allow。",
+    ),
+    ("setup.allow", "允许请求的地址或网段，可重复"),
+    (
+        "central",
+        "由一个进程负责获取和提供 token\n\n\
+         即 `serve --refresh`，代替定时器；调用方报告 token 失效时也会更换。",
+    ),
+    ("dry_run", "只显示将写入的文件和执行的命令"),
     // Accounts of the config.
     ("names", "配置中的账号 [默认：全部]"),
     ("name", "配置中的账号 [默认：唯一的账号]"),

@@ -9,4 +9,5 @@ mod help;
 mod key;
 mod log;
 mod mock;
+mod setup;
 mod status;

@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::support::*;
 
 /// A user that the tests do not run as.
-const OTHER_USER: u32 = 65534;
+pub(crate) const OTHER_USER: u32 = 65534;
 
 /// Makes a directory that every user can write to, with the sticky bit, such as /tmp.
 fn make_shared(dir: &Path) {
@@ -24,7 +24,7 @@ fn make_shared(dir: &Path) {
 }
 
 /// Lets every user enter the sandbox, and returns the path of a copy of wxtoken there.
-fn open_to_all(sandbox: &Sandbox) -> std::path::PathBuf {
+pub(crate) fn open_to_all(sandbox: &Sandbox) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let program = sandbox.path("wxtoken");
@@ -35,7 +35,7 @@ fn open_to_all(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 /// Returns this command, run by [`OTHER_USER`].
-fn by_other_user(program: &Path, command: &Command) -> Command {
+pub(crate) fn by_other_user(program: &Path, command: &Command) -> Command {
     let mut other = wrapped(&["env"], command);
     let mut command = Command::new(program);
     command.args(other.get_args().skip(1)).uid(OTHER_USER).gid(OTHER_USER);

@@ -1,0 +1,244 @@
+//! Which account is meant, and what the config is to say of it.
+
+use std::env;
+
+use anyhow::Result;
+
+use super::env_file::EnvFile;
+use super::input;
+use crate::cli::{CommonArgs, SetupArgs};
+use crate::config::AccountSettings;
+use crate::config::edit::{self, ConfigEdit, KnownAccount};
+use crate::error::Exit;
+use crate::language::bilingual;
+use crate::log;
+use crate::model::account::DEFAULT_ACCOUNT;
+use crate::model::address::endpoint::{self, BaseUrl};
+use crate::model::address::listen::Listen;
+use crate::model::address::network;
+use crate::model::api::Api;
+use crate::model::client_key;
+use crate::model::secret::Secret;
+use crate::upstream::connect::Connector;
+
+/// The port of an address to serve at that has none.
+const PORT: u16 = 7200;
+
+/// What the command line asks for, checked.
+pub(super) struct SetupTarget {
+    pub(super) appid: String,
+    pub(super) api: Api,
+    /// Whether the API was said.
+    is_api_given: bool,
+    name: Option<String>,
+    pub(super) listen: Vec<String>,
+    allow: Vec<String>,
+    base_url: Option<String>,
+    ca_file: Option<String>,
+}
+
+/// How the environment's proxy gets to the services, which do not have this environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServiceProxy {
+    /// There is none, or the config says it.
+    Settled,
+    /// It has a password, for which the config is no place.
+    WithPassword,
+}
+
+/// The account, as the changed config has it.
+pub(super) struct NewAccount {
+    pub(super) name: String,
+    pub(super) settings: AccountSettings,
+    /// The secret that it has already.
+    pub(super) secret: Option<Secret>,
+    pub(super) proxy: ServiceProxy,
+}
+
+impl SetupTarget {
+    /// Checks the command line. Fails with all that is wrong with it.
+    pub(super) fn of(args: &SetupArgs) -> Result<SetupTarget> {
+        let api = match (args.work, args.api) {
+            (true, None | Some(Api::Work)) => Api::Work,
+            (true, Some(_)) => {
+                return Err(Exit::Usage.error("--work and --api cannot be used together"));
+            }
+            (false, api) => api.unwrap_or_default(),
+        };
+        let mut problems = Vec::new();
+        let appid = input::appid(&args.appid, api).map_err(|what| format!("APPID: {what}"));
+        let appid = appid.unwrap_or_else(|what| {
+            problems.push(what);
+            String::new()
+        });
+        let is_bad = |name: &String| log::may_hold_secret(name) || !client_key::is_account(name);
+        if args.name.as_ref().is_some_and(is_bad) {
+            problems.push(format!("--name: {}", client_key::INVALID_ACCOUNT));
+        }
+        let listen: Vec<_> = args.serve.iter().map(|it| with_port(it.trim())).collect();
+        let parsed: Vec<_> = listen.iter().filter_map(|it| Listen::parse(it)).collect();
+        if parsed.len() < listen.len() {
+            problems.push("--serve: expected an address of this host and a port, like 10.0.0.5:7200, or unix:PATH".to_owned());
+        }
+        let allow: Vec<_> = args.allow.iter().map(|it| it.trim().to_owned()).collect();
+        problems.extend(
+            allow
+                .iter()
+                .filter_map(|it| network::parse(it).err())
+                .map(|it| format!("--allow: {it}")),
+        );
+        let is_open = |it: &Listen| matches!(it, Listen::Tcp(it) if !it.ip().is_loopback());
+        if parsed.iter().any(is_open) && allow.is_empty() {
+            problems.push(format!("--serve: {}", NEEDS_ALLOW));
+        }
+        if listen.is_empty() && !allow.is_empty() {
+            problems.push("--allow goes with --serve, the address at which they ask".to_owned());
+        }
+        let ca_file = args.ca_file.as_ref().map(std::path::absolute).transpose()?;
+        if !problems.is_empty() {
+            return Err(Exit::Usage.errors(problems));
+        }
+        Ok(SetupTarget {
+            appid,
+            api,
+            is_api_given: args.work || args.api.is_some(),
+            name: args.name.clone(),
+            listen,
+            allow,
+            base_url: args.base_url.clone(),
+            ca_file: ca_file.map(|path| path.display().to_string()),
+        })
+    }
+
+    /// Returns what the account is called: as it was said, or as the config calls it already.
+    fn name_in(&self, accounts: &[KnownAccount]) -> Result<String> {
+        let usage = |what: String| Err(Exit::Usage.error(what));
+        if let Some(name) = &self.name {
+            return match accounts.iter().find(|it| it.name == *name) {
+                Some(it) if it.is_mirror => usage(format!(
+                    "account {name} takes its token from another wxtoken: give this one another --name"
+                )),
+                Some(it) if it.appid != self.appid => usage(format!(
+                    "account {name} has another AppID, {}: give this one another --name",
+                    it.appid
+                )),
+                _ => Ok(name.clone()),
+            };
+        }
+        let is_same = |it: &&KnownAccount| {
+            let same_platform = it.api.platform() == self.api.platform();
+            it.appid == self.appid && !it.is_mirror && same_platform
+        };
+        let same: Vec<_> = accounts.iter().filter(is_same).collect();
+        match same.as_slice() {
+            [one] => Ok(one.name.clone()),
+            [] if accounts.is_empty() => Ok(DEFAULT_ACCOUNT.to_owned()),
+            [] => usage(format!("--name: {}", NEEDS_NAME)),
+            several => {
+                let names: Vec<_> = several.iter().map(|it| it.name.as_str()).collect();
+                usage(format!("--name: which of {} is it?", names.join(", ")))
+            }
+        }
+    }
+}
+
+const NEEDS_ALLOW: &str = bilingual!(
+    "other hosts reach this address; say who may ask, like --allow 10.0.0.0/8.",
+    "其他主机可以访问该地址；请指定允许访问的网段，如 --allow 10.0.0.0/8。"
+);
+
+const NEEDS_NAME: &str = bilingual!(
+    "there are other accounts, so say what to call this one, like --name shop.",
+    "已有其他账号，请为该账号取名，如 --name shop。"
+);
+
+/// Puts the account into the config, and how to serve.
+pub(super) fn add(
+    config: &mut ConfigEdit,
+    target: &SetupTarget,
+    env_file: &EnvFile,
+    common: &CommonArgs,
+) -> Result<NewAccount> {
+    let accounts = config.accounts()?;
+    let name = target.name_in(&accounts)?;
+    let known = accounts.iter().find(|it| it.name == name);
+    let of_units = env_file.value("WXTOKEN_APPID");
+    if let Some(other) = of_units.filter(|it| *it != target.appid) {
+        let other = log::printable(&log::without_long_words(other), 64);
+        return Err(Exit::Usage.error(format!(
+            "/etc/wxtoken/wxtoken.env names the account {other}, which the units would go on with: set that one up first, with \
+             --secret-file and its AppSecret"
+        )));
+    }
+    // What the units did for this account until now.
+    let inherited = |name: &str| of_units.and_then(|_| env_file.value(name)).map(str::to_owned);
+    let mut secret = None;
+    if let Some(known) = known {
+        secret = current_secret(&config.settings(common, &name)?);
+        if known.has_secret_file {
+            config.comment_out(&name, "secret_file")?;
+        }
+    }
+    let base_url = target.base_url.clone().or_else(|| inherited("WXTOKEN_BASE_URL"));
+    let ca_file = target.ca_file.clone().or_else(|| inherited("WXTOKEN_CA_FILE"));
+    let api = match (target.is_api_given, inherited("WXTOKEN_API").as_deref()) {
+        (false, Some("classic")) => Api::Classic,
+        _ => target.api,
+    };
+    let (proxy, proxy_value) = proxy(base_url.as_deref().unwrap_or(api.base_url()));
+    let mut keys = Vec::new();
+    if known.is_none() {
+        keys.push(("appid", edit::text(&target.appid)));
+    }
+    let has_other_api = match known {
+        Some(known) => target.is_api_given && known.api != api,
+        None => api != Api::default(),
+    };
+    if has_other_api {
+        let name = match api {
+            Api::Stable => "stable",
+            Api::Classic => "classic",
+            Api::Work => "work",
+        };
+        keys.push(("api", edit::text(name)));
+    }
+    keys.extend(base_url.map(|url| ("base_url", edit::text(&url))));
+    keys.extend(ca_file.map(|path| ("ca_file", edit::text(&path))));
+    if known.is_none() {
+        keys.extend(proxy_value.map(|it| ("proxy", edit::text(&it))));
+    }
+    if !keys.is_empty() {
+        config.set_account(&name, &keys)?;
+    }
+    config.serve(&target.listen, &target.allow)?;
+    let settings = config.settings(common, &name)?;
+    secret = secret.or_else(|| current_secret(&settings));
+    Ok(NewAccount { name, settings, secret, proxy })
+}
+
+/// Returns the secret that an account has; `None` if it cannot be read.
+fn current_secret(settings: &AccountSettings) -> Option<Secret> {
+    let connector = Connector::default();
+    connector.parts(&settings.account.name, &settings.upstream).1.ok().flatten()
+}
+
+/// Returns whether the proxy of the environment, by which this base URL is reached, has a password; if it has none, also the
+/// proxy.
+fn proxy(base_url: &str) -> (ServiceProxy, Option<String>) {
+    let is_used = BaseUrl::parse(base_url)
+        .is_ok_and(|base| matches!(endpoint::Proxy::from_environment(&base), Ok(Some(_))));
+    let names = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let value = names.iter().find_map(|name| env::var(name).ok().filter(|it| !it.is_empty()));
+    match value.filter(|_| is_used) {
+        Some(value) if value.contains('@') => (ServiceProxy::WithPassword, None),
+        value => (ServiceProxy::Settled, value),
+    }
+}
+
+/// Returns an address with the usual port, if it has none.
+fn with_port(address: &str) -> String {
+    match address.parse::<std::net::IpAddr>() {
+        Ok(ip) => std::net::SocketAddr::new(ip, PORT).to_string(),
+        Err(_) => address.to_owned(),
+    }
+}

@@ -1,0 +1,278 @@
+//! `wxtoken setup`: sets an account up on this host, from its AppID and AppSecret to a token that stays fresh. Asks WeChat
+//! before anything is written. Each step can be done again, so that a setup which fails half-way is run again.
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use zeroize::Zeroizing;
+
+use self::account::{ServiceProxy, SetupTarget};
+use self::env_file::EnvFile;
+use self::host::{FetchRunner, SetupHost, USER};
+use self::plan::{FETCH, Wanted};
+use self::prompt::Terminal;
+use self::step::{AGAIN, SetupStep};
+use super::{check, fetch, output};
+use crate::cli::{AccountArgs, CheckArgs, CheckFormat, CommonArgs, FetchArgs, SetupArgs};
+use crate::config::AccountSettings;
+use crate::config::edit::ConfigEdit;
+use crate::error::Exit;
+use crate::language::{self, Language, bilingual, in_both};
+use crate::model::account::Account;
+use crate::model::api::Api;
+use crate::model::secret::Secret;
+use crate::os::file::read;
+use crate::upstream::RefreshMode;
+use crate::upstream::connect::{self, Connector};
+use crate::upstream::credentials;
+
+mod account;
+mod env_file;
+mod host;
+mod input;
+mod plan;
+mod prompt;
+mod report;
+mod step;
+mod units;
+
+/// How long WeChat may take to answer, and the writer of a pipe in place of a secret file.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The size of the largest file in which a secret is looked for.
+const MAX_SECRET_FILE: u64 = 4096;
+
+/// How often a person may answer a question wrongly.
+const MAX_ANSWERS: usize = 3;
+
+/// Runs `wxtoken setup`.
+pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
+    refuse_others(common)?;
+    let target = SetupTarget::of(args)?;
+    let host = SetupHost::detect(args.root.as_deref())?;
+    let env_file = match host.runner {
+        FetchRunner::Systemd => EnvFile::read(host.path("etc/wxtoken/wxtoken.env")),
+        _ => EnvFile::default(),
+    };
+    let mut config = ConfigEdit::open(host.config(), &host.new_config())?;
+    let common = &CommonArgs {
+        config: Some(host.config().to_owned()),
+        dir: None,
+        has_names: true,
+        ..common.clone()
+    };
+    let account = account::add(&mut config, &target, &env_file, common)?;
+    let is_central = args.central || host.has_central();
+    let plan = |secret: Zeroizing<String>| {
+        let wanted = Wanted {
+            host: &host,
+            config: &config,
+            env_file: &env_file,
+            name: &account.name,
+            appid: &target.appid,
+            secret,
+            is_central,
+            is_served: !target.listen.is_empty(),
+        };
+        wanted.steps()
+    };
+    if args.dry_run {
+        let steps = plan(Zeroizing::default())?;
+        output::print(&report::preview(&steps, &host, is_central))?;
+        return Ok(Exit::Done);
+    }
+    // Whatever is wrong with the host is said before a secret is asked for.
+    plan(Zeroizing::default())?;
+    let secret = secret(args.secret_file.as_ref(), &target, account.secret)?;
+    ask(&account.settings, &secret)?;
+    output::print(bilingual!(
+        "WeChat accepts AppID and AppSecret.",
+        "微信已接受 AppID 和 AppSecret。"
+    ))?;
+    output::print("\n")?;
+    for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
+        if step.execute(&host).map_err(again)? {
+            output::print(&format!("  {}\n", step.summary()))?;
+        }
+    }
+    let fetched = first_fetch(common, &host, &account.name, is_central);
+    let checked = match host.runner {
+        FetchRunner::Cron => as_service(&host, "check", &account.name)?,
+        _ => check::run(common, &check_args(&account.name))?,
+    };
+    fetched.map_err(again)?;
+    let names = config.accounts()?.len();
+    let after = report::SetupReport {
+        host: &host,
+        name: (names > 1).then_some(&account.name),
+        listen: &target.listen,
+        is_central,
+        needs_proxy: account.proxy == ServiceProxy::WithPassword,
+    };
+    output::print(&after.text())?;
+    Ok(checked)
+}
+
+/// Fails for options of every verb that would name another place than the one where the services look.
+fn refuse_others(common: &CommonArgs) -> Result<()> {
+    for id in ["config", "dir"] {
+        if common.typed.has(id) {
+            return Err(Exit::Usage.error(format!(
+                "--{id}: setup writes the config of the system, or without root your own, and says where; leave it out"
+            )));
+        }
+    }
+    match credentials::has_variable() {
+        true => Err(Exit::Usage.error(format!(
+            "{}: setup reads the AppSecret from the terminal or from --secret-file; unset it",
+            credentials::VARIABLE
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Returns the AppSecret: that of the named file, or of the terminal, or the one that is there.
+fn secret(file: Option<&PathBuf>, target: &SetupTarget, there: Option<Secret>) -> Result<Secret> {
+    if let Some(path) = file {
+        let bytes = match path.as_os_str() == "-" {
+            true => read_stdin()?,
+            false => {
+                let name = path.display();
+                read::read_secret_or_pipe(path, MAX_SECRET_FILE, TIMEOUT).map_err(|err| {
+                    Exit::Usage.error(format!("cannot read secret file {name}: {err}"))
+                })?
+            }
+        };
+        return input::secret(&bytes, target.api).map_err(|what| Exit::Usage.error(what));
+    }
+    let Some(terminal) = Terminal::open() else {
+        return there.ok_or_else(|| {
+            Exit::Usage.error(bilingual!(
+                "there is no terminal to ask for the AppSecret on: give --secret-file, with - for standard input.",
+                "没有可供输入 AppSecret 的终端：请使用 --secret-file，- 表示标准输入。"
+            ))
+        });
+    };
+    let noun = if target.api == Api::Work { "Secret" } else { "AppSecret" };
+    let keeping = match there {
+        Some(_) => in_both("; Enter keeps the one that is there", "；直接回车则沿用现有的"),
+        None => String::new(),
+    };
+    let question = in_both(
+        format!("{noun} of {} (not shown", target.appid),
+        format!("请输入 {} 的 {noun}（不会显示", target.appid),
+    );
+    let question = format!("{question}{keeping}{}", in_both("): ", "）："));
+    for _ in 0..MAX_ANSWERS {
+        let answer = terminal.ask(&Language::of_process().resolve(&question));
+        let answer = answer.context("cannot ask on the terminal")?;
+        if let (b"" | b"\n", Some(secret)) = (answer.as_slice(), &there) {
+            return Ok(secret.clone());
+        }
+        match input::secret(&answer, target.api) {
+            Ok(secret) => return Ok(secret),
+            Err(what) => {
+                let what = format!("{what}\n");
+                terminal.say(&Language::of_process().resolve(&what))?;
+            }
+        }
+    }
+    Err(Exit::Usage.error(bilingual!(
+        "nothing was written, as there is no AppSecret.",
+        "没有有效的 AppSecret，未写入任何文件。"
+    )))
+}
+
+fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
+    use std::io::Read;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_FILE as usize));
+    let stdin = std::io::stdin().lock();
+    stdin.take(MAX_SECRET_FILE).read_to_end(&mut bytes).context("cannot read stdin")?;
+    Ok(bytes)
+}
+
+/// Requests a token, in a way that invalidates none. Fails with what to do if WeChat cannot be asked, or refuses.
+fn ask(settings: &AccountSettings, secret: &Secret) -> Result<()> {
+    let AccountSettings { account, upstream, .. } = settings;
+    let api = match account.api {
+        Api::Classic => Api::Stable,
+        api => api,
+    };
+    let account = Account { api, ..account.clone() };
+    let (client, _) = Connector::within(TIMEOUT).parts(&account.name, upstream);
+    let upstream = connect::upstream(&account, client?, Some(secret.clone()))?;
+    let asked = upstream.request_token(RefreshMode::Normal, TIMEOUT);
+    asked.map(drop).map_err(|err| {
+        let written = bilingual!(
+            "Nothing was written: run the same command again then.",
+            "未写入任何文件：处理后请重新运行同一命令。"
+        );
+        err.exit().error(format!("{err} {written}"))
+    })
+}
+
+/// Has the account fetched at once, as it will be from now on.
+fn first_fetch(common: &CommonArgs, host: &SetupHost, name: &str, is_central: bool) -> Result<()> {
+    if host.runner == FetchRunner::Systemd && !is_central {
+        let step = SetupStep::run(&["systemctl", "start", FETCH]);
+        let started = step.execute(host).with_context(|| {
+            let words = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "3", "-u", FETCH];
+            let said = step::output_of(&words).unwrap_or_default();
+            format!("the first fetch failed: {}", said.trim().replace('\n', "; "))
+        });
+        return started.and_then(|_| output::print(&format!("  {}\n", step.summary())));
+    }
+    if host.runner == FetchRunner::Cron {
+        return match as_service(host, "fetch", name)? {
+            Exit::Done => Ok(()),
+            exit => Err(exit.error("the first fetch failed")),
+        };
+    }
+    let args = FetchArgs {
+        names: vec![name.to_owned()],
+        account: AccountArgs::default(),
+        force: false,
+        rejected: None,
+        timeout: TIMEOUT,
+        mode: None,
+    };
+    match fetch::run(common, &args)? {
+        Exit::Done => Ok(()),
+        exit => Err(exit.error("the first fetch failed")),
+    }
+}
+
+/// Runs a verb about the account as the user of the service, whose secrets root does not trust, and as cron does it: without
+/// this environment. Returns its exit status.
+fn as_service(host: &SetupHost, verb: &str, name: &str) -> Result<Exit> {
+    let (user, group) = host.service_user().context("there is no user of the service")?;
+    let (_, copy) = host.program();
+    let program = copy.unwrap_or_else(|| host.own_program().to_owned());
+    let mut command = Command::new(program);
+    command.args([verb, "-c"]).arg(host.config()).arg(name).uid(user).gid(group);
+    command.current_dir("/").stdin(Stdio::null()).env_clear();
+    command.env(language::VARIABLE, Language::of_process().name());
+    for variable in ["PATH", "TERM", "NO_COLOR"] {
+        command.envs(env::var_os(variable).map(|value| (variable, value)));
+    }
+    let status = command.status().with_context(|| format!("cannot run {verb} as {USER}"))?;
+    Ok(Exit::of_status(status.code()))
+}
+
+/// Returns the error of a step with what to do then.
+fn again(err: anyhow::Error) -> anyhow::Error {
+    Exit::from_error(&err).error(format!("{err:#}. {AGAIN}"))
+}
+
+fn check_args(name: &str) -> CheckArgs {
+    CheckArgs {
+        names: vec![name.to_owned()],
+        account: AccountArgs::default(),
+        format: CheckFormat::Text,
+        timeout: TIMEOUT,
+    }
+}

@@ -1,0 +1,145 @@
+//! Which steps set an account up on this host, in their order. What is needed by a later step comes before it, and the secret
+//! comes before the config that names its account.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::Result;
+use rustix::process::geteuid;
+use zeroize::Zeroizing;
+
+use super::env_file::EnvFile;
+use super::host::{FetchRunner, SetupHost, find_program};
+use super::step::{Content, DirectoryOwner, SetupStep, output_of};
+use super::units;
+use crate::config::SYSTEM_DIR;
+use crate::config::edit::ConfigEdit;
+use crate::error::Exit;
+use crate::language::bilingual;
+use crate::log::printable;
+
+/// The units, by what they are for.
+const TIMER: &str = "wxtoken-fetch.timer";
+pub(super) const FETCH: &str = "wxtoken-fetch.service";
+const SERVE: &str = "wxtoken-serve.service";
+const CENTRAL: &str = "wxtoken-central.service";
+
+/// What is to be set up.
+pub(super) struct Wanted<'a> {
+    pub(super) host: &'a SetupHost,
+    pub(super) config: &'a ConfigEdit,
+    pub(super) env_file: &'a EnvFile,
+    pub(super) name: &'a str,
+    pub(super) appid: &'a str,
+    /// The AppSecret and a line end; empty for a preview.
+    pub(super) secret: Zeroizing<String>,
+    /// Whether the account is one of a process that asks and hands out.
+    pub(super) is_central: bool,
+    /// Whether other hosts are to be served.
+    pub(super) is_served: bool,
+}
+
+impl Wanted<'_> {
+    /// Returns the steps, without the first fetch.
+    pub(super) fn steps(self) -> Result<Vec<SetupStep>> {
+        let Wanted { host, config, .. } = self;
+        let mut steps = Vec::new();
+        let units = match host.runner {
+            FetchRunner::Systemd => {
+                check_names(&host.secrets())?;
+                units::units(host)?
+            }
+            _ => Vec::new(),
+        };
+        let cron = match host.runner {
+            FetchRunner::Cron => units::cron(host)?,
+            _ => Vec::new(),
+        };
+        if matches!(host.runner, FetchRunner::Systemd | FetchRunner::Cron) {
+            let has_sysusers = find_program("systemd-sysusers").is_some();
+            steps.extend(units::user(host, has_sysusers));
+        }
+        let dir = config.path().parent().unwrap_or(Path::new("/"));
+        if !dir.exists() {
+            let mode = if host.is_system() { 0o755 } else { 0o700 };
+            steps.push(SetupStep::Directory { path: dir.to_owned(), mode, owner: None });
+        }
+        // cron runs `fetch` as a user that has to read them; systemd reads them as root, and hands over copies.
+        let owner = match host.runner {
+            _ if !geteuid().is_root() => None,
+            FetchRunner::Cron => Some(DirectoryOwner::Service),
+            _ => Some(DirectoryOwner::Root),
+        };
+        steps.push(SetupStep::Directory { path: host.secrets(), mode: 0o700, owner });
+        if host.runner == FetchRunner::Cron {
+            steps.push(SetupStep::Directory { path: host.path(SYSTEM_DIR), mode: 0o750, owner });
+        }
+        let path = host.secrets().join(format!("{}.secret", self.name));
+        steps.push(SetupStep::File { path, mode: 0o600, content: Content::Secret(self.secret) });
+        let (path, text) = (config.path().to_owned(), config.after().to_owned());
+        steps.extend(SetupStep::text(path, if host.is_system() { 0o644 } else { 0o600 }, text));
+        match host.runner {
+            FetchRunner::Systemd => {
+                steps.extend(self.env_file.overridden(self.is_served));
+                let has_new = !units.is_empty();
+                steps.extend(units);
+                if has_new {
+                    steps.push(SetupStep::run(&["systemctl", "daemon-reload"]));
+                }
+                steps.extend(commands(self.is_central, self.is_served));
+            }
+            FetchRunner::Cron => steps.extend(cron),
+            FetchRunner::Crontab => {
+                let there = output_of(&["crontab", "-l"]).unwrap_or_default();
+                steps.extend(units::crontab(&there, host.own_program(), self.appid));
+            }
+            FetchRunner::UserSystemd => {
+                let configs = dir.parent().unwrap_or(dir);
+                steps.extend(units::user_units(configs, host.own_program()));
+            }
+            FetchRunner::Nothing => {}
+        }
+        Ok(steps)
+    }
+}
+
+/// Returns what systemctl is told.
+fn commands(is_central: bool, is_served: bool) -> Vec<SetupStep> {
+    let mut commands: Vec<&[&str]> = Vec::new();
+    if is_central {
+        // Both would ask, and listen on one address.
+        commands.push(&["systemctl", "disable", "--now", TIMER, SERVE]);
+        commands.push(&["systemctl", "enable", CENTRAL]);
+        // The secrets are copied when it starts.
+        commands.push(&["systemctl", "restart", CENTRAL]);
+    } else {
+        commands.push(&["systemctl", "enable", "--now", TIMER]);
+        if is_served {
+            commands.push(&["systemctl", "enable", SERVE]);
+            commands.push(&["systemctl", "restart", SERVE]);
+        }
+    }
+    commands.into_iter().map(SetupStep::run).collect()
+}
+
+/// Fails for a file among the secrets whose name systemd takes for none of a credential: no unit that is passed the directory
+/// would start then, and it would not say why (systemd 252).
+fn check_names(secrets: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(secrets) else { return Ok(()) };
+    let is_bad =
+        |name: &[u8]| name.first() != Some(&b'.') && (!name.is_ascii() || name.contains(&b':'));
+    let names = entries.flatten().map(|entry| entry.file_name());
+    match names.into_iter().find(|name| is_bad(name.as_bytes())) {
+        None => Ok(()),
+        Some(name) => Err(Exit::Usage.error(format!(
+            "{} has a file called {}. {}",
+            secrets.display(),
+            printable(&name.to_string_lossy(), 60),
+            bilingual!(
+                "systemd starts no unit that gets a file with such a name: rename it to ASCII without a colon.",
+                "systemd 无法将此类文件名传给单元，单元将无法启动：请改为不含冒号的 ASCII 文件名。"
+            )
+        ))),
+    }
+}

@@ -1,0 +1,306 @@
+//! What a setup does: directories, files and commands. Each step can be shown, and can be done again without harm.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use zeroize::Zeroizing;
+
+use super::host::{SetupHost, USER, find_program};
+use crate::language::bilingual;
+use crate::log::printable;
+use crate::os::file::atomic::{self, ReplaceError, Replacement};
+
+/// The longest part of a command's output that an error repeats, in characters.
+const MAX_OUTPUT: usize = 600;
+
+/// How many pairs of lines are compared for a preview, at most.
+const MAX_COMPARED: usize = 4_000_000;
+
+/// One thing that is done to the host.
+pub(super) enum SetupStep {
+    /// A directory with this mode, and this owner if one is said.
+    Directory { path: PathBuf, mode: u32, owner: Option<DirectoryOwner> },
+    /// A file with this mode for a new one.
+    File { path: PathBuf, mode: u32, content: Content },
+    /// A copy of the program.
+    Program { from: PathBuf, to: PathBuf },
+    /// A command, and what it reads from its stdin.
+    Run { words: Vec<String>, input: String },
+}
+
+/// Whose a directory is, and what is made in it from then on.
+#[derive(Clone, Copy)]
+pub(super) enum DirectoryOwner {
+    Root,
+    /// The user of the service, who may not exist before the steps begin.
+    Service,
+}
+
+impl DirectoryOwner {
+    /// Returns the numbers of the user and of the group.
+    fn numbers(self, host: &SetupHost) -> Result<(u32, u32)> {
+        match self {
+            DirectoryOwner::Root => Ok((0, 0)),
+            DirectoryOwner::Service => {
+                host.service_user().with_context(|| format!("there is no user {USER} yet"))
+            }
+        }
+    }
+}
+
+/// What is to be in a file.
+pub(super) enum Content {
+    /// The text, and what is there before.
+    Text { before: Option<String>, after: String },
+    /// A secret on a line, which is not shown.
+    Secret(Zeroizing<String>),
+}
+
+impl Content {
+    fn text(&self) -> &str {
+        match self {
+            Content::Text { after, .. } => after,
+            Content::Secret(text) => text,
+        }
+    }
+}
+
+impl SetupStep {
+    /// Returns the step that runs this command.
+    pub(super) fn run(words: &[&str]) -> SetupStep {
+        let words = words.iter().map(|it| (*it).to_owned()).collect();
+        SetupStep::Run { words, input: String::new() }
+    }
+
+    /// Returns the step that makes a file's text `after`; `None` if it is.
+    pub(super) fn text(path: PathBuf, mode: u32, after: String) -> Option<SetupStep> {
+        let before = fs::read_to_string(&path).ok();
+        if before.as_ref() == Some(&after) {
+            return None;
+        }
+        Some(SetupStep::File { path, mode, content: Content::Text { before, after } })
+    }
+
+    /// Describes the step, with the lines that a file gets and loses.
+    pub(super) fn preview(&self) -> String {
+        let mut text = format!("  {}\n", self.summary());
+        match self {
+            SetupStep::File { content: Content::Text { before, after }, .. } => {
+                for (sign, line) in changed_lines(before.as_deref().unwrap_or_default(), after) {
+                    let _ = writeln!(text, "    {sign} {}", printable(line, 200));
+                }
+            }
+            SetupStep::Run { input, .. } if !input.is_empty() => {
+                for line in input.lines() {
+                    let _ = writeln!(text, "    < {}", printable(line, 200));
+                }
+            }
+            _ => {}
+        }
+        text
+    }
+
+    /// Names the step in a line.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            SetupStep::Directory { path, mode, .. } => {
+                format!("mkdir {} (mode {mode:04o})", path.display())
+            }
+            SetupStep::File { path, mode, .. } => {
+                let mode = fs::metadata(path).map_or(*mode, |found| found.mode() & 0o777);
+                format!("write {} (mode {mode:04o})", path.display())
+            }
+            SetupStep::Program { from, to } => {
+                format!("copy {} to {}", from.display(), to.display())
+            }
+            SetupStep::Run { words, .. } => words.join(" "),
+        }
+    }
+
+    /// Does it. Returns whether there was anything to do.
+    pub(super) fn execute(&self, host: &SetupHost) -> Result<bool> {
+        match self {
+            SetupStep::Directory { path, mode, owner } => {
+                let owner = owner.map(|owner| owner.numbers(host)).transpose()?;
+                make_directory(path, *mode, owner)
+            }
+            SetupStep::File { path, mode, content } => write(path, *mode, content),
+            SetupStep::Program { from, to } => copy_program(from, to).map(|()| true),
+            SetupStep::Run { words, input } => run(words, input).map(|()| true),
+        }
+    }
+}
+
+/// Makes a directory. One that is there gets the mode and the owner, too.
+fn make_directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<bool> {
+    let doing = || format!("cannot make the directory {}", path.display());
+    let has_mode = |found: &fs::Metadata| {
+        let is_owned = owner.is_none_or(|owner| (found.uid(), found.gid()) == owner);
+        found.mode() & 0o7777 == mode && is_owned
+    };
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() && has_mode(&found) => return Ok(false),
+        Ok(found) if !found.is_dir() => bail!("{} is not a directory", path.display()),
+        Ok(_) => {}
+        Err(_) => {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).with_context(doing)?;
+            }
+            fs::create_dir(path).with_context(doing)?;
+        }
+    }
+    if let Some((user, group)) = owner {
+        chown(path, Some(user), Some(group)).with_context(doing)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(doing)?;
+    Ok(true)
+}
+
+/// Replaces a file in one step. One that is there keeps its mode and its owner, unless it holds a
+/// secret. Returns whether it was another.
+fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
+    let found = path.metadata().ok();
+    let mode = match (content, &found) {
+        (Content::Text { .. }, Some(found)) => found.mode() & 0o777,
+        _ => mode,
+    };
+    let text = content.text();
+    let there = fs::read(path).map(Zeroizing::new);
+    let has_mode = found.as_ref().is_some_and(|found| found.mode() & 0o7777 == mode);
+    if has_mode && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
+        return Ok(false);
+    }
+    atomic::make_dir_of(path, 0o644)?;
+    let mut replacement = Replacement::prepare(path, mode, text.len())?;
+    replacement.publish(text.as_bytes()).map_err(ReplaceError::into_error)?;
+    if let (Content::Text { .. }, Some(found)) = (content, found) {
+        let now = path.metadata()?;
+        let owner = (found.uid(), found.gid());
+        if (now.uid(), now.gid()) != owner {
+            chown(path, Some(owner.0), Some(owner.1))
+                .with_context(|| format!("cannot give {} to its owner", path.display()))?;
+        }
+    }
+    replacement.sync_dir()?;
+    Ok(true)
+}
+
+/// Copies the program, beside the old one first, which may be running.
+fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("cannot copy {} to {}", from.display(), to.display());
+    let beside = to.with_extension("new");
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).with_context(doing)?;
+    }
+    fs::copy(from, &beside).with_context(doing)?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).with_context(doing)?;
+    fs::rename(&beside, to).with_context(doing)
+}
+
+/// Runs a command to its end. Fails with what it says if it does not succeed.
+fn run(words: &[String], input: &str) -> Result<()> {
+    let shown = words.join(" ");
+    let (program, args) = words.split_first().context("there is no command")?;
+    let path = find_program(program).unwrap_or_else(|| PathBuf::from(program));
+    let mut command = Command::new(path);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read it says what is wrong by its status.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("cannot run {shown}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stderr, output.stdout].concat();
+    let said = printable(String::from_utf8_lossy(&said).trim(), MAX_OUTPUT).replace("\\n", "; ");
+    bail!("{shown}: {}: {said}", output.status)
+}
+
+/// Returns what the command prints; `None` if it cannot be run or does not succeed.
+pub(super) fn output_of(words: &[&str]) -> Option<String> {
+    let path = find_program(words.first()?)?;
+    let output = Command::new(path).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the lines that a text loses and gets, in order.
+fn changed_lines<'t>(before: &'t str, after: &'t str) -> Vec<(char, &'t str)> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
+    let head = old.iter().zip(&new).take_while(same).count();
+    let (old, new) = (&old[head..], &new[head..]);
+    let tail = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    if old.len().saturating_mul(new.len()) > MAX_COMPARED {
+        return new.iter().map(|line| ('+', *line)).collect();
+    }
+    // How many lines the rests have in common, from each pair of lines on.
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            common[i][j] = match old[i] == new[j] {
+                true => common[i + 1][j + 1] + 1,
+                false => common[i + 1][j].max(common[i][j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j, mut changed) = (0, 0, Vec::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
+            changed.push(('-', old[i]));
+            i += 1;
+        } else {
+            changed.push(('+', new[j]));
+            j += 1;
+        }
+    }
+    changed
+}
+
+/// What to add to an error of a step.
+pub(super) const AGAIN: &str = bilingual!(
+    "What was done so far stays and does no harm. Mend this, and run the same command again.",
+    "此前已完成的步骤会保留，不会有副作用。解决问题后请重新运行同一命令。"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_has_the_lines_that_change_and_no_others() {
+        for (before, after, expected) in [
+            ("", "a\nb\n", vec![('+', "a"), ('+', "b")]),
+            ("a\nb\n", "a\nb\n", vec![]),
+            ("a\nb\nc\n", "a\nx\nc\n", vec![('-', "b"), ('+', "x")]),
+            ("a\n\nb\n", "x\n\na\n\nb\n", vec![('+', "x"), ('+', "")]),
+            ("a\nb\n", "a\nb\nc\n", vec![('+', "c")]),
+            ("a\nb\nc\n", "c\n", vec![('-', "a"), ('-', "b")]),
+        ] {
+            assert_eq!(changed_lines(before, after), expected, "{before:?} {after:?}");
+        }
+        let secret = Content::Secret(Zeroizing::new("hush\n".to_owned()));
+        let path = PathBuf::from("/nowhere/shop.secret");
+        let step = SetupStep::File { path, mode: 0o600, content: secret };
+        assert_eq!(step.preview(), "  write /nowhere/shop.secret (mode 0600)\n");
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named_with_what_it_says() {
+        let step = SetupStep::run(&["sh", "-c", "echo one; echo two >&2; exit 3"]);
+        let host = SetupHost::detect(Some(Path::new("/nonexistent"))).unwrap();
+        let err = step.execute(&host).unwrap_err().to_string();
+        assert!(err.contains("exit status: 3: two; one"), "{err}");
+        assert!(SetupStep::run(&["true"]).execute(&host).unwrap());
+        assert!(SetupStep::run(&["/nonexistent/program"]).execute(&host).is_err());
+    }
+}

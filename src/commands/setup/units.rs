@@ -1,0 +1,179 @@
+//! The units of systemd, the user's own ones, and the lines for cron. The program brings the units along, so that it can set
+//! up a host to which nothing else of wxtoken was copied.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::host::{SetupHost, USER};
+use super::step::SetupStep;
+use crate::error::Exit;
+use crate::language::bilingual;
+
+/// Where the units of contrib have the program.
+const PROGRAM: &str = "/usr/local/bin/wxtoken";
+
+/// How a unit gets the secrets of all accounts. One of an earlier version does not have it.
+const CREDENTIALS: &str = "LoadCredential=secrets.d:/etc/wxtoken/secrets";
+
+/// The units, by name.
+const UNITS: [(&str, &str); 4] = [
+    ("wxtoken-fetch.service", include_str!("../../../contrib/systemd/wxtoken-fetch.service")),
+    ("wxtoken-fetch.timer", include_str!("../../../contrib/systemd/wxtoken-fetch.timer")),
+    ("wxtoken-serve.service", include_str!("../../../contrib/systemd/wxtoken-serve.service")),
+    ("wxtoken-central.service", include_str!("../../../contrib/systemd/wxtoken-central.service")),
+];
+
+/// The user of the service.
+const SYSUSERS: &str = include_str!("../../../contrib/systemd/wxtoken.sysusers");
+
+/// Returns the steps that make the user of the service, if there is none.
+pub(super) fn user(host: &SetupHost, has_sysusers: bool) -> Vec<SetupStep> {
+    if host.service_user().is_some() {
+        return Vec::new();
+    }
+    if !has_sysusers {
+        let home = "/var/lib/wxtoken";
+        let nologin = "/usr/sbin/nologin";
+        return vec![SetupStep::run(&[
+            "useradd",
+            "--system",
+            "--home-dir",
+            home,
+            "--shell",
+            nologin,
+            USER,
+        ])];
+    }
+    let packaged = ["usr/lib/sysusers.d/wxtoken.conf", "etc/sysusers.d/wxtoken.conf"];
+    let file = match packaged.into_iter().any(|path| host.path(path).exists()) {
+        true => None,
+        false => {
+            SetupStep::text(host.path("etc/sysusers.d/wxtoken.conf"), 0o644, SYSUSERS.to_owned())
+        }
+    };
+    file.into_iter().chain([SetupStep::run(&["systemd-sysusers"])]).collect()
+}
+
+/// Returns the steps that install the units, if they are not there. Fails if they are those of an earlier version.
+pub(super) fn units(host: &SetupHost) -> Result<Vec<SetupStep>> {
+    if let Some(path) = host.unit("wxtoken-fetch.service") {
+        let unit = fs::read_to_string(&path).unwrap_or_default();
+        return match unit.contains(CREDENTIALS) {
+            true => Ok(Vec::new()),
+            false => Err(Exit::Usage.error(format!(
+                "{} is of an earlier version, and looks for AppSecrets elsewhere. {}",
+                path.display(),
+                bilingual!(
+                    "Move the units wxtoken-* from there, or install those of this version, and run this again.",
+                    "请移走该目录中的 wxtoken-* 单元，或安装本版本的单元，然后重新运行。"
+                )
+            ))),
+        };
+    }
+    let (program, copy) = host.program();
+    let mut steps = Vec::new();
+    if let Some(to) = copy {
+        steps.push(SetupStep::Program { from: host.own_program().to_owned(), to });
+    }
+    for (name, text) in UNITS {
+        let text = text.replace(PROGRAM, &program.display().to_string());
+        steps.extend(SetupStep::text(host.path("etc/systemd/system").join(name), 0o644, text));
+    }
+    Ok(steps)
+}
+
+/// Returns the steps that have cron run `fetch` every minute as the user of the service.
+pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
+    const MARK: &str = "# Written by wxtoken setup";
+    let path = host.path("etc/cron.d/wxtoken");
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    if !there.is_empty() && !there.contains(MARK) {
+        return Err(Exit::Usage.error(format!(
+            "{} was not written by wxtoken setup. {}",
+            path.display(),
+            bilingual!("Move it away, and run this again.", "请先移走该文件，然后重新运行。")
+        )));
+    }
+    let (program, copy) = host.program();
+    let from = host.own_program().to_owned();
+    let copy = copy.map(|to| SetupStep::Program { from, to });
+    let text = format!(
+        "{MARK}: keeps the tokens of /etc/wxtoken/wxtoken.toml fresh. A run with nothing due prints\n\
+         # nothing and makes no request.\n\
+         PATH=/usr/local/bin:/usr/bin:/bin\nMAILTO=root\n\n* * * * * {USER} {} fetch\n",
+        program.display()
+    );
+    Ok(copy.into_iter().chain(SetupStep::text(path, 0o644, text)).collect())
+}
+
+/// Returns the steps that have a user's crontab, which is `there`, run `fetch` every minute. A line for the same AppID alone is
+/// replaced.
+pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep> {
+    let line = format!("* * * * * {} fetch", program.display());
+    if there.lines().any(|it| it == line) {
+        return Vec::new();
+    }
+    let is_of_account = |it: &str| {
+        !it.starts_with('#') && it.contains(" fetch --appid ") && it.contains(&format!(" {appid} "))
+    };
+    let kept = there.lines().filter(|it| !is_of_account(it));
+    let input: String = kept.chain([line.as_str()]).map(|it| format!("{it}\n")).collect();
+    vec![SetupStep::Run { words: vec!["crontab".to_owned(), "-".to_owned()], input }]
+}
+
+/// Returns the steps that have the user's own systemd run `fetch` every minute. `dir` is the user's directory of configs.
+pub(super) fn user_units(dir: &Path, program: &Path) -> Vec<SetupStep> {
+    let place = |name: &str| dir.join("systemd/user").join(name);
+    let service = format!(
+        "[Unit]\nDescription=Fetch the WeChat access tokens that are due\nStartLimitIntervalSec=0\n\n\
+         [Service]\nType=oneshot\nExecStart={} fetch\nTimeoutStartSec=2min\nSyslogLevel=warning\nLogLevelMax=notice\n",
+        program.display()
+    );
+    let timer: PathBuf = place("wxtoken-fetch.timer");
+    let files = [
+        SetupStep::text(place("wxtoken-fetch.service"), 0o644, service),
+        SetupStep::text(timer, 0o644, UNITS[1].1.to_owned()),
+    ];
+    let commands = [
+        SetupStep::run(&["systemctl", "--user", "daemon-reload"]),
+        SetupStep::run(&["systemctl", "--user", "enable", "--now", "wxtoken-fetch.timer"]),
+        // Else the timer stops when the user logs out.
+        SetupStep::run(&["loginctl", "enable-linger"]),
+    ];
+    files.into_iter().flatten().chain(commands).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_of_contrib_have_what_setup_relies_on() {
+        for (name, text) in UNITS {
+            let asks = ["wxtoken-fetch.service", "wxtoken-central.service"].contains(&name);
+            assert_eq!(text.contains(CREDENTIALS), asks, "{name}");
+            assert_eq!(text.contains(PROGRAM), name.ends_with(".service"), "{name}");
+        }
+        assert!(SYSUSERS.contains(&format!("u {USER} ")));
+    }
+
+    #[test]
+    fn a_crontab_gets_one_line_and_keeps_those_of_others() {
+        let there = "MAILTO=me\n# wxtoken fetch --appid wx1 x\n* * * * * /b/wxtoken fetch --appid wx1 --x\n0 1 * * * b\n";
+        let program = Path::new("/b/wxtoken");
+        let input = |steps: Vec<SetupStep>| match steps.into_iter().next() {
+            Some(SetupStep::Run { input, .. }) => input,
+            _ => String::new(),
+        };
+        let written = input(crontab(there, program, "wx1"));
+        let expected =
+            "MAILTO=me\n# wxtoken fetch --appid wx1 x\n0 1 * * * b\n* * * * * /b/wxtoken fetch\n";
+        assert_eq!(written, expected);
+        assert!(crontab(&written, program, "wx1").is_empty());
+        assert_eq!(input(crontab("", program, "wx1")), "* * * * * /b/wxtoken fetch\n");
+        // That of another account goes on.
+        assert!(input(crontab(there, program, "wx2")).starts_with(there));
+    }
+}
