@@ -264,3 +264,49 @@ fn heads_that_announce_an_answer_without_end_are_no_answer() {
     eventually("the connection is closed", || upstream.closed() > 0);
     assert_eq!(server.get("/cgi-bin/x").body, "{}");
 }
+
+/// Takes a minute, which passes on the wire.
+#[test]
+fn a_side_that_stops_is_given_up() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| match call.path() {
+        "/cgi-bin/silent" => Reply::Silence,
+        "/cgi-bin/small" => {
+            Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"errcode\"".to_vec())
+        }
+        "/cgi-bin/large" => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+            Reply::Bytes([&head[..], &[b'x'; 5000]].concat())
+        }
+        _ => Reply::Json("{}".to_owned()),
+    });
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    std::thread::scope(|scope| {
+        for path in ["/cgi-bin/silent", "/cgi-bin/small"] {
+            let server = &server;
+            scope.spawn(move || {
+                let answer = server.get(path);
+                assert_eq!((answer.status, &answer.json()["errcode"]), (504, &json!(-1)), "{path}");
+            });
+        }
+        scope.spawn(|| {
+            let mut caller = server.caller();
+            caller.send("GET /cgi-bin/large HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let mut all = Vec::new();
+            caller.read_all(&mut all);
+            assert!((5000..10_000).contains(&all.len()), "it breaks off: {}", all.len());
+        });
+        // A client that stops while it sends.
+        let begun =
+            "POST /cgi-bin/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345";
+        let mut caller = server.caller();
+        caller.send(begun);
+        let mut all = Vec::new();
+        caller.read_all(&mut all);
+        let answer = Response::parse(&all);
+        assert_eq!(answer.json()["errcode"], -1, "{answer:?}");
+    });
+    let calls = upstream.calls();
+    assert!(calls.iter().all(|call| call.path() != "/cgi-bin/x"), "half a body is no call");
+}

@@ -308,3 +308,65 @@ fn the_calls_of_each_account_are_counted_by_what_came_of_them() {
     assert!(metrics.contains("route=\"gateway\",status=\"200\"} 4"), "{metrics}");
     assert!(!metrics.contains("quota") && !metrics.contains("S3CR3T"));
 }
+
+#[test]
+fn a_multipart_body_and_odd_headers_arrive_as_they_are() {
+    let boundary = "----x'()+_,-./:=?";
+    let body = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"media\"; filename=\"图.png\"\r\n\
+         Content-Type: image/png\r\n\r\n\0\r\n--\r\n\r\n--{boundary}--\r\n"
+    );
+    let long = "v".repeat(4000);
+    let many: String = (0..50).map(|n| format!("X-N{n}: {n}\r\n")).collect();
+    let request = format!(
+        "POST /cgi-bin/media/upload?access_token=TOKEN&type=image HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Type: multipart/form-data; boundary=\"{boundary}\"\r\nX-Empty:\r\nX-Utf8: 你好\r\nX-Tab: a\tb\r\n\
+         x_odd!name: 1\r\nX-Long: {long}\r\n{many}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = "HTTP/1.1 200 All is well\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nServer:\r\nError-Msg: 你好\r\n\
+                  x_odd!name: 2\r\nContent-Length: 2\r\n\r\nok";
+    let (response, calls) = pass(answer, &request);
+    let [call] = &calls[..] else { panic!("{response:?}") };
+    assert_eq!(call.body, body.as_bytes());
+    for (name, expected) in [
+        ("content-type", format!("multipart/form-data; boundary=\"{boundary}\"").as_str()),
+        ("x-empty", ""),
+        ("x-utf8", "你好"),
+        ("x-tab", "a\tb"),
+        ("x_odd!name", "1"),
+        ("x-long", &long),
+        ("x-n49", "49"),
+    ] {
+        assert_eq!(call.header(name), Some(expected), "{name}");
+    }
+    assert_eq!(response.body, "ok");
+    assert_eq!(response.head.matches("set-cookie: ").count(), 2, "{}", response.head);
+    for (name, expected) in [("server", ""), ("error-msg", "你好"), ("x_odd!name", "2")] {
+        assert_eq!(response.header(name), Some(expected), "{name}");
+    }
+}
+
+/// WeChat is asked for none.
+#[test]
+fn a_compressed_answer_passes_as_it_is() {
+    let compressed =
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |_| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            compressed.len()
+        );
+        Reply::Bytes([head.as_bytes(), compressed].concat())
+    });
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    server.get("/token");
+    let mut caller = server.caller();
+    caller.send("GET /cgi-bin/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(caller.answer_to_head().header("content-encoding"), Some("gzip"));
+    let mut body = Vec::new();
+    caller.read_all(&mut body);
+    assert_eq!(body, compressed);
+}
