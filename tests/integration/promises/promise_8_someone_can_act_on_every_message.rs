@@ -82,6 +82,53 @@ fn an_error_over_http_is_in_the_language_of_accept_language() {
 }
 
 #[test]
+fn every_refusal_over_http_is_in_the_language_of_accept_language() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let keys = sandbox.path("keys");
+    write_with_mode(&keys, "", 0o600);
+    let open = sandbox.serve(&[]);
+    let locked = sandbox.serve(&["--keys", keys.to_str().unwrap()]);
+    let local = "Host: localhost\r\n";
+    for (server, line, headers, status) in [
+        (&open, "GET /nowhere", local, 404),
+        (&open, "GET /token/unknown", local, 404),
+        (&open, "PUT /token", local, 405),
+        (&open, "POST /token", local, 405),
+        (&open, "GET /token", "Host: evil.example\r\n", 421),
+        (&open, "GET /token", "Host: localhost\r\nHost: localhost\r\n", 400),
+        (&open, "GET /token", "Host: localhost\r\nVia: 1.1 x\r\n", 403),
+        (&open, "GET /token", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        (&open, "GET /readyz", local, 503),
+        (&open, "GET /token", local, 503),
+        (&open, "GET /jssdk", local, 400),
+        (&open, "GET /cgi-bin/token", local, 200),
+        (&locked, "GET /token", local, 401),
+    ] {
+        for (language, english, chinese) in [
+            ("", true, true),
+            ("Accept-Language: en\r\n", true, false),
+            ("Accept-Language: zh\r\n", false, true),
+        ] {
+            let request =
+                format!("{line} HTTP/1.1\r\n{headers}{language}Connection: close\r\n\r\n");
+            let response = server.send(&request);
+            assert_eq!(response.status, status, "{request} {response:?}");
+            let body = response.json();
+            let message = body.get("message").or(body.get("errmsg")).unwrap().as_str().unwrap();
+            let has_english = [" the ", " a ", " this ", "Send ", "there is "]
+                .iter()
+                .any(|it| message.contains(it));
+            assert_eq!(
+                (has_english, has_chinese(message)),
+                (english, chinese),
+                "{request} {message}"
+            );
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_account_and_a_wrong_secret_have_different_errors() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
