@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 use super::output;
 use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, RefreshPlan};
@@ -30,10 +30,11 @@ use crate::upstream::api_servers::ApiServersReader;
 use crate::upstream::config::Origin;
 
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
+    // A `LocalSet` on top of the usual runtime would queue each task that is woken twice.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()
+        .build_local(LocalOptions::default())
         .context("cannot start the event loop")?;
     // Before anything that takes time. A SIGHUP that comes now is followed when the event loop runs.
     let signals = runtime.block_on(async { ServerSignals::listen() });
@@ -106,8 +107,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         systemd::ready(&status);
         Ok(())
     };
-    let served = LocalSet::new()
-        .block_on(&runtime, async { server::serve(bound, options, listening).await });
+    let served = runtime.block_on(server::serve(bound, options, listening));
     // Refreshes that are still under way end with the process.
     runtime.shutdown_background();
     stores.end();

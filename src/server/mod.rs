@@ -63,7 +63,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until a signal asks for the end. Calls `listening` with the addresses once clients can connect, and serves while
-/// that goes on. Runs in a `LocalSet`.
+/// that goes on. Runs where local tasks can be spawned.
 pub(crate) async fn serve(
     bound: Vec<BoundSocket>,
     options: Options,
@@ -82,6 +82,7 @@ pub(crate) async fn serve(
         state: Rc::clone(&state),
         tls: options.tls,
         gateway: Gateway::default(),
+        parsers: Cell::new(0),
     });
     let ServerSignals { hangup, mut shutdown } = options.signals;
     let reloading = spawn_local(reload(Rc::clone(&transport), hangup));

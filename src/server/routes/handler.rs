@@ -18,10 +18,7 @@ use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection, text};
 use super::response::Reply;
 use super::sdk::WechatError;
-use super::{
-    Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page,
-    without_extra_slashes,
-};
+use super::{Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page};
 use crate::accounts::Accounts;
 use crate::language::{Language, bilingual, in_both};
 use crate::log;
@@ -50,6 +47,19 @@ const GETTICKET: &str = "/cgi-bin/ticket/getticket";
 /// How much of a host a log line shows: all of a real one.
 const MAX_HOST_SHOWN: usize = 60; // characters
 
+/// A request whose head has arrived.
+pub(crate) struct ArrivedRequest<'a> {
+    pub(crate) head: &'a Parts,
+    pub(crate) route: Result<Route<'a>, Rejection>,
+    /// What it is answered from. A reload meanwhile does not affect it.
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) connection: ConnectionInfo,
+    /// How the connection's certificate was judged.
+    pub(crate) certificate: Result<(), AccessError>,
+    /// What was handed out on the connection.
+    pub(crate) loops: &'a RefCell<LoopCounter>,
+}
+
 /// A request that has been handled.
 pub(crate) struct Handled {
     pub(crate) client: Peer,
@@ -77,21 +87,15 @@ struct RequestContext<'a> {
     key_name: &'a OnceCell<Arc<str>>,
 }
 
-/// Handles a request, whose connection's `certificate` was judged. If it is refused, `body` may be unread.
+/// Handles a request. If it is refused, `body` may be unread.
 pub(crate) async fn handle(
-    head: &Parts,
+    request: ArrivedRequest<'_>,
     body: &mut RequestBody<'_>,
-    connection: ConnectionInfo,
-    certificate: Result<(), AccessError>,
-    loops: &RefCell<LoopCounter>,
     state: &ServerState,
     gateway: &Gateway,
 ) -> Handled {
-    // A reload meanwhile does not affect this request.
-    let snapshot = state.snapshot.get();
-    let Snapshot { access, accounts, api_servers, .. } = &*snapshot;
-    let path = without_extra_slashes(head.uri.path());
-    let route = Route::of(&path, api_servers.is_some());
+    let ArrivedRequest { head, route, snapshot, connection, certificate, loops } = request;
+    let Snapshot { access, accounts, api_servers, .. } = snapshot;
     let is_api = matches!(route, Ok(Route::Api));
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
@@ -121,7 +125,7 @@ pub(crate) async fn handle(
             client: client.peer(),
             address: client,
             peer: connection.peer,
-            snapshot: &snapshot,
+            snapshot,
             state,
             gateway,
             // The connection of a proxy is that of many clients.
@@ -210,21 +214,22 @@ impl<'a> RequestContext<'a> {
         head: &Parts,
         body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
-        let now = self.state.clock.now();
         match route {
             Route::Health => Ok(Reply::OK),
-            Route::Ready => self.ready(now),
+            Route::Ready => self.ready(self.state.clock.now()),
             Route::Page => {
                 let key = self.key(&head.headers, Challenge::Basic)?;
                 let language = head.headers.get(header::ACCEPT_LANGUAGE);
                 let language = language.and_then(|value| value.to_str().ok());
                 let language = Language::of_accept_language(language);
-                let (statuses, zone) = (self.statuses(key, now), LocalZone::of_process());
+                let (now, zone) = (self.state.clock.now(), LocalZone::of_process());
+                let statuses = self.statuses(key, now);
                 Ok(Reply::Page(page::html(&statuses, language, zone, now.wall)))
             }
             Route::Metrics => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
-                Ok(Reply::Metrics(metrics::text(&self.statuses(key, now), self.state)))
+                let statuses = self.statuses(key, self.state.clock.now());
+                Ok(Reply::Metrics(metrics::text(&statuses, self.state)))
             }
             Route::Token(name) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
