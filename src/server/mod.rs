@@ -23,8 +23,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
+#[cfg(test)]
+pub(crate) use state::snapshot::ALL as ACCESS_MESSAGES;
 pub(crate) use state::snapshot::{AccessReader, AccountServers, ServerSettings};
+#[cfg(test)]
+pub(crate) use transport::socket::ALL as LISTENING_MESSAGES;
 pub(crate) use transport::socket::{BoundSocket, Scheme};
+#[cfg(test)]
+pub(crate) use transport::tls::CERTIFICATE_MESSAGES;
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use gateway::Gateway;

@@ -235,15 +235,20 @@ impl<'a> RequestContext<'a> {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
                 self.check_token_key(key)?;
                 let account = self.find(name, key)?;
-                let token = if head.method == Method::POST {
-                    let rejected = body::rejected(&body::read(body).await?)?;
-                    let rejected = self.own_token(account, key, rejected);
-                    let witness = Witness::Client(self.client(key));
-                    self.obtain(account, TokenDemand::OtherThan(rejected, witness)).await?
-                } else {
-                    self.token(account).await?
-                };
-                self.handed_out(account, key, token).map(|token| Reply::Json(token.json))
+                if head.method != Method::POST {
+                    let token = self.token(account).await?;
+                    return self
+                        .handed_out(account, key, token)
+                        .map(|token| Reply::Json(token.json));
+                }
+                let rejected = body::rejected(&body::read(body).await?)?;
+                let rejected = self.own_token(account, key, rejected);
+                let witness = Witness::Client(self.client(key));
+                let demand = TokenDemand::OtherThan(rejected.clone(), witness);
+                let token = self.obtain(account, demand).await?;
+                let is_kept = self.is_current(account, &rejected);
+                let token = self.handed_out(account, key, token)?;
+                Ok(if is_kept { Reply::KeptToken(token.json) } else { Reply::Json(token.json) })
             }
             Route::Ticket(name, kind) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
@@ -314,6 +319,24 @@ impl<'a> RequestContext<'a> {
             live.ok_or_else(|| Rejection::NoToken(Unavailable::for_now(text::JUST_REPLACED)))?;
         let handed = opaque::token(&own, key, &self.accounts().names()[account]);
         Ok(LiveToken { json: token_json(&handed, token.life).into(), ..token })
+    }
+
+    /// Whether a token that a client reported as rejected is handed out again, as WeChat honoured it when it was probed.
+    /// Logs that: the client may ask why.
+    fn is_current(self, account: usize, reported: &Secret) -> bool {
+        let current = self.accounts().live_token(account);
+        let is_current = current.is_some_and(|(current, _)| *current == *reported);
+        if is_current {
+            let (name, token) = (&self.accounts().names()[account], reported.fingerprint());
+            let said = in_both(
+                format!(
+                    "token {token} was reported as rejected and is handed out again: WeChat honours it"
+                ),
+                format!("调用方报告 token {token} 被拒绝，但微信仍承认它，故再次下发"),
+            );
+            log::info!(event = "rejected_token_kept", account = name; "serve: {name}: {said}");
+        }
+        is_current
     }
 
     /// Returns the account's own token for one that a client reports; the same if that stands for none.
