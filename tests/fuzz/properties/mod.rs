@@ -6,6 +6,8 @@
 
 // The targets are another crate, which a test of wxtoken does not know.
 #![allow(unreachable_pub)]
+// All of it is a test.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 pub mod access_lists;
 pub mod addresses;
@@ -14,6 +16,7 @@ pub mod config;
 pub mod document;
 pub mod forwarded;
 pub mod gateway;
+pub mod gateway_answer;
 pub mod log_text;
 pub mod pem;
 pub mod record;
@@ -56,9 +59,13 @@ impl Scratch {
         Scratch(dir)
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes a file that only this user can read, and returns its path.
     fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.path(name);
         let mut options = fs::OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
@@ -112,7 +119,7 @@ mod corpus {
     }
 
     tests! {
-        access_lists addresses command_line config document forwarded gateway log_text pem record redis_value request
+        access_lists addresses command_line config document forwarded gateway gateway_answer log_text pem record redis_value request
         upstream_answer
     }
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use hyper::header::HeaderName;
+use ring::rand::{SecureRandom, SystemRandom};
+
 use super::Scratch;
 use crate::cli::Cli;
 use crate::commands;
@@ -14,7 +17,7 @@ use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{KeyLine, digest, from_random};
 
 /// The token that is handed out. No input has it.
-const TOKEN: &str = "T0kenThatIsHandedOutAndStandsInNoInput";
+pub(super) const TOKEN: &str = "T0kenThatIsHandedOutAndStandsInNoInput";
 
 /// How long a server may take that has nothing to wait for. It bounds nothing but a server that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,68 +36,37 @@ thread_local! {
 impl Servers {
     fn start() -> Servers {
         let scratch = Scratch::new();
-        let document = format!(
-            "{{\"appid\":\"wx1\",\"access_token\":\"{TOKEN}\",\"expires_in\":7200,\"created_at\":\"8999-01-01T00:00:00Z\"}}"
-        );
-        let file = scratch.write("default.json", document.as_bytes());
+        let document = document(&scratch).display().to_string();
         // Random, so that no input has it.
         let mut random = [0; 32];
-        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-            .expect("random bytes");
+        SystemRandom::new().fill(&mut random).expect("random bytes");
         let key = digest(from_random(&random).expose().as_bytes());
-        let line =
-            KeyLine::new("client", key, Vec::new(), ApiScope::All).expect("a key").to_string();
-        let keys = scratch.write("keys", line.as_bytes());
-        let config = scratch.write("config", b"");
+        let line = KeyLine::new("client", key, Vec::new(), ApiScope::All).expect("a key");
+        let keys = scratch.write("keys", line.to_string().as_bytes()).display().to_string();
+        let config = scratch.write("config", b"").display().to_string();
         // Where no WeChat answers: the port was free a moment ago.
-        let unused =
-            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
-        let start = |name: &str, keys: Option<&Path>| {
-            let socket = scratch.0.join(name);
-            let mut words = [
-                "wxtoken",
-                "serve",
-                "--quiet",
-                "--gateway",
-                "--appid",
-                "wx1",
-                "--trusted-proxy",
-                "unix",
-                "--allow",
-                "10.0.0.0/8",
-            ]
-            .map(str::to_owned)
-            .to_vec();
-            words.extend(["--config".to_owned(), config.display().to_string()]);
-            words.extend(["--base-url".to_owned(), format!("http://{unused}")]);
-            words.extend(["--file".to_owned(), file.display().to_string()]);
-            words.extend(["--listen".to_owned(), format!("unix:{}", socket.display())]);
-            words.extend(
-                keys.iter().flat_map(|keys| ["--keys".to_owned(), keys.display().to_string()]),
-            );
-            thread::spawn(move || {
-                let cli = Cli::parse(words).unwrap_or_else(|err| panic!("{err}"));
-                let end = commands::run(cli);
-                panic!("the server has ended: {end:?}");
-            });
-            while UnixStream::connect(&socket).is_err() {
-                thread::sleep(Duration::from_millis(10));
-            }
-            socket
-        };
-        Servers {
-            with_keys: start("keys.sock", Some(&keys)),
-            open: start("open.sock", None),
-            _scratch: scratch,
-        }
+        let unused = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let unused = format!("http://{}", unused.expect("a port"));
+        let flags = ["--gateway", "--trusted-proxy", "unix", "--allow", "10.0.0.0/8"];
+        let flags =
+            [&flags[..], &["--base-url", &unused, "--config", &config, "--file", &document]];
+        let flags = flags.concat();
+        let (with_keys, open) = (scratch.path("keys.sock"), scratch.path("open.sock"));
+        start_server(&with_keys, &[&flags[..], &["--keys", &keys]].concat());
+        start_server(&open, &flags);
+        Servers { with_keys, open, _scratch: scratch }
     }
 
     fn check(&self, data: &[u8]) {
+        // libFuzzer sees what is compared, and puts it into inputs.
+        if has(data, TOKEN) {
+            return;
+        }
         let answered = ask(&self.with_keys, data);
         assert!(!has(&answered, TOKEN), "a client without a key gets the token");
-        assert_well_formed(&answered, data);
+        assert_answered(&answered, data);
         let answered = ask(&self.open, data);
-        assert_well_formed(&answered, data);
+        assert_answered(&answered, data);
         if has(&answered, TOKEN) {
             assert!(asks_for_token(data), "a token for a request that asks for none");
         }
@@ -105,13 +77,53 @@ pub fn check(data: &[u8]) {
     SERVERS.with(|servers| servers.check(data));
 }
 
-/// Returns all that the server sends until it closes the connection.
+/// No request is an internal error, and an answer is as long as it says.
+fn assert_answered(answered: &[u8], request: &[u8]) {
+    if answered.is_empty() {
+        return;
+    }
+    assert!(!answered.starts_with(b"HTTP/1.1 500"), "{}", String::from_utf8_lossy(answered));
+    let lengths = assert_well_formed(answered);
+    if let (Some((said, sent)), false) = (lengths, has(request, "HEAD")) {
+        assert_eq!(said, sent, "{}", String::from_utf8_lossy(answered));
+    }
+}
+
+/// Publishes [`TOKEN`], and returns the path of the document.
+pub(super) fn document(scratch: &Scratch) -> PathBuf {
+    let document = format!(
+        r#"{{"appid":"wx1","access_token":"{TOKEN}","expires_in":7200,"created_at":"8999-01-01T00:00:00Z"}}"#
+    );
+    scratch.write("default.json", document.as_bytes())
+}
+
+/// Runs `serve` with these flags in a thread. Returns once it accepts connections on this socket.
+pub(super) fn start_server(socket: &Path, flags: &[&str]) {
+    let listen = format!("unix:{}", socket.display());
+    let words = ["wxtoken", "serve", "--quiet", "--appid", "wx1", "--listen", &listen];
+    let words: Vec<_> = words.iter().chain(flags).map(|word| (*word).to_owned()).collect();
+    thread::spawn(move || {
+        let cli = Cli::parse(words).unwrap_or_else(|err| panic!("{err}"));
+        let end = commands::run(cli);
+        panic!("the server has ended: {end:?}");
+    });
+    while UnixStream::connect(socket).is_err() {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends bytes and ends the stream. Returns all that the server sends.
 fn ask(socket: &Path, request: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(socket).expect("a server");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
     // The server may close before it has read everything.
     let _ = stream.write_all(request);
     let _ = stream.shutdown(Shutdown::Write);
+    read_all(stream)
+}
+
+/// Returns all that the server sends until it closes the connection.
+pub(super) fn read_all(mut stream: UnixStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
     let mut answered = Vec::new();
     if let Err(err) = stream.read_to_end(&mut answered) {
         assert_eq!(err.kind(), std::io::ErrorKind::ConnectionReset, "{err}");
@@ -119,46 +131,30 @@ fn ask(socket: &Path, request: &[u8]) -> Vec<u8> {
     answered
 }
 
-fn has(bytes: &[u8], text: &str) -> bool {
+pub(super) fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|it| it == text.as_bytes())
 }
 
-/// The first answer is one of HTTP's, and says its length.
-fn assert_well_formed(answered: &[u8], request: &[u8]) {
-    if answered.is_empty() {
-        return;
-    }
-    let text = String::from_utf8_lossy(answered);
-    let Some((head, _)) = text.split_once("\r\n\r\n") else {
-        panic!("{text:?} has no end of its head")
-    };
+/// The first answer is one of HTTP's, with this many bytes in its body if it says a length and comes alone. Returns the two.
+pub(super) fn assert_well_formed(answered: &[u8]) -> Option<(usize, usize)> {
+    let end = answered.windows(4).position(|it| it == b"\r\n\r\n").expect("the end of a head");
+    let (head, body) = (String::from_utf8_lossy(&answered[..end]), &answered[end + 4..]);
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap_or_default();
-    let code: Option<u16> =
-        status.strip_prefix("HTTP/1.").and_then(|it| it.get(2..5)).and_then(|it| it.parse().ok());
-    let code = code.unwrap_or_else(|| panic!("{status:?} is no status"));
-    assert!((100..600).contains(&code) && code != 500, "{status}");
+    let code = status.strip_prefix("HTTP/1.").and_then(|it| it.get(2..5)?.parse::<u16>().ok());
+    assert!(code.is_some_and(|code| code >= 100), "{status:?} is no status");
+    let mut length = None;
     for line in lines {
         let Some((name, value)) = line.split_once(": ") else { panic!("{line:?} is no header") };
-        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{line:?}");
-        assert!(!value.chars().any(char::is_control), "{line:?}");
+        assert!(HeaderName::from_bytes(name.as_bytes()).is_ok(), "{line:?}");
+        assert!(!value.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");
+        if name.eq_ignore_ascii_case("content-length") {
+            assert!(length.is_none(), "two lengths: {head}");
+            length = Some(value.parse().unwrap_or_else(|_| panic!("{line:?} is no length")));
+        }
     }
-    let is_only = !has(&answered[1..], "HTTP/1.");
-    let length = head.to_ascii_lowercase();
-    let length = length
-        .split("content-length: ")
-        .nth(1)
-        .and_then(|it| it.split("\r\n").next())
-        .and_then(|it| it.parse::<usize>().ok());
-    let body = answered
-        .windows(4)
-        .position(|it| it == b"\r\n\r\n")
-        .map_or(0, |end| answered.len() - end - 4);
-    if let (true, Some(length), false) =
-        (is_only, length, request.windows(4).any(|it| it == b"HEAD"))
-    {
-        assert_eq!(body, length, "{text:?}");
-    }
+    let is_empty = code.is_some_and(|code| code < 200 || matches!(code, 204 | 304));
+    length.filter(|_| !is_empty && !has(body, "HTTP/1.")).map(|length| (length, body.len()))
 }
 
 /// Whether a line is a request for one of the routes that hand out tokens, by another reader.
@@ -172,10 +168,12 @@ fn asks_for_token(request: &[u8]) -> bool {
             .split_once("://")
             .map_or(path, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
         let segments: Vec<_> = path.split('/').filter(|it| !it.is_empty()).collect();
-        match segments[..] {
-            ["token"] | ["token", _] | ["cgi-bin", "token" | "stable_token" | "gettoken"] => true,
-            ["gateway", _, "cgi-bin", "token" | "stable_token" | "gettoken"] => true,
-            _ => false,
-        }
+        matches!(
+            segments[..],
+            ["token"]
+                | ["token", _]
+                | ["cgi-bin", "token" | "stable_token" | "gettoken"]
+                | ["gateway", _, "cgi-bin", "token" | "stable_token" | "gettoken"]
+        )
     })
 }
