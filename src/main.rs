@@ -23,13 +23,15 @@ mod config;
 mod error;
 mod language;
 mod log;
-mod message;
 mod mock;
 mod model;
 mod os;
 mod refresh;
+mod sabotage;
 mod scheduler;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod upstream;
 
@@ -52,7 +54,9 @@ fn main() -> ExitCode {
     let command = cli.command.name();
     log::set_format(cli.common.log_format, command);
     if let Err(err) = forbidden {
-        log::error!("{command}: {}", commands::messages::CORE_DUMPS.quoting([], err));
+        log::error!(
+            "{command}: a crash may write secrets to disk, because core dumps cannot be forbidden: {err}"
+        );
     }
     match panic::catch_unwind(AssertUnwindSafe(|| commands::run(cli))) {
         Ok(Ok(exit)) => exit.into(),

@@ -439,4 +439,6 @@ impl CallQuota {
 }
 
 #[cfg(test)]
+mod inspection;
+#[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::os::timestamp::{BootId, MAX_CLOCK_SKEW, Timestamp, Uptime};
+use crate::sabotage::{Bug, has_bug};
 
 /// How long WeChat's classic API keeps a token valid after it has issued the next one.
 /// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
@@ -267,6 +268,7 @@ impl Document {
             }
         };
         let age = Duration::try_from(now.since(created_at)).unwrap_or_default();
+        let left = if has_bug(Bug::ShortenedToNothing) { Duration::ZERO } else { left };
         // A document states a second at least.
         let expires_in = Duration::from_secs((age + left).as_secs().max(1));
         let expires_in = expires_in.min(self.expires_in);
@@ -313,7 +315,8 @@ impl Document {
         is_doubtful
             || is_unconfirmed
             || self.is_from_future(now)
-            || self.left(now) <= refresh_before
+            || self.left(now) <= refresh_before && !has_bug(Bug::MarginIgnored)
+            || self.left(now).is_zero()
     }
 
     /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is not known.
@@ -369,6 +372,7 @@ impl Document {
         let promise = match rules {
             // What a mirror received is a promise already.
             Rules::Stable | Rules::Work | Rules::Mirror => left,
+            Rules::Classic if has_bug(Bug::WholeLifePromisedOnClassic) => left,
             // The next `fetch` may replace it as soon as it is due; then it lives on for the overlap only.
             Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
@@ -378,7 +382,10 @@ impl Document {
             true => promise.min(PUT_BACK_PROMISE),
             false => promise,
         };
-        Duration::from_secs(promise.as_secs())
+        match has_bug(Bug::PromiseRoundedUp) {
+            true => Duration::from_secs(promise.as_secs() + 1),
+            false => Duration::from_secs(promise.as_secs()),
+        }
     }
 
     /// Returns when it was created, by the wall clock of `now`.

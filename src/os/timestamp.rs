@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use time::UtcDateTime;
 
+use crate::sabotage::{Bug, has_bug};
+
 /// Clocks that differ by no more than this count as equal.
 pub(crate) const MAX_CLOCK_SKEW: time::Duration = time::Duration::seconds(60);
 
@@ -51,7 +53,8 @@ impl Timestamp {
     /// Returns the time from `earlier` until this instant: by the machine's clock if both are instants of the same boot,
     /// and else by the wall clock. Negative if `earlier` is later.
     pub(crate) fn since(self, earlier: Timestamp) -> time::Duration {
-        self.since_by_machine(earlier).unwrap_or_else(|| self.wall - earlier.wall)
+        let by_machine = self.since_by_machine(earlier).filter(|_| !has_bug(Bug::AgeByWallClock));
+        by_machine.unwrap_or_else(|| self.wall - earlier.wall)
     }
 
     /// Returns the time from `earlier` until this instant by the machine's clock, if both are instants of the same boot.

@@ -8,10 +8,10 @@ use time::UtcDateTime;
 
 use super::Refresh;
 use crate::log::debug;
-use crate::message::command::command;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::errcode::Class;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::Record;
 use crate::upstream::{Credential, CredentialHashes, Liveness, Probe, RefreshMode, UpstreamError};
 
@@ -27,8 +27,6 @@ pub(crate) struct Memory<'a> {
     pub(crate) asks_anyway: bool,
     /// Whether the document is got with the secret itself, as a token is. A ticket is got with a token.
     pub(crate) is_of_token: bool,
-    /// Whether a token that was reported as rejected stays if WeChat honours it.
-    pub(crate) keeps_honoured: bool,
 }
 
 /// What is remembered in one turn to publish.
@@ -67,24 +65,17 @@ impl<'a> Turn<'a> {
         let now = self.refresh.clock.now().wall;
         let wait = |until: UtcDateTime| Duration::try_from(until - now).unwrap_or_default();
         if let Some((refusal, until)) = self.record.refusal(&self.hashes.request, now) {
-            let (wait, at_once) = (wait(until), self.at_once());
-            return Err(UpstreamError::StillRefused { refusal, until, wait, at_once });
+            return Err(UpstreamError::StillRefused { refusal, until, wait: wait(until) });
         }
         match self.record.lost(now) {
             Some(lost) if self.refresh.rules == Rules::Classic => match lost.next_at {
                 Some(until) => {
-                    let (lost, wait, at_once) = (lost.count, wait(until), self.at_once());
-                    Err(UpstreamError::Rationed { lost, until, wait, at_once })
+                    Err(UpstreamError::Rationed { lost: lost.count, until, wait: wait(until) })
                 }
                 None => Ok(()),
             },
             _ => Ok(()),
         }
-    }
-
-    /// Returns the command that asks WeChat all the same.
-    fn at_once(&self) -> String {
-        command("fetch", self.refresh.name.split(':').next(), &["--force"])
     }
 
     /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. Returns `None`
@@ -114,22 +105,10 @@ impl<'a> Turn<'a> {
         Some(verdict)
     }
 
-    /// Asks WeChat whether it honours the token of a document that was reported as rejected, where it is to be kept then.
-    pub(super) fn verdict_on_report(
-        &self,
-        document: &Document,
-        deadline: Instant,
-    ) -> Option<Liveness> {
-        // Half of the time is for a request.
-        let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline) / 2);
-        let probe = || self.memory.probe.probe(&document.token, timeout);
-        self.memory.keeps_honoured.then(probe)
-    }
-
     /// Notes that a request is about to be sent. On classic it mints a token, and its answer counts as lost from now on:
     /// this process may end before it comes.
     pub(super) fn note_request(&mut self, at: UtcDateTime) {
-        if self.refresh.rules == Rules::Classic {
+        if self.refresh.rules == Rules::Classic && !has_bug(Bug::LostAnswersNotCounted) {
             self.requested_at = Some(at);
             self.record.note_mint(at);
             self.write();
@@ -138,7 +117,7 @@ impl<'a> Turn<'a> {
 
     /// Notes why the request of `at` brought no token.
     pub(super) fn note_error(&mut self, error: &UpstreamError, mode: RefreshMode, at: UtcDateTime) {
-        if !error.may_have_minted() {
+        if !error.may_have_minted() || has_bug(Bug::LostAnswersTakenForAnswers) {
             self.record.note_answer(at);
         }
         if let UpstreamError::Refused(refusal) = error {
@@ -146,7 +125,7 @@ impl<'a> Turn<'a> {
             let is_forced_quota = self.refresh.rules == Rules::Stable
                 && mode == RefreshMode::Forced
                 && refusal.class() == Class::Quota;
-            if !is_forced_quota {
+            if !is_forced_quota && !has_bug(Bug::RefusalForgotten) {
                 let now = self.refresh.clock.now().wall;
                 self.record.note_refusal(&self.hashes.request, refusal, now);
             }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::log::{self, debug, printable};
-use crate::message::messages;
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document};
 use crate::model::secret::Secret;
@@ -14,14 +13,13 @@ use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
 use crate::os::timestamp::Timestamp;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, UpstreamError};
 
 pub(crate) use error::RefreshError;
 pub(crate) use memory::Memory;
 use memory::Turn;
-#[cfg(test)]
-pub(crate) use transaction::ALL as PUTTING_BACK_MESSAGES;
 use transaction::Transaction;
 
 mod error;
@@ -41,25 +39,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request is sent with less time than this left: WeChat might mint a token, and the answer would not be waited for.
 /// On the classic API that invalidates the published token.
 const MIN_ATTEMPT: Duration = Duration::from_millis(500);
-
-messages! {
-    LOCKED<0> {
-        "See what that one waits for, or give more --timeout.", "another fetch held the lock until the deadline";
-        "请查看其在等待什么，或调大 --timeout。", "另一个 fetch 一直持有锁，直到超时";
-    }
-    FOREIGN<2> {
-        "Give this account its own --file or --dir, or remove that document.", "{0} belongs to {1}";
-        "请为此账号另行指定 --file 或 --dir，或删除该文件。", "{0} 属于另一个 AppID {1}";
-    }
-    TOLD_TO_END<0> {
-        "Run it again.", "WeChat was not asked, because wxtoken was told to end";
-        "请再次运行。", "wxtoken 被要求退出，未向微信发出请求";
-    }
-    NO_TIME<0> {
-        "Give more --timeout.", "no time is left to ask";
-        "请调大 --timeout。", "没有时间再发请求";
-    }
-}
 
 /// The result of a refresh. The document is the one that is published now.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +90,7 @@ impl Refresh<'_> {
         let confirmed_before = self.store.confirmed_at();
         let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
         let published = match self.decide(lease.read()?, request)? {
+            Decision::Keep(document) if has_bug(Bug::NoSecondLook) => Some(document),
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
@@ -126,6 +106,7 @@ impl Refresh<'_> {
             && (before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
                 || self.store.confirmed_at() > confirmed_before)
             && !document.left(self.clock.now()).is_zero()
+            && !has_bug(Bug::NoSecondLook)
         {
             let is_same = before.is_some_and(|before| before.token == document.token);
             let document = document.clone();
@@ -151,6 +132,7 @@ impl Refresh<'_> {
             if let Some(document) = &published
                 && matches!(request, TokenRequest::Live)
                 && self.is_fresh(document)
+                && !has_bug(Bug::NoSecondLook)
             {
                 match turn.verdict(document, deadline) {
                     Some(Liveness::Alive | Liveness::Unknown(_)) => {
@@ -158,16 +140,6 @@ impl Refresh<'_> {
                     }
                     Some(Liveness::Dead) => is_dead = true,
                     None => {}
-                }
-            }
-            // Reported as rejected, and the published one. Who reported it may be wrong.
-            if let (Some(document), TokenRequest::OtherThan(_)) = (&published, request)
-                && !document.left(self.clock.now()).is_zero()
-            {
-                match turn.verdict_on_report(document, deadline) {
-                    Some(Liveness::Alive) => return Ok(Outcome::Kept(document.clone())),
-                    Some(Liveness::Dead) => is_dead = self.rules != Rules::Work,
-                    Some(Liveness::Unknown(_)) | None => {}
                 }
             }
         }
@@ -229,7 +201,9 @@ impl Refresh<'_> {
         let now = self.clock.now();
         let is_kept = match request {
             TokenRequest::New => false,
-            TokenRequest::OtherThan(rejected) if document.token == *rejected => false,
+            TokenRequest::OtherThan(rejected) if document.token == *rejected => {
+                has_bug(Bug::RejectedTokenKept)
+            }
             // Another token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
             TokenRequest::Live => {
@@ -270,6 +244,9 @@ impl Refresh<'_> {
         // before it at once, and counts against 20 a day.
         let (unwanted, mut mode) = match request {
             TokenRequest::Live => (None, RefreshMode::Normal),
+            TokenRequest::OtherThan(rejected) if has_bug(Bug::ForcedAtOnce) => {
+                (Some(rejected), RefreshMode::Forced)
+            }
             TokenRequest::OtherThan(rejected) => (Some(rejected), RefreshMode::Normal),
             TokenRequest::New => {
                 let is_ending = published.is_some_and(|document| {
@@ -285,14 +262,14 @@ impl Refresh<'_> {
         self.check_time(deadline)?;
         loop {
             if self.ending.is_some_and(Ending::begin) {
-                return Err(anyhow!(TOLD_TO_END.text()).into());
+                return Err(anyhow!("WeChat was not asked, because wxtoken was told to end").into());
             }
             transaction.check()?;
             if let Some(turn) = turn {
                 turn.check().map_err(RefreshError::Upstream)?;
             }
             let requested_at = self.clock.now();
-            if self.mints(mode) {
+            if self.mints(mode) && !has_bug(Bug::NotShortenedBeforeMint) {
                 transaction.shorten_before_mint(requested_at)?;
             }
             if let Some(turn) = turn {
@@ -305,6 +282,10 @@ impl Refresh<'_> {
                     continue;
                 }
                 Ok(issued) => {
+                    let requested_at = match has_bug(Bug::LifeCountedFromAnswer) {
+                        true => self.clock.now(),
+                        false => requested_at,
+                    };
                     let document =
                         self.document(issued, requested_at, answer_lost_since, published);
                     match document {
@@ -363,8 +344,13 @@ impl Refresh<'_> {
             (Rules::Stable | Rules::Classic | Rules::Mirror, _) => Some(document(requested_at)),
             // WeCom's documentation does not say which lifetime an answer states for a token that was issued before,
             // in an answer received here or in a lost one.
-            (Rules::Work, Some(published)) if published.token == issued.token => {
+            (Rules::Work, Some(published))
+                if published.token == issued.token && !has_bug(Bug::WorkLifeNotCapped) =>
+            {
                 document(requested_at).capped_by(published, requested_at)
+            }
+            (Rules::Work, _) if has_bug(Bug::EarlierLostAnswerForgotten) => {
+                Some(document(requested_at))
             }
             (Rules::Work, _) => Some(document(answer_lost_since.unwrap_or(requested_at))),
         }
@@ -387,11 +373,8 @@ impl Refresh<'_> {
     /// Fails if too little time is left for an attempt.
     fn check_time(&self, deadline: Instant) -> Result<(), RefreshError> {
         if self.clock.until(deadline) < MIN_ATTEMPT {
-            return Err(RefreshError::Upstream(UpstreamError::unreachable(
-                NO_TIME.text(),
-                true,
-                false,
-            )));
+            let reason = "no time is left to ask; give more --timeout";
+            return Err(RefreshError::Upstream(UpstreamError::unreachable(reason, true, false)));
         }
         Ok(())
     }

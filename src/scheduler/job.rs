@@ -20,7 +20,6 @@ use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::Store;
-use crate::upstream::connect::NO_SECRET_HERE;
 use crate::upstream::{
     Credential, IssuedToken, Liveness, Probe, RefreshMode, TokenSource, Upstream, UpstreamError,
 };
@@ -140,7 +139,7 @@ impl UpstreamConnection {
         match known {
             Some(upstream) => Ok(upstream),
             None => {
-                let upstream = self.connect()?.context(NO_SECRET_HERE.text())?;
+                let upstream = self.connect()?.context("there is no AppSecret")?;
                 Ok(Arc::clone(lock(&self.upstream).insert(upstream)))
             }
         }
@@ -250,9 +249,7 @@ impl JobContext {
     }
 
     fn memory<'a>(&self, credential: &'a dyn Credential, probe: &'a dyn Probe) -> Memory<'a> {
-        let asks_anyway = self.asks_anyway;
-        // A report is probed before it comes here.
-        Memory { credential, probe, asks_anyway, is_of_token: true, keeps_honoured: false }
+        Memory { credential, probe, asks_anyway: self.asks_anyway, is_of_token: true }
     }
 
     fn refresh(&self, upstream: &dyn Upstream, attempt: &Attempt, news: &NewsSender) -> JobReport {

@@ -2,20 +2,18 @@
 //! whole at every instant.
 
 use std::fmt::Display;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Found, NO_DOCUMENT, Watch};
-use crate::language::in_both;
-use crate::message::cannot;
-use crate::message::command::command;
+use super::{Found, Watch};
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
+use crate::os::file::disk;
 use crate::os::file::read::{Protection, ReadError, RegularFile};
 use crate::os::file::version::FileVersion;
+use crate::sabotage::{Bug, has_bug};
 
 /// Reads the document that is published at `path`.
 pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
@@ -34,9 +32,12 @@ fn read_opened(
     path: &Path,
     kind: &DocumentKind,
 ) -> Result<(Found, Option<FileVersion>)> {
-    let reading = || cannot("read", "读取", path.display());
+    let reading = || format!("cannot read {}", path.display());
     let damaged = |what: &dyn Display| {
-        Found::Damaged(NO_DOCUMENT.with([&path.display(), what, &command("fetch", None, &[])]))
+        Found::Damaged(format!(
+            "{} is no document: {what}; wxtoken fetch replaces it",
+            path.display()
+        ))
     };
     let file = match opened {
         Ok(file) => file,
@@ -59,8 +60,7 @@ fn read_opened(
 
 /// Describes a file that is not read, whatever is in it.
 fn unusable(path: &Path, err: &ReadError) -> String {
-    let path = path.display();
-    format!("{}: {err}", in_both(format!("{path} is not used"), format!("未使用 {path}")))
+    format!("{} is not used: {err}", path.display())
 }
 
 /// A reader that reads the file only when it has been replaced.
@@ -88,8 +88,9 @@ impl FileWatch {
 impl Watch for FileWatch {
     /// Costs one `stat` while the file stays as it is. A document whose file is removed is gone: it was withdrawn.
     fn look(&mut self) -> bool {
-        match fs::metadata(&self.path) {
+        match disk::metadata(&self.path) {
             Ok(metadata) if self.version == Some(FileVersion::from_metadata(&metadata)) => false,
+            Ok(_) if self.version.is_some() && has_bug(Bug::ReplacedFileMissed) => false,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 (self.version, self.trouble) = (None, None);
                 self.document.take().is_some()
@@ -140,6 +141,8 @@ impl FileWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn put(path: &Path, token: &str) {

@@ -15,8 +15,7 @@ use super::credentials;
 use super::mirror::Mirror;
 use super::roots::TrustedRoots;
 use super::wechat::WeChat;
-use crate::error::{Exit, both, in_order};
-use crate::message::messages;
+use crate::error::{Exit, both};
 use crate::model::account::Account;
 use crate::model::address::endpoint::BaseUrl;
 use crate::model::api::Rules;
@@ -66,7 +65,7 @@ impl Connector {
         name: &str,
         config: &UpstreamConfig,
     ) -> (Result<Client>, Result<Option<Secret>>) {
-        let client = self.client(config).map_err(|err| Exit::Usage.error(in_order(&err)));
+        let client = self.client(config).map_err(|err| Exit::Usage.error(format!("{err:#}")));
         let secret = credentials::read(name, config, self.pipe_patience);
         match &config.origin {
             Origin::CommandLine => (client, secret),
@@ -111,13 +110,6 @@ impl Connector {
     }
 }
 
-messages! {
-    NO_SECRET_HERE<0> {
-        "Give the AppSecret (secret_file).", "there is no AppSecret";
-        "请提供 AppSecret（secret_file）。", "没有 AppSecret";
-    }
-}
-
 /// Parses base URLs.
 pub(super) fn bases(texts: &[String]) -> Result<Vec<BaseUrl>> {
     let base = |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
@@ -134,7 +126,7 @@ pub(crate) fn upstream(
     Ok(match account.rules {
         Rules::Mirror => Arc::new(Mirror::new(client, &account.name, secret)),
         Rules::Stable | Rules::Classic | Rules::Work => {
-            let secret = secret.context(NO_SECRET_HERE.text())?;
+            let secret = secret.context("there is no AppSecret")?;
             Arc::new(WeChat::new(client, account.api, account.needed_appid()?, secret))
         }
     })

@@ -3,9 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 
-use crate::commands::messages;
 use crate::language::Language;
 
 pub(super) mod table;
@@ -23,7 +22,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => {
-            Err(anyhow!(messages::STDOUT_UNWRITABLE.quoting([], err)))
+            Err(err).context("cannot write to stdout")
         }
         _ => Ok(()),
     }

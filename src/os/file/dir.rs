@@ -2,10 +2,10 @@
 //! that a user who can rename a directory on the way, or put a link in its place, leads no step elsewhere than the first.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Component, Path};
 
 use rustix::fs::{
@@ -15,28 +15,41 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::message::messages;
-
-messages! {
-    SOCKET_REPLACED<0> {
-        "Give the socket a directory of its own.", "something else was put in place of the socket";
-        "请将套接字放在单独的目录中。", "套接字的位置被放入了其他文件";
-    }
-}
+use super::disk::File;
+#[cfg(test)]
+use super::disk::model::{self, ModelDir};
 
 /// The mode of a directory that only its owner may enter.
 const PRIVATE: u32 = 0o700;
 
 /// An open directory.
-pub(crate) struct Dir(OwnedFd);
+pub(crate) enum Dir {
+    System(OwnedFd),
+    #[cfg(test)]
+    Model(ModelDir),
+}
+
+/// In unit tests, returns what the directory of a simulation does. Else does nothing.
+macro_rules! simulated {
+    ($self:expr, $dir:ident => $call:expr) => {
+        #[cfg(test)]
+        if let Dir::Model($dir) = $self {
+            return $call;
+        }
+    };
+}
 
 impl Dir {
     /// Opens the directory at `path`; the empty path is the current directory. Follows links.
     pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+        #[cfg(test)]
+        if let Some(dir) = model::open_dir(path) {
+            return Ok(Dir::Model(dir));
+        }
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         // To be passed through only: another user's directory may be enterable and not readable.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Dir(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?))
+        Ok(Dir::System(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?))
     }
 
     /// Opens the directory of the file at `path`, which need not exist. Also returns the file's name in it.
@@ -65,17 +78,17 @@ impl Dir {
         while let Some(component) = parts.next() {
             let name = component.as_os_str();
             let is_new = component != Component::ParentDir
-                && match mkdirat(&dir.0, name, Mode::RWXU) {
+                && match mkdirat(dir.fd(), name, Mode::RWXU) {
                     Ok(()) => true,
                     Err(Errno::EXIST) => false, // Another process has just created it.
                     Err(err) => return Err(err.into()),
                 };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            dir = Dir(retry_on_intr(|| openat(&dir.0, name, flags, Mode::empty()))?);
+            dir = Dir::System(retry_on_intr(|| openat(dir.fd(), name, flags, Mode::empty()))?);
             // The owner of the directory above may have put another one in its place.
             if is_new && dir.stat_itself()?.st_uid == geteuid().as_raw() {
                 let mode = if parts.peek().is_none() { mode } else { PRIVATE };
-                fchmod(&dir.0, Mode::from_raw_mode(mode as RawMode))?;
+                fchmod(dir.fd(), Mode::from_raw_mode(mode as RawMode))?;
             }
         }
         Ok(dir)
@@ -83,8 +96,13 @@ impl Dir {
 
     /// Opens the file called `name`, with these flags and, if it is created, this mode.
     pub(super) fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
+        simulated!(self, dir => {
+            let has = |flag| flags.contains(flag);
+            dir.open(name, has(OFlags::CREATE), has(OFlags::EXCL), mode.bits() as u32).map(File::Model)
+        });
         let flags = flags | OFlags::CLOEXEC;
-        Ok(File::from(retry_on_intr(|| openat(&self.0, name, flags, mode))?))
+        let file = retry_on_intr(|| openat(self.fd(), name, flags, mode))?;
+        Ok(File::System(fs::File::from(file)))
     }
 
     /// Creates the file called `name` for writing, with the permissions `mode` as far as the umask allows. Fails if there is
@@ -96,17 +114,20 @@ impl Dir {
 
     /// Returns the status of what is called `name`. Does not follow a link.
     pub(crate) fn stat(&self, name: &OsStr) -> io::Result<Stat> {
-        Ok(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
+        simulated!(self, dir => dir.stat(name));
+        Ok(statat(self.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Returns the status of the directory.
     pub(crate) fn stat_itself(&self) -> io::Result<Stat> {
-        Ok(fstat(&self.0)?)
+        simulated!(self, dir => Ok(dir.stat_itself()));
+        Ok(fstat(self.fd())?)
     }
 
     /// Returns the attributes (chattr(1)) of what is called `name`, as far as the file system has them.
     pub(crate) fn attributes(&self, name: &OsStr) -> StatxAttributes {
-        let found = statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+        simulated!(self, _dir => StatxAttributes::empty());
+        let found = statx(self.fd(), name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
         found.map_or(StatxAttributes::empty(), |it| it.stx_attributes)
     }
 
@@ -117,27 +138,39 @@ impl Dir {
         let found = fstat(&socket)?;
         let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
         if !is_socket || found.st_uid != geteuid().as_raw() || found.st_nlink != 1 {
-            return Err(io::Error::other(SOCKET_REPLACED.text()));
+            return Err(io::Error::other("something else was put in place of the socket"));
         }
         // A socket cannot be opened in a way that fchmod takes. This leads to the open inode, whatever has its name by now.
-        let open = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        let open = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());
         fs::set_permissions(open, Permissions::from_mode(mode))?;
         Ok(found)
     }
 
     /// Renames a file within the directory, and replaces one that is called `to`.
     pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(renameat(&self.0, from, &self.0, to)?)
+        simulated!(self, dir => dir.rename(from, to));
+        Ok(renameat(self.fd(), from, self.fd(), to)?)
     }
 
     /// Removes the file called `name`.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+        simulated!(self, dir => dir.remove(name));
+        Ok(unlinkat(self.fd(), name, AtFlags::empty())?)
     }
 
     /// Opens the directory so that it can be synced.
     pub(crate) fn open_itself(&self) -> io::Result<File> {
+        simulated!(self, dir => dir.open_itself().map(File::Model));
         self.open_file(OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Dir::System(dir) => dir.as_fd(),
+            // Each method has asked the model before.
+            #[cfg(test)]
+            Dir::Model(_) => CWD,
+        }
     }
 
     /// Gives a file that root has made here to the owner of the directory, so that a run as root does not lock out the
@@ -146,6 +179,7 @@ impl Dir {
         if !geteuid().is_root() {
             return Ok(());
         }
+        simulated!(self, _dir => Ok(()));
         let dir = self.stat_itself()?;
         match file.metadata()?.uid() == dir.st_uid {
             true => Ok(()),

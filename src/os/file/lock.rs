@@ -1,9 +1,9 @@
 //! A lock between processes (flock, through fs2), as a value: held while the value lives. The lock file is never removed,
 //! because two processes could then hold "the" lock on two different files.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,16 +12,17 @@ use rustix::fs::{major, minor};
 use time::UtcDateTime;
 
 use crate::log;
-use crate::message::cannot;
 use crate::os::clock::Clock;
-use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
+use crate::os::file::disk::{self, File};
 use crate::os::file::read::{self, Access};
+use crate::sabotage::{Bug, has_bug};
 
 /// The pause before a held lock is tried again. Short against the second or so that a refresh takes.
 const RETRY: Duration = Duration::from_millis(20);
 
 const NANOS_IN_MILLI: i128 = 1_000_000;
+const NANOS_IN_SEC: i128 = 1_000_000_000;
 
 /// Released when it is dropped, or when the process ends, in whatever way.
 pub(crate) struct FileLock {
@@ -35,31 +36,31 @@ impl FileLock {
         clock: &dyn Clock,
         deadline: Instant,
     ) -> Result<Option<FileLock>> {
-        let opening = || cannot("open lock", "打开锁文件", path.display());
+        let opening = || format!("cannot open lock {}", path.display());
         // Only the owner may open it: a process that can open a lock file can also hold the lock for ever.
         let open = || {
             let (dir, name) = Dir::of(path)?;
             let file = read::open_own_in(&dir, name, Access::Create)?;
-            if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            if file.metadata()?.mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(0o600))?;
             }
             dir.give_to_owner(&file)?;
             Ok::<_, io::Error>(file)
         };
-        let explained = |err| explain(err, path, Doing::Writing);
-        let mut file = open().map_err(explained).with_context(opening)?;
+        let mut file = open().map_err(|err| read::explain(err, path)).with_context(opening)?;
         let mut waiting = None;
         loop {
-            // Not as a method: since Rust 1.89 std has methods of the same names.
-            match fs2::FileExt::try_lock_exclusive(&file) {
+            match file.try_lock_exclusive() {
                 Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { file })),
                 // The lock file was removed meanwhile, against the rules. The one that is there now counts.
-                Ok(()) => file = open().map_err(explained).with_context(opening)?,
+                Ok(()) => {
+                    file = open().map_err(|err| read::explain(err, path)).with_context(opening)?
+                }
+                Err(_) if has_bug(Bug::LockNotWaitedFor) => return Ok(Some(FileLock { file })),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 Err(err) => {
-                    return Err(explain(err, path, Doing::Locking))
-                        .with_context(|| cannot("lock", "锁定", path.display()));
+                    return Err(err).with_context(|| format!("cannot lock {}", path.display()));
                 }
             }
             if clock.until(deadline).is_zero() {
@@ -117,15 +118,15 @@ impl FileLock {
 
 /// Returns the instant that was noted last in the lock file at `path`. Only notes are in whole milliseconds.
 pub(crate) fn noted_at(path: &Path) -> Option<UtcDateTime> {
-    let noted = std::fs::symlink_metadata(path).ok()?.modified().ok()?;
-    let nanos = noted.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos() as i128;
+    let (secs, nanos) = disk::symlink_metadata(path).ok()?.modified();
+    let nanos = i128::from(secs) * NANOS_IN_SEC + i128::from(nanos);
     let is_note = nanos % NANOS_IN_MILLI == 0;
     UtcDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|_| is_note)
 }
 
 /// Whether `path` still leads to this very file.
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
+    match (file.metadata(), disk::metadata(path)) {
         (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
         _ => false,
     }
@@ -156,6 +157,6 @@ mod tests {
         let found = holder(&held.file);
         assert!(found.is_none_or(|pid| pid == std::process::id()), "{found:?}");
         drop(held);
-        assert_eq!(holder(&File::open(&path).unwrap()), None);
+        assert_eq!(holder(&File::System(std::fs::File::open(&path).unwrap())), None);
     }
 }

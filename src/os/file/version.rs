@@ -1,8 +1,8 @@
 //! Tells one state of a file from another without reading it. Knows nothing of what is in a file.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use super::disk::{self, Metadata};
 
 /// Identifies one state of a file. It changes when the file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +22,15 @@ impl FileVersion {
         FileVersion {
             device: metadata.dev(),
             inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            size: metadata.len(),
+            modified: metadata.modified(),
+            changed: metadata.changed(),
             is_removed: metadata.nlink() == 0,
         }
     }
 
     /// Returns the version of the file at `path`, or `None` if it cannot be looked at.
     pub(crate) fn at(path: &Path) -> Option<FileVersion> {
-        fs::metadata(path).ok().as_ref().map(FileVersion::from_metadata)
+        disk::metadata(path).ok().as_ref().map(FileVersion::from_metadata)
     }
 }

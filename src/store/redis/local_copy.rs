@@ -2,7 +2,6 @@
 //! files. Every process that reads or publishes keeps them up to date; failing to do so is no error.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,7 +75,7 @@ impl LocalCopy {
     ) -> Result<()> {
         let current = || {
             let file = read::open_own(&self.path, Access::Read).ok()?;
-            Some(file.metadata().ok()?.permissions().mode() & 0o666)
+            Some(file.metadata().ok()?.mode() & 0o666)
         };
         let mode = mode.or_else(current).unwrap_or(0o600);
         atomic::make_dir_of(&self.path, mode)?;

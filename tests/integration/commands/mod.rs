@@ -8,7 +8,6 @@ mod get;
 mod help;
 mod key;
 mod log;
-mod messages;
 mod mock;
 mod setup;
 mod status;

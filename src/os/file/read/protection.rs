@@ -1,9 +1,7 @@
 //! Which owners and modes a file may have for its content to be used, and how a container's read-only mounts are judged.
 
 use std::env;
-use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
@@ -11,6 +9,7 @@ use rustix::process::geteuid;
 
 use super::ReadError;
 use crate::os::file::dir::Dir;
+use crate::os::file::disk::{File, Metadata};
 
 /// The owner of the files that belong to the system.
 const ROOT: u32 = 0;

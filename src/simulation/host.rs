@@ -1,0 +1,119 @@
+//! A host: its clocks, its disk, and the settings of wxtoken on it.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use time::UtcDateTime;
+
+use super::world::{START, with};
+use crate::model::document::Document;
+use crate::model::location::Location;
+use crate::os::clock::Clock;
+use crate::os::file::disk::model::ROOT;
+use crate::os::timestamp::{BootId, Timestamp, Uptime};
+use crate::store::{Stores, Watch};
+
+/// A host.
+pub(super) struct Host {
+    number: usize,
+    boots: u64,
+    boot: Option<BootId>,
+    booted_at: Duration,
+    /// How far the wall clock is ahead of the true time.
+    pub(super) ahead: time::Duration,
+    /// The host is suspended until then.
+    pub(super) suspended_until: Duration,
+    /// For how long it was suspended since its start: the monotonic clock stands still meanwhile.
+    pub(super) suspended_for: Duration,
+    pub(super) stores: Stores,
+    /// A reader that looks again and again. It is taken out while it looks.
+    pub(super) watch: Option<Box<dyn Watch>>,
+    /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
+    pub(super) is_clock_wrong: bool,
+    pub(super) clock_set_at: Duration,
+    pub(super) disk_full_since: Option<Duration>,
+}
+
+impl Host {
+    pub(super) fn new(number: usize) -> Host {
+        let clock: Arc<dyn Clock> = Arc::new(HostClock(number));
+        Host {
+            number,
+            boots: 0,
+            boot: name_of(number, 0),
+            booted_at: START - Duration::from_secs(1000),
+            ahead: time::Duration::ZERO,
+            suspended_until: Duration::ZERO,
+            suspended_for: Duration::ZERO,
+            stores: Stores::new(clock),
+            watch: None,
+            is_clock_wrong: false,
+            clock_set_at: Duration::ZERO,
+            disk_full_since: None,
+        }
+    }
+
+    /// Starts again. Readers start again, too.
+    pub(super) fn boot(&mut self, now: Duration) {
+        self.boots += 1;
+        self.boot = name_of(self.number, self.boots);
+        self.booted_at = now - Duration::from_secs(5);
+        self.suspended_for = Duration::ZERO;
+        self.watch = None;
+    }
+
+    /// Whether it was started again since the beginning.
+    pub(super) fn has_started_again(&self) -> bool {
+        self.boots > 0
+    }
+
+    /// Whether the age of this document is told by a wall clock that was set.
+    pub(super) fn may_err_about(&self, document: &Document) -> bool {
+        self.is_clock_wrong && document.created_at.uptime.map(|it| it.boot) != self.boot
+    }
+
+    pub(super) fn timestamp(&self, now: Duration) -> Timestamp {
+        let wall = UtcDateTime::UNIX_EPOCH + now + self.ahead;
+        let uptime = self.boot.map(|boot| Uptime::new(boot, now.saturating_sub(self.booted_at)));
+        Timestamp { wall, uptime }
+    }
+}
+
+/// Returns the name of a start of a host.
+fn name_of(number: usize, boots: u64) -> Option<BootId> {
+    BootId::parse(&format!("00000000-0000-0000-{number:04x}-{boots:012x}"))
+}
+
+/// Where the account's documents are on this host.
+pub(super) fn location(host: usize) -> Location {
+    Location::File(PathBuf::from(format!("{ROOT}{host}/shop.json")))
+}
+
+/// The clocks of a host.
+pub(super) struct HostClock(pub(super) usize);
+
+impl Clock for HostClock {
+    fn now(&self) -> Timestamp {
+        with(|world| world.hosts[self.0].timestamp(world.now))
+    }
+
+    fn instant(&self) -> Instant {
+        thread_local!(static BASE: Instant = Instant::now());
+        let awake = with(|world| world.now - START - world.hosts[self.0].suspended_for);
+        BASE.with(|base| *base) + awake
+    }
+
+    fn sleep(&self, span: Duration) {
+        super::world::sleep(span);
+    }
+
+    fn timer(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        unimplemented!("no event loop is simulated")
+    }
+
+    fn random(&self) -> u64 {
+        with(super::world::World::random)
+    }
+}

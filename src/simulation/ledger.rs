@@ -1,0 +1,437 @@
+//! What was promised, and to whom, and what WeChat knows of it. Judges by WeChat's truth alone, never by what production
+//! believes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::wechat::Weather;
+use super::world::{START, World};
+use crate::model::api::Rules;
+use crate::model::document::Document;
+use crate::model::status::TokenRequest;
+use crate::refresh::{Outcome, RefreshError};
+use crate::upstream::IssuedToken;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const OVERLAP: Duration = Duration::from_secs(300);
+
+/// What clocks in milliseconds are off by.
+const TOLERANCE: Duration = Duration::from_millis(10);
+
+/// How many answers to requests that mint may be lost in a day: 200 by the ration, and the runs of a day's operators.
+const MAX_LOST: usize = 220;
+
+/// How many requests with a refused secret may be sent in an hour: one, and those after a loss of what was remembered.
+const MAX_REFUSED: usize = 12;
+
+/// The time after which everything is well without faults.
+const RECOVERY: Duration = Duration::from_secs(4 * 60 * 60);
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    promises: Vec<Promise>,
+    /// Every token that was issued, in the order of their mints, with the time of its first issue.
+    issued: Vec<(String, Duration)>,
+    /// Tokens and tickets whose age no process can know: of WeCom, and tickets of WeChat, that were issued first in an answer
+    /// that was lost, or to another program, as a whole life is stated with every answer; and those of before the clock was
+    /// set and the host started again.
+    doubtful: Vec<String>,
+    /// What was issued for the first time to the process that has the lock. It knows the age, if it lives to publish it.
+    fresh: Vec<String>,
+    /// Tickets, likewise.
+    tickets: Vec<(String, Duration)>,
+    views: Vec<View>,
+    /// When the last token was requested that was published without a fault, or any other reason to ask again.
+    settled_at: Option<Duration>,
+    /// When tokens were minted for us whose answers did not arrive, in the last day.
+    lost: VecDeque<Duration>,
+    /// Whether the last of them is the last request.
+    has_minted: bool,
+    /// When requests with a wrong secret were sent, in the last hour.
+    refused: VecDeque<Duration>,
+    /// When something went wrong the last time.
+    trouble_at: Duration,
+}
+
+/// A token that was handed out.
+struct Promise {
+    token: String,
+    until: Duration,
+    /// Whether another program killed it, or an operator.
+    is_excused: bool,
+}
+
+/// What readers of a host saw.
+#[derive(Clone, Default)]
+struct View {
+    /// The order of the token seen last, and until when it was promised.
+    order: usize,
+    until: Duration,
+    /// The same as of the last publication that was completed.
+    lasting: (usize, Duration),
+    /// Since when there has been no token.
+    nothing_since: Option<Duration>,
+}
+
+/// A request for a token, of one of our processes.
+pub(super) struct OurRequest {
+    pub(super) host: usize,
+    pub(super) is_forced: bool,
+    /// Whether another token is wanted than the published one, which may live.
+    pub(super) is_demanded: bool,
+    /// The token that a client reported.
+    pub(super) rejected: Option<String>,
+}
+
+impl Ledger {
+    /// Notes a fault: much is excused for a while.
+    pub(super) fn note_trouble(&mut self, now: Duration) {
+        (self.settled_at, self.trouble_at) = (None, now);
+    }
+
+    /// Notes that a process was killed: what it has learnt is lost.
+    pub(super) fn note_kill(&mut self, now: Duration) {
+        self.note_trouble(now);
+        self.fresh.clear();
+    }
+
+    fn note_first_issue(&mut self, token: &str) {
+        self.doubtful.push(token.to_owned());
+        self.fresh.push(token.to_owned());
+    }
+
+    /// Notes that a process has published this, or failed to.
+    pub(super) fn note_published(&mut self, token: Option<&str>) {
+        let fresh = std::mem::take(&mut self.fresh);
+        if let Some(token) = token.filter(|token| fresh.iter().any(|it| it == token)) {
+            self.doubtful.retain(|it| it != token);
+        }
+    }
+
+    /// Notes that a host whose clock was set starts, or the other way round. It knows no age of what it has.
+    pub(super) fn note_wrong_age(&mut self, host: usize) {
+        let seen = self.token_seen_on(host);
+        let newest = self.issued.iter().rev().take(3).chain(self.tickets.iter().rev().take(2));
+        self.doubtful.extend(newest.map(|(token, _)| token.clone()).chain(seen));
+        self.view(host).until = Duration::ZERO;
+    }
+
+    /// Notes that the answer to the last request arrived.
+    pub(super) fn note_answer(&mut self) {
+        if std::mem::take(&mut self.has_minted) {
+            self.lost.pop_back();
+        }
+    }
+
+    /// Whether something went wrong within this time.
+    pub(super) fn had_trouble_within(&self, span: Duration, now: Duration) -> bool {
+        now < self.trouble_at + span
+    }
+
+    pub(super) fn note_power_cut(&mut self, host: usize, now: Duration) {
+        self.note_trouble(now);
+        let view = self.view(host);
+        view.order = view.lasting.0;
+        view.until = view.until.min(view.lasting.1);
+    }
+
+    fn view(&mut self, host: usize) -> &mut View {
+        if self.views.len() <= host {
+            self.views.resize(host + 1, View::default());
+        }
+        &mut self.views[host]
+    }
+
+    /// Returns the token that readers of this host saw last.
+    pub(super) fn token_seen_on(&mut self, host: usize) -> Option<String> {
+        let order = self.view(host).order;
+        order.checked_sub(1).map(|index| self.issued[index].0.clone())
+    }
+
+    /// An operator changes the margin: a token may be replaced at once, which leaves it the overlap.
+    pub(super) fn note_new_margin(&mut self, now: Duration) {
+        for promise in &mut self.promises {
+            promise.until = promise.until.min(now + OVERLAP);
+        }
+        self.note_trouble(now);
+    }
+
+    fn order_of(&self, token: &str) -> Option<usize> {
+        let index = self.issued.iter().rposition(|(issued, _)| issued == token);
+        index.map(|index| index + 1)
+    }
+
+    /// An operator takes back all promises beyond the overlap.
+    pub(super) fn take_back(&mut self, now: Duration) {
+        let newest = self.issued.last().map(|(token, _)| token.clone());
+        for promise in &mut self.promises {
+            promise.until = promise.until.min(now + OVERLAP);
+            promise.is_excused |= Some(&promise.token) != newest.as_ref();
+        }
+        self.settled_at = None;
+    }
+}
+
+/// Notes a ticket that was issued.
+pub(super) fn note_ticket(world: &mut World, issued: &IssuedToken) {
+    let ticket = issued.token.expose();
+    if world.ledger.tickets.last().is_none_or(|(last, _)| last != ticket) {
+        world.ledger.tickets.push((ticket.to_owned(), world.now));
+        world.ledger.note_first_issue(ticket);
+    }
+}
+
+/// Notes a token that anybody was issued.
+pub(super) fn note_issued(world: &mut World, issued: &IssuedToken) {
+    let token = issued.token.expose();
+    if world.ledger.order_of(token).is_none() {
+        world.ledger.issued.push((token.to_owned(), world.now));
+    }
+}
+
+/// Notes a token that another program was issued. On WeCom its age is known to nobody here.
+pub(super) fn note_issued_to_stranger(world: &mut World, issued: &IssuedToken) {
+    let token = issued.token.expose();
+    let is_new = world.ledger.order_of(token).is_none();
+    note_issued(world, issued);
+    if is_new && world.options.rules() == Rules::Work {
+        world.ledger.doubtful.push(token.to_owned());
+    }
+}
+
+/// Called when a request of ours arrives at WeChat.
+pub(super) fn before_request(world: &mut World, request: &OurRequest) {
+    let now = world.now;
+    let options = &world.options;
+    let mints = request.is_forced || options.rules() == Rules::Classic;
+    let earliest = options.life.saturating_sub(options.refresh_before + Duration::from_secs(3));
+    if request.is_demanded && mints {
+        world.ledger.take_back(now);
+    }
+    if let Some(at) = world.ledger.settled_at.filter(|_| mints)
+        && now < at + earliest
+    {
+        world.fail(format!("promise 3: a mint {:?} after the last", now - at));
+    }
+    let full_since = world.hosts[request.host].disk_full_since;
+    if full_since.is_some_and(|at| at + Duration::from_secs(60) < now) {
+        world.fail("promise 2: a token is requested that cannot be published".to_owned());
+    }
+    if let Some(rejected) = request.rejected.as_ref().filter(|_| request.is_forced)
+        && world.ledger.issued.last().is_some_and(|(newest, _)| newest != rejected)
+    {
+        world.fail(
+            "promise 7: the token that WeChat has is killed, and another was rejected".to_owned(),
+        );
+    }
+    // Its wall clock, which alone counts since its last start, may tell that the token is due.
+    if world.hosts[request.host].is_clock_wrong {
+        world.ledger.take_back(now);
+    }
+    world.ledger.settled_at = None;
+}
+
+/// Called when WeChat has done what a request of ours asked for.
+pub(super) fn after_request(world: &mut World, issued: &Result<IssuedToken, i64>, is_minted: bool) {
+    match issued {
+        Ok(issued) => note_issued(world, issued),
+        Err(45009 | 45011) => world.fail("a quota of WeChat is used up".to_owned()),
+        Err(_) => {}
+    }
+    let now = world.now;
+    let lost = &mut world.ledger.lost;
+    lost.retain(|at| now - *at < DAY);
+    world.ledger.has_minted = is_minted;
+    if let (Rules::Work, true, Ok(issued)) = (world.options.rules(), is_minted, issued) {
+        world.ledger.note_first_issue(issued.token.expose());
+    }
+    let lost = &mut world.ledger.lost;
+    if is_minted {
+        lost.push_back(now);
+    }
+    if lost.len() > MAX_LOST {
+        world.fail(format!("{MAX_LOST} lost answers cost a token each within a day"));
+    }
+    check_deaths(world, "our request");
+}
+
+/// Called when a secret was refused, and the process knows it.
+pub(super) fn note_refused_secret(world: &mut World) {
+    let now = world.now;
+    world.count("secret refused");
+    world.ledger.note_trouble(now);
+    let refused = &mut world.ledger.refused;
+    refused.push_back(now);
+    refused.retain(|at| now - *at < HOUR);
+    if refused.len() > MAX_REFUSED && world.wechat.weather == Weather::Fair {
+        world.fail("a refused secret is sent again and again".to_owned());
+    }
+}
+
+/// Fails if a token died that was promised to live.
+pub(super) fn check_deaths(world: &mut World, cause: &str) {
+    let (now, rules) = (world.now, &world.wechat.rules);
+    let promises = &mut world.ledger.promises;
+    promises.retain(|promise| promise.until > now);
+    let broken = promises.iter().filter(|it| !it.is_excused).find_map(|promise| {
+        let death = rules.death_of(&promise.token).unwrap_or_default();
+        (death + TOLERANCE < promise.until).then(|| (promise.until, death))
+    });
+    if let Some((until, death)) = broken {
+        let [until, death] = [until, death].map(|at| (at.saturating_sub(START)).as_secs_f64());
+        world.fail(format!("promise 4: promised until {until}, dead at {death} by {cause}"));
+    }
+}
+
+/// Lets another program act at WeChat. What dies of it is no fault of ours.
+pub(super) fn excuse_kills(world: &mut World, act: impl FnOnce(&mut World)) {
+    let newest = world.ledger.issued.iter().rev().take(4).map(|(token, _)| token.clone());
+    let mut deaths =
+        newest.map(|token| (world.wechat.rules.death_of(&token), token)).collect::<Vec<_>>();
+    act(world);
+    deaths.retain(|(death, token)| world.wechat.rules.death_of(token) < *death);
+    for (_, token) in deaths {
+        for promise in world.ledger.promises.iter_mut().filter(|it| it.token == token) {
+            promise.is_excused = true;
+        }
+        world.ledger.doubtful.push(token);
+    }
+    world.ledger.note_trouble(world.now);
+}
+
+/// A reader of this host takes the document, or finds none that lives.
+pub(super) fn hand_out(world: &mut World, host: usize, document: Option<&Document>) {
+    let (now, options) = (world.now, &world.options);
+    let promised = document.map(|document| {
+        let at = world.hosts[host].timestamp(now);
+        (document, document.promise(at, options.rules(), options.refresh_before))
+    });
+    let Some((document, life)) = promised.filter(|(_, life)| !life.is_zero()) else {
+        return find_nothing(world, host);
+    };
+    let token = document.token.expose();
+    let Some(order) = world.ledger.order_of(token) else {
+        return world.fail("a token is handed out that was never issued".to_owned());
+    };
+    let until = now + life;
+    let truth = world.wechat.rules.death_of(token).unwrap_or_default();
+    let is_judged = !world.hosts[host].may_err_about(document);
+    let is_judged = is_judged && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let promises = &mut world.ledger.promises;
+    let known = promises.iter().position(|promise| promise.token == token);
+    let known = known.unwrap_or_else(|| {
+        let token = token.to_owned();
+        promises.push(Promise { token, until: Duration::ZERO, is_excused: false });
+        promises.len() - 1
+    });
+    let promise = &mut promises[known];
+    if is_judged {
+        promise.until = promise.until.max(until);
+    }
+    if is_judged && truth + TOLERANCE < until && !promise.is_excused {
+        let [until, truth] = [until, truth].map(|at| at.saturating_sub(START).as_secs_f64());
+        world.fail(format!("promise 4: handed out until {until}, dies at {truth}"));
+    }
+    let view = world.ledger.view(host);
+    if order < view.order {
+        world.fail("promise 2: a reader saw an older token after a newer one".to_owned());
+    }
+    let view = world.ledger.view(host);
+    (view.order, view.until, view.nothing_since) = (order, until, None);
+}
+
+fn find_nothing(world: &mut World, host: usize) {
+    let now = world.now;
+    let until = world.ledger.view(host).until;
+    let is_clock_wrong = world.hosts[host].is_clock_wrong;
+    let seen = world.ledger.token_seen_on(host);
+    let death = seen.and_then(|token| world.wechat.rules.death_of(&token));
+    let is_dead = death.is_some_and(|death| death <= now);
+    if now + Duration::from_secs(1) < until && !is_clock_wrong && !is_dead {
+        let until = (until - START).as_secs_f64();
+        world.fail(format!("promise 2: the token is gone that was promised until {until}"));
+    }
+    // WeCom issues the same token until its end, and the next one only then.
+    let patience = match world.options.rules() {
+        Rules::Work => 2 * world.options.interval + Duration::from_secs(60),
+        _ => Duration::ZERO,
+    };
+    let since = *world.ledger.view(host).nothing_since.get_or_insert(now);
+    let is_calm = world.wechat.weather == Weather::Fair
+        && !world.ledger.had_trouble_within(RECOVERY, since)
+        && since > START + HOUR;
+    if is_calm && now - since >= patience {
+        world.fail("there is no token, and nothing is wrong".to_owned());
+    }
+}
+
+/// A reader of this host takes a ticket.
+pub(super) fn hand_out_ticket(world: &mut World, host: usize, document: &Document) {
+    let now = world.now;
+    let life = Duration::from_secs(document.left(world.hosts[host].timestamp(now)).as_secs());
+    let tickets = &world.ledger.tickets;
+    if !tickets.iter().any(|(it, _)| it == document.token.expose()) {
+        return world.fail("a ticket is handed out that was never issued".to_owned());
+    }
+    let ticket = document.token.expose();
+    let is_judged = !world.hosts[host].may_err_about(document)
+        && !world.ledger.doubtful.iter().any(|doubtful| doubtful == ticket);
+    let truth = world.wechat.rules.death_of(document.token.expose()).unwrap_or_default();
+    if is_judged && !life.is_zero() && truth + TOLERANCE < now + life {
+        world.fail("promise 4: a ticket is handed out with more life than it has".to_owned());
+    }
+    world.count("ticket handed out");
+}
+
+/// Called when a process has ended its refresh of the token.
+pub(super) fn note_outcome(
+    world: &mut World,
+    host: usize,
+    request: &TokenRequest,
+    outcome: &Result<Outcome, RefreshError>,
+    begun_at: Duration,
+) {
+    let now = world.now;
+    let renewed = match outcome {
+        Ok(Outcome::Renewed(document)) => Some(document.token.expose()),
+        _ => None,
+    };
+    world.ledger.note_published(renewed);
+    match (outcome, request) {
+        (
+            Ok(Outcome::Renewed(document) | Outcome::Kept(document)),
+            TokenRequest::OtherThan(rejected),
+        ) => {
+            if document.token == *rejected {
+                world.fail("promise 7: the rejected token is kept".to_owned());
+            }
+            world.count("rejected token replaced");
+        }
+        (Err(RefreshError::Local(error)), _) if world.hosts[host].disk_full_since.is_none() => {
+            world.fail(format!("a fault of this machine that it does not have: {error:#}"));
+        }
+        (Err(error), _) => {
+            world.count("fetch failed");
+            world.tell(|| format!("fetch failed: {error}"));
+            world.ledger.note_trouble(now);
+        }
+        _ => {}
+    }
+    match outcome {
+        Ok(Outcome::Renewed(_)) => world.count("token renewed"),
+        Ok(Outcome::Confirmed(_)) => world.count("token confirmed"),
+        Ok(Outcome::Kept(_)) => world.count("token kept"),
+        Err(_) => {}
+    }
+    if let Ok(Outcome::Renewed(_) | Outcome::Confirmed(_)) = outcome {
+        let view = world.ledger.view(host);
+        view.lasting = (view.order, view.until);
+        // By now no document is left that was made before.
+        let it = &mut world.hosts[host];
+        it.is_clock_wrong &= now < it.clock_set_at + RECOVERY;
+        if !world.ledger.had_trouble_within(now - begun_at, now) {
+            world.ledger.settled_at = Some(begun_at);
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Years of wxtoken on virtual time: the code of production with crashes, lost answers, wrong clocks and other programs,
+//! all decided by one seed, and judged by what a model of WeChat knows. See `docs/simulation.md`.
+
+mod crash;
+mod host;
+mod ledger;
+mod options;
+mod tape;
+mod tests;
+mod wechat;
+mod world;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use self::host::{HostClock, location};
+use self::options::Options;
+use self::tape::Tape;
+use self::wechat::{APPID, SimulatedUpstream, Weather, issue, secret_of};
+use self::world::{Event, Fate, START, World, with};
+use crate::model::api::Rules;
+use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::secret::Secret;
+use crate::model::status::TokenRequest;
+use crate::os::clock::Clock;
+use crate::os::file::disk::model;
+use crate::refresh::ticket::TicketRefresh;
+use crate::refresh::{Memory, Outcome, Refresh};
+use crate::store::Found;
+use crate::upstream::RefreshMode;
+
+/// The time that a run of `fetch` has.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * 60;
+const DAY: u64 = 24 * HOUR;
+
+/// What came of a run.
+struct Verdict {
+    failure: Option<String>,
+    counts: BTreeMap<&'static str, u64>,
+    /// Two runs of one tape have one trace.
+    trace: u64,
+    tape: Vec<u8>,
+    /// The true time that has passed.
+    span: Duration,
+    options: Options,
+    story: Vec<String>,
+}
+
+/// Runs a world by this tape: so many days with faults, and one without.
+fn run(mut tape: Tape, days: u64, is_told: bool) -> Verdict {
+    let options = Options::draw(&mut tape);
+    world::begin(tape, options.clone(), is_told);
+    with(plan);
+    let faults_end = START + Duration::from_secs(days * DAY);
+    proceed(faults_end);
+    with(make_calm);
+    proceed(faults_end + Duration::from_secs(DAY));
+    observe_all();
+    with(check_end);
+    let mut world = world::end();
+    Verdict {
+        story: world.story(),
+        trace: world.trace(),
+        tape: world.tape.read().to_vec(),
+        span: world.now - START,
+        failure: world.failure,
+        counts: world.counts,
+        options,
+    }
+}
+
+/// Lets happen what happens before `end`.
+fn proceed(end: Duration) {
+    while let Some(event) = with(|world| world.next_event(end)) {
+        match event {
+            Event::Wake(process, waits) => world::wake(process, waits),
+            Event::Cron(host) => start_cron(host),
+            Event::Read(host) => {
+                observe(host);
+                with(|world| {
+                    let next = 600 + world.random() % 3000;
+                    world.after(Duration::from_secs(next), Event::Read(host));
+                });
+            }
+            Event::PowerCut(host) => {
+                world::cut_power(host);
+                observe(host);
+                with(|world| again(world, Event::PowerCut(host), 2 * DAY));
+            }
+            Event::Kill(host) => {
+                world::kill_all_on(host);
+                with(|world| again(world, Event::Kill(host), DAY));
+            }
+            Event::FullDisk(host, is_full) => fill_disk(host, is_full),
+            Event::Report(host) => report(host),
+            Event::Operator => operate(),
+            event => with(|world| change(world, event)),
+        }
+    }
+}
+
+/// Plans what will happen in a world with its options.
+fn plan(world: &mut World) {
+    let options = world.options.clone();
+    for host in 0..options.hosts {
+        world.after(Duration::from_secs(1), Event::Cron(host));
+        world.after(Duration::from_secs(30), Event::Read(host));
+        if options.fates > 0 {
+            again(world, Event::PowerCut(host), 2 * DAY);
+            again(world, Event::Kill(host), DAY);
+            again(world, Event::FullDisk(host, true), 4 * DAY);
+        }
+        if options.has_clocks {
+            again(world, Event::Clock(host), DAY);
+            again(world, Event::Suspend(host), DAY);
+        }
+    }
+    let rare = [
+        (options.has_weather, Event::Weather, 8 * HOUR),
+        (options.has_strangers, Event::Stranger, 12 * HOUR),
+        (options.has_operators, Event::Operator, 12 * HOUR),
+    ];
+    for (has, event, mean) in rare {
+        if has {
+            again(world, event, mean);
+        }
+    }
+}
+
+/// Lets an event happen after this time on average; on a calm tape after twice that.
+fn again(world: &mut World, event: Event, mean: u64) {
+    let span = 1 + (256 - world.tape.below(256)) * mean / 128;
+    let jitter = Duration::from_millis(world.random() % 1000);
+    world.after(Duration::from_secs(span) + jitter, event);
+}
+
+/// Ends all faults.
+fn make_calm(world: &mut World) {
+    world.forget_plans();
+    let options = &mut world.options;
+    (options.faults, options.fates) = (0, 0);
+    world.wechat.weather = Weather::Fair;
+    world.wechat.configured = world.wechat.secret;
+    for host in 0..world.hosts.len() {
+        world.hosts[host].disk_full_since = None;
+        model::machine(host).borrow_mut().is_full = false;
+        world.after(Duration::from_secs(1), Event::Cron(host));
+        world.after(Duration::from_secs(30), Event::Read(host));
+    }
+    world.ledger.note_trouble(world.now);
+    world.note("calm", 0);
+}
+
+/// Checks that all is well a day after the last fault.
+fn check_end(world: &mut World) {
+    for host in 0..world.hosts.len() {
+        let Some(token) = world.ledger.token_seen_on(host) else {
+            return world.fail("no token was ever published".to_owned());
+        };
+        if world.wechat.rules.death_of(&token).is_none_or(|death| death <= world.now) {
+            return world.fail("a day after the last fault the published token is dead".to_owned());
+        }
+        let names = model::machine(host).borrow().names();
+        if names.iter().any(|name| name.starts_with('.')) {
+            world.fail(format!("files are left behind: {names:?}"));
+        }
+    }
+}
+
+/// Changes the weather, clocks and what strangers do.
+fn change(world: &mut World, event: Event) {
+    match event {
+        Event::Weather => {
+            const ALL: [Weather; 7] = [
+                Weather::Fair,
+                Weather::LosesAnswers,
+                Weather::Slow,
+                Weather::Busy,
+                Weather::Unreachable,
+                Weather::RefusesAddress,
+                Weather::Nonsense,
+            ];
+            world.wechat.weather = ALL[world.tape.below(ALL.len() as u64) as usize];
+            world.note("weather", world.wechat.weather as u64);
+            world.ledger.note_trouble(world.now);
+            let mean = if world.tape.happens(16) { 2 * DAY } else { 3 * HOUR };
+            again(world, event, mean);
+        }
+        Event::Stranger => {
+            world.note("stranger", 0);
+            world.count("a stranger mints");
+            let secret = secret_of(world.wechat.secret);
+            let mode = match world.tape.below(2) {
+                0 => RefreshMode::Forced,
+                _ => RefreshMode::Normal,
+            };
+            ledger::excuse_kills(world, |world| {
+                if let Ok(issued) = issue(world, &secret, mode) {
+                    ledger::note_issued_to_stranger(world, &issued);
+                }
+            });
+            // A client of each host notices, sooner or later.
+            for host in 0..world.hosts.len() {
+                let later = Duration::from_secs(1 + world.tape.below(1200));
+                world.after(later, Event::Report(host));
+            }
+            again(world, event, 12 * HOUR);
+        }
+        Event::Clock(host) => {
+            let secs = match world.tape.below(4) {
+                0 => 1,
+                1 => 70,
+                2 => 4000,
+                _ => 100_000,
+            };
+            let step = time::Duration::seconds(secs + (world.random() % 50) as i64);
+            let step = if world.tape.below(2) == 0 { step } else { -step };
+            // Mostly it is set right again.
+            let ahead = world.hosts[host].ahead;
+            world.hosts[host].ahead = if ahead.is_zero() { step } else { time::Duration::ZERO };
+            (world.hosts[host].is_clock_wrong, world.hosts[host].clock_set_at) = (true, world.now);
+            if world.hosts[host].has_started_again() {
+                world.ledger.note_wrong_age(host);
+            }
+            world.note("clock set", host as u64);
+            world.count("clock set");
+            world.ledger.note_trouble(world.now);
+            again(world, event, DAY);
+        }
+        Event::Suspend(host) => {
+            let span = Duration::from_secs(1 + world.tape.below(256) * 60);
+            let now = world.now;
+            let it = &mut world.hosts[host];
+            (it.suspended_until, it.suspended_for) = (now + span, it.suspended_for + span);
+            world.note("suspended", span.as_secs());
+            world.count("host suspended");
+            world.ledger.note_trouble(now + span);
+            again(world, event, DAY);
+        }
+        _ => {}
+    }
+}
+
+fn fill_disk(host: usize, is_full: bool) {
+    model::machine(host).borrow_mut().is_full = is_full;
+    with(|world| {
+        world.note("disk full", is_full.into());
+        world.hosts[host].disk_full_since = is_full.then_some(world.now);
+        world.ledger.note_trouble(world.now);
+        match is_full {
+            true => {
+                world.count("disk full");
+                again(world, Event::FullDisk(host, false), 2 * HOUR);
+            }
+            false => again(world, Event::FullDisk(host, true), 4 * DAY),
+        }
+    });
+}
+
+/// A client was refused with the token that it holds, and says so. Clients lie, too.
+fn report(host: usize) {
+    let token = with(|world| {
+        let token = world.ledger.token_seen_on(host)?;
+        let is_dead = world.wechat.rules.death_of(&token).is_none_or(|death| death <= world.now);
+        world.count(if is_dead { "dead token reported" } else { "live token reported" });
+        // Most clients report a dead token only.
+        (is_dead || world.tape.happens(64)).then_some(token)
+    });
+    if let Some(token) = token {
+        with(|world| world.note("report", host as u64));
+        start_fetch(host, TokenRequest::OtherThan(Secret::new(token)));
+    }
+}
+
+fn operate() {
+    let host = 0;
+    match with(|world| world.tape.below(6)) {
+        0 | 1 => {
+            with(|world| {
+                world.note("force", 0);
+                world.count("forced by an operator");
+            });
+            start_fetch(host, TokenRequest::New);
+        }
+        2 => report(host),
+        3 => with(|world| {
+            let margins = [300, 150, 3600];
+            let margin = margins[world.tape.below(3) as usize];
+            let is_longer = world.options.rules() != Rules::Classic && margin > 300;
+            let margin = Duration::from_secs(if is_longer { 290 } else { margin });
+            if margin >= 2 * world.options.interval + Duration::from_secs(20) {
+                world.options.refresh_before = margin;
+            }
+            world.note("margin", margin.as_secs());
+            world.ledger.note_new_margin(world.now);
+        }),
+        // In WeChat's console, and some time later here; or the other way round.
+        _ => with(|world| {
+            world.note("secret", world.wechat.secret);
+            world.count("secret changed");
+            if world.wechat.configured == world.wechat.secret {
+                world.wechat.secret += 1;
+                let secret = secret_of(world.wechat.secret);
+                world.wechat.rules.set_secret(&secret);
+            } else {
+                world.wechat.configured = world.wechat.secret;
+            }
+            world.ledger.note_trouble(world.now);
+            let soon = world.wechat.configured != world.wechat.secret;
+            again(world, Event::Operator, if soon { HOUR } else { 12 * HOUR });
+        }),
+    }
+    with(|world| {
+        if world.wechat.configured == world.wechat.secret {
+            again(world, Event::Operator, 12 * HOUR);
+        }
+    });
+}
+
+/// Cron starts `fetch`, or several at once.
+fn start_cron(host: usize) {
+    let together = with(|world| {
+        let next = until_next_cron(world, host);
+        world.after(next, Event::Cron(host));
+        if world.now < world.hosts[host].suspended_until {
+            return 0;
+        }
+        1 + if world.tape.happens(8) { world.options.together - 1 } else { 0 }
+    });
+    for _ in 0..together {
+        start_fetch(host, TokenRequest::Live);
+    }
+}
+
+/// Returns the time until cron starts `fetch` again. Runs in which nothing is due are left out, but for some.
+fn until_next_cron(world: &mut World, host: usize) -> Duration {
+    let interval = world.options.interval;
+    let jitter = Duration::from_millis(world.random() % 2000);
+    let token = world.ledger.token_seen_on(host);
+    let death = token.and_then(|token| world.wechat.rules.death_of(&token));
+    let due = death.map(|death| death.saturating_sub(world.options.refresh_before + world.now));
+    let is_quiet = !world.ledger.had_trouble_within(Duration::from_secs(20 * MINUTE), world.now)
+        && world.wechat.weather == Weather::Fair;
+    match due {
+        Some(due) if is_quiet && due > 4 * interval => match world.tape.happens(64) {
+            true => due.mul_f64((world.random() % 100) as f64 / 100.0).max(interval) + jitter,
+            false => due - 2 * interval + jitter,
+        },
+        // Hours in which all fail alike show little.
+        _ if world.wechat.weather != Weather::Fair => {
+            interval * (1 + world.tape.below(8)) as u32 + jitter
+        }
+        // Now and then a run is missed.
+        _ if world.options.fates > 0 && world.tape.happens(4) => 2 * interval + jitter,
+        _ => interval + jitter,
+    }
+}
+
+/// Starts a process that runs `fetch`.
+fn start_fetch(host: usize, request: TokenRequest) {
+    let fuse = with(|world| {
+        if world.now < world.hosts[host].suspended_until {
+            return None;
+        }
+        let fates = world.options.fates;
+        Some(world.tape.happens(fates).then(|| {
+            let fate = match world.tape.below(4) {
+                0 => Fate::Stopped(1 + world.tape.below(40)),
+                1 | 2 => Fate::Killed,
+                _ => Fate::PowerCut,
+            };
+            (world.tape.below(160) as u32, fate)
+        }))
+    });
+    if let Some(fuse) = fuse {
+        if request != TokenRequest::Live {
+            with(|world| world.ledger.take_back(world.now));
+        }
+        world::start(host, fuse, move || fetch(host, &request));
+        observe(host);
+    }
+}
+
+/// Does what `wxtoken fetch` does for one account.
+fn fetch(host: usize, request: &TokenRequest) {
+    let (stores, options, begun_at) = with(|world| {
+        world.count("fetch");
+        (world.hosts[host].stores.clone(), world.options.clone(), world.now)
+    });
+    let (clock, upstream, location) =
+        (HostClock(host), SimulatedUpstream::connect(request), location(host));
+    let deadline = clock.instant() + TIMEOUT;
+    let store = stores.open(&location, &DocumentKind::Token, 0o600);
+    let memory = Memory {
+        credential: &upstream,
+        probe: &upstream,
+        asks_anyway: *request == TokenRequest::New,
+        is_of_token: true,
+    };
+    let refresh = || Refresh {
+        name: "shop",
+        place: "shop.json",
+        appid: APPID,
+        rules: options.rules(),
+        refresh_before: options.refresh_before,
+        clock: &clock,
+        source: &upstream,
+        store: &*store,
+        dead: None,
+        ending: None,
+        memory: Some(memory),
+    };
+    let outcome = refresh().run(request, deadline);
+    observe(host);
+    with(|world| ledger::note_outcome(world, host, request, &outcome, begun_at));
+    if options.has_tickets && outcome.is_ok() {
+        let Some(kind) = TicketType::parse("jsapi") else { return };
+        let document = DocumentKind::Ticket(kind.clone());
+        let store = stores.open(&location, &document, 0o600);
+        let ticket = TicketRefresh {
+            kind: &kind,
+            place: "shop.jsapi.json",
+            token: refresh(),
+            upstream: &upstream,
+            store: &*store,
+            replaces_dead_token: true,
+            has_renewed_token: Cell::default(),
+        };
+        let outcome = ticket.run(deadline);
+        with(|world| match outcome {
+            Ok(Outcome::Renewed(document)) => {
+                world.ledger.note_published(Some(document.token.expose()));
+                world.count("ticket fetched");
+            }
+            Ok(_) => world.count("ticket kept"),
+            Err(_) => world.count("ticket not fetched"),
+        });
+    }
+}
+
+/// Readers of all hosts take what is published.
+fn observe_all() {
+    (0..with(|world| world.hosts.len())).for_each(observe);
+}
+
+/// A process that was started just now reads what is published on this host, and one that has been running for long.
+fn observe(host: usize) {
+    world::observe(|| {
+        let (stores, watch) = with(|world| {
+            let it = &mut world.hosts[host];
+            (it.stores.clone(), it.watch.take())
+        });
+        let (location, kind) = (location(host), DocumentKind::Token);
+        let found = stores.read(&location, &kind);
+        let mut watch = watch.unwrap_or_else(|| stores.watch(&location, &kind));
+        watch.look();
+        with(|world| {
+            match &found {
+                Ok(Found::Document(document)) => ledger::hand_out(world, host, Some(document)),
+                Ok(Found::Nothing) => ledger::hand_out(world, host, None),
+                Ok(Found::Damaged(what)) => world.fail(format!("promise 1: {what}")),
+                Err(error) => world.fail(format!("a reader fails: {error:#}")),
+            }
+            ledger::hand_out(world, host, watch.document());
+            world.hosts[host].watch = Some(watch);
+        });
+        if with(|world| world.options.has_tickets)
+            && let Some(kind) = TicketType::parse("jsapi")
+            && let Ok(Found::Document(ticket)) = stores.read(&location, &DocumentKind::Ticket(kind))
+        {
+            with(|world| ledger::hand_out_ticket(world, host, &ticket));
+        }
+    });
+}

@@ -1,0 +1,72 @@
+//! What one run is about, drawn from the beginning of its tape: all zeros are the simplest.
+
+use std::time::Duration;
+
+use super::tape::Tape;
+use crate::model::api::{Api, Rules};
+
+/// The options of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) api: Api,
+    pub(super) refresh_before: Duration,
+    pub(super) hosts: usize,
+    /// How often cron starts `fetch`.
+    pub(super) interval: Duration,
+    /// How many fetches start at once.
+    pub(super) together: u64,
+    /// In 256 runs of `fetch`, how many are killed, stopped, or end with the power.
+    pub(super) fates: u8,
+    /// In 256 requests, how many go wrong in good weather.
+    pub(super) faults: u8,
+    /// Whether the weather changes: hours in which WeChat fails in one way.
+    pub(super) has_weather: bool,
+    /// Whether other programs mint, with the same AppSecret.
+    pub(super) has_strangers: bool,
+    /// Whether operators force tokens, report them, and change settings and secrets.
+    pub(super) has_operators: bool,
+    /// Whether clocks are wrong, and are set.
+    pub(super) has_clocks: bool,
+    pub(super) has_tickets: bool,
+    pub(super) life: Duration,
+}
+
+impl Options {
+    /// Draws the options of a run.
+    pub(super) fn draw(tape: &mut Tape) -> Options {
+        let api = [Api::Classic, Api::Stable, Api::Work][tape.below(3) as usize];
+        let refresh_before = match (api, tape.below(4)) {
+            (_, 0 | 1) => 300,
+            (Api::Classic, 2) => 3600,
+            (Api::Classic, _) => 900,
+            (_, 2) => 150,
+            _ => 290,
+        };
+        let interval = [60, 60, 120, 240][tape.below(4) as usize];
+        // A run may be missed, and another one be late.
+        let interval = interval.min(refresh_before / 2 - 15);
+        let together = 1 + tape.below(3);
+        let fates = [0, 4, 16, 64][tape.below(4) as usize];
+        let faults = [0, 4, 32, 128][tape.below(4) as usize];
+        let mut has = || tape.below(2) == 1;
+        Options {
+            api,
+            refresh_before: Duration::from_secs(refresh_before),
+            hosts: 1,
+            interval: Duration::from_secs(interval),
+            together,
+            fates,
+            faults,
+            has_weather: has(),
+            has_strangers: has(),
+            has_operators: has(),
+            has_clocks: has(),
+            has_tickets: has(),
+            life: Duration::from_secs(7200),
+        }
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        self.api.into()
+    }
+}
