@@ -23,6 +23,7 @@ use super::headers;
 use super::pool::{PooledConnection, SendError};
 use super::receive::{ReceivedBody, feed, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
+use crate::language::bilingual;
 use crate::model::secret::Secret;
 use crate::model::status::TokenDemand;
 
@@ -292,10 +293,11 @@ impl Gateway {
             return Err(GatewayError::NoAnswer);
         }
         if head.status == StatusCode::LOOP_DETECTED {
-            self.report_unreachable(
-                call,
-                "base_url, or a proxy on the way, leads back to this gateway",
+            let why = bilingual!(
+                "correct base_url, or the proxy on the way: it leads back to this gateway",
+                "请修正 base_url 或途中的代理：它指向了本网关"
             );
+            self.report_unreachable(call, why);
             return Err(GatewayError::Loop);
         }
         let headers = headers::for_client(&head.headers);

@@ -415,7 +415,7 @@ fn serve_tells_in_the_background_and_what_a_fetch_has_told_is_not_told_again() {
     wechat.kill_tokens();
     assert_eq!(server.report_rejected(&home.token("a0").unwrap()).status, 503);
     eventually("the next trouble is told", || told(&home).len() == 3);
-    home.run(&["fetch"]).exits(0); // It keeps the token, and ends nothing.
+    home.run(&["fetch"]).exits(4); // The token's document has ended, so it asks; it ends nothing, and tells nothing again.
     server.stop();
     let server = home.serve(&["--refresh"]);
     eventually("serve is ready", || server.get("/healthz").status == 200);
