@@ -94,6 +94,10 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         "微信已接受 AppID 和 AppSecret。"
     ))?;
     output::print("\n")?;
+    if account.proxy == ServiceProxy::WithPassword {
+        // Before the first fetch, which fails without it.
+        output::print(&format!("{}\n", report::NEEDS_PROXY))?;
+    }
     for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
         if step.execute(&host).map_err(again)? {
             output::print(&format!("  {}\n", step.summary()))?;
@@ -111,7 +115,6 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         name: (names > 1).then_some(&account.name),
         listen: &target.listen,
         is_central,
-        needs_proxy: account.proxy == ServiceProxy::WithPassword,
     };
     output::print(&after.text())?;
     Ok(checked)

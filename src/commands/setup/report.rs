@@ -34,6 +34,13 @@ fn without_runner(host: &SetupHost) -> String {
     }
 }
 
+/// What a person has to do about a proxy for which the config is no place.
+pub(super) const NEEDS_PROXY: &str = bilingual!(
+    "The proxy of this environment has a password, and the services do not have it: put HTTPS_PROXY= into \
+     /etc/wxtoken/wxtoken.env, mode 0600, or into the crontab.",
+    "当前环境的代理含密码，服务无法得到：请将 HTTPS_PROXY= 写入 /etc/wxtoken/wxtoken.env（权限 0600）或 crontab。"
+);
+
 /// What is said after a setup.
 pub(super) struct SetupReport<'a> {
     pub(super) host: &'a SetupHost,
@@ -42,8 +49,6 @@ pub(super) struct SetupReport<'a> {
     /// Where other hosts are served.
     pub(super) listen: &'a [String],
     pub(super) is_central: bool,
-    /// Whether the services need a proxy that the config does not have.
-    pub(super) needs_proxy: bool,
 }
 
 impl SetupReport<'_> {
@@ -84,13 +89,6 @@ impl SetupReport<'_> {
             ));
         }
         text += &self.serving();
-        if self.needs_proxy {
-            text += &line(bilingual!(
-                "The proxy of this environment has a password, and the services do not have it: put HTTPS_PROXY= into \
-                 /etc/wxtoken/wxtoken.env, mode 0600.",
-                "当前环境的代理含密码，服务无法得到：请将 HTTPS_PROXY= 写入 /etc/wxtoken/wxtoken.env（权限 0600）。"
-            ));
-        }
         for address in listen.iter().filter_map(|it| Listen::parse(it)) {
             if let Listen::Tcp(address) = address {
                 let path = name.trim();

@@ -258,6 +258,16 @@ fn a_dry_run_prints_files_and_commands_and_does_nothing() {
     Run::new(machine.command(&args)).exits(0).prints(&expected);
     assert!(machine.files() == before && machine.told().is_empty());
     assert_eq!(machine.wechat.asked(), 0);
+    // The services get the proxy of this environment, but no password.
+    for (proxy, is_written) in [("http://10.0.0.1:3128", true), ("http://u:p@10.0.0.1:1", false)] {
+        let mut command = wxtoken();
+        command.args(["setup", APPID, "--dry-run", "--root"]).arg(machine.root.path());
+        command.env("HTTPS_PROXY", proxy);
+        let ran = Run::new(command).exits(0).prints(&["    + [account.default]"]);
+        let line = format!("    + proxy = \"{proxy}\"\n");
+        assert_eq!(ran.stdout.contains(&line), is_written, "{}", ran.stdout);
+        assert!(!ran.stdout.contains("u:p"), "{}", ran.stdout);
+    }
     // Where the units are not installed, the program has them.
     fs::remove_dir_all(machine.path("usr/lib/systemd")).unwrap();
     Run::new(machine.command(&args)).exits(0).prints(&[
