@@ -7,10 +7,14 @@ use socket2::SockAddr;
 
 use super::host_port::{Host, HostPort};
 use crate::error::Exit;
+use crate::language::bilingual;
 use crate::log;
 
 /// The error for anything else.
-pub(crate) const EXPECTED: &str = "expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH";
+pub(crate) const EXPECTED: &str = bilingual!(
+    "expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+    "须为 ADDRESS:PORT、[ADDRESS]:PORT 或 unix:PATH"
+);
 
 /// The longest address that an error repeats in full. The path of a socket has at most 107 bytes.
 const MAX_SHOWN: usize = 120;
@@ -30,7 +34,9 @@ impl Listen {
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match Listen::parse(entry) {
                 Some(address) => parsed.push(address),
-                None if entry.is_empty() => problems.push(format!("an empty entry: {EXPECTED}")),
+                None if entry.is_empty() => {
+                    problems.push(format!("{}: {EXPECTED}", bilingual!("an empty entry", "有空项")))
+                }
                 None => problems.push(format!("{}: {EXPECTED}", log::printable(entry, MAX_SHOWN))),
             }
         }

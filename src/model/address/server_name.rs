@@ -3,12 +3,16 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::host_port::Host;
+use crate::language::bilingual;
 
 /// The longest name that DNS has, in characters.
 const MAX_LENGTH: usize = 253;
 
 /// What a name is expected to be.
-const EXPECTED: &str = "expected a host name without a port, like token.example.com";
+const EXPECTED: &str = bilingual!(
+    "expected a host name without a port, like token.example.com",
+    "须为不带端口的主机名，如 token.example.com"
+);
 
 /// A name by which clients reach a server: a host name, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use cidr::IpCidr;
 
 use super::line_file::LineFile;
 use crate::error::Exit;
+use crate::language::bilingual;
 use crate::log;
 use crate::model::address::network;
 
@@ -78,7 +79,9 @@ pub(crate) fn parse_networks<S: AsRef<str>>(
         let entry = entry.as_ref().trim();
         match network::parse(entry) {
             Ok(network) => networks.push(network),
-            Err(fault) if entry.is_empty() => faults.push(format!("an empty entry: {fault}")),
+            Err(fault) if entry.is_empty() => {
+                faults.push(format!("{}: {fault}", bilingual!("an empty entry", "有空项")))
+            }
             Err(fault) => {
                 faults.push(format!("{}: {fault}", log::printable(entry, LONGEST_ENTRY)));
             }

@@ -1,6 +1,7 @@
 //! Decides whether the host that a request names is this server. Resolves no name.
 
 use crate::error::Exit;
+use crate::language::bilingual;
 use crate::log;
 use crate::model::address::host_port::{Host, HostPort};
 use crate::model::address::server_name::ServerName;
@@ -34,7 +35,9 @@ impl ServerNames {
             let entry = entry.as_ref().trim();
             match ServerName::parse(entry) {
                 Ok(name) => names.push(name),
-                Err(fault) if entry.is_empty() => faults.push(format!("an empty entry: {fault}")),
+                Err(fault) if entry.is_empty() => {
+                    faults.push(format!("{}: {fault}", bilingual!("an empty entry", "有空项")))
+                }
                 Err(fault) => {
                     let entry = log::without_long_words(entry);
                     faults.push(format!("{}: {fault}", log::printable(&entry, LONGEST_ENTRY)));
@@ -68,6 +71,7 @@ impl ServerNames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
 
     const LOOPBACK: [&str; 11] = [
         "localhost",
@@ -145,7 +149,7 @@ mod tests {
     fn an_error_names_every_entry_that_is_no_server_name() {
         let err = ServerNames::parse(&["a.example", "", "b.example:80", "c/d"]).unwrap_err();
         assert_eq!(
-            err.to_string(),
+            Language::English.resolve(&err.to_string()),
             "--server-name: an empty entry: expected a host name without a port, like token.example.com; \
              b.example:80: expected a host name without a port, like token.example.com; \
              c/d: expected a host name without a port, like token.example.com"

@@ -1,6 +1,7 @@
 //! Which addresses a list allows, and which entries it refuses.
 
 use super::*;
+use crate::language::Language;
 
 fn allowlist<S: AsRef<str>>(entries: &[S]) -> Allowlist {
     Allowlist::from_networks(parse_networks("--allow", entries).expect("good entries"))
@@ -110,7 +111,7 @@ fn an_error_names_every_bad_entry_and_its_fault() {
     let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
     let length = "the prefix length must be 0 to 32, or to 128 for IPv6";
     assert_eq!(
-        err.to_string(),
+        Language::English.resolve(&err.to_string()),
         format!(
             "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
              nonsense\\u{{1b}}[2J: {expected}; an empty entry: {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
@@ -142,7 +143,8 @@ fn a_file_gives_a_list_and_its_faults_come_with_their_lines() {
     let key = "wxk_0000000000000000000000000000000000000000000";
     let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
     assert_eq!(
-        read(&format!("10.0.0.0/8\n10.0.0.1/8 host\n\n{key}")).expect_err("bad"),
+        Language::English
+            .resolve(&read(&format!("10.0.0.0/8\n10.0.0.1/8 host\n\n{key}")).expect_err("bad")),
         format!(
             "allow file {}: line 2: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
              line 2: host: {expected}; line 4: […]: {expected}",

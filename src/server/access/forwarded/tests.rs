@@ -1,6 +1,7 @@
 //! Which client each combination of headers yields.
 
 use super::*;
+use crate::language::Language;
 
 const PROXIES: [&str; 4] = ["10.0.0.0/24", "2001:db8:1::/48", "::ffff:192.0.2.1", "unix"];
 
@@ -275,7 +276,7 @@ fn entries_are_addresses_networks_and_the_word_unix() {
     assert!(!proxies.contains(peer("::1")) && !proxies.contains(Peer::Unix));
     let err = TrustedProxies::parse(&["unix:/run/x", "proxy", "10.0.0.1/8", "unix"]).unwrap_err();
     assert_eq!(
-        err.to_string(),
+        Language::English.resolve(&err.to_string()),
         "--trusted-proxy: unix:/run/x: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
          proxy: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
          10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1"
