@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
@@ -162,7 +162,10 @@ impl BoundSocket {
     /// Registers the socket with the current tokio runtime.
     pub(crate) fn start(self) -> io::Result<Listener> {
         let socket = match self.address.at {
-            Listen::Tcp(_) => ListenerSocket::Tcp(TcpListener::from_std(self.socket.into())?),
+            Listen::Tcp(address) => ListenerSocket::Tcp {
+                listener: TcpListener::from_std(self.socket.into())?,
+                address: Some(address.ip()).filter(|ip| !ip.is_unspecified()),
+            },
             Listen::Unix(_) => ListenerSocket::Unix(UnixListener::from_std(self.socket.into())?),
         };
         Ok(Listener { socket, _file: self.file })
@@ -224,7 +227,11 @@ pub(crate) struct Listener {
 }
 
 enum ListenerSocket {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        /// To which all its connections are made. `None` if it listens on all addresses.
+        address: Option<IpAddr>,
+    },
     Unix(UnixListener),
 }
 
@@ -232,12 +239,12 @@ impl Listener {
     /// Waits for the next connection.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, ConnectionInfo)> {
         Ok(match &self.socket {
-            ListenerSocket::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                let peer = Peer::Ip(address.ip().to_canonical());
+            ListenerSocket::Tcp { listener, address } => {
+                let (stream, peer) = listener.accept().await?;
+                let peer = Peer::Ip(peer.ip().to_canonical());
                 // A listener on 0.0.0.0 is at loopback addresses too. If the address cannot be told, it may be one.
-                let local = stream.local_addr().map(|address| address.ip().to_canonical());
-                let is_to_loopback = local.map_or(true, |ip| ip.is_loopback());
+                let local = address.or_else(|| Some(stream.local_addr().ok()?.ip()));
+                let is_to_loopback = local.is_none_or(|ip| ip.to_canonical().is_loopback());
                 (Stream::Tcp(stream), ConnectionInfo { peer, is_to_loopback })
             }
             ListenerSocket::Unix(listener) => {

@@ -453,7 +453,7 @@ fn without_a_live_token_the_answer_is_503_with_retry_after() {
 }
 
 #[test]
-fn a_new_document_is_served_at_the_next_request() {
+fn a_new_document_is_served_within_a_millisecond() {
     let sandbox = published("T0");
     let server = sandbox.serve(&[]);
     let mut caller = server.caller();
