@@ -276,7 +276,7 @@ pub(super) fn check_deaths(world: &mut World, cause: &str) {
     promises.retain(|promise| promise.until > now);
     let broken = promises.iter().filter(|it| !it.is_excused).find_map(|promise| {
         let death = rules.death_of(&promise.token).unwrap_or_default();
-        (death + TOLERANCE < promise.until).then(|| (promise.until, death))
+        (death + TOLERANCE < promise.until).then_some((promise.until, death))
     });
     if let Some((until, death)) = broken {
         let [until, death] = [until, death].map(|at| (at.saturating_sub(START)).as_secs_f64());

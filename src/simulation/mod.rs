@@ -436,8 +436,14 @@ fn fetch(host: usize, request: &TokenRequest) {
                 world.ledger.note_published(Some(document.token.expose()));
                 world.count("ticket fetched");
             }
-            Ok(_) => world.count("ticket kept"),
-            Err(_) => world.count("ticket not fetched"),
+            Ok(_) => {
+                world.ledger.note_published(None);
+                world.count("ticket kept");
+            }
+            Err(_) => {
+                world.ledger.note_published(None);
+                world.count("ticket not fetched");
+            }
         });
     }
 }

@@ -1,5 +1,7 @@
 //! What the simulations have to show.
 
+#![allow(clippy::print_stdout, reason = "what is found is printed, for people")]
+
 use std::env;
 use std::time::Instant;
 

@@ -58,6 +58,7 @@ impl Replacement {
     ///
     /// The temporary file has a fixed name, so that the next run removes what a killed one left behind. The caller holds
     /// the lock that makes this safe.
+    #[cfg_attr(test, allow(clippy::arc_with_non_send_sync, reason = "a simulation has one thread"))]
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
         let names = Arc::new(Names::of(target)?);
         names.remove_leftovers()?;
@@ -216,6 +217,7 @@ fn sync_dir(dir: &File) -> io::Result<()> {
 
 /// Tries everything that replacing `target` takes, on files beside it that are removed again. `attempt` tries more on one of
 /// them, of this name in this directory. The caller does not hold the lock of `target`, but that of [`trial_lock`].
+#[cfg_attr(test, allow(clippy::arc_with_non_send_sync, reason = "a simulation has one thread"))]
 pub(crate) fn try_replacing(
     target: &Path,
     mode: u32,

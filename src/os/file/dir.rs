@@ -98,7 +98,7 @@ impl Dir {
     pub(super) fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
         simulated!(self, dir => {
             let has = |flag| flags.contains(flag);
-            dir.open(name, has(OFlags::CREATE), has(OFlags::EXCL), mode.bits() as u32).map(File::Model)
+            dir.open(name, has(OFlags::CREATE), has(OFlags::EXCL), mode.bits()).map(File::Model)
         });
         let flags = flags | OFlags::CLOEXEC;
         let file = retry_on_intr(|| openat(self.fd(), name, flags, mode))?;
