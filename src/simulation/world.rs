@@ -232,7 +232,7 @@ pub(super) fn start(host: usize, fuse: Option<(u32, Fate)>, job: impl FnOnce() +
 fn resume(process: usize) {
     let before = with(|world| {
         FUSE.set(world.processes[process].fuse.map(|(operations, _)| operations));
-        mem::replace(&mut world.current, Some(process))
+        world.current.replace(process)
     });
     let mut coroutine = COROUTINES.with_borrow_mut(|them| {
         while them.len() <= process {
