@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::log;
+use crate::message::action_first;
 
 /// Exit statuses, from best to worst: with several accounts the status of the run is the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,7 @@ impl Exit {
 
     /// Returns an error of several failures, each reported on a line of its own.
     pub(crate) fn errors(self, messages: Vec<String>) -> anyhow::Error {
+        let messages = messages.iter().map(|message| action_first(message)).collect();
         ExitError { exit: self, messages }.into()
     }
 
@@ -87,7 +89,7 @@ impl Exit {
     pub(crate) fn lines(err: &anyhow::Error) -> Vec<String> {
         match err.chain().next().and_then(|outermost| outermost.downcast_ref::<ExitError>()) {
             Some(error) => error.messages.clone(),
-            None => vec![format!("{err:#}")],
+            None => vec![in_order(err)],
         }
     }
 
@@ -116,12 +118,18 @@ impl Exit {
     }
 }
 
+/// Returns an error with all that is around its cause, what to do first.
+pub(crate) fn in_order(err: &anyhow::Error) -> String {
+    action_first(&format!("{err:#}"))
+}
+
 /// Returns both values, or one error with the problems of both and the worse status.
 pub(crate) fn both<A, B>(a: anyhow::Result<A>, b: anyhow::Result<B>) -> anyhow::Result<(A, B)> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(a), Err(b)) => {
-            Err(Exit::from_error(&a).max(Exit::from_error(&b)).error(format!("{a:#}; {b:#}")))
+            let messages = [&a, &b].map(Exit::lines).concat();
+            Err(Exit::from_error(&a).max(Exit::from_error(&b)).error(messages.join("; ")))
         }
         (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => Err(problem),
     }

@@ -25,6 +25,9 @@ pub(crate) enum Language {
 /// They are of Unicode's private use. `log::printable` escapes them in text from outside.
 const MARKS: [char; 3] = ['\u{E000}', '\u{E001}', '\u{E002}'];
 
+/// Marks around what to do, which a message says first. No reader sees them.
+pub(crate) const ACTION_MARKS: [char; 2] = ['\u{E003}', '\u{E004}'];
+
 static OF_PROCESS: OnceLock<Language> = OnceLock::new();
 
 /// Sets the language of what this process writes to its terminal and its log. A second call changes nothing.
@@ -59,18 +62,27 @@ pub(crate) const fn end_alike(english: &str, chinese: &str) -> bool {
     ends_english == ends_chinese
 }
 
-/// Whether a text has a passage of [`in_both`].
+/// Whether a text has a passage of [`in_both`], or an action that is marked.
 pub(crate) fn is_unresolved(text: &str) -> bool {
-    text.contains(MARKS[0])
+    text.contains([MARKS[0], ACTION_MARKS[0]])
 }
 
 impl Language {
     /// Returns a text with each passage of [`in_both`] in this language, or in both in a row.
     pub(crate) fn resolve(self, text: &str) -> Cow<'_, str> {
-        let [begin, middle, end] = MARKS;
-        if !is_unresolved(text) {
-            return Cow::Borrowed(text);
+        match is_unresolved(text) {
+            true => Cow::Owned(self.resolved(text, false)),
+            false => Cow::Borrowed(text),
         }
+    }
+
+    /// The same, and the marks of actions stay.
+    pub(crate) fn resolve_marked(self, text: &str) -> String {
+        self.resolved(text, true)
+    }
+
+    fn resolved(self, text: &str, keeps_actions: bool) -> String {
+        let [begin, middle, end] = MARKS;
         let mut resolved = String::with_capacity(text.len());
         // Of each passage around: whether its Chinese has begun.
         let mut around: Vec<bool> = Vec::new();
@@ -86,11 +98,11 @@ impl Language {
                 around.push(true);
             } else if c == end {
                 around.pop();
-            } else if self.shows(&around) {
+            } else if (keeps_actions || !ACTION_MARKS.contains(&c)) && self.shows(&around) {
                 resolved.push(c);
             }
         }
-        Cow::Owned(resolved)
+        resolved
     }
 
     /// Whether what stands inside these passages is shown; of each, from the outermost on, whether it is the Chinese one. In

@@ -26,6 +26,8 @@ pub(crate) use redaction::{may_hold_secret, without_long_words, without_secrets}
 pub(crate) enum Level {
     /// Nothing (`-q`).
     Silent,
+    /// The answer to what was asked for, where stdout has none.
+    Notice,
     /// Failures, and what an operator should know at once.
     Error,
     /// What was done (`-v`).
@@ -123,6 +125,11 @@ macro_rules! error {
     ($($arg:tt)*) => { $crate::log::event!(Error, $($arg)*) };
 }
 
+/// Logs the answer to what was asked for, also without `-v`.
+macro_rules! notice {
+    ($($arg:tt)*) => { $crate::log::event!(Notice, $($arg)*) };
+}
+
 /// Logs what was done, with `-v`.
 macro_rules! info {
     ($($arg:tt)*) => { $crate::log::event!(Info, $($arg)*) };
@@ -133,7 +140,7 @@ macro_rules! debug {
     ($($arg:tt)*) => { $crate::log::event!(Debug, $($arg)*) };
 }
 
-pub(crate) use {debug, error, event, info};
+pub(crate) use {debug, error, event, info, notice};
 
 /// Lets a message about something that is looked at again and again through once, and again only after it has changed.
 #[derive(Debug, Default)]

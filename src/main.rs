@@ -23,6 +23,7 @@ mod config;
 mod error;
 mod language;
 mod log;
+mod message;
 mod mock;
 mod model;
 mod os;
@@ -54,9 +55,7 @@ fn main() -> ExitCode {
     let command = cli.command.name();
     log::set_format(cli.common.log_format, command);
     if let Err(err) = forbidden {
-        log::error!(
-            "{command}: a crash may write secrets to disk, because core dumps cannot be forbidden: {err}"
-        );
+        log::error!("{command}: {}", commands::messages::CORE_DUMPS.quoting([], err));
     }
     match panic::catch_unwind(AssertUnwindSafe(|| commands::run(cli))) {
         Ok(Ok(exit)) => exit.into(),

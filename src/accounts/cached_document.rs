@@ -14,7 +14,7 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::LiveToken;
-use crate::os::timestamp::Timestamp;
+use crate::os::timestamp::{Timestamp, Uptime};
 use crate::store::{CACHED_BY_SDKS, MAX_REPLACED, Record, Stores, Watch};
 
 /// How long a replaced token is remembered, in which clients may still present it: as long as WeChat honours it.
@@ -28,6 +28,8 @@ pub(crate) struct CachedDocument {
     account: Account,
     stores: Stores,
     watched: Box<dyn Watch>,
+    /// When the token's document was last looked at, in whole milliseconds.
+    looked_at: Option<Uptime>,
     /// The tickets of the types that clients asked for.
     tickets: HashMap<TicketType, WatchedTicket>,
     /// Reports that the token's document cannot be read.
@@ -72,6 +74,7 @@ impl CachedDocument {
             account,
             stores,
             watched,
+            looked_at: None,
             tickets: HashMap::new(),
             trouble: OnceUntilChanged::default(),
             foreign: OnceUntilChanged::default(),
@@ -94,8 +97,29 @@ impl CachedDocument {
         self.watched.document()
     }
 
-    /// Returns the token's document as it is now, if it belongs to this account. Logs a problem with it once.
+    /// Has the document looked at again, even within the same millisecond: it may have been replaced just now.
+    pub(crate) fn forget_look(&mut self) {
+        self.looked_at = None;
+    }
+
+    /// Returns the token's document, if it belongs to this account. Logs a problem with it once.
+    ///
+    /// It is looked at once a millisecond, however many clients ask.
     pub(crate) fn document(&mut self, now: Timestamp) -> Option<&Document> {
+        if !self.is_look_recent(now) {
+            self.look(now);
+        }
+        self.usable()
+    }
+
+    /// Whether it was looked at in this millisecond.
+    fn is_look_recent(&self, now: Timestamp) -> bool {
+        now.uptime.is_some() && self.looked_at == now.uptime
+    }
+
+    /// Looks at the token's document.
+    fn look(&mut self, now: Timestamp) {
+        self.looked_at = now.uptime;
         if self.watched.look() {
             self.answer = None;
             self.foreign.reset();
@@ -115,6 +139,11 @@ impl CachedDocument {
                 }
             }
         }
+    }
+
+    /// Returns the document that was last read, if it belongs to this account.
+    fn usable(&mut self) -> Option<&Document> {
+        let name = &self.account.name;
         let document = self.watched.document()?;
         if !self.account.owns(document) {
             let (place, appid) = (&self.account.location, printable(&document.appid, 64));
@@ -181,13 +210,35 @@ impl CachedDocument {
 
     /// Whether this is the account's live token, or was replaced within [`REMEMBERED`].
     pub(crate) fn is_token(&mut self, token: &str, now: Timestamp) -> bool {
+        let is_recent = |at: Timestamp| now.since(at) < REMEMBERED;
         let is_token =
             |document: &Document| !document.left(now).is_zero() && document.token.is(token);
-        if self.document(now).is_some_and(is_token) {
-            return true;
-        }
-        let is_recent = |at: Timestamp| now.since(at) < REMEMBERED;
-        self.replaced.back().is_some_and(|(previous, at)| is_recent(*at) && previous.is(token))
+        let found = self.seek(now, |own| {
+            let is_previous =
+                |(previous, at): &(Rc<Secret>, _)| is_recent(*at) && previous.is(token);
+            let is_own =
+                own.usable().is_some_and(is_token) || own.replaced.back().is_some_and(is_previous);
+            is_own.then_some(())
+        });
+        found.is_some()
+    }
+
+    /// Seeks something in what is known. If it is not there, the document may have been replaced within this millisecond, and
+    /// is looked at again.
+    fn seek<T>(
+        &mut self,
+        now: Timestamp,
+        find: impl Fn(&mut CachedDocument) -> Option<T>,
+    ) -> Option<T> {
+        let is_current = self.is_look_recent(now);
+        self.document(now);
+        find(self).or_else(|| {
+            if !is_current {
+                return None;
+            }
+            self.look(now);
+            find(self)
+        })
     }
 
     /// Returns which of the account's tokens this is: the published one, or one that was replaced within
@@ -213,16 +264,18 @@ impl CachedDocument {
         now: Timestamp,
         is_wanted: impl Fn(&Secret) -> bool,
     ) -> Option<(Rc<Secret>, TokenAge)> {
-        let is_published = self.document(now).is_some();
-        if let Some(current) = self.current.as_ref().filter(|_| is_published)
-            && is_wanted(current)
-        {
-            return Some((Rc::clone(current), TokenAge::Current));
-        }
         let is_recent = |at: Timestamp| now.since(at) < CACHED_BY_SDKS;
-        let mut replaced = self.replaced.iter().rev();
-        let found = replaced.find(|(token, at)| is_recent(*at) && is_wanted(token));
-        found.map(|(token, _)| (Rc::clone(token), TokenAge::Replaced))
+        self.seek(now, |own| {
+            let is_published = own.usable().is_some();
+            if let Some(current) = own.current.as_ref().filter(|_| is_published)
+                && is_wanted(current)
+            {
+                return Some((Rc::clone(current), TokenAge::Current));
+            }
+            let mut replaced = own.replaced.iter().rev();
+            let found = replaced.find(|(token, at)| is_recent(*at) && is_wanted(token));
+            found.map(|(token, _)| (Rc::clone(token), TokenAge::Replaced))
+        })
     }
 
     /// Starts a new generation if the document holds another token.
@@ -262,6 +315,7 @@ mod tests {
     use crate::model::api::{Api, Rules};
     use crate::model::location::Location;
     use crate::os::clock::SystemClock;
+    use crate::os::timestamp::BootId;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::of_wall(UtcDateTime::parse(text, &Rfc3339).unwrap())
@@ -292,6 +346,36 @@ mod tests {
 
     fn answer(cached: &mut CachedDocument, now: &str) -> Option<String> {
         cached.answer(at(now)).map(|(_, token)| String::from_utf8(token.json.to_vec()).unwrap())
+    }
+
+    /// Returns an instant this many milliseconds after the start of a machine.
+    fn at_millis(millis: u64) -> Timestamp {
+        let boot = BootId::parse("00000000-0000-0000-0000-000000000001").unwrap();
+        let uptime = Some(Uptime::new(boot, Duration::from_millis(millis)));
+        Timestamp { uptime, ..at("2026-11-22T00:00:01Z") }
+    }
+
+    #[test]
+    fn a_replaced_document_is_seen_within_a_millisecond_and_at_once_if_its_token_is_presented() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "wx1", "T1");
+        let mut cached = cached(dir.path());
+        let token = |cached: &mut CachedDocument, millis| {
+            cached.answer(at_millis(millis)).map(|(token, _)| token.expose().to_owned())
+        };
+        assert_eq!(token(&mut cached, 5).as_deref(), Some("T1"));
+        put(dir.path(), "wx1", "T2");
+        assert_eq!(token(&mut cached, 5).as_deref(), Some("T1"), "in the same millisecond");
+        assert_eq!(token(&mut cached, 6).as_deref(), Some("T2"), "in the next one");
+        put(dir.path(), "wx1", "T3");
+        assert!(cached.is_token("T3", at_millis(6)));
+        put(dir.path(), "wx1", "T4");
+        assert_eq!(cached.recognize("T4", at_millis(6)), Some(TokenAge::Current));
+        put(dir.path(), "wx1", "T5");
+        cached.forget_look();
+        assert_eq!(token(&mut cached, 6).as_deref(), Some("T5"), "it is known to be new");
+        fs::remove_file(dir.path().join("default.json")).unwrap();
+        assert_eq!(token(&mut cached, 7), None, "it was withdrawn");
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Accounts {
         Some((secret, token))
     }
 
+    /// The same, if it may have been published just now.
+    fn newest(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
+        self.served[account].forget_look();
+        self.current(account)
+    }
+
     /// The accounts' names, sorted. An account's index is its place in this list.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
@@ -155,7 +161,7 @@ impl Accounts {
     }
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's
-    /// file, and does nothing slower.
+    /// file once a millisecond, and does nothing slower.
     pub(crate) fn token(&self, account: usize) -> Option<LiveToken> {
         self.current(account).map(|(_, token)| token)
     }
@@ -171,7 +177,7 @@ impl Accounts {
         account: usize,
         demand: TokenDemand,
     ) -> Result<LiveToken, Unavailable> {
-        self.served[account].obtain(&demand, || self.current(account)).await
+        self.served[account].obtain(&demand, || self.newest(account)).await
     }
 
     /// Returns the token itself, to make a call with it; `None` without a live one. Called for each request.
@@ -185,7 +191,7 @@ impl Accounts {
         account: usize,
         demand: TokenDemand,
     ) -> Result<Rc<Secret>, Unavailable> {
-        let look = || self.live_secret(account).map(|secret| (Rc::clone(&secret), secret));
+        let look = || self.newest(account).map(|(secret, _)| (Rc::clone(&secret), secret));
         self.served[account].obtain(&demand, look).await
     }
 
@@ -195,7 +201,7 @@ impl Accounts {
         account: usize,
         kind: &TicketType,
     ) -> Result<Bytes, NoTicket> {
-        let look = || self.current(account);
+        let look = || self.newest(account);
         self.served[account].ticket(kind, &*self.clock, look).await
     }
 

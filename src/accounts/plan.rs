@@ -6,11 +6,14 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::error::Exit;
+use crate::error::in_order;
 use crate::log::error;
 use crate::model::account::Account;
+use crate::os::file::read::ReadError;
 use crate::upstream::Upstream;
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
+use crate::upstream::credentials;
 
 /// What an account is served with.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +57,7 @@ impl AccountPlan {
             Ok(upstream) => Ok(Some(upstream)),
             Err(err) if refresh.upstream.origin == Origin::CommandLine => Err(err),
             Err(err) => {
-                error!("serve: {err:#}");
+                error!("serve: {}", in_order(&err));
                 Ok(None)
             }
         }
@@ -73,11 +76,10 @@ impl RefreshPlan {
             // Stdin has been read to its end.
             Some(path) if path.as_os_str() == "-" => Ok(None),
             // A pipe may have no writer any more.
-            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => Err(Exit::Usage
-                .error(format!(
-                    "secret file {} is no plain file, which could be read again",
-                    path.display()
-                ))),
+            Some(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                let err = ReadError::NotRegular;
+                Err(Exit::Usage.error(credentials::unreadable("secret", path, &err)))
+            }
             _ => connector.connect(account, &self.upstream).map(Some),
         }
     }

@@ -82,6 +82,11 @@ impl ServedAccount {
         self.scheduler.as_ref()
     }
 
+    /// Has the token's document looked at, however lately that was done.
+    pub(super) fn forget_look(&self) {
+        self.cached.borrow_mut().forget_look();
+    }
+
     /// The token that is published, live, and not known to be dead.
     pub(super) fn current(&self, now: Timestamp) -> Option<(Rc<Secret>, LiveToken)> {
         let (secret, token) = self.cached.borrow_mut().answer(now)?;

@@ -7,7 +7,8 @@ use super::{Finding, span};
 use crate::error::Exit;
 use crate::language::{bilingual, in_both};
 use crate::log::printable;
-use crate::model::account::{Account, DEFAULT_ACCOUNT};
+use crate::message::command::{command, report_rejected};
+use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
 use crate::model::errcode::Class;
@@ -61,13 +62,14 @@ pub(crate) fn token(
     match liveness {
         _ if document.left(now).is_zero() => {
             let expired = rfc3339(document.expires_at(now));
+            let fetch = command("fetch", Some(&account.name), &[]);
             let what = in_both(
                 format!("{name} expired at {expired}"),
                 format!("{name} 已于 {expired} 过期"),
             );
             Finding::problem(about, Exit::NoToken, what).remedy(
-                "Run wxtoken fetch now, and see why it was not refreshed in time.",
-                "请立即运行 wxtoken fetch，并排查为何没有按时刷新。",
+                format!("Run {fetch} now, and see why it was not refreshed in time."),
+                format!("请立即运行 {fetch}，并排查为何没有按时刷新。"),
             )
         }
         Some(Liveness::Dead) => {
@@ -144,18 +146,9 @@ fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
 /// A token that was invalidated before its time, as the sentence `what` says, with a blank after it in English.
 fn killed(account: &Account, what: &str) -> Finding {
     let finding = |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}{cause}"));
-    // The account of the command line is not named.
-    let argument = match account.name.as_str() {
-        DEFAULT_ACCOUNT => String::new(),
-        name => format!(" {name}"),
-    };
-    let command = format!("wxtoken get -r{argument} | wxtoken fetch --rejected -{argument}");
-    let now = format!(
-        "Replace it now, with the options that this check had: {command}; serve --refresh does so when a client tells it."
-    );
-    let now_zh = format!(
-        "请立即更换（选项与本次 check 相同）：{command}；serve --refresh 收到调用方报告后会自动更换。"
-    );
+    let command = report_rejected(Some(&account.name));
+    let now = format!("Replace it now: {command}; serve --refresh does so when a client tells it.");
+    let now_zh = format!("请立即更换：{command}；serve --refresh 收到调用方报告后会自动更换。");
     match account.rules {
         Rules::Classic => finding(bilingual!(
             "Another program asks for this account's token, too: on classic each call kills the one before.",
@@ -223,9 +216,10 @@ pub(crate) fn problem(
 
 /// A document that the next fetch replaces.
 fn replaceable(about: &'static str, why: String) -> Finding {
+    let fetch = command("fetch", None, &[]);
     Finding::problem(about, Exit::NoToken, why).remedy(
-        "Run wxtoken fetch as the user that keeps it fresh, with the same --dir or --file.",
-        "请以负责刷新的用户运行 wxtoken fetch，--dir 或 --file 须一致。",
+        format!("Run {fetch} as the user that keeps it fresh."),
+        format!("请以负责刷新的用户运行 {fetch}。"),
     )
 }
 

@@ -4,8 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::messages;
 use crate::config::SYSTEM_DIR;
+use crate::language::in_both;
 use crate::log::printable;
+use crate::message::action_first;
+use crate::message::command::command;
 use crate::model::account::Account;
 use crate::model::document::{Document, rfc3339};
 use crate::model::kind::DocumentKind;
@@ -62,30 +66,30 @@ pub(super) fn unusable(
         DocumentKind::Ticket(kind) => format!("{kind} ticket"),
     };
     let place = &status.place;
+    let fetch = || command("fetch", Some(&account.name), &[]);
     let why = match &status.published {
         // A token without any life left is not usable, whatever `min_life` is.
         Ok(published) if published.life.is_zero() => {
             let ago = (now.wall - published.expires_at).whole_seconds().max(0) as u64;
             let ago = humantime::format_duration(Duration::from_secs(ago));
             let expires_at = rfc3339(published.expires_at);
-            format!(
-                "the {what} expired at {expires_at} ({ago} ago): run wxtoken fetch, and see why it was not refreshed in time"
-            )
+            messages::EXPIRED.first([&what, &expires_at, &ago, &fetch()])
         }
         Ok(published) if published.life < min_life => {
             let [life, min_life] = [published.life, min_life].map(humantime::format_duration);
-            format!("the {what} has {life} left, less than --min-life {min_life}")
+            messages::TOO_SHORT.first([&what, &life, &min_life, &fetch()])
         }
         Ok(_) => return None,
         Err(Problem::Missing) => {
             let hint = missing_hint(account, kind);
-            format!(
-                "no {what}: {place} does not exist; run wxtoken fetch, with the same --dir or --file{hint}"
-            )
+            messages::NO_DOCUMENT.first([&what, place, &fetch(), &hint])
         }
-        Err(Problem::Unreadable(why) | Problem::Damaged(why)) => format!("no {what}: {why}"),
+        Err(Problem::Unreadable(why) | Problem::Damaged(why)) => action_first(&format!(
+            "{}: {why}",
+            in_both(format!("no {what}"), format!("没有 {what}"))
+        )),
         Err(Problem::Foreign { appid }) => {
-            format!("no {what}: {place} belongs to {}, another account", printable(appid, 64))
+            messages::OTHERS_DOCUMENT.first([&what, place, &printable(appid, 64)])
         }
     };
     Some(format!("{}: {why}", account.name))
@@ -95,12 +99,14 @@ pub(super) fn unusable(
 fn missing_hint(account: &Account, kind: &DocumentKind) -> String {
     let system_dir = Path::new(SYSTEM_DIR);
     match kind {
-        DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
-            format!("; first put tickets = [\"{kind}\"] under this account in the config")
-        }
-        _ if system_dir.exists() && !account.location.is_under(system_dir) => {
-            format!("; or is it the one in --dir {SYSTEM_DIR}?")
-        }
+        DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => in_both(
+            format!("; first put tickets = [\"{kind}\"] under this account in the config"),
+            format!("；请先在配置的该账号中写上 tickets = [\"{kind}\"]"),
+        ),
+        _ if system_dir.exists() && !account.location.is_under(system_dir) => in_both(
+            format!("; or is it the one in --dir {SYSTEM_DIR}?"),
+            format!("；或者是 --dir {SYSTEM_DIR} 中的？"),
+        ),
         _ => String::new(),
     }
 }

@@ -12,12 +12,15 @@ use anyhow::Result;
 use zeroize::Zeroizing;
 
 use self::trouble::Conditions;
+use super::messages;
 use super::{documents, parallel};
 use crate::cli::{CommonArgs, FetchArgs};
 use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
-use crate::language::bilingual;
-use crate::log::{debug, error, info};
+use crate::language::in_both;
+use crate::log::{debug, error, info, notice};
+use crate::message::Message;
+use crate::message::command::command;
 use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{self, Document};
@@ -89,11 +92,11 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
 fn check_number(request: &TokenRequest, accounts: usize, are_named: bool) -> Result<()> {
     match request {
         TokenRequest::OtherThan(_) if accounts > 1 => {
-            Err(Exit::Usage.error("--rejected is about one account's token: name the ACCOUNT"))
+            Err(Exit::Usage.error(messages::REJECTED_OF_MANY.text()))
         }
-        TokenRequest::New if accounts > 1 && !are_named => Err(Exit::Usage.error(format!(
-            "--force would replace the tokens of all {accounts} accounts: name those that you mean"
-        ))),
+        TokenRequest::New if accounts > 1 && !are_named => {
+            Err(Exit::Usage.error(messages::FORCE_OF_MANY.with([&accounts])))
+        }
         _ => Ok(()),
     }
 }
@@ -148,17 +151,27 @@ impl AccountFetch<'_> {
         let name = account.name.as_str();
         let store = self.stores.open(&account.location, &DocumentKind::Token, self.mode);
         let place = account.location.name_of(&DocumentKind::Token);
-        let outcome = self.refresh(name, &place, &*store)?.run(request, self.deadline);
+        let mut refresh = self.refresh(name, &place, &*store)?;
+        if let Some(memory) = &mut refresh.memory {
+            memory.keeps_honoured = true;
+        }
+        let outcome = refresh.run(request, self.deadline);
         self.conditions.note(&DocumentKind::Token, request, &outcome);
         let outcome = outcome.map_err(|failure| {
             // How urgent the failure is.
             let life = match self.published_life() {
-                Duration::ZERO => "no live token is published".to_owned(),
+                Duration::ZERO => {
+                    in_both("(no live token is published)", "（没有已发布的可用 token）")
+                }
                 life => {
-                    format!("the published token lives for {}", humantime::format_duration(life))
+                    let life = humantime::format_duration(life);
+                    in_both(
+                        format!("(the published token lives for {life})"),
+                        format!("（已发布的 token 剩余 {life}）"),
+                    )
                 }
             };
-            failure.exit().error(format!("{name}: {failure} ({life})"))
+            failure.exit().error(format!("{name}: {failure} {life}"))
         })?;
 
         if let Outcome::Renewed(document) = &outcome
@@ -169,8 +182,7 @@ impl AccountFetch<'_> {
             let [life, margin] = [life, margin].map(humantime::format_duration);
             error!(
                 event = "refresh_before_too_long", account = name;
-                "fetch: {name}: --refresh-before {margin} is no less than the token's whole life of {life}: every run mints \
-                 another and kills the one before"
+                "fetch: {name}: {}", messages::SHORT_LIFE.first([&margin, &life])
             );
         }
         let describe = |document: &Document| {
@@ -179,14 +191,52 @@ impl AccountFetch<'_> {
         };
         match (&outcome, request) {
             (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
-                let message = same_token_message(account.rules, request);
+                let message = same_token_message(account.rules, request).first([]);
                 return Err(Exit::Unreachable.error(format!("{name}: {message}")));
             }
             (Outcome::Confirmed(_), TokenRequest::New) => {
-                error!(event = "same_token", account = name; "fetch: {name}: {}", same_token_message(account.rules, request));
+                error!(event = "same_token", account = name; "fetch: {name}: {}", same_token_message(account.rules, request).first([]));
             }
             (Outcome::Confirmed(document), TokenRequest::Live) => {
                 info!(event = "token_confirmed", account = name; "fetch: {name}: WeChat confirmed token {}", describe(document));
+            }
+            (Outcome::Renewed(document), TokenRequest::OtherThan(rejected)) => {
+                let said = in_both(
+                    format!(
+                        "replaced token {}: published token {}",
+                        rejected.fingerprint(),
+                        describe(document)
+                    ),
+                    format!(
+                        "已更换 token {}：发布了 token {}",
+                        rejected.fingerprint(),
+                        document.token.fingerprint()
+                    ),
+                );
+                notice!(event = "rejected_token_replaced", account = name; "fetch: {name}: {said}");
+            }
+            (Outcome::Kept(document), TokenRequest::OtherThan(rejected))
+                if document.token == *rejected =>
+            {
+                let force = command("fetch", Some(name), &["--force"]);
+                let said = messages::HONOURED.first([&rejected.fingerprint(), &force]);
+                notice!(event = "rejected_token_kept", account = name; "fetch: {name}: {said}");
+            }
+            (Outcome::Kept(document), TokenRequest::OtherThan(rejected)) => {
+                set_mode(name, &*store);
+                let said = in_both(
+                    format!(
+                        "nothing to do: token {} is not the published one, which is token {}",
+                        rejected.fingerprint(),
+                        describe(document)
+                    ),
+                    format!(
+                        "无需处理：token {} 不是当前发布的 token（当前为 {}）",
+                        rejected.fingerprint(),
+                        document.token.fingerprint()
+                    ),
+                );
+                notice!(event = "rejected_token_not_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), _) => {
                 info!(event = "token_published", account = name; "fetch: {name}: published token {}", describe(document));
@@ -252,6 +302,7 @@ impl AccountFetch<'_> {
                 probe: self.upstream,
                 asks_anyway: *self.request == TokenRequest::New,
                 is_of_token: true,
+                keeps_honoured: false,
             }),
         })
     }
@@ -311,62 +362,38 @@ fn parse_request(args: &FetchArgs) -> Result<TokenRequest> {
         None if args.force => return Ok(TokenRequest::New),
         None => return Ok(TokenRequest::Live),
         Some("-") if is_secret_on_stdin => {
-            return Err(
-                Exit::Usage.error("--rejected - and --secret-file - cannot both read stdin")
-            );
+            return Err(Exit::Usage.error(messages::STDIN_TWICE.text()));
         }
         Some("-") => {
             let mut text = Zeroizing::new(String::new());
             std::io::stdin()
                 .take(8192) // More than any token and its line end.
                 .read_to_string(&mut text)
-                .map_err(|err| {
-                    Exit::Usage.error(format!("cannot read the rejected token from stdin: {err}"))
-                })?;
+                .map_err(|err| Exit::Usage.error(messages::STDIN_UNREADABLE.quoting([], err)))?;
             text.trim().to_owned()
         }
         // A token may begin with one hyphen; with two, the token was left out.
         Some(flag) if flag.starts_with("--") => {
-            return Err(Exit::Usage.error(
-                "--rejected is followed by a flag; if that is the token, give it on stdin: --rejected -",
-            ));
+            return Err(Exit::Usage.error(messages::REJECTED_IS_FLAG.text()));
         }
         Some(token) => token.to_owned(),
     };
     if rejected.is_empty() {
-        return Err(
-            Exit::Usage.error("--rejected is empty: it takes the token that WeChat rejected")
-        );
+        return Err(Exit::Usage.error(messages::REJECTED_EMPTY.text()));
     }
     if !document::is_token(&rejected) {
-        return Err(Exit::Usage.error("--rejected is not a token"));
+        return Err(Exit::Usage.error(messages::REJECTED_NO_TOKEN.text()));
     }
     Ok(TokenRequest::OtherThan(Secret::new(rejected)))
 }
 
 /// Returns the message for a run that requested another token and was given the published one again.
-fn same_token_message(rules: Rules, request: &TokenRequest) -> &'static str {
+fn same_token_message(rules: Rules, request: &TokenRequest) -> &'static Message<0> {
     match (rules, request) {
-        (Rules::Stable | Rules::Classic, _) => bilingual!(
-            "WeChat gave the same token again: on the stable API it mints another at most every 30 s and 20 times a \
-             day; try again later.",
-            "微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次，请稍后再试。"
-        ),
-        (Rules::Work, _) => bilingual!(
-            "WeCom gave the same token again, as it does while that lives: nothing makes it give another. If WeCom \
-             refuses it, look whether it is the right app's, and what errcode it is.",
-            "企业微信返回了原 token：在其有效期内不会更换。如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。"
-        ),
-        (Rules::Mirror, TokenRequest::OtherThan(_)) => bilingual!(
-            "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it. \
-             If WeChat refuses it, look whether it is the right account's, and what errcode it is.",
-            "上游 wxtoken 确认该 token 仍有效。如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。"
-        ),
+        (Rules::Stable | Rules::Classic, _) => &messages::SAME_ON_STABLE,
+        (Rules::Work, _) => &messages::SAME_ON_WORK,
+        (Rules::Mirror, TokenRequest::OtherThan(_)) => &messages::SAME_REPORTED_TO_SOURCE,
         // A mirror passes on that a token was rejected, but cannot force another one.
-        (Rules::Mirror, _) => bilingual!(
-            "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that \
-             one at once. If WeChat rejects the token, say so with --rejected; else force it there.",
-            "上游仍给出原 token：只读副本的 --force 只是立即询问上游。token 若被微信拒绝，请用 --rejected 报告；否则请在上游强制更换。"
-        ),
+        (Rules::Mirror, _) => &messages::SAME_AT_SOURCE,
     }
 }

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use super::messages;
 use super::output;
 use crate::cli::KeyArgs;
 use crate::error::Exit;
@@ -16,13 +17,11 @@ use crate::model::client_key::{self, KeyLine, RANDOM_BYTES};
 pub(crate) fn run(args: &KeyArgs) -> Result<Exit> {
     let words = std::iter::once(&args.name).chain(&args.accounts).chain(&args.apis);
     if words.into_iter().any(|word| log::may_hold_secret(word)) {
-        return Err(
-            Exit::Usage.error("a name in the form of an AppSecret or a key; give a short one")
-        );
+        return Err(Exit::Usage.error(messages::NAME_LIKE_SECRET.text()));
     }
     let mut random = Zeroizing::new([0; RANDOM_BYTES]);
     if SystemRandom::new().fill(&mut *random).is_err() {
-        bail!("the operating system gives no randomness, so there is no key");
+        bail!(messages::NO_RANDOMNESS.text());
     }
     let key = client_key::from_random(&random);
     let digest = client_key::digest(key.expose().as_bytes());

@@ -14,6 +14,9 @@ mod documents;
 mod fetch;
 mod get;
 mod key;
+#[cfg(test)]
+mod message_list;
+pub(crate) mod messages;
 mod mock;
 mod output;
 mod parallel;

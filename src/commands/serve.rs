@@ -2,11 +2,13 @@
 //! no AppSecret is read.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
+use super::messages;
 use super::output;
 use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, RefreshPlan};
 use crate::cli::{CommonArgs, ServeArgs};
@@ -30,14 +32,15 @@ use crate::upstream::api_servers::ApiServersReader;
 use crate::upstream::config::Origin;
 
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
+    // A `LocalSet` on top of the usual runtime would queue each task that is woken twice.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()
-        .context("cannot start the event loop")?;
+        .build_local(LocalOptions::default())
+        .context(messages::NO_EVENT_LOOP.text())?;
     // Before anything that takes time. A SIGHUP that comes now is followed when the event loop runs.
     let signals = runtime.block_on(async { ServerSignals::listen() });
-    let signals = signals.context("cannot wait for signals")?;
+    let signals = signals.context(messages::NO_SIGNALS.text())?;
     let starting = EndsAtOnce::begin();
     // Reads files, which the event loop must not.
     LocalZone::of_process();
@@ -69,25 +72,14 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     // From here on there are sockets to be removed.
     drop(starting);
     if settings.gateway && !settings.refresh {
-        error!(
-            "serve: {}",
-            bilingual!(
-                "--gateway without --refresh: add it on the host that fetches; a token that WeChat rejects is not replaced \
-                 here, and calls with it fail until it is",
-                "启用了 --gateway 而没有 --refresh：请在负责刷新的主机上加上它；被微信拒绝的 token 不会在此更换，在此之前的请求会失败"
-            )
-        );
+        error!("serve: {}", messages::GATEWAY_ALONE.text());
     }
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
     if let (true, Some(bound)) =
         (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        let what = in_both(
-            format!("listens on {bound} and allows no other host: give --allow"),
-            format!("监听 {bound}，但不允许任何其他主机：请用 --allow 指定"),
-        );
-        error!("serve: {what}");
+        error!("serve: {}", messages::ALLOWS_NOBODY.with([bound]));
     }
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();
@@ -106,8 +98,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         systemd::ready(&status);
         Ok(())
     };
-    let served = LocalSet::new()
-        .block_on(&runtime, async { server::serve(bound, options, listening).await });
+    let served = runtime.block_on(server::serve(bound, options, listening));
     // Refreshes that are still under way end with the process.
     runtime.shutdown_background();
     stores.end();
@@ -144,24 +135,16 @@ fn allot_descriptors(
     environment.limit_jobs(jobs as usize);
     let is_too_low = connections < wanted.into() || jobs < needs.known_jobs.min(needs.jobs);
     if let Some(limit) = limit.filter(|_| is_too_low) {
-        let (refreshes, chinese) = match jobs {
-            0 => (String::new(), String::new()),
-            1 => (", and for one refresh at once".to_owned(), "、1 个刷新".to_owned()),
-            jobs => {
-                (format!(", and for {jobs} refreshes at once"), format!("、同时 {jobs} 个刷新"))
-            }
+        let refreshes = match jobs {
+            0 => String::new(),
+            1 => in_both(", and for one refresh at once", "，及 1 个并发刷新"),
+            jobs => in_both(
+                format!(", and for {jobs} refreshes at once"),
+                format!("，及 {jobs} 个并发刷新"),
+            ),
         };
-        let what = in_both(
-            format!(
-                "ulimit -n is {limit}: that is enough for {connections} connections (--max-connections is \
-                 {wanted}){refreshes}; raise it, or LimitNOFILE= of the unit"
-            ),
-            format!(
-                "ulimit -n 为 {limit}，只够 {connections} 个连接（--max-connections 为 {wanted}）{chinese}：\
-                 请调大它，或单元的 LimitNOFILE="
-            ),
-        );
-        error!("serve: {what}");
+        let values: [&dyn Display; 4] = [&limit, &connections, &wanted, &refreshes];
+        error!("serve: {}", messages::FEW_DESCRIPTORS.with(values));
     }
     connections as usize
 }
@@ -237,11 +220,7 @@ impl SettingsReader {
         let access = both(check_opaque_tokens(&settings), self.access.read(&sources));
         let ((accounts, servers), ((), access)) = both(accounts, access)?;
         if settings.needs_restart(&self.settings_at_start) {
-            let what = bilingual!(
-                "listen, tls_* and max_connections have changed: that counts from the next start on",
-                "listen、tls_* 和 max_connections 已修改：下次启动时生效"
-            );
-            error!("serve: {what}");
+            error!("serve: {}", messages::NEEDS_RESTART.text());
         }
         let plans = accounts.iter().map(|(plan, _)| (plan.account.name.clone(), plan.clone()));
         *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();

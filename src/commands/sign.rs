@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::messages;
 use super::{documents, output};
 use crate::cli::{CommonArgs, SignArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
-use crate::language::bilingual;
 use crate::model::jssdk::PageRequest;
 use crate::model::kind::DocumentKind;
 use crate::model::status::{DocumentStatus, Problem};
@@ -41,12 +41,7 @@ pub(crate) fn run(common: &CommonArgs, args: &SignArgs) -> Result<Exit> {
     };
     let appid = account.appid.as_ref().unwrap_or(&document.appid);
     if appid.is_empty() {
-        let name = account.name;
-        let remedy = bilingual!(
-            "a page needs the AppID: put appid = … under this account",
-            "页面需要 AppID，请在配置的该账号中写上 appid"
-        );
-        return Err(Exit::Usage.error(format!("{name}: {remedy}")));
+        return Err(Exit::Usage.error(messages::NO_APPID.with([&account.name])));
     }
     let random = [clock.random(), clock.random()];
     output::print(&format!("{}\n", request.sign(appid, &document.token, now.wall, random)))?;

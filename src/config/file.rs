@@ -9,11 +9,12 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::diagnostics::Diagnostics;
-use super::redis;
 use super::serve::FileServe;
 use super::table::{self, Table, Value};
+use super::{messages, redis};
 use crate::cli::values;
 use crate::error::Exit;
+use crate::message::action_first;
 use crate::model::address::endpoint::{BaseUrl, BaseUrlError, Proxy};
 use crate::model::address::network;
 use crate::model::api::Api;
@@ -23,6 +24,7 @@ use crate::model::location::RedisSettings;
 use crate::model::secret;
 use crate::os::file::read::{self, Protection, RegularFile};
 use crate::os::hook::{Hook, HookKind};
+use crate::upstream::credentials;
 
 /// The size of the largest file that is read, in bytes. A thousand accounts take a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -69,7 +71,7 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
     std::str::from_utf8(&bytes).map(str::to_owned).map_err(|err| {
         let before = &bytes[..err.valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        usage(format!("{name}:{line}: this is not UTF-8; save the file so"))
+        usage(format!("{name}:{line}: {}", messages::NOT_UTF8.first([])))
     })
 }
 
@@ -276,8 +278,7 @@ impl FileAccount {
             if let Some(path) = path
                 && let Err(err) = RegularFile::open(path, Protection::Private)
             {
-                let what =
-                    format!("cannot read {kind} file {}: {}", path.display(), err.about_secret());
+                let what = action_first(&credentials::unreadable(kind, path, &err));
                 diagnostics.report(line, &format!("account.{}.{kind}_file", self.name), &what);
             }
         }

@@ -6,13 +6,16 @@ mod diagnostics;
 pub(crate) mod edit;
 mod file;
 mod leftover;
+pub(crate) mod messages;
 mod place;
 mod redis;
+mod run_options;
 mod serve;
 mod table;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +23,9 @@ use std::time::Duration;
 
 use crate::cli::{self, spelling};
 use crate::error::{Exit, both};
+use crate::language::in_both;
 use crate::log::{printable, without_long_words};
+use crate::message::command;
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
@@ -83,6 +88,7 @@ impl<'a> Config<'a> {
         let needs_secrets = secrets.are_needed(&file);
         let config = Config { common, given, file, needs_secrets };
         config.check_conflicts(secrets)?;
+        command::set(config.run_options());
         Ok(config)
     }
 
@@ -105,9 +111,7 @@ impl<'a> Config<'a> {
         } else if names.is_empty() {
             Ok(vec![self.settings_of_command_line()?])
         } else {
-            Err(Exit::Usage.error(
-                "ACCOUNT is the name of an account in a config, and there is none; give --config, or leave it out",
-            ))
+            Err(Exit::Usage.error(messages::NO_CONFIG.text()))
         }
     }
 
@@ -121,11 +125,11 @@ impl<'a> Config<'a> {
         let mut accounts = self.accounts(name.map_or(&[], std::slice::from_ref))?;
         match (accounts.pop(), accounts.is_empty()) {
             (Some(only), true) => Ok(only),
-            _ => Err(Exit::Usage.error(format!(
-                "which ACCOUNT? {} has {}",
-                self.file.path.display(),
-                self.listed_names()
-            ))),
+            _ => {
+                let file = self.file.path.display();
+                let said = messages::WHICH_ACCOUNT.with([&file, &self.listed_names()]);
+                Err(Exit::Usage.error(said))
+            }
         }
     }
 
@@ -148,28 +152,26 @@ impl<'a> Config<'a> {
         let are_accounts_named = self.common.names_config() && !self.file.accounts.is_empty();
         if self.is_account_given() && (is_appid_typed || !are_accounts_named) {
             return match given.contains(&"secret_file") && !typed.has("secret_file") && has_secret {
-                true => Err(Exit::Usage.error(format!(
-                    "{} and {} both say what the AppSecret is: unset one of them",
-                    typed.name_of("secret_file"),
-                    credentials::VARIABLE
-                ))),
+                true => {
+                    let names =
+                        [&typed.name_of("secret_file"), &credentials::VARIABLE as &dyn Display];
+                    Err(Exit::Usage.error(messages::TWO_SECRETS.with(names)))
+                }
                 false => Ok(()),
             };
         }
         let mut names: Vec<_> = given.iter().map(|id| typed.name_of(id)).collect();
         names.extend(has_secret.then(|| credentials::VARIABLE.to_owned()));
-        let (verb, list) = (if names.len() == 1 { "goes" } else { "go" }, names.join(" and "));
+        let list = names.join(" and ");
+        let goes = if names.len() == 1 { "goes" } else { "go" };
+        let goes = in_both(format!("{list} {goes}"), &list);
         let file = self.file.path.display();
         match (names.is_empty(), given.contains(&"appid")) {
             (true, _) => Ok(()),
-            (false, false) => Err(Exit::Usage.error(format!(
-                "{list} {verb} with --appid, and the accounts are those of {file}: say it there, or give --appid"
-            ))),
+            (false, false) => Err(Exit::Usage.error(messages::NEEDS_APPID.with([&goes, &file]))),
             (false, true) => {
                 let what = if self.common.has_names { "ACCOUNT" } else { "--config" };
-                Err(Exit::Usage.error(format!(
-                    "{list}: this is another account than those of {file}, which {what} names: unset what is not meant"
-                )))
+                Err(Exit::Usage.error(messages::OTHER_ACCOUNT.with([&list, &file, &what])))
             }
         }
     }
@@ -299,10 +301,13 @@ impl<'a> Config<'a> {
             .map(|name| {
                 let shown = printable(&without_long_words(name), MAX_NAME);
                 let hint = match spelling::nearest(name, &known) {
-                    Some(near) => format!("is it {near}?"),
-                    None => format!("there are {}", self.listed_names()),
+                    Some(near) => in_both(format!("is it {near}?"), format!("是否为 {near}？")),
+                    None => {
+                        let names = self.listed_names();
+                        in_both(format!("there are {names}"), format!("已有：{names}"))
+                    }
                 };
-                format!("there is no account {shown} in {}; {hint}", self.file.path.display())
+                messages::UNKNOWN_ACCOUNT.with([&shown, &self.file.path.display(), &hint])
             })
             .collect();
         if problems.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(problems)) }
@@ -346,11 +351,7 @@ impl<'a> Config<'a> {
         state
             .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")))
             .map(|state| state.join("wxtoken"))
-            .ok_or_else(|| {
-                Exit::Usage.error(
-                    "cannot tell where documents are published: give --dir (HOME is not set)",
-                )
-            })
+            .ok_or_else(|| Exit::Usage.error(messages::NO_PLACE.text()))
     }
 
     /// Fails if `--dir` was typed and is the place of no document, because each of the file's accounts that are meant has a
@@ -359,10 +360,7 @@ impl<'a> Config<'a> {
         let mut meant =
             self.file.accounts.iter().filter(|it| names.is_empty() || names.contains(&it.name));
         match self.common.typed.has("dir") && meant.all(|it| it.file.is_some()) {
-            true => Err(Exit::Usage.error(format!(
-                "--dir has no meaning here: in {} each account that is meant has a file of its own; leave it out",
-                self.file.path.display()
-            ))),
+            true => Err(Exit::Usage.error(messages::DIR_UNUSED.with([&self.file.path.display()]))),
             false => Ok(()),
         }
     }
@@ -379,10 +377,8 @@ impl<'a> Config<'a> {
             .map_err(|what| Exit::Usage.error(format!("{name} {shown} {what}")))?;
         match &self.common.dir {
             Some(dir) if typed.has("dir") && !typed.has("file") && !is_in(&document, dir) => {
-                let dir = dir.display();
-                Err(Exit::Usage.error(format!(
-                    "{name} {shown} is not in --dir {dir}: unset the variable, or leave out --dir"
-                )))
+                let values: [&dyn Display; 3] = [&name, &shown, &dir.display()];
+                Err(Exit::Usage.error(messages::NOT_IN_DIR.with(values)))
             }
             _ => Ok(document),
         }
@@ -405,8 +401,8 @@ fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
         if let (Some((other, document)), Origin::Config { account: place, .. }) =
             (shared, &upstream.origin)
         {
-            let document = document.display();
-            problems.push(format!("{place}: its document {document} is account {other}'s, too"));
+            let said = messages::SHARED_DOCUMENT.first([&document.display(), other]);
+            problems.push(format!("{place}: {said}"));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(problems)) }

@@ -8,6 +8,7 @@ use time::UtcDateTime;
 
 use super::{Level, without_secrets};
 use crate::language::Language;
+use crate::message::action_first;
 
 /// The forms of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +46,7 @@ pub(super) fn line(
 ) -> String {
     // Whatever a message quotes: a setting that names a file may be the secret itself.
     let message = message.to_string();
+    let message = in_order(&message);
     let message = Language::of_process().resolve(&message);
     let message = without_secrets(&message).replace('\n', " ");
     match FORMAT.get() {
@@ -52,6 +54,15 @@ pub(super) fn line(
             json(UtcDateTime::now(), level, verb, event, fields, &message)
         }
         Some((LogFormat::Text, _)) | None => format!("wxtoken: {message}\n"),
+    }
+}
+
+/// Returns the message with what to do first, after the verb that it begins with.
+fn in_order(message: &str) -> String {
+    let is_verb = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    match message.split_once(": ") {
+        Some((verb, rest)) if is_verb(verb) => format!("{verb}: {}", action_first(rest)),
+        _ => action_first(message),
     }
 }
 
@@ -66,7 +77,7 @@ fn json(
     let (date, (hour, minute, second, milli)) = (time.date(), time.as_hms_milli());
     let level = match level {
         Level::Silent | Level::Error => "error",
-        Level::Info => "info",
+        Level::Notice | Level::Info => "info",
         Level::Debug => "debug",
         Level::Network => "network",
     };

@@ -5,11 +5,19 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use crate::error::Exit;
+use crate::message::messages;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::os::hook::Hook;
+
+messages! {
+    NO_ACCOUNT<0> {
+        "Give --appid, or set WXTOKEN_APPID, or give a config with accounts in it.", "no account";
+        "请给出 --appid，或设置 WXTOKEN_APPID，或用 --config 指定含有账号的配置。", "没有账号";
+    }
+}
 
 /// The name of the account that the command line defines.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
@@ -56,10 +64,6 @@ impl Account {
     /// Returns the AppID. Fails if it is unknown, except for a mirror, which asks by the account's name.
     pub(crate) fn needed_appid(&self) -> anyhow::Result<&str> {
         let unneeded = (self.rules == Rules::Mirror).then_some("");
-        self.appid.as_deref().or(unneeded).ok_or_else(|| {
-            Exit::Usage.error(
-                "no account: give --appid, or set WXTOKEN_APPID, or give a config with accounts in it",
-            )
-        })
+        self.appid.as_deref().or(unneeded).ok_or_else(|| Exit::Usage.error(NO_ACCOUNT.text()))
     }
 }

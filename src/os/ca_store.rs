@@ -14,7 +14,24 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::log::debug;
-use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
+use crate::message::messages;
+use crate::os::fault::{Doing, explain};
+use crate::os::file::read::{self, MAX_PEM, Protection, ReadError, cannot_read};
+
+messages! {
+    NO_CERTIFICATE<2> {
+        "Correct {0} or unset it: the public roots need none.", "{1} has no certificate in it";
+        "请修正或删除环境变量 {0}：公共根证书已内置。", "{1} 中没有证书";
+    }
+    TOO_MANY<3> {
+        "Name a directory of certificates alone in {0}.", "{1} has more than {2} files";
+        "请让 {0} 指向只存放证书的目录。", "{1} 中的文件超过 {2} 个";
+    }
+    TOO_MUCH<2> {
+        "Name a directory of certificates alone in {0}.", "its files have more than {1} bytes together";
+        "请让 {0} 指向只存放证书的目录。", "其文件总计超过 {1} 字节";
+    }
+}
 
 /// The variable with a file of certificates.
 const FILE: &str = "SSL_CERT_FILE";
@@ -53,13 +70,13 @@ impl CaStore {
         let mut sources = Vec::new();
         let source = |name, value: &OsStr| format!("{name}={}", value.display());
         if let Some(value) = file {
-            let pem = read_pem(Path::new(&value)).map_err(|err| match err {
-                ReadError::Io(err) => format!("{FILE}: cannot read {}: {err}", value.display()),
-                other => format!("{FILE}: {}: {other}", value.display()),
+            let pem = read_pem(Path::new(&value)).map_err(|err| {
+                let shown = value.display().to_string();
+                format!("{FILE}: {}", cannot_read(&shown, &err.to_string()))
             })?;
             match certificates(&pem) {
                 them if them.is_empty() => {
-                    return Err(format!("{FILE}: {} has no certificate in it", value.display()));
+                    return Err(NO_CERTIFICATE.with([&FILE, &value.display()]));
                 }
                 them => found.extend(them),
             }
@@ -75,7 +92,7 @@ impl CaStore {
                 found.extend(them);
             }
             if !is_any_good {
-                return Err(format!("{DIRECTORIES}: {} has no certificate in it", value.display()));
+                return Err(NO_CERTIFICATE.with([&DIRECTORIES, &value.display()]));
             }
             debug!("{DIRECTORIES} adds {} certificates", found.len() - before);
             sources.push(source(DIRECTORIES, &value));
@@ -89,21 +106,18 @@ impl CaStore {
 /// that this user cannot read, are passed over. `left` is how many more bytes may be read.
 fn of_directory(directory: &Path, left: &mut u64) -> Result<BTreeSet<Vec<u8>>, String> {
     let fault = |path: &Path, what: &dyn std::fmt::Display| {
-        format!("{DIRECTORIES}: cannot read {}: {what}", path.display())
+        format!("{DIRECTORIES}: {}", cannot_read(&path.display().to_string(), &what.to_string()))
     };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(err) => return Err(fault(directory, &read::explain(err, directory))),
+        Err(err) => return Err(fault(directory, &explain(err, directory, Doing::Reading))),
     };
     let paths: Result<Vec<PathBuf>, _> =
         entries.take(MAX_FILES + 1).map(|entry| entry.map(|it| it.path())).collect();
-    let paths = paths.map_err(|err| fault(directory, &err))?;
+    let paths = paths.map_err(|err| fault(directory, &explain(err, directory, Doing::Reading)))?;
     if paths.len() > MAX_FILES {
-        return Err(format!(
-            "{DIRECTORIES}: {} has more than {MAX_FILES} files",
-            directory.display()
-        ));
+        return Err(TOO_MANY.with([&DIRECTORIES, &directory.display(), &MAX_FILES]));
     }
     let mut found = BTreeSet::new();
     for path in paths {
@@ -118,9 +132,9 @@ fn of_directory(directory: &Path, left: &mut u64) -> Result<BTreeSet<Vec<u8>>, S
             }
             Err(err) => return Err(fault(&path, &err)),
         };
-        *left = left.checked_sub(pem.len() as u64).ok_or_else(|| {
-            format!("{DIRECTORIES}: its files have more than {MAX_TOTAL} bytes together")
-        })?;
+        *left = left
+            .checked_sub(pem.len() as u64)
+            .ok_or_else(|| TOO_MUCH.with([&DIRECTORIES, &MAX_TOTAL]))?;
         found.extend(certificates(&pem));
     }
     Ok(found)
@@ -146,6 +160,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::language::Language;
 
     fn authority(name: &str) -> String {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -202,7 +217,7 @@ mod tests {
         let path = dir.path().join("ca.pem");
         let shown = path.display().to_string();
         let says = |result: Result<CaStore, String>, parts: &[&str]| {
-            let err = result.unwrap_err();
+            let err = Language::English.resolve(&result.unwrap_err()).into_owned();
             assert!(parts.iter().all(|part| err.contains(part)), "{err}");
         };
         says(store(Some(&path), None), &["SSL_CERT_FILE: cannot read", &shown]);

@@ -19,9 +19,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use self::children::AwaitedChild;
-use super::descriptors::shortage::{self, explained, is_shortage};
-use crate::language::bilingual;
+use super::descriptors::shortage::is_shortage;
+use super::fault::{Doing, explained};
+use crate::language::{bilingual, in_both};
 use crate::log;
+use crate::message::{action_first, cannot, messages};
 
 /// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -254,53 +256,93 @@ fn wait(
     }
 }
 
+messages! {
+    INTERPRETER<1> {
+        "Correct the first line of {0} (#!).", "{0} cannot be run: the interpreter of its first line is not there";
+        "请更正 {0} 的首行（#!）。", "无法运行 {0}：首行指定的解释器不存在";
+    }
+    NO_PROGRAM<1> {
+        "Give the path of a program, or one that is in PATH.", "{0} is not there; it is run without a shell";
+        "请写程序的路径，或 PATH 中的程序名。", "找不到 {0}（不经 shell 运行）";
+    }
+    NO_PROCESS<1> {
+        "Raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.", "{0} cannot be run";
+        "请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。", "无法运行 {0}";
+    }
+    LOST_CHILD<1> {
+        "See whether another program reaps it.", "{0} cannot be waited for";
+        "请检查是否有其他程序回收了该进程。", "无法等待 {0} 结束";
+    }
+    ENDED<2> {
+        "See what {0} says, above in the log, and run it by hand.", "{0} {1}";
+        "请查看 {0} 的输出，并手动运行。", "{0} {1}";
+    }
+    TIMED_OUT<3> {
+        "Make it faster, or give it more with {2}_timeout.", "{0} was killed after {1}";
+        "请缩短其运行时间，或调大 {2}_timeout。", "{0} 运行 {1} 后被终止";
+    }
+    CUT_SHORT<1> {
+        "Run it by hand.", "{0} was cut short, for wxtoken was told to end";
+        "请手动运行。", "wxtoken 被要求退出，{0} 被中断";
+    }
+}
+
 impl fmt::Display for HookFailure {
+    /// `What to do: the token is published, and its hook failed: PROGRAM what happened. What follows.`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exists = || is_path(&self.program) && self.program.exists();
         let (before, after) = match self.kind {
             HookKind::OnChange => (
-                "the token is published, and its hook failed",
+                bilingual!(
+                    "the token is published, and its hook failed",
+                    "token 已发布，但 on_change 命令失败"
+                ),
                 bilingual!(
                     "It runs again when the token changes the next time; run it yourself now.",
-                    "token 已发布，但 on_change 命令失败；下次 token 变化时才会再次运行，请先手动执行。"
+                    "下次 token 变化时才会再次运行，请先手动执行。"
                 ),
             ),
             HookKind::OnTrouble => (
-                "on_trouble failed",
-                bilingual!(
-                    "It runs again within minutes.",
-                    "on_trouble 命令失败，数分钟内会再次运行。"
-                ),
+                bilingual!("on_trouble failed", "on_trouble 命令失败"),
+                bilingual!("It runs again within minutes.", "数分钟内会再次运行。"),
             ),
         };
-        write!(f, "{before}: {} ", self.program.display())?;
-        match &self.cause {
+        let program = &self.program.display();
+        let what = match &self.cause {
             // The program exists, so that it is its interpreter which does not.
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound && exists() => {
-                f.write_str("cannot be run: the interpreter of its first line is not there")?;
+                INTERPRETER.with([program])
             }
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::NotFound => {
-                f.write_str("is not there; it is run without a shell, by its path or from PATH")?;
+                NO_PROGRAM.with([program])
             }
             HookFailureCause::NotStarted(err) if err.kind() == ErrorKind::WouldBlock => {
-                write!(f, "cannot be run: {err}. {}", shortage::remedy())?;
+                NO_PROCESS.quoting([program], err)
             }
-            HookFailureCause::NotStarted(err) => write!(f, "cannot be run: {}", explained(err))?,
-            HookFailureCause::Lost(err) => write!(f, "cannot be waited for: {err}")?,
-            HookFailureCause::Ended(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => write!(f, "exited with status {code}")?,
-                (_, Some(signal)) => write!(f, "was killed by signal {signal}")?,
-                _ => f.write_str("ended")?,
-            },
+            HookFailureCause::NotStarted(err) => {
+                let cannot = cannot("run", "运行", program);
+                format!("{cannot}: {}", explained(err, &self.program, Doing::Running))
+            }
+            HookFailureCause::Lost(err) => LOST_CHILD.quoting([program], err),
+            HookFailureCause::Ended(status) => {
+                let how = match (status.code(), status.signal()) {
+                    (Some(code), _) => in_both(
+                        format!("exited with status {code}"),
+                        format!("的退出状态为 {code}"),
+                    ),
+                    (_, Some(signal)) => in_both(
+                        format!("was killed by signal {signal}"),
+                        format!("被信号 {signal} 终止"),
+                    ),
+                    _ => in_both("ended", "已结束"),
+                };
+                ENDED.with([program, &how])
+            }
             HookFailureCause::TimedOut(timeout) => {
-                let timeout = humantime::format_duration(*timeout);
-                let key = self.kind.key();
-                write!(f, "was killed after {timeout}; {key}_timeout gives it more")?;
+                TIMED_OUT.with([program, &humantime::format_duration(*timeout), &self.kind.key()])
             }
-            HookFailureCause::CutShort => {
-                f.write_str("was cut short, for wxtoken was told to end")?
-            }
-        }
-        write!(f, ". {after}")
+            HookFailureCause::CutShort => CUT_SHORT.with([program]),
+        };
+        write!(f, "{} ({after})", action_first(&format!("{before}: {what}")))
     }
 }

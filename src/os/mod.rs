@@ -5,6 +5,7 @@ pub(crate) mod ca_store;
 pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod ending;
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod hook;
 pub(crate) mod local_time;

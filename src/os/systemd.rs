@@ -17,6 +17,24 @@ use socket2::{Domain, Socket, Type};
 
 use crate::error::Exit;
 use crate::log::{error, printable};
+use crate::message::{action_first, messages};
+
+messages! {
+    NOT_TOLD<0> {
+        "Check NOTIFY_SOCKET, and NotifyAccess= of the unit.", "cannot tell systemd how it goes";
+        "请检查 NOTIFY_SOCKET 与单元的 NotifyAccess=。", "无法向 systemd 报告状态";
+    }
+    NO_NUMBER<0> {
+        "Unset LISTEN_FDS, or start it by a socket unit.", "LISTEN_FDS is not a number of sockets";
+        "请取消设置 LISTEN_FDS，或通过 socket 单元启动。", "LISTEN_FDS 不是套接字数量";
+    }
+    NO_LISTENER<2> {
+        "In the socket unit use ListenStream=, and leave Accept= off.",
+        "descriptor {0} that systemd passed ({1}) is no listening stream socket";
+        "请在 socket 单元中使用 ListenStream=，并关闭 Accept=。",
+        "systemd 传入的描述符 {0}（{1}）不是监听中的流套接字";
+    }
+}
 
 /// How long to wait for a manager that does not read. The event loop waits as long.
 const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -72,7 +90,7 @@ fn notify(state: &str) {
     static LOGGED: Once = Once::new();
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
     if let Err(err) = send(&name, state) {
-        LOGGED.call_once(|| error!("cannot tell systemd how it goes (NOTIFY_SOCKET): {err}"));
+        LOGGED.call_once(|| error!("{}", action_first(&NOT_TOLD.quoting([], &err))));
     }
 }
 
@@ -102,7 +120,7 @@ pub(crate) struct PassedSocket {
 pub(crate) fn take_passed_sockets() -> anyhow::Result<Vec<PassedSocket>> {
     let count = env::var("LISTEN_FDS").unwrap_or_default();
     if !count.is_empty() && !count.parse().is_ok_and(|count: usize| count <= MAX_PASSED) {
-        return Err(Exit::Usage.error("LISTEN_FDS is not a number of sockets"));
+        return Err(Exit::Usage.error(NO_NUMBER.text()));
     }
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -113,12 +131,10 @@ pub(crate) fn take_passed_sockets() -> anyhow::Result<Vec<PassedSocket>> {
             let name = name.map(|name| printable(name, MAX_NAME));
             match take_listening(&mut descriptors, nth) {
                 Some(socket) => Ok(PassedSocket { socket, name }),
-                None => Err(Exit::Usage.error(format!(
-                    "descriptor {} that systemd passed ({}) is no listening stream socket; in the socket unit use \
-                     ListenStream=, and leave Accept= off",
-                    FIRST_PASSED + nth,
-                    name.as_deref().unwrap_or("without a name"),
-                ))),
+                None => {
+                    let name = name.as_deref().unwrap_or("without a name");
+                    Err(Exit::Usage.error(NO_LISTENER.with([&(FIRST_PASSED + nth), &name])))
+                }
             }
         })
         .collect()

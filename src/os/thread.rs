@@ -8,7 +8,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::language::bilingual;
+use crate::message::messages;
+
+messages! {
+    BROKE_OFF<0> {
+        "Please report it.", "a thread broke off by a fault in wxtoken itself";
+        "请报告此问题。", "wxtoken 内部错误导致线程中断";
+    }
+    NO_THREADS<0> {
+        "Raise ulimit -u, or TasksMax= of the unit.", "there can be no more threads";
+        "请调高 ulimit -u 或 TasksMax=。", "无法创建线程";
+    }
+}
 
 /// Runs `work` on a new thread, and returns its result. Unlike tokio's blocking threads, of which there are few, it does
 /// not queue behind refreshes. Fails if there can be no more threads, or if `work` panics.
@@ -20,23 +31,13 @@ pub(crate) async fn run<R: Send + 'static>(
         let _ = sender.send(work()); // Not received if the future was dropped.
     };
     thread::Builder::new().spawn(work).map_err(explain)?;
-    let broke_off = "a thread broke off by a fault in wxtoken itself; please report it";
-    result.await.map_err(|_| io::Error::other(broke_off))
+    result.await.map_err(|_| io::Error::other(BROKE_OFF.text()))
 }
 
 /// Adds to an error of a thread that was not started what to do.
 pub(crate) fn explain(err: io::Error) -> io::Error {
     let kind = err.kind();
-    io::Error::new(
-        kind,
-        format!(
-            "there can be no more threads: {err}; {}",
-            bilingual!(
-                "raise ulimit -u, or TasksMax= of the unit.",
-                "无法创建线程，请调高 ulimit -u 或 TasksMax=。"
-            )
-        ),
-    )
+    io::Error::new(kind, NO_THREADS.quoting([], err))
 }
 
 /// A stop of this process is noticed by a wait that took this much longer than asked, and no more of it counts.

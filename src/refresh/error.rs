@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use time::UtcDateTime;
 
-use crate::error::Exit;
-use crate::language::{bilingual, in_both};
+use super::{FOREIGN, LOCKED};
+use crate::error::{Exit, in_order};
+use crate::language::in_both;
 use crate::model::document::rfc3339;
 use crate::upstream::UpstreamError;
 
@@ -66,17 +67,9 @@ impl fmt::Display for RefreshError {
                 );
                 write!(f, "{error} {rest}")
             }
-            RefreshError::Locked => f.write_str(
-                "another fetch held the lock until the deadline; see what it waits for, or give more --timeout",
-            ),
-            RefreshError::Local(err) => write!(f, "{err:#}"),
-            RefreshError::Foreign { place, appid } => {
-                let remedy = bilingual!(
-                    "give this account its own --file or --dir, or remove that document.",
-                    "该文件属于另一个 AppID：请为此账号另行指定 --file 或 --dir，或删除该文件。"
-                );
-                write!(f, "{place} belongs to {appid}; {remedy}")
-            }
+            RefreshError::Locked => f.write_str(&LOCKED.first([])),
+            RefreshError::Local(err) => f.write_str(&in_order(err)),
+            RefreshError::Foreign { place, appid } => f.write_str(&FOREIGN.first([place, appid])),
         }
     }
 }

@@ -8,6 +8,7 @@ use time::UtcDateTime;
 
 use super::Refresh;
 use crate::log::debug;
+use crate::message::command::command;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::errcode::Class;
@@ -27,6 +28,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) asks_anyway: bool,
     /// Whether the document is got with the secret itself, as a token is. A ticket is got with a token.
     pub(crate) is_of_token: bool,
+    /// Whether a token that was reported as rejected stays if WeChat honours it.
+    pub(crate) keeps_honoured: bool,
 }
 
 /// What is remembered in one turn to publish.
@@ -65,17 +68,24 @@ impl<'a> Turn<'a> {
         let now = self.refresh.clock.now().wall;
         let wait = |until: UtcDateTime| Duration::try_from(until - now).unwrap_or_default();
         if let Some((refusal, until)) = self.record.refusal(&self.hashes.request, now) {
-            return Err(UpstreamError::StillRefused { refusal, until, wait: wait(until) });
+            let (wait, at_once) = (wait(until), self.at_once());
+            return Err(UpstreamError::StillRefused { refusal, until, wait, at_once });
         }
         match self.record.lost(now) {
             Some(lost) if self.refresh.rules == Rules::Classic => match lost.next_at {
                 Some(until) => {
-                    Err(UpstreamError::Rationed { lost: lost.count, until, wait: wait(until) })
+                    let (lost, wait, at_once) = (lost.count, wait(until), self.at_once());
+                    Err(UpstreamError::Rationed { lost, until, wait, at_once })
                 }
                 None => Ok(()),
             },
             _ => Ok(()),
         }
+    }
+
+    /// Returns the command that asks WeChat all the same.
+    fn at_once(&self) -> String {
+        command("fetch", self.refresh.name.split(':').next(), &["--force"])
     }
 
     /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. Returns `None`
@@ -103,6 +113,18 @@ impl<'a> Turn<'a> {
             }
         }
         Some(verdict)
+    }
+
+    /// Asks WeChat whether it honours the token of a document that was reported as rejected, where it is to be kept then.
+    pub(super) fn verdict_on_report(
+        &self,
+        document: &Document,
+        deadline: Instant,
+    ) -> Option<Liveness> {
+        // Half of the time is for a request.
+        let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline) / 2);
+        let probe = || self.memory.probe.probe(&document.token, timeout);
+        self.memory.keeps_honoured.then(probe)
     }
 
     /// Notes that a request is about to be sent. On classic it mints a token, and its answer counts as lost from now on:

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::log::{self, debug, printable};
+use crate::message::messages;
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document};
 use crate::model::secret::Secret;
@@ -20,6 +21,8 @@ use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, UpstreamE
 pub(crate) use error::RefreshError;
 pub(crate) use memory::Memory;
 use memory::Turn;
+#[cfg(test)]
+pub(crate) use transaction::ALL as PUTTING_BACK_MESSAGES;
 use transaction::Transaction;
 
 mod error;
@@ -39,6 +42,25 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request is sent with less time than this left: WeChat might mint a token, and the answer would not be waited for.
 /// On the classic API that invalidates the published token.
 const MIN_ATTEMPT: Duration = Duration::from_millis(500);
+
+messages! {
+    LOCKED<0> {
+        "See what that one waits for, or give more --timeout.", "another fetch held the lock until the deadline";
+        "请查看其在等待什么，或调大 --timeout。", "另一个 fetch 一直持有锁，直到超时";
+    }
+    FOREIGN<2> {
+        "Give this account its own --file or --dir, or remove that document.", "{0} belongs to {1}";
+        "请为此账号另行指定 --file 或 --dir，或删除该文件。", "{0} 属于另一个 AppID {1}";
+    }
+    TOLD_TO_END<0> {
+        "Run it again.", "WeChat was not asked, because wxtoken was told to end";
+        "请再次运行。", "wxtoken 被要求退出，未向微信发出请求";
+    }
+    NO_TIME<0> {
+        "Give more --timeout.", "no time is left to ask";
+        "请调大 --timeout。", "没有时间再发请求";
+    }
+}
 
 /// The result of a refresh. The document is the one that is published now.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,6 +162,16 @@ impl Refresh<'_> {
                     }
                     Some(Liveness::Dead) => is_dead = true,
                     None => {}
+                }
+            }
+            // Reported as rejected, and the published one. Who reported it may be wrong.
+            if let (Some(document), TokenRequest::OtherThan(_)) = (&published, request)
+                && !document.left(self.clock.now()).is_zero()
+            {
+                match turn.verdict_on_report(document, deadline) {
+                    Some(Liveness::Alive) => return Ok(Outcome::Kept(document.clone())),
+                    Some(Liveness::Dead) => is_dead = self.rules != Rules::Work,
+                    Some(Liveness::Unknown(_)) | None => {}
                 }
             }
         }
@@ -262,7 +294,7 @@ impl Refresh<'_> {
         self.check_time(deadline)?;
         loop {
             if self.ending.is_some_and(Ending::begin) {
-                return Err(anyhow!("WeChat was not asked, because wxtoken was told to end").into());
+                return Err(anyhow!(TOLD_TO_END.text()).into());
             }
             transaction.check()?;
             if let Some(turn) = turn {
@@ -373,8 +405,11 @@ impl Refresh<'_> {
     /// Fails if too little time is left for an attempt.
     fn check_time(&self, deadline: Instant) -> Result<(), RefreshError> {
         if self.clock.until(deadline) < MIN_ATTEMPT {
-            let reason = "no time is left to ask; give more --timeout";
-            return Err(RefreshError::Upstream(UpstreamError::unreachable(reason, true, false)));
+            return Err(RefreshError::Upstream(UpstreamError::unreachable(
+                NO_TIME.text(),
+                true,
+                false,
+            )));
         }
         Ok(())
     }

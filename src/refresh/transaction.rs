@@ -4,10 +4,18 @@
 
 use super::RefreshError;
 use crate::log::error;
+use crate::message::{action_first, messages};
 use crate::model::document::{Document, rfc3339};
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::Publisher;
+
+messages! {
+    NOT_PUT_BACK<1> {
+        "Let fetch run again soon.", "the document cannot be put back and ends at {0}";
+        "请尽快再次运行 fetch。", "token 文件无法恢复，将于 {0} 到期";
+    }
+}
 
 /// One refresh under a lease: the document published at its beginning, and what has been done to it since.
 pub(super) struct Transaction<'a> {
@@ -102,7 +110,8 @@ impl<'a> Transaction<'a> {
                     && let Err(err) = self.publisher.publish(published)
                 {
                     let (name, ends) = (self.name, rfc3339(shortened.expires_at(now)));
-                    error!("{name}: the document cannot be put back and ends at {ends}: {err:#}");
+                    let said = NOT_PUT_BACK.with([&ends]);
+                    error!("{name}: {}", action_first(&format!("{said}: {err:#}")));
                 }
                 why
             }

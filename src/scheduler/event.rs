@@ -1,9 +1,27 @@
 //! What the operator is told about refreshes, as lines of the log.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use crate::language::{bilingual, in_both};
+use crate::language::in_both;
 use crate::log::{debug, error, info};
+use crate::message::command::{command, report_rejected};
+use crate::message::{action_first, messages};
+
+/// A pause after which it is said how not to wait for it.
+const FAR_AWAY: Duration = Duration::from_secs(5 * 60);
+
+messages! {
+    TOKEN_KILLED<2> {
+        "Find the program that refreshed it: {1}.", "WeChat honours token {0} no longer: another program refreshed the token";
+        "请找出刷新它的程序：{1}。", "微信不再承认 token {0}：可能有其他程序也在刷新";
+    }
+    TOKEN_DOUBTED<2> {
+        "If it is dead: {1}; else it stays until another client says so, too.",
+        "a client says that WeChat rejects token {0}, and WeChat cannot be asked";
+        "如确已失效：{1}；否则待另一个调用方也报告后再更换。", "调用方报告 token {0} 被微信拒绝，但无法向微信核实";
+    }
+}
 
 /// Something that happened to an account's token or ticket.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,36 +57,21 @@ impl Event {
                 );
             }
             Event::Dead(token) => {
-                let dead = in_both(
-                    format!("WeChat honours token {token} no longer"),
-                    format!("token {token} 已失效"),
-                );
-                let what = bilingual!(
-                    "another program refreshed the token; find it: wxtoken check",
-                    "可能有其他程序也在刷新，请排查：wxtoken check"
-                );
+                let said = TOKEN_KILLED.first([&token, &command("check", Some(account), &[])]);
                 error!(
                     event = "token_killed", account = account, token_sha256 = token;
-                    "serve: {name}: {dead}: {what}"
+                    "serve: {name}: {said}"
                 );
             }
             Event::Unknown(why) => {
                 debug!(event = "token_unknown", account = account; "serve: {name}: cannot tell whether a token is alive: {why}");
             }
             Event::Unproven { token, why } => {
-                let rest = bilingual!(
-                    "The token stays until another client says so, too, or `wxtoken fetch --rejected -` here.",
-                    "暂不更换；如确已失效，请在本机执行 wxtoken fetch --rejected -。"
-                );
-                let doubted = in_both(
-                    format!(
-                        "a client says that WeChat rejects token {token}, and WeChat cannot be asked"
-                    ),
-                    format!("调用方报告 token {token} 被微信拒绝，暂时无法向微信核实"),
-                );
+                let values = [&token as &dyn Display, &report_rejected(Some(account))];
+                let said = action_first(&TOKEN_DOUBTED.quoting(values, why));
                 error!(
                     event = "token_doubted", account = account, token_sha256 = token;
-                    "serve: {name}: {doubted}: {why} {rest}"
+                    "serve: {name}: {said}"
                 );
             }
             Event::Rationed(why) => {
@@ -78,16 +81,25 @@ impl Event {
                 info!(event = "published", account = account; "serve: {name}: {what} is published");
             }
             Event::Failed { message, pause } => {
+                let at_once = match pause >= FAR_AWAY {
+                    true => {
+                        let pid = std::process::id();
+                        in_both(
+                            format!("; at once: kill -HUP {pid}"),
+                            format!("；立即重试：kill -HUP {pid}"),
+                        )
+                    }
+                    false => String::new(),
+                };
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
                 let next = in_both(format!("trying again in {pause}"), format!("{pause} 后重试"));
                 error!(
                     event = "refresh_failed", account = account, next_try_in = pause;
-                    "serve: {name}: {message} ({next})"
+                    "serve: {name}: {message} ({next}{at_once})"
                 );
             }
             Event::Recovered => {
-                let what = bilingual!("all is well again", "已恢复正常");
-                error!(event = "recovered", account = account; "serve: {name}: {what}");
+                error!(event = "recovered", account = account; "serve: {name}: {}", in_both("all is well again", "已恢复正常"));
             }
         }
     }

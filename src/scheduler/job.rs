@@ -20,6 +20,7 @@ use crate::os::clock::Clock;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::Store;
+use crate::upstream::connect::NO_SECRET_HERE;
 use crate::upstream::{
     Credential, IssuedToken, Liveness, Probe, RefreshMode, TokenSource, Upstream, UpstreamError,
 };
@@ -139,7 +140,7 @@ impl UpstreamConnection {
         match known {
             Some(upstream) => Ok(upstream),
             None => {
-                let upstream = self.connect()?.context("there is no AppSecret")?;
+                let upstream = self.connect()?.context(NO_SECRET_HERE.text())?;
                 Ok(Arc::clone(lock(&self.upstream).insert(upstream)))
             }
         }
@@ -249,7 +250,9 @@ impl JobContext {
     }
 
     fn memory<'a>(&self, credential: &'a dyn Credential, probe: &'a dyn Probe) -> Memory<'a> {
-        Memory { credential, probe, asks_anyway: self.asks_anyway, is_of_token: true }
+        let asks_anyway = self.asks_anyway;
+        // A report is probed before it comes here.
+        Memory { credential, probe, asks_anyway, is_of_token: true, keeps_honoured: false }
     }
 
     fn refresh(&self, upstream: &dyn Upstream, attempt: &Attempt, news: &NewsSender) -> JobReport {

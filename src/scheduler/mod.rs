@@ -15,6 +15,8 @@ mod state;
 mod ticket;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use event::ALL as EVENT_MESSAGES;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -29,6 +29,14 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// gains nothing from a kept-alive connection.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the parser of a connection is kept after an answer. It is most of what a connection costs in memory; a busy
+/// client asks again sooner.
+pub(crate) const PARSER_KEPT: Duration = Duration::from_secs(1);
+
+/// How many connections have a parser at once for that reason alone. If there are more, an answered connection drops its own
+/// at once.
+pub(crate) const MAX_KEPT_PARSERS: usize = 256;
+
 /// How long a client has to read a last answer and to close its side, until the server closes the connection.
 pub(crate) const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 

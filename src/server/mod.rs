@@ -23,8 +23,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
+#[cfg(test)]
+pub(crate) use state::snapshot::ALL as ACCESS_MESSAGES;
 pub(crate) use state::snapshot::{AccessReader, AccountServers, ServerSettings};
+#[cfg(test)]
+pub(crate) use transport::socket::ALL as LISTENING_MESSAGES;
 pub(crate) use transport::socket::{BoundSocket, Scheme};
+#[cfg(test)]
+pub(crate) use transport::tls::CERTIFICATE_MESSAGES;
 pub(crate) use transport::tls::{Tls, TlsFiles};
 
 use gateway::Gateway;
@@ -63,7 +69,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until a signal asks for the end. Calls `listening` with the addresses once clients can connect, and serves while
-/// that goes on. Runs in a `LocalSet`.
+/// that goes on. Runs where local tasks can be spawned.
 pub(crate) async fn serve(
     bound: Vec<BoundSocket>,
     options: Options,
@@ -82,6 +88,7 @@ pub(crate) async fn serve(
         state: Rc::clone(&state),
         tls: options.tls,
         gateway: Gateway::default(),
+        parsers: Cell::new(0),
     });
     let ServerSignals { hangup, mut shutdown } = options.signals;
     let reloading = spawn_local(reload(Rc::clone(&transport), hangup));

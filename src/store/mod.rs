@@ -8,11 +8,14 @@ use std::time::Instant;
 use anyhow::Result;
 use time::UtcDateTime;
 
+use crate::message::messages;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation};
 use crate::os::clock::Clock;
 
+#[cfg(test)]
+pub(crate) use self::redis::REDIS_MESSAGES;
 use self::redis::{RedisPool, RedisStore};
 use file::FileStore;
 use reader::FileWatch;
@@ -29,6 +32,21 @@ pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
 pub(crate) use record::{
     CACHED_BY_SDKS, LostAnswers, MAX_REPLACED, Record, RecordChange, TroubleClaim, TroubleEvent,
 };
+
+messages! {
+    NO_DOCUMENT<3> {
+        "Run {2}, which replaces it.", "{0} is no document: {1}";
+        "请执行 {2}，会将其替换。", "{0} 不是 token 文件：{1}";
+    }
+    OTHER_CHECK<1> {
+        "Wait for it.", "another check is trying the same, and holds {0}";
+        "请等待其结束。", "另一个 check 正在进行，持有 {0}";
+    }
+    LOCKS_DO_NOT_HOLD<1> {
+        "Use a file system with locks (--dir).", "locks do not hold in {0}: one was given twice";
+        "请用 --dir 指定支持文件锁的文件系统。", "{0} 中的文件锁无效：同一个锁被授予了两次";
+    }
+}
 
 /// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
 /// and hands it down. Cheap to clone; clones share everything.

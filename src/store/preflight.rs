@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Access, access, major, minor, statfs};
+use rustix::io::Errno;
 
+use super::{LOCKS_DO_NOT_HOLD, OTHER_CHECK};
+use crate::message::cannot;
 use crate::model::document::MAX_DOCUMENT;
 use crate::os::clock::Clock;
+use crate::os::fault::{Doing, explain};
 use crate::os::file::atomic;
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::File;
@@ -68,7 +72,10 @@ pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryS
     };
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => bail!("{} is not a directory", dir.display()),
+        Ok(_) => {
+            return Err(explain(Errno::NOTDIR.into(), dir, Doing::Writing))
+                .with_context(|| cannot("use", "使用", dir.display()));
+        }
         Err(err) if err.kind() == ErrorKind::NotFound => {
             let mut above = dir
                 .ancestors()
@@ -76,13 +83,13 @@ pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryS
                 .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
             let existing = above.find(|it| it.exists()).unwrap_or(Path::new("/"));
             access(existing, Access::WRITE_OK | Access::EXEC_OK)
-                .map_err(|err| read::explain(err.into(), existing))
-                .with_context(|| format!("{} is not there, and cannot be made", dir.display()))?;
+                .map_err(|err| explain(err.into(), dir, Doing::Writing))
+                .with_context(|| cannot("create directory", "创建目录", dir.display()))?;
             return Ok(DirectoryState::Missing);
         }
         Err(err) => {
-            return Err(read::explain(err, dir))
-                .with_context(|| format!("cannot enter {}", dir.display()));
+            return Err(explain(err, path, Doing::Reading))
+                .with_context(|| cannot("enter", "进入", dir.display()));
         }
     }
     try_replacing(path, dir, clock)?;
@@ -96,10 +103,11 @@ fn try_replacing(path: &Path, dir: &Path, clock: &dyn Clock) -> Result<()> {
     atomic::check_replaceable(path)?; // First, because a lock file in an append-only directory would stay.
     let lock = atomic::trial_lock(path)?;
     let acquired = FileLock::acquire(&lock, clock, clock.instant() + PATIENCE);
-    let not_created =
-        |err: anyhow::Error| anyhow!("cannot create {}: {}", lock.display(), err.root_cause());
+    let not_created = |err: anyhow::Error| {
+        anyhow!("{}: {}", cannot("create", "创建", lock.display()), err.root_cause())
+    };
     let Some(_lock) = acquired.map_err(not_created)? else {
-        bail!("another check is trying the same, and holds {}", lock.display());
+        bail!(OTHER_CHECK.with([&lock.display()]));
     };
     let attempt = |opened: &Dir, name: &OsStr| try_locks(dir, opened, name);
     let tried = atomic::try_replacing(path, MODE, MAX_DOCUMENT, attempt);
@@ -111,27 +119,29 @@ fn try_replacing(path: &Path, dir: &Path, clock: &dyn Clock) -> Result<()> {
 fn try_locks(dir: &Path, opened: &Dir, name: &OsStr) -> Result<()> {
     let open = || read::open_own_in(opened, name, read::Access::ReadWrite);
     let (one, other) = (open()?, open()?);
-    one.try_lock_exclusive().with_context(|| format!("flock fails in {}", dir.display()))?;
+    one.try_lock_exclusive()
+        .map_err(|err| explain(err, dir, Doing::Locking))
+        .with_context(|| cannot("lock files in", "锁定文件，目录", dir.display()))?;
     match other.try_lock_exclusive() {
         Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(()),
-        _ => bail!("locks do not hold in {}: one was given twice", dir.display()),
+        _ => bail!(LOCKS_DO_NOT_HOLD.with([&dir.display()])),
     }
 }
 
 /// Returns whether a process holds the lock at `path`.
 pub(super) fn lease_state(path: &Path) -> Result<LeaseState> {
-    let looking = || format!("cannot look at lock {}", path.display());
+    let looking = || cannot("look at lock", "查看锁文件", path.display());
     let file = match read::open_own(path, read::Access::Read) {
         Ok(file) => file,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(LeaseState::Free),
-        Err(err) => return Err(read::explain(err, path)).with_context(looking),
+        Err(err) => return Err(explain(err, path, Doing::Reading)).with_context(looking),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(LeaseState::Free),
         Err(err) if err.kind() == ErrorKind::WouldBlock => {
             Ok(LeaseState::Held(holder(&file).unwrap_or_default()))
         }
-        Err(err) => Err(anyhow!(err)).with_context(looking),
+        Err(err) => Err(explain(err, path, Doing::Locking)).with_context(looking),
     }
 }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Found, Watch};
+use super::{Found, NO_DOCUMENT, Watch};
+use crate::language::in_both;
+use crate::message::cannot;
+use crate::message::command::command;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::file::disk;
@@ -32,12 +35,9 @@ fn read_opened(
     path: &Path,
     kind: &DocumentKind,
 ) -> Result<(Found, Option<FileVersion>)> {
-    let reading = || format!("cannot read {}", path.display());
+    let reading = || cannot("read", "读取", path.display());
     let damaged = |what: &dyn Display| {
-        Found::Damaged(format!(
-            "{} is no document: {what}; wxtoken fetch replaces it",
-            path.display()
-        ))
+        Found::Damaged(NO_DOCUMENT.with([&path.display(), what, &command("fetch", None, &[])]))
     };
     let file = match opened {
         Ok(file) => file,
@@ -60,7 +60,8 @@ fn read_opened(
 
 /// Describes a file that is not read, whatever is in it.
 fn unusable(path: &Path, err: &ReadError) -> String {
-    format!("{} is not used: {err}", path.display())
+    let path = path.display();
+    format!("{}: {err}", in_both(format!("{path} is not used"), format!("未使用 {path}")))
 }
 
 /// A reader that reads the file only when it has been replaced.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::config::{Origin, UpstreamConfig};
 use super::connect::{self, Connector};
-use crate::error::Exit;
+use crate::error::{Exit, in_order};
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::api::Api;
 
@@ -40,7 +40,7 @@ impl<'a> ApiServersReader<'a> {
     /// Fails if an address is none, or if the CA file cannot be read; the error says where the configuration comes from.
     pub(crate) fn read(&mut self, api: Api, config: &UpstreamConfig) -> Result<Arc<ApiServers>> {
         let servers = self.servers(api, config);
-        let servers = servers.map_err(|err| Exit::Usage.error(format!("{err:#}")));
+        let servers = servers.map_err(|err| Exit::Usage.error(in_order(&err)));
         match &config.origin {
             Origin::CommandLine => servers,
             Origin::Config { account, .. } => servers.with_context(|| account.clone()),

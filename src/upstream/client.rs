@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
 use super::gate::Gate;
-use super::roots::TrustedRoots;
-use crate::language::in_both;
+use super::roots::{TrustedRoots, said_by_rustls};
 use crate::log::{self, printable};
+use crate::message::messages;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::host_port::{Host, HostPort};
 use crate::model::secret::Secret;
@@ -246,6 +246,15 @@ fn hint_of_own_host(base: &BaseUrl) -> String {
     own_host_hint(&host, addresses.unwrap_or_default().iter().map(SocketAddr::ip))
 }
 
+messages! {
+    OWN_HOST<2> {
+        "Take {0} out of this host's hosts file, or for an official account set base_url to https://api2.weixin.qq.com.",
+        "{0} is {1} here, which is this host itself";
+        "请从本机 hosts 文件中去掉 {0}，公众号与小程序也可将 base_url 设为 https://api2.weixin.qq.com。",
+        "{0} 在本机指向本机（{1}）";
+    }
+}
+
 /// Whether this is a host of WeChat's.
 pub(crate) fn is_wechat(host: &str) -> bool {
     host.ends_with(".weixin.qq.com")
@@ -257,17 +266,7 @@ pub(crate) fn own_host_hint(host: &str, addresses: impl IntoIterator<Item = IpAd
     match addresses.into_iter().find(|ip| network::is_own(*ip)) {
         None => String::new(),
         Some(ip) => {
-            let what = in_both(
-                format!(
-                    "{host} is {ip} here, which is this host itself: take it out of this host's hosts file, or for an \
-                     official account set base_url to https://api2.weixin.qq.com."
-                ),
-                format!(
-                    "{host} 在本机指向本机（{ip}）：请从本机 hosts 文件中去掉，公众号与小程序也可将 base_url 设为 \
-                     https://api2.weixin.qq.com。"
-                ),
-            );
-            format!("; {what}")
+            format!("; {}", OWN_HOST.with([&host, &ip]))
         }
     }
 }
@@ -333,13 +332,19 @@ fn tls_failed(failure: TlsFailure, what: &str) -> ExchangeError {
 
 fn tls_failure(err: &rustls::Error) -> TlsFailure {
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        Expired, ExpiredContext, NotValidYet, NotValidYetContext, Other, UnknownIssuer,
     };
     match err {
         rustls::Error::InvalidCertificate(UnknownIssuer) => TlsFailure::UnknownIssuer,
         rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
         ) => TlsFailure::OutsideValidity,
+        // rustls has no kind of its own for it.
+        rustls::Error::InvalidCertificate(Other(why))
+            if format!("{why:?}").contains("CaUsedAsEndEntity") =>
+        {
+            TlsFailure::CaAsServer
+        }
         _ => TlsFailure::Other,
     }
 }
@@ -358,13 +363,14 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             !message.contains("responded 4"),
         ),
         ureq::Error::InvalidProxyUrl => no_response("the proxy's address is not valid", false),
-        ureq::Error::Rustls(err) => tls_failed(tls_failure(err), &err.to_string()),
+        ureq::Error::Rustls(err) => tls_failed(tls_failure(err), &said_by_rustls(err)),
         ureq::Error::Tls(what) => tls_failed(TlsFailure::Other, what),
         // An untrusted certificate arrives as an I/O error with rustls's error inside.
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
-            let failure = inner.map_or(TlsFailure::Other, tls_failure);
-            tls_failed(failure, &printable(&err.to_string(), 200))
+            match err.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(inner) => tls_failed(tls_failure(inner), &said_by_rustls(inner)),
+                None => tls_failed(TlsFailure::Other, &printable(&err.to_string(), 200)),
+            }
         }
         ureq::Error::Io(err) if shortage::is_shortage(err) => short_of_resources(err),
         ureq::Error::Io(err) => {
@@ -374,7 +380,10 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             match message.starts_with("failed to lookup") {
                 true => match shortage::of_sockets() {
                     Some(err) => short_of_resources(&err),
-                    None => unresolved(&format!(": {message}")),
+                    None => {
+                        let said = message.split_once(": ").map_or(&*message, |(_, said)| said);
+                        unresolved(&format!(": {said}"))
+                    }
                 },
                 false => no_response(message, true),
             }

@@ -15,7 +15,8 @@ use super::credentials;
 use super::mirror::Mirror;
 use super::roots::TrustedRoots;
 use super::wechat::WeChat;
-use crate::error::{Exit, both};
+use crate::error::{Exit, both, in_order};
+use crate::message::messages;
 use crate::model::account::Account;
 use crate::model::address::endpoint::BaseUrl;
 use crate::model::api::Rules;
@@ -65,7 +66,7 @@ impl Connector {
         name: &str,
         config: &UpstreamConfig,
     ) -> (Result<Client>, Result<Option<Secret>>) {
-        let client = self.client(config).map_err(|err| Exit::Usage.error(format!("{err:#}")));
+        let client = self.client(config).map_err(|err| Exit::Usage.error(in_order(&err)));
         let secret = credentials::read(name, config, self.pipe_patience);
         match &config.origin {
             Origin::CommandLine => (client, secret),
@@ -110,6 +111,13 @@ impl Connector {
     }
 }
 
+messages! {
+    NO_SECRET_HERE<0> {
+        "Give the AppSecret (secret_file).", "there is no AppSecret";
+        "请提供 AppSecret（secret_file）。", "没有 AppSecret";
+    }
+}
+
 /// Parses base URLs.
 pub(super) fn bases(texts: &[String]) -> Result<Vec<BaseUrl>> {
     let base = |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
@@ -126,7 +134,7 @@ pub(crate) fn upstream(
     Ok(match account.rules {
         Rules::Mirror => Arc::new(Mirror::new(client, &account.name, secret)),
         Rules::Stable | Rules::Classic | Rules::Work => {
-            let secret = secret.context("there is no AppSecret")?;
+            let secret = secret.context(NO_SECRET_HERE.text())?;
             Arc::new(WeChat::new(client, account.api, account.needed_appid()?, secret))
         }
     })

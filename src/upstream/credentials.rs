@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 
 use super::config::{Origin, UpstreamConfig};
 use crate::error::Exit;
+use crate::language::{Language, in_both};
 use crate::log::debug;
+use crate::message::messages;
 use crate::model::secret::Secret;
 use crate::os::file::read::{self, Protection, ReadError};
 
@@ -22,7 +24,40 @@ const MAX_SECRET: usize = 256;
 /// Maximum number of bytes read for a secret: enough to tell a file of another kind from a long secret.
 const MAX_FILE: u64 = 4096;
 
-const TOO_LONG: &str = "is too long for an AppSecret or a key";
+messages! {
+    EMPTY<1> {
+        "Put the AppSecret or key into it.", "{0} is empty";
+        "请写入 AppSecret 或访问密钥。", "{0} 为空";
+    }
+    SEVERAL_LINES<1> {
+        "Leave the AppSecret or key alone in it.", "{0} has more than one line";
+        "请只保留 AppSecret 或访问密钥本身。", "{0} 不止一行";
+    }
+    TOO_LONG<1> {
+        "Leave the AppSecret or key alone in it.", "{0} is too long for an AppSecret or a key";
+        "请只保留 AppSecret 或访问密钥本身。", "{0} 过长，不是 AppSecret 或访问密钥";
+    }
+    OTHER_CHARACTERS<1> {
+        "Copy the AppSecret or key again.", "{0} has blanks or characters that no AppSecret or key has";
+        "请重新复制 AppSecret 或访问密钥。", "{0} 含有空格或不应出现的字符";
+    }
+    NOT_UNICODE<1> {
+        "Copy the AppSecret again.", "{0} is not an AppSecret";
+        "请重新复制 AppSecret。", "{0} 不是 AppSecret";
+    }
+    NO_SECRET<2> {
+        "Give --secret-file, a systemd credential named {0}.secret, or {1}.", "no AppSecret";
+        "请给出 --secret-file、名为 {0}.secret 的 systemd 凭据，或环境变量 {1}。", "没有 AppSecret";
+    }
+    NO_SECRET_IN_CONFIG<2> {
+        "Give secret_file, or a systemd credential named {0}.secret{1}.", "no AppSecret";
+        "请写 secret_file，或提供名为 {0}.secret 的 systemd 凭据{1}。", "没有 AppSecret";
+    }
+    NO_STDIN<1> {
+        "Pipe it in, or name a file.", "cannot read {0}";
+        "请通过管道传入，或指定文件。", "无法读取 {0}";
+    }
+}
 
 /// The name under which systemd passes a directory of secrets; its files are called `secrets.d_NAME.secret`. The dot keeps
 /// such a name from being that of an account's own credential.
@@ -81,7 +116,7 @@ impl SecretSource<'_> {
             SecretSource::Credential(path) => read(path.as_path(), Protection::PrivateToGroup),
             SecretSource::Variable => match env::var(VARIABLE) {
                 Err(VarError::NotUnicode(_)) => {
-                    Err(Exit::Usage.error(format!("{VARIABLE} is not an AppSecret")))
+                    Err(Exit::Usage.error(NOT_UNICODE.with([&VARIABLE])))
                 }
                 value => parse(Ok(Zeroizing::new(value?.into_bytes())), VARIABLE),
             },
@@ -100,16 +135,15 @@ pub(crate) fn read(
     match (SecretSource::find(name, config), &config.origin) {
         (Some(source), _) => source.read(noun(config), patience).map(Some),
         (None, _) if config.is_mirror => Ok(None),
-        (None, Origin::CommandLine) => Err(Exit::Usage.error(format!(
-            "no AppSecret: give --secret-file, a systemd credential named {name}.secret, or {VARIABLE}"
-        ))),
+        (None, Origin::CommandLine) => Err(Exit::Usage.error(NO_SECRET.with([&name, &VARIABLE]))),
         (None, Origin::Config { .. }) => {
             let beside = config.secret_dir.as_ref().map(|dir| dir.join(format!("{name}.secret")));
-            let beside = beside.map(|path| format!(", or the file {}", path.display()));
+            let beside = beside.map(|path| {
+                let path = path.display();
+                in_both(format!(", or the file {path}"), format!("，或文件 {path}"))
+            });
             let beside = beside.unwrap_or_default();
-            Err(Exit::Usage.error(format!(
-                "no AppSecret: give secret_file, or a systemd credential named {name}.secret{beside}"
-            )))
+            Err(Exit::Usage.error(NO_SECRET_IN_CONFIG.with([&name, &beside])))
         }
     }
 }
@@ -124,7 +158,7 @@ fn noun(config: &UpstreamConfig) -> &'static str {
 }
 
 /// Returns the path of the systemd credential of this name, if there is one.
-fn find_credential(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_credential(name: &str) -> Option<PathBuf> {
     let directory = env::var_os("CREDENTIALS_DIRECTORY")?;
     let path = Path::new(&directory).join(name);
     // One that exists and cannot be read is an error, not a reason to look elsewhere.
@@ -142,12 +176,25 @@ fn parse_file(
     path: &Path,
     content: Result<Zeroizing<Vec<u8>>, ReadError>,
 ) -> Result<Secret> {
-    let name = format!("{noun} file {}", path.display());
     match content {
-        Ok(bytes) => parse(Ok(bytes), &name),
-        Err(ReadError::TooLarge(_)) => Err(Exit::Usage.error(format!("{name} {TOO_LONG}"))),
-        Err(err) => Err(Exit::Usage.error(format!("cannot read {name}: {}", err.about_secret()))),
+        Ok(bytes) => parse(Ok(bytes), &name_of_file(noun, path)),
+        Err(err) => Err(Exit::Usage.error(unreadable(noun, path, &err))),
     }
+}
+
+/// Returns the error of a secret file or key file that cannot be read. `noun` is `secret` or `key`.
+pub(crate) fn unreadable(noun: &str, path: &Path, err: &ReadError) -> String {
+    let name = name_of_file(noun, path);
+    match err {
+        ReadError::TooLarge(_) => TOO_LONG.with([&name]),
+        err => read::cannot_read(&name, &err.about_secret()),
+    }
+}
+
+fn name_of_file(noun: &str, path: &Path) -> String {
+    let path = path.display();
+    let chinese = if noun == "key" { "访问密钥" } else { "AppSecret" };
+    in_both(format!("{noun} file {path}"), format!("{chinese} 文件 {path}"))
 }
 
 fn read_stdin() -> io::Result<Zeroizing<Vec<u8>>> {
@@ -160,23 +207,23 @@ fn read_stdin() -> io::Result<Zeroizing<Vec<u8>>> {
 /// Removes the newline that editors and `echo` leave. Fails if the rest cannot be an AppSecret or key; `name` is what the
 /// message calls the source.
 fn parse(bytes: io::Result<Zeroizing<Vec<u8>>>, name: &str) -> Result<Secret> {
-    let bytes = bytes.map_err(|err| Exit::Usage.error(format!("cannot read {name}: {err}")))?;
+    let bytes = bytes.map_err(|err| Exit::Usage.error(NO_STDIN.quoting([&name], err)))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let problem = match line {
-        [] => "is empty",
-        line if line.contains(&b'\n') => "has more than one line",
-        line if line.len() > MAX_SECRET => TOO_LONG,
+        [] => &EMPTY,
+        line if line.contains(&b'\n') => &SEVERAL_LINES,
+        line if line.len() > MAX_SECRET => &TOO_LONG,
         // Other characters could not be found in an errmsg that echoes the request escaped or percent-encoded.
         line if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
-            "has blanks or characters that no AppSecret or key has"
+            &OTHER_CHARACTERS
         }
         line => {
-            debug!("read {name}");
+            debug!("read {}", Language::English.resolve(name));
             return Ok(Secret::new(String::from_utf8_lossy(line).into_owned()));
         }
     };
-    Err(Exit::Usage.error(format!("{name} {problem}")))
+    Err(Exit::Usage.error(problem.with([&name])))
 }
 
 #[cfg(test)]

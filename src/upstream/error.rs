@@ -7,7 +7,8 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
+use crate::language::in_both;
+use crate::message::{action, action_first, messages};
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
 use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
@@ -34,13 +35,21 @@ pub(crate) enum UpstreamError {
     /// The published token was issued again although its lifetime is over.
     Expired,
     /// Not asked: an earlier run was refused, and asking again before then is pointless or does harm.
-    StillRefused { refusal: Refusal, until: UtcDateTime, wait: Duration },
+    StillRefused {
+        refusal: Refusal,
+        until: UtcDateTime,
+        wait: Duration,
+        /// The command that asks all the same.
+        at_once: String,
+    },
     /// Not asked: each request mints a token, and too many answers were lost within a day.
     Rationed {
         /// How many were lost.
         lost: usize,
         until: UtcDateTime,
         wait: Duration,
+        /// The command that asks all the same.
+        at_once: String,
     },
     /// Not asked: a forced refresh is not allowed now.
     Withheld,
@@ -91,7 +100,92 @@ pub(crate) enum TlsFailure {
     UnknownIssuer,
     /// The certificate has expired or is not valid yet.
     OutsideValidity,
+    /// The server shows the certificate of a CA as its own.
+    CaAsServer,
     Other,
+}
+
+/// What to do about a request that failed at a stage.
+pub(crate) struct StageRemedy {
+    pub(crate) stage: FailedStage,
+    pub(crate) english: &'static str,
+    pub(crate) chinese: &'static str,
+}
+
+const fn at(stage: FailedStage, english: &'static str, chinese: &'static str) -> StageRemedy {
+    StageRemedy { stage, english, chinese }
+}
+
+#[rustfmt::skip]
+pub(crate) static STAGES: &[StageRemedy] = &[
+    at(FailedStage::Dns,
+        "Check the name, and the name servers in /etc/resolv.conf.",
+        "请检查域名与 DNS（/etc/resolv.conf）。"),
+    at(FailedStage::Connect,
+        "Check the network, the firewall and the proxy (HTTPS_PROXY).",
+        "请检查网络、防火墙与代理（HTTPS_PROXY）。"),
+    at(FailedStage::Proxy,
+        "Check the proxy's address and password, and whether it lets this host through.",
+        "请检查代理地址与密码，以及是否放行该域名。"),
+    at(FailedStage::Tls(TlsFailure::UnknownIssuer),
+        "Name the CA with --ca-file (ca_file): is it your own, or does a proxy open TLS?",
+        "请用 --ca-file（ca_file）指定根证书：是否为自建 CA，或有代理解密 TLS？"),
+    at(FailedStage::Tls(TlsFailure::OutsideValidity),
+        "Check this host's clock; if it is right, the server's certificate is over.",
+        "请检查本机时间；若时间正确，则是服务器证书过期。"),
+    at(FailedStage::Tls(TlsFailure::CaAsServer),
+        "Give that server a certificate of its own, signed by the CA whose certificate it shows.",
+        "服务器出示的是 CA 证书，请用该 CA 为服务器另签证书。"),
+    at(FailedStage::Tls(TlsFailure::Other),
+        "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
+        "请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。"),
+    at(FailedStage::Response,
+        "Try again, and check the proxy: it was reached and did not answer.",
+        "请稍后重试或检查代理：已连接但没有应答。"),
+];
+
+messages! {
+    WRONG_PATH<1> {
+        "Check --base-url.", "HTTP {0}: Wrong API path or host";
+        "请检查域名与路径（--base-url）。", "HTTP {0}：接口地址错误";
+    }
+    CHUNKED<1> {
+        "Have the proxy send a Content-Length.", "HTTP {0}: the request lost its Content-Length on the way; a proxy sent it chunked";
+        "请让代理保留 Content-Length。", "HTTP {0}：请求缺少 Content-Length（被代理分块传输）";
+    }
+    REDIRECT<1> {
+        "Check --base-url and the proxy.", "HTTP {0}: WeChat does not redirect, so this is not WeChat";
+        "请检查 --base-url 与代理。", "HTTP {0}：收到重定向，并非微信的应答";
+    }
+    BARE_STATUS<1> {
+        "Try again, and check the proxy.", "HTTP {0} without an errcode: a gateway or proxy answered";
+        "请稍后重试或检查代理。", "HTTP {0}，没有 errcode：由网关或代理应答";
+    }
+    MALFORMED<1> {
+        "Look for a proxy or portal in the way.", "the answer makes no sense: {0}";
+        "请检查是否有代理或认证网关拦截。", "应答无法识别：{0}";
+    }
+    ENDED_ALREADY<0> {
+        "Try again in a few seconds, or check this host's clock.",
+        "the token given again has ended by this host's clock";
+        "请稍后再试，或检查本机时间。", "仍返回已到期的凭证";
+    }
+    WITHHELD<0> {
+        "Wait.", "another token is not asked for now";
+        "请稍候。", "暂不请求新的 token";
+    }
+    NO_TOKEN<0> {
+        "Let fetch run again, which brings both.",
+        "there is no live token to ask with: it ended while the ticket was waited for";
+        "请再次运行 fetch。", "没有可用的 token：等待 ticket 期间已到期";
+    }
+    RATIONED<3> {
+        "See what cuts connections off (proxy, firewall, network), or use --api stable, where asking again costs none.",
+        "{0} answers of WeChat were lost within a day, and on the classic API each lost answer costs a token of about 2000 a \
+         day; the next request follows at {1} (at once: {2})";
+        "请排查代理、防火墙与网络，或改用 --api stable（重复请求不消耗 token）。",
+        "一天内有 {0} 次应答丢失，classic 接口每次应答丢失都会消耗一个 token（每天约 2000 个），将于 {1} 再次请求（立即重试：{2}）";
+    }
 }
 
 impl Unreachable {
@@ -108,38 +202,9 @@ impl Unreachable {
 
     /// Returns what to do about the stage that failed, in English and Chinese.
     pub(crate) fn remedy(&self) -> [&'static str; 2] {
-        match self.stage() {
-            FailedStage::Dns => [
-                "Check the name, and the name servers in /etc/resolv.conf.",
-                "域名无法解析，请检查域名与 DNS（/etc/resolv.conf）。",
-            ],
-            FailedStage::Connect => [
-                "Check the network, the firewall and the proxy (HTTPS_PROXY).",
-                "无法建立连接，请检查网络、防火墙与代理（HTTPS_PROXY）。",
-            ],
-            FailedStage::Proxy => [
-                "Check the proxy's address and password, and whether it lets this host through to the server.",
-                "代理拒绝了请求，请检查代理地址与密码，以及是否放行该域名。",
-            ],
-            FailedStage::Tls(TlsFailure::UnknownIssuer) => [
-                "Does a proxy open TLS on the way, or is the server's certificate from a CA of your own? Then name that CA's with \
-                 --ca-file (ca_file).",
-                "证书签发者未知：若途中有代理解密 TLS，或服务器用的是自建 CA，请用 --ca-file（ca_file）指定其根证书。",
-            ],
-            FailedStage::Tls(TlsFailure::OutsideValidity) => [
-                "Check this host's clock; if it is right, the server's certificate is over.",
-                "证书不在有效期内：请检查本机时间；若时间正确，则是服务器证书过期。",
-            ],
-            FailedStage::Tls(TlsFailure::Other) => [
-                "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
-                "TLS 校验失败，请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。",
-            ],
-            FailedStage::Response => [
-                "It was reached and did not answer: try again, and check the proxy.",
-                "已连接但没有应答，请稍后重试或检查代理。",
-            ],
-            FailedStage::ThisHost => SHORT_OF_RESOURCES,
-        }
+        let stage = self.stage();
+        let row = STAGES.iter().find(|row| row.stage == stage);
+        row.map_or(SHORT_OF_RESOURCES, |row| [row.english, row.chinese])
     }
 
     /// Returns the reasons without the servers.
@@ -253,92 +318,42 @@ impl UpstreamError {
 }
 
 impl fmt::Display for UpstreamError {
+    /// What to do, and then what happened.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UpstreamError::Refused(refusal) => refusal.fmt(f),
-            UpstreamError::StillRefused { refusal, until, .. } => {
+        f.write_str(&match self {
+            UpstreamError::Refused(refusal) => refusal.to_string(),
+            UpstreamError::StillRefused { refusal, until, at_once, .. } => {
                 let until = rfc3339(*until);
                 let rest = in_both(
                     format!(
-                        "That was an earlier answer; WeChat is not asked again until {until}, unless the secret changes; \
-                         fetch --force asks at once."
+                        "(an earlier answer; WeChat is not asked again until {until}, unless the secret changes; at once: \
+                         {at_once})"
                     ),
-                    format!(
-                        "此为此前的应答；{until} 之前不再询问，更换 Secret 或运行 fetch --force 可立即重试。"
-                    ),
+                    format!("（此前的应答；{until} 之前不再询问，更换 Secret 除外；立即重试：{at_once}）"),
                 );
-                write!(f, "{refusal} {rest}")
+                format!("{refusal} {rest}")
             }
-            UpstreamError::Rationed { lost, until, .. } => {
-                let until = rfc3339(*until);
-                f.write_str(&in_both(
-                    format!(
-                        "{lost} answers of WeChat were lost within a day, and on the classic API each lost answer costs \
-                         a token of about 2000 a day; the next request follows at {until}. See what cuts connections off \
-                         (proxy, firewall, network), or use --api stable, where asking again costs none; fetch --force \
-                         asks at once."
-                    ),
-                    format!(
-                        "一天内有 {lost} 次应答丢失，classic 接口每次丢失都会消耗一个 token（每天约 2000 个），将于 {until} \
-                         再次请求；请排查代理、防火墙与网络，或改用 --api stable。"
-                    ),
-                ))
+            UpstreamError::Rationed { lost, until, at_once, .. } => {
+                RATIONED.first([lost, &rfc3339(*until), at_once])
             }
-            UpstreamError::Status(404) => {
-                let what = bilingual!(
-                    "Wrong API path or host; check --base-url.",
-                    "接口地址错误，请检查域名与路径。"
-                );
-                write!(f, "HTTP 404: {what}")
-            }
-            UpstreamError::Status(412) => {
-                let what = bilingual!(
-                    "Request lost its Content-Length on the way; a proxy sent it chunked.",
-                    "请求缺少 Content-Length（被分块传输），请检查代理。"
-                );
-                write!(f, "HTTP 412: {what}")
-            }
-            UpstreamError::Status(status @ 300..=399) => {
-                let what = bilingual!(
-                    "WeChat does not redirect, so this is not WeChat; check --base-url and the proxy.",
-                    "收到重定向，并非微信的应答，请检查 --base-url 与代理。"
-                );
-                write!(f, "HTTP {status}: {what}")
-            }
-            UpstreamError::Status(status) => {
-                let what = bilingual!(
-                    "a gateway or proxy answered; try again, check the proxy.",
-                    "网关或代理返回了错误，请稍后重试或检查代理。"
-                );
-                write!(f, "HTTP {status} without an errcode: {what}")
-            }
+            UpstreamError::Status(404) => WRONG_PATH.first([&404]),
+            UpstreamError::Status(412) => CHUNKED.first([&412]),
+            UpstreamError::Status(status @ 300..=399) => REDIRECT.first([status]),
+            UpstreamError::Status(status) => BARE_STATUS.first([status]),
             UpstreamError::Unreachable(what) => {
                 let failure = match what.stage() {
-                    FailedStage::ThisHost => "WeChat was not asked",
-                    _ => "cannot reach WeChat",
+                    FailedStage::ThisHost => in_both("WeChat was not asked", "未向微信发出请求"),
+                    _ => in_both("cannot reach WeChat", "无法连接微信"),
                 };
                 let [english, chinese] = what.remedy();
-                write!(f, "{failure}: {what}. {}", in_both(english, chinese))
+                action_first(&format!("{} {failure} [{what}]", action(english, chinese)))
             }
-            UpstreamError::Central { what, .. } => f.write_str(what),
-            UpstreamError::Withheld => f.write_str("another token is not asked for now"),
-            UpstreamError::NoToken => f.write_str(bilingual!(
-                "there is no live token to ask with: it ended while the ticket was waited for; the next fetch brings both.",
-                "没有可用的 token，下次 fetch 会重新获取。"
-            )),
-            UpstreamError::Malformed(what) => {
-                let remedy = bilingual!(
-                    "Is there a proxy or portal in the way?",
-                    "应答无法识别，请检查是否有代理或认证网关拦截。"
-                );
-                write!(f, "the answer makes no sense: {what}. {remedy}")
-            }
-            UpstreamError::Expired => f.write_str(bilingual!(
-                "the token given again has ended by this host's clock: another one follows within seconds, or this host's \
-                 clock is wrong.",
-                "仍返回已到期的凭证，请稍后再试，或检查本机时间。"
-            )),
-        }
+            UpstreamError::Central { what, .. } => action_first(what),
+            UpstreamError::Withheld => WITHHELD.first([]),
+            UpstreamError::NoToken => NO_TOKEN.first([]),
+            UpstreamError::Malformed(what) => MALFORMED.first([what]),
+            UpstreamError::Expired => ENDED_ALREADY.first([]),
+        })
     }
 }
 
@@ -364,6 +379,15 @@ mod tests {
                 assert!(message.contains(words), "{message}");
             }
             assert!(!message.contains("network"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_stage_has_a_remedy_of_its_own_in_both_languages() {
+        for (nth, row) in STAGES.iter().enumerate() {
+            assert!(STAGES[nth + 1..].iter().all(|other| other.stage != row.stage));
+            assert!(row.english.is_ascii() && row.english.ends_with(['.', '?']), "{}", row.english);
+            assert!(row.chinese.ends_with(['。', '？']), "{}", row.chinese);
         }
     }
 

@@ -15,8 +15,9 @@ use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
 };
-use crate::language::{bilingual, in_both};
+use crate::language::in_both;
 use crate::log::printable;
+use crate::message::{action, messages};
 use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
 use crate::model::kind::TicketType;
@@ -25,12 +26,65 @@ use crate::model::secret::{Salt, Secret};
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
 
-/// Why a token that opens only the gateway of the other wxtoken is not published here.
-const OPAQUE: &str = bilingual!(
-    "the wxtoken that this is a mirror of hands out tokens of its own (--opaque-tokens), which WeChat does not know; send \
-     calls to its gateway, or mirror one without that.",
-    "上游启用了 opaque_tokens，下发的 token 只能用于其网关，不能作为只读副本的来源。"
-);
+messages! {
+    OPAQUE<0> {
+        "Send calls to its gateway, or mirror one without --opaque-tokens.",
+        "the wxtoken that this is a mirror of hands out tokens of its own, which WeChat does not know";
+        "请将调用发往其网关，或以未启用 opaque_tokens 的 wxtoken 为上游。", "上游启用了 opaque_tokens，下发的 token 只能用于其网关";
+    }
+    NO_ROUTE<0> {
+        "Check that it runs, and that no firewall is in the way.", "cannot reach the wxtoken that this is a mirror of";
+        "请检查其运行状态与网络。", "无法连接上游 wxtoken";
+    }
+    UNTRUSTED<0> {
+        "Name a CA of your own in ca_file, and use in `from` the name that its certificate has.",
+        "cannot reach the wxtoken that this is a mirror of";
+        "自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。", "无法连接上游 wxtoken";
+    }
+    NOT_WXTOKEN<1> {
+        "Check `from`.", "the answer is not wxtoken's: {0}";
+        "请检查 from 地址。", "应答并非来自 wxtoken：{0}";
+    }
+    BAD_KEY<1> {
+        "Check key_file: the other wxtoken's keys file has no line for that key.", "the wxtoken that this is a mirror of answers {0}";
+        "请检查 key_file：上游的 keys 文件中没有该访问密钥。", "上游 wxtoken 返回 {0}";
+    }
+    NOT_ALLOWED<1> {
+        "Add this host to its allow list, or the account to the key's line.", "the wxtoken that this is a mirror of answers {0}";
+        "请在上游 wxtoken 中放行本机地址，或为该访问密钥授权此账号。", "上游 wxtoken 返回 {0}";
+    }
+    NO_SUCH_TICKET<1> {
+        "Put it into the account's tickets there, too.", "the wxtoken that this is a mirror of answers {0}";
+        "请在上游的配置中也为该账号加上此 tickets。", "上游 wxtoken 返回 {0}";
+    }
+    NO_SUCH_ACCOUNT<1> {
+        "Give the account the same name there as here, and check `from` and whether the key is for it.",
+        "the wxtoken that this is a mirror of answers {0}";
+        "请让账号在上游与本机同名，并检查 from 地址与访问密钥。", "上游 wxtoken 返回 {0}";
+    }
+    DOES_NOT_REFRESH<1> {
+        "Say so where its tokens are fetched (wxtoken fetch --rejected - on that host), or run it with --refresh.",
+        "the wxtoken that this is a mirror of answers {0}: it runs without --refresh";
+        "请在其获取 token 的主机上处理（在该主机执行 wxtoken fetch --rejected -），或为其启用 --refresh。",
+        "上游 wxtoken 返回 {0}：未启用 --refresh";
+    }
+    NO_TICKET_THERE<1> {
+        "See why there.", "the wxtoken that this is a mirror of answers {0}: it has no live ticket";
+        "请在上游排查。", "上游 wxtoken 返回 {0}：暂无可用 ticket";
+    }
+    NO_TOKEN_THERE<1> {
+        "See why there.", "the wxtoken that this is a mirror of answers {0}: it has no live token";
+        "请在上游排查。", "上游 wxtoken 返回 {0}：暂无可用 token";
+    }
+    REDIRECTED<1> {
+        "Check `from`: wxtoken does not redirect.", "the wxtoken that this is a mirror of answers {0}";
+        "请检查 from 地址：wxtoken 不会重定向。", "上游返回 {0}";
+    }
+    OTHER_STATUS<1> {
+        "Check `from`, and the other wxtoken.", "the wxtoken that this is a mirror of answers {0}";
+        "请检查 from 地址与上游 wxtoken。", "上游 wxtoken 返回 {0}";
+    }
+}
 
 /// An account at another wxtoken.
 pub(crate) struct Mirror {
@@ -131,34 +185,23 @@ impl Credential for Mirror {
 pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     match err {
         UpstreamError::Unreachable(unreachable) => {
-            let remedy = match unreachable.stage() {
-                FailedStage::ThisHost | FailedStage::Tls(TlsFailure::OutsideValidity) => {
+            let what = match unreachable.stage() {
+                FailedStage::ThisHost
+                | FailedStage::Tls(TlsFailure::OutsideValidity | TlsFailure::CaAsServer) => {
                     let [english, chinese] = unreachable.remedy();
-                    &in_both(english, chinese)
+                    let failure = in_both(
+                        "cannot reach the wxtoken that this is a mirror of",
+                        "无法连接上游 wxtoken",
+                    );
+                    format!("{} {failure} [{unreachable}]", action(english, chinese))
                 }
-                FailedStage::Tls(_) => bilingual!(
-                    "If its certificate is from a CA of your own, name that in ca_file; and it must have the name that is \
-                     in `from`.",
-                    "证书校验失败：自建 CA 请用 ca_file 指定，并确认证书包含 from 里的主机名。"
-                ),
-                _ => bilingual!(
-                    "Is it running, and does a firewall let us through?",
-                    "无法连接上游 wxtoken，请检查其运行状态与网络。"
-                ),
+                FailedStage::Tls(_) => UNTRUSTED.quoting([], &unreachable),
+                _ => NO_ROUTE.quoting([], &unreachable),
             };
-            UpstreamError::Central {
-                what: format!(
-                    "cannot reach the wxtoken that this is a mirror of: {unreachable}. {remedy}"
-                ),
-                is_lasting: !unreachable.may_pass,
-                was_reached: false,
-            }
+            UpstreamError::Central { what, is_lasting: !unreachable.may_pass, was_reached: false }
         }
         UpstreamError::Malformed(what) => UpstreamError::Central {
-            what: format!(
-                "the answer is not wxtoken's: {what}; {}",
-                bilingual!("check `from`.", "应答并非来自 wxtoken，请检查 from 地址。")
-            ),
+            what: NOT_WXTOKEN.with([&what]),
             is_lasting: false,
             was_reached: true,
         },
@@ -179,7 +222,7 @@ pub(crate) fn read_issued(
     let token = match body[field].as_str() {
         Some(text) if text.starts_with(OPAQUE_PREFIX) => {
             return Err(UpstreamError::Central {
-                what: OPAQUE.to_owned(),
+                what: OPAQUE.text(),
                 is_lasting: true,
                 was_reached: true,
             });
@@ -192,50 +235,27 @@ pub(crate) fn read_issued(
 
 /// Returns why there is no token, by the status and the other wxtoken's message.
 fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
-    let remedy = match status {
-        401 => bilingual!(
-            "check key_file: the other wxtoken's keys file has no line for that key.",
-            "访问密钥无效，请检查 key_file。"
-        ),
-        403 => bilingual!(
-            "add this host to its allow list, or the account to the key's line.",
-            "请在上游 wxtoken 中放行本机地址，或为该访问密钥授权此账号。"
-        ),
-        404 if body["error"] == "no_such_ticket" => bilingual!(
-            "put it into the account's tickets there, too.",
-            "请在上游的配置中也为该账号加上此 tickets。"
-        ),
-        404 => bilingual!(
-            "an account must have the same name there as here, and the key must be for it; check `from` and the key.",
-            "上游没有同名账号，或访问密钥不用于该账号，请检查名称、from 地址与密钥。"
-        ),
-        405 => bilingual!(
-            "it runs without --refresh: say so where its tokens are fetched (wxtoken fetch --rejected -), or run it with \
-             --refresh.",
-            "上游未启用 --refresh，请在其获取 token 的主机上处理。"
-        ),
-        503 if body["error"] == "no_ticket" => bilingual!(
-            "it has no live ticket; see why there.",
-            "上游暂无可用 ticket，请在其上排查。"
-        ),
-        503 => {
-            bilingual!("it has no live token; see why there.", "上游暂无可用 token，请在其上排查。")
-        }
-        300..=399 => {
-            bilingual!("check `from`: wxtoken does not redirect.", "收到重定向，请检查 from 地址。")
-        }
-        _ => bilingual!("check `from`, and the other wxtoken.", "请检查 from 地址与上游 wxtoken。"),
+    let said = match status {
+        401 => &BAD_KEY,
+        403 => &NOT_ALLOWED,
+        404 if body["error"] == "no_such_ticket" => &NO_SUCH_TICKET,
+        404 => &NO_SUCH_ACCOUNT,
+        405 => &DOES_NOT_REFRESH,
+        503 if body["error"] == "no_ticket" => &NO_TICKET_THERE,
+        503 => &NO_TOKEN_THERE,
+        300..=399 => &REDIRECTED,
+        _ => &OTHER_STATUS,
     };
     // An intermediary that answers instead may echo the request.
     let echoes = |message: &str| sent.iter().any(|secret| message.contains(secret.expose()));
     let message = match body["message"].as_str() {
         Some(message) if body["error"].is_string() && !echoes(message) => {
-            format!(" ({})", printable(message, MAX_MESSAGE))
+            format!(" [{}]", printable(message, MAX_MESSAGE))
         }
         _ => String::new(),
     };
     UpstreamError::Central {
-        what: format!("the wxtoken that this is a mirror of answers {status}{message}: {remedy}"),
+        what: format!("{}{message}", said.with([&status])),
         is_lasting: status < 500 && status != 408 && status != 429,
         was_reached: true,
     }
@@ -275,7 +295,7 @@ mod tests {
         let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
         let response = HttpResponse { status: 401, date: None, body };
         let shown = read_issued(&response, "access_token", &[&key]).unwrap_err().to_string();
-        assert!(shown.contains("answers 401") && shown.contains("check key_file"), "{shown}");
+        assert!(shown.contains("answers 401") && shown.contains("Check key_file"), "{shown}");
         assert!(!shown.contains("S3CR3T"), "{shown}");
     }
 

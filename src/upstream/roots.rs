@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use time::UtcDateTime;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use crate::language::bilingual;
+use crate::log::printable;
+use crate::message::{cannot, messages};
+use crate::model::document::rfc3339;
 use crate::os::ca_store::{self, CaStore};
-use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
+use crate::os::file::read::{self, MAX_PEM, Protection};
 
 /// What the names of the CAs that `wxtoken ca` makes begin with.
 pub(crate) const OWN_CA: &str = "wxtoken CA";
@@ -62,7 +65,7 @@ impl TrustedRoots {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .context("no version of TLS")?
+            .context(NO_TLS.text())?
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -85,13 +88,33 @@ fn system() -> Result<&'static CaStore> {
     ca_store::of_system().map_err(|what| anyhow!(what))
 }
 
+messages! {
+    NO_TLS<0> {
+        "Please report it.", "no version of TLS";
+        "请报告此问题。", "没有可用的 TLS 版本";
+    }
+    NOT_PEM<1> {
+        "Give the CA's certificate as PEM.", "CA file {0} is not PEM";
+        "请提供 PEM 格式的 CA 证书。", "CA 文件 {0} 不是 PEM 格式";
+    }
+    NO_CERTIFICATE<1> {
+        "Give the CA's certificate (-----BEGIN CERTIFICATE-----).", "CA file {0} has no certificate in it";
+        "请提供 CA 证书（-----BEGIN CERTIFICATE-----）。", "CA 文件 {0} 中没有证书";
+    }
+    OWN_CA_FILE<1> {
+        "Leave it out here.",
+        "CA file {0} is from `wxtoken ca`: clients of serve trust it, and not wxtoken itself, whose way leads to WeChat";
+        "请勿在此指定。", "CA 文件 {0} 由 wxtoken ca 生成，供 serve 的客户端使用；wxtoken 自身直接访问微信";
+    }
+}
+
 /// Reads the certificates of a CA file.
 fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
     let pem = match read::read(path, Protection::WritableByOwner, MAX_PEM) {
         Ok(pem) => pem,
-        Err(ReadError::NotRegular) => bail!("CA file {} is not a regular file", path.display()),
         Err(err) => {
-            return Err(err).with_context(|| format!("cannot read CA file {}", path.display()));
+            return Err(err)
+                .with_context(|| cannot("read CA file", "读取 CA 文件", path.display()));
         }
     };
     let mut certificates = Vec::new();
@@ -99,23 +122,35 @@ fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
         match item {
             Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
             Ok(_) => {}
-            Err(_) => bail!("CA file {} is not PEM", path.display()),
+            Err(_) => bail!(NOT_PEM.with([&path.display()])),
         }
     }
     if certificates.is_empty() {
-        bail!("CA file {} has no certificate in it", path.display());
+        bail!(NO_CERTIFICATE.with([&path.display()]));
     }
     certificates.retain(|it| !is_own_ca(it.der()));
     match certificates.is_empty() {
-        true => bail!(
-            "CA file {} is from `wxtoken ca`: {}",
-            path.display(),
-            bilingual!(
-                "clients of serve trust it, and not wxtoken itself, whose way leads to WeChat; leave it out here.",
-                "该 CA 供 serve 的客户端使用；wxtoken 自身直接访问微信，请勿在此指定。"
-            )
-        ),
+        true => bail!(OWN_CA_FILE.with([&path.display()])),
         false => Ok(certificates),
+    }
+}
+
+/// Returns what rustls says, with dates where that has seconds since 1970.
+pub(super) fn said_by_rustls(err: &rustls::Error) -> String {
+    use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
+    let date = |time: &UnixTime| {
+        let date = i64::try_from(time.as_secs()).ok();
+        let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
+        date.map_or_else(|| "a day far off".to_owned(), rfc3339)
+    };
+    match err {
+        rustls::Error::InvalidCertificate(ExpiredContext { time, not_after }) => {
+            format!("the certificate ended at {}; it is {} here", date(not_after), date(time))
+        }
+        rustls::Error::InvalidCertificate(NotValidYetContext { time, not_before }) => {
+            format!("the certificate begins at {}; it is {} here", date(not_before), date(time))
+        }
+        err => printable(&err.to_string(), 200),
     }
 }
 

@@ -84,7 +84,7 @@ impl TokenSource for WeChat {
             // WeCom issues another token only when the current one has expired.
             Api::Work => self.send_work(timeout),
         }?;
-        read_token(&response, &self.secret, self.api.platform())
+        read_token(&response, &self.secret, self.api)
     }
 }
 
@@ -135,9 +135,13 @@ impl Credential for WeChat {
 pub(crate) fn read_token(
     response: &HttpResponse,
     secret: &Secret,
-    platform: Platform,
+    api: Api,
 ) -> Result<IssuedToken, UpstreamError> {
-    read_issued(response, "access_token", secret, CallKind::RequestsToken, platform)
+    let call = match api {
+        Api::Stable => CallKind::RequestsStableToken,
+        Api::Classic | Api::Work => CallKind::RequestsToken,
+    };
+    read_issued(response, "access_token", secret, call, api.platform())
 }
 
 /// Reads the token or ticket in `field` of the response to a call that sent `sent`.
@@ -298,12 +302,12 @@ mod tests {
     use crate::model::address::endpoint::BaseUrl;
 
     fn read(status: u16, body: &str) -> Result<IssuedToken, UpstreamError> {
-        read_on(Platform::Official, status, body.as_bytes())
+        read_on(Api::Stable, status, body.as_bytes())
     }
 
-    fn read_on(platform: Platform, status: u16, body: &[u8]) -> Result<IssuedToken, UpstreamError> {
+    fn read_on(api: Api, status: u16, body: &[u8]) -> Result<IssuedToken, UpstreamError> {
         let response = HttpResponse { status, date: None, body: body.to_vec() };
-        read_token(&response, &Secret::new("S3CR3T".to_owned()), platform)
+        read_token(&response, &Secret::new("S3CR3T".to_owned()), api)
     }
 
     #[test]
@@ -342,9 +346,9 @@ mod tests {
     #[test]
     fn wecoms_errcode_0_is_success_and_its_other_codes_have_meanings_of_their_own() {
         let body = br#"{"errcode":0,"errmsg":"ok","access_token":"T1","expires_in":7200}"#;
-        assert!(read_on(Platform::Work, 200, body).is_ok());
+        assert!(read_on(Api::Work, 200, body).is_ok());
         let body = br#"{"errcode":40001,"errmsg":"invalid credential, hint: [1589168158000000000000000], from ip: 203.0.113.9, more info at https://open.work.weixin.qq.com/devtool/query?e=40001"}"#;
-        let err = read_on(Platform::Work, 200, body).unwrap_err();
+        let err = read_on(Api::Work, 200, body).unwrap_err();
         assert!(!err.is_transient() && err.exit() == Exit::Refused);
         let shown = err.to_string();
         for part in ["do not retry", "banned for an hour", "切勿反复重试", "from ip: 203.0.113.9"]
@@ -390,11 +394,11 @@ mod tests {
     fn no_truncated_or_corrupted_answer_panics() {
         let whole = br#"{"access_token":"T1","expires_in":7200,"errcode":0}"#;
         for cut in 0..whole.len() {
-            assert!(read_on(Platform::Official, 200, &whole[..cut]).is_err());
+            assert!(read_on(Api::Stable, 200, &whole[..cut]).is_err());
             for bit in 0..8 {
                 let mut body = whole.to_vec();
                 body[cut] ^= 1 << bit;
-                let _ = read_on(Platform::Official, 200, &body); // Any result, no panic.
+                let _ = read_on(Api::Stable, 200, &body); // Any result, no panic.
             }
         }
     }
@@ -402,7 +406,7 @@ mod tests {
     #[test]
     fn a_refusal_with_a_broken_encoding_is_recognized() {
         let body = b"{\"errcode\":40164,\"errmsg\":\"\xce\xde\xd0\xa7 invalid ip 203.0.113.9, not in whitelist\"}";
-        let err = read_on(Platform::Official, 200, body).unwrap_err();
+        let err = read_on(Api::Stable, 200, body).unwrap_err();
         assert!(err.to_string().contains("Add IP 203.0.113.9"), "{err}");
     }
 

@@ -150,7 +150,7 @@ fn the_example_config_has_every_key_and_is_valid_with_and_without_the_optional_o
         command.args(["status", "--format", "json"]).arg("--dir").arg(dir.path());
         command.arg("--config").arg(path);
         let ran = Run::new(command).exits(3);
-        assert!(!ran.stderr.contains(name), "{name}: {}", ran.stderr);
+        assert!(!ran.stderr.contains(&format!("{name}:")), "{name}: {}", ran.stderr);
         assert_eq!(ran.json()["accounts"].as_array().unwrap().len(), 4);
     }
 
@@ -440,8 +440,8 @@ fn run_snippets(paths: &[&str]) {
     if !with_token.is_empty() {
         script.push_str("TOKEN=$(wxtoken get -r)\n");
         script.push_str(&with_token);
-        // A report of the published token has it replaced.
-        script.push_str("test \"$(wxtoken get -r)\" != \"$TOKEN\"\n");
+        // A report of a healthy token costs nothing.
+        script.push_str("test \"$(wxtoken get -r)\" = \"$TOKEN\"\n");
     }
 
     let program_dir = Path::new(WXTOKEN).parent().unwrap();

@@ -22,6 +22,7 @@ use rustls::{CertificateError, RootCertStore};
 use time::UtcDateTime;
 use zeroize::Zeroizing;
 
+use crate::commands::messages;
 use crate::model::document::rfc3339;
 use crate::model::errcode::Platform;
 use crate::upstream::roots::OWN_CA;
@@ -125,15 +126,12 @@ impl Authority {
             match authority.verify(authority.signed(&key, now, now)?.der(), now) {
                 Ok(()) => return Ok(authority),
                 Err(Unacceptable::Ended(at)) => {
-                    return Err(anyhow!(
-                        "this CA ended at {}: make another, in a directory of its own",
-                        rfc3339(at)
-                    ));
+                    return Err(anyhow!(messages::CA_ENDED.with([&rfc3339(at)])));
                 }
                 Err(Unacceptable::Otherwise(what)) => reason = what,
             }
         }
-        Err(anyhow!("the files of this CA do not belong together: {reason}"))
+        Err(anyhow!(messages::CA_MIXED.quoting([], reason)))
     }
 
     /// Returns the hosts that it can sign.
@@ -162,7 +160,7 @@ impl Authority {
         }
         for at in [now, ends] {
             if let Err(why) = self.verify(certificate.der(), at) {
-                return Err(anyhow!("clients would refuse the certificate: {why:?}"));
+                return Err(anyhow!(messages::CA_REFUSED.quoting([], format_args!("{why:?}"))));
             }
         }
         Ok(ServerCertificate { pem: certificate.pem(), ends })
@@ -214,13 +212,13 @@ impl Authority {
 
 /// Makes a key, on the curve P-256.
 pub(super) fn new_key() -> Result<KeyPair> {
-    KeyPair::generate().map_err(|_| anyhow!("the operating system gives no randomness for a key"))
+    KeyPair::generate().map_err(|_| anyhow!(messages::NO_RANDOMNESS.text()))
 }
 
 fn serial_number() -> Result<SerialNumber> {
     let mut number = [0; 16];
     let filled = SystemRandom::new().fill(&mut number);
-    filled.map_err(|_| anyhow!("the operating system gives no randomness for a number"))?;
+    filled.map_err(|_| anyhow!(messages::NO_RANDOMNESS.text()))?;
     number[0] = number[0] & 0x7f | 0x40; // Positive, and always as long.
     Ok(SerialNumber::from_slice(&number))
 }
@@ -272,5 +270,5 @@ fn ca_params(
 
 /// Cannot happen: nothing in the parameters comes from the user.
 fn unsigned(err: rcgen::Error) -> anyhow::Error {
-    anyhow!("cannot sign: {err}")
+    anyhow!(messages::CA_CANNOT_SIGN.quoting([], err))
 }

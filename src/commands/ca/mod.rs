@@ -14,9 +14,10 @@ use zeroize::Zeroizing;
 use self::certificates::{Authority, HOSTS, NewAuthority, ServerCertificate, new_key};
 use super::output;
 use crate::cli::CaArgs;
+use crate::commands::messages;
 use crate::error::Exit;
-use crate::language::bilingual;
 use crate::log;
+use crate::message::cannot;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 use crate::os::file::lock::FileLock;
@@ -59,7 +60,7 @@ impl Files {
     fn lock(&self) -> Result<FileLock> {
         let clock = SystemClock;
         let lock = FileLock::acquire(&self.lock, &clock, clock.instant() + PATIENCE)?;
-        lock.ok_or_else(|| Exit::Locked.error(format!("another run holds {}", self.lock.display())))
+        lock.ok_or_else(|| Exit::Locked.error(messages::CA_IS_LOCKED.with([&self.lock.display()])))
     }
 }
 
@@ -72,9 +73,7 @@ pub(crate) fn run(args: &CaArgs) -> Result<Exit> {
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let text = match args.renew {
         true if !args.name.is_empty() => {
-            return Err(Exit::Usage.error(
-                "--renew and --name cannot be used together: a CA goes on signing the hosts that it was made for",
-            ));
+            return Err(Exit::Usage.error(messages::CA_RENEW_AND_NAME.text()));
         }
         true => renew(&files, args, now)?,
         false => create(&files, &hosts, args, now)?,
@@ -87,15 +86,16 @@ pub(crate) fn run(args: &CaArgs) -> Result<Exit> {
 fn hosts(names: &[String]) -> Result<Vec<&'static str>> {
     let known = |name: &String| HOSTS.into_iter().find(|host| host.eq_ignore_ascii_case(name));
     match names.iter().find(|name| known(name).is_none()) {
-        Some(name) => Err(Exit::Usage.error(format!(
-            "--name {}: a CA of wxtoken is for {} and {} alone, so that it endangers no other host; for a name of your own \
-             take a CA of your own",
-            log::printable(&log::without_long_words(name), 60),
-            HOSTS[0],
-            HOSTS[1]
-        ))),
+        Some(name) => {
+            let name = log::printable(&log::without_long_words(name), 60);
+            let said = messages::CA_OTHER_NAME.with([&name, &HOSTS[0], &HOSTS[1]]);
+            Err(Exit::Usage.error(said))
+        }
         None if names.is_empty() => Ok(HOSTS.to_vec()),
-        None => Ok(HOSTS.into_iter().filter(|host| names.iter().any(|name| known(name) == Some(host))).collect()),
+        None => Ok(HOSTS
+            .into_iter()
+            .filter(|host| names.iter().any(|name| known(name) == Some(host)))
+            .collect()),
     }
 }
 
@@ -111,14 +111,7 @@ fn create(
     let all =
         [&files.root, &files.intermediate, &files.intermediate_key, &files.certificate, &files.key];
     if let Some(there) = all.into_iter().find(|path| path.symlink_metadata().is_ok()) {
-        return Err(Exit::Usage.error(format!(
-            "{} is there already, and nothing is overwritten: {}",
-            there.display(),
-            bilingual!(
-                "--renew signs the next certificate with the CA that is there; for another CA, take another directory.",
-                "续期请加 --renew，新建 CA 请换一个目录。"
-            )
-        )));
+        return Err(Exit::Usage.error(messages::CA_EXISTS.with([&there.display()])));
     }
     let NewAuthority { authority, root, intermediate, ends } = Authority::generate(hosts, now)?;
     let key = new_key()?;
@@ -139,7 +132,7 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
     let _lock = files.lock().map_err(|err| no_ca(files, err))?;
     let certificate_in = |path: &Path, pem: &str| {
         CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_| anyhow!("{} has no certificate in it", path.display()))
+            .map_err(|_| anyhow!(messages::CA_NO_CERTIFICATE.with([&path.display()])))
     };
     let root = read_text(&files.root, Protection::WritableByOwner);
     let root = root.map_err(|err| no_ca(files, err))?;
@@ -167,11 +160,10 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
 
 fn no_ca(files: &Files, err: anyhow::Error) -> anyhow::Error {
     match files.root.symlink_metadata() {
-        Err(_) => Exit::Usage.error(format!(
-            "there is no CA in {}: {}",
-            files.root.with_file_name("").display(),
-            bilingual!("without --renew one is made there.", "去掉 --renew 即可新建。")
-        )),
+        Err(_) => {
+            let directory = files.root.with_file_name("");
+            Exit::Usage.error(messages::CA_MISSING.with([&directory.display()]))
+        }
         Ok(_) => err,
     }
 }
@@ -182,16 +174,17 @@ fn chain(certificate: &ServerCertificate, intermediate: &str) -> String {
 }
 
 fn read_text(path: &Path, protection: Protection) -> Result<Zeroizing<String>> {
-    let reading = || format!("cannot read {}", path.display());
-    let bytes = read::read(path, protection, MAX_PEM).with_context(reading)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| anyhow!("{}: it is not PEM", reading()))?;
+    let bytes = read::read(path, protection, MAX_PEM)
+        .with_context(|| cannot("read", "读取", path.display()))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| anyhow!(messages::CA_NO_PEM.with([&path.display()])))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn read_key(path: &Path, protection: Protection) -> Result<KeyPair> {
     // The error of the parser is dropped: it may quote the key.
     KeyPair::from_pem(&read_text(path, protection)?)
-        .map_err(|_| anyhow!("{} has no private key in it that can sign", path.display()))
+        .map_err(|_| anyhow!(messages::CA_NO_KEY.with([&path.display()])))
 }
 
 /// Writes files with these contents and modes, all of them or, if it fails before the first is in place, none.

@@ -15,6 +15,7 @@ use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::language::{Language, bilingual};
 use crate::log;
+use crate::message::command::command;
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
@@ -187,7 +188,8 @@ impl Examination<'_> {
         let (refusal, until) = record.refusal(&hashes.request, now)?;
         let is_of_credentials = refusal.class() == Class::Credentials;
         let wait = Duration::try_from(until - now).unwrap_or_default();
-        let error = UpstreamError::StillRefused { refusal, until, wait };
+        let at_once = command("fetch", Some(&account.name), &["--force"]);
+        let error = UpstreamError::StillRefused { refusal, until, wait, at_once };
         if is_of_credentials {
             return Some(error);
         }

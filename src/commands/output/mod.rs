@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 
+use crate::commands::messages;
 use crate::language::Language;
 
 pub(super) mod table;
@@ -22,7 +23,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => {
-            Err(err).context("cannot write to stdout")
+            Err(anyhow!(messages::STDOUT_UNWRITABLE.quoting([], err)))
         }
         _ => Ok(()),
     }

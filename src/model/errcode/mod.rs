@@ -9,10 +9,11 @@ use time::UtcDateTime;
 use crate::error::Exit;
 use crate::language::in_both;
 use crate::log::{printable, without_long_words};
+use crate::message::{action, action_first};
 
 use table::Meaning;
 
-mod table;
+pub(crate) mod table;
 
 /// The kind of failure that an errcode stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ impl Class {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CallKind {
     RequestsToken,
+    /// The same at the stable API, whose quota is another one.
+    RequestsStableToken,
     UsesToken,
 }
 
@@ -186,6 +189,14 @@ impl Refusal {
         })
     }
 
+    /// Returns what WeChat said, without the address in its second form.
+    fn shown_text(&self) -> String {
+        match self.ip() {
+            Some(ip) => self.text.replace(&format!(" ipv6 ::ffff:{ip}"), ""),
+            None => self.text.clone(),
+        }
+    }
+
     /// Returns WeChat's identifier of this call: three groups of 8 hex digits, the first of them the Unix time.
     fn rid(&self) -> Option<&str> {
         let rest = self.text.split_once("rid: ")?.1;
@@ -211,32 +222,37 @@ fn next_midnight_in_beijing(at: UtcDateTime) -> UtcDateTime {
 }
 
 impl std::fmt::Display for Refusal {
-    /// `WeChat refused (40164): what to do 该怎么做 [what WeChat said]`
+    /// `What to do: WeChat refused (40164): what happened [what WeChat said]`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without an address or rid in the answer, the remedy says how to find them out.
-        let fill = |remedy: &str, no_ip: &str, (by_rid, no_rid): (&str, &str)| {
-            let remedy = match self.ip() {
-                Some(ip) => remedy.replace("{ip}", ip),
-                None => remedy.replace("IP {ip}", no_ip),
+        let fill = |text: &str, no_ip: &str, (by_rid, no_rid): (&str, &str)| {
+            let text = match self.ip() {
+                Some(ip) => text.replace("{ip}", ip),
+                None => text.replace("IP {ip}", no_ip),
             };
-            let remedy = match self.rid() {
-                Some(rid) => remedy.replace("{rid}", rid),
-                None => remedy.replace(by_rid, no_rid),
+            let text = match self.rid() {
+                Some(rid) => text.replace("{rid}", rid),
+                None => text.replace(by_rid, no_rid),
             };
-            remedy.replace("{code}", &self.code.to_string())
+            text.replace("{code}", &self.code.to_string())
         };
-        let english = fill(
-            self.meaning.english,
-            "the address by which this host reaches the Internet",
-            ("look up rid {rid} with WeChat", "look it up in WeChat's documentation"),
+        let english = |text: &str| {
+            let no_rid = ("Look up rid {rid} with WeChat", "Look it up in WeChat's documentation");
+            fill(text, "the address by which this host reaches the Internet", no_rid)
+        };
+        let chinese =
+            |text: &str| fill(text, "本机出口 IP", ("请用 rid {rid} 查询", "请查阅微信官方文档"));
+        let what = |text: String, colon: &str| match text.is_empty() {
+            true => text,
+            false => format!("{colon}{text}"),
+        };
+        let (code, Meaning { english: en, chinese: zh, .. }) = (self.code, self.meaning);
+        let action = action(english(en.0), chinese(zh.0));
+        let what = in_both(
+            format!("WeChat refused ({code}){}", what(english(en.1), ": ")),
+            format!("微信拒绝 ({code}){}", what(chinese(zh.1), "：")),
         );
-        let chinese = fill(
-            self.meaning.chinese,
-            "本机出口 IP",
-            ("可用 rid {rid} 查询", "请查阅微信官方文档"),
-        );
-        let remedy = in_both(english, chinese);
-        write!(f, "WeChat refused ({}): {remedy} [{}]", self.code, self.text)
+        f.write_str(&action_first(&format!("{action} {what} [{}]", self.shown_text())))
     }
 }
 
@@ -372,8 +388,20 @@ mod tests {
     #[test]
     fn every_row_has_a_remedy_in_both_languages() {
         for row in TABLE {
-            assert!(row.english.is_ascii() && row.english.ends_with(['.', '?']), "{row:?}");
-            assert!(row.chinese.contains('。') && !row.codes.is_empty(), "{row:?}");
+            let ((action, what), (action_zh, what_zh)) = (row.english, row.chinese);
+            assert!(action.is_ascii() && what.is_ascii() && action.ends_with('.'), "{row:?}");
+            assert!(action_zh.ends_with('。') && !row.codes.is_empty(), "{row:?}");
+            assert_eq!(what.is_empty(), what_zh.is_empty(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_stable_account_over_its_quota_is_not_told_to_use_stable() {
+        let said = |call| Refusal::new(45009, "", call, Platform::Official).to_string();
+        assert!(said(CallKind::RequestsToken).contains("--api stable"));
+        for call in [CallKind::RequestsStableToken, CallKind::UsesToken] {
+            let said = said(call);
+            assert!(!said.contains("stable") && said.contains("Clear the quota"), "{said}");
         }
     }
 
@@ -430,14 +458,14 @@ mod tests {
         let text = "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285";
         assert_eq!(
             Language::Both.resolve(&refused(40164, text).to_string()),
-            format!(
-                "WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it) to the account's API IP allowlist. \
-                 请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效。 [{text}]"
-            )
+            "Add IP 203.0.113.9 to the account's API IP allowlist: WeChat refused (40164) \
+             请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效：微信拒绝 (40164) \
+             [invalid ip 203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285]"
         );
         let unknown = refused(99999, "new\u{1b}[31m rid: 6aac005a-01bfdbee-79769285").to_string();
         assert!(
-            unknown.contains("Unknown error 99999; look up rid 6aac005a-01bfdbee-79769285"),
+            unknown.contains("Look up rid 6aac005a-01bfdbee-79769285 with WeChat: ")
+                && unknown.contains("Unknown error 99999"),
             "{unknown}"
         );
         assert!(!unknown.contains('\u{1b}'), "{unknown}");
@@ -447,16 +475,15 @@ mod tests {
     fn remedies_without_an_address_or_rid_are_complete_sentences() {
         let shown = refused(40164, "invalid ip").to_string();
         for words in
-            ["Add the address by which this host reaches the Internet (as", "请将 本机出口 IP 加入"]
+            ["Add the address by which this host reaches the Internet to", "请将 本机出口 IP 加入"]
         {
             assert!(shown.contains(words), "{shown}");
         }
         let shown = refused(99999, "new").to_string();
-        for words in ["look it up in WeChat's documentation.", "99999；请查阅微信官方文档。"]
-        {
+        for words in ["Look it up in WeChat's documentation: ", "请查阅微信官方文档："] {
             assert!(shown.contains(words), "{shown}");
         }
-        let texts = TABLE.iter().chain([&UNKNOWN]).flat_map(|row| [row.english, row.chinese]);
+        let texts = TABLE.iter().chain([&UNKNOWN]).flat_map(|row| [row.english.0, row.chinese.0]);
         for text in texts.map(|text| text.replace("IP {ip}", "")) {
             assert!(!text.contains("{ip}"), "{text}");
         }

@@ -9,8 +9,8 @@ use crate::language::in_both;
 
 /// What to do about it, in English and Chinese.
 pub(crate) const SHORT_OF_RESOURCES: [&str; 2] = [
-    "This host is short of threads or file descriptors: raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.",
-    "本机线程数或文件描述符不足，请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。",
+    "Raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit: this host is short of threads or descriptors.",
+    "请调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=：本机线程数或文件描述符不足。",
 ];
 
 /// Returns [`SHORT_OF_RESOURCES`] for a reader whose language is not known yet.

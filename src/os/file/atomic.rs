@@ -15,9 +15,13 @@ use rustix::fs::{FileType, Stat, StatxAttributes};
 use rustix::io::Errno;
 
 use crate::language::in_both;
+use crate::message::cannot;
+use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::File;
-use crate::os::file::read;
+use crate::os::file::messages::{
+    ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK, TAKEN_OVER,
+};
 use crate::sabotage::{Bug, has_bug};
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
@@ -70,26 +74,31 @@ impl Replacement {
     fn create(names: &Arc<Names>, temp: &OsStr, mode: u32, room: usize) -> Result<Replacement> {
         names.check_target()?;
         let dir = names.dir.open_itself();
-        let dir =
-            dir.with_context(|| format!("cannot open directory {}", names.dir_path().display()))?;
+        let dir = dir
+            .map_err(|err| explain(err, &names.dir_path(), Doing::Reading))
+            .with_context(|| cannot("open directory", "打开目录", names.dir_path().display()))?;
         // The umask can only narrow this mode. The exact one is set before there is any content.
         let created = names.dir.create_file(temp, mode & 0o600);
         let file = created
-            .map_err(|err| read::explain(err, &names.dir_path()))
-            .with_context(|| format!("cannot create {}", names.shown(temp)))?;
+            .map_err(|err| explain(err, &names.dir_path(), Doing::Writing))
+            .with_context(|| cannot("create", "创建", names.shown(temp)))?;
         let (names, temp) = (Arc::clone(names), temp.to_owned());
         let mut replacement = Replacement { names, dir, temp, file, mode, published: false };
         replacement
             .reserve(room)
-            .map_err(|err| read::explain(err, &replacement.names.dir_path()))
-            .with_context(|| format!("cannot write {}", replacement.shown_temp()))?;
+            .map_err(|err| explain(err, &replacement.names.dir_path(), Doing::Writing))
+            .with_context(|| cannot("write", "写入", replacement.shown_temp()))?;
         Ok(replacement)
     }
 
     /// Writes blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
     fn reserve(&mut self, room: usize) -> io::Result<()> {
-        self.names.dir.give_to_owner(&self.file)?;
-        self.file.set_permissions(Permissions::from_mode(self.mode))?;
+        let settings = self
+            .names
+            .dir
+            .give_to_owner(&self.file)
+            .and_then(|()| self.file.set_permissions(Permissions::from_mode(self.mode)));
+        settings.map_err(|err| explain(err, &self.names.dir_path(), Doing::ChangingMode))?;
         let room = if has_bug(Bug::RoomNotReserved) { 0 } else { room };
         self.file.write_all(&vec![b' '; room])?;
         self.file.sync_all()
@@ -103,9 +112,10 @@ impl Replacement {
         if there_and_back.is_err() {
             let _ = dir.remove(other); // Exists only if it could not be renamed back.
         }
-        there_and_back.with_context(|| {
-            format!("files cannot be renamed in {}", self.names.dir_path().display())
-        })
+        let dir = self.names.dir_path();
+        there_and_back
+            .map_err(|err| explain(err, &dir, Doing::Writing))
+            .with_context(|| cannot("rename files in", "重命名文件，目录", dir.display()))
     }
 
     /// Replaces the target with `content`, before a later [`Replacement::publish`]. This replacement stays ready, also if
@@ -127,15 +137,18 @@ impl Replacement {
             let _ = self.names.dir.rename(&self.temp, &self.names.target);
         }
         self.fill(content)
-            .map_err(|err| read::explain(err, &self.names.path.with_file_name(&self.temp)))
-            .with_context(|| format!("cannot write {}", self.shown_temp()))
+            .map_err(|err| {
+                explain(err, &self.names.path.with_file_name(&self.temp), Doing::Writing)
+            })
+            .with_context(|| cannot("write", "写入", self.shown_temp()))
             .map_err(ReplaceError::Failed)?;
         let names = &self.names;
         match names.dir.rename(&self.temp, &names.target) {
             // On a network file system the error can be that of a reply which was lost.
             Err(err) if !self.is_called(&names.target).unwrap_or(false) => {
-                let replacing = || format!("cannot replace {}", names.path.display());
-                return Err(ReplaceError::Failed(anyhow::Error::new(err).context(replacing())));
+                let err = explain(err, &names.path, Doing::Writing);
+                let cannot = cannot("replace", "替换", names.path.display());
+                return Err(ReplaceError::Failed(anyhow::Error::new(err).context(cannot)));
             }
             _ => {}
         }
@@ -145,25 +158,33 @@ impl Replacement {
 
     /// Makes the published file outlast a power cut, which could bring the old one back before.
     pub(crate) fn sync_dir(&self) -> Result<()> {
-        sync_dir(&self.dir).with_context(|| {
-            let target = self.names.path.display();
-            format!("{target} is replaced, but its directory cannot be synced")
-        })
+        let synced = sync_dir(&self.dir);
+        synced.map_err(|err| explain(err, &self.names.dir_path(), Doing::Writing)).with_context(
+            || {
+                let target = self.names.path.display();
+                in_both(
+                    format!("{target} is replaced, but its directory cannot be synced"),
+                    format!("{target} 已替换，但无法同步其目录"),
+                )
+            },
+        )
     }
 
     /// Fails if the temporary file is no longer this one. Another process replaces it if the lock did not exclude that
     /// process, because the file system has no working locks or the lock file was removed. Renaming the other file, which
     /// has no content yet, would publish blanks.
     fn check_temp(&self) -> Result<(), ReplaceError> {
-        let looking = || format!("cannot look at {}", self.shown_temp());
+        let looking = || cannot("look at", "查看", self.shown_temp());
         match self.is_called(&self.temp) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(ReplaceError::TakenOver(anyhow!(
-                "another process is replacing {} in spite of the lock: was the lock file removed, or does this file \
-                 system have no locks?",
-                self.names.path.display()
-            ))),
-            Err(err) => Err(ReplaceError::Failed(anyhow::Error::new(err).context(looking()))),
+            Ok(false) => {
+                let taken = TAKEN_OVER.with([&self.names.path.display()]);
+                Err(ReplaceError::TakenOver(anyhow!(taken)))
+            }
+            Err(err) => {
+                let err = explain(err, &self.names.path, Doing::Reading);
+                Err(ReplaceError::Failed(anyhow::Error::new(err).context(looking())))
+            }
         }
     }
 
@@ -231,8 +252,10 @@ pub(crate) fn try_replacing(
     attempt(&names.dir, &names.trial)?;
     replacement.rehearse_rename(&names.trial_moved)?;
     replacement.check_temp().map_err(ReplaceError::into_error)?;
+    let dir = names.dir_path();
     sync_dir(&replacement.dir)
-        .with_context(|| format!("directory {} cannot be synced", names.dir_path().display()))
+        .map_err(|err| explain(err, &dir, Doing::Writing))
+        .with_context(|| cannot("sync directory", "同步目录", dir.display()))
 }
 
 /// Returns the path of the lock file of [`try_replacing`]. It is removed when the trial is over.
@@ -280,11 +303,11 @@ struct Names {
 impl Names {
     fn of(target: &Path) -> Result<Names> {
         if target.file_name().is_none() {
-            bail!("{} is not a file's name", target.display());
+            bail!(NO_FILE_NAME.with([&target.display()]));
         }
         let (dir, name) = Dir::of(target)
-            .map_err(|err| read::explain(err, &dir_of(target)))
-            .with_context(|| format!("cannot open directory {}", dir_of(target).display()))?;
+            .map_err(|err| explain(err, &dir_of(target), Doing::Reading))
+            .with_context(|| cannot("open directory", "打开目录", dir_of(target).display()))?;
         let beside = |suffix: &str| {
             let mut own = OsString::from(".");
             own.push(name);
@@ -332,8 +355,9 @@ impl Names {
     fn remove_if_there(&self, name: &OsStr) -> Result<()> {
         match self.dir.remove(name) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                let err = read::explain(err, &self.dir_path());
-                Err(err).with_context(|| format!("cannot remove leftover {}", self.shown(name)))
+                let err = explain(err, &self.dir_path(), Doing::Writing);
+                Err(err)
+                    .with_context(|| cannot("remove leftover", "删除残留文件", self.shown(name)))
             }
             _ => Ok(()),
         }
@@ -346,21 +370,20 @@ impl Names {
         let found = match self.dir.stat(&self.target) {
             Ok(found) => found,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(err) => return Err(err).with_context(|| format!("cannot look at {target}")),
+            Err(err) => {
+                return Err(explain(err, &self.path, Doing::Reading))
+                    .with_context(|| cannot("look at", "查看", target));
+            }
         };
         match FileType::from_raw_mode(found.st_mode) {
             FileType::RegularFile => {}
-            FileType::Symlink => {
-                bail!("{target} is a symbolic link: name the file that it points to")
-            }
-            _ => bail!("{target} is not a regular file"),
+            FileType::Symlink => bail!(SYMBOLIC_LINK.with([&target])),
+            _ => bail!(NOT_REGULAR.with([&target])),
         }
         check_attributes(self.dir.attributes(&self.target), &self.path)?;
         self.check_may_replace(&found)?;
         if is_mount_point(&self.path) {
-            bail!(
-                "{target} is mounted on its own and cannot be replaced: mount its directory, not the file"
-            );
+            bail!(MOUNTED_ALONE.with([&target]));
         }
         Ok(())
     }
@@ -369,14 +392,13 @@ impl Names {
     fn check_may_replace(&self, found: &Stat) -> Result<()> {
         // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
         let dir = self.dir.stat_itself();
-        let dir = dir.with_context(|| format!("cannot look at {}", self.dir_path().display()))?;
+        let dir = dir
+            .map_err(|err| explain(err, &self.dir_path(), Doing::Reading))
+            .with_context(|| cannot("look at", "查看", self.dir_path().display()))?;
         let user = rustix::process::geteuid();
         let owners = [dir.st_uid, found.st_uid];
         if dir.st_mode & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
-            bail!(
-                "{} belongs to another user, in a sticky directory: it cannot be replaced",
-                self.path.display()
-            );
+            bail!(STICKY.with([&self.path.display()]));
         }
         Ok(())
     }
@@ -395,7 +417,8 @@ pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let readers = mode & 0o044;
     Dir::open_or_create(&dir, 0o700 | readers | readers >> 2)
         .map(drop)
-        .with_context(|| format!("cannot create directory {}", dir.display()))
+        .map_err(|err| explain(err, &dir, Doing::Writing))
+        .with_context(|| cannot("create directory", "创建目录", dir.display()))
 }
 
 /// Fails if it is known without an attempt that `target` cannot be replaced.
@@ -411,12 +434,7 @@ fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
         it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
         _ => return Ok(()),
     };
-    let path = path.display();
-    let remedy = in_both(
-        format!("see lsattr -d {path}, and run chattr -{flag} {path}."),
-        format!("带有 chattr +{flag} 属性，无法替换文件；请先执行 chattr -{flag} {path}。"),
-    );
-    bail!("{path} is {what}, so that nothing can be replaced: {remedy}")
+    bail!(ATTRIBUTE.with([&path.display(), &flag, &what]))
 }
 
 /// Whether the file itself is a mount point, as when a single file is mounted into a container: `rename` fails with EBUSY

@@ -18,6 +18,14 @@ use rustix::process::geteuid;
 use super::disk::File;
 #[cfg(test)]
 use super::disk::model::{self, ModelDir};
+use crate::message::messages;
+
+messages! {
+    SOCKET_REPLACED<0> {
+        "Give the socket a directory of its own.", "something else was put in place of the socket";
+        "请将套接字放在单独的目录中。", "套接字的位置被放入了其他文件";
+    }
+}
 
 /// The mode of a directory that only its owner may enter.
 const PRIVATE: u32 = 0o700;
@@ -138,7 +146,7 @@ impl Dir {
         let found = fstat(&socket)?;
         let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
         if !is_socket || found.st_uid != geteuid().as_raw() || found.st_nlink != 1 {
-            return Err(io::Error::other("something else was put in place of the socket"));
+            return Err(io::Error::other(SOCKET_REPLACED.text()));
         }
         // A socket cannot be opened in a way that fchmod takes. This leads to the open inode, whatever has its name by now.
         let open = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());

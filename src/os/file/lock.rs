@@ -12,7 +12,9 @@ use rustix::fs::{major, minor};
 use time::UtcDateTime;
 
 use crate::log;
+use crate::message::cannot;
 use crate::os::clock::Clock;
+use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::{self, File};
 use crate::os::file::read::{self, Access};
@@ -36,7 +38,7 @@ impl FileLock {
         clock: &dyn Clock,
         deadline: Instant,
     ) -> Result<Option<FileLock>> {
-        let opening = || format!("cannot open lock {}", path.display());
+        let opening = || cannot("open lock", "打开锁文件", path.display());
         // Only the owner may open it: a process that can open a lock file can also hold the lock for ever.
         let open = || {
             let (dir, name) = Dir::of(path)?;
@@ -47,20 +49,20 @@ impl FileLock {
             dir.give_to_owner(&file)?;
             Ok::<_, io::Error>(file)
         };
-        let mut file = open().map_err(|err| read::explain(err, path)).with_context(opening)?;
+        let explained = |err| explain(err, path, Doing::Writing);
+        let mut file = open().map_err(explained).with_context(opening)?;
         let mut waiting = None;
         loop {
             match file.try_lock_exclusive() {
                 Ok(()) if is_at(&file, path) => return Ok(Some(FileLock { file })),
                 // The lock file was removed meanwhile, against the rules. The one that is there now counts.
-                Ok(()) => {
-                    file = open().map_err(|err| read::explain(err, path)).with_context(opening)?
-                }
+                Ok(()) => file = open().map_err(explained).with_context(opening)?,
                 Err(_) if has_bug(Bug::LockNotWaitedFor) => return Ok(Some(FileLock { file })),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 Err(err) => {
-                    return Err(err).with_context(|| format!("cannot lock {}", path.display()));
+                    return Err(explain(err, path, Doing::Locking))
+                        .with_context(|| cannot("lock", "锁定", path.display()));
                 }
             }
             if clock.until(deadline).is_zero() {

@@ -5,5 +5,6 @@ pub(crate) mod atomic;
 pub(crate) mod dir;
 pub(crate) mod disk;
 pub(crate) mod lock;
+pub(crate) mod messages;
 pub(crate) mod read;
 pub(crate) mod version;

@@ -1,12 +1,12 @@
 //! Opens and reads files that other users may be able to write to, replace, or exchange for a pipe: without waiting, with
-//! every condition checked on the open descriptor, and never more than a given number of bytes. Also explains a refusal
-//! by the system. Knows nothing of what is in a file.
+//! every condition checked on the open descriptor, and never more than a given number of bytes. Knows nothing of what is in
+//! a file.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use crate::language::bilingual;
-use crate::os::descriptors::shortage;
+use crate::message::{cannot, messages};
+use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::{File, Metadata};
 use crate::os::file::version::FileVersion;
@@ -61,7 +61,7 @@ impl ReadError {
 
     fn explained(self, path: &Path) -> ReadError {
         match self {
-            ReadError::Io(err) => ReadError::Io(explain(err, path)),
+            ReadError::Io(err) => ReadError::Io(explain(err, path, Doing::Reading)),
             other => other,
         }
     }
@@ -69,79 +69,106 @@ impl ReadError {
     /// Describes the error for a secret file, which has to be readable again and again.
     pub(crate) fn about_secret(&self) -> String {
         match self {
-            ReadError::NotRegular => "it is no plain file, which could be read again".to_owned(),
+            ReadError::NotRegular => NOT_READABLE_AGAIN.text(),
             other => other.to_string(),
         }
     }
 }
 
+messages! {
+    NOT_REGULAR<0> {
+        "Give a plain file.", "it is not a regular file";
+        "请使用普通文件。", "不是普通文件";
+    }
+    NOT_READABLE_AGAIN<0> {
+        "Give a plain file.", "it is not a plain file, which could be read again";
+        "请使用普通文件。", "不是普通文件，无法重复读取";
+    }
+    FOREIGN<2> {
+        "Run chown root on it; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
+        "请执行 chown root；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
+    }
+    PLANTED<1> {
+        "Use a directory of its own.",
+        "it is user {0}'s, in a directory to which every user can write: it may have been put there";
+        "请使用单独的目录。", "属于用户 {0}，且所在目录任何用户可写，可能是他人放入的";
+    }
+    OPEN_TO_OTHERS<2> {
+        "Run chmod {1} on it.", "it is open to others: mode {0}, expected {1}";
+        "请执行 chmod {1}。", "其他用户可读：权限 {0}，应为 {1}";
+    }
+    WRITABLE_BY_OTHERS<1> {
+        "Run chmod go-w on it.", "it can be written by others: mode {0}";
+        "请执行 chmod go-w。", "其他用户可写：权限 {0}";
+    }
+    /// Containers without a mark are known by the variable.
+    OPEN_ON_READ_ONLY_MOUNT<1> {
+        "Give it mode 0400 where it is mounted (Kubernetes: defaultMode; Swarm, Compose and Podman: mode), or set the \
+         variable `container` if this is one.",
+        "it is open to others: mode {0}, and its mount is read-only";
+        "请在挂载处将权限设为 0400（Kubernetes：defaultMode；Swarm、Compose、Podman：mode）；若在容器中运行，请设置环境变量 container。",
+        "其他用户可读：权限 {0}，且挂载为只读，无法 chmod";
+    }
+    TOO_LARGE<1> {
+        "Give the right file.", "it is larger than {0}";
+        "请检查是否为正确的文件。", "超过 {0}";
+    }
+    STALE<0> {
+        "Mount its directory, not the file.", "it was replaced, and this is the old one: it is mounted on its own";
+        "请挂载其所在目录，而不是单个文件。", "文件已被替换，但此处挂载的仍是旧文件";
+    }
+    NOT_WRITTEN<1> {
+        "See why the program that writes the pipe does not end.",
+        "it is a pipe that was not written and closed within {0}";
+        "请检查向该管道写入的程序。", "管道在 {0} 内未写完并关闭";
+    }
+    NOT_ALONE<0> {
+        "Remove it, or name another path.", "it is not a plain file with one name";
+        "请删除它，或换一个路径。", "不是普通文件，或有多个硬链接";
+    }
+}
+
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReadError::Io(err) => err.fmt(f),
-            ReadError::NotRegular => f.write_str("it is not a regular file"),
-            ReadError::Foreign { owner } => write!(f, "it {}", foreign(*owner)),
-            ReadError::Planted { owner } => write!(
-                f,
-                "it is user {owner}'s, in a directory to which every user can write: it may have been put there; use a \
-                 directory of its own"
-            ),
+        f.write_str(&match self {
+            ReadError::Io(err) => err.to_string(),
+            ReadError::NotRegular => NOT_REGULAR.text(),
+            ReadError::Foreign { owner } => foreign(*owner),
+            ReadError::Planted { owner } => PLANTED.with([owner]),
             ReadError::Exposed { protection, mode, is_mount_read_only } => {
-                write!(f, "it {}", exposed(*protection, *mode, *is_mount_read_only))
+                exposed(*protection, *mode, *is_mount_read_only)
             }
             ReadError::TooLarge(max) if max % MIB == 0 => {
-                write!(f, "it is larger than {} MiB", max / MIB)
+                TOO_LARGE.with([&format!("{} MiB", max / MIB)])
             }
-            ReadError::TooLarge(max) => write!(f, "it is larger than {max} bytes"),
-            ReadError::Stale => f.write_str(STALE),
+            ReadError::TooLarge(max) => TOO_LARGE.with([&format!("{max} bytes")]),
+            ReadError::Stale => STALE.text(),
             ReadError::NotWritten(patience) => {
-                let patience = humantime::format_duration(*patience);
-                write!(f, "it is a pipe that was not written and closed within {patience}")
+                NOT_WRITTEN.with([&humantime::format_duration(*patience)])
             }
-        }
+        })
     }
 }
 
 impl std::error::Error for ReadError {}
 
-/// What to do about the mode of a file that this host cannot change. Containers without a mark are known by the variable.
-const READ_ONLY_MOUNT: &str = bilingual!(
-    "its mount is read-only: give it mode 0400 where it is mounted (Kubernetes: defaultMode; Swarm, Compose and Podman: \
-     mode), or set the variable `container` if this is one.",
-    "该挂载为只读，无法 chmod：请在挂载处将权限设为 0400；若在容器中运行，请设置环境变量 container。"
-);
-
-const STALE: &str = bilingual!(
-    "it was replaced, and this is the old one: it is mounted on its own; mount its directory, not the file.",
-    "文件已被替换，但此处挂载的仍是旧文件：请挂载其所在目录，而不是单个文件。"
-);
-
 /// Describes a file whose mode gives others more than `protection` allows, and what to do.
 fn exposed(protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
-    let (problem, expected) = match protection {
-        Protection::WritableByOwner => ("can be written by others", "go-w"),
-        Protection::PrivateToGroup => ("is open to others", "0640"),
-        Protection::NotPlanted | Protection::Private => ("is open to others", "0600"),
+    let shown = format!("{mode:04o}");
+    let expected = match protection {
+        _ if is_mount_read_only => return OPEN_ON_READ_ONLY_MOUNT.with([&shown]),
+        Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown]),
+        Protection::PrivateToGroup => "0640",
+        Protection::NotPlanted | Protection::Private => "0600",
     };
-    let remedy = match is_mount_read_only {
-        true => READ_ONLY_MOUNT.to_owned(),
-        false => format!("run chmod {expected} on it"),
-    };
-    match protection {
-        Protection::WritableByOwner => format!("{problem}: mode {mode:04o}; {remedy}"),
-        _ => format!("{problem}: mode {mode:04o}, expected {expected}; {remedy}"),
-    }
+    OPEN_TO_OTHERS.with([&shown, &expected])
 }
 
 /// Describes a file of this owner that another user must not own.
 fn foreign(owner: u32) -> String {
     let user = geteuid().as_raw();
     let expected = if user == 0 { "root".to_owned() } else { format!("root or user {user}") };
-    let remedy = bilingual!(
-        "run chown root on it; in a container, mount it read-only.",
-        "请执行 chown root；在容器中请以只读方式挂载。"
-    );
-    format!("belongs to user {owner}, and not to {expected}: {remedy}")
+    FOREIGN.with([&owner, &expected])
 }
 
 /// A regular file that is open for reading and has met its conditions.
@@ -280,17 +307,13 @@ pub(crate) fn read_guarded(
     path: &Path,
     max: u64,
 ) -> Result<Zeroizing<Vec<u8>>, String> {
-    read(path, Protection::WritableByOwner, max).map_err(|err| match err {
-        ReadError::NotRegular => {
-            format!("{name} is not a plain file, which could be read again")
-        }
-        ReadError::Foreign { owner } => format!("{name} {}", foreign(owner)),
-        ReadError::Exposed { protection, mode, is_mount_read_only } => {
-            format!("{name} {}", exposed(protection, mode, is_mount_read_only))
-        }
-        ReadError::TooLarge(max) => format!("{name} is larger than {} MiB", max / MIB),
-        err => format!("cannot read {name}: {err}"),
-    })
+    read(path, Protection::WritableByOwner, max)
+        .map_err(|err| cannot_read(name, &err.about_secret()))
+}
+
+/// Returns the error of a file that cannot be read: what people call it, and why.
+pub(crate) fn cannot_read(name: &str, why: &str) -> String {
+    format!("{}: {why}", cannot("read", "读取", name))
 }
 
 /// How a file of this program's own is opened.
@@ -320,7 +343,7 @@ pub(crate) fn open_own_in(dir: &Dir, name: &OsStr, access: Access) -> io::Result
     let (file, metadata) = match open_regular(dir, name, flags | OFlags::NOFOLLOW) {
         Ok((file, metadata)) if metadata.nlink() <= 1 => (file, metadata),
         Err(ReadError::Io(err)) => return Err(err),
-        _ => return Err(io::Error::other("it is not a plain file with one name")),
+        _ => return Err(io::Error::other(NOT_ALONE.text())),
     };
     match protection::is_planted(dir, metadata.uid())? {
         true => Err(io::Error::other(ReadError::Planted { owner: metadata.uid() })),
@@ -361,58 +384,6 @@ fn open_at_once(dir: &Dir, name: &OsStr, flags: OFlags) -> Result<(File, Metadat
     Ok((file, metadata))
 }
 
-/// Adds to an error of missing permission who owns `path`, who this process is, and what to do, and to one of a limit what
-/// limits it. Returns any other error as it is.
-pub(crate) fn explain(err: io::Error, path: &Path) -> io::Error {
-    if err.kind() == ErrorKind::FileTooLarge {
-        return io::Error::new(
-            err.kind(),
-            format!(
-                "{err}: {}",
-                bilingual!(
-                    "the size of files is limited; raise ulimit -f, or LimitFSIZE= of the unit.",
-                    "文件大小受限，请调高 ulimit -f 或 LimitFSIZE=。"
-                )
-            ),
-        );
-    }
-    if shortage::is_shortage(&err) {
-        return io::Error::new(err.kind(), shortage::explained(&err));
-    }
-    let user = geteuid().as_raw();
-    match std::fs::metadata(path) {
-        Ok(found) if err.kind() == ErrorKind::PermissionDenied && found.uid() != user => {
-            io::Error::new(err.kind(), format!("{err}: {}", other_owner(&Owner::of(&found), user)))
-        }
-        _ => err,
-    }
-}
-
-/// Whom a file belongs to, and what they may do with it.
-struct Owner {
-    user: u32,
-    group: u32,
-    mode: u32,
-}
-
-impl Owner {
-    fn of(found: &std::fs::Metadata) -> Owner {
-        Owner { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 }
-    }
-}
-
-/// Returns why `user` has no permission for the file of another user, and what to do.
-fn other_owner(owner: &Owner, user: u32) -> String {
-    let Owner { user: owner, group, mode } = owner;
-    let readers = match mode & 0o040 {
-        0 => String::new(),
-        _ => format!("; members of group {group} can read it"),
-    };
-    format!(
-        "it is user {owner}'s, mode {mode:04o}, and this is user {user}; run as user {owner}, or chown it{readers}"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -438,15 +409,6 @@ mod tests {
             assert!(matches!(err, ReadError::NotRegular), "{}: {err}", path.display());
         }
         assert!(read_any(&dir.path().join("none")).unwrap_err().is_not_found());
-    }
-
-    #[test]
-    fn missing_permission_names_the_group_that_can_read() {
-        let owner = |mode| Owner { user: 0, group: 990, mode };
-        let message = other_owner(&owner(0o640), 33);
-        assert!(message.ends_with("or chown it; members of group 990 can read it"), "{message}");
-        let message = other_owner(&owner(0o600), 33);
-        assert!(message.ends_with("or chown it"), "{message}");
     }
 
     #[test]

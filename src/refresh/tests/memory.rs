@@ -47,6 +47,7 @@ impl Fixture {
             probe: upstream,
             asks_anyway: *request == TokenRequest::New,
             is_of_token: true,
+            keeps_honoured: false,
         };
         let refresh = Refresh { memory: Some(memory), ..self.refresh() };
         refresh.run(request, self.clock.instant() + TIMEOUT)
@@ -224,6 +225,7 @@ fn promise_7_the_document_of_a_dead_token_ends_also_while_wechat_is_not_to_be_as
                 probe: &upstream,
                 asks_anyway: false,
                 is_of_token: true,
+                keeps_honoured: false,
             };
             let refresh = Refresh { memory: Some(memory), dead, ..fixture.refresh() };
             not_asked(refresh.run(&other_than("T1"), fixture.clock.instant() + TIMEOUT));

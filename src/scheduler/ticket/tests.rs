@@ -103,12 +103,12 @@ fn a_client_learns_why_a_ticket_is_refused_and_when_to_ask_again() {
     let later = now + secs(600);
     let Readiness::Failed(failure) = ticket.retry.readiness(later) else { panic!() };
     let unavailable = failure.unavailable("there is no live jsapi ticket: shop", later);
-    let lead = "there is no live jsapi ticket: shop: WeChat refused (48001)";
+    let lead = "there is no live jsapi ticket: shop: ";
     assert!(unavailable.why.starts_with(lead), "{}", unavailable.why);
     assert_eq!(unavailable.retry_after, secs(3000));
     let failure = ticket.failure().unwrap();
     assert_eq!(failure.at, WALL.wall);
-    assert!(failure.message.starts_with("WeChat refused (48001)"), "{failure:?}");
+    assert!(failure.message.contains("WeChat refused (48001)"), "{failure:?}");
     // During the retry the answer is the same.
     ticket.retry.start(now + secs(3600));
     assert!(matches!(ticket.retry.readiness(now + secs(3600)), Readiness::Failed(_)));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::Exit;
+use crate::language::in_both;
 use crate::os::file::read;
 
 /// The largest file that is read: enough for a hundred thousand networks.
@@ -24,8 +25,9 @@ impl LineFile {
     /// Fails if other users can write to the file, or if it is not a regular file. They may read it.
     pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<LineFile> {
         let name = format!("{what} {}", path.display());
-        let bytes =
-            read::read_guarded(&name, path, MAX_SIZE).map_err(|fault| Exit::Usage.error(fault))?;
+        let chinese = name.replacen("file", "文件", 1);
+        let bytes = read::read_guarded(&in_both(&name, chinese), path, MAX_SIZE)
+            .map_err(|fault| Exit::Usage.error(fault))?;
         // Comments may be in any encoding. Elsewhere, what is not UTF-8 becomes a character that no rule allows.
         Ok(LineFile { name, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
@@ -58,6 +60,7 @@ impl LineFile {
 
 #[cfg(test)]
 mod tests {
+    use crate::language::Language;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -76,7 +79,7 @@ mod tests {
     fn error(path: &Path) -> String {
         let err = LineFile::read("keys file", path).map(|_| ()).unwrap_err();
         assert_eq!(Exit::from_error(&err), Exit::Usage);
-        err.to_string()
+        Language::English.resolve(&err.to_string()).into_owned()
     }
 
     #[test]
@@ -94,7 +97,7 @@ mod tests {
         for mode in [0o620, 0o602, 0o666, 0o664] {
             let (_dir, path) = file(b"", mode);
             let expected = format!(
-                "keys file {} can be written by others: mode {mode:04o}; run chmod go-w on it",
+                "Run chmod go-w on it: cannot read keys file {}: it can be written by others: mode {mode:04o}",
                 path.display()
             );
             assert_eq!(error(&path), expected);
@@ -110,7 +113,7 @@ mod tests {
         let (dir, path) = file(&vec![b'\n'; MAX_SIZE as usize], 0o600);
         assert!(LineFile::read("keys file", &path).is_ok());
         fs::write(&path, vec![b'\n'; MAX_SIZE as usize + 1]).unwrap();
-        assert!(error(&path).ends_with("is larger than 4 MiB"));
+        assert!(error(&path).ends_with("it is larger than 4 MiB"));
         assert!(error(dir.path()).contains("is not a plain file"));
         assert!(error(Path::new("/dev/null")).contains("is not a plain file"));
         assert!(error(&dir.path().join("nothing")).contains("No such file"));

@@ -138,7 +138,12 @@ impl Body for AnswerBody {
             }
             return Poll::Ready(Some(Ok(Frame::data(begun))));
         }
-        match Pin::new(&mut self.rest).poll_frame(cx) {
+        let AnswerBody { rest, connection, .. } = &mut *self;
+        let polled = match connection {
+            Some((_, connection)) => connection.poll_frame(rest, cx),
+            None => Poll::Ready(None),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.gap = None;
                 if self.rest.is_end_stream() {

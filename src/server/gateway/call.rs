@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use hyper::http::request;
-use hyper::{Request, Version};
+use hyper::{Request, Uri, Version};
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::admission::Admitted;
 use super::body::SentBody;
@@ -110,17 +110,12 @@ impl<'a> ForwardedCall<'a> {
         obtained.map_err(GatewayError::NoToken)
     }
 
-    /// Returns path and query. They hold the token, if there is one.
-    pub(super) fn target(&self, token: Option<&Secret>) -> Zeroizing<String> {
-        Zeroizing::new(self.admitted.target.with_token(token.map_or("", Secret::expose)))
-    }
-
-    /// Returns the request for WeChat. `mark` is that of this gateway.
+    /// Returns the request for WeChat. It holds the token, if there is one. `mark` is that of this gateway.
     pub(super) fn request(
         &self,
         mark: &Mark,
         connection: &PooledConnection,
-        target: &str,
+        token: Option<&Secret>,
         length: u64,
         body: SentBody,
     ) -> Result<Request<SentBody>, GatewayError> {
@@ -129,11 +124,9 @@ impl<'a> ForwardedCall<'a> {
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.version_mut() = Version::HTTP_11;
-        let target = match server.prefix() {
-            "" => target.parse(),
-            prefix => format!("{prefix}{target}").parse(),
-        };
-        *request.uri_mut() = target.map_err(|_| GatewayError::NotHttp)?;
+        let token = token.map_or("", Secret::expose);
+        let target = Bytes::from(self.admitted.target.with_token(server.prefix(), token));
+        *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| GatewayError::NotHttp)?;
         *request.headers_mut() =
             headers::for_wechat(&self.head.headers, &self.head.method, server.authority(), length);
         request.headers_mut().append(PASSED, mark.0.clone());

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::http::request;
 use hyper::{HeaderMap, Method, Response, StatusCode};
@@ -101,10 +101,9 @@ impl Gateway {
             ReceivedBody::Whole(bytes) => (bytes.len() as u64, Some(bytes)),
             ReceivedBody::Streamed(length) => (length, None),
         };
-        let target = call.target(token.as_deref());
         let first = match &whole {
-            Some(bytes) => self.send_whole(call, &target, bytes.clone()).await?,
-            None => self.send_streamed(call, &target, body, length).await?,
+            Some(bytes) => self.send_whole(call, token.as_deref(), bytes.clone()).await?,
+            None => self.send_streamed(call, token.as_deref(), body, length).await?,
         };
         let Some(token) = token else { return Ok(first.into_response()) };
         let api = call.accounts.api(call.admitted.account);
@@ -118,7 +117,7 @@ impl Gateway {
             return Ok(first.into_response());
         };
         let Some(bytes) = whole else { return Err(GatewayError::NotRepeated) };
-        let second = self.send_whole(call, &call.target(Some(&new)), bytes).await?;
+        let second = self.send_whole(call, Some(&new), bytes).await?;
         if verdict::is_about_token(second.errcode, api) {
             self.note_path_fault(call);
         } else {
@@ -164,7 +163,7 @@ impl Gateway {
     async fn send_whole(
         &self,
         call: &ForwardedCall<'_>,
-        target: &str,
+        token: Option<&Secret>,
         bytes: Bytes,
     ) -> Result<ApiAnswer, GatewayError> {
         let length = bytes.len() as u64;
@@ -173,7 +172,7 @@ impl Gateway {
         let mut in_flight = call.in_flight();
         loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&self.mark, &connection, target, length, body)?;
+            let request = call.request(&self.mark, &connection, token, length, body)?;
             in_flight.is_sent = true;
             let sent = timeout(patience, connection.send(request)).await;
             let sent = match sent {
@@ -198,7 +197,7 @@ impl Gateway {
     async fn send_streamed(
         &self,
         call: &ForwardedCall<'_>,
-        target: &str,
+        token: Option<&Secret>,
         client_body: &mut ClientBody<'_>,
         length: u64,
     ) -> Result<ApiAnswer, GatewayError> {
@@ -210,7 +209,7 @@ impl Gateway {
         let mut is_fed = false;
         let (connection, response) = loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&self.mark, &connection, target, length, body)?;
+            let request = call.request(&self.mark, &connection, token, length, body)?;
             in_flight.is_sent = true;
             let sent = {
                 let mut sending = pin!(connection.send(request));
@@ -285,7 +284,7 @@ impl Gateway {
         &self,
         call: &ForwardedCall<'_>,
         response: Response<Incoming>,
-        connection: PooledConnection,
+        mut connection: PooledConnection,
     ) -> Result<ApiAnswer, GatewayError> {
         let (head, mut rest) = response.into_parts();
         if head.status.is_informational() {
@@ -300,7 +299,7 @@ impl Gateway {
             self.report_unreachable(call, why);
             return Err(GatewayError::Loop);
         }
-        let headers = headers::for_client(&head.headers);
+        let headers = headers::for_client(head.headers);
         let (mut begun, mut size) = (VecDeque::new(), 0);
         let is_large = rest.size_hint().lower() > MAX_INSPECTED as u64;
         let is_whole = loop {
@@ -311,7 +310,8 @@ impl Gateway {
             if is_large || size > MAX_INSPECTED || is_error == Some(Some(false)) {
                 break false;
             }
-            match timeout(ANSWER_GAP, rest.frame()).await {
+            let frame = poll_fn(|cx| connection.poll_frame(&mut rest, cx));
+            match timeout(ANSWER_GAP, frame).await {
                 Ok(Some(Ok(frame))) => {
                     if let Ok(piece) = frame.into_data()
                         && !piece.is_empty()

@@ -41,12 +41,16 @@ pub(super) fn for_wechat(
     host: &str,
     length: u64,
 ) -> HeaderMap {
-    let mut sent = without_hop_by_hop(headers);
-    for name in OURS {
-        sent.remove(name);
-    }
-    for name in headers.keys().filter(|name| forwarded::is_proxy_header(name)) {
-        sent.remove(name);
+    let named = named_by_connection(headers);
+    let mut sent = HeaderMap::with_capacity(headers.len() + 3);
+    for (name, value) in headers {
+        let stays = HOP_BY_HOP.contains(name)
+            || named.contains(name)
+            || OURS.contains(name)
+            || forwarded::is_proxy_header(name);
+        if !stays {
+            sent.append(name, value.clone());
+        }
     }
     if let Ok(host) = HeaderValue::from_str(host) {
         sent.insert(header::HOST, host);
@@ -64,28 +68,26 @@ pub(super) fn for_wechat(
 ///
 /// Where there are a transfer coding and a length, the coding counts (RFC 9112, 6.3), and the length is wrong: a client
 /// would take the rest of the body for its next answer. A length that is not one number, not every client reads alike.
-pub(super) fn for_client(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = without_hop_by_hop(headers);
+pub(super) fn for_client(mut headers: HeaderMap) -> HeaderMap {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let is_number = lengths.next().is_none_or(|it| it.as_bytes().iter().all(u8::is_ascii_digit));
     if headers.contains_key(header::TRANSFER_ENCODING) || !is_number || lengths.next().is_some() {
-        passed.remove(header::CONTENT_LENGTH);
+        headers.remove(header::CONTENT_LENGTH);
     }
-    passed
+    for name in named_by_connection(&headers).iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    headers
 }
 
-fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = headers.clone();
-    for line in headers.get_all(header::CONNECTION) {
-        let names = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        for name in names.filter_map(|name| HeaderName::from_bytes(name).ok()) {
-            passed.remove(name);
-        }
-    }
-    for name in HOP_BY_HOP {
-        passed.remove(name);
-    }
-    passed
+/// Returns the headers that `Connection` names. Most often these are none: its words `close` and `keep-alive` do not count.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let words = words.map(<[u8]>::trim_ascii).filter(|word| {
+        !word.eq_ignore_ascii_case(b"close") && !word.eq_ignore_ascii_case(b"keep-alive")
+    });
+    words.filter_map(|word| HeaderName::from_bytes(word).ok()).collect()
 }
 
 /// Whether a body has no transfer coding, or is chunked and nothing else. hyper also takes `gzip, chunked`, and drops that it
@@ -186,12 +188,12 @@ mod tests {
             ("set-cookie", "a=1"),
             ("set-cookie", "b=2"),
         ]);
-        assert_eq!(for_client(&answer), expected);
+        assert_eq!(for_client(answer), expected);
         let of_two_lengths = map(&[("content-length", "2"), ("transfer-encoding", "chunked")]);
-        assert!(for_client(&of_two_lengths).is_empty());
+        assert!(for_client(of_two_lengths).is_empty());
         for lengths in [&["2, 2"][..], &["2", "2"], &["+2"]] {
             let lines: Vec<_> = lengths.iter().map(|it| ("content-length", *it)).collect();
-            assert!(for_client(&map(&lines)).is_empty(), "{lengths:?}");
+            assert!(for_client(map(&lines)).is_empty(), "{lengths:?}");
         }
     }
 

@@ -1,19 +1,20 @@
 //! Kept connections to the servers of accounts' APIs. Each carries one request at a time. Decides nothing about requests.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::SentBody;
@@ -48,25 +49,42 @@ struct IdleConnection {
     since: Instant,
 }
 
-/// A connection to one of an account's servers.
+/// A connection to one of an account's servers. Dropping it closes it, whatever is under way.
+///
+/// No task of its own reads and writes: the task that waits for an answer drives the connection meanwhile, which saves a
+/// change of tasks for the request and another one for the answer.
 pub(super) struct PooledConnection {
     sender: SendRequest<SentBody>,
     /// How much may still come, in bytes, while an answer is awaited.
     may_come: Rc<Cell<usize>>,
-    /// Reads and writes.
-    _driver: Driver,
+    driver: Driver,
     servers: Arc<ApiServers>,
     /// The place of the server.
     pub(super) server: usize,
 }
 
-/// Drives a connection. Closes it when it is dropped, whatever is under way.
-struct Driver(JoinHandle<()>);
+/// Reads and writes. `None` once the connection is over. Boxed, because it is large and its owner changes with each call.
+struct Driver(Option<Box<Connection<TokioIo<MeteredStream>, SentBody>>>);
 
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Driver {
+    /// Reads and writes as far as that is possible now. The task is woken when more of it is.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.0
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.0 = None; // An error is that of the request, too.
+        }
     }
+
+    fn is_over(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// For futures of a connection that is driven by the same task: driving it is what makes them ready, so that nothing else has
+/// to wake the task.
+fn without_wakeup() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// Why a request on a connection has no answer.
@@ -78,13 +96,18 @@ pub(super) enum SendError {
 }
 
 impl Pool {
-    /// Returns a kept connection to one of these servers; the one that was used last.
+    /// Returns a kept connection to one of these servers; the one that was used last. Whether the server has closed it shows
+    /// when a request is sent: it is unsent then.
     pub(super) fn take(&self, servers: &Arc<ApiServers>) -> Option<PooledConnection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        idle.retain(|it| it.is_good(now));
-        let place = idle.iter().rposition(|it| Arc::ptr_eq(&it.connection.servers, servers))?;
-        Some(idle.remove(place).connection)
+        loop {
+            let place = idle.iter().rposition(|it| Arc::ptr_eq(&it.connection.servers, servers))?;
+            let taken = idle.remove(place);
+            if taken.is_recent(now) {
+                return Some(taken.connection);
+            }
+        }
     }
 
     /// Connects to the first of these servers that can be reached.
@@ -98,24 +121,18 @@ impl Pool {
         let handshake = Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(stream);
         // It sends nothing, and cannot fail.
         let Ok((sender, connection)) = handshake.await else { return Err(Vec::new()) };
-        let driver = Driver(spawn_local(async move {
-            let _ = connection.await; // An error is that of the request, too.
-        }));
-        let servers = Arc::clone(servers);
-        Ok(PooledConnection { sender, may_come, _driver: driver, servers, server })
+        let (driver, servers) = (Driver(Some(Box::new(connection))), Arc::clone(servers));
+        Ok(PooledConnection { sender, may_come, driver, servers, server })
     }
 
     /// Keeps a connection whose answer has been read, once it can carry another request.
     pub(super) fn put(self: &Rc<Pool>, mut connection: PooledConnection) {
-        if connection.sender.is_closed() {
-            return;
-        }
         if connection.sender.is_ready() {
             return self.keep(connection);
         }
         let pool = Rc::clone(self);
         spawn_local(async move {
-            if let Ok(Ok(())) = timeout(SETTLING_TIMEOUT, connection.sender.ready()).await {
+            if timeout(SETTLING_TIMEOUT, connection.settle()).await == Ok(true) {
                 pool.keep(connection);
             }
         });
@@ -134,38 +151,75 @@ impl Pool {
         }
     }
 
-    /// Closes connections that are idle for too long, until there are none.
+    /// Closes connections that are idle for too long or that the server has closed, until there are none.
     async fn sweep(&self) {
         while !self.idle.borrow().is_empty() {
             sleep(IDLE_TIMEOUT / 4).await;
             let now = Instant::now();
-            self.idle.borrow_mut().retain(|it| it.is_good(now));
+            self.idle.borrow_mut().retain_mut(|it| it.is_recent(now) && it.is_open());
         }
         self.is_sweeping.set(false);
     }
 }
 
 impl IdleConnection {
-    fn is_good(&self, now: Instant) -> bool {
-        let is_recent = now.duration_since(self.since) < IDLE_TIMEOUT;
-        is_recent && self.connection.sender.is_ready()
+    fn is_recent(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < IDLE_TIMEOUT
+    }
+
+    /// Whether the server has not closed it. No task waits for that.
+    fn is_open(&mut self) -> bool {
+        self.connection.driver.drive(&mut without_wakeup());
+        !self.connection.driver.is_over()
     }
 }
 
 impl PooledConnection {
-    /// Sends a request and returns the head of the answer, with its body to be read. Fails also if more than
-    /// [`MAX_UNTIL_ANSWER`] comes before that.
+    /// Sends a request and returns the head of the answer, with its body to be read while the connection is driven. Fails also
+    /// if more than [`MAX_UNTIL_ANSWER`] comes before that.
     pub(super) async fn send(
         &mut self,
         request: Request<SentBody>,
     ) -> Result<Response<Incoming>, SendError> {
         self.may_come.set(MAX_UNTIL_ANSWER);
-        let sent = self.sender.try_send_request(request).await;
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        let answered = poll_fn(|cx| {
+            driver.drive(cx);
+            answer.as_mut().poll(&mut without_wakeup())
+        });
+        let sent = answered.await;
         self.may_come.set(usize::MAX);
         sent.map_err(|mut err| match err.take_message() {
             Some(request) => SendError::Unsent(Box::new(request)),
             None => SendError::Sent,
         })
+    }
+
+    /// Polls the next piece of the answer's body.
+    pub(super) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut without_wakeup()) {
+            return Poll::Ready(frame);
+        }
+        self.driver.drive(cx);
+        Pin::new(body).poll_frame(&mut without_wakeup())
+    }
+
+    /// Drives it until it can carry another request. Returns whether it ever can.
+    async fn settle(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.driver.drive(cx);
+            match self.sender.is_ready() {
+                true => Poll::Ready(true),
+                false if self.driver.is_over() => Poll::Ready(false),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 

@@ -18,10 +18,7 @@ use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection, text};
 use super::response::Reply;
 use super::sdk::WechatError;
-use super::{
-    Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page,
-    without_extra_slashes,
-};
+use super::{Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page};
 use crate::accounts::Accounts;
 use crate::language::{Language, bilingual, in_both};
 use crate::log;
@@ -50,6 +47,19 @@ const GETTICKET: &str = "/cgi-bin/ticket/getticket";
 /// How much of a host a log line shows: all of a real one.
 const MAX_HOST_SHOWN: usize = 60; // characters
 
+/// A request whose head has arrived.
+pub(crate) struct ArrivedRequest<'a> {
+    pub(crate) head: &'a Parts,
+    pub(crate) route: Result<Route<'a>, Rejection>,
+    /// What it is answered from. A reload meanwhile does not affect it.
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) connection: ConnectionInfo,
+    /// How the connection's certificate was judged.
+    pub(crate) certificate: Result<(), AccessError>,
+    /// What was handed out on the connection.
+    pub(crate) loops: &'a RefCell<LoopCounter>,
+}
+
 /// A request that has been handled.
 pub(crate) struct Handled {
     pub(crate) client: Peer,
@@ -77,21 +87,15 @@ struct RequestContext<'a> {
     key_name: &'a OnceCell<Arc<str>>,
 }
 
-/// Handles a request, whose connection's `certificate` was judged. If it is refused, `body` may be unread.
+/// Handles a request. If it is refused, `body` may be unread.
 pub(crate) async fn handle(
-    head: &Parts,
+    request: ArrivedRequest<'_>,
     body: &mut RequestBody<'_>,
-    connection: ConnectionInfo,
-    certificate: Result<(), AccessError>,
-    loops: &RefCell<LoopCounter>,
     state: &ServerState,
     gateway: &Gateway,
 ) -> Handled {
-    // A reload meanwhile does not affect this request.
-    let snapshot = state.snapshot.get();
-    let Snapshot { access, accounts, api_servers, .. } = &*snapshot;
-    let path = without_extra_slashes(head.uri.path());
-    let route = Route::of(&path, api_servers.is_some());
+    let ArrivedRequest { head, route, snapshot, connection, certificate, loops } = request;
+    let Snapshot { access, accounts, api_servers, .. } = snapshot;
     let is_api = matches!(route, Ok(Route::Api));
     let mut client = ClientAddress::Direct(connection.peer);
     let key_name = OnceCell::new();
@@ -121,7 +125,7 @@ pub(crate) async fn handle(
             client: client.peer(),
             address: client,
             peer: connection.peer,
-            snapshot: &snapshot,
+            snapshot,
             state,
             gateway,
             // The connection of a proxy is that of many clients.
@@ -210,35 +214,41 @@ impl<'a> RequestContext<'a> {
         head: &Parts,
         body: &mut RequestBody<'_>,
     ) -> Result<Reply, Rejection> {
-        let now = self.state.clock.now();
         match route {
             Route::Health => Ok(Reply::OK),
-            Route::Ready => self.ready(now),
+            Route::Ready => self.ready(self.state.clock.now()),
             Route::Page => {
                 let key = self.key(&head.headers, Challenge::Basic)?;
                 let language = head.headers.get(header::ACCEPT_LANGUAGE);
                 let language = language.and_then(|value| value.to_str().ok());
                 let language = Language::of_accept_language(language);
-                let (statuses, zone) = (self.statuses(key, now), LocalZone::of_process());
+                let (now, zone) = (self.state.clock.now(), LocalZone::of_process());
+                let statuses = self.statuses(key, now);
                 Ok(Reply::Page(page::html(&statuses, language, zone, now.wall)))
             }
             Route::Metrics => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
-                Ok(Reply::Metrics(metrics::text(&self.statuses(key, now), self.state)))
+                let statuses = self.statuses(key, self.state.clock.now());
+                Ok(Reply::Metrics(metrics::text(&statuses, self.state)))
             }
             Route::Token(name) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
                 self.check_token_key(key)?;
                 let account = self.find(name, key)?;
-                let token = if head.method == Method::POST {
-                    let rejected = body::rejected(&body::read(body).await?)?;
-                    let rejected = self.own_token(account, key, rejected);
-                    let witness = Witness::Client(self.client(key));
-                    self.obtain(account, TokenDemand::OtherThan(rejected, witness)).await?
-                } else {
-                    self.token(account).await?
-                };
-                self.handed_out(account, key, token).map(|token| Reply::Json(token.json))
+                if head.method != Method::POST {
+                    let token = self.token(account).await?;
+                    return self
+                        .handed_out(account, key, token)
+                        .map(|token| Reply::Json(token.json));
+                }
+                let rejected = body::rejected(&body::read(body).await?)?;
+                let rejected = self.own_token(account, key, rejected);
+                let witness = Witness::Client(self.client(key));
+                let demand = TokenDemand::OtherThan(rejected.clone(), witness);
+                let token = self.obtain(account, demand).await?;
+                let is_kept = self.is_current(account, &rejected);
+                let token = self.handed_out(account, key, token)?;
+                Ok(if is_kept { Reply::KeptToken(token.json) } else { Reply::Json(token.json) })
             }
             Route::Ticket(name, kind) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
@@ -309,6 +319,24 @@ impl<'a> RequestContext<'a> {
             live.ok_or_else(|| Rejection::NoToken(Unavailable::for_now(text::JUST_REPLACED)))?;
         let handed = opaque::token(&own, key, &self.accounts().names()[account]);
         Ok(LiveToken { json: token_json(&handed, token.life).into(), ..token })
+    }
+
+    /// Whether a token that a client reported as rejected is handed out again, as WeChat honoured it when it was probed.
+    /// Logs that: the client may ask why.
+    fn is_current(self, account: usize, reported: &Secret) -> bool {
+        let current = self.accounts().live_token(account);
+        let is_current = current.is_some_and(|(current, _)| *current == *reported);
+        if is_current {
+            let (name, token) = (&self.accounts().names()[account], reported.fingerprint());
+            let said = in_both(
+                format!(
+                    "token {token} was reported as rejected and is handed out again: WeChat honours it"
+                ),
+                format!("调用方报告 token {token} 被拒绝，但微信仍承认它，故再次下发"),
+            );
+            log::info!(event = "rejected_token_kept", account = name; "serve: {name}: {said}");
+        }
+        is_current
     }
 
     /// Returns the account's own token for one that a client reports; the same if that stands for none.

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use hyper::body::Body;
 use hyper::header;
 use hyper::http::request::Parts;
-use hyper::{Method, Uri, Version};
+use hyper::{Method, Version};
 
 use self::rejection::{Rejection, text};
 use self::sdk::SdkRoute;
@@ -23,14 +23,13 @@ use crate::server::access::browser;
 use crate::server::access::host::{self, ServerNames};
 use crate::server::gateway::admission::path::split_account;
 use crate::server::limits::MAX_BODY;
-use crate::server::state::snapshot::Snapshot;
 
 /// How much of a path a log line shows.
 const MAX_PATH_SHOWN: usize = 60; // characters
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route<'a> {
+pub(crate) enum Route<'a> {
     /// The status page for people.
     Page,
     Health,
@@ -60,7 +59,7 @@ const POST: &str = "POST";
 const WECHAT_DIRECTORY: &str = "cgi-bin/";
 
 /// Returns the path without what careless proxies and SDKs add to it: of slashes in a row one is left, and none at the end.
-fn without_extra_slashes(path: &str) -> Cow<'_, str> {
+pub(crate) fn without_extra_slashes(path: &str) -> Cow<'_, str> {
     let is_root = path == "/";
     if is_root || !(path.contains("//") || path.ends_with('/')) {
         return Cow::Borrowed(path);
@@ -74,21 +73,8 @@ fn without_extra_slashes(path: &str) -> Cow<'_, str> {
 }
 
 /// Whether a path is below `/cgi-bin/`, however many slashes it has: SDKs expect an `errcode` in any answer there.
-fn is_for_sdks(path: &str) -> bool {
+pub(crate) fn is_for_sdks(path: &str) -> bool {
     path.starts_with('/') && path.trim_start_matches('/').starts_with(WECHAT_DIRECTORY)
-}
-
-/// Whether a request for this path is a call that is passed on to WeChat.
-pub(crate) fn is_api(path: &str, snapshot: &Snapshot) -> bool {
-    let has_gateway = snapshot.api_servers.is_some();
-    has_gateway && Route::of(&without_extra_slashes(path), true) == Ok(Route::Api)
-}
-
-/// Whether these bytes begin with such a request, as far as they can be read.
-pub(crate) fn begins_as_api(bytes: &[u8], snapshot: &Snapshot) -> bool {
-    let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let uri = std::str::from_utf8(target).ok().and_then(|target| target.parse::<Uri>().ok());
-    snapshot.api_servers.is_some() && uri.is_some_and(|uri| is_api(uri.path(), snapshot))
 }
 
 /// Whether these bytes begin with a request for such a path, as far as they can be read.
@@ -125,7 +111,7 @@ impl<'a> Route<'a> {
 
     /// Returns the route of a path without extra slashes. With a gateway, a path that is none of ours is a call, and SDKs find
     /// WeChat's routes below `/gateway/ACCOUNT`, too.
-    fn of(path: &'a str, has_gateway: bool) -> Result<Route<'a>, Rejection> {
+    pub(crate) fn of(path: &'a str, has_gateway: bool) -> Result<Route<'a>, Rejection> {
         let below = || split_account(path).and_then(|(_, rest)| Route::parse(rest).ok());
         match Route::parse(path) {
             Err(Rejection::NotFound) if has_gateway => match below() {

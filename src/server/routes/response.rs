@@ -18,6 +18,8 @@ use crate::server::gateway::error::GatewayError;
 /// The body of a response that is no rejection.
 pub(crate) enum Reply {
     Json(Bytes),
+    /// The token that a client reported as rejected, once more.
+    KeptToken(Bytes),
     /// Metrics in Prometheus's text format.
     Metrics(String),
     /// A page for people.
@@ -40,6 +42,12 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 /// When a client may come again for which there was no connection: its others are answered soon.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Says of a token that was reported as rejected why it is handed out again.
+const REPORTED_TOKEN: HeaderName = HeaderName::from_static("wxtoken-reported-token");
+
+/// WeChat honoured the token when it was probed, just now or moments ago.
+const HONOURED: HeaderValue = HeaderValue::from_static("honoured");
+
 /// The headers of every response, besides its type.
 const FIXED: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -53,7 +61,9 @@ impl Reply {
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Reply::Json(_) | Reply::Metrics(_) | Reply::Page(_) => StatusCode::OK,
+            Reply::Json(_) | Reply::KeptToken(_) | Reply::Metrics(_) | Reply::Page(_) => {
+                StatusCode::OK
+            }
             Reply::Api(response) => response.status(),
             Reply::ApiError(error) => error.status(),
         }
@@ -72,6 +82,11 @@ impl Reply {
                 response(error.status(), resolved(error.body(), languages), JSON)
             }
             Reply::Json(body) => response(StatusCode::OK, resolved(body, languages), JSON),
+            Reply::KeptToken(body) => {
+                let mut response = response(StatusCode::OK, body.into(), JSON);
+                response.headers_mut().insert(REPORTED_TOKEN, HONOURED);
+                response
+            }
             Reply::Metrics(text) => response(StatusCode::OK, text.into(), METRICS),
             Reply::Page(html) => {
                 let mut response = response(StatusCode::OK, html.into(), PAGE);

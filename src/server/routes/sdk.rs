@@ -16,7 +16,7 @@ use crate::server::access::peer::Peer;
 
 /// A route of WeChat that is answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SdkRoute {
+pub(crate) enum SdkRoute {
     /// GET /cgi-bin/token
     Token,
     /// POST /cgi-bin/stable_token

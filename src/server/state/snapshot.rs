@@ -14,11 +14,23 @@ use crate::accounts::Accounts;
 use crate::error::both;
 use crate::language::bilingual;
 use crate::log::error;
+use crate::message::messages;
 use crate::server::access::allowlist::{self, Allowlist};
 use crate::server::access::keys::Keys;
 use crate::server::access::{AccessRules, AccessSources, ConfiguredRules};
 use crate::server::reload::{FirstRead, Make, Reloaded, WatchedFiles};
 use crate::upstream::api_servers::ApiServers;
+
+messages! {
+    NO_ADDRESS<1> {
+        "Write the clients' addresses into it.", "allow file {0} holds no address, and no client gets in";
+        "请写入调用方的地址。", "allow 文件 {0} 中没有地址，任何调用方都无法访问";
+    }
+    NO_KEY<1> {
+        "Make one with `wxtoken key NAME`.", "keys file {0} holds no key, and no client gets a token";
+        "请用 wxtoken key NAME 生成。", "keys 文件 {0} 中没有访问密钥，任何调用方都拿不到 token";
+    }
+}
 
 /// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
 pub(crate) struct Snapshot {
@@ -135,11 +147,7 @@ impl AccessReader {
             files.add(&path);
             let listed = allowlist::read_file(&path)?;
             if listed.is_empty() && sources.allow.is_empty() {
-                let what = bilingual!(
-                    "holds no address, so no client is let in: add the addresses of clients",
-                    "没有地址，任何调用方都无法访问：请加入调用方的地址"
-                );
-                error!("serve: allow file {} {what}", path.display());
+                error!("serve: {}", NO_ADDRESS.with([&path.display()]));
             }
             Ok(Box::new(|_: Option<&Allowlist>| listed) as Make<Allowlist>)
         };
@@ -157,11 +165,7 @@ impl AccessReader {
             files.add(&path);
             let keys = Keys::read(&path, &sources.account_names())?;
             if keys.is_empty() {
-                let what = bilingual!(
-                    "holds no key, so no client gets a token: `wxtoken key NAME` makes one",
-                    "没有访问密钥，任何调用方都领不到 token：可用 `wxtoken key NAME` 生成"
-                );
-                error!("serve: keys file {} {what}", path.display());
+                error!("serve: {}", NO_KEY.with([&path.display()]));
             }
             Ok(Box::new(|_: Option<&Keys>| keys) as Make<Keys>)
         };

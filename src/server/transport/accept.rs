@@ -190,7 +190,8 @@ mod tests {
             log: ThrottledLog::default(),
             clock: Arc::new(SystemClock),
         });
-        let transport = Rc::new(Transport { state, tls: None, gateway: Gateway::default() });
+        let (gateway, parsers) = (Gateway::default(), Cell::new(0));
+        let transport = Rc::new(Transport { state, tls: None, gateway, parsers });
         let mut peers = Vec::new();
         for arrivals in [capacity, 2] {
             let mut admitting = Vec::new();

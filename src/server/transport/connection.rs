@@ -21,19 +21,21 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Transport;
-use super::progress::{RequestPhase, RequestProgress};
+use super::progress::RequestProgress;
 use super::socket::Stream;
 use super::tls::{self, ClientCertificate};
 use super::tracked::{BufferedStream, TrackedAnswer, TrackedBody, TrackedStream};
 use crate::log::{self, Level, info};
 use crate::server::access::peer::ConnectionInfo;
 use crate::server::access::token_loop::LoopCounter;
-use crate::server::limits::{LINGERING_TIMEOUT, MAX_HEAD, MAX_LINGERING, REQUEST_TIMEOUT};
-use crate::server::routes::handler::{self, Handled};
+use crate::server::limits::{
+    LINGERING_TIMEOUT, MAX_HEAD, MAX_KEPT_PARSERS, MAX_LINGERING, REQUEST_TIMEOUT,
+};
+use crate::server::routes::handler::{self, ArrivedRequest, Handled};
 use crate::server::routes::rejection::{Rejection, text};
 use crate::server::routes::response::{self, Reply};
 use crate::server::routes::{
-    UNKNOWN_ROUTE, begins_as_api, begins_for_sdks, is_api, printable_path,
+    Route, UNKNOWN_ROUTE, begins_for_sdks, is_for_sdks, printable_path, without_extra_slashes,
 };
 use crate::server::state::slots::ConnectionSlot;
 
@@ -254,39 +256,62 @@ async fn answer_requests(
             Box::pin(async move { Ok::<_, Infallible>(answer(request, &connection).await) })
         })
     };
-    let snapshot = connection.transport.state.snapshot.get();
-    let is_call = begins_as_api(&buffered.read_ahead, &snapshot);
-    let progress = &connection.progress;
+    let Connection { transport, progress, .. } = &**connection;
+    let _counted = CountedParser::new(transport);
     let tracked = TrackedStream { buffered, progress: Rc::clone(progress) };
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        // A client that shuts down its side after a request still gets the answer. One whose call is passed on has left: there
-        // is no other sign of that, and WeChat's answer would reach no client.
-        .half_close(!is_call)
         .serve_connection(TokioIo::new(tracked), service);
     let end = poll_fn(|cx| {
         if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
             return Poll::Ready(Some(result.map_or_else(end_by, |()| ConnectionEnd::Finished)));
         }
-        if progress.is_between_requests() && connection.transport.state.connections.is_draining() {
+        let is_over = progress.has_ended() || transport.state.connections.is_draining();
+        if progress.is_between_requests() && is_over {
             return Poll::Ready(Some(ConnectionEnd::Finished));
         }
-        if progress.is_idle() {
-            // hyper's parser and buffers are most of what a connection costs. Dropping them while it is idle takes
-            // about a tenth more CPU per request, and saves a set of them for each open connection.
-            // Unread bytes belong to the body of the last request, so that no other can follow.
-            return Poll::Ready(progress.has_unread().then_some(ConnectionEnd::Finished));
+        if !progress.is_resting() {
+            return progress
+                .poll_timeout(timer.as_mut(), cx)
+                .map(|()| Some(ConnectionEnd::TimedOut));
         }
-        progress.poll_timeout(timer.as_mut(), cx).map(|()| Some(ConnectionEnd::TimedOut))
+        if progress.has_unread() {
+            // These bytes belong to the body of the last request, so that no other can follow.
+            return Poll::Ready(Some(ConnectionEnd::Finished));
+        }
+        if transport.parsers.get() <= MAX_KEPT_PARSERS {
+            ready!(progress.poll_timeout(timer.as_mut(), cx));
+        }
+        progress.end_rest();
+        Poll::Ready(None)
     })
     .await;
     let http = http.into_parts();
+    if progress.is_reading_head() {
+        connection.is_for_sdks.set(begins_for_sdks(&http.read_buf));
+    }
     let mut buffered = http.io.into_inner().buffered;
     if end.is_none() && !http.read_buf.is_empty() {
         progress.received_bytes();
         buffered.read_ahead = http.read_buf;
     }
     (end, buffered)
+}
+
+/// A parser, which counts as one until this is dropped.
+struct CountedParser<'a>(&'a Cell<usize>);
+
+impl CountedParser<'_> {
+    fn new(transport: &Transport) -> CountedParser<'_> {
+        transport.parsers.set(transport.parsers.get() + 1);
+        CountedParser(&transport.parsers)
+    }
+}
+
+impl Drop for CountedParser<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// Returns how a connection ends by this error of hyper's.
@@ -306,20 +331,29 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let Transport { state, gateway, .. } = &**transport;
     let asked_at = Instant::now();
     let (head, body) = request.into_parts();
-    let request_began = progress.begin_answer(asked_at);
-    let is_forwarded = is_api(head.uri.path(), &state.snapshot.get());
-    if is_forwarded {
-        progress.enter(RequestPhase::Forwarding, asked_at);
-    }
+    let snapshot = state.snapshot.get();
+    let path = without_extra_slashes(head.uri.path());
+    let route = Route::of(&path, snapshot.api_servers.is_some());
+    let is_forwarded = matches!(route, Ok(Route::Api));
+    let request_began = progress.begin_answer(is_forwarded, asked_at);
+    // In case that the body does not arrive.
+    connection.is_for_sdks.set(is_for_sdks(head.uri.path()));
     let mut body = TrackedBody { body, progress, request_began, is_forwarded };
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);
     let certificate = connection.certificate.get();
     let certificate = certificate.map_or(Ok(()), |it| it.judge(state.clock.now().wall));
+    let request = ArrivedRequest {
+        head: &head,
+        route,
+        snapshot: &snapshot,
+        connection: *info,
+        certificate,
+        loops: &connection.loops,
+    };
     let Handled { client, is_for_sdks, key, answer } =
-        handler::handle(&head, &mut body, *info, certificate, &connection.loops, state, gateway)
-            .await;
+        handler::handle(request, &mut body, state, gateway).await;
     connection.is_for_sdks.set(is_for_sdks);
     let closes = answer.as_ref().map_or_else(Rejection::closes, Reply::closes);
     progress.set_has_unread(closes || (has_body && !body.is_end_stream()));

@@ -9,6 +9,7 @@ pub(crate) mod socket;
 pub(crate) mod tls;
 mod tracked;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use self::tls::Tls;
@@ -21,4 +22,6 @@ pub(crate) struct Transport {
     /// Present if connections over TCP must use TLS.
     pub(crate) tls: Option<Tls>,
     pub(crate) gateway: Gateway,
+    /// How many connections have a parser.
+    pub(crate) parsers: Cell<usize>,
 }

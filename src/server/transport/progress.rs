@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use crate::server::limits::{
-    ANSWER_TIMEOUT, FORWARD_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT, STREAM_GAP,
+    ANSWER_TIMEOUT, FORWARD_TIMEOUT, IDLE_TIMEOUT, PARSER_KEPT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT,
+    STREAM_GAP,
 };
 use crate::server::state::slots::Standing;
 
@@ -31,7 +32,9 @@ pub(super) enum RequestPhase {
     Streaming,
     /// The answer, or its end, is being written.
     Writing,
-    /// The connection waits for another request.
+    /// The answer was written a moment ago, and the next request may follow at once: the parser is kept for it.
+    Resting,
+    /// The connection waits for another request, without a parser.
     Idle,
 }
 
@@ -47,6 +50,7 @@ impl RequestPhase {
             RequestPhase::Forwarding => FORWARD_TIMEOUT,
             RequestPhase::Streaming => STREAM_GAP,
             RequestPhase::Writing => RESPONSE_TIMEOUT,
+            RequestPhase::Resting => PARSER_KEPT,
             RequestPhase::Idle => IDLE_TIMEOUT,
         }
     }
@@ -59,6 +63,10 @@ pub(super) struct RequestProgress {
     since: Cell<Instant>,
     /// Whether bytes of the client may be left unread when the connection ends.
     has_unread: Cell<bool>,
+    /// Whether the client has shut down its side.
+    has_ended: Cell<bool>,
+    /// Whether the last request was a call that is passed on.
+    is_call: Cell<bool>,
 }
 
 impl RequestProgress {
@@ -68,6 +76,8 @@ impl RequestProgress {
             phase: Cell::new(RequestPhase::Connected),
             since: Cell::new(now),
             has_unread: Cell::new(false),
+            has_ended: Cell::new(false),
+            is_call: Cell::new(false),
         }
     }
 
@@ -87,13 +97,15 @@ impl RequestProgress {
     }
 
     /// Enters the phase after the head of a request. Returns when the request began to arrive.
-    pub(super) fn begin_answer(&self, now: Instant) -> Instant {
+    pub(super) fn begin_answer(&self, is_call: bool, now: Instant) -> Instant {
         let request_began = match self.phase.get() {
             RequestPhase::Connected | RequestPhase::ReadingHead => self.since.get(),
             // The request arrived together with the one before.
             _ => now,
         };
-        self.enter(RequestPhase::Answering, now);
+        self.is_call.set(is_call);
+        let phase = if is_call { RequestPhase::Forwarding } else { RequestPhase::Answering };
+        self.enter(phase, now);
         request_began
     }
 
@@ -101,7 +113,9 @@ impl RequestProgress {
     pub(super) fn received_bytes(&self) {
         match self.phase.get() {
             RequestPhase::Connected => self.phase.set(RequestPhase::ReadingHead),
-            RequestPhase::Idle => self.enter(RequestPhase::ReadingHead, Instant::now()),
+            RequestPhase::Resting | RequestPhase::Idle => {
+                self.enter(RequestPhase::ReadingHead, Instant::now());
+            }
             _ => {}
         }
     }
@@ -116,8 +130,33 @@ impl RequestProgress {
     /// Notes that all bytes for the client are written.
     pub(super) fn sent_everything(&self) {
         if self.phase.get() == RequestPhase::Writing {
-            self.phase.set(RequestPhase::Idle);
+            self.phase.set(RequestPhase::Resting);
         }
+    }
+
+    /// Notes that the parser is dropped. The time that the connection may be idle runs from its last answer.
+    pub(super) fn end_rest(&self) {
+        self.phase.set(RequestPhase::Idle);
+    }
+
+    /// Notes that the client has shut down its side.
+    pub(super) fn reached_end(&self) {
+        self.has_ended.set(true);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
+    /// Whether the end of what a client sends has no meaning until its request is answered: one that shuts down its side
+    /// after a request still gets the answer. One whose call is passed on has left: there is no other sign of that, and
+    /// WeChat's answer would reach no client.
+    pub(super) fn ignores_end(&self) -> bool {
+        !self.is_call.get()
+            && matches!(
+                self.phase.get(),
+                RequestPhase::Answering | RequestPhase::Streaming | RequestPhase::Writing
+            )
     }
 
     pub(super) fn set_has_unread(&self, has_unread: bool) {
@@ -128,22 +167,30 @@ impl RequestProgress {
         self.has_unread.get()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.phase.get() == RequestPhase::Idle
+    pub(super) fn is_resting(&self) -> bool {
+        self.phase.get() == RequestPhase::Resting
+    }
+
+    /// Whether the head of a request is arriving.
+    pub(super) fn is_reading_head(&self) -> bool {
+        self.phase.get() == RequestPhase::ReadingHead
     }
 
     /// Whether no request is under way.
     pub(super) fn is_between_requests(&self) -> bool {
         matches!(
             self.phase.get(),
-            RequestPhase::Connected | RequestPhase::Handshake | RequestPhase::Idle
+            RequestPhase::Connected
+                | RequestPhase::Handshake
+                | RequestPhase::Resting
+                | RequestPhase::Idle
         )
     }
 
     /// Returns what the connection is doing, as far as eviction goes.
     pub(super) fn standing(&self) -> Standing {
         match self.phase.get() {
-            RequestPhase::Connected | RequestPhase::Idle => Standing::Idle,
+            RequestPhase::Connected | RequestPhase::Resting | RequestPhase::Idle => Standing::Idle,
             RequestPhase::Handshake | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
                 Standing::Receiving
             }
@@ -197,25 +244,58 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_client_that_shuts_down_its_side_has_left_only_if_wechat_would_answer_it() {
+        let now = Instant::now();
+        let progress = RequestProgress::new(now);
+        assert!(!progress.ignores_end(), "no request has arrived");
+        progress.begin_answer(true, now);
+        assert!(!progress.ignores_end(), "a call");
+        progress.enter(RequestPhase::Writing, now);
+        progress.sent_everything();
+        progress.received_bytes();
+        progress.begin_answer(false, now);
+        assert!(progress.ignores_end(), "a request for a token, on the same connection");
+        progress.enter(RequestPhase::ReadingBody, now);
+        assert!(!progress.ignores_end(), "its body breaks off");
+        progress.enter(RequestPhase::Writing, now);
+        assert!(progress.ignores_end());
+        progress.sent_everything();
+        assert!(!progress.ignores_end(), "it is answered");
+    }
+
+    #[test]
+    fn a_connection_is_idle_from_its_last_answer_however_long_its_parser_is_kept() {
+        let start = Instant::now();
+        let progress = RequestProgress::new(start);
+        progress.enter(RequestPhase::Writing, start);
+        progress.sent_everything();
+        assert!(progress.is_resting() && progress.is_between_requests());
+        assert_eq!((progress.since.get(), progress.standing()), (start, Standing::Idle));
+        progress.end_rest();
+        assert!(!progress.is_resting() && progress.is_between_requests());
+        assert_eq!((progress.since.get(), progress.standing()), (start, Standing::Idle));
+    }
+
+    #[test]
     fn the_time_for_a_request_runs_from_its_first_byte() {
         let start = Instant::now();
         let later = |secs| start + Duration::from_secs(secs);
         let progress = RequestProgress::new(start);
         progress.received_bytes();
         assert_eq!(
-            progress.begin_answer(later(5)),
+            progress.begin_answer(false, later(5)),
             start,
             "that of the first one, from the accept"
         );
         progress.enter(RequestPhase::Writing, later(6));
         // The next request is here before the answer is written completely.
         progress.received_bytes();
-        assert_eq!(progress.begin_answer(later(7)), later(7));
+        assert_eq!(progress.begin_answer(false, later(7)), later(7));
         progress.enter(RequestPhase::Writing, later(8));
         progress.sent_everything();
-        assert!(progress.is_idle());
+        assert!(progress.is_resting());
         progress.received_bytes();
-        let began = progress.begin_answer(later(86_400));
+        let began = progress.begin_answer(false, later(86_400));
         assert!(
             start <= began && began < later(86_400),
             "that of a later one, from its first byte"

@@ -17,12 +17,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::tls::TlsServerStream;
-use crate::language::bilingual;
 use crate::log;
+use crate::message::{cannot, messages};
 use crate::model::address::listen::Listen;
+use crate::os::fault::{Doing, address_in_use, explain};
 use crate::os::file::dir::Dir;
 use crate::os::systemd::{self, PassedSocket};
 use crate::server::access::peer::{ConnectionInfo, Peer};
+
+messages! {
+    NO_SOCKET<0> {
+        "Move it away, or choose another path.", "something else is there, and it is not a socket";
+        "请移走它，或换一个路径。", "该路径已被占用，且不是套接字";
+    }
+    IN_USE<1> {
+        "Stop the process that listens there (ss -lxp src {0}), or choose another path.", "the address is in use";
+        "请停止监听该套接字的程序（ss -lxp src {0}），或换一个路径。", "地址已被占用";
+    }
+}
 
 /// How many connections may wait to be accepted, so that a burst of clients fits while an answer is written.
 const BACKLOG: i32 = 1024;
@@ -114,7 +126,7 @@ impl BoundSocket {
     fn bind_all(wanted: &[Listen], scheme: Scheme) -> anyhow::Result<Vec<BoundSocket>> {
         let bind = |at: &Listen| {
             let address = ListenUrl { at: at.clone(), scheme };
-            let cannot = format!("cannot listen on {address}");
+            let cannot = cannot("listen on", "监听", &address);
             BoundSocket::bind(address, wanted).context(cannot)
         };
         wanted.iter().map(bind).collect()
@@ -134,13 +146,15 @@ impl BoundSocket {
                 socket.set_reuse_address(true)?;
                 // Accepted sockets inherit it. An answer must not wait for the acknowledgement of the one before.
                 socket.set_tcp_nodelay(true)?;
-                socket.bind(&(*address).into())?;
+                let bound = socket.bind(&(*address).into());
+                bound.map_err(|err| address_in_use(err, *address))?;
                 (socket, None)
             }
             Listen::Unix(path) => {
                 remove_stale_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                socket.bind(&SockAddr::unix(path)?)?;
+                let bound = socket.bind(&SockAddr::unix(path)?);
+                bound.map_err(|err| explain(err, path, Doing::Writing))?;
                 // No peer can connect before `listen`, so the mode by the umask lets none in.
                 (socket, Some(SocketFile::new(path)?))
             }
@@ -174,19 +188,16 @@ impl BoundSocket {
 
 /// Removes a socket that an earlier run left behind. Fails if there is anything else at `path`.
 fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
-    let (dir, name) = Dir::of(path)?;
+    let (dir, name) = Dir::of(path).map_err(|err| explain(err, path, Doing::Writing))?;
     let Ok(found) = dir.stat(name) else { return Ok(()) };
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
-        anyhow::bail!(bilingual!(
-            "something else is there, and it is not a socket: move it away or choose another path",
-            "该处已有其他文件，不是 socket：请移走或另选路径"
-        ));
+        anyhow::bail!(NO_SOCKET.text());
     }
     match StdUnixStream::connect(path) {
         Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(dir.remove(name)?),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         // After any other error a process may still be listening.
-        Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::AddrInUse).into()),
+        Ok(_) | Err(_) => anyhow::bail!(IN_USE.with([&path.display()])),
     }
 }
 

@@ -41,11 +41,19 @@ impl AsyncRead for TrackedStream {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.buffered.stream).poll_read(cx, buf))?;
+        if !self.progress.has_ended() {
+            ready!(Pin::new(&mut self.buffered.stream).poll_read(cx, buf))?;
+        }
         if buf.filled().len() > before {
             self.progress.received_bytes();
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        self.progress.reached_end();
+        match self.progress.ignores_end() {
+            // Not woken for it: once the answer is written, the connection ends by itself.
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -149,9 +157,12 @@ impl Body for TrackedAnswer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let ends = frame.is_none() || self.body.is_end_stream();
-        let phase = if ends { RequestPhase::Writing } else { RequestPhase::Streaming };
-        self.progress.enter(phase, Instant::now());
+        // What is whole has been noted already.
+        if matches!(self.body, Either::Right(_)) {
+            let ends = frame.is_none() || self.body.is_end_stream();
+            let phase = if ends { RequestPhase::Writing } else { RequestPhase::Streaming };
+            self.progress.enter(phase, Instant::now());
+        }
         Poll::Ready(frame)
     }
 

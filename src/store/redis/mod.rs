@@ -38,6 +38,8 @@ use crate::os::clock::Clock;
 use crate::store::file::clean_up;
 use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
+#[cfg(test)]
+pub(crate) use lease::ALL as REDIS_MESSAGES;
 
 use connection::BoundedConnection;
 use fault::RedisFault;

@@ -1,11 +1,12 @@
 //! What Redis has at a document's key, and which document is in force: that one, or a copy that Redis has lost. Pure:
 //! bytes and the time are arguments.
 
+use crate::message::command::command;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisSettings};
 use crate::os::timestamp::Timestamp;
-use crate::store::Found;
+use crate::store::{Found, NO_DOCUMENT};
 
 /// The value at a document's key.
 #[derive(Clone, Default)]
@@ -33,7 +34,8 @@ impl StoredValue {
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
         let damaged = |what| {
-            format!("{key} at {} is no document: {what}; wxtoken fetch replaces it", redis.url)
+            let place = format!("{key} at {}", redis.url);
+            NO_DOCUMENT.with([&place, &what, &command("fetch", None, &[])])
         };
         match parsed {
             Ok(document) => StoredValue { bytes, document: Some(document), damage: None },
@@ -143,7 +145,7 @@ mod tests {
             let damage = damage.unwrap();
             assert!(document.is_none() && kept == bytes, "it is what gets replaced");
             assert!(
-                damage.starts_with("wxtoken:shop at redis://cache:6379 is no document"),
+                damage.contains("wxtoken:shop at redis://cache:6379 is no document"),
                 "{damage}"
             );
             assert!(damage.contains(why) && !damage.contains("T1"), "{damage}");

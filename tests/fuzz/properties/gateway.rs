@@ -186,7 +186,7 @@ impl Call<'_> {
                 "{path} is not the key's"
             );
         }
-        let sent = admitted.target.with_token("NEW+/=");
+        let sent = admitted.target.with_token("", "NEW+/=");
         self.check_sent(&sent, admitted.token != TokenInRequest::Foreign);
     }
 

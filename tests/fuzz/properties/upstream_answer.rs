@@ -26,8 +26,9 @@ pub fn check(data: &[u8]) {
     let json: Value =
         serde_json::from_str(String::from_utf8_lossy(body).trim_start_matches('\u{feff}'))
             .unwrap_or_default();
-    for platform in [Platform::Official, Platform::Work] {
-        check_issued(wechat::read_token(&response, &sent, platform), &json, status);
+    for api in [Api::Stable, Api::Classic, Api::Work] {
+        check_issued(wechat::read_token(&response, &sent, api), &json, status);
+        let platform = api.platform();
         check_liveness(&wechat::read_liveness(&response, &sent, platform), &json, platform);
     }
     check_issued(mirror::read_issued(&response, "access_token", &[&sent]), &json, status);

@@ -308,7 +308,7 @@ fn allow_file_adds_to_allow_and_does_not_imply_loopback() {
     assert!(!is_allowed(&server, "127.0.0.1"));
     let stderr = server.stop();
     let expected = format!(
-        "wxtoken: serve: allow file {file} holds no address, so no client is let in: add the addresses of clients 没有地址，任何调用方都无法访问：请加入调用方的地址\n"
+        "wxtoken: serve: Write the clients' addresses into it: allow file {file} holds no address, and no client gets in "
     );
     assert!(stderr.starts_with(&expected), "{stderr}");
 }
@@ -360,10 +360,12 @@ fn all_errors_of_an_allow_file_are_reported_at_once() {
     ]);
     assert!(!ran.stderr.contains(&TOKEN[..20]), "{}", ran.stderr);
     write_with_mode(&path, "10.0.0.0/8\n", 0o660);
-    serve()
-        .says(&[&format!("allow file {file} can be written by others: mode 0660; run chmod go-w")]);
+    serve().says(&[
+        &format!("allow file {file}: it can be written by others: mode 0660"),
+        "Run chmod go-w",
+    ]);
     fs::remove_file(&path).unwrap();
-    serve().says(&[&format!("cannot read allow file {file}: No such file")]);
+    serve().says(&[&format!("cannot read allow file {file} "), "[No such file"]);
 }
 
 #[test]

@@ -378,14 +378,15 @@ fn a_keys_file_that_is_missing_or_writable_by_others_is_an_error() {
     let name = format!("keys file {}", setup.path().display());
     for mode in [0o664, 0o646] {
         write_with_mode(&setup.path(), "", mode);
-        setup
-            .refused()
-            .says(&[&format!("{name} can be written by others: mode {mode:04o}; run chmod go-w")]);
+        setup.refused().says(&[
+            "Run chmod go-w",
+            &format!("cannot read {name}: it can be written by others: mode {mode:04o}"),
+        ]);
     }
     fs::remove_file(setup.path()).unwrap();
-    setup.refused().says(&[&format!("cannot read {name}: No such file")]);
+    setup.refused().says(&[&format!("cannot read {name} "), "[No such file"]);
     fs::create_dir(setup.path()).unwrap();
-    setup.refused().says(&[&format!("{name} is not a plain file")]);
+    setup.refused().says(&[&format!("cannot read {name}: it is not a plain file")]);
     // Errors of all access flags are reported together.
     let path = setup.path();
     let mut args = vec!["--allow", "nowhere", "--trusted-proxy", "anywhere"];
@@ -393,7 +394,7 @@ fn a_keys_file_that_is_missing_or_writable_by_others_is_an_error() {
     setup.sandbox.serve_refused(&args).says(&[
         "--allow: nowhere:",
         "--trusted-proxy: anywhere:",
-        "cannot read allow file /nowhere:",
+        "cannot read allow file /nowhere",
         &name,
     ]);
 }
@@ -409,7 +410,7 @@ fn an_empty_keys_file_refuses_every_request_with_a_warning() {
         assert_eq!(server.get("/healthz").status, 200);
         let stderr = server.stop();
         let expected = format!(
-            "wxtoken: serve: keys file {} holds no key, so no client gets a token: `wxtoken key NAME` makes one 没有访问密钥，任何调用方都领不到 token：可用 `wxtoken key NAME` 生成\n",
+            "wxtoken: serve: Make one with `wxtoken key NAME`: keys file {} holds no key, and no client gets a token ",
             setup.path().display()
         );
         assert!(stderr.starts_with(&expected), "{stderr}");

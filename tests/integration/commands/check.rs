@@ -187,7 +187,7 @@ fn a_token_revoked_before_its_expiry_is_a_problem_with_the_probable_cause() {
         checked.has("token", "problem", &texts);
         checked.has("token", "problem", &["is dead", "before its time", &since]);
         // The command can be pasted.
-        checked.has("token", "problem", &["wxtoken get -r | wxtoken fetch --rejected -"]);
+        checked.has("token", "problem", &["wxtoken get -r ", " | ", "wxtoken fetch --rejected - "]);
         checked.has("credentials", "ok", &[]);
     }
 }
@@ -371,7 +371,7 @@ fn a_directory_that_cannot_be_written_is_a_problem_and_a_missing_one_is_not() {
     missing.has("directory", "ok", &["not there yet"]).has("lock", "ok", &["free"]);
     assert!(!sandbox.path("state").exists(), "check does not create it");
     fs::write(sandbox.path("state"), "").unwrap();
-    checked(&wechat, &sandbox, 3).has("directory", "problem", &["is not a directory"]);
+    checked(&wechat, &sandbox, 3).has("directory", "problem", &["Not a directory"]);
 
     // Not even root can write there.
     let check_at = |file: &str| {
@@ -462,7 +462,7 @@ fn a_failed_connection_is_reported_with_the_stage_that_failed() {
     check_at("https://unknown.invalid", None).has(
         "host",
         "problem",
-        &["(DNS", "unknown.invalid", "resolv.conf", "无法解析"],
+        &["(DNS", "unknown.invalid", "resolv.conf", "请检查域名"],
     );
     let untrusted = check_at(&secure, None);
     untrusted.has("host", "problem", &["TLS", "localhost", "UnknownIssuer", "--ca-file", "根证书"]);
@@ -712,7 +712,7 @@ fn a_mirror_is_checked_up_to_its_central_server() {
     let redirecting = server_answering_with("302 Found", "Location: https://portal.test/\r\n", "");
     let portal = Home::new(&format!("[account.a0]\nfrom = \"{redirecting}\"\n"));
     let redirected = Checked::run(portal.command(&["check"]), 5);
-    redirected.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "check `from`"]);
+    redirected.has("host", "problem", &["not wxtoken's: a redirect (HTTP 302)", "Check `from`"]);
     let down = Checked::run(mirror.command(&["check"]), 5);
     down.has("host", "problem", &[&address.to_string()]).has("token", "notice", &["was not tried"]);
 }

@@ -54,7 +54,7 @@ fn the_full_demo_shows_each_step_and_cleans_up() {
         "appid = \"wxfedcba9876543210\"",
         "appid = \"ww0123456789abcdef\"",
         "$ wxtoken fetch -c central.toml",
-        "fetch: mini: WeChat refused (40125)",
+        "WeChat refused (40125)",
         "$ wxtoken check -q -c central.toml mini",
         "✗ mini  credentials",
         "$ wxtoken status -c central.toml",

@@ -8,6 +8,7 @@ mod get;
 mod help;
 mod key;
 mod log;
+mod messages;
 mod mock;
 mod setup;
 mod status;

@@ -45,10 +45,10 @@ fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_wo
     lines.sort();
     assert_eq!(lines.len(), 4, "one line for each failure: {lines:?}");
     for (line, expected) in lines.iter().zip([
-        "wxtoken: fetch: a0: WeChat refused (40125)",
-        "wxtoken: fetch: a3: state/a3.json belongs to wx9; give",
-        "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: cannot read secret file a2.secret: No such file",
-        "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: cannot read secret file a1.secret: it is open to others: mode 0644",
+        "wxtoken: fetch: a0: Copy the AppSecret again, or reset it in the console: WeChat refused (40125)",
+        "wxtoken: fetch: a3: Give this account its own --file or --dir, or remove that document: state/a3.json belongs to wx9",
+        "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: Correct the path, or make what is missing: cannot read secret file a2.secret 请",
+        "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: Run chmod 0600 on it: cannot read secret file a1.secret: it is open to others: mode 0644",
     ]) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
@@ -108,7 +108,7 @@ fn an_accounts_secret_comes_from_its_file_or_a_credential_and_wxtoken_secret_is_
     home.put_secret("a1", &appsecret(1));
     home.run(&["fetch", "a0"]).exits(2).says(&[
         "account.a0",
-        "give secret_file, or a systemd credential named a0.secret, or the file ",
+        "Give secret_file, or a systemd credential named a0.secret, or the file ",
         "/secrets/a0.secret",
     ]);
     for verb in [&["fetch"][..], &["fetch", "a1"], &["check"], &["serve", "--refresh"]] {
@@ -137,11 +137,16 @@ fn force_and_rejected_need_the_names_of_accounts() {
     let home = Home::with_accounts(3, &wechat.url(), "");
     home.run(&["fetch"]).exits(0);
     let before = home.token("a0").unwrap();
-    home.run(&["fetch", "--force"]).exits(2).says(&["--force", "all 3 accounts", "name those"]);
-    home.run(&["fetch", "--rejected", &before]).exits(2).says(&["--rejected", "name the ACCOUNT"]);
+    home.run(&["fetch", "--force"]).exits(2).says(&[
+        "--force",
+        "all 3 accounts",
+        "Name the accounts",
+    ]);
+    home.run(&["fetch", "--rejected", &before]).exits(2).says(&["--rejected", "Name the ACCOUNT"]);
     home.run(&["fetch", "--rejected", &before, "a0", "a1"]).exits(2).says(&["--rejected"]);
     assert_eq!((wechat.asked(), home.token("a0").unwrap()), (3, before.clone()));
-    home.run(&["fetch", "--rejected", &before, "a0"]).exits(0).silent();
+    wechat.kill_tokens();
+    home.run(&["fetch", "--rejected", &before, "a0"]).exits(0).says(&["token "]);
     assert_ne!(home.token("a0").unwrap(), before);
     home.run(&["fetch", "--force", "a1", "a2"]).exits(0).silent();
     assert_eq!(wechat.mints(), 6);
@@ -162,11 +167,11 @@ fn progress_is_shown_on_a_terminal_only() {
     let shown = on_terminal("xterm");
     assert!(shown.contains("\r\x1b[Kfetch: 0 of 40 accounts"), "{shown:?}");
     // A failure has a line of its own, and the progress is erased.
-    assert!(shown.contains("\r\x1b[Kwxtoken: fetch: a3: WeChat refused"), "{shown:?}");
+    assert!(shown.contains("\r\x1b[Kwxtoken: fetch: a3: Copy the AppSecret again"), "{shown:?}");
     assert!(shown.ends_with("\r\x1b[K"), "{shown:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
     let plain = on_terminal("dumb");
-    assert!(plain.contains("a3: WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
+    assert!(plain.contains("WeChat refused") && !plain.contains('\x1b'), "{plain:?}");
     fs::remove_dir_all(home.path("state")).unwrap();
     let ran = Run::new(fetch).exits(4);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
@@ -261,7 +266,7 @@ fn get_needs_a_name_with_several_accounts() {
     let home = Home::with_accounts(12, "http://127.0.0.1:1", "");
     home.publish("a1", "wx1", "T1", 0);
     assert_eq!(home.run(&["get", "-r", "a1"]).exits(0).stdout, "T1\n");
-    home.run(&["get", "a2"]).exits(3).says(&["a2: no token", "a2.json does not exist"]);
+    home.run(&["get", "a2"]).exits(3).says(&["a2: Run ", "no token", "a2.json does not exist"]);
     home.run(&["get"])
         .exits(2)
         .says(&["which ACCOUNT?", "a0, a1, a10, a11, a2, a3, a4, a5, a6, a7 and 2 more"]);
@@ -292,8 +297,10 @@ fn status_prints_a_table_and_its_exit_status_is_the_worst() {
     let lines = home.stderr_lines(&ran);
     assert!(
         lines.len() == 2
-            && lines[0].contains("a1: no token")
-            && lines[1].contains("a2: the token expired"),
+            && lines[0].contains(": a1: Run ")
+            && lines[0].contains("no token")
+            && lines[1].contains(": a2: Run ")
+            && lines[1].contains("the token expired"),
         "{lines:?}"
     );
 
@@ -322,7 +329,8 @@ fn two_accounts_with_one_document_are_a_config_error() {
     for verb in ["fetch", "status", "serve"] {
         let ran = home.run(&[verb]).exits(2);
         let expected = format!(
-            "wxtoken: {verb}: wxtoken.toml:4: account.b: its document state/a.json is account a's, too"
+            "wxtoken: {verb}: wxtoken.toml:4: account.b: Give each account a file of its own: its document state/a.json is \
+             account a's, too 请为每个账号指定各自的 file：其 token 文件 state/a.json 也属于账号 a"
         );
         assert_eq!(home.stderr_lines(&ran), [expected]);
     }
@@ -465,7 +473,7 @@ fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup()
     eventually("there is a token", || home.token("a1").is_some());
     assert_eq!(server.get("/token/a1").status, 200);
     let stderr = server.stop();
-    assert!(stderr.contains("account.a1.secret_file: cannot read secret file"), "{stderr}");
+    assert!(stderr.contains("cannot read secret file"), "{stderr}");
     // The environment variable can switch off what the config switches on.
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("WXTOKEN_REFRESH", "false");
@@ -585,11 +593,11 @@ fn a_pipe_is_refused_as_an_accounts_secret_file() {
     fs::remove_file(home.path("a0.secret")).unwrap();
     let made = Command::new("mkfifo").args(["-m", "600"]).arg(home.path("a0.secret")).status();
     assert!(made.unwrap().success());
-    home.run(&["fetch"]).exits(2).says(&["account.a0.secret_file", "no plain file"]);
+    home.run(&["fetch"]).exits(2).says(&["account.a0.secret_file", "not a plain file"]);
     let server = home.serve(&[]);
     assert_eq!((server.get("/token/a0").status, server.get("/token/a1").status), (503, 200));
     home.write(&format!("x = 1\n{}", home.config()));
-    home.run(&["fetch"]).exits(2).mentions(&["no such key", "no plain file"]);
+    home.run(&["fetch"]).exits(2).mentions(&["no such key", "not a plain file"]);
 }
 
 /// Publishes the token of `wx0` as the account of the command line, in the directory of the accounts.

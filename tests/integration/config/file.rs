@@ -235,7 +235,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_lines() {
         "wxtoken.toml:2: account.shop: it has no appid",
         "wxtoken.toml:3: account.shop.apid: there is no such key; is it appid?",
         "wxtoken.toml:4: account.shop.allow: entry 1: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
-        "wxtoken.toml:7: account.mall.secret_file: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600; run chmod 0600 on it",
+        "wxtoken.toml:7: account.mall.secret_file: Run chmod 0600 on it: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600",
         "wxtoken.toml:9: serve.listen: entry 1: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
         "wxtoken.toml:11: serve.refrehs: there is no such key; is it refresh?",
     ];
@@ -461,7 +461,7 @@ fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
             ran.exits(3).says(&["no token"]);
         } else {
             ran.exits(2).says(&[
-                "wxtoken.toml can be written by others",
+                "wxtoken.toml: it can be written by others",
                 &format!("{mode:04o}"),
                 "chmod go-w",
             ]);
@@ -469,9 +469,9 @@ fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
     }
     fs::write(&path, b"dir = 'x'\n# \xd6\xd0\xce\xc4\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    home.run(&["get"]).exits(2).says(&["wxtoken.toml:2: this is not UTF-8"]);
+    home.run(&["get"]).exits(2).says(&["wxtoken.toml:2: ", "this is not UTF-8"]);
     fs::write(&path, " ".repeat(5 * 1024 * 1024)).unwrap();
-    home.run(&["get"]).exits(2).says(&["wxtoken.toml is larger than 4 MiB"]);
+    home.run(&["get"]).exits(2).says(&["wxtoken.toml: it is larger than 4 MiB"]);
     fs::remove_file(&path).unwrap();
     home.run(&["get"]).exits(2).says(&["cannot read config", "wxtoken.toml", "No such file"]);
     fs::create_dir(&path).unwrap();
@@ -575,7 +575,7 @@ fn an_account_on_the_command_line_replaces_those_of_the_config() {
     let home = Home::new("[serve]\nallow = '127.0.0.1'\n");
     home.publish("default", "wx9", "T9", 0);
     assert_eq!(home.run(&["get", "-r"]).exits(0).stdout, "T9\n");
-    home.run(&["fetch"]).exits(2).says(&["no account: give --appid"]);
+    home.run(&["fetch"]).exits(2).says(&["Give --appid", "no account"]);
 }
 
 /// Each setting of an account, with its flag and a value.
@@ -662,7 +662,7 @@ fn an_account_from_the_environment_beside_a_typed_config_or_name_is_an_error() {
         "WXTOKEN_APPID",
         "--config",
         "wxtoken.toml",
-        "unset",
+        "Unset",
     ]);
     get(&|command| command.arg("-c").arg(&config).env("WXTOKEN_API", "classic"))
         .exits(2)
@@ -671,7 +671,7 @@ fn an_account_from_the_environment_beside_a_typed_config_or_name_is_an_error() {
         "WXTOKEN_APPID",
         "ACCOUNT",
         "wxtoken.toml",
-        "unset",
+        "Unset",
     ]);
     // Both from the environment: the account has priority.
     let account = "T9\n";

@@ -544,7 +544,7 @@ fn wechatpys_redis_storage_finds_the_token_and_makes_no_request_without_one() {
     setup.wechat.kill_tokens();
     assert_eq!(worker.call(), "error 40001");
     let dead = redis.token("wxtoken:shop").unwrap();
-    home.run(&["fetch", "shop", "--rejected", &dead]).exits(0).silent();
+    home.run(&["fetch", "shop", "--rejected", &dead]).exits(0).says(&["token "]);
     worker.call_succeeds();
     let asked = setup.wechat.asked();
     redis.cli(&["del", &format!("wechatpy:{APPID}_access_token")]);

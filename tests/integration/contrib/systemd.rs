@@ -308,7 +308,8 @@ fn a_passed_socket_has_the_same_access_checks() {
     let local_client = || connect_from("127.0.0.2", format!("127.0.0.1:{port}").parse().unwrap());
     assert_eq!(exchange_over(local_client(), request).status, 200);
     let stderr = server.stop();
-    let warning = format!("serve: listens on http://0.0.0.0:{port} and allows no other host");
+    let warning =
+        format!("serve: Give --allow: listens on http://0.0.0.0:{port} and allows no other host");
     assert!(stderr.contains(&warning), "{stderr}");
 
     let server = Server::start(

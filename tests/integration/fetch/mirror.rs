@@ -112,7 +112,7 @@ fn a_ticket_or_replacement_that_the_central_server_does_not_offer_is_an_error_th
     mirror.run(&["fetch", "--rejected", &mirror.token("a0").unwrap()]).exits(4).says(&[
         "answers 405",
         "it runs without --refresh",
-        "上游未启用 --refresh",
+        "未启用 --refresh",
     ]);
 }
 
@@ -128,7 +128,8 @@ fn promise_2_while_the_central_server_is_down_the_document_stays() {
     mirror.run(&["fetch", "-v"]).exits(0).mentions(&["not due"]);
     server.stop();
     in_time(|| mirror.run(&["fetch", "--force", "--timeout", "2s"])).exits(5).says(&[
-        "a0: cannot reach the wxtoken that this is a mirror of",
+        "a0: Check that it runs",
+        "cannot reach the wxtoken that this is a mirror of",
         "无法连接上游 wxtoken",
         "the published token lives for 1h 59m",
     ]);
@@ -145,7 +146,7 @@ fn promise_7_a_dead_token_is_replaced_through_two_mirrors_by_one_mint() {
     let (_first_server, second, second_server, third) = chain_behind(&first);
     let dead = third.token("a0").unwrap();
     wechat.kill_tokens();
-    third.run(&["fetch", "--rejected", &dead]).exits(0).silent();
+    third.run(&["fetch", "--rejected", &dead]).exits(0).says(&["token "]);
     let next = third.token("a0").unwrap();
     assert_ne!(next, dead);
     assert!(wechat.is_alive(&next));
@@ -191,7 +192,7 @@ fn a_key_is_sent_over_https_and_never_logged() {
     );
     let mirror = Home::new(&config);
     // Without the key file, with one readable by others, and with a wrong key.
-    mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: cannot read key file"]);
+    mirror.run(&["fetch"]).exits(2).says(&["account.a0.key_file: ", "cannot read key file"]);
     write_with_mode(&mirror.path("central.key"), &key, 0o644);
     mirror.run(&["fetch"]).exits(2).says(&["key file", "open to others: mode 0644"]);
     let other = if key.ends_with('A') { 'B' } else { 'A' };
@@ -234,7 +235,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
         "b0: ",
         "answers 404",
         "the same name",
-        "上游没有同名账号",
+        "请让账号在上游与本机同名",
     ]);
     // A server that does not allow this client.
     let guarded = first.serve(&["--allow", "10.9.8.7"]);

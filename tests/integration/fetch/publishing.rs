@@ -386,7 +386,7 @@ fn promise_2_a_limit_on_file_sizes_is_found_out_before_wechat_is_asked() {
         let sandbox = Sandbox::new(&wechat);
         let limited = ["bash", "-c", &format!("ulimit -f {blocks}; exec \"$@\""), "bash"];
         let fetch = wrapped(&limited, &sandbox.command(&["fetch"]));
-        let parts = ["cannot write", "File too large", "ulimit -f", "LimitFSIZE=", "文件大小受限"];
+        let parts = ["cannot write", "File too large", "ulimit -f", "LimitFSIZE=", "文件大小限制"];
         Run::new(fetch).exits(1).says(&parts);
         assert_eq!(sandbox.published_names(), ["default.lock"]);
     }

@@ -80,7 +80,7 @@ fn check_and_serve_wait_for_no_file_that_is_a_pipe() {
     for (flags, expected) in [
         (["--ca-file", &pipe], "not a regular file"),
         (["--file", &pipe], "not a regular file"),
-        (["--dir", &pipe], "is not a directory"),
+        (["--dir", &pipe], "Not a directory"),
     ] {
         let said = said(check(&flags));
         assert!(said.contains(expected), "{flags:?}: {said}");

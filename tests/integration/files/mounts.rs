@@ -10,7 +10,7 @@ fn in_namespace(script: &str) -> [&str; 7] {
 }
 
 const STALE: &[&str] =
-    &["it was replaced", "mount its directory, not the file", "请挂载其所在目录"];
+    &["it was replaced", "Mount its directory, not the file", "请挂载其所在目录"];
 
 /// Mounts the document on its own, in a directory `inside`, and runs a command there.
 const MOUNT_DOCUMENT: &str = r#"dir=$0; mkdir -p "$dir/inside"; : > "$dir/inside/default.json"
@@ -108,7 +108,7 @@ fn a_secret_on_a_read_only_mount_in_a_container_may_be_readable_there() {
     }
     for mode in ["0440", "0444", "0644"] {
         let ran = fetch_with_mounted_secret(&wechat, mode, "rw").exits(2);
-        ran.says(&["open to others", mode, "run chmod 0600 on it"]);
+        ran.says(&["open to others", mode, "Run chmod 0600 on it"]);
     }
     fetch_with_mounted_secret(&wechat, "0400", "rw").exits(0).silent();
     let ran = fetch_with_mounted_secret(&wechat, "0666", "ro").exits(2);

@@ -14,7 +14,7 @@ fn give_to_other(path: &Path) {
     chown(path, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
 }
 
-const FOREIGN: &str = "belongs to user 65534, and not to root: run chown root on it";
+const FOREIGN: &str = "belongs to user 65534, and not to root";
 
 #[needs(root)]
 #[test]
@@ -128,7 +128,7 @@ fn promise_4_a_document_that_another_user_put_into_a_shared_directory_is_not_han
     give_to_other(&sandbox.document_path());
     give_to_other(&ticket);
     let planted = "it is user 65534's, in a directory to which every user can write";
-    sandbox.run(&["get"]).exits(3).says(&[planted, "use a directory of its own"]);
+    sandbox.run(&["get"]).exits(3).says(&[planted, "Use a directory of its own"]);
     sandbox.run(&["get", "--ticket", "jsapi"]).exits(3).says(&[planted]);
     sandbox.run(&["status"]).exits(3);
     let server = sandbox.serve(&[]);

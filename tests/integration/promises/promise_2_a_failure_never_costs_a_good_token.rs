@@ -201,7 +201,7 @@ fn without_wechat_fetch_exits_with_5_and_the_token_stays() {
     sandbox
         .run(&["fetch", "--timeout", "1s"])
         .exits(5)
-        .says(&["cannot reach WeChat", "无法建立连接"]);
+        .says(&["cannot reach WeChat", "无法连接微信"]);
     assert_eq!(sandbox.token(), "T_STILL_GOOD");
 }
 
@@ -403,6 +403,6 @@ fn a_file_mounted_on_its_own_is_found_out_before_wechat_is_asked() {
         eval "$FETCH"
     "#;
     let ran = run_in_mount_namespace(&sandbox, script);
-    ran.exits(1).says(&["mount its directory, not the file"]);
+    ran.exits(1).says(&["Mount its directory, not the file"]);
     assert_eq!(wechat.asked(), 0);
 }

@@ -61,6 +61,8 @@ fn twenty_concurrent_fetches_share_one_answer_even_if_it_does_not_help() {
     eventually("the next second has begun", || lifetime - sandbox.left() >= 1.0);
     let token = sandbox.token();
     let before = wechat.calls()["forced"].as_u64().unwrap();
+    // Else it is told that the token is honoured.
+    wechat.fault("probe/errcode:-1");
     for ran in sandbox.fetch_together(&proxy, 20, &["--rejected", &token]) {
         ran.exits(5).says(&["the same token again"]);
     }

@@ -24,12 +24,12 @@ fn a_dead_token_is_replaced_by_a_live_one() {
         sandbox.run(&["fetch"]).exits(0);
         let dead = sandbox.token();
         wechat.kill_tokens();
-        fetch_rejected(&sandbox, &dead).exits(0).silent();
+        fetch_rejected(&sandbox, &dead).exits(0).says(&["token "]);
         assert_ne!(sandbox.token(), dead, "{api}");
         assert!(wechat.is_alive(&sandbox.token()), "{api}");
 
         let (healed, mints) = (sandbox.token(), wechat.mints());
-        fetch_rejected(&sandbox, &dead).exits(0).silent();
+        fetch_rejected(&sandbox, &dead).exits(0).says(&["token "]);
         assert_eq!(
             (sandbox.token(), wechat.mints()),
             (healed, mints),
@@ -41,15 +41,52 @@ fn a_dead_token_is_replaced_by_a_live_one() {
 /// Another program forced a refresh at WeChat. Its token is used, and not invalidated in turn.
 #[test]
 fn a_token_that_was_replaced_elsewhere_costs_no_forced_refresh() {
-    let wechat = WeChat::start();
+    let wechat = WeChat::with(&["--overlap", "0s"]);
     let ours = Sandbox::new(&wechat);
     let theirs = Sandbox::new(&wechat);
     ours.run(&["fetch"]).exits(0);
     theirs.run(&["fetch", "--force"]).exits(0);
     let before = wechat.mints();
-    fetch_rejected(&ours, &ours.token()).exits(0).silent();
+    fetch_rejected(&ours, &ours.token()).exits(0).says(&["token "]);
     assert_eq!(ours.token(), theirs.token());
     assert_eq!(wechat.mints(), before);
+}
+
+#[test]
+fn a_reported_token_is_replaced_or_kept_and_a_line_says_which_and_why() {
+    for api in ["stable", "classic", "work"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat).on(api);
+        sandbox.run(&["fetch"]).exits(0);
+        let (token, mints) = (sandbox.token(), wechat.mints());
+        let kept = ["WeChat honours token ", "so it stays", "fetch --force", "微信仍承认 token"];
+        fetch_rejected(&sandbox, &token).exits(0).says(&kept);
+        let other = ["nothing to do: token ", "is not the published one", "无需处理"];
+        fetch_rejected(&sandbox, "T_OTHER").exits(0).says(&other);
+        assert_eq!((sandbox.token(), wechat.mints()), (token.clone(), mints), "{api}");
+        wechat.kill_tokens();
+        let replaced = ["replaced token ", ": published token ", "已更换 token"];
+        fetch_rejected(&sandbox, &token).exits(0).says(&replaced);
+        assert_ne!(sandbox.token(), token, "{api}");
+    }
+}
+
+#[test]
+fn a_token_that_is_handed_out_again_after_a_report_is_marked_as_honoured() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let server = sandbox.serve_refreshing(&["-v"]);
+    let token = token_of(&server.get("/token"));
+    assert_eq!(server.get("/token").header("wxtoken-reported-token"), None);
+    // Probed now, and moments ago.
+    for _ in 0..2 {
+        let again = server.report_rejected(&token);
+        assert_eq!(token_of(&again), token);
+        assert_eq!(again.header("wxtoken-reported-token"), Some("honoured"), "{again:?}");
+    }
+    wechat.kill_tokens();
+    assert_eq!(server.report_rejected("T_OTHER").header("wxtoken-reported-token"), None);
+    assert!(server.stop().contains("is handed out again: WeChat honours it"));
 }
 
 #[test]
@@ -58,7 +95,9 @@ fn a_forced_answer_that_is_the_old_token_again_is_reported_as_such() {
     let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
     sandbox.run(&["fetch", "--force"]).exits(0);
-    // Within 30 s of the last forced refresh WeChat does not do another, and does not say so.
+    // Within 30 s of the last forced refresh WeChat does not do another, and does not say so. Whether the token is alive
+    // cannot be told.
+    wechat.fault("probe/errcode:-1");
     let ran = fetch_rejected(&sandbox, &sandbox.token()).exits(5);
     ran.says(&["the same token again", "30 s", "每天最多 20 次"]);
 }
@@ -70,11 +109,11 @@ fn a_reported_token_can_begin_with_a_dash_and_a_flag_is_not_taken_for_a_token() 
     let sandbox = Sandbox::new(&wechat);
     for token in ["-I_0", "-", "--force"] {
         sandbox.publish(token, 7200, 0);
-        fetch_rejected(&sandbox, token).exits(0).silent();
+        fetch_rejected(&sandbox, token).exits(0).says(&["token "]);
         assert_ne!(sandbox.token(), token);
     }
     sandbox.publish("-I_0", 7200, 0);
-    sandbox.run(&["fetch", "--rejected", "-I_0"]).exits(0).silent();
+    sandbox.run(&["fetch", "--rejected", "-I_0"]).exits(0).says(&["token "]);
     assert_ne!(sandbox.token(), "-I_0");
     let ran = sandbox.run(&["fetch", "--rejected", "--force"]).exits(2);
     ran.says(&["followed by a flag", "--rejected -"]);
@@ -494,7 +533,7 @@ fn where_wechat_cannot_be_asked_the_operators_word_is_enough() {
     let dead = token_of(&server.get("/token"));
     wechat.fault("probe/errcode:48001");
     assert_eq!(server.report_rejected(&dead).status, 503);
-    fetch_rejected(&sandbox, &dead).exits(0).silent();
+    fetch_rejected(&sandbox, &dead).exits(0).says(&["token "]);
     assert_eq!(token_of(&server.report_rejected(&dead)), sandbox.token());
     assert_ne!(sandbox.token(), dead);
 }

@@ -9,13 +9,13 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
     let sandbox = Sandbox::new(&wechat);
     wechat.fault("errcode:40164");
     sandbox.run(&["fetch"]).exits(4).says(&[
-        "wxtoken: fetch: default: WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it)",
+        "wxtoken: fetch: default: Add IP 203.0.113.9 to the account's API IP allowlist: WeChat refused (40164)",
         "请将 IP 203.0.113.9 加入",
         "rid: ",
     ]);
     for (code, english, chinese) in [
         (-1, "busy", "繁忙"),
-        (40001, "AppSecret does not match this AppID", "AppSecret 与 AppID 不匹配"),
+        (40001, "Copy this AppID's AppSecret", "该 AppID 的 AppSecret"),
         (40125, "AppSecret is wrong", "AppSecret 错误"),
         (40243, "frozen", "冻结"),
         (45009, "Daily quota", "当日调用次数"),
@@ -23,7 +23,7 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
         (50004, "token access denied", "禁止使用 token 接口"),
         (61024, "third-party platform", "第三方平台"),
         (89503, "must approve this IP", "确认此 IP"),
-        (77777, "Unknown error 77777; look up rid", "未知错误 77777"),
+        (77777, "Unknown error 77777", "未知错误 77777"),
     ] {
         // Each in a place of its own: a refusal is remembered.
         let sandbox = Sandbox::new(&wechat);
@@ -77,6 +77,53 @@ fn an_error_over_http_is_in_the_language_of_accept_language() {
             let body = response.body;
             assert_eq!(body.contains("Add IP"), english, "{path} {header}: {body}");
             assert_eq!(has_chinese(&body), chinese, "{path} {header}: {body}");
+        }
+    }
+}
+
+#[test]
+fn every_refusal_over_http_is_in_the_language_of_accept_language() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let keys = sandbox.path("keys");
+    write_with_mode(&keys, "", 0o600);
+    let open = sandbox.serve(&[]);
+    let locked = sandbox.serve(&["--keys", keys.to_str().unwrap()]);
+    let local = "Host: localhost\r\n";
+    for (server, line, headers, status) in [
+        (&open, "GET /nowhere", local, 404),
+        (&open, "GET /token/unknown", local, 404),
+        (&open, "PUT /token", local, 405),
+        (&open, "POST /token", local, 405),
+        (&open, "GET /token", "Host: evil.example\r\n", 421),
+        (&open, "GET /token", "Host: localhost\r\nHost: localhost\r\n", 400),
+        (&open, "GET /token", "Host: localhost\r\nVia: 1.1 x\r\n", 403),
+        (&open, "GET /token", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        (&open, "GET /readyz", local, 503),
+        (&open, "GET /token", local, 503),
+        (&open, "GET /jssdk", local, 400),
+        (&open, "GET /cgi-bin/token", local, 200),
+        (&locked, "GET /token", local, 401),
+    ] {
+        for (language, english, chinese) in [
+            ("", true, true),
+            ("Accept-Language: en\r\n", true, false),
+            ("Accept-Language: zh\r\n", false, true),
+        ] {
+            let request =
+                format!("{line} HTTP/1.1\r\n{headers}{language}Connection: close\r\n\r\n");
+            let response = server.send(&request);
+            assert_eq!(response.status, status, "{request} {response:?}");
+            let body = response.json();
+            let message = body.get("message").or(body.get("errmsg")).unwrap().as_str().unwrap();
+            let has_english = [" the ", " a ", " this ", "Send ", "there is "]
+                .iter()
+                .any(|it| message.contains(it));
+            assert_eq!(
+                (has_english, has_chinese(message)),
+                (english, chinese),
+                "{request} {message}"
+            );
+            assert!(!message.contains('\n'), "{message}");
         }
     }
 }
@@ -192,7 +239,7 @@ fn serve_reports_a_wrong_account_and_wrong_access_rules_together() {
         "[account.a]\nappid = 'wx1'\nfile = 'x.json'\n[account.b]\nappid = 'wx2'\nfile = 'x.json'\n",
     );
     let ran = home.run(&["serve", "--allow", "10.0.0.1/8"]).exits(2);
-    ran.says(&["account.b: its document", "--allow: ", "write 10.0.0.0/8"]);
+    ran.says(&["account.b: ", "its document", "--allow: ", "write 10.0.0.0/8"]);
 }
 
 #[test]
@@ -233,7 +280,7 @@ fn a_flag_wins_over_a_variable_that_says_otherwise() {
     assert!(ran.stderr.contains("no token"), "{}", ran.stderr);
     run(&["get"], &[("WXTOKEN_QUIET", "yes"), ("WXTOKEN_VERBOSE", "0")]).exits(3).silent();
     run(&["fetch"], &[("WXTOKEN_FORCE", "0")]).exits(0).silent();
-    run(&["fetch", "--rejected", "T"], &[("WXTOKEN_FORCE", "1")]).exits(0).silent();
+    run(&["fetch", "--rejected", "T"], &[("WXTOKEN_FORCE", "1")]).exits(0).says(&["token "]);
     assert_eq!(wechat.mints(), 1, "T is not the published one, and nothing is forced");
     run(&["fetch", "--force"], &[("WXTOKEN_REJECTED", "T")]).exits(0);
     assert_eq!(wechat.mints(), 2);
@@ -250,7 +297,7 @@ fn a_flag_wins_over_a_variable_that_says_otherwise() {
     let both = [("WXTOKEN_SECRET_FILE", "secret"), ("WXTOKEN_SECRET", "x")];
     let mut fetch = wxtoken();
     fetch.args(["fetch", "--appid", APPID]).envs(both);
-    Run::new(fetch).exits(2).says(&["WXTOKEN_SECRET_FILE and WXTOKEN_SECRET", "unset one"]);
+    Run::new(fetch).exits(2).says(&["WXTOKEN_SECRET_FILE and WXTOKEN_SECRET", "Unset one"]);
     run(&["fetch"], &both).exits(0).silent(); // --secret-file is typed.
     assert_eq!(wechat.mints(), 2);
     run(&["get", "-q", "-v"], &[]).exits(2).mentions(&["--quiet and --verbose"]);

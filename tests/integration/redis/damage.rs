@@ -188,9 +188,13 @@ fn a_key_of_also_that_cannot_be_written_is_named_and_stops_no_refresh() {
     }
     let server = home.serve(&["--refresh"]);
     assert_eq!(server.get("/token").status, 200);
-    home.run(&["check", "a0"]).exits(1).prints(&["can be published, but the key list:a0 of"]);
+    home.run(&["check", "a0"])
+        .exits(1)
+        .prints(&["can be published, with a fault", "the key list:a0 of"]);
     redis.cli(&["del", "list:a0"]);
-    home.run(&["check", "a0"]).exits(1).prints(&["can be published, but the key denied:a0 of"]);
+    home.run(&["check", "a0"])
+        .exits(1)
+        .prints(&["can be published, with a fault", "the key denied:a0 of"]);
     home.run(&["fetch"]).exits(0);
     assert_eq!(redis.cli(&["get", "list:a0"]), redis.token("wxtoken:a0").unwrap());
 }

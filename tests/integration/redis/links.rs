@@ -87,7 +87,9 @@ fn a_failed_login_is_an_error_with_a_remedy_and_without_the_password() {
     write_password(&home, "hunter2", 0o600);
     fails_with(&home, &["its user may not run EVAL: allow +eval"]);
     assert_eq!(wechat.asked(), 0);
-    home.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
+    home.run(&["get", "a0"])
+        .exits(3)
+        .says(&["a0: Run ", ": no token: wxtoken:a0 at redis://127.0.0.1"]);
 }
 
 #[needs(redis)]

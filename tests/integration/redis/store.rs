@@ -52,7 +52,10 @@ fn a_document_published_by_one_host_is_read_and_copied_by_another() {
     let redis = Redis::start();
     let wechat = wechat(&[]);
     let [fetching, reading] = [(); 2].map(|()| host(&wechat, &redis));
-    reading.run(&["get", "a0"]).exits(3).says(&["a0: no token: wxtoken:a0 at redis://127.0.0.1"]);
+    reading
+        .run(&["get", "a0"])
+        .exits(3)
+        .says(&["a0: Run ", ": no token: wxtoken:a0 at redis://127.0.0.1"]);
     fetching.run(&["fetch"]).exits(0).silent();
     let token = redis.token("wxtoken:a0").expect("a document");
     assert_eq!(get_token(&reading), token);
@@ -114,7 +117,7 @@ fn a_forced_token_replaces_the_previous_one_on_all_hosts() {
     one.run(&["fetch", "--force", "a0"]).exits(0);
     let after = get_token(&other);
     assert_ne!(after, before);
-    other.run(&["fetch", "a0", "--rejected", &before]).exits(0).silent();
+    other.run(&["fetch", "a0", "--rejected", &before]).exits(0).says(&["token "]);
     assert_eq!((get_token(&one), wechat.mints()), (after, 2));
 }
 
@@ -258,7 +261,7 @@ fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
         }
     }
     fs::remove_file(home.document_path("a0")).unwrap();
-    home.run(&["get", "a0"]).exits(3).says(&["a0: no token: cannot reach redis://127.0.0.1"]);
+    home.run(&["get", "a0"]).exits(3).says(&["a0: no token", ": cannot reach redis://127.0.0.1"]);
     redis.restart();
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 2, "no host had a copy");

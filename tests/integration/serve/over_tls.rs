@@ -674,7 +674,7 @@ fn tls_flags_that_need_another_one_are_a_usage_error_that_names_it() {
         (&["--tls-cert", &cert, "--tls-client-ca", &cert], "--tls-key"),
     ] {
         let args = [&["serve", "--listen", "127.0.0.1:0"], given].concat();
-        sandbox.run(&args).exits(2).says(&["wxtoken: serve: ", &format!("give {missing}")]);
+        sandbox.run(&args).exits(2).says(&["wxtoken: serve: ", &format!("Give {missing}")]);
     }
     // Empty variables count as unset.
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
@@ -783,7 +783,7 @@ fn an_expired_or_future_certificate_is_used_with_a_warning() {
     let day = time::Duration::days(1);
     let now = time::OffsetDateTime::now_utc();
     for (from, to, parts) in [
-        (now - 3 * day, now - day, ["has expired on ", "renew it"]),
+        (now - 3 * day, now - day, ["has expired on ", "Renew it"]),
         (now + day, now + 3 * day, ["is not valid before ", "clock"]),
     ] {
         let identity = authority.sign_for(&["localhost"], |params| {
@@ -835,5 +835,5 @@ fn the_end_of_the_certificate_is_in_the_metrics_and_is_reported_when_it_is_near(
     let reported: Vec<_> =
         stderr.lines().filter(|it| it.contains("cert.pem expires on ")).collect();
     assert_eq!(reported.len(), 1, "{stderr}");
-    assert!(reported[0].contains("renew it"), "{stderr}");
+    assert!(reported[0].contains("Renew it"), "{stderr}");
 }

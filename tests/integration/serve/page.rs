@@ -193,8 +193,14 @@ fn a_browser_finds_the_state_in_the_title_the_headline_and_the_meter() {
     let sandbox = published();
     let server = sandbox.serve(&[]);
     for (age, parts) in [
-        (1000, ["<title>✓ wxtoken</title>", "<header class=\"well\">", "All is well"]),
-        (9000, ["<title>✗ wxtoken</title>", "<header class=\"ill\">", "No live token"]),
+        (
+            1000,
+            ["<title>✓ All is well · wxtoken</title>", "<header class=\"well\">", "All is well"],
+        ),
+        (
+            9000,
+            ["<title>✗ No live token · wxtoken</title>", "<header class=\"ill\">", "No live token"],
+        ),
     ] {
         sandbox.publish(TOKEN, 7200, age);
         let elements = browser.elements(&server);
@@ -310,13 +316,30 @@ fn a_screen_reader_finds_the_headline_the_landmarks_the_terms_and_the_language()
     let server = sandbox.serve(&[]);
     let url = format!("http://{}/", server.address());
     for (language, lines) in [
-        ("en", ["heading All is well", "heading default live", "meter life left", "lang en"]),
-        ("zh-CN", ["heading 一切正常", "heading default 有效", "meter 剩余有效期", "lang zh-CN"]),
+        (
+            "en",
+            [
+                "heading All is well",
+                "heading default live",
+                "meter life left",
+                "RootWebArea ✓ All is well · wxtoken",
+            ],
+        ),
+        (
+            "zh-CN",
+            [
+                "heading 一切正常",
+                "heading default 有效",
+                "meter 剩余有效期",
+                "RootWebArea ✓ 一切正常 · wxtoken",
+            ],
+        ),
     ] {
         let tree = accessibility_tree(&browser, &url, language);
         let landmarks = ["banner ", "main ", "complementary ", "contentinfo "];
-        let terms = ["term wxtoken check", "definition ", "time "];
-        for line in [&lines[..], &landmarks, &terms].concat() {
+        let (terms, tag) =
+            (["term wxtoken check", "definition ", "time "], format!("lang {language}"));
+        for line in [&lines[..], &landmarks, &terms, &[tag.as_str()]].concat() {
             assert!(tree.lines().any(|it| it == line), "{line:?} is not in:\n{tree}");
         }
         // The sign beside the headline says the same as the headline.

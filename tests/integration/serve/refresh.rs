@@ -242,7 +242,7 @@ fn a_wrong_secret_is_used_once_until_sighup() {
     server.signal("HUP");
     eventually("a token is served", || server.get("/token").status == 200);
     let stderr = server.stop();
-    assert_eq!(stderr.matches("40125").count(), 2, "{stderr}");
+    assert_eq!(stderr.matches("WeChat refused (40125)").count(), 2, "{stderr}");
     assert!(stderr.contains("all is well again"), "{stderr}");
 }
 

@@ -130,7 +130,7 @@ pub(crate) fn in_time(mut run: impl FnMut() -> Run) -> Run {
 #[track_caller]
 pub(crate) fn assert_is_resolved(text: &str) {
     // One character at a time: a search for several takes minutes over the logs of all tests, without optimization.
-    for mark in ['\u{E000}', '\u{E001}', '\u{E002}'] {
+    for mark in ['\u{E000}', '\u{E001}', '\u{E002}', '\u{E003}', '\u{E004}'] {
         assert!(!text.contains(mark), "marks are left: {text:?}");
     }
     assert!(!text.contains("\\u{e00"), "escaped marks are left: {text}");

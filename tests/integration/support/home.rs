@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Run, Server, WeChat, time_ago, write_with_mode, wxtoken};
+use super::{Run, Server, WeChat, outlast_look, time_ago, write_with_mode, wxtoken};
 
 /// Returns an AppSecret of WeChat's form for account number `n`.
 pub(crate) fn appsecret(n: usize) -> String {
@@ -86,7 +86,9 @@ impl Home {
         fs::rename(self.path("state/new"), self.document_path(name)).unwrap();
     }
 
+    /// Returns where an account's document is published, for a test that puts another one there.
     pub(crate) fn document_path(&self, name: &str) -> PathBuf {
+        outlast_look();
         self.path(&format!("state/{name}.json"))
     }
 

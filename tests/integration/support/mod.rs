@@ -41,6 +41,11 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until a server that has looked at a document looks at it again when it is asked: it does so once a millisecond.
+pub(crate) fn outlast_look() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 /// Returns the time `secs` seconds ago, as documents have it.
 pub(crate) fn time_ago(secs: i64) -> String {
     let at = time::UtcDateTime::now() - time::Duration::seconds(secs);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::proxy::HoldingProxy;
-use super::{Run, Server, WeChat, eventually, time_ago, write_with_mode, wxtoken};
+use super::{Run, Server, WeChat, eventually, outlast_look, time_ago, write_with_mode, wxtoken};
 
 pub(crate) const APPID: &str = "wx0123456789abcdef";
 pub(crate) const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
@@ -45,8 +45,9 @@ impl Sandbox {
         self.dir.path().join(name)
     }
 
-    /// Returns where the account's document is published.
+    /// Returns where the account's document is published, for a test that puts another one there.
     pub(crate) fn document_path(&self) -> PathBuf {
+        outlast_look();
         self.path("state/default.json")
     }
 

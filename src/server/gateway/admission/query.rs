@@ -83,30 +83,35 @@ impl<'a> Query<'a> {
     /// Returns where the request goes: `path`, and the query without `from_appid` if that `is_used` here. The token stands
     /// where the client put it, or else at the end.
     pub(super) fn target(&self, path: &str, is_from_appid_used: bool) -> ApiTarget {
-        let place = self.token_at.unwrap_or(self.pairs.len());
-        let join = |range: std::ops::Range<usize>| {
-            let kept =
-                range.filter(|index| !is_from_appid_used || Some(*index) != self.from_appid_at);
-            kept.map(|index| self.pairs[index]).collect::<Vec<_>>()
-        };
-        let mut before = join(0..place);
-        let token = format!("{ACCESS_TOKEN}=");
-        before.push(&token);
-        let mut after = join((place + 1).min(self.pairs.len())..self.pairs.len());
-        after.insert(0, "");
-        ApiTarget {
-            before: format!("{path}?{}", before.join("&")),
-            after: Some(after.join("&")),
-            path_length: path.len(),
+        let (mut before, mut after) = (format!("{path}?"), String::new());
+        for (index, pair) in self.kept(is_from_appid_used) {
+            match self.token_at {
+                Some(place) if index == place => {}
+                Some(place) if index > place => {
+                    after.push('&');
+                    after.push_str(pair);
+                }
+                _ => {
+                    before.push_str(pair);
+                    before.push('&');
+                }
+            }
         }
+        before.push_str(ACCESS_TOKEN);
+        before.push('=');
+        ApiTarget { before, after: Some(after), path_length: path.len() }
+    }
+
+    /// The pairs that are passed on, with their places.
+    fn kept(&self, is_from_appid_used: bool) -> impl Iterator<Item = (usize, &'a str)> {
+        let dropped = self.from_appid_at.filter(|_| is_from_appid_used);
+        let pairs = self.pairs.iter().copied().enumerate();
+        pairs.filter(move |(index, _)| Some(*index) != dropped)
     }
 
     /// Returns where a request goes that takes no token from here, with the query as it came.
     pub(super) fn target_without_token(&self, path: &str, is_from_appid_used: bool) -> ApiTarget {
-        let pairs = self.pairs.iter().enumerate();
-        let kept =
-            pairs.filter(|(index, _)| !is_from_appid_used || Some(*index) != self.from_appid_at);
-        let kept: Vec<_> = kept.map(|(_, pair)| *pair).collect();
+        let kept: Vec<_> = self.kept(is_from_appid_used).map(|(_, pair)| pair).collect();
         let before = match kept.is_empty() {
             true => path.to_owned(),
             false => format!("{path}?{}", kept.join("&")),
@@ -121,16 +126,19 @@ impl ApiTarget {
         &self.before[..self.path_length]
     }
 
-    /// Returns path and query with this token, if the call takes one from here. The result holds a secret.
-    pub(crate) fn with_token(&self, token: &str) -> String {
-        match &self.after {
-            None => self.before.clone(),
-            Some(after) => {
-                let encoded = form_urlencoded::byte_serialize(token.as_bytes());
-                let encoded = encoded.collect::<String>();
-                format!("{}{encoded}{after}", self.before)
-            }
+    /// Returns the path below `prefix`, and the query with this token if the call takes one from here. The result holds a
+    /// secret.
+    pub(crate) fn with_token(&self, prefix: &str, token: &str) -> String {
+        let after = self.after.as_deref().unwrap_or_default();
+        let length = prefix.len() + self.before.len() + token.len() + after.len();
+        let mut target = String::with_capacity(length);
+        target.push_str(prefix);
+        target.push_str(&self.before);
+        if self.after.is_some() {
+            target.extend(form_urlencoded::byte_serialize(token.as_bytes()));
+            target.push_str(after);
         }
+        target
     }
 }
 
@@ -148,7 +156,7 @@ mod tests {
     use super::*;
 
     fn target(query: &str) -> String {
-        Query::parse(Some(query)).unwrap().target("/p/q", true).with_token("T_2-x")
+        Query::parse(Some(query)).unwrap().target("/p/q", true).with_token("", "T_2-x")
     }
 
     #[test]
@@ -170,14 +178,14 @@ mod tests {
             assert_eq!(target(query), expected, "{query}");
         }
         let none = Query::parse(None).unwrap();
-        assert_eq!(none.target("/p/q", true).with_token("a&b"), "/p/q?access_token=a%26b");
-        assert_eq!(none.target_without_token("/p/q", false).with_token("T"), "/p/q");
+        assert_eq!(none.target("/p/q", true).with_token("", "a&b"), "/p/q?access_token=a%26b");
+        assert_eq!(none.target_without_token("/p/q", false).with_token("", "T"), "/p/q");
         let foreign = Query::parse(Some("access_token=U&from_appid=wx1&%61=b")).unwrap();
         let target = foreign.target_without_token("/sns/x", true);
-        assert_eq!(target.with_token("T"), "/sns/x?access_token=U&%61=b");
+        assert_eq!(target.with_token("", "T"), "/sns/x?access_token=U&%61=b");
         assert_eq!(target.path(), "/sns/x");
         let target = foreign.target("/p/q", false);
-        assert_eq!(target.with_token("T"), "/p/q?access_token=T&from_appid=wx1&%61=b");
+        assert_eq!(target.with_token("", "T"), "/p/q?access_token=T&from_appid=wx1&%61=b");
         assert_eq!(target.path(), "/p/q");
     }
 

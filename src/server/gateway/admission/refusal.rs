@@ -175,10 +175,10 @@ impl GatewayRefusal {
                 "请使用微信接口的路径，如 /cgi-bin/menu/get，前面可加 /gateway/ACCOUNT：网关不转发其他路径。"
             ),
             GatewayRefusal::MakesTokens => bilingual!(
-                "Ask for the token at /cgi-bin/token, /cgi-bin/stable_token or /cgi-bin/gettoken of this server: this call \
-                 makes a token or takes a secret, and is not passed on. For one of another account, ask WeChat directly.",
-                "请向本服务器的 /cgi-bin/token、/cgi-bin/stable_token 或 /cgi-bin/gettoken 领取 token：获取 token 或需要 \
-                 AppSecret 的接口不予转发。其他账号的 token 请直接向微信获取。"
+                "Ask this server for the token, at /cgi-bin/token, stable_token or gettoken, and WeChat for one of another \
+                 account: a call that makes a token or takes a secret is not passed on.",
+                "请向本服务器的 /cgi-bin/token、stable_token 或 gettoken 领取 token，其他账号的请向微信获取：获取 token 或需要 \
+                 AppSecret 的接口不予转发。"
             ),
             GatewayRefusal::SignedWithToken => bilingual!(
                 "Send the call to WeChat directly: it is signed with the token, which the gateway cannot replace.",

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, HeaderValue};
@@ -40,6 +41,8 @@ fn publish(dir: &Path, name: &str, token: &str) {
     );
     fs::write(dir.join("new"), document).unwrap();
     fs::rename(dir.join("new"), dir.join(name)).unwrap();
+    // A document is looked at once a millisecond.
+    thread::sleep(Duration::from_millis(2));
 }
 
 impl Setup {
@@ -121,7 +124,7 @@ impl Setup {
         let request = ApiRequest { path, query, headers: &headers, client };
         let admitted = admit(request, &self.access.borrow(), &self.accounts)?;
         let account = self.accounts.names()[admitted.account].clone();
-        Ok((account, admitted.token, admitted.target.with_token("NOW")))
+        Ok((account, admitted.token, admitted.target.with_token("", "NOW")))
     }
 }
 

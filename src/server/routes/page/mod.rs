@@ -101,6 +101,8 @@ pub(crate) fn html(
     accounts.sort_by_key(|(condition, _)| Reverse(*condition));
     let worst = accounts.first().map_or(Condition::Live, |(condition, _)| *condition);
     let header = header(worst, &accounts, reader);
+    // A title has one language: it has no markup that could tell two apart.
+    let title = headline(worst, &accounts, &Reader { language: reader.one_language(), ..*reader });
     let articles: String =
         accounts.iter().map(|(condition, it)| article(*condition, it, reader)).collect();
     let ((_, sign), reload) = (worst.tone(), RELOAD.as_secs());
@@ -134,7 +136,7 @@ pub(crate) fn html(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="{reload}">
 <meta name="color-scheme" content="light dark">
-<title>{sign} wxtoken</title>
+<title>{sign} {title} · wxtoken</title>
 <style>
 {STYLE}</style>
 </head>
@@ -173,14 +175,12 @@ fn concerned<'a>(worst: Condition, accounts: &[(Condition, &'a AccountStatus)]) 
 }
 
 /// The headline: whether all is well, and if not, how many accounts are concerned.
-fn header(
+fn headline(
     worst: Condition,
     accounts: &[(Condition, &AccountStatus)],
     reader: &Reader<'_>,
 ) -> String {
-    let (class, sign) = worst.tone();
-    let concerned = concerned(worst, accounts);
-    let (all, some) = (accounts.len(), concerned.len());
+    let (all, some) = (accounts.len(), concerned(worst, accounts).len());
     // The number, and what is said of one account and of several.
     let extent = |of_one: &str, of_several: &str, chinese: &str| {
         let verb = if some == 1 { of_one } else { of_several };
@@ -189,7 +189,7 @@ fn header(
             format_args!("{all} 个账号中 {some} 个{chinese}"),
         )
     };
-    let title = match worst {
+    match worst {
         Condition::Live if all == 0 => reader.both("No account to show", "没有可显示的账号"),
         Condition::Live => reader.both("All is well", "一切正常"),
         Condition::NoTicket if all == 1 => {
@@ -210,7 +210,19 @@ fn header(
         Condition::Expired | Condition::Dead | Condition::Missing => {
             extent("has no token", "have no token", "没有可用的 token")
         }
-    };
+    }
+}
+
+/// The headline with its sign, and the accounts concerned below it.
+fn header(
+    worst: Condition,
+    accounts: &[(Condition, &AccountStatus)],
+    reader: &Reader<'_>,
+) -> String {
+    let (class, sign) = worst.tone();
+    let concerned = concerned(worst, accounts);
+    let (all, some) = (accounts.len(), concerned.len());
+    let title = headline(worst, accounts, reader);
     let named = escaped(&concerned[..some.min(MAX_NAMED)].join(", "));
     let subject = match worst {
         Condition::Live if all == 0 => String::new(),

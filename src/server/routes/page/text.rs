@@ -28,6 +28,14 @@ impl Reader<'_> {
         }
     }
 
+    /// The language of what has room for one: English, where the reader's is unknown.
+    pub(super) fn one_language(&self) -> Language {
+        match self.language {
+            Language::Both => Language::English,
+            language => language,
+        }
+    }
+
     /// The language of the page, for a browser.
     pub(super) fn tag(&self) -> &'static str {
         match self.language {

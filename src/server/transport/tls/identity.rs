@@ -14,10 +14,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
 use time::UtcDateTime;
 
-use super::pem::{read, read_certificates, unusable};
+use super::pem::{self, read, read_certificates, unusable};
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
 use crate::log::error;
+use crate::message::Message;
 use crate::model::document;
 use crate::os::file::read::Protection;
 
@@ -58,33 +58,24 @@ fn certified_key(
     provider: &CryptoProvider,
 ) -> anyhow::Result<CertifiedKey> {
     let path = key_file.display();
-    let problem = |what: &str| Exit::Usage.error(format!("--tls-key {path} {what}"));
-    let pem = read("--tls-key", key_file, Protection::PrivateToGroup)?;
+    let problem = |what: &Message<1>| Exit::Usage.error(what.with([&path]));
+    let text = read("--tls-key", key_file, Protection::PrivateToGroup)?;
     // The error of the parser is dropped: it may quote the key.
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-        if pem.windows(9).any(|word| word == b"ENCRYPTED") {
-            problem(bilingual!(
-                "is encrypted, and a server cannot ask for its passphrase: decrypt it with openssl pkey",
-                "已加密，而服务器无法询问口令：请用 openssl pkey 解密"
-            ))
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        if text.windows(9).any(|word| word == b"ENCRYPTED") {
+            problem(&pem::KEY_ENCRYPTED)
         } else {
-            problem(bilingual!(
-                "has no private key in it: expected PEM with -----BEGIN PRIVATE KEY-----",
-                "其中没有私钥：须为含 -----BEGIN PRIVATE KEY----- 的 PEM 文件"
-            ))
+            problem(&pem::NO_KEY)
         }
     })?;
-    let key = provider.key_provider.load_private_key(key).map_err(|_| {
-        problem("is damaged or of no kind that is spoken here: ECDSA (P-256, P-384), Ed25519, RSA (2048 to 4096 bits)")
-    })?;
+    let key = provider.key_provider.load_private_key(key);
+    let key = key.map_err(|_| problem(&pem::KEY_UNUSABLE))?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(identity),
-        Err(Error::InconsistentKeys(_)) => Err(problem(&format!(
-            "does not belong to the first certificate in --tls-cert {}; the server's own comes first, its issuers' after \
-             it",
-            cert.display()
-        ))),
+        Err(Error::InconsistentKeys(_)) => {
+            Err(Exit::Usage.error(pem::KEY_OF_OTHER.with([&path, &cert.display()])))
+        }
         Err(err) => Err(unusable("--tls-cert", cert, err)),
     }
 }
@@ -129,37 +120,16 @@ fn report_validity(
     let path = path.display();
     match verdict {
         Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            let date = date(not_after);
-            let what = in_both(
-                format!(
-                    "the certificate in {path} has expired on {date}; clients will refuse it: renew it"
-                ),
-                format!("{path} 中的证书已于 {date} 过期，客户端会拒绝：请更新证书"),
-            );
-            error!("serve: {what}");
+            error!("serve: {}", pem::EXPIRED.with([&path, &date(not_after)]));
         }
         Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
             not_before, ..
         })) => {
-            let date = date(not_before);
-            let what = in_both(
-                format!(
-                    "the certificate in {path} is not valid before {date}; clients will refuse it: see that the clock is right"
-                ),
-                format!("{path} 中的证书在 {date} 之前无效，客户端会拒绝：请检查本机时间"),
-            );
-            error!("serve: {what}");
+            error!("serve: {}", pem::NOT_YET_VALID.with([&path, &date(not_before)]));
         }
         _ => match ends {
             Some(ends) if ends - now < SOON => {
-                let date = document::rfc3339(ends);
-                let what = in_both(
-                    format!(
-                        "the certificate in {path} expires on {date}: renew it before, or clients will refuse it"
-                    ),
-                    format!("{path} 中的证书将于 {date} 过期：请在此之前更新，否则客户端会拒绝"),
-                );
-                error!("serve: {what}");
+                error!("serve: {}", pem::ENDS_SOON.with([&path, &document::rfc3339(ends)]));
             }
             _ => {}
         },

@@ -27,6 +27,8 @@ use crate::error::{Exit, both};
 use crate::language::{bilingual, in_both};
 use crate::os::clock::Clock;
 use crate::server::reload::{Make, Reloaded, WatchedFiles};
+#[cfg(test)]
+pub(crate) use pem::ALL as CERTIFICATE_MESSAGES;
 
 /// The first byte that a TLS client sends: the type of a record that holds a handshake message.
 pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
@@ -58,20 +60,11 @@ impl TlsFiles {
                 return Ok(Some(TlsFiles { cert, key, client_ca: client_ca.map(Path::to_owned) }));
             }
             (None, None, None) => return Ok(None),
-            (Some(_), None, _) => bilingual!(
-                "--tls-cert needs the certificate's private key: give --tls-key",
-                "--tls-cert 须与证书的私钥同用：请指定 --tls-key"
-            ),
-            (None, Some(_), _) => bilingual!(
-                "--tls-key needs the key's certificate: give --tls-cert",
-                "--tls-key 须与其证书同用：请指定 --tls-cert"
-            ),
-            (None, None, Some(_)) => bilingual!(
-                "--tls-client-ca needs a certificate of the server's own: give --tls-cert and --tls-key",
-                "--tls-client-ca 须与服务器自己的证书同用：请指定 --tls-cert 和 --tls-key"
-            ),
+            (Some(_), None, _) => &pem::NEEDS_KEY,
+            (None, Some(_), _) => &pem::NEEDS_CERTIFICATE,
+            (None, None, Some(_)) => &pem::NEEDS_IDENTITY,
         };
-        Err(Exit::Usage.error(missing))
+        Err(Exit::Usage.error(missing.text()))
     }
 }
 

@@ -1,0 +1,251 @@
+//! The list of all messages, `docs/messages.md`: it is made from the tables that the program prints them from. Also finds
+//! errors that are no entry of a table.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::message::Template;
+use crate::model::errcode::table::{self, Meaning, Remedy};
+use crate::os::fault;
+use crate::upstream::error::{STAGES, StageRemedy};
+use crate::{config, model, os, refresh, scheduler, server, store, upstream};
+
+/// Where errors are made without a table, how many, and why that is right.
+const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
+    ("accounts/mod.rs", 1, "the cause is an entry"),
+    ("commands/setup/account.rs", 2, SETUP),
+    ("commands/setup/host.rs", 2, SETUP),
+    ("commands/setup/mod.rs", 12, SETUP),
+    ("commands/setup/plan.rs", 1, SETUP),
+    ("commands/setup/step.rs", 6, SETUP),
+    ("commands/setup/units.rs", 2, SETUP),
+    ("config/edit.rs", 1, SETUP),
+    ("config/mod.rs", 1, "the fault says how an AppID looks"),
+    ("model/address/endpoint.rs", 1, "the fault says how an address looks"),
+    ("os/hook.rs", 1, "check says what to do about a hook"),
+    ("scheduler/job.rs", 1, "the cause is an entry"),
+    ("server/gateway/body.rs", 1, "words of the connection, quoted by the gateway's own message"),
+    ("server/gateway/proxy.rs", 10, "words of the proxy, quoted by the gateway's own message"),
+    ("server/gateway/pool.rs", 1, "words of the connection, quoted by the gateway's own message"),
+    ("server/mod.rs", 1, "the cause is of the system"),
+    ("store/file.rs", 1, "a fault of the program itself"),
+    ("store/record.rs", 3, "logged with -vv only: the record is not needed"),
+    ("store/redis/server.rs", 1, "the fault says what to do about Redis"),
+    ("upstream/connect.rs", 1, "the fault says how an address looks"),
+];
+
+const SETUP: &str = "setup speaks with a person at a terminal, in words of its own";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the tables of messages, each with what it is about.
+fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
+    vec![
+        ("Files", os::file::read::ALL),
+        ("Publishing files", os::file::messages::ALL),
+        ("The system's CA store", os::ca_store::ALL),
+        ("Threads", os::thread::ALL),
+        ("systemd", os::systemd::ALL),
+        ("Hooks", os::hook::ALL),
+        ("Stores", store::ALL),
+        ("Verbs and their flags", super::messages::ALL),
+        ("Command line and config", config::messages::ALL),
+        ("AppSecret and keys", upstream::credentials::ALL),
+        ("Accounts", model::account::ALL),
+        ("Directories", os::file::dir::ALL),
+        ("Putting back", refresh::PUTTING_BACK_MESSAGES),
+        ("Redis", store::REDIS_MESSAGES),
+        ("Access", server::ACCESS_MESSAGES),
+        ("Certificates of serve", server::CERTIFICATE_MESSAGES),
+        ("Refreshing", refresh::ALL),
+        ("Events of serve --refresh", scheduler::EVENT_MESSAGES),
+        ("Answers of WeChat, and no answers", upstream::error::ALL),
+        ("Mirrors", upstream::mirror::ALL),
+        ("Hosts files", upstream::client::ALL),
+        ("Upstream", upstream::connect::ALL),
+        ("CA files", upstream::roots::ALL),
+        ("Listening", server::LISTENING_MESSAGES),
+    ]
+}
+
+/// Returns the list as it is to be in the documents.
+fn list() -> String {
+    let mut text = String::from(
+        "# Messages\n\nWhat wxtoken says, in both languages: what to do, then what happened. `{0}`, `{1}` stand for values. \
+         What the system, WeChat or another program said follows in brackets. Made from the program's tables by a test, and \
+         kept equal by it.\n\nwxtoken 的全部提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
+         微信或其他程序的原文。本表由测试根据程序中的表生成。\n",
+    );
+    let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
+        let _ = write!(text, "\n## {title}\n\n| | English | 中文 |\n|---|---|---|\n");
+        for [name, english, chinese] in rows {
+            let cell = |text: &str| text.replace('|', "\\|");
+            let _ = writeln!(text, "| {name} | {} | {} |", cell(&english), cell(&chinese));
+        }
+    };
+    let fault = |row: &fault::Advice| {
+        [format!("{:?}", row.kind), row.english.to_owned(), row.chinese.to_owned()]
+    };
+    section("Errors of the system", &mut fault::TABLE.iter().map(fault));
+    let joined = |(action, what): Remedy, separator: &str| match what {
+        "" => action.to_owned(),
+        what => format!("{action}{separator}{what}"),
+    };
+    let refusal = |row: &Meaning| {
+        let codes: Vec<_> = row.codes.iter().map(ToString::to_string).collect();
+        let codes = if codes.is_empty() { "others".to_owned() } else { codes.join(", ") };
+        [codes, joined(row.english, " "), joined(row.chinese, "")]
+    };
+    let mut refusals = table::TABLE.iter().chain([&table::UNKNOWN]).map(refusal);
+    section("Refusals by WeChat", &mut refusals);
+    let stage = |row: &StageRemedy| {
+        [format!("{:?}", row.stage), row.english.to_owned(), row.chinese.to_owned()]
+    };
+    section("No answer", &mut STAGES.iter().map(stage));
+    for (title, templates) in tables() {
+        let row = |it: &&Template| {
+            let name = it.name.to_lowercase().replace('_', " ");
+            let english = format!("{} {}", it.english.action, it.english.what);
+            [name, english, format!("{}{}", it.chinese.action, it.chinese.what)]
+        };
+        section(title, &mut templates.iter().map(row));
+    }
+    text
+}
+
+/// With WXTOKEN_TEST_WRITE set, writes it instead.
+#[test]
+fn the_list_of_messages_in_the_documents_is_that_of_the_program() {
+    let path = root().join("docs/messages.md");
+    if std::env::var_os("WXTOKEN_TEST_WRITE").is_some() {
+        fs::write(&path, list()).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let expected = list();
+    let differing = expected.lines().zip(found.lines().chain(["nothing"])).find(|(a, b)| a != b);
+    assert!(found == expected, "run it with WXTOKEN_TEST_WRITE=1; {differing:?}");
+}
+
+#[test]
+fn every_message_says_what_to_do_in_whole_sentences_and_in_both_languages() {
+    let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+    for (title, templates) in tables() {
+        for Template { name, english, chinese } in templates {
+            assert!(english.action.ends_with(['.', '?']), "{title}: {name}: {}", english.action);
+            assert!(chinese.action.ends_with(['。', '？']), "{title}: {name}: {}", chinese.action);
+            assert!(
+                english.action.starts_with(|c: char| c.is_ascii_uppercase()),
+                "{title}: {name}"
+            );
+            for text in [english.action, english.what] {
+                assert!(!text.contains(is_chinese), "{title}: {name}: {text}");
+            }
+            assert!(chinese.action.contains(is_chinese), "{title}: {name}: {}", chinese.action);
+            assert!(
+                !english.what.ends_with('.') && !chinese.what.ends_with('。'),
+                "{title}: {name}"
+            );
+        }
+    }
+}
+
+/// How errors are made.
+const MAKERS: [&str; 8] = [
+    "bail!(",
+    "anyhow!(",
+    ".error(",
+    ".errors(",
+    ".context(",
+    ".with_context(",
+    "Error::other(",
+    "error!(",
+];
+
+/// Returns the text of a call's arguments: up to the parenthesis that closes it.
+fn arguments(text: &str) -> &str {
+    let (mut depth, mut is_literal, mut is_escaped) = (1, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_literal => is_escaped = true,
+            '"' => is_literal = !is_literal,
+            '(' if !is_literal => depth += 1,
+            ')' if !is_literal => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+/// Whether a text of its own is in the arguments: a literal with words, and no entry of a table.
+fn is_without_table(arguments: &str) -> bool {
+    // The name of the event is for programs.
+    let arguments = match arguments.split_once("event = \"") {
+        Some((_, rest)) => rest.split_once('"').map_or("", |(_, rest)| rest),
+        None => arguments,
+    };
+    let literals = arguments.split('"').skip(1).step_by(2);
+    let has_words = |literal: &str| {
+        let outside = literal.split(['{', '}']).step_by(2);
+        outside.flat_map(str::split_whitespace).any(|word| word.len() > 2 && !word.ends_with(':'))
+    };
+    let is_of_table =
+        [".with(", ".text(", ".first(", ".quoting(", "cannot(", "in_both(", "unreadable("];
+    !is_of_table.iter().any(|it| arguments.contains(it)) && literals.map(str::trim).any(has_words)
+}
+
+/// Returns the places of a file at which an error is made without a table.
+fn places_without_table(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).fold(
+        String::new(),
+        |mut code, line| {
+            code += line;
+            code.push('\n');
+            code
+        },
+    );
+    let mut places = Vec::new();
+    for maker in MAKERS {
+        for (at, _) in code.match_indices(maker) {
+            let arguments = arguments(&code[at + maker.len()..]);
+            if is_without_table(arguments) {
+                places.push(arguments.trim().chars().take(120).collect());
+            }
+        }
+    }
+    places
+}
+
+#[test]
+fn every_error_is_an_entry_of_a_table_but_for_counted_exceptions() {
+    let mut files = vec![root().join("src")];
+    let mut wrong = Vec::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(fs::read_dir(&path).unwrap().map(|it| it.unwrap().path()));
+            continue;
+        }
+        let shown = path.strip_prefix(root().join("src")).unwrap().display().to_string();
+        // The story of the demo and the stand-in for WeChat are for trying; what they say is for this terminal.
+        let is_trial =
+            ["commands/demo", "commands/mock", "mock/"].iter().any(|it| shown.starts_with(it));
+        if is_trial || shown.contains("tests") || shown.ends_with("message_list.rs") {
+            continue;
+        }
+        let places = places_without_table(&path);
+        let expected = WITHOUT_TABLE.iter().find(|(file, ..)| *file == shown);
+        if places.len() != expected.map_or(0, |(_, count, _)| *count) {
+            wrong.push(format!("(\"{shown}\", {}, \"\"), {places:#?}", places.len()));
+        }
+    }
+    wrong.sort();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

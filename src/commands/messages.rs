@@ -1,0 +1,178 @@
+//! What the verbs say of their flags, and of what they cannot do.
+
+use crate::message::messages;
+
+messages! {
+    REJECTED_OF_MANY<0> {
+        "Name the ACCOUNT.", "--rejected is about one account's token";
+        "请写明 ACCOUNT。", "--rejected 只针对一个账号的 token";
+    }
+    FORCE_OF_MANY<1> {
+        "Name the accounts that you mean.", "--force would replace the tokens of all {0} accounts";
+        "请写明要更换的账号。", "--force 会更换全部 {0} 个账号的 token";
+    }
+    STDIN_TWICE<0> {
+        "Give the AppSecret as a file.", "--rejected - and --secret-file - cannot both read stdin";
+        "请用文件提供 AppSecret。", "--rejected - 与 --secret-file - 不能同时读取标准输入";
+    }
+    STDIN_UNREADABLE<0> {
+        "Pipe the token in.", "cannot read the rejected token from stdin";
+        "请通过管道传入 token。", "无法从标准输入读取被拒绝的 token";
+    }
+    REJECTED_IS_FLAG<0> {
+        "Give the token on stdin: --rejected -.", "--rejected is followed by a flag";
+        "请从标准输入提供 token：--rejected -。", "--rejected 后面是另一个参数";
+    }
+    REJECTED_EMPTY<0> {
+        "Give the token that WeChat rejected.", "--rejected is empty";
+        "请给出被微信拒绝的 token。", "--rejected 为空";
+    }
+    REJECTED_NO_TOKEN<0> {
+        "Give the access_token as it was handed out.", "--rejected is not a token";
+        "请给出下发时的 access_token 原文。", "--rejected 不是 token";
+    }
+    SHORT_LIFE<2> {
+        "Give a shorter --refresh-before.",
+        "--refresh-before {0} is no less than the token's whole life of {1}: every run mints another and kills the one before";
+        "请调小 --refresh-before。", "--refresh-before {0} 不小于 token 的整个有效期 {1}：每次运行都会换新，使旧 token 失效";
+    }
+    NO_RANDOMNESS<0> {
+        "Try again, and check /dev/urandom.", "the operating system gives no randomness, so there is no key";
+        "请重试，并检查 /dev/urandom。", "操作系统未提供随机数，无法生成密钥";
+    }
+    NAME_LIKE_SECRET<0> {
+        "Give a short name.", "a name in the form of an AppSecret or a key";
+        "请使用简短的名称。", "名称形似 AppSecret 或访问密钥";
+    }
+    STDOUT_UNWRITABLE<0> {
+        "Check what the output leads to.", "cannot write to stdout";
+        "请检查输出的去向。", "无法写入标准输出";
+    }
+    CORE_DUMPS<0> {
+        "Set ulimit -c 0.", "a crash may write secrets to disk, because core dumps cannot be forbidden";
+        "请设置 ulimit -c 0。", "无法禁止 core dump，崩溃时可能将密钥写入磁盘";
+    }
+    HONOURED<2> {
+        "To replace it all the same: {1}.", "WeChat honours token {0}, so it stays";
+        "如仍要更换：{1}。", "微信仍承认 token {0}，未更换";
+    }
+    SAME_ON_STABLE<0> {
+        "Try again later.",
+        "WeChat gave the same token again: on the stable API it mints another at most every 30 s and 20 times a day";
+        "请稍后再试。", "微信返回了原 token：stable 接口强制刷新须间隔 30 秒、每天最多 20 次";
+    }
+    SAME_ON_WORK<0> {
+        "If WeCom refuses it, look whether it is the right app's, and what errcode it is.",
+        "WeCom gave the same token again, as it does while that lives: nothing makes it give another";
+        "如仍被拒绝，请核对 token 是否属于该应用，并查看错误码。", "企业微信返回了原 token：在其有效期内不会更换";
+    }
+    SAME_REPORTED_TO_SOURCE<0> {
+        "If WeChat refuses it, look whether it is the right account's, and what errcode it is.",
+        "the wxtoken that this is a mirror of gave the same token again: it asked WeChat, which honours it";
+        "如仍被拒绝，请核对 token 是否属于该账号，并查看错误码。", "上游 wxtoken 确认该 token 仍有效";
+    }
+    SAME_AT_SOURCE<0> {
+        "If WeChat rejects it, say so with --rejected; else force it there.",
+        "the wxtoken that this is a mirror of gave the same token again: to a mirror, --force is to ask that one at once";
+        "token 若被微信拒绝，请用 --rejected 报告；否则请在上游强制更换。", "上游仍给出原 token：只读副本的 --force 只是立即询问上游";
+    }
+    EXPIRED<4> {
+        "Run {3}, and see why none ran in time.", "the {0} expired at {1} ({2} ago)";
+        "请运行 {3}，并排查为何没有按时刷新。", "{0} 已于 {1} 到期（{2} 前）";
+    }
+    TOO_SHORT<4> {
+        "Run {3}, or ask for less.", "the {0} has {1} left, less than --min-life {2}";
+        "请运行 {3}，或调小 --min-life。", "{0} 剩余 {1}，少于 --min-life {2}";
+    }
+    NO_DOCUMENT<4> {
+        "Run {2}.", "no {0}: {1} does not exist{3}";
+        "请运行 {2}。", "没有 {0}：{1} 不存在{3}";
+    }
+    OTHERS_DOCUMENT<3> {
+        "Give this account its own --file or --dir.", "no {0}: {1} belongs to {2}, another account";
+        "请为此账号另行指定 --file 或 --dir。", "没有 {0}：{1} 属于另一个账号 {2}";
+    }
+    NO_APPID<1> {
+        "Put appid = … under this account.", "{0}: a page needs the AppID";
+        "请在配置的该账号中写上 appid。", "{0}：页面需要 AppID";
+    }
+    NO_EVENT_LOOP<0> {
+        "Raise ulimit -n and -u.", "cannot start the event loop";
+        "请调高 ulimit -n、-u。", "无法启动事件循环";
+    }
+    NO_SIGNALS<0> {
+        "Raise ulimit -n.", "cannot wait for signals";
+        "请调高 ulimit -n。", "无法等待信号";
+    }
+    GATEWAY_ALONE<0> {
+        "Give --refresh as well.",
+        "--gateway without --refresh: a token that WeChat rejects is not replaced here, so calls with it fail until the host \
+         that asks replaces it";
+        "请同时给出 --refresh。", "有 --gateway 而无 --refresh：被微信拒绝的 token 不会在此更换，调用会一直失败，直到负责刷新的主机将其更换";
+    }
+    ALLOWS_NOBODY<1> {
+        "Give --allow.", "listens on {0} and allows no other host";
+        "请给出 --allow。", "监听 {0}，但不允许任何其他主机";
+    }
+    FEW_DESCRIPTORS<4> {
+        "Raise ulimit -n, or LimitNOFILE= of the unit.",
+        "ulimit -n is {0}: that is enough for {1} connections (--max-connections is {2}){3}";
+        "请调高 ulimit -n 或 LimitNOFILE=。", "ulimit -n 为 {0}，只够 {1} 个连接（--max-connections 为 {2}）{3}";
+    }
+    NEEDS_RESTART<0> {
+        "Restart it when it suits.",
+        "listen, tls_* and max_connections have changed: that counts from the next start on";
+        "请在合适时重启。", "listen、tls_*、max_connections 的修改在下次启动后生效";
+    }
+    CA_IS_LOCKED<1> {
+        "Wait for the other run.", "another run holds {0}";
+        "请等待另一个进程结束。", "另一个进程持有 {0}";
+    }
+    CA_RENEW_AND_NAME<0> {
+        "Leave out one of them.",
+        "--renew and --name cannot be used together: a CA goes on signing the hosts that it was made for";
+        "请去掉其中一个。", "--renew 与 --name 不能同时使用：CA 只能签发创建时指定的域名";
+    }
+    CA_OTHER_NAME<3> {
+        "Take a CA of your own for it.",
+        "--name {0}: a CA of wxtoken is for {1} and {2} alone, so that it endangers no other host";
+        "其他域名请使用自建 CA。", "--name {0}：wxtoken 的 CA 只用于 {1} 和 {2}，以免危及其他主机";
+    }
+    CA_EXISTS<1> {
+        "Give --renew for the next certificate, or another directory for another CA.",
+        "{0} is there already, and nothing is overwritten";
+        "续期请加 --renew，新建 CA 请换一个目录。", "{0} 已存在，不会覆盖";
+    }
+    CA_MISSING<1> {
+        "Leave out --renew to make one.", "there is no CA in {0}";
+        "去掉 --renew 即可新建。", "{0} 中没有 CA";
+    }
+    CA_NO_CERTIFICATE<1> {
+        "Put its certificate back, or make another CA.", "{0} has no certificate in it";
+        "请恢复其中的证书，或新建 CA。", "{0} 中没有证书";
+    }
+    CA_NO_PEM<1> {
+        "Put it back, or make another CA.", "{0} is not PEM";
+        "请恢复该文件，或新建 CA。", "{0} 不是 PEM 格式";
+    }
+    CA_NO_KEY<1> {
+        "Put its key back, or make another CA.", "{0} has no private key in it that can sign";
+        "请恢复其中的私钥，或新建 CA。", "{0} 中没有可用于签发的私钥";
+    }
+    CA_ENDED<1> {
+        "Make another, in a directory of its own.", "this CA ended at {0}";
+        "请在新目录中另建 CA。", "该 CA 已于 {0} 到期";
+    }
+    CA_MIXED<0> {
+        "Put back the files of one CA, or make another.", "the files of this CA do not belong together";
+        "请恢复同一个 CA 的文件，或新建 CA。", "该目录中的文件不属于同一个 CA";
+    }
+    CA_REFUSED<0> {
+        "Please report it.", "clients would refuse the certificate";
+        "请报告此问题。", "客户端会拒绝该证书";
+    }
+    CA_CANNOT_SIGN<0> {
+        "Please report it.", "cannot sign";
+        "请报告此问题。", "无法签发";
+    }
+}

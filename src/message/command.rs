@@ -1,0 +1,106 @@
+//! Commands that messages print. They repeat the options, the config and the variables of this run, so that they do the same
+//! where they are pasted.
+
+use std::sync::OnceLock;
+
+static OF_PROCESS: OnceLock<RunOptions> = OnceLock::new();
+
+/// What of this run a further command has to repeat. Holds no secret.
+#[derive(Debug, Default)]
+pub(crate) struct RunOptions {
+    /// How this program was called.
+    pub(crate) program: String,
+    /// The options that hold for all accounts, as flags and their values.
+    pub(crate) common: Vec<(&'static str, String)>,
+    /// Those of the account of the command line; empty if the accounts are those of a config.
+    pub(crate) account: Vec<(&'static str, String)>,
+    /// The variable that holds the AppSecret, if one does.
+    pub(crate) secret_variable: Option<&'static str>,
+    /// Whether the accounts are those of a config, so that they are named.
+    pub(crate) has_config: bool,
+}
+
+/// Sets what commands repeat. A second call changes nothing.
+pub(crate) fn set(options: RunOptions) {
+    let _ = OF_PROCESS.set(options);
+}
+
+/// Returns a command about an account of this run, or about all: `verb` with the flags `more`.
+pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> String {
+    match OF_PROCESS.get() {
+        Some(options) => options.command(verb, account, more),
+        None => RunOptions { has_config: account != Some("default"), ..RunOptions::default() }
+            .command(verb, account, more),
+    }
+}
+
+/// Returns the command that reports the published token of an account as rejected.
+pub(crate) fn report_rejected(account: Option<&str>) -> String {
+    let get = command("get", account, &["-r"]);
+    format!("{get} | {}", command("fetch", account, &["--rejected", "-"]))
+}
+
+impl RunOptions {
+    fn command(&self, verb: &str, account: Option<&str>, more: &[&str]) -> String {
+        let mut words = Vec::new();
+        let asks = matches!(verb, "fetch" | "check" | "serve");
+        if let (Some(variable), true) = (self.secret_variable, asks) {
+            words.push(format!("{variable}=\"${variable}\""));
+        }
+        words.push(match self.program.is_empty() {
+            true => "wxtoken".to_owned(),
+            false => quoted(&self.program),
+        });
+        words.push(verb.to_owned());
+        words.extend(more.iter().map(|word| quoted(word)));
+        for (flag, value) in self.common.iter().chain(&self.account) {
+            // What only those verbs use that ask WeChat.
+            let is_used = asks || !matches!(*flag, "--secret-file" | "--base-url" | "--ca-file");
+            if is_used {
+                words.extend([(*flag).to_owned(), quoted(value)]);
+            }
+        }
+        words.extend(account.filter(|_| self.has_config).map(quoted));
+        words.join(" ")
+    }
+}
+
+/// Returns a word as sh(1) takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_repeats_what_this_run_was_told() {
+        let options = RunOptions {
+            program: "/opt/it's/wxtoken".to_owned(),
+            common: vec![("--dir", "/a b".to_owned())],
+            account: vec![("--appid", "wx1".to_owned()), ("--secret-file", "/s".to_owned())],
+            secret_variable: None,
+            has_config: false,
+        };
+        assert_eq!(
+            options.command("fetch", Some("default"), &["--rejected", "-"]),
+            r"'/opt/it'\''s/wxtoken' fetch --rejected - --dir '/a b' --appid wx1 --secret-file /s"
+        );
+        let get = options.command("get", Some("default"), &["-r"]);
+        assert!(get.ends_with(" get -r --dir '/a b' --appid wx1"), "{get}");
+        let options = RunOptions {
+            common: vec![("--config", "/x.toml".to_owned())],
+            secret_variable: Some("WXTOKEN_SECRET"),
+            has_config: true,
+            ..RunOptions::default()
+        };
+        let check = options.command("check", Some("shop"), &[]);
+        assert_eq!(check, "WXTOKEN_SECRET=\"$WXTOKEN_SECRET\" wxtoken check --config /x.toml shop");
+        assert_eq!(options.command("status", None, &[]), "wxtoken status --config /x.toml");
+    }
+}
