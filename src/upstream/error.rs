@@ -119,7 +119,7 @@ const fn at(stage: FailedStage, english: &'static str, chinese: &'static str) ->
 #[rustfmt::skip]
 pub(crate) static STAGES: &[StageRemedy] = &[
     at(FailedStage::Dns,
-        "Check the name, and the name servers in /etc/resolv.conf.",
+        "Check the name, and /etc/resolv.conf.",
         "请检查域名与 DNS（/etc/resolv.conf）。"),
     at(FailedStage::Connect,
         "Check the network, the firewall and the proxy (HTTPS_PROXY).",
@@ -128,7 +128,7 @@ pub(crate) static STAGES: &[StageRemedy] = &[
         "Check the proxy's address and password, and whether it lets this host through.",
         "请检查代理地址与密码，以及是否放行该域名。"),
     at(FailedStage::Tls(TlsFailure::UnknownIssuer),
-        "Name the CA with --ca-file (ca_file): is it your own, or does a proxy open TLS?",
+        "Name the CA with --ca-file (ca_file): is it a CA of your own, or does a proxy open TLS?",
         "请用 --ca-file（ca_file）指定根证书：是否为自建 CA，或有代理解密 TLS？"),
     at(FailedStage::Tls(TlsFailure::OutsideValidity),
         "Check this host's clock; if it is right, the server's certificate is over.",
@@ -137,7 +137,7 @@ pub(crate) static STAGES: &[StageRemedy] = &[
         "Give that server a certificate of its own, signed by the CA whose certificate it shows.",
         "服务器出示的是 CA 证书，请用该 CA 为服务器另签证书。"),
     at(FailedStage::Tls(TlsFailure::Other),
-        "Check the name in --base-url (base_url, from), and whether a proxy answers in the server's place.",
+        "Check --base-url (base_url, from), and for a proxy between.",
         "请检查 --base-url（base_url、from）的域名，以及是否有代理冒充服务器。"),
     at(FailedStage::Response,
         "Try again, and check the proxy: it was reached and did not answer.",
