@@ -3,9 +3,8 @@
 //! all steps.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use crate::os::file::disk::File;
 use crate::os::file::messages::{
     ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK, TAKEN_OVER,
 };
+use crate::os::file::mounts::is_mount_point;
 use crate::sabotage::{Bug, has_bug};
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
@@ -437,29 +437,10 @@ fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
     bail!(ATTRIBUTE.with([&path.display(), &flag, &what]))
 }
 
-/// Whether the file itself is a mount point, as when a single file is mounted into a container: `rename` fails with EBUSY
-/// there.
-fn is_mount_point(target: &Path) -> bool {
-    // Unknown here if either fails; `rename` fails then.
-    let Ok(target) = target.canonicalize() else { return false };
-    let Ok(mounts) = fs::read("/proc/self/mountinfo") else { return false };
-    // proc_pid_mountinfo(5): the mount point is the fifth field, with blanks, line ends and backslashes in octal.
-    let escaped: Vec<u8> = target
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .flat_map(|byte| match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
-            _ => vec![*byte],
-        })
-        .collect();
-    mounts
-        .split(|byte| *byte == b'\n')
-        .any(|mount| mount.split(|byte| *byte == b' ').nth(4) == Some(escaped.as_slice()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names_in(dir: &Path) -> Vec<String> {

@@ -6,5 +6,6 @@ pub(crate) mod dir;
 pub(crate) mod disk;
 pub(crate) mod lock;
 pub(crate) mod messages;
+mod mounts;
 pub(crate) mod read;
 pub(crate) mod version;
