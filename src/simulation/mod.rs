@@ -400,6 +400,7 @@ fn fetch(host: usize, request: &TokenRequest) {
         probe: &upstream,
         asks_anyway: *request == TokenRequest::New,
         is_of_token: true,
+        keeps_honoured: false,
     };
     let refresh = || Refresh {
         name: "shop",
