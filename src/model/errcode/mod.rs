@@ -51,6 +51,7 @@ impl Class {
 /// What the refused call was for. 40001 means a wrong secret when requesting a token, and a dead token when using one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "records on disk hold these names")]
 pub(crate) enum CallKind {
     RequestsToken,
     /// The same at the stable API, whose quota is another one.

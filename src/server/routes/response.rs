@@ -83,7 +83,7 @@ impl Reply {
             }
             Reply::Json(body) => response(StatusCode::OK, resolved(body, languages), JSON),
             Reply::KeptToken(body) => {
-                let mut response = response(StatusCode::OK, body.into(), JSON);
+                let mut response = response(StatusCode::OK, body, JSON);
                 response.headers_mut().insert(REPORTED_TOKEN, HONOURED);
                 response
             }
