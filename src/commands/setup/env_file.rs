@@ -43,13 +43,16 @@ impl EnvFile {
         value.filter(|value| !value.is_empty())
     }
 
-    /// Returns the step that turns what it says of the account into comments, and with `serves` what it says of serving.
+    /// Returns the step that turns what it says of the account into comments, and with `serves` what it says of serving. The
+    /// AppSecret is removed: the secret file has it.
     pub(super) fn overridden(&self, serves: bool) -> Option<SetupStep> {
         let is_meant = |line: &str| {
             let name = line.trim().split('=').next().unwrap_or_default();
             ACCOUNT.contains(&name) || (serves && SERVE.contains(&name))
         };
         let lines = self.text.split_inclusive('\n');
+        let is_secret = |line: &str| line.trim().starts_with("WXTOKEN_SECRET=");
+        let lines = lines.filter(|line| !is_secret(line));
         let text = lines.map(|line| match is_meant(line) {
             true => format!("#{line}"),
             false => line.to_owned(),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::env_file::EnvFile;
 use super::host::{FetchRunner, SetupHost, find_program};
-use super::step::{Content, DirectoryOwner, SetupStep, output_of};
+use super::step::{self, Content, DirectoryOwner, SetupStep};
 use super::units;
 use crate::config::SYSTEM_DIR;
 use crate::config::edit::ConfigEdit;
@@ -91,8 +91,7 @@ impl Wanted<'_> {
             }
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
-                let there = output_of(&["crontab", "-l"]).unwrap_or_default();
-                steps.extend(units::crontab(&there, host.own_program(), self.appid));
+                steps.extend(units::crontab(&step::crontab()?, host.own_program(), self.appid));
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);

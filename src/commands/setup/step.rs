@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use zeroize::Zeroizing;
 
 use super::host::{SetupHost, USER, find_program};
+use crate::error::Exit;
 use crate::language::bilingual;
-use crate::log::printable;
+use crate::log::{printable, without_secrets};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 
 /// The longest part of a command's output that an error repeats, in characters.
@@ -29,8 +30,8 @@ pub(super) enum SetupStep {
     File { path: PathBuf, mode: u32, content: Content },
     /// A copy of the program.
     Program { from: PathBuf, to: PathBuf },
-    /// A command, and what it reads from its stdin.
-    Run { words: Vec<String>, input: String },
+    /// A command, and what it reads from its stdin, in place of the text that was there before.
+    Run { words: Vec<String>, before: String, input: String },
 }
 
 /// Whose a directory is, and what is made in it from then on.
@@ -74,7 +75,7 @@ impl SetupStep {
     /// Returns the step that runs this command.
     pub(super) fn run(words: &[&str]) -> SetupStep {
         let words = words.iter().map(|it| (*it).to_owned()).collect();
-        SetupStep::Run { words, input: String::new() }
+        SetupStep::Run { words, before: String::new(), input: String::new() }
     }
 
     /// Returns the step that makes a file's text `after`; `None` if it is.
@@ -86,21 +87,24 @@ impl SetupStep {
         Some(SetupStep::File { path, mode, content: Content::Text { before, after } })
     }
 
-    /// Describes the step, with the lines that a file gets and loses.
+    /// Describes the step, with the lines that a file gets and loses. No secret in them is shown, and no value of an
+    /// environment file.
     pub(super) fn preview(&self) -> String {
         let mut text = format!("  {}\n", self.summary());
-        match self {
-            SetupStep::File { content: Content::Text { before, after }, .. } => {
-                for (sign, line) in changed_lines(before.as_deref().unwrap_or_default(), after) {
-                    let _ = writeln!(text, "    {sign} {}", printable(line, 200));
-                }
+        let (before, after, has_values) = match self {
+            SetupStep::File { path, content: Content::Text { before, after }, .. } => {
+                let is_env = path.extension().is_some_and(|it| it == "env");
+                (before.as_deref().unwrap_or_default(), after.as_str(), !is_env)
             }
-            SetupStep::Run { input, .. } if !input.is_empty() => {
-                for line in input.lines() {
-                    let _ = writeln!(text, "    < {}", printable(line, 200));
-                }
-            }
-            _ => {}
+            SetupStep::Run { before, input, .. } => (before.as_str(), input.as_str(), true),
+            _ => return text,
+        };
+        for (sign, line) in changed_lines(before, after) {
+            let shown = match line.split_once('=') {
+                Some((name, _)) if !has_values => format!("{name}=…"),
+                _ => without_passwords(&without_secrets(line)),
+            };
+            let _ = writeln!(text, "    {sign} {}", printable(&shown, 200));
         }
         text
     }
@@ -131,7 +135,7 @@ impl SetupStep {
             }
             SetupStep::File { path, mode, content } => write(path, *mode, content),
             SetupStep::Program { from, to } => copy_program(from, to).map(|()| true),
-            SetupStep::Run { words, input } => run(words, input).map(|()| true),
+            SetupStep::Run { words, input, .. } => run(words, input).map(|()| true),
         }
     }
 }
@@ -230,6 +234,40 @@ pub(super) fn output_of(words: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Returns the user's crontab; an empty one if there is none. Fails if it cannot be read as it is: what is written then
+/// would replace it.
+pub(super) fn crontab() -> Result<String> {
+    let failed = |why: &str| Exit::Usage.error(format!("cannot read your crontab: {why}"));
+    let path = find_program("crontab").unwrap_or_else(|| PathBuf::from("crontab"));
+    let mut command = Command::new(path);
+    let output = command.arg("-l").env("LC_ALL", "C").stdin(Stdio::null()).output();
+    let output = output.map_err(|err| failed(&err.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // That of BusyBox says that it cannot open the file.
+    let is_missing = said.contains("no crontab for ")
+        || (said.contains(": can't open '") && said.contains("No such file or directory"));
+    match output.status.success() {
+        true => String::from_utf8(output.stdout).map_err(|_| failed("it is not UTF-8")),
+        false if is_missing => Ok(String::new()),
+        false => Err(failed(&format!("{}: {}", output.status, printable(said.trim(), MAX_OUTPUT)))),
+    }
+}
+
+/// Returns a line without the users and passwords of its URLs.
+fn without_passwords(line: &str) -> String {
+    let mut parts = line.split("://");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        let shown = authority
+            .rsplit_once('@')
+            .map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
+        text.extend(["://", &shown, rest]);
+    }
+    text
+}
+
 /// Returns the lines that a text loses and gets, in order.
 fn changed_lines<'t>(before: &'t str, after: &'t str) -> Vec<(char, &'t str)> {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
@@ -292,6 +330,26 @@ mod tests {
         let path = PathBuf::from("/nowhere/shop.secret");
         let step = SetupStep::File { path, mode: 0o600, content: secret };
         assert_eq!(step.preview(), "  write /nowhere/shop.secret (mode 0600)\n");
+    }
+
+    #[test]
+    fn a_preview_shows_no_secret_no_password_and_no_value_of_an_environment_file() {
+        let secret = "0f1e2d3c4b5a69780f1e2d3c4b5a6978";
+        let before = format!("X={secret}\nHTTPS_PROXY=http://me:hush@10.0.0.1:1/x\n# b\n");
+        let content = || Content::Text { before: Some(before.clone()), after: String::new() };
+        let preview = |path: &str| {
+            SetupStep::File { path: path.into(), mode: 0o600, content: content() }.preview()
+        };
+        let shown = preview("/nowhere/cron");
+        assert!(
+            shown.ends_with("- X=[…]\n    - HTTPS_PROXY=http://…@10.0.0.1:1/x\n    - # b\n"),
+            "{shown}"
+        );
+        let shown = preview("/nowhere/wxtoken.env");
+        assert!(shown.ends_with("- X=…\n    - HTTPS_PROXY=…\n    - # b\n"), "{shown}");
+        let (words, before) = (vec!["crontab".to_owned()], format!("a {secret}\n"));
+        let step = SetupStep::Run { words, input: format!("{before}b {secret}\n"), before };
+        assert_eq!(step.preview(), "  crontab\n    + b […]\n");
     }
 
     #[test]

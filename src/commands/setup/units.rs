@@ -120,7 +120,8 @@ pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep
     };
     let kept = there.lines().filter(|it| !is_of_account(it));
     let input: String = kept.chain([line.as_str()]).map(|it| format!("{it}\n")).collect();
-    vec![SetupStep::Run { words: vec!["crontab".to_owned(), "-".to_owned()], input }]
+    let words = vec!["crontab".to_owned(), "-".to_owned()];
+    vec![SetupStep::Run { words, before: there.to_owned(), input }]
 }
 
 /// Returns the steps that have the user's own systemd run `fetch` every minute. `dir` is the user's directory of configs.

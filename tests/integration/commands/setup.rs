@@ -321,6 +321,13 @@ fn the_environment_file_says_no_longer_what_the_config_says() {
     assert!(machine.config().contains("api = \"classic\""), "{}", machine.config());
     machine.set_up(&[APPID, "--serve", "127.0.0.1:7200"], SECRET).exits(0);
     assert!(machine.read("etc/wxtoken/wxtoken.env").contains("#WXTOKEN_LISTEN"));
+    // An AppSecret there is neither shown nor kept.
+    write_with_mode(&path, &format!("WXTOKEN_APPID={APPID}\nWXTOKEN_SECRET={SECRET}\n"), 0o600);
+    let ran = Run::new(machine.command(&[APPID, "--dry-run"])).exits(0);
+    assert!(!ran.stdout.contains(SECRET), "{}", ran.stdout);
+    ran.prints(&["    - WXTOKEN_APPID=…\n", "    - WXTOKEN_SECRET=…\n"]);
+    machine.set_up(&[APPID], SECRET).exits(0);
+    assert_eq!(machine.read("etc/wxtoken/wxtoken.env"), format!("#WXTOKEN_APPID={APPID}\n"));
 }
 
 #[test]
@@ -520,8 +527,8 @@ fn without_root_the_users_own_config_and_crontab_are_set_up() {
     let program = open_to_all(&sandbox);
     let home = sandbox.path("home");
     fs::create_dir_all(home.join("bin")).unwrap();
-    let crontab =
-        "#!/bin/sh\ncase $1 in -l) cat \"$HOME/table\" ;; -) cat >\"$HOME/table\" ;; esac\n";
+    let crontab = "#!/bin/sh\ncase $1 in\n-l) if [ -e \"$HOME/table\" ]; then cat \"$HOME/table\"; else\n\
+                   echo 'no crontab for me' >&2; exit 1; fi ;;\n-) cat >\"$HOME/table\" ;; esac\n";
     write_program(&home.join("bin/crontab"), crontab);
     std::os::unix::fs::chown(&home, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
     let run = |words: &[&str], input: &str| {
@@ -545,6 +552,13 @@ fn without_root_the_users_own_config_and_crontab_are_set_up() {
     assert_ne!(run(&["get", "-r"], "").exits(0).stdout, token);
     run(&setup, SECRET).exits(0);
     assert_eq!(fs::read_to_string(home.join("table")).unwrap(), table);
+    // A crontab that cannot be read as it is stays.
+    let foreign = b"# \xd6\xd0\n0 1 * * * b\n";
+    fs::write(home.join("table"), foreign).unwrap();
+    run(&setup, SECRET).exits(2).says(&["cannot read your crontab: it is not UTF-8"]);
+    write_program(&home.join("bin/crontab"), "#!/bin/sh\necho 'not allowed' >&2\nexit 1\n");
+    run(&setup, SECRET).exits(2).says(&["cannot read your crontab", "not allowed"]);
+    assert_eq!(fs::read(home.join("table")).unwrap(), foreign);
     // Without cron it is the user's own systemd.
     fs::remove_file(home.join("bin/crontab")).unwrap();
     for name in ["systemctl", "loginctl"] {
