@@ -108,7 +108,6 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
-        let taken_over = self.store.take_over(self.appid);
         let confirmed_before = self.store.confirmed_at();
         let lease = self.store.acquire(self.clock, deadline)?.ok_or(RefreshError::Locked)?;
         let published = match self.decide(lease.read()?, request)? {
@@ -116,12 +115,15 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
-        if let (None, Some(document), TokenRequest::Live) = (&published, taken_over, request)
-            && self.is_fresh(&document)
+        let until = if published.is_none() { deadline } else { self.clock.instant() };
+        let leftover = self.store.take_over(self.appid, until);
+        if let (None, Some(leftover), TokenRequest::Live) = (&published, &leftover, request)
+            && self.is_fresh(&leftover.document)
         {
-            lease.prepare()?.publish(&document)?;
-            return Ok(Outcome::Kept(document));
+            lease.prepare()?.publish(&leftover.document)?;
+            return Ok(Outcome::Kept(leftover.document.clone()));
         }
+        drop(leftover);
         // Another process requested a token during the wait for the lock. WeChat's answer to it settles this request
         // too, even if that is the same token again, or one that is due from the start.
         if let Some(document) = &published

@@ -10,13 +10,14 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
-use super::{Found, Lease, Publisher, Store, reader};
+use super::{Found, Lease, Leftover, Publisher, Store, reader};
 use crate::language::bilingual;
 use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::dir::Dir;
 use crate::os::file::lock::{self, FileLock};
 use crate::os::file::read;
 use crate::sabotage::{Bug, has_bug};
@@ -112,19 +113,23 @@ impl Store for FileStore {
         Ok(read::set_mode(&self.path, self.mode)?)
     }
 
-    fn take_over(&self, appid: &str) -> Option<Document> {
-        let leftover = self.leftover.as_ref()?;
-        let Ok(Found::Document(document)) = reader::read(leftover, &self.kind) else { return None };
-        let is_ours = !appid.is_empty() && document.appid == appid;
-        match document.left(self.clock.now()).is_zero() {
-            // A program that reads it learns at once that nothing is published there.
-            true if is_ours => {
-                let _lock = acquire_at_once(&lock_path(leftover), &*self.clock)?;
-                let _ = std::fs::remove_file(leftover); // The next run tries again.
-                None
-            }
-            _ => is_ours.then_some(document),
+    fn take_over(&self, appid: &str, deadline: Instant) -> Option<Leftover> {
+        let path = self.leftover.as_ref()?;
+        let ours = || match reader::read(path, &self.kind) {
+            Ok(Found::Document(it)) if !appid.is_empty() && it.appid == appid => Some(it),
+            _ => None,
+        };
+        ours()?; // Where there is none, no lock file is made either.
+        // What was read without the lock may be replaced at this moment. Time is left to ask WeChat.
+        let patience = self.clock.instant() + self.clock.until(deadline) / 2;
+        let lock = FileLock::acquire(&lock_path(path), &*self.clock, patience).ok().flatten()?;
+        let document = ours()?;
+        if document.left(self.clock.now()).is_zero() {
+            // A program that reads it learns at once that nothing is published there. The next run tries again.
+            let _ = Dir::of(path).and_then(|(dir, name)| dir.remove(name));
+            return None;
         }
+        Some(Leftover { document, _lock: lock })
     }
 
     fn confirmed_at(&self) -> Option<UtcDateTime> {
@@ -229,6 +234,7 @@ mod tests {
     use super::*;
     use crate::model::secret::Secret;
     use crate::os::clock::SystemClock;
+    use crate::os::timestamp::Timestamp;
 
     fn store_at(path: &Path) -> FileStore {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -253,6 +259,35 @@ mod tests {
         publisher.publish(&document).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
+    }
+
+    #[test]
+    fn a_leftover_that_is_replaced_at_this_moment_is_taken_over_as_it_is_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("default.json");
+        let (cron, life) = (store_at(&path), Duration::from_secs(7200));
+        let publish = |document: &Document| {
+            let lease = cron.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
+            lease.prepare().unwrap().publish(document).unwrap();
+        };
+        let new = Document::new("wx1", Secret::new("T2".to_owned()), life, SystemClock.now());
+        let long_ago = Timestamp { wall: new.created_at.wall - life * 2, uptime: None };
+        let dead = Document { created_at: long_ago, ..new.clone() };
+        let leftover = Some(path.clone());
+        let shop = FileStore { leftover, ..store_at(&dir.path().join("shop.json")) };
+        let later = || Instant::now() + Duration::from_secs(600);
+
+        publish(&dead);
+        assert!(shop.take_over("", later()).is_none() && path.exists(), "of an unknown AppID");
+        let lease = cron.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
+        assert!(shop.take_over("wx1", Instant::now()).is_none() && path.exists(), "in use");
+        std::thread::scope(|scope| {
+            let taken_over = scope.spawn(|| shop.take_over("wx1", later()).unwrap().document);
+            lease.prepare().unwrap().publish(&new).unwrap();
+            assert_eq!(taken_over.join().unwrap(), new);
+        });
+        publish(&dead);
+        assert!(shop.take_over("wx1", later()).is_none() && !path.exists(), "expired");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation};
 use crate::os::clock::Clock;
+use crate::os::file::lock::FileLock;
 
 #[cfg(test)]
 pub(crate) use self::redis::REDIS_MESSAGES;
@@ -177,6 +178,13 @@ pub(crate) enum Found {
     Document(Document),
 }
 
+/// A live document to take over.
+pub(crate) struct Leftover {
+    pub(crate) document: Document,
+    /// Until it is dropped, no process replaces the document.
+    _lock: FileLock,
+}
+
 /// The place of one document.
 pub(crate) trait Store {
     /// Reads the published document. An error means that it is not known whether there is one.
@@ -201,8 +209,9 @@ pub(crate) trait Store {
     }
 
     /// Returns the live document that this place takes over, if it has none: that of the account of the command line, with
-    /// this AppID. Removes one that has expired, as no process replaces it any more.
-    fn take_over(&self, _appid: &str) -> Option<Document> {
+    /// this AppID. Removes one that has expired. Waits for a process that publishes there, but not until `deadline`. Called
+    /// by the holder of the lease.
+    fn take_over(&self, _appid: &str, _deadline: Instant) -> Option<Leftover> {
         None
     }
 
