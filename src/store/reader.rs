@@ -20,13 +20,11 @@ use crate::sabotage::{Bug, has_bug};
 
 /// Reads the document that is published at `path`.
 pub(super) fn read(path: &Path, kind: &DocumentKind) -> Result<Found> {
-    read_opened(open(path), path, kind).map(|(found, _)| found)
+    read_opened(RegularFile::open(path, PROTECTION), path, kind).map(|(found, _)| found)
 }
 
-/// Opens the file at `path`, unless another user may have put it there.
-fn open(path: &Path) -> Result<RegularFile, ReadError> {
-    RegularFile::open(path, Protection::NotPlanted)
-}
+/// Another user may not have put the file there.
+const PROTECTION: Protection = Protection::NotPlanted;
 
 /// Reads the document at `path`, from what opening it has returned. Also returns the version of the file that was read, or
 /// `None` if there is no file.
@@ -71,6 +69,8 @@ pub(super) struct FileWatch {
     version: Option<FileVersion>,
     document: Option<Document>,
     trouble: Option<String>,
+    /// How opening it was refused at the last look, if it was. `trouble` explains that.
+    refusal: Option<(io::ErrorKind, Option<i32>)>,
 }
 
 impl FileWatch {
@@ -82,6 +82,7 @@ impl FileWatch {
             version: None,
             document: None,
             trouble: None,
+            refusal: None,
         }
     }
 }
@@ -93,7 +94,7 @@ impl Watch for FileWatch {
             Ok(metadata) if self.version == Some(FileVersion::from_metadata(&metadata)) => false,
             Ok(_) if self.version.is_some() && has_bug(Bug::ReplacedFileMissed) => false,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                (self.version, self.trouble) = (None, None);
+                (self.version, self.trouble, self.refusal) = (None, None, None);
                 self.document.take().is_some()
             }
             // An error of `stat` occurs again when the file is opened, where it is explained.
@@ -113,7 +114,17 @@ impl Watch for FileWatch {
 impl FileWatch {
     /// Reads the file. Returns whether the document is another one, or can be read again.
     fn read(&mut self) -> bool {
-        let opened = open(&self.path);
+        let opened = RegularFile::open_unexplained(&self.path, PROTECTION);
+        let refusal = match &opened {
+            Err(ReadError::Io(err)) => Some((err.kind(), err.raw_os_error())),
+            _ => None,
+        };
+        // Explained once: that may read a lot, and `serve` looks in its event loop.
+        if refusal.is_some() && refusal == self.refusal {
+            return false;
+        }
+        self.refusal = refusal;
+        let opened = opened.map_err(|err| err.explained(&self.path));
         if let Err(err @ ReadError::Stale) = &opened {
             // Its token was replaced, and may be dead.
             (self.version, self.trouble) = (None, Some(unusable(&self.path, err)));
@@ -186,6 +197,25 @@ mod tests {
         put(&path, "T2");
         assert!(watch.look());
         assert_eq!(token(&watch), Some("T2"));
+    }
+
+    #[test]
+    fn a_refusal_is_explained_once_for_as_long_as_it_stays_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let mut watch = FileWatch::new(&path, &DocumentKind::Token);
+        let circle = || std::os::unix::fs::symlink(&path, &path).unwrap();
+        circle();
+        assert!(!watch.look());
+        let explained = watch.trouble().unwrap().as_ptr();
+        assert!(!watch.look());
+        assert_eq!(watch.trouble().unwrap().as_ptr(), explained, "the same text, not made again");
+        fs::remove_file(&path).unwrap();
+        assert!(!watch.look() && watch.trouble().is_none());
+        circle();
+        assert!(!watch.look() && watch.trouble().unwrap().contains("in a circle"));
+        put(&path, "T1");
+        assert!(watch.look() && watch.trouble().is_none());
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl ReadError {
         matches!(self, ReadError::Io(err) if err.kind() == ErrorKind::NotFound)
     }
 
-    fn explained(self, path: &Path) -> ReadError {
+    /// Adds what to do, which may take a look at each directory above `path`, and at the names of users and groups.
+    pub(crate) fn explained(self, path: &Path) -> ReadError {
         match self {
             ReadError::Io(err) => ReadError::Io(explain(err, path, Doing::Reading)),
             other => other,
@@ -183,13 +184,18 @@ impl RegularFile {
     /// Follows a symbolic link, also in the last component: Kubernetes mounts secrets and certificates as links, and
     /// certbot links to the newest certificate. What counts is the file that the link leads to.
     pub(crate) fn open(path: &Path, protection: Protection) -> Result<RegularFile, ReadError> {
-        let open = || {
-            let (dir, name) = Dir::of(path).map_err(ReadError::Io)?;
-            let (file, metadata) = open_linked(&dir, name)?;
-            protection.check(&dir, &file, &metadata)?;
-            Ok(RegularFile { file, metadata })
-        };
-        open().map_err(|err: ReadError| err.explained(path))
+        RegularFile::open_unexplained(path, protection).map_err(|err| err.explained(path))
+    }
+
+    /// The same for a caller that looks again and again: an error says nothing of what to do yet.
+    pub(crate) fn open_unexplained(
+        path: &Path,
+        protection: Protection,
+    ) -> Result<RegularFile, ReadError> {
+        let (dir, name) = Dir::of(path).map_err(ReadError::Io)?;
+        let (file, metadata) = open_linked(&dir, name)?;
+        protection.check(&dir, &file, &metadata)?;
+        Ok(RegularFile { file, metadata })
     }
 
     /// Which state of the file is open.
