@@ -186,7 +186,8 @@ impl PooledConnection {
         let driver = &mut self.driver;
         let answered = poll_fn(|cx| {
             driver.drive(cx);
-            answer.as_mut().poll(&mut without_wakeup())
+            // With the wakeup: a oneshot of tokio is also pending once the task has used up its budget.
+            answer.as_mut().poll(cx)
         });
         let sent = answered.await;
         self.may_come.set(usize::MAX);
