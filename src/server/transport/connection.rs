@@ -48,7 +48,6 @@ const PEEKED: usize = 48;
 /// How many characters of a method a log line shows: more than any standard method has.
 const LONGEST_METHOD_SHOWN: usize = 10;
 
-/// The answer to plain HTTP on a port that expects TLS.
 /// What is needed for as long as a connection lasts.
 struct Connection {
     info: ConnectionInfo,

@@ -294,7 +294,8 @@ impl ModelDir {
         step(Operation::Rename)?;
         let inode = self.find(from)?;
         let mut machine = self.1.borrow_mut();
-        // One operation of the file system's journal: both names change, or none.
+        // For readers both names change at once. After a power cut the file may have both, as on a file system without a
+        // journal, but never neither.
         machine.names.remove(from);
         machine.set(to, Some(inode));
         machine.pending.push((from.to_owned(), None));
