@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use rustix::process::geteuid;
 
 use crate::config;
 use crate::error::Exit;
+use crate::language::bilingual;
 
 /// The name of the user and of the group that the service runs as.
 pub(super) const USER: &str = "wxtoken";
@@ -124,19 +126,48 @@ impl SetupHost {
     }
 
     /// Returns the program that services run, and where it has to be copied to for that, if other users cannot run it where
-    /// it is.
+    /// it is, or if one besides root could put another one there.
     pub(super) fn program(&self) -> (PathBuf, Option<PathBuf>) {
+        let copy = self.path("usr/local/bin/wxtoken");
         let is_private = PRIVATE_DIRS.into_iter().any(|dir| self.program.starts_with(dir));
-        match is_private && self.is_system() {
-            true => ("/usr/local/bin/wxtoken".into(), Some(self.path("usr/local/bin/wxtoken"))),
+        // On older Debian systems the group staff may write to /usr/local/bin, which no copy would change.
+        let places = if self.program == copy { 1 } else { usize::MAX };
+        let is_roots = self.program.ancestors().take(places).all(is_roots);
+        match self.is_system() && (is_private || !is_roots) {
+            true => ("/usr/local/bin/wxtoken".into(), Some(copy)),
             false => (self.program.clone(), None),
         }
+    }
+
+    /// Fails if a user besides root could change the system's config: the services are what it says, and steps of root work in
+    /// its directory.
+    pub(super) fn check_config_dir(&self) -> Result<()> {
+        let dir = self.config.parent().unwrap_or(Path::new("/"));
+        let Ok(found) = dir.metadata() else { return Ok(()) };
+        let is_owned = [0, geteuid().as_raw()].contains(&found.uid());
+        if !self.is_system() || (is_owned && found.mode() & 0o022 == 0) {
+            return Ok(());
+        }
+        Err(Exit::Usage.error(format!(
+            "{} can be changed by other users. {}",
+            dir.display(),
+            bilingual!(
+                "Make it root's, mode 0755, and run this again.",
+                "请将其属主改为 root、权限改为 0755，然后重新运行。"
+            )
+        )))
     }
 
     /// Returns where this program is.
     pub(super) fn own_program(&self) -> &Path {
         &self.program
     }
+}
+
+/// Whether a file or directory is root's, and root alone can change it, and all users can use it.
+fn is_roots(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_ok_and(|it| it.uid() == 0 && it.mode() & 0o022 == 0 && it.mode() & 0o001 != 0)
 }
 
 /// Returns where a program is that a shell would find, or root's.
@@ -150,4 +181,35 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 fn has_user_systemd() -> bool {
     let runtime = env::var_os("XDG_RUNTIME_DIR");
     runtime.is_some_and(|dir| Path::new(&dir).join("systemd/private").exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_run_only_a_program_that_root_alone_can_replace() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
+        let mut host = SetupHost::detect(Some(root.path())).unwrap();
+        let copy = root.path().join("usr/local/bin/wxtoken");
+        // Not in one of the directories that are known to be private.
+        for program in ["/nonexistent/wxtoken", "/dev/shm/wxtoken"] {
+            host.program = program.into();
+            assert_eq!(host.program().1.as_deref(), Some(copy.as_path()), "{program}");
+        }
+        host.program = fs::canonicalize("/bin/sh").unwrap();
+        assert_eq!(host.program(), (host.program.clone(), None));
+        assert!(host.check_config_dir().is_ok());
+        let dir = root.path().join("etc/wxtoken");
+        fs::create_dir_all(&dir).unwrap();
+        let set_mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(&dir, mode).unwrap();
+        };
+        set_mode(0o755);
+        assert!(host.check_config_dir().is_ok());
+        set_mode(0o775);
+        assert!(host.check_config_dir().is_err());
+    }
 }

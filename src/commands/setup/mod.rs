@@ -54,6 +54,7 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     refuse_others(common)?;
     let target = SetupTarget::of(args)?;
     let host = SetupHost::detect(args.root.as_deref())?;
+    host.check_config_dir()?;
     let env_file = match host.runner {
         FetchRunner::Systemd => EnvFile::read(host.path("etc/wxtoken/wxtoken.env")),
         _ => EnvFile::default(),

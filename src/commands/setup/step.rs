@@ -1,13 +1,14 @@
 //! What a setup does: directories, files and commands. Each step can be shown, and can be done again without harm.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::host::{SetupHost, USER, find_program};
@@ -15,6 +16,7 @@ use crate::error::Exit;
 use crate::language::bilingual;
 use crate::log::{printable, without_secrets};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::read::{self, Access};
 
 /// The longest part of a command's output that an error repeats, in characters.
 const MAX_OUTPUT: usize = 600;
@@ -134,59 +136,70 @@ impl SetupStep {
                 make_directory(path, *mode, owner)
             }
             SetupStep::File { path, mode, content } => write(path, *mode, content),
-            SetupStep::Program { from, to } => copy_program(from, to).map(|()| true),
+            SetupStep::Program { to, .. } => copy_program(to).map(|()| true),
             SetupStep::Run { words, input, .. } => run(words, input).map(|()| true),
         }
     }
 }
 
-/// Makes a directory. One that is there gets the mode and the owner, too.
+/// Makes a directory. One that is there gets the mode and the owner, too. Another user may own what is around it: what is
+/// changed is the directory that is open, and no link is followed to it.
 fn make_directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<bool> {
     let doing = || format!("cannot make the directory {}", path.display());
-    let has_mode = |found: &fs::Metadata| {
-        let is_owned = owner.is_none_or(|owner| (found.uid(), found.gid()) == owner);
-        found.mode() & 0o7777 == mode && is_owned
-    };
-    match path.symlink_metadata() {
-        Ok(found) if found.is_dir() && has_mode(&found) => return Ok(false),
-        Ok(found) if !found.is_dir() => bail!("{} is not a directory", path.display()),
-        Ok(_) => {}
-        Err(_) => {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).with_context(doing)?;
-            }
-            fs::create_dir(path).with_context(doing)?;
+    let is_new = match fs::create_dir(path) {
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(path)).with_context(doing)?;
+            fs::create_dir(path).map(|()| true).with_context(doing)?
         }
+        made => made.map(|()| true).with_context(doing)?,
+    };
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
+    let dir = dir.with_context(doing)?;
+    let found = dir.metadata().with_context(doing)?;
+    let is_owned = owner.is_none_or(|owner| (found.uid(), found.gid()) == owner);
+    if !is_new && is_owned && found.mode() & 0o7777 == mode {
+        return Ok(false);
     }
     if let Some((user, group)) = owner {
-        chown(path, Some(user), Some(group)).with_context(doing)?;
+        fchown(&dir, Some(user), Some(group)).with_context(doing)?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(doing)?;
+    dir.set_permissions(fs::Permissions::from_mode(mode)).with_context(doing)?;
     Ok(true)
 }
 
 /// Replaces a file in one step. One that is there keeps its mode and its owner, unless it holds a
-/// secret. Returns whether it was another.
+/// secret. Returns whether it was another. What another user may have put in its place, such as a link or a pipe, is refused.
 fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
-    let found = path.metadata().ok();
-    let mode = match (content, &found) {
-        (Content::Text { .. }, Some(found)) => found.mode() & 0o777,
-        _ => mode,
+    let doing = || format!("cannot replace {}", path.display());
+    let found = match read::open_own(path, Access::Read) {
+        Ok(file) => Some((rustix::fs::fstat(&file).with_context(doing)?, file)),
+        Err(err) if err.kind() == ErrorKind::NotFound => None,
+        Err(err) => return Err(err).with_context(doing),
     };
     let text = content.text();
-    let there = fs::read(path).map(Zeroizing::new);
-    let has_mode = found.as_ref().is_some_and(|found| found.mode() & 0o7777 == mode);
-    if has_mode && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
-        return Ok(false);
+    let (mut mode, mut owner) = (mode, None);
+    if let Some((status, file)) = found {
+        if let Content::Text { .. } = content {
+            mode = status.st_mode & 0o777;
+            owner = Some((status.st_uid, status.st_gid));
+        }
+        let length = text.len() as u64;
+        let there = read::read_bounded(file, length, length);
+        let has_mode = status.st_mode & 0o7777 == mode;
+        if has_mode && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
+            return Ok(false);
+        }
     }
     atomic::make_dir_of(path, 0o644)?;
     let mut replacement = Replacement::prepare(path, mode, text.len())?;
     replacement.publish(text.as_bytes()).map_err(ReplaceError::into_error)?;
-    if let (Content::Text { .. }, Some(found)) = (content, found) {
-        let now = path.metadata()?;
-        let owner = (found.uid(), found.gid());
-        if (now.uid(), now.gid()) != owner {
-            chown(path, Some(owner.0), Some(owner.1))
+    if let Some((user, group)) = owner {
+        let file = read::open_own(path, Access::Read).with_context(doing)?;
+        let now = rustix::fs::fstat(&file).with_context(doing)?;
+        if (now.st_uid, now.st_gid) != (user, group) {
+            fchown(&file, Some(user), Some(group))
                 .with_context(|| format!("cannot give {} to its owner", path.display()))?;
         }
     }
@@ -194,16 +207,17 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
     Ok(true)
 }
 
-/// Copies the program, beside the old one first, which may be running.
-fn copy_program(from: &Path, to: &Path) -> Result<()> {
-    let doing = || format!("cannot copy {} to {}", from.display(), to.display());
-    let beside = to.with_extension("new");
+/// Replaces the program at `to`, which may be running, by this one in one step.
+fn copy_program(to: &Path) -> Result<()> {
+    let doing = || format!("cannot copy this program to {}", to.display());
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(doing)?;
     }
-    fs::copy(from, &beside).with_context(doing)?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).with_context(doing)?;
-    fs::rename(&beside, to).with_context(doing)
+    // What runs, whatever is at its path by now.
+    let program = fs::read("/proc/self/exe").with_context(doing)?;
+    let mut replacement = Replacement::prepare(to, 0o755, 0).with_context(doing)?;
+    replacement.publish(&program).map_err(ReplaceError::into_error).with_context(doing)?;
+    replacement.sync_dir()
 }
 
 /// Runs a command to its end. Fails with what it says if it does not succeed.
@@ -350,6 +364,37 @@ mod tests {
         let (words, before) = (vec!["crontab".to_owned()], format!("a {secret}\n"));
         let step = SetupStep::Run { words, input: format!("{before}b {secret}\n"), before };
         assert_eq!(step.preview(), "  crontab\n    + b […]\n");
+    }
+
+    #[test]
+    fn links_and_pipes_in_place_of_a_directory_or_a_secret_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().mode() & 0o777;
+        fs::create_dir(path("dir")).unwrap();
+        fs::set_permissions(path("dir"), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(path("dir"), path("link")).unwrap();
+        assert!(make_directory(&path("link"), 0o700, None).is_err());
+        assert_eq!(mode("dir"), 0o755);
+        assert!(make_directory(&path("dir"), 0o700, None).unwrap());
+        assert!(!make_directory(&path("dir"), 0o700, None).unwrap());
+        assert!(make_directory(&path("new/dir"), 0o700, None).unwrap());
+        let secret = || Content::Secret(Zeroizing::new("hush\n".to_owned()));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        std::os::unix::fs::symlink(path("file"), path("linked")).unwrap();
+        for name in ["pipe", "linked"] {
+            assert!(write(&path(name), 0o600, &secret()).is_err(), "{name}");
+        }
+        assert!(write(&path("file"), 0o600, &secret()).unwrap());
+        assert!(!write(&path("file"), 0o600, &secret()).unwrap());
+        assert_eq!(mode("file"), 0o600);
     }
 
     #[test]
