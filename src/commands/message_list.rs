@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::language::Language;
 use crate::message::Template;
 use crate::model::errcode::table::{self, Meaning, Remedy};
 use crate::os::fault;
@@ -18,7 +19,7 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("commands/setup/host.rs", 2, SETUP),
     ("commands/setup/mod.rs", 12, SETUP),
     ("commands/setup/plan.rs", 1, SETUP),
-    ("commands/setup/step.rs", 6, SETUP),
+    ("commands/setup/step.rs", 7, SETUP),
     ("commands/setup/units.rs", 2, SETUP),
     ("config/edit.rs", 1, SETUP),
     ("config/mod.rs", 1, "the fault says how an AppID looks"),
@@ -75,9 +76,10 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
 fn list() -> String {
     let mut text = String::from(
         "# Messages\n\nWhat wxtoken says, in both languages: what to do, then what happened. `{0}`, `{1}` stand for values. \
-         What the system, WeChat or another program said follows in brackets. Made from the program's tables by a test, and \
-         kept equal by it.\n\nwxtoken 的全部提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
-         微信或其他程序的原文。本表由测试根据程序中的表生成。\n",
+         What the system, WeChat or another program said follows in brackets. Not listed: what `setup` says at a terminal, \
+         what the gateway says of one call, and what only the log says. Made from the program's tables by a test, and kept \
+         equal by it.\n\nwxtoken 的提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
+         微信或其他程序的原文。未列出：setup 的交互文字、网关对单个请求的答复，以及仅写入日志的内容。本表由测试根据程序中的表生成。\n",
     );
     let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
         let _ = write!(text, "\n## {title}\n\n| | English | 中文 |\n|---|---|---|\n");
@@ -113,6 +115,12 @@ fn list() -> String {
         };
         section(title, &mut templates.iter().map(row));
     }
+    let refusal = |(name, text): &(&str, &str)| {
+        let [english, chinese] =
+            [Language::English, Language::Chinese].map(|it| it.resolve(text).into_owned());
+        [name.to_lowercase().replace('_', " "), english, chinese]
+    };
+    section("Refusals by serve", &mut server::REFUSALS.iter().map(refusal));
     text
 }
 

@@ -24,6 +24,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 pub(crate) use access::AccessSources;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 #[cfg(test)]
+pub(crate) use routes::rejection::text::ALL as REFUSALS;
+#[cfg(test)]
 pub(crate) use state::snapshot::ALL as ACCESS_MESSAGES;
 pub(crate) use state::snapshot::{AccessReader, AccountServers, ServerSettings};
 #[cfg(test)]
