@@ -44,6 +44,15 @@ impl ConfigEdit {
         Ok(edit)
     }
 
+    /// Fails if the file is no longer as it was read.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match ConfigEdit::open(&self.path, "") {
+            Ok(now) if now.before == self.before => Ok(()),
+            Err(err) if self.before.is_some() => Err(err),
+            _ => Err(changed_meanwhile(&self.path)),
+        }
+    }
+
     /// Returns where the file is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -111,7 +120,13 @@ impl ConfigEdit {
     pub(crate) fn comment_out(&mut self, name: &str, key: &str) -> Result<()> {
         let (mark, body) = split_mark(&self.after);
         let at = line_of_key(body, &["account", name], key);
-        let at = at.ok_or_else(|| self.refused(&["account", name], &[]))?;
+        let at = at.ok_or_else(|| {
+            let (path, line) = (self.path.display(), format!("{key} of [account.{name}]"));
+            Exit::Usage.error(in_both(
+                format!("{path} is written in a way that is not changed by a program; remove {line}. Then run this again."),
+                format!("{path} 的写法无法由程序修改；请手动删除 {line}，然后重新运行。"),
+            ))
+        })?;
         self.after.insert(mark.len() + at, '#');
         self.parsed().map(drop)
     }
@@ -165,6 +180,15 @@ impl ConfigEdit {
             format!("{path} 的写法无法由程序修改；请手动在 [{table}] 中写入：{lines}，然后重新运行。"),
         ))
     }
+}
+
+/// Returns the error about a file that another program has changed since it was read.
+pub(crate) fn changed_meanwhile(path: &Path) -> anyhow::Error {
+    let path = path.display();
+    Exit::Failure.error(in_both(
+        format!("{path} was changed meanwhile: run this again."),
+        format!("{path} 在此期间被修改：请重新运行。"),
+    ))
 }
 
 /// Returns a text as a TOML value.

@@ -185,7 +185,9 @@ pub(super) fn add(
         (false, Some("classic")) => Api::Classic,
         _ => target.api,
     };
-    let (proxy, proxy_value) = proxy(base_url.as_deref().unwrap_or(api.base_url()));
+    // Where the units have published its token.
+    let file = inherited("WXTOKEN_FILE");
+    let (mut proxy, proxy_value) = proxy(base_url.as_deref().unwrap_or(api.base_url()));
     let mut keys = Vec::new();
     if known.is_none() {
         keys.push(("appid", edit::text(&target.appid)));
@@ -204,6 +206,7 @@ pub(super) fn add(
     }
     keys.extend(base_url.map(|url| ("base_url", edit::text(&url))));
     keys.extend(ca_file.map(|path| ("ca_file", edit::text(&path))));
+    keys.extend(file.map(|path| ("file", edit::text(&path))));
     if known.is_none() {
         keys.extend(proxy_value.map(|it| ("proxy", edit::text(&it))));
     }
@@ -212,6 +215,9 @@ pub(super) fn add(
     }
     config.serve(&target.listen, &target.allow)?;
     let settings = config.settings(common, &name)?;
+    if settings.upstream.proxy.is_some() {
+        proxy = ServiceProxy::Settled;
+    }
     secret = secret.or_else(|| current_secret(&settings));
     Ok(NewAccount { name, settings, secret, proxy })
 }

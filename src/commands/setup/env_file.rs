@@ -2,9 +2,14 @@
 //! comments where the config says it from now on.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use super::step::SetupStep;
+use crate::config::edit;
+use crate::error::Exit;
 
 /// The variables of the one account that a unit without a config has.
 const ACCOUNT: [&str; 7] = [
@@ -28,17 +33,43 @@ pub(super) struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads the file at `path`; one that is not there is empty.
-    pub(super) fn read(path: PathBuf) -> EnvFile {
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        EnvFile { path, text }
+    /// Reads the file at `path`; one that is not there is empty. Fails if it cannot be read as it is.
+    pub(super) fn read(path: PathBuf) -> Result<EnvFile> {
+        let text = match fs::read_to_string(&path) {
+            Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
+            text => text.map_err(|err| {
+                Exit::Usage.error(format!("cannot read {}: {err}", path.display()))
+            })?,
+        };
+        Ok(EnvFile { path, text })
+    }
+
+    /// Fails if the units would look for the config or for tokens elsewhere than where they are put.
+    pub(super) fn check(&self) -> Result<()> {
+        let other =
+            ["WXTOKEN_CONFIG", "WXTOKEN_DIR"].into_iter().find(|it| self.value(it).is_some());
+        match other {
+            None => Ok(()),
+            Some(name) => Err(Exit::Usage.error(format!(
+                "{}: {name}: setup writes the config of the system, and says where; remove it there",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// Fails if the file is no longer as it was read.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        if self.path.as_os_str().is_empty() || EnvFile::read(self.path.clone())?.text == self.text {
+            return Ok(());
+        }
+        Err(edit::changed_meanwhile(&self.path))
     }
 
     /// Returns the value of a variable that is set and not empty, without quotes.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let value = self.text.lines().rev().find_map(|line| {
             let (found, value) = line.trim().split_once('=')?;
-            (found == name).then(|| value.trim().trim_matches(['"', '\'']))
+            (found.trim() == name).then(|| value.trim().trim_matches(['"', '\'']))
         });
         value.filter(|value| !value.is_empty())
     }
@@ -47,11 +78,12 @@ impl EnvFile {
     /// AppSecret is removed: the secret file has it.
     pub(super) fn overridden(&self, serves: bool) -> Option<SetupStep> {
         let is_meant = |line: &str| {
-            let name = line.trim().split('=').next().unwrap_or_default();
+            let name = line.split('=').next().unwrap_or_default().trim();
             ACCOUNT.contains(&name) || (serves && SERVE.contains(&name))
         };
         let lines = self.text.split_inclusive('\n');
-        let is_secret = |line: &str| line.trim().starts_with("WXTOKEN_SECRET=");
+        let is_secret =
+            |line: &str| line.split('=').next().is_some_and(|it| it.trim() == "WXTOKEN_SECRET");
         let lines = lines.filter(|line| !is_secret(line));
         let text = lines.map(|line| match is_meant(line) {
             true => format!("#{line}"),

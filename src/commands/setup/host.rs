@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
+use super::step::SetupStep;
 use crate::config;
 use crate::error::Exit;
 use crate::language::bilingual;
@@ -87,6 +88,13 @@ impl SetupHost {
     /// Returns the path of the config.
     pub(super) fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// Returns the step that makes the directory of the config.
+    pub(super) fn config_dir(&self) -> SetupStep {
+        let path = self.config.parent().unwrap_or(Path::new("/")).to_owned();
+        let mode = if self.is_system() { 0o755 } else { 0o700 };
+        SetupStep::Directory { path, mode, owner: None }
     }
 
     /// Returns the directory of the secrets.

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ use crate::language::{self, Language, bilingual, in_both};
 use crate::model::account::Account;
 use crate::model::api::Api;
 use crate::model::secret::Secret;
+use crate::os::clock::{Clock, SystemClock};
+use crate::os::file::lock::FileLock;
 use crate::os::file::read;
 use crate::upstream::RefreshMode;
 use crate::upstream::connect::{self, Connector};
@@ -56,9 +58,10 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     let host = SetupHost::detect(args.root.as_deref())?;
     host.check_config_dir()?;
     let env_file = match host.runner {
-        FetchRunner::Systemd => EnvFile::read(host.path("etc/wxtoken/wxtoken.env")),
+        FetchRunner::Systemd => EnvFile::read(host.path("etc/wxtoken/wxtoken.env"))?,
         _ => EnvFile::default(),
     };
+    env_file.check()?;
     let mut config = ConfigEdit::open(host.config(), &host.new_config())?;
     let common = &CommonArgs {
         config: Some(host.config().to_owned()),
@@ -99,6 +102,9 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         // Before the first fetch, which fails without it.
         output::print(&format!("{}\n", report::NEEDS_PROXY))?;
     }
+    let _lock = lock(&host)?;
+    config.check_unchanged()?;
+    env_file.check_unchanged()?;
     for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
         if step.execute(&host).map_err(again)? {
             output::print(&format!("  {}\n", step.summary()))?;
@@ -119,6 +125,18 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     };
     output::print(&after.text())?;
     Ok(checked)
+}
+
+/// Keeps other setups from changing files until it is dropped. Makes the directory of the config for that.
+fn lock(host: &SetupHost) -> Result<FileLock> {
+    let path = host.config().with_file_name("setup.lock");
+    let step = host.config_dir();
+    if !path.parent().is_some_and(Path::exists) && step.execute(host).map_err(again)? {
+        output::print(&format!("  {}\n", step.summary()))?;
+    }
+    let clock = SystemClock;
+    let lock = FileLock::acquire(&path, &clock, clock.instant() + TIMEOUT)?;
+    lock.ok_or_else(|| Exit::Failure.error(format!("another setup holds {}", path.display())))
 }
 
 /// Fails for options of every verb that would name another place than the one where the services look.

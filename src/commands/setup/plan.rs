@@ -23,6 +23,7 @@ use crate::log::printable;
 const TIMER: &str = "wxtoken-fetch.timer";
 pub(super) const FETCH: &str = "wxtoken-fetch.service";
 const SERVE: &str = "wxtoken-serve.service";
+const SOCKET: &str = "wxtoken-serve.socket";
 const CENTRAL: &str = "wxtoken-central.service";
 
 /// What is to be set up.
@@ -62,8 +63,7 @@ impl Wanted<'_> {
         }
         let dir = config.path().parent().unwrap_or(Path::new("/"));
         if !dir.exists() {
-            let mode = if host.is_system() { 0o755 } else { 0o700 };
-            steps.push(SetupStep::Directory { path: dir.to_owned(), mode, owner: None });
+            steps.push(host.config_dir());
         }
         // cron runs `fetch` as a user that has to read them; systemd reads them as root, and hands over copies.
         let owner = match host.runner {
@@ -81,13 +81,20 @@ impl Wanted<'_> {
         steps.extend(SetupStep::text(path, if host.is_system() { 0o644 } else { 0o600 }, text));
         match host.runner {
             FetchRunner::Systemd => {
-                steps.extend(self.env_file.overridden(self.is_served));
+                let overridden = self.env_file.overridden(self.is_served);
+                let is_changed = overridden.is_some();
+                steps.extend(overridden);
                 let has_new = !units.is_empty();
                 steps.extend(units);
                 if has_new {
                     steps.push(SetupStep::run(&["systemctl", "daemon-reload"]));
                 }
-                steps.extend(commands(self.is_central, self.is_served));
+                let has_socket = host.unit(SOCKET).is_some();
+                steps.extend(commands(self.is_central, self.is_served, has_socket));
+                if is_changed && !self.is_central && !self.is_served {
+                    // It runs with what the environment file said.
+                    steps.push(SetupStep::run(&["systemctl", "try-restart", SERVE]));
+                }
             }
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
@@ -95,7 +102,7 @@ impl Wanted<'_> {
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);
-                steps.extend(units::user_units(configs, host.own_program()));
+                steps.extend(units::user_units(configs, host.own_program())?);
             }
             FetchRunner::Nothing => {}
         }
@@ -104,11 +111,14 @@ impl Wanted<'_> {
 }
 
 /// Returns what systemctl is told.
-fn commands(is_central: bool, is_served: bool) -> Vec<SetupStep> {
+fn commands(is_central: bool, is_served: bool, has_socket: bool) -> Vec<SetupStep> {
     let mut commands: Vec<&[&str]> = Vec::new();
     if is_central {
         // Both would ask, and listen on one address.
-        commands.push(&["systemctl", "disable", "--now", TIMER, SERVE]);
+        commands.push(match has_socket {
+            true => &["systemctl", "disable", "--now", TIMER, SOCKET, SERVE],
+            false => &["systemctl", "disable", "--now", TIMER, SERVE],
+        });
         commands.push(&["systemctl", "enable", CENTRAL]);
         // The secrets are copied when it starts.
         commands.push(&["systemctl", "restart", CENTRAL]);

@@ -2,7 +2,8 @@
 //! up a host to which nothing else of wxtoken was copied.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -39,6 +40,7 @@ pub(super) fn user(host: &SetupHost, has_sysusers: bool) -> Vec<SetupStep> {
         return vec![SetupStep::run(&[
             "useradd",
             "--system",
+            "--user-group",
             "--home-dir",
             home,
             "--shell",
@@ -77,41 +79,86 @@ pub(super) fn units(host: &SetupHost) -> Result<Vec<SetupStep>> {
     if let Some(to) = copy {
         steps.push(SetupStep::Program { from: host.own_program().to_owned(), to });
     }
-    for (name, text) in UNITS {
-        let text = text.replace(PROGRAM, &program.display().to_string());
-        steps.extend(SetupStep::text(host.path("etc/systemd/system").join(name), 0o644, text));
+    let program = for_systemd(&program);
+    // That of `fetch` comes last: where it is, all are taken to be there.
+    for (name, text) in UNITS.into_iter().rev() {
+        let path = host.path("etc/systemd/system").join(name);
+        own_text(&path)?;
+        let text = format!("{MARK}.\n{}", text.replace(PROGRAM, &program));
+        steps.extend(SetupStep::text(path, 0o644, text));
     }
     Ok(steps)
 }
 
-/// Returns the steps that have cron run `fetch` every minute as the user of the service.
-pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
-    const MARK: &str = "# Written by wxtoken setup";
-    let path = host.path("etc/cron.d/wxtoken");
-    let there = fs::read_to_string(&path).unwrap_or_default();
-    if !there.is_empty() && !there.contains(MARK) {
-        return Err(Exit::Usage.error(format!(
-            "{} was not written by wxtoken setup. {}",
-            path.display(),
-            bilingual!("Move it away, and run this again.", "请先移走该文件，然后重新运行。")
-        )));
+/// What a file begins with that was written here, and that may be written again.
+const MARK: &str = "# Written by wxtoken setup";
+
+/// Returns the text of a file that was written here; an empty one if there is none. Fails if people have written it, or if it
+/// cannot be read.
+fn own_text(path: &Path) -> Result<String> {
+    let there = match fs::read_to_string(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
+        there => there
+            .map_err(|err| Exit::Usage.error(format!("cannot read {}: {err}", path.display())))?,
+    };
+    if there.is_empty() || there.contains(MARK) {
+        return Ok(there);
     }
+    Err(Exit::Usage.error(format!(
+        "{} was not written by wxtoken setup. {}",
+        path.display(),
+        bilingual!("Move it away, and run this again.", "请先移走该文件，然后重新运行。")
+    )))
+}
+
+/// Returns the path of a program as a word of a unit's command line.
+fn for_systemd(program: &Path) -> String {
+    let path = program.display().to_string().replace('%', "%%").replace('$', "$$");
+    match path.chars().all(|c| !c.is_whitespace() && !"\"'\\;".contains(c)) {
+        true => path,
+        false => format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// Returns the path of a program as a word of a line of cron's, which a shell reads.
+fn for_cron(program: &Path) -> String {
+    let path = program.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+%".contains(c);
+    let word = match path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    };
+    word.replace('%', "\\%")
+}
+
+/// Returns the steps that have cron run `fetch` every minute as the user of the service. What a person has added to the file
+/// stays, such as a proxy.
+pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
+    let path = host.path("etc/cron.d/wxtoken");
+    let there = own_text(&path)?;
     let (program, copy) = host.program();
     let from = host.own_program().to_owned();
     let copy = copy.map(|to| SetupStep::Program { from, to });
-    let text = format!(
-        "{MARK}: keeps the tokens of /etc/wxtoken/wxtoken.toml fresh. A run with nothing due prints\n\
-         # nothing and makes no request.\n\
-         PATH=/usr/local/bin:/usr/bin:/bin\nMAILTO=root\n\n* * * * * {USER} {} fetch\n",
-        program.display()
-    );
+    let line = format!("* * * * * {USER} {} fetch", for_cron(&program));
+    let is_fetch = |it: &&str| {
+        it.strip_prefix("* * * * * ")
+            .is_some_and(|it| it.starts_with(USER) && it.ends_with(" fetch"))
+    };
+    let text = match there.lines().find(is_fetch) {
+        Some(old) => there.replacen(old, &line, 1),
+        None => format!(
+            "{MARK}: keeps the tokens of /etc/wxtoken/wxtoken.toml fresh. A run with nothing due prints\n\
+             # nothing and makes no request.\n\
+             PATH=/usr/local/bin:/usr/bin:/bin\nMAILTO=root\n\n{line}\n"
+        ),
+    };
     Ok(copy.into_iter().chain(SetupStep::text(path, 0o644, text)).collect())
 }
 
 /// Returns the steps that have a user's crontab, which is `there`, run `fetch` every minute. A line for the same AppID alone is
 /// replaced.
 pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep> {
-    let line = format!("* * * * * {} fetch", program.display());
+    let line = format!("* * * * * {} fetch", for_cron(program));
     if there.lines().any(|it| it == line) {
         return Vec::new();
     }
@@ -125,25 +172,27 @@ pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep
 }
 
 /// Returns the steps that have the user's own systemd run `fetch` every minute. `dir` is the user's directory of configs.
-pub(super) fn user_units(dir: &Path, program: &Path) -> Vec<SetupStep> {
+pub(super) fn user_units(dir: &Path, program: &Path) -> Result<Vec<SetupStep>> {
     let place = |name: &str| dir.join("systemd/user").join(name);
     let service = format!(
-        "[Unit]\nDescription=Fetch the WeChat access tokens that are due\nStartLimitIntervalSec=0\n\n\
+        "{MARK}.\n[Unit]\nDescription=Fetch the WeChat access tokens that are due\nStartLimitIntervalSec=0\n\n\
          [Service]\nType=oneshot\nExecStart={} fetch\nTimeoutStartSec=2min\nSyslogLevel=warning\nLogLevelMax=notice\n",
-        program.display()
+        for_systemd(program)
     );
-    let timer: PathBuf = place("wxtoken-fetch.timer");
-    let files = [
-        SetupStep::text(place("wxtoken-fetch.service"), 0o644, service),
-        SetupStep::text(timer, 0o644, UNITS[1].1.to_owned()),
-    ];
+    let timer = format!("{MARK}.\n{}", UNITS[1].1);
+    let mut steps = Vec::new();
+    for (name, text) in [("wxtoken-fetch.service", service), ("wxtoken-fetch.timer", timer)] {
+        own_text(&place(name))?;
+        steps.extend(SetupStep::text(place(name), 0o644, text));
+    }
     let commands = [
         SetupStep::run(&["systemctl", "--user", "daemon-reload"]),
         SetupStep::run(&["systemctl", "--user", "enable", "--now", "wxtoken-fetch.timer"]),
         // Else the timer stops when the user logs out.
         SetupStep::run(&["loginctl", "enable-linger"]),
     ];
-    files.into_iter().flatten().chain(commands).collect()
+    steps.extend(commands);
+    Ok(steps)
 }
 
 #[cfg(test)]
@@ -158,6 +207,18 @@ mod tests {
             assert_eq!(text.contains(PROGRAM), name.ends_with(".service"), "{name}");
         }
         assert!(SYSUSERS.contains(&format!("u {USER} ")));
+    }
+
+    #[test]
+    fn the_path_of_the_program_is_one_word_for_systemd_and_cron() {
+        for (path, systemd, cron) in [
+            ("/b/wxtoken-1.0", "/b/wxtoken-1.0", "/b/wxtoken-1.0"),
+            ("/a b/x", "\"/a b/x\"", "'/a b/x'"),
+            ("/a%b/$c", "/a%%b/$$c", "'/a\\%b/$c'"),
+        ] {
+            let path = Path::new(path);
+            assert_eq!((for_systemd(path).as_str(), for_cron(path).as_str()), (systemd, cron));
+        }
     }
 
     #[test]

@@ -276,6 +276,11 @@ fn a_dry_run_prints_files_and_commands_and_does_nothing() {
         "systemctl daemon-reload",
     ]);
     assert!(!machine.path("etc/systemd").exists());
+    // That of a person is not replaced.
+    fs::create_dir_all(machine.path("etc/systemd/system")).unwrap();
+    fs::write(machine.path("etc/systemd/system/wxtoken-serve.service"), "# mine\n").unwrap();
+    let ran = Run::new(machine.command(&args)).exits(2);
+    ran.says(&["wxtoken-serve.service was not written by wxtoken setup"]);
 }
 
 #[test]
@@ -291,7 +296,7 @@ fn other_hosts_are_served_by_a_service_of_its_own_or_by_the_one_that_asks() {
     assert_eq!(told[1..3], ["enable wxtoken-serve.service", "restart wxtoken-serve.service"]);
     // Once there is a central server, an account that is added is its.
     let central = [
-        "disable --now wxtoken-fetch.timer wxtoken-serve.service",
+        "disable --now wxtoken-fetch.timer wxtoken-serve.socket wxtoken-serve.service",
         "enable wxtoken-central.service",
         "restart wxtoken-central.service",
     ];
@@ -315,12 +320,22 @@ fn the_environment_file_says_no_longer_what_the_config_says() {
     let other = machine.set_up(&[OTHER], OTHER_SECRET).exits(2);
     other.says(&["wxtoken.env names the account wx0123456789abcdef"]);
     machine.set_up(&[APPID], SECRET).exits(0);
+    // `serve`, which may run, reads it again.
+    assert!(machine.told().contains(&"try-restart wxtoken-serve.service".to_owned()));
     let expected = env.replace("WXTOKEN_AP", "#WXTOKEN_AP");
     assert_eq!(machine.read("etc/wxtoken/wxtoken.env"), expected);
     assert_eq!(machine.mode("etc/wxtoken/wxtoken.env"), 0o640);
     assert!(machine.config().contains("api = \"classic\""), "{}", machine.config());
     machine.set_up(&[APPID, "--serve", "127.0.0.1:7200"], SECRET).exits(0);
     assert!(machine.read("etc/wxtoken/wxtoken.env").contains("#WXTOKEN_LISTEN"));
+    // Units that would look elsewhere, and a file that is not text, are not gone on with.
+    for (env, expected) in
+        [(&b"WXTOKEN_DIR=/x\n"[..], "WXTOKEN_DIR"), (&b"\xd6\xd0\n"[..], "UTF-8")]
+    {
+        fs::write(&path, env).unwrap();
+        machine.set_up(&[APPID], SECRET).exits(2).says(&["wxtoken.env", expected]);
+        assert_eq!(fs::read(&path).unwrap(), env);
+    }
     // An AppSecret there is neither shown nor kept.
     write_with_mode(&path, &format!("WXTOKEN_APPID={APPID}\nWXTOKEN_SECRET={SECRET}\n"), 0o600);
     let ran = Run::new(machine.command(&[APPID, "--dry-run"])).exits(0);
@@ -488,6 +503,29 @@ fn promise_5_the_terminal_does_not_show_the_secret_and_shows_again_what_is_typed
     assert!(!machine.config().contains("shop"));
 }
 
+#[needs(script)]
+#[test]
+fn what_others_write_while_the_secret_is_asked_for_is_not_lost() {
+    let machine = Machine::with_systemd();
+    machine.set_up(&[APPID], SECRET).exits(0);
+    let env = machine.path("etc/wxtoken/wxtoken.env");
+    fs::write(&env, "# mine\n").unwrap();
+    for path in [machine.path("etc/wxtoken/wxtoken.toml"), env] {
+        let secrets = machine.path("etc/wxtoken/secrets");
+        let mut typist = Typist::at(&machine.command(&[OTHER, "--name", "shop"]));
+        typist.wait_for("(not shown): ");
+        let text = fs::read_to_string(&path).unwrap() + "# meanwhile\n";
+        fs::write(&path, &text).unwrap();
+        typist.type_in(&format!("{OTHER_SECRET}\n"));
+        let shown = typist.end();
+        assert!(shown.contains("was changed meanwhile: run this again"), "{shown}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert!(!secrets.join("shop.secret").exists());
+    }
+    machine.set_up(&[OTHER, "--name", "shop"], OTHER_SECRET).exits(0);
+    assert!(machine.config().contains("# meanwhile\n"));
+}
+
 #[needs(root)]
 #[test]
 fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
@@ -512,6 +550,9 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     assert_eq!(owner("var/lib/wxtoken/default.json"), OTHER_USER);
     let cron = machine.read("etc/cron.d/wxtoken");
     assert!(cron.ends_with("\n* * * * * wxtoken /usr/local/bin/wxtoken fetch\n"), "{cron}");
+    // What a person adds stays.
+    let cron = cron.replace("MAILTO=root\n", "MAILTO=root\nHTTPS_PROXY=\n");
+    fs::write(machine.path("etc/cron.d/wxtoken"), &cron).unwrap();
     machine.set_up(&[APPID], SECRET).exits(0);
     assert_eq!(machine.read("etc/cron.d/wxtoken"), cron);
     // One that was written by a person stays.
