@@ -113,7 +113,7 @@ fn own_text(path: &Path) -> Result<String> {
 
 /// Returns the path of a program as a word of a unit's command line.
 fn for_systemd(program: &Path) -> String {
-    let path = program.display().to_string().replace('%', "%%").replace('$', "$$");
+    let path = program.display().to_string().replace('%', "%%");
     match path.chars().all(|c| !c.is_whitespace() && !"\"'\\;".contains(c)) {
         true => path,
         false => format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"")),
@@ -146,6 +146,7 @@ pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
     };
     let text = match there.lines().find(is_fetch) {
         Some(old) => there.replacen(old, &line, 1),
+        None if !there.is_empty() => format!("{}\n{line}\n", there.trim_end()),
         None => format!(
             "{MARK}: keeps the tokens of /etc/wxtoken/wxtoken.toml fresh. A run with nothing due prints\n\
              # nothing and makes no request.\n\
@@ -214,7 +215,7 @@ mod tests {
         for (path, systemd, cron) in [
             ("/b/wxtoken-1.0", "/b/wxtoken-1.0", "/b/wxtoken-1.0"),
             ("/a b/x", "\"/a b/x\"", "'/a b/x'"),
-            ("/a%b/$c", "/a%%b/$$c", "'/a\\%b/$c'"),
+            ("/a%b/$c", "/a%%b/$c", "'/a\\%b/$c'"),
         ] {
             let path = Path::new(path);
             assert_eq!((for_systemd(path).as_str(), for_cron(path).as_str()), (systemd, cron));

@@ -311,8 +311,10 @@ fn other_hosts_are_served_by_a_service_of_its_own_or_by_the_one_that_asks() {
 fn the_environment_file_says_no_longer_what_the_config_says() {
     let machine = Machine::with_systemd();
     fs::create_dir(machine.path("etc/wxtoken")).unwrap();
+    let file = machine.path("var/lib/wxtoken/own.json");
     let env = format!(
-        "# mine\nWXTOKEN_APPID={APPID}\nWXTOKEN_API=classic\nHTTPS_PROXY=\nWXTOKEN_LISTEN=10.0.0.5:1\n"
+        "# mine\nWXTOKEN_APPID = {APPID}\nWXTOKEN_FILE={}\nWXTOKEN_API=classic\nHTTPS_PROXY=\nWXTOKEN_LISTEN=10.0.0.5:1\n",
+        file.display()
     );
     let path = machine.path("etc/wxtoken/wxtoken.env");
     write_with_mode(&path, &env, 0o640);
@@ -322,9 +324,11 @@ fn the_environment_file_says_no_longer_what_the_config_says() {
     machine.set_up(&[APPID], SECRET).exits(0);
     // `serve`, which may run, reads it again.
     assert!(machine.told().contains(&"try-restart wxtoken-serve.service".to_owned()));
-    let expected = env.replace("WXTOKEN_AP", "#WXTOKEN_AP");
+    let expected = env.replace("WXTOKEN_AP", "#WXTOKEN_AP").replace("WXTOKEN_F", "#WXTOKEN_F");
     assert_eq!(machine.read("etc/wxtoken/wxtoken.env"), expected);
     assert_eq!(machine.mode("etc/wxtoken/wxtoken.env"), 0o640);
+    // Readers know the token by this name.
+    assert!(machine.wechat.is_alive(&machine.token("default")) && file.exists());
     assert!(machine.config().contains("api = \"classic\""), "{}", machine.config());
     machine.set_up(&[APPID, "--serve", "127.0.0.1:7200"], SECRET).exits(0);
     assert!(machine.read("etc/wxtoken/wxtoken.env").contains("#WXTOKEN_LISTEN"));
@@ -552,9 +556,12 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     assert!(cron.ends_with("\n* * * * * wxtoken /usr/local/bin/wxtoken fetch\n"), "{cron}");
     // What a person adds stays.
     let cron = cron.replace("MAILTO=root\n", "MAILTO=root\nHTTPS_PROXY=\n");
-    fs::write(machine.path("etc/cron.d/wxtoken"), &cron).unwrap();
-    machine.set_up(&[APPID], SECRET).exits(0);
-    assert_eq!(machine.read("etc/cron.d/wxtoken"), cron);
+    let fetch = "* * * * * wxtoken /usr/local/bin/wxtoken fetch";
+    for before in [cron.clone(), cron.replace(fetch, "* * * * * wxtoken /b/wxtoken fetch")] {
+        fs::write(machine.path("etc/cron.d/wxtoken"), before).unwrap();
+        machine.set_up(&[APPID], SECRET).exits(0);
+        assert_eq!(machine.read("etc/cron.d/wxtoken"), cron);
+    }
     // One that was written by a person stays.
     fs::write(machine.path("etc/cron.d/wxtoken"), "* * * * * me x\n").unwrap();
     machine.set_up(&[APPID], SECRET).exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
