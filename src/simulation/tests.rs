@@ -42,34 +42,46 @@ const SITUATIONS: &[&str] = &[
     "WeChat busy",
 ];
 
-/// Each deliberate bug, and within how many seeds it has to be found.
-const BUGS: &[(Bug, u64)] = &[
-    (Bug::LifeCountedFromAnswer, 50),
-    (Bug::NoSecondLook, 50),
-    (Bug::NotShortenedBeforeMint, 50),
-    (Bug::LostAnswerTakenForNone, 50),
-    (Bug::ForcedAtOnce, 50),
-    (Bug::WorkLifeNotCapped, 50),
-    (Bug::EarlierLostAnswerForgotten, 50),
-    (Bug::RejectedTokenKept, 50),
-    (Bug::LostAnswersNotCounted, 50),
-    (Bug::LostAnswersTakenForAnswers, 100),
-    (Bug::RefusalForgotten, 50),
-    (Bug::WholeLifePromisedOnClassic, 50),
-    (Bug::PromiseRoundedUp, 50),
-    (Bug::AgeByWallClock, 50),
-    (Bug::InterimNotPublished, 50),
-    (Bug::RecordNotWritten, 50),
-    (Bug::MarginIgnored, 50),
-    (Bug::ShortenedToNothing, 50),
-    (Bug::ContentNotSynced, 50),
-    (Bug::DirectoryNotSynced, 50),
-    (Bug::RenamedBeforeWritten, 50),
-    (Bug::LeftoversStay, 50),
-    (Bug::RoomNotReserved, 50),
-    (Bug::LockNotWaitedFor, 50),
-    (Bug::ReplacedFileMissed, 50),
-    (Bug::CleanedUpWithoutLock, 50),
+/// How a deliberate bug is found.
+const HANDED_OUT: &str = "promise 4: handed out until";
+const PROMISED: &str = "promise 4: promised until";
+const GONE: &str = "promise 2: the token is gone that was promised until";
+const LOST_ANSWERS: &str = "220 lost answers cost a token each within a day";
+const REFUSED: &str = "a refused secret is sent again and again";
+const REPLACING: &str = "another process is replacing";
+
+/// Each deliberate bug, within how many seeds it has to be found, and what the failure says.
+const BUGS: &[(Bug, u64, &str)] = &[
+    (Bug::LifeCountedFromAnswer, 50, HANDED_OUT),
+    (Bug::NoSecondLook, 50, PROMISED),
+    (Bug::NotShortenedBeforeMint, 50, HANDED_OUT),
+    (Bug::LostAnswerTakenForNone, 50, HANDED_OUT),
+    (
+        Bug::ForcedAtOnce,
+        50,
+        "promise 7: the token that WeChat has is killed, and another was rejected",
+    ),
+    (Bug::WorkLifeNotCapped, 50, HANDED_OUT),
+    (Bug::EarlierLostAnswerForgotten, 50, HANDED_OUT),
+    (Bug::RejectedTokenKept, 50, "promise 7: the rejected token is kept"),
+    (Bug::LostAnswersNotCounted, 50, LOST_ANSWERS),
+    (Bug::LostAnswersTakenForAnswers, 100, LOST_ANSWERS),
+    (Bug::RefusalForgotten, 50, REFUSED),
+    (Bug::WholeLifePromisedOnClassic, 50, PROMISED),
+    (Bug::PromiseRoundedUp, 50, HANDED_OUT),
+    (Bug::AgeByWallClock, 50, HANDED_OUT),
+    (Bug::InterimNotPublished, 50, HANDED_OUT),
+    (Bug::RecordNotWritten, 50, REFUSED),
+    (Bug::MarginIgnored, 50, "there is no token, and nothing is wrong"),
+    (Bug::ShortenedToNothing, 50, GONE),
+    (Bug::ContentNotSynced, 50, "it is not JSON"),
+    (Bug::DirectoryNotSynced, 50, GONE),
+    (Bug::RenamedBeforeWritten, 50, "it ends too soon"),
+    (Bug::LeftoversStay, 50, "cannot create"),
+    (Bug::RoomNotReserved, 50, "promise 2: a token is requested that cannot be published"),
+    (Bug::LockNotWaitedFor, 50, REPLACING),
+    (Bug::ReplacedFileMissed, 50, GONE),
+    (Bug::CleanedUpWithoutLock, 50, REPLACING),
 ];
 
 fn number(name: &str, usual: u64) -> u64 {
@@ -149,7 +161,7 @@ fn each_deliberate_bug_is_found() {
     let wanted = env::var("BUG").ok();
     let mut missed = Vec::new();
     let mut table = String::from("| bug | found at seed | as |\n| --- | --- | --- |\n");
-    for (bug, within) in BUGS {
+    for (bug, within, expected) in BUGS {
         let name = format!("{bug:?}");
         if wanted.as_ref().is_some_and(|wanted| *wanted != name) {
             continue;
@@ -159,16 +171,21 @@ fn each_deliberate_bug_is_found() {
             let verdict = run(Tape::of_seed(seed), DAYS, false);
             Some((seed, verdict.failure?, verdict.tape))
         });
+        switch(None);
         match &found {
             Some((seed, failure, tape)) => {
+                assert!(failure.contains(*expected), "{name}, seed {seed}: {failure}");
+                let without = run(Tape::of_seed(*seed), DAYS, false).failure;
+                assert_eq!(without, None, "seed {seed} fails without {name}, too");
                 table += &format!("| {name} | {seed} | {failure} |\n");
                 if wanted.is_some() {
+                    switch(Some(*bug));
                     explain(tape, failure);
+                    switch(None);
                 }
             }
             None => missed.push(name),
         }
-        switch(None);
     }
     println!("{table}");
     assert!(missed.is_empty(), "not found: {missed:?}");
