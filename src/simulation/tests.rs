@@ -2,8 +2,9 @@
 
 #![allow(clippy::print_stdout, reason = "what is found is printed, for people")]
 
-use std::env;
+use std::collections::BTreeSet;
 use std::time::Instant;
+use std::{env, iter};
 
 use super::*;
 use crate::sabotage::{Bug, switch};
@@ -50,38 +51,40 @@ const LOST_ANSWERS: &str = "220 lost answers cost a token each within a day";
 const REFUSED: &str = "a refused secret is sent again and again";
 const REPLACING: &str = "another process is replacing";
 
-/// Each deliberate bug, within how many seeds it has to be found, and what the failure says.
-const BUGS: &[(Bug, u64, &str)] = &[
-    (Bug::LifeCountedFromAnswer, 50, HANDED_OUT),
-    (Bug::NoSecondLook, 50, PROMISED),
-    (Bug::NotShortenedBeforeMint, 50, HANDED_OUT),
-    (Bug::LostAnswerTakenForNone, 50, HANDED_OUT),
+/// Each deliberate bug, a seed that is known to find it, within how many seeds it has to be found where that one no longer
+/// does, and what the failure says.
+const BUGS: &[(Bug, u64, u64, &str)] = &[
+    (Bug::LifeCountedFromAnswer, 1, 50, HANDED_OUT),
+    (Bug::NoSecondLook, 2, 50, PROMISED),
+    (Bug::NotShortenedBeforeMint, 2, 50, HANDED_OUT),
+    (Bug::LostAnswerTakenForNone, 7, 50, HANDED_OUT),
     (
         Bug::ForcedAtOnce,
+        4,
         50,
         "promise 7: the token that WeChat has is killed, and another was rejected",
     ),
-    (Bug::WorkLifeNotCapped, 50, HANDED_OUT),
-    (Bug::EarlierLostAnswerForgotten, 50, HANDED_OUT),
-    (Bug::RejectedTokenKept, 50, "promise 7: the rejected token is kept"),
-    (Bug::LostAnswersNotCounted, 50, LOST_ANSWERS),
-    (Bug::LostAnswersTakenForAnswers, 100, LOST_ANSWERS),
-    (Bug::RefusalForgotten, 50, REFUSED),
-    (Bug::WholeLifePromisedOnClassic, 50, PROMISED),
-    (Bug::PromiseRoundedUp, 50, HANDED_OUT),
-    (Bug::AgeByWallClock, 50, HANDED_OUT),
-    (Bug::InterimNotPublished, 50, HANDED_OUT),
-    (Bug::RecordNotWritten, 50, REFUSED),
-    (Bug::MarginIgnored, 50, "there is no token, and nothing is wrong"),
-    (Bug::ShortenedToNothing, 50, GONE),
-    (Bug::ContentNotSynced, 50, "it is not JSON"),
-    (Bug::DirectoryNotSynced, 50, GONE),
-    (Bug::RenamedBeforeWritten, 50, "it ends too soon"),
-    (Bug::LeftoversStay, 50, "cannot create"),
-    (Bug::RoomNotReserved, 50, "promise 2: a token is requested that cannot be published"),
-    (Bug::LockNotWaitedFor, 50, REPLACING),
-    (Bug::ReplacedFileMissed, 50, GONE),
-    (Bug::CleanedUpWithoutLock, 50, REPLACING),
+    (Bug::WorkLifeNotCapped, 1, 50, HANDED_OUT),
+    (Bug::EarlierLostAnswerForgotten, 1, 50, HANDED_OUT),
+    (Bug::RejectedTokenKept, 1, 50, "promise 7: the rejected token is kept"),
+    (Bug::LostAnswersNotCounted, 4, 50, LOST_ANSWERS),
+    (Bug::LostAnswersTakenForAnswers, 23, 100, LOST_ANSWERS),
+    (Bug::RefusalForgotten, 1, 50, REFUSED),
+    (Bug::WholeLifePromisedOnClassic, 7, 50, PROMISED),
+    (Bug::PromiseRoundedUp, 1, 50, HANDED_OUT),
+    (Bug::AgeByWallClock, 8, 50, HANDED_OUT),
+    (Bug::InterimNotPublished, 2, 50, HANDED_OUT),
+    (Bug::RecordNotWritten, 1, 50, REFUSED),
+    (Bug::MarginIgnored, 2, 50, "there is no token, and nothing is wrong"),
+    (Bug::ShortenedToNothing, 2, 50, GONE),
+    (Bug::ContentNotSynced, 1, 50, "it is not JSON"),
+    (Bug::DirectoryNotSynced, 1, 50, GONE),
+    (Bug::RenamedBeforeWritten, 1, 50, "it ends too soon"),
+    (Bug::LeftoversStay, 1, 50, "cannot create"),
+    (Bug::RoomNotReserved, 1, 50, "promise 2: a token is requested that cannot be published"),
+    (Bug::LockNotWaitedFor, 23, 50, REPLACING),
+    (Bug::ReplacedFileMissed, 1, 50, GONE),
+    (Bug::CleanedUpWithoutLock, 23, 50, REPLACING),
 ];
 
 fn number(name: &str, usual: u64) -> u64 {
@@ -108,7 +111,7 @@ fn two_runs_of_one_seed_are_one_and_the_same() {
 fn years_pass_without_a_broken_promise() {
     let first = number("FIRST_SEED", 1);
     let seeds = match number("SEED", 0) {
-        0 => first..=first + number("SEEDS", 40) - 1,
+        0 => first..=first + number("SEEDS", 8) - 1,
         seed => seed..=seed,
     };
     let mut counts = BTreeMap::new();
@@ -159,15 +162,15 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn each_deliberate_bug_is_found() {
     let wanted = env::var("BUG").ok();
-    let mut missed = Vec::new();
+    let (mut missed, mut blameless) = (Vec::new(), BTreeSet::new());
     let mut table = String::from("| bug | found at seed | as |\n| --- | --- | --- |\n");
-    for (bug, within, expected) in BUGS {
+    for (bug, known, within, expected) in BUGS {
         let name = format!("{bug:?}");
         if wanted.as_ref().is_some_and(|wanted| *wanted != name) {
             continue;
         }
         switch(Some(*bug));
-        let found = (1..=*within).find_map(|seed| {
+        let found = iter::once(*known).chain(1..=*within).find_map(|seed| {
             let verdict = run(Tape::of_seed(seed), DAYS, false);
             Some((seed, verdict.failure?, verdict.tape))
         });
@@ -175,8 +178,7 @@ fn each_deliberate_bug_is_found() {
         match &found {
             Some((seed, failure, tape)) => {
                 assert!(failure.contains(*expected), "{name}, seed {seed}: {failure}");
-                let without = run(Tape::of_seed(*seed), DAYS, false).failure;
-                assert_eq!(without, None, "seed {seed} fails without {name}, too");
+                blameless.insert(*seed);
                 table += &format!("| {name} | {seed} | {failure} |\n");
                 if wanted.is_some() {
                     switch(Some(*bug));
@@ -186,6 +188,10 @@ fn each_deliberate_bug_is_found() {
             }
             None => missed.push(name),
         }
+    }
+    for seed in blameless {
+        let without = run(Tape::of_seed(seed), DAYS, false).failure;
+        assert_eq!(without, None, "seed {seed} fails without a bug, too");
     }
     println!("{table}");
     assert!(missed.is_empty(), "not found: {missed:?}");
