@@ -190,12 +190,20 @@ impl Refusal {
         })
     }
 
-    /// Returns what WeChat said, without the address in its second form.
+    /// Returns what WeChat said, without the address in its second form and without its advice on the quota, which is the
+    /// table's, too.
     fn shown_text(&self) -> String {
-        match self.ip() {
+        const ADVICE: &str = ", could get access_token by getStableAccessToken, more details at ";
+        let mut text = match self.ip() {
             Some(ip) => self.text.replace(&format!(" ipv6 ::ffff:{ip}"), ""),
             None => self.text.clone(),
+        };
+        if let Some(start) = text.find(ADVICE) {
+            let link = &text[start + ADVICE.len()..];
+            let length = ADVICE.len() + link.find(' ').unwrap_or(link.len());
+            text.replace_range(start..start + length, "");
         }
+        text
     }
 
     /// Returns WeChat's identifier of this call: three groups of 8 hex digits, the first of them the Unix time.

@@ -206,7 +206,7 @@ fn a_mirror_of_such_a_server_publishes_none() {
     ));
     write_with_mode(&mirror.path("key"), &setup.one.key, 0o600);
     let ran = mirror.run(&["fetch", "--timeout", "10s"]);
-    assert!(ran.stderr.contains("hands out tokens of its own (--opaque-tokens)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("mirror one without --opaque-tokens"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("wxo_"), "{}", ran.stderr);
     assert_eq!(mirror.token("default"), None);
 }
