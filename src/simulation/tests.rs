@@ -38,7 +38,6 @@ const SITUATIONS: &[&str] = &[
     "stopped at an operation",
     "ticket handed out",
     "token confirmed",
-    "token probed",
     "token renewed",
     "WeChat busy",
 ];
