@@ -110,7 +110,7 @@ messages! {
          that asks replaces it";
         "请同时给出 --refresh。", "有 --gateway 而无 --refresh：被微信拒绝的 token 不会在此更换，调用会一直失败，直到负责刷新的主机将其更换";
     }
-    ALLOWS_NOBODY<1> {
+    ALLOWS_NO_OTHER_HOST<1> {
         "Give --allow.", "listens on {0} and allows no other host";
         "请给出 --allow。", "监听 {0}，但不允许任何其他主机";
     }

@@ -79,7 +79,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     if let (true, Some(bound)) =
         (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
     {
-        error!("serve: {}", messages::ALLOWS_NOBODY.with([bound]));
+        error!("serve: {}", messages::ALLOWS_NO_OTHER_HOST.with([bound]));
     }
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();

@@ -24,7 +24,7 @@ impl Config<'_> {
         let given = self.given;
         let path = |path: &Option<PathBuf>| path.as_deref().map(absolute);
         let text = |text: &Option<String>| text.clone();
-        // The unit's directory is not that of whoever pastes the command.
+        // The unit's directory is not the one in which the command is pasted.
         let of_unit = || variable("STATE_DIRECTORY").as_deref().and_then(first_of_list);
         let dir = self.common.dir.clone().or_else(|| match self.file.dir {
             None => of_unit(),

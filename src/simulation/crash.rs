@@ -71,7 +71,7 @@ fn promise_1_whatever_the_power_cuts_off_the_document_is_whole_and_a_completed_o
                     "{text:?} after {operations} operations, {lasting} names, {remains:?}"
                 );
                 cuts += 1;
-                // What was left behind is in nobody's way.
+                // What was left behind does not hinder the next one.
                 replace(&[INTERIM, NEW]).unwrap();
             }
             if lasting >= pending {

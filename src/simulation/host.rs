@@ -110,7 +110,7 @@ impl Clock for HostClock {
     }
 
     fn timer(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
-        unimplemented!("no event loop is simulated")
+        unreachable!("simulated processes block, and run no event loop")
     }
 
     fn random(&self) -> u64 {

@@ -182,7 +182,7 @@ pub(super) fn note_ticket(world: &mut World, issued: &IssuedToken) {
     }
 }
 
-/// Notes a token that anybody was issued.
+/// Notes a token that WeChat has issued, to this program or another.
 pub(super) fn note_issued(world: &mut World, issued: &IssuedToken) {
     let token = issued.token.expose();
     if world.ledger.order_of(token).is_none() {
@@ -190,7 +190,7 @@ pub(super) fn note_issued(world: &mut World, issued: &IssuedToken) {
     }
 }
 
-/// Notes a token that another program was issued. On WeCom its age is known to nobody here.
+/// Notes a token that another program was issued. On WeCom, no program here knows its age.
 pub(super) fn note_issued_to_stranger(world: &mut World, issued: &IssuedToken) {
     let token = issued.token.expose();
     let is_new = world.ledger.order_of(token).is_none();
