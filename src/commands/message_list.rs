@@ -16,11 +16,10 @@ use crate::{config, model, os, refresh, scheduler, server, store, upstream};
 const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("accounts/mod.rs", 1, "the cause is an entry"),
     ("commands/setup/account.rs", 2, SETUP),
-    ("commands/setup/env_file.rs", 2, SETUP),
     ("commands/setup/host.rs", 3, SETUP),
     ("commands/setup/mod.rs", 13, SETUP),
     ("commands/setup/plan.rs", 1, SETUP),
-    ("commands/setup/step.rs", 6, SETUP),
+    ("commands/setup/step.rs", 5, SETUP),
     ("commands/setup/units.rs", 3, SETUP),
     ("config/edit.rs", 1, SETUP),
     ("config/mod.rs", 1, "the fault says how an AppID looks"),

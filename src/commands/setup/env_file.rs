@@ -10,6 +10,8 @@ use anyhow::Result;
 use super::step::SetupStep;
 use crate::config::edit;
 use crate::error::Exit;
+use crate::language::in_both;
+use crate::message::cannot;
 
 /// The variables of the one account that a unit without a config has.
 const ACCOUNT: [&str; 7] = [
@@ -38,7 +40,8 @@ impl EnvFile {
         let text = match fs::read_to_string(&path) {
             Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
             text => text.map_err(|err| {
-                Exit::Usage.error(format!("cannot read {}: {err}", path.display()))
+                let what = cannot("read", "读取", path.display());
+                Exit::Usage.error(format!("{what}: {err}"))
             })?,
         };
         Ok(EnvFile { path, text })
@@ -50,10 +53,15 @@ impl EnvFile {
             ["WXTOKEN_CONFIG", "WXTOKEN_DIR"].into_iter().find(|it| self.value(it).is_some());
         match other {
             None => Ok(()),
-            Some(name) => Err(Exit::Usage.error(format!(
-                "{}: {name}: setup writes the config of the system, and says where; remove it there",
-                self.path.display()
-            ))),
+            Some(name) => {
+                let path = self.path.display();
+                Err(Exit::Usage.error(in_both(
+                    format!(
+                        "Remove {name} from {path}: setup writes the config of the system, and says where."
+                    ),
+                    format!("请从 {path} 中删除 {name}：setup 写入系统配置，位置由其决定。"),
+                )))
+            }
         }
     }
 

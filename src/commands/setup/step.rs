@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::host::{SetupHost, USER, find_program};
 use crate::error::Exit;
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
 use crate::log::{printable, without_secrets};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 use crate::os::file::read::{self, Access};
@@ -251,7 +251,10 @@ pub(super) fn output_of(words: &[&str]) -> Option<String> {
 /// Returns the user's crontab; an empty one if there is none. Fails if it cannot be read as it is: what is written then
 /// would replace it.
 pub(super) fn crontab() -> Result<String> {
-    let failed = |why: &str| Exit::Usage.error(format!("cannot read your crontab: {why}"));
+    let failed = |why: &str| {
+        let english = format!("cannot read your crontab: {why}");
+        Exit::Usage.error(in_both(english, format!("无法读取 crontab：{why}")))
+    };
     let path = find_program("crontab").unwrap_or_else(|| PathBuf::from("crontab"));
     let mut command = Command::new(path);
     let output = command.arg("-l").env("LC_ALL", "C").stdin(Stdio::null()).output();

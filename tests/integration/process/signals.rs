@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -103,7 +104,8 @@ fn serve_answers_and_ends_although_its_stdout_is_not_read() {
     let mut serve = sandbox.command(&["serve", "--listen", &listen]);
     let (_reader, writer) = full_pipe(true);
     let child = serve.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("it listens", || socket.exists());
+    // The file is there before connections are taken.
+    eventually("it listens", || UnixStream::connect(&socket).is_ok());
     let mut caller = Caller::new(connect_unix(&listen));
     assert_eq!(caller.get("/token").status, 200);
     send("TERM", &child);
