@@ -102,7 +102,11 @@ esac
 
     /// Returns `wxtoken setup ARGS…`, whose WeChat is the stand-in.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = wxtoken();
+        self.command_of(wxtoken(), args)
+    }
+
+    /// Returns the same, by this program.
+    fn command_of(&self, mut command: Command, args: &[&str]) -> Command {
         command.arg("setup").args(args).arg("--root").arg(self.root.path());
         command.args(["--base-url", &self.wechat.url()]);
         let path = std::env::var("PATH").unwrap();
@@ -539,9 +543,16 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     fs::set_permissions(machine.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let line = format!("wxtoken:x:{OTHER_USER}:{OTHER_USER}::/:/bin/false\n");
     fs::write(machine.path("etc/passwd"), line).unwrap();
-    // A copy in /tmp, which cron's user could not run, is installed.
-    let ran = machine.set_up(&[APPID], SECRET).exits(0);
-    ran.prints(&[
+    // A program that users besides root could replace is installed as a copy.
+    let copy = machine.path("open/wxtoken");
+    fs::create_dir(machine.path("open")).unwrap();
+    fs::set_permissions(machine.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(Command::new("cp").arg(wxtoken().get_program()).arg(&copy).status().unwrap().success());
+    let set_up = || {
+        let program = with_environment_of(&wxtoken(), &copy);
+        with_input(machine.command_of(program, &[APPID, "--secret-file", "-"]), SECRET)
+    };
+    set_up().exits(0).prints(&[
         "usr/local/bin/wxtoken",
         "secrets/default.secret (0600)",
         "sudo -u wxtoken wxtoken check",
@@ -559,12 +570,12 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     let fetch = "* * * * * wxtoken /usr/local/bin/wxtoken fetch";
     for before in [cron.clone(), cron.replace(fetch, "* * * * * wxtoken /b/wxtoken fetch")] {
         fs::write(machine.path("etc/cron.d/wxtoken"), before).unwrap();
-        machine.set_up(&[APPID], SECRET).exits(0);
+        set_up().exits(0);
         assert_eq!(machine.read("etc/cron.d/wxtoken"), cron);
     }
     // One that was written by a person stays.
     fs::write(machine.path("etc/cron.d/wxtoken"), "* * * * * me x\n").unwrap();
-    machine.set_up(&[APPID], SECRET).exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
+    set_up().exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
 }
 
 #[needs(root)]

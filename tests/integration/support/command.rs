@@ -100,7 +100,8 @@ fn columns_without_return(line: &str) -> usize {
     visible.chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
 }
 
-fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {
+/// Returns `program` with the environment that `command` gives it, and without its arguments.
+pub(crate) fn with_environment_of(command: &Command, program: impl AsRef<OsStr>) -> Command {
     let mut other = Command::new(program);
     for (name, value) in command.get_envs() {
         match value {
