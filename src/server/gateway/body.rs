@@ -93,6 +93,8 @@ pub(crate) struct AnswerBody {
     /// `None` after the end.
     connection: Option<(Rc<Pool>, PooledConnection)>,
     gap: Option<Pin<Box<Sleep>>>,
+    /// Whether it broke off, which the client learns once it has what was read before.
+    is_broken: bool,
     /// Its call is under way until the answer is dropped.
     slot: Option<CallSlot>,
 }
@@ -109,6 +111,7 @@ impl AnswerBody {
             rest,
             connection: Some((Rc::clone(pool), connection)),
             gap: None,
+            is_broken: false,
             slot: None,
         }
     }
@@ -138,6 +141,9 @@ impl Body for AnswerBody {
             }
             return Poll::Ready(Some(Ok(Frame::data(begun))));
         }
+        if self.is_broken {
+            return Poll::Ready(Some(Err(io::Error::other("the answer broke off"))));
+        }
         let AnswerBody { rest, connection, .. } = &mut *self;
         let polled = match connection {
             Some((_, connection)) => connection.poll_frame(rest, cx),
@@ -153,7 +159,10 @@ impl Body for AnswerBody {
             }
             Poll::Ready(Some(Err(_))) => {
                 self.connection = None;
-                Poll::Ready(Some(Err(io::Error::other("the answer broke off"))))
+                self.is_broken = true;
+                // At an error, hyper drops what it has not sent yet, the head as well. At a pause it sends that.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 self.end();

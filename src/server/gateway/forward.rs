@@ -325,6 +325,14 @@ impl Gateway {
                 Err(_) => return Err(GatewayError::NoAnswerInTime),
             }
         };
+        if !is_whole {
+            // An answer that has broken off by now is told as such: nothing of it is sent yet.
+            match poll_fn(|cx| Poll::Ready(connection.poll_frame(&mut rest, cx))).await {
+                Poll::Ready(Some(Err(_))) => return Err(GatewayError::NoAnswer),
+                Poll::Ready(Some(Ok(frame))) => begun.extend(frame.into_data()),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+        }
         let (body, errcode) = if is_whole {
             self.pool.put(connection);
             let whole = join(begun);

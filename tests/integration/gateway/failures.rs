@@ -242,6 +242,39 @@ fn an_answer_that_switches_protocols_is_no_answer() {
     assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{answer:?}");
 }
 
+/// A connection that is closed without a head is one that some clients repeat their call on, which WeChat may have carried out.
+#[test]
+fn an_answer_that_breaks_off_has_a_head_at_least() {
+    let wechat = WeChat::start();
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+    let upstream = Upstream::new(&wechat, move |call| match call.path() {
+        "/cgi-bin/known" => {
+            Reply::Closing(format!("{chunked}5\r\nhello\r\nno length").into_bytes())
+        }
+        "/cgi-bin/piece" => {
+            let head = format!("{chunked}5\r\nhello\r\n").into_bytes();
+            Reply::Pieces(vec![head, b"no length".to_vec()])
+        }
+        _ => Reply::Closing(long.as_bytes().to_vec()),
+    });
+    let home = home(&[&upstream.url()]);
+    let server = home.serve(&["--gateway"]);
+    let answer = server.get("/cgi-bin/known");
+    assert_eq!((answer.status, &answer.json()["errcode"]), (502, &json!(-1)), "{answer:?}");
+    // Chance decides whether the gateway sees the break before the head goes out.
+    for path in ["/cgi-bin/piece", "/cgi-bin/long"] {
+        let mut caller = server.caller();
+        caller
+            .send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        let mut all = Vec::new();
+        caller.read_all(&mut all);
+        let all = String::from_utf8_lossy(&all).into_owned();
+        let is_cut_off = all.starts_with("HTTP/1.1 200 ") && !all.ends_with("0\r\n\r\n");
+        assert!(is_cut_off || all.starts_with("HTTP/1.1 502 "), "{path}: {all}");
+    }
+}
+
 #[test]
 fn heads_that_announce_an_answer_without_end_are_no_answer() {
     let wechat = WeChat::start();
