@@ -76,7 +76,7 @@ fn check_changes(mut record: Record, now: UtcDateTime) {
     }
 }
 
-/// What comes from the file counts for a day at most, and never from the future on.
+/// What is read from the file counts for a day at most, and nothing counts before its time.
 fn check_file(data: &[u8], now: UtcDateTime) {
     SCRATCH.with(|scratch| {
         let path = scratch.write("a.state", data);
@@ -86,11 +86,20 @@ fn check_file(data: &[u8], now: UtcDateTime) {
         };
         let Some(record) = read("wx1", now) else { return };
         assert!(read("wx2", now).is_none(), "another account's record");
-        let later = now + LONGEST_REFUSAL + time::Duration::minutes(2);
-        assert!(record.refusal("r", now).is_none_or(|(_, until)| until <= later));
-        assert!(record.lost(now).is_none_or(|it| it.last_at <= later));
-        let next_day = read("wx1", now + 2 * DAY).expect("the same record");
-        assert!(next_day.lost(now + 2 * DAY).is_none(), "lost for more than a day");
-        assert!(next_day.refusal("r", now + 2 * DAY).is_none(), "refused for more than a day");
+        assert_counts_briefly(&record, now);
+        let in_two_days = now + 2 * DAY;
+        assert!(record.lost(in_two_days).is_none(), "lost for more than a day");
+        assert!(record.refusal("r", in_two_days).is_none(), "refused for more than a day");
+        // Read again then, it has what was from the future before.
+        let record = read("wx1", in_two_days).expect("the same record");
+        assert_counts_briefly(&record, in_two_days);
     });
+}
+
+/// What a record that was read at `now` says began no more than a day before, and ends no more than a day after.
+fn assert_counts_briefly(record: &Record, now: UtcDateTime) {
+    let (earliest, latest) = (now - DAY, now + time::Duration::minutes(2));
+    assert!(record.refusal("r", now).is_none_or(|(_, until)| until <= latest + LONGEST_REFUSAL));
+    let is_recent = |at: UtcDateTime| earliest < at && at <= latest;
+    assert!(record.lost(now).is_none_or(|it| is_recent(it.last_at)), "lost at another time");
 }
