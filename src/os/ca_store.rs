@@ -7,11 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::log::debug;
 use crate::message::messages;
@@ -61,6 +61,30 @@ pub(crate) fn of_system() -> Result<&'static CaStore, &'static str> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
     let store = STORE.get_or_init(|| CaStore::read(variable(FILE), variable(DIRECTORIES)));
     store.as_ref().map_err(String::as_str)
+}
+
+/// Returns Mozilla's roots, and these certificates where they are not among them. One that cannot be a trust anchor is passed
+/// over.
+pub(crate) fn beside_public<'a>(
+    more: impl Iterator<Item = &'a CertificateDer<'static>>,
+) -> RootCertStore {
+    let mut added = RootCertStore::empty();
+    added.add_parsable_certificates(more.cloned());
+    let mut roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+    for root in added.roots {
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    RootCertStore { roots }
+}
+
+/// Returns the configuration of a TLS client that trusts these roots.
+pub(crate) fn tls_client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl CaStore {

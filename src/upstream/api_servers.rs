@@ -68,7 +68,7 @@ impl<'a> ApiServersReader<'a> {
             return Ok(Arc::clone(known));
         }
         let roots = self.connector.roots(config.ca_file.as_deref())?;
-        let tls = Arc::new(roots.client_config()?);
+        let tls = Arc::new(roots.pool_config());
         self.tls.insert(config.ca_file.clone(), Arc::clone(&tls));
         Ok(tls)
     }

@@ -2,6 +2,9 @@
 //! without URLs. Knows nothing of tokens. A request goes to the next server only if the one before certainly never
 //! received it.
 
+mod gate;
+mod tls;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::RecvTimeoutError;
@@ -13,9 +16,10 @@ use ureq::unversioned::transport::time::Duration as Never;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector, NextTimeout};
 use zeroize::Zeroizing;
 
+use self::gate::Gate;
+use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
-use super::gate::Gate;
 use super::roots::{TrustedRoots, said_by_rustls};
 use crate::log::{self, printable};
 use crate::message::messages;
@@ -224,9 +228,9 @@ impl Client {
             .max_response_header_size(MAX_HEAD)
             .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
             .proxy(target.proxy.as_ref().map(Proxy::to_ureq))
-            .tls_config(self.roots.tls_config())
             .build();
-        let connector = DefaultConnector::default().chain(gate.clone());
+        let tls = TlsClient(self.roots.client_config());
+        let connector = DefaultConnector::default().chain(tls).chain(gate.clone());
         ureq::Agent::with_parts(config, connector, BoundedResolver)
     }
 }
@@ -363,7 +367,6 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             !message.contains("responded 4"),
         ),
         ureq::Error::InvalidProxyUrl => no_response("the proxy's address is not valid", false),
-        ureq::Error::Rustls(err) => tls_failed(tls_failure(err), &said_by_rustls(err)),
         ureq::Error::Tls(what) => tls_failed(TlsFailure::Other, what),
         // An untrusted certificate arrives as an I/O error with rustls's error inside.
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {

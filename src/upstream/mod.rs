@@ -14,7 +14,6 @@ pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod error;
-mod gate;
 pub(crate) mod mirror;
 pub(crate) mod ping;
 pub(crate) mod roots;

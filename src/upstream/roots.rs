@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
 use time::UtcDateTime;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use crate::log::printable;
 use crate::message::{cannot, messages};
@@ -18,64 +20,52 @@ use crate::os::file::read::{self, MAX_PEM, Protection};
 /// What the names of the CAs that `wxtoken ca` makes begin with.
 pub(crate) const OWN_CA: &str = "wxtoken CA";
 
-/// Trusted root certificates. Servers are always verified. Cheap to clone.
+/// Trusted root certificates, as the configuration of a TLS client. Servers are always verified. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct TrustedRoots(TlsConfig);
+pub(crate) struct TrustedRoots(Arc<ClientConfig>);
 
 impl TrustedRoots {
     /// Returns Mozilla's roots alone.
     #[cfg(test)]
     pub(crate) fn public() -> TrustedRoots {
-        TrustedRoots::beside_public(Vec::new(), &CaStore::default())
+        TrustedRoots::trusting(beside_public(&[], &CaStore::default())).unwrap()
     }
 
     /// Returns Mozilla's roots and those of the system's CA store. Fails if the environment names one that cannot be used.
     pub(crate) fn of_system() -> Result<TrustedRoots> {
-        Ok(TrustedRoots::beside_public(Vec::new(), system()?))
+        TrustedRoots::trusting(beside_public(&[], system()?))
     }
 
     /// Returns the same and the certificates in a CA file. Fails if there are none in it.
     pub(crate) fn with_ca_file(path: &Path) -> Result<TrustedRoots> {
-        Ok(TrustedRoots::beside_public(read_ca_file(path)?, system()?))
+        TrustedRoots::trusting(beside_public(&read_ca_file(path)?, system()?))
     }
 
-    /// Returns Mozilla's roots, `more` and those of `store`.
-    fn beside_public(more: Vec<Certificate<'static>>, store: &CaStore) -> TrustedRoots {
-        let builder = TlsConfig::builder();
-        if more.is_empty() && store.certificates.is_empty() {
-            return TrustedRoots(builder.build());
-        }
-        let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        let system = store.certificates.iter().filter(|it| !is_own_ca(it));
-        let system = system.filter(|it| !public.clone().any(|root| root == *it));
-        let der = public.clone().chain(system).map(|it| Certificate::from_der(it).to_owned());
-        TrustedRoots(builder.root_certs(RootCerts::from(more.into_iter().chain(der))).build())
+    fn trusting(roots: RootCertStore) -> Result<TrustedRoots> {
+        let mut config = ca_store::tls_client(roots).context(NO_TLS.text())?;
+        // Requests are hours apart, and each verifies the server.
+        config.resumption = Resumption::disabled();
+        Ok(TrustedRoots(Arc::new(config)))
     }
 
-    /// Returns the configuration of a TLS client that speaks HTTP/1.1, for connections that are not ureq's.
-    pub(super) fn client_config(&self) -> Result<rustls::ClientConfig> {
-        let mut roots = rustls::RootCertStore::empty();
-        let public = || webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
-        match self.0.root_certs() {
-            RootCerts::Specific(certificates) => roots.add_parsable_certificates(
-                certificates.iter().map(|it| CertificateDer::from(it.der().to_vec())),
-            ),
-            _ => roots.add_parsable_certificates(public()),
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context(NO_TLS.text())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    /// Returns the configuration for ureq.
-    pub(super) fn tls_config(&self) -> TlsConfig {
+    /// Returns the configuration of a TLS client for single requests.
+    pub(super) fn client_config(&self) -> Arc<ClientConfig> {
         self.0.clone()
     }
+
+    /// Returns the configuration of a TLS client that speaks HTTP/1.1 over many connections.
+    pub(super) fn pool_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = Resumption::default();
+        config
+    }
+}
+
+/// Returns Mozilla's roots, `more` and those of `store`.
+fn beside_public(more: &[CertificateDer<'static>], store: &CaStore) -> RootCertStore {
+    let system = store.certificates.iter().filter(|it| !is_own_ca(it));
+    ca_store::beside_public(more.iter().chain(system))
 }
 
 /// Whether `wxtoken ca` has made this certificate. It is for clients of `serve`: where a hosts file leads WeChat's hosts to a
@@ -109,7 +99,7 @@ messages! {
 }
 
 /// Reads the certificates of a CA file.
-fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
+fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = match read::read(path, Protection::WritableByOwner, MAX_PEM) {
         Ok(pem) => pem,
         Err(err) => {
@@ -117,18 +107,12 @@ fn read_ca_file(path: &Path) -> Result<Vec<Certificate<'static>>> {
                 .with_context(|| cannot("read CA file", "读取 CA 文件", path.display()));
         }
     };
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(&pem) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
-            Ok(_) => {}
-            Err(_) => bail!(NOT_PEM.with([&path.display()])),
-        }
-    }
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let Ok(mut certificates) = certificates else { bail!(NOT_PEM.with([&path.display()])) };
     if certificates.is_empty() {
         bail!(NO_CERTIFICATE.with([&path.display()]));
     }
-    certificates.retain(|it| !is_own_ca(it.der()));
+    certificates.retain(|it| !is_own_ca(it));
     match certificates.is_empty() {
         true => bail!(OWN_CA_FILE.with([&path.display()])),
         false => Ok(certificates),
@@ -182,15 +166,8 @@ mod tests {
         std::fs::write(&path, own.pem() + &authority().0).unwrap();
         assert_eq!(read_ca_file(&path).unwrap().len(), 1);
         let store = CaStore { certificates: vec![own.der().clone()], ..CaStore::default() };
-        let roots = TrustedRoots::beside_public(Vec::new(), &store);
-        assert_eq!(count(&roots), count(&TrustedRoots::public()));
-    }
-
-    fn count(roots: &TrustedRoots) -> usize {
-        match roots.0.root_certs() {
-            RootCerts::Specific(roots) => roots.len(),
-            _ => webpki_root_certs::TLS_SERVER_ROOT_CERTS.len(),
-        }
+        let public = beside_public(&[], &CaStore::default());
+        assert_eq!(beside_public(&[], &store).len(), public.len());
     }
 
     #[test]
@@ -198,19 +175,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, authority().0).unwrap();
-        let public = count(&TrustedRoots::public());
+        let public = beside_public(&[], &CaStore::default()).len();
         assert!(public > 100, "the public roots are many");
-        let known = webpki_root_certs::TLS_SERVER_ROOT_CERTS[0].clone();
-        let certificates = vec![known, authority().1.into()];
+        let certificates = vec![authority().1.into()];
         let store = CaStore { certificates, ..CaStore::default() };
-        for (roots, more) in [
-            (TrustedRoots::beside_public(read_ca_file(&path).unwrap(), &CaStore::default()), 1),
-            (TrustedRoots::beside_public(Vec::new(), &store), 1),
-            (TrustedRoots::beside_public(read_ca_file(&path).unwrap(), &store), 2),
+        let of_file = read_ca_file(&path).unwrap();
+        for (more, store, expected) in [
+            (&*of_file, &CaStore::default(), 1),
+            (&[], &store, 1),
+            (&of_file, &store, 2),
+            // Of the same authority, once.
+            (&of_file, &CaStore { certificates: of_file.clone(), ..CaStore::default() }, 1),
         ] {
-            assert_eq!(count(&roots), public + more);
-            assert!(!roots.0.disable_verification());
+            assert_eq!(beside_public(more, store).len(), public + expected);
         }
-        assert!(!TrustedRoots::public().0.disable_verification());
     }
 }
