@@ -1,94 +1,274 @@
 //! A connection to Redis on which a whole answer has to arrive within the timeout. The timeout of a socket is for each
 //! read: a server that sends one byte at a time would be waited for without end.
 
-use std::io::{Error, ErrorKind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, OnceLock, Weak};
-use std::thread;
-use std::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use redis::{Connection, ConnectionLike, RedisResult, Value};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-/// How many overdue answers may be outstanding, each in a thread. Beyond that nothing is asked.
-pub(super) const MAX_OVERDUE: usize = 16;
+use super::protocol::{Answers, RedisCommand, RedisValue};
+use crate::model::address::redis_url::RedisNode;
 
-/// Counts overdue answers by its references: each holds one until it arrives.
-pub(super) type OverdueCount = Arc<()>;
+/// Why a command brought no answer, or none that is of use.
+#[derive(Debug)]
+pub(super) enum RedisError {
+    Io(io::Error),
+    /// Redis refused.
+    Refused {
+        code: String,
+        detail: String,
+    },
+    /// It answered what such a command is not answered.
+    Unexpected,
+}
 
-/// Asks in a thread of its own, which ends with the connection, or when an answer finds no receiver.
-pub(super) struct BoundedConnection {
-    commands: SyncSender<Vec<u8>>,
-    answers: Receiver<RedisResult<Value>>,
+pub(super) type RedisResult<T> = Result<T, RedisError>;
+
+impl From<io::Error> for RedisError {
+    fn from(err: io::Error) -> RedisError {
+        RedisError::Io(err)
+    }
+}
+
+impl RedisError {
+    /// Whether there was no answer in time.
+    pub(super) fn is_timeout(&self) -> bool {
+        matches!(self, RedisError::Io(err) if err.kind() == ErrorKind::TimedOut)
+    }
+
+    /// Returns the code of a refusal.
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            RedisError::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// An open connection. After an error of its stream it is of no use.
+pub(super) struct RedisConnection {
+    stream: RedisStream,
+    answers: Answers,
     timeout: Duration,
-    db: i64,
-    /// Whether the next answer could belong to an earlier command.
     is_over: bool,
-    overdue: Weak<()>,
-    /// What the thread holds while its answer is overdue.
-    held: Arc<OnceLock<OverdueCount>>,
 }
 
-impl BoundedConnection {
-    /// Takes over `connection`. An answer that is not there after `timeout` is counted in `overdue` until it arrives.
-    pub(super) fn new(
-        mut connection: Connection,
+impl RedisConnection {
+    /// Connects over TCP, with this configuration over TLS. Blocks for as long as the name is looked up.
+    pub(super) fn to_node(
+        node: &RedisNode,
+        tls: Option<Arc<ClientConfig>>,
         timeout: Duration,
-        overdue: &OverdueCount,
-    ) -> RedisResult<BoundedConnection> {
-        let db = connection.get_db();
-        let (commands, received) = mpsc::sync_channel::<Vec<u8>>(1);
-        let (answered, answers) = mpsc::sync_channel(1);
-        let held = Arc::new(OnceLock::new());
-        let held_by_thread = held.clone();
-        thread::Builder::new().spawn(move || {
-            let _held = held_by_thread;
-            for command in received {
-                if answered.send(connection.req_packed_command(&command)).is_err() {
-                    return;
-                }
+    ) -> io::Result<RedisConnection> {
+        let deadline = Instant::now() + timeout;
+        let addresses: Vec<_> = (node.host.as_str(), node.port).to_socket_addrs()?.collect();
+        let socket = Socket::new(SocketKind::Tcp(connect_to_any(&addresses, deadline)?), deadline);
+        let stream = match tls {
+            None => RedisStream::Plain(socket),
+            Some(tls) => {
+                let name = ServerName::try_from(node.host.clone());
+                let name = name.map_err(|err| io::Error::new(ErrorKind::InvalidInput, err))?;
+                let connection = ClientConnection::new(tls, name)
+                    .map_err(|err| io::Error::new(ErrorKind::InvalidData, err))?;
+                RedisStream::Tls(Box::new(StreamOwned::new(connection, socket)))
             }
-        })?;
-        let overdue = Arc::downgrade(overdue);
-        Ok(BoundedConnection { commands, answers, timeout, db, is_over: false, overdue, held })
+        };
+        Ok(RedisConnection::over(stream, timeout))
     }
 
-    fn fail<T>(&mut self, kind: ErrorKind) -> RedisResult<T> {
-        self.is_over = true;
-        Err(Error::from(kind).into())
+    /// Connects to a socket in the file system.
+    pub(super) fn to_unix(path: &Path, timeout: Duration) -> io::Result<RedisConnection> {
+        let socket = SocketKind::Unix(UnixStream::connect(path)?);
+        let stream = RedisStream::Plain(Socket::new(socket, Instant::now() + timeout));
+        Ok(RedisConnection::over(stream, timeout))
+    }
+
+    fn over(stream: RedisStream, timeout: Duration) -> RedisConnection {
+        RedisConnection { stream, answers: Answers::default(), timeout, is_over: false }
+    }
+
+    /// Whether it can be used further.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_over
+    }
+
+    /// Sends a command, and returns its answer. Fails if Redis refuses it, or has not answered within the timeout.
+    pub(super) fn query(&mut self, command: &RedisCommand) -> RedisResult<RedisValue> {
+        self.send(command)?;
+        let answer = self.receive(self.timeout);
+        // The next answer could belong to this command.
+        self.is_over |= matches!(&answer, Err(RedisError::Io(_)));
+        answer
+    }
+
+    /// Sends a command, whose answer is to be received.
+    pub(super) fn send(&mut self, command: &RedisCommand) -> io::Result<()> {
+        self.stream.socket().set_deadline(self.timeout);
+        command.send(&mut self.stream).inspect_err(|_| self.is_over = true)
+    }
+
+    /// Receives an answer. After a timeout it can be received later.
+    pub(super) fn receive(&mut self, patience: Duration) -> RedisResult<RedisValue> {
+        self.stream.socket().set_deadline(patience);
+        loop {
+            match self.answers.take()? {
+                Some(RedisValue::Refusal { code, detail }) => {
+                    return Err(RedisError::Refused { code, detail });
+                }
+                Some(answer) => return Ok(answer),
+                None => {}
+            }
+            let mut arrived = [0; 16 << 10];
+            match self.stream.read(&mut arrived) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(count) => self.answers.add(&arrived[..count]),
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
     }
 }
 
-impl ConnectionLike for BoundedConnection {
-    fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
-        if self.is_over || self.commands.send(command.to_vec()).is_err() {
-            return self.fail(ErrorKind::UnexpectedEof);
-        }
-        match self.answers.recv_timeout(self.timeout) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some(overdue) = self.overdue.upgrade() {
-                    let _ = self.held.set(overdue); // At most one answer is overdue.
-                }
-                self.fail(ErrorKind::TimedOut)
+/// Connects to the first of these addresses that answers. The time left is shared with the remaining ones.
+fn connect_to_any(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    for (nth, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - nth).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, share.max(LEAST_WAIT)) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
             }
-            Err(RecvTimeoutError::Disconnected) => self.fail(ErrorKind::UnexpectedEof),
+            Err(err) => last = err,
+        }
+    }
+    Err(last)
+}
+
+/// A socket cannot be given no time at all.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+enum SocketKind {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A socket with a deadline for all reads and writes together.
+struct Socket {
+    kind: SocketKind,
+    deadline: Instant,
+    /// Whether the one read or write has been that is allowed after the deadline. What has come while this process was stopped
+    /// is taken in by it.
+    is_overdue: bool,
+}
+
+impl Socket {
+    fn new(kind: SocketKind, deadline: Instant) -> Socket {
+        Socket { kind, deadline, is_overdue: false }
+    }
+
+    fn set_deadline(&mut self, patience: Duration) {
+        self.deadline = Instant::now() + patience;
+        self.is_overdue = false;
+    }
+
+    /// Returns how long the next read or write may take.
+    fn left(&mut self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() && std::mem::replace(&mut self.is_overdue, true) {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left.max(LEAST_WAIT)))
+    }
+}
+
+/// A socket's timeout is told as if it were not to block.
+fn timed_out(err: io::Error) -> io::Error {
+    match err.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => err,
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left()?;
+        let read = match &mut self.kind {
+            SocketKind::Tcp(stream) => {
+                stream.set_read_timeout(left)?;
+                stream.read(buffer)
+            }
+            SocketKind::Unix(stream) => {
+                stream.set_read_timeout(left)?;
+                stream.read(buffer)
+            }
+        };
+        read.map_err(timed_out)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.left()?;
+        let written = match &mut self.kind {
+            SocketKind::Tcp(stream) => {
+                stream.set_write_timeout(left)?;
+                stream.write(bytes)
+            }
+            SocketKind::Unix(stream) => {
+                stream.set_write_timeout(left)?;
+                stream.write(bytes)
+            }
+        };
+        written.map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum RedisStream {
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
+}
+
+impl RedisStream {
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            RedisStream::Plain(socket) => socket,
+            RedisStream::Tls(stream) => &mut stream.sock,
+        }
+    }
+}
+
+impl Read for RedisStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            RedisStream::Plain(socket) => socket.read(buffer),
+            RedisStream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for RedisStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            RedisStream::Plain(socket) => socket.write(bytes),
+            RedisStream::Tls(stream) => stream.write(bytes),
         }
     }
 
-    /// For pipelines, which are not used.
-    fn req_packed_commands(&mut self, _: &[u8], _: usize, _: usize) -> RedisResult<Vec<Value>> {
-        self.fail(ErrorKind::Unsupported)
-    }
-
-    fn get_db(&self) -> i64 {
-        self.db
-    }
-
-    fn check_connection(&mut self) -> bool {
-        self.is_open()
-    }
-
-    fn is_open(&self) -> bool {
-        !self.is_over
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            RedisStream::Plain(socket) => socket.flush(),
+            RedisStream::Tls(stream) => stream.flush(),
+        }
     }
 }

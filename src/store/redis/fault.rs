@@ -4,11 +4,9 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisError;
-
+use super::connection::RedisError;
 use crate::os::descriptors::shortage;
 
 /// The commands that are sent, by themselves or in scripts.
@@ -57,21 +55,21 @@ impl RedisFault {
         RedisFault { is_unreachable, what }
     }
 
-    /// Describes an error of the library. The server had `timeout` to answer.
+    /// Describes an error. The server had `timeout` to answer.
     pub(super) fn new(err: &RedisError, timeout: Duration) -> RedisFault {
-        let io = io_error(err);
-        let what = if err.is_timeout() {
-            format!("no answer within {}", humantime::format_duration(timeout))
-        } else if let Some(io) = io {
-            match io.kind() {
-                ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-                _ => described_io(io),
+        let what = match err {
+            _ if err.is_timeout() => {
+                format!("no answer within {}", humantime::format_duration(timeout))
             }
-        } else {
-            described_answer(err)
+            RedisError::Io(io) if io.kind() == ErrorKind::UnexpectedEof => {
+                "it closed the connection".to_owned()
+            }
+            RedisError::Io(io) => described_io(io),
+            RedisError::Refused { code, detail } => described_refusal(code, detail),
+            RedisError::Unexpected => "its answer is none to what was asked".to_owned(),
         };
-        let is_unreachable =
-            io.is_some() || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
+        let is_unreachable = matches!(err, RedisError::Io(_))
+            || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
         RedisFault { is_unreachable, what }
     }
 }
@@ -85,30 +83,12 @@ fn described_io(io: &io::Error) -> String {
 
 /// Whether the same could succeed over another connection.
 pub(super) fn may_be_cured_by_reconnecting(err: &RedisError) -> bool {
-    err.is_io_error()
+    matches!(err, RedisError::Io(_))
         || matches!(err.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH"))
 }
 
-/// Returns the I/O error behind an error of the library, which wraps it in an `Arc`.
-fn io_error(err: &RedisError) -> Option<&io::Error> {
-    let source = Error::source(err)?;
-    let source = source.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
-    source.downcast_ref()
-}
-
 /// Describes what the server answered.
-fn described_answer(err: &RedisError) -> String {
-    let detail = err.detail().unwrap_or_default();
-    let code = match err.code() {
-        _ if err.kind() == redis::ErrorKind::AuthenticationFailed
-            && !is_without_password(detail) =>
-        {
-            "WRONGPASS"
-        }
-        Some(code) => code,
-        None if detail.is_empty() => return err.category().to_owned(),
-        None => "ERR",
-    };
+fn described_refusal(code: &str, detail: &str) -> String {
     let meaning = meaning(code, detail);
     let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
     format!("it says {code}: {meaning}")
@@ -124,7 +104,9 @@ fn meaning(code: &str, detail: &str) -> String {
     let has = |part: &str| detail.contains(part);
     let known = match code {
         "NOAUTH" => "it wants a password: give [redis] password_file",
-        "WRONGPASS" => "it refuses user or password: see [redis] user and password_file",
+        _ if code == "WRONGPASS" || has("invalid password") => {
+            "it refuses user or password: see [redis] user and password_file"
+        }
         "NOPERM" if has(" channels ") => {
             "its user may not use the channel of [redis] prefix: allow &wxtoken:*, or that prefix"
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::fault::RedisFault;
 use super::local_copy::LocalCopy;
+use super::protocol::{RedisValue, command};
 use super::scripts;
 use super::server::RedisServer;
 use super::value::{InForce, StoredValue};
@@ -232,9 +233,8 @@ impl RedisFollower {
     fn subscribe(follower: &Weak<RedisFollower>, server: &RedisServer) -> Result<(), RedisFault> {
         let fault = |err| server.fault(&err);
         let mut connection = server.connect()?;
-        let mut subscription = connection.as_pubsub();
-        subscription.subscribe(server.settings.channel()).map_err(fault)?;
-        subscription.set_read_timeout(Some(LISTEN_STEP)).map_err(fault)?;
+        let subscribe = command("SUBSCRIBE").arg(server.settings.channel());
+        connection.query(&subscribe).map_err(fault)?;
         // Also for what was published before the subscription.
         let mut is_news = true;
         let mut silence = Duration::ZERO;
@@ -243,21 +243,26 @@ impl RedisFollower {
                 follower.request_look();
             }
             drop(follower); // Not kept alive by waiting.
-            is_news = match subscription.get_message() {
-                Ok(_) => true,
+            is_news = match connection.receive(LISTEN_STEP) {
+                Ok(announced) => is_announcement(&announced),
                 Err(err) if err.is_timeout() => false,
                 Err(err) => return Err(fault(err)),
             };
             silence = if is_news { Duration::ZERO } else { silence + LISTEN_STEP };
             if silence >= BETWEEN_PINGS {
-                subscription.set_read_timeout(Some(server.settings.timeout)).map_err(fault)?;
-                subscription.ping::<redis::Value>().map_err(fault)?;
-                subscription.set_read_timeout(Some(LISTEN_STEP)).map_err(fault)?;
+                // An announcement that comes before the answer is a sign of life as well.
+                is_news = is_announcement(&connection.query(&command("PING")).map_err(fault)?);
                 silence = Duration::ZERO;
             }
         }
         Ok(())
     }
+}
+
+/// Whether this is what a subscriber is sent for a message, and no answer to one of its commands.
+fn is_announcement(value: &RedisValue) -> bool {
+    let RedisValue::List(items) = value else { return false };
+    matches!(items.first(), Some(RedisValue::Bytes(kind)) if kind == b"message")
 }
 
 impl FollowedKey {

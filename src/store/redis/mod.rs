@@ -16,7 +16,7 @@ mod follower;
 mod lease;
 mod local_copy;
 mod lock;
-mod roots;
+pub(crate) mod protocol;
 mod scripts;
 mod server;
 pub(crate) mod value;
@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use redis::RedisResult;
 use time::UtcDateTime;
 
 use crate::log::{debug, error};
@@ -41,7 +40,7 @@ use crate::store::{Found, Lease, Store, Watch};
 #[cfg(test)]
 pub(crate) use lease::ALL as REDIS_MESSAGES;
 
-use connection::BoundedConnection;
+use connection::{RedisConnection, RedisResult};
 use fault::RedisFault;
 use follower::{FollowedKey, RedisFollower, RedisWatch};
 use lease::RedisLease;
@@ -183,7 +182,7 @@ impl RedisStore {
         &*self.server().clock
     }
 
-    fn run<T>(&self, act: impl Fn(&mut BoundedConnection) -> RedisResult<T>) -> Result<T> {
+    fn run<T>(&self, act: impl Fn(&mut RedisConnection) -> RedisResult<T>) -> Result<T> {
         self.server().run(act).map_err(|fault| self.server().error(&fault))
     }
 

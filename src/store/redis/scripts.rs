@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use redis::{RedisResult, cmd};
-
-use super::connection::BoundedConnection;
+use super::connection::{RedisConnection, RedisError, RedisResult};
+use super::protocol::{RedisValue, command};
 use crate::model::document::MAX_DOCUMENT;
 
 /// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms.
@@ -77,74 +76,79 @@ return 1";
 
 /// Reads the first bytes of each key, one more than a document has at most; `None` for one that cannot be read.
 pub(super) fn read(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     keys: &[&str],
 ) -> RedisResult<Vec<Option<Vec<u8>>>> {
-    cmd("EVAL").arg(READ).arg(keys.len()).arg(keys).arg(MAX_DOCUMENT).query(connection)
+    let read = command("EVAL").arg(READ).number(keys.len()).args(keys).number(MAX_DOCUMENT);
+    let values = connection.query(&read)?.into_list().ok_or(RedisError::Unexpected)?;
+    Ok(values.into_iter().map(RedisValue::into_bytes).collect())
 }
 
 /// Reads the first bytes of one key, one more than a document has at most. Empty if there is no such key.
-pub(super) fn read_one(connection: &mut BoundedConnection, key: &str) -> RedisResult<Vec<u8>> {
-    cmd("GETRANGE").arg(key).arg(0).arg(MAX_DOCUMENT).query(connection)
+pub(super) fn read_one(connection: &mut RedisConnection, key: &str) -> RedisResult<Vec<u8>> {
+    let read = command("GETRANGE").arg(key).number(0).number(MAX_DOCUMENT);
+    connection.query(&read)?.into_bytes().ok_or(RedisError::Unexpected)
 }
 
 /// Tries whether a script can write to `keys`.
-pub(super) fn try_writing(connection: &mut BoundedConnection, keys: &[&str]) -> RedisResult<()> {
-    cmd("EVAL").arg(TRY_WRITING).arg(keys.len()).arg(keys).query(connection)
+pub(super) fn try_writing(connection: &mut RedisConnection, keys: &[&str]) -> RedisResult<()> {
+    let eval = command("EVAL").arg(TRY_WRITING).number(keys.len()).args(keys);
+    connection.query(&eval).map(drop)
 }
 
 /// Runs each command that scripts run, at a key that is not used otherwise and on the channel. A refused one is then named
 /// by the server, which does not do so in a script.
 pub(super) fn try_commands(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     unused: &str,
     channel: &str,
 ) -> RedisResult<()> {
-    let at_key = |name: &str| {
-        let mut command = cmd(name);
-        command.arg(unused);
-        command
-    };
-    at_key("SET").arg("").arg("PX").arg(1000).query::<()>(connection)?;
-    at_key("GET").query::<()>(connection)?;
-    at_key("GETRANGE").arg(0).arg(0).query::<()>(connection)?;
-    at_key("SETRANGE").arg(0).arg("").query::<()>(connection)?;
-    at_key("DEL").query::<()>(connection)?;
-    // What is announced is not looked at.
-    cmd("PUBLISH").arg(channel).arg("").query(connection)
+    let at_key = |name| command(name).arg(unused);
+    for tried in [
+        at_key("SET").arg("").arg("PX").number(1000),
+        at_key("GET"),
+        at_key("GETRANGE").number(0).number(0),
+        at_key("SETRANGE").number(0).arg(""),
+        at_key("DEL"),
+        // What is announced is not looked at.
+        command("PUBLISH").arg(channel).arg(""),
+    ] {
+        connection.query(&tried)?;
+    }
+    Ok(())
 }
 
 /// Takes a lock, if it is free. Returns whether `owner` holds it now.
 pub(super) fn take_lock(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     lock: &str,
     owner: &str,
     life: Duration,
 ) -> RedisResult<bool> {
-    let mut eval = cmd("EVAL");
-    eval.arg(TAKE_LOCK).arg(1).arg(lock).arg(owner).arg(millis(life)).query(connection)
+    let eval = command("EVAL").arg(TAKE_LOCK).number(1).arg(lock).arg(owner).number(millis(life));
+    Ok(connection.query(&eval)?.is_one())
 }
 
 /// Releases a lock, if `owner` still holds it.
 pub(super) fn release_lock(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     lock: &str,
     owner: &str,
 ) -> RedisResult<()> {
-    cmd("EVAL").arg(RELEASE_LOCK).arg(1).arg(lock).arg(owner).query(connection)
+    let eval = command("EVAL").arg(RELEASE_LOCK).number(1).arg(lock).arg(owner);
+    connection.query(&eval).map(drop)
 }
 
 /// Extends a lock, and tries whether `keys` can be written. Returns whether `owner` still held the lock.
 pub(super) fn extend_lock(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     lock: &str,
     owner: &str,
     life: Duration,
     keys: &[&str],
 ) -> RedisResult<bool> {
-    let mut eval = cmd("EVAL");
-    eval.arg(EXTEND_LOCK).arg(1 + keys.len()).arg(lock).arg(keys);
-    eval.arg(owner).arg(millis(life)).query(connection)
+    let eval = command("EVAL").arg(EXTEND_LOCK).number(1 + keys.len()).arg(lock).args(keys);
+    Ok(connection.query(&eval.arg(owner).number(millis(life)))?.is_one())
 }
 
 /// What [`publish`] does.
@@ -163,15 +167,14 @@ pub(super) struct PublishArgs<'a> {
 
 /// Publishes a document. Returns whether it did: the fence may keep it out.
 pub(super) fn publish(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     args: &PublishArgs<'_>,
 ) -> RedisResult<bool> {
     let PublishArgs { owner, .. } = args;
-    let mut eval = cmd("EVAL");
-    eval.arg(PUBLISH).arg(2).arg(args.lock).arg(args.key);
-    eval.arg(args.document).arg(millis(args.life)).arg(args.expected);
-    eval.arg(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
-    eval.arg(args.channel).arg(MAX_DOCUMENT).query(connection)
+    let eval = command("EVAL").arg(PUBLISH).number(2).arg(args.lock).arg(args.key);
+    let eval = eval.arg(args.document).number(millis(args.life)).arg(args.expected);
+    let eval = eval.number(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
+    Ok(connection.query(&eval.arg(args.channel).number(MAX_DOCUMENT))?.is_one())
 }
 
 /// What [`write_also`] does.
@@ -188,23 +191,24 @@ pub(super) struct AlsoArgs<'a> {
 
 /// Writes `value` to the key `also`, while the document is as expected.
 pub(super) fn write_also(
-    connection: &mut BoundedConnection,
+    connection: &mut RedisConnection,
     args: &AlsoArgs<'_>,
     also: &str,
     value: &str,
 ) -> RedisResult<()> {
-    let mut eval = cmd("EVAL");
-    eval.arg(WRITE_ALSO).arg(2).arg(args.key).arg(also).arg(args.document).arg(value);
-    eval.arg(millis(args.life)).arg(i32::from(args.is_forced)).query(connection)
+    let eval = command("EVAL").arg(WRITE_ALSO).number(2).arg(args.key).arg(also);
+    let eval = eval.arg(args.document).arg(value);
+    let eval = eval.number(millis(args.life)).number(i32::from(args.is_forced));
+    connection.query(&eval).map(drop)
 }
 
 /// Waits until one replica has what was written, if there are replicas: a failover must not bring back what was replaced.
 /// Gives up on a replica that lags after `patience`.
-pub(super) fn await_replica(connection: &mut BoundedConnection, patience: Duration) {
-    let Ok(redis::Value::Array(role)) = cmd("ROLE").query(connection) else { return };
-    let has_replicas = matches!(role.get(2), Some(redis::Value::Array(them)) if !them.is_empty());
+pub(super) fn await_replica(connection: &mut RedisConnection, patience: Duration) {
+    let Ok(RedisValue::List(role)) = connection.query(&command("ROLE")) else { return };
+    let has_replicas = matches!(role.get(2), Some(RedisValue::List(them)) if !them.is_empty());
     if has_replicas {
-        let _ = cmd("WAIT").arg(1).arg(millis(patience)).query::<i64>(connection);
+        let _ = connection.query(&command("WAIT").number(1).number(millis(patience)));
     }
 }
 

@@ -1,24 +1,26 @@
 //! One Redis, as this process reaches it: connections that are opened on demand and closed at the first doubt, each step
 //! within the timeout, and faults in words that hold no token and no password. Knows nothing of keys.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult,
-};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::connection::{BoundedConnection, MAX_OVERDUE, OverdueCount};
+use super::connection::{RedisConnection, RedisError, RedisResult};
 use super::fault::{RedisFault, may_be_cured_by_reconnecting};
-use super::roots;
+use super::protocol::{RedisValue, command};
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
+use crate::os::ca_store;
 use crate::os::clock::Clock;
-use crate::os::file::read::{self, Protection, ReadError};
+use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
 use crate::os::thread;
 
 /// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
@@ -30,6 +32,9 @@ const DOWN_FOR: Duration = Duration::from_millis(500);
 /// How long a replica may take until it has what was written.
 const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
 
+/// What a Redis answers that knows no users.
+const MISCOUNTED_AUTH: &str = "wrong number of arguments for 'auth' command";
+
 /// The longest password, in bytes.
 const MAX_PASSWORD: usize = 1024;
 
@@ -38,10 +43,9 @@ pub(super) struct RedisServer {
     pub(super) settings: Arc<RedisSettings>,
     pub(super) clock: Arc<dyn Clock>,
     /// Each with the instant since which it is idle.
-    idle: Mutex<Vec<(BoundedConnection, Instant)>>,
+    idle: Mutex<Vec<(RedisConnection, Instant)>>,
     /// When it could last not be reached, and why.
     down: Mutex<Option<(Instant, RedisFault)>>,
-    overdue: OverdueCount,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,20 +55,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl RedisServer {
     /// Returns the server of these settings. Connects to nothing yet.
     pub(super) fn new(settings: Arc<RedisSettings>, clock: Arc<dyn Clock>) -> RedisServer {
-        RedisServer {
-            settings,
-            clock,
-            idle: Mutex::default(),
-            down: Mutex::default(),
-            overdue: OverdueCount::default(),
-        }
+        RedisServer { settings, clock, idle: Mutex::default(), down: Mutex::default() }
     }
 
     /// Runs `act` over a connection. Runs it again over a new one if an idle connection turns out to be dead, so that `act`
     /// must do no harm when done twice.
     pub(super) fn run<T>(
         &self,
-        act: impl Fn(&mut BoundedConnection) -> RedisResult<T>,
+        act: impl Fn(&mut RedisConnection) -> RedisResult<T>,
     ) -> Result<T, RedisFault> {
         if let Some(mut connection) = self.take_idle() {
             match act(&mut connection) {
@@ -81,13 +79,13 @@ impl RedisServer {
                 }
             }
         }
-        let mut connection = self.bound(self.connect()?)?;
+        let mut connection = self.connect()?;
         match act(&mut connection) {
             Ok(done) => {
                 self.keep(connection);
                 Ok(done)
             }
-            Err(err) if err.is_io_error() => Err(self.note_down(self.fault(&err))),
+            Err(err @ RedisError::Io(_)) => Err(self.note_down(self.fault(&err))),
             Err(err) => Err(self.fault(&err)),
         }
     }
@@ -109,27 +107,26 @@ impl RedisServer {
     /// Tries whether the channel can be subscribed to.
     pub(super) fn try_subscribing(&self, channel: &str) -> Result<(), RedisFault> {
         let mut connection = self.connect()?;
-        // Not by the library's subscription, which takes no notice of a refusal.
-        let subscribed =
-            redis::cmd("SUBSCRIBE").arg(channel).query::<redis::Value>(&mut connection);
+        let subscribed = connection.query(&command("SUBSCRIBE").arg(channel));
         subscribed.map(drop).map_err(|err| self.fault(&err))
     }
 
     /// Opens a connection that is not part of the pool.
-    pub(super) fn connect(&self) -> Result<Connection, RedisFault> {
+    pub(super) fn connect(&self) -> Result<RedisConnection, RedisFault> {
         let down = lock(&self.down).clone();
         if let Some((_, fault)) = down.filter(|(at, _)| self.age(*at) < DOWN_FOR) {
             return Err(fault);
-        }
-        if Arc::strong_count(&self.overdue) > MAX_OVERDUE {
-            let timed_out = RedisError::from(io::Error::from(ErrorKind::TimedOut));
-            return Err(self.note_down(self.fault(&timed_out)));
         }
         let password = self.password().map_err(|what| RedisFault::described(false, what))?;
         let password = password.as_ref().map(|password| password.as_str());
         let connected = match &self.settings.url.address {
             RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password),
-            RedisAddress::Unix(path) => self.open_at(ConnectionAddr::Unix(path.clone()), password),
+            RedisAddress::Unix(path) => {
+                let connected = RedisConnection::to_unix(path, self.settings.timeout);
+                let connected = connected.map_err(RedisError::from);
+                let connected = connected.and_then(|connection| self.log_in(connection, password));
+                connected.map_err(|err| self.fault(&err))
+            }
             RedisAddress::Sentinel { nodes, master, is_tls } => {
                 let master = self.ask_sentinels(nodes, master, *is_tls)?;
                 self.open(&master, *is_tls, password)
@@ -141,24 +138,21 @@ impl RedisServer {
         })
     }
 
-    /// Returns the address of the master from the first sentinel that knows it. The library's own way to ask has no
-    /// timeout.
+    /// Returns the address of the master from the first sentinel that knows it.
     fn ask_sentinels(
         &self,
         nodes: &[RedisNode],
         master: &str,
         is_tls: bool,
     ) -> Result<RedisNode, RedisFault> {
+        let ask = command("SENTINEL").arg("get-master-addr-by-name").arg(master);
         let mut last = None;
         for node in nodes {
-            let asked = self.open(node, is_tls, None).and_then(|connection| {
-                let mut connection = self.bound(connection)?;
-                let mut ask = redis::cmd("SENTINEL");
-                ask.arg("get-master-addr-by-name").arg(master);
-                ask.query::<Option<(String, u16)>>(&mut connection).map_err(|err| self.fault(&err))
-            });
-            match asked {
-                Ok(Some((host, port))) => return Ok(RedisNode { host, port }),
+            let asked = self
+                .reach(node, is_tls)
+                .and_then(|mut connection| connection.query(&ask).map_err(|err| self.fault(&err)));
+            match asked.map(node_of_answer) {
+                Ok(Some(master)) => return Ok(master),
                 Ok(None) => last = Some(format!("the sentinel at {node} knows no master {master}")),
                 Err(fault) => last = Some(format!("the sentinel at {node}: {fault}")),
             }
@@ -167,90 +161,79 @@ impl RedisServer {
         Err(self.note_down(RedisFault::described(true, what)))
     }
 
-    fn bound(&self, connection: Connection) -> Result<BoundedConnection, RedisFault> {
-        BoundedConnection::new(connection, self.settings.timeout, &self.overdue)
-            .map_err(|err| self.fault(&err))
-    }
-
+    /// Opens a connection to a Redis. Without a password it wants none.
     fn open(
         &self,
         node: &RedisNode,
         is_tls: bool,
         password: Option<&str>,
-    ) -> Result<Connection, RedisFault> {
-        let RedisNode { host, port } = node.clone();
-        self.open_at(
-            match is_tls {
-                true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-                false => ConnectionAddr::Tcp(host, port),
-            },
-            password,
-        )
+    ) -> Result<RedisConnection, RedisFault> {
+        let connection = self.reach(node, is_tls)?;
+        self.log_in(connection, password).map_err(|err| self.fault(&err))
     }
 
-    /// Opens a connection. Without a password it is to a sentinel, or to a Redis that wants none.
-    fn open_at(
-        &self,
-        addr: ConnectionAddr,
-        password: Option<&str>,
-    ) -> Result<Connection, RedisFault> {
+    /// Opens a connection to a Redis or a sentinel.
+    fn reach(&self, node: &RedisNode, is_tls: bool) -> Result<RedisConnection, RedisFault> {
         let timeout = self.settings.timeout;
-        // The library looks up names without a timeout, and applies the timeout to each of their addresses and to each
-        // step of TLS, authentication and SELECT.
-        let may_take_longer = match &addr {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
-                host.parse::<std::net::IpAddr>().is_err()
-            }
-            _ => false,
-        } || password.is_some()
-            || self.settings.url.db != 0
-            || matches!(addr, ConnectionAddr::TcpTls { .. });
-        let info = self.info(addr, password).map_err(|err| self.fault(&err))?;
-        let client = self.client(info)?;
-        let connected = match may_take_longer {
-            false => client.get_connection_with_timeout(timeout),
-            true => {
-                let connect = move || client.get_connection_with_timeout(timeout);
-                let timed_out = |_| Err(io::Error::from(ErrorKind::TimedOut).into());
-                thread::start("redis-connect", connect)
-                    .map_err(|err| thread::explain(err).into())
-                    .and_then(|pending| pending.wait(timeout).unwrap_or_else(timed_out))
-            }
+        let tls = match is_tls {
+            true => Some(self.tls().map_err(|what| RedisFault::described(false, what))?),
+            false => None,
         };
-        let connection = connected.map_err(|err| self.fault(&err))?;
-        let with_timeouts = |connection: &Connection| {
-            connection.set_read_timeout(Some(timeout))?;
-            connection.set_write_timeout(Some(timeout))
+        let node = node.clone();
+        let has_name = node.host.parse::<IpAddr>().is_err();
+        let connect = move || RedisConnection::to_node(&node, tls, timeout);
+        let connected = match has_name {
+            false => connect(),
+            // A name is looked up without a timeout.
+            true => match thread::start("redis-connect", connect) {
+                Ok(pending) => {
+                    pending.wait(timeout).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+                }
+                Err(err) => Err(thread::explain(err)),
+            },
         };
-        with_timeouts(&connection).map_err(|err| self.fault(&err))?;
+        connected.map_err(|err| self.fault(&err.into()))
+    }
+
+    /// Gives the password, and selects the database. Asks for nothing else: the user may not be allowed to.
+    fn log_in(
+        &self,
+        mut connection: RedisConnection,
+        password: Option<&str>,
+    ) -> RedisResult<RedisConnection> {
+        let RedisSettings { url, user, .. } = &*self.settings;
+        if let Some(password) = password {
+            let auth = |user: Option<&String>| {
+                let auth = command("AUTH");
+                match user {
+                    Some(user) => auth.arg(user).arg(password),
+                    None => auth.arg(password),
+                }
+            };
+            let user = user.as_ref().or(url.user.as_ref());
+            match connection.query(&auth(user)) {
+                // Before version 6 there are no users.
+                Err(RedisError::Refused { detail, .. })
+                    if user.is_some() && detail.contains(MISCOUNTED_AUTH) =>
+                {
+                    connection.query(&auth(None))?
+                }
+                answer => answer?,
+            };
+        }
+        if url.db != 0 {
+            connection.query(&command("SELECT").number(url.db))?;
+        }
         Ok(connection)
     }
 
-    fn info(&self, addr: ConnectionAddr, password: Option<&str>) -> RedisResult<ConnectionInfo> {
-        let RedisSettings { url, user, .. } = &*self.settings;
-        // No CLIENT SETINFO: the user may not be allowed to, and it costs a round trip.
-        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-            if let Some(user) = user.as_ref().or(url.user.as_ref()) {
-                settings = settings.set_username(user);
-            }
-        }
-        Ok(addr.into_connection_info()?.set_redis_settings(settings.set_db(url.db)))
-    }
-
-    fn client(&self, info: ConnectionInfo) -> Result<Client, RedisFault> {
-        let local = |what: String| RedisFault::described(false, what);
-        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        let certificates = match is_tls {
-            true => roots::certificates(self.settings.ca_file.as_deref()).map_err(local)?,
-            false => None,
+    /// Returns the configuration of a TLS client that trusts the CA file, or else Mozilla's roots and the system's CA store.
+    fn tls(&self) -> Result<Arc<ClientConfig>, String> {
+        let roots = match &self.settings.ca_file {
+            Some(path) => read_ca_file(path)?,
+            None => ca_store::beside_public(ca_store::of_system()?.certificates.iter()),
         };
-        let client = match certificates {
-            Some(certificates) => Client::build_with_tls(info, certificates),
-            None => Client::open(info),
-        };
-        client.map_err(|err| self.fault(&err))
+        ca_store::tls_client(roots).map(Arc::new).map_err(|err| err.to_string())
     }
 
     /// Reads the password, each time: it may have been replaced.
@@ -273,14 +256,14 @@ impl RedisServer {
         }
     }
 
-    fn take_idle(&self) -> Option<BoundedConnection> {
+    fn take_idle(&self) -> Option<RedisConnection> {
         let mut idle = lock(&self.idle);
         idle.retain(|(_, since)| self.age(*since) < MAX_IDLE);
         idle.pop().map(|(connection, _)| connection)
     }
 
     /// Puts a connection back on which Redis has answered.
-    fn keep(&self, connection: BoundedConnection) {
+    fn keep(&self, connection: RedisConnection) {
         if connection.is_open() {
             lock(&self.idle).push((connection, self.clock.instant()));
         }
@@ -296,9 +279,28 @@ impl RedisServer {
         self.clock.instant().saturating_duration_since(since)
     }
 
-    /// Describes an error of the library.
+    /// Describes an error.
     pub(super) fn fault(&self, err: &RedisError) -> RedisFault {
         RedisFault::new(err, self.settings.timeout)
+    }
+}
+
+/// Returns the address in a sentinel's answer; none if it has none.
+fn node_of_answer(answer: RedisValue) -> Option<RedisNode> {
+    let mut answer = answer.into_list()?.into_iter();
+    let host = answer.next()?.into_text()?;
+    let port = answer.next()?.into_text()?.parse().ok()?;
+    Some(RedisNode { host, port })
+}
+
+fn read_ca_file(path: &Path) -> Result<RootCertStore, String> {
+    let pem = read::read(path, Protection::WritableByOwner, MAX_PEM)
+        .map_err(|err| format!("cannot read ca_file {}: {err}", path.display()))?;
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
+    match roots.add_parsable_certificates(certificates) {
+        (0, _) => Err(format!("there is no certificate in ca_file {}", path.display())),
+        _ => Ok(roots),
     }
 }
 
@@ -321,34 +323,22 @@ mod tests {
     }
 
     fn ping(server: &RedisServer) -> Result<(), RedisFault> {
-        server.run(|connection| redis::cmd("PING").query(connection))
+        server.run(|connection| connection.query(&command("PING")).map(drop))
     }
 
     #[test]
-    fn no_more_answers_are_outstanding_than_allowed_when_none_ever_ends() {
+    fn an_answer_that_comes_byte_by_byte_is_waited_for_no_longer_than_the_timeout() {
         let (listener, settings) = listener();
-        thread::spawn(move || {
-            let mut streams: Vec<_> = Vec::new();
-            listener.set_nonblocking(true).unwrap();
-            loop {
-                streams.extend(listener.accept().map(|(stream, _)| stream));
-                for stream in &mut streams {
-                    let _ = stream.write_all(b"+");
-                }
+        let server_side = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Ends when the client has closed the connection.
+            while stream.write_all(b"+").is_ok() {
                 thread::sleep(Duration::from_millis(1));
             }
         });
         let server = RedisServer::new(settings, Arc::new(SystemClock));
-        let outstanding_after_ping = || {
-            assert_eq!(ping(&server).unwrap_err().to_string(), "no answer within 30ms");
-            *lock(&server.down) = None;
-            Arc::strong_count(&server.overdue) - 1
-        };
-        // On a busy machine some are late already when they connect, and do not count.
-        while outstanding_after_ping() < MAX_OVERDUE {}
-        for _ in 0..MAX_OVERDUE {
-            assert_eq!(outstanding_after_ping(), MAX_OVERDUE);
-        }
+        assert_eq!(ping(&server).unwrap_err().to_string(), "no answer within 30ms");
+        server_side.join().unwrap();
     }
 
     #[test]

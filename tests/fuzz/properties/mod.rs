@@ -20,6 +20,7 @@ pub mod gateway_answer;
 pub mod log_text;
 pub mod pem;
 pub mod record;
+pub mod redis_answer;
 pub mod redis_value;
 pub mod request;
 pub mod upstream_answer;
@@ -119,7 +120,7 @@ mod corpus {
     }
 
     tests! {
-        access_lists addresses command_line config document forwarded gateway gateway_answer log_text pem record redis_value request
-        upstream_answer
+        access_lists addresses command_line config document forwarded gateway gateway_answer log_text pem record redis_answer redis_value
+        request upstream_answer
     }
 }
