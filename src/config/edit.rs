@@ -116,6 +116,11 @@ impl ConfigEdit {
         if keys.is_empty() { Ok(()) } else { self.set(&["serve"], &keys) }
     }
 
+    /// Returns `allow` of `[serve]`.
+    pub(crate) fn allowed(&self) -> Vec<String> {
+        self.list("serve", "allow").unwrap_or_default()
+    }
+
     /// Turns an account's key into a comment.
     pub(crate) fn comment_out(&mut self, name: &str, key: &str) -> Result<()> {
         let (mark, body) = split_mark(&self.after);

@@ -750,6 +750,7 @@ fn command_lines(document: &str) -> Vec<Vec<String>> {
         let line = line
             .replace("\", \"", " ")
             .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
+            .replace("* * * * * wxtoken command ", "command ")
             .replace("* * * * * ", "");
         for command in line.split(['|', ';', '&', '(', ')', '"', '\'', '=', '>', '#']) {
             let command = ["sudo -u www-data ", "sudo ", "exec "]

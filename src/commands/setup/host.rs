@@ -28,6 +28,9 @@ const UNIT_DIRS: [&str; 5] = [
 /// Directories whose programs another user, or a service that sees no homes, cannot run.
 const PRIVATE_DIRS: [&str; 5] = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"];
 
+/// The variable of the user's directory for sockets.
+const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
 /// What runs `fetch` every minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FetchRunner {
@@ -50,6 +53,8 @@ pub(super) struct SetupHost {
     config: PathBuf,
     /// The path of this program.
     program: PathBuf,
+    /// Where the user's own systemd listens, if that is the runner.
+    runtime_dir: Option<PathBuf>,
 }
 
 impl SetupHost {
@@ -57,11 +62,12 @@ impl SetupHost {
     pub(super) fn detect(root: Option<&Path>) -> Result<SetupHost> {
         let is_system = geteuid().is_root() || root.is_some();
         let root = root.unwrap_or(Path::new("/")).to_owned();
+        let runtime_dir = if is_system { None } else { user_systemd() };
         let runner = match is_system {
             true if root.join("run/systemd/system").is_dir() => FetchRunner::Systemd,
             true if root.join("etc/cron.d").is_dir() => FetchRunner::Cron,
             false if find_program("crontab").is_some() => FetchRunner::Crontab,
-            false if has_user_systemd() => FetchRunner::UserSystemd,
+            false if runtime_dir.is_some() => FetchRunner::UserSystemd,
             _ => FetchRunner::Nothing,
         };
         let config = match is_system {
@@ -71,7 +77,7 @@ impl SetupHost {
             })?,
         };
         let program = env::current_exe().context("cannot tell where this program is")?;
-        Ok(SetupHost { root, runner, config, program })
+        Ok(SetupHost { root, runner, config, program, runtime_dir })
     }
 
     /// Whether it is the system that is set up, and not a user's own.
@@ -166,6 +172,17 @@ impl SetupHost {
         )))
     }
 
+    /// Whether systemd listens at the addresses of the socket unit, in place of the service.
+    pub(super) fn has_socket_enabled(&self) -> bool {
+        let wants = "etc/systemd/system/sockets.target.wants/wxtoken-serve.socket";
+        self.path(wants).symlink_metadata().is_ok()
+    }
+
+    /// Returns the variable by which `systemctl --user` finds the user's own systemd.
+    pub(super) fn runtime_variable(&self) -> Option<(&'static str, &Path)> {
+        self.runtime_dir.as_deref().map(|dir| (RUNTIME_DIR, dir))
+    }
+
     /// Returns where this program is.
     pub(super) fn own_program(&self) -> &Path {
         &self.program
@@ -185,10 +202,12 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// Whether the user has a systemd that runs.
-fn has_user_systemd() -> bool {
-    let runtime = env::var_os("XDG_RUNTIME_DIR");
-    runtime.is_some_and(|dir| Path::new(&dir).join("systemd/private").exists())
+/// Returns the directory in which the user's own systemd listens; `None` if none runs. After `sudo -u` the environment does not
+/// name it.
+fn user_systemd() -> Option<PathBuf> {
+    let named = env::var_os(RUNTIME_DIR).map(PathBuf::from);
+    let usual = Path::new("/run/user").join(geteuid().as_raw().to_string());
+    named.into_iter().chain([usual]).find(|dir| dir.join("systemd/private").exists())
 }
 
 #[cfg(test)]

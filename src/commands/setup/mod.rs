@@ -24,13 +24,14 @@ use crate::error::Exit;
 use crate::language::{self, Language, bilingual, in_both};
 use crate::model::account::Account;
 use crate::model::api::Api;
+use crate::model::errcode::{Class, Platform};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::file::lock::FileLock;
 use crate::os::file::read;
-use crate::upstream::RefreshMode;
 use crate::upstream::connect::{self, Connector};
 use crate::upstream::credentials;
+use crate::upstream::{RefreshMode, UpstreamError};
 
 mod account;
 mod env_file;
@@ -105,9 +106,13 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     let _lock = lock(&host)?;
     config.check_unchanged()?;
     env_file.check_unchanged()?;
+    let mut left = Vec::new();
     for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
-        if step.execute(&host).map_err(again)? {
-            output::print(&format!("  {}\n", step.summary()))?;
+        match (step.execute(&host), step.otherwise()) {
+            (Ok(false), _) => {}
+            (Ok(true), _) => output::print(&format!("  {}\n", step.summary()))?,
+            (Err(err), Some(otherwise)) => left.push(format!("{otherwise} [{err:#}]\n")),
+            (Err(err), None) => return Err(again(err)),
         }
     }
     let fetched = first_fetch(common, &host, &account.name, is_central);
@@ -124,6 +129,7 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         is_central,
     };
     output::print(&after.text())?;
+    output::print(&left.concat())?;
     Ok(checked)
 }
 
@@ -217,7 +223,8 @@ fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Requests a token, in a way that invalidates none. Fails with what to do if WeChat cannot be asked, or refuses.
+/// Requests a token, in a way that invalidates none. While an address is not on the IP allowlist, a person at the terminal can
+/// add it, and WeChat is asked again. Fails with what to do if WeChat cannot be asked, or refuses.
 fn ask(settings: &AccountSettings, secret: &Secret) -> Result<()> {
     let AccountSettings { account, upstream, .. } = settings;
     let api = match account.api {
@@ -227,15 +234,48 @@ fn ask(settings: &AccountSettings, secret: &Secret) -> Result<()> {
     let account = Account { api, ..account.clone() };
     let (client, _) = Connector::within(TIMEOUT).parts(&account.name, upstream);
     let upstream = connect::upstream(&account, client?, Some(secret.clone()))?;
-    let asked = upstream.request_token(RefreshMode::Normal, TIMEOUT);
-    asked.map(drop).map_err(|err| {
+    let terminal = Terminal::open();
+    loop {
+        let err = match upstream.request_token(RefreshMode::Normal, TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(err) => err,
+        };
+        if let (UpstreamError::Refused(refusal), Some(terminal)) = (&err, &terminal)
+            && refusal.class() == Class::Allowlist
+            && let place = allowlist_place(account.api.platform())
+            && terminal.confirm(&format!("{refusal}\n{place}\n{WHEN_ALLOWED}"))?
+        {
+            continue;
+        }
         let written = bilingual!(
             "Nothing was written: run the same command again then.",
             "未写入任何文件：处理后请重新运行同一命令。"
         );
-        err.exit().error(format!("{err} {written}"))
-    })
+        return Err(err.exit().error(format!("{err} {written}")));
+    }
 }
+
+/// Returns where in WeChat's consoles the allowlist is.
+fn allowlist_place(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Official => bilingual!(
+            "It is on the page with the AppSecret, at mp.weixin.qq.com: \
+             设置与开发, 开发接口管理, 基本配置, IP 白名单; for a mini program 管理, 开发管理, 开发设置, IP 白名单.",
+            "位于 mp.weixin.qq.com 上 AppSecret 所在页面：公众号为“设置与开发 - 开发接口管理 - 基本配置 - IP 白名单”，\
+             小程序为“管理 - 开发管理 - 开发设置 - IP 白名单”。"
+        ),
+        Platform::Work => bilingual!(
+            "It is at work.weixin.qq.com: 应用管理, the app, 企业可信IP.",
+            "位于 work.weixin.qq.com：应用管理 - 该应用 - 企业可信IP。"
+        ),
+    }
+}
+
+/// What a person is asked while an address is not on the allowlist.
+const WHEN_ALLOWED: &str = bilingual!(
+    "Then press Enter, and WeChat is asked again; it may take it some minutes. Ctrl-C ends, and nothing is written. ",
+    "完成后按回车重试，可能需数分钟生效；按 Ctrl-C 结束，不写入任何文件。 "
+);
 
 /// Has the account fetched at once, as it will be from now on.
 fn first_fetch(common: &CommonArgs, host: &SetupHost, name: &str, is_central: bool) -> Result<()> {

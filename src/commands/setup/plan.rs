@@ -84,8 +84,16 @@ impl Wanted<'_> {
                 let overridden = self.env_file.overridden(self.is_served);
                 let is_changed = overridden.is_some();
                 steps.extend(overridden);
-                let has_new = !units.is_empty();
+                let filter = match self.is_served && !self.is_central {
+                    true => {
+                        check_socket(host)?;
+                        units::filter(host, &config.allowed())?
+                    }
+                    false => None,
+                };
+                let has_new = !units.is_empty() || filter.is_some();
                 steps.extend(units);
+                steps.extend(filter);
                 if has_new {
                     steps.push(SetupStep::run(&["systemctl", "daemon-reload"]));
                 }
@@ -130,6 +138,19 @@ fn commands(is_central: bool, is_served: bool, has_socket: bool) -> Vec<SetupSte
         }
     }
     commands.into_iter().map(SetupStep::run).collect()
+}
+
+/// Fails where the service gets its sockets from systemd: the address that was said would not be listened at.
+fn check_socket(host: &SetupHost) -> Result<()> {
+    match host.has_socket_enabled() {
+        false => Ok(()),
+        true => Err(Exit::Usage.error(bilingual!(
+            "--serve: wxtoken-serve.socket is enabled, and its addresses are in force. Leave --serve out and change ListenStream= by \
+             systemctl edit wxtoken-serve.socket, or run systemctl disable --now wxtoken-serve.socket first.",
+            "--serve：wxtoken-serve.socket 已启用，以其中的地址为准。请去掉 --serve 并用 systemctl edit wxtoken-serve.socket 修改 ListenStream=，\
+             或先执行 systemctl disable --now wxtoken-serve.socket。"
+        ))),
+    }
 }
 
 /// Fails for a file among the secrets whose name systemd takes for none of a credential: no unit that is passed the directory

@@ -11,6 +11,7 @@ use rustix::termios::{
 };
 use zeroize::Zeroizing;
 
+use crate::language::Language;
 use crate::os::{ending, signals::SignalDeferral};
 
 /// The longest line that a terminal hands over.
@@ -32,6 +33,12 @@ impl Terminal {
     /// Writes a text.
     pub(super) fn say(&self, text: &str) -> io::Result<()> {
         (&self.0).write_all(text.as_bytes())
+    }
+
+    /// Asks for Enter. Returns whether it was pressed: Ctrl-D says no.
+    pub(super) fn confirm(&self, question: &str) -> io::Result<bool> {
+        let answer = self.ask(&Language::of_process().resolve(question))?;
+        Ok(answer.ends_with(b"\n"))
     }
 
     /// Asks, and reads a line without showing it. If the process is told to end meanwhile, it ends.

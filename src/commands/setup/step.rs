@@ -34,6 +34,8 @@ pub(super) enum SetupStep {
     Program { from: PathBuf, to: PathBuf },
     /// A command, and what it reads from its stdin, in place of the text that was there before.
     Run { words: Vec<String>, before: String, input: String },
+    /// A command that may need more rights than there are. Without it the setup goes on, and says in the end what to do.
+    Try { words: Vec<String>, otherwise: String },
 }
 
 /// Whose a directory is, and what is made in it from then on.
@@ -124,7 +126,7 @@ impl SetupStep {
             SetupStep::Program { from, to } => {
                 format!("copy {} to {}", from.display(), to.display())
             }
-            SetupStep::Run { words, .. } => words.join(" "),
+            SetupStep::Run { words, .. } | SetupStep::Try { words, .. } => words.join(" "),
         }
     }
 
@@ -137,7 +139,16 @@ impl SetupStep {
             }
             SetupStep::File { path, mode, content } => write(path, *mode, content),
             SetupStep::Program { to, .. } => copy_program(to).map(|()| true),
-            SetupStep::Run { words, input, .. } => run(words, input).map(|()| true),
+            SetupStep::Run { words, input, .. } => run(words, input, host).map(|()| true),
+            SetupStep::Try { words, .. } => run(words, "", host).map(|()| true),
+        }
+    }
+
+    /// Returns what a person has to do if the step fails, for one without which the setup goes on.
+    pub(super) fn otherwise(&self) -> Option<&str> {
+        match self {
+            SetupStep::Try { otherwise, .. } => Some(otherwise),
+            _ => None,
         }
     }
 }
@@ -221,12 +232,13 @@ fn copy_program(to: &Path) -> Result<()> {
 }
 
 /// Runs a command to its end. Fails with what it says if it does not succeed.
-fn run(words: &[String], input: &str) -> Result<()> {
+fn run(words: &[String], input: &str, host: &SetupHost) -> Result<()> {
     let shown = words.join(" ");
     let (program, args) = words.split_first().context("there is no command")?;
     let path = find_program(program).unwrap_or_else(|| PathBuf::from(program));
     let mut command = Command::new(path);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(host.runtime_variable());
     let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read it says what is wrong by its status.

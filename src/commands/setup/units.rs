@@ -6,11 +6,13 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Result;
+use cidr::IpCidr;
 
 use super::host::{SetupHost, USER};
 use super::step::SetupStep;
 use crate::error::Exit;
-use crate::language::bilingual;
+use crate::language::{bilingual, in_both};
+use crate::model::address::network;
 
 /// Where the units of contrib have the program.
 const PROGRAM: &str = "/usr/local/bin/wxtoken";
@@ -111,6 +113,39 @@ fn own_text(path: &Path) -> Result<String> {
     )))
 }
 
+/// The networks that the filter of `wxtoken-serve.service` lets through.
+const PRIVATE: [&str; 9] = [
+    "127.0.0.0/8",
+    "::1",
+    "169.254.0.0/16",
+    "fe80::/64",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+];
+
+/// Returns the step that has the unit's filter let through, besides private networks, what `[serve] allow` says. Without it the
+/// packets of such clients are dropped, and they only see that nothing answers.
+pub(super) fn filter(host: &SetupHost, allow: &[String]) -> Result<Option<SetupStep>> {
+    let path = host.path("etc/systemd/system/wxtoken-serve.service.d/allow.conf");
+    let there = own_text(&path)?;
+    let is_within = |it: &IpCidr, other: &str| {
+        network::parse(other).is_ok_and(|other| {
+            other.contains(&it.first_address()) && other.network_length() <= it.network_length()
+        })
+    };
+    let allow = allow.iter().filter_map(|it| network::parse(it).ok());
+    let public = allow.filter(|it| !PRIVATE.into_iter().any(|other| is_within(it, other)));
+    let lines: String = public.map(|it| format!("IPAddressAllow={it:#}\n")).collect();
+    if lines.is_empty() && there.is_empty() {
+        return Ok(None);
+    }
+    let head = "what [serve] allow in /etc/wxtoken/wxtoken.toml has besides private networks.";
+    Ok(SetupStep::text(path, 0o644, format!("{MARK}: {head}\n[Service]\n{lines}")))
+}
+
 /// Returns the path of a program as a word of a unit's command line.
 fn for_systemd(program: &Path) -> String {
     let path = program.display().to_string().replace('%', "%%");
@@ -131,6 +166,16 @@ fn for_cron(program: &Path) -> String {
     word.replace('%', "\\%")
 }
 
+/// What a line of cron's begins with.
+const EVERY_MINUTE: &str = "* * * * * ";
+
+/// Returns the command of a line of cron's that runs `fetch`. Once the program is removed it does nothing: cron would send a
+/// mail about it every minute.
+fn fetch_where_it_is(program: &Path) -> String {
+    let program = for_cron(program);
+    format!("[ -x {program} ] && {program} fetch")
+}
+
 /// Returns the steps that have cron run `fetch` every minute as the user of the service. What a person has added to the file
 /// stays, such as a proxy.
 pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
@@ -139,9 +184,9 @@ pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
     let (program, copy) = host.program();
     let from = host.own_program().to_owned();
     let copy = copy.map(|to| SetupStep::Program { from, to });
-    let line = format!("* * * * * {USER} {} fetch", for_cron(&program));
+    let line = format!("{EVERY_MINUTE}{USER} {}", fetch_where_it_is(&program));
     let is_fetch = |it: &&str| {
-        it.strip_prefix("* * * * * ")
+        it.strip_prefix(EVERY_MINUTE)
             .is_some_and(|it| it.starts_with(USER) && it.ends_with(" fetch"))
     };
     let text = match there.lines().find(is_fetch) {
@@ -159,14 +204,19 @@ pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
 /// Returns the steps that have a user's crontab, which is `there`, run `fetch` every minute. A line for the same AppID alone is
 /// replaced.
 pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep> {
-    let line = format!("* * * * * {} fetch", for_cron(program));
+    let line = format!("{EVERY_MINUTE}{}", fetch_where_it_is(program));
+    // As an earlier version wrote it, for this program or one elsewhere.
+    let is_earlier = |it: &str| {
+        let command = it.strip_prefix(EVERY_MINUTE).unwrap_or_default();
+        command == format!("{} fetch", for_cron(program)) || command.ends_with("/wxtoken fetch")
+    };
     if there.lines().any(|it| it == line) {
         return Vec::new();
     }
     let is_of_account = |it: &str| {
         !it.starts_with('#') && it.contains(" fetch --appid ") && it.contains(&format!(" {appid} "))
     };
-    let kept = there.lines().filter(|it| !is_of_account(it));
+    let kept = there.lines().filter(|it| !is_of_account(it) && !is_earlier(it));
     let input: String = kept.chain([line.as_str()]).map(|it| format!("{it}\n")).collect();
     let words = vec!["crontab".to_owned(), "-".to_owned()];
     vec![SetupStep::Run { words, before: there.to_owned(), input }]
@@ -189,8 +239,14 @@ pub(super) fn user_units(dir: &Path, program: &Path) -> Result<Vec<SetupStep>> {
     let commands = [
         SetupStep::run(&["systemctl", "--user", "daemon-reload"]),
         SetupStep::run(&["systemctl", "--user", "enable", "--now", "wxtoken-fetch.timer"]),
-        // Else the timer stops when the user logs out.
-        SetupStep::run(&["loginctl", "enable-linger"]),
+        // Where users may not, an administrator may.
+        SetupStep::Try {
+            words: ["loginctl", "enable-linger"].map(str::to_owned).to_vec(),
+            otherwise: in_both(
+                "The timer stops when you log out, until an administrator runs: sudo loginctl enable-linger USER.",
+                "退出登录后定时器会停止；请管理员执行 sudo loginctl enable-linger 用户名。",
+            ),
+        },
     ];
     steps.extend(commands);
     Ok(steps)
@@ -208,6 +264,10 @@ mod tests {
             assert_eq!(text.contains(PROGRAM), name.ends_with(".service"), "{name}");
         }
         assert!(SYSUSERS.contains(&format!("u {USER} ")));
+        let named = PRIVATE.join(" ");
+        let named = named.replace("127.0.0.0/8 ::1", "localhost");
+        let named = named.replace("169.254.0.0/16 fe80::/64", "link-local");
+        assert!(UNITS[2].1.contains(&format!("\nIPAddressAllow={named}\n")), "{named}");
     }
 
     #[test]
@@ -231,11 +291,16 @@ mod tests {
             _ => String::new(),
         };
         let written = input(crontab(there, program, "wx1"));
-        let expected =
-            "MAILTO=me\n# wxtoken fetch --appid wx1 x\n0 1 * * * b\n* * * * * /b/wxtoken fetch\n";
-        assert_eq!(written, expected);
+        let line = "* * * * * [ -x /b/wxtoken ] && /b/wxtoken fetch\n";
+        let others = "MAILTO=me\n# wxtoken fetch --appid wx1 x\n0 1 * * * b\n";
+        assert_eq!(written, format!("{others}{line}"));
         assert!(crontab(&written, program, "wx1").is_empty());
-        assert_eq!(input(crontab("", program, "wx1")), "* * * * * /b/wxtoken fetch\n");
+        assert_eq!(input(crontab("", program, "wx1")), line);
+        // That of another version or another place is replaced.
+        for earlier in ["/b/wxtoken fetch", "[ -x /c/wxtoken ] && /c/wxtoken fetch"] {
+            let there = format!("* * * * * {earlier}\n{others}");
+            assert_eq!(input(crontab(&there, program, "wx1")), written);
+        }
         // That of another account goes on.
         assert!(input(crontab(there, program, "wx2")).starts_with(there));
     }

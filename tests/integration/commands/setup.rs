@@ -423,6 +423,79 @@ fn units_of_an_earlier_version_and_a_secret_that_systemd_cannot_pass_are_named_b
     machine.set_up(&[APPID], SECRET).exits(0);
 }
 
+#[needs(script)]
+#[test]
+fn once_the_address_is_on_the_allowlist_enter_asks_again_and_until_then_nothing_is_written() {
+    let machine = Machine::with_systemd();
+    let mut typist = Typist::at(&machine.command(&[APPID]));
+    typist.wait_for("(not shown): ");
+    machine.wechat.fault("errcode:40164");
+    typist.type_in(&format!("{SECRET}\n"));
+    typist.wait_for("Add IP 203.0.113.9 to the account's API IP allowlist");
+    typist.wait_for("mp.weixin.qq.com");
+    typist.wait_for("Then press Enter");
+    // Not yet.
+    typist.type_in("\n");
+    typist.wait_for("Then press Enter");
+    assert!(!machine.path("etc/wxtoken").exists());
+    machine.wechat.fault("none");
+    typist.type_in("\n");
+    let shown = typist.end();
+    assert!(shown.contains("WeChat accepts") && shown.contains("status 0"), "{shown}");
+    for (keys, status) in [("\u{3}", "status 130"), ("\u{4}", "status 4")] {
+        let mut typist = Typist::at(&machine.command(&[OTHER, "--name", "shop"]));
+        typist.wait_for("(not shown): ");
+        machine.wechat.fault("errcode:40164");
+        typist.type_in(&format!("{OTHER_SECRET}\n"));
+        typist.wait_for("Then press Enter");
+        typist.type_in(keys);
+        let shown = typist.end();
+        assert!(shown.contains(status) && !shown.contains(" -echo "), "{shown}");
+        assert!(!machine.config().contains("shop"));
+    }
+}
+
+#[test]
+fn the_filter_of_the_service_lets_public_addresses_through_that_may_ask() {
+    let machine = Machine::with_systemd();
+    let filter = "etc/systemd/system/wxtoken-serve.service.d/allow.conf";
+    let serve =
+        |allow: &str| machine.set_up(&[APPID, "--serve", "127.0.0.1", "--allow", allow], SECRET);
+    serve("10.1.0.0/16,fd00::/8").exits(0);
+    assert!(!machine.path(filter).exists());
+    machine.told();
+    let networks = "203.0.113.0/24,2001:db8::7,10.0.0.0/7";
+    serve(networks).exits(0).prints(&["allow.conf (mode 0644)"]);
+    let text = machine.read(filter);
+    let rules = "[Service]\nIPAddressAllow=203.0.113.0/24\nIPAddressAllow=2001:db8::7/128\nIPAddressAllow=10.0.0.0/7\n";
+    assert!(text.ends_with(rules), "{text}");
+    let told = machine.told();
+    let at = |command: &str| told.iter().position(|it| it == command);
+    assert!(at("daemon-reload") < at("restart wxtoken-serve.service"), "{told:?}");
+    serve(networks).exits(0);
+    assert!(!machine.told().contains(&"daemon-reload".to_owned()));
+    // The other service has no filter.
+    fs::remove_file(machine.path(filter)).unwrap();
+    let central = [APPID, "--central", "--serve", "127.0.0.1", "--allow", "203.0.113.0/24"];
+    machine.set_up(&central, SECRET).exits(0);
+    assert!(!machine.path(filter).exists());
+}
+
+#[test]
+fn where_systemd_listens_in_place_of_the_service_another_address_is_refused() {
+    let machine = Machine::with_systemd();
+    let wants = machine.path("etc/systemd/system/sockets.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink("/x", wants.join("wxtoken-serve.socket")).unwrap();
+    let before = machine.files();
+    let ran = machine.set_up(&[APPID, "--serve", "127.0.0.1"], SECRET).exits(2);
+    ran.says(&["wxtoken-serve.socket", "ListenStream"]);
+    assert!(machine.files() == before && machine.wechat.asked() == 0);
+    machine.set_up(&[APPID], SECRET).exits(0);
+    // The other service does not use it.
+    machine.set_up(&[APPID, "--central", "--serve", "127.0.0.1"], SECRET).exits(0);
+}
+
 /// A command on a terminal, at which a person types.
 struct Typist {
     child: std::process::Child,
@@ -564,10 +637,10 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     assert_eq!((owner("etc/wxtoken"), owner("etc/wxtoken/wxtoken.toml")), (0, 0));
     assert_eq!(owner("var/lib/wxtoken/default.json"), OTHER_USER);
     let cron = machine.read("etc/cron.d/wxtoken");
-    assert!(cron.ends_with("\n* * * * * wxtoken /usr/local/bin/wxtoken fetch\n"), "{cron}");
+    let fetch = "* * * * * wxtoken [ -x /usr/local/bin/wxtoken ] && /usr/local/bin/wxtoken fetch";
+    assert!(cron.ends_with(&format!("\n{fetch}\n")), "{cron}");
     // What a person adds stays.
     let cron = cron.replace("MAILTO=root\n", "MAILTO=root\nHTTPS_PROXY=\n");
-    let fetch = "* * * * * wxtoken /usr/local/bin/wxtoken fetch";
     for before in [cron.clone(), cron.replace(fetch, "* * * * * wxtoken /b/wxtoken fetch")] {
         fs::write(machine.path("etc/cron.d/wxtoken"), before).unwrap();
         set_up().exits(0);
@@ -599,7 +672,9 @@ fn without_root_the_users_own_config_and_crontab_are_set_up() {
     let setup = ["setup", APPID, "--secret-file", "-", "--base-url", &wechat.url()];
     run(&setup, SECRET).exits(0).prints(&["\n  wxtoken status "]);
     let table = fs::read_to_string(home.join("table")).unwrap();
-    assert_eq!(table, format!("* * * * * {} fetch\n", program.display()));
+    // Once the program is removed, cron has nothing to send a mail about.
+    let path = program.display();
+    assert_eq!(table, format!("* * * * * [ -x {path} ] && {path} fetch\n"));
     let mode = |name: &str| fs::metadata(home.join(name)).unwrap().permissions().mode() & 0o777;
     let config = ".config/wxtoken";
     assert_eq!(mode(&format!("{config}/secrets")), 0o700);
@@ -642,4 +717,12 @@ fn without_root_the_users_own_config_and_crontab_are_set_up() {
     );
     let unit = fs::read_to_string(home.join(".config/systemd/user/wxtoken-fetch.service")).unwrap();
     assert!(unit.contains(&format!("\nExecStart={} fetch\n", program.display())), "{unit}");
+    // Users may not let it go on without them: the rest is done all the same.
+    write_program(&home.join("bin/loginctl"), "#!/bin/sh\necho 'Access denied' >&2\nexit 1\n");
+    with_input(by_other_user(&program, &command), SECRET).exits(0).prints(&[
+        "The token is fetched from now on.",
+        "The timer stops when you log out",
+        "sudo loginctl enable-linger",
+        "Access denied",
+    ]);
 }
