@@ -141,10 +141,8 @@ fn directory(location: &Location, tried: &Result<DirectoryState>) -> Finding {
                 ),
             )
         }
-        Err(err) => unpublishable(about, location, err).remedy(
-            "Run fetch as the user whose directory it is, or give another --dir; free space on a full disk.",
-            "请以目录所属用户运行 fetch，或用 --dir 指定其他目录；磁盘已满时请先清理。",
-        ),
+        Err(err) => unpublishable(about, location, err)
+            .remedy("Or give another directory with --dir.", "也可用 --dir 指定其他目录。"),
     }
 }
 
@@ -177,10 +175,8 @@ fn redis(location: &Location, tried: &Result<Vec<anyhow::Error>>) -> Finding {
                 "请在 Redis 中修正：token 照常刷新，但读取该键的程序得不到它。",
             )
         }
-        Err(err) => unpublishable(about, location, err).remedy(
-            "See store and [redis] in the config, and whether Redis runs and lets this host in.",
-            "请检查配置中的 store 与 [redis]，以及 Redis 是否运行并允许本机访问。",
-        ),
+        Err(err) => unpublishable(about, location, err)
+            .remedy("See store and [redis] in the config.", "请检查配置中的 store 与 [redis]。"),
     }
 }
 

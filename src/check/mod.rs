@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Exit;
+use crate::message::action_first;
 
 pub(crate) mod local;
 pub(crate) mod published;
@@ -44,7 +45,8 @@ impl Finding {
 
     /// Something that does not work.
     pub(crate) fn problem(about: &'static str, exit: Exit, what: impl Into<String>) -> Finding {
-        Finding { about, verdict: Verdict::Problem(exit), what: what.into(), remedy: None }
+        let what = action_first(&what.into());
+        Finding { about, verdict: Verdict::Problem(exit), what, remedy: None }
     }
 
     /// A problem with the text and the exit status of an error.

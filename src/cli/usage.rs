@@ -113,7 +113,10 @@ mod tests {
                 "wxtoken fetch --api clasic",
                 "错误：--api <API> 的值 clasic 无效，可选：stable、classic、work。\n",
             ),
-            ("wxtoken fetch --timeout soon", "的值 soon 无效：请写 90s、30m、2h 这样的时长。\n"),
+            (
+                "wxtoken fetch --timeout soon",
+                "的值 soon 无效：请写 90s、30m、2h 这样的时长：格式不对。\n",
+            ),
             ("wxtoken fetch --timeout", "错误：--timeout <DUR> 需要一个值。\n"),
             ("wxtoken key", "错误：缺少 <NAME>。\n"),
             ("wxtoken fetch --force --force", "错误：--force 只能写一次。\n"),

@@ -3,7 +3,37 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::language::{bilingual, in_both};
+use crate::message::texts;
+
+texts! {
+    NO_DURATION =
+        "Write a duration like 90s, 30m or 2h: this is not one",
+        "请写 90s、30m、2h 这样的时长：格式不对";
+    TOO_LONG =
+        "Write a day at most: this is longer",
+        "请写一天以内的时长：超过一天";
+    ZERO =
+        "Write more than zero: this is no time at all",
+        "请写大于零的时长：为零";
+    NO_SDK_LIFE =
+        "Write 61s to 2h: with less, SDKs keep no token",
+        "请写 61s 至 2h：再少，SDK 就不缓存 token";
+    NO_CONNECTIONS =
+        "Write a number, 1 to 1000000: this is not one",
+        "请写 1 至 1000000 的数字：不在此范围";
+    NO_DAYS =
+        "Write a number of days, 1 to 825: this is not one",
+        "请写 1 至 825 的天数：不在此范围";
+    OCTAL =
+        "Write three or four octal digits, like 0640: this is something else",
+        "请写三位或四位八进制数字，如 0640：格式不对";
+    NOT_FOR_OWNER =
+        "Let the owner read and write it (06..): without that it cannot be replaced",
+        "请允许属主读写（06..）：否则无法替换";
+    HAS_OTHER_BITS =
+        "Give read and write bits alone, like 0640: a document is not a program",
+        "请只设置读写权限，如 0640：token 文件不是程序";
+}
 
 /// A token lives two hours and WeChat promises less than a day, so a longer duration is a mistake.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
@@ -19,23 +49,16 @@ const MAX_DAYS: u16 = 825;
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(secs) => Duration::from_secs(secs),
-        Err(_) => humantime::parse_duration(text).map_err(|_| {
-            bilingual!("expected a duration like 90s, 30m or 2h", "请写 90s、30m、2h 这样的时长")
-                .to_owned()
-        })?,
+        Err(_) => humantime::parse_duration(text).map_err(|_| NO_DURATION.to_owned())?,
     };
     // This also catches `2M`, which is two months to humantime and was meant as two minutes.
-    if parsed > MAX_DURATION {
-        Err(bilingual!("longer than a day", "超过一天").to_owned())
-    } else {
-        Ok(parsed)
-    }
+    if parsed > MAX_DURATION { Err(TOO_LONG.to_owned()) } else { Ok(parsed) }
 }
 
 /// Parses a duration as [`parse_duration`] does. Fails if it is zero.
-pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        Duration::ZERO => Err(bilingual!("must be more than zero", "须大于零").to_owned()),
+        Duration::ZERO => Err(ZERO.to_owned()),
         positive => Ok(positive),
     }
 }
@@ -46,41 +69,20 @@ const SDK_LIFE: RangeInclusive<Duration> = Duration::from_secs(61)..=Duration::f
 /// Parses how much life of a token SDKs are told at most.
 pub(crate) fn parse_sdk_life(text: &str) -> Result<Duration, String> {
     let life = Some(parse_duration(text)?).filter(|life| SDK_LIFE.contains(life));
-    life.ok_or_else(|| {
-        bilingual!(
-            "expected 61s to 2h: with less, SDKs keep no token",
-            "须为 61s 至 2h：再少，SDK 就不缓存 token"
-        )
-        .to_owned()
-    })
+    life.ok_or_else(|| NO_SDK_LIFE.to_owned())
 }
 
 /// Parses how many connections to hold, which is at least one.
 pub(crate) fn parse_max_connections(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
-    number.ok_or_else(|| {
-        in_both(
-            format!("expected a number, 1 to {MAX_CONNECTIONS}"),
-            format!("须为 1 至 {MAX_CONNECTIONS} 的数字"),
-        )
-    })
+    number.ok_or_else(|| NO_CONNECTIONS.to_owned())
 }
 
 /// Parses for how many days a certificate is valid.
 pub(super) fn parse_days(text: &str) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| (1..=MAX_DAYS).contains(number));
-    number.ok_or_else(|| {
-        in_both(
-            format!("expected a number of days, 1 to {MAX_DAYS}"),
-            format!("须为 1 至 {MAX_DAYS} 的天数"),
-        )
-    })
+    number.ok_or_else(|| NO_DAYS.to_owned())
 }
-
-const OCTAL: &str = bilingual!(
-    "expected three or four octal digits, like 0640",
-    "须为三位或四位八进制数字，如 0640"
-);
 
 /// Parses a document's permissions: three or four octal digits. Fails if its owner could not read and replace it.
 pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
@@ -90,18 +92,10 @@ pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     }
     let mode = u32::from_str_radix(text, 8).map_err(|_| OCTAL.to_owned())?;
     if mode & 0o600 != 0o600 {
-        return Err(bilingual!(
-            "the owner must be able to read and write it (06..)",
-            "属主须可读写（06..）"
-        )
-        .to_owned());
+        return Err(NOT_FOR_OWNER.to_owned());
     }
     if mode & !0o666 != 0 {
-        return Err(bilingual!(
-            "a document is not a program: only read and write bits, like 0640",
-            "token 文件不是程序：只能有读写权限，如 0640"
-        )
-        .to_owned());
+        return Err(HAS_OTHER_BITS.to_owned());
     }
     Ok(mode)
 }

@@ -10,20 +10,12 @@ use crate::message::Template;
 use crate::model::errcode::table::{self, Meaning, Remedy};
 use crate::os::fault;
 use crate::upstream::error::{STAGES, StageRemedy};
-use crate::{config, model, os, refresh, scheduler, server, store, upstream};
+use crate::{cli, config, model, os, refresh, scheduler, server, store, upstream};
 
 /// Where errors are made without a table, how many, and why that is right.
 const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("accounts/mod.rs", 1, "the cause is an entry"),
-    ("commands/setup/account.rs", 2, SETUP),
-    ("commands/setup/host.rs", 3, SETUP),
-    ("commands/setup/mod.rs", 13, SETUP),
-    ("commands/setup/plan.rs", 1, SETUP),
-    ("commands/setup/step.rs", 5, SETUP),
-    ("commands/setup/units.rs", 3, SETUP),
-    ("config/edit.rs", 1, SETUP),
-    ("config/mod.rs", 1, "the fault says how an AppID looks"),
-    ("model/address/endpoint.rs", 1, "the fault says how an address looks"),
+    ("config/edit.rs", 1, "a fault of the program itself: the account has just been put in"),
     ("os/hook.rs", 1, "check says what to do about a hook"),
     ("scheduler/job.rs", 1, "the cause is an entry"),
     ("server/gateway/body.rs", 1, "words of the connection, quoted by the gateway's own message"),
@@ -32,11 +24,7 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("server/mod.rs", 1, "the cause is of the system"),
     ("store/file.rs", 1, "a fault of the program itself"),
     ("store/record.rs", 3, "logged with -vv only: the record is not needed"),
-    ("store/redis/server.rs", 1, "the fault says what to do about Redis"),
-    ("upstream/connect.rs", 1, "the fault says how an address looks"),
 ];
-
-const SETUP: &str = "setup speaks with a person at a terminal, in words of its own";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -53,12 +41,17 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
         ("Hooks", os::hook::ALL),
         ("Stores", store::ALL),
         ("Verbs and their flags", super::messages::ALL),
+        ("setup", super::setup::messages::ALL),
         ("Command line and config", config::messages::ALL),
         ("AppSecret and keys", upstream::credentials::ALL),
         ("Accounts", model::account::ALL),
         ("Directories", os::file::dir::ALL),
         ("Putting back", refresh::PUTTING_BACK_MESSAGES),
         ("Redis", store::REDIS_MESSAGES),
+        ("Networks", model::address::network::ALL),
+        ("Proxies of the environment", model::address::endpoint::ALL),
+        ("Types of tickets", model::kind::ALL),
+        ("Lines of the keys file", server::KEYS_MESSAGES),
         ("Access", server::ACCESS_MESSAGES),
         ("Certificates of serve", server::CERTIFICATE_MESSAGES),
         ("Refreshing", refresh::ALL),
@@ -72,14 +65,28 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
     ]
 }
 
+/// Returns the tables of messages without values, each with what it is about.
+fn texts() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
+    vec![
+        ("Addresses", model::address::faults::ALL),
+        ("Values of flags and keys", cli::values::ALL),
+        ("Keys of the config", config::faults::ALL),
+        ("Keys, their names and lines", model::client_key::ALL),
+        ("What setup asks for", super::setup::input::ALL),
+        ("Refusals by serve", server::REFUSALS),
+        ("Calls that the gateway does not pass on", server::CALL_REFUSALS),
+        ("Calls through the gateway without an answer", server::CALL_ERRORS),
+    ]
+}
+
 /// Returns the list as it is to be in the documents.
 fn list() -> String {
     let mut text = String::from(
         "# Messages\n\nWhat wxtoken says, in both languages: what to do, then what happened. `{0}`, `{1}` stand for values. \
-         What the system, WeChat or another program said follows in brackets. Not listed: what `setup` says at a terminal, \
-         what the gateway says of one call, and what only the log says. Made from the program's tables by a test, and kept \
+         What the system, WeChat or another program said follows in brackets. Not listed: what `check` finds, what says that all \
+         is well, and what only the log says. Made from the program's tables by a test, and kept \
          equal by it.\n\nwxtoken 的提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
-         微信或其他程序的原文。未列出：setup 的交互文字、网关对单个请求的答复，以及仅写入日志的内容。本表由测试根据程序中的表生成。\n",
+         微信或其他程序的原文。未列出：check 的检查结果、表示正常的提示，以及仅写入日志的内容。本表由测试根据程序中的表生成。\n",
     );
     let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
         let _ = write!(text, "\n## {title}\n\n| | English | 中文 |\n|---|---|---|\n");
@@ -120,7 +127,9 @@ fn list() -> String {
             [Language::English, Language::Chinese].map(|it| it.resolve(text).into_owned());
         [name.to_lowercase().replace('_', " "), english, chinese]
     };
-    section("Refusals by serve", &mut server::REFUSALS.iter().map(refusal));
+    for (title, texts) in texts() {
+        section(title, &mut texts.iter().map(refusal));
+    }
     text
 }
 
@@ -154,6 +163,24 @@ fn every_message_says_what_to_do_in_whole_sentences_and_in_both_languages() {
             assert!(chinese.action.contains(is_chinese), "{title}: {name}: {}", chinese.action);
             assert!(
                 !english.what.ends_with('.') && !chinese.what.ends_with('。'),
+                "{title}: {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_text_says_first_what_to_do_and_then_why_in_both_languages() {
+    let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+    for (title, texts) in texts() {
+        for (name, text) in texts {
+            let [english, chinese] =
+                [Language::English, Language::Chinese].map(|it| it.resolve(text).into_owned());
+            let is_alone = english.ends_with('.');
+            assert!(is_alone || english.contains(": "), "{title}: {name}: {english}");
+            assert!(is_alone || chinese.contains('：'), "{title}: {name}: {chinese}");
+            assert!(
+                !english.contains(is_chinese) && chinese.contains(is_chinese),
                 "{title}: {name}"
             );
         }

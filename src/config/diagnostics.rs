@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use toml::de::Error;
 
+use super::messages;
 use crate::cli::spelling::MAX_NAME;
 
 /// The problems of one file.
@@ -33,7 +34,8 @@ impl<'t> Diagnostics<'t> {
         for error in errors {
             let line = diagnostics.line_of(error.span().unwrap_or_default());
             // The parser's messages quote nothing of what it reads.
-            diagnostics.problems.get_mut().insert((line, error.message().to_owned()));
+            let what = messages::NOT_TOML.first([&error.message()]);
+            diagnostics.problems.get_mut().insert((line, what));
             diagnostics.syntax_error_lines.insert(line);
         }
         diagnostics

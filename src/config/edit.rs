@@ -1,6 +1,7 @@
 //! Changes a config file key by key. Every byte that is not about such a key stays: the lines, comments and line ends of
 //! others. A text that would not be read as it was meant is never returned.
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,9 @@ use anyhow::Result;
 use toml::de::DeTable;
 
 use super::file::{self, BYTE_ORDER_MARK, ConfigFile, FileAccount};
-use super::{AccountSettings, Config, Secrets};
+use super::{AccountSettings, Config, Secrets, messages};
 use crate::cli::{AccountArgs, CommonArgs};
 use crate::error::Exit;
-use crate::language::in_both;
 use crate::model::api::Api;
 
 /// A config file that is changed.
@@ -126,11 +126,9 @@ impl ConfigEdit {
         let (mark, body) = split_mark(&self.after);
         let at = line_of_key(body, &["account", name], key);
         let at = at.ok_or_else(|| {
-            let (path, line) = (self.path.display(), format!("{key} of [account.{name}]"));
-            Exit::Usage.error(in_both(
-                format!("{path} is written in a way that is not changed by a program; remove {line}. Then run this again."),
-                format!("{path} 的写法无法由程序修改；请手动删除 {line}，然后重新运行。"),
-            ))
+            let line = format!("{key} of [account.{name}]");
+            let values: [&dyn Display; 2] = [&self.path.display(), &line];
+            Exit::Usage.error(messages::KEY_NOT_REMOVED.with(values))
         })?;
         self.after.insert(mark.len() + at, '#');
         self.parsed().map(drop)
@@ -176,24 +174,15 @@ impl ConfigEdit {
     /// Returns the error about a file that is written in a way which cannot be changed key by key.
     fn refused(&self, table: &[&str], keys: &[(&str, String)]) -> anyhow::Error {
         let lines: Vec<_> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let (path, table, lines) = (self.path.display(), table.join("."), lines.join(", "));
-        Exit::Usage.error(in_both(
-            format!(
-                "{path} is written in a way that is not changed by a program; make it say in [{table}]: {lines}. Then run \
-                 this again."
-            ),
-            format!("{path} 的写法无法由程序修改；请手动在 [{table}] 中写入：{lines}，然后重新运行。"),
-        ))
+        let (table, lines) = (table.join("."), lines.join(", "));
+        let values: [&dyn Display; 3] = [&self.path.display(), &table, &lines];
+        Exit::Usage.error(messages::KEYS_NOT_SET.with(values))
     }
 }
 
 /// Returns the error about a file that another program has changed since it was read.
 pub(crate) fn changed_meanwhile(path: &Path) -> anyhow::Error {
-    let path = path.display();
-    Exit::Failure.error(in_both(
-        format!("{path} was changed meanwhile: run this again."),
-        format!("{path} 在此期间被修改：请重新运行。"),
-    ))
+    Exit::Failure.error(messages::CHANGED_MEANWHILE.with([&path.display()]))
 }
 
 /// Returns a text as a TOML value.
@@ -355,7 +344,10 @@ mod tests {
             let err = edit.set_account("shop", &keys).unwrap_err();
             assert_eq!(Exit::from_error(&err), Exit::Usage);
             let err = err.to_string();
-            assert!(err.contains("[account.shop]: appid = \"wx2\", api = \"work\""), "{err}");
+            assert!(
+                err.contains("Make it say in [account.shop]: appid = \"wx2\", api = \"work\""),
+                "{err}"
+            );
             assert_eq!(edit.after, before);
         }
     }

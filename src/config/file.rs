@@ -11,11 +11,13 @@ use clap::ValueEnum;
 use super::diagnostics::Diagnostics;
 use super::serve::FileServe;
 use super::table::{self, Table, Value};
-use super::{messages, redis};
+use super::{faults, messages, redis};
 use crate::cli::values;
 use crate::error::Exit;
+use crate::language::{bilingual, in_both};
 use crate::message::action_first;
 use crate::model::address::endpoint::{BaseUrl, BaseUrlError, Proxy};
+use crate::model::address::faults::CLEARTEXT_TO_WXTOKEN;
 use crate::model::address::network;
 use crate::model::api::Api;
 use crate::model::client_key;
@@ -151,7 +153,13 @@ impl ConfigFile {
         }
         let mut problems = diagnostics.into_problems();
         if problems.len() > MAX_PROBLEMS {
-            let more = format!("{name}: and {} more", problems.len() - MAX_PROBLEMS);
+            let more = {
+                let rest = problems.len() - MAX_PROBLEMS;
+                format!(
+                    "{name}: {}",
+                    in_both(format!("and {rest} more"), format!("另有 {rest} 处"))
+                )
+            };
             problems.truncate(MAX_PROBLEMS);
             problems.push(more);
         }
@@ -173,20 +181,20 @@ impl ConfigFile {
 
     /// Reports accounts that are the same at WeChat: each would replace the other's token.
     fn check_duplicates(&self, diagnostics: &Diagnostics<'_>) {
-        let mut known = HashMap::new();
+        let mut known: HashMap<_, &String> = HashMap::new();
         for FileAccount { name, appid, api, secret_file, from, appid_line, .. } in &self.accounts {
             let api = api.unwrap_or_default();
-            let (app, what) = match api {
+            let (app, message) = match api {
                 Api::Work if secret_file.is_none() => continue,
                 // A corp has many apps, each with a secret of its own.
-                Api::Work => (secret_file, "the same corp and secret_file as"),
-                Api::Stable | Api::Classic => (&None, "the same appid and api as"),
+                Api::Work => (secret_file, &messages::SAME_APP),
+                Api::Stable | Api::Classic => (&None, &messages::SAME_ACCOUNT),
             };
             if appid.is_empty() || !from.is_empty() {
                 continue;
             }
             if let Some(other) = known.insert((appid, api, app), name) {
-                let what = format!("{what} account {other}; one of them is enough");
+                let what = message.first([other]);
                 diagnostics.report(*appid_line, &format!("account.{name}.appid"), &what);
             }
         }
@@ -196,25 +204,20 @@ impl ConfigFile {
     fn check_also(&self, diagnostics: &Diagnostics<'_>) {
         let Some(redis) = &self.store else { return };
         let own_prefix = format!("{}:", redis.prefix);
-        let mut known = HashMap::new();
+        let mut known: HashMap<String, &String> = HashMap::new();
         for FileAccount { name, appid, line, .. } in &self.accounts {
             for key in redis.also.iter().filter_map(|also| also.key_of(name, appid)) {
                 let what = match known.get(&key) {
-                    _ if key.starts_with(&own_prefix) => format!(
-                        "begins with {own_prefix} as the keys of wxtoken itself do; give it another name"
-                    ),
-                    Some(other) if *other == name => {
-                        "is there twice; one of them is enough".to_owned()
+                    _ if key.starts_with(&own_prefix) => {
+                        messages::ALSO_OWN.first([&key, &own_prefix])
                     }
-                    Some(other) => {
-                        format!("is also that of account {other}; put {{account}} into it")
-                    }
+                    Some(other) if *other == name => messages::ALSO_TWICE.first([&key]),
+                    Some(other) => messages::ALSO_SHARED.first([&key, other]),
                     None => {
                         known.insert(key, name);
                         continue;
                     }
                 };
-                let what = format!("its key {key} of [redis] also {what}");
                 diagnostics.report(*line, &format!("account.{name}"), &what);
             }
         }
@@ -233,7 +236,7 @@ impl FileAccount {
             (table.nonempty_list("from", read_from), table.get("key_file", Value::path));
         let appid = match is_mirror {
             true => table.get("appid", read_appid),
-            false => table.require("appid", "it has no appid", read_appid),
+            false => table.require("appid", faults::NO_APPID, read_appid),
         };
         let api = table.get("api", read_api);
         let account = FileAccount {
@@ -258,11 +261,8 @@ impl FileAccount {
             key_line: table.line_of("key_file"),
         };
         let (misplaced, what): (&[_], _) = match is_mirror {
-            true => (
-                &["secret_file", "base_url", "refresh_before"],
-                "is for an account that asks WeChat itself; `from` names another wxtoken, which does that",
-            ),
-            false => (&["key_file"], "goes with `from`, the other wxtoken that knows the key"),
+            true => (&["secret_file", "base_url", "refresh_before"], faults::NOT_OF_MIRROR),
+            false => (&["key_file"], faults::KEY_WITHOUT_FROM),
         };
         misplaced.iter().filter(|key| table.has(key)).for_each(|key| table.report(key, what));
         account
@@ -288,7 +288,7 @@ impl FileAccount {
 /// Checks an account's name.
 fn check_name(name: &str) -> Result<(), &'static str> {
     if secret::may_hold_secret(name) {
-        Err("an account's name in the form of an AppSecret; give it a short one")
+        Err(faults::ACCOUNT_LIKE_SECRET)
     } else if client_key::is_account(name) {
         Ok(())
     } else {
@@ -300,11 +300,11 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 pub(super) fn check_appid(text: &str) -> Result<(), &'static str> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if secret::may_hold_secret(text) {
-        Err("has the form of an AppSecret, and is not an AppID (like wx0123456789abcdef)")
+        Err(faults::APPID_LIKE_SECRET)
     } else if (1..=MAX_APPID).contains(&text.len()) && text.bytes().all(is_allowed) {
         Ok(())
     } else {
-        Err("is not an AppID (letters, digits, - and _, like wx0123456789abcdef)")
+        Err(faults::INVALID_APPID)
     }
 }
 
@@ -318,14 +318,17 @@ fn read_api(value: Value<'_>) -> Result<Api, String> {
     Api::from_str(text, false).map_err(|_| {
         let names = Api::value_variants().iter().filter_map(Api::to_possible_value);
         let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
-        format!("there is no such api; there are {}", names.join(", "))
+        messages::UNKNOWN_API.first([&names.join(", ")])
     })
 }
 
 /// Permissions, as a string: the number 640 would be taken for octal by one reader and for decimal by another.
 fn read_mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
-        return Err(value.unexpected("octal digits in quotes, like \"0640\""));
+        return Err(value.unexpected(bilingual!(
+            "octal digits in quotes, like \"0640\"",
+            "带引号的八进制数字，如 \"0640\""
+        )));
     }
     values::parse_mode(value.text()?)
 }
@@ -341,10 +344,7 @@ fn read_from(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     match BaseUrl::parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(BaseUrlError::Cleartext) => Err(
-            "must be https:// (http:// only to loopback): key and token would cross the network in clear"
-                .to_owned(),
-        ),
+        Err(BaseUrlError::Cleartext) => Err(CLEARTEXT_TO_WXTOKEN.to_owned()),
         Err(malformed) => Err(malformed.to_string()),
     }
 }
@@ -359,7 +359,7 @@ fn read_tickets(table: &mut Table<'_>, api: Api) -> Vec<TicketType> {
     let tickets = table.list("tickets", ticket).unwrap_or_default();
     let is_repeated = |index: usize| tickets[..index].contains(&tickets[index]);
     if (0..tickets.len()).any(is_repeated) {
-        table.report("tickets", "names a type twice; once is enough");
+        table.report("tickets", faults::TICKET_TWICE);
     }
     tickets
 }
@@ -369,16 +369,16 @@ fn read_hook(table: &mut Table<'_>, kind: HookKind, timeout_key: &'static str) -
     let key = kind.key();
     let timeout = table.get(timeout_key, Value::positive_duration);
     if table.has(timeout_key) && !table.has(key) {
-        table.report(timeout_key, &format!("goes with {key}, the command that it is about"));
+        table.report(timeout_key, &messages::GOES_WITH.first([&key]));
     }
     let words = table.nonempty_list(key, |word| Ok((word, word.text()?.to_owned())))?;
     let mut words = words.into_iter();
     let (first, program) = words.next()?;
     let args: Vec<_> = words.map(|(_, word)| word).collect();
     if program.is_empty() {
-        table.report(key, "expected a program as the first word, found an empty one");
+        table.report(key, faults::EMPTY_PROGRAM);
     } else if args.is_empty() && program.contains(char::is_whitespace) {
-        table.report(key, "is no line for a shell; write [\"systemctl\", \"reload\", \"app\"]");
+        table.report(key, faults::SHELL_LINE);
     }
     let program = match program.contains('/') {
         true => first.resolve(&program),
@@ -396,13 +396,9 @@ fn read_document(value: Value<'_>) -> Result<PathBuf, String> {
 pub(super) fn check_document(path: &Path) -> Result<PathBuf, &'static str> {
     let path: PathBuf = path.components().collect();
     match (path.file_name(), path.extension()) {
-        (None, _) => Err("is not a file's name"),
-        (_, Some(extension)) if extension == "lock" => {
-            Err("would be its own lock; end it in .json")
-        }
-        (_, Some(extension)) if extension == "state" => {
-            Err("would be the record of its own requests; end it in .json")
-        }
+        (None, _) => Err(faults::NO_FILE_NAME),
+        (_, Some(extension)) if extension == "lock" => Err(faults::OWN_LOCK),
+        (_, Some(extension)) if extension == "state" => Err(faults::OWN_RECORD),
         _ => Ok(path),
     }
 }

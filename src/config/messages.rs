@@ -44,6 +44,62 @@ messages! {
         "Give each account a file of its own.", "its document {0} is account {1}'s, too";
         "请为每个账号指定各自的 file。", "其 token 文件 {0} 也属于账号 {1}";
     }
+    NOT_TOML<1> {
+        "Correct the line.", "this is not TOML: {0}";
+        "请更正此行。", "不是合法的 TOML：{0}";
+    }
+    UNEXPECTED<2> {
+        "Write {0}.", "found {1}";
+        "请写{0}。", "实为{1}";
+    }
+    UNKNOWN_KEY<1> {
+        "Correct it, or leave it out.", "there is no such key; there are {0}";
+        "请更正或去掉。", "没有这个键；可用的有 {0}";
+    }
+    MISSPELT_KEY<1> {
+        "Correct the name.", "there is no such key; is it {0}?";
+        "请更正键名。", "没有这个键，是否为 {0}？";
+    }
+    UNKNOWN_API<1> {
+        "Write one of {0}.", "there is no such api";
+        "请从 {0} 中选择。", "没有这种 api";
+    }
+    SAME_ACCOUNT<1> {
+        "Leave out one of them.", "the same appid and api as account {0}";
+        "请去掉其中一个。", "appid 和 api 与账号 {0} 相同";
+    }
+    SAME_APP<1> {
+        "Leave out one of them.", "the same corp and secret_file as account {0}";
+        "请去掉其中一个。", "企业和 secret_file 与账号 {0} 相同";
+    }
+    ALSO_OWN<2> {
+        "Give it another name.", "its key {0} of [redis] also begins with {1} as the keys of wxtoken itself do";
+        "请换一个名称。", "[redis] also 的键 {0} 以 {1} 开头，与 wxtoken 自己的键冲突";
+    }
+    ALSO_TWICE<1> {
+        "Leave out one of them.", "its key {0} of [redis] also is there twice";
+        "请去掉其中一个。", "[redis] also 的键 {0} 出现了两次";
+    }
+    ALSO_SHARED<2> {
+        "Put {account} into it.", "its key {0} of [redis] also is that of account {1}, too";
+        "请在其中加入 {account}。", "[redis] also 的键 {0} 也属于账号 {1}";
+    }
+    GOES_WITH<1> {
+        "Leave it out, or give {0}.", "it goes with {0}, the command that it is about";
+        "请去掉该项，或写上 {0}。", "须与命令 {0} 一起使用";
+    }
+    KEY_NOT_REMOVED<2> {
+        "Remove {1}, then run this again.", "{0} is written in a way that is not changed by a program";
+        "请手动删除 {1}，然后重新运行。", "{0} 的写法无法由程序修改";
+    }
+    KEYS_NOT_SET<3> {
+        "Make it say in [{1}]: {2}. Then run this again.", "{0} is written in a way that is not changed by a program";
+        "请手动在 [{1}] 中写入：{2}，然后重新运行。", "{0} 的写法无法由程序修改";
+    }
+    CHANGED_MEANWHILE<1> {
+        "Run this again.", "{0} was changed meanwhile";
+        "请重新运行。", "{0} 在此期间被修改";
+    }
     NOT_UTF8<0> {
         "Save the file as UTF-8.", "this is not UTF-8";
         "请将文件保存为 UTF-8。", "不是 UTF-8";

@@ -4,6 +4,7 @@
 
 mod diagnostics;
 pub(crate) mod edit;
+pub(crate) mod faults;
 mod file;
 mod leftover;
 pub(crate) mod messages;
@@ -374,7 +375,7 @@ impl<'a> Config<'a> {
         };
         let (name, shown) = (typed.name_of("file"), path.display());
         let document = file::check_document(path)
-            .map_err(|what| Exit::Usage.error(format!("{name} {shown} {what}")))?;
+            .map_err(|what| Exit::Usage.error(format!("{name} {shown}: {what}")))?;
         match &self.common.dir {
             Some(dir) if typed.has("dir") && !typed.has("file") && !is_in(&document, dir) => {
                 let values: [&dyn Display; 3] = [&name, &shown, &dir.display()];
@@ -425,7 +426,7 @@ fn appid(account: &cli::AccountArgs) -> anyhow::Result<Option<String>> {
         None => Ok(None),
         Some(appid) => match file::check_appid(appid) {
             Ok(()) => Ok(Some(appid.to_owned())),
-            Err(fault) => Err(Exit::Usage.error(format!("--appid {fault}"))),
+            Err(fault) => Err(Exit::Usage.error(format!("--appid: {fault}"))),
         },
     }
 }

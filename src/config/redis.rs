@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::faults;
 use super::table::{Table, Value};
 use crate::model::address::redis_url::RedisUrl;
 use crate::model::location::{AlsoFormat, AlsoKey, RedisSettings};
@@ -24,24 +25,15 @@ pub(super) fn read(top: &mut Table<'_>) -> Option<Arc<RedisSettings>> {
     let url = top.get("store", read_url);
     let settings = top.table("redis", RedisTable::read);
     if settings.as_ref().is_some_and(|settings| !settings.is_empty) && !top.has("store") {
-        top.report(
-            "redis",
-            "goes with store, which says where that Redis is (store = \"redis://host\")",
-        );
+        top.report("redis", faults::NO_STORE);
     }
     let settings = settings.unwrap_or_default();
     let url = url?;
     if settings.ca_file.is_some() && !url.is_tls() {
-        top.report(
-            "store",
-            "does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
-        );
+        top.report("store", faults::CA_WITHOUT_TLS);
     }
     if (settings.user.is_some() || url.user.is_some()) && settings.password_file.is_none() {
-        top.report(
-            "store",
-            "has a user without a password; name the file with it in [redis] password_file",
-        );
+        top.report("store", faults::NO_PASSWORD);
     }
     Some(Arc::new(RedisSettings {
         url,
@@ -79,10 +71,7 @@ impl RedisTable {
         };
         if table.has("password") {
             table.mark_known("password");
-            table.report(
-                "password",
-                "has no place here: put it into a file with mode 0600, and name that in password_file",
-            );
+            table.report("password", faults::PASSWORD_KEY);
         }
         settings
     }
@@ -92,8 +81,8 @@ impl RedisTable {
 fn read_also(table: &mut Table<'_>) -> Vec<AlsoKey> {
     let example = "{ key = \"app:{appid}:token\", format = \"text\" }";
     let rows = table.table_list("also", example, |row| {
-        let key = row.require("key", "it has no key", read_also_key);
-        let format = row.require("format", "it has no format", read_also_format);
+        let key = row.require("key", faults::ALSO_NO_KEY, read_also_key);
+        let format = row.require("format", faults::ALSO_NO_FORMAT, read_also_format);
         Some(AlsoKey { key: key?, format: format? })
     });
     rows.into_iter().flatten().collect()
@@ -102,16 +91,14 @@ fn read_also(table: &mut Table<'_>) -> Vec<AlsoKey> {
 fn read_also_key(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     if text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("is no key (printable ASCII without blanks, 256 at most)".to_owned());
+        return Err(faults::INVALID_KEY.to_owned());
     }
     if !text.contains("{appid}") && !text.contains("{account}") {
-        return Err(
-            "has neither {appid} nor {account} in it: two accounts would have one key".to_owned()
-        );
+        return Err(faults::KEY_OF_ALL.to_owned());
     }
     let rest = text.replace("{appid}", "").replace("{account}", "");
     match rest.contains(['{', '}']) {
-        true => Err("has something else than {appid} or {account} in braces".to_owned()),
+        true => Err(faults::KEY_BRACES.to_owned()),
         false => Ok(text.to_owned()),
     }
 }
@@ -120,7 +107,7 @@ fn read_also_format(value: Value<'_>) -> Result<AlsoFormat, String> {
     match value.text()? {
         "text" => Ok(AlsoFormat::Text),
         "json-string" => Ok(AlsoFormat::JsonString),
-        _ => Err("there is no such format; there are text, json-string".to_owned()),
+        _ => Err(faults::UNKNOWN_FORMAT.to_owned()),
     }
 }
 
@@ -130,7 +117,7 @@ fn read_url(value: Value<'_>) -> Result<RedisUrl, String> {
 
 fn read_user(value: Value<'_>) -> Result<String, String> {
     match value.text()? {
-        "" => Err("is empty".to_owned()),
+        "" => Err(faults::EMPTY.to_owned()),
         user => Ok(user.to_owned()),
     }
 }
@@ -140,17 +127,13 @@ fn read_prefix(value: Value<'_>) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":_-./".contains(&byte);
     match (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
         true => Ok(text.to_owned()),
-        false => {
-            Err("is no prefix of keys (letters, digits, and : _ - . /; 64 at most)".to_owned())
-        }
+        false => Err(faults::INVALID_PREFIX.to_owned()),
     }
 }
 
 fn read_timeout(value: Value<'_>) -> Result<Duration, String> {
     match value.positive_duration()? {
-        long if long > MAX_TIMEOUT => {
-            Err("is longer than 10s, which a refresh cannot wait".to_owned())
-        }
+        long if long > MAX_TIMEOUT => Err(faults::LONG_TIMEOUT.to_owned()),
         timeout => Ok(timeout),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::file::read_network;
 use super::table::{Table, Value};
 use crate::cli::{ServeArgs, values};
-use crate::model::address::listen::{self, Listen};
+use crate::model::address::faults::NO_LISTEN;
+use crate::model::address::listen::Listen;
 use crate::model::address::server_name::ServerName;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7200";
@@ -129,7 +130,7 @@ fn read_listen(value: Value<'_>) -> Result<String, String> {
         Some(path) if !path.is_empty() => format!("unix:{}", value.resolve(path).display()),
         _ => text.to_owned(),
     };
-    Listen::parse(&text).map(|_| text).ok_or_else(|| listen::EXPECTED.to_owned())
+    Listen::parse(&text).map(|_| text).ok_or_else(|| NO_LISTEN.to_owned())
 }
 
 fn read_sdk_life(value: Value<'_>) -> Result<Duration, String> {

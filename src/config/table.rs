@@ -9,8 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, displayed};
+use super::{faults, messages};
 use crate::cli::spelling::nearest;
 use crate::cli::values;
+use crate::language::{bilingual, in_both};
 use crate::model::secret;
 
 /// Parses `text` and reads its top table with `read`. Messages call the file `file_name`; relative paths in it begin at
@@ -103,7 +105,7 @@ impl<'a> Table<'a> {
         let list = self.list(key, read);
         let array = self.entries.get(key).and_then(|value| value.get_ref().as_array());
         if array.is_some_and(|array| array.is_empty()) {
-            self.report(key, "is empty; put something in it, or leave it out");
+            self.report(key, faults::EMPTY_LIST);
         }
         list
     }
@@ -162,8 +164,9 @@ impl<'a> Table<'a> {
     ) -> Vec<T> {
         let Some(value) = self.find(key) else { return Vec::new() };
         let DeValue::Array(array) = value.get_ref() else {
-            let found = with_article(value.get_ref().type_str());
-            self.report(key, &format!("expected a list like [{example}], found {found}"));
+            let expected =
+                in_both(format!("a list like [{example}]"), format!("列表，如 [{example}]"));
+            self.report(key, &unexpected(&expected, value.get_ref()));
             return Vec::new();
         };
         let tables = array.iter().enumerate().filter_map(|(index, entry)| {
@@ -212,12 +215,11 @@ impl<'a> Table<'a> {
                 continue;
             }
             let what = if let Some(near) = nearest(name, &self.known) {
-                format!("there is no such key; is it {near}?")
+                messages::MISSPELT_KEY.first([&near])
             } else if name.to_ascii_lowercase().contains("secret") {
-                "a secret has no place here: put it into a file with mode 0600, and name that in secret_file"
-                    .to_owned()
+                faults::SECRET_KEY.to_owned()
             } else {
-                format!("there is no such key; there are {}", self.known.join(", "))
+                messages::UNKNOWN_KEY.first([&self.known.join(", ")])
             };
             let line = self.diagnostics.line_of(key.span());
             self.diagnostics.report(line, &self.path_of(displayed(name)), &what);
@@ -239,9 +241,8 @@ impl<'a> Table<'a> {
     ) -> Option<Table<'a>> {
         let line = self.diagnostics.line_of(span);
         let Some(entries) = value.get_ref().as_table() else {
-            let found = with_article(value.get_ref().type_str());
-            let what = format!("expected a table like {example}, found {found}");
-            self.diagnostics.report(line, &path, &what);
+            let expected = in_both(format!("a table like {example}"), format!("表，如 {example}"));
+            self.diagnostics.report(line, &path, &unexpected(&expected, value.get_ref()));
             return None;
         };
         let Table { diagnostics, dir, .. } = *self;
@@ -268,12 +269,12 @@ impl<'a> Value<'a> {
     /// Reads a string. Fails if it has the form of a secret.
     pub(super) fn text(self) -> Result<&'a str, String> {
         let text = self.secret_text()?;
-        if secret::may_hold_secret(text) { Err(MISPLACED_SECRET.to_owned()) } else { Ok(text) }
+        if secret::may_hold_secret(text) { Err(faults::LIKE_SECRET.to_owned()) } else { Ok(text) }
     }
 
     /// Reads a string that may hold a secret, and must not be shown.
     pub(super) fn secret_text(self) -> Result<&'a str, String> {
-        self.value.as_str().ok_or_else(|| self.unexpected("a string in quotes"))
+        self.value.as_str().ok_or_else(|| self.unexpected(A_STRING))
     }
 
     /// Reads a duration: a string such as `"90s"`, or a number of seconds.
@@ -286,9 +287,9 @@ impl<'a> Value<'a> {
 
     /// Reads a duration. Fails if it is zero.
     pub(super) fn positive_duration(self) -> Result<Duration, String> {
-        match self.duration()? {
-            Duration::ZERO => Err("expected more than no time at all".to_owned()),
-            positive => Ok(positive),
+        match self.is_integer() {
+            true => values::parse_positive_duration(&self.integer()?.to_string()),
+            false => values::parse_positive_duration(self.text()?),
         }
     }
 
@@ -297,7 +298,7 @@ impl<'a> Value<'a> {
         // Refuses what has the form of a secret: later errors about the file show the whole path.
         let path = Path::new(self.text()?);
         if path.as_os_str().is_empty() {
-            return Err("expected a path".to_owned());
+            return Err(faults::EMPTY_PATH.to_owned());
         }
         Ok(self.resolve(path))
     }
@@ -309,14 +310,19 @@ impl<'a> Value<'a> {
 
     /// Reads `true` or `false`.
     pub(super) fn boolean(self) -> Result<bool, String> {
-        self.value.as_bool().ok_or_else(|| self.unexpected("true or false"))
+        self.value
+            .as_bool()
+            .ok_or_else(|| self.unexpected(bilingual!("true or false", " true 或 false")))
     }
 
     /// Reads a whole number, in any of TOML's notations.
     pub(super) fn integer(self) -> Result<i64, String> {
-        let integer = self.value.as_integer().ok_or_else(|| self.unexpected("a whole number"))?;
+        let integer = self
+            .value
+            .as_integer()
+            .ok_or_else(|| self.unexpected(bilingual!("a whole number", "整数")))?;
         i64::from_str_radix(integer.as_str(), integer.radix())
-            .map_err(|_| "the number is too large".to_owned())
+            .map_err(|_| faults::LARGE_NUMBER.to_owned())
     }
 
     /// Whether the value is a whole number.
@@ -326,21 +332,30 @@ impl<'a> Value<'a> {
 
     /// Returns the message about a value of another type than `expected`.
     pub(super) fn unexpected(self, expected: &str) -> String {
-        format!("expected {expected}, found {}", with_article(self.value.type_str()))
+        unexpected(expected, self.value)
     }
 }
 
-const MISPLACED_SECRET: &str = "this has the form of an AppSecret, which has no place here: put it into a file with mode 0600, \
-                                and name that in secret_file";
+const A_STRING: &str = bilingual!("a string in quotes", "带引号的字符串");
 
-fn with_article(type_name: &str) -> String {
-    let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
-    format!("{article} {type_name}")
+/// Returns the message about a value of another type than `expected`.
+fn unexpected(expected: &str, found: &DeValue<'_>) -> String {
+    let found = match found {
+        DeValue::String(_) => bilingual!("a string", "字符串"),
+        DeValue::Integer(_) => bilingual!("an integer", "整数"),
+        DeValue::Float(_) => bilingual!("a float", "小数"),
+        DeValue::Boolean(_) => bilingual!("a boolean", "布尔值"),
+        DeValue::Datetime(_) => bilingual!("a datetime", "日期时间"),
+        DeValue::Array(_) => bilingual!("an array", "数组"),
+        DeValue::Table(_) => bilingual!("a table", "表"),
+    };
+    messages::UNEXPECTED.first([&expected, &found])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
 
     fn is_name(name: &str) -> Result<(), &'static str> {
         if secret::may_hold_secret(name) { Err("no name") } else { Ok(()) }
@@ -356,7 +371,8 @@ mod tests {
                 table.require("appid", "no appid", Value::text).map(str::to_owned)
             });
         };
-        parse("f", Path::new("/d"), text, read).1.into_problems()
+        let problems = parse("f", Path::new("/d"), text, read).1.into_problems();
+        problems.iter().map(|it| Language::English.resolve(it).into_owned()).collect()
     }
 
     #[test]
@@ -364,33 +380,32 @@ mod tests {
         for (text, expected) in [
             ("name = 'x'\npath = 'a/b'\nnumber = 0x10\nwords = ['a', 'b']", &[][..]),
             ("words = 'a'", &[]),
-            ("name = 1", &["f:1: name: expected a string in quotes, found an integer"]),
-            ("\r\n\r\nname = 1.5", &["f:3: name: expected a string in quotes, found a float"]),
-            ("path = ''", &["f:1: path: expected a path"]),
-            ("number = '1'", &["f:1: number: expected a whole number, found a string"]),
-            ("number = 99999999999999999999", &["f:1: number: the number is too large"]),
+            ("name = 1", &["f:1: name: Write a string in quotes: found an integer"]),
+            ("\r\n\r\nname = 1.5", &["f:3: name: Write a string in quotes: found a float"]),
+            ("path = ''", &["f:1: path: Write a path: it is empty"]),
+            ("number = '1'", &["f:1: number: Write a whole number: found a string"]),
+            (
+                "number = 99999999999999999999",
+                &["f:1: number: Write a smaller number: it is too large"],
+            ),
             (
                 "words = [\n'a',\n1,\n]",
-                &["f:3: words: entry 2: expected a string in quotes, found an integer"],
+                &["f:3: words: entry 2: Write a string in quotes: found an integer"],
             ),
-            (
-                "account = 1",
-                &["f:1: account: expected a table like [account.shop], found an integer"],
-            ),
-            (
-                "[[account]]",
-                &["f:1: account: expected a table like [account.shop], found an array"],
-            ),
+            ("account = 1", &["f:1: account: Write a table like [account.shop]: found an integer"]),
+            ("[[account]]", &["f:1: account: Write a table like [account.shop]: found an array"]),
             ("\n[account.a]", &["f:2: account.a: no appid"]),
             (
                 "[account]\nb.appid = 1",
-                &["f:2: account.b.appid: expected a string in quotes, found an integer"],
+                &["f:2: account.b.appid: Write a string in quotes: found an integer"],
             ),
-            ("nam = 1", &["f:1: nam: there is no such key; is it name?"]),
-            ("Name = 1", &["f:1: Name: there is no such key; is it name?"]),
+            ("nam = 1", &["f:1: nam: Correct the name: there is no such key; is it name?"]),
+            ("Name = 1", &["f:1: Name: Correct the name: there is no such key; is it name?"]),
             (
                 "z = 1",
-                &["f:1: z: there is no such key; there are name, path, number, words, account"],
+                &[
+                    "f:1: z: Correct it, or leave it out: there is no such key; there are name, path, number, words, account",
+                ],
             ),
         ] {
             assert_eq!(problems_of(text), expected, "{text}");
@@ -400,21 +415,26 @@ mod tests {
     #[test]
     fn syntax_errors_are_reported_together_with_the_problems_of_other_lines() {
         for (text, expected) in [
-            ("name = x", &["f:1: string values must be quoted, expected literal string"][..]),
-            ("name = 'a'\nname = 'b'", &["f:2: duplicate key"]),
+            (
+                "name = x",
+                &[
+                    "f:1: Correct the line: this is not TOML: string values must be quoted, expected literal string",
+                ][..],
+            ),
+            ("name = 'a'\nname = 'b'", &["f:2: Correct the line: this is not TOML: duplicate key"]),
             // What was recovered from a broken line is not reported, and a missing key may be in it.
             (
                 "number = x\n[account.a]\nappid 'wx1'",
                 &[
-                    "f:1: string values must be quoted, expected literal string",
-                    "f:3: key with no value, expected `=`",
+                    "f:1: Correct the line: this is not TOML: string values must be quoted, expected literal string",
+                    "f:3: Correct the line: this is not TOML: key with no value, expected `=`",
                 ],
             ),
             (
                 "name = 1\n[account.a",
                 &[
-                    "f:1: name: expected a string in quotes, found an integer",
-                    "f:2: unclosed table, expected `]`",
+                    "f:1: name: Write a string in quotes: found an integer",
+                    "f:2: Correct the line: this is not TOML: unclosed table, expected `]`",
                 ],
             ),
         ] {

@@ -4,6 +4,7 @@
 //! What to do is known where an error arises, and the sentence around it is added by callers. So an action is marked inside
 //! the text, and [`action_first`] moves it to the front.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use crate::language::{ACTION_MARKS, Language, in_both};
@@ -55,6 +56,28 @@ macro_rules! messages {
     };
 }
 pub(crate) use messages;
+
+/// Defines messages without values, each a `&'static str` in both languages: what to do, then why. Also defines the table
+/// `ALL` of them. Does not compile if the English does not begin with a capital letter, as what to do does, or if one of the
+/// two ends a sentence and the other does not.
+macro_rules! texts {
+    ($($(#[$about:meta])* $name:ident = $english:literal, $chinese:literal;)+) => {
+        $($(#[$about])* pub(crate) const $name: &str = {
+            const _: () = assert!($crate::message::begins_like_an_action($english));
+            $crate::language::bilingual!($english, $chinese)
+        };)+
+
+        /// Every text, with the name of its constant.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+    };
+}
+pub(crate) use texts;
+
+/// Whether a text begins with a capital letter, as what to do does.
+pub(crate) const fn begins_like_an_action(english: &str) -> bool {
+    matches!(english.as_bytes(), [b'A'..=b'Z', ..])
+}
 
 impl<const N: usize> Message<N> {
     pub(crate) const fn new(name: &'static str, english: Texts, chinese: Texts) -> Message<N> {
@@ -223,16 +246,35 @@ fn in_order(text: &str, language: Language) -> String {
         true => what.as_str(),
         false => without_colon(&what),
     };
-    let actions = actions.join(" ");
-    let (sentence, colon) = match language {
-        Language::Chinese => ('。', "："),
-        _ => ('.', ": "),
+    let (blank, sentence, colon) = match language {
+        Language::Chinese => ("", '。', "："),
+        _ => (" ", '.', ": "),
     };
+    let what = match language {
+        Language::Chinese => {
+            let [ours, said] = divided(what);
+            Cow::Owned(with_wide_colons(ours) + said)
+        }
+        _ => Cow::Borrowed(what),
+    };
+    let actions = actions.join(blank);
     match actions.strip_suffix(sentence) {
         _ if what.is_empty() => actions,
         Some(action) => format!("{action}{colon}{what}"),
-        None => format!("{actions} {what}"),
+        None => format!("{actions}{blank}{what}"),
     }
+}
+
+/// Returns a Chinese text whose colons are Chinese where Chinese follows: those between an error and its cause are not.
+pub(crate) fn with_wide_colons(text: &str) -> String {
+    let mut parts = text.split(": ");
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_chinese = part.starts_with(|c: char| ('\u{4e00}'..='\u{9fff}').contains(&c));
+        whole += if is_chinese { "：" } else { ": " };
+        whole += part;
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -261,6 +303,15 @@ mod tests {
             "Look for the {1}: the {1} was lost by x 请查找 the {1}：x 丢失了 the {1} [raw {0}]"
         );
         assert_eq!(ALL.len(), 2);
+    }
+
+    #[test]
+    fn a_colon_before_chinese_is_a_chinese_one() {
+        let cause = in_both("it is open", "其他用户可读");
+        let text =
+            action_first(&format!("{} [{}]", format!("{}: {cause}", PLAIN.text()), "a: 其他"));
+        assert_eq!(Chinese.resolve(&text), "请重试：失败：其他用户可读 [a: 其他]");
+        assert_eq!(English.resolve(&text), "Try again: it failed: it is open [a: 其他]");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::SHA256;
 
 use self::api_scope::ApiScope;
+use crate::message::texts;
 use crate::model::secret::Secret;
 
 /// The prefix of every key, by which people and secret scanners recognize one.
@@ -27,17 +28,37 @@ const MAX_ACCOUNT: usize = 32;
 /// The accounts of a line that is for all of them, where APIs follow.
 const ALL_ACCOUNTS: &str = "*";
 
-const INVALID_LINE: &str =
-    "expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints";
-const INVALID_NAME: &str = "a name begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'";
-const NAME_WITH_PREFIX: &str = "a name does not begin with wxk_, which keys begin with";
-const INVALID_DIGEST: &str = "the second word must be a SHA-256 in 64 hex digits";
-pub(crate) const INVALID_ACCOUNT: &str = "an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'";
-const TOO_MANY_WORDS: &str =
-    "there is a fifth word; accounts and APIs are separated by commas, without blanks";
-const KEY_INSTEAD_OF_DIGEST: &str =
-    "this looks like the key itself; the file holds its SHA-256: wxtoken key";
-const LABEL_INCLUDED: &str = "the line begins after the word `line:`";
+texts! {
+    INVALID_LINE =
+        "Write NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints: this is another one",
+        "请写 NAME SHA256 [ACCOUNT,… [API,…]]，即 `wxtoken key` 输出的那一行：格式不对";
+    INVALID_NAME =
+        "Correct the name: it begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'",
+        "请更正名称：须以字母或数字开头，且只含字母、数字、.、_、-，最多 64 个字符";
+    NAME_WITH_PREFIX =
+        "Correct the name: it does not begin with wxk_, which keys begin with",
+        "请更正名称：不能以 wxk_ 开头，那是访问密钥的开头";
+    INVALID_DIGEST =
+        "Copy the line again: its second word is not a SHA-256 in 64 hex digits",
+        "请重新复制该行：第二列不是 64 位十六进制的 SHA-256";
+    INVALID_ACCOUNT =
+        "Correct the account's name: it begins with a small letter or digit, and has no more than 32 small letters, digits, \
+         '_' and '-'",
+        "请更正账号名：须以小写字母或数字开头，且只含小写字母、数字、_、-，最多 32 个字符";
+    TOO_MANY_WORDS =
+        "Separate accounts, and APIs, by commas without blanks: there is a fifth word",
+        "账号之间、接口之间请用逗号分隔，不加空格：有第五列";
+    KEY_INSTEAD_OF_DIGEST =
+        "Put the line of `wxtoken key` here, with the key's SHA-256: this looks like the key itself",
+        "请写 `wxtoken key` 输出的 line 一行（SHA-256）：这里像是访问密钥本身";
+    LABEL_INCLUDED =
+        "Leave out the word `line:`: the line begins after it",
+        "请去掉 `line:`：该行从其后开始";
+    INVALID_API =
+        "Write `all`, or paths such as /cgi-bin/message, separated by commas without blanks: a path has letters, digits, '_', \
+         '-' and '.'",
+        "请写 all，或 /cgi-bin/message 这样的路径，以逗号分隔，不加空格：路径只含字母、数字、_、-、.";
+}
 
 /// The SHA-256 of a key.
 pub(crate) type Digest = [u8; 32];
@@ -220,8 +241,8 @@ mod tests {
             (format!("php {ZEROS_DIGEST} ,"), INVALID_ACCOUNT),
             (format!("php {ZEROS_DIGEST} _shop"), INVALID_ACCOUNT),
             (format!("php {ZEROS_DIGEST} {}", long(33)), INVALID_ACCOUNT),
-            (format!("php {ZEROS_DIGEST} shop branch"), api_scope::INVALID_API),
-            (format!("php {ZEROS_DIGEST} shop /wxa,"), api_scope::INVALID_API),
+            (format!("php {ZEROS_DIGEST} shop branch"), INVALID_API),
+            (format!("php {ZEROS_DIGEST} shop /wxa,"), INVALID_API),
             (format!("php {ZEROS_DIGEST} *,shop"), INVALID_ACCOUNT),
             (format!("php {ZEROS_DIGEST} shop /wxa /card"), TOO_MANY_WORDS),
             (format!("line: php {ZEROS_DIGEST}"), LABEL_INCLUDED),
@@ -229,7 +250,7 @@ mod tests {
             (format!("php {key}"), KEY_INSTEAD_OF_DIGEST),
             (key.to_owned(), KEY_INSTEAD_OF_DIGEST),
             (format!("php {ZEROS_DIGEST} {key}"), INVALID_ACCOUNT),
-            (format!("php {ZEROS_DIGEST} shop {key}"), api_scope::INVALID_API),
+            (format!("php {ZEROS_DIGEST} shop {key}"), INVALID_API),
         ] {
             assert_eq!(KeyLine::parse(&line), Err(expected), "{line}");
         }

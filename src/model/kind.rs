@@ -3,7 +3,15 @@
 
 use std::fmt;
 
+use crate::message::messages;
 use crate::model::api::Api;
+
+messages! {
+    NO_SUCH_TICKET<1> {
+        "Name one of {0}.", "there is no such ticket on this api";
+        "请从 {0} 中选择。", "该 api 没有这种 ticket";
+    }
+}
 
 /// What a document holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +41,7 @@ impl TicketType {
         };
         let found = types.contains(&name).then(|| TicketType(name.to_owned()));
         let types = types.join(", ");
-        found.ok_or_else(|| format!("there is no such ticket on this api; there are {types}"))
+        found.ok_or_else(|| NO_SUCH_TICKET.first([&types]))
     }
 }
 

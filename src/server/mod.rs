@@ -22,6 +22,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
+#[cfg(test)]
+pub(crate) use access::keys::ALL as KEYS_MESSAGES;
+#[cfg(test)]
+pub(crate) use gateway::{CALL_ERRORS, CALL_REFUSALS};
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 #[cfg(test)]
 pub(crate) use routes::rejection::text::ALL as REFUSALS;

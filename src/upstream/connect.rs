@@ -120,7 +120,7 @@ messages! {
 
 /// Parses base URLs.
 pub(super) fn bases(texts: &[String]) -> Result<Vec<BaseUrl>> {
-    let base = |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url {fault}"));
+    let base = |text: &String| BaseUrl::parse(text).map_err(|fault| anyhow!("--base-url: {fault}"));
     texts.iter().map(base).collect()
 }
 

@@ -104,7 +104,7 @@ fn keys_of_config() -> [BTreeSet<String>; 4] {
     let path = dir.path().join("wxtoken.toml");
     fs::write(&path, unknown).unwrap();
     let mut command = wxtoken();
-    command.arg("status").arg("--config").arg(path);
+    command.arg("status").arg("--config").arg(path).env("WXTOKEN_LANG", "en");
     let stderr = Run::new(command).exits(2).stderr;
     let lists: Vec<BTreeSet<String>> = stderr
         .lines()

@@ -5,12 +5,11 @@ use std::env;
 use anyhow::Result;
 
 use super::env_file::EnvFile;
-use super::input;
+use super::{input, messages};
 use crate::cli::{CommonArgs, SetupArgs};
 use crate::config::AccountSettings;
 use crate::config::edit::{self, ConfigEdit, KnownAccount};
 use crate::error::Exit;
-use crate::language::bilingual;
 use crate::log;
 use crate::model::account::DEFAULT_ACCOUNT;
 use crate::model::address::endpoint::{self, BaseUrl};
@@ -61,7 +60,7 @@ impl SetupTarget {
         let api = match (args.work, args.api) {
             (true, None | Some(Api::Work)) => Api::Work,
             (true, Some(_)) => {
-                return Err(Exit::Usage.error("--work and --api cannot be used together"));
+                return Err(Exit::Usage.error(messages::WORK_AND_API.text()));
             }
             (false, api) => api.unwrap_or_default(),
         };
@@ -78,7 +77,7 @@ impl SetupTarget {
         let listen: Vec<_> = args.serve.iter().map(|it| with_port(it.trim())).collect();
         let parsed: Vec<_> = listen.iter().filter_map(|it| Listen::parse(it)).collect();
         if parsed.len() < listen.len() {
-            problems.push("--serve: expected an address of this host and a port, like 10.0.0.5:7200, or unix:PATH".to_owned());
+            problems.push(messages::NO_SERVE.first([]));
         }
         let allow: Vec<_> = args.allow.iter().map(|it| it.trim().to_owned()).collect();
         problems.extend(
@@ -89,10 +88,10 @@ impl SetupTarget {
         );
         let is_open = |it: &Listen| matches!(it, Listen::Tcp(it) if !it.ip().is_loopback());
         if parsed.iter().any(is_open) && allow.is_empty() {
-            problems.push(format!("--serve: {}", NEEDS_ALLOW));
+            problems.push(messages::NEEDS_ALLOW.first([]));
         }
         if listen.is_empty() && !allow.is_empty() {
-            problems.push("--allow goes with --serve, the address at which they ask".to_owned());
+            problems.push(messages::NEEDS_SERVE.first([]));
         }
         let ca_file = args.ca_file.as_ref().map(std::path::absolute).transpose()?;
         if !problems.is_empty() {
@@ -115,13 +114,10 @@ impl SetupTarget {
         let usage = |what: String| Err(Exit::Usage.error(what));
         if let Some(name) = &self.name {
             return match accounts.iter().find(|it| it.name == *name) {
-                Some(it) if it.is_mirror => usage(format!(
-                    "account {name} takes its token from another wxtoken: give this one another --name"
-                )),
-                Some(it) if it.appid != self.appid => usage(format!(
-                    "account {name} has another AppID, {}: give this one another --name",
-                    it.appid
-                )),
+                Some(it) if it.is_mirror => usage(messages::NAME_OF_MIRROR.with([name])),
+                Some(it) if it.appid != self.appid => {
+                    usage(messages::NAME_OF_OTHER.with([name, &it.appid]))
+                }
                 _ => Ok(name.clone()),
             };
         }
@@ -133,24 +129,14 @@ impl SetupTarget {
         match same.as_slice() {
             [one] => Ok(one.name.clone()),
             [] if accounts.is_empty() => Ok(DEFAULT_ACCOUNT.to_owned()),
-            [] => usage(format!("--name: {}", NEEDS_NAME)),
+            [] => usage(messages::NEEDS_NAME.text()),
             several => {
                 let names: Vec<_> = several.iter().map(|it| it.name.as_str()).collect();
-                usage(format!("--name: which of {} is it?", names.join(", ")))
+                usage(messages::WHICH_NAME.with([&names.join(", ")]))
             }
         }
     }
 }
-
-const NEEDS_ALLOW: &str = bilingual!(
-    "other hosts reach this address; say who may ask, like --allow 10.0.0.0/8.",
-    "其他主机可以访问该地址；请指定允许访问的网段，如 --allow 10.0.0.0/8。"
-);
-
-const NEEDS_NAME: &str = bilingual!(
-    "there are other accounts, so say what to call this one, like --name shop.",
-    "已有其他账号，请为该账号取名，如 --name shop。"
-);
 
 /// Puts the account into the config, and how to serve.
 pub(super) fn add(
@@ -165,10 +151,7 @@ pub(super) fn add(
     let of_units = env_file.value("WXTOKEN_APPID");
     if let Some(other) = of_units.filter(|it| *it != target.appid) {
         let other = log::printable(&log::without_long_words(other), 64);
-        return Err(Exit::Usage.error(format!(
-            "/etc/wxtoken/wxtoken.env names the account {other}, which the units would go on with: set that one up first, with \
-             --secret-file and its AppSecret"
-        )));
+        return Err(Exit::Usage.error(messages::OTHER_OF_UNITS.with([&other])));
     }
     // What the units did for this account until now.
     let inherited = |name: &str| of_units.and_then(|_| env_file.value(name)).map(str::to_owned);

@@ -1,17 +1,19 @@
 //! The environment file of the units. It wins over the config, so what it says of an account or of how to serve is turned into
 //! comments where the config says it from now on.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::messages;
 use super::step::SetupStep;
 use crate::config::edit;
 use crate::error::Exit;
-use crate::language::in_both;
 use crate::message::cannot;
+use crate::os::fault::{Doing, explained};
 
 /// The variables of the one account that a unit without a config has.
 const ACCOUNT: [&str; 7] = [
@@ -41,7 +43,7 @@ impl EnvFile {
             Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
             text => text.map_err(|err| {
                 let what = cannot("read", "读取", path.display());
-                Exit::Usage.error(format!("{what}: {err}"))
+                Exit::Usage.error(format!("{what}: {}", explained(&err, &path, Doing::Reading)))
             })?,
         };
         Ok(EnvFile { path, text })
@@ -54,13 +56,8 @@ impl EnvFile {
         match other {
             None => Ok(()),
             Some(name) => {
-                let path = self.path.display();
-                Err(Exit::Usage.error(in_both(
-                    format!(
-                        "Remove {name} from {path}: setup writes the config of the system, and says where."
-                    ),
-                    format!("请从 {path} 中删除 {name}：setup 写入系统配置，位置由其决定。"),
-                )))
+                let values: [&dyn Display; 2] = [&name, &self.path.display()];
+                Err(Exit::Usage.error(messages::VARIABLE_OF_UNITS.with(values)))
             }
         }
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
+use super::messages;
 use super::step::SetupStep;
 use crate::config;
 use crate::error::Exit;
-use crate::language::bilingual;
 
 /// The name of the user and of the group that the service runs as.
 pub(super) const USER: &str = "wxtoken";
@@ -72,11 +72,11 @@ impl SetupHost {
         };
         let config = match is_system {
             true => root.join(config::SYSTEM_CONFIG.trim_start_matches('/')),
-            false => config::own_config().ok_or_else(|| {
-                Exit::Usage.error("cannot tell where your config is: HOME is not set")
-            })?,
+            false => {
+                config::own_config().ok_or_else(|| Exit::Usage.error(messages::NO_HOME.text()))?
+            }
         };
-        let program = env::current_exe().context("cannot tell where this program is")?;
+        let program = env::current_exe().context(messages::NO_PROGRAM.text())?;
         Ok(SetupHost { root, runner, config, program, runtime_dir })
     }
 
@@ -162,14 +162,7 @@ impl SetupHost {
         if !self.is_system() || (is_owned && found.mode() & 0o022 == 0) {
             return Ok(());
         }
-        Err(Exit::Usage.error(format!(
-            "{} can be changed by other users. {}",
-            dir.display(),
-            bilingual!(
-                "Make it root's, mode 0755, and run this again.",
-                "请将其属主改为 root、权限改为 0755，然后重新运行。"
-            )
-        )))
+        Err(Exit::Usage.error(messages::CHANGEABLE.with([&dir.display()])))
     }
 
     /// Whether systemd listens at the addresses of the socket unit, in place of the service.

@@ -3,12 +3,70 @@
 
 use zeroize::Zeroizing;
 
-use crate::language::in_both;
+use super::messages;
 use crate::log;
+use crate::message::texts;
 use crate::model::api::Api;
 use crate::model::client_key;
 use crate::model::errcode::Platform;
 use crate::model::secret::Secret;
+
+texts! {
+    SECRET_AS_APPID =
+        "Give the AppID here, and remove the AppSecret from the history of your shell, where it is now: this is an AppSecret, which is \
+         asked for afterwards.",
+        "请在此填写 AppID，并从 shell 历史记录中删除 AppSecret：这里填的是 AppSecret，稍后会提示输入。";
+    ORIGINAL_ID =
+        "Give the AppID, which begins with wx, on the same page of the console: gh_… is the account's original ID.",
+        "请填写同一页面上以 wx 开头的 AppID：gh_ 开头的是原始 ID。";
+    CORP_ID =
+        "Add --work: ww… is the ID of a corp at WeCom.",
+        "请加上 --work：ww 开头的是企业微信的企业 ID。";
+    NO_CORP_ID =
+        "Copy the ID of the corp, which WeCom's console has at the end of the corp's information: it begins with ww, like ww0123456789abcdef.",
+        "请复制企业 ID（企业微信管理后台“我的企业 → 企业信息”）：企业 ID 以 ww 开头，如 ww0123456789abcdef。";
+    NOTHING =
+        "Type or paste the AppSecret: there is no AppSecret.",
+        "请输入或粘贴 AppSecret：没有输入内容。";
+    APPID_AS_SECRET =
+        "Give the AppSecret here: this is an AppID.",
+        "请在此输入 AppSecret：这是 AppID。";
+    KEY_AS_SECRET =
+        "Give the AppSecret here: wxk_… is the key of a client of wxtoken.",
+        "请在此输入 AppSecret：wxk_ 开头的是 wxtoken 的访问密钥。";
+    STARS =
+        "Reset it in the console, or take it from where it was kept: the console shows stars in place of an AppSecret that was made \
+         earlier.",
+        "请在后台重置，或从原来的保存处取得：后台以星号隐藏已生成的 AppSecret。";
+    LINES =
+        "Give the AppSecret alone: there is more than one line.",
+        "请只输入 AppSecret：内容不止一行。";
+    SECRET_OF_APP =
+        "Add --work: this has the form of the secret of a WeCom app.",
+        "请加上 --work：这像是企业微信应用的 Secret。";
+    SECRET_OF_ACCOUNT =
+        "Take the Secret of the app, or leave --work out: this has the form of the AppSecret of an official account or a mini \
+         program.",
+        "请改用应用的 Secret，或去掉 --work：这像是公众号或小程序的 AppSecret。";
+    OTHER_DIGITS =
+        "Copy it again: an AppSecret has digits and the letters a to f alone; this has others.",
+        "请重新复制：AppSecret 只含数字和字母 a 至 f，所输入内容含有其他字符。";
+    OTHER_CHARACTERS =
+        "Copy it again: a Secret has letters, digits, - and _ alone; this has others.",
+        "请重新复制：Secret 只含字母、数字、- 和 _，所输入内容含有其他字符。";
+    QUOTES =
+        "Leave the quotation marks out: they do not belong to it.",
+        "请去掉引号：引号不属于其内容。";
+    BLANKS =
+        "Leave the blanks in it out: they do not belong to it.",
+        "请去掉其中的空格：空格不属于其内容。";
+    FULL_WIDTH =
+        "Switch to English: there are characters of an input method for Chinese in it, such as full-width letters.",
+        "请切换到英文输入法：其中有全角等中文输入法字符。";
+    CONTROLS =
+        "Type it again: there are control characters in it.",
+        "请重新输入：其中有控制字符。";
+}
 
 /// The length of an AppID: `wx`, and 16 hex digits.
 const APPID: usize = 18;
@@ -23,41 +81,21 @@ const CORPSECRET: usize = 43;
 pub(super) fn appid(typed: &str, api: Api) -> Result<String, String> {
     let text = without_margin(typed);
     if log::may_hold_secret(text) {
-        return Err(in_both(
-            "this is an AppSecret, and the AppID belongs here. The AppSecret is asked for afterwards. It is in the history of \
-             your shell now: remove it there.",
-            "这里应填写 AppID，而不是 AppSecret；AppSecret 稍后会提示输入。它已留在 shell 历史记录中，请从中删除。",
-        ));
+        return Err(SECRET_AS_APPID.to_owned());
     }
     if let Some(problem) = common_problem(text) {
-        return Err(problem);
+        return Err(problem.to_owned());
     }
     if text.starts_with("gh_") {
-        return Err(in_both(
-            "gh_… is the account's original ID; the AppID begins with wx, on the same page of the console.",
-            "gh_ 开头的是原始 ID；请填写同一页面上以 wx 开头的 AppID。",
-        ));
+        return Err(ORIGINAL_ID.to_owned());
     }
     let is_of_corp = text.starts_with("ww");
     match api.platform() {
-        Platform::Official if is_of_corp => Err(in_both(
-            "ww… is the ID of a corp at WeCom: add --work.",
-            "ww 开头的是企业微信的企业 ID：请加上 --work。",
-        )),
-        Platform::Official if !is_appid(text) => Err(in_both(
-            format!(
-                "an AppID is wx and 16 small letters and digits, like wx0123456789abcdef; this has {} characters. Copy it whole.",
-                text.chars().count()
-            ),
-            format!(
-                "AppID 由 wx 和 16 位小写字母、数字组成，如 wx0123456789abcdef；所填内容为 {} 个字符，请完整复制。",
-                text.chars().count()
-            ),
-        )),
-        Platform::Work if !is_of_corp && !is_appid(text) => Err(in_both(
-            "the ID of a corp begins with ww, like ww0123456789abcdef: 我的企业, 企业信息, in WeCom's console.",
-            "企业 ID 以 ww 开头，如 ww0123456789abcdef：见企业微信管理后台“我的企业 - 企业信息”。",
-        )),
+        Platform::Official if is_of_corp => Err(CORP_ID.to_owned()),
+        Platform::Official if !is_appid(text) => {
+            Err(messages::WRONG_APPID.first([&text.chars().count()]))
+        }
+        Platform::Work if !is_of_corp && !is_appid(text) => Err(NO_CORP_ID.to_owned()),
         _ => Ok(text.to_owned()),
     }
 }
@@ -75,48 +113,27 @@ pub(super) fn secret(typed: &[u8], api: Api) -> Result<Secret, String> {
     let length = text.chars().count();
     let is_of_corp = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let problem = if text.is_empty() {
-        in_both("there is no AppSecret.", "没有输入 AppSecret。")
+        NOTHING.to_owned()
     } else if is_appid(text) || (text.starts_with("ww") && length == APPID) {
-        in_both(
-            "this is an AppID, and the AppSecret belongs here.",
-            "这里应输入 AppSecret，而不是 AppID。",
-        )
+        APPID_AS_SECRET.to_owned()
     } else if client_key::has_form_of_key(text) {
-        in_both(
-            "wxk_… is the key of a client of wxtoken; the AppSecret belongs here.",
-            "wxk_ 开头的是 wxtoken 的访问密钥；这里应输入 AppSecret。",
-        )
+        KEY_AS_SECRET.to_owned()
     } else if text.contains('*') {
-        in_both(
-            "the console shows stars in place of an AppSecret that was made earlier: reset it there, or take it from where it \
-             was kept.",
-            "控制台以星号隐藏已生成的 AppSecret：请在控制台重置，或从原来的保存处取得。",
-        )
+        STARS.to_owned()
     } else if text.contains(['\n', '\r']) {
-        in_both("there is more than one line.", "内容不止一行。")
+        LINES.to_owned()
     } else if let Some(problem) = common_problem(text) {
-        problem
+        problem.to_owned()
     } else {
         match api.platform() {
-            Platform::Official if length == CORPSECRET => in_both(
-                "this has the form of the secret of a WeCom app: add --work.",
-                "这像是企业微信应用的 Secret：请加上 --work。",
-            ),
-            Platform::Work if length == APPSECRET => in_both(
-                "this has the form of the AppSecret of an official account or a mini program: leave --work out, or take the \
-                 app's Secret.",
-                "这像是公众号或小程序的 AppSecret：请去掉 --work，或改用应用的 Secret。",
-            ),
+            Platform::Official if length == CORPSECRET => SECRET_OF_APP.to_owned(),
+            Platform::Work if length == APPSECRET => SECRET_OF_ACCOUNT.to_owned(),
             Platform::Official if length != APPSECRET => wrong_length(length, APPSECRET),
             Platform::Work if length != CORPSECRET => wrong_length(length, CORPSECRET),
-            Platform::Official if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => in_both(
-                "an AppSecret has digits and the letters a to f alone; this has others.",
-                "AppSecret 只含数字和字母 a 至 f，所输入内容含有其他字符。",
-            ),
-            Platform::Work if !text.bytes().all(is_of_corp) => in_both(
-                "a Secret has letters, digits, - and _ alone; this has others.",
-                "Secret 只含字母、数字、- 和 _，所输入内容含有其他字符。",
-            ),
+            Platform::Official if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                OTHER_DIGITS.to_owned()
+            }
+            Platform::Work if !text.bytes().all(is_of_corp) => OTHER_CHARACTERS.to_owned(),
             _ => return Ok(Secret::new(text.to_owned())),
         }
     };
@@ -124,29 +141,20 @@ pub(super) fn secret(typed: &[u8], api: Api) -> Result<Secret, String> {
 }
 
 fn wrong_length(length: usize, expected: usize) -> String {
-    in_both(
-        format!("this has {length} characters, and an AppSecret has {expected}. Copy it whole."),
-        format!("AppSecret 应为 {expected} 个字符，所输入内容为 {length} 个，请完整复制。"),
-    )
+    messages::WRONG_LENGTH.first([&length, &expected])
 }
 
 /// Returns what is wrong with the characters of a text that is an AppID or an AppSecret.
-fn common_problem(text: &str) -> Option<String> {
+fn common_problem(text: &str) -> Option<&'static str> {
     let quotes = ['"', '\'', '`', '“', '”', '‘', '’', '「', '」'];
     if text.contains(quotes) {
-        Some(in_both("leave the quotation marks out.", "请去掉引号。"))
+        Some(QUOTES)
     } else if text.contains(char::is_whitespace) {
-        Some(in_both("leave the blanks in it out.", "请去掉其中的空格。"))
+        Some(BLANKS)
     } else if !text.is_ascii() {
-        Some(in_both(
-            "there are characters of an input method for Chinese in it, such as full-width letters: switch to English.",
-            "其中有全角等中文输入法字符：请切换到英文输入法。",
-        ))
+        Some(FULL_WIDTH)
     } else if text.contains(char::is_control) {
-        Some(in_both(
-            "there are control characters in it: type it again.",
-            "其中有控制字符：请重新输入。",
-        ))
+        Some(CONTROLS)
     } else {
         None
     }
@@ -172,7 +180,7 @@ mod tests {
             assert_eq!(appid(typed, Api::Stable).as_deref(), Ok(APP), "{typed:?}");
         }
         for (typed, api, expected) in [
-            ("ww0123456789abcdef", Api::Stable, "add --work"),
+            ("ww0123456789abcdef", Api::Stable, "Add --work"),
             (SECRET, Api::Stable, "this is an AppSecret"),
             (CORP_SECRET, Api::Work, "this is an AppSecret"),
             ("\"wx0123456789abcdef\"", Api::Stable, "quotation marks"),
@@ -220,7 +228,7 @@ mod tests {
             (&SECRET.replace('e', "g"), Api::Stable, "a to f"),
             ("5ec2e75ec2 e75ec2e75ec2e75ec2e75e", Api::Stable, "blanks"),
             ("5ec2************************e75e", Api::Stable, "stars"),
-            (CORP_SECRET, Api::Stable, "add --work"),
+            (CORP_SECRET, Api::Stable, "Add --work"),
             (SECRET, Api::Work, "leave --work out"),
             (&format!("wxk_{}", "A".repeat(43)), Api::Stable, "key of a client"),
             (&CORP_SECRET.replace('_', "+"), Api::Work, "this has others"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use zeroize::Zeroizing;
 
 use self::account::{ServiceProxy, SetupTarget};
@@ -22,11 +22,13 @@ use crate::config::AccountSettings;
 use crate::config::edit::ConfigEdit;
 use crate::error::Exit;
 use crate::language::{self, Language, bilingual, in_both};
+use crate::message::cannot;
 use crate::model::account::Account;
 use crate::model::api::Api;
 use crate::model::errcode::{Class, Platform};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::fault::{Doing, explained};
 use crate::os::file::lock::FileLock;
 use crate::os::file::read;
 use crate::upstream::connect::{self, Connector};
@@ -36,7 +38,8 @@ use crate::upstream::{RefreshMode, UpstreamError};
 mod account;
 mod env_file;
 mod host;
-mod input;
+pub(super) mod input;
+pub(super) mod messages;
 mod plan;
 mod prompt;
 mod report;
@@ -142,23 +145,18 @@ fn lock(host: &SetupHost) -> Result<FileLock> {
     }
     let clock = SystemClock;
     let lock = FileLock::acquire(&path, &clock, clock.instant() + TIMEOUT)?;
-    lock.ok_or_else(|| Exit::Failure.error(format!("another setup holds {}", path.display())))
+    lock.ok_or_else(|| Exit::Failure.error(messages::OTHER_SETUP.with([&path.display()])))
 }
 
 /// Fails for options of every verb that would name another place than the one where the services look.
 fn refuse_others(common: &CommonArgs) -> Result<()> {
     for id in ["config", "dir"] {
         if common.typed.has(id) {
-            return Err(Exit::Usage.error(format!(
-                "--{id}: setup writes the config of the system, or without root your own, and says where; leave it out"
-            )));
+            return Err(Exit::Usage.error(messages::ELSEWHERE.with([&id])));
         }
     }
     match credentials::has_variable() {
-        true => Err(Exit::Usage.error(format!(
-            "{}: setup reads the AppSecret from the terminal or from --secret-file; unset it",
-            credentials::VARIABLE
-        ))),
+        true => Err(Exit::Usage.error(messages::SECRET_VARIABLE.with([&credentials::VARIABLE]))),
         false => Ok(()),
     }
 }
@@ -171,19 +169,15 @@ fn secret(file: Option<&PathBuf>, target: &SetupTarget, there: Option<Secret>) -
             false => {
                 let name = path.display();
                 read::read_secret_or_pipe(path, MAX_SECRET_FILE, TIMEOUT).map_err(|err| {
-                    Exit::Usage.error(format!("cannot read secret file {name}: {err}"))
+                    let what = cannot("read secret file", "读取 AppSecret 文件", name);
+                    Exit::Usage.error(format!("{what}: {err}"))
                 })?
             }
         };
         return input::secret(&bytes, target.api).map_err(|what| Exit::Usage.error(what));
     }
     let Some(terminal) = Terminal::open() else {
-        return there.ok_or_else(|| {
-            Exit::Usage.error(bilingual!(
-                "there is no terminal to ask for the AppSecret on: give --secret-file, with - for standard input.",
-                "没有可供输入 AppSecret 的终端：请使用 --secret-file，- 表示标准输入。"
-            ))
-        });
+        return there.ok_or_else(|| Exit::Usage.error(messages::NO_TERMINAL.text()));
     };
     let noun = if target.api == Api::Work { "Secret" } else { "AppSecret" };
     let keeping = match there {
@@ -197,7 +191,7 @@ fn secret(file: Option<&PathBuf>, target: &SetupTarget, there: Option<Secret>) -
     let question = format!("{question}{keeping}{}", in_both("): ", "）："));
     for _ in 0..MAX_ANSWERS {
         let answer = terminal.ask(&Language::of_process().resolve(&question));
-        let answer = answer.context("cannot ask on the terminal")?;
+        let answer = answer.context(messages::TERMINAL_FAILS.text())?;
         if let (b"" | b"\n", Some(secret)) = (answer.as_slice(), &there) {
             return Ok(secret.clone());
         }
@@ -209,17 +203,14 @@ fn secret(file: Option<&PathBuf>, target: &SetupTarget, there: Option<Secret>) -
             }
         }
     }
-    Err(Exit::Usage.error(bilingual!(
-        "nothing was written, as there is no AppSecret.",
-        "没有有效的 AppSecret，未写入任何文件。"
-    )))
+    Err(Exit::Usage.error(messages::NO_SECRET.text()))
 }
 
 fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
     use std::io::Read;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_FILE as usize));
     let stdin = std::io::stdin().lock();
-    stdin.take(MAX_SECRET_FILE).read_to_end(&mut bytes).context("cannot read stdin")?;
+    stdin.take(MAX_SECRET_FILE).read_to_end(&mut bytes).context(messages::NO_STDIN.text())?;
     Ok(bytes)
 }
 
@@ -284,14 +275,14 @@ fn first_fetch(common: &CommonArgs, host: &SetupHost, name: &str, is_central: bo
         let started = step.execute(host).with_context(|| {
             let words = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "3", "-u", FETCH];
             let said = step::output_of(&words).unwrap_or_default();
-            format!("the first fetch failed: {}", said.trim().replace('\n', "; "))
+            messages::FIRST_FETCH_OF_UNIT.with([&said.trim().replace('\n', "; ")])
         });
         return started.and_then(|_| output::print(&format!("  {}\n", step.summary())));
     }
     if host.runner == FetchRunner::Cron {
         return match as_service(host, "fetch", name)? {
             Exit::Done => Ok(()),
-            exit => Err(exit.error("the first fetch failed")),
+            exit => Err(exit.error(messages::FIRST_FETCH.text())),
         };
     }
     let args = FetchArgs {
@@ -304,24 +295,27 @@ fn first_fetch(common: &CommonArgs, host: &SetupHost, name: &str, is_central: bo
     };
     match fetch::run(common, &args)? {
         Exit::Done => Ok(()),
-        exit => Err(exit.error("the first fetch failed")),
+        exit => Err(exit.error(messages::FIRST_FETCH.text())),
     }
 }
 
 /// Runs a verb about the account as the user of the service, whose secrets root does not trust, and as cron does it: without
 /// this environment. Returns its exit status.
 fn as_service(host: &SetupHost, verb: &str, name: &str) -> Result<Exit> {
-    let (user, group) = host.service_user().context("there is no user of the service")?;
+    let (user, group) = host.service_user().with_context(|| messages::NO_USER.with([&USER]))?;
     let (_, copy) = host.program();
     let program = copy.unwrap_or_else(|| host.own_program().to_owned());
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.args([verb, "-c"]).arg(host.config()).arg(name).uid(user).gid(group);
     command.current_dir("/").stdin(Stdio::null()).env_clear();
     command.env(language::VARIABLE, Language::of_process().name());
     for variable in ["PATH", "TERM", "NO_COLOR"] {
         command.envs(env::var_os(variable).map(|value| (variable, value)));
     }
-    let status = command.status().with_context(|| format!("cannot run {verb} as {USER}"))?;
+    let status = command.status().map_err(|err| {
+        let what = cannot("run", "运行", format!("{verb} ({USER})"));
+        anyhow!("{what}: {}", explained(&err, &program, Doing::Running))
+    })?;
     Ok(Exit::of_status(status.code()))
 }
 

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 
 use super::env_file::EnvFile;
 use super::host::{FetchRunner, SetupHost, find_program};
+use super::messages;
 use super::step::{self, Content, DirectoryOwner, SetupStep};
 use super::units;
 use crate::config::SYSTEM_DIR;
 use crate::config::edit::ConfigEdit;
 use crate::error::Exit;
-use crate::language::bilingual;
 use crate::log::printable;
 
 /// The units, by what they are for.
@@ -144,12 +144,7 @@ fn commands(is_central: bool, is_served: bool, has_socket: bool) -> Vec<SetupSte
 fn check_socket(host: &SetupHost) -> Result<()> {
     match host.has_socket_enabled() {
         false => Ok(()),
-        true => Err(Exit::Usage.error(bilingual!(
-            "--serve: wxtoken-serve.socket is enabled, and its addresses are in force. Leave --serve out and change ListenStream= by \
-             systemctl edit wxtoken-serve.socket, or run systemctl disable --now wxtoken-serve.socket first.",
-            "--serve：wxtoken-serve.socket 已启用，以其中的地址为准。请去掉 --serve 并用 systemctl edit wxtoken-serve.socket 修改 ListenStream=，\
-             或先执行 systemctl disable --now wxtoken-serve.socket。"
-        ))),
+        true => Err(Exit::Usage.error(messages::SOCKET_ENABLED.text())),
     }
 }
 
@@ -162,14 +157,9 @@ fn check_names(secrets: &Path) -> Result<()> {
     let names = entries.flatten().map(|entry| entry.file_name());
     match names.into_iter().find(|name| is_bad(name.as_bytes())) {
         None => Ok(()),
-        Some(name) => Err(Exit::Usage.error(format!(
-            "{} has a file called {}. {}",
-            secrets.display(),
-            printable(&name.to_string_lossy(), 60),
-            bilingual!(
-                "systemd starts no unit that gets a file with such a name: rename it to ASCII without a colon.",
-                "systemd 无法将此类文件名传给单元，单元将无法启动：请改为不含冒号的 ASCII 文件名。"
-            )
-        ))),
+        Some(name) => {
+            let name = printable(&name.to_string_lossy(), 60);
+            Err(Exit::Usage.error(messages::BAD_NAME.with([&secrets.display(), &name])))
+        }
     }
 }

@@ -2,19 +2,22 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::host::{SetupHost, USER, find_program};
+use super::messages;
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
+use crate::language::bilingual;
 use crate::log::{printable, without_secrets};
+use crate::message::cannot;
+use crate::os::fault::{Doing, explained};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 use crate::os::file::read::{self, Access};
 
@@ -52,7 +55,7 @@ impl DirectoryOwner {
         match self {
             DirectoryOwner::Root => Ok((0, 0)),
             DirectoryOwner::Service => {
-                host.service_user().with_context(|| format!("there is no user {USER} yet"))
+                host.service_user().with_context(|| messages::NO_USER.with([&USER]))
             }
         }
     }
@@ -153,41 +156,46 @@ impl SetupStep {
     }
 }
 
+/// Returns an error of the system with what could not be done, and what to do.
+fn failed(what: String, path: &Path, err: io::Error) -> anyhow::Error {
+    anyhow!("{what}: {}", explained(&err, path, Doing::Writing))
+}
+
 /// Makes a directory. One that is there gets the mode and the owner, too. Another user may own what is around it: what is
 /// changed is the directory that is open, and no link is followed to it.
 fn make_directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<bool> {
-    let doing = || format!("cannot make the directory {}", path.display());
+    let doing = |err| failed(cannot("make the directory", "创建目录", path.display()), path, err);
     let is_new = match fs::create_dir(path) {
         Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
         Err(err) if err.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().unwrap_or(path)).with_context(doing)?;
-            fs::create_dir(path).map(|()| true).with_context(doing)?
+            fs::create_dir_all(path.parent().unwrap_or(path)).map_err(doing)?;
+            fs::create_dir(path).map(|()| true).map_err(doing)?
         }
-        made => made.map(|()| true).with_context(doing)?,
+        made => made.map(|()| true).map_err(doing)?,
     };
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
-    let dir = dir.with_context(doing)?;
-    let found = dir.metadata().with_context(doing)?;
+    let dir = dir.map_err(doing)?;
+    let found = dir.metadata().map_err(doing)?;
     let is_owned = owner.is_none_or(|owner| (found.uid(), found.gid()) == owner);
     if !is_new && is_owned && found.mode() & 0o7777 == mode {
         return Ok(false);
     }
     if let Some((user, group)) = owner {
-        fchown(&dir, Some(user), Some(group)).with_context(doing)?;
+        fchown(&dir, Some(user), Some(group)).map_err(doing)?;
     }
-    dir.set_permissions(fs::Permissions::from_mode(mode)).with_context(doing)?;
+    dir.set_permissions(fs::Permissions::from_mode(mode)).map_err(doing)?;
     Ok(true)
 }
 
 /// Replaces a file in one step. One that is there keeps its mode and its owner, unless it holds a
 /// secret. Returns whether it was another. What another user may have put in its place, such as a link or a pipe, is refused.
 fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
-    let doing = || format!("cannot replace {}", path.display());
+    let doing = |err| failed(cannot("replace", "替换", path.display()), path, err);
     let found = match read::open_own(path, Access::Read) {
-        Ok(file) => Some((rustix::fs::fstat(&file).with_context(doing)?, file)),
+        Ok(file) => Some((rustix::fs::fstat(&file).map_err(|err| doing(err.into()))?, file)),
         Err(err) if err.kind() == ErrorKind::NotFound => None,
-        Err(err) => return Err(err).with_context(doing),
+        Err(err) => return Err(doing(err)),
     };
     let text = content.text();
     let (mut mode, mut owner) = (mode, None);
@@ -207,11 +215,13 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
     let mut replacement = Replacement::prepare(path, mode, text.len())?;
     replacement.publish(text.as_bytes()).map_err(ReplaceError::into_error)?;
     if let Some((user, group)) = owner {
-        let file = read::open_own(path, Access::Read).with_context(doing)?;
-        let now = rustix::fs::fstat(&file).with_context(doing)?;
+        let file = read::open_own(path, Access::Read).map_err(doing)?;
+        let now = rustix::fs::fstat(&file).map_err(|err| doing(err.into()))?;
         if (now.st_uid, now.st_gid) != (user, group) {
-            fchown(&file, Some(user), Some(group))
-                .with_context(|| format!("cannot give {} to its owner", path.display()))?;
+            fchown(&file, Some(user), Some(group)).map_err(|err| {
+                let what = cannot("give to its owner", "更改属主：", path.display());
+                failed(what, path, err)
+            })?;
         }
     }
     replacement.sync_dir()?;
@@ -220,37 +230,42 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
 
 /// Replaces the program at `to`, which may be running, by this one in one step.
 fn copy_program(to: &Path) -> Result<()> {
-    let doing = || format!("cannot copy this program to {}", to.display());
+    let what = || cannot("copy this program to", "将本程序复制到", to.display());
+    let doing = |err| failed(what(), to, err);
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).with_context(doing)?;
+        fs::create_dir_all(parent).map_err(doing)?;
     }
     // What runs, whatever is at its path by now.
-    let program = fs::read("/proc/self/exe").with_context(doing)?;
-    let mut replacement = Replacement::prepare(to, 0o755, 0).with_context(doing)?;
-    replacement.publish(&program).map_err(ReplaceError::into_error).with_context(doing)?;
+    let program = fs::read("/proc/self/exe").map_err(doing)?;
+    let mut replacement = Replacement::prepare(to, 0o755, 0).with_context(what)?;
+    replacement.publish(&program).map_err(ReplaceError::into_error).with_context(what)?;
     replacement.sync_dir()
 }
 
 /// Runs a command to its end. Fails with what it says if it does not succeed.
 fn run(words: &[String], input: &str, host: &SetupHost) -> Result<()> {
     let shown = words.join(" ");
-    let (program, args) = words.split_first().context("there is no command")?;
+    let Some((program, args)) = words.split_first() else { return Ok(()) };
     let path = find_program(program).unwrap_or_else(|| PathBuf::from(program));
-    let mut command = Command::new(path);
+    let failed = |err| {
+        let what = cannot("run", "运行", &shown);
+        anyhow!("{what}: {}", explained(&err, &path, Doing::Running))
+    };
+    let mut command = Command::new(&path);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(host.runtime_variable());
-    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read it says what is wrong by its status.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().with_context(|| format!("cannot run {shown}"))?;
+    let output = child.wait_with_output().map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stderr, output.stdout].concat();
     let said = printable(String::from_utf8_lossy(&said).trim(), MAX_OUTPUT).replace("\\n", "; ");
-    bail!("{shown}: {}: {said}", output.status)
+    bail!(messages::COMMAND_FAILED.quoting([&shown, &output.status], said))
 }
 
 /// Returns what the command prints; `None` if it cannot be run or does not succeed.
@@ -263,10 +278,7 @@ pub(super) fn output_of(words: &[&str]) -> Option<String> {
 /// Returns the user's crontab; an empty one if there is none. Fails if it cannot be read as it is: what is written then
 /// would replace it.
 pub(super) fn crontab() -> Result<String> {
-    let failed = |why: &str| {
-        let english = format!("cannot read your crontab: {why}");
-        Exit::Usage.error(in_both(english, format!("无法读取 crontab：{why}")))
-    };
+    let failed = |why: &str| Exit::Usage.error(messages::CRONTAB_UNREADABLE.with([&why]));
     let path = find_program("crontab").unwrap_or_else(|| PathBuf::from("crontab"));
     let mut command = Command::new(path);
     let output = command.arg("-l").env("LC_ALL", "C").stdin(Stdio::null()).output();
@@ -276,7 +288,8 @@ pub(super) fn crontab() -> Result<String> {
     let is_missing = said.contains("no crontab for ")
         || (said.contains(": can't open '") && said.contains("No such file or directory"));
     match output.status.success() {
-        true => String::from_utf8(output.stdout).map_err(|_| failed("it is not UTF-8")),
+        true => String::from_utf8(output.stdout)
+            .map_err(|_| failed(bilingual!("it is not UTF-8", "不是 UTF-8"))),
         false if is_missing => Ok(String::new()),
         false => Err(failed(&format!("{}: {}", output.status, printable(said.trim(), MAX_OUTPUT)))),
     }
@@ -417,7 +430,7 @@ mod tests {
         let step = SetupStep::run(&["sh", "-c", "echo one; echo two >&2; exit 3"]);
         let host = SetupHost::detect(Some(Path::new("/nonexistent"))).unwrap();
         let err = step.execute(&host).unwrap_err().to_string();
-        assert!(err.contains("exit status: 3: two; one"), "{err}");
+        assert!(err.contains("exit status: 3") && err.ends_with(" [two; one]"), "{err}");
         assert!(SetupStep::run(&["true"]).execute(&host).unwrap());
         assert!(SetupStep::run(&["/nonexistent/program"]).execute(&host).is_err());
     }

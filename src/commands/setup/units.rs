@@ -9,10 +9,13 @@ use anyhow::Result;
 use cidr::IpCidr;
 
 use super::host::{SetupHost, USER};
+use super::messages;
 use super::step::SetupStep;
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
+use crate::language::in_both;
+use crate::message::cannot;
 use crate::model::address::network;
+use crate::os::fault::{Doing, explained};
 
 /// Where the units of contrib have the program.
 const PROGRAM: &str = "/usr/local/bin/wxtoken";
@@ -66,14 +69,7 @@ pub(super) fn units(host: &SetupHost) -> Result<Vec<SetupStep>> {
         let unit = fs::read_to_string(&path).unwrap_or_default();
         return match unit.contains(CREDENTIALS) {
             true => Ok(Vec::new()),
-            false => Err(Exit::Usage.error(format!(
-                "{} is of an earlier version, and looks for AppSecrets elsewhere. {}",
-                path.display(),
-                bilingual!(
-                    "Move the units wxtoken-* from there, or install those of this version, and run this again.",
-                    "请移走该目录中的 wxtoken-* 单元，或安装本版本的单元，然后重新运行。"
-                )
-            ))),
+            false => Err(Exit::Usage.error(messages::UNIT_OF_BEFORE.with([&path.display()]))),
         };
     }
     let (program, copy) = host.program();
@@ -100,17 +96,15 @@ const MARK: &str = "# Written by wxtoken setup";
 fn own_text(path: &Path) -> Result<String> {
     let there = match fs::read_to_string(path) {
         Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
-        there => there
-            .map_err(|err| Exit::Usage.error(format!("cannot read {}: {err}", path.display())))?,
+        there => there.map_err(|err| {
+            let what = cannot("read", "读取", path.display());
+            Exit::Usage.error(format!("{what}: {}", explained(&err, path, Doing::Reading)))
+        })?,
     };
     if there.is_empty() || there.contains(MARK) {
         return Ok(there);
     }
-    Err(Exit::Usage.error(format!(
-        "{} was not written by wxtoken setup. {}",
-        path.display(),
-        bilingual!("Move it away, and run this again.", "请先移走该文件，然后重新运行。")
-    )))
+    Err(Exit::Usage.error(messages::NOT_OURS.with([&path.display()])))
 }
 
 /// The networks that the filter of `wxtoken-serve.service` lets through.

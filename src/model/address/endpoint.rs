@@ -8,8 +8,16 @@ use anyhow::{Result, anyhow};
 use ureq::http::Uri;
 
 use super::host_port::{Host, HostPort};
-use super::no_proxy;
+use super::{faults, no_proxy};
+use crate::message::messages;
 use crate::model::secret;
+
+messages! {
+    PROXY_VARIABLE<2> {
+        "Correct {0}, or unset it.", "{0} cannot be used, and is not gone round: {1}";
+        "请更正或删除环境变量 {0}。", "{0} 无法使用，且不会绕过代理：{1}";
+    }
+}
 
 /// A server's base URL: `https://HOST[:PORT][/PREFIX]`, or `http://` on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +39,7 @@ pub(crate) enum BaseUrlError {
 impl fmt::Display for BaseUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BaseUrlError::Cleartext => {
-                "must be https:// (http:// only to loopback): the AppSecret would cross the network in clear"
-            }
+            BaseUrlError::Cleartext => faults::CLEARTEXT,
             BaseUrlError::Malformed(what) => what,
         })
     }
@@ -48,24 +54,24 @@ impl From<&'static str> for BaseUrlError {
 impl BaseUrl {
     /// Parses a base URL.
     pub(crate) fn parse(text: &str) -> Result<BaseUrl, BaseUrlError> {
-        let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
-        let host = host_port(&uri).ok_or("has a port that is none")?.host;
+        let uri: Uri = text.parse().map_err(|_| faults::NO_URL)?;
+        let host = host_port(&uri).ok_or(faults::NO_PORT)?.host;
         if host == Host::Name("") {
-            return Err("has no host".into());
+            return Err(faults::NO_HOST.into());
         }
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err("must not hold a user or password".into());
+            return Err(faults::HAS_USER.into());
         }
         // `Uri` drops a fragment, and the API's path would be appended to it.
         if uri.query().is_some() || text.contains('#') {
-            return Err("must not have a query or a fragment".into());
+            return Err(faults::HAS_QUERY.into());
         }
         let is_loopback = host.is_loopback();
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback => {}
             Some("http") => return Err(BaseUrlError::Cleartext),
-            _ => return Err("must begin with https://".into()),
+            _ => return Err(faults::NO_HTTPS.into()),
         }
         Ok(BaseUrl { text: text.trim_end_matches('/').to_owned(), uri, is_loopback })
     }
@@ -129,20 +135,17 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// The error for anything else, which continues a sentence like that of [`BaseUrl::parse`].
-const NO_PROXY_ADDRESS: &str = "is not a proxy's address (like http://proxy:3128)";
-
 impl Proxy {
     /// Parses a proxy's address. Fails if its host, which messages show, has the form of a secret: it may be a misplaced
     /// password.
     pub(crate) fn parse(address: &str) -> Result<Proxy, &'static str> {
         if address.parse::<Uri>().is_ok_and(|uri| host_port(&uri).is_none()) {
-            return Err(NO_PROXY_ADDRESS);
+            return Err(faults::NO_PROXY);
         }
         // ureq's own error may contain the password.
-        let proxy = ureq::Proxy::new(address).map(Proxy).map_err(|_| NO_PROXY_ADDRESS)?;
+        let proxy = ureq::Proxy::new(address).map(Proxy).map_err(|_| faults::NO_PROXY)?;
         if secret::may_hold_secret(&proxy.authority()) {
-            return Err("is not a proxy's address; its host has the form of an AppSecret");
+            return Err(faults::PROXY_LIKE_SECRET);
         }
         Ok(proxy)
     }
@@ -169,9 +172,9 @@ impl Proxy {
         }
         let proxy = value
             .to_str()
-            .ok_or(NO_PROXY_ADDRESS)
+            .ok_or(faults::NO_PROXY)
             .and_then(|it| Proxy::parse(it.trim()))
-            .map_err(|problem| anyhow!("{name} {problem}; refusing to go round it"))?;
+            .map_err(|problem| anyhow!("{}", PROXY_VARIABLE.with([&name, &problem])))?;
         let is_exempt = either("no_proxy", "NO_PROXY")
             .is_some_and(|(_, list)| target.is_exempt(&list.to_string_lossy()));
         Ok((!is_exempt).then_some(proxy))
@@ -239,7 +242,7 @@ mod tests {
         assert_eq!(proxy.to_ureq().password(), Some("p@ss"));
         assert_eq!(Proxy::parse("socks5://proxy").map(|it| it.authority()).unwrap(), "proxy:1080");
         for wrong in ["", "nonsense://x", "http://", "http://proxy:x", "http://u:p@proxy:99999"] {
-            assert_eq!(Proxy::parse(wrong).err(), Some(NO_PROXY_ADDRESS), "{wrong}");
+            assert_eq!(Proxy::parse(wrong).err(), Some(faults::NO_PROXY), "{wrong}");
         }
         let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
         let problem = Proxy::parse(&format!("http://{secret}:3128")).unwrap_err();

@@ -5,16 +5,11 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
+use super::faults::NO_LISTEN;
 use super::host_port::{Host, HostPort};
 use crate::error::Exit;
 use crate::language::bilingual;
 use crate::log;
-
-/// The error for anything else.
-pub(crate) const EXPECTED: &str = bilingual!(
-    "expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
-    "须为 ADDRESS:PORT、[ADDRESS]:PORT 或 unix:PATH"
-);
 
 /// The longest address that an error repeats in full. The path of a socket has at most 107 bytes.
 const MAX_SHOWN: usize = 120;
@@ -34,10 +29,9 @@ impl Listen {
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match Listen::parse(entry) {
                 Some(address) => parsed.push(address),
-                None if entry.is_empty() => {
-                    problems.push(format!("{}: {EXPECTED}", bilingual!("an empty entry", "有空项")))
-                }
-                None => problems.push(format!("{}: {EXPECTED}", log::printable(entry, MAX_SHOWN))),
+                None if entry.is_empty() => problems
+                    .push(format!("{}: {NO_LISTEN}", bilingual!("an empty entry", "有空项"))),
+                None => problems.push(format!("{}: {NO_LISTEN}", log::printable(entry, MAX_SHOWN))),
             }
         }
         if problems.is_empty() {
@@ -118,6 +112,6 @@ mod tests {
         ];
         let err = Listen::parse_all(&bad).expect_err("bad addresses");
         assert_eq!(Exit::from_error(&err), Exit::Usage);
-        assert_eq!(err.to_string().matches("expected ADDRESS:PORT").count(), bad.len(), "{err}");
+        assert_eq!(err.to_string().matches("Write ADDRESS:PORT").count(), bad.len(), "{err}");
     }
 }

@@ -2,6 +2,7 @@
 //! of this server. Connects to nothing.
 
 pub(crate) mod endpoint;
+pub(crate) mod faults;
 pub(crate) mod host_port;
 pub(crate) mod listen;
 pub(crate) mod network;

@@ -3,7 +3,15 @@
 use cidr::errors::NetworkParseError;
 use cidr::{IpCidr, IpInet};
 
-use crate::language::{bilingual, in_both};
+use super::faults;
+use crate::message::messages;
+
+messages! {
+    BEYOND_PREFIX<2> {
+        "Write {0} or {1}.", "bits are set beyond the prefix";
+        "请写 {0} 或 {1}。", "前缀之外还有为 1 的位";
+    }
+}
 
 /// Parses an address (`10.1.2.3`) or a network (`10.0.0.0/8`). The error says what is wrong and, where that is clear, what
 /// to write instead. It repeats nothing but addresses.
@@ -14,25 +22,13 @@ pub(crate) fn parse(entry: &str) -> Result<IpCidr, String> {
 fn explain(entry: &str, err: &NetworkParseError) -> String {
     match (err, entry.parse::<IpInet>()) {
         (NetworkParseError::InvalidHostPart, Ok(inet)) => {
-            let (network, address) = (inet.network(), inet.address());
-            in_both(
-                format!("bits are set beyond the prefix, write {network} or {address}"),
-                format!("前缀之外还有为 1 的位，请写 {network} 或 {address}"),
-            )
+            BEYOND_PREFIX.first([&inet.network(), &inet.address()])
         }
         (
             NetworkParseError::NetworkLengthTooLongError(_)
             | NetworkParseError::NetworkLengthParseError(_),
             _,
-        ) => bilingual!(
-            "the prefix length must be 0 to 32, or to 128 for IPv6",
-            "前缀长度须为 0 至 32，IPv6 至 128"
-        )
-        .to_owned(),
-        _ => bilingual!(
-            "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
-            "须为地址或网段，如 10.1.2.3 或 10.0.0.0/8"
-        )
-        .to_owned(),
+        ) => faults::NO_PREFIX_LENGTH.to_owned(),
+        _ => faults::NO_NETWORK.to_owned(),
     }
 }

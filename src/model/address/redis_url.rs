@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::faults;
 use super::host_port::{Host, HostPort};
 use crate::model::secret;
 
@@ -34,31 +35,23 @@ pub(crate) struct RedisNode {
     pub(crate) port: u16,
 }
 
-const FORMS: &str = "is not a Redis (like redis://host:6379, rediss://host, redis+unix:///run/redis.sock or \
-                     redis+sentinel://host1,host2/mymaster)";
-
 impl RedisUrl {
-    /// Parses a URL. The error continues a sentence that begins with the name of the flag or key.
+    /// Parses a URL. The error says what to do, and repeats nothing of it.
     pub(crate) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
         if secret::may_hold_secret(text) {
-            return Err(
-                "has something in it that may be a secret; give the host's short name or its address",
-            );
+            return Err(faults::REDIS_LIKE_SECRET);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(FORMS)?;
+        let (scheme, rest) = text.split_once("://").ok_or(faults::NO_REDIS)?;
         if scheme == "redis+unix" || scheme == "unix" {
             return RedisUrl::parse_socket(rest);
         }
         if rest.contains(['?', '#']) {
-            return Err("must not have a query or a fragment");
+            return Err(faults::HAS_QUERY);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, _)) if user.contains(':') => {
-                return Err(
-                    "must not hold a password: put it into a file with mode 0600, and name that in \
-                            [redis] password_file",
-                );
+                return Err(faults::REDIS_PASSWORD);
             }
             Some((user, hosts)) => (Some(user).filter(|user| !user.is_empty()), hosts),
             None => (None, authority),
@@ -72,19 +65,15 @@ impl RedisUrl {
                 let nodes = hosts.split(',').map(|host| RedisNode::parse(host, SENTINEL_PORT));
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
-                    return Err(
-                        "does not say which master the sentinels are asked for; end it in /mymaster",
-                    );
+                    return Err(faults::NO_MASTER);
                 }
                 if !master.chars().all(is_name_char) {
-                    return Err(
-                        "has a master whose name is none: letters, digits, '-', '.' and '_'",
-                    );
+                    return Err(faults::INVALID_MASTER);
                 }
                 let nodes = nodes.collect::<Result<_, _>>()?;
                 (RedisAddress::Sentinel { nodes, master: master.to_owned(), is_tls }, db)
             }
-            _ => return Err(FORMS),
+            _ => return Err(faults::NO_REDIS),
         };
         Ok(RedisUrl { address, user: user.map(str::to_owned), db: parse_db(db)? })
     }
@@ -92,9 +81,7 @@ impl RedisUrl {
     fn parse_socket(rest: &str) -> Result<RedisUrl, &'static str> {
         let (path, db) = rest.split_once("?db=").unwrap_or((rest, ""));
         if !path.starts_with('/') || path.contains('?') {
-            return Err(
-                "is not a socket's absolute path (like redis+unix:///run/redis/redis.sock)",
-            );
+            return Err(faults::NO_SOCKET);
         }
         Ok(RedisUrl {
             address: RedisAddress::Unix(PathBuf::from(path)),
@@ -123,21 +110,21 @@ fn parse_db(db: &str) -> Result<i64, &'static str> {
     match db {
         "" => Ok(0),
         db if db.len() <= 5 && db.bytes().all(|byte| byte.is_ascii_digit()) => {
-            db.parse().map_err(|_| FORMS)
+            db.parse().map_err(|_| faults::NO_REDIS)
         }
-        _ => Err("has something behind the host that is not the number of a database"),
+        _ => Err(faults::NO_DATABASE),
     }
 }
 
 impl RedisNode {
     fn parse(text: &str, default_port: u16) -> Result<RedisNode, &'static str> {
-        let HostPort { host, port } = HostPort::parse(text).ok_or("has a port that is none")?;
+        let HostPort { host, port } = HostPort::parse(text).ok_or(faults::NO_PORT)?;
         let host = match host {
             Host::V6(ip) => ip.to_string(),
             Host::Name(name) if !name.is_empty() && name.chars().all(is_name_char) => {
                 name.to_owned()
             }
-            Host::Name(_) => return Err("has no host"),
+            Host::Name(_) => return Err(faults::NO_HOST),
         };
         Ok(RedisNode { host, port: port.unwrap_or(default_port) })
     }
@@ -197,19 +184,19 @@ mod tests {
     #[test]
     fn invalid_redis_urls_are_refused_and_no_password_is_repeated() {
         for (text, problem) in [
-            ("cache:6379", "is not a Redis"),
-            ("http://cache", "is not a Redis"),
-            ("redis://", "has no host"),
-            ("redis://a b", "has no host"),
-            ("redis://cache:port", "has a port"),
+            ("cache:6379", "Write a Redis"),
+            ("http://cache", "Write a Redis"),
+            ("redis://", "it has none"),
+            ("redis://a b", "it has none"),
+            ("redis://cache:port", "Write a port"),
             ("redis://cache/one", "number of a database"),
             ("redis://cache/?x=1", "query"),
             ("redis+unix://run/redis.sock", "absolute path"),
             ("redis+sentinel://s1,s2", "which master"),
             // A password in the wrong place.
-            ("redis+sentinel://s1,s2/wxtoken:hunter2@main/1", "master whose name is none"),
-            ("redis://:hunter2@cache", "must not hold a password"),
-            ("redis://wxtoken:hunter2@cache", "must not hold a password"),
+            ("redis+sentinel://s1,s2/wxtoken:hunter2@main/1", "Correct the master's name"),
+            ("redis://:hunter2@cache", "Put the password into a file"),
+            ("redis://wxtoken:hunter2@cache", "Put the password into a file"),
             ("redis://5ec2e75ec2e75ec2e75ec2e75ec2e75e@cache", "may be a secret"),
         ] {
             let err = RedisUrl::parse(text).unwrap_err();

@@ -2,17 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::faults::NO_SERVER_NAME;
 use super::host_port::Host;
-use crate::language::bilingual;
 
 /// The longest name that DNS has, in characters.
 const MAX_LENGTH: usize = 253;
 
 /// What a name is expected to be.
-const EXPECTED: &str = bilingual!(
-    "expected a host name without a port, like token.example.com",
-    "须为不带端口的主机名，如 token.example.com"
-);
 
 /// A name by which clients reach a server: a host name, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +24,7 @@ impl ServerName {
     pub(crate) fn parse(text: &str) -> Result<ServerName, &'static str> {
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(ip) = bracketed {
-            let ip: Ipv6Addr = ip.parse().map_err(|_| EXPECTED)?;
+            let ip: Ipv6Addr = ip.parse().map_err(|_| NO_SERVER_NAME)?;
             return Ok(ServerName::Ip(ip.to_canonical()));
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
@@ -38,7 +34,7 @@ impl ServerName {
         let is_name = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_of_name);
         match is_name {
             true => Ok(ServerName::Name(text.to_ascii_lowercase())),
-            false => Err(EXPECTED),
+            false => Err(NO_SERVER_NAME),
         }
     }
 
@@ -88,7 +84,7 @@ mod tests {
             "令牌.example.com",
             &"x".repeat(254),
         ] {
-            assert_eq!(ServerName::parse(wrong), Err(EXPECTED), "{wrong}");
+            assert_eq!(ServerName::parse(wrong), Err(NO_SERVER_NAME), "{wrong}");
         }
     }
 }

@@ -3,14 +3,13 @@
 
 use std::fmt;
 
+use super::INVALID_API;
+
 /// The word for every API, those of administration included.
 const ALL: &str = "all";
 
 /// The longest prefix: longer than any path of WeChat.
 const MAX_PREFIX: usize = 128; // characters
-
-pub(crate) const INVALID_API: &str = "an API is `all`, or a path such as /cgi-bin/message, of letters, digits, '_', '-' and '.'; \
-     accounts, and APIs, are separated by commas, without blanks";
 
 /// The calls that delete, reset, pay, or cannot be called back. A client may call them only if its key names them. `*`
 /// stands for the rest of a segment. What is below such a path belongs to it.

@@ -150,9 +150,9 @@ mod tests {
         let err = ServerNames::parse(&["a.example", "", "b.example:80", "c/d"]).unwrap_err();
         assert_eq!(
             Language::English.resolve(&err.to_string()),
-            "--server-name: an empty entry: expected a host name without a port, like token.example.com; \
-             b.example:80: expected a host name without a port, like token.example.com; \
-             c/d: expected a host name without a port, like token.example.com"
+            "--server-name: an empty entry: Write a host name without a port, like token.example.com: this is not one; \
+             b.example:80: Write a host name without a port, like token.example.com: this is not one; \
+             c/d: Write a host name without a port, like token.example.com: this is not one"
         );
     }
 

@@ -13,9 +13,22 @@ use zeroize::Zeroizing;
 
 use super::AccessError;
 use super::line_file::LineFile;
+use crate::language::in_both;
+use crate::message::messages;
 use crate::model::account::Tag;
 use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, Digest, KeyLine};
+
+messages! {
+    SAME_KEY<1> {
+        "Leave out one of them.", "the same SHA-256 as on line {0}";
+        "请去掉其中一行。", "与第 {0} 行的 SHA-256 相同";
+    }
+    OTHER_ACCOUNT<1> {
+        "Correct the account.", "it is for an account that is not served here; there are {0}";
+        "请更正账号。", "账号不在此处提供；已有：{0}";
+    }
+}
 
 /// How many accounts an error names.
 const MAX_ACCOUNTS_NAMED: usize = 10;
@@ -116,19 +129,17 @@ impl Keys {
                 }
             };
             if let Some(before) = lines_of_digests.insert(line.digest, number) {
-                faults.push((number, format!("the same SHA-256 as on line {before}")));
+                faults.push((number, SAME_KEY.first([&before])));
             }
             // The fault does not repeat the unknown name, which may be a secret in the wrong place.
             if !line.accounts.iter().all(|name| accounts.binary_search(name).is_ok()) {
                 let named = accounts.iter().take(MAX_ACCOUNTS_NAMED).map(String::as_str);
                 let mut named = named.collect::<Vec<_>>().join(", ");
                 if accounts.len() > MAX_ACCOUNTS_NAMED {
-                    named += &format!(" and {} more", accounts.len() - MAX_ACCOUNTS_NAMED);
+                    let rest = accounts.len() - MAX_ACCOUNTS_NAMED;
+                    named += &in_both(format!(" and {rest} more"), format!(" 等 {rest} 个"));
                 }
-                faults.push((
-                    number,
-                    format!("is for an account that is not served here; there are {named}"),
-                ));
+                faults.push((number, OTHER_ACCOUNT.first([&named])));
             }
             let mut scope = line.accounts;
             scope.sort();
@@ -207,6 +218,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::language::Language;
 
     fn read(text: &str, accounts: &[&str]) -> Result<Keys, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -214,7 +226,8 @@ mod tests {
         fs::write(&path, text).unwrap();
         let accounts: Vec<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
         let prefix = format!("keys file {}: ", dir.path().join("keys").display());
-        Keys::read(&path, &accounts).map_err(|err| err.to_string().replace(&prefix, ""))
+        Keys::read(&path, &accounts)
+            .map_err(|err| Language::English.resolve(&err.to_string()).replace(&prefix, ""))
     }
 
     fn line(name: &str, key: &str, accounts: &[&str]) -> String {
@@ -336,10 +349,10 @@ mod tests {
         .join("\n");
         assert_eq!(
             read(&text, &["branch", "shop"]).unwrap_err(),
-            "line 1: this looks like the key itself; the file holds its SHA-256: wxtoken key; \
-             line 4: expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints; \
-             line 5: the same SHA-256 as on line 2; \
-             line 6: is for an account that is not served here; there are branch, shop"
+            "line 1: Put the line of `wxtoken key` here, with the key's SHA-256: this looks like the key itself; \
+             line 4: Write NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints: this is another one; \
+             line 5: Leave out one of them: the same SHA-256 as on line 2; \
+             line 6: Correct the account: it is for an account that is not served here; there are branch, shop"
         );
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::error::Exit;
-use crate::language::in_both;
+use crate::language::{Language, in_both};
+use crate::message::with_wide_colons;
 use crate::os::file::read;
 
 /// The largest file that is read: enough for a hundred thousand networks.
@@ -25,9 +26,11 @@ impl LineFile {
     /// Fails if other users can write to the file, or if it is not a regular file. They may read it.
     pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<LineFile> {
         let name = format!("{what} {}", path.display());
-        let chinese = name.replacen("file", "文件", 1);
-        let bytes = read::read_guarded(&in_both(&name, chinese), path, MAX_SIZE)
-            .map_err(|fault| Exit::Usage.error(fault))?;
+        let chinese =
+            name.replacen("keys file", "访问密钥文件", 1).replacen("allow file", "allow 文件", 1);
+        let name = in_both(&name, chinese);
+        let bytes =
+            read::read_guarded(&name, path, MAX_SIZE).map_err(|fault| Exit::Usage.error(fault))?;
         // Comments may be in any encoding. Elsewhere, what is not UTF-8 becomes a character that no rule allows.
         Ok(LineFile { name, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
@@ -48,19 +51,25 @@ impl LineFile {
         let named: Vec<String> = faults
             .iter()
             .take(MAX_FAULTS_NAMED)
-            .map(|(line, fault)| format!("line {line}: {fault}"))
+            .map(|(line, fault)| {
+                let line = in_both(format!("line {line}"), format!("第 {line} 行"));
+                format!("{line}: {fault}")
+            })
             .collect();
         let more = match faults.len().saturating_sub(MAX_FAULTS_NAMED) {
             0 => String::new(),
-            more => format!("; and {more} more"),
+            more => in_both(format!("; and {more} more"), format!("; 另有 {more} 处")),
         };
-        Exit::Usage.error(format!("{}: {}{more}", self.name, named.join("; ")))
+        let whole = format!("{}: {}{more}", self.name, named.join("; "));
+        // One language after the other, and not line by line.
+        let [english, chinese] =
+            [Language::English, Language::Chinese].map(|it| it.resolve(&whole).into_owned());
+        Exit::Usage.error(in_both(english, with_wide_colons(&chinese)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::language::Language;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -129,6 +138,7 @@ mod tests {
         let list = LineFile::read("allow file", &path).unwrap();
         let faults: Vec<_> = (1..=102).map(|line| (line, "wrong".to_owned())).collect();
         let text = list.error(&faults).to_string();
+        let text = Language::English.resolve(&text);
         assert!(text.contains("list: line 1: wrong; line 2: wrong; "), "{text}");
         assert!(text.ends_with("line 100: wrong; and 2 more"), "{text}");
     }

@@ -1,12 +1,14 @@
 //! Why an admitted call has no answer of WeChat's, in WeChat's form. No errcode here makes an SDK ask for another token.
 
+mod text;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
-use crate::language::{bilingual, in_both};
+use crate::language::bilingual;
 use crate::model::status::Unavailable;
 
 /// The largest body without a `Content-Length`, in bytes. It is read whole, because WeChat answers 412 to a chunked one; this
@@ -131,77 +133,23 @@ impl GatewayError {
     /// What to do and what happened, in both languages, and nothing about this machine.
     fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            GatewayError::NotHttp => bilingual!(
-                "Send a request of HTTP/1.1: the gateway passes on no WebSocket, CONNECT or TRACE.",
-                "请使用 HTTP/1.1 请求：网关不转发 WebSocket、CONNECT、TRACE。"
-            ),
-            GatewayError::TransferCoding => bilingual!(
-                "Send the body with Content-Length, or chunked and not compressed.",
-                "请用 Content-Length 发送请求体，或不压缩地分块发送。"
-            ),
-            GatewayError::BodyTooLarge => {
-                let limit = MAX_CHUNKED / 1024 / 1024;
-                return Cow::Owned(in_both(
-                    format!(
-                        "Send the body's Content-Length, and it may be larger: without one it may have {limit} MiB here."
-                    ),
-                    format!(
-                        "请携带 Content-Length，即可发送更大的请求体：不带时上限为 {limit} MiB。"
-                    ),
-                ));
-            }
-            GatewayError::BodyTooSlow => {
-                let secs = BODY_GAP.as_secs();
-                return Cow::Owned(in_both(
-                    format!(
-                        "Send the call again: no byte of the body came for {secs} seconds, and it was not made."
-                    ),
-                    format!("请重新发送：{secs} 秒内未收到请求体的数据，该请求未发给微信。"),
-                ));
-            }
-            GatewayError::BodyBroken => bilingual!(
-                "Send the call again: the body broke off, and the call was not made.",
-                "请重新发送：请求体中途断开，该请求未发给微信。"
-            ),
-            GatewayError::Overloaded => bilingual!(
-                "Repeat the call later: too many large bodies are on their way at once, and it was not made.",
-                "请稍后重试：同时上传的大请求体过多，该请求未发给微信。"
-            ),
-            GatewayError::TooManyCalls => bilingual!(
-                "Repeat the call later: too many calls are waiting for WeChat at once, and it was not made.",
-                "请稍后重试：等待微信应答的请求过多，该请求未发给微信。"
-            ),
-            GatewayError::NotConfigured => bilingual!(
-                "Correct the account's proxy, base_url or ca_file, which the server's log names: the call was not made.",
-                "请按服务器日志修正该账号的 proxy、base_url 或 ca_file：该请求未发给微信。"
-            ),
+            GatewayError::NotHttp => text::NOT_HTTP,
+            GatewayError::TransferCoding => text::TRANSFER_CODING,
+            GatewayError::BodyTooLarge => text::BODY_TOO_LARGE,
+            GatewayError::BodyTooSlow => text::BODY_TOO_SLOW,
+            GatewayError::BodyBroken => text::BODY_BROKEN,
+            GatewayError::Overloaded => text::OVERLOADED,
+            GatewayError::TooManyCalls => text::TOO_MANY_CALLS,
+            GatewayError::NotConfigured => text::NOT_CONFIGURED,
             GatewayError::NoToken(unavailable) => {
                 let what = bilingual!("the call was not made", "该请求未发给微信");
                 return Cow::Owned(format!("{what}: {}", unavailable.why));
             }
-            GatewayError::Unreachable => bilingual!(
-                "Repeat the call: WeChat cannot be reached from the gateway, and nothing was sent to it.",
-                "请重试：网关无法连接微信，请求尚未发出。"
-            ),
-            GatewayError::Loop => bilingual!(
-                "Correct the account's base_url, the proxy or the hosts file on the server: the gateway's call came back to it, \
-                 and did not reach WeChat.",
-                "请在服务器上检查该账号的 base_url、代理与 hosts 文件：网关的请求回到了网关自身，未到达微信。"
-            ),
-            GatewayError::NoAnswer => bilingual!(
-                "Look whether the call had its effect before you repeat it: WeChat's answer did not arrive, and it may have \
-                 carried the call out.",
-                "重试前请先确认结果：未收到微信的应答，该请求可能已被执行。"
-            ),
-            GatewayError::NoAnswerInTime => bilingual!(
-                "Look whether the call had its effect before you repeat it: WeChat did not answer in time, and it may have \
-                 carried the call out.",
-                "重试前请先确认结果：微信未在限定时间内应答，该请求可能已被执行。"
-            ),
-            GatewayError::NotRepeated => bilingual!(
-                "Send the call again: the token was dead and has been replaced, and a body of this size is not kept.",
-                "请重新发送：token 已失效并已更换，网关不保留这么大的请求体。"
-            ),
+            GatewayError::Unreachable => text::UNREACHABLE,
+            GatewayError::Loop => text::LOOP,
+            GatewayError::NoAnswer => text::NO_ANSWER,
+            GatewayError::NoAnswerInTime => text::NO_ANSWER_IN_TIME,
+            GatewayError::NotRepeated => text::NOT_REPEATED,
             GatewayError::NotReplaced(unavailable) => {
                 let what = bilingual!(
                     "WeChat refuses the token, and it is not replaced now",
@@ -231,6 +179,12 @@ impl GatewayError {
         )
     }
 }
+
+// The texts say so.
+const _: () = assert!(MAX_CHUNKED == 24 * 1024 * 1024 && BODY_GAP.as_secs() == 30);
+
+#[cfg(test)]
+pub(crate) use text::ALL;
 
 #[cfg(test)]
 mod tests {

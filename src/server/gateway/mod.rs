@@ -21,6 +21,10 @@ use std::rc::Rc;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
+#[cfg(test)]
+pub(crate) use self::admission::ALL as CALL_REFUSALS;
+#[cfg(test)]
+pub(crate) use self::error::ALL as CALL_ERRORS;
 use self::path_faults::PathFaults;
 use self::pool::Pool;
 

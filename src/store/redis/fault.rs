@@ -7,6 +7,9 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::connection::RedisError;
+use super::messages;
+use crate::language::in_both;
+use crate::message::Message;
 use crate::os::descriptors::shortage;
 
 /// The commands that are sent, by themselves or in scripts.
@@ -25,13 +28,6 @@ const COMMANDS: [&str; 13] = [
     "select",
     "sentinel",
 ];
-
-/// What is needed of a server that does not know a command.
-const OF_SERVER: &str =
-    "wxtoken needs a Redis of version 3 or newer, or what speaks like it, without rename-command";
-
-/// What to do about a command in a script; the server does not say which one it is.
-const IN_SCRIPT: &str = "allow +get +getrange +set +setrange +del +publish and the channel; wxtoken check names what is missing";
 
 /// Why Redis did not do what it was asked.
 #[derive(Clone, Debug)]
@@ -59,14 +55,12 @@ impl RedisFault {
     pub(super) fn new(err: &RedisError, timeout: Duration) -> RedisFault {
         let what = match err {
             _ if err.is_timeout() => {
-                format!("no answer within {}", humantime::format_duration(timeout))
+                messages::NO_ANSWER.with([&humantime::format_duration(timeout)])
             }
-            RedisError::Io(io) if io.kind() == ErrorKind::UnexpectedEof => {
-                "it closed the connection".to_owned()
-            }
+            RedisError::Io(io) if io.kind() == ErrorKind::UnexpectedEof => messages::CLOSED.text(),
             RedisError::Io(io) => described_io(io),
             RedisError::Refused { code, detail } => described_refusal(code, detail),
-            RedisError::Unexpected => "its answer is none to what was asked".to_owned(),
+            RedisError::Unexpected => messages::UNEXPECTED.text(),
         };
         let is_unreachable = matches!(err, RedisError::Io(_))
             || matches!(err.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN"));
@@ -78,7 +72,11 @@ impl RedisFault {
 fn described_io(io: &io::Error) -> String {
     let text = io.to_string();
     let hidden = text.starts_with("failed to lookup").then(shortage::of_sockets).flatten();
-    shortage::explained(hidden.as_ref().unwrap_or(io))
+    let io = hidden.as_ref().unwrap_or(io);
+    match shortage::is_shortage(io) {
+        true => shortage::explained(io),
+        false => messages::NOT_REACHED.with([io]),
+    }
 }
 
 /// Whether the same could succeed over another connection.
@@ -91,7 +89,8 @@ pub(super) fn may_be_cured_by_reconnecting(err: &RedisError) -> bool {
 fn described_refusal(code: &str, detail: &str) -> String {
     let meaning = meaning(code, detail);
     let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
-    format!("it says {code}: {meaning}")
+    let says = in_both(format!("it says {code}"), format!("应答为 {code}"));
+    format!("{says}: {meaning}")
 }
 
 fn is_without_password(detail: &str) -> bool {
@@ -102,62 +101,44 @@ fn is_without_password(detail: &str) -> bool {
 fn meaning(code: &str, detail: &str) -> String {
     let detail = &*detail.to_ascii_lowercase();
     let has = |part: &str| detail.contains(part);
-    let known = match code {
-        "NOAUTH" => "it wants a password: give [redis] password_file",
-        _ if code == "WRONGPASS" || has("invalid password") => {
-            "it refuses user or password: see [redis] user and password_file"
-        }
-        "NOPERM" if has(" channels ") => {
-            "its user may not use the channel of [redis] prefix: allow &wxtoken:*, or that prefix"
-        }
+    let known: &Message<0> = match code {
+        "NOAUTH" => &messages::WANTS_PASSWORD,
+        _ if code == "WRONGPASS" || has("invalid password") => &messages::WRONG_PASSWORD,
+        "NOPERM" if has(" channels ") => &messages::CHANNEL_FORBIDDEN,
         "NOPERM" if has(" command") && !has(" key") => {
             return match command_in(detail) {
-                Some(it) => format!("its user may not run {}: allow +{it}", it.to_uppercase()),
-                None => format!("its user may not run a command: {IN_SCRIPT}"),
+                Some(it) => messages::COMMAND_FORBIDDEN.with([&it, &it.to_uppercase()]),
+                None => messages::SOME_COMMAND_FORBIDDEN.text(),
             };
         }
-        "NOPERM" => {
-            "its user may not do this: see user in wxtoken.toml(5) for the ACL that is needed, and allow the keys of also"
-        }
-        "READONLY" => {
-            "it is a replica, which cannot be written: name the primary, or its sentinels"
-        }
-        "OOM" => "it has no memory left for writing: see its maxmemory",
-        "MISCONF" => "it refuses to write, as it cannot save: see its log",
-        "NOREPLICAS" => "it refuses to write without enough replicas",
-        "LOADING" => "it is still reading its data",
-        "MASTERDOWN" => "it is a replica that has lost its primary",
-        "CROSSSLOT" | "MOVED" | "ASK" | "CLUSTERDOWN" => {
-            "it is a Redis Cluster, which is not supported: name one Redis, or sentinels"
-        }
-        "WRONGTYPE" => {
-            "a key of ours holds something else: remove it, or give another [redis] prefix or also key"
-        }
-        "DENIED" => "it is in protected mode: give it a password, and [redis] password_file",
-        "BUSY" => "a script of another program keeps it busy: see SCRIPT KILL",
+        "NOPERM" => &messages::FORBIDDEN,
+        "READONLY" => &messages::REPLICA,
+        "OOM" => &messages::NO_MEMORY,
+        "MISCONF" => &messages::CANNOT_SAVE,
+        "NOREPLICAS" => &messages::FEW_REPLICAS,
+        "LOADING" => &messages::LOADING,
+        "MASTERDOWN" => &messages::LOST_PRIMARY,
+        "CROSSSLOT" | "MOVED" | "ASK" | "CLUSTERDOWN" => &messages::CLUSTER,
+        "WRONGTYPE" => &messages::OTHER_TYPE,
+        "DENIED" => &messages::PROTECTED,
+        "BUSY" => &messages::BUSY,
         _ if has("unknown command") => {
             return match command_in(detail) {
-                Some(it) => format!("it has no {}: {OF_SERVER}", it.to_uppercase()),
-                None => format!("it does not know a command: {OF_SERVER}"),
+                Some(it) => messages::UNKNOWN_COMMAND.with([&it.to_uppercase()]),
+                None => messages::SOME_UNKNOWN_COMMAND.text(),
             };
         }
-        _ if has("command called from script") => {
-            return format!("it lacks a command that scripts call: {OF_SERVER}; {IN_SCRIPT}");
-        }
+        _ if has("command called from script") => &messages::SOME_UNKNOWN_COMMAND,
         _ if has("executing the script can't access") => return meaning("NOPERM", " key"),
-        _ if has("executing the script can't") => {
-            return format!("its user may not run a command that scripts call: {IN_SCRIPT}");
-        }
-        _ if is_without_password(detail) => "it has no password: leave out [redis] password_file",
-        _ if has("number of arguments for 'auth'") => {
-            "it is older than Redis 6 and has no users: leave out [redis] user"
-        }
-        _ if has("db index") => "it has no database of this number: see the end of store",
+        _ if has("executing the script can't") => &messages::SOME_COMMAND_FORBIDDEN,
+        _ if is_without_password(detail) => &messages::HAS_NO_PASSWORD,
+        _ if has("number of arguments for 'auth'") => &messages::HAS_NO_USERS,
+        _ if has("db index") => &messages::NO_DATABASE,
         _ if has("in cluster mode") => return meaning("MOVED", ""),
-        _ if has("max number of clients") => "it takes no more connections: see its maxclients",
-        _ => "see its log",
+        _ if has("max number of clients") => &messages::FULL,
+        _ => &messages::OTHER,
     };
-    known.to_owned()
+    known.text()
 }
 
 /// Returns the command of ours that an error message quotes.
@@ -169,6 +150,8 @@ fn command_in(detail: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
+    use crate::message::action_first;
 
     #[test]
     fn an_error_says_what_to_do_and_names_the_command() {
@@ -176,12 +159,12 @@ mod tests {
             (
                 "NOPERM",
                 "this user has no permissions to run the 'eval' command",
-                "EVAL: allow +eval",
+                "Allow +eval: its user may not run EVAL",
             ),
             (
                 "NOPERM",
                 "User x has no permissions to run the 'SUBSCRIBE' command",
-                "allow +subscribe",
+                "Allow +subscribe",
             ),
             (
                 "NOPERM",
@@ -196,7 +179,7 @@ mod tests {
             (
                 "NOPERM",
                 "ACL failure in script: User x has no permissions to run the 'setrange' command",
-                "allow +setrange",
+                "Allow +setrange",
             ),
             ("ERR", "unknown command 'EVAL', with args beginning with: 'S3CR3T'", "it has no EVAL"),
             (
@@ -223,21 +206,22 @@ mod tests {
             (
                 "ERR",
                 "The user executing the script can't publish to the channel mentioned",
-                "the channel",
+                "and the channel",
             ),
             (
                 "ERR",
                 "AUTH <password> called without any password configured for the default user",
-                "leave out [redis] password_file",
+                "Leave out [redis] password_file",
             ),
-            ("ERR", "wrong number of arguments for 'auth' command", "leave out [redis] user"),
+            ("ERR", "wrong number of arguments for 'auth' command", "Leave out [redis] user"),
             ("ERR", "DB index is out of range", "no database of this number"),
             ("ERR", "SELECT is not allowed in cluster mode", "Redis Cluster"),
             ("ERR", "max number of clients reached", "maxclients"),
             ("DENIED", "Redis is running in protected mode", "protected mode"),
-            ("ERR", "S3CR3T", "see its log"),
+            ("ERR", "S3CR3T", "See the log of Redis"),
         ] {
-            let meaning = meaning(code, detail);
+            let meaning =
+                Language::English.resolve(&action_first(&meaning(code, detail))).into_owned();
             assert!(meaning.contains(expected), "{detail}: {meaning}");
             assert!(!meaning.contains("S3CR3T"));
         }

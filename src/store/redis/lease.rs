@@ -9,26 +9,14 @@ use time::UtcDateTime;
 
 use super::RedisStore;
 use super::lock::RedisLock;
+use super::messages;
 use super::value::StoredValue;
 use crate::language::in_both;
-use crate::message::messages;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::store::patience::{PublishError, publish_patiently};
 use crate::store::{Found, Lease, Publisher};
-
-messages! {
-    LOCK_LOST<1> {
-        "Try again.", "the lock {0} was lost to another host: this process was paused, or Redis failed over";
-        "请重试。", "锁 {0} 已被其他主机取得：本进程曾被暂停，或 Redis 发生了切换";
-    }
-    OVERTAKEN<1> {
-        "Check whether this host was paused, or Redis failed over.",
-        "another host has published a newer document at {0} meanwhile, and this one is given up";
-        "请检查本机是否曾被暂停，或 Redis 是否发生了切换。", "其他主机已在 {0} 发布更新的 token，本次结果作废";
-    }
-}
 
 /// The lease: the lock, and what was found under it.
 pub(super) struct RedisLease {
@@ -81,7 +69,7 @@ fn extend(store: &RedisStore, lock: &RedisLock, keys: &[&str]) -> Result<()> {
 }
 
 fn lost(store: &RedisStore) -> String {
-    LOCK_LOST.with([&store.lock])
+    messages::LOCK_LOST.with([&store.lock])
 }
 
 struct RedisPublisher {
@@ -146,7 +134,9 @@ impl Publisher for RedisPublisher {
         let attempt = || match self.store.publish(&document, &expected, self.life(&document), None)
         {
             Ok(true) => Ok(()),
-            Ok(false) => Err(PublishError::Final(anyhow!(OVERTAKEN.with([&self.store.key])))),
+            Ok(false) => {
+                Err(PublishError::Final(anyhow!(messages::OVERTAKEN.with([&self.store.key]))))
+            }
             Err(err) if is_restored => Err(PublishError::Final(err)),
             Err(err) => {
                 self.store.keep_copy(&document);

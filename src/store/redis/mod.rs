@@ -16,6 +16,7 @@ mod follower;
 mod lease;
 mod local_copy;
 mod lock;
+mod messages;
 pub(crate) mod protocol;
 mod scripts;
 mod server;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use time::UtcDateTime;
 
+use crate::language::in_both;
 use crate::log::{debug, error};
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
@@ -38,7 +40,7 @@ use crate::store::file::clean_up;
 use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
 #[cfg(test)]
-pub(crate) use lease::ALL as REDIS_MESSAGES;
+pub(crate) use messages::ALL as REDIS_MESSAGES;
 
 use connection::{RedisConnection, RedisResult};
 use fault::RedisFault;
@@ -291,7 +293,12 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn read(&self) -> Result<Found> {
-        let not_asked = || "WeChat was not asked, as a token could not be published";
+        let not_asked = || {
+            in_both(
+                "WeChat was not asked, as a token could not be published",
+                "token 无法发布，未向微信请求",
+            )
+        };
         Ok(self.get_or_restore().with_context(not_asked)?.into())
     }
 

@@ -15,7 +15,10 @@ use zeroize::Zeroizing;
 
 use super::connection::{RedisConnection, RedisError, RedisResult};
 use super::fault::{RedisFault, may_be_cured_by_reconnecting};
+use super::messages;
 use super::protocol::{RedisValue, command};
+use crate::language::in_both;
+use crate::message::cannot;
 use crate::model::address::redis_url::{RedisAddress, RedisNode};
 use crate::model::location::RedisSettings;
 use crate::os::ca_store;
@@ -94,7 +97,7 @@ impl RedisServer {
     pub(super) fn error(&self, fault: &RedisFault) -> anyhow::Error {
         let url = &self.settings.url;
         match fault.is_unreachable {
-            true => anyhow!("cannot reach {url}: {fault}"),
+            true => anyhow!("{}: {fault}", cannot("reach", "连接", url)),
             false => anyhow!("{url}: {fault}"),
         }
     }
@@ -153,11 +156,15 @@ impl RedisServer {
                 .and_then(|mut connection| connection.query(&ask).map_err(|err| self.fault(&err)));
             match asked.map(node_of_answer) {
                 Ok(Some(master)) => return Ok(master),
-                Ok(None) => last = Some(format!("the sentinel at {node} knows no master {master}")),
-                Err(fault) => last = Some(format!("the sentinel at {node}: {fault}")),
+                Ok(None) => last = Some(messages::NO_SUCH_MASTER.with([&node, &master])),
+                Err(fault) => {
+                    let asked =
+                        in_both(format!("the sentinel at {node}"), format!("sentinel {node}"));
+                    last = Some(format!("{asked}: {fault}"));
+                }
             }
         }
-        let what = last.unwrap_or_else(|| "there is no sentinel".to_owned());
+        let what = last.unwrap_or_else(|| messages::NO_SENTINEL.text());
         Err(self.note_down(RedisFault::described(true, what)))
     }
 
@@ -239,19 +246,25 @@ impl RedisServer {
     /// Reads the password, each time: it may have been replaced.
     fn password(&self) -> Result<Option<Zeroizing<String>>, String> {
         let Some(path) = &self.settings.password_file else { return Ok(None) };
-        let failed = |what: String| format!("cannot read password file {}: {what}", path.display());
+        let failed = |english, chinese| {
+            messages::PASSWORD_UNREADABLE.with([&path.display(), &in_both(english, chinese)])
+        };
+        let too_long = || failed("it is too long", "过长");
         let bytes = read::read(path, Protection::PrivateToGroup, MAX_PASSWORD as u64 + 2);
         let bytes = bytes.map_err(|err| match err {
-            ReadError::TooLarge(_) => failed("it is too long".to_owned()),
-            err => failed(err.about_secret()),
+            ReadError::TooLarge(_) => too_long(),
+            err => {
+                let what = cannot("read password file", "读取密码文件", path.display());
+                format!("{what}: {}", err.about_secret())
+            }
         })?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| failed("stream did not contain valid UTF-8".to_owned()))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| failed("it is not UTF-8", "不是 UTF-8"))?;
         let line = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
         match line.len() {
-            0 => Err(failed("it is empty".to_owned())),
-            len if len >= MAX_PASSWORD => Err(failed("it is too long".to_owned())),
-            _ if line.contains('\n') => Err(failed("it has more than one line".to_owned())),
+            0 => Err(failed("it is empty", "为空")),
+            len if len >= MAX_PASSWORD => Err(too_long()),
+            _ if line.contains('\n') => Err(failed("it has more than one line", "不止一行")),
             _ => Ok(Some(line)),
         }
     }
@@ -337,7 +350,7 @@ mod tests {
             }
         });
         let server = RedisServer::new(settings, Arc::new(SystemClock));
-        assert_eq!(ping(&server).unwrap_err().to_string(), "no answer within 30ms");
+        assert!(ping(&server).unwrap_err().to_string().contains("no answer within 30ms"));
         server_side.join().unwrap();
     }
 

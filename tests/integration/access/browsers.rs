@@ -154,7 +154,7 @@ fn with_server_names_other_addresses_and_proxied_unix_clients_need_one_too() {
 #[test]
 fn an_invalid_server_name_is_a_usage_error() {
     let sandbox = sandbox();
-    let expected = "expected a host name without a port";
+    let expected = "Write a host name without a port";
     for wrong in ["token.example.com:443", "https://token.example.com", "*.example.com"] {
         sandbox
             .serve_refused(&["--server-name", wrong])

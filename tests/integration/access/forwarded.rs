@@ -270,9 +270,9 @@ fn the_unix_socket_is_a_proxy_only_if_it_is_configured_as_one() {
 fn an_empty_or_invalid_list_of_proxies_is_an_error() {
     let sandbox = sandbox();
     let serve = |proxies: &str| sandbox.serve_refused(&["--trusted-proxy", proxies]);
-    serve("").says(&["--trusted-proxy: an empty entry", "expected an address or a network"]);
-    serve("127.0.0.1,*").says(&["--trusted-proxy: *: expected"]);
-    serve("127.0.0.1/8").says(&["write 127.0.0.0/8 or 127.0.0.1"]);
+    serve("").says(&["--trusted-proxy: an empty entry", "Write an address or a network"]);
+    serve("127.0.0.1,*").says(&["--trusted-proxy: *: Write"]);
+    serve("127.0.0.1/8").says(&["Write 127.0.0.0/8 or 127.0.0.1"]);
     let mut command = sandbox.command(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("WXTOKEN_TRUSTED_PROXY", "127.0.0.1,unix").env("WXTOKEN_ALLOW", "10.1.0.1");
     let server = Server::start(command, 1);
@@ -354,9 +354,9 @@ fn all_errors_of_an_allow_file_are_reported_at_once() {
     let serve = || sandbox.serve_refused(&["--allow-file", file]);
     write_with_mode(&path, &format!("10.0.0.0/8\n10.0.0.1/8, host # x\n\n{TOKEN}\n"), 0o600);
     let ran = serve().says(&[
-        &format!("wxtoken: serve: allow file {file}: line 2: 10.0.0.1/8: bits are set beyond the prefix, "),
-        "; line 2: host: expected an address",
-        "; line 4: […]: expected an address",
+        &format!("wxtoken: serve: allow file {file}: line 2: 10.0.0.1/8: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix; "),
+        "line 2: host: Write an address",
+        "; line 4: […]: Write an address",
     ]);
     assert!(!ran.stderr.contains(&TOKEN[..20]), "{}", ran.stderr);
     write_with_mode(&path, "10.0.0.0/8\n", 0o660);

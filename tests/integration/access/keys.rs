@@ -357,15 +357,15 @@ fn all_errors_of_a_keys_file_are_reported_at_once_without_quoting_it() {
     ]);
     let ran = setup.refused().says(&[
         &format!(
-            "wxtoken: serve: keys file {}: line 1: this looks like the key itself; ",
+            "wxtoken: serve: keys file {}: line 1: Put the line of `wxtoken key` here, with the key's SHA-256: this looks like the key itself; ",
             setup.path().display()
         ),
-        "; the file holds its SHA-256: wxtoken key; line 4: expected NAME SHA256 [ACCOUNT,… [API,…]]",
-        "; line 5: the second word must be a SHA-256 in 64 hex digits",
-        "; line 6: the same SHA-256 as on line 2",
-        "; line 7: is for an account that is not served here; there are default",
-        "; line 8: an API is `all`, or a path",
-        "; line 9: the second word",
+        "; line 4: Write NAME SHA256 [ACCOUNT,… [API,…]]",
+        "; line 5: Copy the line again: its second word is not a SHA-256 in 64 hex digits",
+        "; line 6: Leave out one of them: the same SHA-256 as on line 2",
+        "; line 7: Correct the account: it is for an account that is not served here; there are default",
+        "; line 8: Write `all`, or paths",
+        "; line 9: Copy the line again",
     ]);
     for hidden in [&key[4..], &TOKEN[..20], "va 00", "elsewhere", "shop", "5ec2e75"] {
         assert!(!ran.stderr.contains(hidden), "{hidden} is in {}", ran.stderr);
@@ -466,9 +466,10 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     let has_logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
     setup.write(&["", "nonsense"]);
     let expected = format!(
-        "wxtoken: serve: keys file {}: line 2: expected NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints; \
+        "wxtoken: serve: keys file {path}: line 2: Write NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints: this \
+         is another one 访问密钥文件 {path}：第 2 行：请写 NAME SHA256 [ACCOUNT,… [API,…]]，即 `wxtoken key` 输出的那一行：格式不对; \
          the last good keys stay ；继续使用此前的访问密钥\n",
-        setup.path().display()
+        path = setup.path().display()
     );
     eventually("the error is logged", || has_logged(&expected));
     assert_eq!(ask(&server, &bearer(&php.key)), 200);

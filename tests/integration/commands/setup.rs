@@ -381,17 +381,17 @@ fn what_people_type_wrongly_is_named_and_never_repeated() {
         (&[APPID], &SECRET[..31], "31 characters"),
         (&["ｗｘ0123456789abcdef"], SECRET, "input method"),
         (&["wx0123456789 abcdef"], SECRET, "blanks"),
-        (&[CORP], CORP_SECRET, "add --work"),
-        (&[APPID], CORP_SECRET, "add --work"),
+        (&[CORP], CORP_SECRET, "Add --work"),
+        (&[APPID], CORP_SECRET, "Add --work"),
         (&[CORP, "--work"], SECRET, "leave --work out"),
         (&["--work", "--api", "stable", CORP], SECRET, "cannot be used together"),
         (&[APPID, "--name", "My Shop"], SECRET, "--name"),
         (&[APPID, "--name", SECRET], SECRET, "form of an AppSecret"),
         (&[APPID, "--serve", "10.0.0.5:7200"], SECRET, "--allow 10.0.0.0/8"),
-        (&[APPID, "--serve", "central"], SECRET, "--serve: expected"),
+        (&[APPID, "--serve", "central"], SECRET, "Write an address of this host and a port"),
         (&[APPID, "--serve", "127.0.0.1:1", "--allow", "10.0.0.5/8"], SECRET, "10.0.0.0/8"),
         (&[APPID, "--allow", "10.0.0.0/8"], SECRET, "goes with --serve"),
-        (&[APPID, "--config", "x.toml"], SECRET, "leave it out"),
+        (&[APPID, "--config", "x.toml"], SECRET, "Leave it out"),
     ] {
         let ran = machine.set_up(args, secret).exits(2).mentions(&[expected]);
         assert_eq!(ran.stdout, "");
@@ -599,7 +599,7 @@ fn what_others_write_while_the_secret_is_asked_for_is_not_lost() {
         fs::write(&path, &text).unwrap();
         typist.type_in(&format!("{OTHER_SECRET}\n"));
         let shown = typist.end();
-        assert!(shown.contains("was changed meanwhile: run this again"), "{shown}");
+        assert!(shown.contains("was changed meanwhile"), "{shown}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         assert!(!secrets.join("shop.secret").exists());
     }

@@ -521,9 +521,9 @@ fn a_changed_config_is_loaded_and_an_invalid_one_is_not() {
             .replace("refresh = true", "refresh = 1"),
     );
     for message in [
-        "wxtoken.toml:1: account.a1: it has no appid\n",
-        "wxtoken.toml:2: account.a1.apid: there is no such key; is it appid?\n",
-        "serve.refresh: expected true or false, found an integer; the last good accounts and access rules stay ；继续使用此前的账号与访问规则\n",
+        "wxtoken.toml:1: account.a1: Write appid = … in it: it has no appid",
+        "wxtoken.toml:2: account.a1.apid: Correct the name: there is no such key; is it appid?",
+        "serve.refresh: Write true or false: found an integer 请写 true 或 false：实为整数; the last good accounts and access rules stay ；继续使用此前的账号与访问规则\n",
     ] {
         eventually(message, || home.has_logged(message));
     }

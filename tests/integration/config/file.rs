@@ -29,183 +29,198 @@ fn errors(config: &str) -> Vec<String> {
 #[test]
 fn each_error_has_line_key_and_what_is_expected() {
     for (wrong, expected) in [
-        ("dirr = 'x'", "dirr: there is no such key; is it dir?"),
+        ("dirr = 'x'", "dirr: Correct the name: there is no such key; is it dir?"),
         (
             "secrets = 1",
-            "secrets: a secret has no place here: put it into a file with mode 0600, and name that in secret_file",
+            "secrets: Put the secret into a file with mode 0600, and name that in secret_file: a secret has no place here",
         ),
         (
             "state = 'redis'",
-            "state: there is no such key; there are dir, refresh_before, mode, on_trouble_timeout, on_trouble, store, redis, account, serve",
+            "state: Correct it, or leave it out: there is no such key; there are dir, refresh_before, mode, on_trouble_timeout, on_trouble, store, redis, account, serve",
         ),
-        ("dir = 1", "dir: expected a string in quotes, found an integer"),
-        ("dir = ''", "dir: expected a path"),
-        ("refresh_before = '5 minuets'", "refresh_before: expected a duration like 90s, 30m or 2h"),
-        ("refresh_before = '2d'", "refresh_before: longer than a day"),
-        ("refresh_before = -1", "refresh_before: expected a duration like 90s, 30m or 2h"),
-        ("refresh_before = 1.5", "refresh_before: expected a string in quotes, found a float"),
-        ("mode = 0o640", "mode: expected octal digits in quotes, like \"0640\", found an integer"),
-        ("mode = '0440'", "mode: the owner must be able to read and write it (06..)"),
-        ("account = 'shop'", "account: expected a table like [account.shop], found a string"),
+        ("dir = 1", "dir: Write a string in quotes: found an integer"),
+        ("dir = ''", "dir: Write a path: it is empty"),
+        (
+            "refresh_before = '5 minuets'",
+            "refresh_before: Write a duration like 90s, 30m or 2h: this is not one",
+        ),
+        ("refresh_before = '2d'", "refresh_before: Write a day at most: this is longer"),
+        (
+            "refresh_before = -1",
+            "refresh_before: Write a duration like 90s, 30m or 2h: this is not one",
+        ),
+        ("refresh_before = 1.5", "refresh_before: Write a string in quotes: found a float"),
+        ("mode = 0o640", "mode: Write octal digits in quotes, like \"0640\": found an integer"),
+        (
+            "mode = '0440'",
+            "mode: Let the owner read and write it (06..): without that it cannot be replaced",
+        ),
+        ("account = 'shop'", "account: Write a table like [account.shop]: found a string"),
         (
             "[account]\nappid = 'wx1'",
-            "account.appid: expected a table like [account.shop], found a string",
+            "account.appid: Write a table like [account.shop]: found a string",
         ),
         (
             "[[account]] #!\nappid = 'wx1'",
-            "account: expected a table like [account.shop], found an array",
+            "account: Write a table like [account.shop]: found an array",
         ),
         (
             "[account.Shop] #!\nappid = 'wx1'",
-            "account.Shop: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+            "account.Shop: Correct the account's name: it begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
         ),
         (
             "[account.'a/b'] #!\nappid = 'wx1'",
-            "account.[…]: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+            "account.[…]: Correct the account's name: it begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
         ),
         (
             "[account.''] #!\nappid = 'wx1'",
-            "account.[…]: an account begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
+            "account.[…]: Correct the account's name: it begins with a small letter or digit, and has no more than 32 small letters, digits, '_' and '-'",
         ),
-        ("[account.a]", "account.a: it has no appid"),
+        ("[account.a]", "account.a: Write appid = … in it: it has no appid"),
         (
             "[account.a]\nappid = ''",
-            "account.a.appid: is not an AppID (letters, digits, - and _, like wx0123456789abcdef)",
+            "account.a.appid: Write the AppID, like wx0123456789abcdef: this is not an AppID, which has letters, digits, - and _",
         ),
         (
             "[account.a]\nappid = 'wx 1'",
-            "account.a.appid: is not an AppID (letters, digits, - and _, like wx0123456789abcdef)",
+            "account.a.appid: Write the AppID, like wx0123456789abcdef: this is not an AppID, which has letters, digits, - and _",
         ),
-        (
-            "[account.a]\nappid = 1",
-            "account.a.appid: expected a string in quotes, found an integer",
-        ),
+        ("[account.a]\nappid = 1", "account.a.appid: Write a string in quotes: found an integer"),
         (
             "[account.a]\nappid = 'wx1'\napi = 'Stable'",
-            "account.a.api: there is no such api; there are stable, classic, work",
+            "account.a.api: Write one of stable, classic, work: there is no such api",
         ),
         (
             "[account.a]\nappid = 'wx1'\nsecret = 'x'",
-            "account.a.secret: a secret has no place here: put it into a file with mode 0600, and name that in secret_file",
+            "account.a.secret: Put the secret into a file with mode 0600, and name that in secret_file: a secret has no place here",
         ),
         (
             "[account.a]\nappid = 'wx1'\nsecretfile = 'x'",
-            "account.a.secretfile: there is no such key; is it secret_file?",
+            "account.a.secretfile: Correct the name: there is no such key; is it secret_file?",
         ),
         (
             "[account.a]\nappid = 'wx1'\nbase_url = 'http://api.weixin.qq.com'",
-            "account.a.base_url: must be https:// (http:// only to loopback): the AppSecret would cross the network in clear",
+            "account.a.base_url: Write https://: the AppSecret would cross the network in clear (http:// is for loopback only)",
         ),
         (
             "[account.a]\nappid = 'wx1'\nbase_url = []",
-            "account.a.base_url: is empty; put something in it, or leave it out",
+            "account.a.base_url: Put something in it, or leave it out: it is empty",
         ),
         (
             "[account.a]\nappid = 'wx1'\nbase_url = [\n'https://api.weixin.qq.com',\n'x']",
-            "account.a.base_url: entry 2: must begin with https://",
+            "account.a.base_url: entry 2: Begin it with https://: it has another scheme, or none",
         ),
         (
             "[account.a]\nappid = 'wx1'\nproxy = 'proxy.example:x'",
-            "account.a.proxy: is not a proxy's address (like http://proxy:3128)",
+            "account.a.proxy: Write a proxy's address, like http://proxy:3128: this is not one",
         ),
         (
             "[account.a]\nappid = 'wx1'\nfile = 'a.lock'",
-            "account.a.file: would be its own lock; end it in .json",
+            "account.a.file: End it in .json: it would be its own lock",
         ),
-        ("[account.a]\nappid = 'wx1'\nfile = '..'", "account.a.file: is not a file's name"),
+        (
+            "[account.a]\nappid = 'wx1'\nfile = '..'",
+            "account.a.file: Write the path of a file: this is not a file's name",
+        ),
         (
             "[account.a]\nappid = 'wx1'\nallow = ['10.0.0.1/8']",
-            "account.a.allow: entry 1: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+            "account.a.allow: entry 1: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix",
         ),
         (
             "[account.a]\nappid = 'wx1'\nallow = ['10.0.0.0/8', '10.0.0.0/33']",
-            "account.a.allow: entry 2: the prefix length must be 0 to 32, or to 128 for IPv6",
+            "account.a.allow: entry 2: Write a prefix length of 0 to 32, or to 128 for IPv6: this is not one",
         ),
         (
             "[account.a]\nappid = 'wx1'\nallow = []",
-            "account.a.allow: is empty; put something in it, or leave it out",
+            "account.a.allow: Put something in it, or leave it out: it is empty",
         ),
         (
             "[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx1'",
-            "account.b.appid: the same appid and api as account a; one of them is enough",
+            "account.b.appid: Leave out one of them: the same appid and api as account a",
         ),
         (
             "[account.a]\nappid = 'ww1'\napi = 'work'\nsecret_file = 's.secret'\n[account.b]\napi = 'work'\nsecret_file = 's.secret'\nappid = 'ww1'",
-            "account.b.appid: the same corp and secret_file as account a; one of them is enough",
+            "account.b.appid: Leave out one of them: the same corp and secret_file as account a",
         ),
         (
             "store = 'redis'",
-            "store: is not a Redis (like redis://host:6379, rediss://host, redis+unix:///run/redis.sock or redis+sentinel://host1,host2/mymaster)",
+            "store: Write a Redis, like redis://host:6379, rediss://host, redis+unix:///run/redis.sock or redis+sentinel://host1,host2/mymaster: this is not one",
         ),
         (
             "store = 'redis://:hunter2@cache'",
-            "store: must not hold a password: put it into a file with mode 0600, and name that in [redis] password_file",
+            "store: Put the password into a file with mode 0600, and name that in [redis] password_file: it has no place here",
         ),
         (
             "store = 'redis://wxtoken@cache'",
-            "store: has a user without a password; name the file with it in [redis] password_file",
+            "store: Name a file with the password in [redis] password_file: there is a user, and no password",
         ),
         (
             "store = 'redis://cache' #!\n[redis]\nca_file = 'ca.pem'",
-            "store: does not begin with rediss://, and [redis] has a ca_file, which is for TLS",
+            "store: Begin it with rediss://, or leave out ca_file of [redis]: that is for TLS",
         ),
         (
             "[redis] #!\nprefix = 'x'",
-            "redis: goes with store, which says where that Redis is (store = \"redis://host\")",
+            "redis: Write store = \"redis://host\", too: [redis] goes with store, which says where that Redis is",
         ),
         (
             "store = 'redis://cache'\n[redis]\npassword = 'hunter2'",
-            "redis.password: has no place here: put it into a file with mode 0600, and name that in password_file",
+            "redis.password: Put it into a file with mode 0600, and name that in password_file: a password has no place here",
         ),
         (
             "store = 'redis://cache'\n[redis]\nprefix = 'a b'",
-            "redis.prefix: is no prefix of keys (letters, digits, and : _ - . /; 64 at most)",
+            "redis.prefix: Write letters, digits, and : _ - . /, 64 at most: this is no prefix of keys",
         ),
         (
             "store = 'redis://cache'\n[redis]\ntimeout = '1m'",
-            "redis.timeout: is longer than 10s, which a refresh cannot wait",
+            "redis.timeout: Write 10s at most: a refresh cannot wait longer",
         ),
         (
             "store = 'redis://cache'\n[redis]\nalso = 'x'",
-            "redis.also: expected a list like [{ key = \"app:{appid}:token\", format = \"text\" }], found a string",
+            "redis.also: Write a list like [{ key = \"app:{appid}:token\", format = \"text\" }]: found a string",
         ),
         (
             "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}' }]",
-            "redis.also: entry 1: it has no format",
+            "redis.also: entry 1: Write format = \"text\" or \"json-string\" in it: it has no format",
         ),
         (
             "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app', format = 'text' }]",
-            "redis.also: entry 1.key: has neither {appid} nor {account} in it: two accounts would have one key",
+            "redis.also: entry 1.key: Put {appid} or {account} into it: two accounts would have one key",
         ),
         (
             "store = 'redis://cache'\n[redis]\nalso = [{ key = 'app:{appid}', format = 'json' }]",
-            "redis.also: entry 1.format: there is no such format; there are text, json-string",
+            "redis.also: entry 1.format: Write text or json-string: there is no such format",
         ),
-        ("serve = 1", "serve: expected a table like [serve], found an integer"),
-        ("[serve]\nlisten = 7200", "serve.listen: expected a string in quotes, found an integer"),
+        ("serve = 1", "serve: Write a table like [serve]: found an integer"),
+        ("[serve]\nlisten = 7200", "serve.listen: Write a string in quotes: found an integer"),
         (
             "[serve]\nlisten = 'example.com:80'",
-            "serve.listen: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+            "serve.listen: Write ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH: this is none of them",
         ),
         (
             "[serve]\nallow = '10.0.0.1/8'",
-            "serve.allow: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+            "serve.allow: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix",
         ),
         (
             "[serve]\nserver_names = ['token.example.com', 'token.example.com:80']",
-            "serve.server_names: entry 2: expected a host name without a port, like token.example.com",
+            "serve.server_names: entry 2: Write a host name without a port, like token.example.com: this is not one",
         ),
         (
             "[serve]\ntrusted_proxies = ['unix', 'nginx']",
-            "serve.trusted_proxies: entry 2: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8",
+            "serve.trusted_proxies: entry 2: Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one",
         ),
-        ("[serve]\nrefresh = 'yes'", "serve.refresh: expected true or false, found a string"),
+        ("[serve]\nrefresh = 'yes'", "serve.refresh: Write true or false: found a string"),
         (
             "[serve]\nsdk_life = '1m'",
-            "serve.sdk_life: expected 61s to 2h: with less, SDKs keep no token",
+            "serve.sdk_life: Write 61s to 2h: with less, SDKs keep no token",
         ),
-        ("[serve]\nmax_connections = 0", "serve.max_connections: expected a number, 1 to 1000000"),
-        ("[serve]\ntls-cert = 'x'", "serve.tls-cert: there is no such key; is it tls_cert?"),
+        (
+            "[serve]\nmax_connections = 0",
+            "serve.max_connections: Write a number, 1 to 1000000: this is not one",
+        ),
+        (
+            "[serve]\ntls-cert = 'x'",
+            "serve.tls-cert: Correct the name: there is no such key; is it tls_cert?",
+        ),
     ] {
         // The error is in the marked line, or else in the last.
         let marked = wrong.lines().position(|line| line.ends_with("#!"));
@@ -231,13 +246,13 @@ fn all_errors_are_reported_at_once_in_the_order_of_lines() {
     );
     write_with_mode(&home.path("mall.secret"), &appsecret(1), 0o644);
     let expected = [
-        "wxtoken.toml:1: refresh_before: expected a duration like 90s, 30m or 2h",
-        "wxtoken.toml:2: account.shop: it has no appid",
-        "wxtoken.toml:3: account.shop.apid: there is no such key; is it appid?",
-        "wxtoken.toml:4: account.shop.allow: entry 1: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1",
+        "wxtoken.toml:1: refresh_before: Write a duration like 90s, 30m or 2h: this is not one",
+        "wxtoken.toml:2: account.shop: Write appid = … in it: it has no appid",
+        "wxtoken.toml:3: account.shop.apid: Correct the name: there is no such key; is it appid?",
+        "wxtoken.toml:4: account.shop.allow: entry 1: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix",
         "wxtoken.toml:7: account.mall.secret_file: Run chmod 0600 on it: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600",
-        "wxtoken.toml:9: serve.listen: entry 1: expected ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
-        "wxtoken.toml:11: serve.refrehs: there is no such key; is it refresh?",
+        "wxtoken.toml:9: serve.listen: entry 1: Write ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH: this is none of them",
+        "wxtoken.toml:11: serve.refrehs: Correct the name: there is no such key; is it refresh?",
     ];
     let with_secrets = expected.to_vec();
     let mut without = with_secrets.clone();
@@ -275,15 +290,24 @@ fn invalid_toml_is_reported_with_its_line_number_and_not_its_text() {
     for (config, expected) in [
         (
             format!("dir = 'x'\n[account.shop]\nsecret_file = {secret}\n"),
-            "wxtoken.toml:3: string values must be quoted, expected literal string",
+            "wxtoken.toml:3: Correct the line: this is not TOML: string values must be quoted, expected literal string",
         ),
         (format!("\n\"{secret}\n"), "wxtoken.toml:2: "),
-        (format!("{secret}\n"), "wxtoken.toml:1: key with no value, expected `=`"),
-        (format!("[account.{secret}\n"), "wxtoken.toml:1: unclosed table, expected `]`"),
-        ("dir = 'a'\ndir = 'b'\n".to_owned(), "wxtoken.toml:2: duplicate key"),
+        (
+            format!("{secret}\n"),
+            "wxtoken.toml:1: Correct the line: this is not TOML: key with no value, expected `=`",
+        ),
+        (
+            format!("[account.{secret}\n"),
+            "wxtoken.toml:1: Correct the line: this is not TOML: unclosed table, expected `]`",
+        ),
+        (
+            "dir = 'a'\ndir = 'b'\n".to_owned(),
+            "wxtoken.toml:2: Correct the line: this is not TOML: duplicate key",
+        ),
         (
             "[account.a]\nappid='wx1'\n\n[account.a]\nappid='wx2'\n".to_owned(),
-            "wxtoken.toml:4: duplicate key",
+            "wxtoken.toml:4: Correct the line: this is not TOML: duplicate key",
         ),
     ] {
         let found = errors(&config);
@@ -301,28 +325,29 @@ fn an_also_key_must_differ_from_wxtokens_keys_and_between_accounts() {
              [account.b]\nappid = 'wx1'\nsecret_file = 's.secret'\napi = 'classic'\n"
         ))
     };
-    let lead = |account, line| format!("wxtoken.toml:{line}: account.{account}: its key");
+    let lead = |account, line, action| {
+        format!("wxtoken.toml:{line}: account.{account}: {action}: its key")
+    };
     assert_eq!(
         errors_of("{ key = 'wxtoken:{account}', format = 'text' }"),
         [('a', 4), ('b', 7)].map(|(account, line)| format!(
-            "{} wxtoken:{account} of [redis] also begins with wxtoken: as the keys of wxtoken itself do; \
-             give it another name",
-            lead(account, line)
+            "{} wxtoken:{account} of [redis] also begins with wxtoken: as the keys of wxtoken itself do",
+            lead(account, line, "Give it another name")
         ))
     );
     assert_eq!(
         errors_of("{ key = 'app:{appid}', format = 'text' }"),
         [format!(
-            "{} app:wx1 of [redis] also is also that of account a; put {{account}} into it",
-            lead('b', 7)
+            "{} app:wx1 of [redis] also is that of account a, too",
+            lead('b', 7, "Put {account} into it")
         )]
     );
     let twice = "{ key = '{account}', format = 'text' }, { key = '{account}', format = 'text' }";
     assert_eq!(
         errors_of(twice),
         [('a', 4), ('b', 7)].map(|(account, line)| format!(
-            "{} {account} of [redis] also is there twice; one of them is enough",
-            lead(account, line)
+            "{} {account} of [redis] also is there twice",
+            lead(account, line, "Leave out one of them")
         ))
     );
 }
@@ -694,7 +719,7 @@ fn a_name_of_an_account_needs_a_config_and_excludes_appid() {
         nowhere.args([verb, "shop"]).env("HOME", home.path("."));
         Run::new(nowhere).exits(2).says(&["ACCOUNT", "--config"]);
     }
-    home.run(&["get", "--appid", ""]).exits(2).says(&["--appid is not an AppID"]);
+    home.run(&["get", "--appid", ""]).exits(2).says(&["--appid: Write the AppID"]);
 }
 
 #[test]

@@ -559,18 +559,18 @@ fn check_reports_whether_the_hook_is_executable_without_running_it() {
 #[test]
 fn an_invalid_on_change_is_a_config_error_without_its_value() {
     for (keys, message) in [
-        ("on_change = []", "account.a0.on_change: is empty"),
-        ("on_change = [\"\"]", "expected a program as the first word"),
-        ("on_change = \"systemctl reload app\"", "is no line for a shell; write ["),
-        ("on_change = [\"curl\", 7]", "entry 2: expected a string"),
+        ("on_change = []", "account.a0.on_change: Put something in it"),
+        ("on_change = [\"\"]", "Write a program as the first word"),
+        ("on_change = \"systemctl reload app\"", "Write a list, like ["),
+        ("on_change = [\"curl\", 7]", "entry 2: Write a string"),
         (
             "on_change = [\"curl\", \"0123456789abcdef0123456789abcdef\"]",
-            "entry 2: this has the form of",
+            "entry 2: Put it into a file with mode 0600, and name that in secret_file: this has the form of",
         ),
-        ("on_change = { run = \"x\" }", "expected a string"),
-        ("on_change = \"true\"\non_change_timeout = 0", "expected more than no time at all"),
+        ("on_change = { run = \"x\" }", "Write a string in quotes"),
+        ("on_change = \"true\"\non_change_timeout = 0", "Write more than zero"),
         ("on_change = \"true\"\non_change_timeout = \"soon\"", "account.a0.on_change_timeout"),
-        ("on_change_timeout = \"3s\"", "goes with on_change"),
+        ("on_change_timeout = \"3s\"", "it goes with on_change"),
         ("on_chnage = \"true\"", "is it on_change?"),
     ] {
         let home = Home::with_accounts(1, "http://127.0.0.1:9", &format!("{keys}\n"));

@@ -278,13 +278,12 @@ fn settings_for_calls_to_wechat_are_config_errors_in_a_mirror() {
     let ran = home.run(&["get", "a0"]).exits(2);
     let lines = home.stderr_lines(&ran);
     let expected = [
-        "wxtoken.toml:2: account.a0.from: must be https:// (http:// only to loopback): key and token would cross the \
-         network in clear",
-        "wxtoken.toml:3: account.a0.secret_file: is for an account that asks WeChat itself",
-        "wxtoken.toml:4: account.a0.base_url: is for an account that asks WeChat itself",
-        "wxtoken.toml:5: account.a0.refresh_before: is for an account that asks WeChat itself",
-        "wxtoken.toml:8: account.a1.key_file: goes with `from`",
-        "wxtoken.toml:9: account.a2: it has no appid",
+        "wxtoken.toml:2: account.a0.from: Write https://: key and token would cross the network in clear",
+        "wxtoken.toml:3: account.a0.secret_file: Leave it out: it is for an account that asks WeChat itself",
+        "wxtoken.toml:4: account.a0.base_url: Leave it out: it is for an account that asks WeChat itself",
+        "wxtoken.toml:5: account.a0.refresh_before: Leave it out: it is for an account that asks WeChat itself",
+        "wxtoken.toml:8: account.a1.key_file: Leave it out, or give `from`",
+        "wxtoken.toml:9: account.a2: Write appid = … in it: it has no appid",
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
     for (line, expected) in lines.iter().zip(expected) {

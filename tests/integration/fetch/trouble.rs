@@ -324,9 +324,12 @@ fn on_trouble_of_the_top_table_is_that_of_accounts_without_their_own() {
 #[test]
 fn an_invalid_on_trouble_is_a_config_error() {
     for (keys, message) in [
-        ("on_trouble = []", "account.a0.on_trouble: is empty"),
-        ("on_trouble = \"mail -s x\"", "account.a0.on_trouble: is no line for a shell"),
-        ("on_trouble_timeout = 5", "account.a0.on_trouble_timeout: goes with on_trouble"),
+        ("on_trouble = []", "account.a0.on_trouble: Put something in it"),
+        ("on_trouble = \"mail -s x\"", "account.a0.on_trouble: Write a list, like"),
+        (
+            "on_trouble_timeout = 5",
+            "account.a0.on_trouble_timeout: Leave it out, or give on_trouble",
+        ),
     ] {
         let home = Home::with_accounts(1, "http://127.0.0.1:1", &format!("{keys}\n"));
         home.run(&["fetch"]).exits(2).says(&[message]);

@@ -215,7 +215,7 @@ fn a_missing_setting_is_named_with_its_flag() {
     run(&["nonsense"]).exits(2);
     run(&[]).exits(2);
     run(&["get", "--min-life", "soon"]).exits(2).mentions(&["--min-life", "90s"]);
-    run(&["get", "--min-life", "2M"]).exits(2).mentions(&["longer than a day"]);
+    run(&["get", "--min-life", "2M"]).exits(2).mentions(&["Write a day at most"]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn serve_reports_a_wrong_account_and_wrong_access_rules_together() {
     let ran = Run::new(command).exits(2);
     // The account of the keys is no problem: it has the wrong AppID, and its name is known.
     assert!(!ran.stderr.contains("keys file"), "{}", ran.stderr);
-    ran.says(&["--appid is not an AppID", "--allow: ", "write 10.0.0.0/8", "--tls-cert needs"]);
+    ran.says(&["--appid: Write the AppID", "--allow: ", "Write 10.0.0.0/8", "--tls-cert needs"]);
     let mut refreshing = wxtoken();
     refreshing.args(wrong).args(["--refresh", "--base-url", "ftp://x"]);
     Run::new(refreshing).exits(2).says(&["--appid", "--allow: ", "--base-url", "no AppSecret"]);
@@ -239,7 +239,7 @@ fn serve_reports_a_wrong_account_and_wrong_access_rules_together() {
         "[account.a]\nappid = 'wx1'\nfile = 'x.json'\n[account.b]\nappid = 'wx2'\nfile = 'x.json'\n",
     );
     let ran = home.run(&["serve", "--allow", "10.0.0.1/8"]).exits(2);
-    ran.says(&["account.b: ", "its document", "--allow: ", "write 10.0.0.0/8"]);
+    ran.says(&["account.b: ", "its document", "--allow: ", "Write 10.0.0.0/8"]);
 }
 
 #[test]

@@ -261,7 +261,7 @@ fn with_redis_down_get_reads_the_copy_and_fetch_makes_no_call() {
         }
     }
     fs::remove_file(home.document_path("a0")).unwrap();
-    home.run(&["get", "a0"]).exits(3).says(&["a0: no token", ": cannot reach redis://127.0.0.1"]);
+    home.run(&["get", "a0"]).exits(3).says(&["no token", ": cannot reach redis://127.0.0.1"]);
     redis.restart();
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 2, "no host had a copy");

@@ -108,12 +108,12 @@ fn an_error_names_every_bad_entry_and_its_fault() {
     ];
     let err = parse_networks("--allow", entries).expect_err("bad entries");
     assert_eq!(Exit::from_error(&err), Exit::Usage);
-    let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
-    let length = "the prefix length must be 0 to 32, or to 128 for IPv6";
+    let expected = "Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one";
+    let length = "Write a prefix length of 0 to 32, or to 128 for IPv6: this is not one";
     assert_eq!(
         Language::English.resolve(&err.to_string()),
         format!(
-            "--allow: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
+            "--allow: 10.0.0.1/8: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix; \
              nonsense\\u{{1b}}[2J: {expected}; an empty entry: {expected}; 10.0.0.0/33: {length}; 010.0.0.0/8: {expected}; \
              1.2.3.4/x: {length}; 10/8: {expected}"
         )
@@ -141,12 +141,12 @@ fn a_file_gives_a_list_and_its_faults_come_with_their_lines() {
     }
     assert!(read("# none\n\n").expect("good").is_empty());
     let key = "wxk_0000000000000000000000000000000000000000000";
-    let expected = "expected an address or a network, like 10.1.2.3 or 10.0.0.0/8";
+    let expected = "Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one";
     assert_eq!(
         Language::English
             .resolve(&read(&format!("10.0.0.0/8\n10.0.0.1/8 host\n\n{key}")).expect_err("bad")),
         format!(
-            "allow file {}: line 2: 10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1; \
+            "allow file {}: line 2: 10.0.0.1/8: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix; \
              line 2: host: {expected}; line 4: […]: {expected}",
             path.display()
         )

@@ -277,9 +277,9 @@ fn entries_are_addresses_networks_and_the_word_unix() {
     let err = TrustedProxies::parse(&["unix:/run/x", "proxy", "10.0.0.1/8", "unix"]).unwrap_err();
     assert_eq!(
         Language::English.resolve(&err.to_string()),
-        "--trusted-proxy: unix:/run/x: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
-         proxy: expected an address or a network, like 10.1.2.3 or 10.0.0.0/8; \
-         10.0.0.1/8: bits are set beyond the prefix, write 10.0.0.0/8 or 10.0.0.1"
+        "--trusted-proxy: unix:/run/x: Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one; \
+         proxy: Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one; \
+         10.0.0.1/8: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix"
     );
     assert!(!TrustedProxies::parse::<&str>(&[]).expect("no entries").contains(Peer::Unix));
 }

@@ -4,6 +4,9 @@
 pub(crate) mod path;
 mod query;
 mod refusal;
+#[cfg(test)]
+pub(crate) use text::ALL;
+mod text;
 
 use std::sync::Arc;
 

@@ -1,18 +1,7 @@
 //! The fixed texts of refusals, by what is wrong, in both languages: first what to do, then why. They name nothing of this
 //! machine.
 
-use crate::language::bilingual;
-
-/// Declares each text as a constant, and `ALL` of them for a list.
-macro_rules! texts {
-    ($($(#[$about:meta])* $name:ident = $english:literal, $chinese:literal;)+) => {
-        $($(#[$about])* pub(crate) const $name: &str = bilingual!($english, $chinese);)+
-
-        /// Every text, with the name of its constant.
-        #[cfg(test)]
-        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
-    };
-}
+use crate::message::texts;
 
 texts! {
     // A proxy in between.
