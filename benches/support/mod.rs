@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::time::{Instant, SystemTime};
 
-use time::UtcDateTime;
-use time::format_description::well_known::Rfc3339;
-
 /// A token as long as WeChat's are.
 pub const TOKEN: &str = "89_benchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbench\
                          benchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchbenchb";
@@ -53,7 +50,7 @@ pub fn wxtoken() -> Command {
 
 /// Writes a document with [`TOKEN`] that expires in so many seconds.
 pub fn publish(path: &Path, expires_in: u64) {
-    let now = UtcDateTime::from(SystemTime::now()).format(&Rfc3339).expect("a time has a form");
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let document = serde_json::json!({
         "appid": "wx0123456789abcdef", "access_token": TOKEN, "expires_in": expires_in,
         "created_at": now,

@@ -308,17 +308,15 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use time::UtcDateTime;
-    use time::format_description::well_known::Rfc3339;
-
     use super::*;
     use crate::model::api::{Api, Rules};
+    use crate::model::document::parse_rfc3339;
     use crate::model::location::Location;
     use crate::os::clock::SystemClock;
     use crate::os::timestamp::BootId;
 
     fn at(text: &str) -> Timestamp {
-        Timestamp::of_wall(UtcDateTime::parse(text, &Rfc3339).unwrap())
+        Timestamp::of_wall(parse_rfc3339(text).unwrap())
     }
 
     fn put(dir: &Path, appid: &str, token: &str) {

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use time::format_description::well_known::Rfc2822;
-use time::{OffsetDateTime, UtcDateTime};
+use time::UtcDateTime;
 
 use super::UpstreamError;
 use super::client::{Client, HttpResponse};
@@ -68,11 +67,9 @@ fn ping(
     let response = client.get(path, &[], timeout)?;
     let took = clock.instant().saturating_duration_since(started);
     let (seen_from, answered_at) = read(&response)?;
-    let date = response.date.as_deref().and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
-    let server_time = date
-        .map(OffsetDateTime::unix_timestamp)
-        .or(answered_at)
-        .and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
+    let date = response.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+    let answered_at = answered_at.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
+    let server_time = date.map(UtcDateTime::from).or(answered_at);
     Ok(PingReply { took, ahead: server_time.map(|it| clock_lead(sent_at, took, it)), seen_from })
 }
 

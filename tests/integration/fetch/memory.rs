@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::UtcDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::redis::Redis;
@@ -33,7 +32,7 @@ fn record_path(sandbox: &Sandbox) -> PathBuf {
 #[track_caller]
 fn seconds_until(run: &Run, words: &str) -> i64 {
     let (_, rest) = run.stderr.split_once(words).unwrap_or_else(|| panic!("{}", run.stderr));
-    let at = UtcDateTime::parse(&rest[..20], &Rfc3339).expect("a time");
+    let at = parse_rfc3339(&rest[..20]).expect("a time");
     (at - UtcDateTime::now()).whole_seconds()
 }
 
@@ -42,8 +41,8 @@ fn age_record(path: &PathBuf, secs: i64) {
     fn age(value: &mut Value, secs: i64) {
         match value {
             Value::String(text) => {
-                if let Ok(at) = UtcDateTime::parse(text, &Rfc3339) {
-                    *text = (at - time::Duration::seconds(secs)).format(&Rfc3339).unwrap();
+                if let Some(at) = parse_rfc3339(text) {
+                    *text = rfc3339(at - time::Duration::seconds(secs));
                 }
             }
             Value::Array(values) => values.iter_mut().for_each(|it| age(it, secs)),

@@ -26,9 +26,7 @@ fn ticket_document(home: &Home, kind: &str) -> Value {
 /// Rewrites a published ticket as if another host had fetched it `age` seconds ago.
 fn set_ticket_age(home: &Home, kind: &str, age: i64) {
     let mut document = ticket_document(home, kind);
-    let at = time::UtcDateTime::now() - time::Duration::seconds(age);
-    document["created_at"] =
-        at.format(&time::format_description::well_known::Rfc3339).unwrap().into();
+    document["created_at"] = time_ago(age).into();
     document.as_object_mut().unwrap().remove("boot_id");
     let path = home.path(&format!("state/a0.{kind}.json"));
     write_with_mode(&path, &document.to_string(), 0o600);

@@ -24,8 +24,7 @@ fn time_is_counted_from_before_the_request() {
     proxy.release();
     assert!(fetch.wait().unwrap().success());
     let created_at = sandbox.document()["created_at"].as_str().unwrap().to_owned();
-    let rfc3339 = &time::format_description::well_known::Rfc3339;
-    assert!(time::UtcDateTime::parse(&created_at, rfc3339).unwrap() <= called_at, "{created_at}");
+    assert!(parse_rfc3339(&created_at).unwrap() <= called_at, "{created_at}");
     assert!(created_at.ends_with('Z'));
 }
 
@@ -86,9 +85,7 @@ fn a_token_has_the_same_life_whatever_the_clock_of_its_host_is_set_to() {
         ] {
             assert!((1150..=1200).contains(&life), "{step}: {life}");
         }
-        let rfc3339 = &time::format_description::well_known::Rfc3339;
-        let expires_at = status["expires_at"].as_str().unwrap();
-        let expires_at = time::UtcDateTime::parse(expires_at, rfc3339).unwrap();
+        let expires_at = parse_rfc3339(status["expires_at"].as_str().unwrap()).unwrap();
         assert!(
             expires_at >= earliest && expires_at <= earliest + time::Duration::MINUTE,
             "{step}"

@@ -31,8 +31,7 @@ fn life(home: &Home) -> u64 {
 }
 
 fn in_an_hour() -> String {
-    let then = time::UtcDateTime::now() + time::Duration::HOUR;
-    then.format(&time::format_description::well_known::Rfc3339).unwrap()
+    time_ago(-3600)
 }
 
 #[needs(redis)]

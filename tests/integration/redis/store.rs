@@ -515,12 +515,10 @@ fn a_document_from_a_clock_ahead_is_replaced_also_in_copies() {
     let wechat = wechat(&[]);
     let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
     one.run(&["fetch"]).exits(0);
-    let ahead = time::UtcDateTime::now() + time::Duration::seconds(30);
-    let ahead = ahead.format(&time::format_description::well_known::Rfc3339).unwrap();
     let mut document: serde_json::Value =
         serde_json::from_str(&redis.cli(&["get", "wxtoken:a0"])).unwrap();
     let token = document["access_token"].as_str().unwrap().to_owned();
-    document["created_at"] = format!("{}Z", &ahead[..19]).into();
+    document["created_at"] = format!("{}Z", &time_ago(-30)[..19]).into();
     redis.cli(&["set", "wxtoken:a0", &document.to_string(), "ex", "7200"]);
     assert_eq!(get_token(&other), token);
     one.run(&["fetch", "--force", "a0"]).exits(0).silent();

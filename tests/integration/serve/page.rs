@@ -351,10 +351,8 @@ fn a_screen_reader_finds_the_headline_the_landmarks_the_terms_and_the_language()
 fn hostile_document(path: &Path) -> PathBuf {
     let appid =
         "</p><script>document.title='0wned'</script><img src=x onerror=document.title='0wned'>";
-    let created_at = time::UtcDateTime::now() - time::Duration::seconds(60);
-    let created_at = created_at.format(&time::format_description::well_known::Rfc3339).unwrap();
     let document = serde_json::json!({
-        "appid": appid, "access_token": TOKEN, "expires_in": 7200, "created_at": created_at,
+        "appid": appid, "access_token": TOKEN, "expires_in": 7200, "created_at": time_ago(60),
     });
     write_with_mode(path, &document.to_string(), 0o600);
     path.to_owned()

@@ -20,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use time::UtcDateTime;
 
 pub(crate) use command::*;
 pub(crate) use http::*;
@@ -46,10 +47,19 @@ pub(crate) fn outlast_look() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
+/// Returns a time as documents have it.
+pub(crate) fn rfc3339(at: UtcDateTime) -> String {
+    humantime::format_rfc3339(at.into()).to_string()
+}
+
+/// Parses a time that ends with `Z`.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UtcDateTime> {
+    humantime::parse_rfc3339(text).ok().map(UtcDateTime::from)
+}
+
 /// Returns the time `secs` seconds ago, as documents have it.
 pub(crate) fn time_ago(secs: i64) -> String {
-    let at = time::UtcDateTime::now() - time::Duration::seconds(secs);
-    at.format(&time::format_description::well_known::Rfc3339).unwrap()
+    rfc3339(UtcDateTime::now() - time::Duration::seconds(secs))
 }
 
 /// Writes a file and sets its mode, whatever the umask.

@@ -10,7 +10,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::proxy::HoldingProxy;
-use super::{Run, Server, WeChat, eventually, outlast_look, time_ago, write_with_mode, wxtoken};
+use super::{
+    Run, Server, WeChat, eventually, outlast_look, parse_rfc3339, time_ago, write_with_mode,
+    wxtoken,
+};
 
 pub(crate) const APPID: &str = "wx0123456789abcdef";
 pub(crate) const SECRET: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
@@ -69,9 +72,8 @@ impl Sandbox {
     /// Returns how many seconds the published token has left according to its document.
     pub(crate) fn left(&self) -> f64 {
         let document = self.document();
-        let rfc3339 = &time::format_description::well_known::Rfc3339;
         let created_at = document["created_at"].as_str().expect("a time");
-        let created_at = time::UtcDateTime::parse(created_at, rfc3339).expect("a time");
+        let created_at = parse_rfc3339(created_at).expect("a time");
         let life = document["expires_in"].as_f64().expect("a life");
         (created_at - time::UtcDateTime::now()).as_seconds_f64() + life
     }
