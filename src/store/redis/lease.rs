@@ -131,8 +131,14 @@ impl Publisher for RedisPublisher {
         // First, so that the token is not lost, whatever happens to Redis.
         self.store.keep_copy(&document);
         let expected = self.expected.borrow();
-        let attempt = || match self.store.publish(&document, &expected, self.life(&document), None)
-        {
+        // The copy is newer than what Redis has, so that another process of this host may put it back at once.
+        let put_back = self.store.bytes(&document.clone().put_back());
+        let publish = || {
+            let publish =
+                |there: &[u8]| self.store.publish(&document, there, self.life(&document), None);
+            Ok(publish(&expected)? || publish(&put_back)?)
+        };
+        let attempt = || match publish() {
             Ok(true) => Ok(()),
             Ok(false) => {
                 Err(PublishError::Final(anyhow!(messages::OVERTAKEN.with([&self.store.key]))))

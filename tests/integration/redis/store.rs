@@ -1,10 +1,13 @@
 //! Redis as the store of many hosts: one refresh among them all although hosts are paused, killed or disconnected, and a good
 //! token as long as any host has one.
 
-use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::proxy::HoldingProxy;
@@ -106,6 +109,54 @@ fn fifty_concurrent_fetches_on_two_hosts_make_one_call() {
     assert_eq!(homes[0].token("a0"), homes[1].token("a0"));
 }
 
+/// Passes on what goes to Redis, and holds a document until it is told to let it through.
+fn holding_documents(redis: &Redis) -> (String, mpsc::Sender<()>) {
+    let backend = redis.url().trim_start_matches("redis://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (release, released) = mpsc::channel();
+    let released = Arc::new(Mutex::new(released));
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut server = TcpStream::connect(&backend).unwrap();
+            let mut answers = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers.0, &mut answers.1));
+            let released = released.clone();
+            thread::spawn(move || {
+                let mut bytes = [0; 65536];
+                while let Ok(count @ 1..) = client.read(&mut bytes) {
+                    if bytes[..count].windows(14).any(|it| it == b"\"access_token\"") {
+                        let _ = released.lock().unwrap().recv();
+                    }
+                    server.write_all(&bytes[..count]).unwrap();
+                }
+            });
+        }
+    });
+    (url, release)
+}
+
+#[needs(redis)]
+#[test]
+fn a_document_that_another_process_has_put_back_meanwhile_is_published_all_the_same() {
+    let redis = Redis::start();
+    let wechat = wechat(&[]);
+    let home = host(&wechat, &redis);
+    let config = home.config();
+    let (url, release) = holding_documents(&redis);
+    home.write(&config.replace(&redis.url(), &url));
+    let fetch = spawn(home.command(&["fetch", "a0"]));
+    eventually("there is a copy", || home.document_path("a0").exists());
+    home.write(&config);
+    home.run(&["fetch", "a0"]).exits(0);
+    assert!(redis.cli(&["get", "wxtoken:a0"]).contains("put_back"));
+    drop(release);
+    let output = fetch.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!redis.cli(&["get", "wxtoken:a0"]).contains("put_back"));
+    assert_eq!((redis.token("wxtoken:a0"), wechat.mints()), (home.token("a0"), 1));
+}
+
 #[needs(redis)]
 #[test]
 fn a_forced_token_replaces_the_previous_one_on_all_hosts() {
@@ -169,7 +220,7 @@ fn a_paused_host_that_lost_the_lock_does_not_overwrite_a_newer_token() {
     signal(&fetch.child, "STOP");
     // As if the lock had expired.
     redis.cli(&["del", "wxtoken:a0:lock"]);
-    std::thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
+    thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
     other.run(&["fetch"]).exits(0).silent();
     let newer = redis.token("wxtoken:a0").unwrap();
     signal(&fetch.child, "CONT");
@@ -413,7 +464,7 @@ fn an_older_document_restored_by_a_failover_does_not_replace_a_known_newer_one()
     let home = host(&wechat, &redis);
     home.run(&["fetch"]).exits(0);
     let older = redis.cli(&["get", "wxtoken:a0"]);
-    std::thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
+    thread::sleep(Duration::from_millis(1100)); // created_at has a resolution of a second.
     home.run(&["fetch", "--force", "a0"]).exits(0);
     let newer = redis.token("wxtoken:a0").unwrap();
     let server = home.serve(&[]);
