@@ -422,27 +422,16 @@ public class Ask {
 #[test]
 fn promise_5_a_stolen_ca_key_passes_for_no_other_host_with_java() {
     accepts_wechats_hosts_only("Java", |ca, host, port| {
-        let (store, hosts, program) = (ca.path("store"), ca.path("hosts"), ca.path("Ask.java"));
+        let (store, hosts) = (ca.path("store"), ca.path("hosts"));
         if !store.exists() {
-            let mut keytool = Command::new("keytool");
-            keytool.args([
-                "-importcert",
-                "-noprompt",
-                "-alias",
-                "wxtoken",
-                "-storepass",
-                "changeit",
-            ]);
-            keytool.arg("-file").arg(ca.path("ca.pem")).arg("-keystore").arg(&store);
-            assert!(keytool.output().unwrap().status.success());
-            fs::write(&program, JAVA).unwrap();
+            java_import(&ca.path("ca.pem"), &store);
+            fs::write(ca.path("Ask.java"), JAVA).unwrap();
+            java_compile(&ca.path("Ask.java"), &ca.path(""));
         }
         fs::write(&hosts, format!("127.0.0.1 {host}\n")).unwrap();
-        let mut java = Command::new("java");
-        java.arg(format!("-Djavax.net.ssl.trustStore={}", store.display()));
-        java.arg("-Djavax.net.ssl.trustStorePassword=changeit");
+        let mut java = java_trusting(&store);
         java.arg(format!("-Djdk.net.hosts.file={}", hosts.display()));
-        java.arg(program).args([host, &port.to_string()]);
+        java.arg("-cp").arg(ca.path("")).args(["Ask", host, &port.to_string()]);
         java
     });
 }

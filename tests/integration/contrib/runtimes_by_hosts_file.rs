@@ -12,11 +12,11 @@ fn in_tree(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks/plain").join(name)
 }
 
-/// Returns the program of a runtime, which trusts the CA.
-type Program = fn(&Hosts) -> Command;
+/// Returns the program of a runtime, which trusts the CA. It is built in a directory for all hosts of a test.
+type Program = fn(&Hosts, &Path) -> Command;
 
-fn go(hosts: &Hosts) -> Command {
-    let driver = hosts.sandbox.path("driver");
+fn go(hosts: &Hosts, built: &Path) -> Command {
+    let driver = built.join("driver");
     if !driver.exists() {
         let mut build = Command::new("go");
         build.arg("build").arg("-o").arg(&driver).arg(in_tree("main.go"));
@@ -29,41 +29,39 @@ fn go(hosts: &Hosts) -> Command {
     command
 }
 
-fn java(hosts: &Hosts) -> Command {
-    let (store, classes) = (hosts.sandbox.path("trust"), hosts.sandbox.path("classes"));
-    if !store.exists() {
-        let mut compile = Command::new("javac");
-        compile.arg("-d").arg(&classes).arg(in_tree("Plain.java"));
-        Run::new(compile).exits(0);
-        let mut import = Command::new("keytool");
-        import.args(["-importcert", "-noprompt", "-alias", "wxtoken", "-storepass", "changeit"]);
-        import.arg("-file").arg(hosts.sandbox.path("ca/ca.pem")).arg("-keystore").arg(&store);
-        Run::new(import).exits(0);
+fn java(hosts: &Hosts, built: &Path) -> Command {
+    if !built.join("Plain.class").exists() {
+        java_compile(&in_tree("Plain.java"), built);
     }
-    let mut command = Command::new("java");
-    command.arg(format!("-Djavax.net.ssl.trustStore={}", store.display()));
-    command.args(["-Djavax.net.ssl.trustStorePassword=changeit", "-cp"]).arg(classes).arg("Plain");
+    let store = hosts.sandbox.path("trust");
+    if !store.exists() {
+        java_import(&hosts.sandbox.path("ca/ca.pem"), &store);
+    }
+    let mut command = java_trusting(&store);
+    command.arg("-cp").arg(built).arg("Plain");
     command
 }
 
-fn php(hosts: &Hosts) -> Command {
+fn php(hosts: &Hosts, _: &Path) -> Command {
     let mut command = Command::new("php");
     let root = hosts.sandbox.path("ca/ca.pem");
     command.arg("-d").arg(format!("openssl.cafile={}", root.display())).arg(in_tree("plain.php"));
     command
 }
 
-fn start(hosts: &Hosts, program: Program, key: &str) -> Worker {
-    let mut command = program(hosts);
+fn start(hosts: &Hosts, program: Program, built: &Path, key: &str) -> Worker {
+    let mut command = program(hosts, built);
     command.env("WXTOKEN_APPID", APPID).env("WXTOKEN_KEY", key).env("NO_PROXY", "*");
     hosts.start(command, HOSTS_FILE)
 }
 
 #[track_caller]
 fn never_meets_a_dead_token(program: Program) {
+    let built = tempfile::tempdir().unwrap();
+    let start = |hosts: &Hosts, key: &str| start(hosts, program, built.path(), key);
     for api in ["stable", "classic"] {
         let mut hosts = Hosts::set(api, &[]);
-        let mut worker = start(&hosts, program, &hosts.key);
+        let mut worker = start(&hosts, &hosts.key);
         worker.call_succeeds();
         let mints = hosts.wechat.mints();
         let calls = || hosts.wechat.calls()["getcallbackip"].as_u64().unwrap();
@@ -73,7 +71,7 @@ fn never_meets_a_dead_token(program: Program) {
         assert_eq!((hosts.wechat.mints(), calls()), (mints + 1, made + 2), "{api}");
         worker.call_succeeds();
         assert_eq!((hosts.wechat.mints(), calls()), (mints + 1, made + 3), "{api}");
-        assert_eq!(start(&hosts, program, &new_key().0).call(), "error 40125", "{api}");
+        assert_eq!(start(&hosts, &new_key().0).call(), "error 40125", "{api}");
         hosts.end_wechat();
         assert_eq!(worker.call(), "error -1", "{api}");
     }

@@ -4,6 +4,7 @@
 mod command;
 pub(crate) mod home;
 mod http;
+mod java;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 mod sandbox;
@@ -24,6 +25,7 @@ use time::UtcDateTime;
 
 pub(crate) use command::*;
 pub(crate) use http::*;
+pub(crate) use java::*;
 pub(crate) use needs::needs;
 pub(crate) use sandbox::*;
 pub(crate) use server::*;
