@@ -369,19 +369,27 @@ fn a_flag_or_variable_in_the_form_of_a_secret_is_refused_without_being_repeated(
         ("status", &["--format", "--min-life"]),
         ("check", &["--format", "--timeout"]),
     ];
-    for secret in secrets {
-        for (verb, flags) in verbs {
-            for flag in of_all.iter().chain(&of_accounts).chain(flags) {
-                let name = format!("WXTOKEN_{}", flag[2..].replace('-', "_").to_uppercase());
-                let mut variable = wxtoken();
-                variable.arg(verb).env(&name, secret);
-                refused(variable, secret, if OF_FILES.contains(flag) { &name } else { "" });
-                for value in [secret.to_owned(), format!("/etc/wxtoken/{secret}.pem")] {
-                    let mut typed = wxtoken();
-                    typed.args([verb, "-vvv", &format!("{flag}={value}")]);
-                    refused(typed, secret, flag);
-                }
+    // Each flag of each verb in each way with one of the secrets. Most are flags of five verbs, and so meet all of them.
+    for (nth_verb, (verb, flags)) in verbs.into_iter().enumerate() {
+        let flags = of_all.iter().chain(&of_accounts).chain(flags);
+        for (nth_flag, flag) in flags.enumerate() {
+            let secret = |way: usize| secrets[(nth_verb + nth_flag + way) % secrets.len()];
+            let name = format!("WXTOKEN_{}", flag[2..].replace('-', "_").to_uppercase());
+            let mut variable = wxtoken();
+            variable.arg(verb).env(&name, secret(0));
+            refused(variable, secret(0), if OF_FILES.contains(flag) { &name } else { "" });
+            for (secret, value) in [
+                (secret(1), secret(1).to_owned()),
+                (secret(2), format!("/etc/wxtoken/{}.pem", secret(2))),
+            ] {
+                let mut typed = wxtoken();
+                typed.args([verb, "-vvv", &format!("{flag}={value}")]);
+                refused(typed, secret, flag);
             }
+        }
+    }
+    for secret in secrets {
+        for (verb, _) in verbs {
             for words in [&[secret][..], &["--secret", secret], &["--fault", secret]] {
                 let mut positional = wxtoken();
                 positional.arg(verb).args(words);
