@@ -346,13 +346,13 @@ fn the_demo_succeeds_although_stdout_is_closed() {
 #[test]
 fn a_demo_interrupted_at_any_time_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    for (args, moments) in [(&[][..], 0..40), (&["--full"], 0..60)] {
-        for millisecond in moments {
+    for (args, moments) in [(&[][..], 0..20), (&["--full"], 0..30)] {
+        for moment in moments {
             let mut child =
                 demo(dir.path(), args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(2 * millisecond));
+            std::thread::sleep(Duration::from_millis(4 * moment));
             // From `kill`, Ctrl-C and a closed terminal.
-            let signal = ["-TERM", "-INT", "-HUP"][millisecond as usize % 3];
+            let signal = ["-TERM", "-INT", "-HUP"][moment as usize % 3];
             Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             child.wait().unwrap();
             let left: Vec<_> = std::fs::read_dir(dir.path())
@@ -360,7 +360,7 @@ fn a_demo_interrupted_at_any_time_leaves_nothing_behind() {
                 .flatten()
                 .map(|entry| entry.path())
                 .collect();
-            assert!(left.is_empty(), "{args:?} after {millisecond} * 2 ms: {left:?}");
+            assert!(left.is_empty(), "{args:?} after {moment} * 4 ms: {left:?}");
         }
     }
     // A step in progress can take a moment to end; a server would never end.
@@ -370,8 +370,5 @@ fn a_demo_interrupted_at_any_time_leaves_nothing_behind() {
             cwd.is_ok_and(|cwd| cwd.starts_with(dir.path()))
         })
     };
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while let Some(process) = remaining_process() {
-        assert!(std::time::Instant::now() < deadline, "{:?} still runs", process.path());
-    }
+    eventually("every process has ended", || remaining_process().is_none());
 }
