@@ -19,8 +19,16 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("os/hook.rs", 1, "check says what to do about a hook"),
     ("scheduler/job.rs", 1, "the cause is an entry"),
     ("server/gateway/body.rs", 1, "words of the connection, quoted by the gateway's own message"),
-    ("server/gateway/proxy.rs", 10, "words of the proxy, quoted by the gateway's own message"),
-    ("server/gateway/pool.rs", 1, "words of the connection, quoted by the gateway's own message"),
+    (
+        "server/gateway/connections/proxy.rs",
+        10,
+        "words of the proxy, quoted by the gateway's own message",
+    ),
+    (
+        "server/gateway/connections/mod.rs",
+        1,
+        "words of the connection, quoted by the gateway's own message",
+    ),
     ("server/mod.rs", 1, "the cause is of the system"),
     ("store/file.rs", 1, "a fault of the program itself"),
     ("store/record.rs", 3, "logged with -vv only: the record is not needed"),

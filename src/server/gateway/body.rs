@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::call::CallSlot;
-use super::pool::{Pool, PooledConnection};
+use super::connections::{Pool, PooledConnection};
 
 /// How long WeChat may pause in the middle of an answer.
 pub(super) const ANSWER_GAP: Duration = Duration::from_secs(30);

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::admission::Admitted;
 use super::body::SentBody;
+use super::connections::PooledConnection;
 use super::error::GatewayError;
 use super::headers;
-use super::pool::PooledConnection;
 use super::{Gateway, Mark, PASSED};
 use crate::accounts::Accounts;
 use crate::language::bilingual;

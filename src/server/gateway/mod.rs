@@ -4,13 +4,11 @@
 pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod call;
-mod dial;
+mod connections;
 pub(crate) mod error;
 pub(crate) mod forward;
 mod headers;
 mod path_faults;
-mod pool;
-mod proxy;
 mod receive;
 pub(crate) mod verdict;
 
@@ -23,10 +21,10 @@ use hyper::header::{HeaderName, HeaderValue};
 
 #[cfg(test)]
 pub(crate) use self::admission::ALL as CALL_REFUSALS;
+use self::connections::Pool;
 #[cfg(test)]
 pub(crate) use self::error::ALL as CALL_ERRORS;
 use self::path_faults::PathFaults;
-use self::pool::Pool;
 
 /// Names the gateways that a call has passed. Not `Via`, by which other proxies are known.
 const PASSED: HeaderName = HeaderName::from_static("wxtoken-gateway");

@@ -1,5 +1,8 @@
 //! Kept connections to the servers of accounts' APIs. Each carries one request at a time. Decides nothing about requests.
 
+mod dial;
+mod proxy;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::dial::{DialError, DialedStream, dial};
 use super::body::SentBody;
-use super::dial::{DialError, DialedStream, dial};
 use crate::upstream::api_servers::ApiServers;
 
 /// How long a connection may be idle: shorter than any server keeps one.
