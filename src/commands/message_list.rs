@@ -24,11 +24,6 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
         10,
         "words of the proxy, quoted by the gateway's own message",
     ),
-    (
-        "server/gateway/connections/mod.rs",
-        1,
-        "words of the connection, quoted by the gateway's own message",
-    ),
     ("server/mod.rs", 1, "the cause is of the system"),
     ("store/file.rs", 1, "a fault of the program itself"),
     ("store/record.rs", 3, "logged with -vv only: the record is not needed"),

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::http::request;
-use hyper::{Request, Uri, Version};
 use tokio::time::timeout;
 
 use super::admission::Admitted;
-use super::body::SentBody;
 use super::connections::PooledConnection;
 use super::error::GatewayError;
 use super::headers;
@@ -110,26 +108,29 @@ impl<'a> ForwardedCall<'a> {
         obtained.map_err(GatewayError::NoToken)
     }
 
-    /// Returns the request for WeChat. It holds the token, if there is one. `mark` is that of this gateway.
-    pub(super) fn request(
+    /// Begins the request to WeChat on this connection, with a body of this length, of which this is the first piece. `mark` is
+    /// that of this gateway.
+    pub(super) fn begin(
         &self,
+        connection: &mut PooledConnection,
         mark: &Mark,
-        connection: &PooledConnection,
         token: Option<&Secret>,
         length: u64,
-        body: SentBody,
-    ) -> Result<Request<SentBody>, GatewayError> {
+        body: Bytes,
+    ) -> Result<(), GatewayError> {
         let servers = self.servers.ok_or(GatewayError::NotConfigured)?;
-        let server = &servers.servers[connection.server].base;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        *request.version_mut() = Version::HTTP_11;
+        let server = &servers.servers[connection.server()].base;
         let token = token.map_or("", Secret::expose);
-        let target = Bytes::from(self.admitted.target.with_token(server.prefix(), token));
-        *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| GatewayError::NotHttp)?;
-        *request.headers_mut() =
-            headers::for_wechat(&self.head.headers, &self.head.method, server.authority(), length);
-        request.headers_mut().append(PASSED, mark.0.clone());
-        Ok(request)
+        let (head, target) = (self.head, self.admitted.target.with_token(server.prefix(), token));
+        connection.begin(&head.method, body, |out| {
+            out.extend_from_slice(head.method.as_str().as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(target.as_bytes());
+            out.extend_from_slice(b" HTTP/1.1\r\n");
+            headers::write_for_wechat(out, &head.headers, &head.method, server.authority(), length);
+            headers::write_line(out, &PASSED, &mark.0);
+            out.extend_from_slice(b"\r\n");
+        });
+        Ok(())
     }
 }

@@ -3,25 +3,26 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::{Either, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::http::request;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use super::Gateway;
 use super::admission::TokenInRequest;
-use super::body::{ANSWER_GAP, AnswerBody, ClientBody, ResponseBody, SentBody};
+use super::body::{ANSWER_GAP, AnswerBody, ClientBody, ResponseBody};
 use super::call::ForwardedCall;
+use super::connections::answer::AnswerHead;
 use super::connections::{PooledConnection, SendError};
-use super::error::GatewayError;
+use super::error::{BODY_GAP, GatewayError};
 use super::headers;
-use super::receive::{ReceivedBody, feed, join, receive};
+use super::receive::{ReceivedBody, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
 use crate::language::bilingual;
 use crate::model::secret::Secret;
@@ -61,6 +62,69 @@ pub(crate) fn check(head: &request::Parts) -> Result<(), GatewayError> {
         true => Ok(()),
         false => Err(GatewayError::TransferCoding),
     }
+}
+
+/// Whether nothing of a request was sent.
+fn is_unsent(answered: &Result<AnswerHead, SendError>) -> bool {
+    matches!(answered, Err(SendError::Unsent))
+}
+
+/// What an upload waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UploadWait {
+    /// WeChat, to take what was written.
+    Writing,
+    /// The client, to send more.
+    Client,
+    /// WeChat, to answer.
+    Answer,
+}
+
+/// Sends a request with a body of this length, as the client sends that. Returns the head of the answer, which may come
+/// before all is sent; the rest is not sent then. `None` if WeChat stops. Fails if the client does.
+async fn stream(
+    connection: &mut PooledConnection,
+    body: &mut ClientBody<'_>,
+    length: u64,
+) -> Result<Option<Result<AnswerHead, SendError>>, GatewayError> {
+    let mut left = length;
+    let mut waited_for = (UploadWait::Writing, Instant::now());
+    poll_fn(|cx| {
+        loop {
+            let wait = match connection.poll_write(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Ok(Some(Err(error)))),
+                Poll::Ready(Ok(())) if left == 0 => UploadWait::Answer,
+                Poll::Ready(Ok(())) => match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        // Trailers are dropped: the headers did not announce them to WeChat.
+                        let piece = frame.into_data().unwrap_or_default();
+                        left = left.saturating_sub(piece.len() as u64);
+                        connection.continue_with(piece);
+                        waited_for.1 = Instant::now();
+                        continue;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Err(GatewayError::BodyBroken)),
+                    Poll::Pending => UploadWait::Client,
+                },
+                Poll::Pending => UploadWait::Writing,
+            };
+            if let Poll::Ready(answer) = connection.poll_head(left == 0, cx) {
+                return Poll::Ready(Ok(Some(answer)));
+            }
+            if waited_for.0 != wait {
+                waited_for = (wait, Instant::now());
+            }
+            let limit = match wait {
+                UploadWait::Client => BODY_GAP,
+                UploadWait::Writing | UploadWait::Answer => FIRST_BYTE_TIMEOUT,
+            };
+            return connection.poll_timeout(waited_for.1 + limit, cx).map(|()| match wait {
+                UploadWait::Client => Err(GatewayError::BodyTooSlow),
+                UploadWait::Writing | UploadWait::Answer => Ok(None),
+            });
+        }
+    })
+    .await
 }
 
 impl Gateway {
@@ -168,25 +232,19 @@ impl Gateway {
     ) -> Result<ApiAnswer, GatewayError> {
         let length = bytes.len() as u64;
         let patience = FIRST_BYTE_TIMEOUT + Duration::from_secs(length / SLOWEST_UPLOAD);
-        let mut body = SentBody::whole(bytes);
         let mut in_flight = call.in_flight();
         loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&self.mark, &connection, token, length, body)?;
+            call.begin(&mut connection, &self.mark, token, length, bytes.clone())?;
             in_flight.is_sent = true;
-            let sent = timeout(patience, connection.send(request)).await;
-            let sent = match sent {
-                Ok(Err(SendError::Unsent(request))) if is_kept => {
-                    // It was closed while it was idle.
-                    body = request.into_body();
-                    in_flight.is_sent = false;
-                    continue;
-                }
-                Ok(sent) => self.sent(call, sent),
-                Err(_) => Err(GatewayError::NoAnswerInTime),
-            };
-            let answer = match sent {
-                Ok(response) => self.read(call, response, connection).await,
+            let answered = connection.answered(Instant::now() + patience).await;
+            if is_kept && answered.as_ref().is_some_and(is_unsent) {
+                // It was closed while it was idle.
+                in_flight.is_sent = false;
+                continue;
+            }
+            let answer = match self.answered(call, answered) {
+                Ok(head) => self.read(call, head, connection).await,
                 Err(error) => Err(error),
             };
             in_flight.is_sent = false;
@@ -198,47 +256,24 @@ impl Gateway {
         &self,
         call: &ForwardedCall<'_>,
         token: Option<&Secret>,
-        client_body: &mut ClientBody<'_>,
+        body: &mut ClientBody<'_>,
         length: u64,
     ) -> Result<ApiAnswer, GatewayError> {
-        let (pieces, mut body) = SentBody::streamed(length);
         let mut in_flight = call.in_flight();
-        // Goes on if another connection has to be taken: a piece may be on its way.
-        let mut feeding = pin!(feed(client_body, &pieces));
-        let mut late = pin!(sleep(FIRST_BYTE_TIMEOUT));
-        let mut is_fed = false;
-        let (connection, response) = loop {
+        loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            let request = call.request(&self.mark, &connection, token, length, body)?;
+            call.begin(&mut connection, &self.mark, token, length, Bytes::new())?;
             in_flight.is_sent = true;
-            let sent = {
-                let mut sending = pin!(connection.send(request));
-                poll_fn(|cx| {
-                    if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-                        return Poll::Ready(Ok(sent));
-                    }
-                    if !is_fed && let Poll::Ready(fed) = feeding.as_mut().poll(cx) {
-                        if let Err(error) = fed {
-                            return Poll::Ready(Err(error));
-                        }
-                        is_fed = true;
-                        late.as_mut().reset(Instant::now() + FIRST_BYTE_TIMEOUT);
-                    }
-                    if is_fed && late.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Err(GatewayError::NoAnswerInTime));
-                    }
-                    Poll::Pending
-                })
-                .await
-            };
+            let answered = stream(&mut connection, body, length).await;
             in_flight.is_sent = false;
-            match sent {
-                Ok(Err(SendError::Unsent(request))) if is_kept => body = request.into_body(),
-                Ok(sent) => break (connection, self.sent(call, sent)),
-                Err(error) => return Err(error),
-            }
-        };
-        self.read(call, response?, connection).await
+            let answered = match answered {
+                // No piece of the body was read for it.
+                Ok(answered) if is_kept && answered.as_ref().is_some_and(is_unsent) => continue,
+                answered => answered?,
+            };
+            let head = self.answered(call, answered)?;
+            return self.read(call, head, connection).await;
+        }
     }
 
     /// Returns a kept connection to the account's servers, or a new one, and whether it is a kept one.
@@ -260,18 +295,22 @@ impl Gateway {
         }
     }
 
-    fn sent(
+    /// Returns the head of the answer. `answered` is `None` if it did not come in time.
+    fn answered(
         &self,
         call: &ForwardedCall<'_>,
-        sent: Result<Response<Incoming>, SendError>,
-    ) -> Result<Response<Incoming>, GatewayError> {
-        sent.map_err(|error| match error {
-            SendError::Unsent(_) => {
+        answered: Option<Result<AnswerHead, SendError>>,
+    ) -> Result<AnswerHead, GatewayError> {
+        match answered {
+            Some(Ok(head)) if head.status.is_informational() => Err(GatewayError::NoAnswer),
+            Some(Ok(head)) => Ok(head),
+            Some(Err(SendError::Unsent)) => {
                 self.report_unreachable(call, "a new connection was closed at once");
-                GatewayError::Unreachable
+                Err(GatewayError::Unreachable)
             }
-            SendError::Sent => GatewayError::NoAnswer,
-        })
+            Some(Err(SendError::Sent)) => Err(GatewayError::NoAnswer),
+            None => Err(GatewayError::NoAnswerInTime),
+        }
     }
 
     fn report_unreachable(&self, call: &ForwardedCall<'_>, why: &str) {
@@ -283,14 +322,9 @@ impl Gateway {
     async fn read(
         &self,
         call: &ForwardedCall<'_>,
-        response: Response<Incoming>,
+        head: AnswerHead,
         mut connection: PooledConnection,
     ) -> Result<ApiAnswer, GatewayError> {
-        let (head, mut rest) = response.into_parts();
-        if head.status.is_informational() {
-            // 101, for which nothing asked: what follows is no HTTP any more.
-            return Err(GatewayError::NoAnswer);
-        }
         if head.status == StatusCode::LOOP_DETECTED {
             let why = bilingual!(
                 "correct base_url, or the proxy on the way: it leads back to this gateway",
@@ -301,35 +335,35 @@ impl Gateway {
         }
         let headers = headers::for_client(head.headers);
         let (mut begun, mut size) = (VecDeque::new(), 0);
-        let is_large = rest.size_hint().lower() > MAX_INSPECTED as u64;
+        let is_large = connection.left().is_some_and(|left| left > MAX_INSPECTED as u64);
         let is_whole = loop {
-            if rest.is_end_stream() {
+            if connection.is_over() {
                 break true;
             }
             let is_error = begun.front().map(|first: &Bytes| verdict::may_be_error(first));
             if is_large || size > MAX_INSPECTED || is_error == Some(Some(false)) {
                 break false;
             }
-            let frame = poll_fn(|cx| connection.poll_frame(&mut rest, cx));
-            match timeout(ANSWER_GAP, frame).await {
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(piece) = frame.into_data()
-                        && !piece.is_empty()
-                    {
-                        size += piece.len();
-                        begun.push_back(piece);
-                    }
+            let late = Instant::now() + ANSWER_GAP;
+            let piece = poll_fn(|cx| match connection.poll_data(cx) {
+                Poll::Ready(piece) => Poll::Ready(Ok(piece)),
+                Poll::Pending => connection.poll_timeout(late, cx).map(Err),
+            });
+            match piece.await {
+                Ok(Some(Ok(piece))) => {
+                    size += piece.len();
+                    begun.push_back(piece);
                 }
                 Ok(None) => break true,
                 Ok(Some(Err(_))) => return Err(GatewayError::NoAnswer),
-                Err(_) => return Err(GatewayError::NoAnswerInTime),
+                Err(()) => return Err(GatewayError::NoAnswerInTime),
             }
         };
         if !is_whole {
             // An answer that has broken off by now is told as such: nothing of it is sent yet.
-            match poll_fn(|cx| Poll::Ready(connection.poll_frame(&mut rest, cx))).await {
+            match poll_fn(|cx| Poll::Ready(connection.poll_data(cx))).await {
                 Poll::Ready(Some(Err(_))) => return Err(GatewayError::NoAnswer),
-                Poll::Ready(Some(Ok(frame))) => begun.extend(frame.into_data()),
+                Poll::Ready(Some(Ok(piece))) => begun.push_back(piece),
                 Poll::Ready(None) | Poll::Pending => {}
             }
         }
@@ -342,7 +376,7 @@ impl Gateway {
             };
             (Either::Left(Full::new(whole)), errcode)
         } else {
-            (Either::Right(AnswerBody::new(begun, rest, &self.pool, connection)), 0)
+            (Either::Right(AnswerBody::new(begun, &self.pool, connection)), 0)
         };
         let result = match (head.status.as_u16(), errcode) {
             (400.., _) => "http_error",

@@ -4,13 +4,11 @@ use std::collections::VecDeque;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Gateway;
 use super::body::ClientBody;
 use super::error::{BODY_GAP, GatewayError, MAX_CHUNKED};
-use super::forward::FIRST_BYTE_TIMEOUT;
 
 /// The largest body with a `Content-Length` that is read whole, so that its call can be repeated with another token.
 const MAX_KEPT: u64 = 1024 * 1024;
@@ -53,23 +51,8 @@ pub(super) async fn receive(
     Ok(ReceivedBody::Whole(if whole.is_empty() { first } else { whole.into() }))
 }
 
-/// Passes a client's body on, piece by piece. Ends early if nothing takes the pieces any more.
-pub(super) async fn feed(
-    body: &mut ClientBody<'_>,
-    pieces: &mpsc::Sender<Bytes>,
-) -> Result<(), GatewayError> {
-    while let Some(piece) = next_piece(body).await? {
-        match timeout(FIRST_BYTE_TIMEOUT, pieces.send(piece)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ok(()),
-            Err(_) => return Err(GatewayError::NoAnswerInTime),
-        }
-    }
-    Ok(())
-}
-
 /// Returns the next piece of a client's body; `None` after its end.
-async fn next_piece(body: &mut ClientBody<'_>) -> Result<Option<Bytes>, GatewayError> {
+pub(super) async fn next_piece(body: &mut ClientBody<'_>) -> Result<Option<Bytes>, GatewayError> {
     loop {
         match timeout(BODY_GAP, body.frame()).await {
             Err(_) => return Err(GatewayError::BodyTooSlow),

@@ -30,7 +30,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> DialedStream for T {}
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug)]
-pub(super) struct DialError {
+pub(in crate::server::gateway) struct DialError {
     /// The server, and the proxy without its password.
     server: String,
     reason: String,
