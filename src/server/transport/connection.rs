@@ -247,14 +247,13 @@ async fn answer_requests(
     connection: &Rc<Connection>,
     mut timer: Pin<&mut Sleep>,
 ) -> (Option<ConnectionEnd>, BufferedStream) {
-    let service = {
-        let connection = Rc::clone(connection);
-        service_fn(move |request| {
-            let connection = Rc::clone(&connection);
-            // Boxed, because hyper needs a future that can be moved.
-            Box::pin(async move { Ok::<_, Infallible>(answer(request, &connection).await) })
-        })
-    };
+    let handover = Handover::default();
+    let service = service_fn(|request| {
+        handover.request.set(Some(request));
+        AwaitedResponse(&handover)
+    });
+    // Here, and not in the future of the service: hyper wants one that can be moved, and each request would need a box for it.
+    let mut answering = pin!(None);
     let Connection { transport, progress, .. } = &**connection;
     let _counted = CountedParser::new(transport);
     let tracked = TrackedStream { buffered, progress: Rc::clone(progress) };
@@ -262,8 +261,17 @@ async fn answer_requests(
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(tracked), service);
     let end = poll_fn(|cx| {
-        if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
-            return Poll::Ready(Some(result.map_or_else(end_by, |()| ConnectionEnd::Finished)));
+        loop {
+            if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+                return Poll::Ready(Some(result.map_or_else(end_by, |()| ConnectionEnd::Finished)));
+            }
+            if let Some(request) = handover.request.take() {
+                answering.set(Some(answer(request, connection)));
+            }
+            let Some(future) = answering.as_mut().as_pin_mut() else { break };
+            let Poll::Ready(response) = future.poll(cx) else { break };
+            answering.set(None);
+            handover.response.set(Some(response));
         }
         let is_over = progress.has_ended() || transport.state.connections.is_draining();
         if progress.is_between_requests() && is_over {
@@ -295,6 +303,24 @@ async fn answer_requests(
         buffered.read_ahead = http.read_buf;
     }
     (end, buffered)
+}
+
+/// A request on its way from hyper to the task of its connection, and the response on its way back.
+#[derive(Default)]
+struct Handover {
+    request: Cell<Option<Request<Incoming>>>,
+    response: Cell<Option<Response<TrackedAnswer>>>,
+}
+
+/// The response, once there is one. hyper is polled again when there is, so that nothing has to wake it.
+struct AwaitedResponse<'a>(&'a Handover);
+
+impl Future for AwaitedResponse<'_> {
+    type Output = Result<Response<TrackedAnswer>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+    }
 }
 
 /// A parser, which counts as one until this is dropped.
