@@ -51,7 +51,7 @@ pub(crate) struct Connections {
     evictions: Cell<u64>,
     /// The number in the last rank, so that no two ranks are equal.
     last_rank: Cell<u64>,
-    /// The connections that can be evicted.
+    /// The connections that can be evicted, and others, by a rank that may be of an earlier time: see [`QueueEntry::queued`].
     queue: RefCell<BTreeMap<EvictionRank, Rc<QueueEntry>>>,
     /// The addresses that have connections and a share.
     holders: RefCell<HashMap<NetworkId, Rc<Holder>>>,
@@ -63,6 +63,9 @@ pub(crate) struct Connections {
 /// What the queue knows about one connection.
 struct QueueEntry {
     rank: Cell<EvictionRank>,
+    /// The rank by which the queues have it; `None` if they do not. It may be an earlier one than `rank`, so that a request
+    /// touches no queue: a connection that would be next has its place put right first.
+    queued: Cell<Option<EvictionRank>>,
     ranked_at: Cell<Instant>,
     /// Whether it has had an answer.
     is_answered: Cell<bool>,
@@ -149,6 +152,7 @@ impl Connections {
         });
         let entry = Rc::new(QueueEntry {
             rank: Cell::new((Standing::Idle, self.next_rank())),
+            queued: Cell::new(None),
             ranked_at: Cell::new(now),
             is_answered: Cell::new(false),
             is_evicted: Cell::new(false),
@@ -163,20 +167,17 @@ impl Connections {
 
     /// Returns how long the next connection to be evicted must still be kept. `None` if there is none.
     pub(crate) fn next_stays_for(&self, now: Instant) -> Option<Duration> {
-        let queue = self.queue.borrow();
-        queue.first_key_value().map(|(_, entry)| entry.stays_for(now))
+        self.first().map(|entry| entry.stays_for(now))
     }
 
     /// Evicts the next connection. Returns whether there is one.
     pub(crate) fn evict(&self) -> bool {
-        let next = self.queue.borrow().first_key_value().map(|(_, entry)| Rc::clone(entry));
-        next.map(|entry| self.evict_entry(&entry)).is_some()
+        self.first().map(|entry| self.evict_entry(&entry)).is_some()
     }
 
     /// Evicts a connection that has had its last answer. Returns whether there is one.
     pub(crate) fn evict_leaving(&self) -> bool {
-        let next = self.queue.borrow().first_key_value().map(|(rank, _)| *rank);
-        matches!(next, Some((Standing::Leaving, _))) && self.evict()
+        self.first().is_some_and(|next| next.standing() == Standing::Leaving) && self.evict()
     }
 
     /// Evicts a connection of this address. Returns whether there is one that may go at once: one that was answered, or has
@@ -184,6 +185,12 @@ impl Connections {
     pub(crate) fn evict_of(&self, address: NetworkId, now: Instant) -> bool {
         let Some(holder) = self.holders.borrow().get(&address).cloned() else { return false };
         let may_go = |entry: &QueueEntry| entry.is_answered.get() || entry.stays_for(now).is_zero();
+        let stale: Vec<_> = {
+            let (ranks, queue) = (holder.queue.borrow(), self.queue.borrow());
+            let entries = ranks.iter().filter_map(|rank| queue.get(rank));
+            entries.filter(|it| it.queued.get() != Some(it.rank.get())).cloned().collect()
+        };
+        stale.iter().for_each(|entry| self.put_right(entry));
         let next = {
             let (ranks, queue) = (holder.queue.borrow(), self.queue.borrow());
             ranks.iter().find_map(|rank| queue.get(rank).filter(|it| may_go(it)).cloned())
@@ -229,11 +236,31 @@ impl Connections {
         self.last_rank.get()
     }
 
+    /// Returns the connection to be evicted next.
+    fn first(&self) -> Option<Rc<QueueEntry>> {
+        loop {
+            let (queued, entry) = {
+                let queue = self.queue.borrow();
+                queue.first_key_value().map(|(queued, entry)| (*queued, Rc::clone(entry)))?
+            };
+            if queued == entry.rank.get() {
+                return Some(entry);
+            }
+            self.put_right(&entry);
+        }
+    }
+
+    fn put_right(&self, entry: &Rc<QueueEntry>) {
+        self.dequeue(entry);
+        self.enqueue(entry);
+    }
+
     fn enqueue(&self, entry: &Rc<QueueEntry>) {
         let rank = entry.rank.get();
         if rank.0 == Standing::InFlight {
             return;
         }
+        entry.queued.set(Some(rank));
         self.queue.borrow_mut().insert(rank, Rc::clone(entry));
         if let (Some(holder), true) = (&entry.holder, rank.0 != Standing::Leaving) {
             holder.queue.borrow_mut().insert(rank);
@@ -241,7 +268,7 @@ impl Connections {
     }
 
     fn dequeue(&self, entry: &QueueEntry) {
-        let rank = entry.rank.get();
+        let Some(rank) = entry.queued.take() else { return };
         self.queue.borrow_mut().remove(&rank);
         if let Some(holder) = &entry.holder {
             holder.queue.borrow_mut().remove(&rank);
@@ -350,9 +377,11 @@ impl ConnectionSlot {
     fn requeue(&self, standing: Standing) {
         let (connections, entry) = (&self.connections, &self.entry);
         let before = entry.standing();
-        connections.dequeue(entry);
-        entry.rank.set((standing, connections.next_rank()));
-        connections.enqueue(entry);
+        let rank = (standing, connections.next_rank());
+        entry.rank.set(rank);
+        if entry.queued.get().is_none_or(|queued| queued > rank) {
+            connections.put_right(entry);
+        }
         if before == Standing::InFlight {
             connections.freed.notify_waiters();
         }
@@ -453,6 +482,25 @@ mod tests {
         first.settle(Standing::Idle, now);
         let next = connections.next_stays_for(accepted + MIN_STAY);
         assert_eq!(next, Some(Duration::ZERO), "the second is next");
+    }
+
+    #[test]
+    fn a_connection_in_flight_is_not_evicted_wherever_it_stood_before() {
+        let connections = Connections::new(3);
+        let (first, second) = (connections.claim(None, now()), connections.claim(None, now()));
+        first.settle(Standing::InFlight, now);
+        second.settle(Standing::Receiving, now);
+        assert!(connections.evict());
+        assert_eq!([&first, &second].map(is_evicted), [false, true]);
+        assert!(!connections.evict() && !is_evicted(&first));
+        let third = connections.claim(None, now());
+        third.settle(Standing::InFlight, now);
+        // Answered after it was out of the queue, and before it would have been next.
+        answer(&third);
+        answer(&first);
+        assert!(connections.evict());
+        assert_eq!([&first, &third].map(is_evicted), [false, true]);
+        assert!(connections.evict() && is_evicted(&first));
     }
 
     #[test]
