@@ -171,6 +171,27 @@ messages! {
         "Please report it.", "clients would refuse the certificate";
         "请报告此问题。", "客户端会拒绝该证书";
     }
+    MOCK_LISTEN<1> {
+        "Write ADDRESS:PORT, like 127.0.0.1:0.", "--listen {0} is not one";
+        "请写 ADDRESS:PORT，如 127.0.0.1:0。", "--listen {0} 格式不对";
+    }
+    MOCK_FOREIGN<1> {
+        "Give an address of this host alone, like 127.0.0.1:0.",
+        "--listen {0} is not an address of loopback, and the stand-in is for this host only";
+        "请使用本机回环地址，如 127.0.0.1:0。", "--listen {0} 不是回环地址，模拟接口仅供本机使用";
+    }
+    MOCK_ACCOUNT<2> {
+        "Write APPID:SECRET.", "--account number {0}: {1}";
+        "请写 APPID:SECRET。", "第 {0} 个 --account：{1}";
+    }
+    MOCK_FAULT<2> {
+        "See wxtoken mock --help for all faults.", "--fault {0}: {1}";
+        "全部故障见 wxtoken mock --help。", "--fault {0}：{1}";
+    }
+    MOCK_LIFE<0> {
+        "Give --life 1s or more.", "WeChat counts in whole seconds";
+        "请写 --life 1s 或更长。", "微信以整秒计";
+    }
     CA_CANNOT_SIGN<0> {
         "Please report it.", "cannot sign";
         "请报告此问题。", "无法签发";

@@ -1,6 +1,7 @@
 //! The `mock` command: checks its arguments and runs WeChat's stand-in until a signal ends it.
 //! The rules and the faults are in [`crate::mock`].
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
-use super::output;
+use super::{messages, output};
 use crate::cli;
 use crate::error::Exit;
+use crate::language::in_both;
 use crate::log::{self, printable};
+use crate::message::Message;
 use crate::mock::{APPID, EpochClock, MockFault, MockServer, MockWeChat, SECRET, TokenLifetime};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
@@ -48,14 +51,10 @@ pub(super) fn run(args: &cli::MockArgs) -> anyhow::Result<Exit> {
 
 /// Parses the address to listen on. Only loopback is allowed, since the control routes take no credentials.
 fn loopback_address(text: &str) -> anyhow::Result<SocketAddr> {
-    let usage =
-        |what: &str| Exit::Usage.error(format!("--listen {}: {what}", printable(text, 100)));
-    let addr: SocketAddr =
-        text.parse().map_err(|_| usage("expected ADDRESS:PORT, like 127.0.0.1:0"))?;
+    let usage = |message: &Message<1>| Exit::Usage.error(message.with([&printable(text, 100)]));
+    let addr: SocketAddr = text.parse().map_err(|_| usage(&messages::MOCK_LISTEN))?;
     if !addr.ip().to_canonical().is_loopback() {
-        return Err(usage(
-            "not a loopback address; the stand-in is for this host only, like 127.0.0.1:0",
-        ));
+        return Err(usage(&messages::MOCK_FOREIGN));
     }
     Ok(addr)
 }
@@ -67,19 +66,19 @@ fn parse_accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
     }
     let mut accounts: Vec<(String, Secret)> = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let usage = |what: &str| {
-            Err(Exit::Usage
-                .error(format!("--account number {}: {what}, expected APPID:SECRET", index + 1)))
+        let usage = |english, chinese| {
+            let values: [&dyn Display; 2] = [&(index + 1), &in_both(english, chinese)];
+            Err(Exit::Usage.error(messages::MOCK_ACCOUNT.with(values)))
         };
         match text.split_once(':') {
-            None => return usage("no colon"),
-            Some(("", _)) => return usage("no AppID before the colon"),
-            Some((_, "")) => return usage("no secret after the colon"),
+            None => return usage("no colon", "没有冒号"),
+            Some(("", _)) => return usage("no AppID before the colon", "冒号前没有 AppID"),
+            Some((_, "")) => return usage("no secret after the colon", "冒号后没有 Secret"),
             // The apps of a corp share its AppID, and each has a secret.
             Some((appid, secret))
                 if accounts.iter().any(|known| known.0 == appid && known.1.expose() == secret) =>
             {
-                return usage("an account for the second time");
+                return usage("an account for the second time", "账号重复");
             }
             Some((appid, secret)) => {
                 accounts.push((appid.to_owned(), Secret::new(secret.to_owned())))
@@ -90,14 +89,15 @@ fn parse_accounts(texts: &[String]) -> anyhow::Result<Vec<(String, Secret)>> {
 }
 
 fn parse_fault(text: &str) -> anyhow::Result<Option<MockFault>> {
-    MockFault::parse_or_none(text)
-        .map_err(|why| Exit::Usage.error(format!("--fault {}: {why}", printable(text, 100))))
+    MockFault::parse_or_none(text).map_err(|why| {
+        let values: [&dyn Display; 2] = [&printable(text, 100), &why];
+        Exit::Usage.error(messages::MOCK_FAULT.with(values))
+    })
 }
 
 fn lifetime(args: &cli::MockArgs) -> anyhow::Result<TokenLifetime> {
     if args.life < Duration::from_secs(1) {
-        return Err(Exit::Usage
-            .error("--life: a token lives at least a second, WeChat counts in whole ones"));
+        return Err(Exit::Usage.error(messages::MOCK_LIFE.text()));
     }
     Ok(TokenLifetime { life: args.life, overlap: args.overlap })
 }
@@ -120,13 +120,13 @@ mod tests {
         }
         for foreign in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
             assert!(
-                usage_error(loopback_address(foreign)).contains("not a loopback address"),
+                usage_error(loopback_address(foreign)).contains("is not an address of loopback"),
                 "{foreign}"
             );
         }
         for invalid in ["", "127.0.0.1", "localhost:80", ":80", "127.0.0.1:99999"] {
             assert!(
-                usage_error(loopback_address(invalid)).contains("expected ADDRESS:PORT"),
+                usage_error(loopback_address(invalid)).contains("Write ADDRESS:PORT"),
                 "{invalid}"
             );
         }
@@ -136,7 +136,7 @@ mod tests {
     fn the_error_for_an_invalid_account_has_its_number_and_not_its_text() {
         for wrong in ["hush-hush", ":hush-hush", "hush-hush:"] {
             let message = usage_error(parse_accounts(&["wx1:s".to_owned(), wrong.to_owned()]));
-            assert!(message.starts_with("--account number 2: no "), "{message}");
+            assert!(message.contains("--account number 2: no "), "{message}");
             assert!(!message.contains("hush"), "{message}");
         }
         let repeated = usage_error(parse_accounts(&["wx1:hush".to_owned(), "wx1:hush".to_owned()]));

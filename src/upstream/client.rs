@@ -51,6 +51,8 @@ pub(crate) struct Client {
     roots: TrustedRoots,
     /// The value of the `Authorization` header: `Bearer KEY`.
     authorization: Option<Secret>,
+    /// The value of the `Accept-Language` header.
+    language: Option<&'static str>,
 }
 
 /// A server, and the proxy to it.
@@ -103,13 +105,18 @@ impl Client {
             Ok(Target { base: base.clone(), proxy })
         };
         let targets = bases.iter().map(target).collect::<Result<_>>()?;
-        Ok(Client { targets, roots, authorization: None })
+        Ok(Client { targets, roots, authorization: None, language: None })
     }
 
     /// Returns a client that sends this key with each request.
     pub(crate) fn with_key(self, key: &Secret) -> Client {
         let authorization = Secret::new(format!("Bearer {}", key.expose()));
         Client { authorization: Some(authorization), ..self }
+    }
+
+    /// Returns a client that asks for errors in this language; with `None`, in any.
+    pub(crate) fn in_language(self, language: Option<&'static str>) -> Client {
+        Client { language, ..self }
     }
 
     /// Returns a client for each single server, with the server's name for messages.
@@ -156,8 +163,12 @@ impl Client {
     }
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.authorization {
+        let request = match &self.authorization {
             Some(value) => request.header("Authorization", value.expose()),
+            None => request,
+        };
+        match self.language {
+            Some(language) => request.header("Accept-Language", language),
             None => request,
         }
     }

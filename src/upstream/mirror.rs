@@ -15,7 +15,7 @@ use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
 };
-use crate::language::in_both;
+use crate::language::{Language, in_both};
 use crate::log::printable;
 use crate::message::{action, messages};
 use crate::model::client_key::OPAQUE_PREFIX;
@@ -109,6 +109,12 @@ impl Mirror {
             Some(key) => client.with_key(key),
             None => client,
         };
+        // Why it refuses is passed on to people in the words that it sends.
+        let language = match Language::of_process() {
+            Language::Both => None,
+            one => Some(one.name()),
+        };
+        let client = client.in_language(language);
         Mirror { client, key, account: account.to_owned(), last_issued: Mutex::default() }
     }
 

@@ -250,10 +250,10 @@ fn ask(settings: &AccountSettings, secret: &Secret) -> Result<()> {
 fn allowlist_place(platform: Platform) -> &'static str {
     match platform {
         Platform::Official => bilingual!(
-            "It is on the page with the AppSecret, at mp.weixin.qq.com: \
-             设置与开发, 开发接口管理, 基本配置, IP 白名单; for a mini program 管理, 开发管理, 开发设置, IP 白名单.",
-            "位于 mp.weixin.qq.com 上 AppSecret 所在页面：公众号为“设置与开发 - 开发接口管理 - 基本配置 - IP 白名单”，\
-             小程序为“管理 - 开发管理 - 开发设置 - IP 白名单”。"
+            "It is on the page with the AppSecret. Official account, at developers.weixin.qq.com/platform: 我的业务, 公众号, \
+             基础信息, 开发密钥, API IP 白名单; mini program, at mp.weixin.qq.com: 管理, 开发管理, 开发设置, IP 白名单.",
+            "位于 AppSecret 所在页面。公众号：微信开发者平台（developers.weixin.qq.com/platform）“我的业务 → 公众号 → 基础信息 → 开发密钥”；\
+             小程序：mp.weixin.qq.com“管理 → 开发管理 → 开发设置”。"
         ),
         Platform::Work => bilingual!(
             "It is at work.weixin.qq.com: 应用管理, the app, 企业可信IP.",

@@ -286,7 +286,10 @@ impl RedisStore {
 
     /// Returns the error for a key of `[redis] also` that cannot be written.
     fn also_error(&self, also: &str, fault: &RedisFault) -> anyhow::Error {
-        let context = format!("the key {also} of [redis] also is not written");
+        let context = in_both(
+            format!("the key {also} of [redis] also is not written"),
+            format!("[redis] also 的键 {also} 未写入"),
+        );
         self.server().error(fault).context(context)
     }
 }

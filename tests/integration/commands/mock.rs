@@ -515,8 +515,8 @@ fn fifty_concurrent_clients_are_all_answered() {
 
 #[test]
 fn invalid_arguments_are_usage_errors_that_show_no_secret() {
-    assert!(usage_error(&["--listen", "0.0.0.0:0"]).contains("not a loopback address"));
-    assert!(usage_error(&["--listen", "somewhere"]).contains("expected ADDRESS:PORT"));
+    assert!(usage_error(&["--listen", "0.0.0.0:0"]).contains("is not an address of loopback"));
+    assert!(usage_error(&["--listen", "somewhere"]).contains("Write ADDRESS:PORT"));
     for account in ["hush", ":hush", "hush:"] {
         assert!(usage_error(&["--account", account]).contains("--account number 1: no "));
     }

@@ -290,3 +290,21 @@ fn settings_for_calls_to_wechat_are_config_errors_in_a_mirror() {
         assert!(line.contains(expected), "{expected:?} is not in {line:?}");
     }
 }
+
+#[test]
+fn a_mirror_repeats_why_it_is_refused_in_the_language_of_its_own_messages() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    write_with_mode(&first.path("keys"), "", 0o644);
+    let keys = first.path("keys").display().to_string();
+    let server = first.serve(&["--keys", &keys]);
+    let mirror = mirror_of(&server, "");
+    let [english, chinese] = ["a key is needed here", "此处需要访问密钥"];
+    for (language, said, unsaid) in [("zh", chinese, english), ("en", english, chinese)] {
+        let mut command = mirror.command(&["fetch"]);
+        command.env("WXTOKEN_LANG", language);
+        let ran = Run::new(command).says(&[said]);
+        assert!(!ran.stderr.contains(unsaid), "{}", ran.stderr);
+    }
+    mirror.run(&["fetch"]).says(&[english, chinese]);
+}

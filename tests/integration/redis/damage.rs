@@ -174,7 +174,8 @@ fn a_key_of_also_that_cannot_be_written_is_named_and_stops_no_refresh() {
     let home = Home::on_redis("classic", &wechat.url(), &redis.url(), also);
     redis.cli(&["rpush", "list:a0", "x"]);
     redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*", "~list:*", "~good:*"]);
-    let wrong_type = ["the key list:a0 of [redis] also is not written", "WRONGTYPE", "remove it"];
+    let wrong_type =
+        ["the key list:a0 of [redis] also is not written", "WRONGTYPE", "Remove that key"];
     let denied = ["the key denied:a0 of [redis] also is not written", "NOPERM", "allow the keys"];
     let named = [&wrong_type[..], &denied[..]].concat();
     for mints in 1..=2 {
