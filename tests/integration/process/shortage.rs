@@ -1,7 +1,9 @@
 //! A host that is short of descriptors, memory or threads: that is said, and not that the network is to blame.
 
+use std::path::Path;
 use std::process::Command;
 
+use crate::files::open_to_all;
 use crate::support::home::Home;
 use crate::support::redis::Redis;
 use crate::support::*;
@@ -11,6 +13,18 @@ const REMEDY: [&str; 4] = ["ulimit -u and -n", "LimitNOFILE=", "TasksMax=", "文
 /// Returns the command with this limit on descriptors.
 fn with_descriptors(limit: usize, command: &Command) -> Command {
     wrapped(&["bash", "-c", &format!("ulimit -n {limit}; exec \"$@\""), "bash"], command)
+}
+
+/// A user of whom nothing else runs, as the limit counts all threads of a user. For root there is none.
+const LONE_USER: &str = "64321";
+
+/// Returns the command with this limit on threads and processes, run by [`LONE_USER`] from a copy of the program.
+fn with_threads(limit: usize, program: &Path, command: &Command) -> Command {
+    let mut copy = with_environment_of(command, program);
+    copy.args(command.get_args());
+    let limit = format!("--nproc={limit}:{limit}");
+    let words = ["setpriv", "--reuid", LONE_USER, "--regid", LONE_USER, "--clear-groups"];
+    wrapped(&[&words[..], &["prlimit", &limit]].concat(), &copy)
 }
 
 /// Asserts that a run that has failed for want of descriptors says so. Returns whether it was the way to a server that failed.
@@ -80,4 +94,35 @@ fn without_memory_for_a_socket_fetch_says_so() {
         let ran = ran.says(&["WeChat was not asked"]).mentions(&REMEDY);
         assert!(!ran.stderr.contains("Check network"), "{ran:?}");
     }
+}
+
+#[needs(root)]
+#[test]
+fn promise_2_without_threads_it_is_said_and_the_published_token_is_handed_out() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat).on("classic");
+    sandbox.run(&["fetch"]).exits(0);
+    let program = open_to_all(&sandbox);
+    let chown = Command::new("chown").args(["-R", LONE_USER]).arg(sandbox.path("")).status();
+    assert!(chown.unwrap().success());
+    let (secret, base_url) = (sandbox.path("secret"), wechat.url());
+    let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &base_url];
+    let (mut failed, mut succeeded) = (0, 0);
+    for limit in 1..6 {
+        let limited = |args: &[&str]| with_threads(limit, &program, &sandbox.command(args));
+        let before = sandbox.token();
+        let ran = in_time(|| Run::new(limited(&["fetch", "--force", "--timeout", "5s"])));
+        if ran.status.code() == Some(0) {
+            succeeded += 1;
+        } else {
+            ran.exits(5).says(&["WeChat was not asked"]).mentions(&REMEDY);
+            assert_eq!(sandbox.token(), before);
+            failed += 1;
+        }
+        Run::new(limited(&["get", "-r"])).exits(0).prints(&[&sandbox.token()]);
+        let serve = ["serve", "--refresh", "--listen", "127.0.0.1:0"];
+        let server = Server::start(limited(&[&serve[..], &account].concat()), 1);
+        assert_eq!(server.get("/token").json()["access_token"], sandbox.token(), "{limit}");
+    }
+    assert!(failed > 0 && succeeded > 0, "{failed} {succeeded}");
 }
