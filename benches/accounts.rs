@@ -1,5 +1,6 @@
 //! A thousand accounts in one config: the time of a `wxtoken fetch` that finds nothing due, the time of one that finds all
-//! due compared with what WeChat's latency allows, and the CPU time of a request to `wxtoken serve`.
+//! due compared with what WeChat's latency allows, and the CPU time of a request to `wxtoken serve`. The first, and its
+//! memory, for ten thousand accounts as well.
 //!
 //! WeChat is `wxtoken mock` with a latency of one second, without TLS, whose cost does not depend on the number of
 //! accounts.
@@ -18,6 +19,7 @@ use support::http::start_server;
 use support::{Server, Spread, cpu, run_time_ms};
 
 const MANY: usize = 1000;
+const VERY_MANY: usize = 10_000;
 
 /// Accounts fetched in parallel, as in src/commands/parallel.rs.
 const PARALLEL: usize = 64;
@@ -38,6 +40,7 @@ const STATUS: &[u8] = b"HTTP/1.1 200 OK\r\n";
 fn main() {
     support::only_under_cargo_bench();
     fetch_with_nothing_due();
+    fetch_of_very_many();
     fetch_with_all_due();
     serve_requests();
 }
@@ -58,6 +61,34 @@ fn fetch_with_nothing_due() {
     support::print_row("fetch of 1 account, ms", &times[1], "");
     support::print_row(&format!("status of {MANY} accounts, ms"), &checked[0], "");
     support::print_row("status of 1 account, ms", &checked[1], "");
+}
+
+fn fetch_of_very_many() {
+    let home = Home::new(VERY_MANY, "https://api.weixin.qq.com");
+    home.publish();
+    let (mut times, mut memory) = (Spread::default(), Spread::default());
+    for _ in 0..ROUNDS {
+        times.add(run_time_ms(&mut home.command("fetch")));
+        memory.add(most_resident_mib(&mut home.command("fetch")));
+    }
+    support::print_header(&format!("a run with nothing due, {ROUNDS} rounds"));
+    let what = format!("fetch of {VERY_MANY} accounts");
+    support::print_row(&format!("{what}, ms"), &times, "target: at most 60");
+    support::print_row(&format!("{what}, most resident, MiB"), &memory, "target: at most 40");
+}
+
+/// Runs a program and returns the most memory that it had resident, as far as that was seen.
+fn most_resident_mib(command: &mut Command) -> f64 {
+    let mut child = command.spawn().expect("it starts");
+    let path = format!("/proc/{}/status", child.id());
+    let mut most = 0.0;
+    while child.try_wait().expect("a child").is_none() {
+        let status = fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        most = f64::max(most, kib.unwrap_or(0.0) / 1024.0);
+    }
+    most
 }
 
 fn fetch_with_all_due() {

@@ -11,29 +11,20 @@
 mod support;
 
 use std::fs;
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_RSA_SHA256,
-};
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
-    SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use support::idle;
 use support::load::{CPU, FIGURES, Load, RATE};
 use support::servers::token;
 use support::servers::{
-    Endpoint, Identity, Running, Site, USUAL_CONNECTIONS, can_hold_connections, connect, get,
+    Endpoint, Identity, Running, Site, USUAL_CONNECTIONS, can_hold_connections, get,
 };
+use support::tls::{Authority, TlsStream, open};
 use support::{Rounds, TOKEN, cpu};
 
 /// Kept-alive connections, rounds, and seconds per server and round.
@@ -164,16 +155,6 @@ fn cpu_per_connection(endpoint: &Endpoint, client: &Arc<ClientConfig>, kind: Han
     (cpu(endpoint.worker) - before) * 1e6 / SINGLE as f64
 }
 
-type TlsStream = StreamOwned<ClientConnection, TcpStream>;
-
-fn open(endpoint: &Endpoint, client: &Arc<ClientConfig>) -> TlsStream {
-    let name = "localhost".try_into().expect("a name");
-    let session = ClientConnection::new(Arc::clone(client), name).expect("a session");
-    let socket = connect(endpoint.address);
-    socket.set_nodelay(true).expect("a socket");
-    StreamOwned::new(session, socket)
-}
-
 fn open_and_get(endpoint: &Endpoint, client: &Arc<ClientConfig>) -> TlsStream {
     let mut stream = open(endpoint, client);
     assert_eq!(token(&get(&mut stream, "/token")), TOKEN, "{}", endpoint.name);
@@ -198,55 +179,6 @@ fn idle(nginx: &Path, dir: &Path, identity: &Identity, authority: &Authority) {
     );
     let nginx_memory = idle::memory_of_each(IDLE, nginx, open, ask);
     support::print_row("nginx, static file, resident KiB per connection", &nginx_memory, "");
-}
-
-/// The certificate authority that clients trust.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("an authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-        Authority { issuer: Issuer::new(params, key), certificate }
-    }
-
-    /// Issues a certificate for this key, and writes both to files.
-    fn identity(&self, dir: &Path, name: &str, key: &KeyPair) -> Identity {
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
-        let [cert_file, key_file] = ["cert", "key"].map(|what| dir.join(format!("{name}.{what}")));
-        fs::write(&cert_file, certificate.pem()).expect("a file");
-        fs::write(&key_file, "").expect("a file");
-        // wxtoken refuses a key that others can read.
-        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("a mode");
-        fs::write(&key_file, key.serialize_pem()).expect("a file");
-        Identity { cert: cert_file, key: key_file }
-    }
-
-    /// Returns a client that supports only this version, and keeps tickets if it is to resume.
-    fn client(
-        &self,
-        version: &'static SupportedProtocolVersion,
-        kind: HandshakeKind,
-    ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .expect("a version")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        if kind == HandshakeKind::Full {
-            client.resumption = Resumption::disabled();
-        }
-        Arc::new(client)
-    }
 }
 
 /// Generates an RSA key with openssl, because `ring` cannot.

@@ -58,16 +58,7 @@ impl Load {
     /// Does the same, and also returns the time in milliseconds in which 99 of 100 requests are answered.
     pub fn drive_for_p99(&self, endpoint: &Endpoint, path: &str) -> ([f64; FIGURES.len()], f64) {
         let (figures, output) = self.drive_and_read(endpoint, path);
-        let p99 = output.lines().find_map(|line| line.trim().strip_prefix("99%"));
-        let p99 = p99.expect("wrk runs with --latency").trim();
-        let (number, unit) = p99.split_at(p99.find(char::is_alphabetic).expect("a unit"));
-        let unit = match unit {
-            "us" => 0.001,
-            "ms" => 1.0,
-            "s" => 1000.0,
-            unit => panic!("wrk's unit {unit}"),
-        };
-        (figures, number.parse::<f64>().expect("a number") * unit)
+        (figures, p99_ms(&output))
     }
 
     fn drive_and_read(&self, endpoint: &Endpoint, path: &str) -> ([f64; FIGURES.len()], String) {
@@ -92,4 +83,18 @@ impl Load {
         let (requests, rate) = number(requests).zip(number(rate)).expect("wrk counts");
         ([rate, spent * 1e6 / requests, memory[0], memory[1]], output)
     }
+}
+
+/// Returns the time in which 99 of 100 requests are answered, in milliseconds, from what `wrk --latency` prints.
+pub fn p99_ms(output: &str) -> f64 {
+    let p99 = output.lines().find_map(|line| line.trim().strip_prefix("99%"));
+    let p99 = p99.expect("wrk runs with --latency").trim();
+    let (number, unit) = p99.split_at(p99.find(char::is_alphabetic).expect("a unit"));
+    let unit = match unit {
+        "us" => 0.001,
+        "ms" => 1.0,
+        "s" => 1000.0,
+        unit => panic!("wrk's unit {unit}"),
+    };
+    number.parse::<f64>().expect("a number") * unit
 }

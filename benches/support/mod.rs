@@ -6,6 +6,7 @@ pub mod http;
 pub mod idle;
 pub mod load;
 pub mod servers;
+pub mod tls;
 
 use std::env;
 use std::fs;
@@ -36,9 +37,11 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Returns a command for the binary under test, without the caller's WXTOKEN_ variables.
+/// Returns a command for the binary under test, without the caller's WXTOKEN_ variables. `BENCHED` names another one than
+/// cargo has built, such as a static one.
 pub fn wxtoken() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wxtoken"));
+    let built = env!("CARGO_BIN_EXE_wxtoken").into();
+    let mut command = Command::new(env::var_os("BENCHED").unwrap_or(built));
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("WXTOKEN_") {
             command.env_remove(name);

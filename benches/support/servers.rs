@@ -55,8 +55,16 @@ impl Running {
     pub fn wxtoken(name: &str, dir: &Path, args: &[&str]) -> Running {
         let mut command = super::wxtoken();
         command.args(["serve", "--listen", "127.0.0.1:0", "--dir"]).arg(dir);
-        command.args(args).stdout(Stdio::piped());
-        let mut server = Server::start(command);
+        command.args(args);
+        Running::announced(name, command)
+    }
+
+    /// Starts a server that prints `listening on URL` once it listens.
+    pub fn announced(name: &str, mut command: Command) -> Running {
+        let mut server = Server::start({
+            command.stdout(Stdio::piped());
+            command
+        });
         let mut line = String::new();
         let stdout = server.child().stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
@@ -66,6 +74,27 @@ impl Running {
             name: name.to_owned(),
             address: address.parse().expect("an address"),
             scheme: if scheme == "https" { "https" } else { "http" },
+            worker: server.pid(),
+            processes: vec![server.pid()],
+        };
+        Running { endpoints: vec![endpoint], server }
+    }
+
+    /// Starts a server that is told to listen on an address, and returns once it does.
+    pub fn at(name: &str, address: SocketAddr, mut command: Command) -> Running {
+        let server = Server::start({
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        });
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "{name} does not start");
+            sleep(Duration::from_millis(10));
+        }
+        let endpoint = Endpoint {
+            name: name.to_owned(),
+            address,
+            scheme: "http",
             worker: server.pid(),
             processes: vec![server.pid()],
         };
@@ -167,8 +196,8 @@ fn process_tree(parent: u32) -> Vec<u32> {
     [parent].into_iter().chain(children).collect()
 }
 
-/// Returns unused addresses, because nginx cannot choose its ports itself.
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
+/// Returns unused addresses, for servers that cannot choose their ports themselves.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listeners: Vec<TcpListener> = (0..count).map(|_| free()).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("an address")).collect()

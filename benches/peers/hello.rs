@@ -1,0 +1,5 @@
+//! What a program costs that does nothing: built with the same compiler, std and shared libraries as wxtoken.
+
+fn main() {
+    println!("hello");
+}
