@@ -54,7 +54,7 @@ fn help_and_manual_have_the_same_environment_variables() {
 fn the_mock_and_the_manual_have_the_same_faults() {
     // The error for an unknown fault lists all faults.
     let mut command = wxtoken();
-    command.args(["mock", "--fault", "unknown"]);
+    command.args(["mock", "--fault", "unknown"]).env("WXTOKEN_LANG", "en");
     let stderr = Run::new(command).exits(2).says(&["there are errcode:N, "]).stderr;
     let list = stderr.trim_end().split_once("there are ").unwrap().1;
     let faults: BTreeSet<&str> =
