@@ -308,8 +308,7 @@ mod tests {
     #[test]
     fn a_colon_before_chinese_is_a_chinese_one() {
         let cause = in_both("it is open", "其他用户可读");
-        let text =
-            action_first(&format!("{} [{}]", format!("{}: {cause}", PLAIN.text()), "a: 其他"));
+        let text = action_first(&format!("{}: {cause} [a: 其他]", PLAIN.text()));
         assert_eq!(Chinese.resolve(&text), "请重试：失败：其他用户可读 [a: 其他]");
         assert_eq!(English.resolve(&text), "Try again: it failed: it is open [a: 其他]");
     }

@@ -8,8 +8,6 @@ use super::host_port::Host;
 /// The longest name that DNS has, in characters.
 const MAX_LENGTH: usize = 253;
 
-/// What a name is expected to be.
-
 /// A name by which clients reach a server: a host name, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerName {

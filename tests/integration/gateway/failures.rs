@@ -265,8 +265,7 @@ fn an_answer_that_breaks_off_has_a_head_at_least() {
     // Chance decides whether the gateway sees the break before the head goes out.
     for path in ["/cgi-bin/piece", "/cgi-bin/long"] {
         let mut caller = server.caller();
-        caller
-            .send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        caller.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         let mut all = Vec::new();
         caller.read_all(&mut all);
         let all = String::from_utf8_lossy(&all).into_owned();
