@@ -20,6 +20,7 @@ use self::gate::Gate;
 use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
+use super::passed;
 use super::roots::{TrustedRoots, said_by_rustls};
 use crate::log::{self, printable};
 use crate::message::messages;
@@ -142,7 +143,7 @@ impl Client {
     ) -> Result<HttpResponse, UpstreamError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.get(base.join(path)).query_pairs(query.iter().copied());
-            let request = self.authorized(request);
+            let request = self.named(request);
             move || read_response(request.call())
         })
     }
@@ -156,13 +157,15 @@ impl Client {
     ) -> Result<HttpResponse, UpstreamError> {
         self.exchange(timeout, |agent, base| {
             let request = agent.post(base.join(path)).header("Content-Type", "application/json");
-            let request = self.authorized(request);
+            let request = self.named(request);
             let body = body.clone();
             move || read_response(request.send(body.as_slice()))
         })
     }
 
-    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    /// Adds who asks, and in which language.
+    fn named<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let request = request.header(passed::HEADER, passed::name());
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value.expose()),
             None => request,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::UtcDateTime;
 
+use super::passed;
 use crate::error::Exit;
 use crate::language::in_both;
 use crate::message::{action, action_first, messages};
@@ -161,6 +162,11 @@ messages! {
         "Try again, and check the proxy.", "HTTP {0} without an errcode: a gateway or proxy answered";
         "请稍后重试或检查代理。", "HTTP {0}，没有 errcode：由网关或代理应答";
     }
+    CAME_BACK<1> {
+        "Correct base_url, the proxy or the hosts file of this host.",
+        "HTTP {0}: the request came back to this wxtoken and did not reach WeChat";
+        "请修正本机的 base_url、代理或 hosts 文件。", "HTTP {0}：请求回到了本 wxtoken 自身，未到达微信";
+    }
     MALFORMED<1> {
         "Look for a proxy or portal in the way.", "the answer makes no sense: {0}";
         "请检查是否有代理或认证网关拦截。", "应答无法识别：{0}";
@@ -243,7 +249,7 @@ impl UpstreamError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             UpstreamError::Refused(refusal) => refusal.class() == Class::Transient,
-            UpstreamError::Status(status) => *status >= 500,
+            UpstreamError::Status(status) => *status >= 500 && *status != passed::LOOP_DETECTED,
             UpstreamError::Unreachable(Unreachable { may_pass, .. }) => *may_pass,
             UpstreamError::Central { is_lasting, .. } => !is_lasting,
             UpstreamError::Malformed(_)
@@ -271,6 +277,7 @@ impl UpstreamError {
             | UpstreamError::Rationed { .. }
             | UpstreamError::Withheld
             | UpstreamError::NoToken => false,
+            UpstreamError::Status(passed::LOOP_DETECTED) => false,
             // 3xx and 4xx mean that nothing was done, except 408: a gateway that gave up waiting cannot know.
             UpstreamError::Status(status) => !(300..500).contains(status) || *status == 408,
             UpstreamError::Unreachable(Unreachable { may_have_arrived, .. }) => *may_have_arrived,
@@ -287,8 +294,9 @@ impl UpstreamError {
             }
             // A wrong path or proxy: a person fixes it, and then reloads or restarts.
             UpstreamError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
-            // A certificate or a proxy's password: fixed elsewhere, without a reload here.
-            UpstreamError::Unreachable(Unreachable { may_pass: false, .. }) => {
+            // A certificate or a proxy's password, or what leads back here: fixed elsewhere, without a reload here.
+            UpstreamError::Status(passed::LOOP_DETECTED)
+            | UpstreamError::Unreachable(Unreachable { may_pass: false, .. }) => {
                 Some(Duration::from_secs(5 * 60))
             }
             // A key, an allowlist or a certificate: likewise.
@@ -339,6 +347,7 @@ impl fmt::Display for UpstreamError {
             UpstreamError::Status(404) => WRONG_PATH.first([&404]),
             UpstreamError::Status(412) => CHUNKED.first([&412]),
             UpstreamError::Status(status @ 300..=399) => REDIRECT.first([status]),
+            UpstreamError::Status(status @ passed::LOOP_DETECTED) => CAME_BACK.first([status]),
             UpstreamError::Status(status) => BARE_STATUS.first([status]),
             UpstreamError::Unreachable(what) => {
                 let failure = match what.stage() {
@@ -397,6 +406,7 @@ mod tests {
         for (err, expected) in [
             (UpstreamError::Status(404), Some(3600)),
             (UpstreamError::Status(412), Some(3600)),
+            (UpstreamError::Status(508), Some(300)),
             (UpstreamError::Status(302), None),
             (UpstreamError::Status(502), None),
             (unreachable(true), None),
@@ -421,6 +431,7 @@ mod tests {
             (UpstreamError::Status(408), true),
             (UpstreamError::Status(412), false),
             (UpstreamError::Status(502), true),
+            (UpstreamError::Status(508), false),
         ] {
             assert_eq!(err.may_have_minted(), expected, "{err}");
         }

@@ -15,6 +15,7 @@ pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod error;
 pub(crate) mod mirror;
+pub(crate) mod passed;
 pub(crate) mod ping;
 pub(crate) mod roots;
 pub(crate) mod wechat;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
+use super::passed;
 use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
     TokenSource, UpstreamError,
@@ -221,8 +222,8 @@ pub(crate) fn read_liveness(
 
 /// Parses the body of a response by WeChat, which always is a JSON object.
 pub(super) fn parse_object(response: &HttpResponse) -> Result<Value, UpstreamError> {
-    // WeChat never redirects: a redirect comes from another server, whatever its body says.
-    if (300..400).contains(&response.status) {
+    // WeChat never redirects: a redirect comes from another server, whatever its body says. So does word of a loop.
+    if (300..400).contains(&response.status) || response.status == passed::LOOP_DETECTED {
         return Err(UpstreamError::Status(response.status));
     }
     // Lossy: a gateway may have broken the encoding of errmsg, and the errcode still counts.

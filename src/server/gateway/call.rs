@@ -13,7 +13,7 @@ use super::admission::Admitted;
 use super::connections::PooledConnection;
 use super::error::GatewayError;
 use super::headers;
-use super::{Gateway, Mark, PASSED};
+use super::{Gateway, PASSED};
 use crate::accounts::Accounts;
 use crate::language::bilingual;
 use crate::log::info;
@@ -21,6 +21,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenDemand, Unavailable};
 use crate::server::state::ServerState;
 use crate::upstream::api_servers::ApiServers;
+use crate::upstream::passed;
 
 /// How long a call waits for a token where there is none, so that the client is answered within 2.5 s.
 const TOKEN_PATIENCE: Duration = Duration::from_millis(2300);
@@ -108,12 +109,10 @@ impl<'a> ForwardedCall<'a> {
         obtained.map_err(GatewayError::NoToken)
     }
 
-    /// Begins the request to WeChat on this connection, with a body of this length, of which this is the first piece. `mark` is
-    /// that of this gateway.
+    /// Begins the request to WeChat on this connection, with a body of this length, of which this is the first piece.
     pub(super) fn begin(
         &self,
         connection: &mut PooledConnection,
-        mark: &Mark,
         token: Option<&Secret>,
         length: u64,
         body: Bytes,
@@ -128,7 +127,7 @@ impl<'a> ForwardedCall<'a> {
             out.extend_from_slice(target.as_bytes());
             out.extend_from_slice(b" HTTP/1.1\r\n");
             headers::write_for_wechat(out, &head.headers, &head.method, server.authority(), length);
-            headers::write_line(out, &PASSED, &mark.0);
+            headers::write_line(out, &PASSED, passed::name().as_bytes());
             out.extend_from_slice(b"\r\n");
         });
         Ok(())

@@ -235,7 +235,7 @@ impl Gateway {
         let mut in_flight = call.in_flight();
         loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            call.begin(&mut connection, &self.mark, token, length, bytes.clone())?;
+            call.begin(&mut connection, token, length, bytes.clone())?;
             in_flight.is_sent = true;
             let answered = connection.answered(Instant::now() + patience).await;
             if is_kept && answered.as_ref().is_some_and(is_unsent) {
@@ -262,7 +262,7 @@ impl Gateway {
         let mut in_flight = call.in_flight();
         loop {
             let (mut connection, is_kept) = self.connection(call).await?;
-            call.begin(&mut connection, &self.mark, token, length, Bytes::new())?;
+            call.begin(&mut connection, token, length, Bytes::new())?;
             in_flight.is_sent = true;
             let answered = stream(&mut connection, body, length).await;
             in_flight.is_sent = false;

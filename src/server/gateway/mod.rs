@@ -13,11 +13,10 @@ mod receive;
 pub(crate) mod verdict;
 
 use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderName;
 
 #[cfg(test)]
 pub(crate) use self::admission::ALL as CALL_REFUSALS;
@@ -25,9 +24,10 @@ use self::connections::Pool;
 #[cfg(test)]
 pub(crate) use self::error::ALL as CALL_ERRORS;
 use self::path_faults::PathFaults;
+use crate::upstream::passed;
 
-/// Names the gateways that a call has passed. Not `Via`, by which other proxies are known.
-const PASSED: HeaderName = HeaderName::from_static("wxtoken-gateway");
+/// Names the processes of wxtoken that a request has passed.
+const PASSED: HeaderName = HeaderName::from_static(passed::HEADER);
 
 /// What all calls share. Belongs to the listener's thread.
 #[derive(Default)]
@@ -38,22 +38,10 @@ pub(crate) struct Gateway {
     held: Cell<usize>,
     /// How many calls are under way.
     calls: Rc<Cell<usize>>,
-    mark: Mark,
 }
 
-/// What tells this gateway from others, of this host or another one.
-struct Mark(HeaderValue);
-
-impl Default for Mark {
-    fn default() -> Mark {
-        Mark(HeaderValue::from(RandomState::new().hash_one(())))
-    }
-}
-
-impl Gateway {
-    /// Whether a request with these headers is a call of this gateway's own: an address that is WeChat's according to the
-    /// configuration leads back here.
-    pub(crate) fn has_sent(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(PASSED).iter().any(|mark| mark == self.mark.0)
-    }
+/// Whether a request with these headers is of this process itself: an address that is WeChat's according to the configuration
+/// leads back here.
+pub(crate) fn has_sent(headers: &HeaderMap) -> bool {
+    headers.get_all(PASSED).iter().any(|name| name == passed::name())
 }

@@ -36,8 +36,8 @@ use crate::server::access::keys::{self, AccountScope, Key, Keys};
 use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::token_loop::LoopCounter;
-use crate::server::gateway::Gateway;
 use crate::server::gateway::error::GatewayError;
+use crate::server::gateway::{self, Gateway};
 use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
 
@@ -102,7 +102,8 @@ pub(crate) async fn handle(
     let answer = async {
         certificate?;
         // Before a check that would refuse this server as a client of its own.
-        if is_api && gateway.has_sent(&head.headers) {
+        let is_wechats = is_api || matches!(route, Ok(Route::Sdk(_)));
+        if is_wechats && gateway::has_sent(&head.headers) {
             return Ok(Reply::ApiError(GatewayError::Loop));
         }
         client = forwarded::client_address(&head.headers, connection.peer, access.proxies())?;

@@ -256,6 +256,17 @@ fn a_base_url_that_leads_back_to_the_gateway_is_a_loop_and_is_said() {
 }
 
 #[test]
+fn a_token_request_that_comes_back_is_a_loop_and_is_said() {
+    let (address, leads_to) = detour();
+    let sandbox = Sandbox::with_base_url(&format!("http://{address}"));
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    leads_to.send(server.address()).unwrap();
+    for path in ["/token", "/cgi-bin/x"] {
+        eventually("it is said", || server.get(path).body.contains("came back to this wxtoken"));
+    }
+}
+
+#[test]
 fn a_loop_of_two_gateways_is_found_and_a_chain_is_none() {
     let (first_address, leads_to_first) = detour();
     let (second_address, leads_to_second) = detour();
