@@ -28,7 +28,8 @@ pub(crate) struct ApiServer {
 /// Makes the [`ApiServers`] of many accounts. Accounts with one CA file share its TLS configuration.
 pub(crate) struct ApiServersReader<'a> {
     connector: &'a Connector,
-    tls: HashMap<Option<PathBuf>, Arc<rustls::ClientConfig>>,
+    /// By the CA file, and by whether any connection is by TLS.
+    tls: HashMap<(Option<PathBuf>, bool), Arc<rustls::ClientConfig>>,
 }
 
 impl<'a> ApiServersReader<'a> {
@@ -59,17 +60,22 @@ impl<'a> ApiServersReader<'a> {
             };
             Ok(ApiServer { base, proxy })
         };
+        let tls = self.tls(config, &bases)?;
         let servers = bases.into_iter().map(server).collect::<Result<_>>()?;
-        Ok(Arc::new(ApiServers { servers, tls: self.tls(config)? }))
+        Ok(Arc::new(ApiServers { servers, tls }))
     }
 
-    fn tls(&mut self, config: &UpstreamConfig) -> Result<Arc<rustls::ClientConfig>> {
-        if let Some(known) = self.tls.get(&config.ca_file) {
+    fn tls(
+        &mut self,
+        config: &UpstreamConfig,
+        bases: &[BaseUrl],
+    ) -> Result<Arc<rustls::ClientConfig>> {
+        let key = (config.ca_file.clone(), connect::speaks_tls(config, bases));
+        if let Some(known) = self.tls.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let roots = self.connector.roots(config.ca_file.as_deref())?;
-        let tls = Arc::new(roots.pool_config());
-        self.tls.insert(config.ca_file.clone(), Arc::clone(&tls));
+        let tls = Arc::new(self.connector.roots(config, bases)?.pool_config());
+        self.tls.insert(key, Arc::clone(&tls));
         Ok(tls)
     }
 }

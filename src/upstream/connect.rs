@@ -18,7 +18,7 @@ use super::wechat::WeChat;
 use crate::error::{Exit, both, in_order};
 use crate::message::messages;
 use crate::model::account::Account;
-use crate::model::address::endpoint::BaseUrl;
+use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::os::file::version::FileVersion;
@@ -79,12 +79,18 @@ impl Connector {
 
     fn client(&self, config: &UpstreamConfig) -> Result<Client> {
         let bases = bases(&config.base_urls)?;
-        Client::new(&bases, config.proxy.as_ref(), self.roots(config.ca_file.as_deref())?)
+        let roots = self.roots(config, &bases)?;
+        Client::new(&bases, config.proxy.as_ref(), roots)
     }
 
-    /// Returns the common roots, with those of the CA file if there is one.
-    pub(super) fn roots(&self, ca_file: Option<&Path>) -> Result<TrustedRoots> {
-        ca_file.map_or_else(|| self.common_roots(), |path| self.roots_of_file(path))
+    /// Returns the common roots, with those of the CA file if there is one. Where no certificate is verified, there are none,
+    /// and a CA store of the system that cannot be used is no error.
+    pub(super) fn roots(&self, config: &UpstreamConfig, bases: &[BaseUrl]) -> Result<TrustedRoots> {
+        match &config.ca_file {
+            Some(path) => self.roots_of_file(path),
+            None if speaks_tls(config, bases) => self.common_roots(),
+            None => TrustedRoots::none(),
+        }
     }
 
     fn common_roots(&self) -> Result<TrustedRoots> {
@@ -116,6 +122,12 @@ messages! {
         "Give the AppSecret (secret_file).", "there is no AppSecret";
         "请提供 AppSecret（secret_file）。", "没有 AppSecret";
     }
+}
+
+/// Whether a connection to one of these servers, or to a proxy on the way there, may be by TLS.
+pub(super) fn speaks_tls(config: &UpstreamConfig, bases: &[BaseUrl]) -> bool {
+    let has_proxy = |base| !matches!(Proxy::from_environment(base), Ok(None));
+    config.proxy.is_some() || bases.iter().any(|base| base.is_https() || has_proxy(base))
 }
 
 /// Parses base URLs.

@@ -31,6 +31,11 @@ impl TrustedRoots {
         TrustedRoots::trusting(beside_public(&[], &CaStore::default())).unwrap()
     }
 
+    /// Returns no roots, for connections without TLS: no server would be trusted.
+    pub(crate) fn none() -> Result<TrustedRoots> {
+        TrustedRoots::trusting(RootCertStore::empty())
+    }
+
     /// Returns Mozilla's roots and those of the system's CA store. Fails if the environment names one that cannot be used.
     pub(crate) fn of_system() -> Result<TrustedRoots> {
         TrustedRoots::trusting(beside_public(&[], system()?))

@@ -147,6 +147,14 @@ fn a_ca_store_that_the_environment_names_is_trusted_beside_the_ca_file() {
         run(&["check"], variable, value).prints(&[&says]);
     }
     fetch("SSL_CERT_FILE", &other, &["--ca-file", &ca]).exits(0).silent();
+    // Without TLS there is nothing to verify, and the store is not read.
+    let plain = WeChat::start();
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let sandbox = Sandbox::new(&plain);
+        let mut command = sandbox.command(&["fetch"]);
+        command.env(variable, "/nonexistent");
+        Run::new(command).exits(0).silent();
+    }
     let asked = wechat.asked();
     fetch("SSL_CERT_FILE", &other, &[]).exits(5).says(&["UnknownIssuer"]);
     fetch("SSL_CERT_FILE", "", &[]).exits(5).says(&["UnknownIssuer"]);
