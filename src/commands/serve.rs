@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -49,7 +50,8 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         Some(false) => Secrets::Unneeded,
         None => Secrets::NeededToRefresh,
     };
-    let config = Config::read(common, &args.account, secrets)?;
+    let path = config::path(common, &args.account);
+    let config = Config::read_from(path.as_deref(), common, &args.account, secrets)?;
     let leftover = config.leftover();
     let settings = config.serve(args);
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
@@ -59,6 +61,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     let reader = SettingsReader {
         common: common.clone(),
         args: args.clone(),
+        path,
         secrets,
         settings_at_start: settings.clone(),
         resources: AccountResources { connector: Arc::default(), environment: environment.clone() },
@@ -189,6 +192,9 @@ fn status(accounts: usize, addresses: &[String]) -> String {
 struct SettingsReader {
     common: CommonArgs,
     args: ServeArgs,
+    /// The config file, as it was found at the start. A reload does not look for another one: if this one is gone for a
+    /// moment, its access rules would be, too.
+    path: Option<PathBuf>,
     secrets: Secrets,
     /// The settings with which the process started. Some of them cannot change while it runs.
     settings_at_start: ServeSettings,
@@ -205,10 +211,9 @@ impl SettingsReader {
     }
 
     fn read(&self, files: &mut WatchedFiles) -> Result<Make<ServerSettings>> {
-        if let Some(path) = config::path(&self.common, &self.args.account) {
-            files.add(&path);
-        }
-        let config = Config::read(&self.common, &self.args.account, self.secrets)?;
+        let path = self.path.as_deref();
+        path.into_iter().for_each(|path| files.add(path));
+        let config = Config::read_from(path, &self.common, &self.args.account, self.secrets)?;
         let settings = config.serve(&self.args);
         let sources = sources(&settings, config.allowed());
         let mode = settings.refresh.then(|| config.mode(self.args.mode));

@@ -82,8 +82,18 @@ impl<'a> Config<'a> {
         given: &'a cli::AccountArgs,
         secrets: Secrets,
     ) -> anyhow::Result<Config<'a>> {
-        let file = match path(common, given) {
-            Some(path) => ConfigFile::read(&path, secrets)?,
+        Config::read_from(path(common, given).as_deref(), common, given, secrets)
+    }
+
+    /// Does the same with the config file at `path`, for a process that has found out before where it is.
+    pub(crate) fn read_from(
+        path: Option<&Path>,
+        common: &'a cli::CommonArgs,
+        given: &'a cli::AccountArgs,
+        secrets: Secrets,
+    ) -> anyhow::Result<Config<'a>> {
+        let file = match path {
+            Some(path) => ConfigFile::read(path, secrets)?,
             None => ConfigFile::default(),
         };
         let needs_secrets = secrets.are_needed(&file);

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+use crate::files::{OTHER_USER, by_other_user, open_to_all};
 use crate::support::*;
 
 const TOKEN: &str = "T0KEN_that_no_other_client_may_see_0123456789abcdefghijklmnopqrstuvwxyz";
@@ -567,4 +568,75 @@ fn a_stranger_makes_no_call_through_the_gateway() {
         assert_eq!(answer.json()["errcode"], 40125, "{answer:?}");
     }
     assert_eq!(wechat.calls(), calls, "nothing has reached WeChat");
+}
+
+/// The config that is found without `-c` has the only rules there are: without it, account `default` would be anyone's on this
+/// host.
+#[needs(root)]
+#[test]
+fn promise_6_a_config_that_is_gone_or_closed_for_a_moment_opens_nothing() {
+    let sandbox = sandbox();
+    let program = open_to_all(&sandbox);
+    let home = sandbox.path("home");
+    let config = home.join(".config/wxtoken/wxtoken.toml");
+    let dir = config.parent().unwrap();
+    std::fs::create_dir_all(dir).unwrap();
+    let friend = new_key(&["friend"]);
+    write_with_mode(&home.join("keys"), &friend.line, 0o644);
+    let state = sandbox.path("state");
+    let rules = format!("dir = {state:?}\n[serve]\nkeys = {:?}\n", home.join("keys"));
+    let account = format!("[account.default]\nappid = \"{APPID}\"\n");
+    write_with_mode(&config, &format!("{rules}{account}"), 0o644);
+    // Without the config, the document of account `default` would be found all the same.
+    let chowned = std::process::Command::new("chown")
+        .arg("-R")
+        .arg(OTHER_USER.to_string())
+        .args([&home, &state])
+        .status();
+    assert!(chowned.unwrap().success());
+    let command = |words: &[&str]| {
+        let mut command = wxtoken();
+        command.args(words).env("HOME", &home).env("STATE_DIRECTORY", &state);
+        command.env_remove("XDG_CONFIG_HOME");
+        by_other_user(&program, &command)
+    };
+    let log = sandbox.path("log");
+    let stderr = std::fs::File::create(&log).unwrap();
+    let serve = command(&["serve", "-v", "--listen", "127.0.0.1:0"]);
+    let server = Server::start_with_stderr(serve, 1, stderr);
+    let said = |text: &str| std::fs::read_to_string(&log).unwrap().matches(text).count();
+    let mode = |mode| {
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let stays = "the last good accounts and access rules stay";
+    assert_eq!(server.get("/token").status, 401);
+
+    // Replaced in two steps.
+    let aside = home.join("aside");
+    std::fs::rename(&config, &aside).unwrap();
+    eventually("the loss is told", || said(stays) == 1);
+    assert_eq!(server.get("/token").status, 401);
+    server.signal("HUP");
+    eventually("it is told again", || said(stays) == 2);
+    assert_eq!(server.get("/token").status, 401);
+
+    // The one that comes back is followed.
+    let name = "[account.other]\nappid = \"wxfedcba9876543210\"\n";
+    write_with_mode(&aside, &format!("{rules}{account}{name}"), 0o644);
+    std::fs::rename(&aside, &config).unwrap();
+    eventually("the config is read again", || said("read accounts and access rules again") == 1);
+    assert_eq!(server.get("/token").status, 401);
+
+    // Closed to the server, and to all other verbs.
+    mode(0o000);
+    eventually("it is told", || said(stays) == 3);
+    assert_eq!(server.get("/token").status, 401);
+    for verb in ["get", "fetch", "status", "check", "serve"] {
+        let ran = Run::new(command(&[verb])).exits(2);
+        assert!(ran.stderr.contains("wxtoken.toml"), "{verb}: {}", ran.stderr);
+        assert!(!ran.stdout.contains(TOKEN), "{verb}");
+    }
+    mode(0o755);
+    eventually("it is read again", || said("read accounts and access rules again") == 2);
+    assert_eq!(server.get("/token").status, 401);
 }
