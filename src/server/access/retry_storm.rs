@@ -3,15 +3,16 @@
 //!
 //! A single repeated request proves nothing: fifty workers of one host start together, and SDKs that do not cache a token
 //! near its end ask for it with each of their calls. So a repeated request only makes the token be verified, which costs the
-//! client nothing. All that ask from one address with one key are one client here. Reads no clock.
+//! client nothing. All that ask from one network ([`NetworkId`]) with one key are one client here. Reads no clock.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::peer::Peer;
+use super::peer::NetworkId;
 use crate::model::status::LiveToken;
 
 /// A client that asks again this soon for a token may have been refused with it: an SDK's cache keeps a token that has
@@ -23,20 +24,17 @@ pub(crate) const SUSPICIOUS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const FAILURE_LIMIT: u32 = 10;
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many clients without a token are remembered. Loops of further ones are not found.
+/// How many clients without a token are remembered.
 const MAX_FAILING: usize = 1024;
 
-/// How many clients are remembered, in one or two megabytes. Tokens are not verified for clients beyond that number.
+/// How many clients are remembered, in one or two megabytes.
 const MAX_CLIENTS: usize = 16_384;
-
-/// How often, at most, the clients that can be forgotten are searched for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What distinguishes one client from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientId {
     pub(crate) account: String,
-    pub(crate) peer: Peer,
+    pub(crate) network: NetworkId,
     /// The name of the client's key.
     pub(crate) key: Option<Arc<str>>,
 }
@@ -44,11 +42,41 @@ pub(crate) struct ClientId {
 /// The tokens that were handed out recently, by client.
 #[derive(Debug, Default)]
 pub(crate) struct RetryStorms {
-    last: HashMap<ClientId, LastHandout>,
-    /// When outdated entries were last removed from `last`.
-    swept_at: Option<Instant>,
-    /// The answers without a token, by a client's address and key.
-    failures: HashMap<(Peer, Option<Arc<str>>), FailedRequests>,
+    last: Latest<ClientId, LastHandout, MAX_CLIENTS>,
+    /// The answers without a token, by a client's network and key.
+    failures: Latest<(NetworkId, Option<Arc<str>>), FailedRequests, MAX_FAILING>,
+}
+
+/// A map of at most `MAX` entries. Newcomers push out those that were looked for longest ago, so that no number of clients
+/// keeps another from being remembered.
+#[derive(Debug)]
+struct Latest<K, V, const MAX: usize> {
+    /// What was looked for since the last exchange of the halves, up to half of the entries.
+    newer: HashMap<K, V>,
+    older: HashMap<K, V>,
+}
+
+impl<K, V, const MAX: usize> Default for Latest<K, V, MAX> {
+    fn default() -> Self {
+        Latest { newer: HashMap::new(), older: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash, V, const MAX: usize> Latest<K, V, MAX> {
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        if let Some((key, value)) = self.older.remove_entry(key) {
+            self.insert(key, value);
+        }
+        self.newer.get_mut(key)
+    }
+
+    /// Adds an entry that is not there.
+    fn insert(&mut self, key: K, value: V) {
+        if self.newer.len() >= MAX / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, value);
+    }
 }
 
 /// The answers without a token that a client got in a row.
@@ -83,7 +111,7 @@ impl RetryStorms {
         now: Instant,
     ) -> bool {
         let Some(last) = self.last.get_mut(client) else {
-            self.remember(client, token, now);
+            self.last.insert(client.clone(), LastHandout::new(token, now));
             return false;
         };
         let last = std::mem::replace(last, LastHandout::new(token, now));
@@ -106,21 +134,16 @@ impl RetryStorms {
     /// loop. Requests that waited together count as one.
     pub(crate) fn note_failure(
         &mut self,
-        client: (Peer, Option<Arc<str>>),
+        client: (NetworkId, Option<Arc<str>>),
         asked_at: Instant,
         now: Instant,
     ) -> bool {
-        let is_over =
-            |failed: &FailedRequests| now.duration_since(failed.first_at) > FAILURE_INTERVAL;
-        if self.failures.len() >= MAX_FAILING && !self.failures.contains_key(&client) {
-            self.failures.retain(|_, failed| !is_over(failed));
-            if self.failures.len() >= MAX_FAILING {
-                return false;
-            }
-        }
-        let new = FailedRequests { first_at: now, last_at: now, count: 0 };
-        let failed = self.failures.entry(client).or_insert_with(|| new);
-        if is_over(failed) {
+        let Some(failed) = self.failures.get_mut(&client) else {
+            let first = FailedRequests { first_at: now, last_at: now, count: 1 };
+            self.failures.insert(client, first);
+            return false;
+        };
+        if now.duration_since(failed.first_at) > FAILURE_INTERVAL {
             *failed = FailedRequests { first_at: now, last_at: now, count: 0 };
         }
         if failed.count == 0 || asked_at >= failed.last_at {
@@ -129,27 +152,10 @@ impl RetryStorms {
         failed.last_at = now;
         failed.count > FAILURE_LIMIT
     }
-
-    fn remember(&mut self, client: &ClientId, token: &LiveToken, now: Instant) {
-        if self.last.len() >= MAX_CLIENTS {
-            // A sweep for each new client would take too long where there are many.
-            if self.swept_at.is_some_and(|at| now.duration_since(at) < SWEEP_INTERVAL) {
-                return;
-            }
-            self.swept_at = Some(now);
-            self.last.retain(|_, last| now.duration_since(last.at) <= SUSPICIOUS_INTERVAL);
-            if self.last.len() >= MAX_CLIENTS {
-                return;
-            }
-        }
-        self.last.insert(client.clone(), LastHandout::new(token, now));
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use hyper::body::Bytes;
 
     use super::*;
@@ -161,8 +167,8 @@ mod tests {
     }
 
     fn client(last: u8) -> ClientId {
-        let peer = Peer::Ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
-        ClientId { account: "shop".to_owned(), peer, key: None }
+        let network = NetworkId::V4(u32::from_be_bytes([10, 0, 0, last]));
+        ClientId { account: "shop".to_owned(), network, key: None }
     }
 
     #[test]
@@ -181,22 +187,24 @@ mod tests {
     }
 
     #[test]
-    fn at_most_16384_clients_are_remembered_and_outdated_ones_are_forgotten() {
-        let (mut storms, start) = (RetryStorms::default(), Instant::now());
+    fn any_number_of_other_clients_keeps_no_new_one_from_being_remembered() {
+        let (mut storms, now) = (RetryStorms::default(), Instant::now());
         let t1 = token(1, 7200);
-        for n in 0..=MAX_CLIENTS {
-            storms.note_handout(
-                &ClientId { account: n.to_string(), ..client(1) },
-                &t1,
-                SOON,
-                start,
-            );
-        }
-        assert_eq!(storms.last.len(), MAX_CLIENTS);
-        let later = start + SUSPICIOUS_INTERVAL + Duration::from_secs(1);
-        assert!(!storms.note_handout(&client(2), &t1, SOON, later));
-        assert_eq!(storms.last.len(), 1);
-        assert!(storms.note_handout(&client(2), &t1, SOON, later));
+        let other = |n: usize| ClientId { network: NetworkId::V6(n as u64), ..client(1) };
+        let mut note = |client: &ClientId| storms.note_handout(client, &t1, SOON, now);
+        assert!((0..2 * MAX_CLIENTS).all(|n| !note(&other(n))));
+        assert!(!note(&client(2)));
+        assert!((0..MAX_CLIENTS / 2 - 1).all(|n| !note(&other(n))), "forgotten");
+        assert!(note(&client(2)), "one that was seen lately is remembered");
+        assert!((0..MAX_CLIENTS / 2 - 1).all(|n| !note(&other(1_000_000 + n))));
+        assert!(note(&client(2)), "and stays so while it is seen");
+        assert!(storms.last.newer.len() + storms.last.older.len() <= MAX_CLIENTS);
+
+        let mut fails = |network| storms.note_failure((network, None), now, now);
+        assert!((0..2 * MAX_FAILING).all(|n| !fails(NetworkId::V6(n as u64))));
+        let looped = (0..=FAILURE_LIMIT).filter(|_| fails(NetworkId::Unix)).count();
+        assert_eq!(looped, 1);
+        assert!(storms.failures.newer.len() + storms.failures.older.len() <= MAX_FAILING);
     }
 
     #[test]
@@ -213,13 +221,16 @@ mod tests {
      {
         let (mut storms, start) = (RetryStorms::default(), Instant::now());
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let one = || (client(1).peer, None);
+        let one = || (client(1).network, None);
         let looped =
             (0..100).filter(|nth| storms.note_failure(one(), at(nth * 2), at(nth * 2 + 1)));
         assert_eq!(looped.count(), 90);
-        assert!(!storms.note_failure((client(2).peer, None), at(200), at(200)), "another client");
+        assert!(
+            !storms.note_failure((client(2).network, None), at(200), at(200)),
+            "another client"
+        );
         assert!(!storms.note_failure(one(), at(1100), at(1100)), "a second later");
-        let another = || (client(1).peer, Some(Arc::from("php")));
+        let another = || (client(1).network, Some(Arc::from("php")));
         assert!((0..100).all(|nth| !storms.note_failure(another(), at(0), at(2500 + nth))));
         assert!((0..100).all(|nth| !storms.note_failure(
             another(),

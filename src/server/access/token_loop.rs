@@ -129,21 +129,19 @@ impl RepeatedHandout {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use hyper::body::Bytes;
 
     use super::*;
     use crate::model::status::TokenEvidence::{Honoured, InDoubt, None as NotAsked};
-    use crate::server::access::peer::Peer;
+    use crate::server::access::peer::NetworkId;
 
     fn token(generation: u64, life: u64) -> LiveToken {
         LiveToken { json: Bytes::new(), life: Duration::from_secs(life), generation }
     }
 
     fn client(last: u8) -> ClientId {
-        let peer = Peer::Ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
-        ClientId { account: "shop".to_owned(), peer, key: None }
+        let network = NetworkId::V4(u32::from_be_bytes([10, 0, 0, last]));
+        ClientId { account: "shop".to_owned(), network, key: None }
     }
 
     /// Returns after how many handouts at this pace, of `most`, a client is in a loop.

@@ -59,7 +59,7 @@ impl RequestContext<'_> {
 
     /// Notes a request that gets no token. Returns whether the client asks in a loop.
     fn note_failure(self, asked_at: Instant) -> bool {
-        let client = (self.client, self.key_name.get().cloned());
+        let client = (self.client.network_id(), self.key_name.get().cloned());
         self.state.storms.borrow_mut().note_failure(client, asked_at, self.now())
     }
 
@@ -117,7 +117,7 @@ impl RequestContext<'_> {
     ) -> Result<LiveToken, Rejection> {
         let client = ClientId {
             account: self.accounts().names()[account].clone(),
-            peer: self.client,
+            network: self.client.network_id(),
             key: key.map(|key| Arc::clone(&key.name)),
         };
         // Where SDKs are told a shorter life, they ask again in time for a token that has died.
