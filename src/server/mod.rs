@@ -63,6 +63,9 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the other files wait for the settings at each check.
 const SETTINGS_HEAD_START: Duration = Duration::from_millis(500);
 
+/// After this time systemd is told that a reload is over, although a file has not been read yet: it is followed further.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the server is started with.
 pub(crate) struct Options {
     pub(crate) settings: Reloaded<ServerSettings>,
@@ -169,7 +172,7 @@ async fn run_until(
 }
 
 /// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread, and no file waits for
-/// another one: what admits clients is withdrawn in time, whatever is wrong with the rest.
+/// another one: what admits clients is withdrawn in time, and a new AppSecret is used, whatever is wrong with the rest.
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,7 +191,7 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
         });
         // A key may be for an account that is new.
         settings.ended_within(SETTINGS_HEAD_START).await;
-        let parts = vec![
+        let mut parts = vec![
             settings,
             Task::start(&transport, async move |transport| {
                 transport.state.snapshot.update_allow_file(is_requested).await;
@@ -208,16 +211,35 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
                 }
             }),
         ];
-        updates.retain(|update| !update.has_ended());
-        updates.push(Task::start(&transport, async move |transport| {
-            for part in parts {
-                part.ended().await;
-            }
-            if is_requested {
+        if is_requested {
+            // Accounts that the settings are still to bring have read their secrets by then.
+            parts.push(Task::start(&transport, async move |transport| {
                 transport.state.snapshot.get().accounts.hangup().await;
-                systemd::reloaded();
-            }
+            }));
+        }
+        updates.retain(|update| !update.has_ended());
+        updates.push(Task::start(&transport, async move |_| {
+            let reloaded = || {
+                if is_requested {
+                    systemd::reloaded();
+                }
+            };
+            complete(parts, RELOAD_PATIENCE, reloaded).await;
         }));
+    }
+}
+
+/// Waits for the parts of a reload. Calls `reloaded` when all of them have ended, or have taken longer than `patience`.
+async fn complete(parts: Vec<Task>, patience: Duration, reloaded: impl FnOnce()) {
+    let mut all = pin!(async {
+        for part in parts {
+            part.ended().await;
+        }
+    });
+    let is_late = timeout(patience, all.as_mut()).await.is_err();
+    reloaded();
+    if is_late {
+        all.await;
     }
 }
 
@@ -288,6 +310,34 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+
+    #[test]
+    fn a_reload_is_over_for_systemd_although_a_file_hangs() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let told = Rc::new(Cell::new(0));
+            let tell = || {
+                let told = Rc::clone(&told);
+                move || told.set(told.get() + 1)
+            };
+            let never = || Task(spawn_local(pending()));
+            let quick = || Task(spawn_local(async {}));
+            // Without a file that hangs it is told at once, however much patience there is.
+            complete(vec![quick(), quick()], Duration::MAX, tell()).await;
+            assert_eq!(told.get(), 1);
+            let (go_on, hanging) = tokio::sync::oneshot::channel::<()>();
+            let part = Task(spawn_local(async move { drop(hanging.await) }));
+            let late = spawn_local(complete(vec![part, quick()], Duration::ZERO, tell()));
+            let patient = spawn_local(complete(vec![quick(), never()], Duration::MAX, tell()));
+            while told.get() < 2 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!late.is_finished(), "the file that hangs is still followed");
+            go_on.send(()).expect("it is awaited");
+            late.await.expect("it ends");
+            assert_eq!((told.get(), patient.is_finished()), (2, false));
+        });
+    }
 
     #[test]
     fn a_server_ends_if_it_could_accept_or_reload_no_longer() {
