@@ -300,6 +300,7 @@ impl TokenHolders {
         // Enough for two days of twelve tokens and some more.
         if self.by_token.len() > 32 * self.noted.len() {
             self.by_token.clear();
+            self.noted.fill(None);
         }
         self.by_token.insert(self.hasher.hash_one(secret.expose()), account);
         self.noted[account] = Some(token.generation);
@@ -367,6 +368,25 @@ mod tests {
         assert_eq!(accounts.token(1), None);
         assert_eq!(accounts.holder_of("T1"), Some(2));
         assert_eq!(accounts.holder_of("T2"), None);
+    }
+
+    #[test]
+    fn a_quiet_accounts_token_is_noted_again_after_another_account_had_many() {
+        let mut holders = TokenHolders::new(2);
+        let token = |generation| LiveToken {
+            json: Default::default(),
+            life: Duration::from_secs(7200),
+            generation,
+        };
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let mut note = |account, text: &str, generation| {
+            holders.note(account, &secret(text), &token(generation));
+        };
+        note(1, "quiet", 1);
+        (0..66).for_each(|n| note(0, &format!("T{n}"), n));
+        note(1, "quiet", 1);
+        assert_eq!(holders.guess("quiet"), Some(1));
+        assert_eq!(holders.guess("T65"), Some(0));
     }
 
     fn refreshed(account: Account, line: usize) -> AccountPlan {
