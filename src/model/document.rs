@@ -396,6 +396,15 @@ impl Document {
         self.created_at.wall_by_clock_of(now)
     }
 
+    /// Returns until when what is [left](Document::left) lasts, by the wall clock of `now`: the time of expiry, but for a document
+    /// from the future.
+    pub(crate) fn lasts_until(&self, now: Timestamp) -> UtcDateTime {
+        match self.is_from_future(now) {
+            true => now.wall.saturating_add(self.left(now).try_into().unwrap_or_default()),
+            false => self.expires_at(now),
+        }
+    }
+
     /// Returns the time of expiry, by the wall clock of `now`.
     pub(crate) fn expires_at(&self, now: Timestamp) -> UtcDateTime {
         let expires_in = time::Duration::seconds(self.expires_in.as_secs() as i64);

@@ -160,6 +160,7 @@ pub(crate) struct DocumentStatus {
 pub(crate) struct Published {
     pub(crate) appid: String,
     pub(crate) created_at: UtcDateTime,
+    /// When it ends; of a document from the future, when the life ends that may be promised for it now.
     pub(crate) expires_at: UtcDateTime,
     /// The life it had when it was new.
     pub(crate) expires_in: Duration,
@@ -330,7 +331,7 @@ impl Published {
         Published {
             appid: document.appid.clone(),
             created_at: document.created_at(now),
-            expires_at: document.expires_at(now),
+            expires_at: document.lasts_until(now),
             expires_in: document.expires_in,
             life,
             is_due: document.is_due(now, rules, margin),
@@ -391,6 +392,20 @@ mod tests {
             assert_eq!(status.tickets[0].1.state(), state, "{left}");
             assert_eq!(status.token.life(), Duration::from_secs(left));
             assert_eq!(status.token.is_live(), left > 0);
+        }
+    }
+
+    #[test]
+    fn a_document_from_the_future_ends_when_what_is_promised_of_it_does() {
+        let token = Secret::new("T".to_owned());
+        let created_at = Timestamp::of_wall(NOW.wall + Duration::from_secs(3_000_000_000));
+        let document = Document::new("wx1", token, Duration::from_secs(7200), created_at);
+        let status = status(Rules::Stable, Ok(&document));
+        for document in [&status.token, &status.tickets[0].1] {
+            let published = document.published.as_ref().expect("it is published");
+            assert_eq!(published.life, Duration::from_secs(300));
+            assert_eq!(published.expires_at, NOW.wall + published.life);
+            assert_eq!((published.created_at, published.is_due), (created_at.wall, true));
         }
     }
 
