@@ -26,7 +26,7 @@ use crate::model::api::Rules;
 use crate::model::document::{self, Document};
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
-use crate::model::status::TokenRequest;
+use crate::model::status::{DocumentStatus, TokenRequest};
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::ending::{self, Ending, Finishing};
 use crate::os::signals::SignalDeferral;
@@ -155,6 +155,10 @@ impl AccountFetch<'_> {
         if let Some(memory) = &mut refresh.memory {
             memory.keeps_honoured = true;
         }
+        let is_rejected_published = match request {
+            TokenRequest::OtherThan(rejected) => self.is_published(rejected),
+            TokenRequest::Live | TokenRequest::New => false,
+        };
         let outcome = refresh.run(request, self.deadline);
         self.conditions.note(&DocumentKind::Token, request, &outcome);
         let outcome = outcome.map_err(|failure| {
@@ -199,6 +203,19 @@ impl AccountFetch<'_> {
             }
             (Outcome::Confirmed(document), TokenRequest::Live) => {
                 info!(event = "token_confirmed", account = name; "fetch: {name}: WeChat confirmed token {}", describe(document));
+            }
+            (Outcome::Renewed(document), TokenRequest::OtherThan(rejected))
+                if !is_rejected_published =>
+            {
+                let (rejected, new) = (rejected.fingerprint(), document.token.fingerprint());
+                let said = in_both(
+                    format!(
+                        "published token {}; the rejected token {rejected} was not the published one",
+                        describe(document)
+                    ),
+                    format!("发布了 token {new}；被拒绝的 token {rejected} 不是此前发布的 token"),
+                );
+                notice!(event = "token_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), TokenRequest::OtherThan(rejected)) => {
                 let said = in_both(
@@ -309,13 +326,21 @@ impl AccountFetch<'_> {
 
     /// Returns how long the published token is promised to live; zero if there is none.
     fn published_life(&self) -> Duration {
+        self.status().life()
+    }
+
+    /// Whether this token is the published one, expired or not.
+    fn is_published(&self, token: &Secret) -> bool {
+        self.status().published.is_ok_and(|it| it.fingerprint == token.fingerprint())
+    }
+
+    fn status(&self) -> DocumentStatus {
         documents::document_status(
             self.stores,
             self.account,
             &DocumentKind::Token,
             self.clock.now(),
         )
-        .life()
     }
 }
 

@@ -68,6 +68,11 @@ fn a_reported_token_is_replaced_or_kept_and_a_line_says_which_and_why() {
         let replaced = ["replaced token ", ": published token ", "已更换 token"];
         fetch_rejected(&sandbox, &token).exits(0).says(&replaced);
         assert_ne!(sandbox.token(), token, "{api}");
+        // Where the published one has expired, another one is published whichever was rejected.
+        sandbox.publish("T_OLD", 7200, 8000);
+        let published = ["published token ", "was not the published one", "不是此前发布的"];
+        let ran = fetch_rejected(&sandbox, "T_OTHER").exits(0).says(&published);
+        assert!(!ran.stderr.contains("replaced"), "{}", ran.stderr);
     }
 }
 
