@@ -77,7 +77,10 @@ pub(super) fn unusable(
         }
         Ok(published) if published.life < min_life => {
             let [life, min_life] = [published.life, min_life].map(humantime::format_duration);
-            messages::TOO_SHORT.first([&what, &life, &min_life, &fetch()])
+            match published.is_due {
+                true => messages::TOO_SHORT.first([&what, &life, &min_life, &fetch()]),
+                false => messages::NOT_DUE.first([&what, &life, &min_life]),
+            }
         }
         Ok(_) => return None,
         Err(Problem::Missing) => {

@@ -84,6 +84,10 @@ messages! {
         "Run {3}, or ask for less.", "the {0} has {1} left, less than --min-life {2}";
         "请运行 {3}，或调小 --min-life。", "{0} 剩余 {1}，少于 --min-life {2}";
     }
+    NOT_DUE<3> {
+        "Ask for less.", "the {0} has {1} left, less than --min-life {2}, and is not due yet: fetch would keep it";
+        "请调小 --min-life。", "{0} 剩余 {1}，少于 --min-life {2}，且尚未到刷新时间，fetch 不会更换";
+    }
     NO_DOCUMENT<4> {
         "Run {2}.", "no {0}: {1} does not exist{3}";
         "请运行 {2}。", "没有 {0}：{1} 不存在{3}";

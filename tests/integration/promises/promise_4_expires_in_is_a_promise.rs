@@ -51,7 +51,11 @@ fn min_life_is_what_the_caller_needs() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     sandbox.publish("T1", 7200, 6600);
     sandbox.run(&["get", "--min-life", "9m"]).exits(0);
-    sandbox.run(&["get", "--min-life", "601"]).exits(3).says(&["less than --min-life 10m 1s"]);
+    sandbox.run(&["get", "--min-life", "601"]).exits(3).says(&[
+        "less than --min-life 10m 1s",
+        "Ask for less",
+        "not due",
+    ]);
     sandbox.run(&["status", "-q", "--min-life", "9m"]).exits(0);
     sandbox.run(&["status", "-q", "--min-life", "601"]).exits(3);
 }
