@@ -17,7 +17,6 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
     ("accounts/mod.rs", 1, "the cause is an entry"),
     ("config/edit.rs", 1, "a fault of the program itself: the account has just been put in"),
     ("os/hook.rs", 1, "check says what to do about a hook"),
-    ("scheduler/job.rs", 1, "the cause is an entry"),
     ("server/gateway/body.rs", 1, "words of the connection, quoted by the gateway's own message"),
     (
         "server/gateway/connections/proxy.rs",

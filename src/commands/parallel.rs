@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::error::Exit;
+use crate::language::{Language, in_both};
 use crate::log;
 
 /// WeChat answers within about a fifth of a second, so a thousand accounts take some seconds.
@@ -95,9 +96,13 @@ impl RunProgress<'_> {
             let RunProgress { command, all, done, failed, .. } = self;
             let failed = match failed {
                 0 => String::new(),
-                failed => format!(", {failed} failed"),
+                failed => in_both(format!(", {failed} failed"), format!("，{failed} 个失败")),
             };
-            log::show_progress(&format!("{command}: {done} of {all} accounts{failed}"));
+            let progress = in_both(
+                format!("{command}: {done} of {all} accounts"),
+                format!("{command}：已完成 {done}/{all} 个账号"),
+            );
+            log::show_progress(&Language::of_process().resolve(&format!("{progress}{failed}")));
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::quota::ProbeReason;
 use super::settings::Settings;
+use crate::language::in_both;
 use crate::log::error;
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
@@ -158,7 +159,10 @@ impl UpstreamConnection {
             Ok(None) => {}
             // The next job fails with this error.
             Err(_) if lock(&self.upstream).is_none() => {}
-            Err(err) => error!("serve: {}: {err:#}; the last good AppSecret stays", self.name),
+            Err(err) => {
+                let rest = in_both("; the last good AppSecret stays", "；继续使用此前的 AppSecret");
+                error!("serve: {}: {err:#}{rest}", self.name);
+            }
         }
     }
 
