@@ -21,6 +21,9 @@ pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// five minutes. <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
 const MAX_WAIT_WHILE_DUE: Duration = Duration::from_secs(5 * 60);
 
+/// The wait after WeChat issued a dead token again.
+pub(super) const WAIT_AFTER_SAME_TOKEN: Duration = MAX_WAIT_WHILE_DUE;
+
 /// Returns the pause after the last of `in_a_row` failures (1 and up). `retry_after` is for how long another attempt is
 /// known to be pointless. Adds up to a tenth of jitter.
 pub(super) fn pause(in_a_row: u32, retry_after: Option<Duration>, random: u64) -> Duration {
@@ -56,14 +59,6 @@ pub(super) fn wait_while_due(rules: Rules, left: Duration) -> Duration {
         Rules::Stable => (left / 4).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
         Rules::Work => left.saturating_sub(MIN_INTERVAL).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
         // The mirrored wxtoken may have another one at any time.
-        Rules::Mirror => Duration::ZERO,
-    }
-}
-
-/// Returns the wait after WeChat issued a rejected token again.
-pub(super) fn wait_after_same_token(rules: Rules) -> Duration {
-    match rules {
-        Rules::Stable | Rules::Classic | Rules::Work => MAX_WAIT_WHILE_DUE,
         Rules::Mirror => Duration::ZERO,
     }
 }

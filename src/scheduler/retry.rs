@@ -39,14 +39,21 @@ impl Moment {
 /// The attempts to refresh one document.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
-    /// The number of resets at the start of the running attempt.
-    running: Option<u64>,
+    running: Option<RunningAttempt>,
     /// When the last attempt started.
     started_at: Option<Instant>,
     pub(super) failures: Failures,
     resets: u64,
     /// Whether no attempt has started since the last reset.
     is_reset: bool,
+}
+
+#[derive(Debug)]
+struct RunningAttempt {
+    /// The number of resets at its start.
+    resets: u64,
+    /// Whether it is the first one since a reset.
+    is_first: bool,
 }
 
 /// Whether an attempt may start now for a client that waits for the document.
@@ -66,13 +73,18 @@ impl Retry {
 
     /// Notes that an attempt starts. Returns whether it is the first since a reset.
     pub(super) fn start(&mut self, now: Instant) -> bool {
-        (self.running, self.started_at) = (Some(self.resets), Some(now));
-        mem::take(&mut self.is_reset)
+        let is_first = mem::take(&mut self.is_reset);
+        self.running = Some(RunningAttempt { resets: self.resets, is_first });
+        self.started_at = Some(now);
+        is_first
     }
 
-    /// Notes that the attempt has ended. Returns whether there was a reset since its start.
-    pub(super) fn finish(&mut self) -> bool {
-        self.running.take().is_some_and(|resets| resets != self.resets)
+    /// Notes that the attempt has ended. One that asked for nothing leaves it to the next to be the first since a reset.
+    /// Returns whether there was a reset since its start.
+    pub(super) fn finish(&mut self, is_asked: bool) -> bool {
+        let Some(attempt) = self.running.take() else { return false };
+        self.is_reset |= attempt.is_first && !is_asked;
+        attempt.resets != self.resets
     }
 
     /// Lets the next attempt start at once, because the operator may have fixed the cause of the last failure.

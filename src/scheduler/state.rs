@@ -59,6 +59,8 @@ pub(super) struct State {
     compares_secret: bool,
     /// Until then a token that is due is kept: it was due when WeChat issued it.
     not_before: Instant,
+    /// Until then WeChat is expected to issue the dead token again.
+    same_until: Instant,
     succeeded_at: Option<UtcDateTime>,
     next_at: Option<UtcDateTime>,
     /// The number of requests by result: a word and the errcode.
@@ -100,6 +102,7 @@ impl State {
             doubt: None,
             compares_secret: false,
             not_before: now,
+            same_until: now,
             succeeded_at: None,
             next_at: None,
             attempts: BTreeMap::new(),
@@ -224,7 +227,7 @@ impl State {
             (true, Ok(()), Ok(())) => Duration::ZERO,
             // Until then it may expire, or be replaced at WeChat by another program.
             (true, Ok(()), Err(unavailable)) => unavailable.retry_after.min(match self.rules {
-                Rules::Stable => until(self.not_before),
+                Rules::Stable => until(self.not_before.max(self.same_until)),
                 Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
         };
@@ -259,7 +262,8 @@ impl State {
 
     /// Notes that a job starts. Returns whether it is the first since a reset.
     pub(super) fn start(&mut self, job: Job, now: Instant) -> bool {
-        self.compares_secret = false;
+        // A job that begins with a probe may make no request, and then compares nothing.
+        self.compares_secret &= job != Job::Refresh;
         self.job = Some(job);
         self.retry.start(now)
     }
@@ -282,7 +286,8 @@ impl State {
             }
         }
         let Some(job) = self.job.take() else { return events };
-        let was_reset = self.retry.finish();
+        let is_asked = job == Job::Refresh || !report.attempts.is_empty();
+        let was_reset = self.retry.finish(is_asked);
         for attempt in &report.attempts {
             *self.attempts.entry(*attempt).or_default() += 1;
         }
@@ -308,9 +313,14 @@ impl State {
                 events.extend(self.note_success(&outcome, at));
             }
             // WeChat issued the rejected token again.
-            Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {
-                self.not_before = at.now + backoff::wait_after_same_token(self.rules);
-            }
+            Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => match self.rules {
+                // The mirrored wxtoken may have another one at any time.
+                Rules::Mirror => self.not_before = at.now,
+                // A token that is due is replaced on schedule all the same.
+                Rules::Stable | Rules::Classic | Rules::Work => {
+                    self.same_until = at.now + backoff::WAIT_AFTER_SAME_TOKEN;
+                }
+            },
             Some(Err(error)) => {
                 let failures = match report.ended_forced {
                     true => &mut self.forced_failures,
@@ -352,7 +362,7 @@ impl State {
 
     /// Lets everything be tried again at once, because the operator may have fixed the cause of a failure.
     pub(super) fn reset(&mut self, now: Instant) {
-        self.not_before = now;
+        (self.not_before, self.same_until) = (now, now);
         if let Some(doubt) = &mut self.doubt {
             doubt.probe_at = now;
         }

@@ -57,7 +57,7 @@ impl TicketSchedule {
         replaceable_in: Option<Duration>,
         at: Moment,
     ) -> Vec<Event> {
-        let was_reset = self.retry.finish();
+        let was_reset = self.retry.finish(true);
         self.waits_for_token = replaceable_in.is_some();
         let error = match outcome {
             Ok(outcome) => {

@@ -636,6 +636,35 @@ fn a_token_that_is_due_is_replaced_on_schedule_whatever_is_said_of_it() {
 }
 
 #[test]
+fn a_report_that_cannot_be_verified_does_not_move_the_refresh_of_a_token_that_is_due() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let document = sim.document("T1", 7200);
+    sim.pass(secs(6898));
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.probe(job, unknown());
+    sim.finish(outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
+    sim.pass(secs(2));
+    assert_eq!(sim.next(Some(&document)), (secs(0), Job::Refresh));
+}
+
+#[test]
+fn a_probe_leaves_what_an_operator_asked_for_to_the_next_request() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let document = sim.document("T1", 7200);
+    sim.pass(secs(100));
+    let now = sim.now();
+    sim.state.reset(now);
+    sim.state.note_secret();
+    let Step::Start(job) = sim.step(&verified(), Some("T1")) else { panic!("no job") };
+    sim.probe(job, Liveness::Alive);
+    sim.finish(JobReport::default());
+    sim.pass(secs(1));
+    assert_eq!(sim.next(Some(&document)), (secs(0), Job::Refresh), "the AppSecret is compared");
+    let now = sim.now();
+    assert!(sim.state.start(Job::Refresh, now), "WeChat is asked in spite of a remembered refusal");
+}
+
+#[test]
 fn a_dead_token_is_replaced_as_soon_as_the_quota_allows() {
     let mut sim = SimulatedAccount::on(Rules::Stable);
     let Step::Start(job) = sim.report("T1") else { panic!("no job") };

@@ -2,7 +2,7 @@
 //! another subscribes to the channel and has them asked for at once. Readers find the last answer, and never wait.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -17,10 +17,14 @@ use crate::log::debug;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
+use crate::os::thread::explain;
 use crate::store::Watch;
 
 /// The pause between two looks, if nothing is announced.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(900);
+
+/// The pause between two looks in any case: clients can request one by asking for another document.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often the subscribed connection is tried while nothing is announced.
 const BETWEEN_PINGS: Duration = Duration::from_secs(3);
@@ -40,6 +44,8 @@ pub(super) struct RedisFollower {
     keys: Mutex<HashMap<String, Arc<FollowedKey>>>,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Whether both threads were started.
+    is_started: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +56,8 @@ struct Progress {
     served: u64,
     /// How many threads run.
     threads: usize,
-    has_started: bool,
+    /// Which of them were started.
+    started: [bool; 2],
     is_ended: bool,
 }
 
@@ -85,6 +92,7 @@ impl RedisFollower {
             keys: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
+            is_started: AtomicBool::new(false),
         }
     }
 
@@ -113,7 +121,7 @@ impl RedisFollower {
         keys.insert(key.to_owned(), followed.clone());
         drop(keys);
         self.request_look();
-        self.start();
+        self.ensure_started();
         followed
     }
 
@@ -143,13 +151,20 @@ impl RedisFollower {
         let _ = self.changed.wait_timeout_while(progress, END_PATIENCE, |it| it.threads > 0);
     }
 
-    fn start(self: &Arc<RedisFollower>) {
-        if std::mem::replace(&mut lock(&self.progress).has_started, true) {
+    /// Starts the threads that were not started. Where there can be no more of them, all keys get to know it, and the next
+    /// reader tries again.
+    fn ensure_started(self: &Arc<RedisFollower>) {
+        if self.is_started.load(Ordering::Relaxed) {
             return;
         }
-        for work in [RedisFollower::look_regularly, RedisFollower::listen] {
+        let mut is_started = true;
+        for (index, work) in
+            [RedisFollower::look_regularly, RedisFollower::listen].into_iter().enumerate()
+        {
+            if !self.note_thread_start(index) {
+                continue;
+            }
             let follower = Arc::downgrade(self);
-            lock(&self.progress).threads += 1;
             let run = move || {
                 work(&follower);
                 if let Some(follower) = follower.upgrade() {
@@ -157,10 +172,22 @@ impl RedisFollower {
                 }
             };
             if let Err(err) = thread::Builder::new().spawn(run) {
+                is_started = false;
+                lock(&self.progress).started[index] = false;
                 self.note_thread_end();
-                debug!("no thread to follow Redis: {err}");
+                let trouble = format!("Redis cannot be followed: {}", explain(err));
+                lock(&self.keys).values().for_each(|followed| followed.note_failure(&trouble));
             }
         }
+        self.is_started.store(is_started, Ordering::Relaxed);
+    }
+
+    /// Returns whether this thread is to be started now.
+    fn note_thread_start(&self, index: usize) -> bool {
+        let mut progress = lock(&self.progress);
+        let is_new = !std::mem::replace(&mut progress.started[index], true);
+        progress.threads += usize::from(is_new);
+        is_new
     }
 
     fn note_thread_end(&self) {
@@ -185,7 +212,9 @@ impl RedisFollower {
             progress.served = requested;
             follower.changed.notify_all();
             let is_idle = |it: &mut Progress| it.requested == requested && !it.is_ended;
-            let _ = follower.changed.wait_timeout_while(progress, BETWEEN_LOOKS, is_idle);
+            let waited = follower.changed.wait_timeout_while(progress, BETWEEN_LOOKS, is_idle);
+            drop(waited);
+            thread::sleep(LEAST_PAUSE);
         }
     }
 
@@ -308,19 +337,20 @@ pub(super) struct RedisWatch {
     version: u64,
     state: KeyState,
     /// Keeps the key followed.
-    _follower: Arc<RedisFollower>,
+    follower: Arc<RedisFollower>,
 }
 
 impl RedisWatch {
     /// Returns a reader of this key, which `follower` follows.
     pub(super) fn new(follower: Arc<RedisFollower>, followed: Arc<FollowedKey>) -> RedisWatch {
-        RedisWatch { followed, version: 0, state: KeyState::default(), _follower: follower }
+        RedisWatch { followed, version: 0, state: KeyState::default(), follower }
     }
 }
 
 impl Watch for RedisWatch {
     /// Costs the read of a number while nothing changes.
     fn look(&mut self) -> bool {
+        self.follower.ensure_started();
         let version = self.followed.version.load(Ordering::Acquire);
         if version == self.version {
             return false;

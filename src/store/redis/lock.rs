@@ -1,6 +1,7 @@
 //! A lock in Redis, as a value: held while the value lives, released only by its owner, and extended by a thread in
 //! between. It can be lost without notice; `scripts::publish` has the fence for that.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::RedisFault;
 use super::scripts;
-use super::server::RedisServer;
+use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
 use crate::os::clock::{Clock, with_jitter};
 
@@ -43,10 +44,29 @@ impl RedisLock {
         let owner = new_owner(clock);
         let mut waiting = None;
         loop {
-            if server.run(|connection| scripts::take_lock(connection, key, &owner, LIFE))? {
-                let extender = start_extender(server, key, &owner);
+            let is_asked = Cell::new(false);
+            let taken = server.run(|connection| {
+                is_asked.set(true);
+                scripts::take_lock(connection, key, &owner, LIFE)
+            });
+            let lock = |owner: String, extender| {
                 let (server, key) = (server.clone(), key.to_owned());
-                return Ok(Some(RedisLock { server, key, owner, _extender: extender }));
+                RedisLock { server, key, owner, _extender: extender }
+            };
+            match taken {
+                Ok(false) => {}
+                Ok(true) => {
+                    let extender = start_extender(server, key, &owner);
+                    return Ok(Some(lock(owner, extender)));
+                }
+                Err(fault) => {
+                    // The answer may be lost, and the lock taken. Until then this process would not try to reach Redis.
+                    if is_asked.get() && fault.is_unreachable {
+                        clock.sleep(DOWN_FOR);
+                        drop(lock(owner, None));
+                    }
+                    return Err(fault);
+                }
             }
             if clock.until(deadline).is_zero() {
                 return Ok(None);

@@ -30,7 +30,7 @@ use crate::os::thread;
 const MAX_IDLE: Duration = Duration::from_secs(5);
 
 /// After a failure to reach Redis, others get the same error for this long, instead of each waiting in turn.
-const DOWN_FOR: Duration = Duration::from_millis(500);
+pub(super) const DOWN_FOR: Duration = Duration::from_millis(500);
 
 /// How long a replica may take until it has what was written.
 const REPLICA_PATIENCE: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -261,6 +262,64 @@ fn a_lock_of_another_host_is_not_removed_and_expires() {
     assert_eq!(redis.cli(&["get", "wxtoken:a0:lock"]), "process 1 on db/x");
     redis.cli(&["pexpire", "wxtoken:a0:lock", "500"]);
     home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(wechat.mints(), 1);
+}
+
+/// Starts what passes requests on to this Redis, and their answers back. `look` sees each request first, and says whether its
+/// answer is lost. Returns the URL.
+fn relay(redis: &Redis, look: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (own_port, port) = (listener.local_addr().unwrap().port(), redis.port());
+    let look = Arc::new(look);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let look = look.clone();
+            thread::spawn(move || {
+                let server = TcpStream::connect(("127.0.0.1", port))?;
+                relay_one_by_one(client, server, &*look)
+            });
+        }
+    });
+    redis.url().replace(&port.to_string(), &own_port.to_string())
+}
+
+fn relay_one_by_one(
+    mut client: TcpStream,
+    mut redis: TcpStream,
+    look: &dyn Fn(&[u8]) -> bool,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let read = client.read(&mut bytes)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let is_lost = look(&bytes[..read]);
+        redis.write_all(&bytes[..read])?;
+        let read = redis.read(&mut bytes)?;
+        if !is_lost {
+            client.write_all(&bytes[..read])?;
+        }
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[needs(redis)]
+#[test]
+fn a_lock_whose_taking_was_not_confirmed_is_released() {
+    let redis = Redis::start();
+    let wechat = wechat(&[]);
+    let is_lost = AtomicBool::new(false);
+    let url = relay(&redis, move |request| {
+        contains(request, "'nx'") && !is_lost.swap(true, Ordering::SeqCst)
+    });
+    let home = host_on("classic", &wechat, &url, "timeout = \"1s\"");
+    home.run(&["fetch"]).exits(1).says(&["no answer within 1s"]);
+    assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
+    home.run(&["fetch"]).exits(0);
     assert_eq!(wechat.mints(), 1);
 }
 
