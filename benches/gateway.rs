@@ -4,7 +4,7 @@
 //!
 //! wxtoken adds the token and looks at each answer; nginx only forwards. Plain HTTP on both sides: what TLS costs is the
 //! same for both, or nearly so, and more than all the rest. In each round the servers take turns, and ratios are taken within
-//! a round.
+//! a round. What it found last is in docs/en/gateway.md.
 
 mod support;
 
