@@ -35,6 +35,10 @@ pub(crate) const FRESH: Duration = Duration::from_secs(30);
 /// The difference between two times of expiry that can come from rounding and from what the calls took.
 const SAME_TIME: time::Duration = time::Duration::seconds(3);
 
+/// What two instants are off by that are kept in whole milliseconds. A lifetime would lose a second by it, at each answer with
+/// the same token.
+const ROUNDING: Duration = Duration::from_millis(2);
+
 /// A token with less lifetime left would expire before its first use.
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
@@ -284,7 +288,8 @@ impl Document {
         if before.stated_left(now) < MIN_LIFETIME {
             return None;
         }
-        let left = Duration::from_secs(before.stated_left(self.created_at).as_secs());
+        let left = before.stated_left(self.created_at) + ROUNDING;
+        let left = Duration::from_secs(left.as_secs());
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
@@ -786,6 +791,18 @@ mod tests {
         assert_eq!(again("2026-11-22T01:59:58.1Z", 7200), None);
         assert_eq!(again("2026-11-22T02:00:00Z", 7200), None);
         assert_eq!(again("2026-11-22T09:00:00Z", 7200), None);
+        // Milliseconds that were rounded down cost no second.
+        let instant = |wall, millis| {
+            let uptime = instant(wall, 1, 0)
+                .uptime
+                .map(|it| Uptime::new(it.boot, Duration::from_millis(millis)));
+            Timestamp { uptime, ..instant(wall, 1, 0) }
+        };
+        let asked_at =
+            |wall, millis| Document { created_at: instant(wall, millis), ..before.clone() };
+        let exact =
+            asked_at(3600, 3_700_124).capped_by(&asked_at(0, 100_123), instant(3600, 3_700_124));
+        assert_eq!(exact.map(|it| it.expires_in), Some(secs(3600)));
         // A clock that was set back does not extend it either.
         assert_eq!(again("2026-11-21T00:00:00Z", 86_400), ends("2026-11-21T02:00:00Z"));
     }
