@@ -346,7 +346,9 @@ impl Document {
         let is_alike = (&self.token, &self.appid) == (&published.token, &published.appid)
             && boot(self) == boot(published)
             && self.is_put_back == published.is_put_back
-            && !published.is_from_future(now);
+            && !published.is_from_future(now)
+            // It would stay doubtful, and WeChat would be asked again and again.
+            && !now.has_jumped_ahead_since(published.created_at);
         let later = self.expires_at(now) - published.expires_at(now);
         let earliest = match self.left(now) > CLASSIC_OVERLAP {
             true => -SAME_TIME,
@@ -775,6 +777,23 @@ mod tests {
         assert!(document_created_at("2026-11-22T00:00:01Z").is_newer_answer_than(&before));
         let another = Document { token: Secret::new("T2".to_owned()), ..before.clone() };
         assert!(another.is_newer_answer_than(&before));
+    }
+
+    #[test]
+    fn the_answer_after_a_jump_of_the_wall_clock_is_published_and_settles_the_doubt() {
+        let created_at = |wall, uptime, left| Document {
+            created_at: instant(wall, 1, uptime),
+            expires_in: secs(left),
+            ..document_created_at("2026-11-22T00:00:00Z")
+        };
+        let published = created_at(10_000, 500, 7200);
+        for (wall, is_jump) in [(11_000, false), (15_000, true)] {
+            let now = instant(wall, 1, 1500);
+            let again = created_at(wall, 1500, 6200);
+            assert_eq!(published.is_due(now, Rules::Stable, MARGIN), is_jump);
+            assert_eq!(again.adds_nothing_to(&published, now), !is_jump);
+            assert!(!again.is_due(now, Rules::Stable, MARGIN));
+        }
     }
 
     #[test]
