@@ -15,6 +15,15 @@ use crate::os::file::disk::model::ROOT;
 use crate::os::timestamp::{BootId, Timestamp, Uptime};
 use crate::store::{Stores, Watch};
 
+/// What is published on a host.
+#[derive(Clone, Default)]
+pub(super) struct Published {
+    pub(super) token: Option<Document>,
+    /// As a reader has it that has been looking for long.
+    pub(super) watched: Option<Document>,
+    pub(super) ticket: Option<Document>,
+}
+
 /// A host.
 pub(super) struct Host {
     number: usize,
@@ -30,6 +39,8 @@ pub(super) struct Host {
     pub(super) stores: Stores,
     /// A reader that looks again and again. It is taken out while it looks.
     pub(super) watch: Option<Box<dyn Watch>>,
+    /// What was published when readers looked last, and the version of the disk then: they read again only after a change.
+    pub(super) seen: Option<(i64, Published)>,
     /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
     pub(super) is_clock_wrong: bool,
     pub(super) clock_set_at: Duration,
@@ -49,6 +60,7 @@ impl Host {
             suspended_for: Duration::ZERO,
             stores: Stores::new(clock),
             watch: None,
+            seen: None,
             is_clock_wrong: false,
             clock_set_at: Duration::ZERO,
             disk_full_since: None,
@@ -61,7 +73,7 @@ impl Host {
         self.boot = name_of(self.number, self.boots);
         self.booted_at = now - Duration::from_secs(5);
         self.suspended_for = Duration::ZERO;
-        self.watch = None;
+        (self.watch, self.seen) = (None, None);
     }
 
     /// Whether it was started again since the beginning.

@@ -25,6 +25,12 @@ const MAX_LOST: usize = 220;
 /// How many requests with a refused secret may be sent in an hour: one, and those after a loss of what was remembered.
 const MAX_REFUSED: usize = 12;
 
+/// How many tokens and tickets of unknown age are kept at least. Those before them died long ago.
+const MAX_DOUBTFUL: usize = 100;
+
+/// How many of the newest tokens and tickets are looked through. Those before them died long ago.
+const RECENT: usize = 256;
+
 /// The time after which everything is well without faults.
 const RECOVERY: Duration = Duration::from_secs(4 * 60 * 60);
 
@@ -42,8 +48,9 @@ pub(super) struct Ledger {
     /// Tickets, likewise.
     tickets: Vec<(String, Duration)>,
     views: Vec<View>,
-    /// When the last token was requested that was published without a fault, or any other reason to ask again.
-    settled_at: Option<Duration>,
+    /// When the last token was requested that was published without a fault, or any other reason to ask again, and until when
+    /// it is not due.
+    settled: Option<(Duration, Duration)>,
     /// When tokens were minted for us whose answers did not arrive, in the last day.
     lost: VecDeque<Duration>,
     /// Whether the last of them is the last request.
@@ -87,7 +94,7 @@ pub(super) struct OurRequest {
 impl Ledger {
     /// Notes a fault: much is excused for a while.
     pub(super) fn note_trouble(&mut self, now: Duration) {
-        (self.settled_at, self.trouble_at) = (None, now);
+        (self.settled, self.trouble_at) = (None, now);
     }
 
     /// Notes that a process was killed: what it has learnt is lost.
@@ -96,8 +103,15 @@ impl Ledger {
         self.fresh.clear();
     }
 
+    fn note_doubtful(&mut self, token: String) {
+        if self.doubtful.len() >= 2 * MAX_DOUBTFUL {
+            self.doubtful.drain(..MAX_DOUBTFUL);
+        }
+        self.doubtful.push(token);
+    }
+
     fn note_first_issue(&mut self, token: &str) {
-        self.doubtful.push(token.to_owned());
+        self.note_doubtful(token.to_owned());
         self.fresh.push(token.to_owned());
     }
 
@@ -158,8 +172,8 @@ impl Ledger {
     }
 
     fn order_of(&self, token: &str) -> Option<usize> {
-        let index = self.issued.iter().rposition(|(issued, _)| issued == token);
-        index.map(|index| index + 1)
+        let mut newest = self.issued.iter().enumerate().rev().take(RECENT);
+        newest.find(|(_, (issued, _))| issued == token).map(|(index, _)| index + 1)
     }
 
     /// An operator takes back all promises beyond the overlap.
@@ -169,7 +183,7 @@ impl Ledger {
             promise.until = promise.until.min(now + OVERLAP);
             promise.is_excused |= Some(&promise.token) != newest.as_ref();
         }
-        self.settled_at = None;
+        self.settled = None;
     }
 }
 
@@ -196,7 +210,7 @@ pub(super) fn note_issued_to_stranger(world: &mut World, issued: &IssuedToken) {
     let is_new = world.ledger.order_of(token).is_none();
     note_issued(world, issued);
     if is_new && world.options.rules() == Rules::Work {
-        world.ledger.doubtful.push(token.to_owned());
+        world.ledger.note_doubtful(token.to_owned());
     }
 }
 
@@ -205,14 +219,13 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
     let now = world.now;
     let options = &world.options;
     let mints = request.is_forced || options.rules() == Rules::Classic;
-    let earliest = options.life.saturating_sub(options.refresh_before + Duration::from_secs(3));
     if request.is_demanded && mints {
         world.ledger.take_back(now);
     }
-    if let Some(at) = world.ledger.settled_at.filter(|_| mints)
-        && now < at + earliest
+    if let Some((at, due)) = world.ledger.settled.filter(|_| mints || !request.is_demanded)
+        && now < due
     {
-        world.fail(format!("promise 3: a mint {:?} after the last", now - at));
+        world.fail(format!("promise 3: a request {:?} after the last", now - at));
     }
     let full_since = world.hosts[request.host].disk_full_since;
     if full_since.is_some_and(|at| at + Duration::from_secs(60) < now) {
@@ -229,7 +242,7 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
     if world.hosts[request.host].is_clock_wrong {
         world.ledger.take_back(now);
     }
-    world.ledger.settled_at = None;
+    world.ledger.settled = None;
 }
 
 /// Called when WeChat has done what a request of ours asked for.
@@ -295,7 +308,7 @@ pub(super) fn excuse_kills(world: &mut World, act: impl FnOnce(&mut World)) {
         for promise in world.ledger.promises.iter_mut().filter(|it| it.token == token) {
             promise.is_excused = true;
         }
-        world.ledger.doubtful.push(token);
+        world.ledger.note_doubtful(token);
     }
     world.ledger.note_trouble(world.now);
 }
@@ -352,11 +365,7 @@ fn find_nothing(world: &mut World, host: usize) {
         let until = (until - START).as_secs_f64();
         world.fail(format!("promise 2: the token is gone that was promised until {until}"));
     }
-    // WeCom issues the same token until its end, and the next one only then.
-    let patience = match world.options.rules() {
-        Rules::Work => 2 * world.options.interval + Duration::from_secs(60),
-        _ => Duration::ZERO,
-    };
+    let patience = world.options.gap();
     let since = *world.ledger.view(host).nothing_since.get_or_insert(now);
     let is_calm = world.wechat.weather == Weather::Fair
         && !world.ledger.had_trouble_within(RECOVERY, since)
@@ -371,7 +380,7 @@ pub(super) fn hand_out_ticket(world: &mut World, host: usize, document: &Documen
     let now = world.now;
     let life = Duration::from_secs(document.left(world.hosts[host].timestamp(now)).as_secs());
     let tickets = &world.ledger.tickets;
-    if !tickets.iter().any(|(it, _)| it == document.token.expose()) {
+    if !tickets.iter().rev().take(RECENT).any(|(it, _)| it == document.token.expose()) {
         return world.fail("a ticket is handed out that was never issued".to_owned());
     }
     let ticket = document.token.expose();
@@ -403,10 +412,14 @@ pub(super) fn note_outcome(
             Ok(Outcome::Renewed(document) | Outcome::Kept(document)),
             TokenRequest::OtherThan(rejected),
         ) => {
-            if document.token == *rejected {
-                world.fail("promise 7: the rejected token is kept".to_owned());
+            let death = world.wechat.rules.death_of(rejected.expose()).unwrap_or_default();
+            match document.token == *rejected {
+                true if death <= begun_at => {
+                    world.fail("promise 7: the rejected token is kept".to_owned());
+                }
+                true => world.count("honoured token kept"),
+                false => world.count("rejected token replaced"),
             }
-            world.count("rejected token replaced");
         }
         (Err(RefreshError::Local(error)), _) if world.hosts[host].disk_full_since.is_none() => {
             world.fail(format!("a fault of this machine that it does not have: {error:#}"));
@@ -424,14 +437,17 @@ pub(super) fn note_outcome(
         Ok(Outcome::Kept(_)) => world.count("token kept"),
         Err(_) => {}
     }
-    if let Ok(Outcome::Renewed(_) | Outcome::Confirmed(_)) = outcome {
+    if let Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) = outcome {
         let view = world.ledger.view(host);
         view.lasting = (view.order, view.until);
         // By now no document is left that was made before.
         let it = &mut world.hosts[host];
         it.is_clock_wrong &= now < it.clock_set_at + RECOVERY;
-        if !world.ledger.had_trouble_within(now - begun_at, now) {
-            world.ledger.settled_at = Some(begun_at);
+        let is_doubtful = world.ledger.doubtful.iter().any(|it| it == document.token.expose());
+        if !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
+            let left = document.left(world.hosts[host].timestamp(now));
+            let margin = world.options.refresh_before + Duration::from_secs(3);
+            world.ledger.settled = Some((begun_at, now + left.saturating_sub(margin)));
         }
     }
 }

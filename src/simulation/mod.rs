@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::host::{HostClock, location};
+use self::host::{HostClock, Published, location};
 use self::options::Options;
 use self::tape::Tape;
 use self::wechat::{APPID, SimulatedUpstream, Weather, issue, secret_of};
@@ -50,17 +50,32 @@ struct Verdict {
     story: Vec<String>,
 }
 
-/// Runs a world by this tape: so many days with faults, and one without.
-fn run(mut tape: Tape, days: u64, is_told: bool) -> Verdict {
+/// How long a run is: so often so many days with faults, and so many without.
+#[derive(Clone, Copy)]
+struct Course {
+    times: u64,
+    faulty_days: u64,
+    calm_days: u64,
+}
+
+/// Runs a world by this tape. When days without faults end, all has to be well.
+fn run(mut tape: Tape, course: Course, is_told: bool) -> Verdict {
     let options = Options::draw(&mut tape);
     world::begin(tape, options.clone(), is_told);
-    with(plan);
-    let faults_end = START + Duration::from_secs(days * DAY);
-    proceed(faults_end);
-    with(make_calm);
-    proceed(faults_end + Duration::from_secs(DAY));
-    observe_all();
-    with(check_end);
+    for time in 0..course.times {
+        if time > 0 {
+            with(|world| world.options.draw_faults(&mut world.tape));
+        }
+        with(plan);
+        proceed_for(course.faulty_days);
+        with(make_calm);
+        proceed_for(course.calm_days);
+        if with(|world| world.failure.is_some()) {
+            break;
+        }
+        observe_all();
+        with(check_end);
+    }
     let mut world = world::end();
     Verdict {
         story: world.story(),
@@ -73,8 +88,9 @@ fn run(mut tape: Tape, days: u64, is_told: bool) -> Verdict {
     }
 }
 
-/// Lets happen what happens before `end`.
-fn proceed(end: Duration) {
+/// Lets happen what happens within so many days.
+fn proceed_for(days: u64) {
+    let end = with(|world| world.now) + Duration::from_secs(days * DAY);
     while let Some(event) = with(|world| world.next_event(end)) {
         match event {
             Event::Wake(process, waits) => world::wake(process, waits),
@@ -105,6 +121,7 @@ fn proceed(end: Duration) {
 
 /// Plans what will happen in a world with its options.
 fn plan(world: &mut World) {
+    world.forget_plans();
     let options = world.options.clone();
     for host in 0..options.hosts {
         world.after(Duration::from_secs(1), Event::Cron(host));
@@ -161,7 +178,9 @@ fn check_end(world: &mut World) {
         let Some(token) = world.ledger.token_seen_on(host) else {
             return world.fail("no token was ever published".to_owned());
         };
-        if world.wechat.rules.death_of(&token).is_none_or(|death| death <= world.now) {
+        // WeCom issues the next token when this one has ended, and cron asks for it then.
+        let gap = world.options.gap();
+        if world.wechat.rules.death_of(&token).is_none_or(|death| death + gap <= world.now) {
             return world.fail("a day after the last fault the published token is dead".to_owned());
         }
         let names = model::machine(host).borrow().names();
@@ -342,18 +361,29 @@ fn until_next_cron(world: &mut World, host: usize) -> Duration {
     let jitter = Duration::from_millis(world.random() % 2000);
     let token = world.ledger.token_seen_on(host);
     let death = token.and_then(|token| world.wechat.rules.death_of(&token));
+    let after = |at: Duration, random| at + interval.mul_f64((random % 100) as f64 / 100.0);
     let due = death.map(|death| death.saturating_sub(world.options.refresh_before + world.now));
     let is_quiet = !world.ledger.had_trouble_within(Duration::from_secs(20 * MINUTE), world.now)
         && world.wechat.weather == Weather::Fair;
     match due {
         Some(due) if is_quiet && due > 4 * interval => match world.tape.happens(64) {
             true => due.mul_f64((world.random() % 100) as f64 / 100.0).max(interval) + jitter,
-            false => due - 2 * interval + jitter,
+            false => after(due, world.random()),
         },
+        // WeCom says the same until the token ends.
+        Some(Duration::ZERO) if is_quiet && world.options.rules() == Rules::Work => {
+            let left = death.unwrap_or_default().saturating_sub(world.now);
+            match world.tape.happens(64) {
+                false if left > interval => after(left, world.random()),
+                _ => interval + jitter,
+            }
+        }
         // Hours in which all fail alike show little.
         _ if world.wechat.weather != Weather::Fair => {
             interval * (1 + world.tape.below(8)) as u32 + jitter
         }
+        // What happens to runs in which nothing is due shows little, too.
+        Some(due) if due > 8 * interval => interval * (1 + world.tape.below(8)) as u32 + jitter,
         // Now and then a run is missed.
         _ if world.options.fates > 0 && world.tape.happens(4) => 2 * interval + jitter,
         _ => interval + jitter,
@@ -400,7 +430,7 @@ fn fetch(host: usize, request: &TokenRequest) {
         probe: &upstream,
         asks_anyway: *request == TokenRequest::New,
         is_of_token: true,
-        keeps_honoured: false,
+        keeps_honoured: true,
     };
     let refresh = || Refresh {
         name: "shop",
@@ -457,29 +487,49 @@ fn observe_all() {
 /// A process that was started just now reads what is published on this host, and one that has been running for long.
 fn observe(host: usize) {
     world::observe(|| {
-        let (stores, watch) = with(|world| {
-            let it = &mut world.hosts[host];
-            (it.stores.clone(), it.watch.take())
-        });
-        let (location, kind) = (location(host), DocumentKind::Token);
-        let found = stores.read(&location, &kind);
-        let mut watch = watch.unwrap_or_else(|| stores.watch(&location, &kind));
-        watch.look();
+        let version = model::machine(host).borrow().version();
+        let seen = with(|world| world.hosts[host].seen.take());
+        let published = match seen {
+            Some((then, published)) if then == version => published,
+            _ => match read(host) {
+                Ok(published) => published,
+                Err(failure) => return with(|world| world.fail(failure)),
+            },
+        };
         with(|world| {
-            match &found {
-                Ok(Found::Document(document)) => ledger::hand_out(world, host, Some(document)),
-                Ok(Found::Nothing) => ledger::hand_out(world, host, None),
-                Ok(Found::Damaged(what)) => world.fail(format!("promise 1: {what}")),
-                Err(error) => world.fail(format!("a reader fails: {error:#}")),
+            ledger::hand_out(world, host, published.token.as_ref());
+            ledger::hand_out(world, host, published.watched.as_ref());
+            if let Some(ticket) = &published.ticket {
+                ledger::hand_out_ticket(world, host, ticket);
             }
-            ledger::hand_out(world, host, watch.document());
-            world.hosts[host].watch = Some(watch);
+            world.hosts[host].seen = Some((version, published));
         });
-        if with(|world| world.options.has_tickets)
-            && let Some(kind) = TicketType::parse("jsapi")
-            && let Ok(Found::Document(ticket)) = stores.read(&location, &DocumentKind::Ticket(kind))
-        {
-            with(|world| ledger::hand_out_ticket(world, host, &ticket));
-        }
     });
+}
+
+/// Reads what is published on this host. Fails if it is damaged.
+fn read(host: usize) -> Result<Published, String> {
+    let (stores, watch, has_tickets) = with(|world| {
+        let it = &mut world.hosts[host];
+        (it.stores.clone(), it.watch.take(), world.options.has_tickets)
+    });
+    let (location, kind) = (location(host), DocumentKind::Token);
+    let found = stores.read(&location, &kind);
+    let mut watch = watch.unwrap_or_else(|| stores.watch(&location, &kind));
+    watch.look();
+    let watched = watch.document().cloned();
+    with(|world| world.hosts[host].watch = Some(watch));
+    let token = match found {
+        Ok(Found::Document(document)) => Some(document),
+        Ok(Found::Nothing) => None,
+        Ok(Found::Damaged(what)) => return Err(format!("promise 1: {what}")),
+        Err(error) => return Err(format!("a reader fails: {error:#}")),
+    };
+    let jsapi = TicketType::parse("jsapi").filter(|_| has_tickets);
+    let ticket = jsapi.map(|kind| stores.read(&location, &DocumentKind::Ticket(kind)));
+    let ticket = ticket.and_then(|found| match found {
+        Ok(Found::Document(ticket)) => Some(ticket),
+        _ => None,
+    });
+    Ok(Published { token, watched, ticket })
 }

@@ -46,23 +46,43 @@ impl Options {
         // A run may be missed, and another one be late.
         let interval = interval.min(refresh_before / 2 - 15);
         let together = 1 + tape.below(3);
-        let fates = [0, 4, 16, 64][tape.below(4) as usize];
-        let faults = [0, 4, 32, 128][tape.below(4) as usize];
-        let mut has = || tape.below(2) == 1;
-        Options {
+        let mut options = Options {
             api,
             refresh_before: Duration::from_secs(refresh_before),
             hosts: 1,
             interval: Duration::from_secs(interval),
             together,
-            fates,
-            faults,
-            has_weather: has(),
-            has_strangers: has(),
-            has_operators: has(),
-            has_clocks: has(),
-            has_tickets: has(),
+            fates: 0,
+            faults: 0,
+            has_weather: false,
+            has_strangers: false,
+            has_operators: false,
+            has_clocks: false,
+            has_tickets: false,
             life: Duration::from_secs(7200),
+        };
+        options.draw_faults(tape);
+        options.has_tickets = tape.below(2) == 1;
+        options
+    }
+
+    /// Draws what goes wrong from now on.
+    pub(super) fn draw_faults(&mut self, tape: &mut Tape) {
+        self.fates = [0, 4, 16, 64][tape.below(4) as usize];
+        self.faults = [0, 4, 32, 128][tape.below(4) as usize];
+        let mut has = || tape.below(2) == 1;
+        self.has_weather = has();
+        self.has_strangers = has();
+        self.has_operators = has();
+        self.has_clocks = has();
+    }
+
+    /// Returns how long there may be no token although nothing is wrong. WeCom issues the same token until its end, and the next
+    /// one only then.
+    pub(super) fn gap(&self) -> Duration {
+        match self.rules() {
+            Rules::Work => 2 * self.interval + Duration::from_secs(60),
+            _ => Duration::ZERO,
         }
     }
 

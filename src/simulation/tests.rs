@@ -3,14 +3,22 @@
 #![allow(clippy::print_stdout, reason = "what is found is printed, for people")]
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use std::{env, iter};
+use std::{env, fs, iter, thread};
 
 use super::*;
 use crate::sabotage::{Bug, switch};
 
-/// The days of faults in each run; one without follows.
-const DAYS: u64 = 10;
+/// What shows a bug soonest.
+const SHORT: Course = Course { times: 1, faulty_days: 10, calm_days: 1 };
+
+/// What two runs are compared in.
+const FEW_DAYS: Course = Course { times: 1, faulty_days: 3, calm_days: 1 };
+
+/// A bad year: ten days of it have faults all the time, of another kind each time.
+const YEAR: Course = Course { times: 5, faulty_days: 2, calm_days: 71 };
 
 /// Situations that have to come up, or the runs show nothing of them.
 const SITUATIONS: &[&str] = &[
@@ -25,6 +33,7 @@ const SITUATIONS: &[&str] = &[
     "disk full",
     "fetch failed",
     "forced by an operator",
+    "honoured token kept",
     "host suspended",
     "killed at an operation",
     "live token reported",
@@ -38,6 +47,7 @@ const SITUATIONS: &[&str] = &[
     "stopped at an operation",
     "ticket handed out",
     "token confirmed",
+    "token probed",
     "token renewed",
     "WeChat busy",
 ];
@@ -45,6 +55,7 @@ const SITUATIONS: &[&str] = &[
 /// How a deliberate bug is found.
 const HANDED_OUT: &str = "promise 4: handed out until";
 const PROMISED: &str = "promise 4: promised until";
+const ASKED: &str = "promise 3: a request";
 const GONE: &str = "promise 2: the token is gone that was promised until";
 const LOST_ANSWERS: &str = "220 lost answers cost a token each within a day";
 const REFUSED: &str = "a refused secret is sent again and again";
@@ -54,8 +65,9 @@ const REPLACING: &str = "another process is replacing";
 /// does, and what the failure says.
 const BUGS: &[(Bug, u64, u64, &str)] = &[
     (Bug::LifeCountedFromAnswer, 1, 50, HANDED_OUT),
-    (Bug::NoSecondLook, 2, 50, PROMISED),
-    (Bug::NotShortenedBeforeMint, 2, 50, HANDED_OUT),
+    (Bug::WorkLifeNotCapped, 1, 50, HANDED_OUT),
+    (Bug::NoSecondLook, 43, 60, ASKED),
+    (Bug::NotShortenedBeforeMint, 7, 50, HANDED_OUT),
     (Bug::LostAnswerTakenForNone, 7, 50, HANDED_OUT),
     (
         Bug::ForcedAtOnce,
@@ -63,74 +75,107 @@ const BUGS: &[(Bug, u64, u64, &str)] = &[
         50,
         "promise 7: the token that WeChat has is killed, and another was rejected",
     ),
-    (Bug::WorkLifeNotCapped, 1, 50, HANDED_OUT),
     (Bug::EarlierLostAnswerForgotten, 1, 50, HANDED_OUT),
     (Bug::RejectedTokenKept, 1, 50, "promise 7: the rejected token is kept"),
-    (Bug::LostAnswersNotCounted, 4, 50, LOST_ANSWERS),
-    (Bug::LostAnswersTakenForAnswers, 23, 100, LOST_ANSWERS),
+    (Bug::LostAnswersNotCounted, 4, 1000, LOST_ANSWERS),
+    (Bug::LostAnswersTakenForAnswers, 23, 1000, LOST_ANSWERS),
     (Bug::RefusalForgotten, 1, 50, REFUSED),
     (Bug::WholeLifePromisedOnClassic, 7, 50, PROMISED),
     (Bug::PromiseRoundedUp, 1, 50, HANDED_OUT),
     (Bug::AgeByWallClock, 8, 50, HANDED_OUT),
-    (Bug::InterimNotPublished, 2, 50, HANDED_OUT),
+    (Bug::InterimNotPublished, 7, 50, HANDED_OUT),
     (Bug::RecordNotWritten, 1, 50, REFUSED),
     (Bug::MarginIgnored, 2, 50, "there is no token, and nothing is wrong"),
-    (Bug::ShortenedToNothing, 2, 50, GONE),
+    (Bug::ShortenedToNothing, 7, 50, GONE),
     (Bug::ContentNotSynced, 1, 50, "it is not JSON"),
-    (Bug::DirectoryNotSynced, 1, 50, GONE),
-    (Bug::RenamedBeforeWritten, 1, 50, "it ends too soon"),
+    (Bug::DirectoryNotSynced, 3, 50, GONE),
+    (Bug::RenamedBeforeWritten, 5, 50, ASKED),
     (Bug::LeftoversStay, 1, 50, "cannot create"),
     (Bug::RoomNotReserved, 1, 50, "promise 2: a token is requested that cannot be published"),
-    (Bug::LockNotWaitedFor, 23, 50, REPLACING),
+    (Bug::LockNotWaitedFor, 18, 50, REPLACING),
     (Bug::ReplacedFileMissed, 1, 50, GONE),
-    (Bug::CleanedUpWithoutLock, 23, 50, REPLACING),
+    (Bug::CleanedUpWithoutLock, 43, 60, REPLACING),
 ];
+
+/// So many of them, the first ones, are looked for by default.
+const FEW: usize = 2;
 
 fn number(name: &str, usual: u64) -> u64 {
     env::var(name).map_or(usual, |it| it.parse().expect("a number"))
 }
 
+/// Does `job` for each of these on all processors. Returns what came of them, in their order.
+fn on_all_processors<I: Send, T: Send>(
+    items: impl Iterator<Item = I> + Send,
+    job: impl Fn(I) -> T + Sync,
+) -> Vec<T> {
+    let (items, results) = (Mutex::new(items.enumerate()), Mutex::new(Vec::new()));
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                while let Some((index, item)) = next() {
+                    let result = job(item);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
 #[test]
 fn calm_days_are_without_faults() {
-    let verdict = run(Tape::of(Vec::new()), DAYS, true);
+    let verdict = run(Tape::of(Vec::new()), SHORT, true);
     assert_eq!(verdict.failure, None, "{:#?}", verdict.story);
     assert!(!verdict.counts.contains_key("fetch failed"), "{:?}", verdict.counts);
 }
 
 #[test]
 fn two_runs_of_one_seed_are_one_and_the_same() {
-    for seed in 1..=5 {
-        let (one, other) = (run(Tape::of_seed(seed), 3, false), run(Tape::of_seed(seed), 3, false));
+    for seed in 1..=number("SEEDS", 1).min(5) {
+        let (one, other) =
+            (run(Tape::of_seed(seed), FEW_DAYS, false), run(Tape::of_seed(seed), FEW_DAYS, false));
         assert_eq!(one.trace, other.trace, "seed {seed}");
     }
 }
 
-/// `SEED=7` runs that seed alone and tells what happens. `SEEDS=1000` runs more of them.
+/// `SEEDS=1000` runs more seeds, `YEARS=100` runs each for a year, and `SEED=7` runs that one alone and tells what happens.
 #[test]
 fn years_pass_without_a_broken_promise() {
+    let (course, count) = match number("YEARS", 0) {
+        0 => (SHORT, number("SEEDS", 1)),
+        years => (YEAR, years),
+    };
     let first = number("FIRST_SEED", 1);
     let seeds = match number("SEED", 0) {
-        0 => first..=first + number("SEEDS", 8) - 1,
+        0 => first..=first + count - 1,
         seed => seed..=seed,
     };
-    let mut counts = BTreeMap::new();
-    let (mut span, begun) = (Duration::ZERO, Instant::now());
+    let begun = Instant::now();
+    let verdicts = on_all_processors(seeds.clone(), |seed| {
+        let verdict = run(Tape::of_seed(seed), course, false);
+        let tape = verdict.failure.as_ref().map(|_| verdict.tape).unwrap_or_default();
+        (seed, Verdict { tape, ..verdict })
+    });
+    let (mut counts, mut span) = (BTreeMap::new(), Duration::ZERO);
     let mut failures = Vec::new();
-    for seed in seeds.clone() {
-        let verdict = run(Tape::of_seed(seed), DAYS, false);
+    for (seed, verdict) in verdicts {
         span += verdict.span;
         for (situation, times) in verdict.counts {
             *counts.entry(situation).or_insert(0) += times;
         }
         if let Some(failure) = verdict.failure {
             failures.push(format!("seed {seed}: {failure}; {:?}", verdict.options));
-            if number("SEED", 0) > 0 || failures.len() == 1 {
-                explain(&verdict.tape, &failure);
+            if failures.len() == 1 {
+                explain(&verdict.tape, course, &failure);
             }
         }
     }
     let (years, secs) = (span.as_secs_f64() / 365.25 / 86400.0, begun.elapsed().as_secs_f64());
-    println!("{years:.1} account-years in {secs:.1} s");
+    println!("{years:.1} account-years in {secs:.1} s, {} seeds", seeds.clone().count());
     println!("{counts:#?}");
     assert!(failures.is_empty(), "{failures:#?}");
     if seeds.count() >= 40 {
@@ -140,14 +185,14 @@ fn years_pass_without_a_broken_promise() {
 }
 
 /// Makes a failing tape simpler, and prints what happens on it.
-fn explain(tape: &[u8], failure: &str) {
+fn explain(tape: &[u8], course: Course, failure: &str) {
     let kind = |failure: &str| failure.chars().take(24).collect::<String>();
     let is_alike = |tape: &[u8]| {
-        let again = run(Tape::of(tape.to_vec()), DAYS, false).failure;
+        let again = run(Tape::of(tape.to_vec()), course, false).failure;
         again.is_some_and(|again| kind(&again) == kind(failure))
     };
     let shrunk = tape::shrink(tape, number("SHRINK", 200) as usize, is_alike);
-    let told = run(Tape::of(shrunk.clone()), DAYS, true);
+    let told = run(Tape::of(shrunk.clone()), course, true);
     println!("{}", told.story.join("\n"));
     println!("{:?}", told.options);
     println!("tape: {}", hex(&shrunk));
@@ -157,41 +202,83 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `BUG=Name` tells how that one is found.
+/// How a deliberate bug was found.
+struct Found {
+    seed: u64,
+    failure: String,
+    tape: Vec<u8>,
+}
+
+/// Looks for a bug: at the seed that is known to find it, and then at the first ones.
+fn look_for(bug: Bug, known: u64, within: u64) -> Option<Found> {
+    switch(Some(bug));
+    let found = iter::once(known).chain(1..=within).find_map(|seed| {
+        let verdict = run(Tape::of_seed(seed), SHORT, false);
+        Some((seed, verdict.failure?, verdict.tape))
+    });
+    switch(None);
+    let (seed, failure, tape) = found?;
+    Some(Found { seed, failure, tape })
+}
+
+/// `BUG=all` looks for all of them, and `BUG=Name` tells how that one is found. By default a few are looked for.
 #[test]
 fn each_deliberate_bug_is_found() {
     let wanted = env::var("BUG").ok();
-    let (mut missed, mut blameless) = (Vec::new(), BTreeSet::new());
-    let mut table = String::from("| bug | found at seed | as |\n| --- | --- | --- |\n");
-    for (bug, known, within, expected) in BUGS {
-        let name = format!("{bug:?}");
-        if wanted.as_ref().is_some_and(|wanted| *wanted != name) {
+    let bugs: Vec<_> = BUGS
+        .iter()
+        .enumerate()
+        .filter(|(index, (bug, ..))| match wanted.as_deref() {
+            Some("all") => true,
+            Some(name) => name == format!("{bug:?}"),
+            None => *index < FEW,
+        })
+        .map(|(_, row)| row)
+        .collect();
+    assert!(!bugs.is_empty(), "there is no bug {wanted:?}");
+    let found =
+        on_all_processors(bugs.iter(), |(bug, known, within, _)| look_for(*bug, *known, *within));
+    let (mut wrong, mut blameless) = (Vec::new(), BTreeSet::new());
+    for ((bug, .., expected), found) in bugs.iter().zip(found) {
+        let Some(Found { seed, failure, tape }) = found else {
+            wrong.push(format!("{bug:?} is not found"));
             continue;
+        };
+        println!("{bug:?}, seed {seed}: {failure}");
+        if !failure.contains(expected) {
+            wrong.push(format!("{bug:?}, seed {seed}: not for what it does: {failure}"));
         }
-        switch(Some(*bug));
-        let found = iter::once(*known).chain(1..=*within).find_map(|seed| {
-            let verdict = run(Tape::of_seed(seed), DAYS, false);
-            Some((seed, verdict.failure?, verdict.tape))
-        });
-        switch(None);
-        match &found {
-            Some((seed, failure, tape)) => {
-                assert!(failure.contains(*expected), "{name}, seed {seed}: {failure}");
-                blameless.insert(*seed);
-                table += &format!("| {name} | {seed} | {failure} |\n");
-                if wanted.is_some() {
-                    switch(Some(*bug));
-                    explain(tape, failure);
-                    switch(None);
-                }
-            }
-            None => missed.push(name),
+        blameless.insert(seed);
+        if bugs.len() == 1 {
+            switch(Some(*bug));
+            explain(&tape, SHORT, &failure);
+            switch(None);
         }
     }
-    for seed in blameless {
-        let without = run(Tape::of_seed(seed), DAYS, false).failure;
-        assert_eq!(without, None, "seed {seed} fails without a bug, too");
+    // By default the test above runs the only seed of these.
+    let alone = on_all_processors(blameless.iter().filter(|_| wanted.is_some()), |seed| {
+        run(Tape::of_seed(*seed), SHORT, false).failure.map(|it| format!("seed {seed} alone: {it}"))
+    });
+    wrong.extend(alone.into_iter().flatten());
+    println!("{} of {} deliberate bugs were looked for", bugs.len(), BUGS.len());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// `WXTOKEN_TEST_WRITE=1` writes the table anew.
+#[test]
+fn the_guide_has_the_table_of_the_bugs_that_are_looked_for() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulation.md");
+    let guide = fs::read_to_string(path).unwrap();
+    let begin = "| bug | found at seed | at most | as |\n";
+    let (before, rest) = guide.split_once(begin).expect("a table of bugs");
+    let length: usize =
+        rest.split_inclusive('\n').take_while(|it| it.starts_with('|')).map(str::len).sum();
+    let rows = BUGS.iter().map(|(bug, seed, within, expected)| {
+        format!("| `{bug:?}` | {seed} | {within} | {expected} |\n")
+    });
+    let table = format!("| --- | ---: | ---: | --- |\n{}", rows.collect::<String>());
+    if env::var_os("WXTOKEN_TEST_WRITE").is_some() {
+        return fs::write(path, [before, begin, &table, &rest[length..]].concat()).unwrap();
     }
-    println!("{table}");
-    assert!(missed.is_empty(), "not found: {missed:?}");
+    assert!(rest[..length] == table, "the table of docs/simulation.md is: {begin}{table}");
 }

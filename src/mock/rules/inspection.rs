@@ -2,15 +2,20 @@
 
 use super::{Duration, MockWeChat, Secret};
 
+/// How many tokens of an account are looked at.
+const RECENT: usize = 256;
+
 impl MockWeChat {
-    /// Returns when this token or ticket dies, or has died, as things stand now; `None` if it was never issued.
+    /// Returns when this token or ticket dies, or has died, as things stand now; `None` if it was
+    /// never issued, or long ago.
     pub(crate) fn death_of(&self, token: &str) -> Option<Duration> {
         let mut histories = self.accounts.iter().flat_map(|account| {
             let tokens = [&account.classic, &account.stable, &account.wecom];
             tokens.into_iter().chain(account.tickets.values())
         });
-        // The newest first: it is nearly always one of them.
-        let found = histories.find_map(|it| it.0.iter().rev().find(|it| it.text.expose() == token));
+        // The newest first: it is nearly always one of them. Those before so many died long ago.
+        let found = histories
+            .find_map(|it| it.0.iter().rev().take(RECENT).find(|it| it.text.expose() == token));
         found.map(|token| token.dies_at)
     }
 

@@ -166,6 +166,11 @@ impl Machine {
         self.names.get(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
     }
 
+    /// Returns a number that is another one after every change of a name, a content or a mode.
+    pub(crate) fn version(&self) -> i64 {
+        self.last_change
+    }
+
     /// Returns the names of all files.
     pub(crate) fn names(&self) -> Vec<String> {
         self.names.keys().map(|name| name.to_string_lossy().into_owned()).collect()
@@ -178,8 +183,10 @@ impl Machine {
             None => self.names.remove(name),
         };
         if let Some(before) = before {
+            // After a crash in the middle of a rename it has another name.
+            let links = self.names.values().filter(|it| Rc::ptr_eq(it, &before)).count() as u64;
             let mut before = before.borrow_mut();
-            (before.links, before.changed) = (0, self.last_change);
+            (before.links, before.changed) = (links, self.last_change);
         }
         if let Some(inode) = &inode {
             let mut inode = inode.borrow_mut();
@@ -331,12 +338,14 @@ impl ModelFile {
 
     pub(crate) fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         step(Operation::Change)?;
+        self.machine.borrow_mut().last_change += 1;
         self.inode()?.borrow_mut().mode = REGULAR | permissions.mode() & 0o7777;
         Ok(())
     }
 
     pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
         step(Operation::Write)?;
+        self.machine.borrow_mut().last_change += 1;
         self.inode()?.borrow_mut().content.resize(length as usize, 0);
         Ok(())
     }
@@ -344,6 +353,7 @@ impl ModelFile {
     pub(crate) fn set_modified(&self, at: SystemTime) -> io::Result<()> {
         step(Operation::Change)?;
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.machine.borrow_mut().last_change += 1;
         self.inode()?.borrow_mut().modified = (at.as_secs() as i64, at.subsec_nanos().into());
         Ok(())
     }
