@@ -260,4 +260,15 @@ mod tests {
         );
         assert!(KeyLine::parse(&format!("{} {ZEROS_DIGEST} {}", long(64), long(32))).is_ok());
     }
+
+    #[test]
+    fn a_text_has_the_form_of_a_key_by_its_prefix_and_its_length() {
+        let key = from_random(&[7; RANDOM_BYTES]);
+        let key = key.expose();
+        assert!(has_form_of_key(key));
+        let other = key.replace("wxk_", "wxK_");
+        for text in ["", "wxk_", &key[1..], &key[..46], &format!("{key}A"), &other] {
+            assert!(!has_form_of_key(text), "{text}");
+        }
+    }
 }

@@ -825,4 +825,85 @@ mod tests {
         // A clock that was set back does not extend it either.
         assert_eq!(again("2026-11-21T00:00:00Z", 86_400), ends("2026-11-21T02:00:00Z"));
     }
+
+    #[test]
+    fn an_answer_adds_nothing_if_it_has_the_same_token_that_ends_at_the_same_time() {
+        let published = document_created_at("2026-11-22T00:00:00Z");
+        let answer = |created_at: &str, left| Document {
+            expires_in: secs(left),
+            ..document_created_at(created_at)
+        };
+        let now = at("2026-11-22T01:00:00Z");
+        for (left, expected) in
+            [(3596, false), (3597, true), (3600, true), (3603, true), (3604, false)]
+        {
+            let answer = answer("2026-11-22T01:00:00Z", left);
+            assert_eq!(answer.adds_nothing_to(&published, now), expected, "{left}");
+        }
+        // Within the overlap a second less counts.
+        let late = at("2026-11-22T01:55:00Z");
+        for (left, life, expected) in [(300, 7200, true), (300, 7201, false), (301, 7202, true)] {
+            let published = Document { expires_in: secs(life), ..published.clone() };
+            let answer = answer("2026-11-22T01:55:00Z", left);
+            assert_eq!(answer.adds_nothing_to(&published, late), expected, "{left} {life}");
+        }
+        let boot = BootId::parse("38bcf4e1-95ec-4780-b34b-6460bb9b439b").unwrap();
+        let uptime = Some(Uptime::new(boot, secs(1)));
+        let created_at = Timestamp { uptime, ..published.created_at };
+        for other in [
+            Document { token: Secret::new("T2".to_owned()), ..published.clone() },
+            Document { appid: "wx2".to_owned(), ..published.clone() },
+            Document { is_put_back: !published.is_put_back, ..published.clone() },
+            Document { created_at, ..published.clone() },
+        ] {
+            assert!(!other.adds_nothing_to(&published, now), "{other:?}");
+        }
+        assert!(published.adds_nothing_to(&published, at("2026-11-21T23:59:00Z")));
+        assert!(!published.adds_nothing_to(&published, at("2026-11-21T23:58:59Z")), "the future");
+    }
+
+    #[test]
+    fn a_mirror_relies_on_a_document_for_half_a_minute_and_no_longer_than_it_lives() {
+        let document = document_created_at("2026-11-22T00:01:00Z");
+        let until_stale = |text| document.time_until_stale(at(text));
+        assert_eq!(until_stale("2026-11-22T00:01:10Z"), secs(20));
+        assert_eq!(until_stale("2026-11-22T00:01:30Z"), Duration::ZERO);
+        assert_eq!(until_stale("2026-11-21T23:59:59Z"), Duration::ZERO, "the future");
+        assert!(!document.is_stale(at("2026-11-22T00:01:29Z")));
+        assert!(document.is_stale(at("2026-11-22T00:01:30Z")));
+        let brief = Document { expires_in: secs(5), ..document };
+        assert_eq!(brief.time_until_stale(at("2026-11-22T00:01:01Z")), secs(4));
+        let answered = at("2026-11-22T00:01:00Z").wall;
+        for (now, expected) in [
+            ("2026-11-21T23:59:59Z", false),
+            ("2026-11-22T00:00:00Z", true),
+            ("2026-11-22T00:01:29Z", true),
+            ("2026-11-22T00:01:30Z", false),
+        ] {
+            assert_eq!(is_recent(answered, at(now).wall), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_due_when_half_of_its_life_is_left_at_the_latest() {
+        let ticket = |life| Document {
+            expires_in: secs(life),
+            ..document_created_at("2026-11-22T00:00:00Z")
+        };
+        assert_eq!(ticket(7200).ticket_margin(MARGIN), MARGIN);
+        assert_eq!(ticket(400).ticket_margin(MARGIN), secs(200));
+    }
+
+    #[test]
+    fn an_invalid_document_is_told_by_kind() {
+        for (bytes, what) in [
+            ("", "it is empty"),
+            ("{", "it ends too soon (line 1, column 1)"),
+            ("{}", "a field is missing or of the wrong type"),
+            ("x", "it is not JSON (line 1, column 1)"),
+        ] {
+            let error = Document::parse_token(bytes.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(what), "{bytes:?}: {error}");
+        }
+    }
 }

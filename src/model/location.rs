@@ -150,3 +150,62 @@ fn ticket_path(path: &Path, kind: &TicketType) -> PathBuf {
     name.push(format!(".{kind}.json"));
     path.with_file_name(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> DocumentKind {
+        DocumentKind::Ticket(TicketType::parse("jsapi").unwrap())
+    }
+
+    #[test]
+    fn a_tickets_file_is_beside_the_tokens() {
+        for (token, expected) in [
+            ("/d/default.json", "/d/default.jsapi.json"),
+            ("/d/token", "/d/token.jsapi.json"),
+            ("/d/token.txt", "/d/token.txt.jsapi.json"),
+        ] {
+            let location = Location::File(token.into());
+            assert_eq!(location.path(&DocumentKind::Token), Path::new(token));
+            assert_eq!(location.path(&ticket()), Path::new(expected));
+            assert_eq!(location.to_string(), token);
+            assert_eq!(location.name_of(&ticket()), expected);
+            assert!(location.is_under(Path::new("/d")) && !location.is_under(Path::new("/e")));
+        }
+    }
+
+    #[test]
+    fn the_keys_in_redis_are_those_of_the_manual() {
+        let also = |key: &str| AlsoKey { key: key.to_owned(), format: AlsoFormat::Text };
+        let redis = RedisSettings {
+            url: RedisUrl::parse("redis://10.0.0.5:6379").unwrap(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            prefix: "wxtoken".to_owned(),
+            timeout: Duration::from_secs(3),
+            also: vec![also("of:{account}"), also("{appid}:{account}")],
+        };
+        assert_eq!(redis.channel(), "wxtoken:published");
+        let location = |appid: Option<&str>| RedisLocation {
+            redis: Arc::new(redis.clone()),
+            account: "shop".to_owned(),
+            appid: appid.map(str::to_owned),
+            copy: "/d/shop.json".into(),
+        };
+        let known = location(Some("wx1"));
+        assert_eq!(known.key(&DocumentKind::Token), "wxtoken:shop");
+        assert_eq!(known.key(&ticket()), "wxtoken:shop:jsapi");
+        let keys = |location: &RedisLocation, kind: &DocumentKind| -> Vec<String> {
+            location.also(kind).into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(keys(&known, &DocumentKind::Token), ["of:shop", "wx1:shop"]);
+        assert_eq!(keys(&location(None), &DocumentKind::Token), ["of:shop"]);
+        assert!(keys(&known, &ticket()).is_empty(), "tickets have none");
+        let location = Location::Redis(Arc::new(known));
+        assert_eq!(location.path(&ticket()), Path::new("/d/shop.jsapi.json"));
+        assert!(location.to_string().starts_with("wxtoken:shop at redis://10.0.0.5:6379"));
+        assert!(location.is_under(Path::new("/d")));
+    }
+}

@@ -97,4 +97,13 @@ mod tests {
         }
         assert!(!may_hold_secret(&format!("{hash} {}", salt.0)));
     }
+
+    #[test]
+    fn a_secret_is_its_own_text_and_no_other() {
+        let secret = Secret::new("abc".to_owned());
+        assert!(secret.is("abc"));
+        for other in ["", "ab", "abd", "abcd"] {
+            assert!(!secret.is(other), "{other}");
+        }
+    }
 }

@@ -114,4 +114,11 @@ mod tests {
         assert_eq!(Exit::from_error(&err), Exit::Usage);
         assert_eq!(err.to_string().matches("Write ADDRESS:PORT").count(), bad.len(), "{err}");
     }
+
+    #[test]
+    fn an_ipv4_address_with_a_port_is_neither_ipv6_nor_another_port_nor_a_socket() {
+        let is = |text: &str| Listen::tcp(text.parse().expect("an address")).is_v4_on(443);
+        assert!(is("0.0.0.0:443") && is("[::ffff:10.0.0.1]:443"));
+        assert!(!is("0.0.0.0:444") && !is("[::]:443"));
+    }
 }
