@@ -53,12 +53,20 @@ impl Config<'_> {
         let has_config = !self.is_account_given();
         let secret_variable = (!has_config && secret_file.is_none() && credentials::has_variable())
             .then_some(credentials::VARIABLE);
+        let mut to_fill_in = Vec::new();
+        if !has_config && given.appid.is_none() {
+            to_fill_in.push("--appid APPID");
+            if secret_file.is_none() && secret_variable.is_none() {
+                to_fill_in.push("--secret-file FILE");
+            }
+        }
         let set = |(flag, value): (&'static str, Option<String>)| value.map(|value| (flag, value));
         RunOptions {
             program: program(),
             common: common.into_iter().filter_map(set).collect(),
             account: account.into_iter().filter_map(set).filter(|_| !has_config).collect(),
             secret_variable,
+            to_fill_in,
             has_config,
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct RunOptions {
     pub(crate) account: Vec<(&'static str, String)>,
     /// The variable that holds the AppSecret, if one does.
     pub(crate) secret_variable: Option<&'static str>,
+    /// What `fetch` needs and this run was not given, to be filled in.
+    pub(crate) to_fill_in: Vec<&'static str>,
     /// Whether the accounts are those of a config, so that they are named.
     pub(crate) has_config: bool,
 }
@@ -60,6 +62,9 @@ impl RunOptions {
                 words.extend([(*flag).to_owned(), quoted(value)]);
             }
         }
+        if verb == "fetch" {
+            words.extend(self.to_fill_in.iter().map(|flag| (*flag).to_owned()));
+        }
         words.extend(account.filter(|_| self.has_config).map(quoted));
         words.join(" ")
     }
@@ -84,8 +89,7 @@ mod tests {
             program: "/opt/it's/wxtoken".to_owned(),
             common: vec![("--dir", "/a b".to_owned())],
             account: vec![("--appid", "wx1".to_owned()), ("--secret-file", "/s".to_owned())],
-            secret_variable: None,
-            has_config: false,
+            ..RunOptions::default()
         };
         assert_eq!(
             options.command("fetch", Some("default"), &["--rejected", "-"]),
@@ -102,5 +106,8 @@ mod tests {
         let check = options.command("check", Some("shop"), &[]);
         assert_eq!(check, "WXTOKEN_SECRET=\"$WXTOKEN_SECRET\" wxtoken check --config /x.toml shop");
         assert_eq!(options.command("status", None, &[]), "wxtoken status --config /x.toml");
+        let options = RunOptions { to_fill_in: vec!["--appid APPID"], ..RunOptions::default() };
+        assert_eq!(options.command("fetch", None, &[]), "wxtoken fetch --appid APPID");
+        assert_eq!(options.command("check", None, &[]), "wxtoken check");
     }
 }
