@@ -125,7 +125,7 @@ impl Peers {
         let addresses = free_addresses(2);
         let mut caddy = Command::new(&tools.caddy);
         caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(sources.join("Caddyfile"));
-        caddy.env("ADDRESS", addresses[0].to_string()).env("ROOT", dir.join("nginx/www"));
+        caddy.env("PORT", addresses[0].port().to_string()).env("ROOT", dir.join("nginx/www"));
         caddy.env("HOME", dir);
         let mut build = Command::new(&tools.go);
         build.args(["build", "-o"]).arg(dir.join("token-go")).arg(sources.join("token.go"));
@@ -397,8 +397,9 @@ impl Latency<'_> {
         let failures =
             output.lines().filter(|line| line.contains("errors:") || line.contains("Non-2xx"));
         let failures = failures.flat_map(|line| line.split([' ', ',']));
-        let failed = failures.filter_map(|word| word.parse::<f64>().ok()).sum();
-        [p99_ms(&output), rate, failed]
+        let failed: f64 = failures.filter_map(|word| word.parse::<f64>().ok()).sum();
+        // The sum of none is -0.
+        [p99_ms(&output), rate, failed + 0.0]
     }
 
     /// Refreshes the token each second, and has the server reload once.
