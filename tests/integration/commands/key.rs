@@ -55,13 +55,17 @@ fn a_key_is_random_and_its_line_has_the_sha256_and_not_the_key() {
 fn an_invalid_name_account_or_api_is_a_usage_error() {
     let long = "n".repeat(65);
     for name in ["", "-", "#php", "p hp", ".php", "_php", "p/hp", "中控", "php\n", &long] {
-        key(&["--", name]).exits(2).says(&["wxtoken: key: a name begins with"]);
+        key(&["--", name]).exits(2).says(&["wxtoken: key: Correct the name: it begins with"]);
     }
     for account in ["", "Shop", "_shop", "shop/..", "商店", "shop,", &long[..33]] {
-        key(&["php", account]).exits(2).says(&["wxtoken: key: an account begins with"]);
+        key(&["php", account])
+            .exits(2)
+            .says(&["wxtoken: key: Correct the account's name: it begins with"]);
     }
     for api in ["", "/", "cgi-bin", "/cgi-bin/../x", "/%61", "/a b", "*", "/cgi-bin,"] {
-        key(&["php", "--apis", api]).exits(2).says(&["wxtoken: key: an API is `all`, or a path"]);
+        key(&["php", "--apis", api])
+            .exits(2)
+            .says(&["wxtoken: key: Write `all`, or paths such as"]);
     }
     key(&[]).exits(2);
 }
