@@ -146,7 +146,7 @@ fn sign_prints_what_a_page_needs_and_says_what_is_missing() {
     assert_eq!(ran.json()["appId"], APPID);
     sandbox.run(&["sign", "shop.example"]).exits(2).says(&["https://"]);
     let agent = ["sign", URL, "--agentid", "1000002"];
-    sandbox.run(&agent).exits(2).says(&["there are jsapi, wx_card"]);
+    sandbox.run(&agent).exits(2).says(&["one of jsapi, wx_card"]);
     let work = sandbox.on("work");
     work.run(&agent).exits(3).says(&["no agent_config ticket", "tickets = [\"agent_config\"]"]);
     work.publish_ticket("agent_config", "AGENT_TICKET", 7200, 0);

@@ -52,9 +52,16 @@ pub(crate) fn outlast_look() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
-/// Returns a time as documents have it.
+/// Returns a time as documents have it: without zeros at the end of a second's fraction.
 pub(crate) fn rfc3339(at: UtcDateTime) -> String {
-    humantime::format_rfc3339(at.into()).to_string()
+    let text = humantime::format_rfc3339(at.into()).to_string();
+    match text.trim_end_matches('Z').split_once('.') {
+        Some((second, fraction)) => match fraction.trim_end_matches('0') {
+            "" => format!("{second}Z"),
+            fraction => format!("{second}.{fraction}Z"),
+        },
+        None => text,
+    }
 }
 
 /// Parses a time that ends with `Z`.
