@@ -410,7 +410,7 @@ mod tests {
         assert!(said(CallKind::RequestsToken).contains("--api stable"));
         for call in [CallKind::RequestsStableToken, CallKind::UsesToken] {
             let said = said(call);
-            assert!(!said.contains("stable") && said.contains("Clear the quota"), "{said}");
+            assert!(!said.contains("stable") && said.contains("clear the quota"), "{said}");
         }
     }
 

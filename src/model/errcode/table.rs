@@ -21,7 +21,7 @@ const ANY_CALL: &[CallKind] =
     &[CallKind::RequestsToken, CallKind::RequestsStableToken, CallKind::UsesToken];
 const REQUEST: &[CallKind] = &[CallKind::RequestsToken, CallKind::RequestsStableToken];
 const CLASSIC_REQUEST: &[CallKind] = &[CallKind::RequestsToken];
-const OTHER_CALL: &[CallKind] = &[CallKind::RequestsStableToken, CallKind::UsesToken];
+const STABLE_REQUEST: &[CallKind] = &[CallKind::RequestsStableToken];
 const USE: &[CallKind] = &[CallKind::UsesToken];
 const BOTH: &[Platform] = &[Platform::Official, Platform::Work];
 const OFFICIAL: &[Platform] = &[Platform::Official];
@@ -107,11 +107,14 @@ pub(crate) static TABLE: &[Meaning] = &[
         ("Try again in the next minute.", "Too many calls this minute"),
         ("请下一分钟再试。", "分钟级频率超限")),
     row(&[45009], CLASSIC_REQUEST, OFFICIAL, Class::Quota,
-        ("Use --api stable, or clear the quota.", "Daily quota used up"),
-        ("请改用 stable_token（--api stable，额度更大），或清零。", "当日调用次数已用完")),
-    row(&[45009], OTHER_CALL, OFFICIAL, Class::Quota,
-        ("Clear the quota, or wait for 00:00 in Beijing.", "Daily quota used up"),
-        ("请清零（每月 10 次），或等到北京时间 0 点。", "当日调用次数已用完")),
+        ("Find what asks so often (wxtoken check), then wait for 00:00 in Beijing, use --api stable, or clear the quota in the console.", "The day's token requests are used up"),
+        ("请先查明是谁在频繁获取（wxtoken check），再等到北京时间 0 点，或改用 --api stable（额度更大），或在后台清零接口调用次数。", "当日获取 token 的次数已用完")),
+    row(&[45009], STABLE_REQUEST, OFFICIAL, Class::Quota,
+        ("Find what asks so often (wxtoken check), then wait for 00:00 in Beijing, or clear the quota in the console.", "The day's token requests are used up"),
+        ("请先查明是谁在频繁获取（wxtoken check），再等到北京时间 0 点，或在后台清零接口调用次数。", "当日获取 token 的次数已用完")),
+    row(&[45009], USE, OFFICIAL, Class::Quota,
+        ("Find what calls this API so often, then wait for 00:00 in Beijing, or clear the quota in the console.", "The day's calls of this API are used up"),
+        ("请先查明是谁在频繁调用该接口，再等到北京时间 0 点，或在后台清零接口调用次数。", "该接口当日的调用次数已用完")),
     row(&[45009], ANY_CALL, WORK, Class::Quota,
         ("Wait an hour, and check the secret: repeated wrong ones ban this IP.", "Rate limited"),
         ("请一小时后再试，并核对 Secret：多次错误会封禁该 IP。", "频率超限")),
