@@ -108,7 +108,7 @@ fn missing_hint(account: &Account, kind: &DocumentKind) -> String {
         ),
         _ if system_dir.exists() && !account.location.is_under(system_dir) => in_both(
             format!("; or is it the one in --dir {SYSTEM_DIR}?"),
-            format!("；或者是 --dir {SYSTEM_DIR} 中的？"),
+            format!("；还是说，应看 --dir {SYSTEM_DIR}？"),
         ),
         _ => String::new(),
     }

@@ -267,7 +267,7 @@ pub(super) fn describe_failure(err: &io::Error) -> Option<(&'static str, String)
                      that is asked for, and that its issuers' certificates are behind it"
                 ),
                 format!(
-                    "它不信任 --tls-cert 中的证书（{alert:?}）：请检查证书是否有效、域名是否一致，以及签发者的证书是否依次写在其后"
+                    "对方不接受 --tls-cert 的证书（{alert:?}）：请检查证书是否有效、域名是否一致，以及签发者的证书是否依次写在其后"
                 ),
             ),
         ),
