@@ -93,7 +93,7 @@ texts! {
     NO_SUCH_ACCOUNT =
         "Check the account's name, and which accounts the key is for: there is no such account for you here. `wxtoken status` \
          on the server lists them.",
-        "请核对账号名，以及访问密钥适用的账号：此处没有您可用的该账号。服务器上的 `wxtoken status` 会列出所有账号。";
+        "请核对账号名，以及访问密钥适用的账号：没有这个账号，或您的访问密钥不能用于它。服务器上的 `wxtoken status` 会列出所有账号。";
     WHICH_ACCOUNT =
         "Name the account, as in GET /token/ACCOUNT: there are several accounts here.",
         "请指明账号，如 GET /token/ACCOUNT：此处有多个账号。";
