@@ -236,7 +236,14 @@ impl AccountFetch<'_> {
                 if document.token == *rejected =>
             {
                 let force = command("fetch", Some(name), &["--force"]);
-                let said = messages::HONOURED.first([&rejected.fingerprint(), &force]);
+                let fingerprint = rejected.fingerprint();
+                // All is well, so what to do is not said first: it costs a live token.
+                let said = in_both(
+                    format!(
+                        "WeChat honours token {fingerprint}, so it stays. To replace it all the same: {force}"
+                    ),
+                    format!("微信仍承认 token {fingerprint}，未更换。如仍要更换：{force}"),
+                );
                 notice!(event = "rejected_token_kept", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), TokenRequest::OtherThan(rejected)) => {

@@ -52,10 +52,6 @@ messages! {
         "Set ulimit -c 0.", "a crash may write secrets to disk, because core dumps cannot be forbidden";
         "请设置 ulimit -c 0。", "无法禁止 core dump，崩溃时可能将密钥写入磁盘";
     }
-    HONOURED<2> {
-        "To replace it all the same: {1}.", "WeChat honours token {0}, so it stays";
-        "如仍要更换：{1}。", "微信仍承认 token {0}，未更换";
-    }
     SAME_ON_STABLE<0> {
         "Try again later.",
         "WeChat gave the same token again: on the stable API it mints another at most every 30 s and 20 times a day";
