@@ -55,6 +55,22 @@ pub(crate) fn zone_name(at: OffsetDateTime) -> String {
     }
 }
 
+/// Returns a local time as in RFC 3339, in whole seconds: `2026-11-25T13:00:01+08:00`, in UTC with a `Z`.
+pub(crate) fn in_zone(at: OffsetDateTime) -> String {
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    let month = u8::from(month);
+    let time = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let (hours, minutes, _) = at.offset().as_hms();
+    match (hours, minutes) {
+        (0, 0) => time + "Z",
+        _ => {
+            let sign = if at.offset().is_negative() { '-' } else { '+' };
+            format!("{time}{sign}{:02}:{:02}", hours.unsigned_abs(), minutes.unsigned_abs())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +91,18 @@ mod tests {
             let (hour, minute, second) = local.time().as_hms();
             assert_eq!(format!("{hour}:{minute:02}:{second:02}"), time, "{variable}");
             assert_eq!(zone_name(local), name, "{variable}");
+        }
+    }
+
+    #[test]
+    fn a_local_time_in_a_line_of_text_has_its_offset() {
+        let at = UtcDateTime::from_unix_timestamp(1_795_325_686).unwrap(); // 2026-11-22T05:34:46Z
+        for (variable, text) in [
+            ("UTC0", "2026-11-22T05:34:46Z"),
+            ("CST-8", "2026-11-22T13:34:46+08:00"),
+            ("NST3:30", "2026-11-22T02:04:46-03:30"),
+        ] {
+            assert_eq!(in_zone(LocalZone::new(Some(variable)).at(at)), text);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::message::{action, action_first, messages};
 use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
 use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
+use crate::os::local_time::{LocalZone, in_zone};
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
 #[derive(Debug)]
@@ -331,13 +332,17 @@ impl fmt::Display for UpstreamError {
         f.write_str(&match self {
             UpstreamError::Refused(refusal) => refusal.to_string(),
             UpstreamError::StillRefused { refusal, until, at_once, .. } => {
-                let until = rfc3339(*until);
+                let until = in_zone(LocalZone::of_process().at(*until));
+                // Another secret mends a refused secret only.
+                let [unless, unless_zh] = match refusal.class() {
+                    Class::Credentials => [", unless the secret changes", "，更换 Secret 除外"],
+                    _ => ["", ""],
+                };
                 let rest = in_both(
                     format!(
-                        "(an earlier answer; WeChat is not asked again until {until}, unless the secret changes; at once: \
-                         {at_once})"
+                        "(an earlier answer; WeChat is not asked again until {until}{unless}; at once: {at_once})"
                     ),
-                    format!("（此前的应答；{until} 之前不再询问，更换 Secret 除外；立即重试：{at_once}）"),
+                    format!("（此前的应答；{until} 之前不再询问{unless_zh}；立即重试：{at_once}）"),
                 );
                 format!("{refusal} {rest}")
             }

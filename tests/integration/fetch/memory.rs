@@ -127,6 +127,8 @@ fn quotas_and_addresses_hold_for_as_long_as_they_last() {
             continue;
         }
         let again = again.exits(4).says(&[&format!("({code})")]);
+        // Another secret would not help.
+        assert!(!again.stderr.contains("unless the secret"), "{code}: {}", again.stderr);
         let held = seconds_until(&again, "not asked again until ");
         assert!((at_least..=at_most).contains(&held), "{code}: {held}");
         assert_eq!(wechat.asked(), 1, "{code}");
