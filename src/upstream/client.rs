@@ -354,9 +354,10 @@ fn tls_failure(err: &rustls::Error) -> TlsFailure {
     };
     match err {
         rustls::Error::InvalidCertificate(UnknownIssuer) => TlsFailure::UnknownIssuer,
-        rustls::Error::InvalidCertificate(
-            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-        ) => TlsFailure::OutsideValidity,
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => TlsFailure::Expired,
+        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            TlsFailure::NotValidYet
+        }
         // rustls has no kind of its own for it.
         rustls::Error::InvalidCertificate(Other(why))
             if format!("{why:?}").contains("CaUsedAsEndEntity") =>

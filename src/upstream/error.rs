@@ -100,8 +100,10 @@ pub(crate) enum FailedStage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsFailure {
     UnknownIssuer,
-    /// The certificate has expired or is not valid yet.
-    OutsideValidity,
+    /// The certificate has expired, by this host's clock.
+    Expired,
+    /// The certificate is not valid yet, by this host's clock.
+    NotValidYet,
     /// The server shows the certificate of a CA as its own.
     CaAsServer,
     Other,
@@ -132,7 +134,10 @@ pub(crate) static STAGES: &[StageRemedy] = &[
     at(FailedStage::Tls(TlsFailure::UnknownIssuer),
         "Name the CA with --ca-file (ca_file): is it a CA of your own, or does a proxy open TLS?",
         "请用 --ca-file（ca_file）指定根证书：是否为自建 CA，或有代理解密 TLS？"),
-    at(FailedStage::Tls(TlsFailure::OutsideValidity),
+    at(FailedStage::Tls(TlsFailure::NotValidYet),
+        "Set this host's clock; if it is right, the server's certificate is not valid yet.",
+        "请校准本机时间；若时间正确，则是服务器证书尚未生效。"),
+    at(FailedStage::Tls(TlsFailure::Expired),
         "Check this host's clock; if it is right, the server's certificate is over.",
         "请检查本机时间；若时间正确，则是服务器证书过期。"),
     at(FailedStage::Tls(TlsFailure::CaAsServer),
@@ -382,7 +387,8 @@ mod tests {
     fn a_failure_of_tls_says_what_to_do_about_the_certificate() {
         for (failure, expected) in [
             (TlsFailure::UnknownIssuer, ["--ca-file", "根证书"]),
-            (TlsFailure::OutsideValidity, ["clock", "证书过期"]),
+            (TlsFailure::Expired, ["certificate is over", "证书过期"]),
+            (TlsFailure::NotValidYet, ["is not valid yet", "证书尚未生效"]),
         ] {
             let stage = FailedStage::Tls(failure);
             let attempts = vec![FailedAttempt { stage, reason: String::new(), server: None }];

@@ -193,7 +193,9 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
         UpstreamError::Unreachable(unreachable) => {
             let what = match unreachable.stage() {
                 FailedStage::ThisHost
-                | FailedStage::Tls(TlsFailure::OutsideValidity | TlsFailure::CaAsServer) => {
+                | FailedStage::Tls(
+                    TlsFailure::Expired | TlsFailure::NotValidYet | TlsFailure::CaAsServer,
+                ) => {
                     let [english, chinese] = unreachable.remedy();
                     let failure = in_both(
                         "cannot reach the wxtoken that this is a mirror of",
