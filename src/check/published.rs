@@ -146,21 +146,41 @@ fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
 /// A token that was invalidated before its time, as the sentence `what` says, with a blank after it in English.
 fn killed(account: &Account, what: &str) -> Finding {
     let finding = |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}{cause}"));
-    let command = report_rejected(Some(&account.name));
-    let now = format!("Replace it now: {command}; serve --refresh does so when a client tells it.");
-    let now_zh = format!("请立即更换：{command}；serve --refresh 收到调用方报告后会自动更换。");
+    let replace = report_rejected(Some(&account.name));
+    let force = command("fetch", Some(&account.name), &["--force"]);
+    let now = format!("Replace it now: {replace}; serve --refresh does so when a client tells it.");
+    let now_zh = format!("请立即更换：{replace}；serve --refresh 收到调用方报告后会自动更换。");
     match account.rules {
         Rules::Classic => finding(bilingual!(
             "Another program asks for this account's token, too: on classic each call kills the one before.",
             "另有程序也在获取该账号的 token：classic 接口每次调用都会使旧 token 失效。"
         ))
         .remedy(
+            // In this order: what classic gives is killed again.
             format!(
-                "Find that program and stop it, or set api = \"stable\", which such programs do not disturb. {now}"
+                "First set api = \"stable\", which such programs do not disturb, or find that program and stop it. {now} \
+                 If WeChat honours the token after all, run {force} instead."
             ),
-            format!("请找出该程序并停用，或改用 api = \"stable\"，不受其影响。{now_zh}"),
+            format!(
+                "请先改 api = \"stable\"（不受其影响），或找出该程序并停用，再更换 token。{now_zh}若旧 token 仍有效，改用 {force}。"
+            ),
         ),
-        Rules::Stable | Rules::Mirror => finding(bilingual!(
+        // The document does not say which API gave its token.
+        Rules::Stable => finding(bilingual!(
+            "The token was got by classic before api was changed, another program asks with force_refresh, or the \
+             AppSecret was reset.",
+            "该 token 是改 api 之前由 classic 接口获取的，或另有程序带 force_refresh 刷新，或 AppSecret 已被重置。"
+        ))
+        .remedy(
+            format!(
+                "If api was classic until lately, replace the token once, and that is all; else find the program that sends \
+                 force_refresh, or the reset of the AppSecret. {now}"
+            ),
+            format!(
+                "若刚由 classic 改为 stable，更换一次即可；否则请找出带 force_refresh 的程序，或确认 AppSecret 是否被重置。{now_zh}"
+            ),
+        ),
+        Rules::Mirror => finding(bilingual!(
             "Another program asks with force_refresh, or the AppSecret was reset.",
             "另有程序带 force_refresh 刷新，或 AppSecret 已被重置。"
         ))
