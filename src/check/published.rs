@@ -234,6 +234,19 @@ pub(crate) fn problem(
     }
 }
 
+/// A document that is not published because of a problem found before. `ticket` is its type if it is a ticket.
+pub(crate) fn consequence(about: &'static str, ticket: Option<&TicketType>) -> Finding {
+    let what = bilingual!("nothing is published yet", "尚未发布");
+    let what = match ticket {
+        Some(kind) => format!("{kind}: {what}"),
+        None => what.to_owned(),
+    };
+    Finding::notice(about, what).remedy(
+        "Solve the problem above first; the next run of fetch publishes then.",
+        "请先解决上面的问题，下次运行会自动获取。",
+    )
+}
+
 /// A document that the next fetch replaces.
 fn replaceable(about: &'static str, why: String) -> Finding {
     let fetch = command("fetch", None, &[]);

@@ -264,6 +264,9 @@ impl Examination<'_> {
                 published::token(account, document, liveness, current, now),
                 published::schedule(account, document, now),
             ],
+            Err(Problem::Missing) if self.is_fetch_in_vain() => {
+                vec![published::consequence("token", None)]
+            }
             Err(problem) => {
                 let location = account.location.name_of(&DocumentKind::Token);
                 vec![published::problem("token", None, &location, problem)]
@@ -272,9 +275,19 @@ impl Examination<'_> {
         findings.extend(account.tickets.iter().map(|ticket| {
             let kind = DocumentKind::Ticket(ticket.clone());
             let status = documents::document_status(self.stores, account, &kind, now);
-            published::ticket(ticket, &status)
+            match status.published {
+                Err(Problem::Missing) if self.is_fetch_in_vain() => {
+                    published::consequence("ticket", Some(ticket))
+                }
+                _ => published::ticket(ticket, &status),
+            }
         }));
         findings
+    }
+
+    /// Whether a finding so far says why no fetch can publish.
+    fn is_fetch_in_vain(&self) -> bool {
+        self.findings.report.is_fetch_in_vain(self.findings.account)
     }
 
     /// How long the next call may take.

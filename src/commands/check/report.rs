@@ -78,6 +78,13 @@ impl<'a> Report<'a> {
         self.print_what_is_due(&mut state);
     }
 
+    /// Whether something was found of the account with this index that keeps a fetch from publishing.
+    pub(super) fn is_fetch_in_vain(&self, account: usize) -> bool {
+        let is_obstacle =
+            |it: &Finding| matches!(it.verdict, Verdict::Problem(_)) && it.about != "hook";
+        self.lock().accounts[account].findings.iter().any(is_obstacle)
+    }
+
     /// Notes that no finding about this account follows.
     pub(super) fn complete(&self, account: usize) {
         let mut state = self.lock();
