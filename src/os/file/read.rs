@@ -96,11 +96,11 @@ messages! {
     }
     OPEN_TO_OTHERS<2> {
         "Run chmod {1} on it.", "it is open to others: mode {0}, expected {1}";
-        "请执行 chmod {1}。", "其他用户可读：权限 {0}，应为 {1}";
+        "请对该文件执行 chmod {1}。", "其他用户可读：权限 {0}，应为 {1}";
     }
     WRITABLE_BY_OTHERS<1> {
         "Run chmod go-w on it.", "it can be written by others: mode {0}";
-        "请执行 chmod go-w。", "其他用户可写：权限 {0}";
+        "请对该文件执行 chmod go-w。", "其他用户可写：权限 {0}";
     }
     /// Containers without a mark are known by the variable.
     OPEN_ON_READ_ONLY_MOUNT<1> {
