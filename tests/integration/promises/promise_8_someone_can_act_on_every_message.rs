@@ -18,7 +18,7 @@ fn a_refusal_names_the_address_the_rid_and_the_remedy_in_both_languages() {
         (40001, "Copy this AppID's AppSecret", "该 AppID 的 AppSecret"),
         (40125, "AppSecret is wrong", "AppSecret 错误"),
         (40243, "frozen", "冻结"),
-        (45009, "Daily quota", "当日调用次数"),
+        (45009, "Daily quota", "当日获取 token 的次数"),
         (45011, "this minute", "分钟级"),
         (50004, "token access denied", "禁止使用 token 接口"),
         (61024, "third-party platform", "第三方平台"),
