@@ -1,6 +1,11 @@
-//! How much memory and time a client may take. The limits are enforced elsewhere.
+//! How much memory and time a client may take, and a timer that is cheap to move. The limits are enforced elsewhere.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
 
 /// The largest request line with headers, in bytes. An SDK sends a few hundred; hyper accepts no smaller limit.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
@@ -49,3 +54,21 @@ pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much longer a token that WeChat has issued by then may take to be published.
 pub(crate) const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Polls until this time. The timer is moved to a later time only when it fires, so that it costs nothing while all goes well.
+pub(super) fn poll_deadline(
+    mut timer: Pin<&mut Sleep>,
+    deadline: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+    }
+}

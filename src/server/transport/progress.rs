@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
 use crate::server::limits::{
     ANSWER_TIMEOUT, FORWARD_TIMEOUT, IDLE_TIMEOUT, PARSER_KEPT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT,
-    STREAM_GAP,
+    STREAM_GAP, poll_deadline,
 };
 use crate::server::state::slots::Standing;
 
@@ -219,23 +219,9 @@ impl RequestProgress {
 
     /// Polls until the timeout of the current phase has passed. `timer` wakes the task for that.
     ///
-    /// The timer is moved to a later deadline only when it fires, so that a request does not touch it.
-    pub(super) fn poll_timeout(
-        &self,
-        mut timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let deadline = self.since.get() + self.phase.get().timeout();
-        loop {
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(cx));
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
-        }
+    /// Polls until the phase has lasted too long. A request does not touch the timer.
+    pub(super) fn poll_timeout(&self, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        poll_deadline(timer, self.since.get() + self.phase.get().timeout(), cx)
     }
 }
 

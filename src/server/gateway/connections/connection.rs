@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer::{AnswerHead, Framing};
 use super::dial::DialedStream;
+use crate::server::limits::poll_deadline;
 use crate::upstream::api_servers::ApiServers;
 
 /// The largest head of an answer, in bytes.
@@ -269,23 +270,14 @@ impl PooledConnection {
         self.0.framing.left()
     }
 
-    /// Polls until this time. One timer serves all that is waited for: it is moved to a later time only when it fires.
+    /// Polls until this time. One timer serves all that is waited for.
     pub(in crate::server::gateway) fn poll_timeout(
         &mut self,
         deadline: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let timer = self.0.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        loop {
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(cx));
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
-        }
+        poll_deadline(timer.as_mut(), deadline, cx)
     }
 }
 
