@@ -1,6 +1,8 @@
 //! `wxtoken ca`: makes a CA that can sign only WeChat's hosts, and the certificate with which `serve` answers for them. Prints
 //! how clients trust it. Asks no server.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use crate::error::Exit;
 use crate::log;
 use crate::message::cannot;
 use crate::os::clock::{Clock, SystemClock};
+use crate::os::fault::{Doing, explained};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, MAX_PEM, Protection};
@@ -35,7 +38,9 @@ const PRIVATE: u32 = 0o600;
 /// The files of a CA.
 struct Files {
     lock: PathBuf,
-    /// The root, for clients.
+    /// Is there while the others are put in place. What a run that failed or was killed has left is known by it.
+    unfinished: PathBuf,
+    /// The root, for clients. The last that is put in place.
     root: PathBuf,
     intermediate: PathBuf,
     intermediate_key: PathBuf,
@@ -48,6 +53,7 @@ impl Files {
     fn of(directory: &Path) -> Files {
         Files {
             lock: directory.join("ca.lock"),
+            unfinished: directory.join("ca.unfinished"),
             root: directory.join("ca.pem"),
             intermediate: directory.join("intermediate.pem"),
             intermediate_key: directory.join("intermediate.key"),
@@ -61,6 +67,16 @@ impl Files {
         let clock = SystemClock;
         let lock = FileLock::acquire(&self.lock, &clock, clock.instant() + PATIENCE)?;
         lock.ok_or_else(|| Exit::Locked.error(messages::CA_IS_LOCKED.with([&self.lock.display()])))
+    }
+
+    /// Whether these are remains of a run that did not end, which are of no use.
+    fn are_remains(&self) -> Result<bool> {
+        Ok(is_there(&self.unfinished)? && !is_there(&self.root)?)
+    }
+
+    /// Notes that all files are in place. Without the note they are as good.
+    fn finish(&self) {
+        let _ = fs::remove_file(&self.unfinished);
     }
 }
 
@@ -110,12 +126,17 @@ fn create(
     let _lock = files.lock()?;
     let all =
         [&files.root, &files.intermediate, &files.intermediate_key, &files.certificate, &files.key];
-    if let Some(there) = all.into_iter().find(|path| path.symlink_metadata().is_ok()) {
-        return Err(Exit::Usage.error(messages::CA_EXISTS.with([&there.display()])));
+    if !files.are_remains()? {
+        for path in all {
+            if is_there(path)? {
+                return Err(Exit::Usage.error(messages::CA_EXISTS.with([&path.display()])));
+            }
+        }
     }
     let NewAuthority { authority, root, intermediate, ends } = Authority::generate(hosts, now)?;
     let key = new_key()?;
     let certificate = authority.sign(&key, args.days.into(), now)?;
+    publish(&[(&files.unfinished, "", PRIVATE)])?;
     publish(&[
         (&files.intermediate_key, &authority.key_pem(), PRIVATE),
         (&files.intermediate, &intermediate, PUBLIC),
@@ -123,6 +144,7 @@ fn create(
         (&files.certificate, &chain(&certificate, &intermediate), PUBLIC),
         (&files.root, &root, PUBLIC),
     ])?;
+    files.finish();
     let directory = std::path::absolute(&args.directory)?;
     Ok(instructions::of_new_ca(&directory, authority.hosts(), ends, certificate.ends))
 }
@@ -136,6 +158,7 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
     };
     let root = read_text(&files.root, Protection::WritableByOwner);
     let root = root.map_err(|err| no_ca(files, err))?;
+    files.finish();
     let intermediate = read_text(&files.intermediate, Protection::WritableByOwner)?;
     let authority = Authority::from_parts(
         certificate_in(&files.root, &root)?,
@@ -143,9 +166,9 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
         read_key(&files.intermediate_key, Protection::Private)?,
         now,
     )?;
-    let (key, is_new) = match files.key.symlink_metadata() {
-        Ok(_) => (read_key(&files.key, Protection::PrivateToGroup)?, false),
-        Err(_) => (new_key()?, true),
+    let (key, is_new) = match is_there(&files.key)? {
+        true => (read_key(&files.key, Protection::PrivateToGroup)?, false),
+        false => (new_key()?, true),
     };
     let certificate = authority.sign(&key, args.days.into(), now)?;
     let (pem, chain) = (Zeroizing::new(key.serialize_pem()), chain(&certificate, &intermediate));
@@ -159,12 +182,24 @@ fn renew(files: &Files, args: &CaArgs, now: UtcDateTime) -> Result<String> {
 }
 
 fn no_ca(files: &Files, err: anyhow::Error) -> anyhow::Error {
-    match files.root.symlink_metadata() {
-        Err(_) => {
+    match is_there(&files.root) {
+        Ok(false) => {
             let directory = files.root.with_file_name("");
             Exit::Usage.error(messages::CA_MISSING.with([&directory.display()]))
         }
-        Ok(_) => err,
+        _ => err,
+    }
+}
+
+/// Whether there is a file of this name. Fails if that cannot be known: what is there would be replaced.
+fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+        Err(err) => {
+            let what = cannot("look at", "查看", path.display());
+            Err(anyhow!("{what}: {}", explained(&err, path, Doing::Reading)))
+        }
     }
 }
 

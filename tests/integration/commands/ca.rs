@@ -229,6 +229,58 @@ fn nothing_is_overwritten() {
     assert_eq!(fs::read(dir.path().join("ca.pem")).unwrap(), before);
 }
 
+/// Returns `wxtoken ca ARGS…`, in which this fault is injected.
+fn with_fault(fault: &str, args: &[&str]) -> Run {
+    let mut command = wxtoken();
+    command.arg("ca").args(args);
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", fault];
+    Run::new(wrapped(&strace, &command))
+}
+
+#[needs(strace)]
+#[test]
+fn a_ca_whose_making_was_cut_off_at_any_step_is_made_by_the_same_command() {
+    let renames = "rename,renameat,renameat2";
+    for fault in ["signal=KILL", "error=EIO"] {
+        let (mut cut_off, mut complete) = (0, 0);
+        for number in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let shown = dir.path().display().to_string();
+            let ran = with_fault(&format!("inject={renames}:{fault}:when={number}"), &[&shown]);
+            if ran.status.success() {
+                break;
+            }
+            cut_off += 1;
+            match dir.path().join("ca.pem").exists() {
+                true => complete += 1,
+                false => drop(ca(&[&shown]).exits(0)),
+            }
+            ca(&["--renew", &shown]).exits(0);
+            let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+            names.sort_by_key(|it| it.as_ref().unwrap().file_name());
+            let names = names.into_iter().map(|it| it.unwrap().file_name().into_string().unwrap());
+            assert!(names.eq(FILES.map(|(name, _)| name.to_owned())), "{fault} {number}");
+        }
+        assert!(cut_off > 5 && complete <= 1, "{fault} {cut_off} {complete}");
+    }
+}
+
+#[needs(strace)]
+#[test]
+fn a_disk_that_does_not_answer_is_not_taken_for_one_without_the_file() {
+    let ca_ = Ca::new(&[]);
+    let before = FILES.map(|(name, _)| ca_.read(name));
+    for args in [&[&*ca_.dir()][..], &["--renew", &*ca_.dir()]] {
+        for number in 1..20 {
+            let ran = with_fault(&format!("inject=statx:error=EIO:when={number}"), args);
+            for ((name, _), before) in FILES.iter().zip(&before) {
+                let is_new = *name == "cert.pem" && args.len() == 2;
+                assert!(is_new || ca_.read(name) == *before, "{args:?} {number} {name} {ran:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_renewed_certificate_is_another_one_of_the_same_ca_and_key() {
     let ca_ = Ca::new(&["--days", "10"]);
