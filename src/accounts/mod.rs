@@ -12,9 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::spawn_local;
 
 pub(crate) use self::cached_document::TokenAge;
-pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan};
+pub(crate) use self::plan::{AccountPlan, ConnectedPlan, RefreshPlan, connect_all};
 use self::served::ServedAccount;
 use crate::log::error;
 use crate::model::account::{self, Tag};
@@ -26,7 +28,7 @@ use crate::model::status::{
     AccountStatus, LiveToken, NoTicket, TokenDemand, TokenEvidence, Unavailable,
 };
 use crate::os::clock::Clock;
-use crate::os::thread;
+use crate::os::thread::{self, Piece};
 use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Environment, Scheduler};
 use crate::upstream::connect::Connector;
@@ -253,14 +255,27 @@ impl Accounts {
     }
 
     /// Reads all secrets again, and lets what was refused be tried again at once, as the operator may have removed the
-    /// cause.
+    /// cause. A secret on a dead mount holds up its own account alone.
     pub(crate) async fn hangup(&self) {
-        let connections: Vec<_> = self.schedulers().map(|it| it.connection()).collect();
-        let reconnect = move || connections.iter().for_each(|connection| connection.reconnect());
-        if let Err(err) = thread::run(reconnect).await {
-            error!("serve: {err}; the last good secrets stay");
+        let schedulers: Vec<_> = self.schedulers().collect();
+        let (sender, mut reconnected) = unbounded_channel();
+        let reconnect = |(index, scheduler): (usize, &&Rc<Scheduler>)| -> Piece {
+            let (connection, sender) = (scheduler.connection(), sender.clone());
+            Box::new(move || {
+                connection.reconnect();
+                let _ = sender.send(index); // Not received by a server that has ended.
+            })
+        };
+        let pieces = schedulers.iter().enumerate().map(reconnect).collect();
+        drop(sender);
+        let read = spawn_local(thread::run(move || thread::run_beside(pieces)));
+        while let Some(index) = reconnected.recv().await {
+            schedulers[index].retry_now();
         }
-        self.schedulers().for_each(|scheduler| scheduler.retry_now());
+        if let Ok(Err(err) | Ok(Err(err))) = read.await {
+            error!("serve: {err}; the last good secrets stay");
+            schedulers.iter().for_each(|scheduler| scheduler.retry_now());
+        }
     }
 
     /// Ends all schedules, and waits for the refreshes under way.

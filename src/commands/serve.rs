@@ -11,7 +11,7 @@ use tokio::runtime::LocalOptions;
 
 use super::messages;
 use super::output;
-use crate::accounts::{AccountPlan, AccountResources, Accounts, ConnectedPlan, RefreshPlan};
+use crate::accounts::{self, AccountPlan, AccountResources, Accounts, ConnectedPlan, RefreshPlan};
 use crate::cli::{CommonArgs, ServeArgs};
 use crate::config::{self, AccountSettings, Config, Secrets, ServeSettings};
 use crate::error::{Exit, both};
@@ -65,7 +65,7 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
         secrets,
         settings_at_start: settings.clone(),
         resources: AccountResources { connector: Arc::default(), environment: environment.clone() },
-        plans: Mutex::default(),
+        plans: Arc::default(),
         access: AccessReader::default(),
     };
     let ((served_settings, tls), listen) = both(
@@ -200,7 +200,7 @@ struct SettingsReader {
     settings_at_start: ServeSettings,
     resources: AccountResources,
     /// The plans of the last good read, by the accounts' names. Their secrets are not read again.
-    plans: Mutex<HashMap<String, AccountPlan>>,
+    plans: Arc<Mutex<HashMap<String, AccountPlan>>>,
     access: AccessReader,
 }
 
@@ -228,10 +228,13 @@ impl SettingsReader {
             error!("serve: {}", messages::NEEDS_RESTART.text());
         }
         let plans = accounts.iter().map(|(plan, _)| (plan.account.name.clone(), plan.clone()));
-        *self.plans.lock().unwrap_or_else(PoisonError::into_inner) = plans.collect();
-        self.access.take(sources);
-        let (resources, sdk_life) = (self.resources.clone(), settings.sdk_life);
+        let (plans, known) = (plans.collect(), Arc::clone(&self.plans));
+        let (reader, resources) = (self.access.clone(), self.resources.clone());
+        let sdk_life = settings.sdk_life;
+        // Only if these settings are taken: others may have been read meanwhile.
         Ok(Box::new(move |before: Option<&ServerSettings>| {
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = plans;
+            reader.take(sources);
             let before = before.map(ServerSettings::accounts);
             ServerSettings::new(access, Accounts::new(accounts, before, &resources))
                 .with_api_servers(servers)
@@ -261,20 +264,16 @@ impl SettingsReader {
         accounts: Vec<AccountSettings>,
         mode: Option<u32>,
     ) -> Result<Vec<ConnectedPlan>> {
-        let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let plan = |AccountSettings { account, upstream, .. }| AccountPlan {
             account,
             refresh: mode.map(|mode| RefreshPlan { upstream, mode }),
         };
-        let connect = |plan: AccountPlan| {
-            let before = known.get(&plan.account.name);
-            let upstream = match before.is_some_and(|before| before.is_continued_by(&plan)) {
-                true => None,
-                false => plan.connect(&self.resources.connector)?,
-            };
-            Ok((plan, upstream))
+        let is_continued = |plan: &AccountPlan| {
+            known.get(&plan.account.name).is_some_and(|before| before.is_continued_by(plan))
         };
-        accounts.into_iter().map(plan).map(connect).collect()
+        let plans = accounts.into_iter().map(plan).collect();
+        accounts::connect_all(plans, is_continued, &self.resources.connector)
     }
 }
 

@@ -2,7 +2,8 @@
 //! than a timeout. A thread that is not waited for any more ends its work all the same.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,55 @@ pub(crate) async fn run<R: Send + 'static>(
     };
     thread::Builder::new().spawn(work).map_err(explain)?;
     result.await.map_err(|_| io::Error::other(BROKE_OFF.text()))
+}
+
+/// A piece of work among others.
+pub(crate) type Piece = Box<dyn FnOnce() + Send>;
+
+/// How long the pieces that have not begun wait for one that goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs all pieces, in their order on one thread. A piece that takes long, such as a file on a dead mount, holds up no other:
+/// further threads take the rest, and twice as many if they take long as well. Returns when each piece has ended or takes
+/// long; those go on. Fails if there can be no thread at all.
+pub(crate) fn run_beside(pieces: Vec<Piece>) -> io::Result<()> {
+    run_beside_within(pieces, PATIENCE)
+}
+
+fn run_beside_within(pieces: Vec<Piece>, patience: Duration) -> io::Result<()> {
+    let mut left = pieces.len();
+    let pieces = Arc::new(Mutex::new(pieces.into_iter()));
+    let next = |pieces: &Mutex<std::vec::IntoIter<Piece>>| {
+        pieces.lock().unwrap_or_else(PoisonError::into_inner).next()
+    };
+    let (sender, ended) = mpsc::channel();
+    let start = || {
+        let (pieces, sender): (_, Sender<()>) = (Arc::clone(&pieces), sender.clone());
+        let work = move || {
+            while let Some(piece) = next(&pieces) {
+                piece();
+                let _ = sender.send(()); // Not received if it took long.
+            }
+        };
+        thread::Builder::new().spawn(work).map_err(explain)
+    };
+    if left > 0 {
+        start()?;
+    }
+    let mut more = 1;
+    while left > 0 {
+        if ended.recv_timeout(patience).is_ok() {
+            left -= 1;
+            continue;
+        }
+        if pieces.lock().unwrap_or_else(PoisonError::into_inner).len() == 0 {
+            break;
+        }
+        // Without another thread, those that there are come to the rest.
+        let _ = (0..more).try_for_each(|_| start().map(drop));
+        more *= 2;
+    }
+    Ok(())
 }
 
 /// Adds to an error of a thread that was not started what to do.
@@ -85,5 +135,50 @@ impl<R> Pending<R> {
                 (left, was_stopped) = (AFTER_STOP, false);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_hangs_holds_up_no_other() {
+        let (done, ended) = mpsc::channel();
+        let (let_go, hangs) = mpsc::channel::<()>();
+        let hangs = Arc::new(Mutex::new(hangs));
+        let piece = |number: u32| -> Piece {
+            let (done, hangs) = (done.clone(), Arc::clone(&hangs));
+            Box::new(move || {
+                if number % 3 == 0 {
+                    let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                }
+                done.send(number).unwrap();
+            })
+        };
+        run_beside_within((0..12).map(piece).collect(), Duration::from_millis(1)).unwrap();
+        let mut first: Vec<_> = ended.iter().take(8).collect();
+        first.sort_unstable();
+        assert_eq!(first, [1, 2, 4, 5, 7, 8, 10, 11]);
+        assert!(ended.try_recv().is_err(), "the others hang");
+        drop(let_go);
+        assert_eq!(ended.iter().take(4).map(|number| number % 3).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn pieces_run_in_their_order_on_one_thread_and_a_panic_ends_its_own_alone() {
+        let (done, ended) = mpsc::channel();
+        let piece = |number: u32| -> Piece {
+            let done = done.clone();
+            Box::new(move || {
+                assert_ne!(number, 2, "a fault");
+                done.send((number, thread::current().id())).unwrap();
+            })
+        };
+        run_beside_within((0..2).map(piece).collect(), Duration::MAX).unwrap();
+        let both: Vec<_> = ended.try_iter().collect();
+        assert_eq!((both[0].0, both[1].0, both[0].1), (0, 1, both[1].1));
+        run_beside_within((0..5).map(piece).collect(), Duration::from_millis(1)).unwrap();
+        assert_eq!(ended.iter().take(4).map(|(number, _)| number).sum::<u32>(), 1 + 3 + 4);
     }
 }

@@ -3,10 +3,11 @@
 //! also between a job's probe and its request.
 
 use std::cell::{Cell, RefCell};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::quota::ProbeReason;
@@ -18,10 +19,11 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenRequest};
 use crate::os::clock::Clock;
+use crate::os::thread::{self, Pending};
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::Store;
-use crate::upstream::connect::NO_SECRET_HERE;
+use crate::upstream::connect::{NO_SECRET_HERE, SLOW_FILES};
 use crate::upstream::{
     Credential, IssuedToken, Liveness, Probe, RefreshMode, TokenSource, Upstream, UpstreamError,
 };
@@ -109,7 +111,7 @@ impl JobReport {
 
 /// Connects to the upstream: reads the AppSecret, which may have been replaced. Returns `None` if it cannot be read again.
 /// Called on other threads than the server's.
-pub(crate) type Connect = Arc<dyn Fn() -> anyhow::Result<Option<Arc<dyn Upstream>>> + Send + Sync>;
+pub(crate) type Connect = Arc<dyn Fn() -> Connected + Send + Sync>;
 
 /// The upstream of an account.
 pub(crate) struct UpstreamConnection {
@@ -118,7 +120,15 @@ pub(crate) struct UpstreamConnection {
     connect: Mutex<Connect>,
     /// `None` until `connect` succeeds.
     upstream: Mutex<Option<Arc<dyn Upstream>>>,
+    /// The first connection, which takes long. A job waits for it no further, as others need its slot.
+    connecting: Mutex<Option<Pending<Connected>>>,
 }
+
+/// What [`Connect`] returns.
+type Connected = anyhow::Result<Option<Arc<dyn Upstream>>>;
+
+/// How long a job waits for the files of a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl UpstreamConnection {
     pub(super) fn new(
@@ -127,7 +137,12 @@ impl UpstreamConnection {
         upstream: Option<Arc<dyn Upstream>>,
     ) -> UpstreamConnection {
         let (connect, upstream) = (Mutex::new(connect), Mutex::new(upstream));
-        UpstreamConnection { name: name.to_owned(), connect, upstream }
+        UpstreamConnection {
+            name: name.to_owned(),
+            connect,
+            upstream,
+            connecting: Mutex::default(),
+        }
     }
 
     /// Connects in this way from now on. The upstream stays until then.
@@ -135,16 +150,34 @@ impl UpstreamConnection {
         *lock(&self.connect) = connect;
     }
 
-    /// Returns the upstream, and connects if there is none yet. Blocks.
+    /// Returns the upstream, and connects if there is none yet. Blocks, but not for long.
     fn upstream(&self) -> anyhow::Result<Arc<dyn Upstream>> {
+        self.upstream_within(CONNECT_PATIENCE)
+    }
+
+    fn upstream_within(&self, patience: Duration) -> anyhow::Result<Arc<dyn Upstream>> {
         let known = lock(&self.upstream).clone();
-        match known {
-            Some(upstream) => Ok(upstream),
-            None => {
-                let upstream = self.connect()?.context(NO_SECRET_HERE.text())?;
-                Ok(Arc::clone(lock(&self.upstream).insert(upstream)))
-            }
+        if let Some(upstream) = known {
+            return Ok(upstream);
         }
+        let mut connecting = lock(&self.connecting);
+        let begun = match connecting.take() {
+            Some(begun) => begun,
+            None => {
+                let connect = Arc::clone(&*lock(&self.connect));
+                thread::start("connect", move || connect()).map_err(thread::explain)?
+            }
+        };
+        let connected = match begun.wait(patience) {
+            Ok(connected) => connected?,
+            Err(RecvTimeoutError::Timeout) => {
+                *connecting = Some(begun);
+                bail!(SLOW_FILES.text());
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!(thread::BROKE_OFF.text()),
+        };
+        let upstream = connected.context(NO_SECRET_HERE.text())?;
+        Ok(Arc::clone(lock(&self.upstream).insert(upstream)))
     }
 
     /// Whether there is an upstream already.
@@ -166,7 +199,7 @@ impl UpstreamConnection {
         }
     }
 
-    fn connect(&self) -> anyhow::Result<Option<Arc<dyn Upstream>>> {
+    fn connect(&self) -> Connected {
         let connect = Arc::clone(&*lock(&self.connect));
         connect()
     }
@@ -360,5 +393,37 @@ impl TokenSource for RecordingSource<'_> {
             let _ = self.news.send(JobNews::Failed(error.to_string()));
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::error::Exit;
+
+    #[test]
+    fn a_job_waits_for_files_that_hang_no_further_and_they_are_read_once() {
+        let (let_go, hangs) = mpsc::channel::<()>();
+        let (hangs, begun) = (Mutex::new(hangs), Arc::new(AtomicU32::new(0)));
+        let count = Arc::clone(&begun);
+        let connect = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = lock(&hangs).recv();
+            Err(Exit::Usage.error("no AppSecret"))
+        };
+        let connection = UpstreamConnection::new("shop", Arc::new(connect), None);
+        let fails =
+            |patience| connection.upstream_within(patience).err().expect("no upstream").to_string();
+        assert_eq!(fails(Duration::from_millis(1)), SLOW_FILES.text());
+        assert_eq!(fails(Duration::from_millis(1)), SLOW_FILES.text());
+        let_go.send(()).unwrap();
+        assert_eq!(fails(Duration::MAX), "no AppSecret");
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        drop(let_go);
+        assert_eq!(fails(Duration::MAX), "no AppSecret");
+        assert_eq!(begun.load(Ordering::Relaxed), 2, "what has failed is tried again");
     }
 }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Result;
-use tokio::sync::Mutex;
 
 use crate::error::Exit;
 use crate::language::in_both;
@@ -59,8 +58,31 @@ pub(crate) struct Reloaded<T> {
     last_check: RefCell<Versions>,
     /// How many checks in a row have found a change that had not settled.
     unsettled_checks: Cell<u32>,
-    /// Held while the files are checked and read.
-    is_busy: Mutex<()>,
+    /// The attempt to check or read the files that is under way.
+    under_way: Cell<Option<u64>>,
+    /// How many attempts there were.
+    attempts: Cell<u64>,
+}
+
+/// An attempt to check or read the files. It counts until another one begins: one that hangs, as its files were on a mount
+/// that is dead, holds up no later one.
+struct ReadAttempt<'a, T> {
+    number: u64,
+    of: &'a Reloaded<T>,
+}
+
+impl<T> ReadAttempt<'_, T> {
+    fn counts(&self) -> bool {
+        self.of.under_way.get() == Some(self.number)
+    }
+}
+
+impl<T> Drop for ReadAttempt<'_, T> {
+    fn drop(&mut self) {
+        if self.counts() {
+            self.of.under_way.take();
+        }
+    }
 }
 
 /// The first value, read on any thread.
@@ -103,7 +125,8 @@ impl<T: 'static> From<FirstRead<T>> for Reloaded<T> {
             last_check: RefCell::new(files.versions()),
             files: RefCell::new(files),
             unsettled_checks: Cell::default(),
-            is_busy: Mutex::default(),
+            under_way: Cell::default(),
+            attempts: Cell::default(),
         }
     }
 }
@@ -130,23 +153,32 @@ impl<T: 'static> Reloaded<T> {
         }
     }
 
-    /// Reads the files again, whether they have changed or not.
+    /// Reads the files again, whether they have changed or not, and whether they are being read already or not.
     pub(crate) async fn reload(&self) {
-        let _busy = self.is_busy.lock().await;
-        self.read_again().await;
+        self.read_again(self.attempt()).await;
+    }
+
+    fn attempt(&self) -> ReadAttempt<'_, T> {
+        let number = self.attempts.get() + 1;
+        self.attempts.set(number);
+        self.under_way.set(Some(number));
+        ReadAttempt { number, of: self }
     }
 
     /// Reads the files again if they have changed and then stayed the same for one check: a certificate and its key are
     /// two files, and are replaced one after the other. Does nothing while they are being read.
     pub(crate) async fn reload_if_changed(&self) {
-        let Ok(_busy) = self.is_busy.try_lock() else { return };
         let paths = self.files.borrow().paths();
-        if paths.is_empty() {
+        if self.under_way.get().is_some() || paths.is_empty() {
             return;
         }
+        let attempt = self.attempt();
         let check = move || paths.iter().map(|path| FileVersion::at(path)).collect();
         // Without a thread, the next check finds the change.
         let Ok(now) = thread::run(check).await else { return };
+        if !attempt.counts() {
+            return;
+        }
         let before = self.last_check.replace(now);
         if *self.last_check.borrow() == self.files.borrow().versions() {
             self.unsettled_checks.set(0);
@@ -155,21 +187,25 @@ impl<T: 'static> Reloaded<T> {
         self.unsettled_checks.set(self.unsettled_checks.get() + 1);
         let has_settled = *self.last_check.borrow() == before;
         if has_settled || self.unsettled_checks.get() >= MAX_UNSETTLED_CHECKS {
-            self.read_again().await;
+            self.read_again(attempt).await;
         }
     }
 
-    async fn read_again(&self) {
+    async fn read_again(&self, attempt: ReadAttempt<'_, T>) {
         if self.files.borrow().0.is_empty() {
             return;
         }
         self.unsettled_checks.set(0);
         let read = Arc::clone(&self.read);
-        let attempt = thread::run(move || {
+        let read = thread::run(move || {
             let mut files = WatchedFiles::default();
             (read(&mut files), files)
         });
-        let read = match attempt.await {
+        let read = read.await;
+        if !attempt.counts() {
+            return;
+        }
+        let read = match read {
             Ok((read, files)) => {
                 self.last_check.replace(files.versions());
                 self.files.replace(files);
@@ -208,8 +244,12 @@ mod tests {
 
     use super::*;
 
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
     fn run<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        runtime().block_on(future)
     }
 
     fn constant<T: Send + 'static>(value: T) -> Make<T> {
@@ -274,6 +314,35 @@ mod tests {
         fs::write(&path, "22").unwrap();
         run(number.reload());
         assert_eq!(*number.get(), 22);
+    }
+
+    #[test]
+    fn a_read_that_hangs_holds_up_no_later_one_and_counts_no_more() {
+        let (let_go, hangs) = std::sync::mpsc::channel::<u32>();
+        let hanging = std::sync::Mutex::new(Some(hangs));
+        let files = WatchedFiles(vec![(PathBuf::from("/"), FileVersion::at(Path::new("/")))]);
+        let read = move |files: &mut WatchedFiles| {
+            files.add(Path::new("/"));
+            let hangs = hanging.lock().unwrap().take();
+            Ok(constant(hangs.map_or(3, |hangs| hangs.recv().unwrap())))
+        };
+        let number = Reloaded::from(FirstRead::of("numbers", files, constant(1), read));
+        let number = Rc::new(number);
+        tokio::task::LocalSet::new().block_on(&runtime(), async {
+            let hanging = Rc::clone(&number);
+            let hung = tokio::task::spawn_local(async move { hanging.reload().await });
+            while number.under_way.get().is_none() {
+                tokio::task::yield_now().await;
+            }
+            number.reload_if_changed().await;
+            assert_eq!(number.attempts.get(), 1, "nothing is checked while files are being read");
+            number.reload().await;
+            assert_eq!(*number.get(), 3, "a later read counts");
+            let_go.send(2).unwrap();
+            hung.await.unwrap();
+        });
+        assert_eq!(*number.get(), 3, "the earlier one counts no more");
+        assert_eq!(number.under_way.get(), None);
     }
 
     #[test]

@@ -102,18 +102,18 @@ impl Connector {
     }
 
     fn roots_of_file(&self, path: &Path) -> Result<TrustedRoots> {
-        let mut cached = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read without the lock: a file on a dead mount holds up no account with another one.
+        let cached = || self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let version = FileVersion::at(path);
-        match (cached.get(path), version) {
-            (Some((known, roots)), Some(version)) if *known == version => Ok(roots.clone()),
-            (_, version) => {
-                let roots = TrustedRoots::with_ca_file(path)?;
-                if let Some(version) = version {
-                    cached.insert(path.to_owned(), (version, roots.clone()));
-                }
-                Ok(roots)
-            }
+        let known = cached().get(path).filter(|(known, _)| Some(*known) == version).cloned();
+        if let Some((_, roots)) = known {
+            return Ok(roots);
         }
+        let roots = TrustedRoots::with_ca_file(path)?;
+        if let Some(version) = version {
+            cached().insert(path.to_owned(), (version, roots.clone()));
+        }
+        Ok(roots)
     }
 }
 
@@ -121,6 +121,10 @@ messages! {
     NO_SECRET_HERE<0> {
         "Give the AppSecret (secret_file).", "there is no AppSecret";
         "请提供 AppSecret（secret_file）。", "没有 AppSecret";
+    }
+    SLOW_FILES<0> {
+        "See whether the disk answers that they are on.", "the files of the AppSecret and of the CAs are not read yet";
+        "请检查其所在磁盘是否有响应。", "AppSecret 和 CA 文件尚未读完";
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::home::{Home, wechat_with_accounts};
+use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::*;
 
 /// `O_NONBLOCK` on Linux.
@@ -113,4 +113,35 @@ fn requests_are_answered_while_a_reload_waits_for_a_secret() {
     });
     let stderr = server.stop();
     assert!(stderr.contains("read accounts and access rules again"), "{stderr}");
+}
+
+/// The secret of `a0` is on a mount that hangs: strace delays each look at it by a minute.
+#[needs(strace)]
+#[test]
+fn a_secret_on_a_mount_that_hangs_holds_up_no_other_account() {
+    let wechat = wechat_with_accounts(2, &[]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
+    home.put_secret("a1", &appsecret(7));
+    let hangs = home.path("a0.secret");
+    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+    let calls = "statx,fstat,newfstatat";
+    let inject = format!("inject={calls}:delay_enter=60000000");
+    let delay = ["-P", hangs.to_str().unwrap(), "-e", &format!("trace={calls}"), "-e", &inject];
+    let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
+    let server = wrapped(&[&strace[..], &delay].concat(), &serve);
+    let server = Server::start_with_log(&server, &home.path("log"));
+    assert!(home.has_logged("See whether the disk answers that they are on: a0: "));
+    assert_eq!(server.get("/token/a1").status, 503, "its secret is wrong");
+    home.put_secret("a1", &appsecret(1));
+    server.signal("HUP");
+    eventually("the right secret brings a token", || server.get("/token/a1").status == 200);
+    // A further SIGHUP does not wait for what the one before has begun.
+    let asked = wechat.asked();
+    home.put_secret("a1", &appsecret(8));
+    server.signal("HUP");
+    eventually("the next secret is used", || wechat.asked() > asked);
+    // It would keep the server from ending for that minute.
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t")).unwrap();
+    assert!(Command::new("kill").args(["-KILL", tracer]).status().unwrap().success());
 }
