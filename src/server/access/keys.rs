@@ -264,6 +264,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_the_digest_of_its_line_and_is_found_by_the_first_bytes_of_that() {
+        let keys =
+            read(&[line("php", "K1", &[]), line("java", "K2", &[])].join("\n"), &[]).unwrap();
+        let digest = client_key::digest(b"K2");
+        let tag: Tag = std::array::from_fn(|n| digest[n]);
+        let key = keys.find(b"K2").unwrap();
+        assert_eq!((key.digest(), key.tag()), (digest, tag));
+        let tagged: Vec<_> = keys.tagged(tag).map(|key| &*key.name).collect();
+        assert_eq!(tagged, ["java"]);
+        assert!(!keys.is_empty() && read("", &[]).unwrap().is_empty());
+    }
+
+    #[test]
     fn an_account_outside_of_a_keys_scope_does_not_exist_for_it() {
         let names = ["branch", "mall", "shop"].map(str::to_owned);
         let only = |accounts: &[&str]| {
@@ -334,6 +347,16 @@ mod tests {
             );
         }
         assert_eq!(presented_key(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn of_many_accounts_an_error_names_ten_and_says_how_many_more_there_are() {
+        let names: Vec<_> = (10..23).map(|n| format!("shop{n}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let said = |names| read(&line("php", "K1", &["none"]), names).unwrap_err();
+        let (ten, more) = (said(&names[..10]), said(&names));
+        assert!(ten.ends_with("shop18, shop19"), "{ten}");
+        assert!(more.ends_with("shop18, shop19 and 3 more"), "{more}");
     }
 
     #[test]

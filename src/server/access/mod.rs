@@ -175,3 +175,108 @@ impl AccessRules {
         &self.configured.server_names
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language::Language;
+
+    const LOOPBACK: &str = "127.0.0.1";
+
+    fn rules(sources: &AccessSources) -> AccessRules {
+        AccessRules { configured: Rc::new(sources.parse().unwrap()), ..AccessRules::default() }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|it| (*it).to_owned()).collect()
+    }
+
+    #[test]
+    fn only_without_an_address_and_a_file_of_them_is_this_machine_allowed_by_itself() {
+        let none = AccessSources::default();
+        let addresses = AccessSources { allow: words(&["10.0.0.0/8"]), ..none.clone() };
+        let file = AccessSources { allow_file: Some("allow".into()), ..none.clone() };
+        for (sources, is_loopback, is_net) in
+            [(none, true, false), (addresses, false, true), (file, false, false)]
+        {
+            assert_eq!(sources.defaults_to_loopback(), is_loopback, "{sources:?}");
+            let rules = rules(&sources);
+            let allowed = (rules.allows(ip(LOOPBACK)), rules.allows(ip("10.1.2.3")));
+            assert_eq!(allowed, (is_loopback, is_net), "{sources:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_allow_file_are_allowed_beside_those_of_flags() {
+        let sources = AccessSources { allow: words(&["10.0.0.0/8"]), ..Default::default() };
+        let networks = allowlist::parse_networks("allow", &words(&["192.0.2.1"])).unwrap();
+        let listed = Some(Rc::new(Allowlist::from_networks(networks)));
+        let rules = AccessRules { listed, ..rules(&sources) };
+        for (address, expected) in [("10.0.0.1", true), ("192.0.2.1", true), ("192.0.2.2", false)] {
+            assert_eq!(rules.allows(ip(address)), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn clients_and_trusted_proxies_may_connect_and_processes_that_may_open_the_socket() {
+        let sources = AccessSources {
+            allow: words(&["10.0.0.0/8"]),
+            trusted_proxies: words(&["192.0.2.1"]),
+            ..Default::default()
+        };
+        let rules = rules(&sources);
+        for (address, expected) in [("10.0.0.1", true), ("192.0.2.1", true), ("192.0.2.2", false)] {
+            assert_eq!(rules.allows_connection(Peer::Ip(ip(address))), expected, "{address}");
+        }
+        assert!(rules.allows_connection(Peer::Unix));
+        assert!(!rules.allows(ip("192.0.2.1")), "a proxy is no client by itself");
+    }
+
+    #[test]
+    fn an_account_with_addresses_of_its_own_is_for_these_alone() {
+        let accounts = [("branch", None), ("shop", Some(words(&["10.0.0.1"])))];
+        let accounts = accounts.map(|(name, allow)| (name.to_owned(), allow)).to_vec();
+        let sources =
+            AccessSources { allow: words(&["10.0.0.0/8"]), accounts, ..Default::default() };
+        assert_eq!(sources.account_names(), ["branch", "shop"]);
+        let rules = rules(&sources);
+        for (address, expected) in [("10.0.0.1", [true, true]), ("10.0.0.2", [true, false])] {
+            let client = Peer::Ip(ip(address));
+            assert_eq!([0, 1].map(|it| rules.allows_account(client, it)), expected, "{address}");
+        }
+        assert!(rules.allows_account(Peer::Unix, 1), "its mode decides");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_flags_and_config_is_named_at_once() {
+        let wrong = || words(&["10.0.0.0/33"]);
+        let sources = AccessSources {
+            allow: wrong(),
+            trusted_proxies: wrong(),
+            server_names: words(&["no host"]),
+            accounts: vec![("shop".to_owned(), Some(wrong()))],
+            ..Default::default()
+        };
+        let said =
+            Language::English.resolve(&sources.parse().unwrap_err().to_string()).into_owned();
+        for name in ["--allow", "--trusted-proxy", "--server-name", "account.shop.allow"] {
+            assert!(said.contains(name), "{name}: {said}");
+        }
+        assert_eq!(said.matches("; ").count(), 3, "{said}");
+    }
+
+    #[test]
+    fn keys_are_those_of_tokens_of_its_own_only_where_such_are_handed_out() {
+        for opaque_tokens in [false, true] {
+            let sources = AccessSources { opaque_tokens, ..Default::default() };
+            let keys = Some(Rc::new(Keys::default()));
+            let rules = AccessRules { keys, ..rules(&sources) };
+            assert_eq!(rules.hands_out_opaque(), opaque_tokens);
+            assert_eq!(rules.opaque_keys().is_some(), opaque_tokens);
+        }
+    }
+}

@@ -82,3 +82,61 @@ fn tags_of(token: &str) -> Option<(Tag, Tag)> {
     let (key, account) = tags.split_at_checked(size_of::<Tag>())?;
     Some((key.try_into().ok()?, account.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::client_key::api_scope::ApiScope;
+    use crate::model::client_key::{self, KeyLine};
+
+    fn keys() -> Keys {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let lines = ["php", "java"].map(|name| {
+            let digest = client_key::digest(name.as_bytes());
+            KeyLine::new(name, digest, Vec::new(), ApiScope::Usual).unwrap().to_string()
+        });
+        fs::write(&path, lines.join("\n")).unwrap();
+        Keys::read(&path, &[]).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_as_long_as_wechats_and_never_short_and_tells_its_key_and_account() {
+        let keys = keys();
+        let key = keys.find(b"php").unwrap();
+        for (own, expected) in [(1, 128), (128, 128), (129, 129), (157, 157), (512, 512)] {
+            let own = Secret::new("T".repeat(own));
+            let token = token(&own, key, "shop");
+            assert_eq!(token.expose().len(), expected);
+            assert_eq!(tags_of(token.expose()), Some((key.tag(), account::tag("shop"))));
+        }
+    }
+
+    #[test]
+    fn another_key_account_or_own_token_makes_another_token_in_every_part() {
+        let (keys, own) = (keys(), Secret::new("T".repeat(512)));
+        let (php, java) = (keys.find(b"php").unwrap(), keys.find(b"java").unwrap());
+        let one = token(&own, php, "shop");
+        assert!(token(&own, php, "shop").is(one.expose()), "it is always the same");
+        let (start, other) = (OPAQUE_PREFIX.len() + TAG_LENGTH, Secret::new("U".repeat(512)));
+        let others =
+            [token(&other, php, "shop"), token(&own, java, "shop"), token(&own, php, "mall")];
+        for other in others {
+            let pairs = one.expose()[start..].bytes().zip(other.expose()[start..].bytes());
+            let same = pairs.filter(|(a, b)| a == b).count();
+            assert!(same < 50, "{same}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_of_its_own_has_no_tags() {
+        let good = token(&Secret::new("T".to_owned()), keys().find(b"php").unwrap(), "shop");
+        let rest = &good.expose()[OPAQUE_PREFIX.len()..];
+        for text in ["", OPAQUE_PREFIX, "T", rest, &good.expose()[..OPAQUE_PREFIX.len() + 15]] {
+            assert_eq!(tags_of(text), None, "{text}");
+        }
+        assert_eq!(tags_of(&format!("{OPAQUE_PREFIX}{}", "!".repeat(200))), None);
+    }
+}

@@ -47,3 +47,25 @@ impl fmt::Display for Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_host_are_those_that_share_64_bits_and_of_ipv4_the_same_one() {
+        let id = |text: &str| Peer::Ip(text.parse().unwrap()).network_id();
+        assert_eq!(id("2001:db8:1:2::1"), id("2001:db8:1:2:ffff::2"));
+        assert_ne!(id("2001:db8:1:2::1"), id("2001:db8:1:3::1"));
+        assert_ne!(id("2001:db8::1"), id("2001:db9::1"));
+        assert_ne!(id("10.0.0.1"), id("10.0.0.2"));
+        assert_ne!(id("0.0.0.1"), id("::1"));
+        assert_ne!(id("::1"), Peer::Unix.network_id());
+    }
+
+    #[test]
+    fn a_peer_is_shown_by_its_address() {
+        assert_eq!(Peer::Ip("10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
+        assert_eq!(Peer::Unix.to_string(), "unix");
+    }
+}

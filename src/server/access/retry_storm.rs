@@ -230,6 +230,10 @@ mod tests {
             "another client"
         );
         assert!(!storms.note_failure(one(), at(1100), at(1100)), "a second later");
+        let php = || (client(3).network, None);
+        let looped =
+            (0..=10).filter(|nth| storms.note_failure(php(), at(nth * 100), at(nth * 100)));
+        assert_eq!(looped.count(), 1, "the last second counts to its end");
         let another = || (client(1).network, Some(Arc::from("php")));
         assert!((0..100).all(|nth| !storms.note_failure(another(), at(0), at(2500 + nth))));
         assert!((0..100).all(|nth| !storms.note_failure(

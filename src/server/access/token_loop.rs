@@ -205,6 +205,7 @@ mod tests {
             loops.note(&client(1), &token(1, 7200), Honoured(now.into()), now).is_some()
         };
         let after = (0..489).find(|_| note(&mut loops));
+        assert_eq!(after, Some(LOOP_LIMIT), "that many are none yet");
         assert!(note(&mut loops), "it goes on");
         loops.end();
         assert_eq!((0..489).find(|_| note(&mut loops)), after);

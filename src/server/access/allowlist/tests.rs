@@ -48,6 +48,15 @@ fn an_empty_list_allows_no_address() {
 }
 
 #[test]
+fn a_list_is_empty_only_without_an_address_of_either_version() {
+    for (entries, expected) in
+        [(&[][..], true), (&["10.0.0.1"], false), (&["::1"], false), (&["10.0.0.1", "::1"], false)]
+    {
+        assert_eq!(allowlist(entries).is_empty(), expected, "{entries:?}");
+    }
+}
+
+#[test]
 fn loopback_is_127_0_0_0_8_and_one_ipv6_address() {
     let list = Allowlist::loopback();
     for (ip, expected) in [
