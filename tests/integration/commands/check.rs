@@ -602,8 +602,9 @@ fn the_age_of_the_document_shows_whether_fetch_is_scheduled() {
     let token = sandbox.token();
     // The token is due with five minutes left; half a minute later fetch can still come.
     for (age, verdict, text, code) in [
-        (3600, "ok", "last asked for 1h ago", 0),
-        (6930, "ok", "last asked for 1h 55m 3", 0),
+        // A busy machine adds seconds.
+        (3600, "ok", "last asked for 1h", 0),
+        (6930, "ok", "last asked for 1h 5", 0),
         (7150, "notice", "not asked for since", 0),
         (9000, "notice", "not asked for since", 3),
     ] {
@@ -701,7 +702,7 @@ fn a_mirror_is_checked_up_to_its_central_server() {
     mirror.publish("a0", "", "T_OLD", 900);
     let late = Checked::run(mirror.command(&["check"]), 0);
     late.has("token", "notice", &["another one by now"]);
-    late.has("schedule", "notice", &["last asked for 15m ago"]);
+    late.has("schedule", "notice", &["last asked for 15m"]);
     server.stop();
     // A redirect, as from a captive portal or from http to https.
     let redirecting = server_answering_with("302 Found", "Location: https://portal.test/\r\n", "");
