@@ -50,7 +50,8 @@ pub(super) fn wait_for_reader() -> Result<()> {
     }
     let prompt = match Language::of_process() {
         Language::Chinese => "按回车继续 ",
-        Language::English | Language::Both => "Enter goes on ",
+        Language::English => "Press Enter to go on. ",
+        Language::Both => "Press Enter to go on. 按回车继续 ",
     };
     output::print(&format!("\n{prompt}"))?;
     io::stdin().lock().read_line(&mut String::new()).context("cannot read the terminal").map(drop)

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Socket, Type};
 
+use crate::commands::output::terminal;
 use crate::language::{self, Language};
 use crate::log::printable;
 
@@ -120,6 +121,15 @@ impl Sandbox {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.as_ref().context(ENDED)?;
         command.output().context("cannot start wxtoken")
+    }
+
+    /// The same for a command that has another form on a terminal: where the demo has one, the command writes to it, and the
+    /// stdout that is returned is empty.
+    pub(super) fn run_on_terminal(&self, mut command: Command) -> Result<Output> {
+        if terminal::width().is_some() {
+            command.stdout(Stdio::inherit());
+        }
+        self.run(command)
     }
 }
 

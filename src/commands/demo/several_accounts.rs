@@ -240,7 +240,7 @@ fn write_and_print(sandbox: &Sandbox, name: &str, text: &str) -> Result<()> {
 /// Runs wxtoken and prints its output. Fails unless it ends with `exit`.
 fn run_wxtoken(sandbox: &Sandbox, arguments: &[&str], exit: Exit) -> Result<()> {
     print_prompt(format_args!("wxtoken {}", arguments.join(" ")))?;
-    let output = sandbox.run(sandbox.wxtoken(arguments)?)?;
+    let output = sandbox.run_on_terminal(sandbox.wxtoken(arguments)?)?;
     String::from_utf8_lossy(&output.stderr).lines().try_for_each(print_result)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     stdout.lines().try_for_each(print_result)?;

@@ -111,7 +111,8 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
     let refused = run(&["fetch", "--force"])?;
     print_result(String::from_utf8_lossy(&refused.stderr).trim_end())?;
     expect(&refused, Exit::Refused as i32)?;
-    print_result(expect(&run(&["status"])?, 0)?.trim_end())?;
+    print_prompt("wxtoken status")?;
+    print_result(expect(&sandbox.run_on_terminal(wxtoken(&["status"])?)?, 0)?.trim_end())?;
 
     print_line("")?;
     if keep {

@@ -46,11 +46,16 @@ pub(in crate::commands) fn cut_at_start(text: &str, width: usize) -> String {
     cut(&reversed, width).chars().rev().collect()
 }
 
-/// Breaks a text into lines of up to `width` columns: at blanks, and between Chinese characters. A longer word is broken.
+/// Breaks a text into lines of up to `width` columns: at blanks, and between Chinese characters. A longer word is broken, as
+/// JSON is after a comma.
 pub(in crate::commands) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     let mut lines = vec![String::new()];
-    for piece in pieces(text) {
+    let parts_of = |piece| match columns(piece) <= width {
+        true => vec![piece],
+        false => piece.split_inclusive(',').collect(),
+    };
+    for piece in pieces(text).into_iter().flat_map(parts_of) {
         let line = lines.last().map_or("", String::as_str);
         let word = piece.trim_end();
         if columns(line) + columns(word) <= width {
@@ -101,6 +106,10 @@ mod tests {
         assert_eq!(wrapped("请加入白名单。", 12), ["请加入白名", "单。"]);
         assert_eq!(wrapped("请运行 wxtoken fetch 一次", 10), ["请运行", "wxtoken", "fetch 一次"]);
         assert_eq!(wrapped("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
+        assert_eq!(
+            wrapped("x {\"a\":1,\"b\":20,\"c\":3}", 12),
+            ["x {\"a\":1,", "\"b\":20,", "\"c\":3}"]
+        );
         assert_eq!(wrapped("", 5), [""]);
         for width in 0..30 {
             let lines = wrapped("一个 word（也）是, as wide as 80 columns。", width);
