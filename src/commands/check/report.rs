@@ -172,19 +172,15 @@ impl<'a> Report<'a> {
             Verdict::Problem(_) => ("✗", output::RED),
         };
         let (on, off) = if style.has_colours { (colour, output::RESET) } else { ("", "") };
-        let (what, remedy) = match earlier {
-            Some(name) => {
-                let same = (format!("the same as {name}"), format!("与 {name} 相同"));
-                (style.language.text(same.0, same.1), None)
-            }
-            None => {
-                let what = style.language.resolve(what);
-                (printable(&without_secrets(&what), MAX_WHAT), remedy.as_ref())
-            }
+        let what_in = |language: Language| match earlier {
+            Some(name) => language.text(format!("the same as {name}"), format!("与 {name} 相同")),
+            None => printable(&without_secrets(&language.resolve(what)), MAX_WHAT),
         };
+        let remedy = remedy.as_ref().filter(|_| earlier.is_none());
         let Some(width) = style.width else {
             let name_width = self.accounts.iter().map(|it| it.len()).max().unwrap_or_default();
             let name = self.accounts[account];
+            let what = what_in(style.language);
             let remedy = remedy.map(|[english, chinese]| style.language.text(english, chinese));
             let ends = what.ends_with(['.', '。', '?', '？']);
             let stop = match style.language {
@@ -201,19 +197,22 @@ impl<'a> Report<'a> {
         let head = format!("{indent}{on}{sign}{off} {}", padded(about, ABOUT_WIDTH + 2));
         let margin = " ".repeat(indent.len() + 2 + ABOUT_WIDTH + 2);
         let room = width.saturating_sub(margin.len());
-        let mut lines = wrapped(&what, room);
-        if let Some([english, chinese]) = remedy {
-            let texts = match style.language {
-                Language::English => vec![english],
-                Language::Chinese => vec![chinese],
-                Language::Both => vec![english, chinese],
-            };
-            for text in texts {
-                let remedy = wrapped(text, room.saturating_sub(2)).into_iter().enumerate();
-                lines.extend(
-                    remedy.map(|(at, line)| format!("{}{line}", if at == 0 { "→ " } else { "  " })),
-                );
+        // Two languages stand below each other; what has no words is in both the same.
+        let languages = match style.language {
+            Language::Both => &[Language::English, Language::Chinese][..],
+            Language::English | Language::Chinese => &[style.language],
+        };
+        let (mut lines, mut said) = (Vec::new(), None);
+        for language in languages {
+            let what = what_in(*language);
+            if said.as_ref() != Some(&what) {
+                lines.extend(wrapped(&what, room));
             }
+            said = Some(what);
+            let remedy = remedy.map(|[english, chinese]| language.text(english, chinese));
+            let remedy = remedy.map(|it| wrapped(&it, room.saturating_sub(2))).unwrap_or_default();
+            let sign = |at| if at == 0 { "→ " } else { "  " };
+            lines.extend(remedy.iter().enumerate().map(|(at, it)| format!("{}{it}", sign(at))));
         }
         head + &lines.join(&format!("\n{margin}")) + "\n"
     }
@@ -254,8 +253,13 @@ fn conclusion(names: &[&str], accounts: &[AccountFindings], language: Language) 
         rest => (format!(" and {rest} more"), format!(" 等 {} 个", rest + MAX_NAMED)),
     };
     match problems.len() {
-        0 => language
-            .text(format!("No problem in {all}."), format!("{} 个账号均无问题。", names.len())),
+        0 => {
+            let chinese = match names.len() {
+                1 => "账号没有问题。".to_owned(),
+                count => format!("{count} 个账号均无问题。"),
+            };
+            language.text(format!("No problem in {all}."), chinese)
+        }
         count => language.text(
             format!("{} in {all}: {}{}.", counted(count, "problem"), concerned.join(", "), more.0),
             format!(
@@ -349,6 +353,7 @@ fn word(verdict: Verdict) -> &'static str {
 mod tests {
     use super::*;
     use crate::error::Exit;
+    use crate::language::in_both;
 
     const LINES: TextStyle = TextStyle {
         language: Language::English,
@@ -448,6 +453,23 @@ mod tests {
             let widest = findings.lines().map(output::terminal::columns).max().unwrap();
             assert!(widest <= width, "{text}");
         }
+    }
+
+    #[test]
+    fn on_a_terminal_each_language_has_lines_of_its_own() {
+        let what = in_both("WeChat accepts it", "微信接受");
+        let findings = [
+            Finding::good("credentials", &*what),
+            Finding::notice("clock", in_both("it is slow", "比对方慢"))
+                .remedy("Run NTP.", "请启用 NTP。"),
+        ];
+        let mut steps: Vec<_> = findings.into_iter().map(|it| (0, Some(it))).collect();
+        steps.push((0, None));
+        let style = TextStyle { language: Language::Both, width: Some(80), ..LINES };
+        let text = printed(style, &["crm"], &steps).concat();
+        let expected = "✓ credentials  WeChat accepts it\n               微信接受\n\
+                        ! clock        it is slow\n               → Run NTP.\n               比对方慢\n               → 请启用 NTP。\n";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]
