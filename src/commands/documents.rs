@@ -11,9 +11,10 @@ use crate::log::printable;
 use crate::message::action_first;
 use crate::message::command::command;
 use crate::model::account::Account;
-use crate::model::document::{Document, rfc3339};
+use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentStatus, Problem};
+use crate::os::local_time::local;
 use crate::os::timestamp::Timestamp;
 use crate::store::{Found, Stores};
 
@@ -72,7 +73,7 @@ pub(super) fn unusable(
         Ok(published) if published.life.is_zero() => {
             let ago = (now.wall - published.expires_at).whole_seconds().max(0) as u64;
             let ago = humantime::format_duration(Duration::from_secs(ago));
-            let expires_at = rfc3339(published.expires_at);
+            let expires_at = local(published.expires_at);
             messages::EXPIRED.first([&what, &expires_at, &ago, &fetch()])
         }
         Ok(published) if published.life < min_life => {

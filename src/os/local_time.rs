@@ -55,8 +55,13 @@ pub(crate) fn zone_name(at: OffsetDateTime) -> String {
     }
 }
 
+/// Returns an instant for people, in the zone of this process, as [`in_zone`] has it.
+pub(crate) fn local(at: UtcDateTime) -> String {
+    in_zone(LocalZone::of_process().at(at))
+}
+
 /// Returns a local time as in RFC 3339, in whole seconds: `2026-11-25T13:00:01+08:00`, in UTC with a `Z`.
-pub(crate) fn in_zone(at: OffsetDateTime) -> String {
+fn in_zone(at: OffsetDateTime) -> String {
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();
     let month = u8::from(month);

@@ -9,7 +9,7 @@ use time::UtcDateTime;
 use super::{FOREIGN, LOCKED};
 use crate::error::{Exit, in_order};
 use crate::language::in_both;
-use crate::model::document::rfc3339;
+use crate::os::local_time::local;
 use crate::upstream::UpstreamError;
 
 /// Why there is no new token. The published document stays; after a lost answer it expires earlier.
@@ -55,7 +55,7 @@ impl fmt::Display for RefreshError {
         match self {
             RefreshError::Upstream(error) => error.fmt(f),
             RefreshError::AnswerLost { error, ends_at } => {
-                let ends = rfc3339(*ends_at);
+                let ends = local(*ends_at);
                 let rest = in_both(
                     format!(
                         "The answer may be lost, and the published token with it: it ends at {ends} now; the next refresh \

@@ -5,7 +5,8 @@
 use super::RefreshError;
 use crate::log::error;
 use crate::message::{action_first, messages};
-use crate::model::document::{Document, rfc3339};
+use crate::model::document::Document;
+use crate::os::local_time::local;
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::Publisher;
@@ -109,7 +110,7 @@ impl<'a> Transaction<'a> {
                 if !self.is_answer_lost
                     && let Err(err) = self.publisher.publish(published)
                 {
-                    let (name, ends) = (self.name, rfc3339(shortened.expires_at(now)));
+                    let (name, ends) = (self.name, local(shortened.expires_at(now)));
                     let said = NOT_PUT_BACK.with([&ends]);
                     error!("{name}: {}", action_first(&format!("{said}: {err:#}")));
                 }

@@ -10,10 +10,9 @@ use super::passed;
 use crate::error::Exit;
 use crate::language::in_both;
 use crate::message::{action, action_first, messages};
-use crate::model::document::rfc3339;
 use crate::model::errcode::{Class, Refusal};
 use crate::os::descriptors::shortage::SHORT_OF_RESOURCES;
-use crate::os::local_time::{LocalZone, in_zone};
+use crate::os::local_time::local;
 
 /// Why a request brought no token, ticket or probe result. Never holds a URL, a body, a secret or a token.
 #[derive(Debug)]
@@ -180,7 +179,7 @@ messages! {
     ENDED_ALREADY<0> {
         "Try again in a few seconds, or check this host's clock.",
         "the token given again has ended by this host's clock";
-        "请稍后再试，或检查本机时间。", "仍返回已到期的凭证";
+        "请稍后再试，或检查本机时间。", "再次返回的凭证按本机时间已到期";
     }
     WITHHELD<0> {
         "Wait.", "another token is not asked for now";
@@ -337,7 +336,7 @@ impl fmt::Display for UpstreamError {
         f.write_str(&match self {
             UpstreamError::Refused(refusal) => refusal.to_string(),
             UpstreamError::StillRefused { refusal, until, at_once, .. } => {
-                let until = in_zone(LocalZone::of_process().at(*until));
+                let until = local(*until);
                 // Another secret mends a refused secret only.
                 let [unless, unless_zh] = match refusal.class() {
                     Class::Credentials => [", unless the secret changes", "，更换 Secret 除外"],
@@ -352,7 +351,7 @@ impl fmt::Display for UpstreamError {
                 format!("{refusal} {rest}")
             }
             UpstreamError::Rationed { lost, until, at_once, .. } => {
-                RATIONED.first([lost, &rfc3339(*until), at_once])
+                RATIONED.first([lost, &local(*until), at_once])
             }
             UpstreamError::Status(404) => WRONG_PATH.first([&404]),
             UpstreamError::Status(412) => CHUNKED.first([&412]),

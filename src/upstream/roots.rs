@@ -13,9 +13,9 @@ use time::UtcDateTime;
 
 use crate::log::printable;
 use crate::message::{cannot, messages};
-use crate::model::document::rfc3339;
 use crate::os::ca_store::{self, CaStore};
 use crate::os::file::read::{self, MAX_PEM, Protection};
+use crate::os::local_time::local;
 
 /// What the names of the CAs that `wxtoken ca` makes begin with.
 pub(crate) const OWN_CA: &str = "wxtoken CA";
@@ -130,7 +130,7 @@ pub(super) fn said_by_rustls(err: &rustls::Error) -> String {
     let date = |time: &UnixTime| {
         let date = i64::try_from(time.as_secs()).ok();
         let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
-        date.map_or_else(|| "a day far off".to_owned(), rfc3339)
+        date.map_or_else(|| "a day far off".to_owned(), local)
     };
     match err {
         rustls::Error::InvalidCertificate(ExpiredContext { time, not_after }) => {

@@ -23,8 +23,8 @@ use time::UtcDateTime;
 use zeroize::Zeroizing;
 
 use crate::commands::messages;
-use crate::model::document::rfc3339;
 use crate::model::errcode::Platform;
+use crate::os::local_time::local;
 use crate::upstream::roots::OWN_CA;
 
 /// The hosts of WeChat's API and of WeCom's.
@@ -126,7 +126,7 @@ impl Authority {
             match authority.verify(authority.signed(&key, now, now)?.der(), now) {
                 Ok(()) => return Ok(authority),
                 Err(Unacceptable::Ended(at)) => {
-                    return Err(anyhow!(messages::CA_ENDED.with([&rfc3339(at)])));
+                    return Err(anyhow!(messages::CA_ENDED.with([&local(at)])));
                 }
                 Err(Unacceptable::Otherwise(what)) => reason = what,
             }

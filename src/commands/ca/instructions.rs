@@ -5,7 +5,7 @@ use std::path::Path;
 use time::UtcDateTime;
 
 use crate::language::Language;
-use crate::model::document::rfc3339;
+use crate::os::local_time::local;
 
 /// The settings of each runtime were tried with it, or are from its manual; docs/en/sdks.md has more about them.
 const ENGLISH: &str = "\
@@ -58,7 +58,7 @@ BUNDLE 是系统根证书与 CA 合并成的文件，因为这些设置会取代
 
 /// Returns the line about a server's certificate.
 pub(super) fn certificate(path: &Path, ends: UtcDateTime) -> String {
-    let (path, ends) = (path.display(), rfc3339(ends));
+    let (path, ends) = (path.display(), local(ends));
     match Language::of_process() {
         Language::Chinese => format!("{path}：服务器证书，有效期至 {ends}"),
         Language::English | Language::Both => {
@@ -82,6 +82,6 @@ pub(super) fn of_new_ca(
     template
         .replace("@CERTIFICATE", &certificate)
         .replace("@HOSTS", &hosts.join(" "))
-        .replace("@ENDS", &rfc3339(ends))
+        .replace("@ENDS", &local(ends))
         .replace("@DIR", &directory.display().to_string())
 }

@@ -115,4 +115,10 @@ fn a_terminal_gets_a_table_that_fits_it_in_local_time() {
         };
         assert!(parts.iter().all(|part| table.contains(part)), "{table}");
     }
+    // What is wrong is told in local time, too.
+    sandbox.publish("T1", 7200, 9000);
+    let mut expired = sandbox.command(&["status"]);
+    let expired = expired.env("TZ", "CST-8").env("WXTOKEN_LANG", "zh").output().unwrap();
+    let stderr = String::from_utf8_lossy(&expired.stderr);
+    assert!(stderr.contains("token 已于 ") && stderr.contains("+08:00 到期"), "{stderr}");
 }

@@ -55,6 +55,8 @@ pub(crate) fn wxtoken() -> Command {
             command.env_remove(name);
         }
     }
+    // What is said has times of the zone.
+    command.env("TZ", "UTC0");
     command.stdin(Stdio::null());
     command
 }

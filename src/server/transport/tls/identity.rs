@@ -18,8 +18,8 @@ use super::pem::{self, read, read_certificates, unusable};
 use crate::error::Exit;
 use crate::log::error;
 use crate::message::Message;
-use crate::model::document;
 use crate::os::file::read::Protection;
+use crate::os::local_time::local;
 
 /// A certificate that ends within this time is reported.
 const SOON: time::Duration = time::Duration::days(14);
@@ -129,7 +129,7 @@ fn report_validity(
         }
         _ => match ends {
             Some(ends) if ends - now < SOON => {
-                error!("serve: {}", pem::ENDS_SOON.with([&path, &document::rfc3339(ends)]));
+                error!("serve: {}", pem::ENDS_SOON.with([&path, &local(ends)]));
             }
             _ => {}
         },
@@ -139,5 +139,5 @@ fn report_validity(
 fn date(time: UnixTime) -> String {
     let date = i64::try_from(time.as_secs()).ok();
     let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
-    date.map_or_else(|| "a day far off".to_owned(), document::rfc3339)
+    date.map_or_else(|| "a day far off".to_owned(), local)
 }
