@@ -222,6 +222,8 @@ fn a_browser_of_320_pixels_shows_the_page_without_scrolling_sideways() {
     eventually("the refusal is on the page", || server.get("/").body.contains("Last failure"));
     // A window has 500 pixels at least, so the page is in a frame, and a script beside it measures it.
     let page = server.get("/").body.replace('&', "&amp;").replace('"', "&quot;");
+    // The longest name of an account, in the widest letter.
+    let page = page.replace("<h2>default", &format!("<h2>{}", "m".repeat(32)));
     let framed = format!(
         "<iframe id=\"page\" width=\"320\" height=\"2000\" style=\"border: 0\" srcdoc=\"{page}\"></iframe>\
          <script>page.onload = () => {{ document.title = page.contentDocument.documentElement.scrollWidth + ' of ' + \

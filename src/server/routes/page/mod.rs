@@ -186,7 +186,7 @@ fn headline(
         let verb = if some == 1 { of_one } else { of_several };
         reader.both(
             format_args!("{some} of {all} accounts {verb}"),
-            format_args!("{all} 个账号中 {some} 个{chinese}"),
+            format_args!("{all} 个账号中有 {some} 个{chinese}"),
         )
     };
     match worst {
@@ -404,7 +404,7 @@ fn advice(condition: Condition, account: &AccountStatus, reader: &Reader<'_>) ->
             ),
         ),
         (Condition::Dead, None) => (
-            reader.both("WeChat does not honour it any more", "微信已不认可该 token"),
+            reader.both("WeChat does not honour it any more", "微信已不承认该 token"),
             reader.both(
                 "Another one is asked for as soon as may be. Does another program ask WeChat with the same AppSecret?",
                 "将尽快重新获取。请检查是否有其他程序使用同一 AppSecret 获取 token。",

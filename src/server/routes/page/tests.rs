@@ -8,7 +8,7 @@ use crate::model::status::{HookStatus, Problem};
 const NOW: i64 = 1_795_578_720; // 2026-11-25T03:52:00Z
 
 const REFUSAL: &str = "WeChat refused (40164): Add IP 203.0.113.9 (as WeChat sees it) to the account's API IP \
-    allowlist. 请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效。 [invalid ip 203.0.113.9 ipv6 \
+    allowlist. 请将 IP 203.0.113.9 加入公众号或小程序的 API IP 白名单，数分钟后生效。 [invalid ip 203.0.113.9 ipv6 \
     ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285]";
 
 fn at(offset: i64) -> UtcDateTime {
@@ -136,7 +136,7 @@ fn the_headline_says_at_once_whether_all_is_well() {
             vec![account("a", 179), account("b", 0)],
             "ill",
             "✗",
-            ["1 of 2 accounts has no token", "2 个账号中 1 个没有可用的 token", "<p>b</p>"],
+            ["1 of 2 accounts has no token", "2 个账号中有 1 个没有可用的 token", "<p>b</p>"],
         ),
         (
             vec![missing("a"), account("b", 0)],
@@ -243,7 +243,8 @@ fn the_page_is_in_the_language_of_the_reader() {
     let is_chinese = |c: char| ('\u{4e00}'..'\u{9fff}').contains(&c);
     assert!(!english.contains(is_chinese), "{english}");
     let chinese = html(&accounts, Language::Chinese, &zone(), at(0));
-    for part in ["<html lang=\"zh-CN\">", "2 个账号中 2 个没有可用的 token", "怎么办", "剩余有效期"]
+    for part in
+        ["<html lang=\"zh-CN\">", "2 个账号中有 2 个没有可用的 token", "怎么办", "剩余有效期"]
     {
         assert!(chinese.contains(part), "{part:?} is not in {chinese}");
     }
