@@ -28,7 +28,8 @@ const LONG_COLUMN: usize = 10;
 
 /// The words of the layout, in one language.
 struct Words {
-    usage: &'static str,
+    /// Returns clap's line of usage.
+    usage: fn(&str) -> String,
     commands: &'static str,
     arguments: &'static str,
     options: &'static str,
@@ -42,7 +43,7 @@ struct Words {
 }
 
 const ENGLISH: Words = Words {
-    usage: "Usage: ",
+    usage: str::to_owned,
     commands: "Commands",
     arguments: "Arguments",
     options: "Options",
@@ -55,7 +56,7 @@ const ENGLISH: Words = Words {
 };
 
 const CHINESE: Words = Words {
-    usage: "用法：",
+    usage: usage_in_chinese,
     commands: "命令",
     arguments: "参数",
     options: "选项",
@@ -107,6 +108,12 @@ pub(super) fn in_language(command: Command, language: Language) -> Command {
     }
 }
 
+/// Returns a line of usage, as clap has it, in Chinese.
+pub(super) fn usage_in_chinese(english: &str) -> String {
+    let words = [("Usage: ", "用法："), ("[OPTIONS]", "[选项]"), ("<COMMAND>", "<命令>")];
+    words.iter().fold(english.to_owned(), |usage, (word, chinese)| usage.replacen(word, chinese, 1))
+}
+
 /// Gives the command and each of its subcommands the help text that is laid out here, in a language.
 pub(super) fn lay_out(mut command: Command, length: HelpLength, language: Language) -> Command {
     command.build();
@@ -122,7 +129,8 @@ pub(super) fn lay_out(mut command: Command, length: HelpLength, language: Langua
 
 /// Returns the help text of a built command.
 fn text(command: &mut Command, length: HelpLength, words: &Words) -> String {
-    let usage = command.render_usage().to_string().replacen(ENGLISH.usage, words.usage, 1);
+    let usage = command.render_usage().to_string();
+    let usage = (words.usage)(&usage);
     let about = match length {
         HelpLength::Short => command.get_about(),
         HelpLength::Long => command.get_long_about().or(command.get_about()),

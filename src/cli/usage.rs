@@ -7,6 +7,7 @@ use std::{io, process};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::help::usage_in_chinese;
 use crate::language::Language;
 
 /// Prints help or a mistake in a language, and ends the process with clap's status.
@@ -38,7 +39,7 @@ fn text(err: &clap::Error, language: Language) -> String {
 fn chinese(err: &clap::Error) -> Option<String> {
     let what = what(err)?;
     let usage = err.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    let usage = usage.trim().replacen("Usage: ", "用法：", 1);
+    let usage = usage_in_chinese(usage.trim());
     let usage = if usage.is_empty() { usage } else { format!("\n{usage}\n") };
     Some(format!("错误：{what}\n{usage}\n详细用法请加 --help。\n"))
 }
@@ -58,7 +59,8 @@ fn what(err: &clap::Error) -> Option<String> {
         // Without a context it is one of ours, in both languages.
         _ if err.context().next().is_none() => return None,
         ErrorKind::UnknownArgument => {
-            format!("没有参数 {arg}{}", suggestion(ContextKind::SuggestedArg))
+            let noun = if arg.starts_with('-') { "选项" } else { "参数" };
+            format!("没有{noun} {arg}{}", suggestion(ContextKind::SuggestedArg))
         }
         ErrorKind::InvalidSubcommand => format!(
             "没有命令 {}{}",
@@ -106,7 +108,7 @@ mod tests {
         for (line, expected) in [
             (
                 "wxtoken fetch --forced",
-                "错误：没有参数 --forced，是否指 --force？\n\n用法：wxtoken fetch ",
+                "错误：没有选项 --forced，是否指 --force？\n\n用法：wxtoken fetch ",
             ),
             ("wxtoken fetsh", "错误：没有命令 fetsh，是否指 fetch？\n"),
             (

@@ -20,7 +20,7 @@ pub(crate) fn pieces(text: &str) -> Vec<&str> {
             let is_after_blank = before == ' ' && c != ' ';
             let is_at_chinese = c != ' ' && (columns_of(before) == 2 || columns_of(c) == 2);
             let is_bound =
-                "，。：；、？！）》」”’…,.:;)".contains(c) || "（《「“‘(".contains(before);
+                "，。：；、？！）》」”’…／,.:;)".contains(c) || "（《「“‘(".contains(before);
             is_after_blank || (is_at_chinese && !is_bound)
         });
         if ends_line {

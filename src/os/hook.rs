@@ -326,10 +326,9 @@ impl fmt::Display for HookFailure {
             HookFailureCause::Lost(err) => LOST_CHILD.quoting([program], err),
             HookFailureCause::Ended(status) => {
                 let how = match (status.code(), status.signal()) {
-                    (Some(code), _) => in_both(
-                        format!("exited with status {code}"),
-                        format!("的退出状态为 {code}"),
-                    ),
+                    (Some(code), _) => {
+                        in_both(format!("exited with status {code}"), format!("的退出码为 {code}"))
+                    }
                     (_, Some(signal)) => in_both(
                         format!("was killed by signal {signal}"),
                         format!("被信号 {signal} 终止"),

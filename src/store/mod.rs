@@ -45,7 +45,7 @@ messages! {
     }
     LOCKS_DO_NOT_HOLD<1> {
         "Use a file system with locks (--dir).", "locks do not hold in {0}: one was given twice";
-        "请用 --dir 指定支持文件锁的文件系统。", "{0} 中的文件锁无效：同一个锁被授予了两次";
+        "请用 --dir 指定支持文件锁的文件系统。", "{0} 中的文件锁无效：同一把锁可以被取得两次";
     }
 }
 

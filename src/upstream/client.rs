@@ -269,7 +269,7 @@ messages! {
         "Take {0} out of this host's hosts file, or for an official account set base_url to https://api2.weixin.qq.com.",
         "{0} is {1} here, which is this host itself";
         "请从本机 hosts 文件中去掉 {0}，公众号与小程序也可将 base_url 设为 https://api2.weixin.qq.com。",
-        "{0} 在本机指向本机（{1}）";
+        "{0} 在本机被解析为本机地址 {1}";
     }
 }
 

@@ -47,7 +47,7 @@ messages! {
     }
     BAD_KEY<1> {
         "Check key_file: the other wxtoken's keys file has no line for that key.", "the wxtoken that this is a mirror of answers {0}";
-        "请检查 key_file：上游的 keys 文件中没有该访问密钥。", "上游 wxtoken 返回 {0}";
+        "请检查 key_file：上游的访问密钥文件中没有该访问密钥。", "上游 wxtoken 返回 {0}";
     }
     NOT_ALLOWED<1> {
         "Add this host to its allow list, or the account to the key's line.", "the wxtoken that this is a mirror of answers {0}";

@@ -7,15 +7,15 @@ use clap::{Arg, Command};
 const VERBS: &[(&str, &str)] = &[
     (
         "wxtoken",
-        "把微信 access_token 保存在文件中并保持有效，供其他程序取用。\n\n\
-         只有一处向微信获取，其他程序都只读取：fetch 由 cron 或定时器运行，get 用于脚本，serve 供其他主机使用。",
+        "自动续期微信 access_token，保存为文件，供各处取用。\n\n\
+         只由一处向微信获取，其他程序只读：fetch 由 cron 或定时器运行，get 用于脚本，serve 供其他主机使用。",
     ),
     (
         "setup",
         "在本机配置一个账号：填写 AppID 和 AppSecret 即可\n\n\
          提示输入 AppSecret，写入配置，之后自动刷新 token。再次运行可添加账号。",
     ),
-    ("fetch", "到刷新时间时向微信获取 token，并发布到文件"),
+    ("fetch", "该刷新时向微信获取 token，并发布成文件"),
     ("get", "输出已发布的 token 及剩余有效期"),
     (
         "serve",
@@ -23,24 +23,24 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("sign", "用已发布的 ticket 为页面生成 JS-SDK 签名"),
     ("status", "显示已发布的 token 及剩余有效期"),
-    ("check", "检查账号到微信之间的问题，并说明怎么处理"),
-    ("key", "生成一个调用方的访问密钥，及服务器访问密钥文件中的一行"),
+    ("check", "检查从账号到微信的每个环节，指出问题和处理办法"),
+    ("key", "为一个调用方生成访问密钥，以及写入访问密钥文件的一行"),
     (
         "ca",
-        "生成只能签发微信域名证书的 CA 及一张证书\n\n\
-         供用 hosts 文件把微信域名指向 serve 的调用方使用。会显示怎样信任它。",
+        "生成只能签发微信域名的 CA，以及一张证书\n\n\
+         供通过 hosts 文件把微信域名指向 serve 的调用方使用；会说明怎样信任它。",
     ),
-    ("mock", "在本机回环地址模拟微信，可按需产生故障"),
-    ("demo", "用模拟的微信演示整个过程，自动结束"),
+    ("mock", "在本机回环地址模拟微信接口，可按需产生故障"),
+    ("demo", "用模拟的微信演示全过程，自动结束"),
     ("completions", "输出 shell 的补全脚本"),
 ];
 
 /// What stands after the help of wxtoken itself, short and long.
 const AFTER: [&str; 2] = [
     "`wxtoken help VERB` 显示一个命令的全部选项及其环境变量。\n\
-     初次使用？`wxtoken demo` 演示整个过程，无须账号。",
+     初次使用？`wxtoken demo` 演示全过程，不需要账号。",
     "每个选项都有对应的环境变量：--refresh-before 对应 WXTOKEN_REFRESH_BEFORE。选项优先。\n\
-     初次使用？`wxtoken demo` 演示整个过程，无须账号。",
+     初次使用？`wxtoken demo` 演示全过程，不需要账号。",
 ];
 
 /// What each argument is for, by its id, or by `VERB.ID` where that differs from other verbs'.
@@ -58,7 +58,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
          默认：$STATE_DIRECTORY，否则 root 用 /var/lib/wxtoken，其他用户用 ~/.local/state/wxtoken。",
     ),
     ("verbose", "在 stderr 输出更多；-vv：每一步\n\n-vvv 还包括网络库自己的日志。"),
-    ("quiet", "stderr 不输出，以退出状态为准"),
+    ("quiet", "不在 stderr 输出，以退出码为准"),
     (
         "log_format",
         "stderr 的格式：text 或 json\n\n\
@@ -93,7 +93,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
         "serve",
         "在该地址向其他主机提供 token\n\nIP:PORT 或 unix:PATH。非回环地址须同时指定 --allow。",
     ),
-    ("setup.allow", "允许请求的地址或网段，可重复"),
+    ("setup.allow", "允许访问的地址或网段，可多次指定"),
     (
         "central",
         "由一个进程负责获取和提供 token\n\n\
@@ -110,22 +110,22 @@ const ARGUMENTS: &[(&str, &str)] = &[
         "更换被微信拒绝的 TOKEN；`-`：读标准输入\n\n\
          TOKEN（不是 ticket）仍是已发布的 token 时，才获取新的。",
     ),
-    ("timeout", "整个运行的时限\n\n包括等待另一个 fetch 和重试。"),
+    ("timeout", "本次运行的时限\n\n包括等待另一个 fetch 和重试。"),
     ("mode", "token 文件的权限，八进制 [默认：0600]"),
     // get
     ("raw", "只输出 token，不用 JSON"),
     ("ticket", "输出该类型的 ticket，而不是 token"),
-    ("min_life", "剩余有效期不足时，退出状态为 3"),
+    ("min_life", "剩余有效期不足时，退出码为 3"),
     // status, check
     ("format", "text、json 或 prometheus"),
     ("check.format", "text 或 json"),
-    ("check.timeout", "整个运行的时限"),
+    ("check.timeout", "本次运行的时限"),
     // key
     ("key.name", "调用方的名字，见于服务器日志\n\n可用字母、数字、`.`、`_` 和 `-`。"),
-    ("key.accounts", "该访问密钥适用的账号 [默认：全部]"),
+    ("key.accounts", "该访问密钥可用于哪些账号 [默认：全部]"),
     (
         "apis",
-        "可调用的接口 [默认：管理类以外的全部]\n\n\
+        "可调用哪些接口 [默认：管理类以外的全部]\n\n\
          经 serve 的网关调用：路径如 /cgi-bin/message，包含其下的全部，或 `all`。可重复。指定了路径的访问密钥领不到 token。",
     ),
     // sign
@@ -144,10 +144,10 @@ const ARGUMENTS: &[(&str, &str)] = &[
         "监听地址 [默认：127.0.0.1:7200]\n\n\
          可重复。IP:PORT（IPv6 地址加方括号）或 unix:PATH；端口 0 表示任选空闲端口。",
     ),
-    ("allow", "允许请求的地址或网段，可重复\n\n默认：没有 --allow-file 时只允许本机回环地址。"),
+    ("allow", "允许访问的地址或网段，可多次指定\n\n默认：没有 --allow-file 时只允许本机回环地址。"),
     (
         "allow_file",
-        "包含更多允许地址的文件\n\n以换行、空格或逗号分隔；修改后自动重新读取。不自动包含回环地址。",
+        "白名单文件：更多允许访问的地址\n\n以换行、空格或逗号分隔；修改后自动重新读取。不自动包含回环地址。",
     ),
     (
         "trusted_proxy",
@@ -156,30 +156,30 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ),
     (
         "server_name",
-        "调用方访问本服务器所用的名称\n\n\
+        "调用方访问本服务器所用的域名\n\n\
          localhost 之外的名称；可重复。指定后，其他 Host 的请求会被拒绝。默认：回环地址上没有，其他地址上任意。",
     ),
     (
         "keys",
-        "访问密钥文件，调用方须持有其一\n\n\
+        "访问密钥文件，调用方须持有其中之一\n\n\
          同时仍须来自允许的地址：每行为 NAME SHA256 [ACCOUNT,… [API,…]]，由 `wxtoken key` 生成；修改后自动重新读取。",
     ),
-    ("tls_cert", "以该证书提供 HTTPS\n\n签发者的证书依次写在同一文件中。"),
+    ("tls_cert", "启用 HTTPS 所用的证书\n\n签发者的证书依次写在同一文件中。"),
     ("tls_key", "证书的私钥\n\n存放在其他用户不可读的文件中。"),
     ("tls_client_ca", "调用方须有这些 CA 签发的证书"),
-    ("refresh", "也向微信获取：按时和按需\n\n本机是唯一向微信获取的地方。"),
+    ("refresh", "同时向微信获取：到期自动换，也可按需更换\n\n本机是唯一向微信获取的地方。"),
     (
         "gateway",
-        "把接口请求转发给微信\n\n转发时使用账号的 token：指向这里的 SDK 不会遇到失效的 token。",
+        "接口调用也经由它转发给微信\n\n转发时使用账号的 token：指向这里的 SDK 不会遇到失效的 token。",
     ),
     (
         "sdk_life",
-        "告诉 SDK 的最长有效期，如 290s\n\n\
+        "返回给 SDK 的最长有效期，如 290s\n\n\
          用于微信自己的路径；61s 至 2h。SDK 到时会再来领取，配合 --refresh，失效的 token 会被更换。",
     ),
     (
         "opaque_tokens",
-        "发放只能用于网关的 token\n\n每个访问密钥各有自己的，微信的 token 不离开本机。须与 --keys 和 --gateway 同用。",
+        "只提供 wxtoken 自己的 token，仅可用于网关\n\n每个访问密钥各有自己的，微信的 token 不离开本机。须与 --keys 和 --gateway 同用。",
     ),
     ("serve.mode", "token 文件的权限，八进制 [默认：0600]\n\n与 --refresh 同用。"),
     ("max_connections", "最多同时连接数 [默认：1024]\n\n超过时，空闲最久的连接让位。"),

@@ -234,10 +234,10 @@ impl std::fmt::Display for Refusal {
     /// `What to do: WeChat refused (40164): what happened [what WeChat said]`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without an address or rid in the answer, the remedy says how to find them out.
-        let fill = |text: &str, no_ip: &str, (by_rid, no_rid): (&str, &str)| {
+        let fill = |text: &str, (by_ip, no_ip): (&str, &str), (by_rid, no_rid): (&str, &str)| {
             let text = match self.ip() {
                 Some(ip) => text.replace("{ip}", ip),
-                None => text.replace("IP {ip}", no_ip),
+                None => text.replace(by_ip, no_ip),
             };
             let text = match self.rid() {
                 Some(rid) => text.replace("{rid}", rid),
@@ -247,10 +247,13 @@ impl std::fmt::Display for Refusal {
         };
         let english = |text: &str| {
             let no_rid = ("Look up rid {rid} with WeChat", "Look it up in WeChat's documentation");
-            fill(text, "the address by which this host reaches the Internet", no_rid)
+            let no_ip = ("IP {ip}", "the address by which this host reaches the Internet");
+            fill(text, no_ip, no_rid)
         };
-        let chinese =
-            |text: &str| fill(text, "本机出口 IP", ("请用 rid {rid} 查询", "请查阅微信官方文档"));
+        let chinese = |text: &str| {
+            let no_rid = ("请用 rid {rid} 查询", "请查阅微信官方文档");
+            fill(text, (" IP {ip}", "本机出口 IP"), no_rid)
+        };
         let what = |text: String, colon: &str| match text.is_empty() {
             true => text,
             false => format!("{colon}{text}"),
@@ -468,7 +471,7 @@ mod tests {
         assert_eq!(
             Language::Both.resolve(&refused(40164, text).to_string()),
             "Add IP 203.0.113.9 to the account's API IP allowlist: WeChat refused (40164) \
-             请将 IP 203.0.113.9 加入公众号／小程序的 API IP 白名单，数分钟后生效：微信拒绝 (40164) \
+             请将 IP 203.0.113.9 加入公众号或小程序的 API IP 白名单，数分钟后生效：微信拒绝 (40164) \
              [invalid ip 203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285]"
         );
         let unknown = refused(99999, "new\u{1b}[31m rid: 6aac005a-01bfdbee-79769285").to_string();
@@ -484,7 +487,7 @@ mod tests {
     fn remedies_without_an_address_or_rid_are_complete_sentences() {
         let shown = refused(40164, "invalid ip").to_string();
         for words in
-            ["Add the address by which this host reaches the Internet to", "请将 本机出口 IP 加入"]
+            ["Add the address by which this host reaches the Internet to", "请将本机出口 IP 加入"]
         {
             assert!(shown.contains(words), "{shown}");
         }

@@ -66,7 +66,7 @@ const fn advice(kind: SystemFault, english: &'static str, chinese: &'static str)
 pub(crate) static TABLE: &[Advice] = &[
     advice(SystemFault::NoPermission,
         "Run it as the owner of {path}, or give this user permission.",
-        "请以 {path} 的所有者运行，或授予当前用户权限。"),
+        "请以 {path} 的属主身份运行，或授予当前用户权限。"),
     advice(SystemFault::Forbidden,
         "See what forbids it: the mount's options, capabilities, chattr, SELinux or AppArmor.",
         "请检查挂载选项、capabilities、chattr 属性，以及 SELinux 或 AppArmor。"),

@@ -27,7 +27,7 @@ messages! {
     STICKY<1> {
         "Run as its owner, or use a directory of its own.",
         "{0} belongs to another user, in a sticky directory: it cannot be replaced";
-        "请以其所有者运行，或使用单独的目录。", "{0} 属于其他用户，且目录带 sticky 位，无法替换";
+        "请以其属主身份运行，或使用单独的目录。", "{0} 属于其他用户，且目录带 sticky 位，无法替换";
     }
     ATTRIBUTE<3> {
         "See lsattr -d {0}, and run chattr -{1} {0}.", "{0} is {2}, so that nothing can be replaced";

@@ -26,7 +26,7 @@ messages! {
     }
     OTHER_ACCOUNT<1> {
         "Correct the account.", "it is for an account that is not served here; there are {0}";
-        "请更正账号。", "账号不在此处提供；已有：{0}";
+        "请更正账号。", "此处没有该账号；已有：{0}";
     }
 }
 

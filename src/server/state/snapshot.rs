@@ -24,11 +24,11 @@ use crate::upstream::api_servers::ApiServers;
 messages! {
     NO_ADDRESS<1> {
         "Write the clients' addresses into it.", "allow file {0} holds no address, and no client gets in";
-        "请写入调用方的地址。", "allow 文件 {0} 中没有地址，任何调用方都无法访问";
+        "请写入调用方的地址。", "白名单文件 {0} 中没有地址，任何调用方都无法访问";
     }
     NO_KEY<1> {
         "Make one with `wxtoken key NAME`.", "keys file {0} holds no key, and no client gets a token";
-        "请用 wxtoken key NAME 生成。", "keys 文件 {0} 中没有访问密钥，任何调用方都拿不到 token";
+        "请用 wxtoken key NAME 生成。", "访问密钥文件 {0} 中没有访问密钥，任何调用方都拿不到 token";
     }
 }
 
