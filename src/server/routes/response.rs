@@ -1,11 +1,12 @@
 //! HTTP responses: the bodies and headers that clients rely on. Decides nothing.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 
 use super::rejection::{Challenge, Rejection};
 use super::sdk::WechatError;
@@ -158,6 +159,9 @@ fn error_body(rejection: &Rejection, sdk: Option<Peer>) -> String {
 
 /// Returns a body with its messages in a language of this `Accept-Language`.
 fn resolved(body: Bytes, languages: Option<&HeaderValue>) -> Bytes {
+    if !language::may_be_unresolved(&body) {
+        return body;
+    }
     match std::str::from_utf8(&body) {
         Ok(text) if language::is_unresolved(text) => {
             let languages = languages.and_then(|value| value.to_str().ok());
@@ -169,13 +173,17 @@ fn resolved(body: Bytes, languages: Option<&HeaderValue>) -> Bytes {
 
 /// Returns a response with the fixed headers. hyper adds the length and the date.
 fn response(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    /// Those of JSON. A copy takes a quarter of the time in which they are put together.
+    static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let mut headers = HeaderMap::with_capacity(FIXED.len() + 2);
+        headers.extend([(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED));
+        headers
+    });
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.reserve(FIXED.len() + 2);
-    headers.insert(header::CONTENT_TYPE, content_type);
-    for (name, value) in FIXED {
-        headers.insert(name, value);
+    *response.headers_mut() = HEADERS.clone();
+    if content_type != JSON {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     response
 }
