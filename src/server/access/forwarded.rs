@@ -139,7 +139,10 @@ fn contradicts(headers: &HeaderMap, client: IpAddr, trusted: &Allowlist) -> bool
 }
 
 fn names_client(header: &HeaderName) -> bool {
-    CLIENT_HEADERS.binary_search(&header.as_str()).is_ok() // Lower case, however it was sent.
+    let name = header.as_str(); // Lower case, however it was sent.
+    // The end tells most headers apart from these.
+    (name.ends_with("ip") || name.ends_with("address"))
+        && CLIENT_HEADERS.binary_search(&name).is_ok()
 }
 
 /// Whether a header shows that the request was forwarded. Its peer is a proxy then, so that allowing the peer's address

@@ -1,5 +1,7 @@
 //! Decides whether the host that a request names is this server. Resolves no name.
 
+use std::cell::RefCell;
+
 use crate::error::Exit;
 use crate::language::bilingual;
 use crate::log;
@@ -24,7 +26,11 @@ const LONGEST_ENTRY: usize = 60;
 
 /// The names by which clients reach this server, beside loopback ones. Empty if none is given.
 #[derive(Debug, Default)]
-pub(crate) struct ServerNames(Vec<ServerName>);
+pub(crate) struct ServerNames {
+    names: Vec<ServerName>,
+    /// The authority that was admitted last, and whether at a loopback address: most requests name the same.
+    admitted: RefCell<Option<(String, bool)>>,
+}
 
 impl ServerNames {
     /// Parses host names and IP addresses. The error names every entry that is neither.
@@ -45,7 +51,7 @@ impl ServerNames {
             }
         }
         match faults.is_empty() {
-            true => Ok(ServerNames(names)),
+            true => Ok(ServerNames { names, ..ServerNames::default() }),
             false => Err(Exit::Usage.error(format!("--server-name: {}", faults.join("; ")))),
         }
     }
@@ -56,15 +62,29 @@ impl ServerNames {
     /// Such requests carry that name as their Host, which can be no IP address. At a loopback address, where the browsers
     /// of this machine are, only loopback names count and those that are given; elsewhere all, if none is given.
     pub(crate) fn admits(&self, authority: &str, is_to_loopback: bool) -> bool {
-        if self.0.is_empty() && !is_to_loopback {
+        if self.names.is_empty() && !is_to_loopback {
             return true;
         }
+        let is_last = |(last, was_to_loopback): &(String, bool)| {
+            last == authority && *was_to_loopback == is_to_loopback
+        };
+        if self.admitted.borrow().as_ref().is_some_and(is_last) {
+            return true;
+        }
+        let is_admitted = self.is_one(authority, is_to_loopback);
+        if is_admitted {
+            self.admitted.replace(Some((authority.to_owned(), is_to_loopback)));
+        }
+        is_admitted
+    }
+
+    fn is_one(&self, authority: &str, is_to_loopback: bool) -> bool {
         // RFC 3986, section 3.2.3: an empty port stands for the default one.
         let authority = authority.strip_suffix(':').unwrap_or(authority);
         let Some(HostPort { host, .. }) = HostPort::parse(authority) else { return false };
         host.is_loopback()
             || (!is_to_loopback && host.ip().is_some())
-            || self.0.iter().any(|name| name.is_of(host))
+            || self.names.iter().any(|name| name.is_of(host))
     }
 }
 

@@ -43,5 +43,5 @@ pub(crate) struct Gateway {
 /// Whether a request with these headers is of this process itself: an address that is WeChat's according to the configuration
 /// leads back here.
 pub(crate) fn has_sent(headers: &HeaderMap) -> bool {
-    headers.get_all(PASSED).iter().any(|name| name == passed::name())
+    headers.iter().any(|(name, value)| *name == PASSED && value == passed::name())
 }
