@@ -38,6 +38,8 @@ pub(crate) struct CachedDocument {
     foreign: OnceUntilChanged,
     /// The last answer, which holds for a second.
     answer: Option<LiveToken>,
+    /// When that was last found to hold, in whole milliseconds.
+    answered_at: Option<Uptime>,
     /// Counts the tokens.
     generation: u64,
     /// The token of this generation.
@@ -79,6 +81,7 @@ impl CachedDocument {
             trouble: OnceUntilChanged::default(),
             foreign: OnceUntilChanged::default(),
             answer: None,
+            answered_at: None,
             generation: 0,
             current: None,
             is_current_owned: false,
@@ -121,7 +124,7 @@ impl CachedDocument {
     fn look(&mut self, now: Timestamp) {
         self.looked_at = now.uptime;
         if self.watched.look() {
-            self.answer = None;
+            (self.answer, self.answered_at) = (None, None);
             self.foreign.reset();
             self.note_token(now);
         }
@@ -159,6 +162,11 @@ impl CachedDocument {
 
     /// Returns the token to hand out now; `None` if there is no live one.
     pub(crate) fn answer(&mut self, now: Timestamp) -> Option<(Rc<Secret>, LiveToken)> {
+        // The life counts down once a second, and the document is looked at once a millisecond.
+        if self.is_look_recent(now) && self.answered_at == now.uptime {
+            return self.current.clone().zip(self.answer.clone());
+        }
+        self.answered_at = None;
         let (rules, refresh_before) = (self.account.rules, self.account.refresh_before);
         let document = self.document(now)?;
         let life = document.promise(now, rules, refresh_before);
@@ -169,6 +177,7 @@ impl CachedDocument {
             let json = Bytes::from(response::token(&self.watched.document()?.token, life));
             self.answer = Some(LiveToken { json, life, generation: self.generation });
         }
+        self.answered_at = now.uptime;
         Some((self.current.clone()?, self.answer.clone()?))
     }
 
