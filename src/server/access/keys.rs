@@ -53,13 +53,12 @@ impl AccountScope {
     }
 
     /// Returns the indices of the visible accounts in `names`, which is sorted.
-    pub(crate) fn indices(&self, names: &[String]) -> Vec<usize> {
-        match self {
-            AccountScope::All => (0..names.len()).collect(),
-            AccountScope::Only(accounts) => {
-                accounts.iter().filter_map(|name| names.binary_search(name).ok()).collect()
-            }
-        }
+    pub(crate) fn indices(&self, names: &[String]) -> impl Iterator<Item = usize> {
+        let (all, only) = match self {
+            AccountScope::All => (0..names.len(), &[][..]),
+            AccountScope::Only(accounts) => (0..0, &accounts[..]),
+        };
+        all.chain(only.iter().filter_map(|name| names.binary_search(name).ok()))
     }
 
     /// Returns the index of an account in `names`, which is sorted. Fails alike for an account that does not exist and
@@ -73,11 +72,14 @@ impl AccountScope {
 }
 
 /// Returns the account of a request that names none: the only one. Fails if there are several, or none.
-pub(crate) fn single_account(accounts: &[usize]) -> Result<usize, AccessError> {
-    match accounts {
-        [only] => Ok(*only),
-        [] => Err(AccessError::NoSuchAccount),
-        _ => Err(AccessError::AmbiguousAccount),
+pub(crate) fn single_account(
+    accounts: impl IntoIterator<Item = usize>,
+) -> Result<usize, AccessError> {
+    let mut accounts = accounts.into_iter();
+    let only = accounts.next().ok_or(AccessError::NoSuchAccount)?;
+    match accounts.next() {
+        None => Ok(only),
+        Some(_) => Err(AccessError::AmbiguousAccount),
     }
 }
 
@@ -300,10 +302,10 @@ mod tests {
             (&two, Err(AccessError::AmbiguousAccount)),
             (&only(&["none"]), Err(AccessError::NoSuchAccount)),
         ] {
-            assert_eq!(single_account(&scope.indices(&names)), expected, "{scope:?}");
+            assert_eq!(single_account(scope.indices(&names)), expected, "{scope:?}");
         }
-        assert_eq!(two.indices(&names), [0, 2]);
-        assert_eq!(single_account(&AccountScope::All.indices(&names[..1])), Ok(0));
+        assert_eq!(two.indices(&names).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(single_account(AccountScope::All.indices(&names[..1])), Ok(0));
     }
 
     #[test]

@@ -362,7 +362,7 @@ impl<'a> RequestContext<'a> {
                 self.check_account(account)?;
                 Ok(account)
             }
-            None => Ok(keys::single_account(&self.visible(key))?),
+            None => Ok(keys::single_account(self.visible(key))?),
         }
     }
 
@@ -377,15 +377,14 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The accounts that the client may see, by its key and its address.
-    fn visible(self, key: Option<&Key>) -> Vec<usize> {
-        let mut visible = scope(key).indices(self.accounts().names());
-        visible.retain(|account| self.check_account(*account).is_ok());
-        visible
+    fn visible(self, key: Option<&Key>) -> impl Iterator<Item = usize> {
+        let visible = scope(key).indices(self.accounts().names());
+        visible.filter(move |account| self.check_account(*account).is_ok())
     }
 
     /// The statuses of the accounts that the client may see.
     fn statuses(self, key: Option<&Key>, now: Timestamp) -> Vec<AccountStatus> {
-        self.visible(key).into_iter().map(|account| self.accounts().status(account, now)).collect()
+        self.visible(key).map(|account| self.accounts().status(account, now)).collect()
     }
 
     /// Confirms that all accounts have a live token, including those that the client may not see.

@@ -181,11 +181,10 @@ impl ApiClient<'_> {
             _ => {}
         }
         self.account_named(api, query).unwrap_or_else(|| {
-            let mut visible = self.visible();
-            visible.retain(|account| {
+            let visible = self.visible().filter(|account| {
                 self.platform.is_none_or(|it| it == self.accounts.api(*account).platform())
             });
-            Ok((keys::single_account(&visible)?, false))
+            Ok((keys::single_account(visible)?, false))
         })
     }
 
@@ -202,8 +201,9 @@ impl ApiClient<'_> {
         if let Some(named) = self.account_named(api, query) {
             return named;
         }
-        let mut fitting = self.visible();
-        fitting.retain(|account| self.accounts.api(*account).platform() == platform);
+        let fitting =
+            self.visible().filter(|account| self.accounts.api(*account).platform() == platform);
+        let fitting: Vec<_> = fitting.collect();
         // Of these, that of the call's own AppID comes first, if there is one.
         let of_appid = query.appid.as_deref().map(|appid| self.accounts.with_appid(appid));
         let own = of_appid.and_then(|own| fitting.iter().find(|it| own.contains(it)).copied());
@@ -225,7 +225,7 @@ impl ApiClient<'_> {
             (None, Some(appid)) => {
                 let mut found = self.accounts.with_appid(appid);
                 found.retain(|account| self.scope().contains(&self.accounts.names()[*account]));
-                keys::single_account(&found).map(|account| (account, true))
+                keys::single_account(found).map(|account| (account, true))
             }
             (None, None) => return None,
         };
@@ -236,10 +236,9 @@ impl ApiClient<'_> {
     }
 
     /// The accounts that the client may use, by its key and its address.
-    fn visible(&self) -> Vec<usize> {
-        let mut visible = self.scope().indices(self.accounts.names());
-        visible.retain(|account| self.check_account(*account).is_ok());
-        visible
+    fn visible(&self) -> impl Iterator<Item = usize> {
+        let visible = self.scope().indices(self.accounts.names());
+        visible.filter(|account| self.check_account(*account).is_ok())
     }
 
     fn scope(&self) -> &AccountScope {

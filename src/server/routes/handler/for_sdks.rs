@@ -230,6 +230,6 @@ impl RequestContext<'_> {
                 return Err(Rejection::WhichAccount);
             }
         }
-        Ok(keys::single_account(&allowed)?)
+        Ok(keys::single_account(allowed)?)
     }
 }
