@@ -2,6 +2,7 @@
 //! to be named. Knows no client.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::INVALID_API;
 
@@ -117,7 +118,7 @@ impl ApiScope {
     pub(crate) fn allows(&self, path: &str) -> bool {
         let named = |prefix: &String| {
             is_at_or_below(path, prefix)
-                && administration(path).all(|pattern| is_at_or_below(prefix, pattern))
+                && administration(path).all(|pattern| matches(prefix, pattern))
         };
         match self {
             ApiScope::All => true,
@@ -145,14 +146,25 @@ impl fmt::Display for ApiScope {
 
 /// The entries of [`ADMINISTRATION`] that a path belongs to.
 fn administration(path: &str) -> impl Iterator<Item = &'static str> {
-    ADMINISTRATION.iter().copied().filter(move |pattern| is_at_or_below(path, pattern))
+    /// Those without a `*`, and those with one.
+    static DIVIDED: LazyLock<(Vec<&str>, Vec<&str>)> =
+        LazyLock::new(|| ADMINISTRATION.iter().partition(|pattern| !pattern.contains('*')));
+    let (literal, starred) = &*DIVIDED;
+    let literal = literal.iter().filter(move |pattern| is_at_or_below(path, pattern));
+    literal.chain(starred.iter().filter(move |pattern| matches(path, pattern))).copied()
 }
 
-/// Whether a path is that of the pattern, or below it. Compares whole segments, in capitals or not: a server may take both.
-/// In the pattern, `*` stands for the rest of a segment.
+/// Whether a path is that of the API `api`, or below it. Compares whole segments, in capitals or not: a server may take both.
 ///
-/// Each call is compared with some seventy patterns, so this goes through the bytes once.
-pub(crate) fn is_at_or_below(path: &str, pattern: &str) -> bool {
+/// Each call is compared with some seventy others, so this looks first at what would follow.
+pub(crate) fn is_at_or_below(path: &str, api: &str) -> bool {
+    let (path, api) = (path.as_bytes(), api.as_bytes());
+    matches!(path.get(api.len()), None | Some(b'/'))
+        && path.get(..api.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(api))
+}
+
+/// The same with a pattern, in which `*` stands for the rest of a segment.
+fn matches(path: &str, pattern: &str) -> bool {
     let mut rest = path.as_bytes();
     for wanted in pattern.bytes() {
         rest = match rest.split_first() {
