@@ -120,11 +120,11 @@ impl<'a> ForwardedCall<'a> {
         let servers = self.servers.ok_or(GatewayError::NotConfigured)?;
         let server = &servers.servers[connection.server()].base;
         let token = token.map_or("", Secret::expose);
-        let (head, target) = (self.head, self.admitted.target.with_token(server.prefix(), token));
+        let head = self.head;
         connection.begin(&head.method, body, |out| {
             out.extend_from_slice(head.method.as_str().as_bytes());
             out.push(b' ');
-            out.extend_from_slice(target.as_bytes());
+            self.admitted.target.write(out, server.prefix(), token);
             out.extend_from_slice(b" HTTP/1.1\r\n");
             headers::write_for_wechat(out, &head.headers, &head.method, server.authority(), length);
             headers::write_line(out, &PASSED, passed::name().as_bytes());

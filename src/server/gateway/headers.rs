@@ -78,7 +78,11 @@ pub(super) fn for_client(mut headers: HeaderMap) -> HeaderMap {
     if headers.contains_key(header::TRANSFER_ENCODING) || !is_number || lengths.next().is_some() {
         headers.remove(header::CONTENT_LENGTH);
     }
-    for name in named_by_connection(&headers).iter().chain(&HOP_BY_HOP) {
+    let named = named_by_connection(&headers);
+    // Most answers have one of these at most.
+    let is_unwanted = |name: &&HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+    let unwanted: Vec<_> = headers.keys().filter(is_unwanted).cloned().collect();
+    for name in unwanted {
         headers.remove(name);
     }
     headers

@@ -1,6 +1,8 @@
 //! What WeChat's answers are made of: the head, and where the body ends. Strict where two readers could differ. Reads no
 //! connection.
 
+use std::mem::MaybeUninit;
+
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -36,9 +38,11 @@ impl AnswerHead {
         bytes: &[u8],
         method: &Method,
     ) -> Result<Option<(AnswerHead, usize)>, Malformed> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(|_| Malformed)? else {
+        let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let status = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers);
+        let httparse::Status::Complete(length) = status.map_err(|_| Malformed)? else {
             return Ok(None);
         };
         let code = parsed.code.unwrap_or_default();
