@@ -44,7 +44,7 @@ impl RefreshError {
         match self {
             RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => error.exit(),
             RefreshError::Locked => Exit::Locked,
-            RefreshError::Local(_) => Exit::Failure,
+            RefreshError::Local(err) => Exit::from_error(err),
             RefreshError::Foreign { .. } => Exit::Usage,
         }
     }

@@ -140,6 +140,7 @@ impl Refresh<'_> {
                 Outcome::Kept(document)
             });
         }
+        self.source.prepare()?;
         // WeCom may issue the same token again, which lives no longer than its document says.
         let mut is_dead = self.rules != Rules::Work
             && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));

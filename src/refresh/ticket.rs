@@ -68,6 +68,10 @@ struct AuthorizedSource<'a> {
 }
 
 impl TokenSource for AuthorizedSource<'_> {
+    fn prepare(&self) -> anyhow::Result<()> {
+        self.ticket.token.source.prepare()
+    }
+
     fn request_token(
         &self,
         _: RefreshMode,

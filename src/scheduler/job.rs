@@ -352,6 +352,10 @@ struct RecordingSource<'a> {
 }
 
 impl TokenSource for RecordingSource<'_> {
+    fn prepare(&self) -> anyhow::Result<()> {
+        self.source.prepare()
+    }
+
     fn request_token(
         &self,
         mode: RefreshMode,

@@ -74,7 +74,7 @@ impl<'a> ApiServersReader<'a> {
         if let Some(known) = self.tls.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let tls = Arc::new(self.connector.roots(config, bases)?.pool_config());
+        let tls = Arc::new(self.connector.roots(config, bases)?.pool_config()?);
         self.tls.insert(key, Arc::clone(&tls));
         Ok(tls)
     }

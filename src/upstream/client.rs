@@ -3,6 +3,7 @@
 //! received it.
 
 mod gate;
+mod resolver;
 mod tls;
 
 use std::fmt;
@@ -11,17 +12,17 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::time::Duration as Never;
-use ureq::unversioned::transport::{Connector as _, DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use zeroize::Zeroizing;
 
 use self::gate::Gate;
+use self::resolver::BoundedResolver;
 use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
 use super::passed;
 use super::roots::{TrustedRoots, said_by_rustls};
+use crate::error::{Exit, in_order};
 use crate::log::{self, printable};
 use crate::message::messages;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
@@ -109,6 +110,13 @@ impl Client {
         Ok(Client { targets, roots, authorization: None, language: None })
     }
 
+    /// Reads what a request needs and what nothing else does: the system's CA store. Fails if the environment names one that
+    /// cannot be used.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let config = self.roots.client_config();
+        config.map(drop).map_err(|err| Exit::Usage.error(in_order(&err)))
+    }
+
     /// Returns a client that sends this key with each request.
     pub(crate) fn with_key(self, key: &Secret) -> Client {
         let authorization = Secret::new(format!("Bearer {}", key.expose()));
@@ -187,6 +195,8 @@ impl Client {
         E: FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
     {
         let deadline = Instant::now() + timeout;
+        let tls = self.roots.client_config();
+        let tls = tls.map_err(|err| UpstreamError::unreachable(in_order(&err), false, false))?;
         let mut attempts = Vec::new();
         let mut targets = self.targets.iter();
         while let Some(target) = targets.next() {
@@ -194,7 +204,7 @@ impl Client {
             // The time left is shared with the remaining servers.
             let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
             let gate = Gate::new(target.proxy.is_some());
-            let agent = self.agent(target, connect_timeout, &gate);
+            let agent = agent(target, connect_timeout, TlsClient(tls.clone()), &gate);
             let _waiting = log::waiting_for(|| [target.to_string(), format!(" {target}")]);
             let result = run_in_thread(left, connect_timeout, &gate, prepare(&agent, &target.base));
             let was_sent = result.is_ok() || !gate.shut();
@@ -227,26 +237,25 @@ impl Client {
         }
         Err(UpstreamError::unreachable("there is no server to ask", false, true))
     }
+}
 
-    /// Returns a ureq agent for one exchange, whose request has to pass `gate`.
-    fn agent(&self, target: &Target, connect_timeout: Duration, gate: &Gate) -> ureq::Agent {
-        let config = ureq::Agent::config_builder()
-            // No timeout for the answer: ureq would count the time in which this process was stopped, and not look whether
-            // an answer came meanwhile.
-            .timeout_connect(Some(connect_timeout))
-            // Shorter, so that a failure to resolve is told apart.
-            .timeout_resolve(Some(connect_timeout * 9 / 10))
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .max_idle_connections(0)
-            .max_response_header_size(MAX_HEAD)
-            .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
-            .proxy(target.proxy.as_ref().map(Proxy::to_ureq))
-            .build();
-        let tls = TlsClient(self.roots.client_config());
-        let connector = DefaultConnector::default().chain(tls).chain(gate.clone());
-        ureq::Agent::with_parts(config, connector, BoundedResolver)
-    }
+/// Returns a ureq agent for one exchange, whose request has to pass `gate`.
+fn agent(target: &Target, connect_timeout: Duration, tls: TlsClient, gate: &Gate) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        // No timeout for the answer: ureq would count the time in which this process was stopped, and not look whether
+        // an answer came meanwhile.
+        .timeout_connect(Some(connect_timeout))
+        // Shorter, so that a failure to resolve is told apart.
+        .timeout_resolve(Some(connect_timeout * 9 / 10))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .max_idle_connections(0)
+        .max_response_header_size(MAX_HEAD)
+        .user_agent(concat!("wxtoken/", env!("CARGO_PKG_VERSION")))
+        .proxy(target.proxy.as_ref().map(Proxy::to_ureq))
+        .build();
+    let connector = DefaultConnector::default().chain(tls).chain(gate.clone());
+    ureq::Agent::with_parts(config, connector, BoundedResolver)
 }
 
 /// Returns what to add to an error if a host of WeChat's is this host here.
@@ -417,32 +426,6 @@ fn explain(err: &ureq::Error) -> ExchangeError {
         }
         // The rest cannot arise from a checked base URL, and its message could contain the URL.
         _ => no_response("the HTTP client gave up", false),
-    }
-}
-
-/// Resolves names as ureq's own resolver does with a timeout, but does not panic if there can be no more threads: then it
-/// blocks the exchange's own thread, which is waited for no longer than its timeout.
-#[derive(Debug)]
-struct BoundedResolver;
-
-impl Resolver for BoundedResolver {
-    fn resolve(
-        &self,
-        uri: &ureq::http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        // Without a timeout, ureq's resolver starts no thread.
-        let never = NextTimeout { after: Never::NotHappening, ..timeout };
-        let (shared_uri, shared_config) = (uri.clone(), config.clone());
-        let resolve =
-            move || DefaultResolver::default().resolve(&shared_uri, &shared_config, never);
-        match thread::start("resolve", resolve) {
-            Ok(pending) => {
-                pending.wait(*timeout.after).unwrap_or(Err(ureq::Error::Timeout(timeout.reason)))
-            }
-            Err(_) => DefaultResolver::default().resolve(uri, config, never),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -29,7 +29,7 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(30);
 /// Builds upstreams. Caches CA files, so that one that a thousand accounts name is read again only when it has changed.
 pub(crate) struct Connector {
     /// The roots of accounts without a CA file.
-    common: OnceLock<TrustedRoots>,
+    common: TrustedRoots,
     /// Those of accounts with one.
     roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
     /// How long the writer of a pipe in place of a secret file is waited for.
@@ -45,7 +45,11 @@ impl Default for Connector {
 impl Connector {
     /// Returns a connector for a run that may take this long.
     pub(crate) fn within(timeout: Duration) -> Connector {
-        Connector { common: OnceLock::new(), roots: Mutex::default(), pipe_patience: timeout }
+        Connector {
+            common: TrustedRoots::of_system(),
+            roots: Mutex::default(),
+            pipe_patience: timeout,
+        }
     }
 
     /// Builds the account's upstream. The error says where the configuration comes from.
@@ -59,9 +63,36 @@ impl Connector {
         upstream(account, client, secret)
     }
 
+    /// The same for a run that may have nothing to ask: the system's CA store is not read yet.
+    pub(crate) fn connect_later(
+        &self,
+        account: &Account,
+        config: &UpstreamConfig,
+    ) -> Result<Arc<dyn Upstream>> {
+        let (client, secret) = self.parts_for_later(&account.name, config);
+        let (client, secret) = both(client, secret)?;
+        upstream(account, client, secret)
+    }
+
     /// Returns the client and the secret of the account called `name`, each with its own error. A mirror may have no
     /// secret.
     pub(crate) fn parts(
+        &self,
+        name: &str,
+        config: &UpstreamConfig,
+    ) -> (Result<Client>, Result<Option<Secret>>) {
+        let (client, secret) = self.parts_for_later(name, config);
+        let client = client.and_then(|client| {
+            match (client.prepare(), &config.origin) {
+                (Err(err), Origin::Config { account, .. }) => Err(err.context(account.clone())),
+                (prepared, _) => prepared,
+            }?;
+            Ok(client)
+        });
+        (client, secret)
+    }
+
+    fn parts_for_later(
         &self,
         name: &str,
         config: &UpstreamConfig,
@@ -88,17 +119,9 @@ impl Connector {
     pub(super) fn roots(&self, config: &UpstreamConfig, bases: &[BaseUrl]) -> Result<TrustedRoots> {
         match &config.ca_file {
             Some(path) => self.roots_of_file(path),
-            None if speaks_tls(config, bases) => self.common_roots(),
-            None => TrustedRoots::none(),
+            None if speaks_tls(config, bases) => Ok(self.common.clone()),
+            None => Ok(TrustedRoots::none()),
         }
-    }
-
-    fn common_roots(&self) -> Result<TrustedRoots> {
-        if let Some(roots) = self.common.get() {
-            return Ok(roots.clone());
-        }
-        let roots = TrustedRoots::of_system()?;
-        Ok(self.common.get_or_init(|| roots).clone())
     }
 
     fn roots_of_file(&self, path: &Path) -> Result<TrustedRoots> {

@@ -148,6 +148,10 @@ impl Mirror {
 }
 
 impl TokenSource for Mirror {
+    fn prepare(&self) -> anyhow::Result<()> {
+        self.client.prepare()
+    }
+
     fn request_token(
         &self,
         mode: RefreshMode,

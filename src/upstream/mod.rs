@@ -39,6 +39,11 @@ pub(crate) struct IssuedToken {
 
 /// Issues tokens.
 pub(crate) trait TokenSource {
+    /// Reads what a request needs and was not read so far. Fails if it cannot be used: that must cost no request.
+    fn prepare(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Sends one request. Returns within `timeout`.
     fn request_token(
         &self,

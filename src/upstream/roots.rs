@@ -2,7 +2,7 @@
 //! environment names it, and those of a CA file.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::client::Resumption;
@@ -21,49 +21,64 @@ use crate::os::local_time::local;
 pub(crate) const OWN_CA: &str = "wxtoken CA";
 
 /// Trusted root certificates, as the configuration of a TLS client. Servers are always verified. Cheap to clone.
+///
+/// The configuration is made when it is needed for the first time, and the system's CA store is read then: most runs of `fetch`
+/// have nothing to ask.
 #[derive(Clone)]
-pub(crate) struct TrustedRoots(Arc<ClientConfig>);
+pub(crate) struct TrustedRoots(Arc<LazyRoots>);
+
+struct LazyRoots {
+    collect: Box<dyn Fn() -> Result<RootCertStore> + Send + Sync>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
 
 impl TrustedRoots {
     /// Returns Mozilla's roots alone.
     #[cfg(test)]
     pub(crate) fn public() -> TrustedRoots {
-        TrustedRoots::trusting(beside_public(&[], &CaStore::default())).unwrap()
+        TrustedRoots::new(|| Ok(beside_public(&[], &CaStore::default())))
     }
 
     /// Returns no roots, for connections without TLS: no server would be trusted.
-    pub(crate) fn none() -> Result<TrustedRoots> {
-        TrustedRoots::trusting(RootCertStore::empty())
+    pub(crate) fn none() -> TrustedRoots {
+        TrustedRoots::new(|| Ok(RootCertStore::empty()))
     }
 
-    /// Returns Mozilla's roots and those of the system's CA store. Fails if the environment names one that cannot be used.
-    pub(crate) fn of_system() -> Result<TrustedRoots> {
-        TrustedRoots::trusting(beside_public(&[], system()?))
+    /// Returns Mozilla's roots and those of the system's CA store, which is read later.
+    pub(crate) fn of_system() -> TrustedRoots {
+        TrustedRoots::new(|| Ok(beside_public(&[], system()?)))
     }
 
     /// Returns the same and the certificates in a CA file. Fails if there are none in it.
     pub(crate) fn with_ca_file(path: &Path) -> Result<TrustedRoots> {
-        TrustedRoots::trusting(beside_public(&read_ca_file(path)?, system()?))
+        let certificates = read_ca_file(path)?;
+        Ok(TrustedRoots::new(move || Ok(beside_public(&certificates, system()?))))
     }
 
-    fn trusting(roots: RootCertStore) -> Result<TrustedRoots> {
-        let mut config = ca_store::tls_client(roots).context(NO_TLS.text())?;
+    fn new(collect: impl Fn() -> Result<RootCertStore> + Send + Sync + 'static) -> TrustedRoots {
+        let (collect, config) = (Box::new(collect), OnceLock::new());
+        TrustedRoots(Arc::new(LazyRoots { collect, config }))
+    }
+
+    /// Returns the configuration of a TLS client for single requests. Fails if the environment names a CA store that cannot be
+    /// used.
+    pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>> {
+        let LazyRoots { collect, config } = &*self.0;
+        if let Some(config) = config.get() {
+            return Ok(config.clone());
+        }
+        let mut made = ca_store::tls_client(collect()?).context(NO_TLS.text())?;
         // Requests are hours apart, and each verifies the server.
-        config.resumption = Resumption::disabled();
-        Ok(TrustedRoots(Arc::new(config)))
+        made.resumption = Resumption::disabled();
+        Ok(config.get_or_init(|| Arc::new(made)).clone())
     }
 
-    /// Returns the configuration of a TLS client for single requests.
-    pub(super) fn client_config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
-    }
-
-    /// Returns the configuration of a TLS client that speaks HTTP/1.1 over many connections.
-    pub(super) fn pool_config(&self) -> ClientConfig {
-        let mut config = ClientConfig::clone(&self.0);
+    /// Returns the configuration of a TLS client that speaks HTTP/1.1 over many connections. Fails alike.
+    pub(super) fn pool_config(&self) -> Result<ClientConfig> {
+        let mut config = ClientConfig::clone(&*self.client_config()?);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::default();
-        config
+        Ok(config)
     }
 }
 

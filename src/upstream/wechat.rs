@@ -73,6 +73,10 @@ impl WeChat {
 }
 
 impl TokenSource for WeChat {
+    fn prepare(&self) -> anyhow::Result<()> {
+        self.client.prepare()
+    }
+
     fn request_token(
         &self,
         mode: RefreshMode,

@@ -172,6 +172,27 @@ fn a_ca_store_that_the_environment_names_is_trusted_beside_the_ca_file() {
 }
 
 #[test]
+fn a_fetch_that_has_nothing_to_ask_opens_no_ca_store() {
+    let (wechat, _front, sandbox) = behind_tls("localhost");
+    let sandbox = sandbox.on("classic");
+    let fetch = |store: &str, more: &[&str]| {
+        let mut command = sandbox.command(&[&["fetch"], more].concat());
+        command.env("SSL_CERT_FILE", store);
+        Run::new(command)
+    };
+    let ca = ca_file(&sandbox);
+    fetch(&ca, &[]).exits(0).silent();
+    let published = sandbox.document();
+    // One that it would fail with.
+    for more in [&[][..], &["--ca-file", &ca]] {
+        fetch("/nonexistent.pem", more).exits(0).silent();
+    }
+    // Nothing is done to the published token before the store is known to be good.
+    fetch("/nonexistent.pem", &["--force"]).exits(2).says(&["SSL_CERT_FILE", "/nonexistent.pem"]);
+    assert_eq!((sandbox.document(), wechat.asked()), (published, 1));
+}
+
+#[test]
 fn promise_5_a_ca_store_that_another_user_can_write_is_not_trusted() {
     let (wechat, front, sandbox) = behind_tls("localhost");
     let dir = sandbox.path("certs");
