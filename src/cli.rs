@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::completion::CompletionsArgs;
 use self::help::HelpLength;
@@ -18,6 +18,7 @@ use crate::model::api::Api;
 
 mod ca;
 pub(crate) mod completion;
+mod definition;
 mod help;
 mod mock;
 mod serve;
@@ -68,7 +69,8 @@ impl Cli {
     }
 
     fn parse_words(words: &[OsString]) -> Result<Cli, clap::Error> {
-        let mut definition = Cli::definition();
+        // Only a verb that stands there can be meant, and its name may be anywhere behind the flags that all verbs have.
+        let mut definition = Cli::definition_of(|verb| words.iter().any(|word| word == verb));
         let matches = definition.try_get_matches_from_mut(words).map_err(|err| {
             let Some(length) = HelpLength::asked_for(&err, words) else { return err };
             // The same again, with help as it is laid out here.
@@ -82,25 +84,10 @@ impl Cli {
         if let Some(command) = definition.find_subcommand(name) {
             settings::refuse_secrets(command, matches)?;
         }
-        settings::refuse_misspelt_variables(&Cli::command())?;
+        settings::refuse_misspelt_variables(|| Cli::derived(|_| true))?;
         cli.common.typed = Typed::of(matches);
         settings::settle_conflicts(&mut cli)?;
         Ok(cli)
-    }
-
-    /// Returns clap's definition, with three changes. Help hides values from the environment: `WXTOKEN_REJECTED` holds a
-    /// token. An empty variable counts as unset, because environment files often contain empty ones. The version of a verb is
-    /// that of wxtoken.
-    fn definition() -> clap::Command {
-        let is_empty = |arg: &clap::Arg| {
-            arg.get_env()
-                .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
-        };
-        let change = |arg: clap::Arg| {
-            if is_empty(&arg) { arg.env(None::<&str>) } else { arg.hide_env_values(true) }
-        };
-        let change_verb = |verb: clap::Command| verb.mut_args(change).display_name("wxtoken");
-        Cli::command().mut_args(change).mut_subcommands(change_verb)
     }
 }
 
@@ -153,6 +140,7 @@ impl CommonArgs {
 
 /// A subcommand with its arguments.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Set an account up on this host, from its AppID and AppSecret
     ///

@@ -144,12 +144,18 @@ pub(super) fn refuse_secrets(command: &Command, matches: &ArgMatches) -> Result<
     Err(mistake(ErrorKind::InvalidValue, &message))
 }
 
-/// Fails if a variable of the environment is probably a misspelt one of ours, which would be ignored. `command` is the
-/// definition of all commands.
-pub(super) fn refuse_misspelt_variables(command: &Command) -> Result<(), clap::Error> {
-    let known = variables(command);
+/// Fails if a variable of the environment is probably a misspelt one of ours, which would be ignored. `define` returns the
+/// definition of all commands, and is called if any variable may be one.
+pub(super) fn refuse_misspelt_variables(
+    define: impl FnOnce() -> Command,
+) -> Result<(), clap::Error> {
     let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
-    let set: BTreeSet<_> = set.filter_map(|(name, _)| name.into_string().ok()).collect();
+    let set = set.filter_map(|(name, _)| name.into_string().ok());
+    let set: BTreeSet<_> = set.filter(|name| name.starts_with(PREFIX)).collect();
+    if set.is_empty() {
+        return Ok(());
+    }
+    let known = variables(&define());
     let corrections: Vec<_> = set
         .iter()
         .filter_map(|name| {

@@ -1,0 +1,78 @@
+//! The definition of the command line for clap, as far as it is needed.
+
+use clap::{Args, CommandFactory};
+
+use super::completion::CompletionsArgs;
+use super::{
+    CaArgs, CheckArgs, Cli, DemoArgs, FetchArgs, GetArgs, KeyArgs, MockArgs, ServeArgs, SetupArgs,
+    SignArgs, StatusArgs,
+};
+
+impl Cli {
+    /// Returns clap's definition, with three changes. Help hides values from the environment: `WXTOKEN_REJECTED` holds a
+    /// token. An empty variable counts as unset, because environment files often contain empty ones. The version of a verb is
+    /// that of wxtoken.
+    pub(super) fn definition() -> clap::Command {
+        Cli::definition_of(|_| true)
+    }
+
+    /// The same, where the verbs that are not wanted have no arguments: to define all of them takes longer than all else that
+    /// `get` does.
+    pub(super) fn definition_of(is_wanted: impl Fn(&str) -> bool) -> clap::Command {
+        let is_empty = |arg: &clap::Arg| {
+            arg.get_env()
+                .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+        };
+        let change = |arg: clap::Arg| {
+            if is_empty(&arg) { arg.env(None::<&str>) } else { arg.hide_env_values(true) }
+        };
+        let change_verb = |verb: clap::Command| verb.mut_args(change).display_name("wxtoken");
+        Cli::derived(is_wanted).mut_args(change).mut_subcommands(change_verb)
+    }
+
+    /// Returns clap's definition as it is derived, with the arguments of the verbs that are wanted.
+    pub(super) fn derived(is_wanted: impl Fn(&str) -> bool) -> clap::Command {
+        Cli::command().mut_subcommands(|verb| match arguments(verb.get_name()) {
+            // clap would add them as well, when the verb is used.
+            Some(add) if is_wanted(verb.get_name()) => add(verb).defer(|verb| verb),
+            _ => verb,
+        })
+    }
+}
+
+/// Returns what adds its arguments to the definition of a verb. `None` if there is no such verb.
+fn arguments(verb: &str) -> Option<fn(clap::Command) -> clap::Command> {
+    Some(match verb {
+        "setup" => SetupArgs::augment_args,
+        "fetch" => FetchArgs::augment_args,
+        "get" => GetArgs::augment_args,
+        "serve" => ServeArgs::augment_args,
+        "sign" => SignArgs::augment_args,
+        "status" => StatusArgs::augment_args,
+        "check" => CheckArgs::augment_args,
+        "key" => KeyArgs::augment_args,
+        "ca" => CaArgs::augment_args,
+        "mock" => MockArgs::augment_args,
+        "demo" => DemoArgs::augment_args,
+        "completions" => CompletionsArgs::augment_args,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_defined_with_its_arguments_where_it_is_wanted() {
+        for verb in Cli::command().get_subcommands() {
+            let name = verb.get_name();
+            assert!(arguments(name).is_some(), "{name}");
+            let definition = Cli::definition_of(|wanted| wanted == name);
+            for other in definition.get_subcommands() {
+                let is_defined = other.get_arguments().next().is_some();
+                assert_eq!(is_defined, other.get_name() == name, "{name}: {}", other.get_name());
+            }
+        }
+    }
+}
