@@ -28,6 +28,10 @@ const UNIT_DIRS: [&str; 5] = [
 /// Directories whose programs another user, or a service that sees no homes, cannot run.
 const PRIVATE_DIRS: [&str; 5] = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"];
 
+/// The variables by which the user's own config and documents are found, and their defaults below the home.
+const OWN_DIRS: [(&str, &str); 2] =
+    [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
+
 /// The variable of the user's directory for sockets.
 const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 
@@ -174,6 +178,20 @@ impl SetupHost {
     /// Returns the variable by which `systemctl --user` finds the user's own systemd.
     pub(super) fn runtime_variable(&self) -> Option<(&'static str, &Path)> {
         self.runtime_dir.as_deref().map(|dir| (RUNTIME_DIR, dir))
+    }
+
+    /// Returns the variables that name the user's own directories here, and that neither cron nor the user's systemd has: without
+    /// them, `fetch` would not find the config, or publish elsewhere than `get` reads.
+    pub(super) fn own_dirs(&self) -> Vec<(&'static str, PathBuf)> {
+        if self.is_system() {
+            return Vec::new();
+        }
+        let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let set = |(name, usual): (&'static str, &str)| {
+            let dir = env::var_os(name).map(PathBuf::from)?;
+            (dir.is_absolute() && dir != home.join(usual)).then_some((name, dir))
+        };
+        OWN_DIRS.into_iter().filter_map(set).collect()
     }
 
     /// Returns where this program is.

@@ -106,11 +106,12 @@ impl Wanted<'_> {
             }
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
-                steps.extend(units::crontab(&step::crontab()?, host.own_program(), self.appid));
+                let (there, dirs) = (step::crontab()?, host.own_dirs());
+                steps.extend(units::crontab(&there, host.own_program(), &dirs, self.appid));
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);
-                steps.extend(units::user_units(configs, host.own_program())?);
+                steps.extend(units::user_units(configs, host.own_program(), &host.own_dirs())?);
             }
             FetchRunner::Nothing => {}
         }

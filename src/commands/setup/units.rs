@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cidr::IpCidr;
@@ -16,6 +16,9 @@ use crate::language::in_both;
 use crate::message::cannot;
 use crate::model::address::network;
 use crate::os::fault::{Doing, explained};
+
+/// Variables that `fetch` needs, with directories in them.
+type Variables = [(&'static str, PathBuf)];
 
 /// Where the units of contrib have the program.
 const PROGRAM: &str = "/usr/local/bin/wxtoken";
@@ -165,9 +168,9 @@ const EVERY_MINUTE: &str = "* * * * * ";
 
 /// Returns the command of a line of cron's that runs `fetch`. Once the program is removed it does nothing: cron would send a
 /// mail about it every minute.
-fn fetch_where_it_is(program: &Path) -> String {
+fn fetch_where_it_is(program: &Path, variables: &str) -> String {
     let program = for_cron(program);
-    format!("[ -x {program} ] && {program} fetch")
+    format!("[ -x {program} ] && {variables}{program} fetch")
 }
 
 /// Returns the steps that have cron run `fetch` every minute as the user of the service. What a person has added to the file
@@ -178,7 +181,7 @@ pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
     let (program, copy) = host.program();
     let from = host.own_program().to_owned();
     let copy = copy.map(|to| SetupStep::Program { from, to });
-    let line = format!("{EVERY_MINUTE}{USER} {}", fetch_where_it_is(&program));
+    let line = format!("{EVERY_MINUTE}{USER} {}", fetch_where_it_is(&program, ""));
     let is_fetch = |it: &&str| {
         it.strip_prefix(EVERY_MINUTE)
             .is_some_and(|it| it.starts_with(USER) && it.ends_with(" fetch"))
@@ -195,14 +198,24 @@ pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
     Ok(copy.into_iter().chain(SetupStep::text(path, 0o644, text)).collect())
 }
 
-/// Returns the steps that have a user's crontab, which is `there`, run `fetch` every minute. A line for the same AppID alone is
-/// replaced.
-pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep> {
-    let line = format!("{EVERY_MINUTE}{}", fetch_where_it_is(program));
-    // As an earlier version wrote it, for this program or one elsewhere.
+/// Returns the steps that have a user's crontab, which is `there`, run `fetch` with these variables every minute. A line for the
+/// same AppID alone is replaced.
+pub(super) fn crontab(
+    there: &str,
+    program: &Path,
+    variables: &Variables,
+    appid: &str,
+) -> Vec<SetupStep> {
+    let set = |(name, dir): &(&str, PathBuf)| format!("{name}={} ", for_cron(dir));
+    let set: String = variables.iter().map(set).collect();
+    let line = format!("{EVERY_MINUTE}{}", fetch_where_it_is(program, &set));
+    // As an earlier version wrote it, for this program or one elsewhere, and not for a config elsewhere.
     let is_earlier = |it: &str| {
         let command = it.strip_prefix(EVERY_MINUTE).unwrap_or_default();
-        command == format!("{} fetch", for_cron(program)) || command.ends_with("/wxtoken fetch")
+        let is_fetch = command == format!("{} fetch", for_cron(program))
+            || command.ends_with("/wxtoken fetch");
+        is_fetch
+            && if set.is_empty() { !command.contains("&& XDG_") } else { command.contains(&set) }
     };
     if there.lines().any(|it| it == line) {
         return Vec::new();
@@ -216,12 +229,21 @@ pub(super) fn crontab(there: &str, program: &Path, appid: &str) -> Vec<SetupStep
     vec![SetupStep::Run { words, before: there.to_owned(), input }]
 }
 
-/// Returns the steps that have the user's own systemd run `fetch` every minute. `dir` is the user's directory of configs.
-pub(super) fn user_units(dir: &Path, program: &Path) -> Result<Vec<SetupStep>> {
+/// Returns the steps that have the user's own systemd run `fetch` with these variables every minute. `dir` is the user's
+/// directory of configs.
+pub(super) fn user_units(
+    dir: &Path,
+    program: &Path,
+    variables: &Variables,
+) -> Result<Vec<SetupStep>> {
     let place = |name: &str| dir.join("systemd/user").join(name);
+    let set = |(name, dir): &(&str, PathBuf)| {
+        format!("Environment={}\n", for_systemd(Path::new(&format!("{name}={}", dir.display()))))
+    };
+    let environment: String = variables.iter().map(set).collect();
     let service = format!(
         "{MARK}.\n[Unit]\nDescription=Fetch the WeChat access tokens that are due\nStartLimitIntervalSec=0\n\n\
-         [Service]\nType=oneshot\nExecStart={} fetch\nTimeoutStartSec=2min\nSyslogLevel=warning\nLogLevelMax=notice\n",
+         [Service]\nType=oneshot\n{environment}ExecStart={} fetch\nTimeoutStartSec=2min\nSyslogLevel=warning\nLogLevelMax=notice\n",
         for_systemd(program)
     );
     let timer = format!("{MARK}.\n{}", UNITS[1].1);
@@ -229,6 +251,12 @@ pub(super) fn user_units(dir: &Path, program: &Path) -> Result<Vec<SetupStep>> {
     for (name, text) in [("wxtoken-fetch.service", service), ("wxtoken-fetch.timer", timer)] {
         own_text(&place(name))?;
         steps.extend(SetupStep::text(place(name), 0o644, text));
+    }
+    // It may not have the variable, and look for units elsewhere.
+    if !variables.is_empty() {
+        let units = ["wxtoken-fetch.service", "wxtoken-fetch.timer"].map(place);
+        let units = units.map(|it| it.display().to_string());
+        steps.push(SetupStep::run(&["systemctl", "--user", "link", &units[0], &units[1]]));
     }
     let commands = [
         SetupStep::run(&["systemctl", "--user", "daemon-reload"]),
@@ -284,18 +312,25 @@ mod tests {
             Some(SetupStep::Run { input, .. }) => input,
             _ => String::new(),
         };
-        let written = input(crontab(there, program, "wx1"));
+        let written = input(crontab(there, program, &[], "wx1"));
         let line = "* * * * * [ -x /b/wxtoken ] && /b/wxtoken fetch\n";
         let others = "MAILTO=me\n# wxtoken fetch --appid wx1 x\n0 1 * * * b\n";
         assert_eq!(written, format!("{others}{line}"));
-        assert!(crontab(&written, program, "wx1").is_empty());
-        assert_eq!(input(crontab("", program, "wx1")), line);
+        assert!(crontab(&written, program, &[], "wx1").is_empty());
+        assert_eq!(input(crontab("", program, &[], "wx1")), line);
         // That of another version or another place is replaced.
         for earlier in ["/b/wxtoken fetch", "[ -x /c/wxtoken ] && /c/wxtoken fetch"] {
             let there = format!("* * * * * {earlier}\n{others}");
-            assert_eq!(input(crontab(&there, program, "wx1")), written);
+            assert_eq!(input(crontab(&there, program, &[], "wx1")), written);
         }
+        // That of a config elsewhere goes on, and has a line of its own.
+        let elsewhere = [("XDG_CONFIG_HOME", PathBuf::from("/c d"))];
+        let both = input(crontab(&written, program, &elsewhere, "wx1"));
+        let own = "* * * * * [ -x /b/wxtoken ] && XDG_CONFIG_HOME='/c d' /b/wxtoken fetch\n";
+        assert_eq!(both, format!("{written}{own}"));
+        assert!(crontab(&both, program, &elsewhere, "wx1").is_empty());
+        assert!(crontab(&both, program, &[], "wx1").is_empty());
         // That of another account goes on.
-        assert!(input(crontab(there, program, "wx2")).starts_with(there));
+        assert!(input(crontab(there, program, &[], "wx2")).starts_with(there));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -649,6 +650,76 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     // One that was written by a person stays.
     fs::write(machine.path("etc/cron.d/wxtoken"), "* * * * * me x\n").unwrap();
     set_up().exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
+}
+
+#[needs(root)]
+#[test]
+fn fetch_finds_what_was_set_up_in_directories_that_cron_and_systemd_do_not_know() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let program = open_to_all(&sandbox);
+    let home = sandbox.path("home");
+    fs::create_dir_all(home.join("bin")).unwrap();
+    let crontab =
+        "#!/bin/sh\ncase $1 in -l) cat \"$HOME/table\" ;; -) cat >\"$HOME/table\" ;; esac\n";
+    write_program(&home.join("bin/crontab"), crontab);
+    fs::write(home.join("table"), "").unwrap();
+    let (config, state) = (home.join("my 100% config"), home.join("state"));
+    let own = |command: &mut Command, path: &str| {
+        command.env("HOME", &home).env("PATH", path);
+        command.env("XDG_CONFIG_HOME", &config).env("XDG_STATE_HOME", &state);
+    };
+    for path in ["table", ""] {
+        std::os::unix::fs::chown(home.join(path), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+    }
+    let bin = format!("{}:/usr/bin:/bin", home.join("bin").display());
+    let run = |words: &[&str]| {
+        let mut command = wxtoken();
+        own(command.args(words), &bin);
+        with_input(by_other_user(&program, &command), SECRET)
+    };
+    let setup = ["setup", APPID, "--secret-file", "-", "--base-url", &wechat.url()];
+    run(&setup).exits(0);
+    assert!(config.join("wxtoken/wxtoken.toml").exists());
+    let token = run(&["get", "-r"]).exits(0).stdout;
+    let table = fs::read_to_string(home.join("table")).unwrap();
+    run(&setup).exits(0);
+    assert_eq!(fs::read_to_string(home.join("table")).unwrap(), table);
+    // As cron runs it, with nothing of the shell's environment.
+    let line = table.strip_prefix("* * * * * ").unwrap().replace("\\%", "%");
+    let line = format!("{} --force default", line.trim_end());
+    let mut cron = Command::new("/bin/sh");
+    cron.args(["-c", &line]).env_clear().env("HOME", &home).env("PATH", "/usr/bin:/bin");
+    cron.uid(OTHER_USER).gid(OTHER_USER);
+    Run::from_output(cron.output().unwrap()).exits(0);
+    let fetched = run(&["get", "-r"]).exits(0).stdout;
+    assert_ne!(fetched, token);
+    assert!(wechat.is_alive(fetched.trim()));
+    // The user's own systemd is told where the units are, and the unit what they need.
+    fs::remove_file(home.join("bin/crontab")).unwrap();
+    for name in ["systemctl", "loginctl"] {
+        let script = format!("#!/bin/sh\necho {name} \"$@\" >>\"$HOME/told\"\n");
+        write_program(&home.join("bin").join(name), &script);
+    }
+    fs::create_dir_all(home.join("run/systemd")).unwrap();
+    fs::write(home.join("run/systemd/private"), "").unwrap();
+    let mut command = wxtoken();
+    own(command.args(setup), &home.join("bin").display().to_string());
+    command.env("XDG_RUNTIME_DIR", home.join("run"));
+    with_input(by_other_user(&program, &command), SECRET).exits(0);
+    let told = fs::read_to_string(home.join("told")).unwrap();
+    let units = config.join("systemd/user");
+    let [service, timer] = ["service", "timer"].map(|it| units.join(format!("wxtoken-fetch.{it}")));
+    let link = format!("systemctl --user link {} {}", service.display(), timer.display());
+    assert_eq!(told.lines().next(), Some(link.as_str()));
+    let unit = fs::read_to_string(service).unwrap();
+    let escaped = config.display().to_string().replace('%', "%%");
+    for set in [
+        format!("\nEnvironment=\"XDG_CONFIG_HOME={escaped}\"\n"),
+        format!("\nEnvironment=XDG_STATE_HOME={}\n", state.display()),
+    ] {
+        assert!(unit.contains(&set), "{unit}");
+    }
 }
 
 #[needs(root)]
