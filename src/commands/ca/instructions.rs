@@ -19,7 +19,8 @@ Server, on port 443:
 Clients, in /etc/hosts; not on the server itself:
   ADDRESS @HOSTS
 
-Clients trust a copy of ca.pem, here CA. For the whole system, Debian and Ubuntu, then RHEL and Fedora:
+Clients trust a copy of ca.pem, here CA.
+For the whole system, Debian and Ubuntu, then RHEL and Fedora:
   cp CA /usr/local/share/ca-certificates/wxtoken.crt && update-ca-certificates
   cp CA /etc/pki/ca-trust/source/anchors/wxtoken.pem && update-ca-trust
 Where a runtime has roots of its own, or for one program:
@@ -28,7 +29,7 @@ Where a runtime has roots of its own, or for one program:
   curl, Go, Ruby   SSL_CERT_FILE=BUNDLE
   Python requests  REQUESTS_CA_BUNDLE=BUNDLE
   PHP, in php.ini  openssl.cafile=BUNDLE and curl.cainfo=BUNDLE
-BUNDLE is the system's roots and CA in one file, as these settings replace the system's:
+These settings replace the system's roots, so BUNDLE is those and CA:
   cat /etc/ssl/certs/ca-certificates.crt CA > BUNDLE
 ";
 
@@ -43,7 +44,8 @@ const CHINESE: &str = "\
 各客户端的 /etc/hosts（服务端本机不要加）：
   ADDRESS @HOSTS
 
-各客户端信任 ca.pem 的副本（下称 CA）。全系统生效，依次为 Debian、Ubuntu 与 RHEL、Fedora：
+各客户端信任 ca.pem 的副本（下称 CA）。
+全系统生效，依次为 Debian、Ubuntu 与 RHEL、Fedora：
   cp CA /usr/local/share/ca-certificates/wxtoken.crt && update-ca-certificates
   cp CA /etc/pki/ca-trust/source/anchors/wxtoken.pem && update-ca-trust
 自带根证书的运行时，或只对单个程序生效：

@@ -97,14 +97,13 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     plan(Zeroizing::default())?;
     let secret = secret(args.secret_file.as_ref(), &target, account.secret)?;
     ask(&account.settings, &secret)?;
-    output::print(bilingual!(
+    output::print(&report::line(bilingual!(
         "WeChat accepts AppID and AppSecret.",
         "微信已接受 AppID 和 AppSecret。"
-    ))?;
-    output::print("\n")?;
+    )))?;
     if account.proxy == ServiceProxy::WithPassword {
         // Before the first fetch, which fails without it.
-        output::print(&format!("{}\n", report::NEEDS_PROXY))?;
+        output::print(&report::line(report::NEEDS_PROXY))?;
     }
     let _lock = lock(&host)?;
     config.check_unchanged()?;
@@ -252,12 +251,12 @@ fn allowlist_place(platform: Platform) -> &'static str {
         Platform::Official => bilingual!(
             "It is on the page with the AppSecret. Official account, at developers.weixin.qq.com/platform: 我的业务, 公众号, \
              基础信息, 开发密钥, API IP 白名单; mini program, at mp.weixin.qq.com: 管理, 开发管理, 开发设置, IP 白名单.",
-            "位于 AppSecret 所在页面。公众号：微信开发者平台（developers.weixin.qq.com/platform）“我的业务 → 公众号 → 基础信息 → 开发密钥”；\
-             小程序：mp.weixin.qq.com“管理 → 开发管理 → 开发设置”。"
+            "位于 AppSecret 所在页面。公众号：微信开发者平台（developers.weixin.qq.com/platform）“我的业务 → 公众号 → 基础信息 → 开发密钥 → API IP 白名单”；\
+             小程序：mp.weixin.qq.com“管理 → 开发管理 → 开发设置 → IP 白名单”。"
         ),
         Platform::Work => bilingual!(
             "It is at work.weixin.qq.com: 应用管理, the app, 企业可信IP.",
-            "位于 work.weixin.qq.com：应用管理 - 该应用 - 企业可信IP。"
+            "位于 work.weixin.qq.com“应用管理 → 该应用 → 企业可信IP”。"
         ),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::host::{FetchRunner, SetupHost};
 use super::step::SetupStep;
-use crate::language::{bilingual, in_both};
+use crate::language::{Language, bilingual, in_both};
 use crate::model::address::listen::Listen;
 
 /// Returns what would be done.
@@ -16,20 +16,17 @@ pub(super) fn preview(steps: &[SetupStep], host: &SetupHost, is_central: bool) -
         FetchRunner::Systemd if !is_central => "  systemctl start wxtoken-fetch.service\n",
         _ => "  wxtoken fetch\n",
     };
-    format!("{head}\n{steps}{last}  wxtoken check\n{}", without_runner(host))
+    format!("{}{steps}{last}  wxtoken check\n{}", line(head), without_runner(host))
 }
 
 /// Returns what a person has to do where nothing runs `fetch` regularly.
 fn without_runner(host: &SetupHost) -> String {
     match host.runner {
-        FetchRunner::Nothing => format!(
-            "{}\n",
-            bilingual!(
-                "There is neither systemd nor cron here: have wxtoken fetch run every minute, or wxtoken serve --refresh all the \
-                 time.",
-                "本机没有 systemd 或 cron：请自行每分钟运行一次 wxtoken fetch，或常驻运行 wxtoken serve --refresh。"
-            )
-        ),
+        FetchRunner::Nothing => line(bilingual!(
+            "There is neither systemd nor cron here: have wxtoken fetch run every minute, or wxtoken serve --refresh all the \
+             time.",
+            "本机没有 systemd 或 cron：请自行每分钟运行一次 wxtoken fetch，或常驻运行 wxtoken serve --refresh。"
+        )),
         _ => String::new(),
     }
 }
@@ -78,7 +75,7 @@ impl SetupReport<'_> {
         ];
         let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
         let head = bilingual!("The token is fetched from now on.", "今后将自动刷新 token。");
-        let mut text = format!("\n{head}\n");
+        let mut text = format!("\n{}", line(head));
         for (command, purpose) in &commands {
             text += &format!("  {command:width$}  {purpose}\n");
         }
@@ -93,8 +90,9 @@ impl SetupReport<'_> {
             if let Listen::Tcp(address) = address {
                 let path = name.trim();
                 let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-                let asks = in_both("Other hosts ask with", "其他主机通过以下命令获取：");
-                text += &format!("{asks} curl -sS --fail http://{address}/token{path}\n");
+                let asks = in_both("Other hosts ask with:", "其他主机这样获取：");
+                text += &line(&asks);
+                text += &format!("  curl -sS --fail http://{address}/token{path}\n");
             }
         }
         text + &without_runner(host)
@@ -117,6 +115,13 @@ impl SetupReport<'_> {
     }
 }
 
-fn line(text: &str) -> String {
-    format!("{text}\n")
+/// Returns a line; where the reader's language is unknown, one in each.
+pub(super) fn line(text: &str) -> String {
+    match Language::of_process() {
+        Language::Both => {
+            let texts = [Language::English, Language::Chinese].map(|it| it.resolve(text));
+            format!("{}\n{}\n", texts[0], texts[1])
+        }
+        Language::English | Language::Chinese => format!("{text}\n"),
+    }
 }

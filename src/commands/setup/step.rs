@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::host::{SetupHost, USER, find_program};
 use super::messages;
 use crate::error::Exit;
-use crate::language::bilingual;
+use crate::language::{Language, bilingual};
 use crate::log::{printable, without_secrets};
 use crate::message::cannot;
 use crate::os::fault::{Doing, explained};
@@ -116,15 +116,25 @@ impl SetupStep {
         text
     }
 
-    /// Names the step in a line.
+    /// Names the step in a line, in one language: it is like a command.
     pub(super) fn summary(&self) -> String {
+        let is_chinese = Language::of_process() == Language::Chinese;
         match self {
+            SetupStep::Directory { path, mode, .. } if is_chinese => {
+                format!("mkdir {}（权限 {mode:04o}）", path.display())
+            }
             SetupStep::Directory { path, mode, .. } => {
                 format!("mkdir {} (mode {mode:04o})", path.display())
             }
             SetupStep::File { path, mode, .. } => {
                 let mode = fs::metadata(path).map_or(*mode, |found| found.mode() & 0o777);
-                format!("write {} (mode {mode:04o})", path.display())
+                match is_chinese {
+                    true => format!("写入 {}（权限 {mode:04o}）", path.display()),
+                    false => format!("write {} (mode {mode:04o})", path.display()),
+                }
+            }
+            SetupStep::Program { from, to } if is_chinese => {
+                format!("复制 {} 到 {}", from.display(), to.display())
             }
             SetupStep::Program { from, to } => {
                 format!("copy {} to {}", from.display(), to.display())
