@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::body::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
@@ -32,6 +33,7 @@ use crate::os::thread::{self, Piece};
 use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Environment, Scheduler};
 use crate::upstream::connect::Connector;
+use crate::upstream::passed;
 
 /// What accounts need to be served, and share.
 #[derive(Clone)]
@@ -160,6 +162,11 @@ impl Accounts {
     /// The API that the account's token is of.
     pub(crate) fn api(&self, account: usize) -> Api {
         self.served[account].account().api
+    }
+
+    /// Whether a request for the account's token that has passed these comes from what it asks.
+    pub(crate) fn has_come_back(&self, account: usize, passed: &[&str], now: Instant) -> bool {
+        passed::has_come_back(self.served[account].account(), passed, now)
     }
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's

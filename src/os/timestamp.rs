@@ -122,14 +122,18 @@ impl Uptime {
 
     /// Returns the time since this machine was started, if the kernel tells which start that was.
     fn now() -> Option<Uptime> {
-        /// The boot, and how far this process's clock is ahead of the machine's.
-        static BOOT: OnceLock<Option<(BootId, time::Duration)>> = OnceLock::new();
-        let (boot, ahead) = (*BOOT.get_or_init(read_boot))?;
+        let (boot, ahead) = boot()?;
         let read = clock_gettime(ClockId::Boottime);
         let nanos = i32::try_from(read.tv_nsec).ok()?;
         let elapsed = time::Duration::new(read.tv_sec, nanos).checked_sub(ahead)?;
         Some(Uptime::new(boot, Duration::try_from(elapsed).ok()?))
     }
+}
+
+/// Returns the boot, and how far this process's clock is ahead of the machine's.
+fn boot() -> Option<(BootId, time::Duration)> {
+    static BOOT: OnceLock<Option<(BootId, time::Duration)>> = OnceLock::new();
+    *BOOT.get_or_init(read_boot)
 }
 
 /// Reads which boot this is, and how far a time namespace (time_namespaces(7)) shifts this process's clock.
@@ -156,6 +160,11 @@ fn parse_offset(offsets: &str) -> Option<time::Duration> {
 }
 
 impl BootId {
+    /// Returns the boot of this machine, if the kernel tells.
+    pub(crate) fn of_machine() -> Option<BootId> {
+        boot().map(|(boot, _)| boot)
+    }
+
     /// Parses the UUID that the kernel gives a boot.
     pub(crate) fn parse(text: &str) -> Option<BootId> {
         let digits: String = text.split('-').collect();

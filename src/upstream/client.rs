@@ -4,10 +4,11 @@
 
 mod gate;
 mod resolver;
+mod target;
 mod tls;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use self::gate::Gate;
 use self::resolver::BoundedResolver;
+use self::target::Target;
 use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
@@ -27,6 +29,7 @@ use crate::log::{self, printable};
 use crate::message::messages;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::address::host_port::{Host, HostPort};
+use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::descriptors::shortage;
 use crate::os::{network, thread};
@@ -55,24 +58,8 @@ pub(crate) struct Client {
     authorization: Option<Secret>,
     /// The value of the `Accept-Language` header.
     language: Option<&'static str>,
-}
-
-/// A server, and the proxy to it.
-#[derive(Clone)]
-struct Target {
-    base: BaseUrl,
-    proxy: Option<Proxy>,
-}
-
-/// For messages: the host, and the proxy without its password.
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.base.authority())?;
-        match &self.proxy {
-            Some(proxy) => write!(f, " through the proxy {}", proxy.authority()),
-            None => Ok(()),
-        }
-    }
+    /// The account that is mirrored, and the place of its documents here.
+    mirrored: Option<Arc<(String, Location)>>,
 }
 
 /// A complete response.
@@ -107,7 +94,7 @@ impl Client {
             Ok(Target { base: base.clone(), proxy })
         };
         let targets = bases.iter().map(target).collect::<Result<_>>()?;
-        Ok(Client { targets, roots, authorization: None, language: None })
+        Ok(Client { targets, roots, authorization: None, language: None, mirrored: None })
     }
 
     /// Reads what a request needs and what nothing else does: the system's CA store. Fails if the environment names one that
@@ -126,6 +113,12 @@ impl Client {
     /// Returns a client that asks for errors in this language; with `None`, in any.
     pub(crate) fn in_language(self, language: Option<&'static str>) -> Client {
         Client { language, ..self }
+    }
+
+    /// Returns a client for the mirror of an account, whose documents are there. A request of it that comes back is known.
+    pub(crate) fn for_mirror_of(self, account: &str, location: &Location) -> Client {
+        let mirrored = Some(Arc::new((account.to_owned(), location.clone())));
+        Client { mirrored, ..self }
     }
 
     /// Returns a client for each single server, with the server's name for messages.
@@ -174,6 +167,12 @@ impl Client {
     /// Adds who asks, and in which language.
     fn named<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         let request = request.header(passed::HEADER, passed::name());
+        let names = self.mirrored.as_ref().map(|mirrored| {
+            let (account, location) = &**mirrored;
+            passed::names_of_mirror(account, location, Instant::now())
+        });
+        let add = |request: ureq::RequestBuilder<B>, name| request.header(passed::HEADER, name);
+        let request = names.into_iter().flatten().fold(request, add);
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value.expose()),
             None => request,

@@ -171,7 +171,7 @@ pub(crate) fn upstream(
     secret: Option<Secret>,
 ) -> Result<Arc<dyn Upstream>> {
     Ok(match account.rules {
-        Rules::Mirror => Arc::new(Mirror::new(client, &account.name, secret)),
+        Rules::Mirror => Arc::new(Mirror::new(client, &account.name, &account.location, secret)),
         Rules::Stable | Rules::Classic | Rules::Work => {
             let secret = secret.context(NO_SECRET_HERE.text())?;
             Arc::new(WeChat::new(client, account.api, account.needed_appid()?, secret))

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Client, HttpResponse};
 use super::error::{FailedStage, TlsFailure};
+use super::passed;
 use super::wechat::parse_expires_in;
 use super::{
     Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
@@ -21,6 +22,7 @@ use crate::message::{action, messages};
 use crate::model::client_key::OPAQUE_PREFIX;
 use crate::model::document;
 use crate::model::kind::TicketType;
+use crate::model::location::Location;
 use crate::model::secret::{Salt, Secret};
 
 /// Maximum number of characters shown of the other wxtoken's message.
@@ -31,6 +33,11 @@ messages! {
         "Send calls to its gateway, or mirror one without --opaque-tokens.",
         "the wxtoken that this is a mirror of hands out tokens of its own, which WeChat does not know";
         "请将调用发往其网关，或以未启用 opaque_tokens 的 wxtoken 为上游。", "上游启用了 opaque_tokens，下发的 token 只能用于其网关";
+    }
+    CAME_BACK<1> {
+        "Let `from` name the wxtoken that asks WeChat itself.",
+        "the wxtoken that this is a mirror of answers {0}: it has its tokens from this one";
+        "请将 from 改为直接向微信获取 token 的 wxtoken。", "上游 wxtoken 返回 {0}：它的 token 正取自本机";
     }
     NO_ROUTE<0> {
         "Check that it runs, and that no firewall is in the way.", "cannot reach the wxtoken that this is a mirror of";
@@ -103,8 +110,13 @@ struct RejectedReport<'a> {
 }
 
 impl Mirror {
-    /// Returns the account of this name at the other wxtoken.
-    pub(crate) fn new(client: Client, account: &str, key: Option<Secret>) -> Mirror {
+    /// Returns the account of this name at the other wxtoken. Its documents here are at `location`.
+    pub(crate) fn new(
+        client: Client,
+        account: &str,
+        location: &Location,
+        key: Option<Secret>,
+    ) -> Mirror {
         let client = match &key {
             Some(key) => client.with_key(key),
             None => client,
@@ -114,7 +126,7 @@ impl Mirror {
             Language::Both => None,
             one => Some(one.name()),
         };
-        let client = client.in_language(language);
+        let client = client.in_language(language).for_mirror_of(account, location);
         Mirror { client, key, account: account.to_owned(), last_issued: Mutex::default() }
     }
 
@@ -253,6 +265,7 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
         404 if body["error"] == "no_such_ticket" => &NO_SUCH_TICKET,
         404 => &NO_SUCH_ACCOUNT,
         405 => &DOES_NOT_REFRESH,
+        passed::LOOP_DETECTED => &CAME_BACK,
         503 if body["error"] == "no_ticket" => &NO_TICKET_THERE,
         503 => &NO_TOKEN_THERE,
         300..=399 => &REDIRECTED,
@@ -261,6 +274,8 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
     // An intermediary that answers instead may echo the request.
     let echoes = |message: &str| sent.iter().any(|secret| message.contains(secret.expose()));
     let message = match body["message"].as_str() {
+        // It says the same.
+        Some(_) if status == passed::LOOP_DETECTED => String::new(),
         Some(message) if body["error"].is_string() && !echoes(message) => {
             format!(" [{}]", printable(message, MAX_MESSAGE))
         }
@@ -268,7 +283,8 @@ fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
     };
     UpstreamError::Central {
         what: format!("{}{message}", said.with([&status])),
-        is_lasting: status < 500 && status != 408 && status != 429,
+        is_lasting: status < 500 && status != 408 && status != 429
+            || status == passed::LOOP_DETECTED,
         was_reached: true,
     }
 }
@@ -322,12 +338,14 @@ mod tests {
             (429, false, "`from`"),
             (500, false, "`from`"),
             (503, false, "no live token"),
+            (508, true, "asks WeChat itself"),
         ] {
             let body = r#"{"error":"denied","message":"10.0.0.9 is not allowed"}"#;
             let err = read(status, body).unwrap_err();
             assert_eq!(err.is_transient(), !is_lasting, "{status}");
             let text = err.to_string();
-            assert!(text.contains(hint) && text.contains("10.0.0.9"), "{text}");
+            assert!(text.contains(hint), "{text}");
+            assert_eq!(text.contains("10.0.0.9"), status != 508, "{text}");
             assert!(!err.may_have_minted());
         }
         for (status, error, hint) in

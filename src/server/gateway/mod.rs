@@ -43,5 +43,11 @@ pub(crate) struct Gateway {
 /// Whether a request with these headers is of this process itself: an address that is WeChat's according to the configuration
 /// leads back here.
 pub(crate) fn has_sent(headers: &HeaderMap) -> bool {
-    headers.iter().any(|(name, value)| *name == PASSED && value == passed::name())
+    passed_by(headers).any(|name| name == passed::name())
+}
+
+/// Returns what a request with these headers has passed.
+pub(crate) fn passed_by(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let passed = headers.iter().filter(|(name, _)| **name == PASSED);
+    passed.filter_map(|(_, name)| name.to_str().ok())
 }

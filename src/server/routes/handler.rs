@@ -236,6 +236,7 @@ impl<'a> RequestContext<'a> {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
                 self.check_token_key(key)?;
                 let account = self.find(name, key)?;
+                self.check_loop(account, &head.headers)?;
                 if head.method != Method::POST {
                     let token = self.token(account).await?;
                     return self
@@ -258,6 +259,7 @@ impl<'a> RequestContext<'a> {
                 }
                 let account = self.find(name, key)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
+                self.check_loop(account, &head.headers)?;
                 self.ticket(account, &kind).await.map(Reply::Json)
             }
             Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
@@ -373,6 +375,16 @@ impl<'a> RequestContext<'a> {
                 Err(Rejection::ForbiddenAccount(ip))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Fails if the account's tokens come from what asks for one.
+    fn check_loop(self, account: usize, headers: &HeaderMap) -> Result<(), Rejection> {
+        let passed: Vec<_> = gateway::passed_by(headers).collect();
+        let now = || self.state.clock.instant();
+        match !passed.is_empty() && self.accounts().has_come_back(account, &passed, now()) {
+            true => Err(Rejection::Loop),
+            false => Ok(()),
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) enum Rejection {
     MethodNotAllowed(&'static str),
     /// The same, for a report of a rejected token to a server that does not refresh.
     CannotReplace(&'static str),
+    /// It comes from this server itself, or from a mirror that has its tokens from here.
+    Loop,
     NoToken(Unavailable),
     NoTicket(Unavailable),
     /// There is no token or ticket, and the client keeps asking for it without a pause.
@@ -126,6 +128,7 @@ impl Rejection {
             | Rejection::TooFrequent(_)
             | Rejection::NotReady(_)
             | Rejection::TooManyConnections(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Loop => StatusCode::LOOP_DETECTED,
             Rejection::WeChat(..) => StatusCode::OK,
         }
     }
@@ -143,6 +146,7 @@ impl Rejection {
             | Rejection::ForbiddenApi
             | Rejection::MethodNotAllowed(_)
             | Rejection::CannotReplace(_)
+            | Rejection::Loop
             | Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::TooFrequent(_)
@@ -173,6 +177,7 @@ impl Rejection {
             Rejection::NoSuchAccount => "no_such_account",
             Rejection::WhichAccount => "which_account",
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => "method_not_allowed",
+            Rejection::Loop => "loop",
             Rejection::NoToken(_) => "no_token",
             Rejection::NoTicket(_) => "no_ticket",
             Rejection::NoSuchTicket(..) => "no_such_ticket",
@@ -194,6 +199,7 @@ impl Rejection {
             | Rejection::NoTicket(unavailable)
             | Rejection::TooFrequent(unavailable) => return Cow::Borrowed(&unavailable.why),
             Rejection::ForbiddenApi => return Cow::Borrowed(text::FORBIDDEN_API),
+            Rejection::Loop => return Cow::Borrowed(text::MIRROR_OF_ITSELF),
             Rejection::Misdirected => return Cow::Borrowed(text::MISDIRECTED),
             Rejection::CrossSite => return Cow::Borrowed(text::CROSS_SITE),
             Rejection::NotFound => return Cow::Borrowed(text::NO_SUCH_PATH),

@@ -202,6 +202,7 @@ impl WechatError {
             Rejection::NoToken(_)
             | Rejection::NoTicket(_)
             | Rejection::NotReady(_)
+            | Rejection::Loop
             | Rejection::TooManyConnections(..)
             | Rejection::RequestTimeout => (-1, format!("system error: {message}")),
             // Some SDKs take a negative errcode for success, find no token, and ask again at once.
@@ -243,6 +244,7 @@ impl WechatError {
             | Rejection::RequestTimeout
             | Rejection::NotFound
             | Rejection::CannotReplace(_)
+            | Rejection::Loop
             | Rejection::NotReady(_) => return None,
             Rejection::Forbidden(_)
             | Rejection::TooManyConnections(..)

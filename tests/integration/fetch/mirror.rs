@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
+use crate::support::proxy::detour;
 use crate::support::tls::{Authority, Identity};
 use crate::support::*;
 
@@ -262,7 +263,7 @@ fn a_mirror_of_itself_does_not_prolong_the_life() {
     let token = first.token("a0");
     for _ in 0..3 {
         let before = promised(&first);
-        first.run(&["fetch", "--force"]).exits(0);
+        first.run(&["fetch", "--force"]).exits(4).says(&["asks WeChat itself"]);
         assert!(promised(&first) <= before);
     }
     assert_eq!(first.token("a0"), token);
@@ -307,4 +308,46 @@ fn a_mirror_repeats_why_it_is_refused_in_the_language_of_its_own_messages() {
         assert!(!ran.stderr.contains(unsaid), "{}", ran.stderr);
     }
     mirror.run(&["fetch"]).says(&[english, chinese]);
+}
+
+/// As where the config of the hosts that mirror it is put on it, too.
+#[test]
+fn a_mirror_of_itself_is_a_loop_and_is_said_by_each_process_that_asks() {
+    let (address, leads_to) = detour();
+    let home = Home::new(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
+    home.publish("a0", "wx0", "T0K3N", 0);
+    let server = home.serve(&[]);
+    leads_to.send(server.address()).unwrap();
+    assert_eq!(token_of(&server), "T0K3N", "others get it");
+    home.run(&["fetch", "--force"]).exits(4).says(&["asks WeChat itself", "answers 508"]);
+    home.run(&["check", "a0"]).exits(4);
+    let (address, leads_to) = detour();
+    home.write(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
+    let server = home.serve_with_log(&["--refresh"]);
+    leads_to.send(server.address()).unwrap();
+    eventually("it is logged", || {
+        server.report_rejected("T0K3N");
+        home.has_logged("asks WeChat itself")
+    });
+    assert!(!home.has_logged("T0K3N"));
+}
+
+#[test]
+fn mirrors_of_each_other_are_a_loop_and_a_chain_is_none() {
+    let detours = [detour(), detour(), detour()];
+    let to_next = |n: usize| detours[(n + 1) % 3].0;
+    let home = |n| Home::new(&format!("[account.a0]\nfrom = \"http://{}\"\n", to_next(n)));
+    let homes = [0, 1, 2].map(home);
+    let servers = [0, 1, 2].map(|n: usize| homes[n].serve(&["--refresh"]));
+    for ((_, leads_to), server) in detours.iter().zip(&servers) {
+        leads_to.send(server.address()).unwrap();
+    }
+    eventually("it is said", || {
+        servers.iter().any(|server| server.get("/token/a0").body.contains("asks WeChat itself"))
+    });
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "");
+    let (_first_server, _second, second_server, third) = chain_behind(&first);
+    let third_server = third.serve(&["--refresh"]);
+    assert_eq!(token_of(&third_server), token_of(&second_server));
 }

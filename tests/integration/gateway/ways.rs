@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::json;
 
 use super::upstream::{Reply, Upstream};
 use crate::support::home::Home;
+use crate::support::proxy::detour;
 use crate::support::tls::TlsFront;
 use crate::support::*;
 
@@ -220,23 +221,6 @@ fn a_wrong_ca_file_of_one_account_is_told_and_the_others_are_served() {
     let answer = server.get("/cgi-bin/x?access_token=T2");
     assert_eq!(answer.json()["errcode"], -1, "{answer:?}");
     assert!(home.has_logged("none.pem"));
-}
-
-/// Returns an address that leads to the one that is sent later.
-fn detour() -> (SocketAddr, mpsc::Sender<SocketAddr>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, target) = mpsc::channel();
-    thread::spawn(move || {
-        let target: SocketAddr = target.recv().unwrap();
-        for mut client in listener.incoming().flatten() {
-            let mut server = TcpStream::connect(target).unwrap();
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from, &mut to));
-            thread::spawn(move || std::io::copy(&mut server, &mut client));
-        }
-    });
-    (address, sender)
 }
 
 #[test]

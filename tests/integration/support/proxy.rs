@@ -101,3 +101,20 @@ pub(crate) fn proxy_to(target: SocketAddr) -> (SocketAddr, mpsc::Receiver<String
     });
     (address, heads)
 }
+
+/// Returns an address that leads to the one that is sent later.
+pub(crate) fn detour() -> (SocketAddr, mpsc::Sender<SocketAddr>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, target) = mpsc::channel();
+    thread::spawn(move || {
+        let target: SocketAddr = target.recv().unwrap();
+        for mut client in listener.incoming().flatten() {
+            let mut server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    (address, sender)
+}

@@ -85,6 +85,10 @@ texts! {
         "Ask with a program, or open the page of this server at / in the browser: a page of another site made a browser send \
          this request.",
         "请用程序请求，或在浏览器中打开本服务器的首页 /：该请求由其他网站的页面发起。";
+    MIRROR_OF_ITSELF =
+        "Let `from` of the account name the wxtoken that asks WeChat itself: this server has its tokens from the very one that \
+         asks.",
+        "请将该账号的 from 改为直接向微信获取 token 的 wxtoken：本服务器的 token 正取自请求方。";
     NO_SUCH_PATH =
         "Ask for /token, /token/ACCOUNT, /ticket/TYPE, /ticket/ACCOUNT/TYPE, /jssdk, /jssdk/ACCOUNT, /healthz, /readyz, \
          /metrics or one of WeChat's paths under /cgi-bin: there is no such path.",
