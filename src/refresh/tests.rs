@@ -18,6 +18,7 @@ use crate::store::{Lease, Publisher, Record, RecordChange};
 mod memory;
 mod simulation;
 mod ticket;
+mod trouble;
 
 const MARGIN: Duration = Duration::from_secs(300);
 const LIFE: Duration = Duration::from_secs(7200);
@@ -48,12 +49,18 @@ impl TokenSource for ScriptedSource {
 struct MemoryStore {
     document: Rc<RefCell<Option<Document>>>,
     is_locked: bool,
+    /// Another process has the lock by now.
+    is_lease_lost: bool,
     /// There is no room for another file.
     is_full: bool,
     /// There is room for one more file, and not for two.
     is_nearly_full: bool,
     /// What another process publishes during the wait for the lock.
     published_meanwhile: Option<Document>,
+    /// When another process confirms the document during the wait for the lock.
+    confirmed_meanwhile: Option<UtcDateTime>,
+    /// When the document was confirmed. `None` if that is not noted.
+    confirmed: Option<Rc<Cell<Option<UtcDateTime>>>>,
     record: Rc<RefCell<Option<Record>>>,
 }
 
@@ -72,7 +79,14 @@ impl Store for MemoryStore {
         if let Some(document) = &self.published_meanwhile {
             self.document.replace(Some(document.clone()));
         }
+        if let (Some(confirmed), Some(at)) = (&self.confirmed, self.confirmed_meanwhile) {
+            confirmed.set(Some(at));
+        }
         Ok((!self.is_locked).then(|| Box::new(self.clone()) as Box<dyn Lease>))
+    }
+
+    fn confirmed_at(&self) -> Option<UtcDateTime> {
+        self.confirmed.as_ref()?.get()
     }
 
     fn record(&self, _: &str, _: UtcDateTime) -> Option<Record> {
@@ -106,12 +120,21 @@ impl Lease for MemoryStore {
 }
 
 impl Publisher for MemoryStore {
+    fn check_lease(&self) -> Result<()> {
+        if self.is_lease_lost { bail!("another process has it") } else { Ok(()) }
+    }
+
     fn publish_interim(&self, document: &Document) -> Result<()> {
         if self.is_nearly_full {
             bail!("no space left on device")
         }
         self.document.replace(Some(document.clone()));
         Ok(())
+    }
+
+    fn confirm(&self, at: UtcDateTime) -> bool {
+        self.confirmed.iter().for_each(|confirmed| confirmed.set(Some(at)));
+        self.confirmed.is_some()
     }
 
     fn publish(self: Box<Self>, document: &Document) -> Result<()> {
@@ -283,6 +306,9 @@ fn a_token_that_could_not_be_published_is_not_requested() {
     assert_eq!(fixture.run(TokenRequest::New).unwrap_err().exit(), Exit::Failure);
     fixture.store.is_locked = true;
     assert_eq!(fixture.run(TokenRequest::New).unwrap_err().exit(), Exit::Locked);
+    let mut fixture = Fixture::new([]);
+    fixture.store.is_lease_lost = true;
+    assert_eq!(fixture.run(TokenRequest::New).unwrap_err().exit(), Exit::Failure);
 }
 
 // Several processes.
@@ -334,6 +360,77 @@ fn a_document_that_another_process_only_shortened_or_restored_settles_nothing() 
         let outcome = fixture.run(TokenRequest::New).unwrap();
         assert_eq!(outcome, Outcome::Renewed(fixture.document("T2")), "{request:?}");
     }
+    // Restored at the second look, and good for a reader.
+    let mut fixture = Fixture::new([]).on(Rules::Classic).publishing("T1");
+    let good = fixture.published().unwrap();
+    fixture.store.published_meanwhile = Some(good.clone());
+    let shortened = fixture.shortened(&good);
+    fixture.store.document.replace(Some(shortened));
+    assert_eq!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Kept(good));
+}
+
+// Answers that change nothing.
+
+#[test]
+fn an_answer_that_adds_nothing_is_noted_and_the_document_is_written_only_where_it_cannot_be() {
+    for can_confirm in [true, false] {
+        let mut fixture = Fixture::new([Ok("T1")]).on(Rules::Work).publishing("T1");
+        fixture.store.confirmed = can_confirm.then(Rc::default);
+        let before = fixture.published();
+        fixture.clock.advance(LIFE - MARGIN);
+        assert!(matches!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Confirmed(_)));
+        assert_eq!(fixture.published() == before, can_confirm);
+        let now = fixture.clock.now().wall;
+        assert_eq!(fixture.store.confirmed_at(), can_confirm.then_some(now));
+    }
+    // One that was shortened is put back.
+    let mut fixture = Fixture::new([Ok("T1")]).publishing("T1");
+    fixture.store.confirmed = Some(Rc::default());
+    let before = fixture.published().unwrap();
+    assert_eq!(fixture.run(TokenRequest::New).unwrap(), Outcome::Confirmed(before.clone()));
+    assert_eq!(fixture.published_then(), [Some(fixture.shortened(&before))]);
+    assert_eq!((fixture.published(), fixture.store.confirmed_at()), (Some(before), None));
+    // So is one whose life was ended, if a mirror's source has the token all the same.
+    let mut fixture = Fixture::new([Ok("T1"), Ok("T1")]).on(Rules::Mirror).publishing("T1");
+    fixture.store.confirmed = Some(Rc::default());
+    let dead = Secret::new("T1".to_owned());
+    let refresh = Refresh { dead: Some(&dead), ..fixture.refresh() };
+    let outcome = refresh.run(&other_than("T1"), fixture.clock.instant() + TIMEOUT).unwrap();
+    let published = fixture.published().unwrap();
+    assert_eq!(outcome, Outcome::Confirmed(published.clone()));
+    assert_eq!(published.left(fixture.clock.now()), LIFE);
+}
+
+#[test]
+fn on_a_mirror_a_confirmed_document_is_fresh_while_it_lives() {
+    let mut fixture = Fixture::new([Ok("T2")]).on(Rules::Mirror).publishing("T1");
+    let before = fixture.published().unwrap();
+    fixture.store.confirmed = Some(Rc::default());
+    // As old as its source is asked again.
+    fixture.clock.advance(LIFE - MARGIN);
+    assert!(before.is_stale(fixture.clock.now()));
+    fixture.store.confirm(fixture.clock.now().wall);
+    assert_eq!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Kept(before));
+    fixture.clock.advance(MARGIN);
+    fixture.store.confirm(fixture.clock.now().wall);
+    assert!(matches!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Renewed(_)));
+}
+
+#[test]
+fn a_confirmation_that_another_process_got_meanwhile_settles_the_report_of_a_mirror() {
+    let confirmed = |meanwhile: Option<u64>, answers: &[&'static str]| {
+        let answers = answers.iter().map(|token| Ok(*token));
+        let mut fixture = Fixture::new(answers).on(Rules::Mirror).publishing("T1");
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.store.confirmed = Some(Rc::default());
+        fixture.store.confirm(fixture.clock.now().wall);
+        fixture.store.confirmed_meanwhile =
+            meanwhile.map(|secs| fixture.clock.now().wall + Duration::from_secs(secs));
+        fixture.run(other_than("T1")).unwrap()
+    };
+    assert!(matches!(confirmed(Some(1), &[]), Outcome::Confirmed(_)));
+    assert!(matches!(confirmed(None, &["T2"]), Outcome::Renewed(_)));
+    assert!(matches!(confirmed(Some(0), &["T2"]), Outcome::Renewed(_)));
 }
 
 // Failures, further attempts and deadlines.
@@ -385,6 +482,7 @@ fn without_time_for_an_answer_nothing_is_requested() {
     let failure = fixture.run_within(too_little, TokenRequest::Live).unwrap_err();
     assert_eq!(failure.exit(), Exit::Unreachable);
     assert!(failure.to_string().contains("--timeout"), "{failure}");
+    Fixture::new([Ok("T1")]).run_within(MIN_ATTEMPT, TokenRequest::Live).unwrap();
     // Nor is there a pause before an attempt that there is no time for.
     let fixture = Fixture::new([refused(-1)]);
     let failure = fixture.run_within(PAUSES[0] + MIN_ATTEMPT, TokenRequest::Live).unwrap_err();

@@ -11,6 +11,8 @@ struct ScriptedUpstream {
     /// `None` if the probe cannot tell.
     is_alive: Option<bool>,
     probes: Cell<usize>,
+    /// How long the last probe may take.
+    timeout: Cell<Duration>,
 }
 
 impl Credential for ScriptedUpstream {
@@ -21,7 +23,8 @@ impl Credential for ScriptedUpstream {
 }
 
 impl Probe for ScriptedUpstream {
-    fn probe(&self, _: &Secret, _: Duration) -> Liveness {
+    fn probe(&self, _: &Secret, timeout: Duration) -> Liveness {
+        self.timeout.set(timeout);
         self.probes.set(self.probes.get() + 1);
         match self.is_alive {
             Some(true) => Liveness::Alive,
@@ -32,7 +35,7 @@ impl Probe for ScriptedUpstream {
 }
 
 fn with_secret(secret: &'static str) -> ScriptedUpstream {
-    ScriptedUpstream { secret, is_alive: None, probes: Cell::default() }
+    ScriptedUpstream { secret, is_alive: None, probes: Cell::default(), timeout: Cell::default() }
 }
 
 impl Fixture {
@@ -51,6 +54,23 @@ impl Fixture {
         };
         let refresh = Refresh { memory: Some(memory), ..self.refresh() };
         refresh.run(request, self.clock.instant() + TIMEOUT)
+    }
+
+    /// Runs for a report that T1 is rejected, where it is kept if WeChat honours it.
+    fn report(
+        &self,
+        upstream: &ScriptedUpstream,
+        timeout: Duration,
+    ) -> Result<Outcome, RefreshError> {
+        let memory = Memory {
+            credential: upstream,
+            probe: upstream,
+            asks_anyway: false,
+            is_of_token: true,
+            keeps_honoured: true,
+        };
+        let refresh = Refresh { memory: Some(memory), ..self.refresh() };
+        refresh.run(&other_than("T1"), self.clock.instant() + timeout)
     }
 
     fn lost(&self) -> Option<LostAnswers> {
@@ -82,6 +102,7 @@ fn a_refused_secret_is_not_sent_again_within_an_hour() {
             assert_eq!(exit, Exit::Refused);
             assert!(wait < Duration::from_secs(3600) && text.starts_with(&first), "{text}");
             assert!(text.contains("until 1970-01-01T01:00:00Z"), "{text}");
+            assert!(text.contains("at once: wxtoken fetch --force"), "{text}");
         }
         assert_eq!(fixture.requests().len(), 1);
         // A person who has mended it asks at once, and what came of that counts.
@@ -299,5 +320,69 @@ fn answers_lost_on_stable_and_work_cost_no_token_and_are_not_rationed() {
             fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err();
         }
         assert_eq!((fixture.requests().len(), fixture.lost()), (120, None));
+    }
+}
+
+#[test]
+fn the_quota_of_forced_requests_says_nothing_about_normal_ones_on_stable_and_all_elsewhere() {
+    for (rules, first, is_asked) in [
+        (Rules::Stable, TokenRequest::New, true),
+        (Rules::Stable, TokenRequest::Live, false),
+        (Rules::Classic, TokenRequest::New, false),
+        (Rules::Work, TokenRequest::New, false),
+    ] {
+        let fixture = Fixture::new([refused(45009)]).on(rules);
+        let upstream = with_secret("secret");
+        fixture.run_with(&upstream, &first).unwrap_err();
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.answer(is_asked.then_some(Ok("T1")));
+        let second = fixture.run_with(&upstream, &TokenRequest::Live);
+        assert_eq!(second.is_ok(), is_asked, "{rules:?} {first:?}");
+    }
+}
+
+#[test]
+fn the_probe_of_a_reported_token_takes_half_of_the_time_and_three_seconds_at_most() {
+    for (left, expected) in [(2, 1), (4, 2), (30, 3)] {
+        let fixture = Fixture::new([]).publishing("T1");
+        let upstream = ScriptedUpstream { is_alive: Some(true), ..with_secret("secret") };
+        let outcome = fixture.report(&upstream, Duration::from_secs(left)).unwrap();
+        assert!(matches!(outcome, Outcome::Kept(_)), "{outcome:?}");
+        assert_eq!(upstream.timeout.get(), Duration::from_secs(expected));
+    }
+}
+
+#[test]
+fn a_reported_token_that_a_probe_finds_dead_is_published_no_more_but_on_work_where_it_may_be_issued_again()
+ {
+    for (rules, is_over) in [(Rules::Stable, true), (Rules::Classic, true), (Rules::Work, false)] {
+        let fixture = Fixture::new([Ok("T2")]).on(rules).publishing("T1");
+        fixture.clock.advance(Duration::from_secs(60));
+        let upstream = ScriptedUpstream { is_alive: Some(false), ..with_secret("secret") };
+        let outcome = fixture.report(&upstream, TIMEOUT).unwrap();
+        assert_eq!(outcome, Outcome::Renewed(fixture.document("T2")));
+        let then = fixture.published_then().pop().unwrap().unwrap();
+        assert_eq!(then.left(fixture.clock.now()).is_zero(), is_over, "{rules:?}");
+    }
+}
+
+#[test]
+fn a_reported_token_whose_life_is_over_is_not_probed() {
+    let fixture = Fixture::new([Ok("T2")]).publishing("T1");
+    fixture.clock.advance(LIFE);
+    let upstream = ScriptedUpstream { is_alive: Some(true), ..with_secret("secret") };
+    assert!(matches!(fixture.report(&upstream, TIMEOUT).unwrap(), Outcome::Renewed(_)));
+    assert_eq!(upstream.probes.get(), 0);
+}
+
+#[test]
+fn answers_lost_on_classic_do_not_ration_what_costs_no_token() {
+    for (rules, is_asked) in [(Rules::Classic, false), (Rules::Stable, true), (Rules::Work, true)] {
+        let fixture = Fixture::new(is_asked.then_some(Ok("T1"))).on(rules);
+        fixture.store.change_record("wx1", &fixture.clock, &|record| {
+            (0..30).for_each(|_| record.note_mint(fixture.clock.now().wall));
+        });
+        let outcome = fixture.run_with(&with_secret("secret"), &TokenRequest::Live);
+        assert_eq!(outcome.is_ok(), is_asked, "{rules:?}");
     }
 }
