@@ -1,5 +1,6 @@
 //! The definition of the command line for clap, as far as it is needed.
 
+use clap::builder::{Resettable, StyledStr};
 use clap::{Args, CommandFactory};
 
 use super::completion::CompletionsArgs;
@@ -33,11 +34,23 @@ impl Cli {
     /// Returns clap's definition as it is derived, with the arguments of the verbs that are wanted.
     pub(super) fn derived(is_wanted: impl Fn(&str) -> bool) -> clap::Command {
         Cli::command().mut_subcommands(|verb| match arguments(verb.get_name()) {
-            // clap would add them as well, when the verb is used.
-            Some(add) if is_wanted(verb.get_name()) => add(verb).defer(|verb| verb),
+            Some(add) if is_wanted(verb.get_name()) => with_arguments(verb, add),
             _ => verb,
         })
     }
+}
+
+fn with_arguments(
+    verb: clap::Command,
+    add: impl FnOnce(clap::Command) -> clap::Command,
+) -> clap::Command {
+    let text = |text: Option<&StyledStr>| match text {
+        Some(text) => Resettable::Value(text.clone()),
+        None => Resettable::Reset,
+    };
+    let (about, long_about) = (text(verb.get_about()), text(verb.get_long_about()));
+    // The texts of the arguments' own struct are not for users. clap would add the arguments as well when the verb is used.
+    add(verb).about(about).long_about(long_about).defer(|verb| verb)
 }
 
 /// Returns what adds its arguments to the definition of a verb. `None` if there is no such verb.
@@ -73,6 +86,11 @@ mod tests {
                 let is_defined = other.get_arguments().next().is_some();
                 assert_eq!(is_defined, other.get_name() == name, "{name}: {}", other.get_name());
             }
+            let defined = definition.find_subcommand(name).expect("the verb");
+            let about = |verb: &clap::Command| verb.get_about().map(ToString::to_string);
+            assert_eq!(about(defined), about(verb), "{name}");
+            let long = |verb: &clap::Command| verb.get_long_about().map(ToString::to_string);
+            assert_eq!(long(defined), long(verb), "{name}");
         }
     }
 }
