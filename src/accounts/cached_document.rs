@@ -160,11 +160,17 @@ impl CachedDocument {
         self.watched.document()
     }
 
+    /// Returns the last answer, if it was found to hold in this millisecond of the machine: the life counts down once a second,
+    /// and the document is looked at once a millisecond.
+    pub(crate) fn last_answer(&self, uptime: Option<Uptime>) -> Option<(Rc<Secret>, LiveToken)> {
+        let holds = self.looked_at == uptime && self.answered_at == uptime;
+        (uptime.is_some() && holds).then(|| self.current.clone().zip(self.answer.clone()))?
+    }
+
     /// Returns the token to hand out now; `None` if there is no live one.
     pub(crate) fn answer(&mut self, now: Timestamp) -> Option<(Rc<Secret>, LiveToken)> {
-        // The life counts down once a second, and the document is looked at once a millisecond.
-        if self.is_look_recent(now) && self.answered_at == now.uptime {
-            return self.current.clone().zip(self.answer.clone());
+        if let Some(last) = self.last_answer(now.uptime) {
+            return Some(last);
         }
         self.answered_at = None;
         let (rules, refresh_before) = (self.account.rules, self.account.refresh_before);

@@ -111,7 +111,7 @@ impl Accounts {
 
     /// The current token of the account.
     fn current(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
-        let (secret, token) = self.served[account].current(self.clock.now())?;
+        let (secret, token) = self.served[account].current(&*self.clock)?;
         self.holders.borrow_mut().note(account, &secret, &token);
         Some((secret, token))
     }

@@ -7,12 +7,17 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::timestamp::Timestamp;
+use super::timestamp::{Timestamp, Uptime};
 
 /// A source of time and random numbers.
 pub(crate) trait Clock: Send + Sync {
     /// Returns the time of day. The wall clock can be set, also backwards.
     fn now(&self) -> Timestamp;
+
+    /// Returns the machine's clock alone, which takes less than all of [`Clock::now`].
+    fn uptime(&self) -> Option<Uptime> {
+        self.now().uptime
+    }
 
     /// Returns the monotonic time, for deadlines.
     fn instant(&self) -> Instant;
@@ -59,6 +64,10 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
+    fn uptime(&self) -> Option<Uptime> {
+        Uptime::now()
+    }
+
     fn instant(&self) -> Instant {
         Instant::now()
     }
@@ -86,7 +95,7 @@ pub(crate) mod testing {
     use time::UtcDateTime;
 
     use super::*;
-    use crate::os::timestamp::{BootId, Uptime};
+    use crate::os::timestamp::BootId;
 
     /// A clock that stands still until it is moved. `sleep` moves it; timers end when it has been moved far enough.
     #[derive(Clone)]

@@ -121,12 +121,15 @@ impl Uptime {
     }
 
     /// Returns the time since this machine was started, if the kernel tells which start that was.
-    fn now() -> Option<Uptime> {
+    pub(super) fn now() -> Option<Uptime> {
         let (boot, ahead) = boot()?;
         let read = clock_gettime(ClockId::Boottime);
-        let nanos = i32::try_from(read.tv_nsec).ok()?;
-        let elapsed = time::Duration::new(read.tv_sec, nanos).checked_sub(ahead)?;
-        Some(Uptime::new(boot, Duration::try_from(elapsed).ok()?))
+        // Read for each request, so in one number: enough for centuries.
+        let secs = read.tv_sec.checked_sub(ahead.whole_seconds())?;
+        let nanos = read.tv_nsec.checked_sub(ahead.subsec_nanoseconds().into())?;
+        let nanos = secs.checked_mul(1_000_000_000)?.checked_add(nanos)?;
+        let millis = u64::try_from(nanos).ok()? / 1_000_000;
+        Some(Uptime { boot, elapsed: Duration::from_millis(millis) })
     }
 }
 

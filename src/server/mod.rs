@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod gateway;
+mod headers;
 mod limits;
 mod reload;
 mod routes;

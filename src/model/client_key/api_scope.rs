@@ -146,17 +146,26 @@ impl fmt::Display for ApiScope {
 
 /// The entries of [`ADMINISTRATION`] that a path belongs to.
 fn administration(path: &str) -> impl Iterator<Item = &'static str> {
-    /// Those without a `*`, and those with one.
-    static DIVIDED: LazyLock<(Vec<&str>, Vec<&str>)> =
-        LazyLock::new(|| ADMINISTRATION.iter().partition(|pattern| !pattern.contains('*')));
-    let (literal, starred) = &*DIVIDED;
-    let literal = literal.iter().filter(move |pattern| is_at_or_below(path, pattern));
+    /// Those without a `*` by their length, and those with one.
+    static DIVIDED: LazyLock<(Vec<Vec<&str>>, Vec<&str>)> = LazyLock::new(|| {
+        let (starred, literal): (Vec<&str>, Vec<&str>) =
+            ADMINISTRATION.iter().partition(|pattern| pattern.contains('*'));
+        let longest = literal.iter().map(|pattern| pattern.len()).max().unwrap_or_default();
+        let mut by_length = vec![Vec::new(); longest + 1];
+        literal.into_iter().for_each(|pattern| by_length[pattern.len()].push(pattern));
+        (by_length, starred)
+    });
+    let (by_length, starred) = &*DIVIDED;
+    // Only one that is as long as some segments of the path together.
+    let ends = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    let fitting = ends.chain([path.len()]).filter_map(|end| by_length.get(end)).flatten();
+    let literal = fitting.filter(move |pattern| is_at_or_below(path, pattern));
     literal.chain(starred.iter().filter(move |pattern| matches(path, pattern))).copied()
 }
 
 /// Whether a path is that of the API `api`, or below it. Compares whole segments, in capitals or not: a server may take both.
 ///
-/// Each call is compared with some seventy others, so this looks first at what would follow.
+/// Each call is compared with many, so this looks first at what would follow.
 pub(crate) fn is_at_or_below(path: &str, api: &str) -> bool {
     let (path, api) = (path.as_bytes(), api.as_bytes());
     matches!(path.get(api.len()), None | Some(b'/'))

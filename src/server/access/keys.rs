@@ -18,6 +18,7 @@ use crate::message::messages;
 use crate::model::account::Tag;
 use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, Digest, KeyLine};
+use crate::server::headers::values;
 
 messages! {
     SAME_KEY<1> {
@@ -190,7 +191,7 @@ fn digest_words(digest: &Digest) -> DigestWords {
 pub(crate) fn presented_key(
     headers: &HeaderMap,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, AccessError> {
-    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let mut lines = values(headers, AUTHORIZATION);
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
         return Err(AccessError::SeveralAuthorizations);

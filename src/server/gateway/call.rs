@@ -103,7 +103,8 @@ impl<'a> ForwardedCall<'a> {
         if let Some(token) = self.accounts.live_secret(account) {
             return Ok(token);
         }
-        let obtain = self.accounts.obtain_secret(account, TokenDemand::Live);
+        // Boxed: it is seldom needed, and each call would move its memory around.
+        let obtain = Box::pin(self.accounts.obtain_secret(account, TokenDemand::Live));
         let late = || Unavailable::for_now(ASKED_FOR_TOKEN);
         let obtained = timeout(TOKEN_PATIENCE, obtain).await.unwrap_or_else(|_| Err(late()));
         obtained.map_err(GatewayError::NoToken)

@@ -210,7 +210,7 @@ impl Gateway {
         }
         let (client, refused_at) = (call.client.clone(), call.state.clock.instant());
         let demand = TokenDemand::OtherThanRefused(Secret::clone(token), client, refused_at);
-        let obtained = accounts.obtain_secret(account, demand).await;
+        let obtained = Box::pin(accounts.obtain_secret(account, demand)).await;
         let obtained = obtained.map_err(GatewayError::NotReplaced)?;
         if obtained == *token {
             // WeChat honours it.

@@ -2,33 +2,40 @@
 
 use hyper::HeaderMap;
 use hyper::Method;
-use hyper::header::{self, HeaderName};
+use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::server::access::forwarded;
+use crate::server::headers::values;
 
-/// Headers that are about one connection (RFC 9110, 7.6.1). What `Connection` names is, too.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a header is about one connection (RFC 9110, 7.6.1). What `Connection` names is, too.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Headers of a request that are meant for this server or that it sets itself. The key of a client is none of WeChat's
-/// business, and neither are the addresses and names that proxies of the network add.
-static OURS: [HeaderName; 7] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::ACCEPT_ENCODING,
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("http2-settings"),
-];
+/// Whether a header of a request is meant for this server, or set by it. The key of a client is none of WeChat's business, and
+/// neither are the addresses and names that proxies of the network add.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "content-length"
+            | "expect"
+            | "accept-encoding"
+            | "authorization"
+            | "proxy-authorization"
+            | "http2-settings"
+    )
+}
 
 /// Writes the headers of a request to WeChat at `host`, for a client's request with these headers. `length` is that of the
 /// body. An answer that is compressed could not be looked at.
@@ -44,9 +51,9 @@ pub(super) fn write_for_wechat(
     out.extend_from_slice(b"\r\n");
     let named = named_by_connection(headers);
     for (name, value) in headers {
-        let stays = HOP_BY_HOP.contains(name)
+        let stays = is_hop_by_hop(name)
             || named.contains(name)
-            || OURS.contains(name)
+            || is_ours(name)
             || forwarded::is_proxy_header(name);
         if !stays {
             write_line(out, name, value.as_bytes());
@@ -73,14 +80,18 @@ pub(super) fn write_line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 /// Where there are a transfer coding and a length, the coding counts (RFC 9112, 6.3), and the length is wrong: a client
 /// would take the rest of the body for its next answer. A length that is not one number, not every client reads alike.
 pub(super) fn for_client(mut headers: HeaderMap) -> HeaderMap {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = values(&headers, header::CONTENT_LENGTH);
     let is_number = lengths.next().is_none_or(|it| it.as_bytes().iter().all(u8::is_ascii_digit));
-    if headers.contains_key(header::TRANSFER_ENCODING) || !is_number || lengths.next().is_some() {
+    let has_two = lengths.next().is_some();
+    let mut codings = values(&headers, header::TRANSFER_ENCODING);
+    let is_wrong = !is_number || has_two || codings.next().is_some();
+    drop((lengths, codings));
+    if is_wrong {
         headers.remove(header::CONTENT_LENGTH);
     }
     let named = named_by_connection(&headers);
     // Most answers have one of these at most.
-    let is_unwanted = |name: &&HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+    let is_unwanted = |name: &&HeaderName| is_hop_by_hop(name) || named.contains(name);
     let unwanted: Vec<_> = headers.keys().filter(is_unwanted).cloned().collect();
     for name in unwanted {
         headers.remove(name);
@@ -90,18 +101,20 @@ pub(super) fn for_client(mut headers: HeaderMap) -> HeaderMap {
 
 /// Returns the headers that `Connection` names. Most often these are none: its words `close` and `keep-alive` do not count.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let words = words.map(<[u8]>::trim_ascii).filter(|word| {
-        !word.eq_ignore_ascii_case(b"close") && !word.eq_ignore_ascii_case(b"keep-alive")
-    });
+    let names_none = |word: &[u8]| {
+        word.eq_ignore_ascii_case(b"close") || word.eq_ignore_ascii_case(b"keep-alive")
+    };
+    let lines = values(headers, header::CONNECTION).map(HeaderValue::as_bytes);
+    let lines = lines.filter(|line| !names_none(line));
+    let words = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let words = words.filter(|word| !names_none(word));
     words.filter_map(|word| HeaderName::from_bytes(word).ok()).collect()
 }
 
 /// Whether a body has no transfer coding, or is chunked and nothing else. hyper also takes `gzip, chunked`, and drops that it
 /// is compressed.
 pub(super) fn has_plain_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = values(headers, header::TRANSFER_ENCODING);
     let is_chunked = codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"));
     is_chunked && codings.next().is_none()
 }
@@ -109,15 +122,13 @@ pub(super) fn has_plain_coding(headers: &HeaderMap) -> bool {
 /// Whether the request wants to speak something else than HTTP from then on. An offer of HTTP/2, which Java's client makes
 /// with each request, may be ignored.
 pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
-    let mut upgrades = headers.get_all(header::UPGRADE).iter();
+    let mut upgrades = values(headers, header::UPGRADE);
     upgrades
         .any(|it| it.as_bytes().to_ascii_lowercase().windows(9).any(|part| part == b"websocket"))
 }
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     fn map(lines: &[(&'static str, &str)]) -> HeaderMap {

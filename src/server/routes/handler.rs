@@ -241,7 +241,7 @@ impl<'a> RequestContext<'a> {
                     let token = self.token(account).await?;
                     return self
                         .handed_out(account, key, token)
-                        .map(|token| Reply::Json(token.json));
+                        .map(|token| Reply::Issued(token.json));
                 }
                 let rejected = body::rejected(&body::read(body).await?)?;
                 let rejected = self.own_token(account, key, rejected);
@@ -250,7 +250,7 @@ impl<'a> RequestContext<'a> {
                 let token = self.obtain(account, demand).await?;
                 let is_kept = self.is_current(account, &rejected);
                 let token = self.handed_out(account, key, token)?;
-                Ok(if is_kept { Reply::KeptToken(token.json) } else { Reply::Json(token.json) })
+                Ok(if is_kept { Reply::KeptToken(token.json) } else { Reply::Issued(token.json) })
             }
             Route::Ticket(name, kind) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
@@ -260,7 +260,7 @@ impl<'a> RequestContext<'a> {
                 let account = self.find(name, key)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.check_loop(account, &head.headers)?;
-                self.ticket(account, &kind).await.map(Reply::Json)
+                self.ticket(account, &kind).await.map(Reply::Issued)
             }
             Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
             Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
@@ -424,7 +424,9 @@ impl<'a> RequestContext<'a> {
     }
 
     async fn obtain(self, account: usize, demand: TokenDemand) -> Result<LiveToken, Rejection> {
-        self.accounts().obtain(account, demand).await.map_err(Rejection::NoToken)
+        // Boxed: it is seldom needed, and each request would move its memory around.
+        let obtained = Box::pin(self.accounts().obtain(account, demand)).await;
+        obtained.map_err(Rejection::NoToken)
     }
 
     /// Returns the account's live ticket of this type as JSON, fetched if there is none.

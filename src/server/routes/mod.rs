@@ -22,6 +22,7 @@ use crate::server::access::AccessError;
 use crate::server::access::browser;
 use crate::server::access::host::{self, ServerNames};
 use crate::server::gateway::admission::path::split_account;
+use crate::server::headers::values;
 use crate::server::limits::MAX_BODY;
 
 /// How much of a path a log line shows.
@@ -169,7 +170,7 @@ fn check_host(
     is_to_loopback: bool,
     is_gateway: bool,
 ) -> Result<(), Rejection> {
-    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let mut hosts = values(&request.headers, header::HOST);
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Rejection::BadRequest(text::SEVERAL_HOSTS));

@@ -18,7 +18,10 @@ use crate::server::gateway::error::GatewayError;
 
 /// The body of a response that is no rejection.
 pub(crate) enum Reply {
+    /// JSON, which may have texts in two languages.
     Json(Bytes),
+    /// A token or a ticket, as JSON.
+    Issued(Bytes),
     /// The token that a client reported as rejected, once more.
     KeptToken(Bytes),
     /// Metrics in Prometheus's text format.
@@ -62,9 +65,11 @@ impl Reply {
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Reply::Json(_) | Reply::KeptToken(_) | Reply::Metrics(_) | Reply::Page(_) => {
-                StatusCode::OK
-            }
+            Reply::Json(_)
+            | Reply::Issued(_)
+            | Reply::KeptToken(_)
+            | Reply::Metrics(_)
+            | Reply::Page(_) => StatusCode::OK,
             Reply::Api(response) => response.status(),
             Reply::ApiError(error) => error.status(),
         }
@@ -83,6 +88,7 @@ impl Reply {
                 response(error.status(), resolved(error.body(), languages), JSON)
             }
             Reply::Json(body) => response(StatusCode::OK, resolved(body, languages), JSON),
+            Reply::Issued(body) => response(StatusCode::OK, body, JSON),
             Reply::KeptToken(body) => {
                 let mut response = response(StatusCode::OK, body, JSON);
                 response.headers_mut().insert(REPORTED_TOKEN, HONOURED);

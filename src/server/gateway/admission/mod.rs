@@ -26,6 +26,7 @@ use crate::server::access::host;
 use crate::server::access::keys::{self, AccountScope, Key};
 use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::Peer;
+use crate::server::headers::values;
 
 /// What is known of a request before its body is read. The checks of addresses, proxies, `Host` and browsers have passed.
 #[derive(Clone, Copy, Debug)]
@@ -278,7 +279,7 @@ impl ApiClient<'_> {
 
 /// Returns the platform at whose host a request is directed.
 fn named_platform(headers: &HeaderMap) -> Option<Platform> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok())?;
+    let host = values(headers, header::HOST).next()?.to_str().ok()?;
     host::platform_at(host)
 }
 

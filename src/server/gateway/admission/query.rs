@@ -18,6 +18,18 @@ const CLOUD_TOKEN: &str = "cloudbase_access_token";
 const FOREIGN_TOKENS: [&str; 3] =
     ["component_access_token", "provider_access_token", "suite_access_token"];
 
+/// Which bytes of a token stand in a query as they are.
+static IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let is_sign = byte == b'_' as usize || byte == b'-' as usize;
+        is_plain[byte] = (byte as u8).is_ascii_alphanumeric() || is_sign;
+        byte += 1;
+    }
+    is_plain
+};
+
 /// The query of a request, without what is never passed on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query<'a> {
@@ -138,7 +150,7 @@ impl ApiTarget {
         out.extend_from_slice(self.before.as_bytes());
         let Some(after) = &self.after else { return };
         // WeChat's tokens have no other characters.
-        if token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        if token.bytes().all(|byte| IS_PLAIN[usize::from(byte)]) {
             out.extend_from_slice(token.as_bytes());
         } else {
             let encoded = form_urlencoded::byte_serialize(token.as_bytes());

@@ -7,6 +7,8 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
+use crate::server::headers::values;
+
 /// How many headers an answer may have.
 const MAX_HEADERS: usize = 100;
 
@@ -64,7 +66,7 @@ impl AnswerHead {
         let framing = Framing::of(status, &headers, method, has_keep_alive)?;
         let is_kept = has_keep_alive
             && framing != Framing::UntilClosed
-            && !headers.get_all(header::CONNECTION).iter().any(closes);
+            && !values(&headers, header::CONNECTION).any(closes);
         Ok(Some((AnswerHead { status, headers, framing, is_kept }, length)))
     }
 }
@@ -97,7 +99,7 @@ impl Framing {
         if has_no_body {
             return Ok(Framing::Length(0));
         }
-        let coding = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
+        let coding = values(headers, header::TRANSFER_ENCODING).last();
         if let Some(coding) = coding {
             let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
             return match last.trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -107,7 +109,7 @@ impl Framing {
                 false => Ok(Framing::UntilClosed),
             };
         }
-        let lines = headers.get_all(header::CONTENT_LENGTH).iter();
+        let lines = values(headers, header::CONTENT_LENGTH);
         let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let Some(first) = lengths.next() else { return Ok(Framing::UntilClosed) };
         let length = number(first).ok_or(Malformed)?;
