@@ -203,6 +203,70 @@ fn a_translation_has_the_same_sections() {
 }
 
 #[test]
+fn each_guide_says_first_for_whom_it_is_and_last_what_can_go_wrong() {
+    for path in translated().iter().skip(1).flatten() {
+        let text = read(path);
+        let text = prose(&text);
+        // After the title and the link to the translation.
+        let first = text.lines().filter(|line| !line.is_empty()).nth(2).unwrap();
+        let last = text.lines().filter(|line| line.starts_with("## ")).next_back().unwrap();
+        let (opens, ends) = match path.contains("/zh/") {
+            true => (["适合", "写给"].as_slice(), "## 可能遇到的问题"),
+            false => (["For "].as_slice(), "## What can go wrong"),
+        };
+        assert!(opens.iter().any(|it| first.starts_with(it)), "{path}: {first}");
+        assert_eq!(last, ends, "{path}");
+    }
+}
+
+/// Words for which the Chinese here has another one, and the documents where they mean something else.
+const OTHER_WORDS: &[(&str, &str, &[&str])] = &[
+    ("镜像", "只读副本", &["README.zh-CN.md", "docs/zh/containers.md", "docs/zh/packages.md"]),
+    ("令牌", "token", &[]),
+    ("配额", "调用额度", &[]),
+    ("所有者", "属主", &[]),
+    ("退出状态", "退出码", &[]),
+    ("keys 文件", "访问密钥文件", &[]),
+    ("allow 文件", "白名单文件", &[]),
+    ("陌生人", "未授权的调用方", &[]),
+    ("帐号", "账号", &[]),
+    ("秘钥", "密钥", &[]),
+];
+
+#[test]
+fn the_chinese_has_one_word_for_one_thing() {
+    let more = ["contrib/sdk/README.zh-CN.md", "docs/messages.md", "src/cli/help/chinese.rs"];
+    let chinese = translated().into_iter().map(|[_, chinese]| chinese);
+    for path in chinese.chain(more.map(str::to_owned)) {
+        // The quota of a file system is another thing.
+        let text = read(&path).replace("磁盘配额", "");
+        for (word, right, exceptions) in OTHER_WORDS {
+            let is_right = !text.contains(word) || exceptions.contains(&path.as_str());
+            assert!(is_right, "{path} has {word}, in place of {right}");
+        }
+    }
+}
+
+/// A line that ends in the middle of a Chinese sentence has a gap there in a browser.
+#[test]
+fn lines_of_chinese_documents_end_between_words() {
+    let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+    let chinese = translated().into_iter().map(|[_, chinese]| chinese);
+    for path in chinese.chain(["contrib/sdk/README.zh-CN.md".to_owned()]) {
+        let text = read(&path);
+        let text = prose(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if let (Some(end), Some(begin)) =
+                (pair[0].chars().next_back(), pair[1].trim_start().chars().next())
+            {
+                assert!(!is_chinese(end) || !is_chinese(begin), "{path}: {pair:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_translation_has_the_same_commands() {
     for pair in translated() {
         let [english, chinese] = pair.each_ref().map(|path| blocks(&read(path)));

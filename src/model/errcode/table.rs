@@ -141,7 +141,7 @@ pub(crate) static TABLE: &[Meaning] = &[
         ("请使用账号的 AppID（wxtoken 不支持 component token）。", "该 AppID 属于第三方平台")),
     row(&[61005, 61006, 61011, 61023], ANY_CALL, BOTH, Class::Credentials,
         ("Authorize again; wxtoken does not do third-party platforms.", "Component ticket or refresh token invalid"),
-        ("请重新获取授权（wxtoken 不支持第三方平台）。", "第三方平台票据或刷新令牌失效")),
+        ("请重新获取授权（wxtoken 不支持第三方平台）。", "第三方平台的 ticket 或 refresh token 失效")),
     row(&[40001], USE, OFFICIAL, Class::TokenDead,
         ("Ask for a new token; another program may be refreshing it.", "Token was superseded or is invalid"),
         ("请重新获取 token；可能有其他程序在刷新。", "token 已失效或被更新")),

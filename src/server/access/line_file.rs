@@ -27,7 +27,7 @@ impl LineFile {
     pub(crate) fn read(what: &str, path: &Path) -> anyhow::Result<LineFile> {
         let name = format!("{what} {}", path.display());
         let chinese =
-            name.replacen("keys file", "访问密钥文件", 1).replacen("allow file", "allow 文件", 1);
+            name.replacen("keys file", "访问密钥文件", 1).replacen("allow file", "白名单文件", 1);
         let name = in_both(&name, chinese);
         let bytes =
             read::read_guarded(&name, path, MAX_SIZE).map_err(|fault| Exit::Usage.error(fault))?;
