@@ -69,7 +69,8 @@ pub(crate) fn account_names(path: &Path) -> Vec<String> {
 pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
     let name = path.display().to_string();
     let usage = |problem| Exit::Usage.error(problem);
-    let bytes = read::read_guarded(&format!("config {name}"), path, MAX_SIZE).map_err(usage)?;
+    let shown = in_both(format!("config {name}"), format!("配置文件 {name}"));
+    let bytes = read::read_guarded(&shown, path, MAX_SIZE).map_err(usage)?;
     std::str::from_utf8(&bytes).map(str::to_owned).map_err(|err| {
         let before = &bytes[..err.valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

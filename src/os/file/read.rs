@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::message::command::quoted;
 use crate::message::{cannot, messages};
 use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
@@ -40,11 +41,11 @@ pub(crate) enum ReadError {
     /// It is a directory, a pipe, a socket or a device, and could not be read again.
     NotRegular,
     /// It belongs to another user, who could change it.
-    Foreign { owner: u32 },
+    Foreign { path: PathBuf, owner: u32 },
     /// It belongs to another user, who could have put it into a directory to which every user can write.
     Planted { owner: u32 },
     /// Its mode gives others more than `protection` allows.
-    Exposed { protection: Protection, mode: u32, is_mount_read_only: bool },
+    Exposed { path: PathBuf, protection: Protection, mode: u32, is_mount_read_only: bool },
     /// It has more bytes than this.
     TooLarge(u64),
     /// It was removed, and the path leads to it all the same: it is mounted on its own, and was replaced outside.
@@ -85,22 +86,22 @@ messages! {
         "Give a plain file.", "it is not a plain file, which could be read again";
         "请使用普通文件。", "不是普通文件，无法重复读取";
     }
-    FOREIGN<2> {
-        "Run chown root on it; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
-        "请执行 chown root；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
+    FOREIGN<3> {
+        "Run chown root {2}; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
+        "请执行 chown root {2}；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
     }
     PLANTED<1> {
         "Use a directory of its own.",
         "it is user {0}'s, in a directory to which every user can write: it may have been put there";
         "请使用单独的目录。", "属于用户 {0}，且所在目录任何用户可写，可能是他人放入的";
     }
-    OPEN_TO_OTHERS<2> {
-        "Run chmod {1} on it.", "it is open to others: mode {0}, expected {1}";
-        "请对该文件执行 chmod {1}。", "其他用户可读：权限 {0}，应为 {1}";
+    OPEN_TO_OTHERS<3> {
+        "Run chmod {1} {2}.", "it is open to others: mode {0}, expected {1}";
+        "请执行 chmod {1} {2}。", "其他用户可读：权限 {0}，应为 {1}";
     }
-    WRITABLE_BY_OTHERS<1> {
-        "Run chmod go-w on it.", "it can be written by others: mode {0}";
-        "请对该文件执行 chmod go-w。", "其他用户可写：权限 {0}";
+    WRITABLE_BY_OTHERS<2> {
+        "Run chmod go-w {1}.", "it can be written by others: mode {0}";
+        "请执行 chmod go-w {1}。", "其他用户可写：权限 {0}";
     }
     /// Containers without a mark are known by the variable.
     OPEN_ON_READ_ONLY_MOUNT<1> {
@@ -134,10 +135,10 @@ impl fmt::Display for ReadError {
         f.write_str(&match self {
             ReadError::Io(err) => err.to_string(),
             ReadError::NotRegular => NOT_REGULAR.text(),
-            ReadError::Foreign { owner } => foreign(*owner),
+            ReadError::Foreign { path, owner } => foreign(path, *owner),
             ReadError::Planted { owner } => PLANTED.with([owner]),
-            ReadError::Exposed { protection, mode, is_mount_read_only } => {
-                exposed(*protection, *mode, *is_mount_read_only)
+            ReadError::Exposed { path, protection, mode, is_mount_read_only } => {
+                exposed(path, *protection, *mode, *is_mount_read_only)
             }
             ReadError::TooLarge(max) if max % MIB == 0 => {
                 TOO_LARGE.with([&format!("{} MiB", max / MIB)])
@@ -154,22 +155,22 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// Describes a file whose mode gives others more than `protection` allows, and what to do.
-fn exposed(protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
-    let shown = format!("{mode:04o}");
+fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
+    let (shown, path) = (format!("{mode:04o}"), quoted(&path.display().to_string()));
     let expected = match protection {
         _ if is_mount_read_only => return OPEN_ON_READ_ONLY_MOUNT.with([&shown]),
-        Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown]),
+        Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown, &path]),
         Protection::PrivateToGroup => "0640",
         Protection::NotPlanted | Protection::Private => "0600",
     };
-    OPEN_TO_OTHERS.with([&shown, &expected])
+    OPEN_TO_OTHERS.with([&shown, &expected, &path])
 }
 
 /// Describes a file of this owner that another user must not own.
-fn foreign(owner: u32) -> String {
+fn foreign(path: &Path, owner: u32) -> String {
     let user = geteuid().as_raw();
     let expected = if user == 0 { "root".to_owned() } else { format!("root or user {user}") };
-    FOREIGN.with([&owner, &expected])
+    FOREIGN.with([&owner, &expected, &quoted(&path.display().to_string())])
 }
 
 /// A regular file that is open for reading and has met its conditions.
@@ -194,7 +195,7 @@ impl RegularFile {
     ) -> Result<RegularFile, ReadError> {
         let (dir, name) = Dir::of(path).map_err(ReadError::Io)?;
         let (file, metadata) = open_linked(&dir, name)?;
-        protection.check(&dir, &file, &metadata)?;
+        protection.check(path, &dir, &file, &metadata)?;
         Ok(RegularFile { file, metadata })
     }
 
@@ -249,7 +250,7 @@ pub(crate) fn read_secret_or_pipe(
         if metadata.is_dir() {
             return Err(ReadError::Io(ErrorKind::IsADirectory.into()));
         }
-        Protection::Private.check(&dir, &file, &metadata)?;
+        Protection::Private.check(path, &dir, &file, &metadata)?;
         match metadata.is_file() {
             true => read_bounded(file, metadata.len(), max),
             false => read_pipe(file, max, patience),

@@ -106,7 +106,7 @@ mod tests {
         for mode in [0o620, 0o602, 0o666, 0o664] {
             let (_dir, path) = file(b"", mode);
             let expected = format!(
-                "Run chmod go-w on it: cannot read keys file {}: it can be written by others: mode {mode:04o}",
+                "Run chmod go-w {0}: cannot read keys file {0}: it can be written by others: mode {mode:04o}",
                 path.display()
             );
             assert_eq!(error(&path), expected);

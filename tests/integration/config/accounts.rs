@@ -48,7 +48,7 @@ fn a_failure_of_one_account_does_not_affect_others_and_the_exit_status_is_the_wo
         "wxtoken: fetch: a0: Copy the AppSecret again, or reset it in the console: WeChat refused (40125)",
         "wxtoken: fetch: a3: Give this account its own --file or --dir, or remove that document: state/a3.json belongs to wx9",
         "wxtoken: fetch: wxtoken.toml:11: account.a2.secret_file: Correct the path, or make what is missing: cannot read secret file a2.secret 请",
-        "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: Run chmod 0600 on it: cannot read secret file a1.secret: it is open to others: mode 0644",
+        "wxtoken: fetch: wxtoken.toml:7: account.a1.secret_file: Run chmod 0600 a1.secret: cannot read secret file a1.secret: it is open to others: mode 0644",
     ]) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }

@@ -250,7 +250,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_lines() {
         "wxtoken.toml:2: account.shop: Write appid = … in it: it has no appid",
         "wxtoken.toml:3: account.shop.apid: Correct the name: there is no such key; is it appid?",
         "wxtoken.toml:4: account.shop.allow: entry 1: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix",
-        "wxtoken.toml:7: account.mall.secret_file: Run chmod 0600 on it: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600",
+        "wxtoken.toml:7: account.mall.secret_file: Run chmod 0600 mall.secret: cannot read secret file mall.secret: it is open to others: mode 0644, expected 0600",
         "wxtoken.toml:9: serve.listen: entry 1: Write ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH: this is none of them",
         "wxtoken.toml:11: serve.refrehs: Correct the name: there is no such key; is it refresh?",
     ];
@@ -498,7 +498,8 @@ fn a_config_that_is_writable_by_others_or_not_utf8_is_refused() {
             ran.exits(2).says(&[
                 "wxtoken.toml: it can be written by others",
                 &format!("{mode:04o}"),
-                "chmod go-w",
+                &format!("Run chmod go-w {}:", path.display()),
+                &format!("请执行 chmod go-w {0}：无法读取配置文件 {0}", path.display()),
             ]);
         }
     }

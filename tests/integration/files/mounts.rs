@@ -108,7 +108,7 @@ fn a_secret_on_a_read_only_mount_in_a_container_may_be_readable_there() {
     }
     for mode in ["0440", "0444", "0644"] {
         let ran = fetch_with_mounted_secret(&wechat, mode, "rw").exits(2);
-        ran.says(&["open to others", mode, "Run chmod 0600 on it"]);
+        ran.says(&["open to others", mode, "Run chmod 0600 "]);
     }
     fetch_with_mounted_secret(&wechat, "0400", "rw").exits(0).silent();
     let ran = fetch_with_mounted_secret(&wechat, "0666", "ro").exits(2);

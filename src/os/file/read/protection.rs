@@ -39,9 +39,10 @@ impl Protection {
         }
     }
 
-    /// Fails if this file in `dir` does not meet the condition.
+    /// Fails if the file at `path`, which is in `dir`, does not meet the condition.
     pub(super) fn check(
         self,
+        path: &Path,
         dir: &Dir,
         file: &File,
         metadata: &Metadata,
@@ -61,10 +62,15 @@ impl Protection {
             // mode are often not for the container to choose, no process in it can change them, and it holds no other users.
             Ok(())
         } else if !is_owner_trusted {
-            Err(ReadError::Foreign { owner })
+            Err(ReadError::Foreign { path: path.to_owned(), owner })
         } else {
             let is_mount_read_only = is_read_only(file);
-            Err(ReadError::Exposed { protection: self, mode, is_mount_read_only })
+            Err(ReadError::Exposed {
+                path: path.to_owned(),
+                protection: self,
+                mode,
+                is_mount_read_only,
+            })
         }
     }
 }
