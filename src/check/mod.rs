@@ -1,12 +1,16 @@
 //! Findings about an account, from the config to WeChat, each with a remedy. Judges what the caller has found out: makes
 //! no call of its own but a ping.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::error::Exit;
-use crate::message::action_first;
+use crate::message::{Message, Note, action_first};
+use crate::model::kind::TicketType;
+use crate::upstream::UpstreamError;
 
 pub(crate) mod local;
+pub(crate) mod messages;
 pub(crate) mod published;
 pub(crate) mod remote;
 
@@ -34,29 +38,58 @@ pub(crate) enum Verdict {
 
 impl Finding {
     /// Something that works.
-    pub(crate) fn good(about: &'static str, what: impl Into<String>) -> Finding {
-        Finding { about, verdict: Verdict::Good, what: what.into(), remedy: None }
+    pub(crate) fn good<const N: usize>(
+        about: &'static str,
+        note: &Note<N>,
+        values: [&dyn Display; N],
+    ) -> Finding {
+        Finding::named(about, note.with(values))
+    }
+
+    /// Something that works, and is no more than a name or a path.
+    pub(crate) fn named(about: &'static str, name: String) -> Finding {
+        Finding { about, verdict: Verdict::Good, what: name, remedy: None }
     }
 
     /// Something that a person should know.
-    pub(crate) fn notice(about: &'static str, what: impl Into<String>) -> Finding {
-        Finding { about, verdict: Verdict::Notice, what: what.into(), remedy: None }
+    pub(crate) fn notice<const N: usize>(
+        about: &'static str,
+        message: &Message<N>,
+        values: [&dyn Display; N],
+    ) -> Finding {
+        Finding::with_remedy(about, Verdict::Notice, message.divided(values))
     }
 
     /// Something that does not work.
-    pub(crate) fn problem(about: &'static str, exit: Exit, what: impl Into<String>) -> Finding {
-        let what = action_first(&what.into());
-        Finding { about, verdict: Verdict::Problem(exit), what, remedy: None }
+    pub(crate) fn problem<const N: usize>(
+        about: &'static str,
+        exit: Exit,
+        message: &Message<N>,
+        values: [&dyn Display; N],
+    ) -> Finding {
+        Finding::with_remedy(about, Verdict::Problem(exit), message.divided(values))
     }
 
-    /// A problem with the text and the exit status of an error.
-    pub(crate) fn from_error(about: &'static str, err: &anyhow::Error) -> Finding {
-        Finding::problem(about, Exit::from_error(err), format!("{err:#}"))
+    fn with_remedy(
+        about: &'static str,
+        verdict: Verdict,
+        (remedy, what): ([String; 2], String),
+    ) -> Finding {
+        Finding { about, verdict, what: action_first(&what), remedy: Some(remedy) }
     }
 
-    /// Adds what to do about it.
-    pub(crate) fn remedy(self, english: impl Into<String>, chinese: impl Into<String>) -> Finding {
-        Finding { remedy: Some([english.into(), chinese.into()]), ..self }
+    /// A problem with the text and the exit status of an error of the upstream, which says itself what to do.
+    pub(crate) fn from_upstream(about: &'static str, err: &UpstreamError) -> Finding {
+        let verdict = Verdict::Problem(err.exit());
+        Finding { about, verdict, what: err.to_string(), remedy: None }
+    }
+
+    /// The same finding about the ticket of this type, if there is one.
+    fn of_ticket(self, ticket: Option<&TicketType>) -> Finding {
+        match ticket {
+            Some(kind) => Finding { what: format!("{kind}: {}", self.what), ..self },
+            None => self,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Findings about published documents: whether they are live, whether WeChat honours the token, whether another program
 //! replaces it, and whether it is refreshed on schedule.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Finding, span};
+use super::{Finding, messages, span};
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
 use crate::log::printable;
 use crate::message::command::{command, report_rejected};
 use crate::model::account::Account;
@@ -56,146 +56,57 @@ pub(crate) fn token(
     let about = "token";
     let name = document.token.fingerprint();
     let left = span(document.left(now));
-    let notice = |english: &str, chinese: &str| {
-        Finding::notice(about, has_left(&name, &left, english, chinese))
-    };
+    let values = [&name as &dyn Display, &left];
     match liveness {
         _ if document.left(now).is_zero() => {
             let expired = rfc3339(document.expires_at(now));
             let fetch = command("fetch", Some(&account.name), &[]);
-            let what = in_both(
-                format!("{name} expired at {expired}"),
-                format!("{name} 已于 {expired} 过期"),
-            );
-            Finding::problem(about, Exit::NoToken, what).remedy(
-                format!("Run {fetch} now, and see why it was not refreshed in time."),
-                format!("请立即运行 {fetch}，并排查为何没有按时刷新。"),
-            )
+            let values = [&name as &dyn Display, &expired, &fetch];
+            Finding::problem(about, Exit::NoToken, &messages::EXPIRED, values)
         }
         Some(Liveness::Dead) => {
             let since = rfc3339(document.created_at(now));
-            let what = in_both(
-                format!("{name} is dead, {left} before its time: killed some time after {since}. "),
-                format!("{name} 已提前失效，本应还有 {left}：在 {since} 之后被作废。"),
-            );
-            killed(account, &what)
+            killed(account, &messages::DEAD.with([&name, &left, &since]))
         }
         _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
             let since = rfc3339(document.created_at(now));
-            let what = in_both(
-                format!(
-                    "{name} is no longer WeChat's current token, and dies in minutes with {left} left: replaced some \
-                     time after {since}. "
-                ),
-                format!(
-                    "{name} 已不是微信当前的 token，数分钟内失效，本应还有 {left}：在 {since} 之后被更换。"
-                ),
-            );
-            killed(account, &what)
+            killed(account, &messages::REPLACED.with([&name, &left, &since]))
         }
-        Some(Liveness::Alive) => {
-            let what = in_both(
-                format!("{name} is honoured, {left} left"),
-                format!("{name} 有效，剩余 {left}"),
-            );
-            Finding::good(about, what)
-        }
+        Some(Liveness::Alive) => Finding::good(about, &messages::HONOURED, values),
         // WeChat honours a token that it issues, even if it refuses this host's address.
         _ if current.is_some_and(|it| it.is(document)) => {
-            let what = in_both(
-                format!("{name} is given again, so it is honoured, {left} left"),
-                format!("微信再次给出 {name}，因此有效，剩余 {left}"),
-            );
-            Finding::good(about, what)
+            Finding::good(about, &messages::GIVEN_AGAIN, values)
         }
         None if account.rules == Rules::Mirror && current.is_some() => {
-            notice("the other wxtoken gives another one by now", "上游现在给出的是另一个").remedy(
-                "See schedule, below, unless a fetch follows within the minute.",
-                "请看下面的 schedule 一项；若一分钟内会运行 fetch，则无须处理。",
-            )
+            Finding::notice(about, &messages::SOURCE_IS_AHEAD, values)
         }
-        Some(Liveness::Unknown(err)) => unknown(&name, &left, err),
-        None => notice("whether it is honoured was not tried", "未验证微信是否接受"),
-    }
-}
-
-/// The text about a token of this name that has this life left, and something else.
-fn has_left(name: &str, left: &str, english: &str, chinese: &str) -> String {
-    in_both(format!("{name} has {left} left; {english}"), format!("{name} 剩余 {left}；{chinese}"))
-}
-
-/// A token whose probe was inconclusive.
-fn unknown(name: &str, left: &str, err: &UpstreamError) -> Finding {
-    let what = has_left(name, left, "whether it is honoured is unknown", "微信是否接受未知");
-    match err {
         // WeChat checks the allowlist before the token.
-        UpstreamError::Refused(refusal) if refusal.class() == Class::Allowlist => {
-            let why = bilingual!(
-                "this host's address was refused before the token was looked at",
-                "本机地址先被拒绝，微信未检查 token"
-            );
-            Finding::notice("token", format!("{what}: {why}")).remedy(
-                "See address, above; or check on a host that uses the token.",
-                "见上面的 address 一项；也可在使用该 token 的主机上检查。",
-            )
+        Some(Liveness::Unknown(UpstreamError::Refused(refusal)))
+            if refusal.class() == Class::Allowlist =>
+        {
+            Finding::notice(about, &messages::UNKNOWN_FROM_HERE, values)
         }
-        err => Finding::notice("token", format!("{what}: {err}")),
+        Some(Liveness::Unknown(err)) => {
+            Finding::notice(about, &messages::UNKNOWN, [&name, &left, err])
+        }
+        None => Finding::notice(about, &messages::NOT_TRIED, values),
     }
 }
 
-/// A token that was invalidated before its time, as the sentence `what` says, with a blank after it in English.
+/// A token that was invalidated before its time, as `what` says.
 fn killed(account: &Account, what: &str) -> Finding {
-    let finding = |cause: &str| Finding::problem("token", Exit::NoToken, format!("{what}{cause}"));
+    let (about, exit) = ("token", Exit::NoToken);
     let replace = report_rejected(Some(&account.name));
-    let force = command("fetch", Some(&account.name), &["--force"]);
-    let now = format!("Replace it now: {replace}; serve --refresh does so when a client tells it.");
-    let now_zh = format!("请立即更换：{replace}；serve --refresh 收到调用方报告后会自动更换。");
+    let values = [&what as &dyn Display, &replace];
     match account.rules {
-        Rules::Classic => finding(bilingual!(
-            "Another program asks for this account's token, too: on classic each call kills the one before.",
-            "另有程序也在获取该账号的 token：classic 接口每次调用都会使旧 token 失效。"
-        ))
-        .remedy(
-            // In this order: what classic gives is killed again.
-            format!(
-                "First set api = \"stable\", which such programs do not disturb, or find that program and stop it. {now} \
-                 If WeChat honours the token after all, run {force} instead."
-            ),
-            format!(
-                "请先改 api = \"stable\"（不受其影响），或找出该程序并停用，再更换 token。{now_zh}若旧 token 仍有效，改用 {force}。"
-            ),
-        ),
-        // The document does not say which API gave its token.
-        Rules::Stable => finding(bilingual!(
-            "The token was got by classic before api was changed, another program asks with force_refresh, or the \
-             AppSecret was reset.",
-            "该 token 是改 api 之前由 classic 接口获取的，或另有程序带 force_refresh 刷新，或 AppSecret 已被重置。"
-        ))
-        .remedy(
-            format!(
-                "If api was classic until lately, replace the token once, and that is all; else find the program that sends \
-                 force_refresh, or the reset of the AppSecret. {now}"
-            ),
-            format!(
-                "若刚由 classic 改为 stable，更换一次即可；否则请找出带 force_refresh 的程序，或确认 AppSecret 是否被重置。{now_zh}"
-            ),
-        ),
-        Rules::Mirror => finding(bilingual!(
-            "Another program asks with force_refresh, or the AppSecret was reset.",
-            "另有程序带 force_refresh 刷新，或 AppSecret 已被重置。"
-        ))
-        .remedy(
-            format!("Find the program that sends force_refresh, or the reset of the AppSecret. {now}"),
-            format!("请找出带 force_refresh 的程序，或确认 AppSecret 是否被重置。{now_zh}"),
-        ),
-        Rules::Work => finding(bilingual!(
-            "The app's secret was reset, or the app was disabled.",
-            "应用的 Secret 已被重置，或应用已停用。"
-        ))
-        .remedy(
-            format!("Look at the app in WeCom's console. {now}"),
-            format!("请在企业微信管理后台「应用管理」中查看该应用的 Secret 与状态。{now_zh}"),
-        ),
+        Rules::Classic => {
+            let force = command("fetch", Some(&account.name), &["--force"]);
+            let values = [&what as &dyn Display, &replace, &force];
+            Finding::problem(about, exit, &messages::KILLED_ON_CLASSIC, values)
+        }
+        Rules::Stable => Finding::problem(about, exit, &messages::KILLED_ON_STABLE, values),
+        Rules::Mirror => Finding::problem(about, exit, &messages::KILLED_AT_SOURCE, values),
+        Rules::Work => Finding::problem(about, exit, &messages::KILLED_AT_WECOM, values),
     }
 }
 
@@ -206,78 +117,41 @@ pub(crate) fn problem(
     place: &str,
     problem: &Problem,
 ) -> Finding {
-    let why = match problem {
-        Problem::Missing => in_both(
-            format!("nothing is published: {place} does not exist"),
-            format!("尚未发布：{place} 不存在"),
-        ),
-        Problem::Unreadable(why) | Problem::Damaged(why) => why.clone(),
+    let exit = Exit::NoToken;
+    let fetch = command("fetch", None, &[]);
+    let finding = match problem {
+        Problem::Missing => Finding::problem(about, exit, &messages::MISSING, [&place, &fetch]),
+        Problem::Damaged(why) => Finding::problem(about, exit, &messages::DAMAGED, [why, &fetch]),
+        // A fetch does not help.
+        Problem::Unreadable(why) => Finding::problem(about, exit, &messages::UNREADABLE, [why]),
         Problem::Foreign { appid } => {
             let appid = printable(appid, 64);
-            in_both(
-                format!("{place} belongs to {appid}, another account"),
-                format!("{place} 属于另一账号 {appid}"),
-            )
+            Finding::problem(about, exit, &messages::FOREIGN, [&place, &appid])
         }
     };
-    let why = match ticket {
-        Some(kind) => format!("{kind}: {why}"),
-        None => why,
-    };
-    match problem {
-        // A fetch does not help.
-        Problem::Unreadable(_) => Finding::problem(about, Exit::NoToken, why).remedy(
-            "See store or directory, above; run this as the user that runs fetch, or as a member of the group that may read it.",
-            "见上面的 store 或 directory 一项；请以运行 fetch 的用户，或有读权限的组成员执行。",
-        ),
-        Problem::Missing | Problem::Damaged(_) | Problem::Foreign { .. } => replaceable(about, why),
-    }
+    finding.of_ticket(ticket)
 }
 
 /// A document that is not published because of a problem found before. `ticket` is its type if it is a ticket.
 pub(crate) fn consequence(about: &'static str, ticket: Option<&TicketType>) -> Finding {
-    let what = bilingual!("nothing is published yet", "尚未发布");
-    let what = match ticket {
-        Some(kind) => format!("{kind}: {what}"),
-        None => what.to_owned(),
-    };
-    Finding::notice(about, what).remedy(
-        "Solve the problem above first; the next run of fetch publishes then.",
-        "请先解决上面的问题，下次运行会自动获取。",
-    )
-}
-
-/// A document that the next fetch replaces.
-fn replaceable(about: &'static str, why: String) -> Finding {
-    let fetch = command("fetch", None, &[]);
-    Finding::problem(about, Exit::NoToken, why).remedy(
-        format!("Run {fetch} as the user that keeps it fresh."),
-        format!("请以负责刷新的用户运行 {fetch}。"),
-    )
+    Finding::notice(about, &messages::NOTHING_YET, []).of_ticket(ticket)
 }
 
 /// A ticket, by the clock alone: no answer of WeChat tells whether a ticket is honoured.
 pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
     let about = "ticket";
-    match &status.published {
+    let finding = match &status.published {
         Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
-            let expired = rfc3339(*expires_at);
-            let what = in_both(
-                format!("{kind}: {fingerprint} expired at {expired}"),
-                format!("{kind}: {fingerprint} 已于 {expired} 过期"),
-            );
-            replaceable(about, what)
+            let (expired, fetch) = (rfc3339(*expires_at), command("fetch", None, &[]));
+            let values = [fingerprint as &dyn Display, &expired, &fetch];
+            Finding::problem(about, Exit::NoToken, &messages::EXPIRED, values)
         }
         Ok(Published { life, fingerprint, .. }) => {
-            let left = span(*life);
-            let what = in_both(
-                format!("{kind}: {fingerprint} has {left} left"),
-                format!("{kind}: {fingerprint} 剩余 {left}"),
-            );
-            Finding::good(about, what)
+            Finding::good(about, &messages::TICKET_LIVE, [fingerprint, &span(*life)])
         }
-        Err(problem) => self::problem(about, Some(kind), &status.place, problem),
-    }
+        Err(problem) => return self::problem(about, Some(kind), &status.place, problem),
+    };
+    finding.of_ticket(Some(kind))
 }
 
 /// Whether the token is refreshed on schedule: then it is never due for long.
@@ -286,14 +160,7 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -
     let ahead = -now.since(document.created_at);
     if ahead > MAX_CLOCK_SKEW {
         let ahead = span(ahead.unsigned_abs());
-        let what = in_both(
-            format!("asked for {ahead} in the future: a clock was set back, or differs"),
-            format!("获取时间比现在晚 {ahead}：时钟被调回，或各主机时间不一致"),
-        );
-        return Finding::notice(about, what).remedy(
-            "See that NTP keeps the clocks of all hosts that fetch; the next fetch asks anew.",
-            "请确认所有刷新主机的时间由 NTP 校准；下次 fetch 会重新获取。",
-        );
+        return Finding::notice(about, &messages::CLOCK_SET_BACK, [&ahead]);
     }
     let age = Duration::try_from(-ahead).unwrap_or_default();
     // A mirror asks its upstream every half minute or so.
@@ -307,18 +174,9 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -
     let late = Duration::try_from(now.wall - due_at).unwrap_or_default();
     let age = span(age);
     if late <= TOLERATED_DELAY {
-        let what = in_both(format!("last asked for {age} ago"), format!("上次获取在 {age} 之前"));
-        return Finding::good(about, what);
+        return Finding::good(about, &messages::REFRESHED, [&age]);
     }
-    let due_at = rfc3339(due_at);
-    let what = in_both(
-        format!("last asked for {age} ago, and due since {due_at}: not asked for since"),
-        format!("上次获取在 {age} 之前，{due_at} 起就应刷新，至今未刷新"),
-    );
-    Finding::notice(about, what).remedy(
-        "See whether cron, the timer (systemctl list-timers) or serve --refresh runs, and what it said last.",
-        "请确认 cron、systemd 定时器（systemctl list-timers）或 serve --refresh 正在运行，并查看其最近的日志。",
-    )
+    Finding::notice(about, &messages::OVERDUE, [&age, &rfc3339(due_at)])
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Findings about the upstream: whether it answers, its clock, the address that it sees, and whether it accepts the
 //! credentials.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use super::{Finding, span};
+use super::{Finding, Verdict, messages, span};
 use crate::error::Exit;
-use crate::language::{bilingual, in_both};
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
 use crate::os::clock::Clock;
@@ -47,14 +47,8 @@ pub(crate) fn hosts(
         };
         match reply {
             Ok(reply) => {
-                let took = reply.took.as_millis();
-                findings.push(Finding::good(
-                    "host",
-                    in_both(
-                        format!("{name} answers, in {took} ms"),
-                        format!("{name} 有应答，用时 {took} ms"),
-                    ),
-                ));
+                let values = [&name as &dyn Display, &reply.took.as_millis()];
+                findings.push(Finding::good("host", &messages::ANSWERS, values));
                 first.get_or_insert(reply);
             }
             Err(err) => findings.push(unreached(&name, &err)),
@@ -63,7 +57,7 @@ pub(crate) fn hosts(
     // One that answers is enough; the others are its reserve.
     if first.is_some() {
         for finding in &mut findings {
-            finding.verdict = finding.verdict.min(super::Verdict::Notice);
+            finding.verdict = finding.verdict.min(Verdict::Notice);
         }
     }
     (findings, first)
@@ -71,68 +65,48 @@ pub(crate) fn hosts(
 
 /// A server that did not answer, and what to do about the stage that failed.
 fn unreached(name: &str, err: &UpstreamError) -> Finding {
-    let problem = |what: &str| Finding::problem("host", err.exit(), format!("{name}: {what}"));
+    let about = "host";
     let UpstreamError::Unreachable(unreachable) = err else {
-        return problem(&err.to_string());
+        let finding = Finding::from_upstream(about, err);
+        return Finding { what: format!("{name}: {}", finding.what), ..finding };
     };
-    let [english, chinese] = unreachable.remedy();
-    problem(&unreachable.reason()).remedy(english, chinese)
+    Finding {
+        about,
+        verdict: Verdict::Problem(err.exit()),
+        what: format!("{name}: {}", unreachable.reason()),
+        remedy: Some(unreachable.remedy().map(str::to_owned)),
+    }
 }
 
 /// How far this host's clock differs from the upstream's.
 pub(crate) fn clock(reply: &PingReply) -> Finding {
     let about = "clock";
     let Some(ahead) = reply.ahead else {
-        return Finding::notice(
-            about,
-            bilingual!("the other side does not tell the time", "对方未告知时间"),
-        );
+        return Finding::notice(about, &messages::NO_CLOCK, []);
     };
     let difference = ahead.unsigned_abs();
-    let (direction, chinese) =
-        if ahead.is_negative() { ("behind", "慢") } else { ("ahead of", "快") };
-    let what = in_both(
-        format!("{} {direction} the other side's", span(difference)),
-        format!("比对方{chinese} {}", span(difference)),
-    );
-    let remedy = |finding: Finding| {
-        finding.remedy(
-            "Set it, and keep it so with NTP (timedatectl set-ntp true).",
-            "请校准本机时间并启用 NTP（timedatectl set-ntp true）。",
-        )
-    };
+    let note = if ahead.is_negative() { &messages::CLOCK_BEHIND } else { &messages::CLOCK_AHEAD };
+    let span = span(difference);
+    let what = note.with([&span]);
     match difference.as_secs() {
-        0 => Finding::good(about, bilingual!("goes with the other side's", "与对方一致")),
-        1..=TOLERATED => Finding::good(about, what),
-        secs if secs < HARMFUL => remedy(Finding::notice(about, what)),
-        _ => remedy(Finding::problem(
-            about,
-            Exit::Failure,
-            in_both(
-                format!("{what}: tokens seem to live that much longer, or shorter"),
-                format!("{what}：token 的有效期会因此算错"),
-            ),
-        )),
+        0 => Finding::good(about, &messages::CLOCK_EQUAL, []),
+        1..=TOLERATED => Finding::good(about, note, [&span]),
+        secs if secs < HARMFUL => Finding::notice(about, &messages::CLOCK_DIFFERS, [&what]),
+        _ => Finding::problem(about, Exit::Failure, &messages::CLOCK_WRONG, [&what]),
     }
 }
 
 /// The address that WeChat sees, if it is known, or a notice that calls with the token are refused from it. On WeCom a
 /// host can be allowed to request tokens and not to use them.
 pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Liveness>) -> Option<Finding> {
+    let about = "address";
     match pulse {
         Some(Liveness::Unknown(err @ UpstreamError::Refused(refusal)))
             if refusal.class() == Class::Allowlist =>
         {
-            let what = bilingual!(
-                "calls that use the token are refused from here",
-                "从本机使用 token 的请求被拒绝"
-            );
-            Some(Finding::notice("address", format!("{what}: {err}")))
+            Some(Finding::notice(about, &messages::ADDRESS_REFUSED, [err]))
         }
-        _ => seen_from.map(|it| {
-            let what = in_both(format!("WeChat sees {it}"), format!("微信看到的地址为 {it}"));
-            Finding::good("address", what)
-        }),
+        _ => seen_from.map(|it| Finding::good(about, &messages::SEEN_FROM, [&it])),
     }
 }
 
@@ -140,39 +114,18 @@ pub(crate) fn address(seen_from: Option<&str>, pulse: Option<&Liveness>) -> Opti
 /// does not invalidate the classic ones.
 pub(crate) fn credentials(rules: Rules, answer: &Result<IssuedToken, UpstreamError>) -> Finding {
     let about = "credentials";
-    match (answer, rules) {
-        (Ok(_), Rules::Mirror) => Finding::good(
-            about,
-            bilingual!(
-                "the other wxtoken gives this host the account's token",
-                "上游向本机提供该账号的 token"
-            ),
-        ),
-        (Ok(_), Rules::Work) => Finding::good(
-            about,
-            bilingual!(
-                "WeCom accepts the corp's ID and the app's secret",
-                "企业微信接受企业 ID 与应用 Secret"
-            ),
-        ),
-        (Ok(_), Rules::Stable) => Finding::good(
-            about,
-            bilingual!("WeChat accepts AppID and AppSecret", "微信接受 AppID 与 AppSecret"),
-        ),
-        (Ok(_), Rules::Classic) => Finding::good(
-            about,
-            bilingual!(
-                "WeChat accepts AppID and AppSecret (asked for a stable token, which leaves the classic ones alone)",
-                "微信接受 AppID 与 AppSecret（以稳定版接口验证，不影响 classic 接口的 token）"
-            ),
-        ),
-        (Err(err), _) => Finding::problem(about, err.exit(), err.to_string()),
-    }
+    let note = match (answer, rules) {
+        (Err(err), _) => return Finding::from_upstream(about, err),
+        (Ok(_), Rules::Mirror) => &messages::ACCEPTED_BY_SOURCE,
+        (Ok(_), Rules::Work) => &messages::ACCEPTED_BY_WECOM,
+        (Ok(_), Rules::Stable) => &messages::ACCEPTED,
+        (Ok(_), Rules::Classic) => &messages::ACCEPTED_ON_CLASSIC,
+    };
+    Finding::good(about, note, [])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
     #[test]
@@ -194,8 +147,7 @@ mod tests {
             let finding = judged(secs);
             assert_eq!(finding.verdict, verdict, "{secs:?}");
             assert!(finding.what.contains(words), "{}", finding.what);
-            let has_difference = !finding.what.contains("does not tell");
-            assert_eq!(finding.remedy.is_some(), has_difference && verdict != Verdict::Good);
+            assert_eq!(finding.remedy.is_some(), verdict != Verdict::Good);
         }
     }
 }

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::language::Language;
-use crate::message::Template;
+use crate::message::{NoteTemplate, Template};
 use crate::model::errcode::table::{self, Meaning, Remedy};
 use crate::os::fault;
 use crate::upstream::error::{STAGES, StageRemedy};
-use crate::{cli, config, model, os, refresh, scheduler, server, store, upstream};
+use crate::{check, cli, config, model, os, refresh, scheduler, server, store, upstream};
 
 /// Where errors are made without a table, how many, and why that is right.
 const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
@@ -64,7 +64,13 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
         ("Upstream", upstream::connect::ALL),
         ("CA files", upstream::roots::ALL),
         ("Listening", server::LISTENING_MESSAGES),
+        ("Findings of check", check::messages::ALL),
     ]
+}
+
+/// Returns the tables of notes, which ask for nothing, each with what it is about.
+fn notes() -> Vec<(&'static str, &'static [&'static NoteTemplate])> {
+    vec![("Findings of check", check::messages::NOTES)]
 }
 
 /// Returns the tables of messages without values, each with what it is about.
@@ -131,6 +137,13 @@ fn list() -> String {
     };
     for (title, texts) in texts() {
         section(title, &mut texts.iter().map(refusal));
+    }
+    for (title, notes) in notes() {
+        let row = |it: &&NoteTemplate| {
+            let name = it.name.to_lowercase().replace('_', " ");
+            [name, it.english.to_owned(), it.chinese.to_owned()]
+        };
+        section(&format!("Nothing to do: {title}"), &mut notes.iter().map(row));
     }
     text
 }

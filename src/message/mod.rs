@@ -79,6 +79,54 @@ pub(crate) const fn begins_like_an_action(english: &str) -> bool {
     matches!(english.as_bytes(), [b'A'..=b'Z', ..])
 }
 
+/// A text with `N` values that asks for nothing: how something is, or that all is well.
+#[derive(Debug)]
+pub(crate) struct Note<const N: usize> {
+    pub(crate) template: NoteTemplate,
+}
+
+/// The texts of a note.
+#[derive(Debug)]
+pub(crate) struct NoteTemplate {
+    /// Its name in the list of all messages.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the list of all messages"))]
+    pub(crate) name: &'static str,
+    pub(crate) english: &'static str,
+    pub(crate) chinese: &'static str,
+}
+
+/// Defines notes, each with its name, the number of its values and its text in both languages; and the table `NOTES` of them.
+/// Does not compile if a value is missing in a language.
+macro_rules! notes {
+    ($($(#[$doc:meta])* $name:ident<$values:literal> = $english:literal, $chinese:literal;)+) => {
+        $($(#[$doc])*
+        pub(crate) static $name: $crate::message::Note<$values> =
+            $crate::message::Note::new(stringify!($name), $english, $chinese);)+
+
+        /// All notes of this table.
+        #[cfg(test)]
+        pub(crate) static NOTES: &[&$crate::message::NoteTemplate] = &[$(&$name.template),+];
+    };
+}
+pub(crate) use notes;
+
+impl<const N: usize> Note<N> {
+    pub(crate) const fn new(
+        name: &'static str,
+        english: &'static str,
+        chinese: &'static str,
+    ) -> Note<N> {
+        assert!(has_all_values(&[english], N) && has_all_values(&[chinese], N), "all values");
+        Note { template: NoteTemplate { name, english, chinese } }
+    }
+
+    /// Returns the note with these values, in both languages.
+    pub(crate) fn with(&self, values: [&dyn Display; N]) -> String {
+        let values = values.map(ToString::to_string);
+        in_both(filled(self.template.english, &values), filled(self.template.chinese, &values))
+    }
+}
+
 impl<const N: usize> Message<N> {
     pub(crate) const fn new(name: &'static str, english: Texts, chinese: Texts) -> Message<N> {
         assert!(english.is_complete(N) && chinese.is_complete(N), "an action, and all values");
@@ -95,9 +143,25 @@ impl<const N: usize> Message<N> {
         format!("{} {}", marked_action(both(|it| it.action)), both(|it| it.what))
     }
 
+    /// Returns what to do, in English and Chinese, and apart from it what happened, in both languages.
+    pub(crate) fn divided(&self, values: [&dyn Display; N]) -> ([String; 2], String) {
+        let values = values.map(ToString::to_string);
+        let [english, chinese] = [&self.template.english, &self.template.chinese];
+        let action = [english, chinese].map(|texts| filled(texts.action, &values));
+        (action, in_both(filled(english.what, &values), filled(chinese.what, &values)))
+    }
+
     /// Returns the message with these values as [`action_first`] arranges it, for a text of its own.
     pub(crate) fn first(&self, values: [&dyn Display; N]) -> String {
         action_first(&self.with(values))
+    }
+
+    /// The same as a sentence of its own.
+    pub(crate) fn sentence(&self, values: [&dyn Display; N]) -> String {
+        let text = self.first(values);
+        let [english, chinese] =
+            [Language::English, Language::Chinese].map(|language| language.resolve(&text));
+        in_both(format!("{english}."), format!("{chinese}。"))
     }
 
     /// Returns the message with these values, and what the system, WeChat or another program said about it.
@@ -116,16 +180,27 @@ impl Message<0> {
 impl Texts {
     /// Whether there are an action and a description, and all of `values` values and no other are in them.
     const fn is_complete(&self, values: usize) -> bool {
-        let mut value = 0;
-        while value < 10 {
-            let is_used = has_value(self.action, value) || has_value(self.what, value);
-            if is_used != (value < values) {
-                return false;
-            }
-            value += 1;
-        }
-        !self.action.is_empty() && !self.what.is_empty()
+        has_all_values(&[self.action, self.what], values)
+            && !self.action.is_empty()
+            && !self.what.is_empty()
     }
+}
+
+/// Whether all of `values` values and no other are in the texts together.
+const fn has_all_values(texts: &[&str], values: usize) -> bool {
+    let mut value = 0;
+    while value < 10 {
+        let (mut is_used, mut at) = (false, 0);
+        while at < texts.len() {
+            is_used |= has_value(texts[at], value);
+            at += 1;
+        }
+        if is_used != (value < values) {
+            return false;
+        }
+        value += 1;
+    }
+    true
 }
 
 /// Whether the text has the value of this number.
@@ -164,7 +239,11 @@ fn filled(text: &str, values: &[String]) -> String {
 
 /// Returns what could not be done, in both languages, for an error around another one: `cannot open lock X`.
 pub(crate) fn cannot(english: &str, chinese: &str, what: impl Display) -> String {
-    in_both(format!("cannot {english} {what}"), format!("无法{chinese} {what}"))
+    let what = what.to_string();
+    // No blank between two Chinese characters.
+    let is_chinese = Language::Chinese.resolve(&what).starts_with(is_han);
+    let blank = if is_chinese { "" } else { " " };
+    in_both(format!("cannot {english} {what}"), format!("无法{chinese}{blank}{what}"))
 }
 
 /// Marks a text as what to do, so that [`action_first`] finds it.
@@ -176,6 +255,18 @@ pub(crate) fn marked_action(action: impl Display) -> String {
 /// Returns what to do, in both languages and marked.
 pub(crate) fn action(english: impl Display, chinese: impl Display) -> String {
     marked_action(in_both(english, chinese))
+}
+
+/// Returns a text of [`texts`] with its action marked, so that it can stand behind other words.
+pub(crate) fn with_marked_action(text: &str) -> String {
+    let divided = |language: Language, colon| {
+        let text = language.resolve(text);
+        let (action, what) = text.rsplit_once(colon).unwrap_or(("", &text));
+        [action, what.trim_end_matches(['.', '。'])].map(str::to_owned)
+    };
+    let [english, what] = divided(Language::English, ": ");
+    let [chinese, what_zh] = divided(Language::Chinese, "：");
+    format!("{} {}", action(english + ".", chinese + "。"), in_both(what, what_zh))
 }
 
 /// Returns the text with what to do at its front, each action once: `What to do: what happened [words from outside]`, in
@@ -237,7 +328,7 @@ fn in_order(text: &str, language: Language) -> String {
         let is_word_next =
             after.trim_start().starts_with(|c: char| !matches!(c, ';' | ',' | ')' | '.'));
         left = after.trim_start_matches(' ');
-        if is_word_next && !what.is_empty() {
+        if is_word_next && !what.is_empty() && !what.ends_with('：') {
             what.push(' ');
         }
     }
@@ -265,13 +356,17 @@ fn in_order(text: &str, language: Language) -> String {
     }
 }
 
+/// Whether this is a Chinese character.
+fn is_han(c: char) -> bool {
+    ('\u{4e00}'..='\u{9fff}').contains(&c)
+}
+
 /// Returns a Chinese text whose colons are Chinese where Chinese follows: those between an error and its cause are not.
 pub(crate) fn with_wide_colons(text: &str) -> String {
     let mut parts = text.split(": ");
     let mut whole = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let is_chinese = part.starts_with(|c: char| ('\u{4e00}'..='\u{9fff}').contains(&c));
-        whole += if is_chinese { "：" } else { ": " };
+        whole += if part.starts_with(is_han) { "：" } else { ": " };
         whole += part;
     }
     whole

@@ -9,11 +9,11 @@ use anyhow::Result;
 use self::report::{Report, TextStyle};
 use super::{documents, output, parallel};
 use crate::check::published::CurrentToken;
-use crate::check::{Finding, Verdict, local, published, remote};
+use crate::check::{Finding, Verdict, local, messages, published, remote};
 use crate::cli::{CheckArgs, CheckFormat, CommonArgs};
 use crate::config::{Config, Secrets};
 use crate::error::Exit;
-use crate::language::{Language, bilingual};
+use crate::language::Language;
 use crate::log;
 use crate::message::command::command;
 use crate::model::account::Account;
@@ -116,7 +116,7 @@ impl Examination<'_> {
     /// Examines the account, from this host to WeChat.
     fn run(&self, connector: &Connector) {
         let Examination { account, config, stores, findings, .. } = *self;
-        findings.add(Finding::good("config", origin(config)));
+        findings.add(Finding::named("config", origin(config)));
         let (client, secret) = connector.parts(&account.name, config);
         let trial = stores.try_publishing(&account.location);
         let source = SecretSource::find(&account.name, config);
@@ -131,10 +131,8 @@ impl Examination<'_> {
             if store.is_err() {
                 return; // The same error, told already.
             }
-            findings.add(Finding::from_error("host", &err).remedy(
-                "Correct ca_file, proxy or base_url of this account.",
-                "请修正该账号的 ca_file、proxy 或 base_url。",
-            ));
+            let (exit, what) = (Exit::from_error(&err), format!("{err:#}"));
+            findings.add(Finding::problem("host", exit, &messages::CLIENT_UNUSABLE, [&what]));
         });
         let mut client = client.ok();
         let reply = client.as_ref().and_then(|client| self.ping(client));
@@ -209,10 +207,9 @@ impl Examination<'_> {
         let answer = match connect::upstream(&account, client, secret) {
             Ok(upstream) => upstream.request_token(RefreshMode::Normal, self.timeout()),
             Err(err) => {
-                self.findings.add(Finding::from_error("credentials", &err).remedy(
-                    "Give the AppID, by --appid or appid in the config.",
-                    "请用 --appid 或配置中的 appid 指明 AppID。",
-                ));
+                let (exit, what) = (Exit::from_error(&err), format!("{err:#}"));
+                let finding = Finding::problem("credentials", exit, &messages::NO_APPID, [&what]);
+                self.findings.add(finding);
                 return None;
             }
         };
@@ -299,7 +296,7 @@ impl Examination<'_> {
 /// Where the account is configured.
 fn origin(config: &UpstreamConfig) -> String {
     match &config.origin {
-        Origin::CommandLine => bilingual!("given on the command line", "由命令行给出").to_owned(),
+        Origin::CommandLine => messages::GIVEN_HERE.with([]),
         Origin::Config { account, .. } => account.clone(),
     }
 }

@@ -362,9 +362,17 @@ mod tests {
         width: None,
     };
 
+    fn unreachable_as(what: &str) -> Finding {
+        Finding {
+            about: "host",
+            verdict: Verdict::Problem(Exit::Unreachable),
+            what: what.to_owned(),
+            remedy: Some(["See the proxy.", "请检查代理。"].map(str::to_owned)),
+        }
+    }
+
     fn unreachable() -> Finding {
-        Finding::problem("host", Exit::Unreachable, "no answer")
-            .remedy("See the proxy.", "请检查代理。")
+        unreachable_as("no answer")
     }
 
     /// Reports these findings, in this order, and returns what was printed at each step.
@@ -396,9 +404,9 @@ mod tests {
     #[test]
     fn a_finding_is_printed_at_once_and_those_of_the_next_account_follow_in_order() {
         let steps = [
-            (0, Some(Finding::good("config", "line 1"))),
-            (1, Some(Finding::good("config", "line 9"))),
-            (0, Some(Finding::good("lock", "free"))),
+            (0, Some(Finding::named("config", "line 1".to_owned()))),
+            (1, Some(Finding::named("config", "line 9".to_owned()))),
+            (0, Some(Finding::named("lock", "free".to_owned()))),
             (0, None),
             (1, None),
         ];
@@ -418,7 +426,7 @@ mod tests {
         let steps = [
             (0, Some(unreachable())),
             (1, Some(unreachable())),
-            (1, Some(Finding::problem("lock", Exit::Failure, "no"))),
+            (1, Some(Finding { about: "lock", remedy: None, ..unreachable_as("no") })),
             (0, None),
             (1, None),
             (2, None),
@@ -434,10 +442,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_lines_that_fit_it_under_the_name_of_the_account() {
         let what = "no answer from api.weixin.qq.com (203.0.113.7:443): the connection timed out after 5 s";
-        let finding = || {
-            Finding::problem("host", Exit::Unreachable, what)
-                .remedy("See the proxy.", "请检查代理。")
-        };
+        let finding = || unreachable_as(what);
         let steps = [(0, Some(finding())), (0, None), (1, None)];
         for width in [40, 80] {
             let style = TextStyle { language: Language::Both, width: Some(width), ..LINES };
@@ -459,9 +464,13 @@ mod tests {
     fn on_a_terminal_each_language_has_lines_of_its_own() {
         let what = in_both("WeChat accepts it", "微信接受");
         let findings = [
-            Finding::good("credentials", &*what),
-            Finding::notice("clock", in_both("it is slow", "比对方慢"))
-                .remedy("Run NTP.", "请启用 NTP。"),
+            Finding::named("credentials", what),
+            Finding {
+                about: "clock",
+                verdict: Verdict::Notice,
+                what: in_both("it is slow", "比对方慢"),
+                remedy: Some(["Run NTP.", "请启用 NTP。"].map(str::to_owned)),
+            },
         ];
         let mut steps: Vec<_> = findings.into_iter().map(|it| (0, Some(it))).collect();
         steps.push((0, None));
@@ -475,9 +484,13 @@ mod tests {
     #[test]
     fn quietly_nothing_is_printed_where_all_is_well() {
         let style = TextStyle { only_problems: true, ..LINES };
-        let steps = [(0, Some(Finding::good("lock", "free"))), (0, None)];
+        let steps = [(0, Some(Finding::named("lock", "free".to_owned()))), (0, None)];
         assert_eq!(printed(style, &["crm"], &steps).concat(), "");
-        let steps = [(0, Some(Finding::good("lock", "free"))), (0, Some(unreachable())), (0, None)];
+        let steps = [
+            (0, Some(Finding::named("lock", "free".to_owned()))),
+            (0, Some(unreachable())),
+            (0, None),
+        ];
         let text = printed(style, &["crm"], &steps).concat();
         assert_eq!(
             text,

@@ -166,7 +166,7 @@ fn promise_5_check_prints_neither_secret_nor_token() {
 #[test]
 fn a_token_revoked_before_its_expiry_is_a_problem_with_the_probable_cause() {
     for (api, texts) in [
-        ("classic", ["Another program", "api = \"stable\"", "请先改 api", "fetch --rejected"]),
+        ("classic", ["another program", "api = \"stable\"", "请先改 api", "fetch --rejected"]),
         ("stable", ["force_refresh", "got by classic", "更换一次即可", "fetch --rejected"]),
         ("work", ["secret was reset", "WeCom's console", "管理后台", "fetch --rejected"]),
     ] {
