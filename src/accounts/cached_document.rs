@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
+use super::messages;
 use crate::log::{OnceUntilChanged, debug, error, info, printable};
+use crate::message::action_first;
 use crate::model::account::Account;
 use crate::model::document::{CLASSIC_OVERLAP, Document};
 use crate::model::kind::{DocumentKind, TicketType};
@@ -132,11 +134,10 @@ impl CachedDocument {
         match self.watched.trouble() {
             None => self.trouble.reset(),
             Some(trouble) => {
-                let stays = match self.watched.document() {
-                    Some(_) => "; the last good token stays while it lives",
-                    None => "",
-                };
-                let message = format!("{trouble}{stays}");
+                let message = action_first(&match self.watched.document() {
+                    Some(_) => messages::TOKEN_STAYS.with([&trouble]),
+                    None => trouble.to_owned(),
+                });
                 if self.trouble.is_new(&message) {
                     error!(event = "document_unusable", account = name; "serve: {name}: {message}");
                 }
@@ -150,8 +151,7 @@ impl CachedDocument {
         let document = self.watched.document()?;
         if !self.account.owns(document) {
             let (place, appid) = (&self.account.location, printable(&document.appid, 64));
-            let message =
-                format!("{place} belongs to {appid}, another account; nothing is handed out");
+            let message = messages::FOREIGN.first([place, &appid]);
             if self.foreign.is_new(&message) {
                 error!(event = "document_unusable", account = name; "serve: {name}: {message}");
             }
@@ -217,7 +217,8 @@ impl CachedDocument {
         let document = watched.watch.document()?;
         if !self.account.owns(document) {
             let appid = printable(&document.appid, 64);
-            info!("serve: {name}: the {kind} ticket belongs to {appid}, another account");
+            let message = messages::FOREIGN_TICKET.first([kind, &appid]);
+            info!("serve: {name}: {message}");
             return None;
         }
         Some(document)

@@ -2,6 +2,7 @@
 //! reload makes new `Accounts`, which take over what has not changed.
 
 mod cached_document;
+pub(crate) mod messages;
 mod plan;
 mod served;
 
@@ -280,7 +281,7 @@ impl Accounts {
             schedulers[index].retry_now();
         }
         if let Ok(Err(err) | Ok(Err(err))) = read.await {
-            error!("serve: {err}; the last good secrets stay");
+            error!("serve: {}", messages::SECRETS_STAY.with([&err]));
             schedulers.iter().for_each(|scheduler| scheduler.retry_now());
         }
     }

@@ -8,8 +8,8 @@ use hyper::body::Bytes;
 
 use super::AccountResources;
 use super::cached_document::{CachedDocument, TokenAge};
+use super::messages::texts::{NO_TICKET, NO_TOKEN};
 use super::plan::{AccountPlan, RefreshPlan};
-use crate::language::bilingual;
 use crate::model::account::Account;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
@@ -21,19 +21,6 @@ use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Connect, Scheduler};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
-
-/// Why there is no token if this process does not refresh.
-const NO_TOKEN: &str = bilingual!(
-    "Run `wxtoken status` on the server to see why: there is no live token to hand out.",
-    "请在服务器上运行 `wxtoken status` 查看原因：目前没有可用的 token。"
-);
-
-/// Why there is no ticket if this process does not refresh.
-const NO_TICKET: &str = bilingual!(
-    "Run `wxtoken status` on the server to see why: there is no live ticket of this type, or not yet; `wxtoken fetch` gets it \
-     after the token.",
-    "请在服务器上运行 `wxtoken status` 查看原因：目前没有该类型的可用 ticket，`wxtoken fetch` 会在 token 之后获取它。"
-);
 
 /// One account that is served.
 pub(super) struct ServedAccount {

@@ -10,11 +10,10 @@ use crate::message::{NoteTemplate, Template};
 use crate::model::errcode::table::{self, Meaning, Remedy};
 use crate::os::fault;
 use crate::upstream::error::{STAGES, StageRemedy};
-use crate::{check, cli, config, model, os, refresh, scheduler, server, store, upstream};
+use crate::{accounts, check, cli, config, model, os, refresh, scheduler, server, store, upstream};
 
 /// Where errors are made without a table, how many, and why that is right.
 const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
-    ("accounts/mod.rs", 1, "the cause is an entry"),
     ("config/edit.rs", 1, "a fault of the program itself: the account has just been put in"),
     ("os/hook.rs", 1, "check says what to do about a hook"),
     ("server/gateway/body.rs", 1, "words of the connection, quoted by the gateway's own message"),
@@ -65,12 +64,23 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
         ("CA files", upstream::roots::ALL),
         ("Listening", server::LISTENING_MESSAGES),
         ("Findings of check", check::messages::ALL),
+        ("Documents that serve reads", accounts::messages::ALL),
+        ("No token to hand out", scheduler::UNAVAILABLE_MESSAGES),
+        ("Refusals by serve that name something", server::REFUSAL_MESSAGES),
+        ("Clients and connections, in the log of serve", server::LOG_MESSAGES),
     ]
 }
 
 /// Returns the tables of notes, which ask for nothing, each with what it is about.
 fn notes() -> Vec<(&'static str, &'static [&'static NoteTemplate])> {
-    vec![("Findings of check", check::messages::NOTES)]
+    vec![
+        ("Findings of check", check::messages::NOTES),
+        ("Documents that serve reads", accounts::messages::NOTES),
+        ("Events of serve --refresh", scheduler::EVENT_NOTES),
+        ("No token to hand out", scheduler::UNAVAILABLE_NOTES),
+        ("Calls through the gateway", server::CALL_NOTES),
+        ("Clients and connections, in the log of serve", server::LOG_NOTES),
+    ]
 }
 
 /// Returns the tables of messages without values, each with what it is about.
@@ -84,6 +94,8 @@ fn texts() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
         ("Refusals by serve", server::REFUSALS),
         ("Calls that the gateway does not pass on", server::CALL_REFUSALS),
         ("Calls through the gateway without an answer", server::CALL_ERRORS),
+        ("No token here", accounts::messages::TEXTS),
+        ("No token yet", scheduler::UNAVAILABLE_TEXTS),
     ]
 }
 

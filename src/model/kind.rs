@@ -33,12 +33,21 @@ impl TicketType {
         is_type.then(|| TicketType(name.to_owned()))
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the names of the types that accounts on `api` have.
+    pub(crate) fn names_on(api: Api) -> &'static [&'static str] {
+        match api {
+            Api::Stable | Api::Classic => &["jsapi", "wx_card"],
+            Api::Work => &["jsapi", "agent_config"],
+        }
+    }
+
     /// Returns the type of this name if accounts on `api` have such tickets. The error lists those they have.
     pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
-        let types = match api {
-            Api::Stable | Api::Classic => ["jsapi", "wx_card"],
-            Api::Work => ["jsapi", "agent_config"],
-        };
+        let types = TicketType::names_on(api);
         let found = types.contains(&name).then(|| TicketType(name.to_owned()));
         let types = types.join(", ");
         found.ok_or_else(|| NO_SUCH_TICKET.first([&types]))

@@ -281,6 +281,10 @@ messages! {
         "Make it faster, or give it more with {2}_timeout.", "{0} was killed after {1}";
         "请缩短其运行时间，或调大 {2}_timeout。", "{0} 运行 {1} 后被终止";
     }
+    NOT_RUN<1> {
+        "Run it by hand, and raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.", "{0} has not run";
+        "请手动运行，并调高 ulimit -u、-n，或 systemd 的 TasksMax=、LimitNOFILE=。", "{0} 未能运行";
+    }
     CUT_SHORT<1> {
         "Run it by hand.", "{0} was cut short, for wxtoken was told to end";
         "请手动运行。", "wxtoken 被要求退出，{0} 被中断";

@@ -3,10 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::language::in_both;
 use crate::log::{debug, error, info};
 use crate::message::command::{command, report_rejected};
-use crate::message::{action_first, messages};
+use crate::message::{action_first, messages, notes};
 
 /// A pause after which it is said how not to wait for it.
 const FAR_AWAY: Duration = Duration::from_secs(5 * 60);
@@ -21,6 +20,14 @@ messages! {
         "a client says that WeChat rejects token {0}, and WeChat cannot be asked";
         "如确已失效：{1}；否则待另一个调用方也报告后再更换。", "调用方报告 token {0} 被微信拒绝，但无法向微信核实";
     }
+}
+
+notes! {
+    TRYING_AGAIN<3> = "{0} (trying again in {1}{2})", "{0}（{1} 后重试{2}）";
+    AT_ONCE<1> = "; at once: kill -HUP {0}", "；立即重试：kill -HUP {0}";
+    RECOVERED<0> = "all is well again", "已恢复正常";
+    /// Behind an error.
+    SECRET_STAYS<1> = "{0}; the last good AppSecret stays", "{0}；继续使用此前的 AppSecret";
 }
 
 /// Something that happened to an account's token or ticket.
@@ -84,22 +91,18 @@ impl Event {
                 let at_once = match pause >= FAR_AWAY {
                     true => {
                         let pid = std::process::id();
-                        in_both(
-                            format!("; at once: kill -HUP {pid}"),
-                            format!("；立即重试：kill -HUP {pid}"),
-                        )
+                        AT_ONCE.with([&pid])
                     }
                     false => String::new(),
                 };
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
-                let next = in_both(format!("trying again in {pause}"), format!("{pause} 后重试"));
                 error!(
                     event = "refresh_failed", account = account, next_try_in = pause;
-                    "serve: {name}: {message} ({next}{at_once})"
+                    "serve: {name}: {}", TRYING_AGAIN.with([&message, &pause, &at_once])
                 );
             }
             Event::Recovered => {
-                error!(event = "recovered", account = account; "serve: {name}: {}", in_both("all is well again", "已恢复正常"));
+                error!(event = "recovered", account = account; "serve: {name}: {}", RECOVERED.with([]));
             }
         }
     }

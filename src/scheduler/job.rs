@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::event::SECRET_STAYS;
 use super::quota::ProbeReason;
 use super::settings::Settings;
-use crate::language::in_both;
 use crate::log::error;
+use crate::message::action_first;
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
@@ -193,8 +194,8 @@ impl UpstreamConnection {
             // The next job fails with this error.
             Err(_) if lock(&self.upstream).is_none() => {}
             Err(err) => {
-                let rest = in_both("; the last good AppSecret stays", "；继续使用此前的 AppSecret");
-                error!("serve: {}: {err:#}{rest}", self.name);
+                let said = action_first(&SECRET_STAYS.with([&format!("{err:#}")]));
+                error!("serve: {}: {said}", self.name);
             }
         }
     }

@@ -16,7 +16,11 @@ mod ticket;
 mod worker;
 
 #[cfg(test)]
-pub(crate) use event::ALL as EVENT_MESSAGES;
+pub(crate) use event::{ALL as EVENT_MESSAGES, NOTES as EVENT_NOTES};
+#[cfg(test)]
+pub(crate) use state::messages::{
+    ALL as UNAVAILABLE_MESSAGES, NOTES as UNAVAILABLE_NOTES, texts::ALL as UNAVAILABLE_TEXTS,
+};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;

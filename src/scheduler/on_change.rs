@@ -13,8 +13,10 @@ use tokio::task::spawn_local;
 use super::Environment;
 use super::settings::Settings;
 use crate::log::{OnceUntilChanged, error, info};
+use crate::message::action_first;
 use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
+use crate::os::hook::{HookKind, NOT_RUN};
 use crate::os::thread;
 
 /// The time a running hook gets when the server ends. Together with the hook's grace it is shorter than the server's own
@@ -78,7 +80,8 @@ impl OnChange {
                     error!(event = "hook_failed", account = name; "serve: {name}: {failure}")
                 }
                 Err(err) => {
-                    let message = format!("serve: {name}: on_change has not run: {err}");
+                    let said = NOT_RUN.quoting([&HookKind::OnChange.key()], &err);
+                    let message = format!("serve: {name}: {}", action_first(&said));
                     if trouble.is_new(&message) {
                         error!("{message}");
                     }

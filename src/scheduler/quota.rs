@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::language::bilingual;
+use super::state::messages;
 use crate::model::status::{ClientIdentity, Unavailable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -61,23 +61,11 @@ pub(super) enum QuotaExceeded {
 
 impl From<QuotaExceeded> for Unavailable {
     fn from(exceeded: QuotaExceeded) -> Unavailable {
-        let (why, retry_after) = match exceeded {
-            QuotaExceeded::TooSoon(rest) => (
-                bilingual!(
-                    "another token was asked for moments ago, and that is done once in 30 seconds at most; ask again then.",
-                    "30 秒内已强制刷新过，请稍后再试。"
-                ),
-                rest,
-            ),
-            QuotaExceeded::DayUsedUp(rest) => (
-                bilingual!(
-                    "tokens were replaced on demand as often as a day allows; find the program that kills them: wxtoken check",
-                    "当日强制刷新次数已用完，请查明是哪个程序使 token 失效：wxtoken check"
-                ),
-                rest,
-            ),
+        let (message, retry_after) = match exceeded {
+            QuotaExceeded::TooSoon(rest) => (&messages::TOO_SOON, rest),
+            QuotaExceeded::DayUsedUp(rest) => (&messages::DAY_USED_UP, rest),
         };
-        Unavailable { why: why.to_owned(), retry_after }
+        Unavailable { why: message.first([]), retry_after }
     }
 }
 
@@ -134,13 +122,9 @@ impl RenewalQuota {
     /// Fails if no dead token is to be replaced now.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), Unavailable> {
         let Some(at) = self.0.next_at(now) else { return Ok(()) };
-        let why = bilingual!(
-            "WeChat has issued many tokens in a row that it then called dead, which is against its own rules; one is asked \
-             for every 30 seconds now. See whether base_url leads to WeChat, and who else refreshes: wxtoken check",
-            "微信接连签发的多个 token 随即失效，不符合其规则，现每 30 秒只获取一次。请检查 base_url 是否指向微信、是否有其他程序也在刷新：wxtoken check"
-        );
+        let why = messages::RENEWALS_USED_UP.first([]);
         let retry_after = at.saturating_duration_since(now);
-        Err(Unavailable { why: why.to_owned(), retry_after })
+        Err(Unavailable { why, retry_after })
     }
 
     /// Counts a token that was replaced.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{self, MIN_INTERVAL};
 use super::event::Event;
-use crate::language::bilingual;
+use super::state::messages::texts::LOCAL_FAULT;
 use crate::model::status::{RefreshFailure, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::timestamp::Timestamp;
@@ -15,12 +15,6 @@ use crate::refresh::trouble::TroubleCause;
 
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
-
-/// What clients are told of a local fault: no details of this machine.
-const LOCAL: &str = bilingual!(
-    "a local fault of the server; its log says which, and its operator can mend it.",
-    "服务器本地故障，详见其日志，请联系管理员。"
-);
 
 /// One instant, by both clocks, with a random number.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +151,7 @@ impl Failures {
             client_message: match error {
                 RefreshError::Upstream(_) | RefreshError::AnswerLost { .. } => message.clone(),
                 RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => {
-                    LOCAL.to_owned()
+                    LOCAL_FAULT.to_owned()
                 }
             },
             cause: TroubleCause::of(error),
@@ -208,10 +202,14 @@ impl FailureRecord {
         self.cause.clone()
     }
 
-    /// Returns the error for a client; `what` says what is missing.
-    pub(super) fn unavailable(&self, what: &str, now: Instant) -> Unavailable {
+    /// Returns the error for a client; `with_want` adds to the cause what is missing.
+    pub(super) fn unavailable(
+        &self,
+        with_want: impl FnOnce(&String) -> String,
+        now: Instant,
+    ) -> Unavailable {
         Unavailable {
-            why: format!("{what}: {}", self.client_message),
+            why: with_want(&self.client_message),
             retry_after: self.retry_at.saturating_duration_since(now),
         }
     }

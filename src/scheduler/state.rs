@@ -3,6 +3,7 @@
 
 mod doubt;
 mod liveness;
+pub(super) mod messages;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,7 +15,6 @@ use super::event::Event;
 use super::job::{Job, JobReport, ProbeKind, RejectedToken};
 use super::quota::{Certainty, ForcedQuota, ProbeQuota, QuotaExceeded, RenewalQuota};
 use super::retry::{FailureRecord, Failures, Moment, Readiness, Retry};
-use crate::language::bilingual;
 use crate::model::api::Rules;
 use crate::model::document::{Document, FRESH};
 use crate::model::secret::Secret;
@@ -251,8 +251,7 @@ impl State {
     }
 
     fn unavailable(&self, failure: &FailureRecord, now: Instant) -> Unavailable {
-        let what = bilingual!("there is no good token", "没有可用的 token");
-        failure.unavailable(&format!("{what}: {}", self.name), now)
+        failure.unavailable(|cause| messages::FOR_WANT_OF_TOKEN.with([cause, &self.name]), now)
     }
 
     /// Notes that the AppSecret has been read. A job compares it with the one that got the published token.

@@ -21,9 +21,8 @@ use super::job::{Connect, UpstreamConnection};
 use super::on_change::OnChange;
 use super::retry::{Moment, Readiness};
 use super::settings::{Settings, SharedStore};
-use super::state::{State, Step};
+use super::state::{State, Step, messages};
 use super::ticket::TicketSchedule;
-use crate::language::{bilingual, in_both};
 use crate::log::debug;
 use crate::model::account::Account;
 use crate::model::document::Document;
@@ -295,12 +294,9 @@ impl Worker {
             match ticket.schedule.borrow().retry.readiness(now) {
                 Readiness::Failed(failure) => {
                     let name = &self.settings.borrow().account.name;
-                    let what = in_both(
-                        format!("there is no live {kind} ticket"),
-                        format!("没有可用的 {kind} ticket"),
-                    );
-                    let what = format!("{what}: {name}");
-                    return Next::Break(Err(failure.unavailable(&what, now)));
+                    let with_want =
+                        |cause: &String| messages::FOR_WANT_OF_TICKET.with([cause, name, kind]);
+                    return Next::Break(Err(failure.unavailable(with_want, now)));
                 }
                 Readiness::NotBefore(at) => return Next::Continue(Some(at)),
                 Readiness::Ready if !is_late => {}
@@ -334,18 +330,8 @@ impl Worker {
     /// The error for a client that has waited long enough.
     fn still_waiting(&self) -> Unavailable {
         let why = match &*self.failed_attempt.borrow() {
-            Some(why) => {
-                let what = bilingual!(
-                    "WeChat has given no token yet, and is being asked again",
-                    "微信尚未给出 token，正在重试"
-                );
-                format!("{what}: {why}")
-            }
-            None => bilingual!(
-                "WeChat is being asked and has not answered yet; ask again.",
-                "正在等待微信应答，请稍后再试。"
-            )
-            .to_owned(),
+            Some(why) => messages::IS_ASKED_AGAIN.with([why]),
+            None => messages::texts::IS_BEING_ASKED.to_owned(),
         };
         Unavailable { why, retry_after: Duration::from_secs(5) }
     }

@@ -26,10 +26,12 @@ pub(crate) use access::AccessSources;
 #[cfg(test)]
 pub(crate) use access::keys::ALL as KEYS_MESSAGES;
 #[cfg(test)]
-pub(crate) use gateway::{CALL_ERRORS, CALL_REFUSALS};
+pub(crate) use gateway::{CALL_ERRORS, CALL_NOTES, CALL_REFUSALS};
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 #[cfg(test)]
-pub(crate) use routes::rejection::text::ALL as REFUSALS;
+pub(crate) use routes::rejection::{messages::ALL as REFUSAL_MESSAGES, text::ALL as REFUSALS};
+#[cfg(test)]
+pub(crate) use state::log_messages::{ALL as LOG_MESSAGES, NOTES as LOG_NOTES};
 #[cfg(test)]
 pub(crate) use state::snapshot::ALL as ACCESS_MESSAGES;
 pub(crate) use state::snapshot::{AccessReader, AccountServers, ServerSettings};

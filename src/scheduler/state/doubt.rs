@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::language::in_both;
+use super::messages;
 use crate::model::secret::Secret;
 use crate::model::status::{Unavailable, Witness};
 
@@ -87,14 +87,7 @@ impl Doubt {
 /// The error for a client whose report is not enough. `why` says why WeChat could not be asked.
 pub(super) fn unproven(why: &str, probe_at: Instant, now: Instant) -> Unavailable {
     Unavailable {
-        why: in_both(
-            format!(
-                "WeChat could not be asked whether it honours this token ({why}), and a report of one client replaces \
-                 none then: one of another client does, or on the server `wxtoken fetch --rejected -`; ask again later."
-            ),
-            "暂时无法向微信核实该 token，仅凭一个调用方的报告不会更换：需另一个调用方也报告，或在服务器上执行 \
-             wxtoken fetch --rejected -；请稍后再试。",
-        ),
+        why: messages::UNPROVEN.first([&why]),
         retry_after: probe_at.saturating_duration_since(now).max(MIN_RETRY_AFTER),
     }
 }

@@ -303,7 +303,7 @@ fn clients_get_no_details_of_a_local_fault() {
     assert!(message.contains("/var/lib"), "{message}");
     let unavailable = failed(sim.step(&TokenDemand::Live, None));
     assert!(
-        unavailable.why.contains("of the server") && !unavailable.why.contains("/var/lib"),
+        unavailable.why.contains("it has a local fault") && !unavailable.why.contains("/var/lib"),
         "{}",
         unavailable.why
     );

@@ -102,9 +102,8 @@ fn a_client_learns_why_a_ticket_is_refused_and_when_to_ask_again() {
     ticket.fail(48001, None, now);
     let later = now + secs(600);
     let Readiness::Failed(failure) = ticket.retry.readiness(later) else { panic!() };
-    let unavailable = failure.unavailable("there is no live jsapi ticket: shop", later);
-    let lead = "there is no live jsapi ticket: shop: ";
-    assert!(unavailable.why.starts_with(lead), "{}", unavailable.why);
+    let unavailable = failure.unavailable(|cause| format!("{cause} (no ticket)"), later);
+    assert!(unavailable.why.ends_with(" (no ticket)"), "{}", unavailable.why);
     assert_eq!(unavailable.retry_after, secs(3000));
     let failure = ticket.failure().unwrap();
     assert_eq!(failure.at, WALL.wall);

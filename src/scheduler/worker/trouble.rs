@@ -10,9 +10,11 @@ use time::UtcDateTime;
 
 use super::Worker;
 use crate::log::{OnceUntilChanged, error, info};
+use crate::message::action_first;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, HookStatus, Problem};
+use crate::os::hook::{HookKind, NOT_RUN};
 use crate::os::thread;
 use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSubject};
 use crate::scheduler::settings::SharedStore;
@@ -151,7 +153,10 @@ impl Worker {
                 Ok(Telling::Needless) => (true, None),
                 Ok(Telling::Later) => (false, None),
                 Ok(Telling::Failed(failure)) => (false, Some(failure.to_string())),
-                Err(err) => (false, Some(format!("on_trouble has not run: {err}"))),
+                Err(err) => {
+                    let said = NOT_RUN.quoting([&HookKind::OnTrouble.key()], err);
+                    (false, Some(action_first(&said)))
+                }
             };
             teller.note(event, is_known, worker.now());
             if is_known || failure.is_some() {

@@ -11,11 +11,10 @@ use tokio::time::timeout;
 
 use super::admission::Admitted;
 use super::connections::PooledConnection;
-use super::error::GatewayError;
+use super::error::{GatewayError, text};
 use super::headers;
 use super::{Gateway, PASSED};
 use crate::accounts::Accounts;
-use crate::language::bilingual;
 use crate::log::info;
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenDemand, Unavailable};
@@ -25,9 +24,6 @@ use crate::upstream::passed;
 
 /// How long a call waits for a token where there is none, so that the client is answered within 2.5 s.
 const TOKEN_PATIENCE: Duration = Duration::from_millis(2300);
-
-const ASKED_FOR_TOKEN: &str =
-    bilingual!("Ask again: WeChat is being asked for a token.", "请重试：正在向微信获取 token。");
 
 /// One connection in so many is never taken by a call that waits for WeChat, so that tokens and health checks are answered
 /// also while WeChat answers no call.
@@ -105,7 +101,7 @@ impl<'a> ForwardedCall<'a> {
         }
         // Boxed: it is seldom needed, and each call would move its memory around.
         let obtain = Box::pin(self.accounts.obtain_secret(account, TokenDemand::Live));
-        let late = || Unavailable::for_now(ASKED_FOR_TOKEN);
+        let late = || Unavailable::for_now(text::ASKED_FOR_TOKEN);
         let obtained = timeout(TOKEN_PATIENCE, obtain).await.unwrap_or_else(|_| Err(late()));
         obtained.map_err(GatewayError::NoToken)
     }

@@ -1,6 +1,6 @@
 //! Why an admitted call has no answer of WeChat's, in WeChat's form. No errcode here makes an SDK ask for another token.
 
-mod text;
+pub(super) mod text;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
-use crate::language::bilingual;
 use crate::model::status::Unavailable;
 
 /// The largest body without a `Content-Length`, in bytes. It is read whole, because WeChat answers 412 to a chunked one; this
@@ -142,8 +141,7 @@ impl GatewayError {
             GatewayError::TooManyCalls => text::TOO_MANY_CALLS,
             GatewayError::NotConfigured => text::NOT_CONFIGURED,
             GatewayError::NoToken(unavailable) => {
-                let what = bilingual!("the call was not made", "该请求未发给微信");
-                return Cow::Owned(format!("{what}: {}", unavailable.why));
+                return Cow::Owned(text::NOT_MADE.with([&unavailable.why]));
             }
             GatewayError::Unreachable => text::UNREACHABLE,
             GatewayError::Loop => text::LOOP,
@@ -151,11 +149,7 @@ impl GatewayError {
             GatewayError::NoAnswerInTime => text::NO_ANSWER_IN_TIME,
             GatewayError::NotRepeated => text::NOT_REPEATED,
             GatewayError::NotReplaced(unavailable) => {
-                let what = bilingual!(
-                    "WeChat refuses the token, and it is not replaced now",
-                    "微信拒绝该 token，暂时无法更换"
-                );
-                return Cow::Owned(format!("{what}: {}", unavailable.why));
+                return Cow::Owned(text::TOKEN_REFUSED.with([&unavailable.why]));
             }
         })
     }
@@ -184,15 +178,20 @@ impl GatewayError {
 const _: () = assert!(MAX_CHUNKED == 24 * 1024 * 1024 && BODY_GAP.as_secs() == 30);
 
 #[cfg(test)]
-pub(crate) use text::ALL;
+pub(crate) use text::{ALL, NOTES};
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::language::Language;
+    use crate::language::{Language, bilingual};
 
     fn all() -> [GatewayError; 15] {
-        let unavailable = || Unavailable::for_now("WeChat refuses: 45009");
+        let unavailable = || {
+            Unavailable::for_now(bilingual!(
+                "Wait: WeChat refuses (45009)",
+                "请稍候：微信拒绝 (45009)"
+            ))
+        };
         [
             GatewayError::NotHttp,
             GatewayError::TransferCoding,
@@ -216,6 +215,7 @@ mod tests {
     fn every_error_says_what_to_do_in_either_language_at_a_glance() {
         for error in all() {
             let text = error.text();
+            assert!(Language::English.resolve(&text).starts_with(char::is_uppercase), "{text}");
             let [english, chinese] =
                 [Language::English, Language::Chinese].map(|language| language.resolve(&text));
             assert_ne!(english, chinese);

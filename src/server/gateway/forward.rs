@@ -24,9 +24,9 @@ use super::error::{BODY_GAP, GatewayError};
 use super::headers;
 use super::receive::{ReceivedBody, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
-use crate::language::bilingual;
 use crate::model::secret::Secret;
 use crate::model::status::TokenDemand;
+use crate::server::state::log_messages::{LEADS_BACK, NOT_PASSED_ON};
 
 /// How long WeChat may take until its answer begins, once the request is sent.
 pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -289,7 +289,8 @@ impl Gateway {
             Ok(new) => Ok((new, false)),
             Err(errors) => {
                 let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-                self.report_unreachable(call, &errors.join("; "));
+                let why = NOT_PASSED_ON.quoting([], errors.join("; "));
+                self.report_unreachable(call, &why);
                 Err(GatewayError::Unreachable)
             }
         }
@@ -305,7 +306,8 @@ impl Gateway {
             Some(Ok(head)) if head.status.is_informational() => Err(GatewayError::NoAnswer),
             Some(Ok(head)) => Ok(head),
             Some(Err(SendError::Unsent)) => {
-                self.report_unreachable(call, "a new connection was closed at once");
+                let why = NOT_PASSED_ON.quoting([], "a new connection was closed at once");
+                self.report_unreachable(call, &why);
                 Err(GatewayError::Unreachable)
             }
             Some(Err(SendError::Sent)) => Err(GatewayError::NoAnswer),
@@ -326,11 +328,7 @@ impl Gateway {
         mut connection: PooledConnection,
     ) -> Result<ApiAnswer, GatewayError> {
         if head.status == StatusCode::LOOP_DETECTED {
-            let why = bilingual!(
-                "correct base_url, or the proxy on the way: it leads back to this gateway",
-                "请修正 base_url 或途中的代理：它指向了本网关"
-            );
-            self.report_unreachable(call, why);
+            self.report_unreachable(call, &LEADS_BACK.text());
             return Err(GatewayError::Loop);
         }
         let headers = headers::for_client(head.headers);

@@ -22,7 +22,7 @@ use hyper::header::HeaderName;
 pub(crate) use self::admission::ALL as CALL_REFUSALS;
 use self::connections::Pool;
 #[cfg(test)]
-pub(crate) use self::error::ALL as CALL_ERRORS;
+pub(crate) use self::error::{ALL as CALL_ERRORS, NOTES as CALL_NOTES};
 use self::path_faults::PathFaults;
 use crate::upstream::passed;
 

@@ -5,7 +5,6 @@ mod api;
 mod for_sdks;
 mod jssdk;
 
-use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
@@ -18,10 +17,14 @@ use super::body::{self, RequestBody};
 use super::rejection::{Challenge, Rejection, text};
 use super::response::Reply;
 use super::sdk::WechatError;
-use super::{Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page};
+use super::{
+    Route, UNKNOWN_ROUTE, check_body, check_host, check_site, is_for_sdks, metrics, page,
+    printable_path,
+};
 use crate::accounts::Accounts;
-use crate::language::{Language, bilingual, in_both};
+use crate::language::Language;
 use crate::log;
+use crate::message::with_marked_action;
 use crate::model::kind::TicketType;
 use crate::model::response::token as token_json;
 use crate::model::secret::Secret;
@@ -38,8 +41,8 @@ use crate::server::access::peer::{ConnectionInfo, Peer};
 use crate::server::access::token_loop::LoopCounter;
 use crate::server::gateway::error::GatewayError;
 use crate::server::gateway::{self, Gateway};
-use crate::server::state::ServerState;
 use crate::server::state::snapshot::Snapshot;
+use crate::server::state::{ServerState, log_messages};
 
 /// WeChat's path of the call for tickets.
 const GETTICKET: &str = "/cgi-bin/ticket/getticket";
@@ -138,7 +141,8 @@ pub(crate) async fn handle(
     .await;
     if let Err(rejection) = &answer {
         state.counters.refused(rejection.code());
-        report_refusal(rejection, &head.headers, client, connection.peer, state);
+        let key = key_name.get().map(|key| &**key);
+        report_refusal(rejection, head, key, client, connection.peer, state);
     }
     let client = client.peer();
     let answer = match (&route, &answer) {
@@ -157,38 +161,30 @@ pub(crate) async fn handle(
     Handled { client, is_for_sdks, key: key_name.into_inner(), answer }
 }
 
-/// Reports a refusal that may be an attack, or a proxy in the way.
+/// Reports a refusal that may be an attack, a proxy in the way or the wrong key. `key` is the name of the client's key.
 fn report_refusal(
     rejection: &Rejection,
-    headers: &HeaderMap,
+    head: &Parts,
+    key: Option<&str>,
     client: ClientAddress,
     peer: Peer,
     state: &ServerState,
 ) {
-    let why = match rejection {
-        Rejection::Forbidden(_) => Cow::Borrowed("not in --allow"),
-        Rejection::ForbiddenAccount(_) => Cow::Borrowed(bilingual!(
-            "not in the allow of the account that it asked for",
-            "不在所请求账号的 allow 中"
-        )),
-        Rejection::Forwarded(why) | Rejection::Certificate(why) => Cow::Borrowed(*why),
-        Rejection::Unauthorized(text::UNKNOWN_KEY, _) => Cow::Borrowed(bilingual!(
-            "it showed a key that is not in the keys file",
-            "访问密钥文件里没有它的访问密钥"
-        )),
-        Rejection::Misdirected => {
-            let host = shown(headers, &header::HOST);
-            Cow::Owned(in_both(
-                format!("it asked for host {host}, which is not in --server-name"),
-                format!("它请求的 Host {host} 不在 --server-name 中"),
-            ))
+    let why = match (rejection, key) {
+        (Rejection::Forbidden(ip), _) => log_messages::NOT_ALLOWED.with([ip]),
+        (Rejection::ForbiddenAccount(ip), _) => log_messages::NOT_ALLOWED_ACCOUNT.with([ip]),
+        (Rejection::Forwarded(why) | Rejection::Certificate(why), _) => with_marked_action(why),
+        (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),
+        (Rejection::Misdirected, _) => {
+            log_messages::UNKNOWN_HOST.with([&shown(&head.headers, &header::HOST)])
         }
-        Rejection::CrossSite => {
-            let origin = shown(headers, &header::ORIGIN);
-            Cow::Owned(in_both(
-                format!("a page of another site made a browser ask (Origin: {origin})"),
-                format!("请求由其他网站的页面发起（Origin: {origin}）"),
-            ))
+        (Rejection::CrossSite, _) => {
+            log_messages::OTHER_SITE.with([&shown(&head.headers, &header::ORIGIN)])
+        }
+        // Without a key every account is one that the client may see.
+        (Rejection::NoSuchAccount, Some(key)) => {
+            let path = printable_path(head.uri.path());
+            log_messages::KEY_OF_OTHER_ACCOUNT.with([&key, &path])
         }
         _ => return,
     };
@@ -331,12 +327,7 @@ impl<'a> RequestContext<'a> {
         let is_current = current.is_some_and(|(current, _)| *current == *reported);
         if is_current {
             let (name, token) = (&self.accounts().names()[account], reported.fingerprint());
-            let said = in_both(
-                format!(
-                    "token {token} was reported as rejected and is handed out again: WeChat honours it"
-                ),
-                format!("调用方报告 token {token} 被拒绝，但微信仍承认它，故再次下发"),
-            );
+            let said = log_messages::HANDED_OUT_AGAIN.with([&token]);
             log::info!(event = "rejected_token_kept", account = name; "serve: {name}: {said}");
         }
         is_current
@@ -434,7 +425,11 @@ impl<'a> RequestContext<'a> {
         self.accounts().ticket(account, kind).await.map_err(|err| match err {
             NoTicket::NotKept => {
                 let name = self.accounts().names()[account].clone();
-                Rejection::NoSuchTicket(name, kind.clone())
+                let types = TicketType::names_on(self.accounts().api(account));
+                match types.contains(&kind.name()) {
+                    true => Rejection::NoSuchTicket(name, kind.clone()),
+                    false => Rejection::UnknownTicket(name, types),
+                }
             }
             NoTicket::ForNow(unavailable) => Rejection::NoTicket(unavailable),
         })

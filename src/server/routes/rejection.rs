@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 
-use crate::language::in_both;
 use crate::model::kind::TicketType;
 use crate::model::status::Unavailable;
 use crate::server::access::AccessError;
 use crate::server::limits::{MAX_BODY, MAX_HEAD, REQUEST_TIMEOUT};
 
+pub(crate) mod messages;
 pub(crate) mod text;
 
 /// WeChat's errcode for calls that are too frequent.
@@ -71,6 +71,8 @@ pub(crate) enum Rejection {
     TooFrequent(Unavailable),
     /// The account of this name has no tickets of this type.
     NoSuchTicket(String, TicketType),
+    /// The API of the account of this name has tickets of these types only.
+    UnknownTicket(String, &'static [&'static str]),
     /// These accounts have no live token; empty if the client must not learn their names.
     NotReady(Vec<String>),
     /// A refusal that only WeChat's own routes have: an errcode, WeChat's words for it, and what to do.
@@ -119,7 +121,8 @@ impl Rejection {
             Rejection::NotFound
             | Rejection::NoSuchAccount
             | Rejection::WhichAccount
-            | Rejection::NoSuchTicket(..) => StatusCode::NOT_FOUND,
+            | Rejection::NoSuchTicket(..)
+            | Rejection::UnknownTicket(..) => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) | Rejection::CannotReplace(_) => {
                 StatusCode::METHOD_NOT_ALLOWED
             }
@@ -151,6 +154,7 @@ impl Rejection {
             | Rejection::NoTicket(_)
             | Rejection::TooFrequent(_)
             | Rejection::NoSuchTicket(..)
+            | Rejection::UnknownTicket(..)
             | Rejection::NotReady(_)
             | Rejection::WeChat(..) => false,
             Rejection::NotFound | Rejection::NoSuchAccount | Rejection::WhichAccount => false,
@@ -180,7 +184,7 @@ impl Rejection {
             Rejection::Loop => "loop",
             Rejection::NoToken(_) => "no_token",
             Rejection::NoTicket(_) => "no_ticket",
-            Rejection::NoSuchTicket(..) => "no_such_ticket",
+            Rejection::NoSuchTicket(..) | Rejection::UnknownTicket(..) => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
             Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, ..) => "calm_down",
             Rejection::WeChat(..) => "bad_request",
@@ -209,74 +213,26 @@ impl Rejection {
             Rejection::NotReady(accounts) if accounts.is_empty() => {
                 return Cow::Borrowed(text::NOT_READY);
             }
-            Rejection::Forbidden(address) => in_both(
-                format!(
-                    "On the server, add {address} to serve's --allow: your address {address} is not allowed here."
-                ),
-                format!(
-                    "请在服务器上把 {address} 加入 serve 的 --allow：您的地址 {address} 不在白名单中。"
-                ),
-            ),
-            Rejection::ForbiddenAccount(address) => in_both(
-                format!(
-                    "On the server, add {address} to the account's allow: your address {address} is not allowed to have \
-                     this account's token."
-                ),
-                format!(
-                    "请在服务器上把 {address} 加入该账号的 allow：您的地址 {address} 无权领取该账号的 token。"
-                ),
-            ),
-            Rejection::TooManyConnections(address, share) => in_both(
-                format!(
-                    "Keep and reuse fewer connections, raise serve's --max-connections, or name a proxy in its \
-                     --trusted-proxy: your address {address} has {share}, as many as one address can hold."
-                ),
-                format!(
-                    "请减少并复用连接，或调大 serve 的 --max-connections，或在 --trusted-proxy 中加入代理：您的地址 {address} \
-                     已有 {share} 个连接，达到单个地址的上限。"
-                ),
-            ),
-            Rejection::BodyTooLarge => in_both(
-                format!("Send a smaller body: it is larger than {} KiB.", MAX_BODY / 1024),
-                format!("请减小请求体：已超过 {} KiB。", MAX_BODY / 1024),
-            ),
-            Rejection::HeadTooLarge => in_both(
-                format!(
-                    "Send fewer or shorter headers: the request line and headers are larger than {} KiB.",
-                    MAX_HEAD / 1024
-                ),
-                format!("请减少或缩短请求头：请求行与请求头超过 {} KiB。", MAX_HEAD / 1024),
-            ),
-            Rejection::RequestTimeout => in_both(
-                format!(
-                    "Send the request at once: it did not arrive within {} seconds.",
-                    REQUEST_TIMEOUT.as_secs()
-                ),
-                format!("请一次性发送请求：{} 秒内未收到完整的请求。", REQUEST_TIMEOUT.as_secs()),
-            ),
-            Rejection::MethodNotAllowed(allowed) => in_both(
-                format!("Use one of the methods {allowed}: this path takes no other."),
-                format!("请使用 {allowed} 方法：该路径不支持其他方法。"),
-            ),
-            Rejection::NoSuchTicket(account, kind) => in_both(
-                format!(
-                    "On the server, put \"{kind}\" into tickets = […] of [account.{account}] in the config: no {kind} \
-                     tickets of the account {account} are kept here."
-                ),
-                format!(
-                    "请在服务器配置 [account.{account}] 的 tickets 中加上 \"{kind}\"：服务器未保存该账号的 {kind} ticket。"
-                ),
-            ),
-            Rejection::NotReady(accounts) => in_both(
-                format!(
-                    "Run `wxtoken status` on the server to see why: no live token for {}.",
-                    accounts.join(", ")
-                ),
-                format!(
-                    "请在服务器上运行 `wxtoken status` 查看原因：{} 没有可用的 token。",
-                    accounts.join("、")
-                ),
-            ),
+            Rejection::Forbidden(address) => messages::FORBIDDEN.sentence([address]),
+            Rejection::ForbiddenAccount(address) => messages::FORBIDDEN_ACCOUNT.sentence([address]),
+            Rejection::TooManyConnections(address, share) => {
+                messages::TOO_MANY_CONNECTIONS.sentence([address, share])
+            }
+            Rejection::BodyTooLarge => messages::BODY_TOO_LARGE.sentence([&(MAX_BODY / 1024)]),
+            Rejection::HeadTooLarge => messages::HEAD_TOO_LARGE.sentence([&(MAX_HEAD / 1024)]),
+            Rejection::RequestTimeout => {
+                messages::REQUEST_TIMEOUT.sentence([&REQUEST_TIMEOUT.as_secs()])
+            }
+            Rejection::MethodNotAllowed(allowed) => {
+                messages::METHOD_NOT_ALLOWED.sentence([allowed])
+            }
+            Rejection::NoSuchTicket(account, kind) => {
+                messages::NO_SUCH_TICKET.sentence([account, kind])
+            }
+            Rejection::UnknownTicket(account, types) => {
+                messages::UNKNOWN_TICKET.sentence([&types.join(", "), account])
+            }
+            Rejection::NotReady(accounts) => messages::NOT_READY.sentence([&accounts.join(", ")]),
         })
     }
 }
@@ -301,6 +257,7 @@ mod tests {
             Rejection::RequestTimeout,
             Rejection::MethodNotAllowed("GET, HEAD, POST"),
             Rejection::NoSuchTicket("shop".to_owned(), TicketType::parse("wx_card").unwrap()),
+            Rejection::UnknownTicket("shop".to_owned(), &["jsapi", "wx_card"]),
             Rejection::NotReady(vec!["crm".to_owned(), "shop".to_owned()]),
         ]
     }
@@ -326,9 +283,9 @@ mod tests {
     #[test]
     fn a_limit_is_named_in_a_unit_for_people() {
         for (rejection, limit) in [
-            (Rejection::BodyTooLarge, "larger than 16 KiB."),
-            (Rejection::HeadTooLarge, "larger than 8 KiB."),
-            (Rejection::RequestTimeout, "within 10 seconds."),
+            (Rejection::BodyTooLarge, "larger than 16 KiB"),
+            (Rejection::HeadTooLarge, "larger than 8 KiB"),
+            (Rejection::RequestTimeout, "within 10 seconds"),
         ] {
             assert!(rejection.message().contains(limit), "{}", rejection.message());
         }

@@ -211,6 +211,7 @@ impl WechatError {
             }
             // As WeChat says of an account that may not have such tickets.
             Rejection::NoSuchTicket(..)
+            | Rejection::UnknownTicket(..)
             | Rejection::ForbiddenApi
             | Rejection::CrossSite
             | Rejection::Certificate(_) => (48001, format!("api unauthorized: {message}")),
@@ -259,6 +260,7 @@ impl WechatError {
             | Rejection::NoTicket(_)
             | Rejection::TooFrequent(_)
             | Rejection::NoSuchTicket(..)
+            | Rejection::UnknownTicket(..)
             | Rejection::WeChat(..) => {}
         }
         let WechatError { errcode, errmsg } = WechatError::new(rejection, client);

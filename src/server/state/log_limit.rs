@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::language::{bilingual, in_both};
 use crate::log::{self, Fields, Level};
+use crate::message::action_first;
 use crate::os::descriptors::shortage;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{NetworkId, Peer};
+use crate::server::state::log_messages as messages;
 
 // The names of the events that these lines are about.
 const REFUSED: &str = "client_refused";
@@ -76,18 +77,11 @@ impl ThrottledLog {
         peer: Peer,
         why: impl fmt::Display,
     ) {
-        let mut refused = self.refused.borrow_mut();
-        let limit = refused.of(kind);
-        match client {
-            ClientAddress::Direct(it) => {
-                let line = format_args!("refused {it}: {why}");
-                limit.report(now, REFUSED, client.peer(), line);
-            }
-            ClientAddress::Forwarded(it) => {
-                let line = format_args!("refused {it} through {peer}: {why}");
-                limit.report(now, REFUSED, client.peer(), line);
-            }
-        }
+        let line = match client {
+            ClientAddress::Direct(it) => messages::REFUSED.with([&it, &why]),
+            ClientAddress::Forwarded(it) => messages::REFUSED_THROUGH.with([&it, &peer, &why]),
+        };
+        self.refused.borrow_mut().of(kind).report(now, REFUSED, client.peer(), line);
     }
 
     /// Reports that the TLS handshake with an allowed peer failed for a reason of this kind, which `why` explains.
@@ -98,87 +92,43 @@ impl ThrottledLog {
         peer: Peer,
         why: impl fmt::Display,
     ) {
-        let mut limits = self.failed_handshakes.borrow_mut();
-        let line = format_args!("no TLS with {peer}: {why}");
-        limits.of(kind).report(now, NO_TLS, peer, line);
+        let line = messages::NO_TLS.with([&peer, &why]);
+        self.failed_handshakes.borrow_mut().of(kind).report(now, NO_TLS, peer, line);
     }
 
     /// Reports that a connection was evicted that had not had its last answer.
     pub(crate) fn evicted(&self, now: Instant, capacity: usize) {
-        self.evicted.report(
-            now,
-            EVICTED,
-            format_args!(
-                "{}",
-                in_both(
-                    format!(
-                        "all {capacity} places for connections are taken, the one that is idle for longest makes room: \
-                         raise --max-connections or ulimit -n"
-                    ),
-                    format!(
-                        "{capacity} 个连接已用满，空闲最久的连接被关闭：请调大 --max-connections 或 ulimit -n"
-                    ),
-                )
-            ),
-        );
+        self.evicted.report(now, EVICTED, messages::EVICTED.with([&capacity]));
     }
 
     /// Reports that a connection was evicted for another one of the same address.
     pub(crate) fn evicted_for_itself(&self, now: Instant, peer: Peer, share: usize) {
-        self.evicted_for_itself.borrow_mut().report(
-            now,
-            SHARE_REACHED,
-            peer,
-            format_args!(
-                "{}",
-                in_both(
-                    format!(
-                        "{peer} has {share} connections, as many as one address can hold (a quarter of \
-                         --max-connections); its idle ones make room: let it reuse them"
-                    ),
-                    format!(
-                        "{peer} 已有 {share} 个连接，达到单个地址的上限（--max-connections 的四分之一），其空闲连接被关闭：请让它复用连接"
-                    ),
-                )
-            ),
-        );
+        let line = messages::EVICTED_FOR_ITSELF.with([&peer, &share]);
+        self.evicted_for_itself.borrow_mut().report(now, SHARE_REACHED, peer, line);
     }
 
     /// Reports that no connection can be evicted, so that new ones wait.
     pub(crate) fn all_in_flight(&self, now: Instant, capacity: usize) {
-        self.all_in_flight.report(
-            now,
-            FULL,
-            format_args!(
-                "{}",
-                in_both(
-                    format!(
-                        "all {capacity} places for connections are taken by requests that are being answered, new ones \
-                         wait: raise --max-connections or ulimit -n"
-                    ),
-                    format!(
-                        "{capacity} 个连接都在处理请求，新连接须等待：请调大 --max-connections 或 ulimit -n"
-                    ),
-                )
-            ),
-        );
+        self.all_in_flight.report(now, FULL, messages::ALL_IN_FLIGHT.with([&capacity]));
     }
 
-    /// Reports that the gateway cannot reach WeChat for calls of this account.
+    /// Reports that the gateway cannot reach WeChat for calls of this account, as the message `why` says.
     pub(crate) fn unreachable(&self, now: Instant, account: &str, why: &str) {
         let mut throttles = self.unreachable.borrow_mut();
         let throttle = throttles.entry(account.to_owned()).or_default();
-        let what = bilingual!("a call cannot be passed on to WeChat", "请求无法转发给微信");
-        throttle.report(now, NOT_PASSED_ON, format_args!("{account}: {what}: {why}"));
+        throttle.report(now, NOT_PASSED_ON, format!("{account}: {}", action_first(why)));
     }
 
     /// Reports that a connection could not be accepted.
     pub(crate) fn not_accepted(&self, now: Instant, err: &io::Error) {
         let mut limits = self.not_accepted.borrow_mut();
         let limit = limits.of(err.raw_os_error());
-        let why = shortage::explained(err);
-        let what = bilingual!("cannot accept a connection", "无法接受连接");
-        limit.report(now, NOT_ACCEPTED, format_args!("{what}: {why}"));
+        let message = match shortage::is_shortage(err) {
+            true => &messages::NO_DESCRIPTORS,
+            false => &messages::NOT_ACCEPTED,
+        };
+        let line = message.quoting([], err);
+        limit.report(now, NOT_ACCEPTED, line);
     }
 
     /// Writes the lines whose time has come although nothing more of their kind happens: how many there were is said in any
@@ -207,16 +157,16 @@ struct Suppressed {
 }
 
 impl Suppressed {
-    fn add(&mut self, line: fmt::Arguments<'_>) {
+    fn add(&mut self, line: String) {
         self.count += 1;
-        self.last = line.to_string();
+        self.last = line;
     }
 
     /// Returns the text of a line that is written now, with the number of those that were suppressed.
-    fn take_with(&mut self, line: fmt::Arguments<'_>) -> String {
+    fn take_with(&mut self, line: String) -> String {
         match std::mem::take(self).count {
-            0 => line.to_string(),
-            count => format!("{line} ({count} more since the last line)"),
+            0 => line,
+            count => messages::MORE.with([&line, &count]),
         }
     }
 
@@ -227,7 +177,7 @@ impl Suppressed {
         }
         let Suppressed { count, last } = std::mem::take(self);
         self.count = count - 1;
-        Some(self.take_with(format_args!("{last}")))
+        Some(self.take_with(last))
     }
 }
 
@@ -239,12 +189,12 @@ struct Throttle {
 }
 
 impl Throttle {
-    fn report(&self, now: Instant, event: &str, line: fmt::Arguments<'_>) {
+    fn report(&self, now: Instant, event: &str, line: String) {
         write(event, &[], self.admit(now, line));
     }
 
     /// Returns the text of this line if it may be written now. Returns `None` if it is suppressed.
-    fn admit(&self, now: Instant, line: fmt::Arguments<'_>) -> Option<String> {
+    fn admit(&self, now: Instant, line: String) -> Option<String> {
         let mut suppressed = self.suppressed.borrow_mut();
         if !is_over(self.written_at.get(), now) {
             suppressed.add(line);
@@ -277,12 +227,12 @@ struct AddressThrottle {
 }
 
 impl AddressThrottle {
-    fn report(&mut self, now: Instant, event: &str, peer: Peer, line: fmt::Arguments<'_>) {
+    fn report(&mut self, now: Instant, event: &str, peer: Peer, line: String) {
         write(event, &[("address", &peer)], self.admit(now, peer, line));
     }
 
     /// Does the same as [`Throttle::admit`] for a line about `peer`.
-    fn admit(&mut self, now: Instant, peer: Peer, line: fmt::Arguments<'_>) -> Option<String> {
+    fn admit(&mut self, now: Instant, peer: Peer, line: String) -> Option<String> {
         if is_over(self.began_at, now) {
             self.began_at = Some(now);
             self.written.clear();
@@ -321,14 +271,19 @@ fn write(event: &str, fields: &Fields<'_>, line: Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
+
+    fn resolved(line: Option<String>) -> Option<String> {
+        line.map(|line| Language::English.resolve(&line).into_owned())
+    }
 
     #[test]
     fn one_line_in_ten_seconds_is_written_with_the_number_of_suppressed_ones() {
         let throttle = Throttle::default();
         let start = Instant::now();
         let instant = |secs: f64| start + Duration::from_secs_f64(secs);
-        let at = |secs: f64| throttle.admit(instant(secs), format_args!("line at {secs}"));
-        let rest = |secs: f64| throttle.rest(instant(secs));
+        let at = |secs: f64| resolved(throttle.admit(instant(secs), format!("line at {secs}")));
+        let rest = |secs: f64| resolved(throttle.rest(instant(secs)));
         assert_eq!(rest(0.0), None);
         assert_eq!(at(0.0), Some("line at 0".to_owned()));
         assert_eq!((at(0.1), at(9.9)), (None, None));
@@ -350,7 +305,7 @@ mod tests {
         let mut at = |secs: f64, ip: &str| {
             let peer = Peer::Ip(ip.parse().expect("an address"));
             let now = start + Duration::from_secs_f64(secs);
-            throttle.admit(now, peer, format_args!("line"))
+            resolved(throttle.admit(now, peer, "line".to_owned()))
         };
         assert_eq!(at(0.0, "10.0.0.1"), Some("line".to_owned()));
         for _ in 0..100 {
@@ -371,11 +326,11 @@ mod tests {
         assert_eq!(at(10.1, "10.1.0.199"), Some("line".to_owned()));
         assert_eq!((at(10.2, "10.0.0.1"), at(10.3, "10.1.0.199")), (None, None));
         // The last ones are told when their time has come, and the address has had its line.
-        let rest = throttle.rest(start + Duration::from_secs(20));
+        let rest = resolved(throttle.rest(start + Duration::from_secs(20)));
         assert_eq!(rest, Some("line (1 more since the last line)".to_owned()));
         let mut at = |ip: &str| {
             let peer = Peer::Ip(ip.parse().expect("an address"));
-            throttle.admit(start + Duration::from_secs(21), peer, format_args!("line"))
+            resolved(throttle.admit(start + Duration::from_secs(21), peer, "line".to_owned()))
         };
         assert_eq!(
             (at("10.1.0.199"), at("10.0.0.1")),

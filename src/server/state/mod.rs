@@ -3,6 +3,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod log_limit;
+pub(crate) mod log_messages;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 

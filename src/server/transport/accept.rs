@@ -14,13 +14,13 @@ use super::Transport;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::{ACCESS_DENIED, INTERNAL_ERROR};
-use crate::language::in_both;
 use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{ConnectionInfo, NetworkId, Peer};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response;
 use crate::server::state::ServerState;
+use crate::server::state::log_messages::{NOT_ALLOWED, TOO_MANY_CONNECTIONS};
 
 /// How long to wait after the kernel could not accept a connection. Without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -133,7 +133,7 @@ fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option
     let client = ClientAddress::Direct(peer);
     if !state.snapshot.get().access.allows_connection(peer) {
         let rejection = Rejection::Forbidden(ip);
-        state.log.refused(now, rejection.code(), client, peer, "not in --allow");
+        state.log.refused(now, rejection.code(), client, peer, NOT_ALLOWED.with([&peer]));
         return Some(rejection);
     }
     let holder = holder.filter(|it| connections.is_at_share(*it))?;
@@ -143,12 +143,7 @@ fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option
         return None;
     }
     let rejection = Rejection::TooManyConnections(ip, share);
-    let why = in_both(
-        format!(
-            "it has {share} connections, as many as one address can hold (a quarter of --max-connections)"
-        ),
-        format!("它已有 {share} 个连接，达到单个地址的上限（--max-connections 的四分之一）"),
-    );
+    let why = TOO_MANY_CONNECTIONS.with([&share]);
     state.log.refused(now, rejection.code(), client, peer, why);
     Some(rejection)
 }

@@ -55,7 +55,8 @@ fn a_rebound_page_gets_nothing_at_a_loopback_address_whatever_the_listener_is() 
         assert_eq!(ask(address, "/token", "Host: localhost:7200\r\n"), "ok", "{listen}");
         assert_eq!(ask(address, "/token", "Host: 127.0.0.1\r\n"), "ok", "{listen}");
         let stderr = server.stop();
-        let expected = "wxtoken: serve: refused 127.0.0.1: it asked for host evil.example, which is not in --server-name";
+        let expected =
+            ": refused 127.0.0.1: it asked for host evil.example, which is not in --server-name";
         assert!(stderr.contains(expected), "{stderr}");
     }
 }
@@ -193,7 +194,7 @@ fn a_request_that_a_page_of_another_site_causes_is_403_cross_site() {
     let page = server.send(&format!("GET / HTTP/1.1\r\nConnection: close\r\n{link}\r\n"));
     assert_eq!((page.status, page.body.contains(TOKEN)), (200, false));
     let stderr = server.stop();
-    let expected = "wxtoken: serve: refused 127.0.0.1: a page of another site made a browser ask";
+    let expected = ": refused 127.0.0.1: a page of another site made a browser ask";
     assert!(stderr.contains(expected), "{stderr}");
 }
 

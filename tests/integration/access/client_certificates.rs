@@ -112,7 +112,7 @@ fn an_expired_client_certificate_is_refused_on_open_connections_and_by_resumptio
         assert!(resumed.is_closed(), "the connection is closed after the refusal");
     }
     let stderr = server.stop();
-    let expected = "wxtoken: serve: refused 127.0.0.1: Connect again with a new certificate";
+    let expected = "wxtoken: serve: Connect again with a new certificate: refused 127.0.0.1: ";
     assert!(stderr.contains(expected), "{stderr}");
 }
 

@@ -137,7 +137,8 @@ fn a_refusal_behind_a_proxy_names_the_address_of_the_client() {
     }
     assert_eq!(ask(&path, "X-Forwarded-For: 10.1.0.1\r\n").json()["access_token"], TOKEN);
     let stderr = server.stop();
-    let expected = "wxtoken: serve: refused 203.0.113.9 through 127.0.0.2: not in --allow\n";
+    let expected = "wxtoken: serve: Add 203.0.113.9 to --allow, if it may ask: refused 203.0.113.9 through 127.0.0.2: \
+                    not in --allow";
     assert!(stderr.starts_with(expected), "{stderr}");
 }
 
@@ -149,7 +150,8 @@ fn a_refusal_on_sdk_routes_behind_a_proxy_is_logged() {
     server.send(&request(&path, "X-Forwarded-For: 10.1.0.1\r\n"));
     let stderr = server.stop();
     assert!(
-        stderr.contains("serve: refused 127.0.0.1: Ask the server directly, without proxy"),
+        stderr.contains("serve: Ask the server directly, without proxy headers")
+            && stderr.contains(": refused 127.0.0.1: a proxy that is not trusted here"),
         "{stderr}"
     );
 }

@@ -520,10 +520,31 @@ fn the_log_has_the_name_of_the_key_and_never_the_key() {
         let named = stderr.lines().filter(|line| line.ends_with("us php.web-1")).count();
         assert_eq!(named, if verbose.starts_with("-v") { 3 } else { 0 }, "{stderr}");
         // Wrong keys are logged.
-        let refusal =
-            "wxtoken: serve: refused 127.0.0.1: it showed a key that is not in the keys file";
+        let refusal = ": refused 127.0.0.1: it showed a key that is not in the keys file";
         assert_eq!(stderr.contains(refusal), verbose != "-q", "{stderr}");
     }
+}
+
+#[test]
+fn a_key_of_another_account_is_logged_by_its_name_and_at_most_every_ten_seconds() {
+    let key = new_key(&["php"]);
+    let setup = KeysSetup::new(&[&key.line]);
+    let server = setup.serve(&[]);
+    for path in ["/token/shop", "/ticket/shop/jsapi"] {
+        for _ in 0..20 {
+            assert_eq!(server.send(&request(path, &bearer(&key.key))).status, 404);
+        }
+    }
+    let stderr = server.stop();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("its key php")).collect();
+    assert!(!lines.is_empty() && lines.len() < 10, "{stderr}");
+    assert!(
+        lines[0].starts_with("wxtoken: serve: Give it the key of that account, or add the account")
+            && lines[0].contains("(/token/shop)")
+            && lines[0].contains("其访问密钥 php 不能用于所请求的账号"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains(&key.key[4..]), "{stderr}");
 }
 
 #[test]

@@ -463,7 +463,8 @@ fn with_refresh_a_broken_account_does_not_affect_others_and_recovers_at_sighup()
     }
     let broken = server.get("/token/a1");
     assert!(
-        broken.status == 503 && broken.body.contains("a1: a local fault of the server"),
+        broken.status == 503
+            && broken.body.contains("it has a local fault. (there is no good token: a1)"),
         "{}",
         broken.body
     );

@@ -333,6 +333,12 @@ fn a_ticket_type_that_is_not_configured_is_404_and_one_that_is_not_fetched_yet_i
         let never = server.get("/ticket/a0/wx_card");
         assert_eq!((never.status, never.header("retry-after")), (404, None));
         assert_eq!(never.json()["error"], "no_such_ticket");
+        let message = |path: &str| server.get(path).json()["message"].as_str().unwrap().to_owned();
+        assert!(message("/ticket/a0/wx_card").starts_with("On the server, put \"wx_card\""));
+        // No config can have it.
+        let unknown = message("/ticket/a0/foo");
+        assert!(unknown.starts_with("Ask for a ticket of the type jsapi, wx_card: "), "{unknown}");
+        assert!(unknown.contains("请改用 jsapi, wx_card 类型的 ticket："), "{unknown}");
         assert!(never.body.contains("tickets = […]"), "{never:?}");
         let token = server.get("/token/a0").json()["access_token"].as_str().unwrap().to_owned();
         let path = format!("/cgi-bin/ticket/getticket?access_token={token}&type=wx_card");
@@ -376,7 +382,8 @@ fn a_request_for_a_refused_ticket_gets_the_reason_and_when_to_retry() {
     assert_eq!(refused.status, 503);
     let why = refused.json()["message"].as_str().unwrap().to_owned();
     assert!(
-        why.starts_with("there is no live jsapi ticket ") && why.contains("WeChat refused (48001)"),
+        why.starts_with("Give the account or app permission")
+            && why.contains("(there is no live jsapi ticket: a0)"),
         "{why}"
     );
     assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() > 3500, "{refused:?}");
@@ -400,10 +407,7 @@ fn without_a_token_no_ticket_is_requested_and_the_answer_has_the_reason() {
     let refused = server.get("/ticket/a0/jsapi");
     assert_eq!((refused.status, ticket_calls(&wechat)), (503, 0));
     let why = refused.json()["message"].as_str().unwrap().to_owned();
-    assert!(
-        why.starts_with("there is no good token ") && why.contains("WeChat refused (40164)"),
-        "{why}"
-    );
+    assert!(why.starts_with("Add IP ") && why.contains("(there is no good token: a0)"), "{why}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn where_wechat_cannot_be_reached_it_is_said_in_wechats_form_and_nothing_was_sen
     let answer = server.get("/cgi-bin/x?a=S3CR3T");
     assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
     assert!(answer.body.contains("nothing was sent"), "{}", answer.body);
-    eventually("it is logged", || home.has_logged("shop: a call cannot be passed on to WeChat"));
+    eventually("it is logged", || home.has_logged(": a call cannot be passed on to WeChat"));
     assert!(home.has_logged("refused") && !home.has_logged("T0K3N") && !home.has_logged("S3CR3T"));
     let metrics = server.get("/metrics").body;
     assert!(metrics.contains("result=\"unreachable\",errcode=\"0\"} 1"), "{metrics}");

@@ -463,7 +463,8 @@ fn a_thousand_refusals_are_a_few_lines_that_hold_nothing_of_what_was_asked() {
         }
     }
     let stderr = server.stop();
-    assert!(stderr.starts_with("wxtoken: serve: refused 127.0.0.3: not in --allow\n"), "{stderr}");
+    let expected = "wxtoken: serve: Add 127.0.0.3 to --allow, if it may ask: refused 127.0.0.3: not in --allow";
+    assert!(stderr.starts_with(expected), "{stderr}");
     // One in ten seconds, and this takes a few.
     assert!(stderr.lines().count() < 10, "{stderr}");
     assert!(!stderr.contains("K3Y") && !stderr.contains(TOKEN), "{stderr}");

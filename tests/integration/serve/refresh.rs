@@ -155,7 +155,7 @@ fn without_a_writable_document_no_call_is_made_and_clients_are_pointed_to_the_se
         }
         let server = sandbox.serve_refreshing(&[]);
         let (message, seconds) = assert_no_token(&refused_token(&server));
-        assert!(message.contains("of the server") && message.contains("日志"), "{message}");
+        assert!(message.contains("it has a local fault") && message.contains("日志"), "{message}");
         assert!(!message.contains("state") && !message.contains("wx1"), "{message}");
         assert!(seconds <= 3, "{seconds}");
         let stderr = server.stop();

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use hyper::body::Bytes;
 
 use super::text;
-use crate::language::bilingual;
+use crate::message::Message;
 use crate::server::access::AccessError;
 use crate::server::access::peer::Peer;
+use crate::server::state::log_messages;
 
 /// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,36 +96,16 @@ impl GatewayRefusal {
     }
 
     /// Returns what a log line says of the client, for refusals that an operator wants to see; `None` for the others.
-    pub(crate) fn log_line(self) -> Option<&'static str> {
+    pub(crate) fn log_line(self) -> Option<&'static Message<0>> {
         Some(match self {
-            GatewayRefusal::BadPath => bilingual!(
-                "it asked for a path in a form that is not passed on",
-                "它请求的路径形式不予转发"
-            ),
-            GatewayRefusal::KeyInQuery => bilingual!(
-                "it sent a key in a query, where proxies and logs may keep it: make a new one",
-                "它把访问密钥放在查询参数里，可能被代理和日志记录：请更换该访问密钥"
-            ),
-            GatewayRefusal::UnknownKey => bilingual!(
-                "it showed a key that is not in the keys file",
-                "访问密钥文件里没有它的访问密钥"
-            ),
-            GatewayRefusal::UnknownToken => bilingual!(
-                "it sent an access_token that is not handed out to it, or not any more",
-                "它携带的 access_token 不是发给它的，或已停用"
-            ),
-            GatewayRefusal::ForbiddenAccount => bilingual!(
-                "not in the allow of the account whose token it sent",
-                "不在其 token 所属账号的 allow 中"
-            ),
-            GatewayRefusal::Administration => bilingual!(
-                "it called an API of administration, which no key of its own names",
-                "它调用了管理类接口，而其访问密钥未写明该路径"
-            ),
-            GatewayRefusal::ForbiddenApi => bilingual!(
-                "it called an API that its key does not name",
-                "它调用的接口不在其访问密钥指定的范围内"
-            ),
+            GatewayRefusal::BadPath => &log_messages::BAD_PATH,
+            GatewayRefusal::KeyInQuery => &log_messages::KEY_IN_QUERY,
+            GatewayRefusal::UnknownKey => &log_messages::UNKNOWN_KEY,
+            GatewayRefusal::UnknownToken => &log_messages::UNKNOWN_TOKEN,
+            GatewayRefusal::ForbiddenAccount => &log_messages::FORBIDDEN_ACCOUNT_OF_CALL,
+            GatewayRefusal::NoSuchAccount => &log_messages::NO_SUCH_ACCOUNT_OF_CALL,
+            GatewayRefusal::Administration => &log_messages::ADMINISTRATION,
+            GatewayRefusal::ForbiddenApi => &log_messages::FORBIDDEN_API,
             _ => return None,
         })
     }

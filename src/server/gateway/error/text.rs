@@ -1,8 +1,17 @@
 //! Why an admitted call has no answer of WeChat's, and what to do about it: the texts.
 
-use crate::message::texts;
+use crate::message::{notes, texts};
+
+notes! {
+    /// Behind why there is no token.
+    NOT_MADE<1> = "{0} (The call was not made.)", "{0}（该请求未发给微信。）";
+    TOKEN_REFUSED<1> =
+        "{0} (WeChat refuses the token, and it is not replaced now.)", "{0}（微信拒绝该 token，暂时无法更换。）";
+}
 
 texts! {
+    ASKED_FOR_TOKEN =
+        "Ask again: WeChat is being asked for a token.", "请重试：正在向微信获取 token。";
     BODY_TOO_LARGE =
         "Send the body's Content-Length, and it may be larger: without one it may have 24 MiB here.",
         "请携带 Content-Length，即可发送更大的请求体：不带时上限为 24 MiB。";

@@ -61,7 +61,7 @@ impl RequestContext<'_> {
         self.state.counters.refused(refusal.code());
         if let Some(why) = refusal.log_line() {
             let now = self.state.clock.instant().into();
-            self.state.log.refused(now, refusal.code(), self.address, self.peer, why);
+            self.state.log.refused(now, refusal.code(), self.address, self.peer, why.text());
         }
     }
 }

@@ -24,9 +24,10 @@ use self::client_cas::ClientCas;
 pub(super) use self::client_cas::ClientCertificate;
 use self::identity::ServerIdentity;
 use crate::error::{Exit, both};
-use crate::language::{bilingual, in_both};
+use crate::language::bilingual;
 use crate::os::clock::Clock;
 use crate::server::reload::{Make, Reloaded, WatchedFiles};
+use crate::server::state::log_messages;
 #[cfg(test)]
 pub(crate) use pem::ALL as CERTIFICATE_MESSAGES;
 
@@ -226,51 +227,22 @@ pub(super) fn describe_failure(err: &io::Error) -> Option<(&'static str, String)
     use AlertDescription as Alert;
     let err = err.get_ref()?.downcast_ref::<Error>()?;
     Some(match err {
-        Error::NoCertificatesPresented => (
-            "no certificate",
-            bilingual!(
-                "it showed no certificate, and --tls-client-ca asks for one: give it one of these CAs",
-                "它没有出示证书，而 --tls-client-ca 要求证书：请为它配备这些 CA 签发的证书"
-            )
-            .to_owned(),
-        ),
+        Error::NoCertificatesPresented => {
+            ("no certificate", log_messages::NO_CLIENT_CERTIFICATE.text())
+        }
         // Typically a certificate that openssl made without any extension.
-        Error::InvalidCertificate(CertificateError::Other(why)) => (
-            "unfit certificate",
-            in_both(
-                format!(
-                    "its certificate is not fit for a client ({why}): make one of version 3 that is no CA's own"
-                ),
-                format!("它的证书不能用作客户端证书（{why}）：请签发版本 3 且不是 CA 的证书"),
-            ),
-        ),
-        Error::InvalidCertificate(why) => (
-            "invalid certificate",
-            format!(
-                "{}: {why}",
-                bilingual!(
-                    "its certificate does not hold against --tls-client-ca",
-                    "它的证书未通过 --tls-client-ca 的校验"
-                )
-            ),
-        ),
+        Error::InvalidCertificate(CertificateError::Other(why)) => {
+            ("unfit certificate", log_messages::UNFIT_CERTIFICATE.with([why]))
+        }
+        Error::InvalidCertificate(why) => {
+            ("invalid certificate", log_messages::INVALID_CERTIFICATE.quoting([], why))
+        }
         Error::AlertReceived(
             alert @ (Alert::UnknownCA
             | Alert::BadCertificate
             | Alert::CertificateExpired
             | Alert::CertificateUnknown),
-        ) => (
-            "distrust",
-            in_both(
-                format!(
-                    "it does not trust the certificate in --tls-cert ({alert:?}): see that it is still valid, for the name \
-                     that is asked for, and that its issuers' certificates are behind it"
-                ),
-                format!(
-                    "对方不接受 --tls-cert 的证书（{alert:?}）：请检查证书是否有效、域名是否一致，以及签发者的证书是否依次写在其后"
-                ),
-            ),
-        ),
-        _ => ("other", err.to_string()),
+        ) => ("distrust", log_messages::DISTRUSTED.with([&format!("{alert:?}")])),
+        _ => ("other", log_messages::NO_HANDSHAKE.quoting([], err)),
     })
 }
