@@ -406,8 +406,131 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc;
 
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::error::Exit;
+    use crate::model::errcode::{CallKind, Platform, Refusal};
+
+    /// A source with scripted answers.
+    #[derive(Default)]
+    struct Scripted(RefCell<VecDeque<Result<(), UpstreamError>>>);
+
+    impl TokenSource for Scripted {
+        fn request_token(&self, _: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
+            let answer = self.0.borrow_mut().pop_front().expect("no further request");
+            answer.map(|()| IssuedToken {
+                token: Secret::new("T1".to_owned()),
+                expires_in: Duration::from_secs(7200),
+            })
+        }
+    }
+
+    fn refused(code: i64) -> UpstreamError {
+        let kind = CallKind::RequestsStableToken;
+        UpstreamError::Refused(Refusal::new(code, "no", kind, Platform::Official))
+    }
+
+    /// What is recorded of requests in these modes, each with its answer.
+    struct Recorded {
+        counts_as_forced: bool,
+        ended_forced: bool,
+        attempts: Vec<(&'static str, i64)>,
+        told: usize,
+    }
+
+    fn record(
+        rules: Rules,
+        requests: impl IntoIterator<Item = (RefreshMode, Result<(), UpstreamError>)>,
+    ) -> Recorded {
+        let (news, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let scripted = Scripted::default();
+        let source = RecordingSource {
+            source: &scripted,
+            rules,
+            may_force: true,
+            counts_as_forced: Cell::new(false),
+            ended_forced: Cell::new(false),
+            attempts: RefCell::default(),
+            news: &news,
+        };
+        for (mode, answer) in requests {
+            scripted.0.borrow_mut().push_back(answer);
+            let _ = source.request_token(mode, Duration::from_secs(1));
+        }
+        Recorded {
+            counts_as_forced: source.counts_as_forced.get(),
+            ended_forced: source.ended_forced.get(),
+            attempts: source.attempts.take(),
+            told: std::iter::from_fn(|| told.try_recv().ok()).count(),
+        }
+    }
+
+    #[test]
+    fn a_request_counts_against_the_quota_of_forced_ones_if_it_may_have_minted_as_these_do() {
+        use RefreshMode::{Forced, Normal};
+        let lost = || UpstreamError::unreachable("no answer in time", true, true);
+        for (rules, mode, expected) in [
+            (Rules::Stable, Normal, false),
+            (Rules::Stable, Forced, true),
+            (Rules::Classic, Normal, true),
+            (Rules::Work, Normal, true),
+            (Rules::Mirror, Normal, false),
+            (Rules::Mirror, Forced, false),
+        ] {
+            for (answer, may_have_minted) in
+                [(Ok(()), true), (Err(lost()), true), (Err(refused(45009)), false)]
+            {
+                let what = format!("{rules:?} {mode:?} {answer:?}");
+                let recorded = record(rules, [(mode, answer)]);
+                assert_eq!(recorded.counts_as_forced, expected && may_have_minted, "{what}");
+                assert_eq!(recorded.ended_forced, mode == Forced, "{what}");
+            }
+        }
+        let recorded =
+            record(Rules::Stable, [(Forced, Err(lost())), (Normal, Err(refused(45009)))]);
+        assert!(recorded.counts_as_forced && !recorded.ended_forced, "the last was a normal one");
+    }
+
+    #[test]
+    fn each_request_is_recorded_by_its_result_and_told_of_if_it_failed() {
+        let unreachable = UpstreamError::unreachable("no route", true, false);
+        let malformed = UpstreamError::Malformed("an empty body".to_owned());
+        let answers = [Err(refused(-1)), Err(UpstreamError::Status(502)), Err(unreachable)];
+        let more = [Err(malformed), Err(UpstreamError::Expired), Ok(())];
+        let requests = answers.into_iter().chain(more).map(|it| (RefreshMode::Normal, it));
+        let recorded = record(Rules::Stable, requests);
+        let expected =
+            [("refused", -1), ("http_status", 0), ("unreachable", 0), ("nonsense", 0), ("ok", 0)];
+        assert_eq!(recorded.attempts, expected);
+        assert_eq!(recorded.told, 4);
+    }
+
+    #[test]
+    fn a_forced_request_that_is_not_allowed_is_withheld_and_not_recorded() {
+        let (news, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let scripted = Scripted::default();
+        let source = RecordingSource {
+            source: &scripted,
+            rules: Rules::Stable,
+            may_force: false,
+            counts_as_forced: Cell::new(false),
+            ended_forced: Cell::new(false),
+            attempts: RefCell::default(),
+            news: &news,
+        };
+        let result = source.request_token(RefreshMode::Forced, Duration::from_secs(1));
+        assert!(matches!(result, Err(UpstreamError::Withheld)), "{result:?}");
+        assert!(source.attempts.take().is_empty() && told.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_job_that_fails_for_a_reason_of_this_machine_says_so() {
+        let report = JobReport::failed(Exit::Failure.error("no thread"));
+        let Some(Err(RefreshError::Local(why))) = report.outcome else { panic!("{report:?}") };
+        assert_eq!(why.to_string(), "no thread");
+        assert!(!report.counts_as_forced && !report.ended_forced && report.attempts.is_empty());
+    }
 
     #[test]
     fn a_job_waits_for_files_that_hang_no_further_and_they_are_read_once() {

@@ -362,6 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn among_however_many_that_reported_before_a_client_is_remembered() {
+        let start = Instant::now();
+        let mut quota = ProbeQuota::new(start);
+        let at = |n: usize| start + REPORT_INTERVAL * n as u32;
+        for n in 0..MAX_CLIENTS {
+            assert_eq!(quota.take(ProbeReason::Report, &key(&n.to_string()), at(n)), Ok(()));
+        }
+        // All but the last few have all of theirs again.
+        let now = at(MAX_CLIENTS + BURST as usize);
+        let taken = (0..BURST).filter(|_| quota.take(ProbeReason::Report, &key("a"), now).is_ok());
+        assert_eq!(taken.count(), CLIENT_BURST as usize);
+    }
+
+    #[test]
     fn a_report_that_was_right_costs_its_client_nothing() {
         let now = Instant::now();
         let mut quota = ProbeQuota::new(now);

@@ -208,6 +208,10 @@ fn on_schedule_a_token_is_refreshed_at_its_margin_and_never_otherwise() {
         let intervals: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(at.len(), 3, "{at:?}");
         assert!(intervals.iter().all(|span| (6900..=6902).contains(span)), "{at:?}");
+        let status = fixture.scheduler.status();
+        assert_eq!(status.attempts, [("ok", 0, 3)]);
+        assert!(status.succeeded_at.is_some() && status.next_at.is_some());
+        assert!(status.hook.is_none() && status.trouble_hook.is_none(), "there are none");
     });
 }
 

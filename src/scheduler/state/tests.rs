@@ -746,6 +746,9 @@ fn a_dead_token_that_cannot_be_replaced_today_is_trouble_and_one_that_can_in_a_m
     account.found_dead("T1");
     let cause = account.state.cause(account.now()).flatten().expect("a cause");
     assert!(cause.message.contains("as often as a day allows"), "{}", cause.message);
+    let mut account = SimulatedAccount::on(Rules::Stable);
+    account.use_up_the_day(FORCED_PER_DAY_ON_STABLE);
+    assert_eq!(account.state.cause(account.now()), None, "the last token is good");
 }
 
 #[test]
