@@ -117,7 +117,7 @@ mod tests {
             ),
             (
                 "wxtoken fetch --timeout soon",
-                "的值 soon 无效：请写 90s、30m、2h 这样的时长：格式不对。\n",
+                "的值 soon 无效：请填写 90s、30m、2h 这样的时长：格式不对。\n",
             ),
             ("wxtoken fetch --timeout", "错误：--timeout <DUR> 需要一个值。\n"),
             ("wxtoken key", "错误：缺少 <NAME>。\n"),

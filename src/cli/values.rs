@@ -8,25 +8,25 @@ use crate::message::texts;
 texts! {
     NO_DURATION =
         "Write a duration like 90s, 30m or 2h: this is not one",
-        "请写 90s、30m、2h 这样的时长：格式不对";
+        "请填写 90s、30m、2h 这样的时长：格式不对";
     TOO_LONG =
         "Write a day at most: this is longer",
-        "请写一天以内的时长：超过一天";
+        "请设为一天以内：超过一天";
     ZERO =
         "Write more than zero: this is no time at all",
-        "请写大于零的时长：为零";
+        "请设为大于零的时长：时长为零";
     NO_SDK_LIFE =
         "Write 61s to 2h: with less, SDKs keep no token",
-        "请写 61s 至 2h：再少，SDK 就不缓存 token";
+        "请设为 61s 至 2h：再短，SDK 就不缓存 token";
     NO_CONNECTIONS =
         "Write a number, 1 to 1000000: this is not one",
-        "请写 1 至 1000000 的数字：不在此范围";
+        "请填写 1 至 1000000 的数字：不在此范围";
     NO_DAYS =
         "Write a number of days, 1 to 825: this is not one",
-        "请写 1 至 825 的天数：不在此范围";
+        "请填写 1 至 825 的天数：不在此范围";
     OCTAL =
         "Write three or four octal digits, like 0640: this is something else",
-        "请写三位或四位八进制数字，如 0640：格式不对";
+        "请填写三位或四位八进制数字，如 0640：格式不对";
     NOT_FOR_OWNER =
         "Let the owner read and write it (06..): without that it cannot be replaced",
         "请允许属主读写（06..）：否则无法替换";

@@ -173,7 +173,7 @@ messages! {
     }
     MOCK_LISTEN<1> {
         "Write ADDRESS:PORT, like 127.0.0.1:0.", "--listen {0} is not one";
-        "请写 ADDRESS:PORT，如 127.0.0.1:0。", "--listen {0} 格式不对";
+        "请填写 ADDRESS:PORT，如 127.0.0.1:0。", "--listen {0} 格式不对";
     }
     MOCK_FOREIGN<1> {
         "Give an address of this host alone, like 127.0.0.1:0.",
@@ -182,7 +182,7 @@ messages! {
     }
     MOCK_ACCOUNT<2> {
         "Write APPID:SECRET.", "--account number {0}: {1}";
-        "请写 APPID:SECRET。", "第 {0} 个 --account：{1}";
+        "请填写 APPID:SECRET。", "第 {0} 个 --account：{1}";
     }
     MOCK_FAULT<2> {
         "See wxtoken mock --help for all faults.", "--fault {0}: {1}";
@@ -190,7 +190,7 @@ messages! {
     }
     MOCK_LIFE<0> {
         "Give --life 1s or more.", "WeChat counts in whole seconds";
-        "请写 --life 1s 或更长。", "微信以整秒计";
+        "请用 --life 1s 或更长。", "微信以整秒计";
     }
     CA_CANNOT_SIGN<0> {
         "Please report it.", "cannot sign";

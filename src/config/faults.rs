@@ -16,10 +16,10 @@ texts! {
         "请填写内容，或去掉该项：为空";
     EMPTY_PATH =
         "Write a path: it is empty",
-        "请写路径：为空";
+        "请填写路径：为空";
     LARGE_NUMBER =
         "Write a smaller number: it is too large",
-        "请写较小的数字：数字过大";
+        "请填写较小的数字：数字过大";
     EMPTY =
         "Write something, or leave it out: it is empty",
         "请填写内容，或去掉该项：为空";
@@ -33,10 +33,10 @@ texts! {
         "请使用简短的账号名：形似 AppSecret";
     INVALID_APPID =
         "Write the AppID, like wx0123456789abcdef: this is not an AppID, which has letters, digits, - and _",
-        "请写 AppID，如 wx0123456789abcdef：格式不对，只能含字母、数字、- 和 _";
+        "请填写 AppID，如 wx0123456789abcdef：格式不对，只能含字母、数字、- 和 _";
     APPID_LIKE_SECRET =
         "Write the AppID, like wx0123456789abcdef: this has the form of an AppSecret, and is not an AppID",
-        "请写 AppID，如 wx0123456789abcdef：形似 AppSecret，不是 AppID";
+        "请填写 AppID，如 wx0123456789abcdef：形似 AppSecret，不是 AppID";
     NOT_OF_MIRROR =
         "Leave it out: it is for an account that asks WeChat itself, and `from` names another wxtoken, which does that",
         "请去掉该项：它用于直接访问微信的账号，而 from 指定了另一个 wxtoken";
@@ -48,7 +48,7 @@ texts! {
         "每种类型请只写一次：有重复";
     EMPTY_PROGRAM =
         "Write a program as the first word: it is empty",
-        "第一项请写程序：为空";
+        "第一项请填写程序：为空";
     SHELL_LINE =
         "Write a list, like [\"systemctl\", \"reload\", \"app\"]: it is no line for a shell",
         "请写成列表，如 [\"systemctl\", \"reload\", \"app\"]：不经 shell 运行";
@@ -56,7 +56,7 @@ texts! {
     // Documents.
     NO_FILE_NAME =
         "Write the path of a file: this is not a file's name",
-        "请写文件的路径：不是文件名";
+        "请填写文件的路径：不是文件名";
     OWN_LOCK =
         "End it in .json: it would be its own lock",
         "请以 .json 结尾：否则与其锁文件同名";
@@ -85,7 +85,7 @@ texts! {
         "请写上 format = \"text\" 或 \"json-string\"：没有 format";
     INVALID_KEY =
         "Write a key of printable ASCII without blanks, 256 at most: this is not one",
-        "请写由可见 ASCII 字符组成的键，不含空格，最多 256 个字符：格式不对";
+        "请填写由可见 ASCII 字符组成的键，不含空格，最多 256 个字符：格式不对";
     KEY_OF_ALL =
         "Put {appid} or {account} into it: two accounts would have one key",
         "请在其中加入 {appid} 或 {account}：否则两个账号会使用同一个键";
@@ -94,11 +94,11 @@ texts! {
         "花括号中只能写 {appid} 或 {account}：有其他内容";
     UNKNOWN_FORMAT =
         "Write text or json-string: there is no such format",
-        "请写 text 或 json-string：没有这种格式";
+        "请填写 text 或 json-string：没有这种格式";
     INVALID_PREFIX =
         "Write letters, digits, and : _ - . /, 64 at most: this is no prefix of keys",
-        "请写字母、数字及 : _ - . /，最多 64 个字符：前缀格式不对";
+        "请填写字母、数字及 : _ - . /，最多 64 个字符：前缀格式不对";
     LONG_TIMEOUT =
         "Write 10s at most: a refresh cannot wait longer",
-        "请写 10s 以内：刷新不能等待更久";
+        "请设为 10s 以内：刷新不能等待更久";
 }

@@ -50,7 +50,7 @@ messages! {
     }
     UNEXPECTED<2> {
         "Write {0}.", "found {1}";
-        "请写{0}。", "实为{1}";
+        "请填写{0}。", "实为{1}";
     }
     UNKNOWN_KEY<1> {
         "Correct it, or leave it out.", "there is no such key; there are {0}";

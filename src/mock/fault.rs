@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::language::{bilingual, in_both};
+
 /// What goes wrong; [`FAULTS`] describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
@@ -219,9 +221,10 @@ impl FromStr for MockFault {
             None => (None, text),
             Some((name, rest)) => {
                 let known = CALL_GROUPS.iter().find(|(known, _)| *known == name);
-                let (_, group) = known.ok_or(
+                let (_, group) = known.ok_or(bilingual!(
                     "before /, the calls that it is to strike: expected token, probe, ticket or api",
-                )?;
+                    "/ 之前应为请求的类别：token、probe、ticket 或 api"
+                ))?;
                 (Some(*group), rest)
             }
         };
@@ -231,9 +234,10 @@ impl FromStr for MockFault {
                 let times = times.parse().ok().filter(|times| *times > 0);
                 (
                     text,
-                    Some(times.ok_or(
+                    Some(times.ok_or(bilingual!(
                         "after @, how many calls it is to strike: expected a number from 1",
-                    )?),
+                        "@ 之后应为故障的次数，从 1 起"
+                    ))?),
                 )
             }
         };
@@ -243,15 +247,27 @@ impl FromStr for MockFault {
         };
         let Some(entry) = FAULTS.iter().find(|entry| entry.name == name) else {
             let forms: Vec<String> = FAULTS.iter().map(FaultEntry::form).collect();
-            return Err(format!("no such fault; there are {}", forms.join(", ")));
+            let forms = forms.join(", ");
+            return Err(in_both(
+                format!("no such fault; there are {forms}"),
+                format!("没有这种故障；可用的有 {forms}"),
+            ));
         };
         let number = match (entry.number, number) {
             (None, None) => 0,
-            (None, Some(_)) => return Err(format!("{name} takes no number")),
+            (None, Some(_)) => {
+                return Err(in_both(format!("{name} takes no number"), format!("{name} 不带数字")));
+            }
             (Some(_), number) => number
                 .and_then(|number| number.parse().ok())
                 .filter(|number| entry.accepts(*number))
-                .ok_or_else(|| format!("expected {}, like {}", entry.form(), entry.example()))?,
+                .ok_or_else(|| {
+                    let (form, example) = (entry.form(), entry.example());
+                    in_both(
+                        format!("expected {form}, like {example}"),
+                        format!("应为 {form}，如 {example}"),
+                    )
+                })?,
         };
         Ok(MockFault { kind: entry.kind, number, group, times })
     }
@@ -274,6 +290,7 @@ impl fmt::Display for MockFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
 
     #[test]
     fn the_example_of_every_fault_parses_and_is_displayed_as_typed() {
@@ -318,7 +335,10 @@ mod tests {
 
     #[test]
     fn an_invalid_fault_is_refused_with_the_syntax() {
-        let no = |text: &str| text.parse::<MockFault>().unwrap_err();
+        let no = |text: &str| {
+            let why = text.parse::<MockFault>().unwrap_err();
+            Language::English.resolve(&why).into_owned()
+        };
         for wrong in ["", "none", "Errcode:1", "hangs", "hang ", "errcode :1"] {
             assert!(
                 no(wrong).starts_with(

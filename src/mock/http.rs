@@ -29,6 +29,7 @@ use super::fault::{CallGroup, FAULTS, FaultEntry, FaultKind, MockFault};
 use super::routes::{ApiCall, MockRequest, UPLOAD};
 use super::rules::MockWeChat;
 use super::wire::WireAction;
+use crate::language::Language;
 use crate::log;
 use crate::model::secret::Secret;
 use crate::os::clock::Clock;
@@ -269,7 +270,10 @@ impl MockServer {
                         self.fault.set(fault);
                         MockAnswer::text(200, fault_line(fault))
                     }
-                    Err(why) => MockAnswer::text(400, why + "\n"),
+                    Err(why) => {
+                        let why = Language::English.resolve(&why);
+                        MockAnswer::text(400, format!("{why}\n"))
+                    }
                 }
             }
             ("kill", &Method::POST) => {

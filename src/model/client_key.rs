@@ -31,7 +31,7 @@ const ALL_ACCOUNTS: &str = "*";
 texts! {
     INVALID_LINE =
         "Write NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints: this is another one",
-        "请写 NAME SHA256 [ACCOUNT,… [API,…]]，即 `wxtoken key` 输出的那一行：格式不对";
+        "请填写 NAME SHA256 [ACCOUNT,… [API,…]]，即 `wxtoken key` 输出的那一行：格式不对";
     INVALID_NAME =
         "Correct the name: it begins with a letter or digit, and has no more than 64 letters, digits, '.', '_' and '-'",
         "请更正名称：须以字母或数字开头，且只含字母、数字、.、_、-，最多 64 个字符";
@@ -50,14 +50,14 @@ texts! {
         "账号之间、接口之间请用逗号分隔，不加空格：有第五列";
     KEY_INSTEAD_OF_DIGEST =
         "Put the line of `wxtoken key` here, with the key's SHA-256: this looks like the key itself",
-        "请写 `wxtoken key` 输出的 line 一行（SHA-256）：这里像是访问密钥本身";
+        "请填写 `wxtoken key` 输出的 line 一行（SHA-256）：这里像是访问密钥本身";
     LABEL_INCLUDED =
         "Leave out the word `line:`: the line begins after it",
         "请去掉 `line:`：该行从其后开始";
     INVALID_API =
         "Write `all`, or paths such as /cgi-bin/message, separated by commas without blanks: a path has letters, digits, '_', \
          '-' and '.'",
-        "请写 all，或 /cgi-bin/message 这样的路径，以逗号分隔，不加空格：路径只含字母、数字、_、-、.";
+        "请填写 all，或 /cgi-bin/message 这样的路径，以逗号分隔，不加空格：路径只含字母、数字、_、-、.";
 }
 
 /// The SHA-256 of a key.

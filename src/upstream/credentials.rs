@@ -51,7 +51,7 @@ messages! {
     }
     NO_SECRET_IN_CONFIG<2> {
         "Give secret_file, or a systemd credential named {0}.secret{1}.", "no AppSecret";
-        "请写 secret_file，或提供名为 {0}.secret 的 systemd 凭据{1}。", "没有 AppSecret";
+        "请设置 secret_file，或提供名为 {0}.secret 的 systemd 凭据{1}。", "没有 AppSecret";
     }
     NO_STDIN<1> {
         "Pipe it in, or name a file.", "cannot read {0}";

@@ -10,7 +10,7 @@ messages! {
     }
     NO_SERVE<0> {
         "Write an address of this host and a port, like 10.0.0.5:7200, or unix:PATH.", "--serve: this is not one";
-        "请写本机地址和端口，如 10.0.0.5:7200，或 unix:PATH。", "--serve 格式不对";
+        "请填写本机地址和端口，如 10.0.0.5:7200，或 unix:PATH。", "--serve 格式不对";
     }
     NEEDS_ALLOW<0> {
         "Say who may ask, like --allow 10.0.0.0/8.", "--serve: other hosts reach this address";
@@ -44,7 +44,7 @@ messages! {
     }
     WHICH_NAME<1> {
         "Give --name.", "which of {0} is it?";
-        "请写 --name。", "是 {0} 中的哪一个？";
+        "请用 --name 指定。", "是 {0} 中的哪一个？";
     }
     OTHER_OF_UNITS<1> {
         "Set that one up first, with --secret-file and its AppSecret.",

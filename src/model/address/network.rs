@@ -9,7 +9,7 @@ use crate::message::messages;
 messages! {
     BEYOND_PREFIX<2> {
         "Write {0} or {1}.", "bits are set beyond the prefix";
-        "请写 {0} 或 {1}。", "网络地址的主机位不为 0";
+        "请改为 {0} 或 {1}。", "网络地址的主机位不为 0";
     }
 }
 

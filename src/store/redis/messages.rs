@@ -29,7 +29,7 @@ messages! {
     // What it answers.
     WANTS_PASSWORD<0> {
         "Give [redis] password_file.", "it wants a password";
-        "请写 [redis] password_file。", "需要密码";
+        "请设置 [redis] password_file。", "需要密码";
     }
     WRONG_PASSWORD<0> {
         "Correct [redis] user and password_file.", "it refuses user or password";
@@ -55,7 +55,7 @@ messages! {
     }
     REPLICA<0> {
         "Name the primary, or its sentinels.", "it is a replica, which cannot be written";
-        "请写主节点，或其 sentinel。", "它是从节点，不能写入";
+        "请填写主节点，或其 sentinel。", "它是从节点，不能写入";
     }
     NO_MEMORY<0> {
         "Raise its maxmemory.", "it has no memory left for writing";
@@ -79,7 +79,7 @@ messages! {
     }
     CLUSTER<0> {
         "Name one Redis, or sentinels.", "it is a Redis Cluster, which is not supported";
-        "请写单个 Redis，或 sentinel。", "它是 Redis Cluster，不支持";
+        "请填写单个 Redis，或 sentinel。", "它是 Redis Cluster，不支持";
     }
     OTHER_TYPE<0> {
         "Remove that key, or give another [redis] prefix or also key.", "a key of ours holds something else";
