@@ -8,11 +8,11 @@ use anyhow::Result;
 
 use super::{Finding, Verdict, messages};
 use crate::error::Exit;
-use crate::model::document::rfc3339;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::ca_store::CaStore;
 use crate::os::hook::Hook;
+use crate::os::local_time::local;
 use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
 use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
@@ -116,8 +116,8 @@ pub(crate) fn other_secret() -> Finding {
 /// Answers that were lost within a day, on the API where each costs a token.
 pub(crate) fn lost_answers(lost: &LostAnswers) -> Finding {
     let LostAnswers { count, last_at, next_at } = lost;
-    let next = next_at.map(|at| messages::NEXT_REQUEST.with([&rfc3339(at)])).unwrap_or_default();
-    let values = [count as &dyn Display, &rfc3339(*last_at), &next];
+    let next = next_at.map(|at| messages::NEXT_REQUEST.with([&local(at)])).unwrap_or_default();
+    let values = [count as &dyn Display, &local(*last_at), &next];
     Finding::notice("record", &messages::ANSWERS_LOST, values)
 }
 

@@ -41,8 +41,8 @@ notes! {
         "{0} is no longer WeChat's current token, and dies in minutes with {1} left, replaced some time after {2}",
         "{0} 已不是微信当前的 token，数分钟内失效（本应还有 {1}，在 {2} 之后被更换）";
     TICKET_LIVE<2> = "{0} has {1} left", "{0} 剩余 {1}";
-    REFRESHED<1> = "last asked for {0} ago", "上次获取在 {0} 之前";
-    NEXT_REQUEST<1> = "; the next request follows at {0}", "；下次请求在 {0}";
+    REFRESHED<1> = "last asked for {0} ago", "上次获取于 {0} 前";
+    NEXT_REQUEST<1> = "; the next request follows at {0}", "；下次请求时间为 {0}";
 }
 
 messages! {
@@ -98,13 +98,13 @@ messages! {
         "See what cuts connections off (proxy, firewall, network), or set api = \"stable\", where asking again costs none.",
         "answers of WeChat lost within a day: {0}, the last at {1}; each may have cost a token{2}";
         "请排查代理、防火墙与网络，或改用 api = \"stable\"（重复请求不消耗 token）。",
-        "24 小时内有 {0} 次未收到微信的应答，最近一次在 {1}；每次都可能消耗一个 token{2}";
+        "24 小时内有 {0} 次未收到微信的应答，最近一次为 {1}；每次都可能消耗一个 token{2}";
     }
     HOOK_UNUSABLE<3> {
         "Name the program by its path, seen from the config, or one in the PATH of the user that runs fetch; and let that \
          user execute it.",
         "{0} cannot run {1}: {2}";
-        "请写程序的路径（相对于配置文件），或运行 fetch 的用户 PATH 中的程序，并确认该用户有执行权限。",
+        "请填写程序的路径（相对于配置文件），或运行 fetch 的用户 PATH 中的程序，并确认该用户有执行权限。",
         "{0} 无法运行 {1}：{2}";
     }
     LOCK_HELD<1> {
@@ -174,7 +174,7 @@ messages! {
     KILLED_AT_WECOM<2> {
         "Look at the app in WeCom's console. Replace it now: {1}; serve --refresh does so when a client tells it.",
         "{0}: the app's secret was reset, or the app was disabled";
-        "请在企业微信管理后台「应用管理」中查看该应用的 Secret 与状态。请立即更换：{1}；serve --refresh 收到调用方报告后会自动更换。",
+        "请在企业微信管理后台“应用管理”中查看该应用的 Secret 与状态。请立即更换：{1}；serve --refresh 收到调用方报告后会自动更换。",
         "{0}：应用的 Secret 已被重置，或应用已停用";
     }
     SOURCE_IS_AHEAD<2> {
@@ -233,6 +233,6 @@ messages! {
         "See whether cron, the timer (systemctl list-timers) or serve --refresh runs, and what it said last.",
         "last asked for {0} ago, and due since {1}: not asked for since";
         "请确认 cron、systemd 定时器（systemctl list-timers）或 serve --refresh 正在运行，并查看其最近的日志。",
-        "上次获取在 {0} 之前，{1} 起就应刷新，至今未刷新";
+        "上次获取于 {0} 前，{1} 起就应刷新，至今未刷新";
     }
 }

@@ -10,11 +10,12 @@ use crate::log::printable;
 use crate::message::command::{command, report_rejected};
 use crate::model::account::Account;
 use crate::model::api::Rules;
-use crate::model::document::{CLASSIC_OVERLAP, Document, rfc3339};
+use crate::model::document::{CLASSIC_OVERLAP, Document};
 use crate::model::errcode::Class;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, Problem, Published};
+use crate::os::local_time::local;
 use crate::os::timestamp::{MAX_CLOCK_SKEW, Timestamp};
 use crate::upstream::{Liveness, UpstreamError};
 
@@ -59,17 +60,17 @@ pub(crate) fn token(
     let values = [&name as &dyn Display, &left];
     match liveness {
         _ if document.left(now).is_zero() => {
-            let expired = rfc3339(document.expires_at(now));
+            let expired = local(document.expires_at(now));
             let fetch = command("fetch", Some(&account.name), &[]);
             let values = [&name as &dyn Display, &expired, &fetch];
             Finding::problem(about, Exit::NoToken, &messages::EXPIRED, values)
         }
         Some(Liveness::Dead) => {
-            let since = rfc3339(document.created_at(now));
+            let since = local(document.created_at(now));
             killed(account, &messages::DEAD.with([&name, &left, &since]))
         }
         _ if current.is_some_and(|it| it.replaces(account.rules, document)) => {
-            let since = rfc3339(document.created_at(now));
+            let since = local(document.created_at(now));
             killed(account, &messages::REPLACED.with([&name, &left, &since]))
         }
         Some(Liveness::Alive) => Finding::good(about, &messages::HONOURED, values),
@@ -142,7 +143,7 @@ pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
     let about = "ticket";
     let finding = match &status.published {
         Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
-            let (expired, fetch) = (rfc3339(*expires_at), command("fetch", None, &[]));
+            let (expired, fetch) = (local(*expires_at), command("fetch", None, &[]));
             let values = [fingerprint as &dyn Display, &expired, &fetch];
             Finding::problem(about, Exit::NoToken, &messages::EXPIRED, values)
         }
@@ -176,7 +177,7 @@ pub(crate) fn schedule(account: &Account, document: &Document, now: Timestamp) -
     if late <= TOLERATED_DELAY {
         return Finding::good(about, &messages::REFRESHED, [&age]);
     }
-    Finding::notice(about, &messages::OVERDUE, [&age, &rfc3339(due_at)])
+    Finding::notice(about, &messages::OVERDUE, [&age, &local(due_at)])
 }
 
 #[cfg(test)]

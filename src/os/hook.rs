@@ -263,7 +263,7 @@ messages! {
     }
     NO_PROGRAM<1> {
         "Give the path of a program, or one that is in PATH.", "{0} is not there; it is run without a shell";
-        "请写程序的路径，或 PATH 中的程序名。", "找不到 {0}（不经 shell 运行）";
+        "请填写程序的路径，或 PATH 中的程序名。", "找不到 {0}（不经 shell 运行）";
     }
     NO_PROCESS<1> {
         "Raise ulimit -u and -n, or TasksMax= and LimitNOFILE= of the unit.", "{0} cannot be run";

@@ -184,6 +184,7 @@ impl<'a> Report<'a> {
             let remedy = remedy.map(|[english, chinese]| style.language.text(english, chinese));
             let ends = what.ends_with(['.', '。', '?', '？']);
             let stop = match style.language {
+                Language::Chinese if ends => "",
                 _ if ends => " ",
                 Language::Chinese => "。",
                 Language::English | Language::Both => ". ",

@@ -618,6 +618,11 @@ fn the_age_of_the_document_shows_whether_fetch_is_scheduled() {
         "problem",
         &["expired at", "see why it was not refreshed in time", "排查"],
     );
+    // In the time of the host's zone.
+    let mut local = sandbox.command(&["check", "-q"]);
+    let local = local.env("TZ", "CST-8").env("WXTOKEN_LANG", "zh").output().unwrap();
+    let shown = String::from_utf8_lossy(&local.stdout);
+    assert!(shown.contains("+08:00 过期") && shown.contains("+08:00 起就应刷新"), "{shown}");
 }
 
 #[test]
