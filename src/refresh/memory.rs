@@ -127,10 +127,11 @@ impl<'a> Turn<'a> {
         self.memory.keeps_honoured.then(probe)
     }
 
-    /// Notes that a request is about to be sent. On classic it mints a token, and its answer counts as lost from now on:
-    /// this process may end before it comes.
+    /// Notes that a request is about to be sent. On classic it mints a token, and on WeCom it may be the one from which a token
+    /// has its age. Its answer counts as lost from now on: this process may end before it comes.
     pub(super) fn note_request(&mut self, at: UtcDateTime) {
-        if self.refresh.rules == Rules::Classic && !has_bug(Bug::LostAnswersNotCounted) {
+        let is_noted = matches!(self.refresh.rules, Rules::Classic | Rules::Work);
+        if is_noted && !has_bug(Bug::LostAnswersNotCounted) {
             self.requested_at = Some(at);
             self.record.note_mint(at);
             self.write();
@@ -154,6 +155,13 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Returns how much of its life a token may have spent that WeCom returned to a request of `at` and that was not published
+    /// before: it was issued in an answer that was lost, to an earlier run, and no answer has come since.
+    pub(super) fn spent(&self, life: Duration, at: UtcDateTime) -> Duration {
+        let since = self.record.lost_since(life, at);
+        since.map_or(Duration::ZERO, |since| (at - since).try_into().unwrap_or_default())
+    }
+
     /// Leaves the record for the next run, if it has changed. The lease is held.
     pub(super) fn write(&mut self) {
         let is_changed = match &self.written {
@@ -172,7 +180,11 @@ impl<'a> Turn<'a> {
         refresh.store.change_record(refresh.appid, refresh.clock, &|record| {
             let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
             record.forget_refusal(&hashes.request);
-            requested_at.iter().for_each(|at| record.note_answer(*at));
+            match refresh.rules {
+                // Another token than this one is issued after it.
+                Rules::Work => record.forget_lost(),
+                _ => requested_at.iter().for_each(|at| record.note_answer(*at)),
+            }
             if memory.is_of_token {
                 record.note_replacement(&document.token, refresh.clock.now().wall);
                 record.note_issued(&document.token, &hashes.secret);

@@ -321,8 +321,12 @@ impl Refresh<'_> {
                         true => self.clock.now(),
                         false => requested_at,
                     };
+                    let spent = turn.as_ref().map_or(Duration::ZERO, |turn| {
+                        let asked_at = answer_lost_since.unwrap_or(requested_at);
+                        turn.spent(issued.expires_in, asked_at.whole_seconds().wall)
+                    });
                     let document =
-                        self.document(issued, requested_at, answer_lost_since, published);
+                        self.document(issued, requested_at, answer_lost_since, spent, published);
                     match document {
                         Some(document) => return Ok(document),
                         None => UpstreamError::Expired,
@@ -366,12 +370,14 @@ impl Refresh<'_> {
     }
 
     /// Returns the document for a token issued to a request of `requested_at`; answers to earlier ones were lost since
-    /// `answer_lost_since`. `None` if the token has expired.
+    /// `answer_lost_since`, and before that for so long that a token may have `spent` this much of its life. `None` if the token
+    /// has expired.
     fn document(
         &self,
         issued: IssuedToken,
         requested_at: Timestamp,
         answer_lost_since: Option<Timestamp>,
+        spent: Duration,
         published: Option<&Document>,
     ) -> Option<Document> {
         let document = |at| Document::new(self.appid, issued.token.clone(), issued.expires_in, at);
@@ -387,7 +393,12 @@ impl Refresh<'_> {
             (Rules::Work, _) if has_bug(Bug::EarlierLostAnswerForgotten) => {
                 Some(document(requested_at))
             }
-            (Rules::Work, _) => Some(document(answer_lost_since.unwrap_or(requested_at))),
+            (Rules::Work, _) => {
+                let document = document(answer_lost_since.unwrap_or(requested_at));
+                let expires_in =
+                    Duration::from_secs(document.expires_in.saturating_sub(spent).as_secs());
+                Some(Document { expires_in, ..document })
+            }
         }
     }
 

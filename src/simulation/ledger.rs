@@ -365,6 +365,10 @@ fn find_nothing(world: &mut World, host: usize) {
         let until = (until - START).as_secs_f64();
         world.fail(format!("promise 2: the token is gone that was promised until {until}"));
     }
+    // WeCom returns it until its end, and its life was counted from the first answer that was lost.
+    if world.options.rules() == Rules::Work && death.is_some_and(|death| death > now) {
+        world.ledger.view(host).nothing_since = Some(now);
+    }
     let patience = world.options.gap();
     let since = *world.ledger.view(host).nothing_since.get_or_insert(now);
     let is_calm = world.wechat.weather == Weather::Fair

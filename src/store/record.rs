@@ -243,6 +243,17 @@ impl Record {
         }
     }
 
+    /// Returns when the first of the requests was sent whose answers were lost, of those in which a token may have been issued
+    /// that has not outlived `life` at `now`.
+    pub(crate) fn lost_since(&self, life: Duration, now: UtcDateTime) -> Option<UtcDateTime> {
+        self.lost.iter().map(|at| at.0).find(|at| now - *at < life)
+    }
+
+    /// Forgets the answers that were lost.
+    pub(crate) fn forget_lost(&mut self) {
+        self.lost.clear();
+    }
+
     /// Returns the answers lost within a day before `now`; `None` if there are none.
     pub(crate) fn lost(&self, now: UtcDateTime) -> Option<LostAnswers> {
         let mut today = self.lost.iter().filter(|at| now - at.0 < DAY);

@@ -319,7 +319,8 @@ fn answers_lost_on_stable_and_work_cost_no_token_and_are_not_rationed() {
             fixture.answer([(); 4].map(|()| lost_answer()));
             fixture.run_with(&upstream, &TokenRequest::Live).unwrap_err();
         }
-        assert_eq!((fixture.requests().len(), fixture.lost()), (120, None));
+        assert_eq!(fixture.requests().len(), 120);
+        assert_eq!(fixture.lost().is_some(), rules == Rules::Work, "it ages the token");
     }
 }
 
@@ -385,4 +386,41 @@ fn answers_lost_on_classic_do_not_ration_what_costs_no_token() {
         let outcome = fixture.run_with(&with_secret("secret"), &TokenRequest::Live);
         assert_eq!(outcome.is_ok(), is_asked, "{rules:?}");
     }
+}
+
+/// WeCom may have issued the token in the first of them, and returns it until its end.
+#[test]
+fn a_wecom_tokens_life_counts_from_the_first_answer_that_was_lost_since_one_came() {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let fixture = Fixture::new([]).on(Rules::Work);
+    let upstream = with_secret("s");
+    let left = || fixture.published().unwrap().left(fixture.clock.now());
+    let run = |answers: Vec<Answer>| {
+        fixture.answer(answers);
+        let ran = fixture.run_with(&upstream, &TokenRequest::Live);
+        fixture.source.answers.borrow_mut().clear();
+        ran
+    };
+    let lost = || (0..4).map(|_| lost_answer()).collect::<Vec<_>>();
+    run(lost()).unwrap_err();
+    fixture.clock.advance(minutes(20) - fixture.clock.elapsed());
+    // What refuses has issued nothing.
+    run((0..4).map(|_| refused(-1)).collect()).unwrap_err();
+    fixture.clock.advance(minutes(30) - fixture.clock.elapsed());
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(Vec::new())));
+    assert!(died.is_err(), "there is no answer");
+    fixture.clock.advance(minutes(90) - fixture.clock.elapsed());
+    run(vec![Ok("T1")]).unwrap();
+    assert_eq!(left(), LIFE - minutes(90));
+    // Another token is issued after this one came.
+    assert_eq!(fixture.lost(), None);
+    fixture.clock.advance(LIFE - fixture.clock.elapsed());
+    run(vec![Ok("T2")]).unwrap();
+    assert_eq!(left(), LIFE);
+    // One that was issued a whole life ago has ended, and is not the one that comes.
+    fixture.clock.advance(LIFE);
+    run(lost()).unwrap_err();
+    fixture.clock.advance(LIFE + minutes(1));
+    run(vec![Ok("T3")]).unwrap();
+    assert!(left() > LIFE - Duration::from_secs(1), "{:?}", left());
 }
