@@ -65,6 +65,19 @@ pub(crate) struct Document {
     /// Whether the place lost this document and got it back from a copy. It may also have lost that another token was
     /// minted.
     pub(crate) is_put_back: bool,
+    /// By which it had been written.
+    pub(crate) written_by: WrittenBy,
+}
+
+/// When the file of a document was written, by the clock of the machine that has it; `None` if that is not known. Says nothing
+/// of what is in it: any two are equal.
+#[derive(Clone, Copy, Debug, Default, Eq)]
+pub(crate) struct WrittenBy(Option<UtcDateTime>);
+
+impl PartialEq for WrittenBy {
+    fn eq(&self, _: &WrittenBy) -> bool {
+        true
+    }
 }
 
 /// The JSON form of a token's document. Unknown fields are ignored.
@@ -136,7 +149,8 @@ impl Document {
     ) -> Document {
         let created_at = asked_at.whole_seconds();
         let appid = appid.to_owned();
-        Document { appid, token, expires_in, created_at, is_put_back: false }
+        let written_by = WrittenBy::default();
+        Document { appid, token, expires_in, created_at, is_put_back: false, written_by }
     }
 
     /// Parses a document of this kind.
@@ -186,7 +200,13 @@ impl Document {
         let token = Secret::new(json.access_token.into_owned());
         let created_at = Timestamp { wall, uptime };
         let is_put_back = json.put_back == Some(true);
-        Ok(Document { appid: json.appid, token, expires_in, created_at, is_put_back })
+        let (appid, written_by) = (json.appid, WrittenBy::default());
+        Ok(Document { appid, token, expires_in, created_at, is_put_back, written_by })
+    }
+
+    /// Returns the document as it stands in a file that was written at `at`, if that is known.
+    pub(crate) fn written_at(self, at: Option<UtcDateTime>) -> Document {
+        Document { written_by: WrittenBy(at), ..self }
     }
 
     /// Returns the document of this kind as one line of JSON.
@@ -225,12 +245,18 @@ impl Document {
     }
 
     /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says. Of a document from the future it is
-    /// what every refresh leaves a token that lives.
+    /// what every refresh leaves a token that lives, until the life is over that it can have had when its file was written.
     pub(crate) fn left(&self, now: Timestamp) -> Duration {
         match self.is_from_future(now) {
-            true => self.expires_in.min(CLASSIC_OVERLAP),
+            true => self.left_since(self.written_by.0, now),
             false => self.stated_left(now),
         }
+    }
+
+    /// Returns the lifetime left of a document from the future that was there at `at`, if that is known.
+    fn left_since(&self, at: Option<UtcDateTime>, now: Timestamp) -> Duration {
+        let age = at.and_then(|at| Duration::try_from(now.wall - at).ok()).unwrap_or_default();
+        self.expires_in.saturating_sub(age).min(CLASSIC_OVERLAP)
     }
 
     /// Returns what is left of the stated lifetime: all of it, of a document from the future.
@@ -263,9 +289,10 @@ impl Document {
 
     /// Returns the document with this much life left, in whole seconds; `None` if it has no more anyway.
     fn shortened_to(&self, left: Duration, now: Timestamp) -> Option<Document> {
-        if self.stated_left(now) <= left {
+        if self.stated_left(now) <= left || self.left(now).is_zero() {
             return None;
         }
+        let left = left.min(self.left(now));
         // A document from the future would not age until its `created_at`.
         let created_at = match now.since(self.created_at).is_negative() {
             true => now.whole_seconds(),
@@ -732,6 +759,30 @@ mod tests {
             assert!(cut.left(at(asked_at)) > secs(298), "not at once: {asked_at}");
             assert_eq!(cut.shortened_to_overlap(at(asked_at)), None, "not twice: {asked_at}");
             assert!(!cut.is_newer_answer_than(&document) && !document.is_newer_answer_than(&cut));
+        }
+    }
+
+    #[test]
+    fn a_token_from_the_future_outlives_no_life_that_began_when_its_file_was_written() {
+        let document = document_created_at("2026-11-22T12:00:00Z");
+        let now = at("2026-11-22T10:00:00Z");
+        for (written, left) in [
+            (None, 300),
+            // The clock was wrong then.
+            (Some("2026-11-22T12:00:01Z"), 300),
+            (Some("2026-11-22T09:59:00Z"), 300),
+            (Some("2026-11-22T08:01:00Z"), 60),
+            (Some("2026-11-22T08:00:00Z"), 0),
+            (Some("2026-11-20T00:00:00Z"), 0),
+        ] {
+            let document = document.clone().written_at(written.and_then(parse_rfc3339));
+            assert_eq!(document.left(now), secs(left), "{written:?}");
+            assert_eq!(document.promise(now, Rules::Classic, MARGIN), secs(left), "{written:?}");
+            assert!(document.is_due(now, Rules::Classic, MARGIN));
+            let cut = document.shortened_to_overlap(now);
+            assert_eq!(cut.map(|cut| cut.left(now)), (left > 0).then_some(secs(left)));
+            // When the clock has come so far, its age is known.
+            assert_eq!(document.left(at("2026-11-22T12:00:00Z")), secs(7200));
         }
     }
 

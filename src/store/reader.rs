@@ -48,7 +48,9 @@ fn read_opened(
     let version = file.version();
     let found = match file.read(MAX_DOCUMENT as u64) {
         Ok(bytes) => {
-            Document::parse(kind, &bytes).map_or_else(|what| damaged(&what), Found::Document)
+            let document = Document::parse(kind, &bytes);
+            let written = document.map(|document| document.written_at(version.modified_at()));
+            written.map_or_else(|what| damaged(&what), Found::Document)
         }
         Err(ReadError::TooLarge(_)) => damaged(&"it is too long"),
         Err(err) => return Err(err).with_context(reading),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use time::UtcDateTime;
+
 use super::disk::{self, Metadata};
 
 /// Identifies one state of a file. It changes when the file is replaced or written.
@@ -27,6 +29,12 @@ impl FileVersion {
             changed: metadata.changed(),
             is_removed: metadata.nlink() == 0,
         }
+    }
+
+    /// Returns when the file was written; `None` for one that an image or an archive has brought without its time.
+    pub(crate) fn modified_at(&self) -> Option<UtcDateTime> {
+        let at = UtcDateTime::from_unix_timestamp(self.modified.0).ok()?;
+        (at.year() > 2000).then_some(at)
     }
 
     /// Returns the version of the file at `path`, or `None` if it cannot be looked at.

@@ -2,6 +2,7 @@
 //! of many tokens, in virtual time.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -146,6 +147,17 @@ fn a_token_from_the_future_is_promised_for_the_overlap_and_replaced() {
     sandbox.publish("T1", 7200, -3600);
     assert_eq!(expires_in(sandbox.run(&["get"])), 300);
     assert_eq!(server.get("/token").json()["expires_in"].as_i64(), Some(300));
+    // It is at least as old as its file.
+    let written = |ago| {
+        let at = std::time::SystemTime::now() - Duration::from_secs(ago);
+        let file = std::fs::File::options().append(true).open(sandbox.document_path()).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    written(7000);
+    assert!((1..=200).contains(&expires_in(sandbox.run(&["get"]))));
+    written(7300);
+    sandbox.run(&["get"]).exits(3);
+    assert_eq!(server.get("/token").status, 503);
     sandbox.run(&["fetch"]).exits(0);
     assert_ne!(sandbox.token(), "T1", "a token from the future is due");
     assert!(expires_in(sandbox.run(&["get"])) > 7100);
