@@ -2,14 +2,12 @@
 //! is due, and the lifetime that may be promised. A ticket's document differs only in one field name. No clock and no
 //! I/O; `now` is an argument.
 
+mod json;
 mod wall_time;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
 use time::UtcDateTime;
 
 use crate::model::api::Rules;
@@ -18,6 +16,7 @@ use crate::model::secret::Secret;
 use crate::os::timestamp::{BootId, MAX_CLOCK_SKEW, Timestamp, Uptime};
 use crate::sabotage::{Bug, has_bug};
 
+use self::json::{TicketDocumentJson, TokenDocumentJson, parse_json};
 pub(crate) use self::wall_time::{parse_rfc3339, rfc3339, whole_seconds};
 
 /// How long WeChat's classic API keeps a token valid after it has issued the next one.
@@ -78,55 +77,6 @@ impl PartialEq for WrittenBy {
     fn eq(&self, _: &WrittenBy) -> bool {
         true
     }
-}
-
-/// The JSON form of a token's document. Unknown fields are ignored.
-#[derive(Deserialize, Serialize)]
-struct TokenDocumentJson<'a> {
-    appid: String,
-    access_token: Cow<'a, str>,
-    expires_in: u64,
-    created_at: String,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    boot_id: Option<String>,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    boottime: Option<f64>,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    put_back: Option<bool>,
-}
-
-/// The JSON form of a ticket's document.
-#[derive(Deserialize, Serialize)]
-struct TicketDocumentJson<'a> {
-    appid: String,
-    ticket: Cow<'a, str>,
-    /// Its presence makes the document a token's, whatever else is in it.
-    #[serde(default, skip_serializing)]
-    access_token: Option<IgnoredAny>,
-    expires_in: u64,
-    created_at: String,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    boot_id: Option<String>,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    boottime: Option<f64>,
-    #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
-    put_back: Option<bool>,
-}
-
-/// Reads a field that other programs may use for something else: then it is as if it were missing.
-fn ours_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    field: D,
-) -> Result<Option<T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Field<T> {
-        Ours(T),
-        Other(IgnoredAny),
-    }
-    Ok(match Field::deserialize(field)? {
-        Field::Ours(value) => Some(value),
-        Field::Other(_) => None,
-    })
 }
 
 /// Why bytes are not a document. Never quotes them, because they may contain a token.
@@ -450,19 +400,6 @@ impl Document {
 pub(crate) fn is_recent(at: UtcDateTime, now: UtcDateTime) -> bool {
     let age = now - at;
     age >= -MAX_CLOCK_SKEW && age < FRESH
-}
-
-/// Only the kind and place of an error: serde_json's own message quotes what it did not expect.
-fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidDocument> {
-    serde_json::from_slice(bytes).map_err(|err| {
-        let what = match err.classify() {
-            _ if bytes.is_empty() => return InvalidDocument("it is empty".to_owned()),
-            serde_json::error::Category::Eof => "it ends too soon",
-            serde_json::error::Category::Data => "a field is missing or of the wrong type",
-            _ => "it is not JSON",
-        };
-        InvalidDocument(format!("{what} (line {}, column {})", err.line(), err.column()))
-    })
 }
 
 /// Whether `text` can be a token: non-empty printable ASCII without spaces, at most 2 KiB.
