@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_without_the_first_byte_of_a_mark_has_none() {
+        for mark in MARKS.iter().chain(&ACTION_MARKS) {
+            let mut bytes = [0; 4];
+            assert_eq!(mark.encode_utf8(&mut bytes).as_bytes()[0], FIRST_BYTE_OF_MARKS);
+        }
+        assert!(is_unresolved(&in_both("a", "b")) && is_unresolved("\u{E003}a\u{E004}"));
+        // This one begins with the same byte, and the other does not.
+        assert!(may_be_unresolved("\u{E123}".as_bytes()) && !is_unresolved("\u{E123}"));
+        assert!(!may_be_unresolved("微信".as_bytes()));
+    }
+
+    #[test]
     fn a_text_of_unknown_readers_is_resolved_when_it_is_written() {
         let address = in_both("Add 1.2.3.4.", "请加入 1.2.3.4。");
         let text = format!("refused: {address} [{}] {}", bilingual!("now", "现在"), "raw 原文");

@@ -433,6 +433,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_holds_for_the_millisecond_in_which_it_was_found_to_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "wx1", "T1");
+        let mut cached = cached(dir.path());
+        let holds = |cached: &CachedDocument, millis| {
+            cached.last_answer(at_millis(millis).uptime).map(|(token, _)| token.expose().to_owned())
+        };
+        assert_eq!(holds(&cached, 5), None, "there is none yet");
+        let (token, answer) = cached.answer(at_millis(5)).unwrap();
+        assert_eq!(holds(&cached, 5).as_deref(), Some(token.expose()));
+        let (_, last) = cached.last_answer(at_millis(5).uptime).unwrap();
+        assert_eq!((last.json, last.life), (answer.json, answer.life));
+        assert_eq!((holds(&cached, 6), cached.last_answer(None).is_none()), (None, true));
+        cached.forget_look();
+        assert_eq!(holds(&cached, 5), None, "the document may be new");
+    }
+
+    #[test]
     fn a_new_token_is_handed_out_at_once_unless_it_belongs_to_another_account() {
         let dir = tempfile::tempdir().unwrap();
         let mut cached = cached(dir.path());
