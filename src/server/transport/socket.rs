@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Shutdown};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::fs::{FileType, Stat};
@@ -22,6 +22,7 @@ use crate::message::{cannot, messages};
 use crate::model::address::listen::Listen;
 use crate::os::fault::{Doing, address_in_use, explain};
 use crate::os::file::dir::Dir;
+use crate::os::network::connect_unix;
 use crate::os::systemd::{self, PassedSocket};
 use crate::server::access::peer::{ConnectionInfo, Peer};
 
@@ -186,6 +187,9 @@ impl BoundSocket {
     }
 }
 
+/// A server that has not taken a connection by then is there, and has too many waiting.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 /// Removes a socket that an earlier run left behind. Fails if there is anything else at `path`.
 fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
     let (dir, name) = Dir::of(path).map_err(|err| explain(err, path, Doing::Writing))?;
@@ -193,7 +197,7 @@ fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
         anyhow::bail!(NO_SOCKET.text());
     }
-    match StdUnixStream::connect(path) {
+    match connect_unix(path, AT_ONCE) {
         Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(dir.remove(name)?),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         // After any other error a process may still be listening.

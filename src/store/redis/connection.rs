@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::protocol::{Answers, RedisCommand, RedisValue};
 use crate::model::address::redis_url::RedisNode;
+use crate::os::network::connect_unix;
 
 /// Why a command brought no answer, or none that is of use.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl RedisConnection {
 
     /// Connects to a socket in the file system.
     pub(super) fn to_unix(path: &Path, timeout: Duration) -> io::Result<RedisConnection> {
-        let socket = SocketKind::Unix(UnixStream::connect(path)?);
+        let socket = SocketKind::Unix(connect_unix(path, timeout)?);
         let stream = RedisStream::Plain(Socket::new(socket, Instant::now() + timeout));
         Ok(RedisConnection::over(stream, timeout))
     }
