@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::language::ACTION_MARKS;
 use crate::message::action;
 use crate::os::descriptors::shortage;
 
@@ -181,7 +182,7 @@ impl std::error::Error for Explained {}
 
 /// Adds to an error about `path` what to do, marked for [`crate::message::action_first`]. Its kind stays.
 pub(crate) fn explain(err: io::Error, path: &Path, doing: Doing) -> io::Error {
-    if err.get_ref().is_some_and(|inner| inner.is::<Explained>()) {
+    if has_action(&err) {
         return err;
     }
     let action = advise(&err, path, doing);
@@ -190,10 +191,15 @@ pub(crate) fn explain(err: io::Error, path: &Path, doing: Doing) -> io::Error {
 
 /// Returns the error with what to do about it, for a message.
 pub(crate) fn explained(err: &io::Error, path: &Path, doing: Doing) -> String {
-    match err.get_ref() {
-        Some(inner) if inner.is::<Explained>() => err.to_string(),
-        _ => format!("[{err}] {}", advise(err, path, doing)),
+    match has_action(err) {
+        true => err.to_string(),
+        false => format!("[{err}] {}", advise(err, path, doing)),
     }
+}
+
+/// Whether an error says what to do already: it is one of ours, which knows more than its kind tells.
+fn has_action(err: &io::Error) -> bool {
+    err.get_ref().is_some_and(|inner| inner.to_string().contains(ACTION_MARKS[0]))
 }
 
 /// Returns what to do about an error about `path`, marked.

@@ -349,7 +349,10 @@ pub(crate) fn open_own_in(dir: &Dir, name: &OsStr, access: Access) -> io::Result
     };
     let (file, metadata) = match open_regular(dir, name, flags | OFlags::NOFOLLOW) {
         Ok((file, metadata)) if metadata.nlink() <= 1 => (file, metadata),
-        Err(ReadError::Io(err)) => return Err(err),
+        // A symbolic link is refused with ELOOP, open(2).
+        Err(ReadError::Io(err)) if Errno::from_io_error(&err) != Some(Errno::LOOP) => {
+            return Err(err);
+        }
         _ => return Err(io::Error::other(NOT_ALONE.text())),
     };
     match protection::is_planted(dir, metadata.uid())? {
