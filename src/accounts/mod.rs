@@ -280,7 +280,7 @@ impl Accounts {
         while let Some(index) = reconnected.recv().await {
             schedulers[index].retry_now();
         }
-        if let Ok(Err(err) | Ok(Err(err))) = read.await {
+        if let Ok(Err(err)) = read.await {
             error!("serve: {}", messages::SECRETS_STAY.with([&err]));
             schedulers.iter().for_each(|scheduler| scheduler.retry_now());
         }

@@ -93,7 +93,7 @@ pub(crate) fn connect_all(
             let _ = sender.send((index, upstream)); // Not received if it took long.
         })
     };
-    thread::run_beside(new.iter().map(connect).collect())?;
+    thread::run_beside(new.iter().map(connect).collect());
     let mut upstreams: HashMap<_, _> = connected.try_iter().collect();
     for index in new.iter().filter(|index| !upstreams.contains_key(index)) {
         error!("serve: {}: {}", plans[*index].account.name, SLOW_FILES.text());

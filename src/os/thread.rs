@@ -43,12 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs all pieces, in their order on one thread. A piece that takes long, such as a file on a dead mount, holds up no other:
 /// further threads take the rest, and twice as many if they take long as well. Returns when each piece has ended or takes
-/// long; those go on. Fails if there can be no thread at all.
-pub(crate) fn run_beside(pieces: Vec<Piece>) -> io::Result<()> {
-    run_beside_within(pieces, PATIENCE)
+/// long; those go on. Where there can be no thread at all, the caller's does the work.
+pub(crate) fn run_beside(pieces: Vec<Piece>) {
+    run_beside_within(pieces, PATIENCE);
 }
 
-fn run_beside_within(pieces: Vec<Piece>, patience: Duration) -> io::Result<()> {
+fn run_beside_within(pieces: Vec<Piece>, patience: Duration) {
     let mut left = pieces.len();
     let pieces = Arc::new(Mutex::new(pieces.into_iter()));
     let next = |pieces: &Mutex<std::vec::IntoIter<Piece>>| {
@@ -63,10 +63,13 @@ fn run_beside_within(pieces: Vec<Piece>, patience: Duration) -> io::Result<()> {
                 let _ = sender.send(()); // Not received if it took long.
             }
         };
-        thread::Builder::new().spawn(work).map_err(explain)
+        thread::Builder::new().spawn(work)
     };
-    if left > 0 {
-        start()?;
+    if left > 0 && start().is_err() {
+        while let Some(piece) = next(&pieces) {
+            piece();
+        }
+        return;
     }
     let mut more = 1;
     while left > 0 {
@@ -81,7 +84,6 @@ fn run_beside_within(pieces: Vec<Piece>, patience: Duration) -> io::Result<()> {
         let _ = (0..more).try_for_each(|_| start().map(drop));
         more *= 2;
     }
-    Ok(())
 }
 
 /// Adds to an error of a thread that was not started what to do.
@@ -156,7 +158,7 @@ mod tests {
                 done.send(number).unwrap();
             })
         };
-        run_beside_within((0..12).map(piece).collect(), Duration::from_millis(1)).unwrap();
+        run_beside_within((0..12).map(piece).collect(), Duration::from_millis(1));
         let mut first: Vec<_> = ended.iter().take(8).collect();
         first.sort_unstable();
         assert_eq!(first, [1, 2, 4, 5, 7, 8, 10, 11]);
@@ -175,10 +177,10 @@ mod tests {
                 done.send((number, thread::current().id())).unwrap();
             })
         };
-        run_beside_within((0..2).map(piece).collect(), Duration::MAX).unwrap();
+        run_beside_within((0..2).map(piece).collect(), Duration::MAX);
         let both: Vec<_> = ended.try_iter().collect();
         assert_eq!((both[0].0, both[1].0, both[0].1), (0, 1, both[1].1));
-        run_beside_within((0..5).map(piece).collect(), Duration::from_millis(1)).unwrap();
+        run_beside_within((0..5).map(piece).collect(), Duration::from_millis(1));
         assert_eq!(ended.iter().take(4).map(|(number, _)| number).sum::<u32>(), 1 + 3 + 4);
     }
 }

@@ -13,12 +13,6 @@ use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::proxy::HoldingProxy;
 use crate::support::*;
 
-/// Returns this command under strace, which makes calls go wrong: `faults` are its flags. The trace goes to `trace`.
-fn with_faults(faults: &[&str], trace: &Path, command: &Command) -> Command {
-    let strace = ["strace", "-f", "-qq", "-o", trace.to_str().unwrap()];
-    wrapped(&[&strace, faults].concat(), command)
-}
-
 /// Returns whether a trace has a call that strace made go wrong.
 fn has_fault(trace: &Path) -> bool {
     fs::read_to_string(trace).unwrap().contains("(INJECTED)")
@@ -131,17 +125,6 @@ fn home_with_hook(base_url: &str, more: &str) -> Home {
 }
 
 const HOOK: &str = "on_change = [\"./hook\"]\n";
-
-/// Ends a server under strace, which does not forward signals.
-fn end_traced(server: &Server) {
-    let children = format!("/proc/{0}/task/{0}/children", server.pid());
-    send("TERM", fs::read_to_string(children).unwrap().trim().parse().unwrap());
-}
-
-fn send(signal: &str, pid: u32) {
-    let kill = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
-    assert!(kill.unwrap().success());
-}
 
 #[needs(strace)]
 #[test]
@@ -430,9 +413,9 @@ fn without_threads_fetch_says_so_or_does_without() {
 #[test]
 fn without_threads_for_a_moment_serve_refreshes_and_runs_the_hook_later() {
     let wechat = wechat_with_accounts(1, &[]);
-    // Those of the server's thread: for the signals, for stdout and for the job, or for the hook and a look at the config. And of
+    // Those of the server's thread: for the secrets, for the signals, for stdout and for the job, or for the hook and a look at the config. And of
     // the hook's thread: for the hook.
-    for faults in ["1..3", "4..5"] {
+    for faults in ["1..4", "5..6"] {
         let home = home_with_hook(&wechat.url(), HOOK);
         let serve = home.command(&["serve", "--refresh", "--listen", "127.0.0.1:0"]);
         let server = Server::start(without_threads(faults, &home.path("trace"), &serve), 1);
@@ -441,6 +424,6 @@ fn without_threads_for_a_moment_serve_refreshes_and_runs_the_hook_later() {
         end_traced(&server);
         let (_, stderr) = server.end();
         assert!(!stderr.contains("panicked"), "{stderr}");
-        assert!(stderr.contains("no more threads") || faults != "1..3", "{stderr}");
+        assert!(stderr.contains("no more threads") || faults != "1..4", "{stderr}");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands that run wxtoken, by itself or in a wrapper, and what they print.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -66,6 +67,12 @@ pub(crate) fn wrapped<S: AsRef<OsStr>>(wrapper: &[S], command: &Command) -> Comm
     let mut wrapped = with_environment_of(command, &wrapper[0]);
     wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
     wrapped
+}
+
+/// Returns this command under strace, which makes calls go wrong: `faults` are its flags. The trace goes to `trace`.
+pub(crate) fn with_faults(faults: &[&str], trace: &Path, command: &Command) -> Command {
+    let strace = ["strace", "-f", "-qq", "-o", trace.to_str().unwrap()];
+    wrapped(&[&strace, faults].concat(), command)
 }
 
 /// Returns `command` with a terminal of 80 columns as its stdout and stderr. The result's stdout has what is written there.

@@ -182,3 +182,15 @@ impl Drop for Server {
         let _ = self.child.wait();
     }
 }
+
+/// Ends a server under strace, which does not forward signals.
+pub(crate) fn end_traced(server: &Server) {
+    let children = format!("/proc/{0}/task/{0}/children", server.pid());
+    send("TERM", fs::read_to_string(children).unwrap().trim().parse().unwrap());
+}
+
+/// Sends a signal to a process.
+pub(crate) fn send(signal: &str, pid: u32) {
+    let kill = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    assert!(kill.unwrap().success());
+}
