@@ -176,7 +176,12 @@ fn report_refusal(
         (Rejection::Forwarded(why) | Rejection::Certificate(why), _) => with_marked_action(why),
         (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),
         (Rejection::Misdirected, _) => {
-            log_messages::UNKNOWN_HOST.with([&shown(&head.headers, &header::HOST)])
+            let host = shown(&head.headers, &header::HOST);
+            let host = match head.uri.authority() {
+                Some(target) => format!("{} (Host: {host})", without_secrets(target.as_str())),
+                None => host,
+            };
+            log_messages::UNKNOWN_HOST.with([&host])
         }
         (Rejection::CrossSite, _) => {
             log_messages::OTHER_SITE.with([&shown(&head.headers, &header::ORIGIN)])
@@ -197,11 +202,15 @@ fn report_refusal(
     state.log.refused(now, kind, client, peer, why);
 }
 
-/// Returns a header's value for a log line. A misconfigured client may send its key there.
+/// Returns a header's value for a log line.
 fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
     let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-    let value = log::without_long_words(&String::from_utf8_lossy(value));
-    log::printable(&value, MAX_HOST_SHOWN)
+    without_secrets(&String::from_utf8_lossy(value))
+}
+
+/// Returns a client's words for a log line. A misconfigured one may send its key there.
+fn without_secrets(value: &str) -> String {
+    log::printable(&log::without_long_words(value), MAX_HOST_SHOWN)
 }
 
 impl<'a> RequestContext<'a> {
