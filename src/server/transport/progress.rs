@@ -127,6 +127,11 @@ impl RequestProgress {
         }
     }
 
+    /// Notes that the whole answer is there to be written, in the time that began with its head.
+    pub(super) fn took_whole_body(&self) {
+        self.phase.set(RequestPhase::Writing);
+    }
+
     /// Notes that all bytes for the client are written.
     pub(super) fn sent_everything(&self) {
         if self.phase.get() == RequestPhase::Writing {
@@ -217,9 +222,7 @@ impl RequestProgress {
         )
     }
 
-    /// Polls until the timeout of the current phase has passed. `timer` wakes the task for that.
-    ///
-    /// Polls until the phase has lasted too long. A request does not touch the timer.
+    /// Polls until the current phase has lasted too long. `timer` wakes the task for that; a request does not touch it.
     pub(super) fn poll_timeout(&self, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         poll_deadline(timer, self.since.get() + self.phase.get().timeout(), cx)
     }

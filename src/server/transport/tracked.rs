@@ -133,17 +133,17 @@ pub(super) struct TrackedAnswer {
 }
 
 impl TrackedAnswer {
-    /// Returns the body, and notes that it is being written from now on. `has_body` is false if the client gets none of it,
-    /// as after HEAD.
+    /// Returns the body, and notes that the answer is being written from now on. `has_body` is false if the client gets no
+    /// body, as after HEAD. hyper asks for no piece of an empty one.
     pub(super) fn begin(
         body: ResponseBody,
         has_body: bool,
         progress: &Rc<RequestProgress>,
         now: Instant,
     ) -> TrackedAnswer {
-        let streams = has_body && matches!(&body, Either::Right(body) if !body.is_end_stream());
-        let phase = if streams { RequestPhase::Streaming } else { RequestPhase::Writing };
-        progress.enter(phase, now);
+        let is_awaited = has_body && !body.is_end_stream();
+        progress
+            .enter(if is_awaited { RequestPhase::Streaming } else { RequestPhase::Writing }, now);
         TrackedAnswer { body, progress: Rc::clone(progress) }
     }
 }
@@ -157,11 +157,14 @@ impl Body for TrackedAnswer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        // What is whole has been noted already.
-        if matches!(self.body, Either::Right(_)) {
-            let ends = frame.is_none() || self.body.is_end_stream();
-            let phase = if ends { RequestPhase::Writing } else { RequestPhase::Streaming };
-            self.progress.enter(phase, Instant::now());
+        // Not before: hyper flushes a head that fills its buffer before it asks for the body, and what it flushes while the
+        // end is being written is the end.
+        let ends = frame.is_none() || self.body.is_end_stream();
+        match self.body {
+            // A body that is whole has come at once.
+            Either::Left(_) => self.progress.took_whole_body(),
+            Either::Right(_) if ends => self.progress.enter(RequestPhase::Writing, Instant::now()),
+            Either::Right(_) => self.progress.enter(RequestPhase::Streaming, Instant::now()),
         }
         Poll::Ready(frame)
     }

@@ -370,3 +370,26 @@ fn a_compressed_answer_passes_as_it_is() {
     caller.read_all(&mut body);
     assert_eq!(body, compressed);
 }
+
+/// hyper writes a head that fills its buffer before it asks for the body.
+#[test]
+fn a_head_of_any_length_that_is_taken_arrives_with_its_body() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| {
+        let length = call.path().rsplit('/').next().unwrap().parse().unwrap();
+        let long = "v".repeat(length);
+        Reply::Bytes(
+            format!("HTTP/1.1 200 OK\r\nX-Long: {long}\r\nContent-Length: 2\r\n\r\n{{}}").into(),
+        )
+    });
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    server.get("/token");
+    let mut caller = server.caller();
+    for length in [7_000, 8_100, 8_200, 9_000, 17_000, 60_000] {
+        caller.send(&format!("GET /cgi-bin/{length} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let answer = caller.answer();
+        assert_eq!(answer.body, "{}", "{length}");
+        assert_eq!(answer.header("x-long").map(str::len), Some(length));
+    }
+}
