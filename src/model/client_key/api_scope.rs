@@ -13,9 +13,9 @@ const MAX_PREFIX: usize = 128; // characters
 
 /// A call with a segment that begins or ends with one of these words is one of administration.
 const ADMINISTRATION_WORDS: &[&str] =
-    &["clear", "delete", "recall", "refund", "remove", "revoke", "unbind", "withdraw"];
+    &["batchdel", "clear", "delete", "recall", "refund", "remove", "revoke", "unbind", "withdraw"];
 
-/// WeChat's short word for it, at the beginning of a segment, or at its end behind `_` or `batch`.
+/// WeChat's short word for it, at the beginning of a segment, or at its end behind `_`.
 const DELETE: &str = "del";
 
 /// What begins like it, and deletes nothing.
@@ -123,8 +123,7 @@ fn has_word(path: &str) -> bool {
         };
         ADMINISTRATION_WORDS.iter().any(|word| begins(word) || before(word).is_some())
             || (begins(DELETE) && !NOT_DELETE.iter().any(|word| begins(word)))
-            || before(DELETE)
-                .is_some_and(|it| it.ends_with('_') || it.eq_ignore_ascii_case("batch"))
+            || before(DELETE).is_some_and(|it| it.ends_with('_'))
     })
 }
 

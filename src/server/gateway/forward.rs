@@ -159,7 +159,7 @@ impl Gateway {
             _ => Some(call.token().await?),
         };
         // Held until the answer is complete or streams.
-        let mut held = self.hold();
+        let mut held = self.hold(&call.client);
         let received = receive(body, &mut held).await?;
         let (length, whole) = match received {
             ReceivedBody::Whole(bytes) => (bytes.len() as u64, Some(bytes)),

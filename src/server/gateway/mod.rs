@@ -24,6 +24,7 @@ use self::connections::Pool;
 #[cfg(test)]
 pub(crate) use self::error::{ALL as CALL_ERRORS, NOTES as CALL_NOTES};
 use self::path_faults::PathFaults;
+use self::receive::HeldBodies;
 use crate::upstream::passed;
 
 /// Names the processes of wxtoken that a request has passed.
@@ -34,8 +35,7 @@ const PASSED: HeaderName = HeaderName::from_static(passed::HEADER);
 pub(crate) struct Gateway {
     pool: Rc<Pool>,
     path_faults: RefCell<PathFaults>,
-    /// How many bytes of bodies are held.
-    held: Cell<usize>,
+    held: RefCell<HeldBodies>,
     /// How many calls are under way.
     calls: Rc<Cell<usize>>,
 }

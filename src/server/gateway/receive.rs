@@ -1,6 +1,7 @@
 //! The body of a call as it comes from the client: read whole, or passed on piece by piece.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
@@ -9,12 +10,19 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::body::ClientBody;
 use super::error::{BODY_GAP, GatewayError, MAX_CHUNKED};
+use crate::model::status::ClientIdentity;
 
 /// The largest body with a `Content-Length` that is read whole, so that its call can be repeated with another token.
 const MAX_KEPT: u64 = 1024 * 1024;
 
 /// How many bytes of bodies are held at once, of all calls together.
 const MAX_HELD: usize = 256 * 1024 * 1024;
+
+/// How many of these are one client's: as with connections, no client keeps the others out.
+const MAX_HELD_OF_CLIENT: usize = MAX_HELD / 4;
+
+/// A body up to this size does not count: such ones are bounded by the number of calls.
+const UNCOUNTED: usize = 64 * 1024;
 
 /// A client's body, as far as it is read before the call is made.
 pub(super) enum ReceivedBody {
@@ -78,25 +86,58 @@ pub(super) fn join(mut pieces: VecDeque<Bytes>) -> Bytes {
     }
 }
 
-/// Bytes of a body that are held, which count until this is dropped.
+/// The bytes of bodies that are held, of each client.
+#[derive(Default)]
+pub(super) struct HeldBodies {
+    total: usize,
+    of_clients: HashMap<ClientIdentity, usize>,
+}
+
+impl HeldBodies {
+    fn add(&mut self, client: &ClientIdentity, bytes: usize) -> Result<(), GatewayError> {
+        let of_client = self.of_clients.get(client).copied().unwrap_or_default() + bytes;
+        if self.total + bytes > MAX_HELD || of_client > MAX_HELD_OF_CLIENT {
+            return Err(GatewayError::Overloaded);
+        }
+        self.total += bytes;
+        self.of_clients.insert(client.clone(), of_client);
+        Ok(())
+    }
+
+    fn remove(&mut self, client: &ClientIdentity, bytes: usize) {
+        self.total -= bytes;
+        let of_client = self.of_clients.get(client).copied().unwrap_or_default() - bytes;
+        match of_client {
+            0 => self.of_clients.remove(client),
+            left => self.of_clients.insert(client.clone(), left),
+        };
+    }
+}
+
+/// The bytes of a call's body that are held, which count until this is dropped.
 pub(super) struct HeldBytes<'a> {
-    gateway: &'a Gateway,
+    bodies: &'a RefCell<HeldBodies>,
+    client: &'a ClientIdentity,
     bytes: usize,
 }
 
 impl Gateway {
-    pub(super) fn hold(&self) -> HeldBytes<'_> {
-        HeldBytes { gateway: self, bytes: 0 }
+    pub(super) fn hold<'a>(&'a self, client: &'a ClientIdentity) -> HeldBytes<'a> {
+        HeldBytes { bodies: &self.held, client, bytes: 0 }
     }
 }
 
 impl HeldBytes<'_> {
+    /// Bytes that count, of a body of this size.
+    fn counted(size: usize) -> usize {
+        if size <= UNCOUNTED { 0 } else { size }
+    }
+
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), GatewayError> {
-        let held = self.gateway.held.get() + bytes;
-        if held > MAX_HELD {
-            return Err(GatewayError::Overloaded);
+        let (before, after) = (Self::counted(self.bytes), Self::counted(self.bytes + bytes));
+        if after > before {
+            self.bodies.borrow_mut().add(self.client, after - before)?;
         }
-        self.gateway.held.set(held);
         self.bytes += bytes;
         Ok(())
     }
@@ -104,6 +145,53 @@ impl HeldBytes<'_> {
 
 impl Drop for HeldBytes<'_> {
     fn drop(&mut self) {
-        self.gateway.held.set(self.gateway.held.get() - self.bytes);
+        let counted = Self::counted(self.bytes);
+        if counted > 0 {
+            self.bodies.borrow_mut().remove(self.client, counted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn client(name: &str) -> ClientIdentity {
+        ClientIdentity::Key(name.into())
+    }
+
+    #[test]
+    fn a_client_that_holds_its_share_keeps_no_other_one_out() {
+        let gateway = Gateway::default();
+        let (greedy, other) = (client("greedy"), client("other"));
+        let mut held: Vec<_> = (0..4).map(|_| gateway.hold(&greedy)).collect();
+        for body in &mut held {
+            body.add(16 * MIB).unwrap();
+        }
+        let mut refused = gateway.hold(&greedy);
+        assert_eq!(refused.add(MIB), Err(GatewayError::Overloaded));
+        let mut small = gateway.hold(&greedy);
+        assert_eq!(small.add(UNCOUNTED), Ok(()));
+        let mut of_other = gateway.hold(&other);
+        assert_eq!(of_other.add(24 * MIB), Ok(()));
+        drop(held);
+        assert_eq!(refused.add(MIB), Ok(()));
+    }
+
+    #[test]
+    fn all_clients_together_hold_no_more_than_the_whole() {
+        let gateway = Gateway::default();
+        let clients: Vec<_> = (0..5).map(|nth| client(&nth.to_string())).collect();
+        let mut held: Vec<_> = clients.iter().map(|client| gateway.hold(client)).collect();
+        for body in &mut held[..4] {
+            body.add(MAX_HELD_OF_CLIENT).unwrap();
+        }
+        assert_eq!(held[4].add(UNCOUNTED + 1), Err(GatewayError::Overloaded));
+        assert_eq!(held[4].add(UNCOUNTED), Ok(()));
+        drop(held);
+        let bodies = gateway.held.borrow();
+        assert!(bodies.total == 0 && bodies.of_clients.is_empty());
     }
 }

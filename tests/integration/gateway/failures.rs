@@ -30,6 +30,25 @@ fn where_wechat_cannot_be_reached_it_is_said_in_wechats_form_and_nothing_was_sen
     assert!(metrics.contains("result=\"unreachable\",errcode=\"0\"} 1"), "{metrics}");
 }
 
+/// A name is looked up in a thread.
+#[needs(strace)]
+#[test]
+fn without_threads_a_call_is_answered_and_the_limit_is_named() {
+    let (_kept, address) = refusing_address();
+    let home = home(&[&format!("http://localhost:{}", address.port())]);
+    let serve = home.command(&["serve", "--gateway", "--listen", "127.0.0.1:0"]);
+    // The first is for the signals.
+    let faults = ["-e", "trace=clone,clone3", "-e", "inject=clone,clone3:error=EAGAIN:when=2+"];
+    let server = Server::start(with_faults(&faults, &home.path("trace"), &serve), 1);
+    for _ in 0..2 {
+        let answer = server.get("/cgi-bin/x");
+        assert_eq!((answer.status, &answer.json()["errcode"]), (200, &json!(-1)), "{answer:?}");
+    }
+    end_traced(&server);
+    let (_, stderr) = server.end();
+    assert!(stderr.contains("ulimit -u") && !stderr.contains("a fault in wxtoken"), "{stderr}");
+}
+
 /// Whether in TCP, in the handshake, or never: nothing was sent, and the next server is asked.
 #[test]
 fn a_server_that_says_nothing_in_the_handshake_is_one_that_cannot_be_reached() {

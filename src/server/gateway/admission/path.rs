@@ -41,6 +41,10 @@ const TOKEN_MAKING: &[&str] = &[
     "/cgi-bin/service/v2/get_permanent_code",
 ];
 
+/// Calls that answer with an earlier request, its token included, whichever client made it:
+/// <https://developers.weixin.qq.com/doc/offiaccount/openApi/get_rid_info.html>.
+const REQUEST_SHOWING: &[&str] = &["/cgi-bin/openapi/rid"];
+
 /// Calls with the token in their body and inside a signature, where it cannot be replaced.
 const SIGNED_WITH_TOKEN: &[&str] = &["/cgi-bin/midas"];
 
@@ -98,6 +102,9 @@ impl<'a> ApiPath<'a> {
         let is_of = |patterns: &[&str]| patterns.iter().any(|it| is_at_or_below(self.path, it));
         if is_of(TOKEN_MAKING) {
             return Treatment::Refused(GatewayRefusal::MakesTokens);
+        }
+        if is_of(REQUEST_SHOWING) {
+            return Treatment::Refused(GatewayRefusal::ShowsRequests);
         }
         if is_of(SIGNED_WITH_TOKEN) {
             return Treatment::Refused(GatewayRefusal::SignedWithToken);
@@ -170,7 +177,7 @@ mod tests {
 
     #[test]
     fn calls_that_make_tokens_and_calls_with_tokens_of_another_kind_are_told_apart() {
-        use GatewayRefusal::{MakesTokens, SignedWithToken};
+        use GatewayRefusal::{MakesTokens, ShowsRequests, SignedWithToken};
         for (path, expected) in [
             ("/cgi-bin/menu/get", Treatment::Ordinary),
             ("/cgi-bin/tokens/x", Treatment::Ordinary),
@@ -185,6 +192,8 @@ mod tests {
             ("/cgi-bin/service/get_suite_token", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/corpgroup/corp/gettoken", Treatment::Refused(MakesTokens)),
             ("/cgi-bin/corpgroup/corp/list_app_share_info", Treatment::Ordinary),
+            ("/cgi-bin/openapi/rid/get", Treatment::Refused(ShowsRequests)),
+            ("/cgi-bin/openapi/quota/get", Treatment::Ordinary),
             ("/cgi-bin/midas/getbalance", Treatment::Refused(SignedWithToken)),
             ("/sns/userinfo", Treatment::Foreign(Platform::Official)),
             ("/SNS/userinfo", Treatment::Foreign(Platform::Official)),

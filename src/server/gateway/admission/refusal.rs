@@ -21,6 +21,8 @@ pub(crate) enum GatewayRefusal {
     NoSuchPath,
     /// The API makes tokens or takes a secret.
     MakesTokens,
+    /// The API answers with earlier requests, whichever client made them.
+    ShowsRequests,
     /// The API takes the token inside a signature.
     SignedWithToken,
     /// The request has two tokens, or one under a name that may count and may not.
@@ -78,7 +80,9 @@ impl GatewayRefusal {
         match self {
             GatewayRefusal::BadPath => "gateway_bad_path",
             GatewayRefusal::NoSuchPath => "not_found",
-            GatewayRefusal::MakesTokens | GatewayRefusal::SignedWithToken => "gateway_not_passed",
+            GatewayRefusal::MakesTokens
+            | GatewayRefusal::ShowsRequests
+            | GatewayRefusal::SignedWithToken => "gateway_not_passed",
             GatewayRefusal::AmbiguousToken
             | GatewayRefusal::AmbiguousAccount
             | GatewayRefusal::SeveralAuthorizations => "bad_request",
@@ -115,6 +119,7 @@ impl GatewayRefusal {
         match self {
             GatewayRefusal::BadPath | GatewayRefusal::NoSuchPath => 40066,
             GatewayRefusal::MakesTokens
+            | GatewayRefusal::ShowsRequests
             | GatewayRefusal::SignedWithToken
             | GatewayRefusal::Administration
             | GatewayRefusal::ForbiddenApi => 48001,
@@ -149,6 +154,7 @@ impl GatewayRefusal {
             GatewayRefusal::BadPath => text::BAD_PATH,
             GatewayRefusal::NoSuchPath => text::NO_SUCH_PATH,
             GatewayRefusal::MakesTokens => text::MAKES_TOKENS,
+            GatewayRefusal::ShowsRequests => text::SHOWS_REQUESTS,
             GatewayRefusal::SignedWithToken => text::SIGNED_WITH_TOKEN,
             GatewayRefusal::AmbiguousToken => text::AMBIGUOUS_TOKEN,
             GatewayRefusal::AmbiguousAccount => text::AMBIGUOUS_ACCOUNT,
@@ -185,10 +191,11 @@ mod tests {
     use super::*;
     use crate::language::Language;
 
-    const ALL: [GatewayRefusal; 18] = [
+    const ALL: [GatewayRefusal; 19] = [
         BadPath,
         NoSuchPath,
         MakesTokens,
+        ShowsRequests,
         SignedWithToken,
         AmbiguousToken,
         AmbiguousAccount,

@@ -275,6 +275,7 @@ fn a_client_calls_the_apis_of_its_key_and_administration_only_where_that_names_i
         ("few", delete, None),
         ("all", delete, None),
         ("all", "/cgi-bin/stable_token", Some(GatewayRefusal::MakesTokens)),
+        ("all", "/cgi-bin/openapi/rid/get", Some(GatewayRefusal::ShowsRequests)),
     ] {
         for target in [path.to_owned(), format!("{path}?access_token=T-shop")] {
             assert_eq!(setup.ask(remote(), key, &target).err(), expected, "{key} {target}");

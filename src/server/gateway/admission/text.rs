@@ -16,6 +16,9 @@ texts! {
          account: a call that makes a token or takes a secret is not passed on.",
         "请向本服务器的 /cgi-bin/token、stable_token 或 gettoken 领取 token，其他账号的请向微信获取：获取 token 或需要 \
          AppSecret 的接口不予转发。";
+    SHOWS_REQUESTS =
+        "Send the call to WeChat directly: its answer shows an earlier request with its token, whichever client made it.",
+        "请直接请求微信：该接口会返回此前的请求及其 token，无论由哪个客户端发出。";
     SIGNED_WITH_TOKEN =
         "Send the call to WeChat directly: it is signed with the token, which the gateway cannot replace.",
         "请直接请求微信：该接口用 token 签名，网关无法替换。";

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 mod connection;
 mod dial;
+mod lookups;
 mod proxy;
 
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub(super) use self::connection::{PooledConnection, SendError};
 use self::dial::{DialError, dial};
+use self::lookups::NameLookups;
 use crate::upstream::api_servers::ApiServers;
 
 /// How long a connection may be idle: shorter than any server keeps one.
@@ -28,6 +30,7 @@ const MAX_IDLE: usize = 64;
 pub(super) struct Pool {
     idle: RefCell<Vec<IdleConnection>>,
     is_sweeping: Cell<bool>,
+    lookups: Rc<NameLookups>,
 }
 
 struct IdleConnection {
@@ -54,7 +57,7 @@ impl Pool {
         &self,
         servers: &Arc<ApiServers>,
     ) -> Result<PooledConnection, Vec<DialError>> {
-        let (server, stream) = dial(servers).await?;
+        let (server, stream) = dial(servers, &self.lookups).await?;
         Ok(PooledConnection::new(stream, Arc::clone(servers), server))
     }
 
