@@ -177,11 +177,9 @@ fn report_refusal(
         (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),
         (Rejection::Misdirected, _) => {
             let host = shown(&head.headers, &header::HOST);
-            let host = match head.uri.authority() {
-                Some(target) => format!("{} (Host: {host})", without_secrets(target.as_str())),
-                None => host,
-            };
-            log_messages::UNKNOWN_HOST.with([&host])
+            let target = head.uri.authority().map(|it| without_secrets(it.as_str()));
+            let both = target.map(|target| format!("{target} (Host: {host})"));
+            log_messages::UNKNOWN_HOST.with([both.as_ref().unwrap_or(&host)])
         }
         (Rejection::CrossSite, _) => {
             log_messages::OTHER_SITE.with([&shown(&head.headers, &header::ORIGIN)])
