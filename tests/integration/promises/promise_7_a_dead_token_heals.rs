@@ -486,8 +486,14 @@ fn one_client_has_no_token_replaced_where_wechat_cannot_be_asked_and_two_have() 
         assert_eq!(sandbox.token(), token);
         assert_eq!(ask_by(&server, &keys[1]).json()["access_token"], token.as_str());
 
-        // A second client says so, too.
-        let response = report_by(&server, &keys[1], &token);
+        // A second client says so, too. On a busy machine it may have to say so again.
+        let mut response = report_by(&server, &keys[1], &token);
+        eventually("it is replaced", || {
+            if response.status == 503 {
+                response = report_by(&server, &keys[1], &token);
+            }
+            response.status != 503
+        });
         let another = token_of(&response);
         assert_ne!(another, token, "{api} {fault}");
         assert_eq!(wechat.mints(), mints + 1, "{api} {fault}");

@@ -65,16 +65,19 @@ fn a_server_that_is_restarted_sends_no_refused_secret_until_sighup() {
 fn answers_lost_on_classic_are_rationed_across_fetch_and_a_server() {
     let wechat = WeChat::with(&["--fault", "lost"]);
     let sandbox = Sandbox::new(&wechat).on("classic");
-    for _ in 0..20 {
-        sandbox.run(&["fetch", "--timeout", "1s"]).exits(5);
-    }
+    eventually("requests are rationed", || {
+        sandbox.run(&["fetch", "--timeout", "1s"]).exits(5).stderr.contains("were lost")
+    });
+    // One that did not arrive in time counts, too.
+    let mints = wechat.mints();
+    assert!(mints <= 20, "{mints}");
     let server = sandbox.serve_refreshing(&[]);
     let response = server.get("/token");
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.body.contains("20 answers of WeChat were lost"), "{response:?}");
     let retry_after: u64 = response.header("retry-after").unwrap().parse().unwrap();
-    assert!((400..=530).contains(&retry_after), "{retry_after}");
-    assert_eq!(wechat.mints(), 20);
+    assert!((60..=530).contains(&retry_after), "{retry_after}");
+    assert_eq!(wechat.mints(), mints);
 }
 
 #[test]
