@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use time::UtcDateTime;
+
 use super::messages;
 use crate::config::SYSTEM_DIR;
 use crate::language::in_both;
@@ -47,11 +49,14 @@ pub(super) fn document_status(
 ) -> DocumentStatus {
     let document = read(stores, account, kind);
     let status = DocumentStatus::new(account, kind, document.as_ref().map_err(Problem::clone), now);
-    let trouble_since = account.on_trouble.is_some().then(|| {
-        let appid = account.appid.as_deref().unwrap_or_default();
-        stores.record(&account.location, kind, appid, now.wall)?.trouble_since()
-    });
-    DocumentStatus { trouble_since: trouble_since.flatten(), ..status }
+    let published = status.published.as_ref().ok();
+    let appid = account.appid.as_deref().or(published.map(|it| it.appid.as_str()));
+    let record = stores.record(&account.location, kind, appid.unwrap_or_default(), now.wall);
+    let trouble_since = account.on_trouble.as_ref().and_then(|_| record.as_ref()?.trouble_since());
+    // What was published later was given.
+    let is_last = |at: UtcDateTime| published.is_none_or(|it| it.created_at < at);
+    let refusal = record.and_then(|it| it.last_refusal(now.wall)).filter(|(_, at)| is_last(*at));
+    DocumentStatus { trouble_since, refusal, ..status }
 }
 
 /// Says why the document of this kind cannot be used for at least `min_life`; `None` if it can.

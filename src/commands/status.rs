@@ -84,8 +84,20 @@ struct DocumentJson<'a> {
     /// Since when there is trouble of which `on_trouble` is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble_since: Option<String>,
+    /// What WeChat answered to the last request, if it refused and that still holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<RefusalJson>,
     #[serde(flatten)]
     published: Option<PublishedJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RefusalJson {
+    at: String,
+    errcode: i64,
+    what: String,
+    /// The same in Chinese.
+    what_zh: String,
 }
 
 #[derive(Serialize)]
@@ -119,6 +131,16 @@ impl<'a> DocumentJson<'a> {
             expires_in: status.life().as_secs(),
             file: &status.place,
             trouble_since: status.trouble_since.map(rfc3339),
+            refusal: status.refusal.as_ref().map(|(refusal, at)| {
+                let text = refusal.to_string();
+                let what = |language: Language| language.resolve(&text).into_owned();
+                RefusalJson {
+                    at: rfc3339(*at),
+                    errcode: refusal.code,
+                    what: what(Language::English),
+                    what_zh: what(Language::Chinese),
+                }
+            }),
             published,
         }
     }
@@ -229,7 +251,21 @@ fn screen(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
         ]);
         Row { cells: row, path: None }
     });
-    table::table(columns, rows.collect(), screen.width)
+    table::table(columns, rows.collect(), screen.width) + &refusals(statuses, screen)
+}
+
+/// What WeChat refuses now, below the table.
+fn refusals(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
+    let mut text = String::new();
+    for StatusLine { name, status, .. } in lines(statuses) {
+        if let Some((refusal, at)) = &status.refusal {
+            let said = refusal.to_string();
+            let said = screen.language.resolve(&said);
+            let line = format!("{name}: {said} ({})", screen.instant(*at));
+            text += &format!("{}\n", output::terminal::wrapped(&line, screen.width).join("\n"));
+        }
+    }
+    text
 }
 
 /// The state in Chinese.
@@ -297,7 +333,11 @@ fn text(statuses: &[AccountStatus]) -> String {
     let mut text = String::new();
     for StatusLine { name, noun, status, cells } in &lines {
         let trouble = status.trouble_since.map(|at| format!("  trouble since {}", rfc3339(at)));
-        let trouble = trouble.unwrap_or_default();
+        let refused = status
+            .refusal
+            .as_ref()
+            .map(|(refusal, at)| format!("  refused {} at {}", refusal.code, rfc3339(*at)));
+        let trouble = trouble.unwrap_or_default() + &refused.unwrap_or_default();
         let state = status.state().word();
         let head = format!("{name:name_width$}  {state:state_width$}");
         let line = match cells {
@@ -372,8 +412,9 @@ mod tests {
     }
 
     fn document(published: Result<Published, Problem>, place: &str) -> DocumentStatus {
-        let (is_dead, failure, trouble_since) = (false, None, None);
-        DocumentStatus { place: place.to_owned(), published, is_dead, failure, trouble_since }
+        let (place, is_dead) = (place.to_owned(), false);
+        let (failure, trouble_since, refusal) = (None, None, None);
+        DocumentStatus { place, published, is_dead, failure, trouble_since, refusal }
     }
 
     fn account(name: &str, published: Result<Published, Problem>) -> AccountStatus {

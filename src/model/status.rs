@@ -11,6 +11,7 @@ use time::UtcDateTime;
 use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::Document;
+use crate::model::errcode::Refusal;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::os::timestamp::Timestamp;
@@ -153,6 +154,8 @@ pub(crate) struct DocumentStatus {
     pub(crate) failure: Option<RefreshFailure>,
     /// Since when there is trouble with it, of which `on_trouble` is told; `None` if that is not known here.
     pub(crate) trouble_since: Option<UtcDateTime>,
+    /// What WeChat answered to the last request, and when, if it refused and that still holds.
+    pub(crate) refusal: Option<(Refusal, UtcDateTime)>,
 }
 
 /// What is known of a published document that belongs to the account.
@@ -265,6 +268,7 @@ impl DocumentStatus {
             is_dead: false,
             failure: None,
             trouble_since: None,
+            refusal: None,
         }
     }
 

@@ -203,6 +203,14 @@ impl Record {
         (now < until).then_some((refusal, until))
     }
 
+    /// Returns the last refusal of any request that still holds at `now`, and when it was given. Without the secret it cannot
+    /// be told whether the next request is the same.
+    pub(crate) fn last_refusal(&self, now: UtcDateTime) -> Option<(Refusal, UtcDateTime)> {
+        let last = self.refusals.iter().max_by_key(|it| it.at.0)?;
+        let (refusal, _) = self.refusal(&last.request, now)?;
+        Some((refusal, last.at.0))
+    }
+
     /// Notes that a request with this hash was refused at `at`. A refusal that later runs ask about again anyway only ends
     /// the one before.
     pub(crate) fn note_refusal(&mut self, request: &str, refusal: &Refusal, at: UtcDateTime) {

@@ -201,6 +201,7 @@ mod tests {
             is_dead: false,
             failure: failed_at.map(|secs| RefreshFailure { at: at(secs), message }),
             trouble_since: None,
+            refusal: None,
         }
     }
 

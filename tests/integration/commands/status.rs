@@ -48,6 +48,26 @@ fn json_has_state_life_appid_and_fingerprint() {
 }
 
 #[test]
+fn what_wechat_refused_at_the_last_try_is_told_until_a_token_is_published() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.publish("T1", 7200, 7000);
+    wechat.fault("errcode:40125");
+    sandbox.run(&["fetch"]).exits(4);
+    let text = sandbox.run(&["status"]).exits(0).stdout;
+    assert!(text.contains("  refused 40125 at 2") && text.lines().count() == 1, "{text}");
+    let json = sandbox.run(&["status", "--format", "json"]).exits(0).json();
+    let refusal = &json["accounts"][0]["refusal"];
+    assert_eq!(refusal["errcode"], 40125);
+    assert!(refusal["what"].as_str().unwrap().starts_with("Copy the AppSecret again"), "{refusal}");
+    assert!(refusal["what_zh"].as_str().unwrap().contains("AppSecret 错误"), "{refusal}");
+    wechat.fault("none");
+    sandbox.run(&["fetch", "--force"]).exits(0);
+    let json = sandbox.run(&["status", "--format", "json"]).exits(0).json();
+    assert!(json["accounts"][0].get("refusal").is_none(), "{json}");
+}
+
+#[test]
 fn prometheus_output_has_timestamps_and_not_ages() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let missing = sandbox.run(&["status", "--format", "prometheus"]).exits(3).stdout;

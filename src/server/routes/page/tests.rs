@@ -31,6 +31,7 @@ fn document(life: i64, fingerprint: &str) -> DocumentStatus {
         is_dead: false,
         failure: None,
         trouble_since: None,
+        refusal: None,
     }
 }
 
