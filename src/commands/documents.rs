@@ -1,6 +1,7 @@
 //! Reads what is published for an account, and says why it cannot be used: what `get`, `status`, `check` and `fetch` have
 //! in common. Reads one document at a time; opens no connection but to a store.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -108,14 +109,25 @@ pub(super) fn unusable(
 fn missing_hint(account: &Account, kind: &DocumentKind) -> String {
     let system_dir = Path::new(SYSTEM_DIR);
     match kind {
-        DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => in_both(
-            format!("; first put tickets = [\"{kind}\"] under this account in the config"),
-            format!("；请先在配置的该账号中写上 tickets = [\"{kind}\"]"),
-        ),
-        _ if system_dir.exists() && !account.location.is_under(system_dir) => in_both(
-            format!("; or is it the one in --dir {SYSTEM_DIR}?"),
-            format!("；还是说，应看 --dir {SYSTEM_DIR}？"),
-        ),
-        _ => String::new(),
+        DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
+            messages::NOT_IN_TICKETS.with([kind])
+        }
+        _ => {
+            let looked_in = match account.location.path(kind).parent() {
+                Some(dir) if has_no_document(dir) => messages::LOOKED_IN.with([&dir.display()]),
+                _ => String::new(),
+            };
+            match system_dir.exists() && !account.location.is_under(system_dir) {
+                true => looked_in + &messages::OR_SYSTEM_DIR.with([&SYSTEM_DIR]),
+                false => looked_in,
+            }
+        }
     }
+}
+
+/// Whether nothing is published in a directory, for any account.
+fn has_no_document(dir: &Path) -> bool {
+    let is_document = |name: &OsStr| Path::new(name).extension().is_some_and(|it| it == "json");
+    let files = dir.read_dir().into_iter().flatten().flatten();
+    !files.into_iter().any(|file| is_document(&file.file_name()))
 }

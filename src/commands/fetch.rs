@@ -4,6 +4,7 @@
 mod trouble;
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,7 +192,8 @@ impl AccountFetch<'_> {
         }
         let describe = |document: &Document| {
             let life = document.promise(self.clock.now(), account.rules, account.refresh_before);
-            format!("{}, {} left", document.token.fingerprint(), humantime::format_duration(life))
+            let life = humantime::format_duration(life);
+            messages::LIFE.with([&document.token.fingerprint(), &life])
         };
         match (&outcome, request) {
             (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
@@ -207,29 +209,13 @@ impl AccountFetch<'_> {
             (Outcome::Renewed(document), TokenRequest::OtherThan(rejected))
                 if !is_rejected_published =>
             {
-                let (rejected, new) = (rejected.fingerprint(), document.token.fingerprint());
-                let said = in_both(
-                    format!(
-                        "published token {}; the rejected token {rejected} was not the published one",
-                        describe(document)
-                    ),
-                    format!("发布了 token {new}；被拒绝的 token {rejected} 不是此前发布的 token"),
-                );
+                let (rejected, described) = (rejected.fingerprint(), describe(document));
+                let said = messages::PUBLISHED.with([&described, &rejected]);
                 notice!(event = "token_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), TokenRequest::OtherThan(rejected)) => {
-                let said = in_both(
-                    format!(
-                        "replaced token {}: published token {}",
-                        rejected.fingerprint(),
-                        describe(document)
-                    ),
-                    format!(
-                        "已更换 token {}：发布了 token {}",
-                        rejected.fingerprint(),
-                        document.token.fingerprint()
-                    ),
-                );
+                let values = [&rejected.fingerprint() as &dyn Display, &describe(document)];
+                let said = messages::REPLACED.with(values);
                 notice!(event = "rejected_token_replaced", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), TokenRequest::OtherThan(rejected))
@@ -237,29 +223,13 @@ impl AccountFetch<'_> {
             {
                 let force = command("fetch", Some(name), &["--force"]);
                 let fingerprint = rejected.fingerprint();
-                // All is well, so what to do is not said first: it costs a live token.
-                let said = in_both(
-                    format!(
-                        "WeChat honours token {fingerprint}, so it stays. To replace it all the same: {force}"
-                    ),
-                    format!("微信仍承认 token {fingerprint}，未更换。如仍要更换：{force}"),
-                );
+                let said = messages::KEPT.with([&fingerprint, &force]);
                 notice!(event = "rejected_token_kept", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), TokenRequest::OtherThan(rejected)) => {
                 set_mode(name, &*store);
-                let said = in_both(
-                    format!(
-                        "nothing to do: token {} is not the published one, which is token {}",
-                        rejected.fingerprint(),
-                        describe(document)
-                    ),
-                    format!(
-                        "无需处理：token {} 不是当前发布的 token（当前为 {}）",
-                        rejected.fingerprint(),
-                        document.token.fingerprint()
-                    ),
-                );
+                let values = [&rejected.fingerprint() as &dyn Display, &describe(document)];
+                let said = messages::NOT_PUBLISHED.with(values);
                 notice!(event = "rejected_token_not_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), _) => {

@@ -1,6 +1,8 @@
 //! The list of all messages, `docs/messages.md`: it is made from the tables that the program prints them from. Also finds
 //! errors that are no entry of a table.
 
+mod literals;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,6 +77,11 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
 fn notes() -> Vec<(&'static str, &'static [&'static NoteTemplate])> {
     vec![
         ("Findings of check", check::messages::NOTES),
+        ("What fetch says", super::messages::NOTES),
+        ("Why there was no answer", upstream::client::reasons::NOTES),
+        ("Why a document is none", model::document::faults::NOTES),
+        ("Reading again", server::RELOAD_NOTES),
+        ("Ending", os::ending::NOTES),
         ("Documents that serve reads", accounts::messages::NOTES),
         ("Events of serve --refresh", scheduler::EVENT_NOTES),
         ("No token to hand out", scheduler::UNAVAILABLE_NOTES),
@@ -94,6 +101,7 @@ fn texts() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
         ("Refusals by serve", server::REFUSALS),
         ("Calls that the gateway does not pass on", server::CALL_REFUSALS),
         ("Calls through the gateway without an answer", server::CALL_ERRORS),
+        ("Pages for the JS-SDK", model::jssdk::faults::ALL),
         ("No token here", accounts::messages::TEXTS),
         ("No token yet", scheduler::UNAVAILABLE_TEXTS),
     ]
@@ -103,10 +111,12 @@ fn texts() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
 fn list() -> String {
     let mut text = String::from(
         "# Messages\n\nWhat wxtoken says, in both languages: what to do, then what happened. `{0}`, `{1}` stand for values. \
-         What the system, WeChat or another program said follows in brackets. Not listed: what `check` finds, what says that all \
-         is well, and what only the log says. Made from the program's tables by a test, and kept \
+         What the system, WeChat or another program said follows in brackets. What asks for nothing is at the end. Not listed: \
+         tables and pages (`status`, `demo`, the page of `serve`), the steps of `setup`, the lines of `-v`, and words that stand \
+         around an entry. Made from the program's tables by a test, and kept \
          equal by it.\n\nwxtoken 的提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
-         微信或其他程序的原文。未列出：check 的检查结果、表示正常的提示，以及仅写入日志的内容。本表由测试根据程序中的表生成。\n",
+         微信或其他程序的原文。无须处理的提示列在最后。未列出：表格与页面（`status`、`demo`、`serve` 的网页）、`setup` 的步骤、\
+         `-v` 的日志，以及提示前后的衔接文字。本表由测试根据程序中的表生成。\n",
     );
     let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
         let _ = write!(text, "\n## {title}\n\n| | English | 中文 |\n|---|---|---|\n");
@@ -196,6 +206,30 @@ fn every_message_says_what_to_do_in_whole_sentences_and_in_both_languages() {
     }
 }
 
+/// The verbs that actions begin with.
+const IMPERATIVES: &str = "Add Allow Ask Authorize Begin Bring Check Compare Connect Copy Correct Decrypt Do End Find Free Give Have Keep \
+    Leave Let Look Make Mend Mount Move Name Pause Percent-encode Pipe Please Put Raise Register Remove Rename Renew Repeat Reset \
+    Restart Run Save Say See Send Separate Set Shorten Solve Stop Switch Take Try Type Unset Use Wait Write Join Build";
+
+/// What may come before: the case in which to do it, where, or that there is more to do afterwards.
+const BEFORE_IMPERATIVES: [&str; 3] = ["If", "On", "First"];
+
+#[test]
+fn every_message_begins_with_a_verb_that_says_what_to_do() {
+    let templates = tables().into_iter().flat_map(|(_, it)| it);
+    let templates = templates.map(|it| (it.name, it.english.action.to_owned()));
+    let texts = texts().into_iter().flat_map(|(_, it)| it);
+    let texts = texts.map(|(name, text)| (*name, Language::English.resolve(text).into_owned()));
+    let refusals = table::TABLE.iter().map(|it| ("refusal by WeChat", it.english.0.to_owned()));
+    let stages = STAGES.iter().map(|it| ("no answer", it.english.to_owned()));
+    let faults = fault::TABLE.iter().map(|it| ("system", it.english.to_owned()));
+    for (name, action) in templates.chain(texts).chain(refusals).chain(stages).chain(faults) {
+        let first = action.split([' ', ',', ':', '.']).next().unwrap_or_default();
+        let is_imperative = IMPERATIVES.split_whitespace().any(|it| it == first);
+        assert!(is_imperative || BEFORE_IMPERATIVES.contains(&first), "{name}: {action}");
+    }
+}
+
 #[test]
 fn every_text_says_first_what_to_do_and_then_why_in_both_languages() {
     let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
@@ -215,7 +249,7 @@ fn every_text_says_first_what_to_do_and_then_why_in_both_languages() {
 }
 
 /// How errors are made.
-const MAKERS: [&str; 8] = [
+const MAKERS: [&str; 9] = [
     "bail!(",
     "anyhow!(",
     ".error(",
@@ -224,6 +258,7 @@ const MAKERS: [&str; 8] = [
     ".with_context(",
     "Error::other(",
     "error!(",
+    "notice!(",
 ];
 
 /// Returns the text of a call's arguments: up to the parenthesis that closes it.
@@ -262,18 +297,22 @@ fn is_without_table(arguments: &str) -> bool {
     !is_of_table.iter().any(|it| arguments.contains(it)) && literals.map(str::trim).any(has_words)
 }
 
-/// Returns the places of a file at which an error is made without a table.
-fn places_without_table(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap();
+/// Returns the code of a file without its tests and comments.
+fn code_of(text: &str) -> String {
     let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).fold(
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).fold(
         String::new(),
         |mut code, line| {
             code += line;
             code.push('\n');
             code
         },
-    );
+    )
+}
+
+/// Returns the places of a file at which an error is made without a table.
+fn places_without_table(path: &Path) -> Vec<String> {
+    let code = code_of(&fs::read_to_string(path).unwrap());
     let mut places = Vec::new();
     for maker in MAKERS {
         for (at, _) in code.match_indices(maker) {

@@ -1,6 +1,27 @@
 //! What the verbs say of their flags, and of what they cannot do.
 
-use crate::message::messages;
+use crate::message::{messages, notes};
+
+notes! {
+    PUBLISHED<2> =
+        "published token {0}; the rejected token {1} was not the published one",
+        "发布了 token {0}；被拒绝的 token {1} 不是此前发布的 token";
+    REPLACED<2> = "replaced token {0}: published token {1}", "已更换 token {0}：发布了 token {1}";
+    /// All is well, so what to do is not said first: it costs a live token.
+    KEPT<2> =
+        "WeChat honours token {0}, so it stays. To replace it all the same: {1}",
+        "微信仍承认 token {0}，未更换。如仍要更换：{1}";
+    NOT_PUBLISHED<2> =
+        "nothing to do: token {0} is not the published one, which is token {1}",
+        "无需处理：token {0} 不是当前发布的 token（当前为 {1}）";
+    LIFE<2> = "{0}, {1} left", "{0}（剩余 {1}）";
+    /// Behind why a document is missing.
+    OR_SYSTEM_DIR<1> = "; or is it the one in --dir {0}?", "；还是说，应看 --dir {0}？";
+    LOOKED_IN<1> = "; looked in {0}, and --dir names another directory", "；查看的目录是 {0}，可用 --dir 指定其他目录";
+    NOT_IN_TICKETS<1> =
+        "; first put tickets = [\"{0}\"] under this account in the config",
+        "；请先在配置的该账号中写上 tickets = [\"{0}\"]";
+}
 
 messages! {
     REJECTED_OF_MANY<0> {
@@ -195,5 +216,18 @@ messages! {
     CA_CANNOT_SIGN<0> {
         "Please report it.", "cannot sign";
         "请报告此问题。", "无法签发";
+    }
+    OPAQUE_NEEDS_KEYS<0> {
+        "Give --keys, too.", "--opaque-tokens needs it, as each key has tokens of its own";
+        "请同时给出 --keys。", "--opaque-tokens 需要它：每个访问密钥各有自己的 token";
+    }
+    OPAQUE_NEEDS_GATEWAY<0> {
+        "Give --gateway, too.", "--opaque-tokens needs it, as its tokens open nothing else";
+        "请同时给出 --gateway。", "--opaque-tokens 需要它：这种 token 只能用于网关";
+    }
+    OPAQUE_NEEDS_BOTH<0> {
+        "Give --keys and --gateway, too.",
+        "--opaque-tokens needs them, as each key has tokens of its own, for calls through the gateway";
+        "请同时给出 --keys 与 --gateway。", "--opaque-tokens 需要它们：每个访问密钥各有自己的 token，只能用于网关";
     }
 }

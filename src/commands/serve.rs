@@ -156,20 +156,11 @@ fn allot_descriptors(
 fn check_opaque_tokens(settings: &ServeSettings) -> Result<()> {
     let missing = match (settings.opaque_tokens, &settings.keys, settings.gateway) {
         (false, ..) | (true, Some(_), true) => return Ok(()),
-        (true, None, true) => bilingual!(
-            "--opaque-tokens needs --keys: each key has tokens of its own",
-            "--opaque-tokens 须与 --keys 同用：每个访问密钥各有自己的 token"
-        ),
-        (true, Some(_), false) => bilingual!(
-            "--opaque-tokens needs --gateway: they open nothing else",
-            "--opaque-tokens 须与 --gateway 同用：这种 token 只能用于网关"
-        ),
-        (true, None, false) => bilingual!(
-            "--opaque-tokens needs --keys and --gateway: each key has tokens of its own, for calls through the gateway",
-            "--opaque-tokens 须与 --keys 和 --gateway 同用：每个访问密钥各有自己的 token，只能用于网关"
-        ),
+        (true, None, true) => &messages::OPAQUE_NEEDS_KEYS,
+        (true, Some(_), false) => &messages::OPAQUE_NEEDS_GATEWAY,
+        (true, None, false) => &messages::OPAQUE_NEEDS_BOTH,
     };
-    Err(Exit::Usage.error(missing))
+    Err(Exit::Usage.error(missing.text()))
 }
 
 /// The certificates for HTTPS, if it is configured.

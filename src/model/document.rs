@@ -2,14 +2,15 @@
 //! is due, and the lifetime that may be promised. A ticket's document differs only in one field name. No clock and no
 //! I/O; `now` is an argument.
 
+pub(crate) mod faults;
 mod json;
 mod wall_time;
 
-use std::fmt;
 use std::time::Duration;
 
 use time::UtcDateTime;
 
+use self::faults::{FieldFault, InvalidDocument};
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
@@ -79,16 +80,6 @@ impl PartialEq for WrittenBy {
     }
 }
 
-/// Why bytes are not a document. Never quotes them, because they may contain a token.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct InvalidDocument(String);
-
-impl fmt::Display for InvalidDocument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Document {
     /// Returns a document for a token that was requested at `asked_at`.
     pub(crate) fn new(
@@ -114,7 +105,7 @@ impl Document {
     fn parse_token(bytes: &[u8]) -> Result<Document, InvalidDocument> {
         let json: TokenDocumentJson<'_> = parse_json(bytes)?;
         if !is_token(&json.access_token) {
-            return Err(InvalidDocument("access_token is not a token".to_owned()));
+            return Err(FieldFault::Token.error());
         }
         Document::from_json(json)
     }
@@ -122,10 +113,10 @@ impl Document {
     fn parse_ticket(bytes: &[u8]) -> Result<Document, InvalidDocument> {
         let json: TicketDocumentJson<'_> = parse_json(bytes)?;
         if json.access_token.is_some() {
-            return Err(InvalidDocument("it has an access_token and is no ticket's".to_owned()));
+            return Err(FieldFault::TokenForTicket.error());
         }
         if !is_token(&json.ticket) {
-            return Err(InvalidDocument("ticket is not a ticket".to_owned()));
+            return Err(FieldFault::Ticket.error());
         }
         Document::from_json(TokenDocumentJson {
             appid: json.appid,
@@ -139,10 +130,8 @@ impl Document {
     }
 
     fn from_json(json: TokenDocumentJson<'_>) -> Result<Document, InvalidDocument> {
-        let expires_in = parse_lifetime(json.expires_in)
-            .ok_or_else(|| InvalidDocument(format!("expires_in is not in 1…{MAX_EXPIRES_IN}")))?;
-        let wall = parse_rfc3339(&json.created_at)
-            .ok_or_else(|| InvalidDocument("created_at is not an RFC 3339 time".to_owned()))?;
+        let expires_in = parse_lifetime(json.expires_in).ok_or_else(|| FieldFault::Life.error())?;
+        let wall = parse_rfc3339(&json.created_at).ok_or_else(|| FieldFault::Time.error())?;
         let uptime = json.boot_id.zip(json.boottime).and_then(|(boot, secs)| {
             let elapsed = Duration::try_from_secs_f64((secs * 1000.0).round() / 1000.0).ok()?;
             Some(Uptime::new(BootId::parse(&boot)?, elapsed))

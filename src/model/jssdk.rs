@@ -7,7 +7,7 @@ use ring::digest::SHA1_FOR_LEGACY_USE_ONLY;
 use serde::Serialize;
 use time::UtcDateTime;
 
-use crate::language::bilingual;
+use crate::message::texts;
 use crate::model::api::Api;
 use crate::model::kind::TicketType;
 use crate::model::secret::Secret;
@@ -22,6 +22,34 @@ const NONCE_LENGTH: u32 = 16;
 /// The ticket types that sign pages.
 const JSAPI: &str = "jsapi";
 const AGENT_CONFIG: &str = "agent_config";
+
+pub(crate) mod faults {
+    use super::texts;
+
+    texts! {
+        NO_AGENT =
+            "Give the agentid of the app, a number.",
+            "请填写应用的 AgentId，须为数字。";
+        AGENT_WITH_JSAPI =
+            "Leave out agentid, or ask for the type agent_config, with which it goes.",
+            "请去掉 agentid，或把 type 改为 agent_config：二者配合使用。";
+        WRONG_TYPE =
+            "Ask for the type jsapi, or on work agent_config.",
+            "type 须为 jsapi，企业微信还可用 agent_config。";
+        NO_URL =
+            "Give the url of the page, location.href without its fragment: there is none.",
+            "请填写页面的 url，即 location.href 去掉 # 及其后的部分。";
+        LONG_URL =
+            "Shorten the url: it is longer than 2048 bytes.",
+            "请缩短 url：超过 2048 字节。";
+        NO_HOST =
+            "Give the url of a page, which begins with https:// or http:// and a host: this is none.",
+            "请填写页面的 url，以 https:// 或 http:// 加域名开头。";
+        BROKEN_URL =
+            "Give the url as location.href has it: this one has blanks or control characters.",
+            "请填写与 location.href 一致的 url：其中有空格或控制字符。";
+    }
+}
 
 /// What is to be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,54 +86,28 @@ impl PageRequest {
         let is_broken = |c: char| c.is_control() || c.is_whitespace() || c == '\u{fffd}';
         let agent = match agent {
             "" => None,
-            text => Some(text.parse().map_err(|_| {
-                bilingual!(
-                    "Give the agentid of the app, a number.",
-                    "请填写应用的 AgentId，须为数字。"
-                )
-            })?),
+            text => Some(text.parse().map_err(|_| faults::NO_AGENT)?),
         };
         let ticket = match (ticket, agent) {
             ("", None) => JSAPI,
             ("", Some(_)) => AGENT_CONFIG,
             (JSAPI, Some(_)) => {
-                return Err(bilingual!(
-                    "Leave out agentid, or ask for the type agent_config, with which it goes.",
-                    "请去掉 agentid，或把 type 改为 agent_config：二者配合使用。"
-                ));
+                return Err(faults::AGENT_WITH_JSAPI);
             }
             (JSAPI | AGENT_CONFIG, _) => ticket,
             _ => {
-                return Err(bilingual!(
-                    "Ask for the type jsapi, or on work agent_config.",
-                    "type 须为 jsapi，企业微信还可用 agent_config。"
-                ));
+                return Err(faults::WRONG_TYPE);
             }
         };
-        let ticket = TicketType::parse(ticket).ok_or(bilingual!(
-            "Ask for the type jsapi, or on work agent_config.",
-            "type 须为 jsapi，企业微信还可用 agent_config。"
-        ))?;
+        let ticket = TicketType::parse(ticket).ok_or(faults::WRONG_TYPE)?;
         if url.is_empty() {
-            Err(bilingual!(
-                "Give the url of the page, location.href without its fragment: there is none.",
-                "请填写页面的 url，即 location.href 去掉 # 及其后的部分。"
-            ))
+            Err(faults::NO_URL)
         } else if url.len() > MAX_URL {
-            Err(bilingual!(
-                "Shorten the url: it is longer than 2048 bytes.",
-                "请缩短 url：超过 2048 字节。"
-            ))
+            Err(faults::LONG_URL)
         } else if is_host_missing {
-            Err(bilingual!(
-                "Give the url of a page, which begins with https:// or http:// and a host: this is none.",
-                "请填写页面的 url，以 https:// 或 http:// 加域名开头。"
-            ))
+            Err(faults::NO_HOST)
         } else if url.contains(is_broken) {
-            Err(bilingual!(
-                "Give the url as location.href has it: this one has blanks or control characters.",
-                "请填写与 location.href 一致的 url：其中有空格或控制字符。"
-            ))
+            Err(faults::BROKEN_URL)
         } else {
             Ok(PageRequest { url: url.to_owned(), ticket, agent })
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::language::in_both;
 use crate::log::error;
+use crate::message::notes;
 use crate::os::clock::Clock;
 use crate::os::signals::{self, SignalDeferral};
 
@@ -81,6 +81,12 @@ impl Drop for Finishing {
     }
 }
 
+notes! {
+    AWAITS_ANSWER<1> =
+        "told to end; an answer may be on its way, and is awaited for {0} s",
+        "收到终止信号；最多再等待 {0} 秒，以免丢失微信的应答";
+}
+
 /// Starts the thread that ends the process when its time is over, once. Returns whether it runs.
 fn start_watch() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
@@ -94,11 +100,7 @@ fn end_in_time() {
     }
     if !Finishing::is_under_way() {
         let patience = ANSWER_PATIENCE.as_secs();
-        let what = in_both(
-            format!("told to end; an answer may be on its way, and is awaited for {patience} s."),
-            format!("收到终止信号；最多再等待 {patience} 秒，以免丢失微信的应答。"),
-        );
-        error!("{what}");
+        error!("{}", AWAITS_ANSWER.with([&patience]));
     }
     let begun = Instant::now();
     thread::sleep(ANSWER_PATIENCE);

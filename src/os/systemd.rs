@@ -29,7 +29,7 @@ messages! {
         "请取消设置 LISTEN_FDS，或通过 socket 单元启动。", "LISTEN_FDS 不是套接字数量";
     }
     NO_LISTENER<2> {
-        "In the socket unit use ListenStream=, and leave Accept= off.",
+        "Use ListenStream= in the socket unit, and leave Accept= off.",
         "descriptor {0} that systemd passed ({1}) is no listening stream socket";
         "请在 socket 单元中使用 ListenStream=，并关闭 Accept=。",
         "systemd 传入的描述符 {0}（{1}）不是监听中的流套接字";

@@ -27,6 +27,8 @@ pub(crate) use access::AccessSources;
 pub(crate) use access::keys::ALL as KEYS_MESSAGES;
 #[cfg(test)]
 pub(crate) use gateway::{CALL_ERRORS, CALL_NOTES, CALL_REFUSALS};
+#[cfg(test)]
+pub(crate) use reload::NOTES as RELOAD_NOTES;
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 #[cfg(test)]
 pub(crate) use routes::rejection::{messages::ALL as REFUSAL_MESSAGES, text::ALL as REFUSALS};

@@ -10,10 +10,16 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::error::Exit;
-use crate::language::in_both;
 use crate::log::{error, info};
+use crate::message::notes;
 use crate::os::file::version::FileVersion;
 use crate::os::thread;
+
+notes! {
+    READ_AGAIN<1> = "read {0} again", "已重新读取{0}";
+    /// Behind an error.
+    LAST_GOOD_STAY<2> = "{0}; the last good {1} stay", "{0}；继续使用此前的{1}";
+}
 
 /// The files that a value is made of, each with its version before it was read; `None` if there was no file.
 #[derive(Debug, Default)]
@@ -217,20 +223,12 @@ impl<T: 'static> Reloaded<T> {
             Ok(make) => {
                 let new = make(Some(&self.get()));
                 self.current.replace(Rc::new(new));
-                let what = in_both(
-                    format!("read {} again", self.name),
-                    format!("已重新读取{}", self.name),
-                );
-                info!(event = "reloaded"; "serve: {what}");
+                info!(event = "reloaded"; "serve: {}", READ_AGAIN.with([&self.name]));
             }
             Err(err) => {
                 let mut lines = Exit::lines(&err);
                 if let Some(last) = lines.last_mut() {
-                    let stay = in_both(
-                        format!("; the last good {} stay", self.name),
-                        format!("；继续使用此前的{}", self.name),
-                    );
-                    *last += &stay;
+                    *last = LAST_GOOD_STAY.with([last, &self.name]);
                 }
                 lines.iter().for_each(|line| error!(event = "reload_failed"; "serve: {line}"));
             }

@@ -10,8 +10,7 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
-use super::{Found, Lease, Leftover, Publisher, Store, reader};
-use crate::language::bilingual;
+use super::{Found, Lease, Leftover, NOT_SYNCED, Publisher, Store, reader};
 use crate::log::error;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
@@ -217,11 +216,7 @@ impl Publisher for FilePublisher {
         let published = self.publish_bytes(line.expose().as_bytes())?;
         // No failure of publishing: readers have the document.
         if let Err(err) = published.sync_dir().or_else(|_| published.sync_dir()) {
-            let rest = bilingual!(
-                "The new document is in force, but a power cut could bring back the old one: look at the disk.",
-                "新 token 文件已生效，但断电后可能恢复为旧文件，请检查磁盘。"
-            );
-            error!("{err:#}. {rest}");
+            error!("{}", NOT_SYNCED.quoting([], format!("{err:#}")));
         }
         Ok(())
     }

@@ -43,6 +43,10 @@ messages! {
         "Wait for it.", "another check is trying the same, and holds {0}";
         "请等待其结束。", "另一个 check 正在进行，持有 {0}";
     }
+    NOT_SYNCED<0> {
+        "Look at the disk.", "the new document is in force, but a power cut could bring back the old one";
+        "请检查磁盘。", "新 token 文件已生效，但断电后可能恢复为旧文件";
+    }
     LOCKS_DO_NOT_HOLD<1> {
         "Use a file system with locks (--dir).", "locks do not hold in {0}: one was given twice";
         "请用 --dir 指定支持文件锁的文件系统。", "{0} 中的文件锁无效：同一把锁可以被取得两次";

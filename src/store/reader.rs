@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{Found, NO_DOCUMENT, Watch};
-use crate::language::in_both;
+use crate::language::{bilingual, in_both};
 use crate::message::cannot;
 use crate::message::command::command;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -52,7 +52,7 @@ fn read_opened(
             let written = document.map(|document| document.written_at(version.modified_at()));
             written.map_or_else(|what| damaged(&what), Found::Document)
         }
-        Err(ReadError::TooLarge(_)) => damaged(&"it is too long"),
+        Err(ReadError::TooLarge(_)) => damaged(&bilingual!("it is too long", "过长")),
         Err(err) => return Err(err).with_context(reading),
     };
     Ok((found, Some(version)))

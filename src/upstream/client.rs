@@ -3,11 +3,12 @@
 //! received it.
 
 mod gate;
+mod own_host;
+pub(crate) mod reasons;
 mod resolver;
 mod target;
 mod tls;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -17,22 +18,25 @@ use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use zeroize::Zeroizing;
 
 use self::gate::Gate;
+#[cfg(test)]
+pub(crate) use self::own_host::ALL;
+use self::own_host::hint_of_own_host;
+pub(crate) use self::own_host::{is_wechat, own_host_hint};
 use self::resolver::BoundedResolver;
 use self::target::Target;
 use self::tls::TlsClient;
 use super::UpstreamError;
-use super::error::{FailedAttempt, FailedStage, TlsFailure, Unreachable};
+use super::error::{FailedAttempt, FailedStage, ProxyFailure, TlsFailure, Unreachable};
 use super::passed;
 use super::roots::{TrustedRoots, said_by_rustls};
 use crate::error::{Exit, in_order};
+use crate::language::Language;
 use crate::log::{self, printable};
-use crate::message::messages;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
-use crate::model::address::host_port::{Host, HostPort};
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::descriptors::shortage;
-use crate::os::{network, thread};
+use crate::os::thread;
 
 /// Maximum size of a response body; WeChat's are under 1 KiB.
 const MAX_BODY: u64 = 64 * 1024;
@@ -42,9 +46,6 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Maximum time for connecting, proxy and TLS included, so that a dead address leaves time for another attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a name is looked up to explain a failure.
-const HINT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How much later than ureq the client gives up itself, so that ureq's more precise error comes first.
 const GRACE: Duration = Duration::from_millis(100);
@@ -204,7 +205,12 @@ impl Client {
             let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
             let gate = Gate::new(target.proxy.is_some());
             let agent = agent(target, connect_timeout, TlsClient(tls.clone()), &gate);
-            let _waiting = log::waiting_for(|| [target.to_string(), format!(" {target}")]);
+            let _waiting = log::waiting_for(|| {
+                let name = target.to_string();
+                let [english, chinese] =
+                    [Language::English, Language::Chinese].map(|it| it.resolve(&name));
+                [english.into_owned(), format!(" {chinese}")]
+            });
             let result = run_in_thread(left, connect_timeout, &gate, prepare(&agent, &target.base));
             let was_sent = result.is_ok() || !gate.shut();
             // Ends an exchange that is late, its connection and its thread: in a server they would add up.
@@ -220,6 +226,16 @@ impl Client {
                     (stage, reason, may_pass)
                 }
             };
+            // With a proxy, its name is looked up, and the connection is made to it.
+            let stage = match stage {
+                FailedStage::Dns if target.proxy.is_some() => {
+                    FailedStage::Proxy(ProxyFailure::Name)
+                }
+                FailedStage::Connect if target.proxy.is_some() && !was_sent => {
+                    FailedStage::Proxy(ProxyFailure::Unreached)
+                }
+                stage => stage,
+            };
             let reason = match stage {
                 FailedStage::Connect | FailedStage::Tls(_) if target.proxy.is_none() => {
                     reason + &hint_of_own_host(&target.base)
@@ -234,7 +250,7 @@ impl Client {
                 return Err(UpstreamError::Unreachable(unreachable));
             }
         }
-        Err(UpstreamError::unreachable("there is no server to ask", false, true))
+        Err(UpstreamError::unreachable(reasons::NO_SERVER.with([]), false, true))
     }
 }
 
@@ -257,46 +273,6 @@ fn agent(target: &Target, connect_timeout: Duration, tls: TlsClient, gate: &Gate
     ureq::Agent::with_parts(config, connector, BoundedResolver)
 }
 
-/// Returns what to add to an error if a host of WeChat's is this host here.
-fn hint_of_own_host(base: &BaseUrl) -> String {
-    let host = match HostPort::parse(base.authority()).map(|it| it.host) {
-        Some(Host::Name(name)) if is_wechat(name) => name.to_owned(),
-        _ => return String::new(),
-    };
-    let name = host.clone();
-    let resolve = move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-    let addresses = match thread::start("resolve", resolve) {
-        Ok(pending) => pending.wait(HINT_PATIENCE).ok().and_then(Result::ok),
-        Err(_) => None,
-    };
-    own_host_hint(&host, addresses.unwrap_or_default().iter().map(SocketAddr::ip))
-}
-
-messages! {
-    OWN_HOST<2> {
-        "Take {0} out of this host's hosts file, or for an official account set base_url to https://api2.weixin.qq.com.",
-        "{0} is {1} here, which is this host itself";
-        "请从本机 hosts 文件中去掉 {0}，公众号与小程序也可将 base_url 设为 https://api2.weixin.qq.com。",
-        "{0} 在本机被解析为本机地址 {1}";
-    }
-}
-
-/// Whether this is a host of WeChat's.
-pub(crate) fn is_wechat(host: &str) -> bool {
-    host.ends_with(".weixin.qq.com")
-}
-
-/// Returns what to add to an error about a host of WeChat's with these addresses if one of them is this host's own. A hosts
-/// file may lead clients to wxtoken by WeChat's names, and must not lead wxtoken itself there.
-pub(crate) fn own_host_hint(host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> String {
-    match addresses.into_iter().find(|ip| network::is_own(*ip)) {
-        None => String::new(),
-        Some(ip) => {
-            format!("; {}", OWN_HOST.with([&host, &ip]))
-        }
-    }
-}
-
 /// Runs an exchange in a thread of its own and stops waiting when it is late: if nothing has passed `gate` within
 /// `connect_timeout`, or there is no response within `timeout`.
 ///
@@ -309,15 +285,19 @@ fn run_in_thread(
     exchange: impl FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
 ) -> Result<HttpResponse, ExchangeError> {
     let pending = thread::start("exchange", exchange)
-        .map_err(|err| failed_at(FailedStage::ThisHost, format!("no thread: {err}"), true))?;
+        .map_err(|err| failed_at(FailedStage::ThisHost, reasons::NO_THREAD.with([&err]), true))?;
     let mut result = pending.wait(connect_timeout + GRACE);
     if matches!(result, Err(RecvTimeoutError::Timeout)) && !gate.shut() {
         result = pending.wait(timeout - connect_timeout);
     }
     match result {
         Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(no_response("no answer in time", true)),
-        Err(RecvTimeoutError::Disconnected) => Err(no_response("the HTTP client failed", true)),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(no_response(reasons::NO_ANSWER_IN_TIME.with([]), true))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(no_response(reasons::CLIENT_FAILED.with([]), true))
+        }
     }
 }
 
@@ -343,12 +323,21 @@ fn failed_at(stage: FailedStage, reason: impl Into<String>, may_pass: bool) -> E
     ExchangeError::NoResponse { stage, reason: reason.into(), may_pass }
 }
 
-fn unresolved(detail: &str) -> ExchangeError {
-    failed_at(FailedStage::Dns, format!("the host name has no address (DNS){detail}"), true)
+fn unresolved(reason: String) -> ExchangeError {
+    failed_at(FailedStage::Dns, reason, true)
 }
 
 fn short_of_resources(err: &std::io::Error) -> ExchangeError {
     failed_at(FailedStage::ThisHost, printable(&err.to_string(), 200), true)
+}
+
+/// Returns what was wrong with the proxy that refused with this message. ureq has no other form of the status.
+fn proxy_failure(message: &str) -> ProxyFailure {
+    match message.split_once("responded ").map(|(_, status)| status) {
+        Some(status) if status.starts_with("407") => ProxyFailure::Password,
+        Some(status) if status.starts_with('4') => ProxyFailure::Forbids,
+        _ => ProxyFailure::GetsNoFurther,
+    }
 }
 
 /// A TLS failure does not pass by itself, and may be an attack.
@@ -379,17 +368,23 @@ fn tls_failure(err: &rustls::Error) -> TlsFailure {
 /// Converts ureq's errors. The messages are our own: some of ureq's contain the whole URL, and with it the secret.
 fn explain(err: &ureq::Error) -> ExchangeError {
     match err {
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => unresolved(": no answer in time"),
-        ureq::Error::Timeout(_) => no_response("no answer in time", true),
-        ureq::Error::HostNotFound => unresolved(""),
-        ureq::Error::ConnectionFailed => no_response("the connection failed", true),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            unresolved(reasons::NO_ADDRESS_AS.with([&reasons::NO_ANSWER_IN_TIME.with([])]))
+        }
+        ureq::Error::Timeout(_) => no_response(reasons::NO_ANSWER_IN_TIME.with([]), true),
+        ureq::Error::HostNotFound => unresolved(reasons::NO_ADDRESS.with([])),
+        ureq::Error::ConnectionFailed => no_response(reasons::CONNECTION_FAILED.with([]), true),
         // A 4xx does not pass: the proxy wants a password or forbids the host. ureq has no other form of the status.
         ureq::Error::ConnectProxyFailed(message) => failed_at(
-            FailedStage::Proxy,
-            format!("the proxy refused: {}", printable(message, 100)),
+            FailedStage::Proxy(proxy_failure(message)),
+            reasons::PROXY_REFUSED.with([&printable(message, 100)]),
             !message.contains("responded 4"),
         ),
-        ureq::Error::InvalidProxyUrl => no_response("the proxy's address is not valid", false),
+        ureq::Error::InvalidProxyUrl => failed_at(
+            FailedStage::Proxy(ProxyFailure::Address),
+            reasons::PROXY_ADDRESS.with([]),
+            false,
+        ),
         ureq::Error::Tls(what) => tls_failed(TlsFailure::Other, what),
         // An untrusted certificate arrives as an I/O error with rustls's error inside.
         ureq::Error::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => {
@@ -408,23 +403,23 @@ fn explain(err: &ureq::Error) -> ExchangeError {
                     Some(err) => short_of_resources(&err),
                     None => {
                         let said = message.split_once(": ").map_or(&*message, |(_, said)| said);
-                        unresolved(&format!(": {said}"))
+                        unresolved(reasons::NO_ADDRESS_AS.with([&said]))
                     }
                 },
                 false => no_response(message, true),
             }
         }
         ureq::Error::BodyExceedsLimit(_) => {
-            ExchangeError::Malformed(format!("a body of more than {MAX_BODY} bytes"))
+            ExchangeError::Malformed(reasons::LARGE_BODY.with([&MAX_BODY]))
         }
         ureq::Error::LargeResponseHeader(..) => {
-            ExchangeError::Malformed(format!("a head of more than {MAX_HEAD} bytes"))
+            ExchangeError::Malformed(reasons::LARGE_HEAD.with([&MAX_HEAD]))
         }
         ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
-            ExchangeError::Malformed("it is not HTTP".to_owned())
+            ExchangeError::Malformed(reasons::NOT_HTTP.with([]))
         }
         // The rest cannot arise from a checked base URL, and its message could contain the URL.
-        _ => no_response("the HTTP client gave up", false),
+        _ => no_response(reasons::CLIENT_GAVE_UP.with([]), false),
     }
 }
 
@@ -436,6 +431,18 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_proxy_that_refuses_is_told_by_what_it_wants() {
+        for (message, failure) in [
+            ("proxy server responded 407/407", ProxyFailure::Password),
+            ("proxy server responded 403/403", ProxyFailure::Forbids),
+            ("proxy server responded 502/502", ProxyFailure::GetsNoFurther),
+            ("proxy server did not respond", ProxyFailure::GetsNoFurther),
+        ] {
+            assert_eq!(proxy_failure(message), failure, "{message}");
+        }
+    }
 
     /// A server that accepts one connection, reads the request, reports that on the channel, and then calls `respond`.
     fn server(

@@ -85,14 +85,31 @@ pub(crate) enum FailedStage {
     Dns,
     /// No connection was made.
     Connect,
-    /// The proxy refused.
-    Proxy,
+    /// The proxy was not reached, or refused.
+    Proxy(ProxyFailure),
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls(TlsFailure),
     /// The request may have arrived.
     Response,
     /// This host had no thread or descriptor for it.
     ThisHost,
+}
+
+/// What was wrong with the proxy, as far as remedies differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyFailure {
+    /// Its address is none.
+    Address,
+    /// Its name has no address.
+    Name,
+    /// No connection was made to it or through it.
+    Unreached,
+    /// It wants another user or password.
+    Password,
+    /// It does not let this host through.
+    Forbids,
+    /// It did not get through itself.
+    GetsNoFurther,
 }
 
 /// What was wrong with TLS, as far as remedies differ.
@@ -125,14 +142,29 @@ pub(crate) static STAGES: &[StageRemedy] = &[
         "Check the name, and /etc/resolv.conf.",
         "请检查域名与 DNS（/etc/resolv.conf）。"),
     at(FailedStage::Connect,
-        "Check the network, the firewall and the proxy (HTTPS_PROXY).",
-        "请检查网络、防火墙与代理（HTTPS_PROXY）。"),
-    at(FailedStage::Proxy,
-        "Check the proxy's address and password, and whether it lets this host through.",
-        "请检查代理地址与密码，以及是否放行该域名。"),
+        "Check the network and the firewall; where only a proxy leads out, set HTTPS_PROXY.",
+        "请检查网络与防火墙；如须经代理访问外网，请设置 HTTPS_PROXY。"),
+    at(FailedStage::Proxy(ProxyFailure::Address),
+        "Correct the proxy's address (HTTPS_PROXY or proxy).",
+        "请更正代理地址（HTTPS_PROXY 或 proxy）。"),
+    at(FailedStage::Proxy(ProxyFailure::Name),
+        "Correct the proxy's name (HTTPS_PROXY or proxy), or check /etc/resolv.conf.",
+        "请更正代理的域名（HTTPS_PROXY 或 proxy），或检查 DNS（/etc/resolv.conf）。"),
+    at(FailedStage::Proxy(ProxyFailure::Unreached),
+        "See that the proxy runs, and correct its address (HTTPS_PROXY or proxy).",
+        "请确认代理正在运行，并核对其地址（HTTPS_PROXY 或 proxy）。"),
+    at(FailedStage::Proxy(ProxyFailure::Password),
+        "Correct the proxy's user and password (HTTPS_PROXY).",
+        "请更正代理的用户名与密码（HTTPS_PROXY）。"),
+    at(FailedStage::Proxy(ProxyFailure::Forbids),
+        "Have the proxy let this host through to that name.",
+        "请在代理上放行本机对该域名的访问。"),
+    at(FailedStage::Proxy(ProxyFailure::GetsNoFurther),
+        "See the proxy's own log: it does not get through.",
+        "请查看代理自身的日志：代理未能连接目标。"),
     at(FailedStage::Tls(TlsFailure::UnknownIssuer),
-        "Name the CA with --ca-file (ca_file): is it a CA of your own, or does a proxy open TLS?",
-        "请用 --ca-file（ca_file）指定根证书：是否为自建 CA，或有代理解密 TLS？"),
+        "Name the CA with --ca-file: is it your own, or does a proxy open TLS?",
+        "请用 --ca-file 指定根证书：是否为自建 CA，或有代理解密 TLS？"),
     at(FailedStage::Tls(TlsFailure::NotValidYet),
         "Set this host's clock; if it is right, the server's certificate is not valid yet.",
         "请校准本机时间；若时间正确，则是服务器证书尚未生效。"),

@@ -209,6 +209,7 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
         UpstreamError::Unreachable(unreachable) => {
             let what = match unreachable.stage() {
                 FailedStage::ThisHost
+                | FailedStage::Proxy(_)
                 | FailedStage::Tls(
                     TlsFailure::Expired | TlsFailure::NotValidYet | TlsFailure::CaAsServer,
                 ) => {

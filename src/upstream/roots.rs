@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
 use time::UtcDateTime;
 
+use super::client::reasons;
 use crate::log::printable;
 use crate::message::{cannot, messages};
 use crate::os::ca_store::{self, CaStore};
@@ -145,14 +146,14 @@ pub(super) fn said_by_rustls(err: &rustls::Error) -> String {
     let date = |time: &UnixTime| {
         let date = i64::try_from(time.as_secs()).ok();
         let date = date.and_then(|secs| UtcDateTime::from_unix_timestamp(secs).ok());
-        date.map_or_else(|| "a day far off".to_owned(), local)
+        date.map_or_else(|| reasons::FAR_OFF.with([]), local)
     };
     match err {
         rustls::Error::InvalidCertificate(ExpiredContext { time, not_after }) => {
-            format!("the certificate ended at {}; it is {} here", date(not_after), date(time))
+            reasons::CERTIFICATE_ENDED.with([&date(not_after), &date(time)])
         }
         rustls::Error::InvalidCertificate(NotValidYetContext { time, not_before }) => {
-            format!("the certificate begins at {}; it is {} here", date(not_before), date(time))
+            reasons::CERTIFICATE_BEGINS.with([&date(not_before), &date(time)])
         }
         err => printable(&err.to_string(), 200),
     }

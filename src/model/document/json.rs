@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::InvalidDocument;
+use super::faults::{self, InvalidDocument};
 
 /// The JSON form of a token's document. Unknown fields are ignored.
 #[derive(Deserialize, Serialize)]
@@ -56,15 +56,7 @@ fn ours_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     })
 }
 
-/// Only the kind and place of an error: serde_json's own message quotes what it did not expect.
+/// Reads a document's JSON. The error quotes none of it.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidDocument> {
-    serde_json::from_slice(bytes).map_err(|err| {
-        let what = match err.classify() {
-            _ if bytes.is_empty() => return InvalidDocument("it is empty".to_owned()),
-            serde_json::error::Category::Eof => "it ends too soon",
-            serde_json::error::Category::Data => "a field is missing or of the wrong type",
-            _ => "it is not JSON",
-        };
-        InvalidDocument(format!("{what} (line {}, column {})", err.line(), err.column()))
-    })
+    serde_json::from_slice(bytes).map_err(|err| faults::of_json(&err, bytes))
 }

@@ -4,9 +4,9 @@ use crate::message::messages;
 
 messages! {
     TAKEN_OVER<1> {
-        "Was the lock file removed, or does this file system have no locks?",
+        "See whether the lock file was removed, or this file system has no locks.",
         "another process is replacing {0} in spite of the lock";
-        "锁文件是否被删除，或该文件系统不支持锁？", "另一个进程未受锁限制，正在替换 {0}";
+        "请检查锁文件是否被删除，或该文件系统不支持锁。", "另一个进程未受锁限制，正在替换 {0}";
     }
     NO_FILE_NAME<1> {
         "Give the path of a file.", "{0} is not a file's name";

@@ -130,6 +130,10 @@ messages! {
     }
 
     // The file with its password.
+    NO_CERTIFICATE<1> {
+        "Give the CA's certificate (-----BEGIN CERTIFICATE-----).", "there is no certificate in ca_file {0}";
+        "请提供 CA 证书（-----BEGIN CERTIFICATE-----）。", "ca_file {0} 中没有证书";
+    }
     PASSWORD_UNREADABLE<2> {
         "Put the password alone into it.", "cannot read password file {0}: {1}";
         "请只写入密码本身。", "无法读取密码文件 {0}：{1}";

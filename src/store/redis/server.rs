@@ -307,12 +307,13 @@ fn node_of_answer(answer: RedisValue) -> Option<RedisNode> {
 }
 
 fn read_ca_file(path: &Path) -> Result<RootCertStore, String> {
-    let pem = read::read(path, Protection::WritableByOwner, MAX_PEM)
-        .map_err(|err| format!("cannot read ca_file {}: {err}", path.display()))?;
+    let pem = read::read(path, Protection::WritableByOwner, MAX_PEM).map_err(|err| {
+        format!("{}: {err}", cannot("read ca_file", "读取 ca_file", path.display()))
+    })?;
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
     match roots.add_parsable_certificates(certificates) {
-        (0, _) => Err(format!("there is no certificate in ca_file {}", path.display())),
+        (0, _) => Err(messages::NO_CERTIFICATE.with([&path.display()])),
         _ => Ok(roots),
     }
 }

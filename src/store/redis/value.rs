@@ -1,6 +1,7 @@
 //! What Redis has at a document's key, and which document is in force: that one, or a copy that Redis has lost. Pure:
 //! bytes and the time are arguments.
 
+use crate::language::bilingual;
 use crate::message::command::command;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
@@ -30,7 +31,7 @@ impl StoredValue {
             return StoredValue::default();
         }
         let parsed = match bytes.len() {
-            len if len > MAX_DOCUMENT => Err("it is too long".to_owned()),
+            len if len > MAX_DOCUMENT => Err(bilingual!("it is too long", "过长").to_owned()),
             _ => Document::parse(kind, &bytes).map_err(|damage| damage.to_string()),
         };
         let damaged = |what| {

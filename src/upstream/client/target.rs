@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::reasons;
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 
 /// A server, and the proxy to it.
@@ -14,10 +15,10 @@ pub(super) struct Target {
 /// For messages: the host, and the proxy without its password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.base.authority())?;
+        let host = self.base.authority();
         match &self.proxy {
-            Some(proxy) => write!(f, " through the proxy {}", proxy.authority()),
-            None => Ok(()),
+            Some(proxy) => f.write_str(&reasons::THROUGH_PROXY.with([&host, &proxy.authority()])),
+            None => f.write_str(host),
         }
     }
 }

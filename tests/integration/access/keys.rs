@@ -467,8 +467,8 @@ fn an_invalid_keys_file_is_logged_with_its_lines_and_the_last_good_one_kept() {
     setup.write(&["", "nonsense"]);
     let expected = format!(
         "wxtoken: serve: keys file {path}: line 2: Write NAME SHA256 [ACCOUNT,… [API,…]], the line that `wxtoken key` prints: this \
-         is another one 访问密钥文件 {path}：第 2 行：请填写 NAME SHA256 [ACCOUNT,… [API,…]]，即 `wxtoken key` 输出的那一行：格式不对; \
-         the last good keys stay ；继续使用此前的访问密钥\n",
+         is another one; the last good keys stay 访问密钥文件 {path}：第 2 行：请填写 NAME SHA256 [ACCOUNT,… [API,…]]，\
+         即 `wxtoken key` 输出的那一行：格式不对；继续使用此前的访问密钥\n",
         path = setup.path().display()
     );
     eventually("the error is logged", || has_logged(&expected));

@@ -465,14 +465,16 @@ fn a_failed_connection_is_reported_with_the_stage_that_failed() {
     refused.has("host", "problem", &["refused", &unused.to_string(), "firewall", "防火墙"]);
     let proxy = format!("http://user:password@{unused}");
     let proxied = check_at("https://api.example", Some(&proxy));
-    proxied.has("host", "problem", &[&format!("api.example through the proxy {unused}")]);
+    let through = format!("api.example through the proxy {unused}");
+    proxied.has("host", "problem", &[&through, "See that the proxy runs", "请确认代理正在运行"]);
+    assert!(!proxied.ran.stdout.contains("firewall"), "{}", proxied.ran.stdout);
     assert!(!proxied.ran.stdout.contains("password@"));
     let forbidding = proxy_refusing_all();
     let forbidden = check_at("https://api.example", Some(&forbidding));
     forbidden.has(
         "host",
         "problem",
-        &["the proxy refused", "403", "lets this host through", "代理"],
+        &["the proxy refused", "403", "let this host through", "代理"],
     );
 
     // A certificate for another name.

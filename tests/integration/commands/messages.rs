@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::home::{Home, wechat_with_accounts};
+use crate::support::tls::TlsFront;
 use crate::support::*;
 
 /// The most characters of a common message in one language.
@@ -51,10 +52,40 @@ fn the_common_messages_are_short_in_each_language_and_end_with_the_life_of_the_t
             });
         }
     }
-    // No server, no such name, and a server that does not speak TLS.
+    // No server, no such name, a server that does not speak TLS, and one whose CA is unknown.
     let no_tls = wechat.url().replace("http://", "https://");
-    for base_url in ["http://127.0.0.1:1", "https://nowhere.invalid", &no_tls] {
+    let front = TlsFront::before(wechat.address(), "localhost");
+    let unknown_ca = format!("https://localhost:{}", front.address.port());
+    for base_url in ["http://127.0.0.1:1", "https://nowhere.invalid", &no_tls, &unknown_ca] {
         is_short(|| fetch_of_due_token(Sandbox::with_base_url(base_url)));
+    }
+    // A proxy that is not there.
+    is_short(|| {
+        let (sandbox, mut command) =
+            fetch_of_due_token(Sandbox::with_base_url("https://wechat.invalid"));
+        command.env("HTTPS_PROXY", "http://127.0.0.1:1");
+        (sandbox, command)
+    });
+}
+
+#[test]
+fn a_file_without_permission_is_told_shortly_and_with_what_to_do_first() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, 7000);
+    write_with_mode(&sandbox.path("secret"), "0123456789abcdef0123456789abcdef", 0o644);
+    let secret = sandbox.path("secret").display().to_string();
+    for (language, begin, what) in [
+        ("en", format!("Run chmod 0600 {secret}: "), "cannot read secret file"),
+        ("zh", format!("请执行 chmod 0600 {secret}："), "无法读取 AppSecret 文件"),
+    ] {
+        let mut fetch = wxtoken();
+        fetch.args(["fetch", "--appid", APPID, "--secret-file", &secret, "--dir"]);
+        fetch.arg(sandbox.path("state"));
+        let message = message(fetch, language);
+        assert!(message.starts_with(&begin) && message.contains(what), "{message}");
+        // Beside the path, which stands there twice.
+        let length = message.replace(&secret, "").chars().count();
+        assert!(length <= MAX, "{length}: {message}");
     }
 }
 

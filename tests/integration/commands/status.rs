@@ -68,6 +68,16 @@ fn what_wechat_refused_at_the_last_try_is_told_until_a_token_is_published() {
 }
 
 #[test]
+fn where_nothing_is_published_the_directory_that_was_looked_at_is_told() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let dir = sandbox.path("state").display().to_string();
+    let looked = format!("; looked in {dir}, and --dir names another directory");
+    for verb in ["get", "status"] {
+        sandbox.run(&[verb]).exits(3).mentions(&[&looked, "可用 --dir 指定其他目录"]);
+    }
+}
+
+#[test]
 fn prometheus_output_has_timestamps_and_not_ages() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
     let missing = sandbox.run(&["status", "--format", "prometheus"]).exits(3).stdout;

@@ -218,7 +218,7 @@ fn it_needs_keys_and_the_gateway() {
     let keys = ["--keys", keys.to_str().unwrap()];
     let refused =
         |args: &[&str]| setup.sandbox.serve_refused(&[&["--opaque-tokens"], args].concat());
-    refused(&["--gateway"]).says(&["--opaque-tokens needs --keys: each key"]);
-    refused(&keys).says(&["--opaque-tokens needs --gateway: they open"]);
-    refused(&[]).says(&["--opaque-tokens needs --keys and --gateway"]);
+    refused(&["--gateway"]).says(&["Give --keys, too: --opaque-tokens needs it"]);
+    refused(&keys).says(&["Give --gateway, too: --opaque-tokens needs it"]);
+    refused(&[]).says(&["Give --keys and --gateway, too: "]);
 }

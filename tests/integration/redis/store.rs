@@ -394,7 +394,10 @@ fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_i
     redis.kill();
     let stdout = home.run(&["check"]).exits(1).stdout;
     assert!(stdout.contains("✗ a0  store ") && stdout.contains("请检查配置中的 store"), "{stdout}");
-    assert!(stdout.contains("! a0  lock         unknown"), "{stdout}");
+    assert!(
+        stdout.contains("! a0  lock ") && stdout.contains(": unknown: cannot reach "),
+        "{stdout}"
+    );
     assert!(stdout.contains("✓ a0  token ") && stdout.contains(" is honoured"), "{stdout}");
     // Without a copy the published token is unknown, and a fetch would not help.
     fs::remove_file(home.document_path("a0")).unwrap();

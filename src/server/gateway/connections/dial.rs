@@ -83,7 +83,8 @@ fn name(server: &ApiServer) -> String {
     match &server.proxy {
         None => server.base.authority().to_owned(),
         Some(proxy) => {
-            format!("{} through the proxy {}", server.base.authority(), proxy.authority())
+            let values = [&server.base.authority() as &dyn fmt::Display, &proxy.authority()];
+            client::reasons::THROUGH_PROXY.with(values)
         }
     }
 }
