@@ -8,8 +8,8 @@
 //! In each round the servers take turns, and ratios are taken within a round, so that other load on the machine affects all
 //! of them alike. nginx's CPU time is its worker's; its memory is that of master and worker together.
 //!
-//! Most resident pages are those of the binary and of libc. The static build (README, In a container) has fewer:
-//! `RUSTFLAGS='-C target-feature=+crt-static' cargo bench --target x86_64-unknown-linux-gnu --bench serve`
+//! Most resident pages are those of the binary and of libc. The static build has fewer:
+//! `cargo bench --target x86_64-unknown-linux-musl --bench serve`
 
 mod support;
 

@@ -15,6 +15,12 @@ use rustix::process::{
 
 use crate::language::Language;
 
+// The relocations of the static program are packed (`.cargo/config.toml`), and the musl of Rust before 1.93 does not apply such
+// ones: the program would crash as it starts. So older ones do not compile this.
+#[cfg(target_env = "musl")]
+#[allow(unused_imports, clippy::incompatible_msrv)]
+use std::fmt::from_fn as _;
+
 mod accounts;
 mod check;
 mod cli;
