@@ -214,3 +214,25 @@ impl FailureRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempt_since_a_reset_is_the_first_that_asks() {
+        let (mut retry, now) = (Retry::default(), Instant::now());
+        assert!(!retry.start(now), "there was no reset");
+        assert!(!retry.finish(false));
+        assert!(!retry.start(now));
+        retry.reset(now);
+        assert!(retry.finish(true), "there was one since its start");
+        assert!(retry.start(now));
+        assert!(!retry.finish(false));
+        assert!(retry.start(now), "that one has asked for nothing");
+        assert!(!retry.finish(true));
+        assert!(!retry.start(now));
+        assert!(!retry.finish(true));
+        assert!(!retry.finish(true), "none is running");
+    }
+}
