@@ -400,6 +400,28 @@ fn a_report_of_a_dead_token_is_probed_at_once_whatever_one_other_client_does() {
     }
 }
 
+/// A token that was honoured a moment ago is no reason to wait for longer.
+#[test]
+fn a_report_for_which_no_probe_is_left_waits_for_the_next_one_and_about_an_unknown_token_for_one_of_the_servers_own()
+ {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let waits = (0..20).find_map(|n| match sim.report_of(&format!("client {n}"), "T1") {
+        Step::Start(job) => {
+            sim.probe(job, Liveness::Alive);
+            sim.end();
+            sim.pass(secs(1));
+            None
+        }
+        Step::Wait(until) => until,
+        step => panic!("{step:?}"),
+    });
+    let until = waits.expect("the probes are used up") - sim.now();
+    assert!(!until.is_zero() && until < secs(5), "{until:?}");
+    // Of this one nothing is known.
+    let Step::Wait(Some(until)) = sim.report_of("another", "T2") else { panic!("no wait") };
+    assert_eq!(until - sim.now(), secs(5));
+}
+
 #[test]
 fn under_the_reports_of_ten_liars_a_report_is_probed_within_five_seconds() {
     let mut sim = SimulatedAccount::on(Rules::Classic);

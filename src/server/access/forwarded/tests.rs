@@ -270,6 +270,15 @@ fn a_damaged_forwarded_header_is_parsed_without_a_panic() {
 }
 
 #[test]
+fn a_forwarded_header_whose_parameter_has_no_name_or_a_bad_one_names_no_client() {
+    let first = parse_elements("for=10.0.0.7;by=10.0.0.8").expect("good syntax");
+    assert_eq!(first, [Some(std::net::Ipv4Addr::new(10, 0, 0, 7).into())]);
+    for line in ["=10.0.0.7", "for=10.0.0.7;=x", "fo(r=10.0.0.7", "fo r=10.0.0.7", "for"] {
+        assert_eq!(parse_elements(line), None, "{line}");
+    }
+}
+
+#[test]
 fn entries_are_addresses_networks_and_the_word_unix() {
     let proxies = TrustedProxies::parse(&["127.0.0.1", " 10.0.0.0/8"]).expect("good entries");
     assert!(proxies.contains(peer("127.0.0.1")) && proxies.contains(peer("10.9.9.9")));
