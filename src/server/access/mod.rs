@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn addresses_of_the_allow_file_are_allowed_beside_those_of_flags() {
         let sources = AccessSources { allow: words(&["10.0.0.0/8"]), ..Default::default() };
-        let networks = allowlist::parse_networks("allow", &words(&["192.0.2.1"])).unwrap();
+        let networks = allowlist::parse_networks("allow", words(&["192.0.2.1"])).unwrap();
         let listed = Some(Rc::new(Allowlist::from_networks(networks)));
         let rules = AccessRules { listed, ..rules(&sources) };
         for (address, expected) in [("10.0.0.1", true), ("192.0.2.1", true), ("192.0.2.2", false)] {
