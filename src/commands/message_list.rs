@@ -70,6 +70,7 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
         ("No token to hand out", scheduler::UNAVAILABLE_MESSAGES),
         ("Refusals by serve that name something", server::REFUSAL_MESSAGES),
         ("Clients and connections, in the log of serve", server::LOG_MESSAGES),
+        ("Reloading", server::RELOAD_MESSAGES),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! Work on a thread of its own, for tasks of the event loop that must not block, and for threads that must not wait longer
 //! than a timeout. A thread that is not waited for any more ends its work all the same.
 
+use std::cell::RefCell;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -33,6 +35,60 @@ pub(crate) async fn run<R: Send + 'static>(
     };
     thread::Builder::new().spawn(work).map_err(explain)?;
     result.await.map_err(|_| io::Error::other(BROKE_OFF.text()))
+}
+
+/// A thread that stays for work that comes again and again, which so goes on where there can be no more threads. Belongs to
+/// one event loop.
+#[derive(Debug, Default)]
+pub(crate) struct StandingThread(RefCell<Option<PieceThread>>);
+
+/// A thread that takes one piece of work after the other, and ends when this is dropped.
+#[derive(Debug)]
+struct PieceThread {
+    pieces: Sender<Piece>,
+    is_busy: Arc<AtomicBool>,
+}
+
+impl PieceThread {
+    fn start() -> io::Result<PieceThread> {
+        let (sender, pieces) = mpsc::channel::<Piece>();
+        thread::Builder::new()
+            .spawn(move || pieces.iter().for_each(|piece| piece()))
+            .map_err(explain)?;
+        Ok(PieceThread { pieces: sender, is_busy: Arc::default() })
+    }
+}
+
+impl StandingThread {
+    /// Runs `work` on the thread, which is started if there is none yet, and returns its result. Work that hangs holds up no
+    /// other: another thread takes its place. Fails if that cannot be started, or if `work` panics.
+    pub(crate) async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<R> {
+        let (sender, result) = oneshot::channel();
+        self.give(|is_busy| {
+            Box::new(move || {
+                let done = work(); // After a panic the thread is busy for good.
+                is_busy.store(false, Ordering::Release);
+                let _ = sender.send(done); // Not received if the future was dropped.
+            })
+        })?;
+        result.await.map_err(|_| io::Error::other(BROKE_OFF.text()))
+    }
+
+    fn give(&self, piece: impl FnOnce(Arc<AtomicBool>) -> Piece) -> io::Result<()> {
+        let mut current = self.0.borrow_mut();
+        let idle = current.take_if(|it| !it.is_busy.load(Ordering::Acquire));
+        let standing = match idle {
+            Some(standing) => standing,
+            None => PieceThread::start()?,
+        };
+        standing.is_busy.store(true, Ordering::Release);
+        let _ = standing.pieces.send(piece(Arc::clone(&standing.is_busy))); // It is received: the thread waits for it.
+        *current = Some(standing);
+        Ok(())
+    }
 }
 
 /// A piece of work among others.
@@ -165,6 +221,29 @@ mod tests {
         assert!(ended.try_recv().is_err(), "the others hang");
         drop(let_go);
         assert_eq!(ended.iter().take(4).map(|number| number % 3).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn a_standing_thread_does_all_work_and_one_that_hangs_or_panics_is_replaced() {
+        let thread = std::rc::Rc::new(StandingThread::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let id = || thread::current().id();
+            let first = thread.run(id).await.unwrap();
+            assert_eq!(thread.run(id).await.unwrap(), first);
+            let (let_go, hangs) = mpsc::channel::<u32>();
+            let hung = std::rc::Rc::clone(&thread);
+            let hung =
+                tokio::task::spawn_local(async move { hung.run(move || hangs.recv()).await });
+            tokio::task::yield_now().await;
+            let second = thread.run(id).await.unwrap();
+            assert_ne!(second, first);
+            let_go.send(7).unwrap();
+            assert_eq!(hung.await.unwrap().unwrap().unwrap(), 7);
+            assert_eq!(thread.run(id).await.unwrap(), second);
+            assert!(thread.run(|| panic!("a fault")).await.is_err());
+            assert_ne!(thread.run(id).await.unwrap(), second);
+        });
     }
 
     #[test]

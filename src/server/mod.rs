@@ -28,7 +28,7 @@ pub(crate) use access::keys::ALL as KEYS_MESSAGES;
 #[cfg(test)]
 pub(crate) use gateway::{CALL_ERRORS, CALL_NOTES, CALL_REFUSALS};
 #[cfg(test)]
-pub(crate) use reload::NOTES as RELOAD_NOTES;
+pub(crate) use reload::{ALL as RELOAD_MESSAGES, NOTES as RELOAD_NOTES};
 pub(crate) use reload::{Make, Reloaded, WatchedFiles};
 #[cfg(test)]
 pub(crate) use routes::rejection::{messages::ALL as REFUSAL_MESSAGES, text::ALL as REFUSALS};
@@ -94,10 +94,12 @@ pub(crate) async fn serve(
         connections: Connections::new(options.max_connections),
         counters: Counters::default(),
         certificate_end: Cell::new(options.tls.as_ref().and_then(Tls::certificate_end)),
+        reloads: RefCell::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
         clock: options.clock,
     });
+    state.note_reload("config", Some(true));
     let transport = Rc::new(Transport {
         state: Rc::clone(&state),
         tls: options.tls,
@@ -192,27 +194,32 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
             systemd::reloading();
         }
         let mut settings = Task::start(&transport, async move |transport| {
-            transport.state.snapshot.update_settings(is_requested).await;
+            let is_current = transport.state.snapshot.update_settings(is_requested).await;
+            transport.state.note_reload("config", Some(is_current));
         });
         // A key may be for an account that is new.
         settings.ended_within(SETTINGS_HEAD_START).await;
         let mut parts = vec![
             settings,
             Task::start(&transport, async move |transport| {
-                transport.state.snapshot.update_allow_file(is_requested).await;
+                let is_current = transport.state.snapshot.update_allow_file(is_requested).await;
+                transport.state.note_reload("allow_file", is_current);
             }),
             Task::start(&transport, async move |transport| {
-                transport.state.snapshot.update_keys(is_requested).await;
+                let is_current = transport.state.snapshot.update_keys(is_requested).await;
+                transport.state.note_reload("keys", is_current);
             }),
             Task::start(&transport, async move |transport| {
                 if let Some(tls) = &transport.tls {
-                    tls.update_identity(is_requested).await;
+                    let is_current = tls.update_identity(is_requested).await;
+                    transport.state.note_reload("certificate", Some(is_current));
                     transport.state.certificate_end.set(tls.certificate_end());
                 }
             }),
             Task::start(&transport, async move |transport| {
                 if let Some(tls) = &transport.tls {
-                    tls.update_client_cas(is_requested).await;
+                    let is_current = tls.update_client_cas(is_requested).await;
+                    transport.state.note_reload("client_ca", is_current);
                 }
             }),
         ];

@@ -7,13 +7,20 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Error, Result, anyhow};
 
 use crate::error::Exit;
-use crate::log::{error, info};
-use crate::message::notes;
+use crate::log::{OnceUntilChanged, error, info};
+use crate::message::{messages, notes};
 use crate::os::file::version::FileVersion;
-use crate::os::thread;
+use crate::os::thread::StandingThread;
+
+messages! {
+    NO_ANSWER<1> {
+        "See what holds up the disk or mount of its files.", "the {0} have not been looked at for a minute: a read does not end";
+        "请检查其文件所在的磁盘或挂载。", "{0}已有一分钟无法检查：读取文件未返回";
+    }
+}
 
 notes! {
     READ_AGAIN<1> = "read {0} again", "已重新读取{0}";
@@ -52,6 +59,9 @@ type Read<T> = dyn Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync;
 /// rewritten all the time must not keep a withdrawn key alive.
 const MAX_UNSETTLED_CHECKS: u32 = 5;
 
+/// How many checks may find in a row that a read has not ended, until it is said.
+const MAX_HELD_UP_CHECKS: u32 = 60;
+
 /// A value made of files.
 pub(crate) struct Reloaded<T> {
     /// What people call it, in the plural.
@@ -68,6 +78,14 @@ pub(crate) struct Reloaded<T> {
     under_way: Cell<Option<u64>>,
     /// How many attempts there were.
     attempts: Cell<u64>,
+    /// How many checks in a row have found that the attempt before has not ended.
+    held_up_checks: Cell<u32>,
+    /// Where files are looked at.
+    thread: StandingThread,
+    /// Why files cannot be looked at now.
+    hindrance: RefCell<OnceUntilChanged>,
+    /// Whether the files could not be read the last time.
+    is_broken: Cell<bool>,
 }
 
 /// An attempt to check or read the files. It counts until another one begins: one that hangs, as its files were on a mount
@@ -133,6 +151,10 @@ impl<T: 'static> From<FirstRead<T>> for Reloaded<T> {
             unsettled_checks: Cell::default(),
             under_way: Cell::default(),
             attempts: Cell::default(),
+            held_up_checks: Cell::default(),
+            thread: StandingThread::default(),
+            hindrance: RefCell::default(),
+            is_broken: Cell::default(),
         }
     }
 }
@@ -151,22 +173,31 @@ impl<T: 'static> Reloaded<T> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Reloads the value: if its files have changed, or whether they have changed or not if that is requested.
-    pub(crate) async fn update(&self, is_requested: bool) {
+    /// Whether the files are looked at, and the value is what was in them the last time. If not, a line on stderr has said why.
+    fn is_current(&self) -> bool {
+        !self.is_broken.get() && self.hindrance.borrow().last().is_none()
+    }
+
+    /// Reloads the value: if its files have changed, or whether they have changed or not if that is requested. Returns whether
+    /// it is current.
+    pub(crate) async fn update(&self, is_requested: bool) -> bool {
         match is_requested {
             true => self.reload().await,
             false => self.reload_if_changed().await,
         }
+        self.is_current()
     }
 
     /// Reads the files again, whether they have changed or not, and whether they are being read already or not.
     pub(crate) async fn reload(&self) {
+        self.hindrance.borrow_mut().reset();
         self.read_again(self.attempt()).await;
     }
 
     fn attempt(&self) -> ReadAttempt<'_, T> {
         let number = self.attempts.get() + 1;
         self.attempts.set(number);
+        self.held_up_checks.set(0);
         self.under_way.set(Some(number));
         ReadAttempt { number, of: self }
     }
@@ -175,16 +206,28 @@ impl<T: 'static> Reloaded<T> {
     /// two files, and are replaced one after the other. Does nothing while they are being read.
     pub(crate) async fn reload_if_changed(&self) {
         let paths = self.files.borrow().paths();
-        if self.under_way.get().is_some() || paths.is_empty() {
+        if paths.is_empty() {
+            return;
+        }
+        if self.under_way.get().is_some() {
+            self.held_up_checks.set(self.held_up_checks.get() + 1);
+            if self.held_up_checks.get() >= MAX_HELD_UP_CHECKS {
+                self.hindered(&anyhow!(NO_ANSWER.with([&self.name])));
+            }
             return;
         }
         let attempt = self.attempt();
         let check = move || paths.iter().map(|path| FileVersion::at(path)).collect();
-        // Without a thread, the next check finds the change.
-        let Ok(now) = thread::run(check).await else { return };
+        let now = self.thread.run(check).await;
         if !attempt.counts() {
             return;
         }
+        let now = match now {
+            Ok(now) => now,
+            // The next check finds the change.
+            Err(err) => return self.hindered(&err.into()),
+        };
+        self.hindrance.borrow_mut().reset();
         let before = self.last_check.replace(now);
         if *self.last_check.borrow() == self.files.borrow().versions() {
             self.unsettled_checks.set(0);
@@ -203,7 +246,7 @@ impl<T: 'static> Reloaded<T> {
         }
         self.unsettled_checks.set(0);
         let read = Arc::clone(&self.read);
-        let read = thread::run(move || {
+        let read = self.thread.run(move || {
             let mut files = WatchedFiles::default();
             (read(&mut files), files)
         });
@@ -215,24 +258,36 @@ impl<T: 'static> Reloaded<T> {
             Ok((read, files)) => {
                 self.last_check.replace(files.versions());
                 self.files.replace(files);
+                self.hindrance.borrow_mut().reset();
                 read
             }
-            Err(err) => Err(err.into()),
+            // They are read at the next check.
+            Err(err) => return self.hindered(&err.into()),
         };
+        self.is_broken.set(read.is_err());
         match read {
             Ok(make) => {
                 let new = make(Some(&self.get()));
                 self.current.replace(Rc::new(new));
                 info!(event = "reloaded"; "serve: {}", READ_AGAIN.with([&self.name]));
             }
-            Err(err) => {
-                let mut lines = Exit::lines(&err);
-                if let Some(last) = lines.last_mut() {
-                    *last = LAST_GOOD_STAY.with([last, &self.name]);
-                }
-                lines.iter().for_each(|line| error!(event = "reload_failed"; "serve: {line}"));
-            }
+            Err(err) => self.report(&err),
         }
+    }
+
+    /// Reports why files cannot be looked at: once while that lasts, and again if it was asked for.
+    fn hindered(&self, err: &Error) {
+        if self.hindrance.borrow_mut().is_new(&err.to_string()) {
+            self.report(err);
+        }
+    }
+
+    fn report(&self, err: &Error) {
+        let mut lines = Exit::lines(err);
+        if let Some(last) = lines.last_mut() {
+            *last = LAST_GOOD_STAY.with([last, &self.name]);
+        }
+        lines.iter().for_each(|line| error!(event = "reload_failed"; "serve: {line}"));
     }
 }
 

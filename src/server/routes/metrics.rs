@@ -79,6 +79,11 @@ const EVICTED: Metric = Metric::counter(
     "Connections that were closed to make room for others.",
 );
 
+const RELOADED: Metric = Metric::gauge(
+    "wxtoken_reload_last_successful",
+    "Whether these files are followed, and what was in them last is used: 1, or 0 if what was good before is used.",
+);
+
 const CERTIFICATE_END: Metric = Metric::gauge(
     "wxtoken_tls_certificate_expiry_timestamp_seconds",
     "When the server's certificate ends.",
@@ -112,6 +117,9 @@ pub(crate) fn text(accounts: &[AccountStatus], state: &ServerState) -> String {
     exposition.write(&CONNECTIONS_LIMIT, [(NO_LABELS, connections.capacity())]);
     exposition.write(&ACCEPTED, [(NO_LABELS, state.counters.connections())]);
     exposition.write(&EVICTED, [(NO_LABELS, connections.evictions())]);
+    let reloads = state.reloads.borrow();
+    let reloads = reloads.iter().map(|(files, good)| ([("files", *files)], u8::from(*good)));
+    exposition.write(&RELOADED, reloads);
     let end = state.certificate_end.get().map(|end| (NO_LABELS, end.unix_timestamp()));
     exposition.write(&CERTIFICATE_END, end);
     exposition.into_text()

@@ -8,6 +8,7 @@ pub(crate) mod slots;
 pub(crate) mod snapshot;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,7 +28,20 @@ pub(crate) struct ServerState {
     pub(crate) counters: Counters,
     /// When the certificate for HTTPS ends; `None` for plain HTTP.
     pub(crate) certificate_end: Cell<Option<UtcDateTime>>,
+    /// Whether each kind of files that a reload reads is current.
+    pub(crate) reloads: RefCell<BTreeMap<&'static str, bool>>,
     pub(crate) storms: RefCell<RetryStorms>,
     pub(crate) log: ThrottledLog,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl ServerState {
+    /// Notes whether files of this kind are current; `None` if there are none.
+    pub(crate) fn note_reload(&self, files: &'static str, is_current: Option<bool>) {
+        let mut reloads = self.reloads.borrow_mut();
+        match is_current {
+            Some(is_current) => drop(reloads.insert(files, is_current)),
+            None => drop(reloads.remove(files)),
+        }
+    }
 }

@@ -234,10 +234,11 @@ impl LiveSnapshot {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Reloads flags and config if they have changed, or if that `is_requested`. Serves the accounts that are new.
-    pub(crate) async fn update_settings(&self, is_requested: bool) {
+    /// Reloads flags and config if they have changed, or if that `is_requested`. Serves the accounts that are new. Returns
+    /// whether the settings are current.
+    pub(crate) async fn update_settings(&self, is_requested: bool) -> bool {
         let before = self.get();
-        self.settings.update(is_requested).await;
+        let is_current = self.settings.update(is_requested).await;
         // Without a wait, so that no other settings come in between: they would not name a new file once more.
         self.swap();
         let accounts = Rc::clone(&self.get().accounts);
@@ -250,24 +251,23 @@ impl LiveSnapshot {
             keys.reload().await;
             self.swap();
         }
+        is_current
     }
 
-    /// Does the same with the allow file, if there is one.
-    pub(crate) async fn update_allow_file(&self, is_requested: bool) {
-        let allow_file = self.allow_file.borrow().clone();
-        if let Some(allow_file) = allow_file {
-            allow_file.update(is_requested).await;
-            self.swap();
-        }
+    /// Does the same with the allow file; `None` if there is none.
+    pub(crate) async fn update_allow_file(&self, is_requested: bool) -> Option<bool> {
+        let allow_file = self.allow_file.borrow().clone()?;
+        let is_current = allow_file.update(is_requested).await;
+        self.swap();
+        Some(is_current)
     }
 
-    /// Does the same with the keys file, if there is one.
-    pub(crate) async fn update_keys(&self, is_requested: bool) {
-        let keys = self.keys.borrow().clone();
-        if let Some(keys) = keys {
-            keys.update(is_requested).await;
-            self.swap();
-        }
+    /// Does the same with the keys file; `None` if there is none.
+    pub(crate) async fn update_keys(&self, is_requested: bool) -> Option<bool> {
+        let keys = self.keys.borrow().clone()?;
+        let is_current = keys.update(is_requested).await;
+        self.swap();
+        Some(is_current)
     }
 
     /// Makes a snapshot of the parts as they are now.

@@ -178,6 +178,7 @@ mod tests {
         });
         let state = Rc::new(ServerState {
             snapshot: LiveSnapshot::new(settings.expect("nothing to read")),
+            reloads: RefCell::default(),
             storms: RefCell::default(),
             connections: Connections::new(capacity),
             counters: Counters::default(),

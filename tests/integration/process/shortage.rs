@@ -18,13 +18,37 @@ fn with_descriptors(limit: usize, command: &Command) -> Command {
 /// A user of whom nothing else runs, as the limit counts all threads of a user. For root there is none.
 const LONE_USER: &str = "64321";
 
-/// Returns the command with this limit on threads and processes, run by [`LONE_USER`] from a copy of the program.
-fn with_threads(limit: usize, program: &Path, command: &Command) -> Command {
+/// Another one, for a test that runs beside.
+const OTHER_LONE_USER: &str = "64323";
+
+/// Returns the words before a command that this user is to run.
+fn as_user(user: &str) -> [&str; 6] {
+    ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+}
+
+/// Returns the command with this limit on threads and processes, run by `user` from a copy of the program.
+fn with_threads(limit: usize, user: &str, program: &Path, command: &Command) -> Command {
     let mut copy = with_environment_of(command, program);
     copy.args(command.get_args());
-    let limit = format!("--nproc={limit}:{limit}");
-    let words = ["setpriv", "--reuid", LONE_USER, "--regid", LONE_USER, "--clear-groups"];
-    wrapped(&[&words[..], &["prlimit", &limit]].concat(), &copy)
+    // The user may raise it as far again.
+    let limit = format!("--nproc={limit}:{MOST_THREADS}");
+    wrapped(&[&as_user(user)[..], &["prlimit", &limit]].concat(), &copy)
+}
+
+const MOST_THREADS: usize = 64;
+
+/// Changes this limit of a server that [`OTHER_LONE_USER`] runs.
+fn set_threads(limit: usize, server: &Server) {
+    let (pid, limit) = (server.pid().to_string(), format!("--nproc={limit}:{MOST_THREADS}"));
+    let [setpriv, user @ ..] = as_user(OTHER_LONE_USER);
+    let set = Command::new(setpriv).args(user).args(["prlimit", "--pid", &pid, &limit]).status();
+    assert!(set.unwrap().success());
+}
+
+/// Gives the sandbox's files to this user.
+fn give_to(user: &str, sandbox: &Sandbox) {
+    let chown = Command::new("chown").args(["-R", user]).arg(sandbox.path("")).status();
+    assert!(chown.unwrap().success());
 }
 
 /// Asserts that a run that has failed for want of descriptors says so. Returns whether it was the way to a server that failed.
@@ -103,13 +127,13 @@ fn promise_2_without_threads_it_is_said_and_the_published_token_is_handed_out() 
     let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
     let program = open_to_all(&sandbox);
-    let chown = Command::new("chown").args(["-R", LONE_USER]).arg(sandbox.path("")).status();
-    assert!(chown.unwrap().success());
+    give_to(LONE_USER, &sandbox);
     let (secret, base_url) = (sandbox.path("secret"), wechat.url());
     let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &base_url];
     let (mut failed, mut succeeded) = (0, 0);
     for limit in 1..6 {
-        let limited = |args: &[&str]| with_threads(limit, &program, &sandbox.command(args));
+        let limited =
+            |args: &[&str]| with_threads(limit, LONE_USER, &program, &sandbox.command(args));
         let before = sandbox.token();
         let ran = in_time(|| Run::new(limited(&["fetch", "--force", "--timeout", "5s"])));
         if ran.status.code() == Some(0) {
@@ -125,4 +149,85 @@ fn promise_2_without_threads_it_is_said_and_the_published_token_is_handed_out() 
         assert_eq!(server.get("/token").json()["access_token"], sandbox.token(), "{limit}");
     }
     assert!(failed > 0 && succeeded > 0, "{failed} {succeeded}");
+}
+
+/// Sends `GET path` with this key.
+fn get_with(server: &Server, path: &str, key: &NewKey) -> Response {
+    server.send(&format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        key.key
+    ))
+}
+
+/// Returns the value of the metric about the keys file, if it is there yet.
+fn keys_are_followed(server: &Server, key: &NewKey) -> Option<bool> {
+    let body = get_with(server, "/metrics", key).body;
+    let metric = "wxtoken_reload_last_successful{files=\"keys\"} ";
+    let value = body.lines().find_map(|line| line.strip_prefix(metric));
+    value.map(|value| value == "1")
+}
+
+#[needs(root)]
+#[test]
+fn without_threads_a_key_is_withdrawn_all_the_same_or_it_is_said_once_that_files_are_not_followed()
+{
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:9");
+    sandbox.publish("T1", 7200, 0);
+    let program = open_to_all(&sandbox);
+    let (php, monitoring) = (new_key(&["php"]), new_key(&["monitoring"]));
+    let keys = sandbox.path("keys");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--keys", keys.to_str().unwrap()];
+    let serve = sandbox.command(&serve);
+    let put_keys = |text: &str| {
+        write_with_mode(&sandbox.path("new"), text, 0o644);
+        give_to(OTHER_LONE_USER, &sandbox);
+        std::fs::rename(sandbox.path("new"), &keys).unwrap();
+    };
+    let both = format!("{}\n{}\n", php.line, monitoring.line);
+    put_keys(&both);
+
+    // The threads for looking at files are there when there can be no more.
+    let limited = with_threads(MOST_THREADS, OTHER_LONE_USER, &program, &serve);
+    let server = Server::start(limited, 1);
+    eventually("the keys file is followed", || {
+        keys_are_followed(&server, &monitoring) == Some(true)
+    });
+    set_threads(1, &server);
+    assert_eq!(get_with(&server, "/token", &php).status, 200);
+    put_keys(&format!("{}\n", monitoring.line));
+    eventually("the key is withdrawn", || get_with(&server, "/token", &php).status == 401);
+    assert_eq!(keys_are_followed(&server, &monitoring), Some(true));
+    let stderr = server.stop();
+    assert!(!stderr.contains("no more threads"), "{stderr}");
+
+    // There are none from the start.
+    put_keys(&both);
+    let log = sandbox.path("log");
+    let limited = with_threads(1, OTHER_LONE_USER, &program, &serve);
+    let server = Server::start_with_log(&limited, &log);
+    eventually("the keys file is not followed", || {
+        keys_are_followed(&server, &monitoring) == Some(false)
+    });
+    let pid = server.pid().to_string();
+    let said = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        let lines = log.lines().filter(|it| it.contains("the last good keys stay"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // A look comes each second: the time of many more is waited for by their number in the kernel.
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let count = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = switches();
+    eventually("it looks again", || switches() > before + 5);
+    let lines = said();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("Raise ulimit -u, or TasksMax="), "{lines:?}");
+    // With threads it goes on, without a reload.
+    put_keys(&format!("{}\n", monitoring.line));
+    set_threads(MOST_THREADS, &server);
+    eventually("the key is withdrawn", || get_with(&server, "/token", &php).status == 401);
+    assert_eq!(keys_are_followed(&server, &monitoring), Some(true));
 }

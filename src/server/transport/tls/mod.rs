@@ -130,9 +130,10 @@ impl Tls {
         Ok(Tls { identity, client_cas: client_cas.map(Rc::new), current: RefCell::new(current) })
     }
 
-    /// Reloads the server's certificate and its key if they have changed, or if that `is_requested`.
-    pub(crate) async fn update_identity(&self, is_requested: bool) {
-        self.identity.update(is_requested).await;
+    /// Reloads the server's certificate and its key if they have changed, or if that `is_requested`. Returns whether they are
+    /// current.
+    pub(crate) async fn update_identity(&self, is_requested: bool) -> bool {
+        self.identity.update(is_requested).await
     }
 
     /// Returns when the server's certificate ends.
@@ -140,11 +141,9 @@ impl Tls {
         self.identity.get().ends
     }
 
-    /// Does the same with the CAs of clients, if clients need a certificate.
-    pub(crate) async fn update_client_cas(&self, is_requested: bool) {
-        if let Some(client_cas) = &self.client_cas {
-            client_cas.update(is_requested).await;
-        }
+    /// Does the same with the CAs of clients; `None` if clients need no certificate.
+    pub(crate) async fn update_client_cas(&self, is_requested: bool) -> Option<bool> {
+        Some(self.client_cas.as_ref()?.update(is_requested).await)
     }
 
     /// Returns what accepts handshakes now.
