@@ -1,10 +1,23 @@
 //! The user's time zone, from `TZ` and /etc/localtime, as tzset(3) says. For what people read; files, JSON and metrics are in
 //! UTC.
 
+use std::error::Error;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use time::{OffsetDateTime, UtcDateTime, UtcOffset};
-use tz::TimeZone;
+use tz::{TimeZone, TimeZoneSettings};
+
+use crate::os::file::read::{Protection, RegularFile};
+
+/// The largest file of a time zone that is read, in bytes. Those of the system take up to 4 KiB.
+const MAX_ZONE: u64 = 64 << 10;
+
+/// Reads the file of a time zone. Never waits: the variable may name a pipe or a device.
+fn read_zone(path: &str) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let file = RegularFile::open_unexplained(Path::new(path), Protection::NotPlanted)?;
+    Ok(file.read(MAX_ZONE)?.to_vec())
+}
 
 /// A time zone.
 pub(crate) struct LocalZone {
@@ -28,9 +41,10 @@ impl LocalZone {
 
     /// Returns the zone for a value of `TZ`; without one that of the system.
     fn new(variable: Option<&str>) -> LocalZone {
+        let settings = TimeZoneSettings::new(TimeZoneSettings::DEFAULT_DIRECTORIES, read_zone);
         let zone = match variable {
-            Some(zone) => TimeZone::from_posix_tz(zone),
-            None => TimeZone::local(),
+            Some(zone) => settings.parse_posix_tz(zone),
+            None => settings.parse_local(),
         };
         LocalZone { zone: zone.ok() }
     }
@@ -78,6 +92,8 @@ fn in_zone(at: OffsetDateTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     #[test]
@@ -96,6 +112,39 @@ mod tests {
             let (hour, minute, second) = local.time().as_hms();
             assert_eq!(format!("{hour}:{minute:02}:{second:02}"), time, "{variable}");
             assert_eq!(zone_name(local), name, "{variable}");
+        }
+    }
+
+    /// The file of a zone that is always eight hours ahead, in the first version of RFC 9636, with so much after it.
+    fn zone_file(rest: usize) -> Vec<u8> {
+        let mut bytes = b"TZif".to_vec();
+        bytes.resize(20, 0);
+        // Six counts: of types one, of bytes of their names four.
+        for count in [0, 0, 0, 0, 1, 4_u32] {
+            bytes.extend(count.to_be_bytes());
+        }
+        bytes.extend(28_800_i32.to_be_bytes());
+        bytes.extend(b"\0\0CST\0");
+        bytes.resize(bytes.len() + rest, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_zone_is_read_from_a_plain_file_of_its_size_and_from_nothing_that_could_be_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, pipe, large] = ["file", "pipe", "large"].map(|name| dir.path().join(name));
+        std::fs::write(&file, zone_file(0)).unwrap();
+        std::fs::write(&large, zone_file(MAX_ZONE as usize)).unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        // Not joined: where the pipe is not read, it may wait for good.
+        let writer = pipe.clone();
+        std::thread::spawn(move || std::fs::write(writer, zone_file(0)));
+        let at = UtcDateTime::from_unix_timestamp(1_795_325_686).unwrap();
+        for (path, name) in [(&file, "UTC+8"), (&pipe, "UTC"), (&large, "UTC")] {
+            for colon in ["", ":"] {
+                let zone = LocalZone::new(Some(&format!("{colon}{}", path.display())));
+                assert_eq!(zone_name(zone.at(at)), name, "{}", path.display());
+            }
         }
     }
 
