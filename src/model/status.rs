@@ -223,7 +223,7 @@ pub(crate) struct RefreshStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshFailure {
     pub(crate) at: UtcDateTime,
-    /// What failed, and what to do about it, in English and Chinese.
+    /// What failed, as clients are told it, in English and Chinese: nothing about this machine.
     pub(crate) message: String,
 }
 

@@ -50,22 +50,25 @@ impl RefreshError {
     }
 }
 
+/// Describes what an answer that may be lost costs.
+pub(crate) fn answer_lost(ends_at: UtcDateTime) -> String {
+    let ends = local(ends_at);
+    in_both(
+        format!(
+            "The answer may be lost, and the published token with it: it ends at {ends} now; the next refresh brings another."
+        ),
+        format!(
+            "应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
+        ),
+    )
+}
+
 impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RefreshError::Upstream(error) => error.fmt(f),
             RefreshError::AnswerLost { error, ends_at } => {
-                let ends = local(*ends_at);
-                let rest = in_both(
-                    format!(
-                        "The answer may be lost, and the published token with it: it ends at {ends} now; the next refresh \
-                         brings another."
-                    ),
-                    format!(
-                        "应答可能已丢失，已发布的 token 可能随之失效，其有效期已改为至 {ends}，再次刷新即可。"
-                    ),
-                );
-                write!(f, "{error} {rest}")
+                write!(f, "{error} {}", answer_lost(*ends_at))
             }
             RefreshError::Locked => f.write_str(&LOCKED.first([])),
             RefreshError::Local(err) => f.write_str(&in_order(err)),

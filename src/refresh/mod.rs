@@ -18,7 +18,7 @@ use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, UpstreamError};
 
-pub(crate) use error::RefreshError;
+pub(crate) use error::{RefreshError, answer_lost};
 pub(crate) use memory::Memory;
 use memory::Turn;
 #[cfg(test)]

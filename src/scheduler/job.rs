@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::event::SECRET_STAYS;
 use super::quota::ProbeReason;
 use super::settings::Settings;
+use super::state::messages;
 use crate::log::error;
 use crate::message::action_first;
 use crate::model::api::Rules;
@@ -395,7 +396,7 @@ impl TokenSource for RecordingSource<'_> {
             ) => return result,
         });
         if let Err(error) = &result {
-            let _ = self.news.send(JobNews::Failed(error.to_string()));
+            let _ = self.news.send(JobNews::Failed(messages::of_upstream(error)));
         }
         result
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{self, MIN_INTERVAL};
 use super::event::Event;
-use super::state::messages::texts::LOCAL_FAULT;
+use super::state::messages;
 use crate::model::status::{RefreshFailure, Unavailable};
 use crate::os::clock::Clock;
 use crate::os::timestamp::Timestamp;
@@ -122,10 +122,12 @@ pub(super) struct Failures(Option<FailureRecord>);
 /// The last of them.
 #[derive(Debug)]
 pub(super) struct FailureRecord {
+    /// What the operator is told of it.
+    message: String,
+    /// What clients are told of it.
     status: RefreshFailure,
     /// What `on_trouble` is told, if the failure is about this document.
     cause: Option<TroubleCause>,
-    client_message: String,
     /// The number of failures in a row; 0 after a reset.
     in_a_row: u32,
     retry_at: Instant,
@@ -144,18 +146,13 @@ impl Failures {
         let message = error.to_string();
         let in_a_row = self.last().map_or(1, |last| last.in_a_row + 1);
         let pause = backoff::pause(in_a_row, retry_after, at.random);
-        let logged_at = self.last().filter(|last| last.status.message == message);
+        let logged_at = self.last().filter(|last| last.message == message);
         let logged_at = logged_at.and_then(|last| last.logged_at);
         let logged_at = logged_at.filter(|logged_at| at.now < *logged_at + LOG_INTERVAL);
         self.0 = Some(FailureRecord {
-            client_message: match error {
-                RefreshError::Upstream(_) | RefreshError::AnswerLost { .. } => message.clone(),
-                RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => {
-                    LOCAL_FAULT.to_owned()
-                }
-            },
+            message: message.clone(),
             cause: TroubleCause::of(error),
-            status: RefreshFailure { at: at.wall.wall, message: message.clone() },
+            status: RefreshFailure { at: at.wall.wall, message: messages::of_failure(error) },
             in_a_row,
             retry_at: at.now + pause,
             logged_at: logged_at.or(Some(at.now)),
@@ -209,7 +206,7 @@ impl FailureRecord {
         now: Instant,
     ) -> Unavailable {
         Unavailable {
-            why: with_want(&self.client_message),
+            why: with_want(&self.status.message),
             retry_after: self.retry_at.saturating_duration_since(now),
         }
     }

@@ -225,10 +225,25 @@ messages! {
     RATIONED<3> {
         "See what cuts connections off (proxy, firewall, network), or use --api stable, where asking again costs none.",
         "{0} answers of WeChat were lost within a day, and on the classic API each lost answer costs a token of about 2000 a \
-         day; the next request follows at {1} (at once: {2})";
+         day; the next request follows at {1}{2}";
         "请排查代理、防火墙与网络，或改用 --api stable（重复请求不消耗 token）。",
-        "一天内有 {0} 次应答丢失，classic 接口每次应答丢失都会消耗一个 token（每天约 2000 个），将于 {1} 再次请求（立即重试：{2}）";
+        "一天内有 {0} 次应答丢失，classic 接口每次应答丢失都会消耗一个 token（每天约 2000 个），将于 {1} 再次请求{2}";
     }
+}
+
+/// Describes a refusal that still holds, and until when. `more` are the ends in English and Chinese.
+fn still_refused(refusal: &Refusal, until: UtcDateTime, [more, more_zh]: &[String; 2]) -> String {
+    let until = local(until);
+    // Another secret mends a refused secret only.
+    let [unless, unless_zh] = match refusal.class() {
+        Class::Credentials => [", unless the secret changes", "，更换 Secret 除外"],
+        _ => ["", ""],
+    };
+    let rest = in_both(
+        format!("(an earlier answer; WeChat is not asked again until {until}{unless}{more})"),
+        format!("（此前的应答；{until} 之前不再询问{unless_zh}{more_zh}）"),
+    );
+    format!("{refusal} {rest}")
 }
 
 impl Unreachable {
@@ -348,6 +363,19 @@ impl UpstreamError {
         }
     }
 
+    /// Returns the same for those who can run no command here.
+    pub(crate) fn without_command(&self) -> String {
+        match self {
+            UpstreamError::StillRefused { refusal, until, .. } => {
+                still_refused(refusal, *until, &Default::default())
+            }
+            UpstreamError::Rationed { lost, until, .. } => {
+                RATIONED.first([lost, &local(*until), &""])
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Returns the exit status for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -368,22 +396,13 @@ impl fmt::Display for UpstreamError {
         f.write_str(&match self {
             UpstreamError::Refused(refusal) => refusal.to_string(),
             UpstreamError::StillRefused { refusal, until, at_once, .. } => {
-                let until = local(*until);
-                // Another secret mends a refused secret only.
-                let [unless, unless_zh] = match refusal.class() {
-                    Class::Credentials => [", unless the secret changes", "，更换 Secret 除外"],
-                    _ => ["", ""],
-                };
-                let rest = in_both(
-                    format!(
-                        "(an earlier answer; WeChat is not asked again until {until}{unless}; at once: {at_once})"
-                    ),
-                    format!("（此前的应答；{until} 之前不再询问{unless_zh}；立即重试：{at_once}）"),
-                );
-                format!("{refusal} {rest}")
+                let more = [format!("; at once: {at_once}"), format!("；立即重试：{at_once}")];
+                still_refused(refusal, *until, &more)
             }
             UpstreamError::Rationed { lost, until, at_once, .. } => {
-                RATIONED.first([lost, &local(*until), at_once])
+                let more =
+                    in_both(format!(" (at once: {at_once})"), format!("（立即重试：{at_once}）"));
+                RATIONED.first([lost, &local(*until), &more])
             }
             UpstreamError::Status(404) => WRONG_PATH.first([&404]),
             UpstreamError::Status(412) => CHUNKED.first([&412]),

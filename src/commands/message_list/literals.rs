@@ -54,7 +54,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("store/redis/server.rs", 5, PART),
     ("store/redis/value.rs", 1, PART),
     ("upstream/credentials.rs", 2, NAME),
-    ("upstream/error.rs", 3, PART),
+    ("upstream/error.rs", 4, PART),
     ("upstream/mirror.rs", 1, PART),
     ("upstream/roots.rs", 1, PART),
 ];

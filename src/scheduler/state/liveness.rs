@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::doubt::{self, Doubt};
-use super::{State, Step};
+use super::{State, Step, messages};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, Suspicion, TokenEvidence, TokenRequest, Witness};
@@ -24,7 +24,7 @@ const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct ProbeResult {
     token: Secret,
-    /// Whether it is alive, or why that is unknown.
+    /// Whether it is alive, or why that is unknown, as clients are told it.
     alive: Result<(), String>,
     at: Instant,
 }
@@ -153,7 +153,7 @@ impl State {
         now: Instant,
     ) -> Vec<Event> {
         let fingerprint = token.fingerprint();
-        let alive = match liveness {
+        let (alive, event) = match liveness {
             Liveness::Dead => {
                 if let Some(Job::Resolve(rejected)) = &self.job
                     && rejected.token == token
@@ -167,15 +167,14 @@ impl State {
             }
             Liveness::Alive => {
                 self.last_dead.take_if(|dead| *dead == token);
-                Ok(())
+                (Ok(()), Event::Accepted(fingerprint))
             }
-            Liveness::Unknown(why) => Err(why.to_string()),
+            Liveness::Unknown(why) => {
+                (Err(messages::of_upstream(&why)), Event::Unknown(why.to_string()))
+            }
         };
         let doubt = self.doubt.take_if(|doubt| doubt.token == token);
-        let mut events = match &alive {
-            Ok(()) => vec![Event::Accepted(fingerprint)],
-            Err(why) => vec![Event::Unknown(why.clone())],
-        };
+        let mut events = vec![event];
         if let Some(mut doubt) = doubt {
             match alive {
                 Ok(()) if doubt.has_failed => events.extend(self.retry.failures.clear()),

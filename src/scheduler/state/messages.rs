@@ -1,6 +1,31 @@
 //! What clients are told where there is no token or ticket to hand out, in both languages: what to do, then why.
 
 use crate::message::{messages, notes, texts};
+use crate::refresh::{RefreshError, answer_lost};
+use crate::upstream::UpstreamError;
+
+/// Returns what clients are told of a request that failed: what WeChat said, and nothing of this machine, such as its paths,
+/// its proxies and its commands.
+pub(in crate::scheduler) fn of_upstream(error: &UpstreamError) -> String {
+    match error {
+        UpstreamError::Unreachable(_) => texts::NOT_REACHED.to_owned(),
+        UpstreamError::Central { was_reached: false, .. } => texts::SOURCE_NOT_REACHED.to_owned(),
+        other => other.without_command(),
+    }
+}
+
+/// Returns the same of a refresh.
+pub(in crate::scheduler) fn of_failure(error: &RefreshError) -> String {
+    match error {
+        RefreshError::Upstream(error) => of_upstream(error),
+        RefreshError::AnswerLost { error, ends_at } => {
+            format!("{} {}", of_upstream(error), answer_lost(*ends_at))
+        }
+        RefreshError::Locked | RefreshError::Local(_) | RefreshError::Foreign { .. } => {
+            texts::LOCAL_FAULT.to_owned()
+        }
+    }
+}
 
 messages! {
     TOO_SOON<0> {
@@ -36,6 +61,12 @@ pub(in crate::scheduler) mod texts {
         LOCAL_FAULT =
             "Look at the log on the server, which says what to mend: it has a local fault.",
             "请联系管理员查看服务器日志：服务器本地故障。";
+        NOT_REACHED =
+            "Look at the log on the server, which says why: it cannot reach WeChat.",
+            "请联系管理员查看服务器日志：服务器无法连接微信。";
+        SOURCE_NOT_REACHED =
+            "Look at the log on the server, which says why: it cannot reach the wxtoken that it is a mirror of.",
+            "请联系管理员查看服务器日志：服务器无法连接上游 wxtoken。";
         IS_BEING_ASKED =
             "Ask again: WeChat is being asked and has not answered yet.",
             "请稍后再试：正在等待微信应答。";

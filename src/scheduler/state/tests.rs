@@ -294,19 +294,57 @@ fn a_reset_during_a_job_leads_to_another_one_a_second_later() {
 }
 
 #[test]
-fn clients_get_no_details_of_a_local_fault() {
-    let mut sim = SimulatedAccount::on(Rules::Stable);
-    let failure =
-        || RefreshError::Local(anyhow::anyhow!("cannot write /var/lib/wxtoken/x: read-only"));
-    let events = sim.run(Job::Refresh, outcome(Err(failure())));
-    let [Event::Failed { message, .. }] = &events[..] else { panic!("{events:?}") };
-    assert!(message.contains("/var/lib"), "{message}");
-    let unavailable = failed(sim.step(&TokenDemand::Live, None));
-    assert!(
-        unavailable.why.contains("it has a local fault") && !unavailable.why.contains("/var/lib"),
-        "{}",
-        unavailable.why
-    );
+fn clients_get_nothing_of_this_machine_and_the_log_gets_all() {
+    let refusal = || Refusal::new(40013, "no", CallKind::RequestsToken, Platform::Official);
+    let [detail, wait] =
+        ["/opt/wx/wxtoken fetch --force --config /etc/x.toml shop", "10.1.2.3:3128"];
+    let (until, at_once) = (UtcDateTime::UNIX_EPOCH, || detail.to_owned());
+    let hour = secs(3600);
+    let upstream = RefreshError::Upstream;
+    let unreachable = || UpstreamError::unreachable(format!("no route ({wait})"), true, true);
+    let central = UpstreamError::Central {
+        what: format!("Check it. cannot reach it [{wait}]"),
+        is_lasting: false,
+        was_reached: false,
+    };
+    for (failure, hidden, told) in [
+        (
+            RefreshError::Local(anyhow::anyhow!("cannot write {detail}")),
+            detail,
+            "it has a local fault",
+        ),
+        (
+            upstream(UpstreamError::StillRefused {
+                refusal: refusal(),
+                until,
+                wait: hour,
+                at_once: at_once(),
+            }),
+            detail,
+            "(40013)",
+        ),
+        (
+            upstream(UpstreamError::Rationed { lost: 30, until, wait: hour, at_once: at_once() }),
+            detail,
+            "30 answers",
+        ),
+        (upstream(unreachable()), wait, "it cannot reach WeChat"),
+        (upstream(central), wait, "it cannot reach the wxtoken"),
+        (
+            RefreshError::AnswerLost { error: unreachable(), ends_at: until },
+            wait,
+            "The answer may be lost",
+        ),
+    ] {
+        let mut sim = SimulatedAccount::on(Rules::Stable);
+        let events = sim.run(Job::Refresh, outcome(Err(failure)));
+        let [Event::Failed { message, .. }] = &events[..] else { panic!("{events:?}") };
+        assert!(message.contains(hidden), "{message}");
+        let unavailable = failed(sim.step(&TokenDemand::Live, None));
+        for text in [unavailable.why, sim.state.failure().expect("it failed").message] {
+            assert!(text.contains(told) && !text.contains(hidden), "{text}");
+        }
+    }
 }
 
 #[test]

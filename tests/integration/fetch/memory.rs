@@ -94,6 +94,28 @@ fn a_refused_secret_is_sent_once_until_it_changes_or_an_hour_is_over() {
 }
 
 #[test]
+fn clients_of_serve_learn_of_a_refusal_and_its_time_and_nothing_of_the_servers_machine() {
+    let wechat = WeChat::start();
+    let sandbox = sandbox_with_secret(&wechat, "stable", WRONG_SECRET);
+    sandbox.run(&["fetch"]).exits(4);
+    sandbox.run(&["fetch"]).exits(4).says(&["at once: ", "--secret-file"]);
+    let server = sandbox.serve_refreshing(&[]);
+    eventually("it is on the page", || server.get("/").body.contains("WeChat refused (40125)"));
+    let place = sandbox.path("");
+    let sdk = "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret=x";
+    for body in ["/", "/token", "/readyz", "/metrics", sdk].map(|path| server.get(path).body) {
+        for hidden in ["at once: ", "--secret-file", place.to_str().unwrap()] {
+            assert!(!body.contains(hidden), "{hidden}: {body}");
+        }
+    }
+    for path in ["/", "/token", sdk] {
+        let body = server.get(path).body;
+        assert!(body.contains("not asked again until"), "{path}: {body}");
+    }
+    assert!(server.stop().contains("; at once: "));
+}
+
+#[test]
 fn the_record_is_private_and_holds_neither_secret_nor_token() {
     let wechat = WeChat::start();
     let sandbox = sandbox_with_secret(&wechat, "classic", WRONG_SECRET);
