@@ -33,8 +33,8 @@ notes! {
 /// Something that happened to an account's token or ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// WeChat accepts the token of this fingerprint, which a client reported as rejected.
-    Accepted(String),
+    /// WeChat accepts the token of this fingerprint; says why it was asked.
+    Accepted { token: String, why: &'static str },
     /// WeChat says that the token of this fingerprint is dead.
     Dead(String),
     /// A probe could not tell whether the token is alive; says why.
@@ -57,10 +57,10 @@ impl Event {
     pub(super) fn log(self, name: &str) {
         let account = name.split(':').next().unwrap_or_default();
         match self {
-            Event::Accepted(token) => {
+            Event::Accepted { token, why } => {
                 info!(
                     event = "token_honoured", account = account, token_sha256 = token;
-                    "serve: {name}: token {token} was said to be rejected, and WeChat honours it"
+                    "serve: {name}: token {token} was {why}, and WeChat honours it"
                 );
             }
             Event::Dead(token) => {

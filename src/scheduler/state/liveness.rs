@@ -167,7 +167,14 @@ impl State {
             }
             Liveness::Alive => {
                 self.last_dead.take_if(|dead| *dead == token);
-                (Ok(()), Event::Accepted(fingerprint))
+                let why = match &self.job {
+                    Some(Job::Resolve(RejectedToken { is_reported: false, .. })) => {
+                        "asked for again soon"
+                    }
+                    Some(Job::Resolve(_)) => "said to be rejected",
+                    _ => "in doubt",
+                };
+                (Ok(()), Event::Accepted { token: fingerprint, why })
             }
             Liveness::Unknown(why) => {
                 (Err(messages::of_upstream(&why)), Event::Unknown(why.to_string()))
