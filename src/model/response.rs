@@ -26,7 +26,7 @@ pub(crate) fn token(token: &Secret, life: Duration) -> String {
 
 /// Returns a response with this lifetime promised instead.
 pub(crate) fn with_life(response: &[u8], life: Duration) -> Vec<u8> {
-    // No token holds a quote.
+    // The last one: a quote in a token is escaped, and nothing follows the life.
     const FIELD: &[u8] = br#""expires_in":"#;
     let field = response.windows(FIELD.len()).rposition(|window| window == FIELD);
     let head = &response[..field.map_or(0, |field| field + FIELD.len())];
