@@ -248,7 +248,7 @@ impl<'a> RequestContext<'a> {
                 }
                 let rejected = body::rejected(&body::read(body).await?)?;
                 let rejected = self.own_token(account, key, rejected);
-                let witness = Witness::Client(self.client(key));
+                let witness = Witness::Client(self.client(key.map(|key| &key.name)));
                 let demand = TokenDemand::OtherThan(rejected.clone(), witness);
                 let token = self.obtain(account, demand).await?;
                 let is_kept = self.is_current(account, &rejected);
@@ -257,9 +257,7 @@ impl<'a> RequestContext<'a> {
             }
             Route::Ticket(name, kind) => {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
-                if key.is_some_and(|key| !key.apis.allows(GETTICKET)) {
-                    return Err(Rejection::ForbiddenApi);
-                }
+                jssdk::check_ticket_key(key)?;
                 let account = self.find(name, key)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
                 self.check_loop(account, &head.headers)?;
@@ -292,10 +290,10 @@ impl<'a> RequestContext<'a> {
         Ok(key)
     }
 
-    /// Returns whose word a report of this client is.
-    fn client(self, key: Option<&Key>) -> ClientIdentity {
+    /// Returns whose word a report of this client is, which has a key of this name or needs none.
+    fn client(self, key: Option<&Arc<str>>) -> ClientIdentity {
         match (key, self.client) {
-            (Some(key), _) => ClientIdentity::Key(Arc::clone(&key.name)),
+            (Some(name), _) => ClientIdentity::Key(Arc::clone(name)),
             (None, Peer::Ip(ip)) => ClientIdentity::at(ip),
             (None, Peer::Unix) => ClientIdentity::Local,
         }

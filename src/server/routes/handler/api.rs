@@ -5,8 +5,6 @@ use std::sync::Arc;
 use hyper::http::request::Parts;
 
 use super::RequestContext;
-use crate::model::status::ClientIdentity;
-use crate::server::access::peer::Peer;
 use crate::server::gateway::admission::{self, ApiRequest, GatewayRefusal};
 use crate::server::gateway::call::ForwardedCall;
 use crate::server::gateway::forward;
@@ -40,14 +38,10 @@ impl RequestContext<'_> {
                 return Ok(Reply::Json(refusal.body(self.client)));
             }
         };
-        let client = match (&admitted.key, self.client) {
-            (Some(name), _) => {
-                self.key_name.get_or_init(|| Arc::clone(name));
-                ClientIdentity::Key(Arc::clone(name))
-            }
-            (None, Peer::Ip(ip)) => ClientIdentity::at(ip),
-            (None, Peer::Unix) => ClientIdentity::Local,
-        };
+        if let Some(name) = &admitted.key {
+            self.key_name.get_or_init(|| Arc::clone(name));
+        }
+        let client = self.client(admitted.key.as_ref());
         let name = &accounts.names()[admitted.account];
         let servers = api_servers.as_ref().and_then(|servers| servers.get(name));
         let call = ForwardedCall { head, admitted, client, accounts, servers, state: self.state };

@@ -9,7 +9,8 @@ use hyper::header;
 use hyper::http::request::Parts;
 use tokio::time::Instant;
 
-use super::{GETTICKET, RequestContext, scope};
+use super::jssdk::check_ticket_key;
+use super::{RequestContext, scope};
 use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::{LiveToken, Suspicion, TokenDemand, TokenEvidence, Unavailable};
@@ -142,7 +143,8 @@ impl RequestContext<'_> {
         };
         let verified = match suspicion.filter(|_| self.accounts().can_refresh()) {
             Some(suspicion) => {
-                let demand = TokenDemand::Verified(self.client(key), suspicion);
+                let demand =
+                    TokenDemand::Verified(self.client(key.map(|key| &key.name)), suspicion);
                 self.obtain(account, demand).await?
             }
             None => token.clone(),
@@ -197,9 +199,7 @@ impl RequestContext<'_> {
             access.opaque_keys().and_then(|it| opaque::open(token.expose(), it, self.accounts()));
         let Some(opened) = opened else { return Ok(None) };
         self.key_name.get_or_init(|| Arc::clone(&opened.key.name));
-        if !opened.key.apis.allows(GETTICKET) {
-            return Err(Rejection::ForbiddenApi);
-        }
+        check_ticket_key(Some(opened.key))?;
         let holder = self.accounts().holder_of(opened.token.expose());
         Ok(holder.filter(|account| *account == opened.account))
     }

@@ -9,12 +9,21 @@ use super::{GETTICKET, RequestContext};
 use crate::model::jssdk::PageRequest;
 use crate::model::secret::Secret;
 use crate::model::status::Unavailable;
+use crate::server::access::keys::Key;
 use crate::server::routes::rejection::{Challenge, Rejection, text};
 
 /// The ticket, as it is handed out.
 #[derive(Deserialize)]
 struct TicketBody {
     ticket: Zeroizing<String>,
+}
+
+/// Fails if the key is for some APIs only, and tickets are none of them.
+pub(super) fn check_ticket_key(key: Option<&Key>) -> Result<(), Rejection> {
+    match key.is_none_or(|key| key.apis.allows(GETTICKET)) {
+        true => Ok(()),
+        false => Err(Rejection::ForbiddenApi),
+    }
 }
 
 impl RequestContext<'_> {
@@ -25,9 +34,7 @@ impl RequestContext<'_> {
         head: &Parts,
     ) -> Result<Bytes, Rejection> {
         let key = self.key(&head.headers, Challenge::Bearer)?;
-        if key.is_some_and(|key| !key.apis.allows(GETTICKET)) {
-            return Err(Rejection::ForbiddenApi);
-        }
+        check_ticket_key(key)?;
         let account = self.find(name, key)?;
         let request = parse(head.uri.query().unwrap_or_default())?;
         if request.check_api(self.accounts().api(account)).is_err() {
