@@ -105,9 +105,9 @@ fn main() {
             "/metrics",
             &[&bearer],
         );
-        let metric = r#"wxtoken_http_refused_total{reason="calm_down"} "#;
+        let metric = r#"wxtoken_http_refused_total{reason="too_many_requests"} "#;
         if let Some(count) = metrics.lines().find_map(|line| line.strip_prefix(metric)) {
-            println!("  {}: {count} requests refused (calm_down)", name(check));
+            println!("  {}: {count} requests refused (too_many_requests)", name(check));
         }
     }
 }

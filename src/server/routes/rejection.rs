@@ -186,7 +186,7 @@ impl Rejection {
             Rejection::NoTicket(_) => "no_ticket",
             Rejection::NoSuchTicket(..) | Rejection::UnknownTicket(..) => "no_such_ticket",
             Rejection::NotReady(_) => "not_ready",
-            Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, ..) => "calm_down",
+            Rejection::TooFrequent(_) | Rejection::WeChat(TOO_FREQUENT, ..) => "too_many_requests",
             Rejection::WeChat(..) => "bad_request",
         }
     }
