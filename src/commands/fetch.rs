@@ -45,7 +45,8 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let clock = SystemClock;
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
-    let stores = Stores::new(Arc::new(SystemClock)).taking_over(config.leftover());
+    let stores = Stores::new(Arc::new(SystemClock)).within(args.timeout, deadline);
+    let stores = stores.taking_over(config.leftover());
     let settings = config.account_settings(&args.names)?;
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;

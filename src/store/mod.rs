@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use time::UtcDateTime;
@@ -17,7 +17,7 @@ use crate::os::file::lock::FileLock;
 
 #[cfg(test)]
 pub(crate) use self::redis::REDIS_MESSAGES;
-use self::redis::{RedisPool, RedisStore};
+use self::redis::{RedisPool, RedisStore, RunLimit};
 use file::FileStore;
 use reader::FileWatch;
 use record::RecordFile;
@@ -66,7 +66,14 @@ pub(crate) struct Stores {
 impl Stores {
     /// Returns stores that take the time from `clock`. Connects to nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Stores {
-        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock))), clock, leftover: None }
+        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock), None)), clock, leftover: None }
+    }
+
+    /// Returns the stores for a run that may take `timeout`, of which nothing in Redis takes more but the publishing of a token
+    /// that was received.
+    pub(crate) fn within(self, timeout: Duration, ends_at: Instant) -> Stores {
+        let pool = RedisPool::new(Arc::clone(&self.clock), Some(RunLimit { ends_at, timeout }));
+        Stores { redis: Arc::new(pool), ..self }
     }
 
     /// Returns the stores in which an account without a document takes over this one, if it is in the same directory and has

@@ -40,7 +40,8 @@ pub(crate) fn run(common: &CommonArgs, args: &CheckArgs) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Examined)?;
-    let (connector, stores) = (Connector::within(args.timeout), Stores::new(Arc::clone(&clock)));
+    let connector = Connector::within(args.timeout);
+    let stores = Stores::new(Arc::clone(&clock)).within(args.timeout, deadline);
     let accounts = config.account_settings(&args.names)?.into_iter();
     let subjects: Vec<_> = accounts
         .enumerate()

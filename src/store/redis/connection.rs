@@ -56,7 +56,20 @@ pub(super) struct RedisConnection {
     stream: RedisStream,
     answers: Answers,
     timeout: Duration,
+    /// When the run ends that uses it, if it does.
+    ends_at: Option<Instant>,
     is_over: bool,
+}
+
+/// How long an answer is waited for in any case, also after the end of the run: a lock is still to be released.
+pub(super) const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Returns how long to wait for an answer that may take `timeout`, in a run that ends then.
+pub(super) fn patience(timeout: Duration, ends_at: Option<Instant>) -> Duration {
+    ends_at.map_or(timeout, |end| {
+        let left = end.saturating_duration_since(Instant::now());
+        timeout.min(left.max(LEAST_PATIENCE))
+    })
 }
 
 impl RedisConnection {
@@ -90,7 +103,13 @@ impl RedisConnection {
     }
 
     fn over(stream: RedisStream, timeout: Duration) -> RedisConnection {
-        RedisConnection { stream, answers: Answers::default(), timeout, is_over: false }
+        let answers = Answers::default();
+        RedisConnection { stream, answers, timeout, ends_at: None, is_over: false }
+    }
+
+    /// Returns the connection for a run that ends then, if it does: no answer is waited for longer.
+    pub(super) fn until(self, ends_at: Option<Instant>) -> RedisConnection {
+        RedisConnection { ends_at, ..self }
     }
 
     /// Whether it can be used further.
@@ -109,13 +128,14 @@ impl RedisConnection {
 
     /// Sends a command, whose answer is to be received.
     pub(super) fn send(&mut self, command: &RedisCommand) -> io::Result<()> {
-        self.stream.socket().set_deadline(self.timeout);
+        let patience = patience(self.timeout, self.ends_at);
+        self.stream.socket().set_deadline(patience);
         command.send(&mut self.stream).inspect_err(|_| self.is_over = true)
     }
 
     /// Receives an answer. After a timeout it can be received later.
-    pub(super) fn receive(&mut self, patience: Duration) -> RedisResult<RedisValue> {
-        self.stream.socket().set_deadline(patience);
+    pub(super) fn receive(&mut self, timeout: Duration) -> RedisResult<RedisValue> {
+        self.stream.socket().set_deadline(patience(timeout, self.ends_at));
         loop {
             match self.answers.take()? {
                 Some(RedisValue::Refusal { code, detail }) => {

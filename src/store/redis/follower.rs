@@ -385,7 +385,7 @@ mod tests {
         // Closed again, so that every connection is refused.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let settings = settings(&format!("redis://{address}"));
-        let server = RedisServer::new(settings, Arc::new(SystemClock));
+        let server = RedisServer::new(settings, Arc::new(SystemClock), None);
         let follower = Arc::new(RedisFollower::new(server));
         let copy = LocalCopy::new(&dir.path().join("shop.json"), &DocumentKind::Token, None);
         let followed = follower.follow("wxtoken:shop", &DocumentKind::Token, &copy);

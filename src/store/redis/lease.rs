@@ -128,6 +128,8 @@ impl Publisher for RedisPublisher {
         let clock = self.store.clock();
         let is_restored = self.found.as_ref() == Some(document);
         let document = self.not_older_than_found(document, time::Duration::SECOND);
+        // The token has cost a call.
+        let store = self.store.unhurried();
         // First, so that the token is not lost, whatever happens to Redis.
         self.store.keep_copy(&document);
         let expected = self.expected.borrow();
@@ -135,7 +137,7 @@ impl Publisher for RedisPublisher {
         let put_back = self.store.bytes(&document.clone().put_back());
         let publish = || {
             let publish =
-                |there: &[u8]| self.store.publish(&document, there, self.life(&document), None);
+                |there: &[u8]| store.publish(&document, there, self.life(&document), None);
             Ok(publish(&expected)? || publish(&put_back)?)
         };
         let attempt = || match publish() {

@@ -49,19 +49,21 @@ use lease::RedisLease;
 use local_copy::LocalCopy;
 use scripts::{AlsoArgs, PublishArgs};
 use server::RedisServer;
+pub(crate) use server::RunLimit;
 use value::{InForce, StoredValue, also_value};
 
 /// Every Redis that this process uses, one for equal settings.
 pub(super) struct RedisPool {
     clock: Arc<dyn Clock>,
+    limit: Option<RunLimit>,
     /// Weak: a Redis that no store and no reader uses any more is disconnected and not followed.
     followers: Mutex<HashMap<Arc<RedisSettings>, Weak<RedisFollower>>>,
 }
 
 impl RedisPool {
-    /// Returns an empty pool.
-    pub(super) fn new(clock: Arc<dyn Clock>) -> RedisPool {
-        RedisPool { clock, followers: Mutex::default() }
+    /// Returns an empty pool, for a run with this limit.
+    pub(super) fn new(clock: Arc<dyn Clock>, limit: Option<RunLimit>) -> RedisPool {
+        RedisPool { clock, limit, followers: Mutex::default() }
     }
 
     fn get(&self, settings: &Arc<RedisSettings>) -> Arc<RedisFollower> {
@@ -70,7 +72,7 @@ impl RedisPool {
             return follower;
         }
         followers.retain(|_, follower| follower.strong_count() > 0);
-        let server = RedisServer::new(settings.clone(), self.clock.clone());
+        let server = RedisServer::new(settings.clone(), self.clock.clone(), self.limit);
         let follower = Arc::new(RedisFollower::new(server));
         followers.insert(settings.clone(), Arc::downgrade(&follower));
         follower
@@ -105,6 +107,8 @@ pub(super) struct RedisStore {
     also: Vec<(String, AlsoFormat)>,
     /// Set by the first call of `last_known`. The key is followed for as long as this lives.
     followed: OnceLock<Arc<FollowedKey>>,
+    /// Whether steps may take longer than the run.
+    is_unhurried: bool,
 }
 
 impl RedisStore {
@@ -125,8 +129,14 @@ impl RedisStore {
             mode,
             also: location.also(kind),
             followed: OnceLock::new(),
+            is_unhurried: false,
             key,
         }
+    }
+
+    /// Returns the same store for what has to be done although the run should end before.
+    fn unhurried(&self) -> RedisStore {
+        RedisStore { is_unhurried: true, ..self.clone() }
     }
 
     /// Reads the published document for a process that does not publish. Falls back to the copy of this host if Redis is
@@ -185,7 +195,17 @@ impl RedisStore {
     }
 
     fn run<T>(&self, act: impl Fn(&mut RedisConnection) -> RedisResult<T>) -> Result<T> {
-        self.server().run(act).map_err(|fault| self.server().error(&fault))
+        self.act(act).map_err(|fault| self.server().error(&fault))
+    }
+
+    fn act<T>(
+        &self,
+        act: impl Fn(&mut RedisConnection) -> RedisResult<T>,
+    ) -> Result<T, RedisFault> {
+        match self.is_unhurried {
+            true => self.server().run_unhurried(act),
+            false => self.server().run(act),
+        }
     }
 
     fn follow(&self) -> Arc<FollowedKey> {
@@ -276,9 +296,8 @@ impl RedisStore {
         let args = AlsoArgs { key: &self.key, document: bytes, life, is_forced };
         let write = |(also, format): &(String, AlsoFormat)| {
             let value = also_value(document, *format);
-            let written = self
-                .server()
-                .run(|connection| scripts::write_also(connection, &args, also, &value));
+            let written =
+                self.act(|connection| scripts::write_also(connection, &args, also, &value));
             written.err().map(|fault| self.also_error(also, &fault))
         };
         self.also.iter().filter_map(write).collect()

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::connection::{RedisConnection, RedisError, RedisResult};
+use super::connection::{RedisConnection, RedisError, RedisResult, patience};
 use super::fault::{RedisFault, may_be_cured_by_reconnecting};
 use super::messages;
 use super::protocol::{RedisValue, command};
@@ -41,10 +41,19 @@ const MISCOUNTED_AUTH: &str = "wrong number of arguments for 'auth' command";
 /// The longest password, in bytes.
 const MAX_PASSWORD: usize = 1024;
 
+/// When a run ends, and how long it may take in all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunLimit {
+    pub(crate) ends_at: Instant,
+    pub(crate) timeout: Duration,
+}
+
 /// A pool of connections to one Redis.
 pub(super) struct RedisServer {
     pub(super) settings: Arc<RedisSettings>,
     pub(super) clock: Arc<dyn Clock>,
+    /// For a process that is a run; `None` for a server.
+    limit: Option<RunLimit>,
     /// Each with the instant since which it is idle.
     idle: Mutex<Vec<(RedisConnection, Instant)>>,
     /// When it could last not be reached, and why.
@@ -57,17 +66,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl RedisServer {
     /// Returns the server of these settings. Connects to nothing yet.
-    pub(super) fn new(settings: Arc<RedisSettings>, clock: Arc<dyn Clock>) -> RedisServer {
-        RedisServer { settings, clock, idle: Mutex::default(), down: Mutex::default() }
+    pub(super) fn new(
+        settings: Arc<RedisSettings>,
+        clock: Arc<dyn Clock>,
+        limit: Option<RunLimit>,
+    ) -> RedisServer {
+        RedisServer { settings, clock, limit, idle: Mutex::default(), down: Mutex::default() }
     }
 
     /// Runs `act` over a connection. Runs it again over a new one if an idle connection turns out to be dead, so that `act`
-    /// must do no harm when done twice.
+    /// must do no harm when done twice. Waits no longer than until the end of the run.
     pub(super) fn run<T>(
         &self,
         act: impl Fn(&mut RedisConnection) -> RedisResult<T>,
     ) -> Result<T, RedisFault> {
-        if let Some(mut connection) = self.take_idle() {
+        self.run_until(self.end(), act)
+    }
+
+    /// The same, and each step may take its whole timeout, although the run should end before.
+    pub(super) fn run_unhurried<T>(
+        &self,
+        act: impl Fn(&mut RedisConnection) -> RedisResult<T>,
+    ) -> Result<T, RedisFault> {
+        self.run_until(None, act)
+    }
+
+    /// Returns when the run ends, if this process is one.
+    fn end(&self) -> Option<Instant> {
+        self.limit.map(|limit| limit.ends_at)
+    }
+
+    fn run_until<T>(
+        &self,
+        end: Option<Instant>,
+        act: impl Fn(&mut RedisConnection) -> RedisResult<T>,
+    ) -> Result<T, RedisFault> {
+        if let Some(mut connection) = self.take_idle().map(|idle| idle.until(end)) {
             match act(&mut connection) {
                 Ok(done) => {
                     self.keep(connection);
@@ -82,7 +116,7 @@ impl RedisServer {
                 }
             }
         }
-        let mut connection = self.connect()?;
+        let mut connection = self.connect_until(end)?;
         match act(&mut connection) {
             Ok(done) => {
                 self.keep(connection);
@@ -116,6 +150,10 @@ impl RedisServer {
 
     /// Opens a connection that is not part of the pool.
     pub(super) fn connect(&self) -> Result<RedisConnection, RedisFault> {
+        self.connect_until(self.end())
+    }
+
+    fn connect_until(&self, end: Option<Instant>) -> Result<RedisConnection, RedisFault> {
         let down = lock(&self.down).clone();
         if let Some((_, fault)) = down.filter(|(at, _)| self.age(*at) < DOWN_FOR) {
             return Err(fault);
@@ -123,16 +161,17 @@ impl RedisServer {
         let password = self.password().map_err(|what| RedisFault::described(false, what))?;
         let password = password.as_ref().map(|password| password.as_str());
         let connected = match &self.settings.url.address {
-            RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password),
+            RedisAddress::Tcp { node, is_tls } => self.open(node, *is_tls, password, end),
             RedisAddress::Unix(path) => {
-                let connected = RedisConnection::to_unix(path, self.settings.timeout);
-                let connected = connected.map_err(RedisError::from);
+                let timeout = patience(self.settings.timeout, end);
+                let connected = RedisConnection::to_unix(path, timeout);
+                let connected = connected.map_err(RedisError::from).map(|it| it.until(end));
                 let connected = connected.and_then(|connection| self.log_in(connection, password));
                 connected.map_err(|err| self.fault(&err))
             }
             RedisAddress::Sentinel { nodes, master, is_tls } => {
-                let master = self.ask_sentinels(nodes, master, *is_tls)?;
-                self.open(&master, *is_tls, password)
+                let master = self.ask_sentinels(nodes, master, *is_tls, end)?;
+                self.open(&master, *is_tls, password, end)
             }
         };
         connected.map_err(|fault| match fault.is_unreachable {
@@ -147,12 +186,13 @@ impl RedisServer {
         nodes: &[RedisNode],
         master: &str,
         is_tls: bool,
+        end: Option<Instant>,
     ) -> Result<RedisNode, RedisFault> {
         let ask = command("SENTINEL").arg("get-master-addr-by-name").arg(master);
         let mut last = None;
         for node in nodes {
             let asked = self
-                .reach(node, is_tls)
+                .reach(node, is_tls, end)
                 .and_then(|mut connection| connection.query(&ask).map_err(|err| self.fault(&err)));
             match asked.map(node_of_answer) {
                 Ok(Some(master)) => return Ok(master),
@@ -174,14 +214,20 @@ impl RedisServer {
         node: &RedisNode,
         is_tls: bool,
         password: Option<&str>,
+        end: Option<Instant>,
     ) -> Result<RedisConnection, RedisFault> {
-        let connection = self.reach(node, is_tls)?;
+        let connection = self.reach(node, is_tls, end)?;
         self.log_in(connection, password).map_err(|err| self.fault(&err))
     }
 
     /// Opens a connection to a Redis or a sentinel.
-    fn reach(&self, node: &RedisNode, is_tls: bool) -> Result<RedisConnection, RedisFault> {
-        let timeout = self.settings.timeout;
+    fn reach(
+        &self,
+        node: &RedisNode,
+        is_tls: bool,
+        end: Option<Instant>,
+    ) -> Result<RedisConnection, RedisFault> {
+        let timeout = patience(self.settings.timeout, end);
         let tls = match is_tls {
             true => Some(self.tls().map_err(|what| RedisFault::described(false, what))?),
             false => None,
@@ -199,7 +245,7 @@ impl RedisServer {
                 Err(err) => Err(thread::explain(err)),
             },
         };
-        connected.map_err(|err| self.fault(&err.into()))
+        connected.map(|it| it.until(end)).map_err(|err| self.fault(&err.into()))
     }
 
     /// Gives the password, and selects the database. Asks for nothing else: the user may not be allowed to.
@@ -294,7 +340,8 @@ impl RedisServer {
 
     /// Describes an error.
     pub(super) fn fault(&self, err: &RedisError) -> RedisFault {
-        RedisFault::new(err, self.settings.timeout)
+        let timeout = self.settings.timeout;
+        RedisFault::new(err, self.limit.map_or(timeout, |limit| timeout.min(limit.timeout)))
     }
 }
 
@@ -328,6 +375,7 @@ mod tests {
     use super::*;
     use crate::os::clock::SystemClock;
     use crate::os::clock::testing::VirtualClock;
+    use crate::store::redis::connection::LEAST_PATIENCE;
     use crate::store::redis::testing::settings;
 
     fn listener() -> (TcpListener, Arc<RedisSettings>) {
@@ -350,9 +398,37 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let server = RedisServer::new(settings, Arc::new(SystemClock));
+        let server = RedisServer::new(settings, Arc::new(SystemClock), None);
         assert!(ping(&server).unwrap_err().to_string().contains("no answer within 30ms"));
         server_side.join().unwrap();
+    }
+
+    /// Such an answer never comes, so that the test ends only if less than the timeout is waited for.
+    #[test]
+    fn no_answer_is_waited_for_beyond_the_end_of_the_run_but_to_what_is_unhurried() {
+        let (listener, settings) = listener();
+        let day = Duration::from_secs(24 * 3600);
+        let settings = Arc::new(RedisSettings { timeout: day, ..(*settings).clone() });
+        let timeout = Duration::from_millis(10);
+        let limit = RunLimit { ends_at: Instant::now() + timeout, timeout };
+        let clock = VirtualClock::new();
+        let server = RedisServer::new(settings, Arc::new(clock.clone()), Some(limit));
+        let fault = ping(&server).unwrap_err();
+        assert!(
+            fault.is_unreachable && fault.to_string().contains("no answer within 10ms"),
+            "{fault}"
+        );
+        clock.advance(DOWN_FOR);
+        let answering = thread::spawn(move || {
+            let _silent = listener.accept().unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            thread::sleep(2 * LEAST_PATIENCE);
+            stream.write_all(b"+PONG\r\n").unwrap();
+            stream
+        });
+        let ping = |connection: &mut RedisConnection| connection.query(&command("PING")).map(drop);
+        server.run_unhurried(ping).unwrap();
+        answering.join().unwrap();
     }
 
     #[test]
@@ -367,7 +443,7 @@ mod tests {
             }
         });
         let clock = VirtualClock::new();
-        let server = RedisServer::new(settings, Arc::new(clock.clone()));
+        let server = RedisServer::new(settings, Arc::new(clock.clone()), None);
         for expected in 1..=2 {
             for _ in 0..3 {
                 assert!(ping(&server).unwrap_err().is_unreachable);
