@@ -9,8 +9,8 @@ use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Component, Path};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat, StatxAttributes, StatxFlags, fchmod,
-    fstat, mkdirat, openat, renameat, statat, statx, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat, StatxAttributes, StatxFlags, chmod,
+    fchmod, fstat, mkdirat, openat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -35,6 +35,15 @@ pub(crate) enum Dir {
     System(OwnedFd),
     #[cfg(test)]
     Model(ModelDir),
+}
+
+/// Gives its owner all permissions on a directory of this user that is open as a path only, as it cannot be read.
+fn give_to_owner(dir: &OwnedFd) -> rustix::io::Result<()> {
+    if fstat(dir)?.st_uid != geteuid().as_raw() {
+        return Err(Errno::ACCESS);
+    }
+    // The name may lead elsewhere by now, and fchmod takes no descriptor of a path.
+    chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU)
 }
 
 /// In unit tests, returns what the directory of a simulation does. Else does nothing.
@@ -91,8 +100,17 @@ impl Dir {
                     Err(Errno::EXIST) => false, // Another process has just created it.
                     Err(err) => return Err(err.into()),
                 };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            dir = Dir::System(retry_on_intr(|| openat(dir.fd(), name, flags, Mode::empty()))?);
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = |flags| retry_on_intr(|| openat(dir.fd(), name, flags, Mode::empty()));
+            let opened = open(flags | OFlags::RDONLY).or_else(|err| match err {
+                // The umask has taken the owner's own permissions.
+                Errno::ACCESS if is_new => {
+                    give_to_owner(&open(flags | OFlags::PATH)?)?;
+                    open(flags | OFlags::RDONLY)
+                }
+                err => Err(err),
+            });
+            dir = Dir::System(opened?);
             // The owner of the directory above may have put another one in its place.
             if is_new && dir.stat_itself()?.st_uid == geteuid().as_raw() {
                 let mode = if parts.peek().is_none() { mode } else { PRIVATE };

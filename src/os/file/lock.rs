@@ -43,7 +43,8 @@ impl FileLock {
         let open = || {
             let (dir, name) = Dir::of(path)?;
             let file = read::open_own_in(&dir, name, Access::Create)?;
-            if file.metadata()?.mode() & 0o077 != 0 {
+            // Under some umasks its owner may not, either.
+            if file.metadata()?.mode() & 0o677 != 0o600 {
                 file.set_permissions(Permissions::from_mode(0o600))?;
             }
             dir.give_to_owner(&file)?;

@@ -176,3 +176,30 @@ fn a_lock_that_another_user_put_into_a_shared_directory_is_not_waited_for() {
     assert_eq!((found.uid(), found.permissions().mode() & 0o777), (OTHER_USER, 0o666));
     assert_eq!(wechat.asked(), 0);
 }
+
+#[needs(root)]
+#[test]
+fn what_a_user_makes_under_a_umask_that_takes_its_own_permissions_is_used_again_by_that_user() {
+    for mask in ["0777", "0277", "0477"] {
+        let wechat = WeChat::start();
+        let sandbox = Sandbox::new(&wechat);
+        let program = open_to_all(&sandbox);
+        give_to_other(&sandbox.path("secret"));
+        give_to_other(&sandbox.path(""));
+        let fetch = |args: &[&str]| {
+            let command = sandbox.command(args);
+            let mut copy = with_environment_of(&command, &program);
+            copy.args(command.get_args());
+            let (user, script) =
+                (OTHER_USER.to_string(), format!("umask {mask}; exec \"$0\" \"$@\""));
+            let words = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+            Run::new(wrapped(&[&words[..], &["sh", "-c", &script]].concat(), &copy))
+        };
+        fetch(&["fetch"]).exits(0).silent();
+        let mode = fs::metadata(sandbox.path("state")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{mask}");
+        let before = sandbox.token();
+        fetch(&["fetch", "--force"]).exits(0).silent();
+        assert_ne!(sandbox.token(), before, "{mask}");
+    }
+}
