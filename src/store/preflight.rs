@@ -58,7 +58,7 @@ const NETWORK: [(u32, &str); 7] = [
     (0x7461_636f, "OCFS2"),
 ];
 
-/// The mode of the file that is tried with. It is gone before anybody reads it.
+/// The mode of the file that is tried with. It is gone before it is read.
 const MODE: u32 = 0o600;
 
 /// How long to wait for another check that tries the same.
