@@ -2,6 +2,7 @@
 //! errors that are no entry of a table.
 
 mod literals;
+mod titles;
 
 use std::fmt::Write;
 use std::fs;
@@ -108,6 +109,19 @@ fn texts() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
     ]
 }
 
+/// What the headings of notes begin with.
+const NOTHING_TO_DO: &str = "Nothing to do 无须处理: ";
+
+/// Returns what to do and what happened in the form in which they are printed, so that a search finds them.
+fn as_printed((action, what): Remedy, stop: char, colon: &str) -> String {
+    match action.strip_suffix(stop) {
+        _ if what.is_empty() => action.to_owned(),
+        Some(action) => format!("{action}{colon}{what}"),
+        None if stop == '.' => format!("{action} {what}"),
+        None => format!("{action}{what}"),
+    }
+}
+
 /// Returns the list as it is to be in the documents.
 fn list() -> String {
     let mut text = String::from(
@@ -120,6 +134,10 @@ fn list() -> String {
          `-v` 的日志，以及提示前后的衔接文字。本表由测试根据程序中的表生成。\n",
     );
     let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
+        let title = match title.strip_prefix(NOTHING_TO_DO) {
+            None => titles::in_both_languages(title),
+            Some(title) => format!("{NOTHING_TO_DO}{}", titles::in_both_languages(title)),
+        };
         let _ = write!(text, "\n## {title}\n\n| | English | 中文 |\n|---|---|---|\n");
         for [name, english, chinese] in rows {
             let cell = |text: &str| text.replace('|', "\\|");
@@ -130,14 +148,11 @@ fn list() -> String {
         [format!("{:?}", row.kind), row.english.to_owned(), row.chinese.to_owned()]
     };
     section("Errors of the system", &mut fault::TABLE.iter().map(fault));
-    let joined = |(action, what): Remedy, separator: &str| match what {
-        "" => action.to_owned(),
-        what => format!("{action}{separator}{what}"),
-    };
     let refusal = |row: &Meaning| {
         let codes: Vec<_> = row.codes.iter().map(ToString::to_string).collect();
         let codes = if codes.is_empty() { "others".to_owned() } else { codes.join(", ") };
-        [codes, joined(row.english, " "), joined(row.chinese, "")]
+        let english = as_printed(row.english, '.', ": ");
+        [codes, english, as_printed(row.chinese, '。', "：")]
     };
     let mut refusals = table::TABLE.iter().chain([&table::UNKNOWN]).map(refusal);
     section("Refusals by WeChat", &mut refusals);
@@ -148,8 +163,8 @@ fn list() -> String {
     for (title, templates) in tables() {
         let row = |it: &&Template| {
             let name = it.name.to_lowercase().replace('_', " ");
-            let english = format!("{} {}", it.english.action, it.english.what);
-            [name, english, format!("{}{}", it.chinese.action, it.chinese.what)]
+            let english = as_printed((it.english.action, it.english.what), '.', ": ");
+            [name, english, as_printed((it.chinese.action, it.chinese.what), '。', "：")]
         };
         section(title, &mut templates.iter().map(row));
     }
@@ -166,7 +181,7 @@ fn list() -> String {
             let name = it.name.to_lowercase().replace('_', " ");
             [name, it.english.to_owned(), it.chinese.to_owned()]
         };
-        section(&format!("Nothing to do: {title}"), &mut notes.iter().map(row));
+        section(&format!("{NOTHING_TO_DO}{title}"), &mut notes.iter().map(row));
     }
     text
 }
