@@ -30,6 +30,12 @@ pub(crate) enum Bug {
     LockNotWaitedFor,
     ReplacedFileMissed,
     CleanedUpWithoutLock,
+    LockNotExtended,
+    FenceDropped,
+    FailoverValueAccepted,
+    DeadTokenHandedOut,
+    HonouredTokenReplaced,
+    VerdictKept,
 }
 
 /// Whether this program has `bug`.

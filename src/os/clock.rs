@@ -1,9 +1,12 @@
-//! Time and randomness behind one trait, so that code which waits runs on virtual time in tests. [`SystemClock`] reads
+//! Time, randomness and the threads that wait behind one trait, so that code which waits runs on virtual time in tests. [`SystemClock`] reads
 //! the machine's clocks; `testing::VirtualClock` moves only when it is told to.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::pin::{Pin, pin};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -28,12 +31,33 @@ pub(crate) trait Clock: Send + Sync {
     /// Returns a future that is ready after this long, for tasks of the event loop.
     fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 
+    /// Calls `work` after each `span`, on a thread of its own, until it returns false or what is returned is dropped. `None`
+    /// if there can be no thread.
+    fn repeat(&self, span: Duration, work: Box<dyn FnMut() -> bool + Send>) -> Option<Repetition>;
+
+    /// Runs blocking work on a thread of its own. Fails if there can be no more threads.
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        std::thread::Builder::new().spawn(work).map(drop)
+    }
+
     /// Returns a random number that spreads retries. Not fit for secrets.
     fn random(&self) -> u64;
 
     /// Returns the time left until `deadline`; zero once it has passed.
     fn until(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(self.instant())
+    }
+}
+
+/// Work that is repeated until this is dropped.
+pub(crate) struct Repetition {
+    _until_dropped: Box<dyn Any + Send>,
+}
+
+impl Repetition {
+    /// Returns what ends with `until_dropped`.
+    pub(crate) fn new(until_dropped: impl Any + Send) -> Repetition {
+        Repetition { _until_dropped: Box::new(until_dropped) }
     }
 }
 
@@ -78,6 +102,22 @@ impl Clock for SystemClock {
 
     fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(tokio::time::sleep(span))
+    }
+
+    fn repeat(
+        &self,
+        span: Duration,
+        mut work: Box<dyn FnMut() -> bool + Send>,
+    ) -> Option<Repetition> {
+        let (alive, ended) = mpsc::sync_channel::<()>(0);
+        let repeat = move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(span) {
+                if !work() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().spawn(repeat).ok().map(|_| Repetition::new(alive))
     }
 
     fn random(&self) -> u64 {
@@ -168,6 +208,11 @@ pub(crate) mod testing {
                 state.timers.push(cx.waker().clone());
                 Poll::Pending
             }))
+        }
+
+        /// Repeats nothing.
+        fn repeat(&self, _: Duration, _: Box<dyn FnMut() -> bool + Send>) -> Option<Repetition> {
+            None
         }
 
         fn random(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::clock::{Clock, SystemClock};
 use crate::message::messages;
 
 messages! {
@@ -29,11 +30,19 @@ messages! {
 pub(crate) async fn run<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
+    run_by(&SystemClock, work).await
+}
+
+/// The same, for work that waits by this clock.
+pub(crate) async fn run_by<R: Send + 'static>(
+    clock: &dyn Clock,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> io::Result<R> {
     let (sender, result) = oneshot::channel();
     let work = move || {
         let _ = sender.send(work()); // Not received if the future was dropped.
     };
-    thread::Builder::new().spawn(work).map_err(explain)?;
+    clock.spawn(Box::new(work)).map_err(explain)?;
     result.await.map_err(|_| io::Error::other(BROKE_OFF.text()))
 }
 

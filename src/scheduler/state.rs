@@ -22,6 +22,7 @@ use crate::model::status::{RefreshFailure, RefreshStatus, TokenDemand, Unavailab
 use crate::os::timestamp::Timestamp;
 use crate::refresh::trouble::TroubleCause;
 use crate::refresh::{Outcome, RefreshError};
+use crate::sabotage::{Bug, has_bug};
 use crate::upstream::{Liveness, UpstreamError};
 use doubt::Doubt;
 use liveness::ProbeResult;
@@ -111,7 +112,7 @@ impl State {
 
     /// Whether WeChat has said that this token is dead. It is not handed out then, whatever life it has left.
     pub(super) fn is_dead(&self, token: &Secret) -> bool {
-        self.dead.as_ref() == Some(token)
+        self.dead.as_ref() == Some(token) && !has_bug(Bug::DeadTokenHandedOut)
     }
 
     /// Whether this is the last token of which WeChat has said that it is dead, published or replaced.

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_local;
 
 use super::Environment;
@@ -166,10 +166,10 @@ impl Worker {
         if !settings.token_store.has_also_keys() {
             return;
         }
-        let slots = Arc::clone(&self.environment.job_slots);
+        let environment = self.environment.clone();
         spawn_local(async move {
             let store = Arc::clone(&settings.token_store);
-            let synced = run_blocking(&slots, move || store.sync_also_keys()).await;
+            let synced = run_blocking(&environment, move || store.sync_also_keys()).await;
             let name = &settings.account.name;
             match synced.and_then(|synced| synced) {
                 Ok(()) => debug!("serve: {name}: what stands elsewhere is right"),
@@ -393,9 +393,9 @@ impl Worker {
 
 /// Runs blocking work in a thread, when there is a slot for it. Fails if it panics, or if there can be no more threads.
 async fn run_blocking<T: Send + 'static>(
-    slots: &Semaphore,
+    environment: &Environment,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    let _slot = slots.acquire().await; // Never closed.
-    Ok(thread::run(work).await?)
+    let _slot = environment.job_slots.acquire().await; // Never closed.
+    Ok(thread::run_by(&*environment.clock, work).await?)
 }

@@ -1,5 +1,6 @@
 //! A host: its clocks, its disk, and the settings of wxtoken on it.
 
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
+use super::serve::{CLIENTS, Held, Timer};
 use super::world::{START, with};
 use crate::model::document::Document;
 use crate::model::location::Location;
-use crate::os::clock::Clock;
+use crate::os::clock::{Clock, Repetition};
 use crate::os::file::disk::model::ROOT;
 use crate::os::timestamp::{BootId, Timestamp, Uptime};
 use crate::store::{Stores, Watch};
@@ -40,11 +42,17 @@ pub(super) struct Host {
     /// A reader that looks again and again. It is taken out while it looks.
     pub(super) watch: Option<Box<dyn Watch>>,
     /// What was published when readers looked last, and the version of the disk then: they read again only after a change.
-    pub(super) seen: Option<(i64, Published)>,
+    pub(super) seen: Option<((i64, u64), Published)>,
     /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
     pub(super) is_clock_wrong: bool,
     pub(super) clock_set_at: Duration,
     pub(super) disk_full_since: Option<Duration>,
+    /// Who uses the token of its server.
+    pub(super) clients: [Held; CLIENTS],
+    /// Until then its server may ask WeChat for another token on demand.
+    pub(super) demanded_until: Duration,
+    /// What WeChat has told its server to be dead.
+    pub(super) known_dead: Option<String>,
 }
 
 impl Host {
@@ -64,6 +72,9 @@ impl Host {
             is_clock_wrong: false,
             clock_set_at: Duration::ZERO,
             disk_full_since: None,
+            clients: Default::default(),
+            demanded_until: Duration::ZERO,
+            known_dead: None,
         }
     }
 
@@ -98,9 +109,13 @@ fn name_of(number: usize, boots: u64) -> Option<BootId> {
     BootId::parse(&format!("00000000-0000-0000-{number:04x}-{boots:012x}"))
 }
 
-/// Where the account's documents are on this host.
-pub(super) fn location(host: usize) -> Location {
-    Location::File(PathBuf::from(format!("{ROOT}{host}/shop.json")))
+/// Where the account's documents are on this host, or their copies.
+pub(super) fn location(host: usize, has_redis: bool) -> Location {
+    let path = PathBuf::from(format!("{ROOT}{host}/shop.json"));
+    match has_redis {
+        false => Location::File(path),
+        true => super::redis::location(path),
+    }
 }
 
 /// The clocks of a host.
@@ -113,16 +128,38 @@ impl Clock for HostClock {
 
     fn instant(&self) -> Instant {
         thread_local!(static BASE: Instant = Instant::now());
-        let awake = with(|world| world.now - START - world.hosts[self.0].suspended_for);
+        let awake = with(|world| {
+            let it = &world.hosts[self.0];
+            let to_come = it.suspended_until.saturating_sub(world.now);
+            world.now + world.observed_for + to_come - START - it.suspended_for
+        });
         BASE.with(|base| *base) + awake
     }
 
     fn sleep(&self, span: Duration) {
-        super::world::sleep(span);
+        let is_observing = with(|world| {
+            if world.is_observing() {
+                world.observed_for += span;
+            }
+            world.is_observing()
+        });
+        if !is_observing {
+            super::world::sleep(span);
+        }
     }
 
-    fn timer(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
-        unreachable!("simulated processes block, and run no event loop")
+    fn repeat(&self, span: Duration, work: Box<dyn FnMut() -> bool + Send>) -> Option<Repetition> {
+        Some(Repetition::new(super::world::repeat(span, work)))
+    }
+
+    fn timer(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        let (host, end) = (self.0, self.instant() + span);
+        Box::pin(Timer { host, end, number: None })
+    }
+
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        super::serve::spawn(work);
+        Ok(())
     }
 
     fn random(&self) -> u64 {

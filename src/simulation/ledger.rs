@@ -14,10 +14,11 @@ use crate::upstream::IssuedToken;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const QUARTER: Duration = Duration::from_secs(15 * 60);
 const OVERLAP: Duration = Duration::from_secs(300);
 
 /// What clocks in milliseconds are off by.
-const TOLERANCE: Duration = Duration::from_millis(10);
+pub(super) const TOLERANCE: Duration = Duration::from_millis(10);
 
 /// How many answers to requests that mint may be lost in a day: 200 by the ration, and the runs of a day's operators.
 const MAX_LOST: usize = 220;
@@ -30,6 +31,9 @@ const MAX_DOUBTFUL: usize = 100;
 
 /// How many of the newest tokens and tickets are looked through. Those before them died long ago.
 const RECENT: usize = 256;
+
+/// The time within which a dead token that is reported is replaced, if nothing is wrong.
+const HEALED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The time after which everything is well without faults.
 const RECOVERY: Duration = Duration::from_secs(4 * 60 * 60);
@@ -57,6 +61,11 @@ pub(super) struct Ledger {
     has_minted: bool,
     /// When requests with a wrong secret were sent, in the last hour.
     refused: VecDeque<Duration>,
+    failover_at: Duration,
+    /// Until then hosts may know of different tokens.
+    split_until: Duration,
+    /// Whether Redis may have lost what was published since `settled`.
+    has_lost_place: bool,
     /// When something went wrong the last time.
     trouble_at: Duration,
 }
@@ -67,6 +76,19 @@ struct Promise {
     until: Duration,
     /// Whether another program killed it, or an operator.
     is_excused: bool,
+}
+
+/// A reader of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// One that is started each time.
+    Get,
+    /// One that looks again and again. In Redis it may not have yet what the other has from the copy of the host.
+    Watch,
+}
+
+impl Reader {
+    const ALL: [Reader; 2] = [Reader::Get, Reader::Watch];
 }
 
 /// What readers of a host saw.
@@ -87,6 +109,7 @@ pub(super) struct OurRequest {
     pub(super) is_forced: bool,
     /// Whether another token is wanted than the published one, which may live.
     pub(super) is_demanded: bool,
+    pub(super) is_of_server: bool,
     /// The token that a client reported.
     pub(super) rejected: Option<String>,
 }
@@ -126,9 +149,33 @@ impl Ledger {
     /// Notes that a host whose clock was set starts, or the other way round. It knows no age of what it has.
     pub(super) fn note_wrong_age(&mut self, host: usize) {
         let seen = self.token_seen_on(host);
+        self.doubtful.extend(seen);
+        self.doubt_newest();
+        Reader::ALL.into_iter().for_each(|it| self.view(host, it).until = Duration::ZERO);
+    }
+
+    fn doubt_newest(&mut self) {
         let newest = self.issued.iter().rev().take(3).chain(self.tickets.iter().rev().take(2));
-        self.doubtful.extend(newest.map(|(token, _)| token.clone()).chain(seen));
-        self.view(host).until = Duration::ZERO;
+        self.doubtful.extend(newest.map(|(token, _)| token.clone()));
+    }
+
+    /// Notes that Redis may have lost what was published: WeChat may be asked once more for it. If it has lost what no replica
+    /// had in time, or two halves of it take writes for this long, hosts may know of different tokens until they run again.
+    pub(super) fn note_failover(&mut self, now: Duration, isolated: Duration, is_split: bool) {
+        (self.trouble_at, self.failover_at) = (now + isolated, now);
+        self.has_lost_place = true;
+        self.doubt_newest();
+        if is_split {
+            self.settled = None;
+            self.split_until = now + isolated + QUARTER;
+            self.promises.iter_mut().for_each(|promise| promise.is_excused = true);
+        }
+    }
+
+    /// Whether readers may have been told of a longer life than a token has: what Redis lost may be that a token ends early, and
+    /// the answer with the next one was lost, too.
+    fn may_promise_too_much(&self, now: Duration) -> bool {
+        now < self.split_until || self.lost.iter().any(|at| at.abs_diff(self.failover_at) < QUARTER)
     }
 
     /// Notes that the answer to the last request arrived.
@@ -145,22 +192,25 @@ impl Ledger {
 
     pub(super) fn note_power_cut(&mut self, host: usize, now: Duration) {
         self.note_trouble(now);
-        let view = self.view(host);
-        view.order = view.lasting.0;
-        view.until = view.until.min(view.lasting.1);
+        for reader in Reader::ALL {
+            let view = self.view(host, reader);
+            view.order = view.lasting.0;
+            view.until = view.until.min(view.lasting.1);
+        }
     }
 
-    fn view(&mut self, host: usize) -> &mut View {
-        if self.views.len() <= host {
-            self.views.resize(host + 1, View::default());
+    fn view(&mut self, host: usize, reader: Reader) -> &mut View {
+        let place = Reader::ALL.len() * host + reader as usize;
+        if self.views.len() <= place {
+            self.views.resize(place + 1, View::default());
         }
-        &mut self.views[host]
+        &mut self.views[place]
     }
 
     /// Returns the token that readers of this host saw last.
     pub(super) fn token_seen_on(&mut self, host: usize) -> Option<String> {
-        let order = self.view(host).order;
-        order.checked_sub(1).map(|index| self.issued[index].0.clone())
+        let order = Reader::ALL.map(|reader| self.view(host, reader).order).into_iter().max();
+        order?.checked_sub(1).map(|index| self.issued[index].0.clone())
     }
 
     /// An operator changes the margin: a token may be replaced at once, which leaves it the overlap.
@@ -222,12 +272,10 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
     if request.is_demanded && mints {
         world.ledger.take_back(now);
     }
-    if let Some((at, due)) = world.ledger.settled.filter(|_| mints || !request.is_demanded)
-        && now < due
-    {
-        world.fail(format!("promise 3: a request {:?} after the last", now - at));
-    }
-    let full_since = world.hosts[request.host].disk_full_since;
+    let full_since = match world.options.has_redis {
+        true => world.redis.full_since,
+        false => world.hosts[request.host].disk_full_since,
+    };
     if full_since.is_some_and(|at| at + Duration::from_secs(60) < now) {
         world.fail("promise 2: a token is requested that cannot be published".to_owned());
     }
@@ -239,10 +287,34 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
         );
     }
     // Its wall clock, which alone counts since its last start, may tell that the token is due.
+    if request.is_of_server && request.is_forced {
+        check_forced_by_server(world);
+    }
     if world.hosts[request.host].is_clock_wrong {
         world.ledger.take_back(now);
     }
+    if let Some((at, due)) = world.ledger.settled.filter(|_| mints || !request.is_demanded)
+        && now < due
+        && !std::mem::take(&mut world.ledger.has_lost_place)
+    {
+        world.fail(format!("promise 3: a request {:?} after the last", now - at));
+    }
     world.ledger.settled = None;
+}
+
+/// Fails if a server kills a token that lives although it can ask WeChat about it.
+fn check_forced_by_server(world: &mut World) {
+    world.count("forced by a server");
+    let newest = world.ledger.issued.last().map(|(token, _)| token.clone());
+    let death = newest.and_then(|token| world.wechat.rules.death_of(&token));
+    let is_calm = world.wechat.weather == Weather::Fair
+        && world.options.faults == 0
+        && !world.ledger.had_trouble_within(Duration::from_secs(900), world.now);
+    if is_calm && death.is_some_and(|death| death > world.now) {
+        world.fail(
+            "promise 7: a server kills a token that lives, on the word of clients".to_owned(),
+        );
+    }
 }
 
 /// Called when WeChat has done what a request of ours asked for.
@@ -314,14 +386,19 @@ pub(super) fn excuse_kills(world: &mut World, act: impl FnOnce(&mut World)) {
 }
 
 /// A reader of this host takes the document, or finds none that lives.
-pub(super) fn hand_out(world: &mut World, host: usize, document: Option<&Document>) {
+pub(super) fn hand_out(
+    world: &mut World,
+    host: usize,
+    reader: Reader,
+    document: Option<&Document>,
+) {
     let (now, options) = (world.now, &world.options);
     let promised = document.map(|document| {
         let at = world.hosts[host].timestamp(now);
         (document, document.promise(at, options.rules(), options.refresh_before))
     });
     let Some((document, life)) = promised.filter(|(_, life)| !life.is_zero()) else {
-        return find_nothing(world, host);
+        return find_nothing(world, host, reader);
     };
     let token = document.token.expose();
     let Some(order) = world.ledger.order_of(token) else {
@@ -331,6 +408,12 @@ pub(super) fn hand_out(world: &mut World, host: usize, document: Option<&Documen
     let truth = world.wechat.rules.death_of(token).unwrap_or_default();
     let is_judged = !world.hosts[host].may_err_about(document);
     let is_judged = is_judged && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    // The next token comes within a minute, or its process was stopped.
+    let newest = world.ledger.issued.last();
+    let waits_for_next =
+        |(newest, at): &(String, Duration)| newest != token && now - *at > Duration::from_secs(60);
+    let may_promise_too_much = world.ledger.may_promise_too_much(now)
+        || document.is_put_back && newest.is_some_and(waits_for_next);
     let promises = &mut world.ledger.promises;
     let known = promises.iter().position(|promise| promise.token == token);
     let known = known.unwrap_or_else(|| {
@@ -339,6 +422,7 @@ pub(super) fn hand_out(world: &mut World, host: usize, document: Option<&Documen
         promises.len() - 1
     });
     let promise = &mut promises[known];
+    promise.is_excused |= may_promise_too_much;
     if is_judged {
         promise.until = promise.until.max(until);
     }
@@ -346,36 +430,83 @@ pub(super) fn hand_out(world: &mut World, host: usize, document: Option<&Documen
         let [until, truth] = [until, truth].map(|at| at.saturating_sub(START).as_secs_f64());
         world.fail(format!("promise 4: handed out until {until}, dies at {truth}"));
     }
-    let view = world.ledger.view(host);
+    let view = world.ledger.view(host, reader);
     if order < view.order {
         world.fail("promise 2: a reader saw an older token after a newer one".to_owned());
     }
-    let view = world.ledger.view(host);
+    let before = world.ledger.view(host, reader).clone();
+    if before.order != order || before.until.abs_diff(until) > Duration::from_secs(2) {
+        let (what, until) = (document.token.fingerprint(), (until - START).as_secs_f64());
+        let how = if document.is_put_back { ", put back" } else { "" };
+        world.tell(|| format!("host {host} hands out {what} until {until:.3}{how}"));
+    }
+    let view = world.ledger.view(host, reader);
     (view.order, view.until, view.nothing_since) = (order, until, None);
 }
 
-fn find_nothing(world: &mut World, host: usize) {
+fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     let now = world.now;
-    let until = world.ledger.view(host).until;
+    let until = world.ledger.view(host, reader).until;
+    if world.ledger.view(host, reader).nothing_since.is_none() {
+        world.tell(|| format!("host {host} has nothing to hand out"));
+    }
     let is_clock_wrong = world.hosts[host].is_clock_wrong;
+    // Its copy of what Redis had could not be written.
+    let has_no_copy = world.options.has_redis && world.hosts[host].disk_full_since.is_some();
     let seen = world.ledger.token_seen_on(host);
     let death = seen.and_then(|token| world.wechat.rules.death_of(&token));
     let is_dead = death.is_some_and(|death| death <= now);
-    if now + Duration::from_secs(1) < until && !is_clock_wrong && !is_dead {
+    if now + Duration::from_secs(1) < until && !is_clock_wrong && !is_dead && !has_no_copy {
         let until = (until - START).as_secs_f64();
         world.fail(format!("promise 2: the token is gone that was promised until {until}"));
     }
     // WeCom returns it until its end, and its life was counted from the first answer that was lost.
     if world.options.rules() == Rules::Work && death.is_some_and(|death| death > now) {
-        world.ledger.view(host).nothing_since = Some(now);
+        world.ledger.view(host, reader).nothing_since = Some(now);
     }
     let patience = world.options.gap();
-    let since = *world.ledger.view(host).nothing_since.get_or_insert(now);
+    let since = *world.ledger.view(host, reader).nothing_since.get_or_insert(now);
     let is_calm = world.wechat.weather == Weather::Fair
         && !world.ledger.had_trouble_within(RECOVERY, since)
         && since > START + HOUR;
     if is_calm && now - since >= patience {
         world.fail("there is no token, and nothing is wrong".to_owned());
+    }
+}
+
+/// The server of a host hands out this token, with this life.
+pub(super) fn hand_out_by_server(world: &mut World, host: usize, token: &str, life: Duration) {
+    let now = world.now;
+    if world.hosts[host].known_dead.as_deref() == Some(token) {
+        world
+            .fail("a server hands out a token of which WeChat has said that it is dead".to_owned());
+    }
+    if world.ledger.order_of(token).is_none() {
+        return world.fail("a server hands out a token that was never issued".to_owned());
+    }
+    // Clocks that are wrong, and ages that no process can know: what it hands out is in the document that others read.
+    let is_judged = !world.hosts.iter().any(|it| it.is_clock_wrong)
+        && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let promise = world.ledger.promises.iter().find(|promise| promise.token == token);
+    let is_excused =
+        promise.is_some_and(|promise| promise.is_excused) || world.ledger.may_promise_too_much(now);
+    let truth = world.wechat.rules.death_of(token).unwrap_or_default();
+    if is_judged && !is_excused && truth + TOLERANCE < now + life {
+        let [until, truth] = [now + life, truth].map(|at| at.saturating_sub(START).as_secs_f64());
+        world.fail(format!("promise 4: a server hands out until {until}, dies at {truth}"));
+    }
+}
+
+/// A client that has been reporting a dead token since then has got no other one.
+pub(super) fn check_healing(world: &mut World, since: Option<Duration>) {
+    let now = world.now;
+    let Some(since) = since.filter(|since| now - *since > HEALED_WITHIN) else { return };
+    let is_calm = world.wechat.weather == Weather::Fair
+        && world.options.faults == 0
+        && world.options.fates == 0
+        && !world.ledger.had_trouble_within(now - since + HEALED_WITHIN, now);
+    if is_calm {
+        world.fail(format!("promise 7: a dead token is not replaced after {:?}", now - since));
     }
 }
 
@@ -425,7 +556,9 @@ pub(super) fn note_outcome(
                 false => world.count("rejected token replaced"),
             }
         }
-        (Err(RefreshError::Local(error)), _) if world.hosts[host].disk_full_since.is_none() => {
+        (Err(RefreshError::Local(error)), _)
+            if world.hosts[host].disk_full_since.is_none() && !world.options.has_redis =>
+        {
             world.fail(format!("a fault of this machine that it does not have: {error:#}"));
         }
         (Err(error), _) => {
@@ -442,8 +575,10 @@ pub(super) fn note_outcome(
         Err(_) => {}
     }
     if let Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) = outcome {
-        let view = world.ledger.view(host);
-        view.lasting = (view.order, view.until);
+        for reader in Reader::ALL {
+            let view = world.ledger.view(host, reader);
+            view.lasting = (view.order, view.until);
+        }
         // By now no document is left that was made before.
         let it = &mut world.hosts[host];
         it.is_clock_wrong &= now < it.clock_set_at + RECOVERY;
@@ -451,6 +586,7 @@ pub(super) fn note_outcome(
         if !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
             let left = document.left(world.hosts[host].timestamp(now));
             let margin = world.options.refresh_before + Duration::from_secs(3);
+            world.ledger.has_lost_place = false;
             world.ledger.settled = Some((begun_at, now + left.saturating_sub(margin)));
         }
     }

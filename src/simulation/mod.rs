@@ -5,6 +5,8 @@ mod crash;
 mod host;
 mod ledger;
 mod options;
+mod redis;
+mod serve;
 mod tape;
 mod tests;
 mod wechat;
@@ -12,10 +14,13 @@ mod world;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::host::{HostClock, Published, location};
-use self::options::Options;
+use self::ledger::Reader;
+use self::options::{Options, Setting};
+use self::serve::CLIENTS;
 use self::tape::Tape;
 use self::wechat::{APPID, SimulatedUpstream, Weather, issue, secret_of};
 use self::world::{Event, Fate, START, World, with};
@@ -27,11 +32,8 @@ use crate::os::clock::Clock;
 use crate::os::file::disk::model;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh};
-use crate::store::Found;
+use crate::store::{Found, Stores};
 use crate::upstream::RefreshMode;
-
-/// The time that a run of `fetch` has.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * 60;
@@ -59,17 +61,23 @@ struct Course {
 }
 
 /// Runs a world by this tape. When days without faults end, all has to be well.
-fn run(mut tape: Tape, course: Course, is_told: bool) -> Verdict {
-    let options = Options::draw(&mut tape);
+fn run(setting: Setting, mut tape: Tape, course: Course, is_told: bool) -> Verdict {
+    let options = Options::draw(setting, &mut tape);
     world::begin(tape, options.clone(), is_told);
     for time in 0..course.times {
         if time > 0 {
             with(|world| world.options.draw_faults(&mut world.tape));
         }
         with(plan);
-        proceed_for(course.faulty_days);
+        // An event loop wakes every fifteen seconds.
+        let most = if with(|world| world.options.has_servers) { 3 } else { u64::MAX };
+        proceed_for(course.faulty_days.min(most));
         with(make_calm);
-        proceed_for(course.calm_days);
+        proceed_for(1);
+        if course.calm_days > 1 {
+            with(replace_servers);
+            proceed_for(course.calm_days - 1);
+        }
         if with(|world| world.failure.is_some()) {
             break;
         }
@@ -109,11 +117,23 @@ fn proceed_for(days: u64) {
             }
             Event::Kill(host) => {
                 world::kill_all_on(host);
-                with(|world| again(world, Event::Kill(host), DAY));
+                with(|world| {
+                    if world.options.fates > 0 {
+                        again(world, Event::Kill(host), DAY);
+                    }
+                });
             }
             Event::FullDisk(host, is_full) => fill_disk(host, is_full),
             Event::Report(host) => report(host),
             Event::Operator => operate(),
+            Event::Repeat(place) => world::do_again(place),
+            Event::Serve(host) => serve::keep_running(host),
+            Event::Client(host, client) => serve::use_token(host, client),
+            Event::Timer(number) => serve::ring(number),
+            Event::Redis(event) => {
+                with(|world| redis::change(world, event));
+                observe_all();
+            }
             event => with(|world| change(world, event)),
         }
     }
@@ -124,7 +144,7 @@ fn plan(world: &mut World) {
     world.forget_plans();
     let options = world.options.clone();
     for host in 0..options.hosts {
-        world.after(Duration::from_secs(1), Event::Cron(host));
+        start_refreshing(world, host);
         world.after(Duration::from_secs(30), Event::Read(host));
         if options.fates > 0 {
             again(world, Event::PowerCut(host), 2 * DAY);
@@ -132,19 +152,37 @@ fn plan(world: &mut World) {
             again(world, Event::FullDisk(host, true), 4 * DAY);
         }
         if options.has_clocks {
-            again(world, Event::Clock(host), DAY);
+            // Hosts that share a Redis have clocks that agree.
+            if !options.has_redis {
+                again(world, Event::Clock(host), DAY);
+            }
             again(world, Event::Suspend(host), DAY);
         }
     }
     let rare = [
         (options.has_weather, Event::Weather, 8 * HOUR),
         (options.has_strangers, Event::Stranger, 12 * HOUR),
-        (options.has_operators, Event::Operator, 12 * HOUR),
+        (options.has_operators && !options.has_revocations, Event::Operator, 12 * HOUR),
+        (options.has_revocations, Event::Revocation, HOUR / 4),
     ];
     for (has, event, mean) in rare {
         if has {
             again(world, event, mean);
         }
+    }
+    if options.has_redis && options.fates > 0 {
+        redis::plan(world);
+    }
+}
+
+/// Lets cron run on a host, or a server with its clients.
+fn start_refreshing(world: &mut World, host: usize) {
+    if !world.options.has_servers {
+        return world.after(Duration::from_secs(1), Event::Cron(host));
+    }
+    world.after(Duration::from_secs(1), Event::Serve(host));
+    for client in 0..CLIENTS {
+        serve::visit_after(world, Duration::from_secs(10), host, client);
     }
 }
 
@@ -162,14 +200,29 @@ fn make_calm(world: &mut World) {
     (options.faults, options.fates) = (0, 0);
     world.wechat.weather = Weather::Fair;
     world.wechat.configured = world.wechat.secret;
+    if world.options.has_redis {
+        world.redis.make_calm();
+    }
     for host in 0..world.hosts.len() {
         world.hosts[host].disk_full_since = None;
         model::machine(host).borrow_mut().is_full = false;
-        world.after(Duration::from_secs(1), Event::Cron(host));
+        start_refreshing(world, host);
         world.after(Duration::from_secs(30), Event::Read(host));
     }
     world.ledger.note_trouble(world.now);
     world.note("calm", 0);
+}
+
+/// Lets cron run in place of servers, whose event loops wake so often that they take the time of a run.
+fn replace_servers(world: &mut World) {
+    if std::mem::take(&mut world.options.has_servers) {
+        world.forget_plans();
+        for host in 0..world.hosts.len() {
+            world.after(Duration::ZERO, Event::Kill(host));
+            world.after(Duration::from_secs(1), Event::Cron(host));
+            world.after(Duration::from_secs(30), Event::Read(host));
+        }
+    }
 }
 
 /// Checks that all is well a day after the last fault.
@@ -184,7 +237,8 @@ fn check_end(world: &mut World) {
             return world.fail("a day after the last fault the published token is dead".to_owned());
         }
         let names = model::machine(host).borrow().names();
-        if names.iter().any(|name| name.starts_with('.')) {
+        // A server may be at work.
+        if names.iter().any(|name| name.starts_with('.')) && !world.options.has_servers {
             world.fail(format!("files are left behind: {names:?}"));
         }
     }
@@ -228,6 +282,15 @@ fn change(world: &mut World, event: Event) {
                 world.after(later, Event::Report(host));
             }
             again(world, event, 12 * HOUR);
+        }
+        Event::Revocation => {
+            world.note("revocation", 0);
+            world.count("tokens taken back");
+            ledger::excuse_kills(world, |world| {
+                let now = world.now;
+                world.wechat.rules.revoke_all(now);
+            });
+            again(world, event, HOUR / 4);
         }
         Event::Clock(host) => {
             let secs = match world.tape.below(4) {
@@ -277,7 +340,10 @@ fn fill_disk(host: usize, is_full: bool) {
             }
             false => again(world, Event::FullDisk(host, true), 4 * DAY),
         }
+        // Readers can keep their copies of Redis again.
+        world.hosts[host].seen = None;
     });
+    observe(host);
 }
 
 /// A client was refused with the token that it holds, and says so. Clients lie, too.
@@ -399,7 +465,9 @@ fn start_fetch(host: usize, request: TokenRequest) {
         let fates = world.options.fates;
         Some(world.tape.happens(fates).then(|| {
             let fate = match world.tape.below(4) {
-                0 => Fate::Stopped(1 + world.tape.below(40)),
+                0 => Fate::Stopped(
+                    1 + world.tape.below(if world.options.has_redis { 90 } else { 40 }),
+                ),
                 1 | 2 => Fate::Killed,
                 _ => Fate::PowerCut,
             };
@@ -419,11 +487,11 @@ fn start_fetch(host: usize, request: TokenRequest) {
 fn fetch(host: usize, request: &TokenRequest) {
     let (stores, options, begun_at) = with(|world| {
         world.count("fetch");
-        (world.hosts[host].stores.clone(), world.options.clone(), world.now)
+        (Stores::new(Arc::new(HostClock(host))), world.options.clone(), world.now)
     });
     let (clock, upstream, location) =
-        (HostClock(host), SimulatedUpstream::connect(request), location(host));
-    let deadline = clock.instant() + TIMEOUT;
+        (HostClock(host), SimulatedUpstream::connect(request), location(host, options.has_redis));
+    let deadline = clock.instant() + options.timeout;
     let store = stores.open(&location, &DocumentKind::Token, 0o600);
     let memory = Memory {
         credential: &upstream,
@@ -486,8 +554,12 @@ fn observe_all() {
 
 /// A process that was started just now reads what is published on this host, and one that has been running for long.
 fn observe(host: usize) {
-    world::observe(|| {
-        let version = model::machine(host).borrow().version();
+    if with(|world| world.now < world.hosts[host].suspended_until) {
+        return;
+    }
+    world::observe(host, || {
+        let version =
+            (model::machine(host).borrow().version(), with(|world| redis::version(world, host)));
         let seen = with(|world| world.hosts[host].seen.take());
         let published = match seen {
             Some((then, published)) if then == version => published,
@@ -497,14 +569,16 @@ fn observe(host: usize) {
             },
         };
         with(|world| {
-            ledger::hand_out(world, host, published.token.as_ref());
-            ledger::hand_out(world, host, published.watched.as_ref());
+            ledger::hand_out(world, host, Reader::Get, published.token.as_ref());
+            let reader = if world.options.has_redis { Reader::Watch } else { Reader::Get };
+            ledger::hand_out(world, host, reader, published.watched.as_ref());
             if let Some(ticket) = &published.ticket {
                 ledger::hand_out_ticket(world, host, ticket);
             }
             world.hosts[host].seen = Some((version, published));
         });
     });
+    serve::look(host);
 }
 
 /// Reads what is published on this host. Fails if it is damaged.
@@ -513,9 +587,13 @@ fn read(host: usize) -> Result<Published, String> {
         let it = &mut world.hosts[host];
         (it.stores.clone(), it.watch.take(), world.options.has_tickets)
     });
-    let (location, kind) = (location(host), DocumentKind::Token);
+    let has_redis = with(|world| world.options.has_redis);
+    let (location, kind) = (location(host, has_redis), DocumentKind::Token);
     let found = stores.read(&location, &kind);
     let mut watch = watch.unwrap_or_else(|| stores.watch(&location, &kind));
+    if has_redis {
+        stores.look();
+    }
     watch.look();
     let watched = watch.document().cloned();
     with(|world| world.hosts[host].watch = Some(watch));
@@ -523,6 +601,7 @@ fn read(host: usize) -> Result<Published, String> {
         Ok(Found::Document(document)) => Some(document),
         Ok(Found::Nothing) => None,
         Ok(Found::Damaged(what)) => return Err(format!("promise 1: {what}")),
+        Err(_) if has_redis => None,
         Err(error) => return Err(format!("a reader fails: {error:#}")),
     };
     let jsapi = TicketType::parse("jsapi").filter(|_| has_tickets);

@@ -5,6 +5,17 @@ use std::time::Duration;
 use super::tape::Tape;
 use crate::model::api::{Api, Rules};
 
+/// Where documents are, and what refreshes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setting {
+    /// Cron runs `fetch` on one host, which publishes a file.
+    Files,
+    /// Cron runs `fetch` on several hosts, which share a Redis.
+    Redis,
+    /// `serve --refresh` runs on each host, with clients.
+    Servers,
+}
+
 /// The options of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -29,11 +40,19 @@ pub(super) struct Options {
     pub(super) has_clocks: bool,
     pub(super) has_tickets: bool,
     pub(super) life: Duration,
+    /// Whether documents are in a Redis that all hosts share.
+    pub(super) has_redis: bool,
+    /// The time that a run of `fetch` has.
+    pub(super) timeout: Duration,
+    /// Whether `serve --refresh` runs on each host, and not cron.
+    pub(super) has_servers: bool,
+    /// Whether WeChat takes tokens back again and again.
+    pub(super) has_revocations: bool,
 }
 
 impl Options {
     /// Draws the options of a run.
-    pub(super) fn draw(tape: &mut Tape) -> Options {
+    pub(super) fn draw(setting: Setting, tape: &mut Tape) -> Options {
         let api = [Api::Classic, Api::Stable, Api::Work][tape.below(3) as usize];
         let refresh_before = match (api, tape.below(4)) {
             (_, 0 | 1) => 300,
@@ -60,9 +79,29 @@ impl Options {
             has_clocks: false,
             has_tickets: false,
             life: Duration::from_secs(7200),
+            has_redis: false,
+            timeout: Duration::from_secs(30),
+            has_servers: false,
+            has_revocations: false,
         };
         options.draw_faults(tape);
         options.has_tickets = tape.below(2) == 1;
+        match setting {
+            Setting::Files => return options,
+            Setting::Redis => {}
+            Setting::Servers => {
+                options.has_servers = true;
+                options.has_revocations = tape.below(4) == 3;
+            }
+        }
+        if setting == Setting::Redis {
+            options.has_redis = true;
+            if options.api == Api::Work {
+                options.api = Api::Stable;
+            }
+            options.hosts = 1 + tape.below(3) as usize;
+            options.timeout = Duration::from_secs([30, 30, 90][tape.below(3) as usize]);
+        }
         options
     }
 

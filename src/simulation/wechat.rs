@@ -92,7 +92,10 @@ pub(super) fn issue(
 
 /// The upstream of a process.
 pub(super) struct SimulatedUpstream {
-    secret: u64,
+    /// The secret that was read when the process started; a server reads it again and again.
+    secret: Option<u64>,
+    /// The host of whose server it is.
+    server: Option<usize>,
     /// Whether another token is wanted than the published one.
     is_demanded: bool,
     rejected: Option<String>,
@@ -101,12 +104,27 @@ pub(super) struct SimulatedUpstream {
 impl SimulatedUpstream {
     /// Returns the upstream of a process that reads the configured secret now.
     pub(super) fn connect(request: &TokenRequest) -> SimulatedUpstream {
-        let secret = with(|world| world.wechat.configured);
+        let secret = Some(with(|world| world.wechat.configured));
         let rejected = match request {
             TokenRequest::OtherThan(token) => Some(token.expose().to_owned()),
             TokenRequest::Live | TokenRequest::New => None,
         };
-        SimulatedUpstream { secret, is_demanded: *request != TokenRequest::Live, rejected }
+        let is_demanded = *request != TokenRequest::Live;
+        SimulatedUpstream { secret, server: None, is_demanded, rejected }
+    }
+
+    /// Returns the upstream of a host's server.
+    pub(super) fn of_server(host: usize) -> SimulatedUpstream {
+        SimulatedUpstream { secret: None, server: Some(host), is_demanded: false, rejected: None }
+    }
+
+    fn secret(&self) -> u64 {
+        self.secret.unwrap_or_else(|| with(|world| world.wechat.configured))
+    }
+
+    /// Whether a client of the server wants another token, or did of late.
+    fn is_demanded_from_server(&self) -> bool {
+        self.server.is_some_and(|host| with(|world| world.now < world.hosts[host].demanded_until))
     }
 
     /// Makes one call: `act` is what WeChat does when it arrives.
@@ -221,16 +239,18 @@ impl TokenSource for SimulatedUpstream {
         mode: RefreshMode,
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
-        let secret = secret_of(self.secret);
+        let number = self.secret();
+        let secret = secret_of(number);
         let is_forced = mode == RefreshMode::Forced;
         let host = with(|world| {
-            world.note(if is_forced { "forced request" } else { "request" }, self.secret);
+            world.note(if is_forced { "forced request" } else { "request" }, number);
             world.current_host()
         });
         let request = OurRequest {
             host: host.unwrap_or_default(),
             is_forced,
-            is_demanded: self.is_demanded,
+            is_demanded: self.is_demanded || self.is_demanded_from_server(),
+            is_of_server: self.server.is_some(),
             rejected: self.rejected.clone(),
         };
         let result = self.call(CallKind::RequestsToken, timeout, |world| {
@@ -287,15 +307,23 @@ impl Probe for SimulatedUpstream {
         });
         match said {
             Ok(()) => Liveness::Alive,
-            Err(error) if error.is_dead_token() => Liveness::Dead,
-            Err(error) => Liveness::Unknown(error),
+            Err(error) if error.is_dead_token() => {
+                if let Some(host) = self.server {
+                    with(|world| world.hosts[host].known_dead = Some(token.expose().to_owned()));
+                }
+                Liveness::Dead
+            }
+            Err(error) => {
+                with(|world| world.ledger.note_trouble(world.now));
+                Liveness::Unknown(error)
+            }
         }
     }
 }
 
 impl Credential for SimulatedUpstream {
     fn hashes(&self, salt: &Salt) -> Option<CredentialHashes> {
-        let secret = secret_of(self.secret);
+        let secret = secret_of(self.secret());
         let secret = salt.hash(&[APPID, &secret]);
         let request = secret.clone();
         Some(CredentialHashes { secret, request })

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use generator::{Generator, Gn};
@@ -15,6 +16,7 @@ use generator::{Generator, Gn};
 use super::host::Host;
 use super::ledger::Ledger;
 use super::options::Options;
+use super::redis::{RedisEvent, RedisWeather};
 use super::tape::{Tape, split_mix};
 use super::wechat::WeChat;
 use crate::os::file::disk::model::{self, Operation, Remains};
@@ -46,6 +48,17 @@ pub(super) enum Event {
     Suspend(usize),
     Kill(usize),
     FullDisk(usize, bool),
+    /// Something is repeated, if it is still to be.
+    Repeat(usize),
+    Redis(RedisEvent),
+    /// It is looked whether the server of this host runs.
+    Serve(usize),
+    /// A client of this host's server uses its token.
+    Client(usize, usize),
+    /// WeChat takes all tokens back.
+    Revocation,
+    /// A timer ends.
+    Timer(u64),
 }
 
 /// A process, or the place of one.
@@ -54,11 +67,30 @@ struct Process {
     host: usize,
     is_running: bool,
     is_killed: bool,
+    /// The process that this is a thread of, or this one itself.
+    leader: ProcessId,
+    /// It is stopped until then, with its threads.
+    stopped_until: Duration,
     /// Counts its waits.
     waits: u64,
     /// What happens to it after so many more operations.
     fuse: Option<(u32, Fate)>,
     job: Option<Box<dyn FnOnce()>>,
+}
+
+/// A process, also if its place is taken by another one later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProcessId {
+    place: usize,
+    number: u64,
+}
+
+/// What a process repeats on a thread of its own.
+struct Repeated {
+    leader: ProcessId,
+    span: Duration,
+    is_wanted: Weak<()>,
+    work: Box<dyn FnMut() -> bool + Send>,
 }
 
 /// What happens to a process in the middle of its work.
@@ -78,9 +110,19 @@ pub(super) struct World {
     /// For what decides nothing that matters.
     random: u64,
     processes: Vec<Process>,
+    /// How many processes and threads were started.
+    started: u64,
+    repeated: Vec<Option<Repeated>>,
+    /// The process whose threads end, too.
+    ended: Option<ProcessId>,
+    pub(super) redis: RedisWeather,
     current: Option<usize>,
     /// Whether files are looked at from outside of the processes.
     is_observing: bool,
+    /// The host of which they are.
+    pub(super) observed: Option<usize>,
+    /// How long it takes, for what looks.
+    pub(super) observed_for: Duration,
     power_cut: Option<usize>,
     pub(super) options: Options,
     pub(super) hosts: Vec<Host>,
@@ -111,6 +153,7 @@ pub(super) fn with<R>(act: impl FnOnce(&mut World) -> R) -> R {
 /// Begins a world with these hosts.
 pub(super) fn begin(tape: Tape, options: Options, is_told: bool) {
     model::install(options.hosts, step);
+    super::redis::install();
     let hosts = (0..options.hosts).map(Host::new).collect();
     let world = World {
         now: START,
@@ -118,8 +161,14 @@ pub(super) fn begin(tape: Tape, options: Options, is_told: bool) {
         queued: 0,
         random: 1,
         processes: Vec::new(),
+        started: 0,
+        repeated: Vec::new(),
+        ended: None,
+        redis: RedisWeather::default(),
         current: None,
         is_observing: false,
+        observed: None,
+        observed_for: Duration::ZERO,
         power_cut: None,
         wechat: WeChat::new(&options),
         ledger: Ledger::default(),
@@ -139,6 +188,8 @@ pub(super) fn end() -> World {
     let processes = with(|world| world.processes.len());
     (0..processes).for_each(kill);
     model::uninstall();
+    super::redis::uninstall();
+    super::serve::forget_all();
     WORLD.take().expect("a world")
 }
 
@@ -163,7 +214,9 @@ impl World {
 
     /// Forgets all that was to happen, but for what processes wait for.
     pub(super) fn forget_plans(&mut self) {
-        self.queue.retain(|Reverse((.., event))| matches!(event, Event::Wake(..)));
+        self.queue.retain(|Reverse((.., event))| {
+            matches!(event, Event::Wake(..) | Event::Repeat(_) | Event::Timer(_))
+        });
     }
 
     pub(super) fn random(&mut self) -> u64 {
@@ -209,23 +262,93 @@ impl World {
     pub(super) fn current_host(&self) -> Option<usize> {
         self.current.map(|process| self.processes[process].host)
     }
+
+    /// Whether files are looked at from outside of the processes.
+    pub(super) fn is_observing(&self) -> bool {
+        self.is_observing
+    }
+
+    /// Returns the process that runs.
+    pub(super) fn current_process(&self) -> ProcessId {
+        self.current.map(|it| self.processes[it].leader).unwrap_or_default()
+    }
+
+    /// Returns a number that no one else gets.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.started += 1;
+        self.started
+    }
+
+    /// Lets a process go on that waits to be woken.
+    pub(super) fn wake_soon(&mut self, process: ProcessId) {
+        if self.is_alive(process) {
+            let waits = self.processes[process.place].waits;
+            self.after(Duration::ZERO, Event::Wake(process.place, waits));
+        }
+    }
+
+    /// Notes that a client of this host's server wants another token.
+    pub(super) fn note_demand(&mut self, host: usize) {
+        self.hosts[host].demanded_until = self.now + Duration::from_secs(600);
+    }
+
+    pub(super) fn is_alive(&self, process: ProcessId) -> bool {
+        let it = &self.processes[process.place];
+        it.is_running && it.leader == process
+    }
 }
 
 /// Starts a process on this host, to which `fate` comes after so many operations.
 pub(super) fn start(host: usize, fuse: Option<(u32, Fate)>, job: impl FnOnce() + 'static) {
-    let process = with(|world| {
+    let process = start_in(None, host, fuse, Box::new(job));
+    resume(process);
+}
+
+/// Starts a thread of this process.
+pub(super) fn start_thread(leader: ProcessId, job: impl FnOnce() + 'static) {
+    let host = with(|world| world.processes[leader.place].host);
+    let thread = start_in(Some(leader), host, None, Box::new(job));
+    resume(thread);
+}
+
+/// Starts a thread of the process that runs, which waits until this one does.
+pub(super) fn start_thread_soon(fuse: Option<(u32, Fate)>, job: Box<dyn FnOnce() + Send>) {
+    let (leader, host) = with(|world| (world.current_process(), world.current_host()));
+    let thread = start_in(Some(leader), host.unwrap_or_default(), fuse, job);
+    with(|world| {
+        let waits = world.processes[thread].waits;
+        world.after(Duration::ZERO, Event::Wake(thread, waits));
+    });
+}
+
+fn start_in(
+    leader: Option<ProcessId>,
+    host: usize,
+    fuse: Option<(u32, Fate)>,
+    job: Box<dyn FnOnce()>,
+) -> usize {
+    with(|world| {
         let free = world.processes.iter().position(|it| !it.is_running);
         let process = free.unwrap_or(world.processes.len());
         if free.is_none() {
             world.processes.push(Process::default());
         }
+        world.started += 1;
+        let leader = leader.unwrap_or(ProcessId { place: process, number: world.started });
         let it = &mut world.processes[process];
         let waits = it.waits + 1;
-        let job: Box<dyn FnOnce()> = Box::new(job);
-        *it = Process { host, is_running: true, is_killed: false, waits, fuse, job: Some(job) };
+        *it = Process {
+            host,
+            is_running: true,
+            is_killed: false,
+            leader,
+            stopped_until: Duration::ZERO,
+            waits,
+            fuse,
+            job: Some(job),
+        };
         process
-    });
-    resume(process);
+    })
 }
 
 /// Lets a process run until it waits or ends.
@@ -247,9 +370,19 @@ fn resume(process: usize) {
         save_fuse(world, process);
         world.current = before;
     });
+    restore_fuse(before);
+    if let Some(leader) = with(|world| world.ended.take()) {
+        kill_threads_of(leader);
+    }
     if let Some(host) = with(|world| world.power_cut.take()) {
         cut_power(host);
     }
+}
+
+/// Lets the fuse burn on of the process that goes on.
+fn restore_fuse(process: Option<usize>) {
+    let fuse = with(|world| Some(world.processes[process?].fuse?.0));
+    FUSE.set(fuse);
 }
 
 fn save_fuse(world: &mut World, process: usize) {
@@ -271,7 +404,11 @@ fn coroutine(process: usize) -> Coroutine {
                     if let Some(panic) = panicked {
                         world.fail(format!("panic: {}", message(&*panic)));
                     }
-                    world.processes[process].is_running = false;
+                    let it = &mut world.processes[process];
+                    it.is_running = false;
+                    if it.leader.place == process {
+                        world.ended = Some(it.leader);
+                    }
                 });
             }
             give_way();
@@ -317,11 +454,32 @@ pub(super) fn sleep(span: Duration) {
     }
 }
 
+/// Waits until [`World::wake_soon`].
+pub(super) fn wait_to_be_woken() {
+    with(|world| {
+        let process = world.current.expect("a process");
+        world.processes[process].waits += 1;
+    });
+    give_way();
+    if with(|world| world.current.is_some_and(|it| world.processes[it].is_killed)) {
+        resume_unwind(Box::new(Killed));
+    }
+}
+
+/// Does something in the middle of which the process that runs is neither stopped nor killed.
+pub(super) fn undisturbed<R>(act: impl FnOnce() -> R) -> R {
+    let fuse = FUSE.take();
+    let done = act();
+    FUSE.set(fuse);
+    done
+}
+
 /// Lets a process go on that waits for this.
 pub(super) fn wake(process: usize, waits: u64) {
     let is_due = with(|world| {
         let it = &world.processes[process];
         let until = world.hosts[it.host].suspended_until;
+        let until = until.max(world.processes[it.leader.place].stopped_until);
         let is_current = it.is_running && it.waits == waits;
         if is_current && until > world.now {
             let rest = until - world.now;
@@ -356,6 +514,63 @@ pub(super) fn kill_all_on(host: usize) {
             kill(process);
         }
     }
+}
+
+/// Ends a process, and its threads, of which one has ended.
+fn kill_threads_of(leader: ProcessId) {
+    let processes = with(|world| world.processes.len());
+    for process in 0..processes {
+        let is_thread = |it: &Process| it.is_running && it.leader == leader;
+        if with(|world| is_thread(&world.processes[process])) {
+            kill(process);
+        }
+    }
+}
+
+/// Has the process that runs repeat `work` on a thread of its own, until it returns false or what is returned is dropped.
+pub(super) fn repeat(span: Duration, work: Box<dyn FnMut() -> bool + Send>) -> Arc<()> {
+    let wanted = Arc::new(());
+    with(|world| {
+        let leader = world.current.map(|it| world.processes[it].leader).unwrap_or_default();
+        let repeated = Repeated { leader, span, is_wanted: Arc::downgrade(&wanted), work };
+        let free = world.repeated.iter().position(Option::is_none);
+        let place = free.unwrap_or(world.repeated.len());
+        if free.is_none() {
+            world.repeated.push(None);
+        }
+        world.repeated[place] = Some(repeated);
+        world.after(span, Event::Repeat(place));
+    });
+    wanted
+}
+
+/// Repeats what a process repeats, if it still does.
+pub(super) fn do_again(place: usize) {
+    let taken = with(|world| {
+        let it = world.repeated[place].take()?;
+        if it.is_wanted.strong_count() == 0 || !world.is_alive(it.leader) {
+            return None;
+        }
+        let leader = &world.processes[it.leader.place];
+        let until = leader.stopped_until.max(world.hosts[leader.host].suspended_until);
+        if until > world.now {
+            world.repeated[place] = Some(it);
+            world.after(until - world.now, Event::Repeat(place));
+            return None;
+        }
+        Some(it)
+    });
+    let Some(mut it) = taken else { return };
+    // While it works its place is another's.
+    start_thread(it.leader, move || {
+        if (it.work)() {
+            with(|world| {
+                let span = it.span;
+                world.repeated.push(Some(it));
+                world.after(span, Event::Repeat(world.repeated.len() - 1));
+            });
+        }
+    });
 }
 
 /// Cuts a host's power. It starts again at once.
@@ -408,10 +623,20 @@ pub(super) fn step(_: Operation) {
         FUSE.set(None);
         let process = world.current?;
         let (_, fate) = world.processes[process].fuse.take()?;
+        if let Fate::Stopped(secs) = fate {
+            let leader = world.processes[process].leader.place;
+            world.processes[leader].stopped_until = world.now + Duration::from_secs(secs);
+            if world.options.has_redis {
+                world.ledger.note_trouble(world.now + Duration::from_secs(secs));
+            }
+        }
         world.note("fate", process as u64);
         world.tell(|| format!("{fate:?}"));
         match fate {
-            Fate::Killed => world.count("killed at an operation"),
+            Fate::Killed => {
+                world.ended = Some(world.processes[process].leader);
+                world.count("killed at an operation");
+            }
             Fate::PowerCut => {
                 world.count("power cut at an operation");
                 world.power_cut = world.current_host();
@@ -430,12 +655,15 @@ pub(super) fn step(_: Operation) {
     }
 }
 
-/// Looks at files from outside of the processes.
-pub(super) fn observe<R>(look: impl FnOnce() -> R) -> R {
-    let before = with(|world| mem::replace(&mut world.is_observing, true));
+/// Looks at what is published on a host, from outside of the processes.
+pub(super) fn observe<R>(host: usize, look: impl FnOnce() -> R) -> R {
+    let before = with(|world| {
+        world.observed = Some(host);
+        mem::replace(&mut world.is_observing, true)
+    });
     let fuse = FUSE.take();
     let seen = look();
     FUSE.set(fuse);
-    with(|world| world.is_observing = before);
+    with(|world| (world.is_observing, world.observed_for) = (before, Duration::ZERO));
     seen
 }

@@ -157,6 +157,12 @@ impl Stores {
         self.redis.await_first_look();
     }
 
+    /// Asks each simulated Redis for all keys that are watched so far.
+    #[cfg(test)]
+    pub(crate) fn look(&self) {
+        self.redis.look();
+    }
+
     /// Ends the threads that follow Redis, and waits for them, for a moment at most. What is watched no longer changes.
     pub(crate) fn end(&self) {
         self.redis.end();

@@ -9,6 +9,7 @@ use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, Suspicion, TokenEvidence, TokenRequest, Witness};
 use crate::refresh::{Outcome, RefreshError};
+use crate::sabotage::{Bug, has_bug};
 use crate::scheduler::event::Event;
 use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
 use crate::scheduler::quota::{Certainty, ProbeReason, ProbeRefusal};
@@ -131,7 +132,8 @@ impl State {
     /// Returns the last probe, if it was about this token and within this time.
     fn recent_probe(&self, token: &Secret, within: Duration, now: Instant) -> Option<&ProbeResult> {
         let probe = self.last_probe.as_ref().filter(|probe| probe.token == *token)?;
-        (now.duration_since(probe.at) < within).then_some(probe)
+        let is_recent = now.duration_since(probe.at) < within || has_bug(Bug::VerdictKept);
+        is_recent.then_some(probe)
     }
 
     /// Returns what the last probe said of this token, if it was within this time.
@@ -206,6 +208,7 @@ impl State {
         self.certainty = if is_dead { Certainty::Known } else { Certainty::Reported };
         let is_within_quota = self.check_forced(self.certainty, now).is_ok();
         let is_proven = is_dead
+            || has_bug(Bug::HonouredTokenReplaced)
             || self
                 .doubt
                 .as_ref()
@@ -217,7 +220,11 @@ impl State {
                 let request = TokenRequest::OtherThan(token);
                 return Some(Attempt { request, may_force: is_reported, dead: None });
             }
-            _ if self.was_alive(&token, PROBE_VALID, now) => false,
+            _ if self.was_alive(&token, PROBE_VALID, now)
+                && !has_bug(Bug::HonouredTokenReplaced) =>
+            {
+                false
+            }
             _ if !is_dead && !is_reported => false,
             // A normal request costs nothing, and returns the new token if another program has forced one.
             Rules::Stable => self.renewal_quota.check(now).is_ok(),

@@ -48,13 +48,15 @@ impl Worker {
         {
             let (prober, token) = (Arc::clone(&context), rejected.token.clone());
             let probe = move || prober.probe(&rejected.token, rejected.probe);
-            let liveness = thread::run(probe).await??;
+            let liveness = thread::run_by(&*self.environment.clock, probe).await??;
             self.note_liveness(token, liveness);
         }
         let attempt = self.state.borrow_mut().attempt(self.now());
         let Some(attempt) = attempt else { return Ok(JobReport::default()) };
         let (sender, mut news) = unbounded_channel();
-        let running = spawn_local(thread::run(move || context.run(&attempt, &sender)));
+        let clock = Arc::clone(&self.environment.clock);
+        let job = move || context.run(&attempt, &sender);
+        let running = spawn_local(async move { thread::run_by(&*clock, job).await });
         // Ends with the job, which drops the sender.
         while let Some(news) = news.recv().await {
             match news {
@@ -108,8 +110,7 @@ impl Worker {
     ) -> Result<Outcome, RefreshError> {
         let (context, kind) = (self.job_context(asks_anyway), ticket.kind.clone());
         let store = Arc::clone(&ticket.store);
-        let slots = &self.environment.job_slots;
-        run_blocking(slots, move || context.run_ticket(&kind, &*store)).await?
+        run_blocking(&self.environment, move || context.run_ticket(&kind, &*store)).await?
     }
 
     fn job_context(&self, asks_anyway: bool) -> JobContext {

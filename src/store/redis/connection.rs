@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+#[cfg(test)]
+pub(crate) mod model;
+
 use super::protocol::{Answers, RedisCommand, RedisValue};
 use crate::model::address::redis_url::RedisNode;
 use crate::os::network::connect_unix;
@@ -97,6 +100,10 @@ impl RedisConnection {
 
     /// Connects to a socket in the file system.
     pub(super) fn to_unix(path: &Path, timeout: Duration) -> io::Result<RedisConnection> {
+        #[cfg(test)]
+        if let Some(link) = model::connect(path, timeout) {
+            return Ok(RedisConnection::over(RedisStream::Model(link?), timeout));
+        }
         let socket = SocketKind::Unix(connect_unix(path, timeout)?);
         let stream = RedisStream::Plain(Socket::new(socket, Instant::now() + timeout));
         Ok(RedisConnection::over(stream, timeout))
@@ -128,14 +135,13 @@ impl RedisConnection {
 
     /// Sends a command, whose answer is to be received.
     pub(super) fn send(&mut self, command: &RedisCommand) -> io::Result<()> {
-        let patience = patience(self.timeout, self.ends_at);
-        self.stream.socket().set_deadline(patience);
+        self.stream.set_deadline(patience(self.timeout, self.ends_at));
         command.send(&mut self.stream).inspect_err(|_| self.is_over = true)
     }
 
     /// Receives an answer. After a timeout it can be received later.
     pub(super) fn receive(&mut self, timeout: Duration) -> RedisResult<RedisValue> {
-        self.stream.socket().set_deadline(patience(timeout, self.ends_at));
+        self.stream.set_deadline(patience(timeout, self.ends_at));
         loop {
             match self.answers.take()? {
                 Some(RedisValue::Refusal { code, detail }) => {
@@ -258,13 +264,18 @@ impl Write for Socket {
 enum RedisStream {
     Plain(Socket),
     Tls(Box<StreamOwned<ClientConnection, Socket>>),
+    #[cfg(test)]
+    Model(model::Link),
 }
 
 impl RedisStream {
-    fn socket(&mut self) -> &mut Socket {
+    /// Lets all reads and writes from now on take this long together.
+    fn set_deadline(&mut self, patience: Duration) {
         match self {
-            RedisStream::Plain(socket) => socket,
-            RedisStream::Tls(stream) => &mut stream.sock,
+            RedisStream::Plain(socket) => socket.set_deadline(patience),
+            RedisStream::Tls(stream) => stream.sock.set_deadline(patience),
+            #[cfg(test)]
+            RedisStream::Model(link) => link.set_deadline(patience),
         }
     }
 }
@@ -274,6 +285,8 @@ impl Read for RedisStream {
         match self {
             RedisStream::Plain(socket) => socket.read(buffer),
             RedisStream::Tls(stream) => stream.read(buffer),
+            #[cfg(test)]
+            RedisStream::Model(link) => link.read(buffer),
         }
     }
 }
@@ -283,6 +296,8 @@ impl Write for RedisStream {
         match self {
             RedisStream::Plain(socket) => socket.write(bytes),
             RedisStream::Tls(stream) => stream.write(bytes),
+            #[cfg(test)]
+            RedisStream::Model(link) => link.write(bytes),
         }
     }
 
@@ -290,6 +305,8 @@ impl Write for RedisStream {
         match self {
             RedisStream::Plain(socket) => socket.flush(),
             RedisStream::Tls(stream) => stream.flush(),
+            #[cfg(test)]
+            RedisStream::Model(_) => Ok(()),
         }
     }
 }

@@ -1,17 +1,16 @@
-//! A lock in Redis, as a value: held while the value lives, released only by its owner, and extended by a thread in
+//! A lock in Redis, as a value: held while the value lives, released only by its owner, and extended in
 //! between. It can be lost without notice; `scripts::publish` has the fence for that.
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fault::RedisFault;
 use super::scripts;
 use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
-use crate::os::clock::{Clock, with_jitter};
+use crate::os::clock::{Clock, Repetition, with_jitter};
+use crate::sabotage::{Bug, has_bug};
 
 /// How long a lock lasts without an extension: longer than a refresh takes, so that it holds even if Redis cannot be
 /// reached meanwhile. After its holder was killed, others wait this long.
@@ -29,8 +28,8 @@ pub(super) struct RedisLock {
     server: Arc<RedisServer>,
     key: String,
     owner: String,
-    /// Ends the thread that extends the lock when it is dropped.
-    _extender: Option<SyncSender<()>>,
+    /// Extends the lock until it is dropped.
+    _extender: Option<Repetition>,
 }
 
 impl RedisLock {
@@ -88,6 +87,9 @@ impl RedisLock {
 
     /// Extends the lock, and tries whether these keys can be written. Returns whether the lock was still held.
     pub(super) fn extend(&self, keys: &[&str]) -> Result<bool, RedisFault> {
+        if has_bug(Bug::LockNotExtended) {
+            return Ok(true);
+        }
         self.server.run(|connection| {
             let is_held = scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)?;
             // A replica that does not know of it must not give it to another owner after a failover.
@@ -111,22 +113,24 @@ impl Drop for RedisLock {
     }
 }
 
-/// Starts the thread that extends a lock while the returned value lives. Without a thread the lock ends sooner.
-fn start_extender(server: &Arc<RedisServer>, key: &str, owner: &str) -> Option<SyncSender<()>> {
-    let (alive, ended) = mpsc::sync_channel::<()>(0);
-    let (server, key, owner) = (server.clone(), key.to_owned(), owner.to_owned());
-    let work = move || {
-        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_EXTENSIONS) {
-            let extended =
-                server.run(|connection| scripts::extend_lock(connection, &key, &owner, LIFE, &[]));
-            match extended {
-                Ok(true) => {}
-                Ok(false) => return, // Lost. Publishing fails for it.
-                Err(fault) => debug!("the lock {key} cannot be extended now: {fault}"),
+/// Starts what extends a lock while the returned value lives. Without a thread the lock ends sooner.
+fn start_extender(server: &Arc<RedisServer>, key: &str, owner: &str) -> Option<Repetition> {
+    let (extended, key, owner) = (server.clone(), key.to_owned(), owner.to_owned());
+    let extend = move || {
+        if has_bug(Bug::LockNotExtended) {
+            return true;
+        }
+        let extended =
+            extended.run(|connection| scripts::extend_lock(connection, &key, &owner, LIFE, &[]));
+        match extended {
+            Ok(is_held) => is_held, // Once it is lost, publishing fails for it.
+            Err(fault) => {
+                debug!("the lock {key} cannot be extended now: {fault}");
+                true
             }
         }
     };
-    thread::Builder::new().spawn(work).ok().map(|_| alive)
+    server.clock.repeat(BETWEEN_EXTENSIONS, Box::new(extend))
 }
 
 /// Returns who holds the lock at `key`, in words for a message.

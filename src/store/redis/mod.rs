@@ -36,9 +36,12 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
+#[cfg(test)]
+pub(crate) use connection::model;
 #[cfg(test)]
 pub(crate) use messages::ALL as REDIS_MESSAGES;
 
@@ -86,6 +89,12 @@ impl RedisPool {
     /// Waits until each Redis was asked for all keys that are followed now, but no longer than it has to answer.
     pub(super) fn await_first_look(&self) {
         self.all().iter().for_each(|follower| follower.await_first_look());
+    }
+
+    /// Asks each Redis for all keys that are followed now, as the threads do of which a simulated one has none.
+    #[cfg(test)]
+    pub(super) fn look(&self) {
+        self.all().iter().for_each(|follower| follower.look());
     }
 
     /// Ends the threads that follow keys.
@@ -258,6 +267,11 @@ impl RedisStore {
         owner: Option<&str>,
     ) -> Result<bool> {
         let bytes = self.bytes(document);
+        let there = if has_bug(Bug::FenceDropped) { self.get()?.bytes } else { Vec::new() };
+        let (expected, owner) = match has_bug(Bug::FenceDropped) {
+            true => (&*there, None),
+            false => (expected, owner),
+        };
         let args = PublishArgs {
             lock: &self.lock,
             key: &self.key,

@@ -8,26 +8,26 @@ use super::protocol::{RedisValue, command};
 use crate::model::document::MAX_DOCUMENT;
 
 /// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms.
-const TAKE_LOCK: &str = "\
+pub(super) const TAKE_LOCK: &str = "\
 if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
 /// Releases the lock at `KEYS[1]`, if the owner `ARGV[1]` still holds it.
-const RELEASE_LOCK: &str = "\
+pub(super) const RELEASE_LOCK: &str = "\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0";
 
 /// Sets the lock at `KEYS[1]` to last `ARGV[2]` ms, if the owner `ARGV[1]` still holds it. Also tries whether the other
 /// keys can be written, by writing nothing into them: SETRANGE fails for every reason for which SET would.
-const EXTEND_LOCK: &str = "\
+pub(super) const EXTEND_LOCK: &str = "\
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
 /// Returns the first `ARGV[1] + 1` bytes of each key, or nil for one that cannot be read.
-const READ: &str = "\
+pub(super) const READ: &str = "\
 local found = {}
 for i = 1, #KEYS do
   local bytes = redis.pcall('getrange', KEYS[i], 0, ARGV[1])
@@ -44,7 +44,7 @@ return found";
 /// This is the fence: a holder that lost the lock without notice finds another value than it has read, and a newer
 /// document than its own. Documents of one boot have one clock. Else a `created_at` has one form, in which the later one
 /// is the greater string.
-const PUBLISH: &str = "\
+pub(super) const PUBLISH: &str = "\
 local there = redis.call('getrange', KEYS[2], 0, ARGV[7])
 if ARGV[4] == '1' and redis.call('get', KEYS[1]) ~= ARGV[5] then return 0 end
 if there ~= ARGV[3] and there ~= ARGV[1] then

@@ -141,6 +141,13 @@ impl RedisServer {
         REPLICA_PATIENCE.min(self.settings.timeout / 2)
     }
 
+    /// Whether it is the one of simulations.
+    #[cfg(test)]
+    pub(super) fn is_simulated(&self) -> bool {
+        let simulated = Path::new(super::model::SOCKET);
+        matches!(&self.settings.url.address, RedisAddress::Unix(path) if path == simulated)
+    }
+
     /// Tries whether the channel can be subscribed to.
     pub(super) fn try_subscribing(&self, channel: &str) -> Result<(), RedisFault> {
         let mut connection = self.connect()?;

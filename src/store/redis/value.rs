@@ -7,6 +7,7 @@ use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisSettings};
 use crate::os::timestamp::Timestamp;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, NO_DOCUMENT};
 
 /// The value at a document's key.
@@ -78,6 +79,7 @@ impl InForce {
                 .is_none_or(|stored| copy.appid == stored.appid && copy.is_later_than(stored, now))
         };
         match copy.filter(|copy| is_newer(copy) && !copy.left(now).is_zero()) {
+            Some(_) if has_bug(Bug::FailoverValueAccepted) => InForce::Stored(stored),
             Some(copy) => InForce::Copied(copy.put_back()),
             None => InForce::Stored(stored),
         }
