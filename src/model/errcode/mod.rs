@@ -264,7 +264,11 @@ impl std::fmt::Display for Refusal {
             format!("WeChat refused ({code}){}", what(english(en.1), ": ")),
             format!("微信拒绝 ({code}){}", what(chinese(zh.1), "：")),
         );
-        f.write_str(&action_first(&format!("{action} {what} [{}]", self.shown_text())))
+        let message = format!("{action} {what}");
+        f.write_str(&action_first(&match self.shown_text() {
+            said if said.is_empty() => message,
+            said => format!("{message} [{said}]"),
+        }))
     }
 }
 

@@ -177,7 +177,7 @@ fn report_refusal(
         (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),
         (Rejection::Misdirected, _) => {
             let host = shown(&head.headers, &header::HOST);
-            let target = head.uri.authority().map(|it| without_secrets(it.as_str()));
+            let target = head.uri.host().map(without_secrets); // Not its user and password.
             let both = target.map(|target| format!("{target} (Host: {host})"));
             log_messages::UNKNOWN_HOST.with([both.as_ref().unwrap_or(&host)])
         }
