@@ -28,8 +28,9 @@ const MAX_MIRRORS: usize = 16;
 static NAME: LazyLock<String> = LazyLock::new(|| RandomState::new().hash_one(()).to_string());
 
 /// The names that have come with requests for an account's token, each with when it came last.
-static MIRRORS: LazyLock<Mutex<HashMap<String, Vec<(String, Instant)>>>> =
-    LazyLock::new(Mutex::default);
+type MirrorsOfAccounts = HashMap<String, Vec<(String, Instant)>>;
+
+static MIRRORS: LazyLock<Mutex<MirrorsOfAccounts>> = LazyLock::new(Mutex::default);
 
 /// Returns the name of this process: a random number.
 pub(crate) fn name() -> &'static str {

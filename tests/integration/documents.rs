@@ -209,7 +209,7 @@ fn each_guide_says_first_for_whom_it_is_and_last_what_can_go_wrong() {
         let text = prose(&text);
         // After the title and the link to the translation.
         let first = text.lines().filter(|line| !line.is_empty()).nth(2).unwrap();
-        let last = text.lines().filter(|line| line.starts_with("## ")).next_back().unwrap();
+        let last = text.lines().rfind(|line| line.starts_with("## ")).unwrap();
         let (opens, ends) = match path.contains("/zh/") {
             true => (["适合", "写给"].as_slice(), "## 可能遇到的问题"),
             false => (["For "].as_slice(), "## What can go wrong"),

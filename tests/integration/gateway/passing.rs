@@ -387,7 +387,7 @@ fn a_head_of_any_length_that_is_taken_arrives_with_its_body() {
     server.get("/token");
     let mut caller = server.caller();
     for length in [7_000, 8_100, 8_200, 9_000, 17_000, 60_000] {
-        caller.send(&format!("GET /cgi-bin/{length} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        caller.send(format!("GET /cgi-bin/{length} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         let answer = caller.answer();
         assert_eq!(answer.body, "{}", "{length}");
         assert_eq!(answer.header("x-long").map(str::len), Some(length));
