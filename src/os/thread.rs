@@ -217,7 +217,7 @@ mod tests {
         let piece = |number: u32| -> Piece {
             let (done, hangs) = (done.clone(), Arc::clone(&hangs));
             Box::new(move || {
-                if number % 3 == 0 {
+                if number.is_multiple_of(3) {
                     let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 }
                 done.send(number).unwrap();
