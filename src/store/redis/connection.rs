@@ -3,7 +3,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +83,7 @@ impl RedisConnection {
     ) -> io::Result<RedisConnection> {
         let deadline = Instant::now() + timeout;
         let addresses: Vec<_> = (node.host.as_str(), node.port).to_socket_addrs()?.collect();
-        let socket = Socket::new(SocketKind::Tcp(connect_to_any(&addresses, deadline)?), deadline);
+        let socket = Socket::new(connect_to_any(&addresses, deadline)?, deadline);
         let stream = match tls {
             None => RedisStream::Plain(socket),
             Some(tls) => {
@@ -104,8 +103,8 @@ impl RedisConnection {
         if let Some(link) = model::connect(path, timeout) {
             return Ok(RedisConnection::over(RedisStream::Model(link?), timeout));
         }
-        let socket = SocketKind::Unix(connect_unix(path, timeout)?);
-        let stream = RedisStream::Plain(Socket::new(socket, Instant::now() + timeout));
+        let socket = Socket::new(connect_unix(path, timeout)?, Instant::now() + timeout);
+        let stream = RedisStream::Plain(socket);
         Ok(RedisConnection::over(stream, timeout))
     }
 
@@ -181,14 +180,10 @@ fn connect_to_any(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Tcp
 /// A socket cannot be given no time at all.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
-enum SocketKind {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// A socket with a deadline for all reads and writes together.
 struct Socket {
-    kind: SocketKind,
+    /// Of TCP or a Unix socket.
+    stream: socket2::Socket,
     deadline: Instant,
     /// Whether the one read or write has been that is allowed after the deadline. What has come while this process was stopped
     /// is taken in by it.
@@ -196,8 +191,8 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(kind: SocketKind, deadline: Instant) -> Socket {
-        Socket { kind, deadline, is_overdue: false }
+    fn new(stream: impl Into<socket2::Socket>, deadline: Instant) -> Socket {
+        Socket { stream: stream.into(), deadline, is_overdue: false }
     }
 
     fn set_deadline(&mut self, patience: Duration) {
@@ -226,34 +221,16 @@ fn timed_out(err: io::Error) -> io::Error {
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.left()?;
-        let read = match &mut self.kind {
-            SocketKind::Tcp(stream) => {
-                stream.set_read_timeout(left)?;
-                stream.read(buffer)
-            }
-            SocketKind::Unix(stream) => {
-                stream.set_read_timeout(left)?;
-                stream.read(buffer)
-            }
-        };
-        read.map_err(timed_out)
+        self.stream.set_read_timeout(left)?;
+        self.stream.read(buffer).map_err(timed_out)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let left = self.left()?;
-        let written = match &mut self.kind {
-            SocketKind::Tcp(stream) => {
-                stream.set_write_timeout(left)?;
-                stream.write(bytes)
-            }
-            SocketKind::Unix(stream) => {
-                stream.set_write_timeout(left)?;
-                stream.write(bytes)
-            }
-        };
-        written.map_err(timed_out)
+        self.stream.set_write_timeout(left)?;
+        self.stream.write(bytes).map_err(timed_out)
     }
 
     fn flush(&mut self) -> io::Result<()> {
