@@ -218,7 +218,7 @@ fn a_key_is_sent_over_https_and_never_logged() {
         let ran = other.run(&[verb]).exits(5);
         let output = format!("{}{}", ran.stdout, ran.stderr);
         assert!(
-            output.contains("CA of your own") && output.contains("自建 CA"),
+            output.contains("Name the CA with --ca-file") && output.contains("自建 CA"),
             "{verb}: {output}"
         );
     }
