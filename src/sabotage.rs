@@ -31,7 +31,6 @@ pub(crate) enum Bug {
     ReplacedFileMissed,
     CleanedUpWithoutLock,
     LockNotExtended,
-    FenceDropped,
     FailoverValueAccepted,
     DeadTokenHandedOut,
     HonouredTokenReplaced,

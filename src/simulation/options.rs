@@ -96,6 +96,8 @@ impl Options {
         }
         if setting == Setting::Redis {
             options.has_redis = true;
+            // See "What is not modelled" in docs/simulation.md.
+            options.has_tickets = false;
             if options.api == Api::Work {
                 options.api = Api::Stable;
             }

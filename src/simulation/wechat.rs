@@ -246,6 +246,10 @@ impl TokenSource for SimulatedUpstream {
             world.note(if is_forced { "forced request" } else { "request" }, number);
             world.current_host()
         });
+        // Production has shortened the document's life by now, also if the request does not arrive.
+        if is_forced && self.is_demanded {
+            with(|world| world.ledger.take_back(world.now));
+        }
         let request = OurRequest {
             host: host.unwrap_or_default(),
             is_forced,

@@ -69,6 +69,8 @@ struct Process {
     is_killed: bool,
     /// The process that this is a thread of, or this one itself.
     leader: ProcessId,
+    /// Whether it was stopped for so long that its lock may be another's.
+    may_have_lost_lock: bool,
     /// It is stopped until then, with its threads.
     stopped_until: Duration,
     /// Counts its waits.
@@ -273,6 +275,12 @@ impl World {
         self.current.map(|it| self.processes[it].leader).unwrap_or_default()
     }
 
+    /// Whether the process that runs asks although its lock may be another's: it looked at it before it was stopped.
+    pub(super) fn may_have_lost_lock(&self) -> bool {
+        self.current
+            .is_some_and(|it| self.processes[self.processes[it].leader.place].may_have_lost_lock)
+    }
+
     /// Returns a number that no one else gets.
     pub(super) fn next_number(&mut self) -> u64 {
         self.started += 1;
@@ -342,6 +350,7 @@ fn start_in(
             is_running: true,
             is_killed: false,
             leader,
+            may_have_lost_lock: false,
             stopped_until: Duration::ZERO,
             waits,
             fuse,
@@ -627,7 +636,9 @@ pub(super) fn step(_: Operation) {
             let leader = world.processes[process].leader.place;
             world.processes[leader].stopped_until = world.now + Duration::from_secs(secs);
             if world.options.has_redis {
-                world.ledger.note_trouble(world.now + Duration::from_secs(secs));
+                let until = world.now + Duration::from_secs(secs);
+                world.ledger.note_trouble(until);
+                world.processes[leader].may_have_lost_lock |= secs > 30;
             }
         }
         world.note("fate", process as u64);

@@ -36,7 +36,6 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
-use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
@@ -267,11 +266,6 @@ impl RedisStore {
         owner: Option<&str>,
     ) -> Result<bool> {
         let bytes = self.bytes(document);
-        let there = if has_bug(Bug::FenceDropped) { self.get()?.bytes } else { Vec::new() };
-        let (expected, owner) = match has_bug(Bug::FenceDropped) {
-            true => (&*there, None),
-            false => (expected, owner),
-        };
         let args = PublishArgs {
             lock: &self.lock,
             key: &self.key,
