@@ -93,7 +93,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::RecordNotWritten, Setting::Files, 1, 50, REFUSED),
     (Bug::MarginIgnored, Setting::Files, 2, 50, "there is no token, and nothing is wrong"),
     (Bug::ShortenedToNothing, Setting::Files, 7, 50, GONE),
-    (Bug::ContentNotSynced, Setting::Files, 1, 50, "it is not JSON"),
+    (Bug::ContentNotSynced, Setting::Files, 1, 50, "is no document"),
     (Bug::DirectoryNotSynced, Setting::Files, 3, 50, GONE),
     (Bug::RenamedBeforeWritten, Setting::Files, 34, 60, "it ends too soon"),
     (Bug::LeftoversStay, Setting::Files, 1, 50, "cannot create"),
