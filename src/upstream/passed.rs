@@ -27,7 +27,7 @@ const MAX_MIRRORS: usize = 16;
 
 static NAME: LazyLock<String> = LazyLock::new(|| RandomState::new().hash_one(()).to_string());
 
-/// The names that have come with requests for an account's token, each with when it came last.
+/// For each account, the names that have come with requests for its token, each with when it came last.
 type MirrorsOfAccounts = HashMap<String, Vec<(String, Instant)>>;
 
 static MIRRORS: LazyLock<Mutex<MirrorsOfAccounts>> = LazyLock::new(Mutex::default);

@@ -652,26 +652,28 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     set_up().exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
 }
 
+/// Returns the home of another user, with a `crontab` in `bin` that keeps the user's lines in `table`.
+fn home_with_crontab(sandbox: &Sandbox) -> PathBuf {
+    let home = sandbox.path("home");
+    fs::create_dir_all(home.join("bin")).unwrap();
+    let crontab = "#!/bin/sh\ncase $1 in\n-l) if [ -e \"$HOME/table\" ]; then cat \"$HOME/table\"; else\n\
+                   echo 'no crontab for me' >&2; exit 1; fi ;;\n-) cat >\"$HOME/table\" ;; esac\n";
+    write_program(&home.join("bin/crontab"), crontab);
+    std::os::unix::fs::chown(&home, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+    home
+}
+
 #[needs(root)]
 #[test]
 fn fetch_finds_what_was_set_up_in_directories_that_cron_and_systemd_do_not_know() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let program = open_to_all(&sandbox);
-    let home = sandbox.path("home");
-    fs::create_dir_all(home.join("bin")).unwrap();
-    let crontab =
-        "#!/bin/sh\ncase $1 in -l) cat \"$HOME/table\" ;; -) cat >\"$HOME/table\" ;; esac\n";
-    write_program(&home.join("bin/crontab"), crontab);
-    fs::write(home.join("table"), "").unwrap();
+    let (program, home) = (open_to_all(&sandbox), home_with_crontab(&sandbox));
     let (config, state) = (home.join("my 100% config"), home.join("state"));
     let own = |command: &mut Command, path: &str| {
         command.env("HOME", &home).env("PATH", path);
         command.env("XDG_CONFIG_HOME", &config).env("XDG_STATE_HOME", &state);
     };
-    for path in ["table", ""] {
-        std::os::unix::fs::chown(home.join(path), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
-    }
     let bin = format!("{}:/usr/bin:/bin", home.join("bin").display());
     let run = |words: &[&str]| {
         let mut command = wxtoken();
@@ -727,13 +729,7 @@ fn fetch_finds_what_was_set_up_in_directories_that_cron_and_systemd_do_not_know(
 fn without_root_the_users_own_config_and_crontab_are_set_up() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let program = open_to_all(&sandbox);
-    let home = sandbox.path("home");
-    fs::create_dir_all(home.join("bin")).unwrap();
-    let crontab = "#!/bin/sh\ncase $1 in\n-l) if [ -e \"$HOME/table\" ]; then cat \"$HOME/table\"; else\n\
-                   echo 'no crontab for me' >&2; exit 1; fi ;;\n-) cat >\"$HOME/table\" ;; esac\n";
-    write_program(&home.join("bin/crontab"), crontab);
-    std::os::unix::fs::chown(&home, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+    let (program, home) = (open_to_all(&sandbox), home_with_crontab(&sandbox));
     let run = |words: &[&str], input: &str| {
         let mut command = wxtoken();
         command.args(words).env("HOME", &home).env_remove("XDG_CONFIG_HOME");
