@@ -67,3 +67,57 @@ impl Account {
         self.appid.as_deref().or(unneeded).ok_or_else(|| Exit::Usage.error(NO_ACCOUNT.text()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::secret::Secret;
+    use crate::os::timestamp::Timestamp;
+
+    fn account(appid: Option<&str>, rules: Rules) -> Account {
+        Account {
+            name: "shop".to_owned(),
+            appid: appid.map(str::to_owned),
+            api: Api::Stable,
+            rules,
+            refresh_before: Duration::from_secs(300),
+            location: Location::File("/d/shop.json".into()),
+            tickets: Vec::new(),
+            on_change: None,
+            on_trouble: None,
+        }
+    }
+
+    #[test]
+    fn a_document_of_another_appid_is_not_the_accounts() {
+        let now = Timestamp::of_wall(time::UtcDateTime::UNIX_EPOCH);
+        let token = Secret::new("T".to_owned());
+        let document = Document::new("wx1", token, Duration::from_secs(7200), now);
+        for (appid, is_own) in [(Some("wx1"), true), (Some("wx2"), false), (None, true)] {
+            assert_eq!(account(appid, Rules::Stable).owns(&document), is_own, "{appid:?}");
+        }
+    }
+
+    #[test]
+    fn an_appid_is_needed_except_by_a_mirror() {
+        for (appid, rules, needed) in [
+            (Some("wx1"), Rules::Stable, Some("wx1")),
+            (Some("wx1"), Rules::Mirror, Some("wx1")),
+            (None, Rules::Mirror, Some("")),
+            (None, Rules::Stable, None),
+        ] {
+            let account = account(appid, rules);
+            let found = account.needed_appid();
+            assert_eq!(found.as_ref().ok().copied(), needed, "{appid:?} {rules:?}");
+            if let Err(err) = found {
+                assert_eq!(Exit::from_error(&err), Exit::Usage);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_is_the_beginning_of_the_sha_256_of_the_name() {
+        assert_eq!(tag("shop"), [0x8d, 0x90, 0x01, 0xd3, 0x2c, 0x6a]);
+        assert_ne!(tag("mall"), tag("shop"));
+    }
+}

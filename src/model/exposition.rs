@@ -120,7 +120,60 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    use std::time::Duration;
+
+    use crate::model::kind::TicketType;
+    use crate::model::status::Problem;
+
     const CALLS: Metric = Metric::counter("x_calls_total", "How often.");
+
+    /// A document made at `created_at` that lives for two hours, in Unix seconds; 0 for none.
+    fn document(created_at: i64) -> DocumentStatus {
+        let at = |secs| UtcDateTime::UNIX_EPOCH + time::Duration::seconds(secs);
+        let published = (created_at > 0).then(|| Published {
+            appid: "wx1".to_owned(),
+            created_at: at(created_at),
+            expires_at: at(created_at + 7200),
+            expires_in: Duration::from_secs(7200),
+            life: Duration::from_secs(7200),
+            is_due: false,
+            fingerprint: String::new(),
+        });
+        DocumentStatus {
+            place: String::new(),
+            published: published.ok_or(Problem::Missing),
+            is_dead: false,
+            failure: None,
+            trouble_since: None,
+            refusal: None,
+        }
+    }
+
+    #[test]
+    fn each_account_has_the_instants_of_its_documents_and_0_where_there_is_none() {
+        let account = |name: &str, token, ticket| AccountStatus {
+            name: name.to_owned(),
+            appid: None,
+            token: document(token),
+            tickets: vec![(TicketType::parse("jsapi").unwrap(), document(ticket))],
+            refresh: None,
+        };
+        let accounts = [account("shop", 1000, 2000), account("mall", 0, 0)];
+        let mut exposition = Exposition::default();
+        exposition.write_token_instants(&accounts);
+        exposition.write_ticket_instants(&accounts);
+        let text = exposition.into_text();
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            r#"wxtoken_token_created_timestamp_seconds{account="shop"} 1000"#,
+            r#"wxtoken_token_created_timestamp_seconds{account="mall"} 0"#,
+            r#"wxtoken_token_expiry_timestamp_seconds{account="shop"} 8200"#,
+            r#"wxtoken_token_expiry_timestamp_seconds{account="mall"} 0"#,
+            r#"wxtoken_ticket_expiry_timestamp_seconds{account="shop",type="jsapi"} 9200"#,
+            r#"wxtoken_ticket_expiry_timestamp_seconds{account="mall",type="jsapi"} 0"#,
+        ];
+        assert_eq!(samples, expected);
+    }
 
     #[test]
     fn a_metric_is_written_as_help_type_and_a_line_for_each_sample() {

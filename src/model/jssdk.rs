@@ -226,6 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_url_has_2048_bytes() {
+        let url = |length: usize| format!("{:x<length$}", "https://shop.example/");
+        assert!(PageRequest::parse(&url(2048), "", "").is_ok());
+        assert_eq!(PageRequest::parse(&url(2049), "", ""), Err(faults::LONG_URL));
+    }
+
+    #[test]
+    fn a_page_of_an_agent_is_signed_on_work_only() {
+        let page = |kind| PageRequest::parse(URL, kind, "").unwrap();
+        for (kind, api, is_signed) in [
+            ("jsapi", Api::Stable, true),
+            ("jsapi", Api::Work, true),
+            ("agent_config", Api::Work, true),
+            ("agent_config", Api::Classic, false),
+        ] {
+            assert_eq!(page(kind).check_api(api).is_ok(), is_signed, "{kind} {api:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_url_of_a_page_is_refused() {
         let long = format!("https://shop.example/{}", "x".repeat(2048));
         for url in [
@@ -262,6 +282,10 @@ mod tests {
             nonces.iter().all(|it| it.len() == 16 && it.bytes().all(|b| b.is_ascii_alphanumeric()))
         );
         assert_eq!(nonce([0, 0]), "0".repeat(16));
+        // In base 62, the last digit first.
+        assert_eq!(nonce([0, 62 * 7 + 3]), format!("37{}", "0".repeat(14)));
+        assert_eq!(nonce([1, 0]), "GYHA61aHgyL00000");
+        assert_eq!(nonce([3, 5]), "reqUI3kq2w310000");
         assert_eq!(nonce([u64::MAX, u64::MAX]).len(), 16);
     }
 }

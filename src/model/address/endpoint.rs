@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
 
 use anyhow::{Result, anyhow};
@@ -156,7 +157,14 @@ impl Proxy {
     /// ureq reads these variables too, but it connects directly if it cannot parse one, uses `HTTP_PROXY` for https, and
     /// has rules of its own for `NO_PROXY`.
     pub(crate) fn from_environment(target: &BaseUrl) -> Result<Option<Proxy>> {
-        let read = |name: &'static str| env::var_os(name).filter(|value| !value.is_empty());
+        Proxy::from_variables(target, |name| env::var_os(name))
+    }
+
+    fn from_variables(
+        target: &BaseUrl,
+        variable: impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<Option<Proxy>> {
+        let read = |name| variable(name).filter(|value| !value.is_empty());
         let either = |lower, upper| {
             read(lower)
                 .map(|value| (lower, value))
@@ -239,6 +247,7 @@ mod tests {
     fn a_proxy_is_shown_as_host_and_port_only() {
         let proxy = Proxy::parse("http://u:p%40ss@proxy:3128").unwrap();
         assert_eq!(proxy.authority(), "proxy:3128");
+        assert_eq!(format!("{proxy:?}"), "proxy:3128");
         assert_eq!(proxy.to_ureq().password(), Some("p@ss"));
         assert_eq!(Proxy::parse("socks5://proxy").map(|it| it.authority()).unwrap(), "proxy:1080");
         for wrong in ["", "nonsense://x", "http://", "http://proxy:x", "http://u:p@proxy:99999"] {
@@ -247,6 +256,56 @@ mod tests {
         let secret = "5ec2e75ec2e75ec2e75ec2e75ec2e75e";
         let problem = Proxy::parse(&format!("http://{secret}:3128")).unwrap_err();
         assert!(problem.contains("AppSecret") && !problem.contains(secret), "{problem}");
+    }
+
+    #[test]
+    fn the_proxy_is_that_of_a_variable_that_is_set_unless_another_exempts_the_server() {
+        let target = "https://api.weixin.qq.com";
+        for (target, variables, expected) in [
+            (target, &[][..], Ok(None)),
+            (target, &[("HTTPS_PROXY", "http://a:1")], Ok(Some("a:1"))),
+            (
+                target,
+                &[("https_proxy", "http://b:2"), ("HTTPS_PROXY", "http://a:1")],
+                Ok(Some("b:2")),
+            ),
+            (target, &[("https_proxy", ""), ("HTTPS_PROXY", " http://a:1 ")], Ok(Some("a:1"))),
+            (target, &[("ALL_PROXY", "socks5://c:3")], Ok(Some("c:3"))),
+            (
+                target,
+                &[("all_proxy", "socks5://c:3"), ("HTTPS_PROXY", "http://a:1")],
+                Ok(Some("a:1")),
+            ),
+            (target, &[("HTTPS_PROXY", "http://a:1"), ("NO_PROXY", "x.example")], Ok(Some("a:1"))),
+            (target, &[("HTTPS_PROXY", "http://a:1"), ("NO_PROXY", "qq.com")], Ok(None)),
+            (target, &[("HTTPS_PROXY", "nonsense://x")], Err("HTTPS_PROXY")),
+            ("http://127.0.0.1:7201", &[("HTTPS_PROXY", "nonsense")], Ok(None)),
+        ] {
+            let target = BaseUrl::parse(target).unwrap();
+            let variable = |name| variables.iter().find(|it| it.0 == name).map(|it| it.1.into());
+            let found = Proxy::from_variables(&target, variable);
+            match (found, expected) {
+                (Ok(proxy), Ok(expected)) => {
+                    assert_eq!(
+                        proxy.map(|it| it.authority()).as_deref(),
+                        expected,
+                        "{variables:?}"
+                    );
+                }
+                (Err(err), Err(name)) => assert!(err.to_string().contains(name), "{err}"),
+                (found, _) => panic!("{variables:?}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_base_url_is_said() {
+        let said = |text| BaseUrl::parse(text).unwrap_err().to_string();
+        assert_eq!(said("http://api.weixin.qq.com"), faults::CLEARTEXT);
+        assert_eq!(said("ftp://api.weixin.qq.com"), faults::NO_HTTPS);
+        assert_eq!(said("https://"), faults::NO_URL);
+        assert!(BaseUrl::parse("https://localhost").unwrap().is_https());
+        assert!(!BaseUrl::parse("http://localhost").unwrap().is_https());
     }
 
     #[test]

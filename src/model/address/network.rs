@@ -32,3 +32,26 @@ fn explain(entry: &str, err: &NetworkParseError) -> String {
         _ => faults::NO_NETWORK.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_a_network_is_explained_by_what_to_write_instead() {
+        let beyond = BEYOND_PREFIX.first([&"10.0.0.0/8", &"10.1.2.3"]);
+        for (entry, problem) in [
+            ("10.1.2.3/8", beyond.as_str()),
+            ("10.0.0.0/33", faults::NO_PREFIX_LENGTH),
+            ("2001:db8::/129", faults::NO_PREFIX_LENGTH),
+            ("10.0.0.0/x", faults::NO_PREFIX_LENGTH),
+            ("10.0.0", faults::NO_NETWORK),
+            ("host.example", faults::NO_NETWORK),
+            ("", faults::NO_NETWORK),
+        ] {
+            assert_eq!(parse(entry).unwrap_err(), problem, "{entry}");
+        }
+        assert_eq!(parse("10.1.2.3").unwrap().to_string(), "10.1.2.3");
+        assert_eq!(parse("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+    }
+}

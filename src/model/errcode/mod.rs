@@ -470,6 +470,30 @@ mod tests {
     }
 
     #[test]
+    fn wechats_advice_on_the_quota_is_cut_out_of_its_text_and_nothing_else() {
+        let advice = ", could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/J";
+        for (text, shown) in [
+            (format!("reach max api daily quota limit{advice}"), "reach max api daily quota limit"),
+            (
+                format!("reach max{advice} rid: 6aac005a-01bfdbee-79769285"),
+                "reach max rid: 6aac005a-01bfdbee-79769285",
+            ),
+            (format!("{advice} "), " "),
+            ("more details at https://x y".to_owned(), "more details at https://x y"),
+        ] {
+            assert_eq!(refused(45009, &text).shown_text(), shown);
+        }
+    }
+
+    #[test]
+    fn a_rid_tells_when_wechat_answered() {
+        let at = |text| refused(40013, text).answered_at();
+        assert_eq!(at("invalid appid, rid: 6aac005a-01bfdbee-79769285"), Some(0x6aac_005a));
+        assert_eq!(at("invalid appid, rid: ffffffff-01bfdbee-79769285"), Some(0xffff_ffff));
+        assert_eq!(at("invalid appid"), None);
+    }
+
+    #[test]
     fn a_refusal_shows_remedies_in_both_languages_and_the_errmsg() {
         let text = "invalid ip 203.0.113.9 ipv6 ::ffff:203.0.113.9, not in whitelist rid: 6aac005a-01bfdbee-79769285";
         assert_eq!(
