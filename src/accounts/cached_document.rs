@@ -11,6 +11,7 @@ use super::messages;
 use crate::log::{OnceUntilChanged, debug, error, info, printable};
 use crate::message::action_first;
 use crate::model::account::Account;
+use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::document::{CLASSIC_OVERLAP, Document};
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::response;
@@ -261,21 +262,38 @@ impl CachedDocument {
     /// [`CACHED_BY_SDKS`].
     pub(crate) fn recognize(&mut self, token: &str, now: Timestamp) -> Option<TokenAge> {
         let found = self.find_token(now, |own| own.is(token)).map(|(_, age)| age);
-        found.or_else(|| self.was_replaced_before(token, now).then_some(TokenAge::Replaced))
+        found.or_else(|| {
+            let record = self.earlier(now)?;
+            record.has_replaced(token, now.wall).then_some(TokenAge::Replaced)
+        })
     }
 
-    /// Whether the token was replaced before this process saw it, by the record beside the document. That is read once.
-    fn was_replaced_before(&mut self, token: &str, now: Timestamp) -> bool {
+    /// Finds one of these tokens by its seed. The token itself is not known if it was replaced before this process began.
+    pub(crate) fn find_by_seed(
+        &mut self,
+        now: Timestamp,
+        is_wanted: impl Fn(&TokenSeed) -> bool,
+    ) -> Option<(Option<Rc<Secret>>, TokenAge)> {
+        let found = self.find_token(now, |own| is_wanted(&TokenSeed::of(own)));
+        found.map(|(token, age)| (Some(token), age)).or_else(|| {
+            let mut seeds = self.earlier(now)?.replaced_seeds(now.wall);
+            seeds.any(is_wanted).then_some((None, TokenAge::Replaced))
+        })
+    }
+
+    /// Returns the record beside the document, which tells of tokens that were replaced before this process began. It is read
+    /// once.
+    fn earlier(&mut self, now: Timestamp) -> Option<&Record> {
         let of_document = self.watched.document().map(|document| &document.appid);
-        let Some(appid) = self.account.appid.as_ref().or(of_document) else { return false };
+        let appid = self.account.appid.as_ref().or(of_document)?;
         let record = self.earlier.get_or_insert_with(|| {
             self.stores.record(&self.account.location, &DocumentKind::Token, appid, now.wall)
         });
-        record.as_ref().is_some_and(|record| record.has_replaced(token, now.wall))
+        record.as_ref()
     }
 
-    /// Finds one of these tokens.
-    pub(crate) fn find_token(
+    /// Finds one of the tokens that this process knows.
+    fn find_token(
         &mut self,
         now: Timestamp,
         is_wanted: impl Fn(&Secret) -> bool,

@@ -23,6 +23,7 @@ use self::served::ServedAccount;
 use crate::log::error;
 use crate::model::account::{self, Tag};
 use crate::model::api::Api;
+use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
@@ -231,13 +232,14 @@ impl Accounts {
         guess.and_then(age).or_else(|| (0..self.served.len()).find_map(age))
     }
 
-    /// Finds one of the account's tokens that are recognized.
-    pub(crate) fn find_token(
+    /// Finds one of the account's tokens that are recognized, by its seed. The token is not known if it was replaced before
+    /// this process began.
+    pub(crate) fn find_by_seed(
         &self,
         account: usize,
-        is_wanted: impl Fn(&Secret) -> bool,
-    ) -> Option<(Rc<Secret>, TokenAge)> {
-        self.served[account].find_token(self.clock.now(), is_wanted)
+        is_wanted: impl Fn(&TokenSeed) -> bool,
+    ) -> Option<(Option<Rc<Secret>>, TokenAge)> {
+        self.served[account].find_by_seed(self.clock.now(), is_wanted)
     }
 
     /// Returns what is known of the account's current token from asking WeChat of late; `None` if this process does not ask.

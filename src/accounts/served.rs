@@ -11,6 +11,7 @@ use super::cached_document::{CachedDocument, TokenAge};
 use super::messages::texts::{NO_TICKET, NO_TOKEN};
 use super::plan::{AccountPlan, RefreshPlan};
 use crate::model::account::Account;
+use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{
@@ -140,13 +141,14 @@ impl ServedAccount {
         self.cached.borrow_mut().recognize(token, now)
     }
 
-    /// Finds one of the account's tokens that are recognized.
-    pub(super) fn find_token(
+    /// Finds one of the account's tokens that are recognized, by its seed. The token is not known if it was replaced before
+    /// this process began.
+    pub(super) fn find_by_seed(
         &self,
         now: Timestamp,
-        is_wanted: impl Fn(&Secret) -> bool,
-    ) -> Option<(Rc<Secret>, TokenAge)> {
-        self.cached.borrow_mut().find_token(now, is_wanted)
+        is_wanted: impl Fn(&TokenSeed) -> bool,
+    ) -> Option<(Option<Rc<Secret>>, TokenAge)> {
+        self.cached.borrow_mut().find_by_seed(now, is_wanted)
     }
 
     /// The account's status, for people and for metrics.

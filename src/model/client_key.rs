@@ -2,6 +2,7 @@
 //! no random numbers and stores no key.
 
 pub(crate) mod api_scope;
+pub(crate) mod opaque_token;
 
 use std::fmt;
 

@@ -43,7 +43,7 @@ const ROUNDING: Duration = Duration::from_millis(2);
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
 /// Maximum length of a token in bytes; WeChat asks to reserve 512.
-const MAX_TOKEN: usize = 2048;
+pub(crate) const MAX_TOKEN: usize = 2048;
 
 /// Maximum accepted lifetime in seconds; WeChat documents "a value within 7200".
 const MAX_EXPIRES_IN: u64 = 86_400;

@@ -174,8 +174,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Notes that the document was published, in answer to the last request. The lease has ended.
-    pub(super) fn note_published(self, document: &Document) {
+    /// Notes that the document was published in place of `before`, in answer to the last request. The lease has ended.
+    pub(super) fn note_published(self, document: &Document, before: Option<&Document>) {
         let Turn { refresh, memory, requested_at, .. } = self;
         refresh.store.change_record(refresh.appid, refresh.clock, &|record| {
             let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
@@ -186,7 +186,8 @@ impl<'a> Turn<'a> {
                 _ => requested_at.iter().for_each(|at| record.note_answer(*at)),
             }
             if memory.is_of_token {
-                record.note_replacement(&document.token, refresh.clock.now().wall);
+                let before = before.map(|before| &before.token);
+                record.note_replacement(&document.token, before, refresh.clock.now().wall);
                 record.note_issued(&document.token, &hashes.secret);
             }
         });

@@ -207,7 +207,7 @@ impl Refresh<'_> {
             }
         };
         if let Some(turn) = turn {
-            turn.note_published(&document);
+            turn.note_published(&document, published.as_ref());
         }
 
         let is_same = published.is_some_and(|published| published.token == document.token);

@@ -1,8 +1,10 @@
 //! What one run leaves for the next, beside the document: with which secret its token was got, what WeChat refused a short
 //! time ago, and which answers were lost. A file, `DIR/ACCOUNT.state`, on this host also where documents are in Redis:
 //! WeChat bans addresses. Never required: a record that is missing, damaged or another account's is no record, and
-//! failing to write one is no error. Holds no secret and no token, only salted hashes.
+//! failing to write one is no error. Holds no secret and no token, only salted hashes; and of each replaced token a seed, which
+//! opens no more than the document beside it does, and the gateway only.
 
+mod replaced;
 mod trouble;
 
 use std::io;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 
 use crate::log::debug;
+use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::document::{parse_rfc3339, rfc3339, whole_seconds};
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::{Salt, Secret};
@@ -26,6 +29,8 @@ use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::sabotage::{Bug, has_bug};
 
+use replaced::ReplacedTokens;
+pub(crate) use replaced::{CACHED_BY_SDKS, MAX_REPLACED};
 use trouble::RecordedTrouble;
 pub(crate) use trouble::{TroubleClaim, TroubleEvent};
 
@@ -53,13 +58,6 @@ pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
 /// The most lost answers of a day, by the two above.
 const MAX_LOST: usize = LOST_IN_A_ROW + 180;
 
-/// How long a replaced token is recognized: for longer than any SDK caches one, which is two hours at most, whatever life was
-/// promised.
-pub(crate) const CACHED_BY_SDKS: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// How many replaced tokens are remembered. More than a healthy account has in that time.
-pub(crate) const MAX_REPLACED: usize = 16;
-
 /// What earlier runs remember for one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -69,8 +67,8 @@ pub(crate) struct Record {
     #[serde(default)]
     issued: Option<Issued>,
     /// The tokens that were replaced of late, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    replaced: Vec<ReplacedToken>,
+    #[serde(default, skip_serializing_if = "ReplacedTokens::is_empty")]
+    replaced: ReplacedTokens,
     #[serde(default)]
     refusals: Vec<RecordedRefusal>,
     /// When requests were sent that may have minted a token and were not answered, the oldest first.
@@ -86,13 +84,6 @@ pub(crate) struct Record {
 struct Issued {
     token: String,
     secret: String,
-}
-
-/// A token, as a hash, and when another one was published in its place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ReplacedToken {
-    token: String,
-    at: RecordedTime,
 }
 
 /// A refusal, as [`Refusal::new`] takes it. What it means, and for how long it holds, is looked up when it is read.
@@ -111,6 +102,13 @@ struct RecordedRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct RecordedTime(UtcDateTime);
+
+impl RecordedTime {
+    /// Whether it is less than `span` before `now`. One from the future is not: the clock was set back, and its age is not known.
+    fn is_within(self, span: Duration, now: UtcDateTime) -> bool {
+        self.0 - now <= MAX_CLOCK_SKEW && now - self.0 < span
+    }
+}
 
 impl From<RecordedTime> for String {
     fn from(at: RecordedTime) -> String {
@@ -140,7 +138,7 @@ impl Record {
     pub(crate) fn new(appid: &str) -> Option<Record> {
         let (appid, salt) = (appid.to_owned(), Salt::new()?);
         let (refusals, lost) = (Vec::new(), Vec::new());
-        let replaced = Vec::new();
+        let replaced = ReplacedTokens::default();
         Some(Record { appid, salt, issued: None, replaced, refusals, lost, trouble: None })
     }
 
@@ -168,22 +166,31 @@ impl Record {
         self.issued = Some(Issued { token: self.hash(token), secret: secret.to_owned() });
     }
 
-    /// Notes that this token was published at `at`, in place of the one that was noted last.
-    pub(crate) fn note_replacement(&mut self, token: &Secret, at: UtcDateTime) {
+    /// Notes that this token was published at `at`, in place of the one that was noted last, and of `before`.
+    pub(crate) fn note_replacement(
+        &mut self,
+        token: &Secret,
+        before: Option<&Secret>,
+        at: UtcDateTime,
+    ) {
         let new = self.hash(token);
-        self.replaced.retain(|it| it.token != new);
-        if let Some(Issued { token, .. }) = self.issued.take_if(|before| before.token != new) {
-            self.replaced.push(ReplacedToken { token, at: RecordedTime(whole_seconds(at)) });
+        self.replaced.forget(&new);
+        if let Some(noted) = self.issued.take_if(|noted| noted.token != new) {
+            self.replaced.note(noted.token, None, at);
         }
-        let superfluous = self.replaced.len().saturating_sub(MAX_REPLACED);
-        self.replaced.drain(..superfluous);
+        if let Some(before) = before.filter(|before| *before != token) {
+            self.replaced.note(self.hash(before), Some(TokenSeed::of(before)), at);
+        }
     }
 
     /// Whether this token was replaced within [`CACHED_BY_SDKS`] before `now`.
     pub(crate) fn has_replaced(&self, token: &str, now: UtcDateTime) -> bool {
-        let recent = self.replaced.iter().filter(|it| now - it.at.0 < CACHED_BY_SDKS);
-        let hash = (!self.replaced.is_empty()).then(|| self.salt.hash(&[token]));
-        hash.is_some_and(|hash| recent.into_iter().any(|it| it.token == hash))
+        !self.replaced.is_empty() && self.replaced.contains(&self.salt.hash(&[token]), now)
+    }
+
+    /// Returns the seeds of the tokens that were replaced within [`CACHED_BY_SDKS`] before `now`, the latest first.
+    pub(crate) fn replaced_seeds(&self, now: UtcDateTime) -> impl Iterator<Item = &TokenSeed> {
+        self.replaced.seeds(now)
     }
 
     fn hash(&self, token: &Secret) -> String {
@@ -273,10 +280,9 @@ impl Record {
 
     /// Drops what is over, and what is from the future: the clock was set back, and then its age is not known.
     fn prune(&mut self, now: UtcDateTime) {
-        let is_past = |at: &RecordedTime| at.0 - now <= MAX_CLOCK_SKEW;
-        self.refusals.retain(|it| is_past(&it.at) && now - it.at.0 < DAY);
-        self.lost.retain(|at| is_past(at) && now - at.0 < DAY);
-        self.replaced.retain(|it| is_past(&it.at) && now - it.at.0 < CACHED_BY_SDKS);
+        self.refusals.retain(|it| it.at.is_within(DAY, now));
+        self.lost.retain(|at| at.is_within(DAY, now));
+        self.replaced.prune(now);
     }
 }
 
@@ -478,7 +484,7 @@ mod tests {
         let file = RecordFile::beside(&dir.path().join("shop.json"));
         let mut record = record();
         for (name, secs) in [("T1", 0), ("T2", 60), ("T2", 90), ("T3", 120), ("T1", 180)] {
-            record.note_replacement(&token(name), at(secs));
+            record.note_replacement(&token(name), None, at(secs));
             record.note_issued(&token(name), "HASH");
         }
         file.write(&record);
@@ -491,6 +497,43 @@ mod tests {
         assert!(knows("T3", 180) && knows("T3", 180 + 7199) && !knows("T3", 180 + 7200));
         assert!(!knows("T1", 180), "it is the published one again");
         assert!(!knows("T4", 180) && !knows("", 180) && !knows("T2", 0));
+    }
+
+    #[test]
+    fn of_a_token_that_was_published_until_now_the_seed_is_known_and_not_its_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RecordFile::beside(&dir.path().join("shop.json"));
+        let mut record = record();
+        record.note_issued(&token("TOKEN_0"), "HASH");
+        // T1 was published elsewhere, as by another host that shares a Redis; T2 is confirmed.
+        for (before, new, secs) in
+            [("TOKEN_1", "TOKEN_2", 0), ("TOKEN_2", "TOKEN_2", 30), ("TOKEN_2", "TOKEN_3", 60)]
+        {
+            record.note_replacement(&token(new), Some(&token(before)), at(secs));
+            record.note_issued(&token(new), "HASH");
+        }
+        file.write(&record);
+        let text = fs::read_to_string(dir.path().join("shop.state")).unwrap();
+        assert!(
+            ["TOKEN_0", "TOKEN_1", "TOKEN_2", "TOKEN_3"].iter().all(|token| !text.contains(token)),
+            "{text}"
+        );
+        let record = file.read("wx1", at(61)).unwrap();
+        assert!(
+            ["TOKEN_0", "TOKEN_1", "TOKEN_2"]
+                .iter()
+                .all(|token| record.has_replaced(token, at(61)))
+        );
+        assert!(!record.has_replaced("TOKEN_3", at(61)));
+        let seeds = |secs| record.replaced_seeds(at(secs)).cloned().collect::<Vec<_>>();
+        let [one, two] = ["TOKEN_1", "TOKEN_2"].map(|it| TokenSeed::of(&token(it)));
+        assert_eq!(seeds(61), [two.clone(), one]);
+        assert_eq!(seeds(7200), [two]);
+        assert_eq!(seeds(7260), []);
+        // What an earlier version wrote has none.
+        let old = text.replace("\"seed\"", "\"other\"");
+        let old: Record = serde_json::from_str(&old).unwrap();
+        assert!(old.has_replaced("TOKEN_2", at(61)) && old.replaced_seeds(at(61)).next().is_none());
     }
 
     #[test]
@@ -591,10 +634,12 @@ mod tests {
             let of_day = asked_at.iter().filter(|at| (start..start + 86_400).contains(*at)).count();
             assert!((170..=200).contains(&of_day), "{of_day} from {start}");
         }
+        let mut before = None;
         for n in 0..100 {
             let token = token(&format!("T{n}"));
-            record.note_replacement(&token, at(now));
+            record.note_replacement(&token, before.as_ref(), at(now));
             record.note_issued(&token, &"f".repeat(64));
+            before = Some(token);
         }
         assert_eq!(record.replaced.len(), MAX_REPLACED);
         let longest = Refusal::new(40125, &"啊 ".repeat(300), CallKind::UsesToken, Platform::Work);

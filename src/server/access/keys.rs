@@ -17,7 +17,7 @@ use crate::language::in_both;
 use crate::message::messages;
 use crate::model::account::Tag;
 use crate::model::client_key::api_scope::ApiScope;
-use crate::model::client_key::{self, Digest, KeyLine};
+use crate::model::client_key::{self, Digest, KeyLine, opaque_token};
 use crate::server::headers::values;
 
 messages! {
@@ -105,8 +105,7 @@ impl Key {
 
     /// Returns what names the key in tokens of wxtoken's own.
     pub(crate) fn tag(&self) -> Tag {
-        let digest = self.digest();
-        std::array::from_fn(|n| digest[n])
+        opaque_token::tag(&self.digest())
     }
 }
 

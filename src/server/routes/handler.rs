@@ -345,7 +345,8 @@ impl<'a> RequestContext<'a> {
         };
         let keys = self.snapshot.access.opaque_keys();
         let opened = keys.and_then(|keys| opaque::open(reported.expose(), keys, self.accounts()));
-        opened.filter(is_of_client).map_or(reported, |opened| Secret::clone(&opened.token))
+        let own = opened.filter(is_of_client).and_then(|opened| opened.token);
+        own.map_or(reported, |own| Secret::clone(&own))
     }
 
     fn accounts(self) -> &'a Accounts {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::UtcDateTime;
 
 use super::Scratch;
+use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::document::parse_rfc3339;
 use crate::model::kind::DocumentKind;
 use crate::model::location::Location;
@@ -51,11 +52,12 @@ fn check_changes(mut record: Record, now: UtcDateTime) {
     let (token, other) = (Secret::new("T1".to_owned()), Secret::new("T2".to_owned()));
     record.note_issued(&token, "hash");
     assert!(!record.has_other_secret(&token, "hash") && record.has_other_secret(&token, "other"));
-    record.note_replacement(&other, now);
+    record.note_replacement(&other, Some(&token), now);
     assert!(record.has_replaced("T1", now) && !record.has_replaced("T2", now));
+    assert!(record.replaced_seeds(now).any(|seed| *seed == TokenSeed::of(&token)));
     for number in 0..=MAX_REPLACED {
         record.note_issued(&Secret::new(number.to_string()), "hash");
-        record.note_replacement(&other, now);
+        record.note_replacement(&other, None, now);
     }
     assert!(!record.has_replaced("T1", now), "more is remembered than there is room for");
 

@@ -194,6 +194,46 @@ fn it_is_the_same_after_a_restart_and_on_another_server_with_the_same_files() {
     assert_eq!(token(&server, &setup.one), one);
 }
 
+#[test]
+fn one_that_was_replaced_before_a_restart_heals_after_it_and_still_ends_with_its_key() {
+    let setup = Setup::new();
+    let server = setup.serve(&[]);
+    let [one, two] = [&setup.one, &setup.two].map(|key| token(&server, key));
+    let report = |server: &Server, token: &str| {
+        let body = format!(r#"{{"rejected":"{token}"}}"#);
+        send(server, "POST", "/token", &setup.one.key, &body).json()
+    };
+    setup.wechat.kill_tokens();
+    let next = report(&server, &one)["access_token"].as_str().unwrap().to_owned();
+    assert_ne!(next, one);
+    assert_eq!(call(&server, MENU, &one), 0, "before the restart");
+    server.stop();
+    let state = std::fs::read_to_string(setup.sandbox.path("state/default.state")).unwrap();
+    assert!(!state.contains("wxo_") && !state.contains(&setup.sandbox.token()), "{state}");
+
+    let server = setup.serve(&[]);
+    assert_eq!(call(&server, MENU, &one), 0);
+    assert_eq!(setup.upstream.calls().last().unwrap().token(), setup.sandbox.token());
+    // Its key's APIs hold, and it says no more of the current token than before.
+    assert_eq!(call(&server, MENU, &two), 0);
+    assert_eq!(call(&server, "/wxa/getwxacode", &two), 48001);
+    let mints = setup.wechat.mints();
+    assert_eq!(report(&server, &one)["access_token"], next);
+    assert_eq!(setup.wechat.mints(), mints);
+    // A dead token heals behind it.
+    setup.wechat.kill_tokens();
+    assert_eq!(call(&server, MENU, &one), 0);
+    assert_eq!(setup.wechat.mints(), mints + 1);
+    let last = if one.ends_with('A') { "B" } else { "A" };
+    for forged in [one[..one.len() - 1].to_owned() + last, one.clone() + "A"] {
+        assert_eq!(call(&server, MENU, &forged), 40125);
+    }
+    setup.put_keys(&[&setup.two.line]);
+    server.signal("HUP");
+    eventually("the key is taken out", || call(&server, MENU, &one) == 40125);
+    assert_eq!(call(&server, MENU, &two), 0);
+}
+
 /// Its token would be handed out to programs that call WeChat.
 #[test]
 fn a_mirror_of_such_a_server_publishes_none() {

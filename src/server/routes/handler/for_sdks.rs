@@ -200,7 +200,8 @@ impl RequestContext<'_> {
         let Some(opened) = opened else { return Ok(None) };
         self.key_name.get_or_init(|| Arc::clone(&opened.key.name));
         check_ticket_key(Some(opened.key))?;
-        let holder = self.accounts().holder_of(opened.token.expose());
+        let Some(own) = opened.token else { return Ok(None) };
+        let holder = self.accounts().holder_of(own.expose());
         Ok(holder.filter(|account| *account == opened.account))
     }
 
