@@ -36,6 +36,7 @@ use crate::upstream::credentials;
 use crate::upstream::{RefreshMode, UpstreamError};
 
 mod account;
+mod cron;
 mod env_file;
 mod host;
 pub(super) mod input;

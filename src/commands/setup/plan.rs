@@ -9,6 +9,7 @@ use anyhow::Result;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use super::cron;
 use super::env_file::EnvFile;
 use super::host::{FetchRunner, SetupHost, find_program};
 use super::messages;
@@ -54,7 +55,7 @@ impl Wanted<'_> {
             _ => Vec::new(),
         };
         let cron = match host.runner {
-            FetchRunner::Cron => units::cron(host)?,
+            FetchRunner::Cron => cron::cron(host)?,
             _ => Vec::new(),
         };
         if matches!(host.runner, FetchRunner::Systemd | FetchRunner::Cron) {
@@ -107,7 +108,7 @@ impl Wanted<'_> {
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
                 let (there, dirs) = (step::crontab()?, host.own_dirs());
-                steps.extend(units::crontab(&there, host.own_program(), &dirs, self.appid));
+                steps.extend(cron::crontab(&there, host.own_program(), &dirs, self.appid));
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);

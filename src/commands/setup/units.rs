@@ -1,4 +1,4 @@
-//! The units of systemd, the user's own ones, and the lines for cron. The program brings the units along, so that it can set
+//! The units of systemd, and the user's own ones. The program brings the units along, so that it can set
 //! up a host to which nothing else of wxtoken was copied.
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::model::address::network;
 use crate::os::fault::{Doing, explained};
 
 /// Variables that `fetch` needs, with directories in them.
-type Variables = [(&'static str, PathBuf)];
+pub(super) type Variables = [(&'static str, PathBuf)];
 
 /// Where the units of contrib have the program.
 const PROGRAM: &str = "/usr/local/bin/wxtoken";
@@ -92,11 +92,11 @@ pub(super) fn units(host: &SetupHost) -> Result<Vec<SetupStep>> {
 }
 
 /// What a file begins with that was written here, and that may be written again.
-const MARK: &str = "# Written by wxtoken setup";
+pub(super) const MARK: &str = "# Written by wxtoken setup";
 
 /// Returns the text of a file that was written here; an empty one if there is none. Fails if people have written it, or if it
 /// cannot be read.
-fn own_text(path: &Path) -> Result<String> {
+pub(super) fn own_text(path: &Path) -> Result<String> {
     let there = match fs::read_to_string(path) {
         Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
         there => there.map_err(|err| {
@@ -150,83 +150,6 @@ fn for_systemd(program: &Path) -> String {
         true => path,
         false => format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"")),
     }
-}
-
-/// Returns the path of a program as a word of a line of cron's, which a shell reads.
-fn for_cron(program: &Path) -> String {
-    let path = program.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+%".contains(c);
-    let word = match path.chars().all(is_plain) {
-        true => path,
-        false => format!("'{}'", path.replace('\'', "'\\''")),
-    };
-    word.replace('%', "\\%")
-}
-
-/// What a line of cron's begins with.
-const EVERY_MINUTE: &str = "* * * * * ";
-
-/// Returns the command of a line of cron's that runs `fetch`. Once the program is removed it does nothing: cron would send a
-/// mail about it every minute.
-fn fetch_where_it_is(program: &Path, variables: &str) -> String {
-    let program = for_cron(program);
-    format!("[ -x {program} ] && {variables}{program} fetch")
-}
-
-/// Returns the steps that have cron run `fetch` every minute as the user of the service. What a person has added to the file
-/// stays, such as a proxy.
-pub(super) fn cron(host: &SetupHost) -> Result<Vec<SetupStep>> {
-    let path = host.path("etc/cron.d/wxtoken");
-    let there = own_text(&path)?;
-    let (program, copy) = host.program();
-    let from = host.own_program().to_owned();
-    let copy = copy.map(|to| SetupStep::Program { from, to });
-    let line = format!("{EVERY_MINUTE}{USER} {}", fetch_where_it_is(&program, ""));
-    let is_fetch = |it: &&str| {
-        it.strip_prefix(EVERY_MINUTE)
-            .is_some_and(|it| it.starts_with(USER) && it.ends_with(" fetch"))
-    };
-    let text = match there.lines().find(is_fetch) {
-        Some(old) => there.replacen(old, &line, 1),
-        None if !there.is_empty() => format!("{}\n{line}\n", there.trim_end()),
-        None => format!(
-            "{MARK}: keeps the tokens of /etc/wxtoken/wxtoken.toml fresh. A run with nothing due prints\n\
-             # nothing and makes no request.\n\
-             PATH=/usr/local/bin:/usr/bin:/bin\nMAILTO=root\n\n{line}\n"
-        ),
-    };
-    Ok(copy.into_iter().chain(SetupStep::text(path, 0o644, text)).collect())
-}
-
-/// Returns the steps that have a user's crontab, which is `there`, run `fetch` with these variables every minute. A line for the
-/// same AppID alone is replaced.
-pub(super) fn crontab(
-    there: &str,
-    program: &Path,
-    variables: &Variables,
-    appid: &str,
-) -> Vec<SetupStep> {
-    let set = |(name, dir): &(&str, PathBuf)| format!("{name}={} ", for_cron(dir));
-    let set: String = variables.iter().map(set).collect();
-    let line = format!("{EVERY_MINUTE}{}", fetch_where_it_is(program, &set));
-    // As an earlier version wrote it, for this program or one elsewhere, and not for a config elsewhere.
-    let is_earlier = |it: &str| {
-        let command = it.strip_prefix(EVERY_MINUTE).unwrap_or_default();
-        let is_fetch = command == format!("{} fetch", for_cron(program))
-            || command.ends_with("/wxtoken fetch");
-        is_fetch
-            && if set.is_empty() { !command.contains("&& XDG_") } else { command.contains(&set) }
-    };
-    if there.lines().any(|it| it == line) {
-        return Vec::new();
-    }
-    let is_of_account = |it: &str| {
-        !it.starts_with('#') && it.contains(" fetch --appid ") && it.contains(&format!(" {appid} "))
-    };
-    let kept = there.lines().filter(|it| !is_of_account(it) && !is_earlier(it));
-    let input: String = kept.chain([line.as_str()]).map(|it| format!("{it}\n")).collect();
-    let words = vec!["crontab".to_owned(), "-".to_owned()];
-    vec![SetupStep::Run { words, before: there.to_owned(), input }]
 }
 
 /// Returns the steps that have the user's own systemd run `fetch` with these variables every minute. `dir` is the user's
@@ -293,44 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_the_program_is_one_word_for_systemd_and_cron() {
-        for (path, systemd, cron) in [
-            ("/b/wxtoken-1.0", "/b/wxtoken-1.0", "/b/wxtoken-1.0"),
-            ("/a b/x", "\"/a b/x\"", "'/a b/x'"),
-            ("/a%b/$c", "/a%%b/$c", "'/a\\%b/$c'"),
+    fn the_path_of_the_program_is_one_word_for_systemd() {
+        for (path, word) in [
+            ("/b/wxtoken-1.0", "/b/wxtoken-1.0"),
+            ("/a b/x", "\"/a b/x\""),
+            ("/a%b/$c", "/a%%b/$c"),
         ] {
-            let path = Path::new(path);
-            assert_eq!((for_systemd(path).as_str(), for_cron(path).as_str()), (systemd, cron));
+            assert_eq!(for_systemd(Path::new(path)), word);
         }
-    }
-
-    #[test]
-    fn a_crontab_gets_one_line_and_keeps_those_of_others() {
-        let there = "MAILTO=me\n# wxtoken fetch --appid wx1 x\n* * * * * /b/wxtoken fetch --appid wx1 --x\n0 1 * * * b\n";
-        let program = Path::new("/b/wxtoken");
-        let input = |steps: Vec<SetupStep>| match steps.into_iter().next() {
-            Some(SetupStep::Run { input, .. }) => input,
-            _ => String::new(),
-        };
-        let written = input(crontab(there, program, &[], "wx1"));
-        let line = "* * * * * [ -x /b/wxtoken ] && /b/wxtoken fetch\n";
-        let others = "MAILTO=me\n# wxtoken fetch --appid wx1 x\n0 1 * * * b\n";
-        assert_eq!(written, format!("{others}{line}"));
-        assert!(crontab(&written, program, &[], "wx1").is_empty());
-        assert_eq!(input(crontab("", program, &[], "wx1")), line);
-        // That of another version or another place is replaced.
-        for earlier in ["/b/wxtoken fetch", "[ -x /c/wxtoken ] && /c/wxtoken fetch"] {
-            let there = format!("* * * * * {earlier}\n{others}");
-            assert_eq!(input(crontab(&there, program, &[], "wx1")), written);
-        }
-        // That of a config elsewhere goes on, and has a line of its own.
-        let elsewhere = [("XDG_CONFIG_HOME", PathBuf::from("/c d"))];
-        let both = input(crontab(&written, program, &elsewhere, "wx1"));
-        let own = "* * * * * [ -x /b/wxtoken ] && XDG_CONFIG_HOME='/c d' /b/wxtoken fetch\n";
-        assert_eq!(both, format!("{written}{own}"));
-        assert!(crontab(&both, program, &elsewhere, "wx1").is_empty());
-        assert!(crontab(&both, program, &[], "wx1").is_empty());
-        // That of another account goes on.
-        assert!(input(crontab(there, program, &[], "wx2")).starts_with(there));
     }
 }
