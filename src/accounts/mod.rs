@@ -35,7 +35,7 @@ use crate::os::thread::{self, Piece};
 use crate::os::timestamp::Timestamp;
 use crate::scheduler::{Environment, Scheduler};
 use crate::upstream::connect::Connector;
-use crate::upstream::passed;
+use crate::upstream::passed::KnownMirrors;
 
 /// What accounts need to be served, and share.
 #[derive(Clone)]
@@ -55,6 +55,7 @@ pub(crate) struct Accounts {
     by_tag: OnceCell<HashMap<Tag, Vec<usize>>>,
     can_refresh: bool,
     holders: RefCell<TokenHolders>,
+    mirrors: Arc<KnownMirrors>,
     clock: Arc<dyn Clock>,
 }
 
@@ -102,6 +103,7 @@ impl Accounts {
             by_appid,
             without_appid,
             by_tag: OnceCell::new(),
+            mirrors: Arc::clone(&shared.connector.mirrors),
             clock: Arc::clone(&shared.environment.clock),
         }
     }
@@ -168,7 +170,7 @@ impl Accounts {
 
     /// Whether a request for the account's token that has passed these comes from what it asks.
     pub(crate) fn has_come_back(&self, account: usize, passed: &[&str], now: Instant) -> bool {
-        passed::has_come_back(self.served[account].account(), passed, now)
+        self.mirrors.has_come_back(self.served[account].account(), passed, now)
     }
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's

@@ -27,7 +27,7 @@ use self::target::Target;
 use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, ProxyFailure, TlsFailure, Unreachable};
-use super::passed;
+use super::passed::{self, KnownMirrors};
 use super::roots::{TrustedRoots, said_by_rustls};
 use crate::error::{Exit, in_order};
 use crate::language::Language;
@@ -61,6 +61,8 @@ pub(crate) struct Client {
     language: Option<&'static str>,
     /// The account that is mirrored, and the place of its documents here.
     mirrored: Option<Arc<(String, Location)>>,
+    /// Those that have asked this process.
+    mirrors: Arc<KnownMirrors>,
 }
 
 /// A complete response.
@@ -95,7 +97,8 @@ impl Client {
             Ok(Target { base: base.clone(), proxy })
         };
         let targets = bases.iter().map(target).collect::<Result<_>>()?;
-        Ok(Client { targets, roots, authorization: None, language: None, mirrored: None })
+        let mirrors = Arc::default();
+        Ok(Client { targets, roots, authorization: None, language: None, mirrored: None, mirrors })
     }
 
     /// Reads what a request needs and what nothing else does: the system's CA store. Fails if the environment names one that
@@ -103,6 +106,11 @@ impl Client {
     pub(crate) fn prepare(&self) -> Result<()> {
         let config = self.roots.client_config();
         config.map(drop).map_err(|err| Exit::Usage.error(in_order(&err)))
+    }
+
+    /// Returns a client of a process that these have asked.
+    pub(crate) fn asked_by(self, mirrors: &Arc<KnownMirrors>) -> Client {
+        Client { mirrors: Arc::clone(mirrors), ..self }
     }
 
     /// Returns a client that sends this key with each request.
@@ -170,7 +178,7 @@ impl Client {
         let request = request.header(passed::HEADER, passed::name());
         let names = self.mirrored.as_ref().map(|mirrored| {
             let (account, location) = &**mirrored;
-            passed::names_of_mirror(account, location, Instant::now())
+            self.mirrors.names_of_mirror(account, location, Instant::now())
         });
         let add = |request: ureq::RequestBuilder<B>, name| request.header(passed::HEADER, name);
         let request = names.into_iter().flatten().fold(request, add);

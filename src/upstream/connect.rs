@@ -13,6 +13,7 @@ use super::client::Client;
 use super::config::{Origin, UpstreamConfig};
 use super::credentials;
 use super::mirror::Mirror;
+use super::passed::KnownMirrors;
 use super::roots::TrustedRoots;
 use super::wechat::WeChat;
 use crate::error::{Exit, both, in_order};
@@ -34,6 +35,8 @@ pub(crate) struct Connector {
     roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
     /// How long the writer of a pipe in place of a secret file is waited for.
     pipe_patience: Duration,
+    /// The mirrors that have asked this process.
+    pub(crate) mirrors: Arc<KnownMirrors>,
 }
 
 impl Default for Connector {
@@ -49,6 +52,7 @@ impl Connector {
             common: TrustedRoots::of_system(),
             roots: Mutex::default(),
             pipe_patience: timeout,
+            mirrors: Arc::default(),
         }
     }
 
@@ -111,7 +115,8 @@ impl Connector {
     fn client(&self, config: &UpstreamConfig) -> Result<Client> {
         let bases = bases(&config.base_urls)?;
         let roots = self.roots(config, &bases)?;
-        Client::new(&bases, config.proxy.as_ref(), roots)
+        let client = Client::new(&bases, config.proxy.as_ref(), roots)?;
+        Ok(client.asked_by(&self.mirrors))
     }
 
     /// Returns the common roots, with those of the CA file if there is one. Where no certificate is verified, there are none,

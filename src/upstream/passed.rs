@@ -27,48 +27,55 @@ const MAX_MIRRORS: usize = 16;
 
 static NAME: LazyLock<String> = LazyLock::new(|| RandomState::new().hash_one(()).to_string());
 
-/// For each account, the names that have come with requests for its token, each with when it came last.
-type MirrorsOfAccounts = HashMap<String, Vec<(String, Instant)>>;
-
-static MIRRORS: LazyLock<Mutex<MirrorsOfAccounts>> = LazyLock::new(Mutex::default);
-
 /// Returns the name of this process: a random number.
 pub(crate) fn name() -> &'static str {
     &NAME
 }
 
-/// Returns the names that a mirror's request has beside that of the process: its documents', and those of its own mirrors.
-pub(super) fn names_of_mirror(account: &str, location: &Location, now: Instant) -> Vec<String> {
-    let mut mirrors = MIRRORS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mirrors = mirrors.get_mut(account).map(|mirrors| {
-        mirrors.retain(|(_, at)| now.duration_since(*at) < REMEMBERED);
-        mirrors.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
-    });
-    name_of_documents(location).into_iter().chain(mirrors.unwrap_or_default()).collect()
-}
+/// The mirrors that have asked for tokens: for each account, the names that have come with requests for its token, each with
+/// when it came last.
+#[derive(Debug, Default)]
+pub(crate) struct KnownMirrors(Mutex<HashMap<String, Vec<(String, Instant)>>>);
 
-/// Whether a request for the token of `account` that has passed these comes from what it asks: from this process, from another
-/// one that publishes the same document, or from a mirror of such. If not, and if this is a mirror, they are remembered as
-/// mirrors of it.
-pub(crate) fn has_come_back(account: &Account, passed: &[&str], now: Instant) -> bool {
-    let documents = name_of_documents(&account.location);
-    let is_own = |passed: &&str| *passed == name() || Some(*passed) == documents.as_deref();
-    if passed.iter().any(is_own) {
-        return true;
+impl KnownMirrors {
+    /// Returns the names that a mirror's request has beside that of the process: its documents', and those of its own mirrors.
+    pub(super) fn names_of_mirror(
+        &self,
+        account: &str,
+        location: &Location,
+        now: Instant,
+    ) -> Vec<String> {
+        let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mirrors = mirrors.get_mut(account).map(|mirrors| {
+            mirrors.retain(|(_, at)| now.duration_since(*at) < REMEMBERED);
+            mirrors.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        });
+        name_of_documents(location).into_iter().chain(mirrors.unwrap_or_default()).collect()
     }
-    if account.rules != Rules::Mirror {
-        return false;
-    }
-    let is_name = |text: &str| text.len() <= 20 && text.bytes().all(|it| it.is_ascii_digit());
-    let mut mirrors = MIRRORS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mirrors = mirrors.entry(account.name.clone()).or_default();
-    for passed in passed.iter().filter(|passed| is_name(passed)) {
-        mirrors.retain(|(name, at)| name != passed && now.duration_since(*at) < REMEMBERED);
-        if mirrors.len() < MAX_MIRRORS {
-            mirrors.push(((*passed).to_owned(), now));
+
+    /// Whether a request for the token of `account` that has passed these comes from what it asks: from this process, from
+    /// another one that publishes the same document, or from a mirror of such. If not, and if this is a mirror, they are
+    /// remembered as mirrors of it.
+    pub(crate) fn has_come_back(&self, account: &Account, passed: &[&str], now: Instant) -> bool {
+        let documents = name_of_documents(&account.location);
+        let is_own = |passed: &&str| *passed == name() || Some(*passed) == documents.as_deref();
+        if passed.iter().any(is_own) {
+            return true;
         }
+        if account.rules != Rules::Mirror {
+            return false;
+        }
+        let is_name = |text: &str| text.len() <= 20 && text.bytes().all(|it| it.is_ascii_digit());
+        let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mirrors = mirrors.entry(account.name.clone()).or_default();
+        for passed in passed.iter().filter(|passed| is_name(passed)) {
+            mirrors.retain(|(name, at)| name != passed && now.duration_since(*at) < REMEMBERED);
+            if mirrors.len() < MAX_MIRRORS {
+                mirrors.push(((*passed).to_owned(), now));
+            }
+        }
+        false
     }
-    false
 }
 
 /// Returns the name of an account's documents on this machine, which is the same for all processes; `None` where they have
@@ -107,20 +114,21 @@ mod tests {
     fn a_mirrors_own_names_come_back_and_its_mirrors_names_are_sent_on_for_a_while() {
         let dir = tempfile::tempdir().unwrap();
         let mirror = account("chain", Rules::Mirror, &dir.path().join("chain.json"));
-        let now = Instant::now();
-        let names = |now| names_of_mirror("chain", &mirror.location, now);
+        let (now, known) = (Instant::now(), KnownMirrors::default());
+        let names = |now| known.names_of_mirror("chain", &mirror.location, now);
         let own = names(now);
-        let asks = |passed: &[&str], now| has_come_back(&mirror, passed, now);
+        let asks = |passed: &[&str], now| known.has_come_back(&mirror, passed, now);
         assert!(asks(&["1", name()], now));
         if let [documents] = &own[..] {
             assert!(asks(&[documents], now), "another process that publishes them");
             let other = account("another", Rules::Mirror, &dir.path().join("other.json"));
-            assert!(!has_come_back(&other, &[documents], now), "another document");
+            assert!(!known.has_come_back(&other, &[documents], now), "another document");
         }
         assert!(!asks(&["1", "2", "1", "no name"], now));
         let sent_on: Vec<_> = names(now).into_iter().filter(|it| !own.contains(it)).collect();
         assert_eq!(sent_on, ["2", "1"]);
-        assert_eq!(names_of_mirror("other", &mirror.location, now), own, "of this account alone");
+        let of_other = known.names_of_mirror("other", &mirror.location, now);
+        assert_eq!(of_other, own, "of this account alone");
         let later = now + REMEMBERED / 2;
         assert!(!asks(&["2"], later));
         assert_eq!(names(now + REMEMBERED).len(), own.len() + 1, "the other has gone");
@@ -133,7 +141,8 @@ mod tests {
     fn what_asks_wechat_itself_remembers_no_mirrors() {
         let location = Location::File("/none/shop.json".into());
         let asks = Account { location, ..account("shop", Rules::Stable, Path::new("shop.json")) };
-        assert!(!has_come_back(&asks, &["1"], Instant::now()));
-        assert!(names_of_mirror("shop", &asks.location, Instant::now()).is_empty());
+        let (now, known) = (Instant::now(), KnownMirrors::default());
+        assert!(!known.has_come_back(&asks, &["1"], now));
+        assert!(known.names_of_mirror("shop", &asks.location, now).is_empty());
     }
 }
