@@ -399,6 +399,39 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_does_not_end_is_told_once_after_a_minute_of_checks_until_one_ends() {
+        let (let_go, hangs) = std::sync::mpsc::channel::<u32>();
+        let hanging = std::sync::Mutex::new(hangs);
+        let files = WatchedFiles(vec![(PathBuf::from("/"), FileVersion::at(Path::new("/")))]);
+        let read = move |files: &mut WatchedFiles| {
+            files.add(Path::new("/"));
+            Ok(constant(hanging.lock().unwrap().recv().unwrap()))
+        };
+        let number = Reloaded::from(FirstRead::of("numbers", files, constant(1), read));
+        let number = Rc::new(number);
+        let told = || number.hindrance.borrow().last().map(str::to_owned);
+        tokio::task::LocalSet::new().block_on(&runtime(), async {
+            let hanging = Rc::clone(&number);
+            let hung = tokio::task::spawn_local(async move { hanging.reload().await });
+            while number.under_way.get().is_none() {
+                tokio::task::yield_now().await;
+            }
+            for _ in 1..MAX_HELD_UP_CHECKS {
+                assert!(number.update(false).await, "not yet");
+            }
+            assert_eq!(told(), None);
+            for _ in 0..2 {
+                assert!(!number.update(false).await, "the value may be an old one");
+                assert_eq!(told(), Some(NO_ANSWER.with([&"numbers"])));
+            }
+            let_go.send(2).unwrap();
+            hung.await.unwrap();
+        });
+        assert_eq!((*number.get(), told()), (2, None));
+        assert!(run(number.update(false)) && number.held_up_checks.get() == 0);
+    }
+
+    #[test]
     fn a_new_value_is_made_of_the_current_one() {
         let read = |files: &mut WatchedFiles| {
             files.add(Path::new("/"));
