@@ -51,3 +51,66 @@ pub(crate) fn open<'a>(presented: &str, keys: &'a Keys, accounts: &Accounts) -> 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::accounts::{AccountPlan, AccountResources};
+    use crate::model::account::Account;
+    use crate::model::api::{Api, Rules};
+    use crate::model::client_key::api_scope::ApiScope;
+    use crate::model::client_key::{self, KeyLine, OPAQUE_PREFIX};
+    use crate::model::location::Location;
+
+    #[test]
+    fn a_token_stands_for_its_key_and_account_while_both_and_the_accounts_own_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
+        let plan = |name: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, document.replace("T1", &format!("T-{name}"))).unwrap();
+            let account = Account {
+                name: name.to_owned(),
+                appid: Some("wx1".to_owned()),
+                api: Api::Stable,
+                rules: Rules::Stable,
+                refresh_before: Duration::from_secs(300),
+                location: Location::File(path),
+                tickets: Vec::new(),
+                on_change: None,
+                on_trouble: None,
+            };
+            (AccountPlan { account, refresh: None }, None)
+        };
+        let plans = ["mall", "shop"].map(plan).into();
+        let accounts = Accounts::new(plans, None, &AccountResources::for_tests());
+        let path = dir.path().join("keys");
+        let keys = |name: &str, accounts: &[&str]| {
+            let accounts = accounts.iter().map(|it| (*it).to_owned()).collect();
+            let digest = client_key::digest(name.as_bytes());
+            let line = KeyLine::new(name, digest, accounts, ApiScope::Usual).unwrap();
+            fs::write(&path, line.to_string()).unwrap();
+            Keys::read(&path, &["mall", "shop"].map(str::to_owned)).unwrap()
+        };
+        let (php, of_mall, java) = (keys("php", &[]), keys("php", &["mall"]), keys("java", &[]));
+        let key = php.find(b"php").unwrap();
+        let own = Secret::new("T-shop".to_owned());
+        let presented = token(&own, key, "shop");
+        let opened = open(presented.expose(), &php, &accounts).expect("it is one of these");
+        assert_eq!((&*opened.key.name, opened.account), ("php", 1));
+        assert!(opened.token.is_some_and(|token| token.is("T-shop")));
+        for other in [
+            own,
+            token(&Secret::new("T-mall".to_owned()), key, "shop"),
+            Secret::new(presented.expose().replace(OPAQUE_PREFIX, "x")),
+        ] {
+            assert!(open(other.expose(), &php, &accounts).is_none());
+        }
+        for (keys, what) in [(java, "another key"), (of_mall, "not for the account")] {
+            assert!(open(presented.expose(), &keys, &accounts).is_none(), "{what}");
+        }
+    }
+}
