@@ -88,13 +88,7 @@ impl Event {
                 info!(event = "published", account = account; "serve: {name}: {what} is published");
             }
             Event::Failed { message, pause } => {
-                let at_once = match pause >= FAR_AWAY {
-                    true => {
-                        let pid = std::process::id();
-                        AT_ONCE.with([&pid])
-                    }
-                    false => String::new(),
-                };
+                let at_once = at_once(pause);
                 let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
                 error!(
                     event = "refresh_failed", account = account, next_try_in = pause;
@@ -104,6 +98,27 @@ impl Event {
             Event::Recovered => {
                 error!(event = "recovered", account = account; "serve: {name}: {}", RECOVERED.with([]));
             }
+        }
+    }
+}
+
+/// Says how not to wait for a long pause; empty for a short one.
+fn at_once(pause: Duration) -> String {
+    match pause >= FAR_AWAY {
+        true => AT_ONCE.with([&std::process::id()]),
+        false => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_not_to_wait_is_said_of_a_pause_of_five_minutes_or_more() {
+        assert_eq!(at_once(FAR_AWAY - Duration::from_secs(1)), "");
+        for pause in [FAR_AWAY, FAR_AWAY * 2] {
+            assert!(at_once(pause).contains(&format!("kill -HUP {}", std::process::id())));
         }
     }
 }

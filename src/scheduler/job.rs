@@ -534,6 +534,14 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_has_not_been_made_is_none() {
+        let connection = UpstreamConnection::new("shop", Arc::new(|| Ok(None)), None);
+        assert!(!connection.is_connected());
+        connection.reconnect();
+        assert!(!connection.is_connected());
+    }
+
+    #[test]
     fn a_job_waits_for_files_that_hang_no_further_and_they_are_read_once() {
         let (let_go, hangs) = mpsc::channel::<()>();
         let (hangs, begun) = (Mutex::new(hangs), Arc::new(AtomicU32::new(0)));

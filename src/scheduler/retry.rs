@@ -232,4 +232,17 @@ mod tests {
         assert!(!retry.finish(true));
         assert!(!retry.finish(true), "none is running");
     }
+
+    #[test]
+    fn a_failure_is_pending_until_the_next_attempt_is_due() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let wall = Timestamp::of_wall(time::UtcDateTime::UNIX_EPOCH);
+        let error = RefreshError::Local(anyhow::anyhow!("no space"));
+        let wait = Duration::from_secs(300);
+        assert!(failures.record(&error, Some(wait), Moment { wall, now, random: 0 }).is_some());
+        let at = failures.retry_at().unwrap();
+        assert!(at >= now + wait);
+        assert!(failures.pending(at - Duration::from_nanos(1)).is_some());
+        assert!(failures.pending(at).is_none());
+    }
 }

@@ -1,6 +1,7 @@
 //! Whole schedulers on virtual time: days pass at once, with files in a directory and a scripted upstream.
 
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::model::secret::Salt;
-use crate::model::status::{ClientIdentity, Witness};
+use crate::model::status::{ClientIdentity, Suspicion, Witness};
 use crate::os::clock::testing::VirtualClock;
 use crate::os::hook::{Hook, HookKind};
 use crate::upstream::{
@@ -34,6 +35,8 @@ struct CountingUpstream {
     /// If it is there, the next request for a token hangs until its sender is dropped.
     gate: Mutex<Option<Receiver<()>>>,
     is_unreachable: AtomicBool,
+    /// The tokens that probes find alive instead.
+    honoured: Mutex<Vec<&'static str>>,
 }
 
 impl CountingUpstream {
@@ -70,8 +73,11 @@ impl TicketSource for CountingUpstream {
 }
 
 impl Probe for CountingUpstream {
-    fn probe(&self, _: &Secret, _: Duration) -> Liveness {
-        Liveness::Dead
+    fn probe(&self, token: &Secret, _: Duration) -> Liveness {
+        match self.honoured.lock().unwrap().iter().any(|it| token.is(it)) {
+            true => Liveness::Alive,
+            false => Liveness::Dead,
+        }
     }
 }
 
@@ -115,6 +121,7 @@ impl SchedulerFixture {
             tickets: Mutex::default(),
             gate: Mutex::default(),
             is_unreachable: AtomicBool::default(),
+            honoured: Mutex::default(),
         });
         let scheduler = Scheduler::new(
             account.clone(),
@@ -176,11 +183,31 @@ impl SchedulerFixture {
     async fn report(&self) -> Result<(), Unavailable> {
         let witness = Witness::Client(ClientIdentity::Local);
         let demand = TokenDemand::OtherThan(self.published().unwrap().token, witness);
-        let look = || {
-            let token = self.published()?.token;
-            (!self.scheduler.is_dead(&token)).then(|| (Rc::new(token), ()))
-        };
-        self.scheduler.obtain(&demand, look).await
+        self.scheduler.obtain(&demand, || self.live_token()).await
+    }
+
+    /// Returns a hook that runs this script; `$0` in it is the path returned.
+    fn hook(&self, kind: HookKind, script: &str) -> (Hook, PathBuf) {
+        let path = self.dir.path().join(kind.key());
+        let args = vec!["-c".to_owned(), script.to_owned(), path.display().to_string()];
+        (Hook::new(kind, "sh".into(), args, Duration::from_secs(600)), path)
+    }
+
+    /// Takes a change of the account.
+    fn update(&self, change: impl FnOnce(&mut Account)) {
+        let mut account = self.account.clone();
+        change(&mut account);
+        self.scheduler.update(account, connect_nothing());
+    }
+
+    /// What `obtain` and `obtain_ticket` look for: the published token, unless it is dead.
+    fn live_token(&self) -> Option<(Rc<Secret>, ())> {
+        let token = self.published()?.token;
+        (!self.scheduler.is_dead(&token)).then(|| (Rc::new(token), ()))
+    }
+
+    fn tickets_requested(&self) -> usize {
+        self.upstream.tickets.lock().unwrap().len()
     }
 
     fn requested_at(&self) -> Vec<u64> {
@@ -269,12 +296,9 @@ fn a_client_without_a_token_waits_two_and_a_half_seconds_and_a_report_waits_ten(
 #[test]
 fn on_trouble_is_told_when_less_than_half_of_the_margin_is_left_and_when_it_is_over() {
     run(async |fixture| {
-        let told = fixture.dir.path().join("told");
-        let script = r#"echo "$WXTOKEN_TROUBLE $WXTOKEN_TROUBLE_LIFE" >> "$0""#.to_owned();
-        let args = vec!["-c".to_owned(), script, told.display().to_string()];
-        let hook = Hook::new(HookKind::OnTrouble, "sh".into(), args, Duration::from_secs(600));
-        let account = Account { on_trouble: Some(hook), ..fixture.account.clone() };
-        fixture.scheduler.update(account, connect_nothing());
+        let script = r#"echo "$WXTOKEN_TROUBLE $WXTOKEN_TROUBLE_LIFE" >> "$0""#;
+        let (hook, told) = fixture.hook(HookKind::OnTrouble, script);
+        fixture.update(|account| account.on_trouble = Some(hook));
         let told = || std::fs::read_to_string(&told).unwrap_or_default();
         let left = || fixture.published().unwrap().left(fixture.clock.now()).as_secs();
         fixture.scheduler.start();
@@ -298,5 +322,179 @@ fn on_trouble_is_told_when_less_than_half_of_the_margin_is_left_and_when_it_is_o
         let end = told();
         assert!(end.strip_prefix(&begin).is_some_and(|end| end.starts_with("end 7")), "{end}");
         assert_eq!(end.lines().count(), 2);
+    });
+}
+
+#[test]
+fn on_trouble_is_told_again_after_a_minute_if_it_has_failed() {
+    run(async |fixture| {
+        let (hook, told) = fixture.hook(HookKind::OnTrouble, r#"echo >> "$0"; exit 1"#);
+        fixture.update(|account| account.on_trouble = Some(hook));
+        let told = || std::fs::read_to_string(&told).map_or(0, |text| text.lines().count());
+        fixture.upstream.is_unreachable.store(true, Ordering::Relaxed);
+        fixture.scheduler.start();
+        let until_told = async |count| {
+            while told() < count {
+                fixture.pass(Duration::from_secs(1)).await;
+            }
+            fixture.clock.elapsed()
+        };
+        let (first, second) = (until_told(1).await, until_told(2).await);
+        // Requests that fail take some seconds of this time, too.
+        assert!((45..90).contains(&(second - first).as_secs()), "{first:?} {second:?}");
+        assert!(fixture.scheduler.status().trouble_hook.unwrap().failed_at.is_some());
+    });
+}
+
+#[test]
+fn on_change_runs_once_for_each_token_and_its_failure_stays_until_it_is_another() {
+    run(async |fixture| {
+        let script = r#"echo >> "$0"; [ ! -e "$0.fails" ]"#;
+        let (hook, ran) = fixture.hook(HookKind::OnChange, script);
+        let count = || std::fs::read_to_string(&ran).map_or(0, |text| text.lines().count());
+        let failed_at = || fixture.scheduler.status().hook.expect("a hook").failed_at;
+        fixture.update(|account| account.on_change = Some(hook.clone()));
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(2)).await;
+        assert_eq!((count(), failed_at()), (1, None));
+        std::fs::write(ran.with_extension("fails"), "").unwrap();
+        fixture.report().await.unwrap();
+        fixture.scheduler.idle().await;
+        assert_eq!(count(), 2);
+        let failed = failed_at().expect("a failure");
+        fixture.update(|account| account.on_change = Some(hook.clone()));
+        assert_eq!(failed_at(), Some(failed), "it is the same hook");
+        let (another, _) = fixture.hook(HookKind::OnChange, "true");
+        fixture.update(|account| account.on_change = Some(another));
+        assert_eq!(failed_at(), None);
+    });
+}
+
+#[test]
+fn a_change_during_on_change_is_followed_by_another_run_and_never_by_one_beside_it() {
+    run(async |fixture| {
+        let script = r#"echo >> "$0"; while [ ! -e "$0.go" ]; do sleep 0.01; done"#;
+        let (hook, ran) = fixture.hook(HookKind::OnChange, script);
+        let count = || std::fs::read_to_string(&ran).map_or(0, |text| text.lines().count());
+        fixture.update(|account| account.on_change = Some(hook));
+        let worker = &fixture.scheduler.worker;
+        let run = || worker.on_change.run(|| worker.settings(), &fixture.environment);
+        let mut first = pin!(run());
+        while count() == 0 {
+            let step = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
+            assert!(step.is_pending());
+            yield_now().await;
+        }
+        for _ in 0..3 {
+            run().await;
+        }
+        assert_eq!(count(), 1);
+        std::fs::write(ran.with_extension("go"), "").unwrap();
+        first.await;
+        assert_eq!(count(), 2);
+        run().await;
+        assert_eq!(count(), 3);
+    });
+}
+
+#[test]
+fn hooks_are_stopped_three_seconds_after_the_schedule() {
+    run(async |fixture| {
+        let flag = fixture.scheduler.worker.on_change.stop_flag();
+        fixture.scheduler.start();
+        fixture.scheduler.stop();
+        fixture.pass(Duration::from_secs(2)).await;
+        assert!(!flag.load(Ordering::Relaxed));
+        fixture.pass(Duration::from_secs(2)).await;
+        assert!(flag.load(Ordering::Relaxed));
+    });
+}
+
+#[test]
+fn no_more_jobs_and_hooks_run_at_once_than_there_are_descriptors_for() {
+    run(async |fixture| {
+        for (limit, expected) in [(100, 16), (16, 16), (3, 3), (0, 1)] {
+            let clock: Arc<dyn Clock> = Arc::new(fixture.clock.clone());
+            let environment = Environment::new(Arc::clone(&clock), Stores::new(clock));
+            environment.limit_jobs(limit);
+            assert_eq!(environment.job_slots.available_permits(), expected, "{limit}");
+            assert_eq!(environment.hook_slots.available_permits(), expected, "{limit}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_seems_to_have_a_dead_token_waits_for_what_wechat_says_of_it() {
+    run(async |fixture| {
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(2)).await;
+        let demand = TokenDemand::Verified(ClientIdentity::Local, Suspicion::AsksAgain);
+        let look = || fixture.live_token().map(|(token, ())| (Rc::clone(&token), token));
+        for (honoured, expected) in [(vec!["T0", "T1"], "T0"), (vec!["T1"], "T1")] {
+            *fixture.upstream.honoured.lock().unwrap() = honoured;
+            let found = fixture.scheduler.obtain(&demand, look).await.unwrap();
+            assert!(found.is(expected));
+            fixture.pass(Duration::from_secs(60)).await;
+        }
+    });
+}
+
+#[test]
+fn a_client_gets_a_ticket_and_the_token_that_it_is_requested_with() {
+    run(async |fixture| {
+        let kind = TicketType::parse("jsapi").unwrap();
+        let place = DocumentKind::Ticket(kind.clone());
+        let look =
+            || fixture.environment.stores.open(&fixture.account.location, &place, 0).last_known();
+        let unknown = fixture.scheduler.obtain_ticket(&kind, || fixture.live_token(), look).await;
+        assert!(unknown.is_err() && fixture.tickets_requested() == 0, "it is not configured");
+
+        fixture.update(|account| account.tickets = vec![kind.clone()]);
+        let ticket = fixture.scheduler.obtain_ticket(&kind, || fixture.live_token(), look).await;
+        assert!(ticket.unwrap().token.is("TICKET1"));
+        assert_eq!((fixture.requested_at().len(), fixture.tickets_requested()), (1, 1));
+    });
+}
+
+#[test]
+fn a_client_whose_time_is_over_has_no_ticket_requested() {
+    run(async |fixture| {
+        let kind = TicketType::parse("jsapi").unwrap();
+        fixture.update(|account| account.tickets = vec![kind.clone()]);
+        let since = fixture.clock.elapsed();
+        // The token comes when the client has waited long enough.
+        let look_for_token = || match fixture.clock.elapsed() - since < worker::MAX_WAIT {
+            true => None,
+            false => fixture.live_token(),
+        };
+        let mut waiting =
+            pin!(fixture.scheduler.obtain_ticket(&kind, look_for_token, || None::<()>));
+        let result = loop {
+            let step = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+            if let Poll::Ready(result) = step {
+                break result;
+            }
+            fixture.scheduler.idle().await;
+            fixture.clock.advance(Duration::from_millis(100));
+            yield_now().await;
+        };
+        assert!(result.is_err());
+        fixture.scheduler.idle().await;
+        assert_eq!((fixture.requested_at().len(), fixture.tickets_requested()), (1, 0));
+    });
+}
+
+#[test]
+fn no_ticket_is_requested_with_a_token_that_is_dead_and_cannot_be_replaced_yet() {
+    run(async |fixture| {
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(2)).await;
+        fixture.report().await.unwrap();
+        fixture.report().await.unwrap_err();
+        fixture.update(|account| account.tickets = vec![TicketType::parse("jsapi").unwrap()]);
+        fixture.pass(Duration::from_secs(5)).await;
+        assert_eq!(fixture.tickets_requested(), 0);
+        fixture.pass(Duration::from_secs(60)).await;
+        assert_eq!(fixture.tickets_requested(), 1);
     });
 }

@@ -37,7 +37,7 @@ use trouble::TroubleTeller;
 
 /// How long a client waits for a token or ticket. The most impatient SDK, co-wechat-api, gives up after 3 s, and several
 /// after 5 s; their exceptions show the URL, with the key in it.
-const MAX_WAIT: Duration = Duration::from_millis(2500);
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(2500);
 
 /// How long a client waits for what follows from its report: a probe and a request. Only clients that know wxtoken report.
 const MAX_WAIT_FOR_REPORT: Duration = Duration::from_secs(10);

@@ -1097,3 +1097,36 @@ fn a_refusal_that_was_seen_counts_for_more_than_an_older_verdict() {
         assert_eq!(sim.step(&demand, Some("T1")), Step::Serve, "one probe is for all before it");
     }
 }
+
+#[test]
+fn a_probe_that_finds_a_token_dead_costs_the_client_that_reported_it_nothing() {
+    let mut account = SimulatedAccount::on(Rules::Stable);
+    for n in 0..50 {
+        account.pass(secs(1));
+        let Step::Start(job) = account.report(&format!("T{n}")) else { panic!("no probe of T{n}") };
+        account.probe(job, Liveness::Dead);
+        account.end();
+    }
+}
+
+#[test]
+fn the_last_dead_token_is_forgotten_once_wechat_honours_it_and_only_then() {
+    let mut account = SimulatedAccount::on(Rules::Stable);
+    let now = account.now();
+    account.state.note_liveness(token("T0"), Liveness::Dead, now);
+    account.state.note_liveness(token("T1"), Liveness::Alive, now);
+    assert!(account.state.was_found_dead("T0"));
+    account.state.note_liveness(token("T0"), Liveness::Alive, now);
+    assert!(!account.state.was_found_dead("T0"));
+}
+
+#[test]
+fn a_report_that_has_no_token_replaced_costs_none_of_the_replacements() {
+    let mut account = SimulatedAccount::on(Rules::Stable);
+    let Step::Start(job) = account.report("T0") else { panic!("no probe") };
+    for _ in 0..50 {
+        account.run(job.clone(), JobReport::default());
+    }
+    let now = account.now();
+    assert!(account.state.renewal_quota.check(now).is_ok());
+}
