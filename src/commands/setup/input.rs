@@ -42,8 +42,9 @@ texts! {
         "Give the AppSecret alone: there is more than one line.",
         "请只输入 AppSecret：内容不止一行。";
     SECRET_OF_APP =
-        "Add --work: this has the form of the secret of a WeCom app.",
-        "请加上 --work：这像是企业微信应用的 Secret。";
+        "Add --work if this is the Secret of a WeCom app, or give the AppSecret, which has 32 characters: this has 43, as an \
+         EncodingAESKey has, too.",
+        "请输入 32 位的 AppSecret；若这是企业微信应用的 Secret，请加上 --work：所输入内容为 43 位，也可能是 EncodingAESKey。";
     SECRET_OF_ACCOUNT =
         "Take the Secret of the app, or leave --work out: this has the form of the AppSecret of an official account or a mini \
          program.",
@@ -54,6 +55,12 @@ texts! {
     OTHER_CHARACTERS =
         "Copy it again: a Secret has letters, digits, - and _ alone; this has others.",
         "请重新复制：Secret 只含字母、数字、- 和 _，所输入内容含有其他字符。";
+    AROUND_APPID =
+        "Give the AppID alone: other characters are around it, such as its name, quotation marks or a comma.",
+        "请只填写 AppID：前后还有名称、引号或逗号等其他内容。";
+    AROUND_SECRET =
+        "Give the AppSecret alone: other characters are around it, such as its name, quotation marks or a comma.",
+        "请只输入 AppSecret：前后还有名称、引号或逗号等其他内容。";
     QUOTES =
         "Leave the quotation marks out: they do not belong to it.",
         "请去掉引号：引号不属于其内容。";
@@ -83,6 +90,9 @@ pub(super) fn appid(typed: &str, api: Api) -> Result<String, String> {
     if log::may_hold_secret(text) {
         return Err(SECRET_AS_APPID.to_owned());
     }
+    if is_among_others(text, |word| is_appid(word) || is_corp_id(word)) {
+        return Err(AROUND_APPID.to_owned());
+    }
     if let Some(problem) = common_problem(text) {
         return Err(problem.to_owned());
     }
@@ -106,15 +116,32 @@ fn is_appid(text: &str) -> bool {
     text.len() == APPID && text.strip_prefix("wx").is_some_and(|rest| rest.bytes().all(is_hex))
 }
 
+/// Whether a text has the length of a corp's ID, and begins like one.
+fn is_corp_id(text: &str) -> bool {
+    text.len() == APPID && text.starts_with("ww")
+}
+
+/// Whether one word of a text is what is looked for, and the text has more than that word.
+fn is_among_others(text: &str, is_it: impl Fn(&str) -> bool) -> bool {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    !is_it(text) && text.split(|c| !is_of_word(c)).any(is_it)
+}
+
 /// Checks an AppSecret, of which blanks, line ends and a byte order mark around it are removed. The error is what to do.
 pub(super) fn secret(typed: &[u8], api: Api) -> Result<Secret, String> {
     let text = Zeroizing::new(String::from_utf8_lossy(typed).into_owned());
     let text = without_margin(&text);
     let length = text.chars().count();
     let is_of_corp = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_secret = |word: &str| match api.platform() {
+        Platform::Official => {
+            word.len() == APPSECRET && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+        }
+        Platform::Work => word.len() == CORPSECRET,
+    };
     let problem = if text.is_empty() {
         NOTHING.to_owned()
-    } else if is_appid(text) || (text.starts_with("ww") && length == APPID) {
+    } else if is_appid(text) || is_corp_id(text) {
         APPID_AS_SECRET.to_owned()
     } else if client_key::has_form_of_key(text) {
         KEY_AS_SECRET.to_owned()
@@ -122,6 +149,8 @@ pub(super) fn secret(typed: &[u8], api: Api) -> Result<Secret, String> {
         STARS.to_owned()
     } else if text.contains(['\n', '\r']) {
         LINES.to_owned()
+    } else if is_among_others(text, is_secret) {
+        AROUND_SECRET.to_owned()
     } else if let Some(problem) = common_problem(text) {
         problem.to_owned()
     } else {
@@ -189,6 +218,8 @@ mod tests {
             ("ｗｘ0123456789abcdef", Api::Stable, "input method"),
             ("gh_0123456789ab", Api::Stable, "original ID"),
             ("wx0123456789abcde", Api::Stable, "this has 17 characters"),
+            ("AppID: wx0123456789abcdef", Api::Stable, "Give the AppID alone"),
+            ("企业ID：ww0123456789abcdef", Api::Work, "Give the AppID alone"),
             ("WX0123456789ABCDEF", Api::Stable, "small letters"),
             ("", Api::Stable, "this has 0 characters"),
             ("shop", Api::Work, "begins with ww"),
@@ -224,11 +255,16 @@ mod tests {
             (&full_width, Api::Stable, "input method"),
             (&two_lines, Api::Stable, "more than one line"),
             (&SECRET[1..], Api::Stable, "this has 31 characters, and an AppSecret has 32"),
-            (&named, Api::Stable, "this has 42 characters"),
+            (&named, Api::Stable, "Give the AppSecret alone"),
+            (&format!("AppSecret(小程序密钥) {SECRET}"), Api::Stable, "Give the AppSecret alone"),
+            (&format!("{SECRET}。"), Api::Stable, "Give the AppSecret alone"),
+            (&format!("Secret: {CORP_SECRET}"), Api::Work, "Give the AppSecret alone"),
+            (&format!("{SECRET}0"), Api::Stable, "Copy it again: this has 33 characters"),
             (&SECRET.replace('e', "g"), Api::Stable, "a to f"),
             ("5ec2e75ec2 e75ec2e75ec2e75ec2e75e", Api::Stable, "blanks"),
             ("5ec2************************e75e", Api::Stable, "stars"),
             (CORP_SECRET, Api::Stable, "Add --work"),
+            (CORP_SECRET, Api::Stable, "EncodingAESKey"),
             (SECRET, Api::Work, "leave --work out"),
             (&format!("wxk_{}", "A".repeat(43)), Api::Stable, "key of a client"),
             (&CORP_SECRET.replace('_', "+"), Api::Work, "this has others"),

@@ -72,12 +72,12 @@ messages! {
     }
 
     WRONG_APPID<1> {
-        "Copy it whole.", "an AppID is wx and 16 small letters and digits, like wx0123456789abcdef; this has {0} characters";
-        "请完整复制。", "AppID 由 wx 和 16 位小写字母、数字组成，如 wx0123456789abcdef；所填内容为 {0} 个字符";
+        "Copy it again.", "an AppID is wx and 16 small letters and digits, like wx0123456789abcdef; this has {0} characters";
+        "请重新复制。", "AppID 由 wx 和 16 位小写字母、数字组成，如 wx0123456789abcdef；所填内容为 {0} 个字符";
     }
     WRONG_LENGTH<2> {
-        "Copy it whole.", "this has {0} characters, and an AppSecret has {1}";
-        "请完整复制。", "AppSecret 应为 {1} 个字符，所输入内容为 {0} 个";
+        "Copy it again.", "this has {0} characters, and an AppSecret has {1}";
+        "请重新复制。", "AppSecret 应为 {1} 个字符，所输入内容为 {0} 个";
     }
 
     // The host.
