@@ -1,11 +1,12 @@
 //! `wxtoken setup`, on a directory that stands for `/`, with a systemctl and a crontab that note what they are told. On a real
 //! system `.ci/systemd` runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -369,6 +370,47 @@ fn what_fails_half_way_is_said_and_can_be_run_again() {
     assert!(machine.wechat.is_alive(&machine.token("default")));
 }
 
+/// By SIGKILL as each of its directories is made, and before and after each of its files gets its name.
+#[needs(strace)]
+#[test]
+fn killed_at_any_step_it_leaves_whole_files_and_secrets_for_their_owner_alone_and_can_be_run_again()
+{
+    let machine = Machine::with_systemd();
+    let config_dir = machine.path("etc/wxtoken");
+    let mut left = BTreeSet::new();
+    for (calls, count) in [("mkdir,mkdirat", 2), ("rename,renameat,renameat2", 6)] {
+        for nth in 1..=count {
+            let mut setup = machine.command(&[APPID]);
+            setup.args(["--secret-file", "-"]);
+            let fault = format!("inject={calls}:signal=KILL:when={nth}");
+            let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &fault];
+            let killed = with_input(wrapped(&strace, &setup), SECRET);
+            assert_eq!(killed.status.signal(), Some(9), "{fault}: {killed:?}");
+            for (path, content) in machine.files() {
+                let holds_secret = content.windows(SECRET.len()).any(|it| it == SECRET.as_bytes());
+                let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+                assert!(!holds_secret || mode == 0o600, "{fault}: {mode:o} {}", path.display());
+                let is_kept = path.starts_with(&config_dir) && path.is_file();
+                left.extend(is_kept.then(|| path.file_name().unwrap().to_owned()));
+            }
+            machine.set_up(&[APPID], SECRET).exits(0);
+            assert!(machine.wechat.is_alive(&machine.token("default")), "{fault}");
+            let config = machine.config();
+            assert!(
+                config.contains("[account.default]\nappid = \"wx0123456789abcdef\"\n"),
+                "{fault}: {config}"
+            );
+            let names: Vec<_> = fs::read_dir(&config_dir).unwrap().map(Result::unwrap).collect();
+            assert_eq!(names.len(), 3, "{fault}: nothing but config, lock and secrets: {names:?}");
+            fs::remove_dir_all(&config_dir).unwrap();
+        }
+    }
+    // The faults were at steps that differ.
+    for name in [".default.secret.tmp", "default.secret", ".wxtoken.toml.tmp"] {
+        assert!(left.contains(OsStr::new(name)), "{name}: {left:?}");
+    }
+}
+
 #[test]
 fn what_people_type_wrongly_is_named_and_never_repeated() {
     let machine = Machine::with_systemd();
@@ -380,6 +422,8 @@ fn what_people_type_wrongly_is_named_and_never_repeated() {
         (&[APPID], &quoted, "quotation marks"),
         (&[APPID], "", "there is no AppSecret"),
         (&[APPID], &SECRET[..31], "31 characters"),
+        (&[APPID], &format!("AppSecret: {SECRET}"), "Give the AppSecret alone"),
+        (&["AppID:wx0123456789abcdef"], SECRET, "Give the AppID alone"),
         (&["ｗｘ0123456789abcdef"], SECRET, "input method"),
         (&["wx0123456789 abcdef"], SECRET, "blanks"),
         (&[CORP], CORP_SECRET, "Add --work"),
