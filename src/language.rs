@@ -28,6 +28,9 @@ const MARKS: [char; 3] = ['\u{E000}', '\u{E001}', '\u{E002}'];
 /// Marks around what to do, which a message says first. No reader sees them.
 pub(crate) const ACTION_MARKS: [char; 2] = ['\u{E003}', '\u{E004}'];
 
+/// Marks around a command to paste, which a terminal gets on a line of its own. No reader sees them.
+pub(crate) const COMMAND_MARKS: [char; 2] = ['\u{E005}', '\u{E006}'];
+
 static OF_PROCESS: OnceLock<Language> = OnceLock::new();
 
 /// Sets the language of what this process writes to its terminal and its log. A second call changes nothing.
@@ -65,9 +68,10 @@ pub(crate) const fn end_alike(english: &str, chinese: &str) -> bool {
 /// The byte that each of the marks begins with in UTF-8.
 const FIRST_BYTE_OF_MARKS: u8 = 0xee;
 
-/// Whether a text has a passage of [`in_both`], or an action that is marked.
+/// Whether a text has a passage of [`in_both`], or an action or a command that is marked.
 pub(crate) fn is_unresolved(text: &str) -> bool {
-    may_be_unresolved(text.as_bytes()) && text.contains([MARKS[0], ACTION_MARKS[0]])
+    let begins = [MARKS[0], ACTION_MARKS[0], COMMAND_MARKS[0]];
+    may_be_unresolved(text.as_bytes()) && text.contains(begins)
 }
 
 /// Whether these bytes may be such a text. Few are, and each answer of a server is looked at: a single byte is found in a
@@ -80,17 +84,27 @@ impl Language {
     /// Returns a text with each passage of [`in_both`] in this language, or in both in a row.
     pub(crate) fn resolve(self, text: &str) -> Cow<'_, str> {
         match is_unresolved(text) {
-            true => Cow::Owned(self.resolved(text, false)),
+            true => Cow::Owned(self.resolved(text, &[])),
             false => Cow::Borrowed(text),
         }
     }
 
-    /// The same, and the marks of actions stay.
+    /// The same, and the marks of actions and of commands stay.
     pub(crate) fn resolve_marked(self, text: &str) -> String {
-        self.resolved(text, true)
+        self.resolved(text, &[ACTION_MARKS, COMMAND_MARKS])
     }
 
-    fn resolved(self, text: &str, keeps_actions: bool) -> String {
+    /// The same, and only the marks of commands stay.
+    pub(crate) fn resolve_with_commands(self, text: &str) -> String {
+        self.resolved(text, &[COMMAND_MARKS])
+    }
+
+    /// Returns the text in this language, with those marks that are `kept`.
+    fn resolved(self, text: &str, kept: &[[char; 2]]) -> String {
+        let is_dropped = |c| {
+            let mut dropped = [ACTION_MARKS, COMMAND_MARKS].into_iter();
+            dropped.any(|marks| marks.contains(&c) && !kept.contains(&marks))
+        };
         let [begin, middle, end] = MARKS;
         let mut resolved = String::with_capacity(text.len());
         // Of each passage around: whether its Chinese has begun.
@@ -107,7 +121,7 @@ impl Language {
                 around.push(true);
             } else if c == end {
                 around.pop();
-            } else if (keeps_actions || !ACTION_MARKS.contains(&c)) && self.shows(&around) {
+            } else if !is_dropped(c) && self.shows(&around) {
                 resolved.push(c);
             }
         }

@@ -114,6 +114,7 @@ const NOTHING_TO_DO: &str = "Nothing to do 无须处理: ";
 
 /// Returns what to do and what happened in the form in which they are printed, so that a search finds them.
 fn as_printed((action, what): Remedy, stop: char, colon: &str) -> String {
+    let action = &*Language::English.resolve(action); // Without the marks of commands.
     match action.strip_suffix(stop) {
         _ if what.is_empty() => action.to_owned(),
         Some(action) => format!("{action}{colon}{what}"),

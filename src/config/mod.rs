@@ -146,6 +146,7 @@ impl<'a> Config<'a> {
 
     /// Returns the permissions of published documents.
     pub(crate) fn mode(&self, flag: Option<u32>) -> u32 {
+        flag.into_iter().for_each(command::set_mode);
         flag.or(self.file.mode).unwrap_or(DEFAULT_MODE)
     }
 

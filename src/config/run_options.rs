@@ -56,9 +56,9 @@ impl Config<'_> {
         let mut to_fill_in = Vec::new();
         if !has_config && given.appid.is_none() {
             to_fill_in.push("--appid APPID");
-            if secret_file.is_none() && secret_variable.is_none() {
-                to_fill_in.push("--secret-file FILE");
-            }
+        }
+        if !has_config && secret_file.is_none() && secret_variable.is_none() {
+            to_fill_in.push("--secret-file FILE");
         }
         let set = |(flag, value): (&'static str, Option<String>)| value.map(|value| (flag, value));
         RunOptions {

@@ -1,9 +1,15 @@
 //! Commands that messages print. They repeat the options, the config and the variables of this run, so that they do the same
 //! where they are pasted.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::language::COMMAND_MARKS;
+
 static OF_PROCESS: OnceLock<RunOptions> = OnceLock::new();
+
+/// The mode that this run was told to give documents, in octal. Another one would lock their readers out.
+static MODE: OnceLock<String> = OnceLock::new();
 
 /// What of this run a further command has to repeat. Holds no secret.
 #[derive(Debug, Default)]
@@ -27,19 +33,38 @@ pub(crate) fn set(options: RunOptions) {
     let _ = OF_PROCESS.set(options);
 }
 
-/// Returns a command about an account of this run, or about all: `verb` with the flags `more`.
-pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> String {
-    match OF_PROCESS.get() {
-        Some(options) => options.command(verb, account, more),
-        None => RunOptions { has_config: account != Some("default"), ..RunOptions::default() }
-            .command(verb, account, more),
-    }
+/// Sets the mode that commands repeat. A second call changes nothing.
+pub(crate) fn set_mode(mode: u32) {
+    let _ = MODE.set(format!("{mode:04o}"));
 }
 
-/// Returns the command that reports the published token of an account as rejected.
+/// Returns a command about an account of this run, or about all: `verb` with the flags `more`. It is marked as a command.
+pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> String {
+    marked(&unmarked(verb, account, more))
+}
+
+/// Returns the command that reports the published token of an account as rejected. It is marked as a command.
 pub(crate) fn report_rejected(account: Option<&str>) -> String {
-    let get = command("get", account, &["-r"]);
-    format!("{get} | {}", command("fetch", account, &["--rejected", "-"]))
+    let get = unmarked("get", account, &["-r"]);
+    marked(&format!("{get} | {}", unmarked("fetch", account, &["--rejected", "-"])))
+}
+
+/// Marks a text as a command to paste.
+pub(crate) fn marked(command: &str) -> String {
+    let [begin, end] = COMMAND_MARKS;
+    format!("{begin}{command}{end}")
+}
+
+fn unmarked(verb: &str, account: Option<&str>, more: &[&str]) -> String {
+    let mut more = more.to_vec();
+    if let (Some(mode), "fetch") = (MODE.get(), verb) {
+        more.extend(["--mode", mode]);
+    }
+    match OF_PROCESS.get() {
+        Some(options) => options.command(verb, account, &more),
+        None => RunOptions { has_config: account != Some("default"), ..RunOptions::default() }
+            .command(verb, account, &more),
+    }
 }
 
 impl RunOptions {
@@ -68,6 +93,12 @@ impl RunOptions {
         words.extend(account.filter(|_| self.has_config).map(quoted));
         words.join(" ")
     }
+}
+
+/// Returns a path as sh(1) takes it, in whatever directory it is pasted.
+pub(crate) fn quoted_path(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    quoted(&absolute.as_deref().unwrap_or(path).display().to_string())
 }
 
 /// Returns a word as sh(1) takes it.

@@ -1,6 +1,7 @@
 //! The findings of a check as text and as JSON. Text is printed as the findings come, account after account in the config's
 //! order; what several accounts share is told once.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::check::{Finding, Verdict};
 use crate::commands::output;
-use crate::commands::output::terminal::{padded, wrapped};
+use crate::commands::output::terminal::{Line, columns, laid_out, padded, wrapped};
 use crate::language::{Language, is_unresolved};
 use crate::log::{printable, without_secrets};
 
@@ -104,10 +105,7 @@ impl<'a> Report<'a> {
             // A run from cron that finds nothing prints nothing.
             if has_shown || !style.only_problems {
                 let gap = if style.width.is_some() && has_shown { "\n" } else { "" };
-                print(&format!(
-                    "{gap}{}\n",
-                    conclusion(accounts, &state.accounts, style.language)
-                ))?;
+                print(&(gap.to_owned() + &ending(accounts, &state.accounts, style)))?;
             }
         }
         Ok(state.accounts.into_iter().map(|it| it.findings).collect())
@@ -174,14 +172,16 @@ impl<'a> Report<'a> {
         let (on, off) = if style.has_colours { (colour, output::RESET) } else { ("", "") };
         let what_in = |language: Language| match earlier {
             Some(name) => language.text(format!("the same as {name}"), format!("与 {name} 相同")),
-            None => printable(&without_secrets(&language.resolve(what)), MAX_WHAT),
+            None => language.resolve_with_commands(what),
         };
+        let shown = |text: &str| printable(&without_secrets(text), MAX_WHAT);
         let remedy = remedy.as_ref().filter(|_| earlier.is_none());
         let Some(width) = style.width else {
             let name_width = self.accounts.iter().map(|it| it.len()).max().unwrap_or_default();
             let name = self.accounts[account];
-            let what = what_in(style.language);
+            let what = shown(&style.language.resolve(&what_in(style.language)));
             let remedy = remedy.map(|[english, chinese]| style.language.text(english, chinese));
+            let remedy = remedy.map(|it| style.language.resolve(&it).into_owned());
             let ends = what.ends_with(['.', '。', '?', '？']);
             let stop = match style.language {
                 Language::Chinese if ends => "",
@@ -207,15 +207,29 @@ impl<'a> Report<'a> {
         for language in languages {
             let what = what_in(*language);
             if said.as_ref() != Some(&what) {
-                lines.extend(wrapped(&what, room));
+                lines.extend(laid_out(&what, room, shown));
             }
             said = Some(what);
             let remedy = remedy.map(|[english, chinese]| language.text(english, chinese));
-            let remedy = remedy.map(|it| wrapped(&it, room.saturating_sub(2))).unwrap_or_default();
+            let remedy = remedy.map(|it| laid_out(&it, room.saturating_sub(2), str::to_owned));
             let sign = |at| if at == 0 { "→ " } else { "  " };
-            lines.extend(remedy.iter().enumerate().map(|(at, it)| format!("{}{it}", sign(at))));
+            lines.extend(remedy.into_iter().flatten().enumerate().map(|(at, line)| match line {
+                Line::Text(text) => Line::Text(format!("{}{text}", sign(at))),
+                Line::Command(command) => Line::Command(command),
+            }));
         }
-        head + &lines.join(&format!("\n{margin}")) + "\n"
+        let mut entry = head;
+        for (at, line) in lines.iter().enumerate() {
+            entry += if at == 0 { "" } else { "\n" };
+            match line {
+                Line::Text(text) if at == 0 => entry += text,
+                Line::Command(command) if columns(command) > room => entry += command,
+                Line::Text(text) | Line::Command(text) => {
+                    entry.extend([margin.as_str(), text.as_str()])
+                }
+            }
+        }
+        entry + "\n"
     }
 }
 
@@ -226,6 +240,20 @@ fn is_same(one: &Finding, other: &Finding) -> bool {
         (finding.about, finding.verdict, what, finding.remedy.as_ref())
     }
     cause(one) == cause(other)
+}
+
+/// Returns the last line; on a terminal as many as its width needs, with those of each language apart.
+fn ending(names: &[&str], accounts: &[AccountFindings], style: TextStyle) -> String {
+    let conclusion = |language| conclusion(names, accounts, language);
+    let lines = match (style.width, style.language) {
+        (None, language) => vec![conclusion(language)],
+        (Some(width), Language::Both) => [Language::English, Language::Chinese]
+            .into_iter()
+            .flat_map(|language| wrapped(&conclusion(language), width))
+            .collect(),
+        (Some(width), language) => wrapped(&conclusion(language), width),
+    };
+    lines.join("\n") + "\n"
 }
 
 /// Returns the last line: how many problems there are, and which accounts have them.
@@ -296,9 +324,9 @@ struct FindingJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     what_zh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'a str>,
+    remedy: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy_zh: Option<&'a str>,
+    remedy_zh: Option<Cow<'a, str>>,
     /// The exit status of a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<u8>,
@@ -307,7 +335,9 @@ struct FindingJson<'a> {
 impl<'a> FindingJson<'a> {
     fn new(finding: &'a Finding) -> FindingJson<'a> {
         let [remedy, remedy_zh] = match &finding.remedy {
-            Some([english, chinese]) => [Some(english.as_str()), Some(chinese.as_str())],
+            Some([english, chinese]) => {
+                [Some(Language::English.resolve(english)), Some(Language::Chinese.resolve(chinese))]
+            }
             None => [None, None],
         };
         let what = |it: Language| printable(&without_secrets(&it.resolve(&finding.what)), MAX_WHAT);
@@ -456,7 +486,7 @@ mod tests {
                 "{text}"
             );
             let findings = text.split("\n\n").next().unwrap();
-            let widest = findings.lines().map(output::terminal::columns).max().unwrap();
+            let widest = findings.lines().map(columns).max().unwrap();
             assert!(widest <= width, "{text}");
         }
     }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use rustix::termios::tcgetwinsize;
 
+use crate::language::COMMAND_MARKS;
 use crate::log::{USUAL_WIDTH, columns_of, pieces};
 
 /// Returns the width of the terminal at stdout, in columns; `None` if stdout is no terminal.
@@ -74,9 +75,76 @@ pub(in crate::commands) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// A line on a terminal.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::commands) enum Line {
+    Text(String),
+    /// A command to paste, whole: a break in it would run its first part by itself.
+    Command(String),
+}
+
+/// Breaks a text into lines of up to `width` columns. A command that is marked in it has a line of its own, however long.
+/// `shown` makes each part of the text fit to be printed.
+pub(in crate::commands) fn laid_out(
+    text: &str,
+    width: usize,
+    shown: impl Fn(&str) -> String,
+) -> Vec<Line> {
+    let parts: Vec<_> = text.split(COMMAND_MARKS).map(shown).collect();
+    let is_mark = |c: char| "，；。、）,;.) ".contains(c);
+    let mut lines = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let is_last = at + 2 == parts.len() - 1;
+        match (at % 2, parts.get(at + 2)) {
+            (1, _) => lines.push(Line::Command(part.clone())),
+            // Nothing but the end of a parenthesis follows the command.
+            (_, Some(rest))
+                if is_last && rest.ends_with([')', '）']) && rest.chars().all(is_mark) =>
+            {
+                let part = format!("{}↓{rest}", part.trim_start_matches(is_mark));
+                lines.extend(wrapped(&part, width).into_iter().map(Line::Text));
+                lines.push(Line::Command(parts[at + 1].clone()));
+                break;
+            }
+            _ => {
+                let part = if at == 0 { part } else { part.trim_start_matches(is_mark) };
+                if !part.trim().is_empty() || parts.len() == 1 {
+                    lines.extend(wrapped(part.trim_end(), width).into_iter().map(Line::Text));
+                }
+            }
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_stays_whole_and_has_a_line_of_its_own() {
+        let laid_out = |text: &str| {
+            let text = text.replace('<', "\u{E005}").replace('>', "\u{E006}");
+            let lines = laid_out(&text, 10, str::to_owned).into_iter();
+            lines
+                .map(|line| match line {
+                    Line::Text(text) => text,
+                    Line::Command(command) => format!("$ {command}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(laid_out("no command here"), ["no command", "here"]);
+        assert_eq!(laid_out(""), [""]);
+        assert_eq!(
+            laid_out("Run <wxtoken fetch --force>, then <wxtoken get -r | wc>."),
+            ["Run", "$ wxtoken fetch --force", "then", "$ wxtoken get -r | wc"]
+        );
+        assert_eq!(laid_out("请执行 <a b>。"), ["请执行", "$ a b"]);
+        assert_eq!(
+            laid_out("no (at once: <a b c d e f g>)"),
+            ["no (at", "once: ↓)", "$ a b c d e f g"]
+        );
+    }
 
     #[test]
     fn chinese_takes_two_columns() {

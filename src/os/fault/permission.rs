@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 
 use super::Doing;
 use crate::message::action;
+use crate::message::command::{marked, quoted_path};
 
 /// What is read at most of `/etc/passwd` and `/etc/group`.
 const MAX_NAMES: u64 = 1024 * 1024; // bytes
@@ -66,15 +67,15 @@ fn barrier(path: &Path, doing: Doing) -> Option<Barrier> {
 /// Returns what to do about a barrier before this user, marked.
 fn about(barrier: &Barrier, user: u32) -> String {
     let Barrier { path, owner, group, mode, missing } = barrier;
-    let path = path.display();
     if *owner == user {
         let letter = [(4, 'r'), (2, 'w'), (1, 'x')].into_iter().find(|(bit, _)| bit == missing);
         let letter = letter.map_or('x', |(_, letter)| letter);
-        let command = format!("chmod u+{letter} {path}");
+        let command = marked(&format!("chmod u+{letter} {}", quoted_path(path)));
         return action(format!("Run {command}."), format!("请执行 {command}。"));
     }
     let name = |id| name_of("/etc/passwd", id);
     let (owner, user) = (name(*owner), name(user));
+    let path = path.display();
     match mode & (missing << 3) != 0 && *group != ROOT {
         true => {
             let group = name_of("/etc/group", *group);

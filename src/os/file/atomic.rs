@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::language::in_both;
 use crate::message::cannot;
+use crate::message::command::quoted_path;
 use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::File;
@@ -434,7 +435,7 @@ fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
         it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
         _ => return Ok(()),
     };
-    bail!(ATTRIBUTE.with([&path.display(), &flag, &what]))
+    bail!(ATTRIBUTE.with([&quoted_path(path), &flag, &what]))
 }
 
 #[cfg(test)]

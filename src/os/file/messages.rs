@@ -29,8 +29,9 @@ messages! {
         "{0} belongs to another user, in a sticky directory: it cannot be replaced";
         "请以其属主身份运行，或使用单独的目录。", "{0} 属于其他用户，且目录带 sticky 位，无法替换";
     }
+    /// Its commands are between the marks of `language::COMMAND_MARKS`.
     ATTRIBUTE<3> {
-        "See lsattr -d {0}, and run chattr -{1} {0}.", "{0} is {2}, so that nothing can be replaced";
-        "请先执行 chattr -{1} {0}。", "{0} 带有 chattr +{1} 属性（{2}），无法替换文件";
+        "See \u{E005}lsattr -d {0}\u{E006}, and run \u{E005}chattr -{1} {0}\u{E006}.", "{0} is {2}, so that nothing can be replaced";
+        "请先执行 \u{E005}chattr -{1} {0}\u{E006}。", "{0} 带有 chattr +{1} 属性（{2}），无法替换文件";
     }
 }

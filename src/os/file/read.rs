@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use crate::message::command::quoted;
+use crate::message::command::quoted_path;
 use crate::message::{cannot, messages};
 use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
@@ -77,6 +77,7 @@ impl ReadError {
     }
 }
 
+// Commands to paste are between the marks of `language::COMMAND_MARKS`.
 messages! {
     NOT_REGULAR<0> {
         "Give a plain file.", "it is not a regular file";
@@ -87,8 +88,8 @@ messages! {
         "请使用普通文件。", "不是普通文件，无法重复读取";
     }
     FOREIGN<3> {
-        "Run chown root {2}; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
-        "请执行 chown root {2}；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
+        "Run \u{E005}chown root {2}\u{E006}; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
+        "请执行 \u{E005}chown root {2}\u{E006}；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
     }
     PLANTED<1> {
         "Use a directory of its own.",
@@ -96,12 +97,12 @@ messages! {
         "请使用单独的目录。", "属于用户 {0}，且所在目录任何用户可写，可能是他人放入的";
     }
     OPEN_TO_OTHERS<3> {
-        "Run chmod {1} {2}.", "it is open to others: mode {0}, expected {1}";
-        "请执行 chmod {1} {2}。", "其他用户可读：权限 {0}，应为 {1}";
+        "Run \u{E005}chmod {1} {2}\u{E006}.", "it is open to others: mode {0}, expected {1}";
+        "请执行 \u{E005}chmod {1} {2}\u{E006}。", "其他用户可读：权限 {0}，应为 {1}";
     }
     WRITABLE_BY_OTHERS<2> {
-        "Run chmod go-w {1}.", "it can be written by others: mode {0}";
-        "请执行 chmod go-w {1}。", "其他用户可写：权限 {0}";
+        "Run \u{E005}chmod go-w {1}\u{E006}.", "it can be written by others: mode {0}";
+        "请执行 \u{E005}chmod go-w {1}\u{E006}。", "其他用户可写：权限 {0}";
     }
     /// Containers without a mark are known by the variable.
     OPEN_ON_READ_ONLY_MOUNT<1> {
@@ -156,7 +157,7 @@ impl std::error::Error for ReadError {}
 
 /// Describes a file whose mode gives others more than `protection` allows, and what to do.
 fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
-    let (shown, path) = (format!("{mode:04o}"), quoted(&path.display().to_string()));
+    let (shown, path) = (format!("{mode:04o}"), quoted_path(path));
     let expected = match protection {
         _ if is_mount_read_only => return OPEN_ON_READ_ONLY_MOUNT.with([&shown]),
         Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown, &path]),
@@ -170,7 +171,7 @@ fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: b
 fn foreign(path: &Path, owner: u32) -> String {
     let user = geteuid().as_raw();
     let expected = if user == 0 { "root".to_owned() } else { format!("root or user {user}") };
-    FOREIGN.with([&owner, &expected, &quoted(&path.display().to_string())])
+    FOREIGN.with([&owner, &expected, &quoted_path(path)])
 }
 
 /// A regular file that is open for reading and has met its conditions.

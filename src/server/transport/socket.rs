@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::tls::TlsServerStream;
 use crate::log;
+use crate::message::command::quoted;
 use crate::message::{cannot, messages};
 use crate::model::address::listen::Listen;
 use crate::os::fault::{Doing, address_in_use, explain};
@@ -201,7 +202,7 @@ fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
         Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(dir.remove(name)?),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         // After any other error a process may still be listening.
-        Ok(_) | Err(_) => anyhow::bail!(IN_USE.with([&path.display()])),
+        Ok(_) | Err(_) => anyhow::bail!(IN_USE.with([&quoted(&path.display().to_string())])),
     }
 }
 

@@ -228,7 +228,9 @@ fn on_a_terminal_the_full_demo_waits_for_the_reader_before_each_further_step() {
     stdout.read_to_string(&mut shown).unwrap();
     assert!(child.wait().unwrap().success(), "{shown}");
     assert!(shown.contains("That is all."), "{shown}");
-    assert!(shown.lines().all(|line| columns(line) <= 80), "{shown}");
+    // A command that check says to run is not broken, so that it can be pasted.
+    let fits = |line: &str| columns(line) <= 80 || line.contains("wxtoken fetch --force --config");
+    assert!(shown.lines().all(fits), "{shown}");
 }
 
 #[test]

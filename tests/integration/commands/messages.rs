@@ -1,6 +1,10 @@
 //! What messages promise: they are short, and the commands in them work where they are pasted.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+
+use needs::needs;
 
 use serde_json::Value;
 
@@ -150,6 +154,72 @@ fn a_command_in_a_message_does_the_same_wherever_it_is_pasted() {
     wechat.fault("none");
     paste(between(&refused, "at once: ", ")")).exits(0);
     assert!(wechat.is_alive(&sandbox.token()));
+}
+
+/// Returns a command as [`by_variables`] does, for files in a directory with a blank in its name, which is made.
+fn by_variables_with_blank(sandbox: &Sandbox, wechat: &WeChat, args: &[&str]) -> Command {
+    std::fs::create_dir_all(sandbox.path("my shop")).unwrap();
+    if !sandbox.path("my shop/secret").exists() {
+        write_with_mode(&sandbox.path("my shop/secret"), SECRET, 0o600);
+    }
+    let mut command = by_variables(sandbox, wechat, args);
+    command.env("WXTOKEN_DIR", "my shop/state").env("WXTOKEN_SECRET_FILE", "my shop/secret");
+    command
+}
+
+#[needs(script)]
+#[test]
+fn on_a_terminal_a_command_is_one_line_that_works_where_it_is_pasted() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let command = |args: &[&str]| by_variables_with_blank(&sandbox, &wechat, args);
+    Run::new(command(&["fetch"])).exits(0);
+    for language in ["en", "zh", "both"] {
+        wechat.kill_tokens();
+        let mut check = command(&["check"]);
+        check.env("WXTOKEN_LANG", language);
+        let mut terminal = on_terminal(&check);
+        terminal.current_dir(sandbox.path(""));
+        let shown = Run::new(terminal).exits(3).stdout;
+        let report = shown.lines().find(|line| line.contains(" get -r ")).expect(&shown);
+        paste(report.trim()).exits(0).mentions(&["replaced"]);
+        let others = shown.lines().filter(|line| !line.contains("--dir"));
+        others.for_each(|line| assert!(columns(line) <= 80, "{shown}"));
+    }
+}
+
+#[test]
+fn a_command_about_a_file_works_wherever_it_is_pasted() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let run = |args: &[&str]| Run::new(by_variables_with_blank(&sandbox, &wechat, args));
+    run(&["fetch"]).exits(0);
+    let secret = sandbox.path("my shop/secret");
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    let open = run(&["fetch"]).exits(2).stderr;
+    paste(between(&open, "fetch: Run ", ": cannot read")).exits(0).silent();
+    run(&["fetch"]).exits(0);
+}
+
+#[test]
+fn a_command_gives_documents_the_mode_of_this_run() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let run = |args: &[&str]| Run::new(by_variables(&sandbox, &wechat, args));
+    run(&["fetch", "--mode", "0640"]).exits(0);
+    let alive = sandbox.token();
+    let kept = run(&["fetch", "--mode", "0640", "--rejected", &alive]).exits(0).stderr;
+    paste(between(&kept, ", so it stays. To replace it all the same: ", "\n")).exits(0);
+    let mode = sandbox.document_path().metadata().unwrap().permissions().mode();
+    assert_eq!((sandbox.token() != alive, mode & 0o777), (true, 0o640));
+}
+
+#[test]
+fn a_command_says_which_option_is_to_be_filled_in() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let missing = sandbox.run(&["get"]).exits(3).stderr;
+    assert!(missing.contains(&format!("--appid {APPID}")), "{missing}");
+    assert!(missing.contains(" --secret-file FILE"), "{missing}");
 }
 
 #[test]
