@@ -167,17 +167,17 @@ impl AccountFetch<'_> {
             // How urgent the failure is.
             let life = match self.published_life() {
                 Duration::ZERO => {
-                    in_both("(no live token is published)", "（没有已发布的可用 token）")
+                    in_both(" (no live token is published)", "（没有已发布的可用 token）")
                 }
                 life => {
                     let life = humantime::format_duration(life);
                     in_both(
-                        format!("(the published token lives for {life})"),
+                        format!(" (the published token lives for {life})"),
                         format!("（已发布的 token 剩余 {life}）"),
                     )
                 }
             };
-            failure.exit().error(format!("{name}: {failure} {life}"))
+            failure.exit().error(format!("{name}: {failure}{life}"))
         })?;
 
         if let Outcome::Renewed(document) = &outcome

@@ -13,10 +13,10 @@ notes! {
         "微信仍承认 token {0}，未更换。如仍要更换：{1}";
     NOT_PUBLISHED<2> =
         "nothing to do: token {0} is not the published one, which is token {1}",
-        "无需处理：token {0} 不是当前发布的 token（当前为 {1}）";
+        "无须处理：token {0} 不是当前发布的 token；当前为 {1}";
     LIFE<2> = "{0}, {1} left", "{0}（剩余 {1}）";
     /// Behind why a document is missing.
-    OR_SYSTEM_DIR<1> = "; or is it the one in --dir {0}?", "；还是说，应看 --dir {0}？";
+    OR_SYSTEM_DIR<1> = "; or is it the one in --dir {0}?", "；是否应为 --dir {0}？";
     LOOKED_IN<1> = "; looked in {0}, and --dir names another directory", "；查看的目录是 {0}，可用 --dir 指定其他目录";
     NOT_IN_TICKETS<1> =
         "; first put tickets = [\"{0}\"] under this account in the config",

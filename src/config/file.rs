@@ -15,7 +15,7 @@ use super::{faults, messages, redis};
 use crate::cli::values;
 use crate::error::Exit;
 use crate::language::{bilingual, in_both};
-use crate::message::action_first;
+use crate::message::{action_first, listed};
 use crate::model::address::endpoint::{BaseUrl, BaseUrlError, Proxy};
 use crate::model::address::faults::CLEARTEXT_TO_WXTOKEN;
 use crate::model::address::network;
@@ -319,7 +319,7 @@ fn read_api(value: Value<'_>) -> Result<Api, String> {
     Api::from_str(text, false).map_err(|_| {
         let names = Api::value_variants().iter().filter_map(Api::to_possible_value);
         let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
-        messages::UNKNOWN_API.first([&names.join(", ")])
+        messages::UNKNOWN_API.first([&listed(&names, names.len())])
     })
 }
 

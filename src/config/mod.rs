@@ -26,7 +26,7 @@ use crate::cli::{self, spelling};
 use crate::error::{Exit, both};
 use crate::language::in_both;
 use crate::log::{printable, without_long_words};
-use crate::message::command;
+use crate::message::{command, listed};
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
 use crate::model::kind::DocumentKind;
@@ -327,12 +327,8 @@ impl<'a> Config<'a> {
 
     /// Lists the names of the file's accounts, up to a line's length.
     fn listed_names(&self) -> String {
-        let names = self.file.accounts.iter().map(|account| account.name.as_str());
-        let names: Vec<_> = names.take(MAX_LISTED).collect();
-        match self.file.accounts.len() - names.len() {
-            0 => names.join(", "),
-            more => format!("{} and {more} more", names.join(", ")),
-        }
+        let names: Vec<_> = self.file.accounts.iter().map(|account| &account.name).collect();
+        listed(&names, MAX_LISTED)
     }
 
     /// Returns where an account's documents are, of which `file` is the document or this host's copy.

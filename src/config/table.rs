@@ -13,6 +13,7 @@ use super::{faults, messages};
 use crate::cli::spelling::nearest;
 use crate::cli::values;
 use crate::language::{bilingual, in_both};
+use crate::message::listed;
 use crate::model::secret;
 
 /// Parses `text` and reads its top table with `read`. Messages call the file `file_name`; relative paths in it begin at
@@ -219,7 +220,7 @@ impl<'a> Table<'a> {
             } else if name.to_ascii_lowercase().contains("secret") {
                 faults::SECRET_KEY.to_owned()
             } else {
-                messages::UNKNOWN_KEY.first([&self.known.join(", ")])
+                messages::UNKNOWN_KEY.first([&listed(&self.known, self.known.len())])
             };
             let line = self.diagnostics.line_of(key.span());
             self.diagnostics.report(line, &self.path_of(displayed(name)), &what);

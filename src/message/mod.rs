@@ -246,6 +246,17 @@ pub(crate) fn cannot(english: &str, chinese: &str, what: impl Display) -> String
     in_both(format!("cannot {english} {what}"), format!("无法{chinese}{blank}{what}"))
 }
 
+/// Returns a list of names as each language writes it: the first `max` of them, and how many there are beside or in all.
+pub(crate) fn listed(names: &[impl AsRef<str>], max: usize) -> String {
+    let shown: Vec<_> = names.iter().take(max).map(AsRef::as_ref).collect();
+    let (all, more) = (names.len(), names.len() - shown.len());
+    let [rest, rest_zh] = match more {
+        0 => [String::new(), String::new()],
+        more => [format!(" and {more} more"), format!(" 等 {all} 个")],
+    };
+    in_both(shown.join(", ") + &rest, shown.join("、") + &rest_zh)
+}
+
 /// Marks a text as what to do, so that [`action_first`] finds it.
 pub(crate) fn marked_action(action: impl Display) -> String {
     let [begin, end] = ACTION_MARKS;
@@ -398,6 +409,14 @@ mod tests {
             "Look for the {1}: the {1} was lost by x 请查找 the {1}：x 丢失了 the {1} [raw {0}]"
         );
         assert_eq!(ALL.len(), 2);
+    }
+
+    #[test]
+    fn a_list_has_the_comma_of_its_language_and_says_how_many_there_are() {
+        let text = listed(&["a", "b", "c"], 2);
+        assert_eq!(English.resolve(&text), "a, b and 1 more");
+        assert_eq!(Chinese.resolve(&text), "a、b 等 3 个");
+        assert_eq!(Both.resolve(&listed(&["a", "b"], 2)), "a, b a、b");
     }
 
     #[test]

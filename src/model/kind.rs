@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::message::messages;
+use crate::message::{listed, messages};
 use crate::model::api::Api;
 
 messages! {
@@ -49,8 +49,7 @@ impl TicketType {
     pub(crate) fn on(api: Api, name: &str) -> Result<TicketType, String> {
         let types = TicketType::names_on(api);
         let found = types.contains(&name).then(|| TicketType(name.to_owned()));
-        let types = types.join(", ");
-        found.ok_or_else(|| NO_SUCH_TICKET.first([&types]))
+        found.ok_or_else(|| NO_SUCH_TICKET.first([&listed(types, types.len())]))
     }
 }
 

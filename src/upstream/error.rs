@@ -240,10 +240,10 @@ fn still_refused(refusal: &Refusal, until: UtcDateTime, [more, more_zh]: &[Strin
         _ => ["", ""],
     };
     let rest = in_both(
-        format!("(an earlier answer; WeChat is not asked again until {until}{unless}{more})"),
+        format!(" (an earlier answer; WeChat is not asked again until {until}{unless}{more})"),
         format!("（此前的应答；{until} 之前不再询问{unless_zh}{more_zh}）"),
     );
-    format!("{refusal} {rest}")
+    format!("{refusal}{rest}")
 }
 
 impl Unreachable {

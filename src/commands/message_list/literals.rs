@@ -41,7 +41,6 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("refresh/trouble.rs", 1, PART),
     ("server/access/allowlist.rs", 1, NAME),
     ("server/access/host.rs", 1, NAME),
-    ("server/access/keys.rs", 1, PART),
     ("server/access/line_file.rs", 4, PART),
     ("server/state/snapshot.rs", 2, NAME),
     ("server/transport/socket.rs", 1, PART),

@@ -11,6 +11,7 @@ use crate::config::AccountSettings;
 use crate::config::edit::{self, ConfigEdit, KnownAccount};
 use crate::error::Exit;
 use crate::log;
+use crate::message::listed;
 use crate::model::account::DEFAULT_ACCOUNT;
 use crate::model::address::endpoint::{self, BaseUrl};
 use crate::model::address::listen::Listen;
@@ -132,7 +133,7 @@ impl SetupTarget {
             [] => usage(messages::NEEDS_NAME.text()),
             several => {
                 let names: Vec<_> = several.iter().map(|it| it.name.as_str()).collect();
-                usage(messages::WHICH_NAME.with([&names.join(", ")]))
+                usage(messages::WHICH_NAME.with([&listed(&names, names.len())]))
             }
         }
     }

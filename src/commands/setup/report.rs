@@ -82,7 +82,7 @@ impl SetupReport<'_> {
         if host.is_system() {
             text += &line(bilingual!(
                 "Without sudo, for users in the group wxtoken: sudo usermod -aG wxtoken USER.",
-                "将用户加入 wxtoken 组后无需 sudo：sudo usermod -aG wxtoken 用户名。"
+                "将用户加入 wxtoken 组后无须 sudo：sudo usermod -aG wxtoken 用户名。"
             ));
         }
         text += &self.serving();

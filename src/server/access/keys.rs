@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 
 use super::AccessError;
 use super::line_file::LineFile;
-use crate::language::in_both;
-use crate::message::messages;
+use crate::message::{listed, messages};
 use crate::model::account::Tag;
 use crate::model::client_key::api_scope::ApiScope;
 use crate::model::client_key::{self, Digest, KeyLine, opaque_token};
@@ -135,12 +134,7 @@ impl Keys {
             }
             // The fault does not repeat the unknown name, which may be a secret in the wrong place.
             if !line.accounts.iter().all(|name| accounts.binary_search(name).is_ok()) {
-                let named = accounts.iter().take(MAX_ACCOUNTS_NAMED).map(String::as_str);
-                let mut named = named.collect::<Vec<_>>().join(", ");
-                if accounts.len() > MAX_ACCOUNTS_NAMED {
-                    let rest = accounts.len() - MAX_ACCOUNTS_NAMED;
-                    named += &in_both(format!(" and {rest} more"), format!(" 等 {rest} 个"));
-                }
+                let named = listed(accounts, MAX_ACCOUNTS_NAMED);
                 faults.push((number, OTHER_ACCOUNT.first([&named])));
             }
             let mut scope = line.accounts;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 
+use crate::message::listed;
 use crate::model::kind::TicketType;
 use crate::model::status::Unavailable;
 use crate::server::access::AccessError;
@@ -223,16 +224,17 @@ impl Rejection {
             Rejection::RequestTimeout => {
                 messages::REQUEST_TIMEOUT.sentence([&REQUEST_TIMEOUT.as_secs()])
             }
-            Rejection::MethodNotAllowed(allowed) => {
-                messages::METHOD_NOT_ALLOWED.sentence([allowed])
-            }
+            Rejection::MethodNotAllowed(allowed) => messages::METHOD_NOT_ALLOWED
+                .sentence([&listed(&allowed.split(", ").collect::<Vec<_>>(), usize::MAX)]),
             Rejection::NoSuchTicket(account, kind) => {
                 messages::NO_SUCH_TICKET.sentence([account, kind])
             }
             Rejection::UnknownTicket(account, types) => {
-                messages::UNKNOWN_TICKET.sentence([&types.join(", "), account])
+                messages::UNKNOWN_TICKET.sentence([&listed(types, types.len()), account])
             }
-            Rejection::NotReady(accounts) => messages::NOT_READY.sentence([&accounts.join(", ")]),
+            Rejection::NotReady(accounts) => {
+                messages::NOT_READY.sentence([&listed(accounts, accounts.len())])
+            }
         })
     }
 }

@@ -338,7 +338,7 @@ fn a_ticket_type_that_is_not_configured_is_404_and_one_that_is_not_fetched_yet_i
         // No config can have it.
         let unknown = message("/ticket/a0/foo");
         assert!(unknown.starts_with("Ask for a ticket of the type jsapi, wx_card: "), "{unknown}");
-        assert!(unknown.contains("请改用 jsapi, wx_card 类型的 ticket："), "{unknown}");
+        assert!(unknown.contains("请改用 jsapi、wx_card 类型的 ticket："), "{unknown}");
         assert!(never.body.contains("tickets = […]"), "{never:?}");
         let token = server.get("/token/a0").json()["access_token"].as_str().unwrap().to_owned();
         let path = format!("/cgi-bin/ticket/getticket?access_token={token}&type=wx_card");
