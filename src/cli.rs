@@ -34,6 +34,8 @@ pub(crate) use mock::{DemoArgs, MockArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use setup::SetupArgs;
 pub(crate) use sign::SignArgs;
+#[cfg(test)]
+pub(crate) use usage::examples as examples_of_mistakes;
 
 /// Keeps WeChat access tokens fresh in files, and hands them out.
 ///

@@ -219,7 +219,7 @@ impl CachedDocument {
         if !self.account.owns(document) {
             let appid = printable(&document.appid, 64);
             let message = messages::FOREIGN_TICKET.first([kind, &appid]);
-            info!("serve: {name}: {message}");
+            info!(event = "ticket_unusable", account = name; "serve: {name}: {message}");
             return None;
         }
         Some(document)

@@ -59,7 +59,7 @@ impl AccountPlan {
             Ok(upstream) => Ok(Some(upstream)),
             Err(err) if self.is_of_command_line() => Err(err),
             Err(err) => {
-                error!("serve: {}", in_order(&err));
+                error!(event = "not_connected", account = account.name; "serve: {}", in_order(&err));
                 Ok(None)
             }
         }
@@ -96,7 +96,8 @@ pub(crate) fn connect_all(
     thread::run_beside(new.iter().map(connect).collect());
     let mut upstreams: HashMap<_, _> = connected.try_iter().collect();
     for index in new.iter().filter(|index| !upstreams.contains_key(index)) {
-        error!("serve: {}: {}", plans[*index].account.name, SLOW_FILES.text());
+        let name = &plans[*index].account.name;
+        error!(event = "not_connected", account = name; "serve: {name}: {}", SLOW_FILES.text());
     }
     let with_upstream = |(index, plan)| (plan, upstreams.remove(&index).flatten());
     Ok(plans.into_iter().enumerate().map(with_upstream).collect())

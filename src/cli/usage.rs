@@ -93,6 +93,37 @@ fn what(err: &clap::Error) -> Option<String> {
     })
 }
 
+/// A command line with each kind of mistake.
+#[cfg(test)]
+const MISTAKES: [(&str, &str); 9] = [
+    ("unknown option", "wxtoken fetch --forced"),
+    ("unknown verb", "wxtoken fetsh"),
+    ("together", "wxtoken fetch -q -v"),
+    ("too many words", "wxtoken demo shop"),
+    ("wrong value", "wxtoken fetch --api clasic"),
+    ("invalid value", "wxtoken fetch --timeout soon"),
+    ("no value", "wxtoken fetch --timeout"),
+    ("something missing", "wxtoken key"),
+    ("twice", "wxtoken fetch --force --force"),
+];
+
+/// Returns examples of mistakes, each with its name and what is printed in English and Chinese, for the list of all messages.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<[String; 3]> {
+    let said = |line: &str, language| {
+        let err = super::Cli::parse(line.split(' ')).expect_err(line);
+        let text = text(&err, language);
+        let ends = ["Usage", "用法", "For more", "详细用法"];
+        let is_end = |line: &str| ends.iter().any(|end| line.starts_with(end));
+        let lines = text.lines().map(str::trim).take_while(|it| !is_end(it));
+        lines.filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    let row = |(name, line): (&str, &str)| {
+        [name.to_owned(), said(line, Language::English), said(line, Language::Chinese)]
+    };
+    MISTAKES.into_iter().map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Cli;

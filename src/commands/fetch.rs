@@ -30,6 +30,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, TokenRequest};
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::ending::{self, Ending, Finishing};
+use crate::os::hook::{HAS_RUN, HookKind};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh};
@@ -205,7 +206,8 @@ impl AccountFetch<'_> {
                 error!(event = "same_token", account = name; "fetch: {name}: {}", same_token_message(account.rules, request).first([]));
             }
             (Outcome::Confirmed(document), TokenRequest::Live) => {
-                info!(event = "token_confirmed", account = name; "fetch: {name}: WeChat confirmed token {}", describe(document));
+                let said = messages::TOKEN_CONFIRMED.with([&describe(document)]);
+                info!(event = "token_confirmed", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), TokenRequest::OtherThan(rejected))
                 if !is_rejected_published =>
@@ -234,11 +236,13 @@ impl AccountFetch<'_> {
                 notice!(event = "rejected_token_not_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Renewed(document), _) => {
-                info!(event = "token_published", account = name; "fetch: {name}: published token {}", describe(document));
+                let said = messages::TOKEN_PUBLISHED.with([&describe(document)]);
+                info!(event = "token_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), _) => {
                 set_mode(name, &*store);
-                info!(event = "token_kept", account = name; "fetch: {name}: not due: token {}", describe(document));
+                let said = messages::TOKEN_KEPT.with([&describe(document)]);
+                info!(event = "token_kept", account = name; "fetch: {name}: {said}");
             }
         }
         Ok(matches!(outcome, Outcome::Renewed(_)))
@@ -267,7 +271,8 @@ impl AccountFetch<'_> {
         match outcome {
             Ok(Outcome::Kept(_)) => set_mode(&name, &*store),
             Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
-                info!(event = "ticket_published", account = account.name; "fetch: {name}: published {}", document.token.fingerprint());
+                let said = messages::TICKET_PUBLISHED.with([&document.token.fingerprint()]);
+                info!(event = "ticket_published", account = account.name; "fetch: {name}: {said}");
             }
             Err(failure) => return Err(failure.exit().error(format!("{name}: {failure}"))),
         }
@@ -350,7 +355,8 @@ fn run_on_change(account: &Account) -> Result<()> {
             Ok(())
         }
         Ok(()) => {
-            info!(event = "hook_ran", account = name; "fetch: {name}: on_change has run");
+            let ran = HAS_RUN.with([&HookKind::OnChange.key()]);
+            info!(event = "hook_ran", account = name; "fetch: {name}: {ran}");
             Ok(())
         }
         Err(failure) => Err(Exit::Hook.error(format!("{name}: {failure}"))),

@@ -26,6 +26,11 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
         "words of the proxy, quoted by the gateway's own message",
     ),
     ("server/mod.rs", 1, "the cause is of the system"),
+    (
+        "server/transport/connection.rs",
+        1,
+        "a line of the log for each request, of names and numbers",
+    ),
     ("store/file.rs", 1, "a fault of the program itself"),
     ("store/record.rs", 3, "logged with -vv only: the record is not needed"),
 ];
@@ -80,6 +85,7 @@ fn notes() -> Vec<(&'static str, &'static [&'static NoteTemplate])> {
     vec![
         ("Findings of check", check::messages::NOTES),
         ("What fetch says", super::messages::NOTES),
+        ("Hooks", os::hook::NOTES),
         ("Why there was no answer", upstream::client::reasons::NOTES),
         ("Why a document is none", model::document::faults::NOTES),
         ("Reading again", server::RELOAD_NOTES),
@@ -128,11 +134,11 @@ fn list() -> String {
     let mut text = String::from(
         "# Messages\n\nWhat wxtoken says, in both languages: what to do, then what happened. `{0}`, `{1}` stand for values. \
          What the system, WeChat or another program said follows in brackets. What asks for nothing is at the end. Not listed: \
-         tables and pages (`status`, `demo`, the page of `serve`), the steps of `setup`, the lines of `-v`, and words that stand \
-         around an entry. Made from the program's tables by a test, and kept \
-         equal by it.\n\nwxtoken 的提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
+         tables and pages (`status`, `demo`, the page of `serve`), the steps of `setup`, the line of `-v` for each request, and \
+         words that stand around an entry; nor the steps of the program and its libraries that `-vv` and `-vvv` trace, for reports \
+         of faults, in English. Made from the program's tables by a test, and kept equal by it.\n\nwxtoken 的提示，中英文各一：先写怎么办，再写发生了什么。`{0}`、`{1}` 为具体值，方括号内是系统、\
          微信或其他程序的原文。无须处理的提示列在最后。未列出：表格与页面（`status`、`demo`、`serve` 的网页）、`setup` 的步骤、\
-         `-v` 的日志，以及提示前后的衔接文字。本表由测试根据程序中的表生成。\n",
+         `-v` 为每个请求输出的一行，以及提示前后的衔接文字；`-vv`、`-vvv` 输出程序与网络库的内部步骤，供报告问题时使用，只有英文。本表由测试根据程序中的表生成。\n",
     );
     let mut section = |title: &str, rows: &mut dyn Iterator<Item = [String; 3]>| {
         let title = match title.strip_prefix(NOTHING_TO_DO) {
@@ -161,6 +167,7 @@ fn list() -> String {
         [format!("{:?}", row.stage), row.english.to_owned(), row.chinese.to_owned()]
     };
     section("No answer", &mut STAGES.iter().map(stage));
+    section("Mistakes on the command line", &mut cli::examples_of_mistakes().into_iter());
     for (title, templates) in tables() {
         let row = |it: &&Template| {
             let name = it.name.to_lowercase().replace('_', " ");
@@ -265,8 +272,8 @@ fn every_text_says_first_what_to_do_and_then_why_in_both_languages() {
     }
 }
 
-/// How errors are made.
-const MAKERS: [&str; 9] = [
+/// How errors, and lines of the log, are made. `debug!` traces steps, in English.
+const MAKERS: [&str; 10] = [
     "bail!(",
     "anyhow!(",
     ".error(",
@@ -276,6 +283,7 @@ const MAKERS: [&str; 9] = [
     "Error::other(",
     "error!(",
     "notice!(",
+    "info!(",
 ];
 
 /// Returns the text of a call's arguments: up to the parenthesis that closes it.
@@ -343,7 +351,7 @@ fn places_without_table(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_error_is_an_entry_of_a_table_but_for_counted_exceptions() {
+fn every_error_and_line_of_the_log_is_an_entry_of_a_table_but_for_counted_exceptions() {
     let mut files = vec![root().join("src")];
     let mut wrong = Vec::new();
     while let Some(path) = files.pop() {

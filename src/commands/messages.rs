@@ -3,6 +3,10 @@
 use crate::message::{messages, notes};
 
 notes! {
+    TOKEN_PUBLISHED<1> = "published token {0}", "已发布 token {0}";
+    TOKEN_CONFIRMED<1> = "WeChat confirmed token {0}", "微信再次给出 token {0}";
+    TOKEN_KEPT<1> = "not due: token {0}", "尚未到刷新时间：token {0}";
+    TICKET_PUBLISHED<1> = "published {0}", "已发布 {0}";
     PUBLISHED<2> =
         "published token {0}; the rejected token {1} was not the published one",
         "发布了 token {0}；被拒绝的 token {1} 不是此前发布的 token";

@@ -23,7 +23,7 @@ use super::descriptors::shortage::is_shortage;
 use super::fault::{Doing, explained};
 use crate::language::{bilingual, in_both};
 use crate::log;
-use crate::message::{action_first, cannot, messages};
+use crate::message::{action_first, cannot, messages, notes};
 
 /// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -254,6 +254,10 @@ fn wait(
         sleep(pause.min(left));
         pause = (pause * 2).min(MAX_PAUSE);
     }
+}
+
+notes! {
+    HAS_RUN<1> = "{0} has run", "已运行 {0}";
 }
 
 messages! {

@@ -112,7 +112,11 @@ impl<'a> Transaction<'a> {
                 {
                     let (name, ends) = (self.name, local(shortened.expires_at(now)));
                     let said = NOT_PUT_BACK.with([&ends]);
-                    error!("{name}: {}", action_first(&format!("{said}: {err:#}")));
+                    let account = name.split(':').next().unwrap_or_default();
+                    error!(
+                        event = "not_put_back", account = account;
+                        "{name}: {}", action_first(&format!("{said}: {err:#}"))
+                    );
                 }
                 why
             }

@@ -23,6 +23,12 @@ messages! {
 }
 
 notes! {
+    ASKED_FOR_AGAIN<1> =
+        "token {0} was asked for again soon, and WeChat honours it", "token {0} 在短时间内再次被领取，微信仍承认它";
+    SAID_TO_BE_REJECTED<1> =
+        "token {0} was said to be rejected, and WeChat honours it", "调用方报告 token {0} 被拒绝，微信仍承认它";
+    IN_DOUBT<1> = "token {0} was in doubt, and WeChat honours it", "token {0} 曾存疑，微信仍承认它";
+    IS_PUBLISHED<1> = "{0} is published", "已发布 {0}";
     TRYING_AGAIN<3> = "{0} (trying again in {1}{2})", "{0}（{1} 后重试{2}）";
     AT_ONCE<1> = "; at once: kill -HUP {0}", "；立即重试：kill -HUP {0}";
     RECOVERED<0> = "all is well again", "已恢复正常";
@@ -33,8 +39,8 @@ notes! {
 /// Something that happened to an account's token or ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// WeChat accepts the token of this fingerprint; says why it was asked.
-    Accepted { token: String, why: &'static str },
+    /// WeChat accepts the token of this fingerprint.
+    Accepted { token: String, why: WhyAsked },
     /// WeChat says that the token of this fingerprint is dead.
     Dead(String),
     /// A probe could not tell whether the token is alive; says why.
@@ -52,15 +58,30 @@ pub(super) enum Event {
     Recovered,
 }
 
+/// Why WeChat was asked whether it accepts a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhyAsked {
+    /// A client that had it asked for a token again soon.
+    AskedForAgain,
+    /// A client said that it was rejected.
+    SaidToBeRejected,
+    InDoubt,
+}
+
 impl Event {
     /// Logs the event; `name` is the account's, with the type of the ticket if it is about one.
     pub(super) fn log(self, name: &str) {
         let account = name.split(':').next().unwrap_or_default();
         match self {
             Event::Accepted { token, why } => {
+                let said = match why {
+                    WhyAsked::AskedForAgain => &ASKED_FOR_AGAIN,
+                    WhyAsked::SaidToBeRejected => &SAID_TO_BE_REJECTED,
+                    WhyAsked::InDoubt => &IN_DOUBT,
+                };
                 info!(
                     event = "token_honoured", account = account, token_sha256 = token;
-                    "serve: {name}: token {token} was {why}, and WeChat honours it"
+                    "serve: {name}: {}", said.with([&token])
                 );
             }
             Event::Dead(token) => {
@@ -85,7 +106,8 @@ impl Event {
                 error!(event = "replacement_rationed", account = account; "serve: {name}: {why}");
             }
             Event::Published(what) => {
-                info!(event = "published", account = account; "serve: {name}: {what} is published");
+                let said = IS_PUBLISHED.with([&what]);
+                info!(event = "published", account = account; "serve: {name}: {said}");
             }
             Event::Failed { message, pause } => {
                 let at_once = at_once(pause);

@@ -196,7 +196,8 @@ impl UpstreamConnection {
             Err(_) if lock(&self.upstream).is_none() => {}
             Err(err) => {
                 let said = action_first(&SECRET_STAYS.with([&format!("{err:#}")]));
-                error!("serve: {}: {said}", self.name);
+                let name = &self.name;
+                error!(event = "reload_failed", account = name; "serve: {name}: {said}");
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::log::{OnceUntilChanged, error, info};
 use crate::message::action_first;
 use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
-use crate::os::hook::{HookKind, NOT_RUN};
+use crate::os::hook::{HAS_RUN, HookKind, NOT_RUN};
 use crate::os::thread;
 
 /// The time a running hook gets when the server ends. Together with the hook's grace it is shorter than the server's own
@@ -74,16 +74,17 @@ impl OnChange {
             let name = &settings.account.name;
             match result {
                 Ok(Ok(())) => {
-                    info!(event = "hook_ran", account = name; "serve: {name}: on_change has run")
+                    let ran = HAS_RUN.with([&HookKind::OnChange.key()]);
+                    info!(event = "hook_ran", account = name; "serve: {name}: {ran}")
                 }
                 Ok(Err(failure)) => {
                     error!(event = "hook_failed", account = name; "serve: {name}: {failure}")
                 }
                 Err(err) => {
                     let said = NOT_RUN.quoting([&HookKind::OnChange.key()], &err);
-                    let message = format!("serve: {name}: {}", action_first(&said));
-                    if trouble.is_new(&message) {
-                        error!("{message}");
+                    let failure = action_first(&said);
+                    if trouble.is_new(&failure) {
+                        error!(event = "hook_failed", account = name; "serve: {name}: {failure}");
                     }
                     // For want of a thread. The token has changed all the same.
                     if err.kind() == ErrorKind::WouldBlock && !self.is_stopped() {

@@ -12,6 +12,7 @@ use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
 use crate::os::ending::{self, Finishing};
+use crate::os::hook::{HAS_RUN, HookKind};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSubject};
 use crate::refresh::{Outcome, RefreshError};
@@ -121,7 +122,8 @@ impl<'a> Conditions<'a> {
             let name = &account.name;
             match subject.tell(&condition, &ending::is_asked) {
                 Telling::Told => {
-                    info!(event = "hook_ran", account = name; "fetch: {name}: on_trouble has run")
+                    let ran = HAS_RUN.with([&HookKind::OnTrouble.key()]);
+                    info!(event = "hook_ran", account = name; "fetch: {name}: {ran}")
                 }
                 Telling::Needless => {}
                 Telling::Later => debug!("fetch: {name}: on_trouble is left to another process"),

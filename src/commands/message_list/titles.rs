@@ -5,6 +5,7 @@ const TITLES: &[(&str, &str)] = &[
     ("Errors of the system", "系统错误"),
     ("Refusals by WeChat", "微信的拒绝"),
     ("No answer", "没有应答"),
+    ("Mistakes on the command line", "命令行错误"),
     ("Files", "文件"),
     ("Publishing files", "发布文件"),
     ("The system's CA store", "系统的 CA 证书"),

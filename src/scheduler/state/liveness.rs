@@ -10,7 +10,7 @@ use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, Suspicion, TokenEvidence, TokenRequest, Witness};
 use crate::refresh::{Outcome, RefreshError};
 use crate::sabotage::{Bug, has_bug};
-use crate::scheduler::event::Event;
+use crate::scheduler::event::{Event, WhyAsked};
 use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
 use crate::scheduler::quota::{Certainty, ProbeReason, ProbeRefusal};
 use crate::upstream::{Liveness, UpstreamError};
@@ -171,10 +171,10 @@ impl State {
                 self.last_dead.take_if(|dead| *dead == token);
                 let why = match &self.job {
                     Some(Job::Resolve(RejectedToken { is_reported: false, .. })) => {
-                        "asked for again soon"
+                        WhyAsked::AskedForAgain
                     }
-                    Some(Job::Resolve(_)) => "said to be rejected",
-                    _ => "in doubt",
+                    Some(Job::Resolve(_)) => WhyAsked::SaidToBeRejected,
+                    _ => WhyAsked::InDoubt,
                 };
                 (Ok(()), Event::Accepted { token: fingerprint, why })
             }

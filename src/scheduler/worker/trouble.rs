@@ -14,7 +14,7 @@ use crate::message::action_first;
 use crate::model::kind::DocumentKind;
 use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, HookStatus, Problem};
-use crate::os::hook::{HookKind, NOT_RUN};
+use crate::os::hook::{HAS_RUN, HookKind, NOT_RUN};
 use crate::os::thread;
 use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSubject};
 use crate::scheduler::settings::SharedStore;
@@ -147,7 +147,8 @@ impl Worker {
             });
             let (is_known, failure) = match told.await {
                 Ok(Telling::Told) => {
-                    info!(event = "hook_ran", account = name; "serve: {name}: on_trouble has run");
+                    let ran = HAS_RUN.with([&HookKind::OnTrouble.key()]);
+                    info!(event = "hook_ran", account = name; "serve: {name}: {ran}");
                     (true, None)
                 }
                 Ok(Telling::Needless) => (true, None),

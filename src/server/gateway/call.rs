@@ -72,9 +72,8 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if self.is_sent {
             let InFlight { account, path, .. } = self;
-            info!(
-                "serve: {account}: a client left before WeChat answered its call of {path}; WeChat may have carried it out"
-            );
+            let said = text::CLIENT_LEFT.with([path]);
+            info!(event = "client_left", account = account; "serve: {account}: {said}");
         }
     }
 }

@@ -228,7 +228,11 @@ impl Connection {
             let counters = &self.transport.state.counters;
             counters.answered(UNKNOWN_ROUTE, rejection.status());
             counters.refused(rejection.code());
-            info!("serve: (no request) {} {}", rejection.status().as_u16(), self.info.peer);
+            let (status, client) = (rejection.status().as_u16(), self.info.peer);
+            info!(
+                event = "no_request", status = status, address = client;
+                "serve: (no request) {status} {client}"
+            );
         }
         if rejection.is_some() || self.progress.has_unread() {
             self.slot.mark_leaving();

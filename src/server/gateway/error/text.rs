@@ -3,6 +3,9 @@
 use crate::message::{notes, texts};
 
 notes! {
+    CLIENT_LEFT<1> =
+        "a client left before WeChat answered its call of {0}; WeChat may have carried it out",
+        "调用方在微信应答前断开了连接，微信可能已执行其对 {0} 的请求";
     /// Behind why there is no token.
     NOT_MADE<1> = "{0} (The call was not made.)", "{0}（该请求未发给微信。）";
     TOKEN_REFUSED<1> =
