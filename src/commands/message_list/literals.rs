@@ -21,6 +21,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("commands/fetch.rs", 2, PART),
     ("commands/parallel.rs", 2, SCREEN),
     ("commands/serve.rs", 3, PART),
+    ("commands/setup/cron.rs", 1, NAME),
     ("commands/setup/env_file.rs", 1, PART),
     ("commands/setup/mod.rs", 10, SCREEN),
     ("commands/setup/report.rs", 10, SCREEN),

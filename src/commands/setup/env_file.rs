@@ -16,7 +16,7 @@ use crate::message::cannot;
 use crate::os::fault::{Doing, explained};
 
 /// The variables of the one account that a unit without a config has.
-const ACCOUNT: [&str; 7] = [
+pub(super) const ACCOUNT: [&str; 7] = [
     "WXTOKEN_APPID",
     "WXTOKEN_API",
     "WXTOKEN_BASE_URL",
@@ -25,6 +25,9 @@ const ACCOUNT: [&str; 7] = [
     "WXTOKEN_SECRET",
     "WXTOKEN_FILE",
 ];
+
+/// Those by which the config, or tokens, are looked for elsewhere than where they are put.
+pub(super) const ELSEWHERE: [&str; 2] = ["WXTOKEN_CONFIG", "WXTOKEN_DIR"];
 
 /// Those of where to serve, and whom.
 const SERVE: [&str; 2] = ["WXTOKEN_LISTEN", "WXTOKEN_ALLOW"];
@@ -51,8 +54,7 @@ impl EnvFile {
 
     /// Fails if the units would look for the config or for tokens elsewhere than where they are put.
     pub(super) fn check(&self) -> Result<()> {
-        let other =
-            ["WXTOKEN_CONFIG", "WXTOKEN_DIR"].into_iter().find(|it| self.value(it).is_some());
+        let other = ELSEWHERE.into_iter().find(|it| self.value(it).is_some());
         match other {
             None => Ok(()),
             Some(name) => {
@@ -72,11 +74,7 @@ impl EnvFile {
 
     /// Returns the value of a variable that is set and not empty, without quotes.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        let value = self.text.lines().rev().find_map(|line| {
-            let (found, value) = line.trim().split_once('=')?;
-            (found.trim() == name).then(|| value.trim().trim_matches(['"', '\'']))
-        });
-        value.filter(|value| !value.is_empty())
+        value_in(&self.text, name)
     }
 
     /// Returns the step that turns what it says of the account into comments, and with `serves` what it says of serving. The
@@ -98,4 +96,13 @@ impl EnvFile {
         let is_changed = text != self.text;
         is_changed.then(|| SetupStep::text(self.path.clone(), 0o644, text)).flatten()
     }
+}
+
+/// Returns the value of a variable that a text sets, and that is not empty, without quotes.
+pub(super) fn value_in<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let value = text.lines().rev().find_map(|line| {
+        let (found, value) = line.trim().split_once('=')?;
+        (found.trim() == name).then(|| value.trim().trim_matches(['"', '\'']))
+    });
+    value.filter(|value| !value.is_empty())
 }

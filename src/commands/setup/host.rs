@@ -29,7 +29,7 @@ const UNIT_DIRS: [&str; 5] = [
 const PRIVATE_DIRS: [&str; 5] = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"];
 
 /// The variables by which the user's own config and documents are found, and their defaults below the home.
-const OWN_DIRS: [(&str, &str); 2] =
+pub(super) const OWN_DIRS: [(&str, &str); 2] =
     [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
 
 /// The variable of the user's directory for sockets.

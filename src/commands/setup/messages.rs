@@ -128,6 +128,16 @@ messages! {
         "请手动运行 crontab -l。", "无法读取 crontab：{0}";
     }
 
+    VARIABLE_OF_CRON<2> {
+        "Set {0} in the lines of {1} that need it, not for all.",
+        "{0} is in {1}, and cron would not fetch what setup writes into the config";
+        "请将 {1} 中的 {0} 改写到需要它的命令行内。", "{1} 中有 {0}，cron 不会按 setup 写入的配置运行 fetch";
+    }
+    ALSO_FETCH<2> {
+        "Take fetch out of those for {0}.", "these lines of {1} run it, too";
+        "请从其中用于 {0} 的行里去掉 fetch。", "{1} 中以下各行也会运行它";
+    }
+
     // The steps.
     NO_USER<1> {
         "Run the same command again.", "there is no user {0}";

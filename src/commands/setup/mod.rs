@@ -113,7 +113,7 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
         match (step.execute(&host), step.otherwise()) {
             (Ok(false), _) => {}
-            (Ok(true), _) => output::print(&format!("  {}\n", step.summary()))?,
+            (Ok(true), _) => output::print(&step.report())?,
             (Err(err), Some(otherwise)) => left.push(format!("{otherwise} [{err:#}]\n")),
             (Err(err), None) => return Err(again(err)),
         }

@@ -55,7 +55,7 @@ impl Wanted<'_> {
             _ => Vec::new(),
         };
         let cron = match host.runner {
-            FetchRunner::Cron => cron::cron(host)?,
+            FetchRunner::Cron => cron::cron(host, self.appid)?,
             _ => Vec::new(),
         };
         if matches!(host.runner, FetchRunner::Systemd | FetchRunner::Cron) {
@@ -108,7 +108,7 @@ impl Wanted<'_> {
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
                 let (there, dirs) = (step::crontab()?, host.own_dirs());
-                steps.extend(cron::crontab(&there, host.own_program(), &dirs, self.appid));
+                steps.extend(cron::crontab(&there, host.own_program(), &dirs, self.appid)?);
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);

@@ -39,6 +39,8 @@ pub(super) enum SetupStep {
     Run { words: Vec<String>, before: String, input: String },
     /// A command that may need more rights than there are. Without it the setup goes on, and says in the end what to do.
     Try { words: Vec<String>, otherwise: String },
+    /// Nothing but something to say, in both languages.
+    Note(String),
 }
 
 /// Whose a directory is, and what is made in it from then on.
@@ -109,11 +111,20 @@ impl SetupStep {
         for (sign, line) in changed_lines(before, after) {
             let shown = match line.split_once('=') {
                 Some((name, _)) if !has_values => format!("{name}=…"),
-                _ => without_passwords(&without_secrets(line)),
+                _ => shown_line(line),
             };
-            let _ = writeln!(text, "    {sign} {}", printable(&shown, 200));
+            let _ = writeln!(text, "    {sign} {shown}");
         }
         text
+    }
+
+    /// Describes the step once it is done. Lines that a file has lost by it are shown.
+    pub(super) fn report(&self) -> String {
+        let preview = self.preview();
+        match preview.lines().any(|line| line.starts_with("    - ")) {
+            true => preview,
+            false => format!("  {}\n", self.summary()),
+        }
     }
 
     /// Names the step in a line, in one language: it is like a command.
@@ -140,6 +151,7 @@ impl SetupStep {
                 format!("copy {} to {}", from.display(), to.display())
             }
             SetupStep::Run { words, .. } | SetupStep::Try { words, .. } => words.join(" "),
+            SetupStep::Note(text) => text.clone(),
         }
     }
 
@@ -154,6 +166,7 @@ impl SetupStep {
             SetupStep::Program { to, .. } => copy_program(to).map(|()| true),
             SetupStep::Run { words, input, .. } => run(words, input, host).map(|()| true),
             SetupStep::Try { words, .. } => run(words, "", host).map(|()| true),
+            SetupStep::Note(_) => Ok(true),
         }
     }
 
@@ -303,6 +316,11 @@ pub(super) fn crontab() -> Result<String> {
         false if is_missing => Ok(String::new()),
         false => Err(failed(&format!("{}: {}", output.status, printable(said.trim(), MAX_OUTPUT)))),
     }
+}
+
+/// Returns a line of a file as a person may see it.
+pub(super) fn shown_line(line: &str) -> String {
+    printable(&without_passwords(&without_secrets(line)), 200).to_string()
 }
 
 /// Returns a line without the users and passwords of its URLs.

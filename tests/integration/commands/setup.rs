@@ -691,6 +691,12 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
         set_up().exits(0);
         assert_eq!(machine.read("etc/cron.d/wxtoken"), cron);
     }
+    // So does a line that does more than fetch, and a comment that has such a line.
+    let more = "#* * * * * wxtoken /b/wxtoken fetch\n* * * * * wxtoken /x && /b/wxtoken fetch\n";
+    fs::write(machine.path("etc/cron.d/wxtoken"), cron.replace(fetch, more)).unwrap();
+    set_up().exits(0).prints(&["run it, too.\n    * * * * * wxtoken /x &&"]);
+    let expected = format!("{}{fetch}\n", cron.replace(fetch, more).trim_end().to_owned() + "\n");
+    assert_eq!(machine.read("etc/cron.d/wxtoken"), expected);
     // One that was written by a person stays.
     fs::write(machine.path("etc/cron.d/wxtoken"), "* * * * * me x\n").unwrap();
     set_up().exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
@@ -797,6 +803,16 @@ fn without_root_the_users_own_config_and_crontab_are_set_up() {
     assert_ne!(run(&["get", "-r"], "").exits(0).stdout, token);
     run(&setup, SECRET).exits(0);
     assert_eq!(fs::read_to_string(home.join("table")).unwrap(), table);
+    // A line that does nothing but fetch is replaced, and shown. One that does more stays, and is named.
+    let own = format!("* * * * * {path} fetch --appid {APPID} --secret-file /s");
+    let others = format!("*/5 * * * * {path} fetch && /home/me/push\n");
+    fs::write(home.join("table"), format!("{own}\n{others}")).unwrap();
+    let lost = format!("    - {own}\n");
+    run(&setup, SECRET).exits(0).prints(&[&lost, "crontab run it, too", &format!("    {others}")]);
+    let mended = fs::read_to_string(home.join("table")).unwrap();
+    assert_eq!(mended, format!("{others}{table}"));
+    fs::write(home.join("table"), format!("WXTOKEN_DIR=/x\n{table}")).unwrap();
+    run(&setup, SECRET).exits(2).says(&["WXTOKEN_DIR is in your crontab"]);
     // A crontab that cannot be read as it is stays.
     let foreign = b"# \xd6\xd0\n0 1 * * * b\n";
     fs::write(home.join("table"), foreign).unwrap();
