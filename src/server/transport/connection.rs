@@ -367,7 +367,7 @@ async fn answer(request: Request<Incoming>, connection: &Connection) -> Response
     let request_began = progress.begin_answer(is_forwarded, asked_at);
     // In case that the body does not arrive.
     connection.is_for_sdks.set(is_for_sdks(head.uri.path()));
-    let mut body = TrackedBody { body, progress, request_began, is_forwarded };
+    let mut body = TrackedBody { body, progress, request_began, is_forwarded, has_ended: false };
     // The end of a body that is not read, and so the beginning of the next request, is unknown.
     let has_body = !body.is_end_stream();
     progress.set_has_unread(has_body);

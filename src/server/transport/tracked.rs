@@ -95,6 +95,8 @@ pub(super) struct TrackedBody<'a> {
     pub(super) request_began: Instant,
     /// Whether it is passed on to WeChat: then it may be large, and what counts is how long it stands still.
     pub(super) is_forwarded: bool,
+    /// Whether it was read to its end, which hyper does not say of one without a length.
+    pub(super) has_ended: bool,
 }
 
 impl Body for TrackedBody<'_> {
@@ -106,6 +108,7 @@ impl Body for TrackedBody<'_> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.has_ended |= matches!(polled, Poll::Ready(None));
         match polled {
             Poll::Pending if self.is_forwarded => {}
             Poll::Ready(_) if self.is_forwarded => {
@@ -118,7 +121,7 @@ impl Body for TrackedBody<'_> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.has_ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -119,6 +119,39 @@ fn a_body_arrives_with_its_length_however_it_is_framed() {
     }
 }
 
+/// Clients that stream a body, and nginx without `proxy_request_buffering`, have no length to send.
+#[test]
+fn a_chunked_request_keeps_its_connection_and_others_follow_on_it() {
+    let wechat = WeChat::start();
+    let upstream =
+        Upstream::new(&wechat, |call| Reply::Json(format!("{{\"length\":{}}}", call.body.len())));
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let server = sandbox.serve_refreshing(&["--gateway"]);
+    let mut caller = server.caller();
+    let post = |path: &str, chunks: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        )
+    };
+    let call = |chunks| post("/cgi-bin/x", chunks);
+    caller
+        .send(call("2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n") + &call("1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"));
+    for length in [2, 3] {
+        let answer = caller.answer();
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        assert_eq!(answer.body, format!("{{\"length\":{length}}}"));
+    }
+    // One of which a part is missing still ends it.
+    let report = post("/token", "12\r\n{\"rejected\":\"T0\"} \r\n0\r\n\r\n");
+    caller.send(&report);
+    let answer = caller.answer();
+    assert_eq!((answer.status, answer.header("connection")), (200, None), "{answer:?}");
+    caller.send(report.replace("POST", "PATCH").replace("0\r\n\r\n", ""));
+    let answer = caller.answer();
+    assert_eq!((answer.status, answer.header("connection")), (405, Some("close")));
+    assert!(caller.is_closed());
+}
+
 #[test]
 fn an_answer_arrives_as_it_came() {
     for (answer, expected, body) in [
