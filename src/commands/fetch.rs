@@ -33,7 +33,7 @@ use crate::os::ending::{self, Ending, Finishing};
 use crate::os::hook::{HAS_RUN, HookKind};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Memory, Outcome, Refresh};
+use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
@@ -164,40 +164,59 @@ impl AccountFetch<'_> {
         };
         let outcome = refresh.run(request, self.deadline);
         self.conditions.note(&DocumentKind::Token, request, &outcome);
-        let outcome = outcome.map_err(|failure| {
-            // How urgent the failure is.
-            let life = match self.published_life() {
-                Duration::ZERO => {
-                    in_both(" (no live token is published)", "（没有已发布的可用 token）")
-                }
-                life => {
-                    let life = humantime::format_duration(life);
-                    in_both(
-                        format!(" (the published token lives for {life})"),
-                        format!("（已发布的 token 剩余 {life}）"),
-                    )
-                }
-            };
-            failure.exit().error(format!("{name}: {failure}{life}"))
-        })?;
+        let outcome = outcome.map_err(|failure| self.failed(&failure))?;
+        self.warn_of_short_life(&outcome);
+        if let Outcome::Kept(_) = outcome {
+            set_mode(name, &*store);
+        }
+        self.report(&outcome, is_rejected_published)?;
+        Ok(matches!(outcome, Outcome::Renewed(_)))
+    }
 
-        if let Outcome::Renewed(document) = &outcome
+    /// Returns the error of a failure to refresh the token. It says how urgent that is.
+    fn failed(&self, failure: &RefreshError) -> anyhow::Error {
+        let life = match self.published_life() {
+            Duration::ZERO => {
+                in_both(" (no live token is published)", "（没有已发布的可用 token）")
+            }
+            life => {
+                let life = humantime::format_duration(life);
+                in_both(
+                    format!(" (the published token lives for {life})"),
+                    format!("（已发布的 token 剩余 {life}）"),
+                )
+            }
+        };
+        failure.exit().error(format!("{}: {failure}{life}", self.account.name))
+    }
+
+    /// Warns if a new token is due from the start.
+    fn warn_of_short_life(&self, outcome: &Outcome) {
+        let account = self.account;
+        if let Outcome::Renewed(document) = outcome
             && account.rules == Rules::Classic
             && document.expires_in <= account.refresh_before
         {
             let (life, margin) = (document.expires_in, account.refresh_before);
             let [life, margin] = [life, margin].map(humantime::format_duration);
+            let name = &account.name;
             error!(
                 event = "refresh_before_too_long", account = name;
                 "fetch: {name}: {}", messages::SHORT_LIFE.first([&margin, &life])
             );
         }
+    }
+
+    /// Says what came of a refresh of the token. Fails if a rejected token is all that there is.
+    fn report(&self, outcome: &Outcome, is_rejected_published: bool) -> Result<()> {
+        let AccountFetch { account, request, .. } = *self;
+        let name = account.name.as_str();
         let describe = |document: &Document| {
             let life = document.promise(self.clock.now(), account.rules, account.refresh_before);
             let life = humantime::format_duration(life);
             messages::LIFE.with([&document.token.fingerprint(), &life])
         };
-        match (&outcome, request) {
+        match (outcome, request) {
             (Outcome::Confirmed(_), TokenRequest::OtherThan(_)) => {
                 let message = same_token_message(account.rules, request).first([]);
                 return Err(Exit::Unreachable.error(format!("{name}: {message}")));
@@ -230,7 +249,6 @@ impl AccountFetch<'_> {
                 notice!(event = "rejected_token_kept", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), TokenRequest::OtherThan(rejected)) => {
-                set_mode(name, &*store);
                 let values = [&rejected.fingerprint() as &dyn Display, &describe(document)];
                 let said = messages::NOT_PUBLISHED.with(values);
                 notice!(event = "rejected_token_not_published", account = name; "fetch: {name}: {said}");
@@ -240,12 +258,11 @@ impl AccountFetch<'_> {
                 info!(event = "token_published", account = name; "fetch: {name}: {said}");
             }
             (Outcome::Kept(document), _) => {
-                set_mode(name, &*store);
                 let said = messages::TOKEN_KEPT.with([&describe(document)]);
                 info!(event = "token_kept", account = name; "fetch: {name}: {said}");
             }
         }
-        Ok(matches!(outcome, Outcome::Renewed(_)))
+        Ok(())
     }
 
     /// Publishes the ticket of this type. Sets `has_changed` if the token had to be replaced for it, even if it fails then.

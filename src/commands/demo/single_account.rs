@@ -1,7 +1,8 @@
 //! The short demo: one account. Its token is fetched, read, served to other hosts, and a refusal by WeChat is shown.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Output};
 
 use anyhow::{Result, bail};
 
@@ -29,94 +30,17 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
         "微信由本机模拟，其余都是真的。",
     )?;
     let wechat = sandbox.start(sandbox.wxtoken(&["mock"])?)?.address;
-    let url = format!("http://{wechat}");
     print_prompt(format_args!("wxtoken mock --listen {wechat} &"))?;
 
-    print_step(
-        2,
-        "The account. Its AppSecret is in a file that only its owner can read.",
-        "账号。AppSecret 存放在只有本人可读的文件中。",
-    )?;
-    print_prompt(format_args!("(umask 077; echo {} > secret)", mock::SECRET))?;
-    sandbox.write_file("secret", mock::SECRET)?;
-    print_prompt("export WXTOKEN_DIR=. WXTOKEN_SECRET_FILE=secret")?;
-    print_prompt(format_args!("export WXTOKEN_APPID={}", mock::APPID))?;
-    print_prompt(format_args!("export WXTOKEN_BASE_URL={url}"))?;
-    // The account comes from the environment, so that no config of this machine is read.
-    let wxtoken = |arguments: &[&str]| {
-        let mut command = sandbox.wxtoken(arguments)?;
-        command.env("WXTOKEN_DIR", ".").env("WXTOKEN_SECRET_FILE", "secret");
-        command.env("WXTOKEN_APPID", mock::APPID).env("WXTOKEN_BASE_URL", &url);
-        Ok::<_, anyhow::Error>(command)
-    };
-    let run = |arguments: &[&str]| {
-        print_prompt(format_args!("wxtoken {}", arguments.join(" ")))?;
-        sandbox.run(wxtoken(arguments)?)
-    };
-
-    print_step(
-        3,
-        "fetch, every minute from cron or a timer: asks WeChat and publishes a file.",
-        "fetch（由 cron 或定时器每分钟运行）：向微信获取 token，写入文件。",
-    )?;
-    expect(&run(&["fetch"])?, 0)?;
-    print_prompt("cat default.json")?;
-    print_result(shortened(&fs::read_to_string(sandbox.dir.join("default.json"))?))?;
-
-    print_step(
-        4,
-        "get, in a script: prints the token with the life it has left.",
-        "get（在脚本中）：输出 token 和剩余有效期。",
-    )?;
-    print_result(shortened(&expect(&run(&["get"])?, 0)?))?;
-
-    print_step(
-        5,
-        "fetch again: the token is not due, and WeChat is not asked.",
-        "再次 fetch：未到刷新时间，不会请求微信。",
-    )?;
-    expect(&run(&["fetch"])?, 0)?;
-    let [english, chinese] = times(mock_count(wechat, "stable_token")?);
-    print_text(
-        &format!("  WeChat was asked {english} in all."),
-        &format!("  共请求微信 {chinese}。"),
-    )?;
-
-    print_step(
-        6,
-        "serve, for other hosts: hands it to allowed addresses only.",
-        "serve（供其他主机使用）：只提供给允许的地址。",
-    )?;
-    let serve = ["serve", "--quiet", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"];
-    let server = sandbox.start(wxtoken(&serve)?)?.address;
-    print_prompt(format_args!("wxtoken serve --quiet --listen {server} --allow 127.0.0.1 &"))?;
-    print_prompt(format_args!("curl -s http://{server}/token"))?;
-    print_result(shortened(&http(server, Ipv4Addr::LOCALHOST, "GET", "/token", "")?.1))?;
-    print_prompt(format_args!(
-        "curl -sw ' %{{http_code}}' --interface {OTHER_CLIENT} http://{server}/token"
-    ))?;
-    let (status, body) = http(server, OTHER_CLIENT, "GET", "/token", "")?;
-    if status != 403 {
-        bail!("an address that is not allowed got {status} instead of 403");
-    }
-    print_result(format_args!("{} {status}", body.trim_end()))?;
-
-    print_step(
-        7,
-        "WeChat refuses: the message says what to do, and the published token stays.",
-        "微信拒绝时：提示怎么办，已发布的 token 保持不变。",
-    )?;
-    print_prompt(format_args!("curl -s -d errcode:40164 {url}/mock/fault"))?;
-    http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "errcode:40164")?;
-    let refused = run(&["fetch", "--force"])?;
-    print_result(String::from_utf8_lossy(&refused.stderr).trim_end())?;
-    expect(&refused, Exit::Refused as i32)?;
-    print_prompt("wxtoken status")?;
-    print_result(expect(&sandbox.run_on_terminal(wxtoken(&["status"])?)?, 0)?.trim_end())?;
+    let account = DemoAccount::set_up(sandbox, wechat)?;
+    account.fetch_and_get()?;
+    let server = account.serve()?;
+    account.be_refused()?;
 
     print_line("")?;
     if keep {
-        http(wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", "none")?;
+        account.set_fault("none")?;
+        let url = &account.url;
         print_text(
             &format!(
                 "Going on until Ctrl-C: wxtoken at http://{server}/token, the stand-in at {url}"
@@ -128,5 +52,116 @@ pub(super) fn run(sandbox: &Sandbox, keep: bool) -> Result<()> {
             "That is all. With an account of your own: see README.md.",
             "演示结束。正式使用请看 README.zh-CN.md。",
         )
+    }
+}
+
+/// The account of the demo, which comes from the environment, so that no config of this machine is read.
+struct DemoAccount<'a> {
+    sandbox: &'a Sandbox,
+    wechat: SocketAddr,
+    /// That of `wechat`.
+    url: String,
+}
+
+impl DemoAccount<'_> {
+    fn set_up(sandbox: &Sandbox, wechat: SocketAddr) -> Result<DemoAccount<'_>> {
+        let url = format!("http://{wechat}");
+        print_step(
+            2,
+            "The account. Its AppSecret is in a file that only its owner can read.",
+            "账号。AppSecret 存放在只有本人可读的文件中。",
+        )?;
+        print_prompt(format_args!("(umask 077; echo {} > secret)", mock::SECRET))?;
+        sandbox.write_file("secret", mock::SECRET)?;
+        print_prompt("export WXTOKEN_DIR=. WXTOKEN_SECRET_FILE=secret")?;
+        print_prompt(format_args!("export WXTOKEN_APPID={}", mock::APPID))?;
+        print_prompt(format_args!("export WXTOKEN_BASE_URL={url}"))?;
+        Ok(DemoAccount { sandbox, wechat, url })
+    }
+
+    fn wxtoken(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.sandbox.wxtoken(arguments)?;
+        command.env("WXTOKEN_DIR", ".").env("WXTOKEN_SECRET_FILE", "secret");
+        command.env("WXTOKEN_APPID", mock::APPID).env("WXTOKEN_BASE_URL", &self.url);
+        Ok(command)
+    }
+
+    /// Prints and runs a command.
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        print_prompt(format_args!("wxtoken {}", arguments.join(" ")))?;
+        self.sandbox.run(self.wxtoken(arguments)?)
+    }
+
+    fn set_fault(&self, fault: &str) -> Result<()> {
+        http(self.wechat, Ipv4Addr::LOCALHOST, "POST", "/mock/fault", fault).map(drop)
+    }
+
+    fn fetch_and_get(&self) -> Result<()> {
+        print_step(
+            3,
+            "fetch, every minute from cron or a timer: asks WeChat and publishes a file.",
+            "fetch（由 cron 或定时器每分钟运行）：向微信获取 token，写入文件。",
+        )?;
+        expect(&self.run(&["fetch"])?, 0)?;
+        print_prompt("cat default.json")?;
+        print_result(shortened(&fs::read_to_string(self.sandbox.dir.join("default.json"))?))?;
+
+        print_step(
+            4,
+            "get, in a script: prints the token with the life it has left.",
+            "get（在脚本中）：输出 token 和剩余有效期。",
+        )?;
+        print_result(shortened(&expect(&self.run(&["get"])?, 0)?))?;
+
+        print_step(
+            5,
+            "fetch again: the token is not due, and WeChat is not asked.",
+            "再次 fetch：未到刷新时间，不会请求微信。",
+        )?;
+        expect(&self.run(&["fetch"])?, 0)?;
+        let [english, chinese] = times(mock_count(self.wechat, "stable_token")?);
+        print_text(
+            &format!("  WeChat was asked {english} in all."),
+            &format!("  共请求微信 {chinese}。"),
+        )
+    }
+
+    /// Returns the address of a server that stays.
+    fn serve(&self) -> Result<SocketAddr> {
+        print_step(
+            6,
+            "serve, for other hosts: hands it to allowed addresses only.",
+            "serve（供其他主机使用）：只提供给允许的地址。",
+        )?;
+        let serve = ["serve", "--quiet", "--listen", "127.0.0.1:0", "--allow", "127.0.0.1"];
+        let server = self.sandbox.start(self.wxtoken(&serve)?)?.address;
+        print_prompt(format_args!("wxtoken serve --quiet --listen {server} --allow 127.0.0.1 &"))?;
+        print_prompt(format_args!("curl -s http://{server}/token"))?;
+        print_result(shortened(&http(server, Ipv4Addr::LOCALHOST, "GET", "/token", "")?.1))?;
+        print_prompt(format_args!(
+            "curl -sw ' %{{http_code}}' --interface {OTHER_CLIENT} http://{server}/token"
+        ))?;
+        let (status, body) = http(server, OTHER_CLIENT, "GET", "/token", "")?;
+        if status != 403 {
+            bail!("an address that is not allowed got {status} instead of 403");
+        }
+        print_result(format_args!("{} {status}", body.trim_end()))?;
+        Ok(server)
+    }
+
+    fn be_refused(&self) -> Result<()> {
+        print_step(
+            7,
+            "WeChat refuses: the message says what to do, and the published token stays.",
+            "微信拒绝时：提示怎么办，已发布的 token 保持不变。",
+        )?;
+        print_prompt(format_args!("curl -s -d errcode:40164 {}/mock/fault", self.url))?;
+        self.set_fault("errcode:40164")?;
+        let refused = self.run(&["fetch", "--force"])?;
+        print_result(String::from_utf8_lossy(&refused.stderr).trim_end())?;
+        expect(&refused, Exit::Refused as i32)?;
+        print_prompt("wxtoken status")?;
+        let status = self.sandbox.run_on_terminal(self.wxtoken(&["status"])?)?;
+        print_result(expect(&status, 0)?.trim_end())
     }
 }
