@@ -60,6 +60,7 @@ fn main() {
         ("python3", has("python3"), "apt-get install python3-venv"),
         ("redis", has("redis-server") && has("redis-cli"), "apt-get install redis-server"),
         ("root", is_root(), "run the tests as root"),
+        ("ruby", has("ruby"), "apt-get install ruby"),
         ("script", has("script"), "apt-get install bsdutils"),
         ("sdks", fs::metadata(&installed).is_ok_and(|it| it.len() > 0), "run .ci/sdk"),
         (

@@ -1,4 +1,4 @@
-//! Plain HTTP clients of Go, Java and PHP, whose SDKs no registry of CI has, at the gateway as a program that cannot be changed
+//! Plain HTTP clients of Go, Java, PHP and Ruby, whose SDKs no registry of CI has, at the gateway as a program that cannot be changed
 //! uses it: the hosts file leads WeChat's hosts there, and each runtime is told of the CA as `docs/en/sdks.md` says.
 
 use std::path::{Path, PathBuf};
@@ -49,6 +49,12 @@ fn php(hosts: &Hosts, _: &Path) -> Command {
     command
 }
 
+fn ruby(hosts: &Hosts, _: &Path) -> Command {
+    let mut command = Command::new("ruby");
+    command.arg(in_tree("plain.rb")).env("SSL_CERT_FILE", hosts.sandbox.path("ca/ca.pem"));
+    command
+}
+
 fn start(hosts: &Hosts, program: Program, built: &Path, key: &str) -> Worker {
     let mut command = program(hosts, built);
     command.env("WXTOKEN_APPID", APPID).env("WXTOKEN_KEY", key).env("NO_PROXY", "*");
@@ -93,4 +99,10 @@ fn a_java_program_at_wechats_own_address_never_meets_a_dead_token() {
 #[test]
 fn a_php_program_at_wechats_own_address_never_meets_a_dead_token() {
     never_meets_a_dead_token(php);
+}
+
+#[needs(mount, root, ruby)]
+#[test]
+fn a_ruby_program_at_wechats_own_address_never_meets_a_dead_token() {
+    never_meets_a_dead_token(ruby);
 }
