@@ -13,8 +13,11 @@ use socket2::{Domain, Socket, Type};
 
 const TOKEN: &str = "T0KEN_for_normal_clients_only";
 
-/// The server's limit for a request to arrive (wxtoken(1), status 408).
+/// The server's limit for a request to arrive (wxtoken(1), status 408). A silent connection is closed after it, too.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the server keeps a connection that has served a request.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Limit on the resident memory after the load, with what the allocator retains. Measured: up to 30 MiB in a debug build, which
 /// starts with 9; a release build starts with 4.
@@ -139,8 +142,18 @@ fn raise_descriptor_limit() {
 
 /// Opens this many connections.
 fn open_connections(count: usize, address: SocketAddr) -> Vec<TcpStream> {
+    open_connections_with(b"", count, address)
+}
+
+/// Opens this many connections and writes `begin` to each at once: before others are open, the first could be too late.
+fn open_connections_with(begin: &[u8], count: usize, address: SocketAddr) -> Vec<TcpStream> {
     raise_descriptor_limit();
-    (0..count).map(|_| connect(address)).collect()
+    let open = |_| {
+        let mut stream = connect(address);
+        let _ = stream.write_all(begin); // It can be closed by now.
+        stream
+    };
+    (0..count).map(open).collect()
 }
 
 /// Held by tests with ten thousand connections: two of them at once may exceed the limit of this process.
@@ -161,12 +174,12 @@ fn five_hundred_slow_clients_get_408_after_ten_seconds_and_delay_no_request() {
     let test = LoadTest::start(&[]);
     test.serves_during(|| {
         let begun_at = Instant::now();
-        let mut slow: Vec<_> = open_connections(500, test.address())
+        let (first, rest) = b"GET /token HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".split_at(1);
+        let mut slow: Vec<_> = open_connections_with(first, 500, test.address())
             .into_iter()
             .map(|stream| (stream, Vec::new()))
             .collect();
-        let request = b"GET /token HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter();
-        let mut bytes = request.chain(std::iter::repeat(&b'x'));
+        let mut bytes = rest.iter().chain(std::iter::repeat(&b'x'));
         let mut closed = 0;
         while closed < slow.len() {
             let byte = [*bytes.next().unwrap()];
@@ -174,12 +187,12 @@ fn five_hundred_slow_clients_get_408_after_ten_seconds_and_delay_no_request() {
                 let _ = stream.write(&byte); // It can be closed already.
             }
             thread::sleep(Duration::from_millis(100));
-            let elapsed = begun_at.elapsed();
             closed = slow
                 .iter_mut()
                 .map(|(stream, received)| is_closed_by_peer(stream, received))
                 .filter(|closed| *closed)
                 .count();
+            let elapsed = begun_at.elapsed();
             assert!(closed == 0 || elapsed >= ARRIVAL_LIMIT, "closed after {elapsed:?}");
             assert!(elapsed < PATIENCE, "{closed} are closed after {elapsed:?}");
         }
@@ -202,15 +215,17 @@ fn ten_thousand_silent_connections_are_closed_for_new_ones() {
     raise_descriptor_limit();
     let test = LoadTest::start(&[]);
     let idle = test.serves_during(|| open_connections(10_000, test.address()));
+    let (opened_at, last) = (Instant::now(), connect(test.address()));
     for _ in 0..50 {
         assert!(request_token(&test.server) < PATIENCE);
     }
-    let held = test.server.descriptors() - test.descriptors;
-    assert!((1..=1024).contains(&held), "--max-connections is 1024, {held} are open");
+    let held = test.server.descriptors().saturating_sub(test.descriptors);
+    assert!(held <= 1024, "--max-connections is 1024, {held} are open");
+    assert!(held > 0 || opened_at.elapsed() >= ARRIVAL_LIMIT, "not all are closed");
     let full = test.server.memory();
     eprintln!("VmRSS {} KiB with {held} of {} connections", full / 1024, idle.len());
     assert!(full < 32 * MIB, "{} KiB", full / 1024);
-    drop(idle);
+    drop((idle, last));
     let started_at = test.started_at;
     let stderr = test.recovers();
     assert!(stderr.contains("1024") && stderr.contains("--max-connections"), "{stderr}");
@@ -222,12 +237,11 @@ fn ten_thousand_silent_connections_are_closed_for_new_ones() {
 fn ten_thousand_idle_connections_use_at_most_16_kib_each() {
     let _alone = TEN_THOUSAND.lock().unwrap_or_else(PoisonError::into_inner);
     let test = LoadTest::start(&["--max-connections", "12000"]);
+    let opened_at = Instant::now();
     let kept = test.serves_during(|| {
-        let mut kept = open_connections(10_000, test.address());
-        for stream in &mut kept {
-            // Each connection has served a request and stays open.
-            stream.write_all(b"HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        }
+        // Each connection has served a request and stays open.
+        let request = b"HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut kept = open_connections_with(request, 10_000, test.address());
         for stream in &mut kept {
             assert!(stream.read(&mut [0; 1024]).unwrap() > 100);
         }
@@ -237,13 +251,17 @@ fn ten_thousand_idle_connections_use_at_most_16_kib_each() {
     let each = || test.server.memory().saturating_sub(test.memory);
     eventually("idle connections release their buffers", || each() <= allowed);
     eprintln!("{} bytes each for {} connections", each() / kept.len(), kept.len());
-    assert_eq!(
-        test.server.descriptors(),
-        test.descriptors + kept.len(),
-        "no connection was closed"
-    );
-    for stream in kept.into_iter().step_by(1000) {
-        assert_eq!(Caller::new(stream).get("/token").status, 200, "the connection still works");
+    let descriptors = test.server.descriptors();
+    // On a machine that takes longer, the first ones are idle for too long.
+    if opened_at.elapsed() < IDLE_LIMIT {
+        assert_eq!(descriptors, test.descriptors + kept.len(), "no connection was closed");
+    }
+    for (n, stream) in kept.into_iter().enumerate().step_by(1000) {
+        let mut caller = Caller::new(stream);
+        let is_kept = caller.try_send("GET /token HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok();
+        if opened_at.elapsed() < IDLE_LIMIT {
+            assert!(is_kept && caller.answer().status == 200, "connection {n} still works");
+        }
     }
     eventually("the connections are closed", || test.server.descriptors() == test.descriptors);
 }
@@ -252,10 +270,8 @@ fn ten_thousand_idle_connections_use_at_most_16_kib_each() {
 fn repeated_bursts_of_connections_use_no_more_memory_than_one() {
     let test = LoadTest::start(&[]);
     for _ in 0..10 {
-        let mut streams = open_connections(500, test.address());
-        for stream in &mut streams {
-            stream.write_all(b"HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        }
+        let request = b"HEAD /token HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut streams = open_connections_with(request, 500, test.address());
         for stream in &mut streams {
             assert!(stream.read(&mut [0; 1024]).unwrap() > 100);
         }
@@ -432,8 +448,10 @@ fn a_client_that_sends_requests_and_never_reads_is_disconnected() {
             .collect();
         let (mut peak, mut all_connected) = (0, false);
         // Counted by the server's descriptors, since the kernel accepts writes for a while after the server has closed. Up
-        // to two more belong to the normal client.
-        while !all_connected || test.server.descriptors() > test.descriptors + 2 {
+        // to two more belong to the normal client. On a machine that is busy they may be closed before they are counted.
+        while !flood.is_empty()
+            && (!all_connected || test.server.descriptors() > test.descriptors + 2)
+        {
             all_connected |= test.server.descriptors() >= test.descriptors + FLOOD;
             assert!(begun_at.elapsed() < PATIENCE, "they are not disconnected");
             flood.retain_mut(|(stream, sent)| {
@@ -490,19 +508,22 @@ fn an_endless_body_is_not_read_to_the_end() {
 fn two_hundred_connections_are_served_with_64_descriptors() {
     let test = LoadTest::with_descriptors(64);
     let kept = test.serves_during(|| {
-        let mut kept = open_connections(200, test.address());
         // Some are silent, some are in the middle of a request.
-        for stream in kept.iter_mut().step_by(2) {
-            let _ = stream.write_all(b"GET /token HTTP/1.1\r\n"); // It can be closed by now.
-        }
+        let mut kept = open_connections(100, test.address());
+        kept.extend(open_connections_with(b"GET /token HTTP/1.1\r\n", 100, test.address()));
         // New connections are still served.
         for _ in 0..200 {
             request_token(&test.server);
         }
         kept
     });
-    assert!((30..=64).contains(&test.server.descriptors()), "{}", test.server.descriptors());
-    drop(kept);
+    let (opened_at, last) = (Instant::now(), open_connections(60, test.address()));
+    // When the server has answered this, it has accepted those.
+    request_token(&test.server);
+    let open = test.server.descriptors();
+    assert!(open <= 64, "{open}");
+    assert!(open >= 30 || opened_at.elapsed() >= ARRIVAL_LIMIT, "{open}");
+    drop((kept, last));
     let started_at = test.started_at;
     let stderr = test.recovers();
     assert!(stderr.contains("Raise --max-connections or ulimit -n"), "{stderr}");
@@ -538,6 +559,10 @@ fn thousands_of_refused_clients_do_not_displace_an_allowed_one() {
     let refused = test.serves_during(|| {
         let mut refused = Vec::new();
         for n in 0..5000 {
+            if n % 500 == 0 {
+                // Idle for longer, it may be closed.
+                assert_eq!(allowed.get("/token").status, 200, "it is still open");
+            }
             let mut client = connect_from(&format!("127.0.0.{}", 2 + n % 10), test.address());
             match n % 5 {
                 // Neither reads nor closes.
