@@ -50,3 +50,19 @@ impl Api {
         self.platform().base_url()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_has_the_address_of_its_platform() {
+        for (api, base_url) in [
+            (Api::Stable, "https://api.weixin.qq.com"),
+            (Api::Classic, "https://api.weixin.qq.com"),
+            (Api::Work, "https://qyapi.weixin.qq.com"),
+        ] {
+            assert_eq!(api.base_url(), base_url);
+        }
+    }
+}

@@ -448,6 +448,14 @@ mod tests {
     }
 
     #[test]
+    fn each_state_has_the_word_of_the_manual() {
+        use DocumentState::{Dead, Due, Expired, Foreign, Live, Missing, Unreadable};
+        let states = [Live, Due, Expired, Dead, Missing, Unreadable, Foreign];
+        let words = ["live", "due", "expired", "dead", "missing", "unreadable", "foreign"];
+        assert_eq!(states.map(DocumentState::word), words);
+    }
+
+    #[test]
     fn the_appid_is_the_configured_one_or_the_documents() {
         let document = document(7200);
         for (configured, document, expected) in [

@@ -113,6 +113,7 @@ mod tests {
         let err = Listen::parse_all(&bad).expect_err("bad addresses");
         assert_eq!(Exit::from_error(&err), Exit::Usage);
         assert_eq!(err.to_string().matches("Write ADDRESS:PORT").count(), bad.len(), "{err}");
+        assert_eq!(err.to_string().matches("an empty entry").count(), 1, "{err}");
     }
 
     #[test]

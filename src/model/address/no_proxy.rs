@@ -122,6 +122,7 @@ mod tests {
             ["", " ,", ".", "*.", "..", "http://weixin.qq.com", "10.0.0.0/99", ":443", "api.*", "é"]
         {
             assert!(!is_exempt(list, "api.weixin.qq.com"), "{list}");
+            assert!(!is_exempt(list, "api.weixin.qq.com.."), "{list}");
             assert!(!is_exempt(list, "10.0.0.1"), "{list}");
         }
     }

@@ -251,6 +251,12 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_of_paths_alone_is_narrower_than_a_token() {
+        assert!(scope("/cgi-bin").is_limited());
+        assert!(!scope("").is_limited() && !scope("all").is_limited());
+    }
+
+    #[test]
     fn a_scope_is_parsed_as_it_was_written() {
         for words in ["all", "/cgi-bin", "/cgi-bin/message,/wxa", ""] {
             assert_eq!(scope(words).to_string(), words);
