@@ -174,18 +174,12 @@ impl Hook {
 
     /// Returns the path of the program that would run, by this process's `PATH`. The error says why there is none.
     pub(crate) fn find(&self) -> io::Result<PathBuf> {
-        let runnable = |path: PathBuf| match path.metadata() {
-            Ok(found) if !found.is_file() => Err(io::Error::other("not a file")),
-            Ok(_) => Ok(access(&path, Access::EXEC_OK).map(|()| path)?),
-            Err(err) => Err(err),
-        };
         if is_path(&self.program) {
             return runnable(self.program.clone());
         }
         let dirs = env::var_os("PATH").unwrap_or_default();
-        let mut found = env::split_paths(&dirs).map(|dir| runnable(dir.join(&self.program)));
         let missing = || io::Error::new(ErrorKind::NotFound, "it is not in PATH");
-        found.find_map(Result::ok).ok_or_else(missing)
+        find_in(env::split_paths(&dirs), &self.program).ok_or_else(missing)
     }
 
     fn command(&self, account: &str, document: &Path) -> io::Result<Command> {
@@ -205,6 +199,20 @@ impl Hook {
         command.process_group(0).stdin(Stdio::null()).stdout(stderr);
         Ok(command)
     }
+}
+
+/// Returns the path if there is a program that this user may run.
+fn runnable(path: PathBuf) -> io::Result<PathBuf> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() => Err(io::Error::other("not a file")),
+        Ok(_) => Ok(access(&path, Access::EXEC_OK).map(|()| path)?),
+        Err(err) => Err(err),
+    }
+}
+
+/// Returns the program of this name in the first of these directories that has one to run, as a shell finds it.
+pub(crate) fn find_in(mut dirs: impl Iterator<Item = PathBuf>, program: &Path) -> Option<PathBuf> {
+    dirs.find_map(|dir| runnable(dir.join(program)).ok())
 }
 
 /// Whether the program is given by its path, and not looked up in `PATH`.

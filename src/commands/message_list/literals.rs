@@ -25,7 +25,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("commands/setup/env_file.rs", 1, PART),
     ("commands/setup/mod.rs", 10, SCREEN),
     ("commands/setup/report.rs", 10, SCREEN),
-    ("commands/setup/step.rs", 7, PART),
+    ("commands/setup/step.rs", 8, PART),
     ("commands/setup/units.rs", 2, SCREEN),
     ("config/file.rs", 3, PART),
     ("config/mod.rs", 3, PART),

@@ -127,9 +127,7 @@ pub(super) fn cron(host: &SetupHost, appid: &str) -> Result<Vec<SetupStep>> {
     let there = own_text(&path)?;
     let place = path.display().to_string();
     check_variables(&there, &place, &[])?;
-    let (program, copy) = host.program();
-    let from = host.own_program().to_owned();
-    let copy = copy.map(|to| SetupStep::Program { from, to });
+    let (program, copy) = host.installed_program()?;
     let line = format!("{EVERY_MINUTE}{USER} {}", fetch_where_it_is(&program, ""));
     let is_fetch = |it: &str| {
         let command = it.strip_prefix(EVERY_MINUTE).and_then(|it| it.strip_prefix(USER));

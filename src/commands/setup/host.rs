@@ -12,6 +12,7 @@ use super::messages;
 use super::step::SetupStep;
 use crate::config;
 use crate::error::Exit;
+use crate::os::hook;
 
 /// The name of the user and of the group that the service runs as.
 pub(super) const USER: &str = "wxtoken";
@@ -157,6 +158,21 @@ impl SetupHost {
         }
     }
 
+    /// Returns the program that services run, and the step that copies it to there, if it has to be. Fails if other users could
+    /// change it there, too, or could not run it.
+    pub(super) fn installed_program(&self) -> Result<(PathBuf, Option<SetupStep>)> {
+        let (program, copy) = self.program();
+        let Some(to) = copy else { return Ok((program, None)) };
+        for dir in to.ancestors().skip(1).take_while(|dir| *dir != self.root) {
+            let Ok(found) = dir.metadata() else { continue };
+            let is_owned = [0, geteuid().as_raw()].contains(&found.uid());
+            if !is_owned || found.mode() & 0o002 != 0 || found.mode() & 0o001 == 0 {
+                return Err(Exit::Usage.error(messages::NO_PLACE.with([&dir.display()])));
+            }
+        }
+        Ok((program, Some(SetupStep::Program { from: self.program.clone(), to })))
+    }
+
     /// Fails if a user besides root could change the system's config: the services are what it says, and steps of root work in
     /// its directory.
     pub(super) fn check_config_dir(&self) -> Result<()> {
@@ -210,7 +226,7 @@ fn is_roots(path: &Path) -> bool {
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
+    hook::find_in(dirs, Path::new(name))
 }
 
 /// Returns the directory in which the user's own systemd listens; `None` if none runs. After `sudo -u` the environment does not
@@ -223,6 +239,8 @@ fn user_systemd() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -238,16 +256,42 @@ mod tests {
         }
         host.program = fs::canonicalize("/bin/sh").unwrap();
         assert_eq!(host.program(), (host.program.clone(), None));
+        // Nor one that others can replace where it is copied to, or cannot run there.
+        host.program = "/nonexistent/wxtoken".into();
+        let bin = root.path().join("usr/local/bin");
+        fs::create_dir_all(&bin).unwrap();
+        for (mode, is_place) in [(0o755, true), (0o2775, true), (0o777, false), (0o700, false)] {
+            for dir in [&bin, &root.path().join("usr")] {
+                fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
+                assert_eq!(host.installed_program().is_ok(), is_place, "{mode:o}");
+                fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+            }
+        }
+        host.program = fs::canonicalize("/bin/sh").unwrap();
         assert!(host.check_config_dir().is_ok());
         let dir = root.path().join("etc/wxtoken");
         fs::create_dir_all(&dir).unwrap();
         let set_mode = |mode| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            fs::set_permissions(&dir, mode).unwrap();
+            fs::set_permissions(&dir, PermissionsExt::from_mode(mode)).unwrap();
         };
         set_mode(0o755);
         assert!(host.check_config_dir().is_ok());
         set_mode(0o775);
         assert!(host.check_config_dir().is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_run_is_no_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, mode) in [("first", 0o644), ("second", 0o755)] {
+            fs::create_dir(path(name)).unwrap();
+            let program = path(name).join("crontab");
+            fs::write(&program, "").unwrap();
+            fs::set_permissions(program, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let found = hook::find_in(["first", "second"].map(path).into_iter(), Path::new("crontab"));
+        assert_eq!(found, Some(path("second").join("crontab")));
+        assert_eq!(hook::find_in([path("first")].into_iter(), Path::new("crontab")), None);
     }
 }

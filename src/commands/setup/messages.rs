@@ -97,6 +97,23 @@ messages! {
         "Make it root's, mode 0755, and run this again.", "{0} can be changed by other users";
         "请将其属主改为 root、权限改为 0755，然后重新运行。", "其他用户可以修改 {0}";
     }
+    NO_PLACE<1> {
+        "Make it root's, mode 0755, and run this again.",
+        "other users can change {0}, or cannot pass through it to the program that the services run";
+        "请将其属主改为 root、权限改为 0755，然后重新运行。", "其他用户可以修改 {0}，或无法经由它运行服务程序";
+    }
+    LINK<2> {
+        "Put {1} itself in its place.", "{0} is a symbolic link, and setup writes through none";
+        "请用 {1} 本身替换该链接。", "{0} 是符号链接，setup 不会经由链接写入";
+    }
+    NOT_A_DIRECTORY<1> {
+        "Move it away, and run this again.", "{0} is no directory";
+        "请先移走该文件，然后重新运行。", "{0} 不是目录";
+    }
+    NOT_A_FILE<1> {
+        "Move it away, and run this again.", "{0} is no file that can be replaced";
+        "请先将其移走，然后重新运行。", "{0} 不是可以替换的普通文件";
+    }
     UNIT_OF_BEFORE<1> {
         "Move the units wxtoken-* from there, or install those of this version, and run this again.",
         "{0} is of an earlier version, and looks for AppSecrets elsewhere";

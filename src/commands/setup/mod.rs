@@ -89,13 +89,13 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         };
         wanted.steps()
     };
+    // Whatever is wrong with the host is said before a secret is asked for.
+    let steps = plan(Zeroizing::default())?;
+    steps.iter().try_for_each(SetupStep::check)?;
     if args.dry_run {
-        let steps = plan(Zeroizing::default())?;
         output::print(&report::preview(&steps, &host, is_central))?;
         return Ok(Exit::Done);
     }
-    // Whatever is wrong with the host is said before a secret is asked for.
-    plan(Zeroizing::default())?;
     let secret = secret(args.secret_file.as_ref(), &target, account.secret)?;
     ask(&account.settings, &secret)?;
     output::print(&report::line(bilingual!(
@@ -120,10 +120,11 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     }
     let fetched = first_fetch(common, &host, &account.name, is_central);
     let checked = match host.runner {
-        FetchRunner::Cron => as_service(&host, "check", &account.name)?,
-        _ => check::run(common, &check_args(&account.name))?,
+        FetchRunner::Cron => as_service(&host, "check", &account.name),
+        _ => check::run(common, &check_args(&account.name)),
     };
     fetched.map_err(again)?;
+    let checked = checked.map_err(again)?;
     let names = config.accounts()?.len();
     let after = report::SetupReport {
         host: &host,

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::host::{SetupHost, USER, find_program};
@@ -18,7 +19,8 @@ use crate::language::{Language, bilingual};
 use crate::log::{printable, without_secrets};
 use crate::message::cannot;
 use crate::os::fault::{Doing, explained};
-use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::atomic::{ReplaceError, Replacement};
+use crate::os::file::dir::Dir;
 use crate::os::file::read::{self, Access};
 
 /// The longest part of a command's output that an error repeats, in characters.
@@ -155,6 +157,27 @@ impl SetupStep {
         }
     }
 
+    /// Fails if it is known without doing it that it cannot be done: a link is in its place, or anything else that is no such
+    /// file or directory. Nothing is written through a link, whose owner may be another user.
+    pub(super) fn check(&self) -> Result<()> {
+        let (path, is_dir) = match self {
+            SetupStep::Directory { path, .. } => (path, true),
+            SetupStep::File { path, .. } | SetupStep::Program { to: path, .. } => (path, false),
+            _ => return Ok(()),
+        };
+        let Ok(found) = path.symlink_metadata() else { return Ok(()) };
+        let message = match found.file_type() {
+            it if it.is_symlink() => {
+                let to = fs::read_link(path).unwrap_or_default();
+                messages::LINK.with([&path.display(), &to.display()])
+            }
+            it if is_dir && !it.is_dir() => messages::NOT_A_DIRECTORY.with([&path.display()]),
+            it if !is_dir && !it.is_file() => messages::NOT_A_FILE.with([&path.display()]),
+            _ => return Ok(()),
+        };
+        Err(Exit::Usage.error(message))
+    }
+
     /// Does it. Returns whether there was anything to do.
     pub(super) fn execute(&self, host: &SetupHost) -> Result<bool> {
         match self {
@@ -184,18 +207,28 @@ fn failed(what: String, path: &Path, err: io::Error) -> anyhow::Error {
     anyhow!("{what}: {}", explained(&err, path, Doing::Writing))
 }
 
+/// Returns the mode of directories above what is set up that are missing, whatever the umask: root's are passed through by the
+/// user of the service, and changed by root alone; a user's are private.
+fn mode_above() -> u32 {
+    if geteuid().is_root() { 0o755 } else { 0o700 }
+}
+
+/// Makes the directories above `path` that are missing.
+fn make_above(path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(path);
+    Dir::open_or_create_below(dir, mode_above(), mode_above())
+        .map(drop)
+        .map_err(|err| failed(cannot("make the directory", "创建目录", dir.display()), dir, err))
+}
+
 /// Makes a directory. One that is there gets the mode and the owner, too. Another user may own what is around it: what is
 /// changed is the directory that is open, and no link is followed to it.
 fn make_directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<bool> {
     let doing = |err| failed(cannot("make the directory", "创建目录", path.display()), path, err);
-    let is_new = match fs::create_dir(path) {
-        Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
-        Err(err) if err.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().unwrap_or(path)).map_err(doing)?;
-            fs::create_dir(path).map(|()| true).map_err(doing)?
-        }
-        made => made.map(|()| true).map_err(doing)?,
-    };
+    let is_new = path.symlink_metadata().is_err_and(|err| err.kind() == ErrorKind::NotFound);
+    if is_new {
+        Dir::open_or_create_below(path, 0o700, mode_above()).map_err(doing)?;
+    }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
     let dir = dir.map_err(doing)?;
@@ -234,7 +267,7 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
             return Ok(false);
         }
     }
-    atomic::make_dir_of(path, 0o644)?;
+    make_above(path)?;
     let mut replacement = Replacement::prepare(path, mode, text.len())?;
     replacement.publish(text.as_bytes()).map_err(ReplaceError::into_error)?;
     if let Some((user, group)) = owner {
@@ -255,9 +288,7 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
 fn copy_program(to: &Path) -> Result<()> {
     let what = || cannot("copy this program to", "将本程序复制到", to.display());
     let doing = |err| failed(what(), to, err);
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(doing)?;
-    }
+    make_above(to)?;
     // What runs, whatever is at its path by now.
     let program = fs::read("/proc/self/exe").map_err(doing)?;
     let mut replacement = Replacement::prepare(to, 0o755, 0).with_context(what)?;
@@ -423,6 +454,21 @@ mod tests {
     }
 
     #[test]
+    fn directories_above_are_passed_through_and_changed_by_their_owner_alone_whatever_the_umask() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().mode() & 0o777;
+        make_directory(&path("a/b/c"), 0o700, None).unwrap();
+        let secret = Content::Secret(Zeroizing::new("hush\n".to_owned()));
+        write(&path("d/e/file"), 0o600, &secret).unwrap();
+        copy_program(&path("f/g/program")).unwrap();
+        for name in ["a", "a/b", "d", "d/e", "f", "f/g"] {
+            assert_eq!(mode(name), mode_above(), "{name}");
+        }
+        assert_eq!(mode("a/b/c"), 0o700);
+    }
+
+    #[test]
     fn links_and_pipes_in_place_of_a_directory_or_a_secret_are_refused() {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
@@ -445,8 +491,16 @@ mod tests {
         )
         .unwrap();
         std::os::unix::fs::symlink(path("file"), path("linked")).unwrap();
-        for name in ["pipe", "linked"] {
+        for (name, what) in [("pipe", "no file"), ("linked", "symbolic link")] {
             assert!(write(&path(name), 0o600, &secret()).is_err(), "{name}");
+            // And before anything is asked.
+            let step = SetupStep::File { path: path(name), mode: 0o600, content: secret() };
+            let said = step.check().unwrap_err().to_string();
+            assert!(said.contains(what), "{said}");
+        }
+        for (name, is_place) in [("link", false), ("pipe", false), ("dir", true), ("none", true)] {
+            let step = SetupStep::Directory { path: path(name), mode: 0o700, owner: None };
+            assert_eq!(step.check().is_ok(), is_place, "{name}");
         }
         assert!(write(&path("file"), 0o600, &secret()).unwrap());
         assert!(!write(&path("file"), 0o600, &secret()).unwrap());

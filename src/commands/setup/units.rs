@@ -75,11 +75,8 @@ pub(super) fn units(host: &SetupHost) -> Result<Vec<SetupStep>> {
             false => Err(Exit::Usage.error(messages::UNIT_OF_BEFORE.with([&path.display()]))),
         };
     }
-    let (program, copy) = host.program();
-    let mut steps = Vec::new();
-    if let Some(to) = copy {
-        steps.push(SetupStep::Program { from: host.own_program().to_owned(), to });
-    }
+    let (program, copy) = host.installed_program()?;
+    let mut steps = Vec::from_iter(copy);
     let program = for_systemd(&program);
     // That of `fetch` comes last: where it is, all are taken to be there.
     for (name, text) in UNITS.into_iter().rev() {

@@ -81,6 +81,11 @@ impl Dir {
     /// Opens the directory at `path`. Creates it first if it is missing, and those above it that are missing too: itself
     /// with the permissions `mode`, whatever the umask, the others for their owner only.
     pub(crate) fn open_or_create(path: &Path, mode: u32) -> io::Result<Dir> {
+        Dir::open_or_create_below(path, mode, PRIVATE)
+    }
+
+    /// The same, with the permissions `above` for the others.
+    pub(crate) fn open_or_create_below(path: &Path, mode: u32, above: u32) -> io::Result<Dir> {
         let mut ancestors = path.ancestors();
         let (existing, mut dir) = loop {
             let Some(ancestor) = ancestors.next() else { return Err(Errno::NOENT.into()) };
@@ -113,7 +118,7 @@ impl Dir {
             dir = Dir::System(opened?);
             // The owner of the directory above may have put another one in its place.
             if is_new && dir.stat_itself()?.st_uid == geteuid().as_raw() {
-                let mode = if parts.peek().is_none() { mode } else { PRIVATE };
+                let mode = if parts.peek().is_none() { mode } else { above };
                 fchmod(dir.fd(), Mode::from_raw_mode(mode as RawMode))?;
             }
         }

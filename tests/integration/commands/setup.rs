@@ -314,6 +314,28 @@ fn other_hosts_are_served_by_a_service_of_its_own_or_by_the_one_that_asks() {
 }
 
 #[test]
+fn a_link_where_setup_would_write_is_named_before_the_secret_is_asked_for() {
+    use std::os::unix::fs::symlink;
+    let machine = Machine::with_systemd();
+    fs::create_dir_all(machine.path("elsewhere")).unwrap();
+    fs::create_dir(machine.path("etc/wxtoken")).unwrap();
+    for name in ["secrets", "wxtoken.toml"] {
+        let (to, link) =
+            (machine.path("elsewhere").join(name), machine.path("etc/wxtoken").join(name));
+        match name {
+            "secrets" => fs::create_dir(&to).unwrap(),
+            _ => fs::write(&to, "").unwrap(),
+        }
+        symlink(&to, &link).unwrap();
+        for more in [&["--secret-file", "/nonexistent"][..], &["--dry-run"]] {
+            let ran = Run::new(machine.command(&[&[APPID][..], more].concat())).exits(2);
+            ran.says(&[&format!("{} itself", to.display()), "is a symbolic link"]);
+        }
+        fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
 fn the_environment_file_says_no_longer_what_the_config_says() {
     let machine = Machine::with_systemd();
     fs::create_dir(machine.path("etc/wxtoken")).unwrap();
@@ -666,15 +688,22 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     fs::create_dir(machine.path("open")).unwrap();
     fs::set_permissions(machine.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(Command::new("cp").arg(wxtoken().get_program()).arg(&copy).status().unwrap().success());
+    // What users besides root may do with it is not left to the umask.
     let set_up = || {
         let program = with_environment_of(&wxtoken(), &copy);
-        with_input(machine.command_of(program, &[APPID, "--secret-file", "-"]), SECRET)
+        let command = machine.command_of(program, &[APPID, "--secret-file", "-"]);
+        let mut shell = with_environment_of(&command, "/bin/sh");
+        shell.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(&copy).args(command.get_args());
+        with_input(shell, SECRET)
     };
     set_up().exits(0).prints(&[
         "usr/local/bin/wxtoken",
         "secrets/default.secret (0600)",
         "sudo -u wxtoken wxtoken check",
     ]);
+    for name in ["usr", "usr/local", "usr/local/bin", "usr/local/bin/wxtoken", "etc/wxtoken"] {
+        assert_eq!(machine.mode(name), 0o755, "{name}");
+    }
     let owner = |name: &str| fs::metadata(machine.path(name)).unwrap().uid();
     for name in ["etc/wxtoken/secrets", "etc/wxtoken/secrets/default.secret", "var/lib/wxtoken"] {
         assert_eq!(owner(name), OTHER_USER, "{name}");
