@@ -121,6 +121,11 @@ impl ConfigEdit {
         self.list("serve", "allow").unwrap_or_default()
     }
 
+    /// Whether `[serve]` has this key.
+    pub(crate) fn has_serving(&self, key: &str) -> bool {
+        self.list("serve", key).is_some()
+    }
+
     /// Turns an account's key into a comment.
     pub(crate) fn comment_out(&mut self, name: &str, key: &str) -> Result<()> {
         let (mark, body) = split_mark(&self.after);

@@ -131,6 +131,8 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         name: (names > 1).then_some(&account.name),
         listen: &target.listen,
         is_central,
+        has_tls: config.has_serving("tls_cert"),
+        has_keys: config.has_serving("keys"),
     };
     output::print(&after.text())?;
     output::print(&left.concat())?;

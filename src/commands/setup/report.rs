@@ -1,5 +1,7 @@
 //! What is said before a setup, with `--dry-run`, and after it: what would be done, and the commands that matter from then on.
 
+use std::net::SocketAddr;
+
 use super::host::{FetchRunner, SetupHost};
 use super::step::SetupStep;
 use crate::language::{Language, bilingual, in_both};
@@ -46,6 +48,10 @@ pub(super) struct SetupReport<'a> {
     /// Where other hosts are served.
     pub(super) listen: &'a [String],
     pub(super) is_central: bool,
+    /// Whether they ask by TLS.
+    pub(super) has_tls: bool,
+    /// Whether they need a key.
+    pub(super) has_keys: bool,
 }
 
 impl SetupReport<'_> {
@@ -74,7 +80,10 @@ impl SetupReport<'_> {
             ),
         ];
         let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-        let head = bilingual!("The token is fetched from now on.", "今后将自动刷新 token。");
+        let head = match host.runner {
+            FetchRunner::Nothing => bilingual!("The token is published.", "token 已发布。"),
+            _ => bilingual!("The token is fetched from now on.", "今后将自动刷新 token。"),
+        };
         let mut text = format!("\n{}", line(head));
         for (command, purpose) in &commands {
             text += &format!("  {command:width$}  {purpose}\n");
@@ -88,14 +97,33 @@ impl SetupReport<'_> {
         text += &self.serving();
         for address in listen.iter().filter_map(|it| Listen::parse(it)) {
             if let Listen::Tcp(address) = address {
-                let path = name.trim();
-                let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-                let asks = in_both("Other hosts ask with:", "其他主机这样获取：");
-                text += &line(&asks);
-                text += &format!("  curl -sS --fail http://{address}/token{path}\n");
+                text += &self.asking(address, name.trim());
             }
         }
         text + &without_runner(host)
+    }
+
+    /// Returns how the token of an account is asked for at an address that is listened at.
+    fn asking(&self, address: SocketAddr, name: &str) -> String {
+        let (ip, port) = (address.ip(), address.port());
+        let (who, at) = match ip {
+            _ if ip.is_loopback() => (
+                bilingual!("Programs of this host ask with:", "本机的程序这样获取："),
+                address.to_string(),
+            ),
+            _ if ip.is_unspecified() => (
+                bilingual!(
+                    "Other hosts ask with, an address of this host in place of HOST:",
+                    "其他主机这样获取（HOST 换成本机的地址）："
+                ),
+                format!("HOST:{port}"),
+            ),
+            _ => (bilingual!("Other hosts ask with:", "其他主机这样获取："), address.to_string()),
+        };
+        let scheme = if self.has_tls { "https" } else { "http" };
+        let key = if self.has_keys { "-H \"Authorization: Bearer $KEY\" " } else { "" };
+        let path = if name.is_empty() { String::new() } else { format!("/{name}") };
+        format!("{}  curl -sS --fail {key}{scheme}://{at}/token{path}\n", line(who))
     }
 
     /// Returns what a person has to do to have other hosts served where setup starts no service.
@@ -123,5 +151,62 @@ pub(super) fn line(text: &str) -> String {
             format!("{}\n{}\n", texts[0], texts[1])
         }
         Language::English | Language::Chinese => format!("{text}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_command_for_other_programs_is_one_that_works_where_it_is_typed() {
+        let host = SetupHost::detect(Some(Path::new("/nonexistent"))).unwrap();
+        let asking = |address: &str, has_tls, has_keys| {
+            let report = SetupReport {
+                host: &host,
+                name: None,
+                listen: &[],
+                is_central: false,
+                has_tls,
+                has_keys,
+            };
+            report.asking(address.parse().unwrap(), "shop")
+        };
+        for (address, who, at) in [
+            ("127.0.0.1:7200", "Programs of this host", "127.0.0.1:7200"),
+            ("[::1]:7200", "Programs of this host", "[::1]:7200"),
+            ("0.0.0.0:7200", "in place of HOST", "HOST:7200"),
+            ("[::]:7200", "in place of HOST", "HOST:7200"),
+            ("10.0.0.5:7200", "Other hosts ask with:", "10.0.0.5:7200"),
+        ] {
+            let text = asking(address, false, false);
+            let command = format!("\n  curl -sS --fail http://{at}/token/shop\n");
+            assert!(text.contains(who) && text.ends_with(&command), "{text}");
+        }
+        let text = asking("10.0.0.5:7200", true, true);
+        let command = "--fail -H \"Authorization: Bearer $KEY\" https://10.0.0.5:7200/token/shop\n";
+        assert!(text.ends_with(command), "{text}");
+    }
+
+    #[test]
+    fn where_nothing_runs_fetch_setup_does_not_say_that_something_does() {
+        let host = SetupHost::detect(Some(Path::new("/nonexistent"))).unwrap();
+        assert!(host.runner == FetchRunner::Nothing);
+        let (name, listen) = (None, &[][..]);
+        let report = SetupReport {
+            host: &host,
+            name,
+            listen,
+            is_central: false,
+            has_tls: false,
+            has_keys: false,
+        };
+        let text = report.text();
+        assert!(
+            text.contains("neither systemd nor cron") && !text.contains("from now on"),
+            "{text}"
+        );
     }
 }

@@ -294,7 +294,9 @@ fn other_hosts_are_served_by_a_service_of_its_own_or_by_the_one_that_asks() {
     let machine = Machine::with_systemd();
     let serve = ["--serve", "127.0.0.1", "--allow", "10.0.0.0/8,127.0.0.1"];
     let ran = machine.set_up(&[&[APPID][..], &serve].concat(), SECRET).exits(0);
-    ran.prints(&["curl -sS --fail http://127.0.0.1:7200/token\n"]);
+    ran.prints(&[
+        "Programs of this host ask with:\n  curl -sS --fail http://127.0.0.1:7200/token\n",
+    ]);
     let expected =
         "[serve]\nlisten = [\"127.0.0.1:7200\"]\nallow = [\"10.0.0.0/8\", \"127.0.0.1\"]\n";
     assert!(machine.config().contains(expected), "{}", machine.config());
