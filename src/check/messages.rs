@@ -69,10 +69,10 @@ messages! {
         "请用 --appid 或配置中的 appid 指明 AppID。", "{0}";
     }
     DIRECTORY_ON_NETWORK<2> {
-        "Let one host fetch and the others read, or be mirrors of it.",
-        "{0} can be published, on {1}: whether its locks hold between hosts cannot be tried from one";
-        "请只让一台主机刷新，其他主机只读取，或做只读副本。",
-        "可以发布到 {0}，位于 {1}：其文件锁在主机之间是否有效，无法在一台主机上验证";
+        "Let one host fetch and the others be mirrors of it, each with documents on a local disk.",
+        "{0} can be published, on {1}: whether its locks hold between hosts cannot be tried from one, and serve waits while it hangs";
+        "请只让一台主机刷新，其他主机做只读副本，token 文件放在各自的本地磁盘上。",
+        "可以发布到 {0}，位于 {1}：其文件锁在主机之间是否有效，无法在一台主机上验证；它无响应时，serve 也会停住";
     }
     DIRECTORY_UNUSABLE<2> {
         "Mend that, or give another directory with --dir.", "{0} cannot be published: {1}";
