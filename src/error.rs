@@ -38,6 +38,8 @@ impl From<Exit> for ExitCode {
 struct ExitError {
     exit: Exit,
     messages: Vec<String>,
+    /// The account that each message is about; empty if they are about none.
+    accounts: Vec<String>,
 }
 
 impl fmt::Display for ExitError {
@@ -57,7 +59,15 @@ impl Exit {
     /// Returns an error of several failures, each reported on a line of its own.
     pub(crate) fn errors(self, messages: Vec<String>) -> anyhow::Error {
         let messages = messages.iter().map(|message| action_first(message)).collect();
-        ExitError { exit: self, messages }.into()
+        ExitError { exit: self, messages, accounts: Vec::new() }.into()
+    }
+
+    /// Returns an error of failures, each with the account that it is about and that it names, and reported on a line of its
+    /// own.
+    pub(crate) fn errors_of(self, failures: Vec<(String, String)>) -> anyhow::Error {
+        let (accounts, messages): (_, Vec<_>) = failures.into_iter().unzip();
+        let messages = messages.iter().map(|message| action_first(message)).collect();
+        ExitError { exit: self, messages, accounts }.into()
     }
 
     /// Returns the status that a run of this program has ended with; [`Exit::Failure`] for any other.
@@ -87,7 +97,7 @@ impl Exit {
 
     /// Returns the lines that report an error. Several failures under a context share one line.
     pub(crate) fn lines(err: &anyhow::Error) -> Vec<String> {
-        match err.chain().next().and_then(|outermost| outermost.downcast_ref::<ExitError>()) {
+        match outermost(err) {
             Some(error) => error.messages.clone(),
             None => vec![in_order(err)],
         }
@@ -100,12 +110,14 @@ impl Exit {
             .map_or(Exit::Failure, |error| error.exit)
     }
 
-    /// Logs an error of `command`, about the account of this name if it is about one, and returns the status that it carries.
+    /// Logs an error of `command`, about the account of this name if all of it is about one, and returns the status that it
+    /// carries.
     pub(crate) fn report(command: &str, account: Option<&str>, err: &anyhow::Error) -> Exit {
         let exit = Exit::from_error(err);
         let status = exit as u8;
-        for line in Exit::lines(err) {
-            match account {
+        let accounts = outermost(err).map(|error| error.accounts.as_slice()).unwrap_or_default();
+        for (at, line) in Exit::lines(err).iter().enumerate() {
+            match account.or(accounts.get(at).map(String::as_str)) {
                 Some(name) => log::error!(
                     event = "failed", account = name, exit_status = status; "{command}: {line}"
                 ),
@@ -116,6 +128,11 @@ impl Exit {
         }
         exit
     }
+}
+
+/// Returns the error if nothing is around it.
+fn outermost(err: &anyhow::Error) -> Option<&ExitError> {
+    err.chain().next()?.downcast_ref()
 }
 
 /// Returns an error with all that is around its cause, what to do first.

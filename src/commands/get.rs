@@ -35,7 +35,10 @@ pub(crate) fn run(common: &CommonArgs, args: &GetArgs) -> Result<Exit> {
     let unusable = documents::unusable(&account, &kind, &status, args.min_life, now);
     let token = match (document, unusable) {
         (Ok(document), None) => document.token,
-        (_, why) => return Err(Exit::NoToken.error(why.unwrap_or_default())),
+        (_, why) => {
+            let failure = (account.name.clone(), why.unwrap_or_default());
+            return Err(Exit::NoToken.errors_of(vec![failure]));
+        }
     };
     let answer = match kind {
         _ if args.raw => token.expose().to_owned(),

@@ -37,7 +37,10 @@ pub(crate) fn run(common: &CommonArgs, args: &SignArgs) -> Result<Exit> {
     let unusable = documents::unusable(&account, &kind, &status, Duration::from_secs(1), now);
     let document = match (document, unusable) {
         (Ok(document), None) => document,
-        (_, why) => return Err(Exit::NoToken.error(why.unwrap_or_default())),
+        (_, why) => {
+            let failure = (account.name.clone(), why.unwrap_or_default());
+            return Err(Exit::NoToken.errors_of(vec![failure]));
+        }
     };
     let appid = account.appid.as_ref().unwrap_or(&document.appid);
     if appid.is_empty() {

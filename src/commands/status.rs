@@ -47,10 +47,12 @@ pub(crate) fn run(common: &CommonArgs, args: &StatusArgs) -> Result<Exit> {
     })?;
     // The answer is on stdout either way. The exit status and stderr say whether the tokens can be used.
     let unusable = accounts.iter().zip(&statuses).filter_map(|(account, status)| {
-        documents::unusable(account, &DocumentKind::Token, &status.token, args.min_life, now)
+        let token = &status.token;
+        let why = documents::unusable(account, &DocumentKind::Token, token, args.min_life, now)?;
+        Some((account.name.clone(), why))
     });
     let unusable: Vec<_> = unusable.collect();
-    if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors(unusable)) }
+    if unusable.is_empty() { Ok(Exit::Done) } else { Err(Exit::NoToken.errors_of(unusable)) }
 }
 
 /// The answer as JSON.

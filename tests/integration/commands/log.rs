@@ -41,6 +41,25 @@ fn each_line_of_fetch_is_an_object_with_its_account() {
 }
 
 #[test]
+fn a_failure_of_a_verb_that_reads_has_the_account_that_it_is_about() {
+    let home = Home::with_accounts(2, "http://127.0.0.1:1", "");
+    for (verb, args, accounts) in [
+        ("get", &["get", "a1"][..], &["a1"][..]),
+        ("sign", &["sign", "https://shop.example/", "a1"], &["a1"]),
+        ("status", &["status"], &["a0", "a1"]),
+    ] {
+        let mut command = home.command(args);
+        command.env("WXTOKEN_LOG_FORMAT", "json").env("WXTOKEN_LANG", "en");
+        let events = events(&Run::new(command).exits(3).stderr, verb);
+        let about: Vec<_> = events.iter().map(|it| it["account"].as_str().unwrap()).collect();
+        assert_eq!(about, accounts, "{events:?}");
+        // The account has a place of its own.
+        let message = events[0]["message"].as_str().unwrap();
+        assert!(!message.starts_with(accounts[0]), "{message}");
+    }
+}
+
+#[test]
 fn the_variable_counts_too_and_the_most_verbose_lines_are_objects_as_well() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
