@@ -236,7 +236,8 @@ fn is_list(arg: &Arg) -> bool {
 fn values(arg: &Arg) -> Expected {
     let possible = arg.get_possible_values();
     if !possible.is_empty() {
-        let words = possible.iter().map(|it| Candidate::new(it.get_name(), it.get_help()));
+        let about = |it| help::about_value(it, Language::of_process());
+        let words = possible.iter().map(|it| Candidate::new(it.get_name(), about(it)));
         return Expected::Words(words.collect());
     }
     let name = arg.get_value_names().and_then(<[_]>::first).map(|it| it.as_str());

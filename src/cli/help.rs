@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 
+use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
@@ -97,6 +98,14 @@ impl HelpLength {
             }
             _ => None,
         }
+    }
+}
+
+/// Returns what a value means.
+pub(super) fn about_value(value: &PossibleValue, language: Language) -> Option<String> {
+    match (language, chinese::of_value(value.get_name())) {
+        (Language::Chinese, Some(chinese)) => Some(chinese.to_owned()),
+        _ => value.get_help().map(ToString::to_string),
     }
 }
 

@@ -212,6 +212,21 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("shell", "bash、zsh 或 fish"),
 ];
 
+/// What each value means that an argument may have.
+const VALUES: &[(&str, &str)] = &[
+    ("text", "供人阅读"),
+    ("json", "供程序使用"),
+    ("prometheus", "供 node_exporter 的 textfile 采集"),
+    ("stable", "POST /cgi-bin/stable_token：重复获取得到同一个 token，不影响别处"),
+    ("classic", "GET /cgi-bin/token：每次调用生成新 token，旧的五分钟后失效"),
+    ("work", "企业微信 GET /cgi-bin/gettoken：有效期内得到同一个 token"),
+];
+
+/// Returns what a value means.
+pub(super) fn of_value(name: &str) -> Option<&'static str> {
+    find(VALUES, name)
+}
+
 /// Returns the command with its help in Chinese, and so each of its verbs.
 pub(super) fn translated(command: Command) -> Command {
     let translate_verb = |verb: Command| {
@@ -277,6 +292,12 @@ mod tests {
                 let paragraphs = |text: &str| text.split("\n\n").count();
                 let english = arg.get_long_help().or(arg.get_help()).unwrap().to_string();
                 assert_eq!(paragraphs(text), paragraphs(&english), "{name} --{id}: {text}");
+            }
+        }
+        for verb in command.get_subcommands() {
+            let values = verb.get_arguments().flat_map(Arg::get_possible_values);
+            for value in values.filter(|value| value.get_help().is_some()) {
+                assert!(of_value(value.get_name()).is_some(), "{}", value.get_name());
             }
         }
         let known = ARGUMENTS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -112,4 +112,6 @@ fn fish_completes_verbs_options_values_accounts_and_paths() {
         let script = format!("wxtoken completions fish | source; complete -C '{line}'");
         assert_eq!(desk.run("fish", &["--no-config"], &script), expected, "{line}");
     }
+    let script = "set -x WXTOKEN_LANG zh; wxtoken completions fish | source; complete -C 'wxtoken status --format js'";
+    assert_eq!(desk.run("fish", &["--no-config"], script), "json\t供程序使用\n");
 }
