@@ -230,6 +230,42 @@ fn every_message_says_what_to_do_in_whole_sentences_and_in_both_languages() {
     }
 }
 
+/// Returns what stands between two characters, wherever that is.
+fn quoted(text: &str, [begin, end]: [char; 2]) -> Vec<&str> {
+    let parts = text.split(begin).skip(1);
+    let parts = parts.filter_map(|part| part.split_once(end).map(|it| it.0));
+    parts.step_by(if begin == end { 2 } else { 1 }).collect()
+}
+
+#[test]
+fn what_the_guide_to_troubleshooting_quotes_is_said_by_the_program() {
+    // Of the system.
+    let system = ["Connection refused", "timed out", "No space left on device"];
+    let system = [&system[..], &["Read-only file system", "Permission denied"]].concat();
+    let sources: String = literals::sources().into_iter().map(|(_, code)| code).collect();
+    let (mut found, mut wrong) = (0, Vec::new());
+    for (language, quotes) in [("en", ['`', '`']), ("zh", ['“', '”'])] {
+        let path = root().join(format!("docs/{language}/troubleshooting.md"));
+        let guide = fs::read_to_string(path).unwrap();
+        let rows = guide.lines().filter(|line| line.starts_with("| "));
+        let cells = rows.flat_map(|row| row.split(" | ").take(2));
+        for quoted in cells.flat_map(|cell| quoted(cell, quotes)) {
+            // A word alone is the name of something.
+            let is_phrase = language == "zh" || quoted.contains(' ');
+            for phrase in quoted.split('…').map(str::trim).filter(|it| is_phrase && !it.is_empty())
+            {
+                let phrase = phrase.replace("0644", "{0}").replace("0600", "{1}");
+                let phrase = phrase.trim_start_matches("cannot ").trim_start_matches("无法");
+                found += 1;
+                if !system.contains(&phrase) && !sources.contains(phrase) {
+                    wrong.push(format!("{language}: {phrase}"));
+                }
+            }
+        }
+    }
+    assert!(found > 10 && wrong.is_empty(), "{found}: {wrong:#?}");
+}
+
 /// The verbs that actions begin with.
 const IMPERATIVES: &str = "Add Allow Ask Authorize Begin Bring Check Compare Connect Copy Correct Decrypt Do End Find Free Give Have Keep \
     Leave Let Look Make Mend Mount Move Name Pause Percent-encode Pipe Please Put Raise Register Remove Rename Renew Repeat Reset \

@@ -61,7 +61,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
 
 /// Returns each source of the program, with its path in `src`. The stand-in for WeChat and the demo are for trying: what they say
 /// is for this terminal.
-fn sources() -> Vec<(String, String)> {
+pub(super) fn sources() -> Vec<(String, String)> {
     let (mut files, mut found) = (vec![root().join("src")], Vec::new());
     while let Some(path) = files.pop() {
         if path.is_dir() {
