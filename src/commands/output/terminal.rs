@@ -91,7 +91,7 @@ pub(in crate::commands) fn laid_out(
     shown: impl Fn(&str) -> String,
 ) -> Vec<Line> {
     let parts: Vec<_> = text.split(COMMAND_MARKS).map(shown).collect();
-    let is_mark = |c: char| "，；。、）,;.) ".contains(c);
+    let is_mark = |c: char| "，；：。、）,;:.) ".contains(c);
     let mut lines = Vec::new();
     for (at, part) in parts.iter().enumerate() {
         let is_last = at + 2 == parts.len() - 1;

@@ -223,7 +223,8 @@ fn header(
     let concerned = concerned(worst, accounts);
     let (all, some) = (accounts.len(), concerned.len());
     let title = headline(worst, accounts, reader);
-    let named = escaped(&concerned[..some.min(MAX_NAMED)].join(", "));
+    let comma = if reader.language == Language::Chinese { "、" } else { ", " };
+    let named = escaped(&concerned[..some.min(MAX_NAMED)].join(comma));
     let subject = match worst {
         Condition::Live if all == 0 => String::new(),
         Condition::Live if all == 1 => {
