@@ -1,6 +1,7 @@
 //! What is known of an account at one instant: the token to hand out, why there is none, and the status that `status`,
 //! `check`, `/metrics`, the page and `/readyz` show. Pure: documents and the time come in.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,6 +70,27 @@ pub(crate) enum ClientIdentity {
     Address(IpAddr),
     /// A process of this host.
     Local,
+}
+
+impl ClientIdentity {
+    /// Whether it is a program of this host without a key.
+    pub(crate) fn is_of_this_host(&self) -> bool {
+        match self {
+            ClientIdentity::Key(_) => false,
+            ClientIdentity::Address(ip) => ip.is_loopback(),
+            ClientIdentity::Local => true,
+        }
+    }
+}
+
+impl fmt::Display for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientIdentity::Key(name) => name.fmt(f),
+            ClientIdentity::Address(ip) => ip.fmt(f),
+            ClientIdentity::Local => f.write_str("localhost"),
+        }
+    }
 }
 
 /// What is known of a token from asking WeChat about it.

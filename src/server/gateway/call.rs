@@ -1,6 +1,8 @@
 //! A call on its way: what it is made of, and the request that WeChat gets.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::log::info;
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenDemand, Unavailable};
 use crate::server::state::ServerState;
+use crate::server::state::slots::Connections;
 use crate::upstream::api_servers::ApiServers;
 use crate::upstream::passed;
 
@@ -41,23 +44,53 @@ pub(crate) struct ForwardedCall<'a> {
     pub(crate) state: &'a ServerState,
 }
 
+/// The calls that are under way, of each client.
+#[derive(Default)]
+pub(super) struct CallsUnderWay {
+    total: usize,
+    of_clients: HashMap<ClientIdentity, usize>,
+}
+
 /// A call that is under way, which counts until this is dropped.
-pub(super) struct CallSlot(Rc<Cell<usize>>);
+pub(super) struct CallSlot {
+    calls: Rc<RefCell<CallsUnderWay>>,
+    client: ClientIdentity,
+}
 
 impl Drop for CallSlot {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let mut calls = self.calls.borrow_mut();
+        calls.total -= 1;
+        if let Entry::Occupied(mut of_client) = calls.of_clients.entry(self.client.clone()) {
+            *of_client.get_mut() -= 1;
+            if *of_client.get() == 0 {
+                of_client.remove();
+            }
+        }
     }
 }
 
 impl Gateway {
-    /// Counts a call. Fails if too many are under way, for a server that may have this many connections.
-    pub(super) fn begin_call(&self, connections: usize) -> Result<CallSlot, GatewayError> {
-        if self.calls.get() >= connections - connections / KEPT_FREE {
+    /// Counts a call of this client, from when its body is there or streams. Fails if too many are under way, for a server that
+    /// may have this many connections, or if this client has its share of them: as with connections, no client keeps the others
+    /// out, and programs of this host may have all.
+    pub(super) fn begin_call(
+        &self,
+        client: &ClientIdentity,
+        connections: &Connections,
+    ) -> Result<CallSlot, GatewayError> {
+        let capacity = connections.capacity();
+        let mut calls = self.calls.borrow_mut();
+        if calls.total >= capacity - capacity / KEPT_FREE {
             return Err(GatewayError::TooManyCalls);
         }
-        self.calls.set(self.calls.get() + 1);
-        Ok(CallSlot(Rc::clone(&self.calls)))
+        let of_client = calls.of_clients.entry(client.clone()).or_default();
+        if *of_client >= connections.share() && !client.is_of_this_host() {
+            return Err(GatewayError::TooManyOfClient);
+        }
+        *of_client += 1;
+        calls.total += 1;
+        Ok(CallSlot { calls: Rc::clone(&self.calls), client: client.clone() })
     }
 }
 
@@ -127,5 +160,33 @@ impl<'a> ForwardedCall<'a> {
             out.extend_from_slice(b"\r\n");
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_has_its_share_of_the_calls_keeps_no_other_one_out() {
+        let (gateway, connections) = (Gateway::default(), Connections::new(64));
+        let client = |name: &str| ClientIdentity::Key(name.into());
+        let begin = |client: &ClientIdentity| gateway.begin_call(client, &connections);
+        let greedy = client("greedy");
+        let mut held: Vec<_> = (0..16).map(|_| begin(&greedy).unwrap()).collect();
+        assert!(matches!(begin(&greedy), Err(GatewayError::TooManyOfClient)));
+        let of_other = begin(&client("other")).unwrap();
+        held.pop();
+        held.push(begin(&greedy).unwrap());
+        assert!(begin(&greedy).is_err());
+        // Programs of this host may have all that are left.
+        let local = ClientIdentity::Address(Ipv4Addr::LOCALHOST.into());
+        held.extend((0..31).map(|_| begin(&local).unwrap()));
+        assert!(matches!(begin(&client("another")), Err(GatewayError::TooManyCalls)));
+        drop((held, of_other));
+        let calls = gateway.calls.borrow();
+        assert!(calls.total == 0 && calls.of_clients.is_empty());
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum GatewayError {
     Overloaded,
     /// Too many calls are under way.
     TooManyCalls,
+    /// Too many calls of this client are under way.
+    TooManyOfClient,
     /// The account's way to WeChat could not be read.
     NotConfigured,
     /// There is no token.
@@ -68,6 +70,7 @@ impl GatewayError {
             | GatewayError::BodyBroken
             | GatewayError::Overloaded
             | GatewayError::TooManyCalls
+            | GatewayError::TooManyOfClient
             | GatewayError::NotConfigured
             | GatewayError::NoToken(_)
             | GatewayError::Unreachable
@@ -85,7 +88,7 @@ impl GatewayError {
             GatewayError::BodyTooSlow => "body_too_slow",
             GatewayError::BodyBroken => "body_broken",
             GatewayError::Overloaded => "overloaded",
-            GatewayError::TooManyCalls => "too_many_calls",
+            GatewayError::TooManyCalls | GatewayError::TooManyOfClient => "too_many_calls",
             GatewayError::NotConfigured => "not_configured",
             GatewayError::NoToken(_) => "no_token",
             GatewayError::Unreachable => "unreachable",
@@ -106,6 +109,7 @@ impl GatewayError {
             | GatewayError::BodyBroken
             | GatewayError::Overloaded
             | GatewayError::TooManyCalls
+            | GatewayError::TooManyOfClient
             | GatewayError::NotConfigured
             | GatewayError::NoToken(_)
             | GatewayError::Unreachable
@@ -139,6 +143,7 @@ impl GatewayError {
             GatewayError::BodyBroken => text::BODY_BROKEN,
             GatewayError::Overloaded => text::OVERLOADED,
             GatewayError::TooManyCalls => text::TOO_MANY_CALLS,
+            GatewayError::TooManyOfClient => text::TOO_MANY_OF_CLIENT,
             GatewayError::NotConfigured => text::NOT_CONFIGURED,
             GatewayError::NoToken(unavailable) => {
                 return Cow::Owned(text::NOT_MADE.with([&unavailable.why]));
@@ -175,7 +180,7 @@ impl GatewayError {
 }
 
 // The texts say so.
-const _: () = assert!(MAX_CHUNKED == 24 * 1024 * 1024 && BODY_GAP.as_secs() == 30);
+const _: () = assert!(MAX_CHUNKED == 24 * 1024 * 1024);
 
 #[cfg(test)]
 pub(crate) use text::{ALL, NOTES};
@@ -185,7 +190,7 @@ mod tests {
     use super::*;
     use crate::language::{Language, bilingual};
 
-    fn all() -> [GatewayError; 15] {
+    fn all() -> [GatewayError; 16] {
         let unavailable = || {
             Unavailable::for_now(bilingual!(
                 "Wait: WeChat refuses (45009)",
@@ -200,6 +205,7 @@ mod tests {
             GatewayError::BodyBroken,
             GatewayError::Overloaded,
             GatewayError::TooManyCalls,
+            GatewayError::TooManyOfClient,
             GatewayError::NotConfigured,
             GatewayError::NoToken(unavailable()),
             GatewayError::Unreachable,

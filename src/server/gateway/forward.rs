@@ -20,9 +20,9 @@ use super::body::{ANSWER_GAP, AnswerBody, ClientBody, ResponseBody};
 use super::call::ForwardedCall;
 use super::connections::answer::AnswerHead;
 use super::connections::{PooledConnection, SendError};
-use super::error::{BODY_GAP, GatewayError};
+use super::error::GatewayError;
 use super::headers;
-use super::receive::{ReceivedBody, join, receive};
+use super::receive::{ReceivedBody, client_patience, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
 use crate::model::secret::Secret;
 use crate::model::status::TokenDemand;
@@ -89,6 +89,7 @@ async fn stream(
 ) -> Result<Option<Result<AnswerHead, SendError>>, GatewayError> {
     let mut left = length;
     let mut waited_for = (UploadWait::Writing, Instant::now());
+    let mut waited_for_client = Duration::ZERO;
     poll_fn(|cx| {
         loop {
             let wait = match connection.poll_write(cx) {
@@ -100,7 +101,11 @@ async fn stream(
                         let piece = frame.into_data().unwrap_or_default();
                         left = left.saturating_sub(piece.len() as u64);
                         connection.continue_with(piece);
-                        waited_for.1 = Instant::now();
+                        let now = Instant::now();
+                        if waited_for.0 == UploadWait::Client {
+                            waited_for_client += now - waited_for.1;
+                        }
+                        waited_for.1 = now;
                         continue;
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(GatewayError::BodyBroken)),
@@ -115,7 +120,7 @@ async fn stream(
                 waited_for = (wait, Instant::now());
             }
             let limit = match wait {
-                UploadWait::Client => BODY_GAP,
+                UploadWait::Client => client_patience(length - left, waited_for_client),
                 UploadWait::Writing | UploadWait::Answer => FIRST_BYTE_TIMEOUT,
             };
             return connection.poll_timeout(waited_for.1 + limit, cx).map(|()| match wait {
@@ -134,17 +139,18 @@ impl Gateway {
         call: &ForwardedCall<'_>,
         body: &mut ClientBody<'_>,
     ) -> Result<Response<ResponseBody>, GatewayError> {
-        let result = match self.begin_call(call.state.connections.capacity()) {
-            Ok(slot) => self.try_forward(call, body).await.map(|mut response| {
-                if let Either::Right(streaming) = response.body_mut() {
-                    streaming.hold(slot);
-                }
-                response
-            }),
-            Err(error) => Err(error),
-        };
+        let result = self.try_forward(call, body).await;
         if let Err(error) = &result {
             call.state.counters.forwarded(call.account(), error.code(), 0);
+            let (now, connections) = (call.state.clock.instant().into(), &call.state.connections);
+            match error {
+                GatewayError::TooManyCalls => call.state.log.too_many_calls(now),
+                GatewayError::TooManyOfClient => {
+                    let share = connections.share();
+                    call.state.log.too_many_calls_of_client(now, &call.client, share);
+                }
+                _ => {}
+            }
         }
         result
     }
@@ -154,13 +160,29 @@ impl Gateway {
         call: &ForwardedCall<'_>,
         body: &mut ClientBody<'_>,
     ) -> Result<Response<ResponseBody>, GatewayError> {
+        // Held until the answer is complete or streams.
+        let mut held = self.hold(&call.client);
+        // Before it counts: what is waited for here is the client, and WeChat has nothing to do with it.
+        let received = receive(body, &mut held).await?;
+        let slot = self.begin_call(&call.client, &call.state.connections)?;
+        let mut response = self.make(call, received, body).await?;
+        if let Either::Right(streaming) = response.body_mut() {
+            streaming.hold(slot);
+        }
+        Ok(response)
+    }
+
+    /// Makes a call whose body was received as far as it is not streamed.
+    async fn make(
+        &self,
+        call: &ForwardedCall<'_>,
+        received: ReceivedBody,
+        body: &mut ClientBody<'_>,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
         let token = match call.admitted.token {
             TokenInRequest::Foreign => None,
             _ => Some(call.token().await?),
         };
-        // Held until the answer is complete or streams.
-        let mut held = self.hold(&call.client);
-        let received = receive(body, &mut held).await?;
         let (length, whole) = match received {
             ReceivedBody::Whole(bytes) => (bytes.len() as u64, Some(bytes)),
             ReceivedBody::Streamed(length) => (length, None),

@@ -12,7 +12,7 @@ mod path_faults;
 mod receive;
 pub(crate) mod verdict;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use hyper::HeaderMap;
@@ -20,6 +20,7 @@ use hyper::header::HeaderName;
 
 #[cfg(test)]
 pub(crate) use self::admission::ALL as CALL_REFUSALS;
+use self::call::CallsUnderWay;
 use self::connections::Pool;
 #[cfg(test)]
 pub(crate) use self::error::{ALL as CALL_ERRORS, NOTES as CALL_NOTES};
@@ -36,8 +37,7 @@ pub(crate) struct Gateway {
     pool: Rc<Pool>,
     path_faults: RefCell<PathFaults>,
     held: RefCell<HeldBodies>,
-    /// How many calls are under way.
-    calls: Rc<Cell<usize>>,
+    calls: Rc<RefCell<CallsUnderWay>>,
 }
 
 /// Whether a request with these headers is of this process itself: an address that is WeChat's according to the configuration

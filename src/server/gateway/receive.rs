@@ -2,10 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Gateway;
 use super::body::ClientBody;
@@ -23,6 +27,16 @@ const MAX_HELD_OF_CLIENT: usize = MAX_HELD / 4;
 
 /// A body up to this size does not count: such ones are bounded by the number of calls.
 const UNCOUNTED: usize = 64 * 1024;
+
+/// How slowly a client may send a body on the whole, in bytes a second: one that sends a byte now and then holds a connection,
+/// and a call if the body streams.
+const SLOWEST_BODY: u64 = 1024;
+
+/// Returns how long the next piece of a body may take, of which this many bytes have come and were waited for so long.
+pub(super) fn client_patience(received: u64, waited: Duration) -> Duration {
+    let in_all = BODY_GAP + Duration::from_secs(received / SLOWEST_BODY);
+    BODY_GAP.min(in_all.saturating_sub(waited))
+}
 
 /// A client's body, as far as it is read before the call is made.
 pub(super) enum ReceivedBody {
@@ -43,8 +57,10 @@ pub(super) async fn receive(
     // Most bodies arrive in one piece, and are not copied. Others are: a client that sends a byte a piece would take as much
     // memory for each as a piece's own record has.
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    let mut begun = None;
     while !body.is_end_stream() {
-        let Some(piece) = next_piece(body).await? else { break };
+        let received = (first.len() + whole.len()) as u64;
+        let Some(piece) = next_piece(body, received, &mut begun).await? else { break };
         if first.len() + whole.len() + piece.len() > MAX_CHUNKED {
             return Err(GatewayError::BodyTooLarge);
         }
@@ -59,10 +75,22 @@ pub(super) async fn receive(
     Ok(ReceivedBody::Whole(if whole.is_empty() { first } else { whole.into() }))
 }
 
-/// Returns the next piece of a client's body; `None` after its end.
-pub(super) async fn next_piece(body: &mut ClientBody<'_>) -> Result<Option<Bytes>, GatewayError> {
+/// Returns the next piece of a client's body, of which this many bytes have come since `begun`; `None` after its end. `begun`
+/// is set once it has to be waited for: most bodies arrive with their heads, and no clock is read for those.
+async fn next_piece(
+    body: &mut ClientBody<'_>,
+    received: u64,
+    begun: &mut Option<Instant>,
+) -> Result<Option<Bytes>, GatewayError> {
     loop {
-        match timeout(BODY_GAP, body.frame()).await {
+        let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
+            Poll::Ready(frame) => Ok(frame),
+            Poll::Pending => {
+                let begun = *begun.get_or_insert_with(Instant::now);
+                timeout(client_patience(received, begun.elapsed()), body.frame()).await
+            }
+        };
+        match frame {
             Err(_) => return Err(GatewayError::BodyTooSlow),
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => return Err(GatewayError::BodyBroken),
@@ -160,6 +188,16 @@ mod tests {
 
     fn client(name: &str) -> ClientIdentity {
         ClientIdentity::Key(name.into())
+    }
+
+    #[test]
+    fn a_body_that_comes_too_slowly_on_the_whole_is_not_waited_for_although_it_never_stops() {
+        let secs = Duration::from_secs;
+        assert_eq!(client_patience(0, Duration::ZERO), BODY_GAP);
+        assert_eq!(client_patience(2, secs(24)), secs(6));
+        assert_eq!(client_patience(3, secs(36)), Duration::ZERO);
+        // One at twice that pace is.
+        assert_eq!(client_patience(2048 * 600, secs(600)), BODY_GAP);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::log::{self, Fields, Level};
 use crate::message::action_first;
+use crate::model::status::ClientIdentity;
 use crate::os::descriptors::shortage;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::peer::{NetworkId, Peer};
@@ -23,6 +24,7 @@ const EVICTED: &str = "connection_evicted";
 const SHARE_REACHED: &str = "share_reached";
 const FULL: &str = "connections_full";
 const NOT_PASSED_ON: &str = "call_not_passed_on";
+const TOO_MANY_CALLS: &str = "too_many_calls";
 const NOT_ACCEPTED: &str = "connection_not_accepted";
 
 /// The time between two lines of one kind: short enough for an operator to notice, and too long to fill a disk.
@@ -39,6 +41,8 @@ pub(crate) struct ThrottledLog {
     evicted: Throttle,
     evicted_for_itself: RefCell<AddressThrottle>,
     all_in_flight: Throttle,
+    too_many_calls: Throttle,
+    too_many_calls_of_client: Throttle,
     failed_handshakes: RefCell<ByKind<&'static str, AddressThrottle>>,
     /// By the number of the error.
     not_accepted: RefCell<ByKind<Option<i32>, Throttle>>,
@@ -112,6 +116,22 @@ impl ThrottledLog {
         self.all_in_flight.report(now, FULL, messages::ALL_IN_FLIGHT.with([&capacity]));
     }
 
+    /// Reports that a call was refused as too many wait for WeChat.
+    pub(crate) fn too_many_calls(&self, now: Instant) {
+        self.too_many_calls.report(now, TOO_MANY_CALLS, messages::TOO_MANY_CALLS.text());
+    }
+
+    /// Reports that a call was refused as this many of its client wait for WeChat, which is its share.
+    pub(crate) fn too_many_calls_of_client(
+        &self,
+        now: Instant,
+        client: &ClientIdentity,
+        share: usize,
+    ) {
+        let line = messages::TOO_MANY_CALLS_OF_CLIENT.with([client, &share]);
+        self.too_many_calls_of_client.report(now, TOO_MANY_CALLS, line);
+    }
+
     /// Reports that the gateway cannot reach WeChat for calls of this account, as the message `why` says.
     pub(crate) fn unreachable(&self, now: Instant, account: &str, why: &str) {
         let mut throttles = self.unreachable.borrow_mut();
@@ -141,6 +161,8 @@ impl ThrottledLog {
         write(SHARE_REACHED, &[], self.evicted_for_itself.borrow_mut().rest(now));
         write(EVICTED, &[], self.evicted.rest(now));
         write(FULL, &[], self.all_in_flight.rest(now));
+        write(TOO_MANY_CALLS, &[], self.too_many_calls.rest(now));
+        write(TOO_MANY_CALLS, &[], self.too_many_calls_of_client.rest(now));
         let not_accepted = self.not_accepted.borrow();
         not_accepted.0.iter().for_each(|(_, limit)| write(NOT_ACCEPTED, &[], limit.rest(now)));
         for (account, limit) in &*self.unreachable.borrow() {

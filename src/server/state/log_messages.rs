@@ -121,6 +121,17 @@ messages! {
         "all {0} places for connections are taken by requests that are being answered, new ones wait";
         "请调大 --max-connections 或 ulimit -n。", "{0} 个连接都在处理请求，新连接须等待";
     }
+    TOO_MANY_CALLS<0> {
+        "See why WeChat answers slowly, or raise --max-connections.",
+        "calls are refused: three quarters of --max-connections are waiting for WeChat";
+        "请检查微信应答为何缓慢，或调大 --max-connections。", "等待微信应答的请求已占 --max-connections 的四分之三，新请求被拒绝";
+    }
+    TOO_MANY_CALLS_OF_CLIENT<2> {
+        "Let {0} make fewer calls at once, or raise --max-connections.",
+        "its calls are refused: {1} of them are waiting for WeChat, as many as one client may have (a quarter of --max-connections)";
+        "请减少 {0} 的并发请求，或调大 --max-connections。",
+        "其请求被拒绝：等待微信应答的已有 {1} 个，达到单个调用方的上限（--max-connections 的四分之一）";
+    }
     NOT_ACCEPTED<0> {
         "Look at the errors of the network there (dmesg).", "cannot accept a connection";
         "请检查本机网络是否出错（dmesg）。", "无法接受连接";

@@ -26,8 +26,10 @@ pub(super) enum RequestPhase {
     ReadingBody,
     /// All that the route needs of the request has arrived, and its answer is not ready.
     Answering,
-    /// The same, for a call that is passed on to WeChat, whose body may still be arriving.
+    /// The same, for a call that is passed on to WeChat. Nothing of its body is waited for.
     Forwarding,
+    /// The next piece of such a call's body is waited for.
+    ReceivingCall,
     /// The answer is being written, and more of it is to come.
     Streaming,
     /// The answer, or its end, is being written.
@@ -47,7 +49,7 @@ impl RequestPhase {
             | RequestPhase::ReadingHead
             | RequestPhase::ReadingBody => REQUEST_TIMEOUT,
             RequestPhase::Answering => ANSWER_TIMEOUT,
-            RequestPhase::Forwarding => FORWARD_TIMEOUT,
+            RequestPhase::Forwarding | RequestPhase::ReceivingCall => FORWARD_TIMEOUT,
             RequestPhase::Streaming => STREAM_GAP,
             RequestPhase::Writing => RESPONSE_TIMEOUT,
             RequestPhase::Resting => PARSER_KEPT,
@@ -107,6 +109,11 @@ impl RequestProgress {
         let phase = if is_call { RequestPhase::Forwarding } else { RequestPhase::Answering };
         self.enter(phase, now);
         request_began
+    }
+
+    /// Notes that the next piece of a call's body is waited for.
+    pub(super) fn await_call(&self) {
+        self.phase.set(RequestPhase::ReceivingCall);
     }
 
     /// Notes that bytes of the client have arrived.
@@ -196,9 +203,10 @@ impl RequestProgress {
     pub(super) fn standing(&self) -> Standing {
         match self.phase.get() {
             RequestPhase::Connected | RequestPhase::Resting | RequestPhase::Idle => Standing::Idle,
-            RequestPhase::Handshake | RequestPhase::ReadingHead | RequestPhase::ReadingBody => {
-                Standing::Receiving
-            }
+            RequestPhase::Handshake
+            | RequestPhase::ReadingHead
+            | RequestPhase::ReadingBody
+            | RequestPhase::ReceivingCall => Standing::Receiving,
             RequestPhase::Answering
             | RequestPhase::Forwarding
             | RequestPhase::Streaming
@@ -217,6 +225,7 @@ impl RequestProgress {
             RequestPhase::ReadingBody
                 | RequestPhase::Answering
                 | RequestPhase::Forwarding
+                | RequestPhase::ReceivingCall
                 | RequestPhase::Streaming
                 | RequestPhase::Writing
         )

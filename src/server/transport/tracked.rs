@@ -110,7 +110,7 @@ impl Body for TrackedBody<'_> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.has_ended |= matches!(polled, Poll::Ready(None));
         match polled {
-            Poll::Pending if self.is_forwarded => {}
+            Poll::Pending if self.is_forwarded => self.progress.await_call(),
             Poll::Ready(_) if self.is_forwarded => {
                 self.progress.enter(RequestPhase::Forwarding, Instant::now());
             }

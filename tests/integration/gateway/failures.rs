@@ -249,6 +249,56 @@ fn calls_that_wait_for_wechat_leave_connections_for_tokens_and_health_checks() {
 }
 
 #[test]
+fn a_client_whose_bodies_never_end_or_whose_calls_wait_keeps_no_other_one_out() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| match call.path() {
+        "/cgi-bin/hangs" => Reply::Silence,
+        _ => Reply::Json(r#"{"errcode":0}"#.to_owned()),
+    });
+    let home = home(&[&upstream.url()]);
+    let (greedy, other) = (new_key(&["greedy"]), new_key(&["other"]));
+    let keys = home.path("keys");
+    write_with_mode(&keys, &format!("{}\n{}\n", greedy.line, other.line), 0o644);
+    let flags = ["--gateway", "--max-connections", "16", "--keys", keys.to_str().unwrap()];
+    let server = home.serve_with_log(&flags);
+    let request = |key: &NewKey, path: &str, rest: &str| {
+        let bearer = format!("Authorization: Bearer {}", key.key);
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n{rest}")
+    };
+    let errcode = |key| {
+        let request = request(key, "/cgi-bin/x", "Connection: close\r\nContent-Length: 0\r\n\r\n");
+        let answer = server.send(&request);
+        (answer.json()["errcode"].as_i64().unwrap(), answer.body)
+    };
+    // More than there are connections: each makes room, as its request is still arriving.
+    let unfinished: Vec<_> = (0..20)
+        .map(|_| {
+            let mut caller = server.caller();
+            let _ = caller.try_send(request(&greedy, "/cgi-bin/x", "Content-Length: 9\r\n\r\n1"));
+            caller
+        })
+        .collect();
+    assert_eq!(errcode(&other).0, 0);
+    drop(unfinished);
+    let made = upstream.calls().len();
+    let hangs = request(&greedy, "/cgi-bin/hangs", "Content-Length: 2\r\n\r\n{}");
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut caller = server.caller();
+            caller.send(&hangs);
+            caller
+        })
+        .collect();
+    eventually("all eight are at WeChat", || upstream.calls().len() == made + 8);
+    let (code, body) = errcode(&greedy);
+    assert!(code == -1 && body.contains("as many calls of this client as one may have"), "{body}");
+    assert_eq!(errcode(&other).0, 0);
+    eventually("it is logged", || home.has_logged("Let greedy make fewer calls at once"));
+    drop(waiting);
+    eventually("it may call again", || errcode(&greedy).0 == 0);
+}
+
+#[test]
 fn an_answer_that_switches_protocols_is_no_answer() {
     let wechat = WeChat::start();
     let upstream = Upstream::new(&wechat, |_| {

@@ -19,8 +19,8 @@ texts! {
         "Send the body's Content-Length, and it may be larger: without one it may have 24 MiB here.",
         "请携带 Content-Length，即可发送更大的请求体：不带时上限为 24 MiB。";
     BODY_TOO_SLOW =
-        "Send the call again: no byte of the body came for 30 seconds, and it was not made.",
-        "请重新发送：30 秒内未收到请求体的数据，该请求未发给微信。";
+        "Send the call again, and its body without pauses: that came too slowly, and the call was not made.",
+        "请重新发送，并尽快发完请求体：请求体到达过慢，该请求未发给微信。";
     NOT_HTTP =
         "Send a request of HTTP/1.1: the gateway passes on no WebSocket, CONNECT or TRACE.",
         "请使用 HTTP/1.1 请求：网关不转发 WebSocket、CONNECT、TRACE。";
@@ -36,6 +36,9 @@ texts! {
     TOO_MANY_CALLS =
         "Repeat the call later: too many calls are waiting for WeChat at once, and it was not made.",
         "请稍后重试：等待微信应答的请求过多，该请求未发给微信。";
+    TOO_MANY_OF_CLIENT =
+        "Repeat the call later: as many calls of this client as one may have are waiting for WeChat, and it was not made.",
+        "请稍后重试：该调用方等待微信应答的请求已达上限，该请求未发给微信。";
     NOT_CONFIGURED =
         "Correct the account's proxy, base_url or ca_file, which the server's log names: the call was not made.",
         "请按服务器日志修正该账号的 proxy、base_url 或 ca_file：该请求未发给微信。";
