@@ -28,7 +28,7 @@ use self::tls::TlsClient;
 use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, ProxyFailure, TlsFailure, Unreachable};
 use super::passed::{self, KnownMirrors};
-use super::roots::{TrustedRoots, said_by_rustls};
+use super::roots::{TrustedRoots, is_of_other_ca, said_by_rustls};
 use crate::error::{Exit, in_order};
 use crate::language::Language;
 use crate::log::{self, printable};
@@ -359,6 +359,7 @@ fn tls_failure(err: &rustls::Error) -> TlsFailure {
     };
     match err {
         rustls::Error::InvalidCertificate(UnknownIssuer) => TlsFailure::UnknownIssuer,
+        err if is_of_other_ca(err) => TlsFailure::UnknownIssuer,
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => TlsFailure::Expired,
         rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
             TlsFailure::NotValidYet

@@ -140,6 +140,20 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
+/// Whether the certificate names a CA that is trusted and did not sign it: a CA of the same name did, such as one that was
+/// made anew.
+pub(super) fn is_of_other_ca(err: &rustls::Error) -> bool {
+    use rustls::CertificateError::{
+        BadSignature, UnsupportedSignatureAlgorithmForPublicKeyContext,
+    };
+    matches!(
+        err,
+        rustls::Error::InvalidCertificate(
+            BadSignature | UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    )
+}
+
 /// Returns what rustls says, with dates where that has seconds since 1970.
 pub(super) fn said_by_rustls(err: &rustls::Error) -> String {
     use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
@@ -155,6 +169,7 @@ pub(super) fn said_by_rustls(err: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(NotValidYetContext { time, not_before }) => {
             reasons::CERTIFICATE_BEGINS.with([&date(not_before), &date(time)])
         }
+        err if is_of_other_ca(err) => reasons::OTHER_CA.with([]),
         err => printable(&err.to_string(), 200),
     }
 }

@@ -12,6 +12,9 @@ notes! {
     PROXY_REFUSED<1> = "the proxy refused: {0}", "代理拒绝：{0}";
     PROXY_ADDRESS<0> = "the proxy's address is not valid", "代理地址不正确";
     THROUGH_PROXY<2> = "{0} through the proxy {1}", "{0}（经代理 {1}）";
+    OTHER_CA<0> =
+        "it is not signed by the trusted CA of this name, but by a CA of this name with another key (BadSignature)",
+        "证书由另一个同名的 CA 签发，密钥与受信任的 CA 不同（BadSignature）";
     CERTIFICATE_ENDED<2> = "the certificate ended at {0}; it is {1} here", "证书已于 {0} 到期；本机时间为 {1}";
     CERTIFICATE_BEGINS<2> =
         "the certificate begins at {0}; it is {1} here", "证书自 {0} 起生效；本机时间为 {1}";

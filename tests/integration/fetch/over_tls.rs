@@ -124,6 +124,20 @@ fn a_ca_file_without_a_certificate_is_an_error() {
 }
 
 #[test]
+fn a_ca_that_was_made_anew_under_its_name_is_told_as_an_unknown_one() {
+    let (_wechat, front, sandbox) = behind_tls("localhost");
+    write_with_mode(&sandbox.path("ca.pem"), &front.namesake_pem, 0o644);
+    let ca = ca_file(&sandbox);
+    let says = [
+        "Name the CA with --ca-file",
+        "by a CA of this name with another key",
+        "BadSignature",
+        "请用 --ca-file",
+    ];
+    sandbox.run(&["fetch", "--ca-file", &ca]).exits(5).says(&says);
+}
+
+#[test]
 fn a_ca_store_that_the_environment_names_is_trusted_beside_the_ca_file() {
     let (wechat, _front, sandbox) = behind_tls("localhost");
     let sandbox = sandbox.on("classic");

@@ -25,6 +25,7 @@ use super::{Caller, Sandbox, connect, write_with_mode};
 /// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    name: String,
     pub(crate) pem: String,
 }
 
@@ -37,15 +38,24 @@ pub(crate) struct Identity {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Clients distinguish authorities by their names.
         static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
         let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
+        Authority::named(format!("authority {number}"))
+    }
+
+    /// Returns another authority of the same name, as one is that was made anew.
+    pub(crate) fn namesake(&self) -> Authority {
+        Authority::named(self.name.clone())
+    }
+
+    fn named(name: String) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name.clone());
         let pem = params.self_signed(&key).unwrap().pem();
-        Authority { issuer: Issuer::new(params, key), pem }
+        Authority { issuer: Issuer::new(params, key), name, pem }
     }
 
     /// Signs a certificate for `localhost` and 127.0.0.1, with an ECDSA key.
@@ -186,6 +196,8 @@ impl TlsClient {
 pub(crate) struct TlsFront {
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
+    /// The certificate of another authority of that name.
+    pub(crate) namesake_pem: String,
     /// How many handshakes have been completed.
     pub(crate) handshakes: Arc<AtomicUsize>,
 }
@@ -214,7 +226,8 @@ impl TlsFront {
                 std::thread::spawn(move || pass_on(client, backend, config, &counter));
             }
         });
-        TlsFront { address, ca_pem: authority.pem, handshakes }
+        let namesake_pem = authority.namesake().pem;
+        TlsFront { address, ca_pem: authority.pem, namesake_pem, handshakes }
     }
 }
 
