@@ -5,8 +5,6 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use time::UtcDateTime;
-
 use super::messages;
 use crate::config::SYSTEM_DIR;
 use crate::language::in_both;
@@ -14,7 +12,7 @@ use crate::log::printable;
 use crate::message::action_first;
 use crate::message::command::command;
 use crate::model::account::Account;
-use crate::model::document::Document;
+use crate::model::document::{Document, whole_seconds};
 use crate::model::kind::DocumentKind;
 use crate::model::status::{AccountStatus, DocumentStatus, Problem};
 use crate::os::local_time::local;
@@ -54,8 +52,8 @@ pub(super) fn document_status(
     let appid = account.appid.as_deref().or(published.map(|it| it.appid.as_str()));
     let record = stores.record(&account.location, kind, appid.unwrap_or_default(), now.wall);
     let trouble_since = account.on_trouble.as_ref().and_then(|_| record.as_ref()?.trouble_since());
-    // What was published later was given.
-    let is_last = |at: UtcDateTime| published.is_none_or(|it| it.created_at < at);
+    // What was published later was given. The record has whole seconds; in the same one, publishing would have removed it.
+    let is_last = |at| published.is_none_or(|it| whole_seconds(it.created_at) <= at);
     let refusal = record.and_then(|it| it.last_refusal(now.wall)).filter(|(_, at)| is_last(*at));
     DocumentStatus { trouble_since, refusal, ..status }
 }

@@ -65,6 +65,11 @@ fn what_wechat_refused_at_the_last_try_is_told_until_a_token_is_published() {
     sandbox.run(&["fetch", "--force"]).exits(0);
     let json = sandbox.run(&["status", "--format", "json"]).exits(0).json();
     assert!(json["accounts"][0].get("refusal").is_none(), "{json}");
+    // Also within the second in which the token was published.
+    wechat.fault("errcode:40125");
+    sandbox.run(&["fetch", "--force"]).exits(4);
+    let json = sandbox.run(&["status", "--format", "json"]).exits(0).json();
+    assert_eq!(json["accounts"][0]["refusal"]["errcode"], 40125, "{json}");
 }
 
 #[test]
