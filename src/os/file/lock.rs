@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_this_process_or_unknown_and_nobody_holds_a_free_lock() {
+    fn the_holder_is_this_process_or_unknown_and_a_free_lock_has_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.lock");
         let held = FileLock::acquire(&path, &SystemClock, Instant::now()).unwrap().unwrap();

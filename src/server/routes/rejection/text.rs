@@ -134,15 +134,15 @@ texts! {
     // What ends the retry loop of an SDK.
     LOOPS_WITH_HONOURED =
         "Look for another reason of the refusal: WeChat honours the token that you were handed and keep coming back with.",
-        "请排查其他原因：您反复带来的这个 token，微信仍然接受。";
+        "请排查其他原因：您反复领取的这个 token，微信仍然接受。";
     LOOPS_IN_DOUBT =
         "If WeChat rejects the token that you keep coming back with, say so with POST /token, or on the server with `wxtoken \
          fetch --rejected -`: WeChat could not be asked about it.",
-        "如果您反复带来的 token 被微信拒绝，请用 POST /token 报告，或在服务器上运行 `wxtoken fetch --rejected -`：暂时无法向微信核实。";
+        "如果您反复领取的 token 被微信拒绝，请用 POST /token 报告，或在服务器上运行 `wxtoken fetch --rejected -`：暂时无法向微信核实。";
     LOOPS_WITHOUT_REFRESH =
         "If WeChat rejects the token that you keep coming back with, say so on the host that fetches, with `wxtoken fetch \
          --rejected -`: this server does not ask WeChat about it.",
-        "如果您反复带来的 token 被微信拒绝，请在负责刷新的主机上运行 `wxtoken fetch --rejected -`：本服务器不向微信核实。";
+        "如果您反复领取的 token 被微信拒绝，请在负责刷新的主机上运行 `wxtoken fetch --rejected -`：本服务器不向微信核实。";
     KEEPS_ASKING =
         "Pause between your requests: you keep asking without one, and there is nothing to hand out.",
         "请降低请求频率：您在不间断地请求，而目前没有可提供的 token。";
