@@ -16,17 +16,19 @@ use crate::os::ending::{Ending, Finishing};
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, Store};
-use crate::upstream::{IssuedToken, Liveness, RefreshMode, TokenSource, UpstreamError};
+use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
 pub(crate) use error::{RefreshError, answer_lost};
 pub(crate) use memory::Memory;
 use memory::Turn;
+use settled::PublishedVerdict;
 #[cfg(test)]
 pub(crate) use transaction::ALL as PUTTING_BACK_MESSAGES;
 use transaction::Transaction;
 
 mod error;
 mod memory;
+mod settled;
 pub(crate) mod ticket;
 mod transaction;
 pub(crate) mod trouble;
@@ -124,21 +126,10 @@ impl Refresh<'_> {
             return Ok(Outcome::Kept(leftover.document.clone()));
         }
         drop(leftover);
-        // Another process requested a token during the wait for the lock. WeChat's answer to it settles this request
-        // too, even if that is the same token again, or one that is due from the start.
         if let Some(document) = &published
-            && (before.as_ref().is_none_or(|before| document.is_newer_answer_than(before))
-                || self.store.confirmed_at() > confirmed_before)
-            && !document.left(self.clock.now()).is_zero()
-            && !has_bug(Bug::NoSecondLook)
+            && let Some(outcome) = self.settled_meanwhile(document, before, confirmed_before)
         {
-            let is_same = before.is_some_and(|before| before.token == document.token);
-            let document = document.clone();
-            return Ok(if is_same {
-                Outcome::Confirmed(document)
-            } else {
-                Outcome::Kept(document)
-            });
+            return Ok(outcome);
         }
         self.source.prepare()?;
         // WeCom may issue the same token again, which lives no longer than its document says.
@@ -153,28 +144,11 @@ impl Refresh<'_> {
                 }
                 return Err(RefreshError::Upstream(error));
             }
-            // Published and not due: another secret got it.
-            if let Some(document) = &published
-                && matches!(request, TokenRequest::Live)
-                && self.is_fresh(document)
-                && !has_bug(Bug::NoSecondLook)
-            {
-                match turn.verdict(document, deadline) {
-                    Some(Liveness::Alive | Liveness::Unknown(_)) => {
-                        return Ok(Outcome::Kept(document.clone()));
-                    }
-                    Some(Liveness::Dead) => is_dead = true,
-                    None => {}
-                }
-            }
-            // Reported as rejected, and the published one. Who reported it may be wrong.
-            if let (Some(document), TokenRequest::OtherThan(_)) = (&published, request)
-                && !document.left(self.clock.now()).is_zero()
-            {
-                match turn.verdict_on_report(document, deadline) {
-                    Some(Liveness::Alive) => return Ok(Outcome::Kept(document.clone())),
-                    Some(Liveness::Dead) => is_dead = self.rules != Rules::Work,
-                    Some(Liveness::Unknown(_)) | None => {}
+            if let Some(document) = &published {
+                match self.verdict_before(turn, document, request, deadline) {
+                    PublishedVerdict::Keep => return Ok(Outcome::Kept(document.clone())),
+                    PublishedVerdict::Dead => is_dead = self.rules != Rules::Work,
+                    PublishedVerdict::Open => {}
                 }
             }
         }
@@ -274,24 +248,7 @@ impl Refresh<'_> {
         deadline: Instant,
     ) -> Result<Document, RefreshError> {
         let published = transaction.published();
-        // The unwanted token may have been replaced at WeChat already, by another program or by a request whose answer
-        // was lost. Then a normal request returns the good one. Forcing would invalidate that in turn, and the one
-        // before it at once, and counts against 20 a day.
-        let (unwanted, mut mode) = match request {
-            TokenRequest::Live => (None, RefreshMode::Normal),
-            TokenRequest::OtherThan(rejected) if has_bug(Bug::ForcedAtOnce) => {
-                (Some(rejected), RefreshMode::Forced)
-            }
-            TokenRequest::OtherThan(rejected) => (Some(rejected), RefreshMode::Normal),
-            TokenRequest::New => {
-                let is_ending = published.is_some_and(|document| {
-                    let left = document.left(self.clock.now());
-                    !left.is_zero() && left <= CLASSIC_OVERLAP
-                });
-                let mode = if is_ending { RefreshMode::Normal } else { RefreshMode::Forced };
-                (published.map(|document| &document.token), mode)
-            }
-        };
+        let (unwanted, mut mode) = self.begin_with(request, published);
         let mut answer_lost_since = None;
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
@@ -350,21 +307,52 @@ impl Refresh<'_> {
                     if err.is_transient() && self.clock.until(deadline) >= pause + MIN_ATTEMPT =>
                 {
                     debug!("{}: {err}; trying again in {} ms", self.name, pause.as_millis());
-                    let _waiting = log::waiting_for(|| {
-                        [format!("another try of {}", self.name), format!("重试 {}", self.name)]
-                    });
-                    let is_ending = match self.ending {
-                        Some(ending) => ending.pause(self.clock, pause),
-                        None => {
-                            self.clock.sleep(pause);
-                            false
-                        }
-                    };
-                    if is_ending {
+                    if self.pause(pause) {
                         return Err(RefreshError::Upstream(err));
                     }
                 }
                 _ => return Err(RefreshError::Upstream(err)),
+            }
+        }
+    }
+
+    /// Returns the token that is not wanted, and the mode of the first request.
+    ///
+    /// The unwanted token may have been replaced at WeChat already, by another program or by a request whose answer was lost.
+    /// Then a normal request returns the good one. Forcing would invalidate that in turn, and the one before it at once, and
+    /// counts against 20 a day.
+    fn begin_with<'b>(
+        &self,
+        request: &'b TokenRequest,
+        published: Option<&'b Document>,
+    ) -> (Option<&'b Secret>, RefreshMode) {
+        match request {
+            TokenRequest::Live => (None, RefreshMode::Normal),
+            TokenRequest::OtherThan(rejected) if has_bug(Bug::ForcedAtOnce) => {
+                (Some(rejected), RefreshMode::Forced)
+            }
+            TokenRequest::OtherThan(rejected) => (Some(rejected), RefreshMode::Normal),
+            TokenRequest::New => {
+                let is_ending = published.is_some_and(|document| {
+                    let left = document.left(self.clock.now());
+                    !left.is_zero() && left <= CLASSIC_OVERLAP
+                });
+                let mode = if is_ending { RefreshMode::Normal } else { RefreshMode::Forced };
+                (published.map(|document| &document.token), mode)
+            }
+        }
+    }
+
+    /// Waits before another attempt. Returns whether the process was told to end.
+    fn pause(&self, pause: Duration) -> bool {
+        let _waiting = log::waiting_for(|| {
+            [format!("another try of {}", self.name), format!("重试 {}", self.name)]
+        });
+        match self.ending {
+            Some(ending) => ending.pause(self.clock, pause),
+            None => {
+                self.clock.sleep(pause);
+                false
             }
         }
     }
