@@ -35,6 +35,7 @@ struct CountingUpstream {
     /// If it is there, the next request for a token hangs until its sender is dropped.
     gate: Mutex<Option<Receiver<()>>>,
     is_unreachable: AtomicBool,
+    gives_no_tickets: AtomicBool,
     /// The tokens that probes find alive instead.
     honoured: Mutex<Vec<&'static str>>,
 }
@@ -66,6 +67,9 @@ impl TicketSource for CountingUpstream {
         _: &Secret,
         _: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
+        if self.gives_no_tickets.load(Ordering::Relaxed) {
+            return Err(UpstreamError::unreachable("no route", true, false));
+        }
         let mut tickets = self.tickets.lock().unwrap();
         tickets.push(self.clock.elapsed());
         self.issue(format!("TICKET{}", tickets.len()))
@@ -121,15 +125,10 @@ impl SchedulerFixture {
             tickets: Mutex::default(),
             gate: Mutex::default(),
             is_unreachable: AtomicBool::default(),
+            gives_no_tickets: AtomicBool::default(),
             honoured: Mutex::default(),
         });
-        let scheduler = Scheduler::new(
-            account.clone(),
-            0o600,
-            Some(Arc::clone(&upstream) as Arc<dyn Upstream>),
-            connect_nothing(),
-            environment.clone(),
-        );
+        let scheduler = schedule(&account, &upstream, &environment);
         SchedulerFixture { dir, account, clock, upstream, environment, scheduler }
     }
 
@@ -213,6 +212,15 @@ impl SchedulerFixture {
     fn requested_at(&self) -> Vec<u64> {
         self.upstream.requests.lock().unwrap().iter().map(|(at, _)| at.as_secs()).collect()
     }
+}
+
+fn schedule(
+    account: &Account,
+    upstream: &Arc<CountingUpstream>,
+    environment: &Environment,
+) -> Scheduler {
+    let upstream = Arc::clone(upstream) as Arc<dyn Upstream>;
+    Scheduler::new(account.clone(), 0o600, Some(upstream), connect_nothing(), environment.clone())
 }
 
 fn connect_nothing() -> Connect {
@@ -499,5 +507,36 @@ fn no_ticket_is_requested_with_a_token_that_is_dead_and_cannot_be_replaced_yet()
         assert_eq!(fixture.tickets_requested(), 0);
         fixture.pass(Duration::from_secs(60)).await;
         assert_eq!(fixture.tickets_requested(), 1);
+    });
+}
+
+#[test]
+fn a_restart_ends_no_trouble_with_a_ticket_that_is_due() {
+    run(async |mut fixture| {
+        let script = r#"echo "$WXTOKEN_TROUBLE" >> "$0""#;
+        let (hook, told) = fixture.hook(HookKind::OnTrouble, script);
+        let told = || std::fs::read_to_string(&told).unwrap_or_default();
+        fixture.account.tickets = vec![TicketType::parse("jsapi").unwrap()];
+        fixture.account.on_trouble = Some(hook);
+        fixture.update(|_| {});
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(6800)).await;
+        assert_eq!((fixture.tickets_requested(), told()), (1, String::new()));
+        fixture.upstream.gives_no_tickets.store(true, Ordering::Relaxed);
+        for _ in 0..390 {
+            fixture.pass(Duration::from_secs(1)).await;
+            if !told().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(told(), "begin\n");
+        fixture.scheduler.stop();
+        fixture.scheduler = schedule(&fixture.account, &fixture.upstream, &fixture.environment);
+        fixture.scheduler.start();
+        fixture.pass(Duration::from_secs(20)).await;
+        assert_eq!(told(), "begin\n");
+        fixture.upstream.gives_no_tickets.store(false, Ordering::Relaxed);
+        fixture.pass(Duration::from_secs(60)).await;
+        assert_eq!((fixture.tickets_requested() > 1, told()), (true, "begin\nend\n".to_owned()));
     });
 }
