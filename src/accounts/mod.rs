@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use hyper::body::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
@@ -28,7 +27,7 @@ use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::model::status::{
-    AccountStatus, LiveToken, NoTicket, TokenDemand, TokenEvidence, Unavailable,
+    AccountStatus, ClientIdentity, LiveToken, NoTicket, TokenDemand, TokenEvidence, Unavailable,
 };
 use crate::os::clock::Clock;
 use crate::os::thread::{self, Piece};
@@ -168,9 +167,15 @@ impl Accounts {
         self.served[account].account().api
     }
 
-    /// Whether a request for the account's token that has passed these comes from what it asks.
-    pub(crate) fn has_come_back(&self, account: usize, passed: &[&str], now: Instant) -> bool {
-        self.mirrors.has_come_back(self.served[account].account(), passed, now)
+    /// Whether a request of this client for the account's token that has passed these comes from what it asks.
+    pub(crate) fn has_come_back(
+        &self,
+        account: usize,
+        client: &ClientIdentity,
+        passed: &[&str],
+    ) -> bool {
+        let (account, now) = (self.served[account].account(), self.clock.instant());
+        self.mirrors.has_come_back(account, client, passed, now)
     }
 
     /// Returns the token to hand out now; `None` without a live one. Called for each request: looks at the document's

@@ -163,11 +163,6 @@ fn parse_offset(offsets: &str) -> Option<time::Duration> {
 }
 
 impl BootId {
-    /// Returns the boot of this machine, if the kernel tells.
-    pub(crate) fn of_machine() -> Option<BootId> {
-        boot().map(|(boot, _)| boot)
-    }
-
     /// Parses the UUID that the kernel gives a boot.
     pub(crate) fn parse(text: &str) -> Option<BootId> {
         let digits: String = text.split('-').collect();

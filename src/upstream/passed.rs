@@ -2,16 +2,18 @@
 //! WeChat's according to the configuration leads here, or a mirror's source has its tokens from that mirror.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::account::Account;
 use crate::model::api::Rules;
+use crate::model::kind::DocumentKind;
 use crate::model::location::Location;
-use crate::os::timestamp::BootId;
+use crate::model::status::ClientIdentity;
+use crate::os::file::atomic::Replacement;
+use crate::os::file::read::{self, Access};
 
 /// The header with the names of what a request has passed: a number each. Not `Via`, by which other proxies are known.
 pub(crate) const HEADER: &str = "wxtoken-gateway";
@@ -23,7 +25,13 @@ pub(crate) const LOOP_DETECTED: u16 = 508;
 const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// How many mirrors of one account are remembered: more have no name that is sent on.
-const MAX_MIRRORS: usize = 16;
+const MAX_MIRRORS: usize = 32;
+
+/// How many of these names one client may have sent: its own, and those of the mirrors behind it.
+const MAX_OF_CLIENT: usize = 16;
+
+/// The length of the longest name.
+const MAX_NAME: usize = 20;
 
 static NAME: LazyLock<String> = LazyLock::new(|| RandomState::new().hash_one(()).to_string());
 
@@ -32,10 +40,19 @@ pub(crate) fn name() -> &'static str {
     &NAME
 }
 
-/// The mirrors that have asked for tokens: for each account, the names that have come with requests for its token, each with
-/// when it came last.
+/// A mirror that has asked for tokens.
+#[derive(Debug)]
+struct KnownMirror {
+    name: String,
+    /// Who has sent the name.
+    client: ClientIdentity,
+    /// When it came last.
+    at: Instant,
+}
+
+/// The mirrors that have asked for tokens, of each account.
 #[derive(Debug, Default)]
-pub(crate) struct KnownMirrors(Mutex<HashMap<String, Vec<(String, Instant)>>>);
+pub(crate) struct KnownMirrors(Mutex<HashMap<String, Vec<KnownMirror>>>);
 
 impl KnownMirrors {
     /// Returns the names that a mirror's request has beside that of the process: its documents', and those of its own mirrors.
@@ -47,16 +64,23 @@ impl KnownMirrors {
     ) -> Vec<String> {
         let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mirrors = mirrors.get_mut(account).map(|mirrors| {
-            mirrors.retain(|(_, at)| now.duration_since(*at) < REMEMBERED);
-            mirrors.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+            mirrors.retain(|it| it.is_recent(now));
+            mirrors.iter().map(|it| it.name.clone()).collect::<Vec<_>>()
         });
-        name_of_documents(location).into_iter().chain(mirrors.unwrap_or_default()).collect()
+        let documents = name_of_documents(location).or_else(|| name_documents(location));
+        documents.into_iter().chain(mirrors.unwrap_or_default()).collect()
     }
 
-    /// Whether a request for the token of `account` that has passed these comes from what it asks: from this process, from
-    /// another one that publishes the same document, or from a mirror of such. If not, and if this is a mirror, they are
-    /// remembered as mirrors of it.
-    pub(crate) fn has_come_back(&self, account: &Account, passed: &[&str], now: Instant) -> bool {
+    /// Whether a request of `client` for the token of `account` that has passed these comes from what it asks: from this
+    /// process, from another one that publishes the same document, or from a mirror of such. If not, and if this is a mirror,
+    /// they are remembered as mirrors of it.
+    pub(crate) fn has_come_back(
+        &self,
+        account: &Account,
+        client: &ClientIdentity,
+        passed: &[&str],
+        now: Instant,
+    ) -> bool {
         let documents = name_of_documents(&account.location);
         let is_own = |passed: &&str| *passed == name() || Some(*passed) == documents.as_deref();
         if passed.iter().any(is_own) {
@@ -65,34 +89,69 @@ impl KnownMirrors {
         if account.rules != Rules::Mirror {
             return false;
         }
-        let is_name = |text: &str| text.len() <= 20 && text.bytes().all(|it| it.is_ascii_digit());
         let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mirrors = mirrors.entry(account.name.clone()).or_default();
         for passed in passed.iter().filter(|passed| is_name(passed)) {
-            mirrors.retain(|(name, at)| name != passed && now.duration_since(*at) < REMEMBERED);
-            if mirrors.len() < MAX_MIRRORS {
-                mirrors.push(((*passed).to_owned(), now));
+            mirrors.retain(|it| it.name != *passed && it.is_recent(now));
+            let of_client = mirrors.iter().filter(|it| it.client == *client);
+            if of_client.count() >= MAX_OF_CLIENT {
+                continue;
             }
+            // Those who have sent few keep theirs.
+            if mirrors.len() >= MAX_MIRRORS {
+                let sent = |it: &KnownMirror| {
+                    mirrors.iter().filter(|other| other.client == it.client).count()
+                };
+                let most = (0..mirrors.len()).rev().max_by_key(|place| sent(&mirrors[*place]));
+                most.map(|place| mirrors.remove(place));
+            }
+            let (name, client) = ((*passed).to_owned(), client.clone());
+            mirrors.push(KnownMirror { name, client, at: now });
         }
         false
     }
 }
 
-/// Returns the name of an account's documents on this machine, which is the same for all processes; `None` where they have
-/// none, as in Redis.
+impl KnownMirror {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < REMEMBERED
+    }
+}
+
+/// Whether a text is a name: a number of 64 bits.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(|it| it.is_ascii_digit())
+}
+
+/// Returns the path of the file with the name of an account's documents on this machine.
+fn path_of_name(location: &Location) -> PathBuf {
+    location.path(&DocumentKind::Token).with_extension("mirror")
+}
+
+/// Returns the name of an account's documents on this machine, which is the same for all processes; `None` before they have
+/// one. It is random, and for the user alone who publishes them: with it, a client would have what is asked take this for a
+/// loop.
 fn name_of_documents(location: &Location) -> Option<String> {
-    let Location::File(path) = location else { return None };
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let dir = dir.unwrap_or(Path::new(".")).metadata().ok()?;
-    let mut hasher = DefaultHasher::new();
-    // Paths are the same in many containers.
-    let place = (BootId::of_machine()?.to_string(), dir.dev(), dir.ino(), path.file_name()?);
-    place.hash(&mut hasher);
-    Some(hasher.finish().to_string())
+    let file = read::open_own(&path_of_name(location), Access::Read).ok()?;
+    let bytes = read::read_bounded(file, MAX_NAME as u64, MAX_NAME as u64 + 1).ok()?;
+    let text = std::str::from_utf8(&bytes).ok()?.trim_ascii();
+    is_name(text).then(|| text.to_owned())
+}
+
+/// Gives an account's documents a name. Returns it; `None` if it cannot be written.
+fn name_documents(location: &Location) -> Option<String> {
+    let name = RandomState::new().hash_one(()).to_string();
+    let mut file = Replacement::prepare(&path_of_name(location), 0o600, MAX_NAME).ok()?;
+    file.publish(format!("{name}\n").as_bytes()).ok()?;
+    Some(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
     use crate::model::api::Api;
 
@@ -117,12 +176,13 @@ mod tests {
         let (now, known) = (Instant::now(), KnownMirrors::default());
         let names = |now| known.names_of_mirror("chain", &mirror.location, now);
         let own = names(now);
-        let asks = |passed: &[&str], now| known.has_come_back(&mirror, passed, now);
+        let client = ClientIdentity::Key("one".into());
+        let asks = |passed: &[&str], now| known.has_come_back(&mirror, &client, passed, now);
         assert!(asks(&["1", name()], now));
         if let [documents] = &own[..] {
             assert!(asks(&[documents], now), "another process that publishes them");
             let other = account("another", Rules::Mirror, &dir.path().join("other.json"));
-            assert!(!known.has_come_back(&other, &[documents], now), "another document");
+            assert!(!known.has_come_back(&other, &client, &[documents], now), "another document");
         }
         assert!(!asks(&["1", "2", "1", "no name"], now));
         let sent_on: Vec<_> = names(now).into_iter().filter(|it| !own.contains(it)).collect();
@@ -134,7 +194,46 @@ mod tests {
         assert_eq!(names(now + REMEMBERED).len(), own.len() + 1, "the other has gone");
         let many: Vec<_> = (0..40).map(|it| it.to_string()).collect();
         assert!(!asks(&many.iter().map(String::as_str).collect::<Vec<_>>(), later));
-        assert_eq!(names(later).len(), own.len() + MAX_MIRRORS);
+        assert_eq!(names(later).len(), own.len() + MAX_OF_CLIENT);
+        // Those of a client that has few are sent on all the same.
+        for (client, first) in [("two", 100), ("three", 200), ("four", 300)] {
+            let many: Vec<_> = (first..first + 40).map(|it| it.to_string()).collect();
+            let many: Vec<_> = many.iter().map(String::as_str).collect();
+            let names = if client == "three" { &["200"][..] } else { &many };
+            assert!(!known.has_come_back(
+                &mirror,
+                &ClientIdentity::Key(client.into()),
+                names,
+                later
+            ));
+        }
+        let names = names(later);
+        assert!(names.len() == own.len() + MAX_MIRRORS && names.contains(&"200".to_owned()));
+    }
+
+    #[test]
+    fn the_name_of_documents_is_random_and_for_the_user_alone_who_publishes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = |name| Location::File(dir.path().join(format!("{name}.json")));
+        let [one, other] = ["one", "other"].map(location);
+        assert_eq!(name_of_documents(&one), None);
+        let names = [&one, &other].map(|it| {
+            let names = KnownMirrors::default().names_of_mirror("a", it, Instant::now());
+            assert_eq!(name_of_documents(it).as_ref(), names.first(), "for all processes");
+            let mode = fs::metadata(path_of_name(it)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            names
+        });
+        assert!(names[0].len() == 1 && names[0] != names[1]);
+        let again = KnownMirrors::default().names_of_mirror("a", &one, Instant::now());
+        assert_eq!(again, names[0]);
+        // What is no name is replaced.
+        for text in ["", "12x\n", "123456789012345678901234\n"] {
+            fs::write(path_of_name(&one), text).unwrap();
+            assert_eq!(name_of_documents(&one), None, "{text}");
+        }
+        let new = KnownMirrors::default().names_of_mirror("a", &one, Instant::now());
+        assert_eq!(name_of_documents(&one).as_ref(), new.first());
     }
 
     #[test]
@@ -142,7 +241,7 @@ mod tests {
         let location = Location::File("/none/shop.json".into());
         let asks = Account { location, ..account("shop", Rules::Stable, Path::new("shop.json")) };
         let (now, known) = (Instant::now(), KnownMirrors::default());
-        assert!(!known.has_come_back(&asks, &["1"], now));
+        assert!(!known.has_come_back(&asks, &ClientIdentity::Local, &["1"], now));
         assert!(known.names_of_mirror("shop", &asks.location, now).is_empty());
     }
 }

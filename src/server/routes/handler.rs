@@ -239,7 +239,7 @@ impl<'a> RequestContext<'a> {
                 let key = self.key(&head.headers, Challenge::Bearer)?;
                 self.check_token_key(key)?;
                 let account = self.find(name, key)?;
-                self.check_loop(account, &head.headers)?;
+                self.check_loop(account, key, head)?;
                 if head.method != Method::POST {
                     let token = self.token(account).await?;
                     return self
@@ -260,7 +260,7 @@ impl<'a> RequestContext<'a> {
                 jssdk::check_ticket_key(key)?;
                 let account = self.find(name, key)?;
                 let kind = TicketType::parse(kind).ok_or(Rejection::NotFound)?;
-                self.check_loop(account, &head.headers)?;
+                self.check_loop(account, key, head)?;
                 self.ticket(account, &kind).await.map(Reply::Issued)
             }
             Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
@@ -376,10 +376,10 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Fails if the account's tokens come from what asks for one.
-    fn check_loop(self, account: usize, headers: &HeaderMap) -> Result<(), Rejection> {
-        let passed: Vec<_> = gateway::passed_by(headers).collect();
-        let now = || self.state.clock.instant();
-        match !passed.is_empty() && self.accounts().has_come_back(account, &passed, now()) {
+    fn check_loop(self, account: usize, key: Option<&Key>, head: &Parts) -> Result<(), Rejection> {
+        let passed: Vec<_> = gateway::passed_by(&head.headers).collect();
+        let client = || self.client(key.map(|key| &key.name));
+        match !passed.is_empty() && self.accounts().has_come_back(account, &client(), &passed) {
             true => Err(Rejection::Loop),
             false => Ok(()),
         }
