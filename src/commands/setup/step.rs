@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
@@ -262,7 +262,8 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
         }
         let length = text.len() as u64;
         let there = read::read_bounded(file, length, length);
-        let has_mode = status.st_mode & 0o7777 == mode;
+        let has_mode =
+            status.st_mode & 0o7777 == mode && (owner.is_some() || is_of_directory(path, &status));
         if has_mode && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
             return Ok(false);
         }
@@ -282,6 +283,13 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
     }
     replacement.sync_dir()?;
     Ok(true)
+}
+
+/// Whether a file has the user and the group of its directory, as what root writes there gets; for others it has.
+fn is_of_directory(path: &Path, status: &Stat) -> bool {
+    let dir = path.parent().and_then(|dir| fs::metadata(dir).ok());
+    !geteuid().is_root()
+        || dir.is_none_or(|dir| (dir.uid(), dir.gid()) == (status.st_uid, status.st_gid))
 }
 
 /// Replaces the program at `to`, which may be running, by this one in one step.

@@ -710,6 +710,11 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     for name in ["etc/wxtoken/secrets", "etc/wxtoken/secrets/default.secret", "var/lib/wxtoken"] {
         assert_eq!(owner(name), OTHER_USER, "{name}");
     }
+    // One that was put there by hand could not be read by it.
+    let secret = machine.path("etc/wxtoken/secrets/default.secret");
+    std::os::unix::fs::chown(&secret, Some(0), Some(0)).unwrap();
+    set_up().exits(0).prints(&["write ", "secrets/default.secret (mode 0600)"]);
+    assert_eq!(owner("etc/wxtoken/secrets/default.secret"), OTHER_USER);
     assert_eq!((owner("etc/wxtoken"), owner("etc/wxtoken/wxtoken.toml")), (0, 0));
     assert_eq!(owner("var/lib/wxtoken/default.json"), OTHER_USER);
     let cron = machine.read("etc/cron.d/wxtoken");
