@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_token_and_a_ticket_are_answered_in_wechats_shape_and_in_whole_seconds() {
-        let (secret, life) = (Secret::new("a\"b".to_owned()), Duration::from_millis(7199_900));
+        let (secret, life) = (Secret::new("a\"b".to_owned()), Duration::from_millis(7_199_900));
         assert_eq!(token(&secret, life), r#"{"access_token":"a\"b","expires_in":7199}"#);
         assert_eq!(ticket(&secret, life), r#"{"ticket":"a\"b","expires_in":7199}"#);
     }

@@ -157,7 +157,7 @@ impl Proxy {
     /// ureq reads these variables too, but it connects directly if it cannot parse one, uses `HTTP_PROXY` for https, and
     /// has rules of its own for `NO_PROXY`.
     pub(crate) fn from_environment(target: &BaseUrl) -> Result<Option<Proxy>> {
-        Proxy::from_variables(target, |name| env::var_os(name))
+        Proxy::from_variables(target, env::var_os)
     }
 
     fn from_variables(
