@@ -168,6 +168,10 @@ messages! {
         "{0} is there already, and nothing is overwritten";
         "续期请加 --renew，新建 CA 请换一个目录。", "{0} 已存在，不会覆盖";
     }
+    CA_OPEN_DIRECTORY<1> {
+        "Use a directory that you alone can write to.", "every user can write to {0}, and put another CA there";
+        "请使用只有本人可写的目录。", "任何用户都可写入 {0}，并换成别的 CA";
+    }
     CA_MISSING<1> {
         "Leave out --renew to make one.", "there is no CA in {0}";
         "去掉 --renew 即可新建。", "{0} 中没有 CA";

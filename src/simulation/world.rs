@@ -281,7 +281,7 @@ impl World {
             .is_some_and(|it| self.processes[self.processes[it].leader.place].may_have_lost_lock)
     }
 
-    /// Returns a number that no one else gets.
+    /// Returns a number that is given once.
     pub(super) fn next_number(&mut self) -> u64 {
         self.started += 1;
         self.started

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const PUBLIC: u32 = 0o644;
 const PRIVATE: u32 = 0o600;
+
+const WRITABLE_BY_ALL: u32 = 0o002;
+/// In such a directory users cannot replace the files of others.
+const STICKY: u32 = 0o1000;
 
 /// The files of a CA.
 struct Files {
@@ -123,6 +128,7 @@ fn create(
     now: UtcDateTime,
 ) -> Result<String> {
     atomic::make_dir_of(&files.root, PUBLIC)?;
+    refuse_open_directory(&args.directory)?;
     let _lock = files.lock()?;
     let all =
         [&files.root, &files.intermediate, &files.intermediate_key, &files.certificate, &files.key];
@@ -147,6 +153,17 @@ fn create(
     files.finish();
     let directory = std::path::absolute(&args.directory)?;
     Ok(instructions::of_new_ca(&directory, authority.hosts(), ends, certificate.ends))
+}
+
+/// Refuses a directory in which any user could put another CA in the place of this one before clients trust it.
+fn refuse_open_directory(directory: &Path) -> Result<()> {
+    let path = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    match fs::metadata(path)?.mode() & (WRITABLE_BY_ALL | STICKY) {
+        WRITABLE_BY_ALL => {
+            Err(Exit::Usage.error(messages::CA_OPEN_DIRECTORY.with([&path.display()])))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Signs the server's next certificate, for the key that is there.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::message::action;
@@ -16,7 +16,7 @@ pub(crate) fn address_in_use(err: io::Error, address: SocketAddr) -> io::Error {
     let action = match err.kind() {
         ErrorKind::AddrInUse => {
             let see = format!("ss -ltnp 'sport = :{port}'");
-            match holder(port) {
+            match holder(address) {
                 Some(process) => action(
                     format!("Stop {process}, or give another --listen (see: {see})."),
                     format!("请停止 {process}，或换一个 --listen（查看：{see}）。"),
@@ -37,15 +37,27 @@ pub(crate) fn address_in_use(err: io::Error, address: SocketAddr) -> io::Error {
             "Give a port from 1024 on, or the capability CAP_NET_BIND_SERVICE.",
             "请使用 1024 及以上的端口，或授予 CAP_NET_BIND_SERVICE。",
         ),
+        ErrorKind::InvalidInput if is_without_interface(address) => action(
+            format!(
+                "Add the number of its interface (see: ip -o link), like [{}%2]:{port}.",
+                address.ip()
+            ),
+            format!("请加上网卡编号（查看：ip -o link），如 [{}%2]:{port}。", address.ip()),
+        ),
         _ => return err,
     };
     io::Error::new(err.kind(), format!("[{err}] {action}"))
 }
 
-/// Returns the process that listens on this port, as `nginx (pid 4711)`.
-fn holder(port: u16) -> Option<String> {
+/// Whether it is an address that each interface has, and does not say of which interface.
+fn is_without_interface(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
+/// Returns the process that listens on this address, or with it on all, as `nginx (pid 4711)`.
+fn holder(address: SocketAddr) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let inode = tables.iter().find_map(|it| listener_in(&fs::read_to_string(it).ok()?, port))?;
+    let inode = tables.iter().find_map(|it| listener_in(&fs::read_to_string(it).ok()?, address))?;
     let socket = format!("socket:[{inode}]");
     let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
@@ -61,18 +73,36 @@ fn holder(port: u16) -> Option<String> {
     })
 }
 
-/// Returns the inode of the socket that listens on this port, in the text of `/proc/net/tcp`.
-fn listener_in(table: &str, port: u16) -> Option<u64> {
-    let local = format!(":{port:04X}");
+/// Returns the inode of the socket that keeps others from this address, in the text of `/proc/net/tcp` or `tcp6`.
+fn listener_in(table: &str, address: SocketAddr) -> Option<u64> {
+    let wanted = address.ip().to_canonical();
+    let is_in_the_way = |at: &str| {
+        let Some((ip, port)) = at.split_once(':') else { return false };
+        let ip = ip_of_hex(ip);
+        u16::from_str_radix(port, 16).is_ok_and(|port| port == address.port())
+            && ip.is_some_and(|ip| ip == wanted || ip.is_unspecified() || wanted.is_unspecified())
+    };
     table.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         match fields[..] {
-            [_, at, _, LISTENING, _, _, _, _, _, inode, ..] if at.ends_with(&local) => {
+            [_, at, _, LISTENING, _, _, _, _, _, inode, ..] if is_in_the_way(at) => {
                 inode.parse().ok()
             }
             _ => None,
         }
     })
+}
+
+/// Returns an address as proc(5) writes it: words of four bytes as this processor reads them from memory, in hex.
+fn ip_of_hex(text: &str) -> Option<IpAddr> {
+    let words =
+        (0..text.len()).step_by(8).map(|at| u32::from_str_radix(text.get(at..at + 8)?, 16).ok());
+    let bytes: Vec<u8> =
+        words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical()),
+    }
 }
 
 #[cfg(test)]
@@ -91,5 +121,37 @@ mod tests {
         let (port, pid) = (address.port(), std::process::id());
         assert!(err.contains(&format!("(pid {pid}), or give another --listen")), "{err}");
         assert!(err.contains(&format!("ss -ltnp 'sport = :{port}'")), "{err}");
+    }
+
+    #[test]
+    fn a_program_on_another_address_of_the_same_port_is_not_named() {
+        let other = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        let at = |ip: &str| holder(format!("{ip}:{port}").parse().unwrap());
+        assert_eq!(at("127.0.0.3"), None);
+        for ip in ["127.0.0.2", "0.0.0.0", "[::]"] {
+            assert!(at(ip).is_some(), "{ip}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        assert_eq!(ip_of_hex(&word([127, 0, 0, 1])), Some("127.0.0.1".parse().unwrap()));
+        let loopback = word([0; 4]).repeat(3) + &word([0, 0, 0, 1]);
+        assert_eq!(ip_of_hex(&loopback), Some("::1".parse().unwrap()));
+        let mapped = word([0; 4]).repeat(2) + &word([0, 0, 255, 255]) + &word([10, 0, 0, 1]);
+        assert_eq!(ip_of_hex(&mapped), Some("10.0.0.1".parse().unwrap()));
+        for no_address in ["", "0100007", "0100007F0", "xxxxxxxx"] {
+            assert_eq!(ip_of_hex(no_address), None, "{no_address}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_without_its_interface_names_what_is_missing() {
+        let address = "[fe80::1]:7200".parse().unwrap();
+        let err = address_in_use(ErrorKind::InvalidInput.into(), address).to_string();
+        let err = Language::English.resolve(&err).into_owned();
+        assert!(err.contains("like [fe80::1%2]:7200"), "{err}");
     }
 }

@@ -34,7 +34,7 @@ const COMMANDS: [&str; 13] = [
 pub(super) struct RedisFault {
     /// Whether it could not be reached, or did not answer. Otherwise it answered with an error, or was not asked.
     pub(super) is_unreachable: bool,
-    what: String,
+    pub(super) what: String,
 }
 
 impl fmt::Display for RedisFault {

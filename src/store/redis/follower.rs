@@ -13,6 +13,7 @@ use super::protocol::{RedisValue, command};
 use super::scripts;
 use super::server::RedisServer;
 use super::value::{InForce, StoredValue};
+use crate::language::in_both;
 use crate::log::debug;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
@@ -179,7 +180,8 @@ impl RedisFollower {
                 is_started = false;
                 lock(&self.progress).started[index] = false;
                 self.note_thread_end();
-                let trouble = format!("Redis cannot be followed: {}", explain(err));
+                let what = in_both("Redis cannot be followed", "无法跟踪 Redis 的变化");
+                let trouble = format!("{what}: {}", explain(err));
                 lock(&self.keys).values().for_each(|followed| followed.note_failure(&trouble));
             }
         }

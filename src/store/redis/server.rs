@@ -178,7 +178,16 @@ impl RedisServer {
             }
             RedisAddress::Sentinel { nodes, master, is_tls } => {
                 let master = self.ask_sentinels(nodes, master, *is_tls, end)?;
-                self.open(&master, *is_tls, password, end)
+                // The address is the sentinel's: the user has not written it, and has to see it.
+                self.open(&master, *is_tls, password, end).map_err(
+                    |RedisFault { is_unreachable, what }| {
+                        let named = in_both(
+                            format!("the master that the sentinel names, {master}"),
+                            format!("sentinel 给出的主节点 {master}"),
+                        );
+                        RedisFault::described(is_unreachable, format!("{named}: {what}"))
+                    },
+                )
             }
         };
         connected.map_err(|fault| match fault.is_unreachable {
@@ -201,7 +210,14 @@ impl RedisServer {
             let asked = self
                 .reach(node, is_tls, end)
                 .and_then(|mut connection| connection.query(&ask).map_err(|err| self.fault(&err)));
-            match asked.map(node_of_answer) {
+            let asked = asked.and_then(|answer| match answer {
+                RedisValue::Nil => Ok(None),
+                answer => match node_of_answer(answer) {
+                    Some(master) => Ok(Some(master)),
+                    None => Err(self.fault(&RedisError::Unexpected)),
+                },
+            });
+            match asked {
                 Ok(Some(master)) => return Ok(master),
                 Ok(None) => last = Some(messages::NO_SUCH_MASTER.with([&node, &master])),
                 Err(fault) => {
@@ -352,7 +368,7 @@ impl RedisServer {
     }
 }
 
-/// Returns the address in a sentinel's answer; none if it has none.
+/// Returns the address in a sentinel's answer; `None` if there is none in it.
 fn node_of_answer(answer: RedisValue) -> Option<RedisNode> {
     let mut answer = answer.into_list()?.into_iter();
     let host = answer.next()?.into_text()?;

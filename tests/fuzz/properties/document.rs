@@ -42,7 +42,7 @@ fn assert_is_written_as_it_is_read(document: &Document, kind: &DocumentKind) {
     let again = Document::parse(kind, line.as_bytes()).expect("what is written can be read");
     assert!(again == *document, "{document:?} is read as {again:?}");
     assert_eq!(again.to_line(kind).expose(), line);
-    // Of two readers no one takes the other's document.
+    // Of two readers neither takes the other's document.
     let other = match kind {
         DocumentKind::Token => TicketType::parse("jsapi").map(DocumentKind::Ticket),
         DocumentKind::Ticket(_) => Some(DocumentKind::Token),

@@ -142,8 +142,8 @@ fn a_file_that_a_new_config_names_must_be_good_or_the_old_ones_are_followed_furt
     assert_eq!(ask(&server, "127.0.0.1", php), 401);
     // Without keys in the config none is needed, and without a file of addresses loopback is allowed.
     home.write("[account.shop]\nappid = 'wx1'\n");
-    let anybody = NewKey { key: "none".to_owned(), line: String::new() };
-    eventually("no key is needed", || ask(&server, "127.0.0.9", &anybody) == 200);
+    let keyless = NewKey { key: "none".to_owned(), line: String::new() };
+    eventually("no key is needed", || ask(&server, "127.0.0.9", &keyless) == 200);
 }
 
 #[test]

@@ -229,6 +229,21 @@ fn nothing_is_overwritten() {
     assert_eq!(fs::read(dir.path().join("ca.pem")).unwrap(), before);
 }
 
+#[test]
+fn a_directory_in_which_any_user_could_replace_the_ca_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (open, sticky) = (dir.path().join("open"), dir.path().join("sticky"));
+    for (path, mode) in [(&open, 0o777), (&sticky, 0o1777)] {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    ca(&[open.to_str().unwrap()])
+        .exits(2)
+        .says(&["you alone can write to", "every user can write"]);
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    ca(&[sticky.to_str().unwrap()]).exits(0);
+}
+
 /// Returns `wxtoken ca ARGS…`, in which this fault is injected.
 fn with_fault(fault: &str, args: &[&str]) -> Run {
     let mut command = wxtoken();

@@ -668,7 +668,7 @@ fn a_setting_of_an_account_beside_a_config_is_an_error_whatever_way_it_comes() {
 
 /// A test run, told by a variable to ask a stand-in, must not ask another server with the config's secret.
 #[test]
-fn wxtoken_base_url_beside_a_config_asks_nobody() {
+fn wxtoken_base_url_beside_a_config_asks_no_server() {
     let (real, stand_in) = (wechat_with_accounts(1, &[]), wechat_with_accounts(1, &[]));
     let home = Home::with_accounts(1, &real.url(), "");
     for args in [&["fetch"][..], &["fetch", "a0"], &["check"]] {

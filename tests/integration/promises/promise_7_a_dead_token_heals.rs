@@ -400,7 +400,7 @@ fn serve_with_tickets(sandbox: &Sandbox, wechat: &WeChat) -> Server {
 }
 
 #[test]
-fn a_token_that_a_ticket_call_shows_to_be_dead_is_nobodys_and_opens_no_ticket() {
+fn a_token_that_a_ticket_call_shows_to_be_dead_belongs_to_no_account_and_opens_no_ticket() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
     sandbox.run(&["fetch"]).exits(0);
@@ -531,7 +531,7 @@ fn a_report_that_a_slow_wechat_leaves_open_is_settled_by_the_server_itself() {
     wechat.kill_tokens();
     wechat.fault("probe/slow:4");
     assert_eq!(server.report_rejected(&dead).status, 503);
-    eventually("it is replaced, though nobody asks again", || sandbox.token() != dead);
+    eventually("it is replaced without being asked for again", || sandbox.token() != dead);
     assert_eq!(wechat.mints(), 2);
 }
 

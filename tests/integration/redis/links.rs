@@ -1,5 +1,7 @@
 //! Connections to Redis: with user and password, over TLS, through sentinels, over a unix socket; and the errors of failed ones.
 
+use std::io::{Read, Write};
+
 use crate::support::home::{Home, wechat_with_accounts};
 use crate::support::redis::{Redis, Sentinel, free_port};
 use crate::support::tls::Authority;
@@ -277,6 +279,37 @@ fn an_unreachable_redis_delays_fetch_by_no_more_than_its_timeout() {
         ("redis://nowhere.invalid".to_owned(), "cannot reach redis://nowhere.invalid:6379"),
     ] {
         let home = Home::on_redis("classic", &wechat.url(), &url, "timeout = \"1s\"");
+        home.run(&["fetch"]).exits(1).says(&[expected]);
+    }
+    assert_eq!(wechat.asked(), 0);
+}
+
+/// Answers each question with these bytes, as a sentinel that is asked for the master's address.
+fn sentinel_that_answers(answer: &'static str) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_master_that_cannot_be_reached_is_named_as_the_sentinel_names_it() {
+    let wechat = wechat();
+    for (answer, expected) in [
+        ("*2\r\n$9\r\n127.0.0.1\r\n$1\r\n1\r\n", "the master that the sentinel names, 127.0.0.1:1"),
+        ("*2\r\n$9\r\n127.0.0.1\r\n$8\r\n99999999\r\n", "its answer is none"),
+        ("$2\r\nno\r\n", "its answer is none"),
+        ("*-1\r\n", "knows no master main"),
+    ] {
+        let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel_that_answers(answer));
+        let home = Home::on_redis("classic", &wechat.url(), &url, "");
         home.run(&["fetch"]).exits(1).says(&[expected]);
     }
     assert_eq!(wechat.asked(), 0);

@@ -208,7 +208,7 @@ fn a_full_disk_costs_no_mint_and_a_token_is_fetched_once_there_is_room() {
             .args(["--base-url", &wechat.url()]);
         command
     };
-    // A full file system of 64 KiB, in a mount namespace of the server, and somebody inside who makes room there: only root
+    // A full file system of 64 KiB, in a mount namespace of the server, and a process inside that makes room there: only root
     // could from outside, for the server's namespace is not shown in /proc.
     fs::create_dir(sandbox.path("state")).unwrap();
     let state = sandbox.path("state");

@@ -462,7 +462,7 @@ fn a_client_that_asks_with_each_of_its_calls_is_never_refused() {
     assert_eq!(wechat.asked(), 1);
 }
 
-/// The end of a loop used to hit whoever asked next from the same address with the same key.
+/// The end of a loop used to hit the client that asked next from the same address with the same key.
 #[test]
 fn the_end_of_a_loop_hits_no_other_client_with_the_same_address_and_key() {
     let wechat = WeChat::start();
@@ -489,7 +489,7 @@ fn the_end_of_a_loop_hits_no_other_client_with_the_same_address_and_key() {
     panic!("{ends}");
 }
 
-/// It used to say that WeChat honours the token, also where nobody had asked.
+/// It used to say that WeChat honours the token, also where it had not been asked.
 #[test]
 fn the_end_of_a_loop_claims_only_what_wechat_has_said() {
     let wechat = WeChat::start();
