@@ -88,10 +88,15 @@ pub(super) fn unusable(
             }
         }
         Ok(_) => return None,
-        Err(Problem::Missing) => {
-            let hint = missing_hint(account, kind);
-            messages::NO_DOCUMENT.first([&what, place, &fetch(), &hint])
-        }
+        Err(Problem::Missing) => match kind {
+            DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
+                messages::NOT_IN_TICKETS.first([kind, &fetch(), place])
+            }
+            kind => {
+                let hint = missing_hint(account, kind);
+                messages::NO_DOCUMENT.first([&what, place, &fetch(), &hint])
+            }
+        },
         Err(Problem::Unreadable(why) | Problem::Damaged(why)) => action_first(&format!(
             "{}: {why}",
             in_both(format!("no {what}"), format!("没有 {what}"))
@@ -106,20 +111,13 @@ pub(super) fn unusable(
 /// What else may be the reason that a document is missing.
 fn missing_hint(account: &Account, kind: &DocumentKind) -> String {
     let system_dir = Path::new(SYSTEM_DIR);
-    match kind {
-        DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
-            messages::NOT_IN_TICKETS.with([kind])
-        }
-        _ => {
-            let looked_in = match account.location.path(kind).parent() {
-                Some(dir) if has_no_document(dir) => messages::LOOKED_IN.with([&dir.display()]),
-                _ => String::new(),
-            };
-            match system_dir.exists() && !account.location.is_under(system_dir) {
-                true => looked_in + &messages::OR_SYSTEM_DIR.with([&SYSTEM_DIR]),
-                false => looked_in,
-            }
-        }
+    let looked_in = match account.location.path(kind).parent() {
+        Some(dir) if has_no_document(dir) => messages::LOOKED_IN.with([&dir.display()]),
+        _ => String::new(),
+    };
+    match system_dir.exists() && !account.location.is_under(system_dir) {
+        true => looked_in + &messages::OR_SYSTEM_DIR.with([&SYSTEM_DIR]),
+        false => looked_in,
     }
 }
 

@@ -22,9 +22,6 @@ notes! {
     /// Behind why a document is missing.
     OR_SYSTEM_DIR<1> = "; or is it the one in --dir {0}?", "；是否应为 --dir {0}？";
     LOOKED_IN<1> = "; looked in {0}, and --dir names another directory", "；查看的目录是 {0}，可用 --dir 指定其他目录";
-    NOT_IN_TICKETS<1> =
-        "; first put tickets = [\"{0}\"] under this account in the config",
-        "；请先在配置的该账号中写上 tickets = [\"{0}\"]";
 }
 
 messages! {
@@ -108,6 +105,11 @@ messages! {
     NOT_DUE<3> {
         "Ask for less.", "the {0} has {1} left, less than --min-life {2}, and is not due yet: fetch would keep it";
         "请调小 --min-life。", "{0} 剩余 {1}，少于 --min-life {2}，且尚未到刷新时间，fetch 不会更换";
+    }
+    /// A fetch alone does not get it.
+    NOT_IN_TICKETS<3> {
+        "Put \"{0}\" into tickets = […] of this account in the config, then run {1}.", "no {0} ticket: {2} does not exist";
+        "请在配置中该账号的 tickets = […] 里加上 \"{0}\"，再运行 {1}。", "没有 {0} ticket：{2} 不存在";
     }
     NO_DOCUMENT<4> {
         "Run {2}.", "no {0}: {1} does not exist{3}";

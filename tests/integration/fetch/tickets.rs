@@ -216,7 +216,12 @@ fn a_ticket_type_that_the_api_lacks_or_that_is_listed_twice_is_a_config_error() 
         home.run(&["fetch"]).exits(2).mentions(&["account.a0.tickets: ", what]);
     }
     let (_wechat, home) = set_up("stable", "[]", "2h");
-    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&["no jsapi ticket", "tickets = "]);
+    home.run(&["get", "--ticket", "jsapi"]).exits(3).says(&[
+        "Put \"jsapi\" into tickets = […]",
+        "then run ",
+        "no jsapi ticket",
+        "里加上 \"jsapi\"",
+    ]);
     home.run(&["get", "--ticket", "nope"]).exits(2).says(&["one of jsapi, wx_card"]);
 }
 
