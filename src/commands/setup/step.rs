@@ -262,9 +262,9 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
         }
         let length = text.len() as u64;
         let there = read::read_bounded(file, length, length);
-        let has_mode =
+        let is_right =
             status.st_mode & 0o7777 == mode && (owner.is_some() || is_of_directory(path, &status));
-        if has_mode && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
+        if is_right && there.is_ok_and(|there| there.as_slice() == text.as_bytes()) {
             return Ok(false);
         }
     }
