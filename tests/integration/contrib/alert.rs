@@ -219,14 +219,22 @@ fn a_robot_of_feishu_gets_a_text_with_its_signature() {
 
 #[needs(curl)]
 #[test]
-fn a_message_mentions_no_member_in_feishu() {
-    let robot = Robot::answering(r#"{"code":0,"msg":"success"}"#);
-    let watched = Watched::new();
-    write_with_mode(&watched.path("robot"), &format!("{}\n", robot.url()), 0o600);
-    watched.sends(&["feishu", "robot"], "begin", "<at user_id=\"all\">all</at>");
-    let (_, body) = robot.request();
-    let text = body["content"]["text"].as_str().unwrap();
-    assert!(text.contains("at user_id=") && !text.contains('<'), "{text}");
+fn a_message_mentions_no_member_and_is_no_longer_for_it() {
+    for (kind, place) in
+        [("feishu", "/content/text"), ("wecom", "/text/content"), ("dingtalk", "/text/content")]
+    {
+        let robot = Robot::answering(r#"{"code":0,"msg":"success","errcode":0,"errmsg":"ok"}"#);
+        let watched = Watched::new();
+        write_with_mode(&watched.path("robot"), &format!("{}\n", robot.url()), 0o600);
+        let mention = "<at user_id=\"all\">all</at> <@all>";
+        for message in [mention.to_owned(), "<@all>".repeat(250)] {
+            watched.sends(&[kind, "robot"], "begin", &message);
+            let (_, body) = robot.request();
+            let text = body.pointer(place).unwrap().as_str().unwrap();
+            assert!(text.contains("＜@all>") && !text.contains('<'), "{text}");
+            assert!(text.len() <= 2048, "{}", text.len());
+        }
+    }
 }
 
 #[needs(curl)]
