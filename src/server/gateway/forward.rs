@@ -22,6 +22,7 @@ use super::connections::answer::AnswerHead;
 use super::connections::{PooledConnection, SendError};
 use super::error::GatewayError;
 use super::headers;
+use super::hiding::{hide_in_body, hide_in_headers};
 use super::receive::{ReceivedBody, client_patience, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
 use crate::model::secret::Secret;
@@ -266,7 +267,7 @@ impl Gateway {
                 continue;
             }
             let answer = match self.answered(call, answered) {
-                Ok(head) => self.read(call, head, connection).await,
+                Ok(head) => self.read(call, token, head, connection).await,
                 Err(error) => Err(error),
             };
             in_flight.is_sent = false;
@@ -294,7 +295,7 @@ impl Gateway {
                 answered => answered?,
             };
             let head = self.answered(call, answered)?;
-            return self.read(call, head, connection).await;
+            return self.read(call, token, head, connection).await;
         }
     }
 
@@ -342,10 +343,11 @@ impl Gateway {
         call.state.log.unreachable(now, call.account(), why);
     }
 
-    /// Reads an answer as far as it may be an error.
+    /// Reads an answer to a call with this token as far as it may be an error.
     async fn read(
         &self,
         call: &ForwardedCall<'_>,
+        token: Option<&Secret>,
         head: AnswerHead,
         mut connection: PooledConnection,
     ) -> Result<ApiAnswer, GatewayError> {
@@ -353,7 +355,11 @@ impl Gateway {
             self.report_unreachable(call, &LEADS_BACK.text());
             return Err(GatewayError::Loop);
         }
-        let headers = headers::for_client(head.headers);
+        let hidden = token.filter(|_| call.admitted.hides_token);
+        let mut headers = headers::for_client(head.headers);
+        if let Some(token) = hidden {
+            hide_in_headers(&mut headers, token);
+        }
         let (mut begun, mut size) = (VecDeque::new(), 0);
         let is_large = connection.left().is_some_and(|left| left > MAX_INSPECTED as u64);
         let is_whole = loop {
@@ -379,6 +385,10 @@ impl Gateway {
                 Err(()) => return Err(GatewayError::NoAnswerInTime),
             }
         };
+        if !is_whole && hidden.is_some() && !head.status.is_success() {
+            // A page about an error, most likely not WeChat's, and too long to be looked at.
+            return Err(GatewayError::NoAnswer);
+        }
         if !is_whole {
             // An answer that has broken off by now is told as such: nothing of it is sent yet.
             match poll_fn(|cx| Poll::Ready(connection.poll_data(cx))).await {
@@ -390,6 +400,7 @@ impl Gateway {
         let (body, errcode) = if is_whole {
             self.pool.put(connection);
             let whole = join(begun);
+            let whole = hidden.map(|token| hide_in_body(whole.clone(), token)).unwrap_or(whole);
             let errcode = match whole.len() <= MAX_INSPECTED {
                 true => verdict::errcode(&whole),
                 false => 0,

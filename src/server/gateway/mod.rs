@@ -8,6 +8,7 @@ mod connections;
 pub(crate) mod error;
 pub(crate) mod forward;
 mod headers;
+mod hiding;
 mod path_faults;
 mod receive;
 pub(crate) mod verdict;

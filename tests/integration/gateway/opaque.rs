@@ -1,6 +1,6 @@
 //! `serve --opaque-tokens`: clients have tokens of wxtoken's own, which open nothing but the gateway.
 
-use super::upstream::Upstream;
+use super::upstream::{Reply, Upstream};
 use crate::support::home::Home;
 use crate::support::*;
 
@@ -261,4 +261,41 @@ fn it_needs_keys_and_the_gateway() {
     refused(&["--gateway"]).says(&["Give --keys, too: --opaque-tokens needs it"]);
     refused(&keys).says(&["Give --gateway, too: --opaque-tokens needs it"]);
     refused(&[]).says(&["Give --keys and --gateway, too: "]);
+}
+
+/// As a proxy's page about an error does, or a redirect.
+#[test]
+fn an_answer_that_repeats_the_url_shows_no_client_wechats_token() {
+    let wechat = WeChat::start();
+    let upstream = Upstream::new(&wechat, |call| {
+        let (url, path) = (call.target().to_owned(), call.path().to_owned());
+        let filler = if path.ends_with("long") { "x".repeat(8 * 1024) } else { String::new() };
+        let body = format!("cannot get {url} {filler}");
+        let status = if path.ends_with("fine") { "200 OK" } else { "502 Bad Gateway" };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nLocation: {url}\r\nX-Kept: 1\r\nContent-Length: {length}\r\n"
+        );
+        Reply::Bytes(format!("{head}\r\n{body}").into_bytes())
+    });
+    let sandbox = Sandbox::with_base_url(&upstream.url());
+    let (usual, limited) = (new_key(&["usual"]), new_key(&["--apis", "/cgi-bin/menu", "limited"]));
+    let keys = sandbox.path("keys");
+    write_with_mode(&keys, &format!("{}\n{}\n", usual.line, limited.line), 0o644);
+    for flags in [&["--opaque-tokens"][..], &[]] {
+        let flags = [&["--gateway", "--keys", keys.to_str().unwrap()], flags].concat();
+        let server = sandbox.serve_refreshing(&flags);
+        send(&server, "GET", "/cgi-bin/menu/fine", &usual.key, "");
+        let real = sandbox.token();
+        for key in [&usual, &limited] {
+            let is_hidden = key.key == limited.key || flags.contains(&"--opaque-tokens");
+            for (path, status) in [("fine", 200), ("short", 502), ("long", 502)] {
+                let answer = send(&server, "GET", &format!("/cgi-bin/menu/{path}"), &key.key, "");
+                let shows = answer.body.contains(&real) || answer.header("location").is_some();
+                assert_eq!((answer.status, shows), (status, !is_hidden), "{path}: {answer:?}");
+                let is_whole = path != "long" || !is_hidden;
+                assert_eq!(answer.header("x-kept").is_some(), is_whole, "{answer:?}");
+            }
+        }
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Admitted {
     pub(crate) target: ApiTarget,
     /// The name of the client's key, if the request has one.
     pub(crate) key: Option<Arc<str>>,
+    /// Whether the client is not handed WeChat's token.
+    pub(crate) hides_token: bool,
 }
 
 /// The token that a request came with.
@@ -119,7 +121,9 @@ pub(crate) fn admit(
         TokenInRequest::Foreign => query.target_without_token(api.path, is_from_appid_used),
         _ => query.target(api.path, is_from_appid_used),
     };
-    Ok(Admitted { account, token, target, key: key.map(|key| Arc::clone(&key.name)) })
+    let hides_token = access.hands_out_opaque() || key.is_some_and(|key| key.apis.is_limited());
+    let key = key.map(|key| Arc::clone(&key.name));
+    Ok(Admitted { account, token, target, key, hides_token })
 }
 
 /// What the token of a request stands for.
