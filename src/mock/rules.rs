@@ -368,9 +368,9 @@ impl MockAccount {
     /// Mints a stable token. One predecessor keeps working for the overlap, older ones die at once: two forced calls revoke
     /// a leaked token immediately.
     fn mint_stable(&mut self, text: Secret, lifetime: TokenLifetime, now: Duration) -> MockGrant {
-        let older = self.stable.0.len().saturating_sub(1);
-        for token in self.stable.0.range_mut(..older) {
-            token.die_by(now);
+        // Those before that one died when it was minted, at the latest.
+        if let Some(older) = self.stable.0.iter_mut().rev().nth(1) {
+            older.die_by(now);
         }
         self.stable.replace_last(lifetime.overlap, now);
         self.stable.mint(text, lifetime.life, now)
@@ -379,7 +379,8 @@ impl MockAccount {
 
 impl TokenHistory {
     fn find(&self, token: &str) -> Option<&MockToken> {
-        self.0.iter().find(|known| known.text.expose() == token)
+        // It is nearly always one of the newest.
+        self.0.iter().rev().find(|known| known.text.expose() == token)
     }
 
     /// Returns the newest token, if it is live.

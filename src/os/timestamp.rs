@@ -165,11 +165,12 @@ fn parse_offset(offsets: &str) -> Option<time::Duration> {
 impl BootId {
     /// Parses the UUID that the kernel gives a boot.
     pub(crate) fn parse(text: &str) -> Option<BootId> {
-        let digits: String = text.split('-').collect();
-        let has_form = text.len() == 36 && digits.len() == 32;
-        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let id = (has_form && is_hex).then(|| u128::from_str_radix(&digits, 16).ok())??;
-        Some(BootId(id))
+        let (mut id, mut digits) = (0, 0);
+        for character in text.chars().filter(|it| *it != '-') {
+            id = id << 4 | u128::from(character.to_digit(16)?);
+            digits += 1;
+        }
+        (text.len() == 36 && digits == 32).then_some(BootId(id))
     }
 }
 

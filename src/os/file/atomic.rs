@@ -266,12 +266,18 @@ pub(crate) fn trial_lock(target: &Path) -> Result<PathBuf> {
 
 /// Whether there are temporary files beside `target`: another process is at work there, or was killed.
 pub(crate) fn has_leftovers(target: &Path) -> bool {
-    Names::of(target).is_ok_and(|names| names.has(&names.temp) || names.has(&names.interim))
+    is_any_there(target, [TEMP, INTERIM])
 }
 
 /// Whether there are files of a trial.
 pub(crate) fn has_trial(target: &Path) -> bool {
-    Names::of(target).is_ok_and(|names| names.of_trial().iter().any(|name| names.has(name)))
+    is_any_there(target, [TRIAL, TRIAL_MOVED, TRIAL_LOCK])
+}
+
+/// Whether a file beside `target` has a name with one of these ends.
+fn is_any_there<const ENDS: usize>(target: &Path, ends: [&str; ENDS]) -> bool {
+    let is_there = |dir: &Dir, name, end| dir.stat(&beside(name, end)).is_ok();
+    Dir::of(target).is_ok_and(|(dir, name)| ends.iter().any(|end| is_there(&dir, name, end)))
 }
 
 /// Removes what killed processes left behind beside `target`. The caller holds its lock.
@@ -282,7 +288,24 @@ pub(crate) fn remove_leftovers(target: &Path) -> Result<()> {
 /// Removes what killed trials left behind beside `target`, and the lock of trials, which the caller holds.
 pub(crate) fn remove_trial(target: &Path) -> Result<()> {
     let names = Names::of(target)?;
-    names.of_trial().iter().try_for_each(|name| names.remove_if_there(name))
+    let of_trial = [&names.trial, &names.trial_moved, &names.trial_lock];
+    of_trial.into_iter().try_for_each(|name| names.remove_if_there(name))
+}
+
+// How the names end of the files beside a target that come and go.
+const TEMP: &str = ".tmp";
+const INTERIM: &str = ".now";
+const TRIAL: &str = ".trial";
+const TRIAL_MOVED: &str = ".moved";
+const TRIAL_LOCK: &str = ".check";
+
+/// Returns the name of the hidden file beside a target of this name that ends so.
+fn beside(name: &OsStr, end: &str) -> OsString {
+    let mut own = OsString::with_capacity(1 + name.len() + end.len());
+    own.push(".");
+    own.push(name);
+    own.push(end);
+    own
 }
 
 /// The directory of a target, and the names of the files that come and go there. The names are fixed, so that the next run
@@ -309,21 +332,15 @@ impl Names {
         let (dir, name) = Dir::of(target)
             .map_err(|err| explain(err, &dir_of(target), Doing::Reading))
             .with_context(|| cannot("open directory", "打开目录", dir_of(target).display()))?;
-        let beside = |suffix: &str| {
-            let mut own = OsString::from(".");
-            own.push(name);
-            own.push(suffix);
-            own
-        };
         Ok(Names {
             dir,
             path: target.to_owned(),
             target: name.to_owned(),
-            temp: beside(".tmp"),
-            interim: beside(".now"),
-            trial: beside(".trial"),
-            trial_moved: beside(".moved"),
-            trial_lock: beside(".check"),
+            temp: beside(name, TEMP),
+            interim: beside(name, INTERIM),
+            trial: beside(name, TRIAL),
+            trial_moved: beside(name, TRIAL_MOVED),
+            trial_lock: beside(name, TRIAL_LOCK),
         })
     }
 
@@ -334,14 +351,6 @@ impl Names {
     /// What messages call the file of this name.
     fn shown(&self, name: &OsStr) -> String {
         self.path.with_file_name(name).display().to_string()
-    }
-
-    fn of_trial(&self) -> [&OsStr; 3] {
-        [&self.trial, &self.trial_moved, &self.trial_lock]
-    }
-
-    fn has(&self, name: &OsStr) -> bool {
-        self.dir.stat(name).is_ok()
     }
 
     fn remove_leftovers(&self) -> Result<()> {
