@@ -32,9 +32,13 @@ pub(crate) enum Bug {
     CleanedUpWithoutLock,
     LockNotExtended,
     FailoverValueAccepted,
+    PutBackWithOldLife,
     DeadTokenHandedOut,
     HonouredTokenReplaced,
     VerdictKept,
+    VerdictHeldBack,
+    MirrorLifeCountedFromAnswer,
+    ShorterLifeIgnored,
 }
 
 /// Whether this program has `bug`.

@@ -353,7 +353,8 @@ impl Document {
             Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
         };
         // What was lost may be that the token is to end after the overlap.
-        let is_replaceable = matches!(rules, Rules::Stable | Rules::Classic);
+        let is_replaceable =
+            matches!(rules, Rules::Stable | Rules::Classic) && !has_bug(Bug::PutBackWithOldLife);
         let promise = match self.is_put_back && is_replaceable {
             true => promise.min(PUT_BACK_PROMISE),
             false => promise,

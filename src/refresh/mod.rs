@@ -168,7 +168,10 @@ impl Refresh<'_> {
             }
         };
         let now = self.clock.now();
-        let confirmed = published.as_ref().filter(|it| document.adds_nothing_to(it, now));
+        let confirmed = published.as_ref().filter(|it| {
+            document.adds_nothing_to(it, now)
+                || it.token == document.token && self.has_bug_of_mirrors(Bug::ShorterLifeIgnored)
+        });
         let document = match confirmed {
             // Nothing is written when nothing has changed.
             Some(published) if transaction.confirm(now) => {
@@ -274,7 +277,9 @@ impl Refresh<'_> {
                     continue;
                 }
                 Ok(issued) => {
-                    let requested_at = match has_bug(Bug::LifeCountedFromAnswer) {
+                    let requested_at = match has_bug(Bug::LifeCountedFromAnswer)
+                        || self.has_bug_of_mirrors(Bug::MirrorLifeCountedFromAnswer)
+                    {
                         true => self.clock.now(),
                         false => requested_at,
                     };

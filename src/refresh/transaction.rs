@@ -2,9 +2,10 @@
 //! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
 //! request, and restored only once it is certain that nothing was minted.
 
-use super::RefreshError;
+use super::{Refresh, RefreshError};
 use crate::log::error;
 use crate::message::{action_first, messages};
+use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::local_time::local;
 use crate::os::timestamp::Timestamp;
@@ -15,6 +16,13 @@ messages! {
     NOT_PUT_BACK<1> {
         "Let fetch run again soon.", "the document cannot be put back and ends at {0}";
         "请尽快再次运行 fetch。", "token 文件无法恢复，将于 {0} 到期";
+    }
+}
+
+impl Refresh<'_> {
+    /// Whether this is a mirror's, and mirrors have this bug.
+    pub(super) fn has_bug_of_mirrors(&self, bug: Bug) -> bool {
+        self.rules == Rules::Mirror && has_bug(bug)
     }
 }
 

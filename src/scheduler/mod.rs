@@ -35,6 +35,7 @@ use crate::model::status::{
     RefreshFailure, RefreshStatus, TokenDemand, TokenEvidence, Unavailable,
 };
 use crate::os::clock::Clock;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::Stores;
 use crate::upstream::Upstream;
 
@@ -134,7 +135,8 @@ impl Scheduler {
 
     /// Whether WeChat has said that this token is dead. It is not handed out then, whatever life it has left.
     pub(crate) fn is_dead(&self, token: &Secret) -> bool {
-        self.worker.state.borrow().is_dead(token)
+        let state = self.worker.state.borrow();
+        state.is_dead(token) && !(has_bug(Bug::VerdictHeldBack) && state.is_running())
     }
 
     /// Whether this is the last token of which WeChat has said that it is dead, published or replaced. It authorizes

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
+use super::mirror::Link;
+use super::options::Options;
 use super::serve::{CLIENTS, Held, Timer};
 use super::world::{START, with};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::os::clock::{Clock, Repetition};
-use crate::os::file::disk::model::ROOT;
+use crate::os::file::disk::model::{self, ROOT};
 use crate::os::timestamp::{BootId, Timestamp, Uptime};
 use crate::store::{Stores, Watch};
 
@@ -26,12 +28,31 @@ pub(super) struct Published {
     pub(super) ticket: Option<Document>,
 }
 
+/// What is another one after each change of what readers of a host can see: of the documents on its disk, and in Redis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    documents: [Option<(u64, i64, (i64, i64))>; 2],
+    redis: u64,
+}
+
+impl Version {
+    /// Returns that of a host, with Redis at this one.
+    pub(super) fn of(host: usize, redis: u64) -> Version {
+        let machine = model::machine(host);
+        let machine = machine.borrow();
+        let documents = ["shop.json", "shop.jsapi.json"].map(|name| machine.version_of(name));
+        Version { documents, redis }
+    }
+}
+
 /// A host.
 pub(super) struct Host {
     number: usize,
     boots: u64,
     boot: Option<BootId>,
     booted_at: Duration,
+    /// By how many millionths its clocks go too fast.
+    drift: i64,
     /// How far the wall clock is ahead of the true time.
     pub(super) ahead: time::Duration,
     /// The host is suspended until then.
@@ -41,8 +62,8 @@ pub(super) struct Host {
     pub(super) stores: Stores,
     /// A reader that looks again and again. It is taken out while it looks.
     pub(super) watch: Option<Box<dyn Watch>>,
-    /// What was published when readers looked last, and the version of the disk then: they read again only after a change.
-    pub(super) seen: Option<((i64, u64), Published)>,
+    /// What was published when readers looked last, and its version then: they read again only after a change.
+    pub(super) seen: Option<(Version, Published)>,
     /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
     pub(super) is_clock_wrong: bool,
     pub(super) clock_set_at: Duration,
@@ -53,10 +74,12 @@ pub(super) struct Host {
     pub(super) demanded_until: Duration,
     /// What WeChat has told its server to be dead.
     pub(super) known_dead: Option<String>,
+    /// To its source, if it is a mirror.
+    pub(super) link: Link,
 }
 
 impl Host {
-    pub(super) fn new(number: usize) -> Host {
+    pub(super) fn new(number: usize, options: &Options) -> Host {
         let clock: Arc<dyn Clock> = Arc::new(HostClock(number));
         Host {
             number,
@@ -75,6 +98,8 @@ impl Host {
             clients: Default::default(),
             demanded_until: Duration::ZERO,
             known_dead: None,
+            link: Link::default(),
+            drift: options.drifts[number % options.drifts.len()],
         }
     }
 
@@ -98,9 +123,20 @@ impl Host {
     }
 
     pub(super) fn timestamp(&self, now: Duration) -> Timestamp {
-        let wall = UtcDateTime::UNIX_EPOCH + now + self.ahead;
-        let uptime = self.boot.map(|boot| Uptime::new(boot, now.saturating_sub(self.booted_at)));
+        let wall = UtcDateTime::UNIX_EPOCH + self.by_its_clock(now) + self.ahead;
+        let uptime = self.boot.map(|boot| {
+            let [now, booted_at] = [now, self.booted_at].map(|at| self.by_its_clock(at));
+            Uptime::new(boot, now.saturating_sub(booted_at))
+        });
         Timestamp { wall, uptime }
+    }
+
+    /// Returns what a clock of this host shows that was right at the beginning.
+    fn by_its_clock(&self, now: Duration) -> Duration {
+        let elapsed = now.saturating_sub(START).as_micros() as i64;
+        let ahead = elapsed * self.drift / 1_000_000;
+        let span = Duration::from_micros(ahead.unsigned_abs());
+        if ahead < 0 { now - span } else { now + span }
     }
 }
 
@@ -131,7 +167,7 @@ impl Clock for HostClock {
         let awake = with(|world| {
             let it = &world.hosts[self.0];
             let to_come = it.suspended_until.saturating_sub(world.now);
-            world.now + world.observed_for + to_come - START - it.suspended_for
+            it.by_its_clock(world.now) + world.observed_for + to_come - START - it.suspended_for
         });
         BASE.with(|base| *base) + awake
     }

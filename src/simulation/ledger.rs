@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::mirror;
 use super::wechat::Weather;
 use super::world::{START, World};
 use crate::model::api::Rules;
@@ -16,9 +17,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const QUARTER: Duration = Duration::from_secs(15 * 60);
 const OVERLAP: Duration = Duration::from_secs(300);
-
-/// What clocks in milliseconds are off by.
-pub(super) const TOLERANCE: Duration = Duration::from_millis(10);
 
 /// How many answers to requests that mint may be lost in a day: 200 by the ration, and the runs of a day's operators.
 const MAX_LOST: usize = 220;
@@ -68,6 +66,8 @@ pub(super) struct Ledger {
     has_lost_place: bool,
     /// When something went wrong the last time.
     trouble_at: Duration,
+    /// When a token was made to end sooner than was promised the last time.
+    pub(super) taken_back_at: Duration,
 }
 
 /// A token that was handed out.
@@ -97,6 +97,8 @@ struct View {
     /// The order of the token seen last, and until when it was promised.
     order: usize,
     until: Duration,
+    /// When that was seen.
+    at: Duration,
     /// The same as of the last publication that was completed.
     lasting: (usize, Duration),
     /// Since when there has been no token.
@@ -195,12 +197,25 @@ impl Ledger {
         now < self.trouble_at + span
     }
 
-    pub(super) fn note_power_cut(&mut self, host: usize, now: Duration) {
+    /// Notes that a host has lost what it had not synced. Its mirrors may be given a token of before.
+    pub(super) fn note_power_cut(
+        &mut self,
+        host: usize,
+        mirrors: impl Iterator<Item = usize>,
+        now: Duration,
+    ) {
         self.note_trouble(now);
         for reader in Reader::ALL {
             let view = self.view(host, reader);
             view.order = view.lasting.0;
             view.until = view.until.min(view.lasting.1);
+        }
+        let order = self.view(host, Reader::Get).order;
+        for mirror in mirrors {
+            for reader in Reader::ALL {
+                let view = self.view(mirror, reader);
+                view.order = view.order.min(order);
+            }
         }
     }
 
@@ -240,7 +255,7 @@ impl Ledger {
         }
         // Of hosts at which no reader looks meanwhile, too.
         self.views.iter_mut().for_each(|view| view.until = view.until.min(now + OVERLAP));
-        self.settled = None;
+        (self.settled, self.taken_back_at) = (None, now);
     }
 }
 
@@ -371,12 +386,12 @@ pub(super) fn note_refused_secret(world: &mut World) {
 
 /// Fails if a token died that was promised to live.
 pub(super) fn check_deaths(world: &mut World, cause: &str) {
-    let (now, rules) = (world.now, &world.wechat.rules);
+    let (now, rules, tolerance) = (world.now, &world.wechat.rules, world.options.tolerance());
     let promises = &mut world.ledger.promises;
     promises.retain(|promise| promise.until > now);
     let broken = promises.iter().filter(|it| !it.is_excused).find_map(|promise| {
         let death = rules.death_of(&promise.token).unwrap_or_default();
-        (death + TOLERANCE < promise.until).then_some((promise.until, death))
+        (death + tolerance < promise.until).then_some((promise.until, death))
     });
     if let Some((until, death)) = broken {
         let [until, death] = [until, death].map(|at| (at.saturating_sub(START)).as_secs_f64());
@@ -410,7 +425,7 @@ pub(super) fn hand_out(
     let (now, options) = (world.now, &world.options);
     let promised = document.map(|document| {
         let at = world.hosts[host].timestamp(now);
-        (document, document.promise(at, options.rules(), options.refresh_before))
+        (document, document.promise(at, options.rules_of(host), options.refresh_before))
     });
     let Some((document, life)) = promised.filter(|(_, life)| !life.is_zero()) else {
         return find_nothing(world, host, reader);
@@ -419,10 +434,20 @@ pub(super) fn hand_out(
     let Some(order) = world.ledger.order_of(token) else {
         return world.fail("a token is handed out that was never issued".to_owned());
     };
+    // Redis may have lost that another one was minted.
+    if document.is_put_back && life > OVERLAP {
+        world.fail(
+            "promise 4: a copy that was put back is promised for longer than the overlap"
+                .to_owned(),
+        );
+    }
     let until = now + life;
     let truth = world.wechat.rules.death_of(token).unwrap_or_default();
-    let is_judged = !world.hosts[host].may_err_about(document);
-    let is_judged = is_judged && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let tolerance = world.options.tolerance();
+    let knows_age = !world.hosts[host].may_err_about(document);
+    let is_mirror = world.options.source_of(host).is_some();
+    let may_be_old = is_mirror && knows_age && mirror::judge(world, host, token, until);
+    let is_judged = knows_age && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
     // The next token comes within a minute, or its process was stopped.
     let newest = world.ledger.issued.last();
     let waits_for_next =
@@ -438,10 +463,11 @@ pub(super) fn hand_out(
     });
     let promise = &mut promises[known];
     promise.is_excused |= may_promise_too_much;
-    if is_judged {
+    // What a mirror promises is its source's promise.
+    if is_judged && !is_mirror {
         promise.until = promise.until.max(until);
     }
-    if is_judged && truth + TOLERANCE < until && !promise.is_excused {
+    if is_judged && !may_be_old && truth + tolerance < until && !promise.is_excused {
         let [until, truth] = [until, truth].map(|at| at.saturating_sub(START).as_secs_f64());
         world.fail(format!("promise 4: handed out until {until}, dies at {truth}"));
     }
@@ -457,12 +483,21 @@ pub(super) fn hand_out(
         world.tell(|| format!("host {host} hands out {what} until {until:.3}{how}"));
     }
     let view = world.ledger.view(host, reader);
-    (view.order, view.until, view.nothing_since) = (order, until, None);
+    (view.order, view.until, view.at, view.nothing_since) = (order, until, now, None);
 }
 
 fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     let now = world.now;
-    let until = world.ledger.view(host, reader).until;
+    // A mirror counts from before its request, and the source from its answer: of each answer, a little less is left.
+    let slack = match world.options.source_of(host) {
+        Some(_) => Duration::from_secs(20),
+        None => Duration::from_secs(1),
+    };
+    let (mut until, at) =
+        (world.ledger.view(host, reader).until, world.ledger.view(host, reader).at);
+    if mirror::may_be_old(world, host, at) {
+        until = until.min(world.ledger.taken_back_at + OVERLAP);
+    }
     if world.ledger.view(host, reader).nothing_since.is_none() {
         world.tell(|| format!("host {host} has nothing to hand out"));
     }
@@ -472,7 +507,7 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     let seen = world.ledger.token_seen_on(host);
     let death = seen.and_then(|token| world.wechat.rules.death_of(&token));
     let is_dead = death.is_some_and(|death| death <= now);
-    if now + Duration::from_secs(1) < until && !is_clock_wrong && !is_dead && !has_no_copy {
+    if now + slack < until && !is_clock_wrong && !is_dead && !has_no_copy {
         let until = (until - START).as_secs_f64();
         world.fail(format!("promise 2: the token is gone that was promised until {until}"));
     }
@@ -480,7 +515,7 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     if world.options.rules() == Rules::Work && death.is_some_and(|death| death > now) {
         world.ledger.view(host, reader).nothing_since = Some(now);
     }
-    let patience = world.options.gap();
+    let patience = world.options.gap_on(host);
     let since = *world.ledger.view(host, reader).nothing_since.get_or_insert(now);
     let is_calm = world.wechat.weather == Weather::Fair
         && !world.ledger.had_trouble_within(RECOVERY, since)
@@ -501,13 +536,16 @@ pub(super) fn hand_out_by_server(world: &mut World, host: usize, token: &str, li
         return world.fail("a server hands out a token that was never issued".to_owned());
     }
     // Clocks that are wrong, and ages that no process can know: what it hands out is in the document that others read.
-    let is_judged = !world.hosts.iter().any(|it| it.is_clock_wrong)
-        && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let knows_age = !world.hosts.iter().any(|it| it.is_clock_wrong);
+    let is_mirror = world.options.source_of(host).is_some();
+    let may_be_old = is_mirror && knows_age && mirror::judge(world, host, token, now + life);
+    let is_judged =
+        knows_age && !may_be_old && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
     let promise = world.ledger.promises.iter().find(|promise| promise.token == token);
     let is_excused =
         promise.is_some_and(|promise| promise.is_excused) || world.ledger.may_promise_too_much(now);
     let truth = world.wechat.rules.death_of(token).unwrap_or_default();
-    if is_judged && !is_excused && truth + TOLERANCE < now + life {
+    if is_judged && !is_excused && truth + world.options.tolerance() < now + life {
         let [until, truth] = [now + life, truth].map(|at| at.saturating_sub(START).as_secs_f64());
         world.fail(format!("promise 4: a server hands out until {until}, dies at {truth}"));
     }
@@ -538,7 +576,7 @@ pub(super) fn hand_out_ticket(world: &mut World, host: usize, document: &Documen
     let is_judged = !world.hosts[host].may_err_about(document)
         && !world.ledger.doubtful.iter().any(|doubtful| doubtful == ticket);
     let truth = world.wechat.rules.death_of(document.token.expose()).unwrap_or_default();
-    if is_judged && !life.is_zero() && truth + TOLERANCE < now + life {
+    if is_judged && !life.is_zero() && truth + world.options.tolerance() < now + life {
         world.fail("promise 4: a ticket is handed out with more life than it has".to_owned());
     }
     world.count("ticket handed out");
@@ -557,7 +595,10 @@ pub(super) fn note_outcome(
         Ok(Outcome::Renewed(document)) => Some(document.token.expose()),
         _ => None,
     };
-    world.ledger.note_published(renewed);
+    let is_mirror = world.options.source_of(host).is_some();
+    if !is_mirror {
+        world.ledger.note_published(renewed);
+    }
     match (outcome, request) {
         (
             Ok(Outcome::Renewed(document) | Outcome::Kept(document)),
@@ -599,7 +640,7 @@ pub(super) fn note_outcome(
         let it = &mut world.hosts[host];
         it.is_clock_wrong &= now < it.clock_set_at + RECOVERY;
         let is_doubtful = world.ledger.doubtful.iter().any(|it| it == document.token.expose());
-        if !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
+        if !is_mirror && !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
             let left = document.left(world.hosts[host].timestamp(now));
             let margin = world.options.refresh_before + Duration::from_secs(3);
             world.ledger.has_lost_place = false;

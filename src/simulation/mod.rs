@@ -4,6 +4,7 @@
 mod crash;
 mod host;
 mod ledger;
+mod mirror;
 mod options;
 mod redis;
 mod serve;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::host::{HostClock, Published, location};
+use self::host::{HostClock, Published, Version, location};
 use self::ledger::Reader;
 use self::options::{Options, Setting};
 use self::serve::CLIENTS;
@@ -33,7 +34,7 @@ use crate::os::file::disk::model;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh};
 use crate::store::{Found, Stores};
-use crate::upstream::RefreshMode;
+use crate::upstream::{RefreshMode, Upstream};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * 60;
@@ -74,8 +75,7 @@ fn run(setting: Setting, mut tape: Tape, course: Course, is_told: bool) -> Verdi
         proceed_for(course.faulty_days.min(most));
         with(make_calm);
         proceed_for(1);
-        if course.calm_days > 1 {
-            with(replace_servers);
+        if course.calm_days > 1 && with(replace_servers) {
             proceed_for(course.calm_days - 1);
         }
         if with(|world| world.failure.is_some()) {
@@ -158,6 +158,9 @@ fn plan(world: &mut World) {
             }
             again(world, Event::Suspend(host), DAY);
         }
+        if options.has_weather && options.source_of(host).is_some() {
+            again(world, Event::Cut(host), 12 * HOUR);
+        }
     }
     let rare = [
         (options.has_weather, Event::Weather, 8 * HOUR),
@@ -177,7 +180,7 @@ fn plan(world: &mut World) {
 
 /// Lets cron run on a host, or a server with its clients.
 fn start_refreshing(world: &mut World, host: usize) {
-    if !world.options.has_servers {
+    if !world.options.is_served(host) {
         return world.after(Duration::from_secs(1), Event::Cron(host));
     }
     world.after(Duration::from_secs(1), Event::Serve(host));
@@ -204,6 +207,7 @@ fn make_calm(world: &mut World) {
         world.redis.make_calm();
     }
     for host in 0..world.hosts.len() {
+        world.hosts[host].link.cut_until = Duration::ZERO;
         world.hosts[host].disk_full_since = None;
         model::machine(host).borrow_mut().is_full = false;
         start_refreshing(world, host);
@@ -213,8 +217,12 @@ fn make_calm(world: &mut World) {
     world.note("calm", 0);
 }
 
-/// Lets cron run in place of servers, whose event loops wake so often that they take the time of a run.
-fn replace_servers(world: &mut World) {
+/// Lets cron run in place of servers, whose event loops wake so often that they take the time of a run. Returns false if they
+/// have to stay, as mirrors ask them.
+fn replace_servers(world: &mut World) -> bool {
+    if world.options.has_mirrors {
+        return false;
+    }
     if std::mem::take(&mut world.options.has_servers) {
         world.forget_plans();
         for host in 0..world.hosts.len() {
@@ -223,6 +231,7 @@ fn replace_servers(world: &mut World) {
             world.after(Duration::from_secs(30), Event::Read(host));
         }
     }
+    true
 }
 
 /// Checks that all is well a day after the last fault.
@@ -232,13 +241,12 @@ fn check_end(world: &mut World) {
             return world.fail("no token was ever published".to_owned());
         };
         // WeCom issues the next token when this one has ended, and cron asks for it then.
-        let gap = world.options.gap();
+        let gap = world.options.gap_on(host);
         if world.wechat.rules.death_of(&token).is_none_or(|death| death + gap <= world.now) {
             return world.fail("a day after the last fault the published token is dead".to_owned());
         }
         let names = model::machine(host).borrow().names();
-        // A server may be at work.
-        if names.iter().any(|name| name.starts_with('.')) && !world.options.has_servers {
+        if names.iter().any(|name| name.starts_with('.')) && !world.is_busy(host) {
             world.fail(format!("files are left behind: {names:?}"));
         }
     }
@@ -313,6 +321,10 @@ fn change(world: &mut World, event: Event) {
             world.ledger.note_trouble(world.now);
             again(world, event, DAY);
         }
+        Event::Cut(host) => {
+            mirror::cut(world, host);
+            again(world, event, 12 * HOUR);
+        }
         Event::Suspend(host) => {
             let span = Duration::from_secs(1 + world.tape.below(256) * 60);
             let now = world.now;
@@ -372,7 +384,8 @@ fn operate() {
             start_fetch(host, TokenRequest::New);
         }
         2 => report(host),
-        3 => with(|world| {
+        // Mirrors promise what a server has stated by its old margin.
+        3 if !with(|world| world.options.has_mirrors) => with(|world| {
             let margins = [300, 150, 3600];
             let margin = margins[world.tape.below(3) as usize];
             let is_longer = world.options.rules() != Rules::Classic && margin > 300;
@@ -425,6 +438,10 @@ fn start_cron(host: usize) {
 fn until_next_cron(world: &mut World, host: usize) -> Duration {
     let interval = world.options.interval;
     let jitter = Duration::from_millis(world.random() % 2000);
+    // Each run asks.
+    if world.options.source_of(host).is_some() {
+        return interval + jitter;
+    }
     let token = world.ledger.token_seen_on(host);
     let death = token.and_then(|token| world.wechat.rules.death_of(&token));
     let after = |at: Duration, random| at + interval.mul_f64((random % 100) as f64 / 100.0);
@@ -475,7 +492,8 @@ fn start_fetch(host: usize, request: TokenRequest) {
         }))
     });
     if let Some(fuse) = fuse {
-        if request != TokenRequest::Live {
+        // A mirror only passes a report on.
+        if request != TokenRequest::Live && with(|world| world.options.source_of(host).is_none()) {
             with(|world| world.ledger.take_back(world.now));
         }
         world::start(host, fuse, move || fetch(host, &request));
@@ -489,13 +507,17 @@ fn fetch(host: usize, request: &TokenRequest) {
         world.count("fetch");
         (Stores::new(Arc::new(HostClock(host))), world.options.clone(), world.now)
     });
-    let (clock, upstream, location) =
-        (HostClock(host), SimulatedUpstream::connect(request), location(host, options.has_redis));
+    let (clock, location) = (HostClock(host), location(host, options.has_redis));
+    let source = options.source_of(host);
+    let upstream: Arc<dyn Upstream> = match source {
+        Some(source) => mirror::upstream(host, source, &options),
+        None => Arc::new(SimulatedUpstream::connect(request)),
+    };
     let deadline = clock.instant() + options.timeout;
     let store = stores.open(&location, &DocumentKind::Token, 0o600);
     let memory = Memory {
-        credential: &upstream,
-        probe: &upstream,
+        credential: &*upstream,
+        probe: &*upstream,
         asks_anyway: *request == TokenRequest::New,
         is_of_token: true,
         keeps_honoured: true,
@@ -504,10 +526,10 @@ fn fetch(host: usize, request: &TokenRequest) {
         name: "shop",
         place: "shop.json",
         appid: APPID,
-        rules: options.rules(),
+        rules: options.rules_of(host),
         refresh_before: options.refresh_before,
         clock: &clock,
-        source: &upstream,
+        source: &*upstream,
         store: &*store,
         dead: None,
         ending: None,
@@ -524,7 +546,7 @@ fn fetch(host: usize, request: &TokenRequest) {
             kind: &kind,
             place: "shop.jsapi.json",
             token: refresh(),
-            upstream: &upstream,
+            upstream: &*upstream,
             store: &*store,
             replaces_dead_token: true,
             has_renewed_token: Cell::default(),
@@ -558,8 +580,7 @@ fn observe(host: usize) {
         return;
     }
     world::observe(host, || {
-        let version =
-            (model::machine(host).borrow().version(), with(|world| redis::version(world, host)));
+        let version = Version::of(host, with(|world| redis::version(world, host)));
         let seen = with(|world| world.hosts[host].seen.take());
         let published = match seen {
             Some((then, published)) if then == version => published,

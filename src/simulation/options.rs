@@ -14,6 +14,8 @@ pub(super) enum Setting {
     Redis,
     /// `serve --refresh` runs on each host, with clients.
     Servers,
+    /// The same on one host, and others that are mirrors of it, or of one another.
+    Mirrors,
 }
 
 /// The options of a run.
@@ -48,6 +50,14 @@ pub(super) struct Options {
     pub(super) has_servers: bool,
     /// Whether WeChat takes tokens back again and again.
     pub(super) has_revocations: bool,
+    /// Whether all hosts but the first are mirrors.
+    pub(super) has_mirrors: bool,
+    /// Whether each is a mirror of the one before, and not of the first.
+    pub(super) is_chain: bool,
+    /// Whether on the last one cron runs `fetch`, and no server.
+    pub(super) ends_with_cron: bool,
+    /// By how many millionths the clocks of each host go too fast.
+    pub(super) drifts: [i64; 3],
 }
 
 impl Options {
@@ -83,6 +93,10 @@ impl Options {
             timeout: Duration::from_secs(30),
             has_servers: false,
             has_revocations: false,
+            has_mirrors: false,
+            is_chain: false,
+            ends_with_cron: false,
+            drifts: [0; 3],
         };
         options.draw_faults(tape);
         options.has_tickets = tape.below(2) == 1;
@@ -92,6 +106,16 @@ impl Options {
             Setting::Servers => {
                 options.has_servers = true;
                 options.has_revocations = tape.below(4) == 3;
+            }
+            Setting::Mirrors => {
+                options.has_servers = true;
+                options.has_mirrors = true;
+                options.has_revocations = tape.below(8) == 7;
+                options.has_tickets = false;
+                options.hosts = 2 + tape.below(2) as usize;
+                options.is_chain = tape.below(2) == 1;
+                options.ends_with_cron = tape.below(3) == 2;
+                options.drifts = [(); 3].map(|()| [0, 50, -50, 20][tape.below(4) as usize]);
             }
         }
         if setting == Setting::Redis {
@@ -120,14 +144,42 @@ impl Options {
 
     /// Returns how long there may be no token although nothing is wrong. WeCom issues the same token until its end, and the next
     /// one only then.
-    pub(super) fn gap(&self) -> Duration {
-        match self.rules() {
+    pub(super) fn gap_on(&self, host: usize) -> Duration {
+        let gap = match self.rules() {
             Rules::Work => 2 * self.interval + Duration::from_secs(60),
             _ => Duration::ZERO,
+        };
+        match self.source_of(host) {
+            // It asks again in half a minute.
+            Some(source) => gap + self.gap_on(source) + 2 * self.interval,
+            None => gap,
         }
     }
 
+    /// Returns the rules of WeChat.
     pub(super) fn rules(&self) -> Rules {
         self.api.into()
+    }
+
+    /// Returns the rules by which a host refreshes.
+    pub(super) fn rules_of(&self, host: usize) -> Rules {
+        self.source_of(host).map_or_else(|| self.rules(), |_| Rules::Mirror)
+    }
+
+    /// Returns the host that this one is a mirror of.
+    pub(super) fn source_of(&self, host: usize) -> Option<usize> {
+        let source = if self.is_chain { host.checked_sub(1)? } else { 0 };
+        (self.has_mirrors && host > 0).then_some(source)
+    }
+
+    /// Whether a server runs on a host, and not cron.
+    pub(super) fn is_served(&self, host: usize) -> bool {
+        self.has_servers && !(self.ends_with_cron && host + 1 == self.hosts)
+    }
+
+    /// Returns what clocks are off by: by their milliseconds, and by what they drift in the life of a token.
+    pub(super) fn tolerance(&self) -> Duration {
+        let most = self.drifts.iter().map(|it| it.unsigned_abs()).sum::<u64>() as u32;
+        Duration::from_millis(10) + self.life * most / 1_000_000
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 
 use super::host::{HostClock, location};
 use super::ledger;
+use super::mirror;
 use super::options::Options;
 use super::redis;
 use super::wechat::{APPID, SimulatedUpstream};
@@ -29,6 +30,7 @@ use crate::model::status::{
 use crate::os::clock::Clock;
 use crate::scheduler::Environment;
 use crate::store::Stores;
+use crate::upstream::Upstream;
 use crate::upstream::config::{Origin, UpstreamConfig};
 
 /// How many clients a server has.
@@ -137,7 +139,7 @@ pub(super) fn forget_all() {
 pub(super) fn keep_running(host: usize) {
     let is_awake = with(|world| {
         world.after(BETWEEN_LOOKS, Event::Serve(host));
-        world.options.has_servers && world.now >= world.hosts[host].suspended_until
+        world.options.is_served(host) && world.now >= world.hosts[host].suspended_until
     });
     if is_awake && server_on(host).is_none() {
         with(|world| {
@@ -156,8 +158,13 @@ fn serve(host: usize) {
     let stores = Stores::new(Arc::clone(&clock));
     let environment = Environment::new(clock, stores.clone());
     let resources = AccountResources { connector: Arc::default(), environment };
-    let upstream = Arc::new(SimulatedUpstream::of_server(host));
-    let plan = AccountPlan { account: account(host, &options), refresh: Some(refresh_plan()) };
+    let source = options.source_of(host);
+    let upstream: Arc<dyn Upstream> = match source {
+        Some(source) => mirror::upstream(host, source, &options),
+        None => Arc::new(SimulatedUpstream::of_server(host)),
+    };
+    let refresh = Some(refresh_plan(source.is_some()));
+    let plan = AccountPlan { account: account(host, &options), refresh };
     let accounts = Accounts::new(vec![(plan, Some(upstream))], None, &resources);
     let waker = Arc::new(LoopWaker { process, is_woken: AtomicBool::new(true) });
     let inbox = RefCell::default();
@@ -183,13 +190,14 @@ fn serve(host: usize) {
     }
 }
 
-fn account(host: usize, options: &Options) -> Account {
+/// Returns the account as a host has it.
+pub(super) fn account(host: usize, options: &Options) -> Account {
     let tickets = TicketType::parse("jsapi").filter(|_| options.has_tickets);
     Account {
         name: "shop".to_owned(),
         appid: Some(APPID.to_owned()),
         api: options.api,
-        rules: options.rules(),
+        rules: options.rules_of(host),
         refresh_before: options.refresh_before,
         location: location(host, options.has_redis),
         tickets: tickets.into_iter().collect(),
@@ -198,12 +206,12 @@ fn account(host: usize, options: &Options) -> Account {
     }
 }
 
-fn refresh_plan() -> RefreshPlan {
+fn refresh_plan(is_mirror: bool) -> RefreshPlan {
     let upstream = UpstreamConfig {
         base_urls: Vec::new(),
         proxy: None,
         ca_file: None,
-        is_mirror: false,
+        is_mirror,
         secret_file: None,
         secret_dir: None,
         origin: Origin::CommandLine,
@@ -220,10 +228,28 @@ impl Server {
         }
     }
 
+    /// Whether it is stopped, or its host suspended.
+    pub(super) fn is_halted(&self) -> bool {
+        with(|world| world.is_halted(self.process))
+    }
+
     /// Returns what it hands out.
     pub(super) fn hands_out(&self, host: usize) -> Option<LiveToken> {
         self.look_at_redis(host);
         world::observe(host, || self.accounts.token(0))
+    }
+
+    /// Answers a mirror, as its routes do. `act` gets the answer.
+    pub(super) fn answer(
+        self: &Rc<Server>,
+        host: usize,
+        demand: TokenDemand,
+        act: impl FnOnce(Result<LiveToken, Unavailable>) + 'static,
+    ) {
+        match self.hands_out(host).filter(|_| demand == TokenDemand::Live) {
+            Some(live) => act(Ok(live)),
+            None => self.ask(demand, act),
+        }
     }
 
     /// Asks it for a token. `act` gets the answer.
@@ -356,7 +382,9 @@ fn take_answer(
             world.tell(|| {
                 format!("client {client} of host {host} gets nothing: {}", unavailable.why)
             });
-            let retry = unavailable.retry_after.max(Duration::from_secs(1));
+            // A mirror says a second, which for hours takes the time of a run.
+            let least = if world.options.has_mirrors { 15 } else { 1 };
+            let retry = unavailable.retry_after.max(Duration::from_secs(least));
             let since = world.hosts[host].clients[client].reports_since;
             ledger::check_healing(world, since);
             visit_after(world, retry, host, client);

@@ -11,6 +11,8 @@ use std::{env, fs, iter, thread};
 use super::*;
 use crate::sabotage::{Bug, switch};
 
+const SETTINGS: [Setting; 4] = [Setting::Files, Setting::Redis, Setting::Servers, Setting::Mirrors];
+
 /// What shows a bug soonest.
 const SHORT: Course = Course { times: 1, faulty_days: 10, calm_days: 1 };
 
@@ -64,12 +66,18 @@ const LOST_ANSWERS: &str = "220 lost answers cost a token each within a day";
 const REFUSED: &str = "a refused secret is sent again and again";
 const REPLACING: &str = "another process is replacing";
 
+const DEAD: &str = "a server hands out a token of which WeChat has said that it is dead";
+const KILLED: &str = "promise 7: a server kills a token that lives, on the word of clients";
+const MIRROR: &str = "a mirror promises until";
+const PUT_BACK: &str =
+    "promise 4: a copy that was put back is promised for longer than the overlap";
+
 const TICKET: &str = "promise 4: a ticket is handed out with more life than it has";
 
 /// Each deliberate bug, in which setting a seed is known to find it, within how many seeds it has to be found where that one no longer
 /// does, and what the failure says.
 const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
-    (Bug::LifeCountedFromAnswer, Setting::Files, 1, 50, HANDED_OUT),
+    (Bug::LifeCountedFromAnswer, Setting::Files, 2, 50, HANDED_OUT),
     (Bug::WorkLifeNotCapped, Setting::Files, 1, 50, HANDED_OUT),
     (Bug::NoSecondLook, Setting::Files, 43, 60, ASKED),
     (Bug::NotShortenedBeforeMint, Setting::Files, 7, 50, HANDED_OUT),
@@ -95,7 +103,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::ShortenedToNothing, Setting::Files, 7, 50, GONE),
     (Bug::ContentNotSynced, Setting::Files, 1, 50, "is no document"),
     (Bug::DirectoryNotSynced, Setting::Files, 3, 50, GONE),
-    (Bug::RenamedBeforeWritten, Setting::Files, 34, 60, "it ends too soon"),
+    (Bug::RenamedBeforeWritten, Setting::Files, 16, 60, "it ends too soon"),
     (Bug::LeftoversStay, Setting::Files, 1, 50, "cannot create"),
     (
         Bug::RoomNotReserved,
@@ -104,19 +112,15 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
         50,
         "promise 2: a token is requested that cannot be published",
     ),
-    (Bug::LockNotWaitedFor, Setting::Files, 18, 50, REPLACING),
+    (Bug::LockNotWaitedFor, Setting::Files, 38, 50, REPLACING),
     (Bug::ReplacedFileMissed, Setting::Files, 1, 50, GONE),
     (Bug::CleanedUpWithoutLock, Setting::Files, 43, 60, REPLACING),
     (Bug::LockNotExtended, Setting::Redis, 15, 20, ASKED),
     (Bug::FailoverValueAccepted, Setting::Redis, 3, 20, GONE),
-    (
-        Bug::DeadTokenHandedOut,
-        Setting::Servers,
-        3,
-        20,
-        "a server hands out a token of which WeChat has said that it is dead",
-    ),
-    (Bug::HonouredTokenReplaced, Setting::Servers, 3, 20, GONE),
+    (Bug::PutBackWithOldLife, Setting::Redis, 3, 20, PUT_BACK),
+    (Bug::DeadTokenHandedOut, Setting::Servers, 3, 20, DEAD),
+    (Bug::VerdictHeldBack, Setting::Servers, 8, 20, DEAD),
+    (Bug::HonouredTokenReplaced, Setting::Servers, 6, 20, KILLED),
     (
         Bug::VerdictKept,
         Setting::Servers,
@@ -124,6 +128,8 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
         20,
         "promise 7: the rejected token is kept by a server",
     ),
+    (Bug::MirrorLifeCountedFromAnswer, Setting::Mirrors, 1, 20, MIRROR),
+    (Bug::ShorterLifeIgnored, Setting::Mirrors, 3, 20, MIRROR),
 ];
 
 /// So many of them, the first ones, are looked for by default.
@@ -132,9 +138,8 @@ const FEW: usize = 2;
 /// Returns the settings that are run: all, or `SETTING=Redis`.
 fn settings() -> Vec<Setting> {
     let wanted = env::var("SETTING").ok();
-    let all = [Setting::Files, Setting::Redis, Setting::Servers];
     let is_wanted = |it: &Setting| wanted.as_ref().is_none_or(|name| *name == format!("{it:?}"));
-    all.into_iter().filter(is_wanted).collect()
+    SETTINGS.into_iter().filter(is_wanted).collect()
 }
 
 fn number(name: &str, usual: u64) -> u64 {
@@ -165,7 +170,7 @@ fn on_all_processors<I: Send, T: Send>(
 
 #[test]
 fn calm_days_are_without_faults() {
-    for setting in [Setting::Files, Setting::Redis, Setting::Servers] {
+    for setting in SETTINGS {
         let verdict = run(setting, Tape::of(Vec::new()), SHORT, true);
         assert_eq!(verdict.failure, None, "{:#?}", verdict.story);
         assert!(!verdict.counts.contains_key("fetch failed"), "{:?}", verdict.counts);
@@ -305,7 +310,7 @@ fn each_deliberate_bug_is_found() {
     // By default the test above runs the only seed of these.
     let alone =
         on_all_processors(blameless.iter().filter(|_| wanted.is_some()), |(place, seed)| {
-            let setting = [Setting::Files, Setting::Redis, Setting::Servers][usize::from(*place)];
+            let setting = SETTINGS[usize::from(*place)];
             let failure = run(setting, Tape::of_seed(*seed), SHORT, false).failure?;
             Some(format!("{setting:?}, seed {seed} alone: {failure}"))
         });

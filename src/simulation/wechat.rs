@@ -183,7 +183,7 @@ impl SimulatedUpstream {
     }
 }
 
-fn travel(world: &mut World) -> Duration {
+pub(super) fn travel(world: &mut World) -> Duration {
     let is_slow = world.wechat.weather == Weather::Slow;
     match world.tape.draw() {
         0..=200 if !is_slow => Duration::from_millis(20 + world.random() % 60),
@@ -246,14 +246,18 @@ impl TokenSource for SimulatedUpstream {
             world.note(if is_forced { "forced request" } else { "request" }, number);
             world.current_host()
         });
+        let is_demanded = self.is_demanded || self.is_demanded_from_server();
         // Production has shortened the document's life by now, also if the request does not arrive.
-        if is_forced && self.is_demanded {
-            with(|world| world.ledger.take_back(world.now));
-        }
+        with(|world| {
+            let mints = is_forced || world.options.rules() == Rules::Classic;
+            if is_demanded && mints {
+                world.ledger.take_back(world.now);
+            }
+        });
         let request = OurRequest {
             host: host.unwrap_or_default(),
             is_forced,
-            is_demanded: self.is_demanded || self.is_demanded_from_server(),
+            is_demanded,
             is_of_server: self.server.is_some(),
             rejected: self.rejected.clone(),
         };

@@ -46,6 +46,8 @@ pub(super) enum Event {
     PowerCut(usize),
     Clock(usize),
     Suspend(usize),
+    /// The link of a mirror to its source is cut.
+    Cut(usize),
     Kill(usize),
     FullDisk(usize, bool),
     /// Something is repeated, if it is still to be.
@@ -156,7 +158,8 @@ pub(super) fn with<R>(act: impl FnOnce(&mut World) -> R) -> R {
 pub(super) fn begin(tape: Tape, options: Options, is_told: bool) {
     model::install(options.hosts, step);
     super::redis::install();
-    let hosts = (0..options.hosts).map(Host::new).collect();
+    super::mirror::install();
+    let hosts = (0..options.hosts).map(|host| Host::new(host, &options)).collect();
     let world = World {
         now: START,
         queue: BinaryHeap::new(),
@@ -191,6 +194,7 @@ pub(super) fn end() -> World {
     (0..processes).for_each(kill);
     model::uninstall();
     super::redis::uninstall();
+    super::mirror::uninstall();
     super::serve::forget_all();
     WORLD.take().expect("a world")
 }
@@ -295,9 +299,33 @@ impl World {
         }
     }
 
+    /// Lets a process go on that waits, if it still waits for this.
+    pub(super) fn end_wait(&mut self, (process, waits): (usize, u64)) {
+        self.after(Duration::ZERO, Event::Wake(process, waits));
+    }
+
+    /// Notes that a process of this host was killed. It may have made a token end sooner that a client did not want.
+    fn note_kill(&mut self, host: usize) {
+        self.ledger.note_kill(self.now);
+        if self.now < self.hosts[host].demanded_until {
+            self.ledger.take_back(self.now);
+        }
+    }
+
     /// Notes that a client of this host's server wants another token.
     pub(super) fn note_demand(&mut self, host: usize) {
         self.hosts[host].demanded_until = self.now + Duration::from_secs(600);
+    }
+
+    /// Whether a process is stopped, or its host suspended.
+    pub(super) fn is_halted(&self, process: ProcessId) -> bool {
+        let it = &self.processes[process.place];
+        it.stopped_until.max(self.hosts[it.host].suspended_until) > self.now
+    }
+
+    /// Whether a process runs on this host.
+    pub(super) fn is_busy(&self, host: usize) -> bool {
+        self.processes.iter().any(|it| it.is_running && it.host == host)
     }
 
     pub(super) fn is_alive(&self, process: ProcessId) -> bool {
@@ -456,10 +484,7 @@ pub(super) fn sleep(span: Duration) {
         }
     });
     if waits {
-        give_way();
-        if with(|world| world.current.is_some_and(|it| world.processes[it].is_killed)) {
-            resume_unwind(Box::new(Killed));
-        }
+        wait();
     }
 }
 
@@ -469,6 +494,22 @@ pub(super) fn wait_to_be_woken() {
         let process = world.current.expect("a process");
         world.processes[process].waits += 1;
     });
+    wait();
+}
+
+/// Lets the process that runs be woken after this long at the latest. Returns what it will be [waiting](wait) for.
+pub(super) fn begin_to_wait(at_most: Duration) -> (usize, u64) {
+    with(|world| {
+        let process = world.current.expect("a process");
+        world.processes[process].waits += 1;
+        let waits = world.processes[process].waits;
+        world.after(at_most, Event::Wake(process, waits));
+        (process, waits)
+    })
+}
+
+/// Waits until it is woken.
+pub(super) fn wait() {
     give_way();
     if with(|world| world.current.is_some_and(|it| world.processes[it].is_killed)) {
         resume_unwind(Box::new(Killed));
@@ -511,7 +552,7 @@ fn kill(process: usize) {
     });
     if is_running {
         resume(process);
-        with(|world| world.ledger.note_kill(world.now));
+        with(|world| world.note_kill(world.processes[process].host));
     }
 }
 
@@ -587,7 +628,11 @@ pub(super) fn cut_power(host: usize) {
     with(|world| {
         world.note("power cut", host as u64);
         world.count("power cut");
-        world.ledger.note_power_cut(host, world.now);
+        let mirrors = (host + 1..world.hosts.len()).filter(|it| {
+            let source = world.options.source_of(*it);
+            source == Some(host) || source.is_some() && world.options.is_chain
+        });
+        world.ledger.note_power_cut(host, mirrors, world.now);
     });
     kill_all_on(host);
     let machine = model::machine(host);
@@ -660,7 +705,7 @@ pub(super) fn step(_: Operation) {
         None => {}
         Some(Fate::Stopped(secs)) => sleep(Duration::from_secs(secs)),
         Some(Fate::Killed | Fate::PowerCut) => {
-            with(|world| world.ledger.note_kill(world.now));
+            with(|world| world.note_kill(world.current_host().unwrap_or_default()));
             resume_unwind(Box::new(Killed));
         }
     }

@@ -3,6 +3,8 @@
 //! received it.
 
 mod gate;
+#[cfg(test)]
+pub(crate) mod model;
 mod own_host;
 pub(crate) mod reasons;
 mod resolver;
@@ -151,6 +153,10 @@ impl Client {
         query: &[(&str, &str)],
         timeout: Duration,
     ) -> Result<HttpResponse, UpstreamError> {
+        #[cfg(test)]
+        if let Some(simulated) = model::exchange(&self.targets[0].base.join(path), None, timeout) {
+            return simulated;
+        }
         self.exchange(timeout, |agent, base| {
             let request = agent.get(base.join(path)).query_pairs(query.iter().copied());
             let request = self.named(request);
@@ -165,6 +171,12 @@ impl Client {
         body: Zeroizing<Vec<u8>>,
         timeout: Duration,
     ) -> Result<HttpResponse, UpstreamError> {
+        #[cfg(test)]
+        if let Some(simulated) =
+            model::exchange(&self.targets[0].base.join(path), Some(&body), timeout)
+        {
+            return simulated;
+        }
         self.exchange(timeout, |agent, base| {
             let request = agent.post(base.join(path)).header("Content-Type", "application/json");
             let request = self.named(request);

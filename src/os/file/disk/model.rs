@@ -166,9 +166,12 @@ impl Machine {
         self.names.get(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
     }
 
-    /// Returns a number that is another one after every change of a name, a content or a mode.
-    pub(crate) fn version(&self) -> i64 {
-        self.last_change
+    /// Returns what is another one after every change of the file that has this name: which one it is, or its content.
+    pub(crate) fn version_of(&self, name: &str) -> Option<(u64, i64, (i64, i64))> {
+        self.names.get(OsStr::new(name)).map(|inode| {
+            let inode = inode.borrow();
+            (inode.ino, inode.changed, inode.modified)
+        })
     }
 
     /// Returns the names of all files.
@@ -196,16 +199,12 @@ impl Machine {
     }
 
     fn sync_names(&mut self) {
-        self.pending.clear();
-        if self.durable_names != self.names {
-            self.durable_names = self.names.clone();
+        for (name, inode) in self.pending.drain(..) {
+            match inode {
+                Some(inode) => drop(self.durable_names.insert(name, inode)),
+                None => drop(self.durable_names.remove(&name)),
+            }
         }
-    }
-}
-
-impl PartialEq for Inode {
-    fn eq(&self, other: &Inode) -> bool {
-        self.ino == other.ino
     }
 }
 
@@ -338,15 +337,21 @@ impl ModelFile {
 
     pub(crate) fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         step(Operation::Change)?;
-        self.machine.borrow_mut().last_change += 1;
-        self.inode()?.borrow_mut().mode = REGULAR | permissions.mode() & 0o7777;
+        let mut machine = self.machine.borrow_mut();
+        let mut inode = self.inode()?.borrow_mut();
+        inode.mode = REGULAR | permissions.mode() & 0o7777;
+        machine.last_change += 1;
+        inode.changed = machine.last_change;
         Ok(())
     }
 
     pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
         step(Operation::Write)?;
-        self.machine.borrow_mut().last_change += 1;
-        self.inode()?.borrow_mut().content.resize(length as usize, 0);
+        let mut machine = self.machine.borrow_mut();
+        let mut inode = self.inode()?.borrow_mut();
+        inode.content.resize(length as usize, 0);
+        machine.last_change += 1;
+        inode.changed = machine.last_change;
         Ok(())
     }
 
